@@ -1,0 +1,132 @@
+"""The Bedrock base models that Tuneway can customize, with their documented formats, limits and ranges.
+
+Sources: Amazon Bedrock user guide, "Supported models and Regions for fine-tuning", "Prepare data for fine-tuning"
+(record formats, quotas, forbidden words of Nova) and "Custom model hyperparameters". Prices are in `cost.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Format = Literal["conversation", "prompt_completion"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a hyperparameter may be. Bedrock takes all of them as strings."""
+
+    kind: type[int] | type[float]
+    minimum: float
+    maximum: float
+    default: float
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """One foundation model that a customization job accepts.
+
+    Attributes:
+        id: `baseModelIdentifier`, and the resource of the foundation model's ARN.
+        region: the one region in which it can be customized.
+        format: the training data's record format.
+        min_records: the fewest training and validation records together.
+        max_records: the most training and validation records together.
+        max_tokens_per_record: the longest record in tokens, estimated at `chars_per_token` characters each.
+        hyperparameters: allowed names and ranges.
+        on_demand: whether the custom model can be deployed on demand (else only with Provisioned Throughput).
+        forbidden: texts that a record must not hold.
+    """
+
+    id: str
+    region: str
+    format: Format
+    min_records: int
+    max_records: int
+    max_tokens_per_record: int
+    hyperparameters: dict[str, Range]
+    on_demand: bool
+    forbidden: tuple[str, ...] = ()
+    chars_per_token: int = field(default=6)
+
+
+_LLAMA = {
+    "epochCount": Range(int, 1, 10, 5),
+    "batchSize": Range(int, 1, 1, 1),
+    "learningRate": Range(float, 5e-6, 0.1, 1e-4),
+}
+_NOVA = {
+    "epochCount": Range(int, 1, 5, 2),
+    "learningRate": Range(float, 1e-6, 1e-4, 1e-5),
+    "learningRateWarmupSteps": Range(int, 0, 100, 10),
+}
+_NOVA_FORBIDDEN = (
+    "System:",
+    "SYSTEM:",
+    "User:",
+    "USER:",
+    "Bot:",
+    "BOT:",
+    "Assistant:",
+    "ASSISTANT:",
+    "Thought:",
+    "[EOS]",
+    "<image>",
+    "<video>",
+)
+
+BASE_MODELS: dict[str, BaseModel] = {
+    model.id: model
+    for model in (
+        BaseModel(
+            id="amazon.nova-micro-v1:0:128k",
+            region="us-east-1",
+            format="conversation",
+            min_records=8,
+            max_records=20_000,
+            max_tokens_per_record=32_000,
+            hyperparameters=_NOVA,
+            on_demand=True,
+            forbidden=_NOVA_FORBIDDEN,
+        ),
+        BaseModel(
+            id="meta.llama3-3-70b-instruct-v1:0:128k",
+            region="us-west-2",
+            format="conversation",
+            min_records=100,
+            max_records=10_000,
+            max_tokens_per_record=16_000,
+            hyperparameters=_LLAMA,
+            on_demand=True,
+        ),
+        BaseModel(
+            id="meta.llama3-1-8b-instruct-v1:0:128k",
+            region="us-west-2",
+            format="prompt_completion",
+            min_records=100,
+            max_records=10_000,
+            max_tokens_per_record=16_000,
+            hyperparameters=_LLAMA,
+            on_demand=False,
+        ),
+    )
+}
+
+END_OF_LIFE: dict[str, str] = {
+    "meta.llama3-2-1b-instruct-v1:0": (
+        "Llama 3.2 1B became Legacy on 2026-01-07 and reached its end of life on Bedrock on 2026-07-07; "
+        "Bedrock refuses new customization jobs on it"
+    ),
+}
+"""Models that users ask for and Bedrock no longer customizes (Bedrock user guide, "Model lifecycle")."""
+
+DEFAULT_BY_REGION: dict[str, str] = {
+    "us-east-1": "amazon.nova-micro-v1:0:128k",
+    "us-west-2": "meta.llama3-3-70b-instruct-v1:0:128k",
+}
+"""What `bedrock.base_model: null` means: both can be deployed on demand."""
+
+
+def end_of_life(model_id: str) -> str | None:
+    """The reason why `model_id` (with or without its context-length suffix) can no longer be customized."""
+    return next((why for gone, why in END_OF_LIFE.items() if model_id.startswith(gone)), None)
