@@ -1,0 +1,237 @@
+"""What IAM is asked for one API call: actions, resources and condition keys, from botocore's models and AWS's tables.
+
+MiniStack authorizes one action on one resource a call, and knows neither SageMaker nor iam:PassRole. The rules here come from
+the Service Authorization Reference ("Actions, resources, and condition keys for Amazon SageMaker AI / Amazon Bedrock / Amazon
+EventBridge Scheduler") and, for passed roles, from "Grant a user permissions to pass a role to an AWS service" in the IAM User
+Guide. Models and tables only: nothing here touches MiniStack.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import jmespath
+from botocore.loaders import Loader
+from botocore.model import OperationModel, ServiceModel
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to IAM: may the caller do `action` on `resource`, given these condition keys?"""
+
+    action: str
+    resource: str
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ApiCall:
+    """An API call as it arrived. `service` is the routed name, `query` holds lists of values."""
+
+    service: str
+    path: str
+    query: dict[str, list[str]]
+    body: bytes
+    region: str
+    account: str
+
+
+# Routed service name -> botocore service name, for the services whose resources are worked out here.
+MODELS = {
+    "bedrock": "bedrock",
+    "bedrock-runtime": "bedrock-runtime",
+    "sagemaker": "sagemaker",
+    "sagemaker-runtime": "sagemaker-runtime",
+    "scheduler": "scheduler",
+    "servicequotas": "service-quotas",
+}
+
+# (routed service, operation) -> where the passed role stands in the input (jmespath), and the service it is passed to.
+_PASSED_ROLES: dict[tuple[str, str], tuple[str, str]] = {
+    ("bedrock", "CreateModelCustomizationJob"): ("roleArn", "bedrock.amazonaws.com"),
+    ("bedrock", "CreateModelImportJob"): ("roleArn", "bedrock.amazonaws.com"),
+    ("cloudformation", "CreateChangeSet"): ("RoleARN", "cloudformation.amazonaws.com"),
+    ("cloudformation", "CreateStack"): ("RoleARN", "cloudformation.amazonaws.com"),
+    ("cloudformation", "DeleteStack"): ("RoleARN", "cloudformation.amazonaws.com"),
+    ("cloudformation", "UpdateStack"): ("RoleARN", "cloudformation.amazonaws.com"),
+    ("events", "PutRule"): ("RoleArn", "events.amazonaws.com"),
+    ("events", "PutTargets"): ("Targets[].RoleArn", "events.amazonaws.com"),
+    ("lambda", "CreateFunction"): ("Role", "lambda.amazonaws.com"),
+    ("lambda", "UpdateFunctionConfiguration"): ("Role", "lambda.amazonaws.com"),
+    ("sagemaker", "CreateModel"): ("ExecutionRoleArn", "sagemaker.amazonaws.com"),
+    ("sagemaker", "CreateTrainingJob"): ("RoleArn", "sagemaker.amazonaws.com"),
+    ("scheduler", "CreateSchedule"): ("Target.RoleArn", "scheduler.amazonaws.com"),
+    ("scheduler", "UpdateSchedule"): ("Target.RoleArn", "scheduler.amazonaws.com"),
+    ("states", "CreateStateMachine"): ("roleArn", "states.amazonaws.com"),
+    ("states", "UpdateStateMachine"): ("roleArn", "states.amazonaws.com"),
+}
+
+# Bedrock's resource types by the input member that names the resource. A new resource has no id yet: "*" stands for it, which
+# only a statement on the whole type (or on everything) matches.
+_BEDROCK_MEMBERS = {
+    "baseModelIdentifier": "foundation-model",
+    "modelIdentifier": "foundation-model",
+    "jobIdentifier": "model-customization-job",
+    "customModelDeploymentIdentifier": "custom-model-deployment",
+    "provisionedModelId": "provisioned-model",
+    "modelArn": "custom-model",
+    "modelId": "foundation-model",
+}
+_BEDROCK_OVERRIDES = {
+    ("GetCustomModel", "modelIdentifier"): "custom-model",
+    ("DeleteCustomModel", "modelIdentifier"): "custom-model",
+    ("GetImportedModel", "modelIdentifier"): "imported-model",
+    ("DeleteImportedModel", "modelIdentifier"): "imported-model",
+    ("GetModelImportJob", "jobIdentifier"): "model-import-job",
+    ("CreateProvisionedModelThroughput", "modelId"): "custom-model",
+}
+_BEDROCK_NEW = {
+    "CreateModelCustomizationJob": ("custom-model", "model-customization-job"),
+    "CreateModelImportJob": ("imported-model", "model-import-job"),
+    "CreateCustomModel": ("custom-model",),
+    "CreateCustomModelDeployment": ("custom-model-deployment",),
+    "CreateProvisionedModelThroughput": ("provisioned-model",),
+}
+_SAGEMAKER_VERB = re.compile(r"^(Create|Delete|Describe|Stop|Update|InvokeEndpoint)")
+
+
+@functools.cache
+def service_model(name: str) -> ServiceModel:
+    """Botocore's model of a service (botocore's own name of it)."""
+    return ServiceModel(Loader().load_service_model(name, "service-2"), name)
+
+
+def parameters(call: ApiCall, operation: str) -> dict[str, Any]:
+    """The input of the call: JSON body, path labels and query, under the model's member names where there is a model."""
+    params: dict[str, Any] = {name: values[0] for name, values in call.query.items() if values}
+    if call.body[:1] == b"{":
+        try:
+            params |= json.loads(call.body)
+        except ValueError:
+            return params  # Not JSON after all (a payload of bytes): the service itself refuses what it cannot read.
+    if call.service in MODELS:
+        model = service_model(MODELS[call.service])
+        if operation in model.operation_names:
+            params |= _path_labels(model.operation_model(operation), call.path)
+    return params
+
+
+def _path_labels(operation: OperationModel, path: str) -> dict[str, str]:
+    uri = str(operation.http.get("requestUri", "/")).partition("?")[0]
+    pattern = re.sub(r"\\\{(\w+)(?:\\\+)?\\\}", r"(?P<\1>.+?)", re.escape(uri))
+    found = re.fullmatch(pattern, path)
+    if found is None or operation.input_shape is None:
+        return {}
+    members = {shape.serialization.get("name", name): name for name, shape in operation.input_shape.members.items()}
+    return {members.get(label, label): unquote(value) for label, value in found.groupdict().items()}
+
+
+def _kebab(noun: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", noun).lower()
+
+
+def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
+    def arn(kind: str, name: str) -> str:
+        # SageMaker writes endpoint, endpoint-config and model names into their ARNs in lower case.
+        # https://github.com/aws/aws-cdk/blob/main/packages/aws-cdk-lib/aws-stepfunctions-tasks/lib/sagemaker/create-endpoint.ts
+        lowered = name.lower() if kind in ("endpoint", "endpoint-config", "model") else name
+        return f"arn:aws:sagemaker:{call.region}:{call.account}:{kind}/{lowered}"
+
+    if params.get("ResourceArn"):
+        return [str(params["ResourceArn"])]
+    if operation.startswith("InvokeEndpoint"):
+        return [arn("endpoint", str(params.get("EndpointName", "*")))]
+    noun = _SAGEMAKER_VERB.sub("", operation)
+    name = params.get(f"{noun}Name")
+    if noun == operation or not name:
+        return ["*"]
+    arns = [arn(_kebab(noun), str(name))]
+    if operation in ("CreateEndpoint", "UpdateEndpoint") and params.get("EndpointConfigName"):
+        arns.append(arn("endpoint-config", str(params["EndpointConfigName"])))
+    return arns
+
+
+def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
+    def arn(kind: str, name: str) -> str:
+        account = "" if kind == "foundation-model" else call.account
+        return f"arn:aws:bedrock:{call.region}:{account}:{kind}/{name}"
+
+    if params.get("resourceARN"):
+        return [str(params["resourceARN"])]
+    arns = []
+    for member, kind in _BEDROCK_MEMBERS.items():
+        value = params.get(member)
+        if isinstance(value, str) and value and not operation.startswith("List"):
+            kind = _BEDROCK_OVERRIDES.get((operation, member), kind)
+            arns.append(value if value.startswith("arn:") else arn(kind, value))
+    arns += [arn(kind, "*") for kind in _BEDROCK_NEW.get(operation, ())]
+    return arns or ["*"]
+
+
+def _scheduler(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
+    root = f"arn:aws:scheduler:{call.region}:{call.account}"
+    if params.get("ResourceArn"):
+        return [str(params["ResourceArn"])]
+    if not params.get("Name"):
+        return ["*"]
+    if operation.endswith("ScheduleGroup"):
+        return [f"{root}:schedule-group/{params['Name']}"]
+    group = params.get("GroupName") or params.get("groupName") or "default"
+    return [f"{root}:schedule/{group}/{params['Name']}"]
+
+
+def _tags(params: dict[str, Any]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for member in ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags"):
+        for tag in params.get(member) or []:
+            if isinstance(tag, dict):
+                tags[str(tag.get("Key", tag.get("key", "")))] = str(tag.get("Value", tag.get("value", "")))
+    return tags
+
+
+def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
+    """The checks of a call on the services whose resources are worked out here; None for every other service.
+
+    A create call that sets tags also needs the permission to tag: sagemaker:AddTags, bedrock:TagResource.
+    """
+    if call.service not in MODELS:
+        return None
+    operation = action.partition(":")[2]
+    params = parameters(call, operation)
+    context: dict[str, Any] = {}
+    tags = _tags(params)
+    if tags:
+        context = {f"aws:RequestTag/{key}": value for key, value in tags.items()} | {"aws:TagKeys": list(tags)}
+    if call.service in ("sagemaker", "sagemaker-runtime"):
+        arns, tagging = _sagemaker(call, operation, params), "sagemaker:AddTags"
+    elif call.service in ("bedrock", "bedrock-runtime"):
+        arns, tagging = _bedrock(call, operation, params), "bedrock:TagResource"
+        # Converse has no action of its own: https://docs.aws.amazon.com/bedrock/latest/userguide/inference-prereq.html
+        action = {"Converse": "bedrock:InvokeModel", "ConverseStream": "bedrock:InvokeModelWithResponseStream"}.get(
+            operation, action
+        )
+    elif call.service == "scheduler":
+        arns, tagging = _scheduler(call, operation, params), ""
+    else:
+        return [Check(action, "*", context)]  # Service Quotas' reads take no resource.
+    checks = [Check(action, arn, context) for arn in arns]
+    if tags and tagging and operation.startswith("Create"):
+        tagged = [arn for arn in arns if ":foundation-model/" not in arn][-2:] if "bedrock" in tagging else arns[:1]
+        checks += [Check(tagging, arn, context) for arn in tagged]
+    return checks
+
+
+def passed_roles(call: ApiCall, action: str) -> list[Check]:
+    """iam:PassRole checks of a call that hands a role to a service, with iam:PassedToService."""
+    operation = re.sub(r"\d{8}v?\d*$", "", action.partition(":")[2])  # Lambda's operations carry their API's date.
+    found = _PASSED_ROLES.get((call.service, operation))
+    if found is None:
+        return []
+    roles = jmespath.search(found[0], parameters(call, operation))
+    named = roles if isinstance(roles, list) else [roles]
+    return [Check("iam:PassRole", str(role), {"iam:PassedToService": found[1]}) for role in named if role]

@@ -1,0 +1,61 @@
+"""The server behind `local.server`: hooks MiniStack, registers the services of this folder, serves, cleans up."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from local import private, processes
+
+logger = logging.getLogger("local.gateway")
+SERVICES = ("local.sagemaker", "local.bedrock", "local.quotas", "local.stepfunctions")
+
+
+def _register_services(state_dir: Path, endpoint_url: str) -> None:
+    for name in SERVICES:
+        if importlib.util.find_spec(name) is not None:
+            module = importlib.import_module(name)
+            if hasattr(module, "register"):
+                module.register(state_dir, endpoint_url)
+
+
+async def _serve(port: int) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stopped.set)
+    await private.serve("127.0.0.1", port, stopped)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT, then end every process that was started here."""
+    parser = argparse.ArgumentParser(prog="python -m local.gateway")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--parent", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.parent:
+        processes.die_with_parent()
+        if os.getppid() != arguments.parent:
+            sys.exit(1)
+    state_dir: Path = arguments.state_dir
+    private.install(state_dir)
+    _register_services(state_dir, f"http://127.0.0.1:{arguments.port}")
+    try:
+        asyncio.run(_serve(arguments.port))
+    finally:
+        processes.stop_all()
+    # MiniStack's own threads (tickers, pollers) are daemons, but its pools are joined at exit and may hold a running function.
+    logging.shutdown()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

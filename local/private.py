@@ -1,0 +1,485 @@
+"""The one file that touches MiniStack's private names; tests/unit/local/test_private.py says when a version moves them.
+
+The other files of this folder use only what is public here: `register_service`, `register_control`, `role_session`,
+`authorize`, `caller_account`, and the types. `install` puts the hooks in place, `serve` answers requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import json
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
+from ministack import app
+from ministack.core import concurrency, hypercorn_compat, iam_actions, iam_evaluator, responses
+from ministack.core import router as ministack_router
+from ministack.services import iam, sts, tagging
+
+from local.authorization import ApiCall, Check, passed_roles, resource_checks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger("local.private")
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Services of this folder
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """One API call, already authenticated and authorized. Header names are in lower case; `query` holds lists of values."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+    body: bytes
+    account: str
+    region: str
+    caller_arn: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """The answer; an asynchronous iterator as body is streamed as it comes."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | AsyncIterator[bytes] = b""
+
+
+# A handler that answers None leaves the call to MiniStack's own service of that name.
+Handler = Callable[[Request], "Response | None | Awaitable[Response | None]"]
+TagSource = Callable[[str], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class _Service:
+    name: str
+    handler: Handler
+    target_prefix: str | None
+    paths: tuple[re.Pattern[str], ...]
+    signing_names: tuple[str, ...]
+    tags: TagSource | None
+
+
+_services: list[_Service] = []
+_controls: dict[str, Handler] = {}
+
+
+def register_service(
+    name: str,
+    *,
+    handler: Handler,
+    target_prefix: str | None = None,
+    paths: Sequence[str] = (),
+    signing_names: Sequence[str] = (),
+    namespace: str | None = None,
+    model: str | None = None,
+    tags: TagSource | None = None,
+) -> None:
+    """Answer the calls of one service with `handler`; a function that is not async runs on a thread of its own.
+
+    A call belongs to the service when its X-Amz-Target begins with `target_prefix`, or when it is signed for one of
+    `signing_names` and (where `paths` are given) its path matches one of these patterns from the start. Later registrations
+    are asked first. `namespace` is the prefix of its IAM actions and `model` its name in botocore, both `name` by default;
+    `tags` tells the tags of one of its ARNs, for aws:ResourceTag conditions.
+    """
+    service = _Service(name, handler, target_prefix, tuple(re.compile(p) for p in paths), tuple(signing_names), tags)
+    _services.insert(0, service)
+    iam_actions.SERVICE_TO_IAM_NAMESPACE[name] = namespace or iam_actions.SERVICE_TO_IAM_NAMESPACE.get(name, name)
+    if model is not None or name not in iam_actions._BOTOCORE_SERVICE_MAP:
+        iam_actions._BOTOCORE_SERVICE_MAP[name] = [model or name]
+    fallback = app.SERVICE_HANDLERS.get(name)
+
+    async def handle(
+        method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
+    ) -> tuple[int, dict[str, str], Any]:
+        caller = iam_evaluator.request_caller_arn(headers, query)
+        account, region = responses.get_account_id(), responses.get_region()
+        request = Request(method, path, query, headers, body, account, region, caller)
+        response = await _answer(handler, request)
+        if response is None and fallback is not None:
+            answer: tuple[int, dict[str, str], Any] = await fallback(method, path, headers, body, query)
+            return answer
+        return _raw(response or Response(400, body=b'{"__type": "UnknownOperationException"}'))
+
+    app.SERVICE_HANDLERS[name] = handle
+
+
+def register_control(prefix: str, handler: Handler) -> None:
+    """Answer requests under /_tuneway/<prefix>: a way in for tests and tools, with neither signature nor IAM."""
+    _controls[f"/_tuneway/{prefix.strip('/')}"] = handler
+
+
+async def _answer(handler: Handler, request: Request) -> Response | None:
+    if inspect.iscoroutinefunction(handler):
+        result: Response | None = await handler(request)
+        return result
+    # A thread of its own a call: what runs here may call back into this server.
+    result = await concurrency.run_reentrant(handler, request, thread_name="local-aws-handler")
+    return result
+
+
+def _raw(response: Response) -> tuple[int, dict[str, str], Any]:
+    if isinstance(response.body, bytes):
+        return response.status, dict(response.headers), response.body
+    chunks = response.body
+
+    async def run(send: Callable[[dict[str, Any]], Awaitable[None]], _receive: Any) -> None:
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return response.status, dict(response.headers), responses.StreamingResponse(run)
+
+
+def _detect_service(method: str, path: str, headers: dict[str, str], query: dict[str, Any]) -> str:
+    target = headers.get("x-amz-target", "")
+    signed = re.search(r"Credential=[^/]+/[^/]+/[^/]+/([^/]+)/", headers.get("authorization", ""))
+    for service in _services:
+        if target and service.target_prefix and target.startswith(service.target_prefix):
+            return service.name
+        if target or signed is None or signed.group(1) not in service.signing_names:
+            continue
+        if not service.paths or any(pattern.match(path) for pattern in service.paths):
+            return service.name
+    return str(ministack_router.detect_service(method, path, headers, query))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# IAM: sessions, checks, the decision log
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Temporary credentials of a role's session, good for 12 hours."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables an SDK reads these credentials from."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_SESSION_TOKEN": self.session_token,
+        }
+
+
+class AccessDeniedError(Exception):
+    """IAM said no; the text is AWS's message."""
+
+
+class NotAssumableError(AccessDeniedError):
+    """A service may not assume the role: it does not exist, or its trust policy does not let the service in."""
+
+
+AccessDenied = AccessDeniedError
+_SESSION_SECONDS = 12 * 3600
+_decisions_lock = threading.Lock()
+_decisions_path: list[Path] = []
+_internal_sessions: dict[str, Credentials] = {}
+
+
+def _log_decision(principal: str, check: Check, allowed: bool, reason: str = "") -> None:
+    if not _decisions_path:
+        return
+    decision: dict[str, Any] = {
+        "time": round(time.time(), 3),
+        "principal": principal,
+        "action": check.action,
+        "resource": check.resource,
+        "context": check.context,
+        "allowed": allowed,
+    }
+    if reason:
+        decision["reason"] = reason
+    line = json.dumps(decision, default=str) + "\n"
+    with _decisions_lock, _decisions_path[0].open("a", encoding="utf-8") as log:
+        log.write(line)
+
+
+def _role(role_arn: str) -> dict[str, Any] | None:
+    found = re.fullmatch(r"arn:aws[a-z-]*:iam::(\d{12}):role/(.+)", role_arn)
+    if found is None:
+        return None
+    role: dict[str, Any] | None = iam._roles.get_scoped(found[1], None, found[2].rsplit("/", 1)[-1])
+    return role if role is not None and role.get("Arn", role_arn) == role_arn else None
+
+
+def _new_session(role_arn: str, session_name: str) -> Credentials:
+    account = role_arn.split(":")[4]
+    name = role_arn.rsplit("/", 1)[-1]
+    credentials = Credentials(f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), secrets.token_urlsafe(96))
+    role_id = (_role(role_arn) or {}).get("RoleId", "AROA")
+    sts.register_session(
+        credentials.access_key_id,
+        {
+            "Arn": f"arn:aws:sts::{account}:assumed-role/{name}/{session_name}",
+            "UserId": f"{role_id}:{session_name}",
+            "SecretAccessKey": credentials.secret_access_key,
+            "SessionToken": credentials.session_token,
+            "Expiration": time.time() + _SESSION_SECONDS,
+            "AccountId": account,
+            "PrincipalType": "AssumedRole",
+        },
+    )
+    return credentials
+
+
+def role_session(
+    role_arn: str, session_name: str, service: str, *, source_arn: str = "", region: str = ""
+) -> Credentials:
+    """Assume a role as `<service>.amazonaws.com` does, if the role's trust policy lets it.
+
+    `source_arn` is the resource on whose behalf the service acts (aws:SourceArn, and its account as aws:SourceAccount): the keys
+    that guard against the confused deputy. Raises NotAssumableError.
+    """
+    principal = service if "." in service else f"{service}.amazonaws.com"
+    keys = {"aws:sourceaccount": role_arn.split(":")[4] if role_arn.count(":") >= 5 else ""}
+    if source_arn:
+        keys |= {"aws:sourcearn": source_arn, "aws:sourceaccount": source_arn.split(":")[4]}
+    check = Check("sts:AssumeRole", role_arn, dict(keys))
+    role = _role(role_arn)
+    allowed = role is not None and _trusts(role, principal, check, region)
+    _log_decision(principal, check, allowed)
+    if not allowed:
+        raise NotAssumableError(f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}")
+    return _new_session(role_arn, re.sub(r"[^\w+=,.@-]", "-", session_name)[:64])
+
+
+def _trusts(role: dict[str, Any], principal: str, check: Check, region: str) -> bool:
+    document = role.get("AssumeRolePolicyDocument") or {}
+    trust = json.loads(document) if isinstance(document, str) else document
+    statements = trust.get("Statement", [])
+    context = iam_evaluator.EvalContext(
+        principal_arn=principal,
+        principal_type="Service",
+        principal_account=check.context["aws:sourceaccount"],
+        action=check.action,
+        resource_arn=check.resource,
+        region=region or responses.get_region(),
+        service_context=check.context,
+    )
+    allowed = False
+    for statement in [statements] if isinstance(statements, dict) else statements:
+        actions, named = statement.get("Action", []), statement.get("Principal", {})
+        services = named.get("Service", []) if isinstance(named, dict) else []
+        matches = (
+            iam_evaluator._action_matches(check.action, [actions] if isinstance(actions, str) else actions, [])
+            and (named == "*" or principal in ([services] if isinstance(services, str) else services))
+            and iam_evaluator._conditions_met(statement.get("Condition", {}), context)
+        )
+        if matches and statement.get("Effect") == "Deny":
+            return False
+        allowed = allowed or (matches and statement.get("Effect") == "Allow")
+    return allowed
+
+
+def authorize(
+    principal: Credentials | str,
+    action: str,
+    resource: str,
+    context: Mapping[str, str | Sequence[str]] | None = None,
+) -> None:
+    """Check one action of a session, or of a role given by its ARN, as the service itself would have to make it.
+
+    Identity policies, boundary and the resource's own policy are evaluated and the decision is logged. Raises
+    AccessDeniedError with AWS's message.
+    """
+    if isinstance(principal, str):
+        if _role(principal) is None:
+            _log_decision(principal, Check(action, resource, dict(context or {})), False, "no such role")
+            raise AccessDeniedError(iam_actions.identity_denial_message(action, principal, resource, False))
+        if principal not in _internal_sessions:
+            _internal_sessions[principal] = _new_session(principal, "local-aws")
+        principal = _internal_sessions[principal]
+    check = Check(action, resource, dict(context or {}))
+    fields = resource.split(":")
+    region = fields[3] if len(fields) > 5 and fields[3] else responses.get_region()
+    denied = _decide(principal.access_key_id, check, action.partition(":")[0], region)
+    if denied is None:
+        return
+    if isinstance(denied, iam_evaluator.AuthError):
+        raise AccessDeniedError(denied.message)
+    explicit = denied.decision == "Deny"
+    raise AccessDeniedError(iam_actions.identity_denial_message(action, denied.principal_arn, resource, explicit))
+
+
+def caller_account() -> str:
+    """The account of the call that is being answered."""
+    return str(responses.get_account_id())
+
+
+@dataclass
+class _Current:
+    call: ApiCall
+    passes_role_checked: bool = False
+    denied: Check | None = None
+
+
+_current: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("local_aws_call", default=None)
+_ministack_enforce = iam_evaluator.enforce
+_ministack_dispatch = app._dispatch_service_request
+_ministack_denied = iam_actions.access_denied_response
+_ministack_resource_tags = tagging.resource_tags
+_ministack_app = app.app
+
+
+def _principal(access_key_id: str) -> str:
+    account = responses._account_from_sts_session(access_key_id) or responses.get_account_id()
+    resolved = iam_evaluator.resolve_credential(access_key_id, account)
+    return str(getattr(resolved, "principal_arn", "") or "unknown")
+
+
+def _decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
+    denied = _ministack_enforce(
+        access_key_id, check.action, service, region, resource_arn=check.resource, service_context=check.context
+    )
+    reason = denied.code if isinstance(denied, iam_evaluator.AuthError) else ""
+    _log_decision(_principal(access_key_id), check, denied is None, reason)
+    return denied
+
+
+def _enforce(
+    access_key_id: str,
+    iam_action: str,
+    service: str,
+    region: str,
+    resource_arn: str = "*",
+    service_context: dict[str, Any] | None = None,
+) -> Any:
+    """Stands in for iam_evaluator.enforce: every check of a call, each one logged."""
+    current = _current.get()
+    checks = [Check(iam_action, resource_arn, {k: v for k, v in (service_context or {}).items() if v is not None})]
+    if current is not None and current.call.service == service and not current.passes_role_checked:
+        current.passes_role_checked = True
+        own = resource_checks(current.call, iam_action)
+        if own is not None:
+            checks = [replace(check, context={**checks[0].context, **check.context}) for check in own]
+        checks += passed_roles(current.call, iam_action)
+    for check in checks:
+        denied = _decide(access_key_id, check, check.action.partition(":")[0] if check.action == "iam:PassRole" else service,
+                         region)
+        if denied is not None:
+            if current is not None:
+                current.denied = check
+            return denied
+    return None
+
+
+async def _dispatch(
+    method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]], request_id: str
+) -> Any:
+    """Stands in for app._dispatch_service_request: remembers the call its checks are about."""
+    routing = app._routing_params(method, path, headers, body, query)
+    service = _detect_service(method, path, headers, routing)
+    region = ministack_router.extract_region(headers, query)
+    call = ApiCall(service, path, routing, body, region, responses.get_account_id())
+    token = _current.set(_Current(call))
+    try:
+        return await _ministack_dispatch(method, path, headers, body, query, request_id)
+    finally:
+        _current.reset(token)
+
+
+def _access_denied(service: str, action: str, principal_arn: str, request_id: str, **options: Any) -> Any:
+    """Stands in for iam_actions.access_denied_response: the message names what was denied, and on which resource."""
+    current = _current.get()
+    denied = current.denied if current is not None else None
+    if denied is not None and not options.get("error_code"):
+        explicit = bool(options.get("explicit_deny"))
+        action = denied.action
+        options["resource_arn"] = denied.resource
+        if not options.get("resource_policy_arn"):
+            resource = f'"{denied.resource}"' if service == "s3" else denied.resource
+            options["message"] = iam_actions.identity_denial_message(action, principal_arn, resource, explicit)
+    return _ministack_denied(service, action, principal_arn, request_id, **options)
+
+
+def _resource_tags(arn: str) -> Any:
+    """Stands in for tagging.resource_tags: asks this folder's services first."""
+    for service in _services:
+        if service.tags is not None and arn.startswith(f"arn:aws:{iam_actions.SERVICE_TO_IAM_NAMESPACE[service.name]}:"):
+            return dict(service.tags(arn))
+    return _ministack_resource_tags(arn)
+
+
+def _pin_origin(source_ip: str, secure_transport: bool) -> None:
+    """Loopback counts as secure transport: a policy that denies plain http means the network, and there is none."""
+    iam_evaluator._request_origin.set((source_ip, secure_transport or source_ip in ("127.0.0.1", "::1")))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Step Functions (for local/stepfunctions.py)
+# ---------------------------------------------------------------------------------------------------------------------
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Start
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def install(state_dir: Path) -> None:
+    """Put every hook into MiniStack; once, before `serve`. The decision log starts in `state_dir`/decisions.jsonl."""
+    _decisions_path[:] = [state_dir / "decisions.jsonl"]
+    app.detect_service = _detect_service
+    app._dispatch_service_request = _dispatch
+    app.pin_request_origin = _pin_origin
+    iam_evaluator.enforce = _enforce
+    iam_actions.access_denied_response = _access_denied
+    tagging.resource_tags = _resource_tags
+    iam_evaluator._request_origin = contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True))
+
+
+async def _gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    path = scope.get("path", "")
+    if scope["type"] != "http" or not path.startswith("/_tuneway/"):
+        await _ministack_app(scope, receive, send)
+        return
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    query = parse_qs(scope.get("query_string", b"").decode(), keep_blank_values=True)
+    responses.set_request_account_id("")
+    responses.set_request_region(None)
+    request = Request(scope["method"], path, query, headers, body, caller_account(), responses.get_region(), "")
+    prefix = next((p for p in sorted(_controls, key=len, reverse=True) if path == p or path.startswith(p + "/")), None)
+    response = await _answer(_controls[prefix], request) if prefix else None
+    status, answer_headers, answer = _raw(response or Response(404, body=b"no such control path\n"))
+    if isinstance(answer, bytes):
+        await app._send_response(send, status, answer_headers, answer)
+    else:
+        await app._send_streaming_response(send, receive, status, answer_headers, answer)
+
+
+async def serve(host: str, port: int, stopped: asyncio.Event) -> None:
+    """Serve every service on one port until `stopped` is set."""
+    hypercorn_compat.install()
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.shutdown_timeout = 2
+    config.loglevel = "WARNING"
+    await hypercorn_serve(_gateway, config, shutdown_trigger=stopped.wait)  # type: ignore[arg-type]
