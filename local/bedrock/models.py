@@ -1,0 +1,138 @@
+"""The foundation models that local Bedrock knows, their life cycle, and what a customization job on each must obey.
+
+Sources, all from the Amazon Bedrock User Guide: "Supported models and Regions for fine-tuning" (Regions, customizations),
+"Model lifecycle" (Legacy and end-of-life dates), "Prepare data for fine-tuning your models" and "Fine-tuning Amazon Nova models"
+(formats, record limits, reserved words), "Custom model hyperparameters" (names and ranges).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a fine-tuning job on a base model must obey.
+
+    Attributes:
+        record_format: the form of a line of the data files.
+        records: fewest and most records, training and validation together.
+        tokens: the most tokens of one record, counted as characters divided by 6.
+        hyperparameters: name -> (is an integer, least, greatest).
+        reserved: texts that no record may hold.
+    """
+
+    record_format: Literal["conversation", "prompt_completion"]
+    records: tuple[int, int]
+    tokens: int
+    hyperparameters: dict[str, tuple[bool, float, float]]
+    reserved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundationModel:
+    """One entry of ListFoundationModels."""
+
+    id: str
+    name: str
+    provider: str
+    regions: tuple[str, ...]
+    inference: tuple[str, ...]
+    start_of_life: datetime
+    rules: Rules | None = None
+    legacy: datetime | None = None
+    end_of_life: datetime | None = None
+
+    def lifecycle_status(self, now: datetime) -> str:
+        """ACTIVE, or LEGACY from the day it was announced; the API has no third value."""
+        return "LEGACY" if self.legacy is not None and now >= self.legacy else "ACTIVE"
+
+    def arn(self, region: str) -> str:
+        """The model's ARN, which has no account."""
+        return f"arn:aws:bedrock:{region}::foundation-model/{self.id}"
+
+    def details(self, region: str, now: datetime) -> dict[str, Any]:
+        """FoundationModelDetails (and, the same here, FoundationModelSummary)."""
+        return {
+            "modelArn": self.arn(region),
+            "modelId": self.id,
+            "modelName": self.name,
+            "providerName": self.provider,
+            "inputModalities": ["TEXT"],
+            "outputModalities": ["TEXT"],
+            "responseStreamingSupported": True,
+            "customizationsSupported": ["FINE_TUNING"] if self.rules else [],
+            "inferenceTypesSupported": list(self.inference),
+            "modelLifecycle": {
+                "status": self.lifecycle_status(now),
+                "startOfLifeTime": self.start_of_life,
+                "legacyTime": self.legacy,
+                "endOfLifeTime": self.end_of_life,
+            },
+        }
+
+
+_LLAMA_HYPERPARAMETERS = {
+    "epochCount": (True, 1.0, 10.0),
+    "batchSize": (True, 1.0, 1.0),
+    "learningRate": (False, 5e-6, 0.1),
+}
+_NOVA_HYPERPARAMETERS = {
+    "epochCount": (True, 1.0, 5.0),
+    "learningRate": (False, 1e-6, 1e-4),
+    "learningRateWarmupSteps": (True, 0.0, 100.0),
+}
+_NOVA_RESERVED = ("System:", "SYSTEM:", "User:", "USER:", "Bot:", "BOT:", "Assistant:", "ASSISTANT:", "Thought:", "[EOS]",
+                  "<image>", "<video>")  # fmt: skip
+_LLAMA_CONVERSATION = Rules("conversation", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS)
+_LLAMA_PROMPT = Rules("prompt_completion", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS)
+_NOVA = Rules("conversation", (8, 20_000), 32_000, _NOVA_HYPERPARAMETERS, _NOVA_RESERVED)
+
+
+def _day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def _pair(
+    model_id: str,
+    name: str,
+    provider: str,
+    rules: Rules,
+    customized_in: str,
+    started: str,
+    legacy: str | None = None,
+    ended: str | None = None,
+) -> list[FoundationModel]:
+    """A model as it is invoked, and its variant with a context length, which is the one that can be customized."""
+    life = (_day(started), _day(legacy) if legacy else None, _day(ended) if ended else None)
+    return [
+        FoundationModel(model_id, name, provider, ("us-east-1", "us-west-2"), ("ON_DEMAND",), life[0], None, *life[1:]),
+        FoundationModel(f"{model_id}:128k", name, provider, (customized_in,), ("PROVISIONED",), life[0], rules, *life[1:]),
+    ]
+
+
+FOUNDATION_MODELS: tuple[FoundationModel, ...] = (
+    *_pair("amazon.nova-micro-v1:0", "Nova Micro", "Amazon", _NOVA, "us-east-1", "2024-12-03"),
+    *_pair(
+        "meta.llama3-3-70b-instruct-v1:0", "Llama 3.3 70B Instruct", "Meta", _LLAMA_CONVERSATION, "us-west-2", "2024-12-19"
+    ),
+    *_pair("meta.llama3-1-8b-instruct-v1:0", "Llama 3.1 8B Instruct", "Meta", _LLAMA_PROMPT, "us-west-2", "2024-07-23"),
+    *_pair(
+        "meta.llama3-2-1b-instruct-v1:0",
+        "Llama 3.2 1B Instruct",
+        "Meta",
+        _LLAMA_PROMPT,
+        "us-west-2",
+        "2024-09-25",
+        "2026-01-07",
+        "2026-07-07",
+    ),
+)
+
+
+def find(identifier: str, region: str) -> FoundationModel | None:
+    """The model of an id or ARN, if the Region has it."""
+    model_id = identifier.rsplit("foundation-model/", 1)[-1]
+    return next((m for m in FOUNDATION_MODELS if m.id == model_id and region in m.regions), None)
