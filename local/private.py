@@ -25,7 +25,7 @@ from hypercorn.config import Config
 from ministack import app
 from ministack.core import concurrency, hypercorn_compat, iam_actions, iam_evaluator, responses
 from ministack.core import router as ministack_router
-from ministack.services import iam, sts, tagging
+from ministack.services import iam, stepfunctions, sts, tagging
 
 from local.authorization import ApiCall, Check, passed_roles, resource_checks
 
@@ -428,8 +428,110 @@ def _pin_origin(source_ip: str, secure_transport: bool) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Step Functions (for local/stepfunctions.py)
+# Step Functions (for local/stepfunctions/)
 # ---------------------------------------------------------------------------------------------------------------------
+
+ExecutionError = stepfunctions._ExecutionError  # A state's failure: ExecutionError(error, cause).
+# What local/stepfunctions wraps, by a name of our own -> MiniStack's function of that name.
+_STATES_FUNCTIONS = {
+    "create_state_machine": "_create_state_machine",
+    "update_state_machine": "_update_state_machine",
+    "validate_definition": "_validate_state_machine_definition",
+    "start_execution": "_start_execution",
+    "stop_execution": "_stop_execution",
+    "describe_execution": "_describe_execution",
+    "run_execution": "_run_execution",
+    "run_branch": "_run_sub_machine",
+    "run_parallel": "_run_parallel_branches",
+    "fail_execution": "_fail_execution",
+    "add_event": "_add_event",
+    "error_matches": "_error_matches",
+    "invoke": "_invoke_resource",
+    "invoke_with_timeout": "_invoke_resource_with_timeout",
+    "invoke_lambda": "_call_lambda",
+    "invoke_sdk": "_invoke_aws_sdk_integration",
+    "fail_state": "_fail_state_error",
+    "output_path": "_apply_output_path",
+    "Pass": "_execute_pass",
+    "Task": "_execute_task",
+    "Choice": "_execute_choice",
+    "Wait": "_execute_wait",
+    "Parallel": "_execute_parallel",
+    "Map": "_execute_map",
+}
+
+
+def wrap_states_function(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put `make(original)` in the place of one of Step Functions' own functions (the keys of _STATES_FUNCTIONS)."""
+    attribute = _STATES_FUNCTIONS[name]
+    setattr(stepfunctions, attribute, make(getattr(stepfunctions, attribute)))
+
+
+def states_function(name: str) -> Callable[..., Any]:
+    """The function as it is now, wrapped or not."""
+    function: Callable[..., Any] = getattr(stepfunctions, _STATES_FUNCTIONS[name])
+    return function
+
+
+def states_execution(arn: str) -> dict[str, Any] | None:
+    """MiniStack's record of an execution (live: changes take effect)."""
+    execution: dict[str, Any] | None = stepfunctions._executions.get(arn)
+    return execution
+
+
+def states_machine(arn: str) -> dict[str, Any] | None:
+    """MiniStack's record of a state machine."""
+    machine: dict[str, Any] | None = stepfunctions._state_machines.get(arn)
+    return machine
+
+
+def states_announce(execution: dict[str, Any]) -> None:
+    """Send EventBridge's "Step Functions Execution Status Change" for the status that the execution has now."""
+    stepfunctions._emit_execution_status_event(execution)
+
+
+def states_error_response(code: str, message: str, status: int = 400) -> Any:
+    """A refusal in the form that Step Functions' functions return."""
+    return responses.error_response_json(code, message, status)
+
+
+def states_json_response(document: Any) -> Any:
+    """An answer in the form that Step Functions' functions return."""
+    return responses.json_response(document)
+
+
+def is_jsonata(state: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
+    """Whether the state is evaluated as JSONata."""
+    return bool(stepfunctions._state_query_language(state, context) == "JSONata")
+
+
+def evaluate_jsonata(template: Any, raw_input: Any, context: Any, result: Any = None) -> Any:
+    """A value with every {% %} in it evaluated."""
+    return stepfunctions._apply_jsonata_template(template, raw_input, context, result=result)
+
+
+def assign_variables(state: Any, raw_input: Any, context: Any, result: Any = None) -> None:
+    """Evaluate the state's Assign into the context's variables."""
+    stepfunctions._apply_state_assign(state, raw_input, context, result=result)
+
+
+def jsonpath_input(state: Any, raw_input: Any, context: Any) -> Any:
+    """InputPath, then Parameters."""
+    return stepfunctions._apply_parameters(state, stepfunctions._apply_input_path(state, raw_input, context), context)
+
+
+def jsonpath_output(state: Any, raw_input: Any, context: Any, result: Any) -> Any:
+    """ResultSelector, ResultPath, then OutputPath."""
+    selected = stepfunctions._apply_result_selector(state, result)
+    return stepfunctions._apply_output_path(state, stepfunctions._apply_result_path(state, raw_input, selected), context)
+
+
+def succeed_output(state: Any, raw_input: Any, context: Any) -> Any:
+    """What a Succeed state passes on."""
+    selected = stepfunctions._apply_input_path(state, raw_input, context)
+    return stepfunctions._apply_output_path(state, selected, context)
+
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Start
