@@ -1,0 +1,176 @@
+"""A file of a Hugging Face dataset over HTTPS, at a pinned revision."""
+
+from __future__ import annotations
+
+import re
+from http.client import HTTPException, HTTPResponse
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from data_prep.errors import Refused
+from data_prep.stream import BUFFER_BYTES, Interrupted, Opened
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from http.client import HTTPMessage
+    from typing import IO
+
+TIMEOUT_SECONDS = 30
+INTERRUPTIONS: tuple[type[Exception], ...] = (OSError, HTTPException)
+_PARTIAL_CONTENT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 206, 401, 403, 404
+_REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS, _SERVER_ERROR = 408, 416, 429, 500
+
+
+class HubFile(NamedTuple):
+    """One file of a dataset repository.
+
+    Attributes:
+        endpoint: HF_ENDPOINT, `https://huggingface.co` or a mirror.
+        repo: `OWNER/NAME`.
+        revision: commit.
+        path: the file inside the repository.
+        token: the Hub token, or None.
+    """
+
+    endpoint: str
+    repo: str
+    revision: str
+    path: str
+    token: str | None
+
+    @property
+    def url(self) -> str:
+        """Where the Hub resolves the file (huggingface_hub's `hf_hub_url`)."""
+        revision, path = quote(self.revision, safe=""), quote(self.path)
+        return f"{self.endpoint.rstrip('/')}/datasets/{self.repo}/resolve/{revision}/{path}"
+
+    def open_at(self, offset: int) -> Opened:
+        """Request the file from byte `offset` on.
+
+        Raises:
+            Refused: token, repository, revision or file is not right (401, 403, 404, other 4xx).
+            Interrupted: what may pass (408, 429, 5xx, no connection, an answer of the wrong length).
+        """
+        request = Request(self.url, headers={"User-Agent": "tuneway"})
+        if offset:
+            request.add_header("Range", f"bytes={offset}-")
+        if self.token:
+            # "unredirected": urllib copies ordinary headers to whatever host it is redirected to.
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
+        redirects = _Redirects()
+        try:
+            response: HTTPResponse = build_opener(redirects).open(request, timeout=TIMEOUT_SECONDS)
+        except HTTPError as error:
+            error.close()
+            self._fail(error.code, error.headers)
+        except INTERRUPTIONS as error:
+            host = urlsplit(self.endpoint).netloc
+            raise Interrupted(
+                f"{host} cannot be reached ({getattr(error, 'reason', None) or error!r})"
+            ) from error
+        try:
+            return self._opened(response, offset, redirects.linked)
+        except BaseException:
+            response.close()
+            raise
+
+    def _opened(self, response: HTTPResponse, offset: int, linked: Linked) -> Opened:
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise Interrupted("the server compressed the file although it was asked not to")
+        length = response.headers.get("Content-Length")
+        total = int(length) if length is not None and length.isdecimal() else None
+        if response.status == _PARTIAL_CONTENT:
+            span = re.fullmatch(rf"bytes {offset}-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            if not span:
+                raise Interrupted(f"the server was asked for bytes from {offset} on and sent others")
+            total = int(span[1])
+        elif total is None and not response.chunked:
+            raise Interrupted("the server states no length, so that a cut connection would look like the end")
+        else:
+            _skip(response, offset)
+        if linked.size is not None and total not in (None, linked.size):
+            raise Interrupted(f"the server offers {total} bytes of a file of {linked.size}")
+        return Opened(response, linked.size if total is None else total, linked.sha256)
+
+    def _fail(self, status: int, headers: Message) -> NoReturn:
+        """Turn an HTTP error into its line. X-Error-Code is the Hub's own word for it (huggingface_hub)."""
+        if (
+            status in (_REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS)
+            or status >= _SERVER_ERROR
+        ):
+            wait = headers.get("Retry-After", "")
+            raise Interrupted(f"the Hub answered {status}", float(wait) if wait.isdecimal() else None)
+        dataset, page = f"dataset.source hub:{self.repo}", f"{self.endpoint.rstrip('/')}/datasets/{self.repo}"
+        if status == _UNAUTHORIZED and self.token:
+            raise Refused(
+                f"{dataset}: the Hub refused the token (401); put a valid one into the secret, "
+                f"and check that {page} exists"
+            )
+        if status == _UNAUTHORIZED:
+            raise Refused(
+                f"{dataset}: the Hub wants a token (401): the dataset is gated or private, or does not "
+                f"exist; check {page}, accept its terms there and give a Hub token"
+            )
+        if status == _FORBIDDEN:
+            raise Refused(
+                f"{dataset}: this token may not read it (403); accept the terms at {page} with the token's "
+                "account, and let a fine-grained token read gated repositories"
+            )
+        if status == _NOT_FOUND:
+            what = {
+                "RepoNotFound": f"there is no such dataset (404); check the name at {page}",
+                "RevisionNotFound": f"it has no revision '{self.revision}' (404); "
+                f"set dataset.revision to a commit of {page}",
+            }.get(
+                headers.get("X-Error-Code", ""),
+                f"it has no file '{self.path}' at revision '{self.revision}' (404); "
+                f"set dataset.files to names that {page} lists",
+            )
+            raise Refused(f"{dataset}: {what}")
+        raise Refused(
+            f"{dataset}: the Hub answered {status} for '{self.path}'; open {self.url} in a browser to see why"
+        )
+
+
+class Linked(NamedTuple):
+    """What the Hub states, while redirecting, of a large file that lies elsewhere."""
+
+    size: int | None = None
+    sha256: str | None = None
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects; the token goes along within one origin only, and never out of https."""
+
+    def __init__(self) -> None:
+        self.linked = Linked()
+
+    def redirect_request(  # noqa: PLR0913, PLR0917 (urllib's signature)
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if new.scheme not in ({"https"} if old.scheme == "https" else {"http", "https"}):
+            raise Refused(
+                f"{req.full_url}: the server redirects from {old.scheme} to {new.scheme}; "
+                "check access.hub_endpoint"
+            )
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        token = req.unredirected_hdrs.get("Authorization")
+        if request is not None and token and (old.scheme, old.netloc) == (new.scheme, new.netloc):
+            request.add_unredirected_header("Authorization", token)
+        # huggingface_hub's get_hf_file_metadata reads the same two; the ETag of a large file is its SHA-256.
+        size, etag = headers.get("X-Linked-Size", ""), headers.get("X-Linked-Etag", "").strip('"')
+        if size.isdecimal():
+            self.linked = Linked(int(size), etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None)
+        return request
+
+
+def _skip(response: HTTPResponse, count: int) -> None:
+    """Read past what an earlier response has delivered, where the server ignores Range."""
+    while count:
+        data = response.read(min(count, BUFFER_BYTES))
+        if not data:
+            raise Interrupted("the connection ended before the point reached earlier")
+        count -= len(data)
