@@ -1,0 +1,1 @@
+"""What exists in the account: one stack, one construct a file."""

@@ -1,0 +1,199 @@
+"""The Lambda functions: each with its own role, log group and published version."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from infra import package
+from infra.policies import acknowledge, allow, role
+from infra.scope import Scope
+from pipeline.settings import Settings, SettingsError
+
+_CONTENTS = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline")}
+"""What each package holds beside its wheels. Plan copies the training code from its own package to the run's prefix."""
+
+
+def code(room: str, settings: Settings) -> lambda_.Code:
+    """The zip of `room`: its wheels and the product's own folders.
+
+    Raises:
+        SettingsError: the wheels are not there yet.
+    """
+    wheels = package.wheels(room, settings)
+    if not wheels.is_dir():
+        functions = settings.functions
+        raise SettingsError(
+            f"functions: no wheels for Python {functions.python} on {functions.architecture} in {wheels}; run `make setup` "
+            "(with SETTINGS=FILE for another settings file)"
+        )
+    staged = wheels.with_name(f"{room}.zip")
+    shutil.rmtree(staged, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", "bin")
+    shutil.copytree(wheels, staged, ignore=ignore)
+    for folder in _CONTENTS[room]:
+        shutil.copytree(package.ROOT / folder, staged / folder, ignore=ignore)
+    return lambda_.Code.from_asset(str(staged))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A function that the state machine calls, by the version that was published with the definition."""
+
+    function: lambda_.Function
+    version_arn: str
+
+
+class FunctionFactory:
+    """Makes functions that differ in handler, memory and time only."""
+
+    def __init__(self, parent: Construct, scope: Scope, settings: Settings) -> None:
+        """Remember what all functions share."""
+        self._parent = parent
+        self._scope = scope
+        self._settings = settings
+        self._code: dict[str, lambda_.Code] = {}
+
+    def make(
+        self,
+        name: str,
+        handler: str,
+        minutes: int,
+        memory_mb: int = 256,
+        room: str = "pipeline",
+        environment: dict[str, str] | None = None,
+    ) -> lambda_.Function:
+        """One function `PREFIX-name` with a role that so far may only write its own log."""
+        settings = self._settings.functions
+        function_name = f"{self._scope.prefix}-{name}"
+        group = logs.LogGroup(
+            self._parent,
+            f"{_title(name)}Logs",
+            log_group_name=f"/aws/lambda/{function_name}",
+            retention=logs.RetentionDays[_RETENTION[settings.log_retention_days]],
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        function_role = role(
+            self._parent, f"{_title(name)}Role", iam.ServicePrincipal("lambda.amazonaws.com"), f"Tuneway's {name} function"
+        )
+        # The group exists already: a function that may create it would bring it back after the stack is gone.
+        allow(
+            function_role,
+            ["logs:CreateLogStream", "logs:PutLogEvents"],
+            [self._scope.arn("logs", f"log-group:/aws/lambda/{function_name}:*")],
+            reason="the group's own streams",
+        )
+        if room not in self._code:
+            self._code[room] = code(room, self._settings)
+        runtime = lambda_.Runtime(f"python{settings.python}", lambda_.RuntimeFamily.PYTHON)
+        function = lambda_.Function(
+            self._parent,
+            _title(name),
+            function_name=function_name,
+            code=self._code[room],
+            handler=handler,
+            runtime=runtime,
+            architecture=lambda_.Architecture.custom(settings.architecture),
+            memory_size=memory_mb,
+            timeout=cdk.Duration.minutes(minutes),
+            environment=environment or {},
+            role=function_role,
+            log_group=group,
+            # A running execution goes on with the version its definition names, also after a deploy.
+            current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN),
+        )
+        acknowledge(function, "L1", "functions.python is a setting; its newest value is the newest that the tests run on")
+        return function
+
+
+class Functions(Construct):
+    """The steps of the state machine that are functions."""
+
+    def __init__(self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings) -> None:
+        """Make the five functions, each with the grants of its step."""
+        super().__init__(parent, id)
+        make = FunctionFactory(self, scope, settings).make
+
+        plan = make("plan", "pipeline.plan.handler", minutes=2)
+        self.plan = _step(plan)
+        _allow(plan, ["s3:PutObject"], [bucket.arn_for_objects("runs/*/code/*")], A_RUN)
+        models = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
+        _allow(plan, ["bedrock:GetFoundationModel"], [models], "reads what AWS publishes of any base model a run may name")
+        quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
+        _allow(plan, quotas, ["*"], "the actions have no resource")
+        _allow(plan, ["secretsmanager:DescribeSecret"], [scope.secret(settings.access.hub_token_secret)])
+
+        data_prep = make(
+            "data-prep",
+            "data_prep.handler.handler",
+            minutes=15,
+            memory_mb=1024,
+            room="data_prep",
+            environment={"HF_ENDPOINT": settings.access.hub_endpoint},
+        )
+        self.data_prep = _step(data_prep)
+        buckets = [f"arn:{scope.partition}:s3:::{name}" for name in settings.access.dataset_buckets]
+        sources = [bucket.arn_for_objects("uploads/*"), *(f"{arn}/*" for arn in buckets)]
+        _allow(data_prep, ["s3:GetObject"], sources, "the user's own objects, where config.yaml says they are")
+        # Without s3:ListBucket a missing object is answered as "access denied", and the user would look in the wrong place.
+        _allow(data_prep, ["s3:ListBucket"], [bucket.bucket_arn, *buckets])
+        outputs = bucket.arn_for_objects("runs/*/data/*")
+        _allow(data_prep, ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [outputs], A_RUN)
+
+        assess = make("assess", "pipeline.assess.handler", minutes=1)
+        self.assess = _step(assess)
+        _allow(assess, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/training/*/evaluation.json")], A_RUN)
+
+        deploy = make("deploy", "pipeline.deploy.handler", minutes=1)
+        self.deploy = _step(deploy)
+        _allow(
+            deploy, ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:AddTags"], [scope.endpoint]
+        )
+        endpoint = [scope.endpoint, scope.sagemaker("endpoint-config")]
+        _allow(deploy, ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], endpoint, A_CONFIG)
+
+        smoke_test = make("smoke-test", "pipeline.smoke_test.handler", minutes=5)
+        self.smoke_test = _step(smoke_test)
+        _allow(smoke_test, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/data/test/test.jsonl")], A_RUN)
+        actions = ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:InvokeEndpoint"]
+        _allow(smoke_test, actions, [scope.endpoint])
+        _allow(smoke_test, ["sagemaker:UpdateEndpoint"], endpoint, A_CONFIG)
+
+
+A_RUN = "a run's id is its own, and known when it starts"
+A_CONFIG = "an endpoint config is named after its run"
+
+
+def _allow(function: lambda_.Function, actions: list[str], resources: list[str], reason: str = "") -> None:
+    assert isinstance(function.role, iam.Role)
+    allow(function.role, actions, resources, reason=reason)
+
+
+def _step(function: lambda_.Function) -> Step:
+    return Step(function, function.current_version.function_arn)
+
+
+def _title(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("-"))
+
+
+_RETENTION = {
+    1: "ONE_DAY",
+    3: "THREE_DAYS",
+    5: "FIVE_DAYS",
+    7: "ONE_WEEK",
+    14: "TWO_WEEKS",
+    30: "ONE_MONTH",
+    60: "TWO_MONTHS",
+    90: "THREE_MONTHS",
+    180: "SIX_MONTHS",
+    365: "ONE_YEAR",
+}

@@ -1,0 +1,71 @@
+"""A role and its statements, written so that a reader sees principal, action, resource and reason at one glance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from constructs import Construct, IConstruct
+
+
+def role(parent: Construct, id: str, principal: iam.IPrincipal, description: str) -> iam.Role:
+    """A role without any managed policy."""
+    return iam.Role(parent, id, assumed_by=principal, description=description)
+
+
+def allow(
+    role: iam.Role,
+    actions: Sequence[str],
+    resources: Sequence[str],
+    conditions: dict[str, Any] | None = None,
+    reason: str = "",
+) -> None:
+    """Let `role` do `actions` on `resources`, and nothing else.
+
+    Args:
+        role: who may.
+        actions: IAM actions; never with a wildcard.
+        resources: ARNs. One with a wildcard needs a `reason`, which answers cdk-nag's finding on it.
+        conditions: IAM conditions.
+        reason: why the resource cannot be named more exactly.
+    """
+    role.add_to_policy(
+        iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions or {})
+    )
+    for resource in resources:
+        name = _as_nag_shows(cdk.Stack.of(role).resolve(resource))
+        if "*" in name:
+            acknowledge(role, f"IAM5[Resource::{name}]", reason)
+
+
+def allow_pass(role: iam.Role, passed: iam.IRole, service: str) -> None:
+    """Let `role` hand `passed` to one service only."""
+    allow(role, ["iam:PassRole"], [passed.role_arn], {"StringEquals": {"iam:PassedToService": service}})
+
+
+def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
+    """Answer one finding of cdk-nag's AwsSolutions rules with its reason.
+
+    Raises:
+        ValueError: there is no reason.
+    """
+    if not reason:
+        raise ValueError(f"{construct.node.path}: {rule} needs a reason")
+    cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=f"AwsSolutions::AwsSolutions-{rule}", reason=reason))
+
+
+def _as_nag_shows(resolved: Any) -> str:
+    """A resolved ARN as cdk-nag names it in a finding: references as `<Id.Attribute>`, other functions as their JSON."""
+    if isinstance(resolved, str):
+        return resolved
+    if "Fn::Join" in resolved:
+        separator, parts = resolved["Fn::Join"]
+        return str(separator).join(_as_nag_shows(part) for part in parts)
+    if "Ref" in resolved:
+        return f"<{resolved['Ref']}>"
+    if "Fn::GetAtt" in resolved:
+        return f"<{'.'.join(resolved['Fn::GetAtt'])}>"
+    return json.dumps(resolved, separators=(",", ":"))

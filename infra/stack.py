@@ -1,0 +1,52 @@
+"""The one stack: only wires the constructs."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from infra.functions import Functions
+from infra.images import Images
+from infra.roles import ServiceRoles
+from infra.scope import Scope
+from infra.state_machine import StateMachine
+from infra.storage import Storage
+from infra.teardown import Teardown
+from pipeline import bedrock
+from pipeline.names import STACK_TAG
+from pipeline.settings import Settings
+
+
+class TunewayStack(cdk.Stack):
+    """Bucket, roles, functions, state machine and teardown of one fine-tuning pipeline."""
+
+    def __init__(self, parent: Construct, settings: Settings, region: str) -> None:
+        """Make the stack `settings.stack.name` in `region`.
+
+        Raises:
+            SettingsError: what synth can already refuse, such as a region without a Bedrock base model.
+        """
+        super().__init__(
+            parent,
+            settings.stack.name,
+            description="Tuneway: fine-tunes, evaluates and serves a dialogue summarizer",
+            env=cdk.Environment(region=region),
+        )
+        if settings.bedrock.enabled:
+            bedrock.choose(settings, region)
+        images = Images.of(settings, region)
+        scope = Scope.of(self, region)
+        for name, value in {**settings.stack.tags, STACK_TAG: scope.prefix}.items():
+            cdk.Tags.of(self).add(name, value)
+
+        storage = Storage(self, "Storage")
+        roles = ServiceRoles(self, "Roles", scope, storage.bucket, settings, images)
+        functions = Functions(self, "Functions", scope, storage.bucket, settings)
+        machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, functions, images, settings)
+        teardown = Teardown(self, "Teardown", scope, storage.bucket, machine, settings)
+        # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
+        teardown.resource.node.add_dependency(storage, roles, functions, machine)
+
+        cdk.CfnOutput(self, "StateMachineArn", value=machine.arn, description="Start an execution of it with the input {}")
+        cdk.CfnOutput(self, "BucketName", value=storage.bucket.bucket_name, description="Your data goes below uploads/")
+        cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")

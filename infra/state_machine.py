@@ -1,0 +1,125 @@
+"""The state machine and its role."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from infra.definition import definition
+from infra.functions import Functions
+from infra.images import Images
+from infra.policies import acknowledge, allow, allow_pass, role
+from infra.roles import ServiceRoles
+from infra.scope import Scope
+from pipeline.catalogue import BASE_MODELS
+from pipeline.settings import Settings
+
+
+OWN_NAMES = "what a run makes is named after it"
+OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
+
+
+class StateMachine(Construct):
+    """One Standard state machine, started with `{}`."""
+
+    def __init__(
+        self,
+        parent: Construct,
+        id: str,
+        scope: Scope,
+        bucket: s3.Bucket,
+        roles: ServiceRoles,
+        functions: Functions,
+        images: Images,
+        settings: Settings,
+    ) -> None:
+        """Render the definition with the stack's own names, and grant the role what its states do."""
+        super().__init__(parent, id)
+        self.role = role(self, "Role", iam.ServicePrincipal("states.amazonaws.com"), "Tuneway's state machine")
+        steps = {
+            "plan": functions.plan,
+            "data_prep": functions.data_prep,
+            "assess": functions.assess,
+            "deploy": functions.deploy,
+            "smoke_test": functions.smoke_test,
+        }
+        self._grant(scope, roles)
+        # Any version of the functions: a running execution goes on with the one its definition names, after a deploy too.
+        versions = [f"{step.function.function_arn}:*" for step in steps.values()]
+        allow(self.role, ["lambda:InvokeFunction"], versions, reason="published versions, of this and earlier deploys")
+        stack = {
+            "prefix": scope.prefix,
+            "bucket": bucket.bucket_name,
+            "region": scope.region,
+            "training_role": roles.training.role_arn,
+            "model_role": roles.model.role_arn,
+            "bedrock_role": roles.bedrock.role_arn,
+            "expiry_role": roles.expiry.role_arn,
+            "training_image": images.training,
+            "serving_image": images.serving,
+            "tags": settings.stack.tags,
+        }
+        body = definition(
+            stack, settings.model_dump(mode="json"), {name: step.version_arn for name, step in steps.items()}
+        )
+        machine = sfn.StateMachine(
+            self,
+            "StateMachine",
+            state_machine_name=scope.prefix,
+            definition_body=sfn.DefinitionBody.from_string(cdk.Stack.of(self).to_json_string(body)),
+            role=self.role,
+        )
+        machine.node.add_dependency(self.role)
+        history = "the execution history holds every event for 90 days; log delivery would need account-wide grants"
+        acknowledge(machine, "SF1", history)
+        acknowledge(machine, "SF2", "a run is one sequence of jobs of minutes to hours: its history is its trace")
+        self.arn = machine.state_machine_arn
+
+    def _grant(self, scope: Scope, roles: ServiceRoles) -> None:
+        jobs = scope.sagemaker("training-job")
+        allow(
+            self.role,
+            ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"],
+            [jobs],
+            reason=OWN_NAMES,
+        )
+        # Step Functions tags a job it waits for; without AddTags the state fails at run time (developer guide, "IAM policies
+        # for SageMaker AI").
+        models = [scope.sagemaker("model"), scope.sagemaker("endpoint-config")]
+        allow(self.role, ["sagemaker:ListTags"], [jobs], reason=OWN_NAMES)
+        allow(self.role, ["sagemaker:AddTags"], [jobs, *models], reason=OWN_NAMES)
+        allow(self.role, ["sagemaker:CreateModel", "sagemaker:CreateEndpointConfig"], models, reason=OWN_NAMES)
+        allow(
+            self.role,
+            ["events:PutTargets", "events:PutRule", "events:DescribeRule"],
+            [scope.arn("events", "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")],
+        )
+        allow_pass(self.role, roles.training, "sagemaker.amazonaws.com")
+        allow_pass(self.role, roles.model, "sagemaker.amazonaws.com")
+
+        customization = scope.arn("bedrock", "model-customization-job/*")
+        base_models = [model for model in BASE_MODELS.values() if model.region == scope.region]
+        if base_models:
+            allow(
+                self.role,
+                ["bedrock:CreateModelCustomizationJob", "bedrock:TagResource"],
+                [
+                    *(f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}" for model in base_models),
+                    scope.arn("bedrock", "custom-model/*"),
+                    customization,
+                ],
+                reason=OWN_IDS,
+            )
+            allow(
+                self.role,
+                ["bedrock:GetModelCustomizationJob", "bedrock:StopModelCustomizationJob"],
+                [customization],
+                reason=OWN_IDS,
+            )
+            allow_pass(self.role, roles.bedrock, "bedrock.amazonaws.com")
+
+        allow(self.role, ["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], [scope.schedule])
+        allow_pass(self.role, roles.expiry, "scheduler.amazonaws.com")

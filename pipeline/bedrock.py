@@ -1,0 +1,43 @@
+"""Which Bedrock base model a run customizes, and whether its settings fit it."""
+
+from __future__ import annotations
+
+from pipeline.catalogue import BASE_MODELS, DEFAULT_BY_REGION, BaseModel
+from pipeline.settings import Settings, SettingsError
+
+
+def choose(settings: Settings, region: str) -> BaseModel:
+    """The base model for `region`, with `bedrock.hyperparameters` and `bedrock.max_records` checked against it.
+
+    Raises:
+        SettingsError: the region has none, the one named belongs to another region, or a value is out of its range.
+    """
+    name = settings.bedrock.base_model or DEFAULT_BY_REGION.get(region)
+    if name is None:
+        raise SettingsError(
+            f"bedrock.base_model: no base model can be customized in {region}; use a region of "
+            f"{', '.join(sorted(DEFAULT_BY_REGION))}, or set bedrock.enabled to false in config.yaml"
+        )
+    model = BASE_MODELS[name]
+    if model.region != region:
+        raise SettingsError(
+            f"bedrock.base_model: {name} can be customized in {model.region} only, and this stack is in {region}; "
+            "use null for the region's own, or set bedrock.enabled to false"
+        )
+    for key, value in settings.bedrock.hyperparameters.items():
+        allowed = model.hyperparameters.get(key)
+        if allowed is None:
+            raise SettingsError(
+                f"bedrock.hyperparameters.{key}: {name} does not take it; allowed: {', '.join(model.hyperparameters)}"
+            )
+        if (allowed.kind is int and not isinstance(value, int)) or not allowed.minimum <= value <= allowed.maximum:
+            raise SettingsError(
+                f"bedrock.hyperparameters.{key}: {value} is outside the range of {name}; "
+                f"allowed: {allowed.kind.__name__} from {allowed.minimum:g} to {allowed.maximum:g}"
+            )
+    if not model.min_records <= settings.bedrock.max_records <= model.max_records:
+        raise SettingsError(
+            f"bedrock.max_records: {settings.bedrock.max_records} is outside the range of {name}; "
+            f"allowed: {model.min_records} to {model.max_records}"
+        )
+    return model

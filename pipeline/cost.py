@@ -1,0 +1,56 @@
+"""What a run can cost at most, in US dollars before tax: computed from prices with a date, and from the run's own limits.
+
+Prices are those of us-west-2 and us-east-1, from secondary sources as of `AS_OF`; they are shown as an estimate and
+never used to bill anything. docs/costs.md explains them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.settings import Settings
+
+AS_OF = "2026-11-24"
+
+INSTANCE_PER_HOUR = {"ml.g5.xlarge": 1.408, "ml.g6.xlarge": 1.1267}
+BEDROCK_PER_1K_TOKENS = {
+    "meta.llama3-1-8b-instruct-v1:0:128k": 0.00149,
+    "meta.llama3-3-70b-instruct-v1:0:128k": 0.0033,
+    "amazon.nova-micro-v1:0:128k": 0.001,
+}
+BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
+
+
+def estimate(settings: Settings, bedrock_model: str | None, endpoint_hours: float = 1.0) -> dict[str, Any]:
+    """The most one run costs: the training job at its time limit, Bedrock at its record limit, the endpoint.
+
+    A Bedrock record is counted at the training's `max_length` tokens, which is above what a dialogue has.
+
+    Returns:
+        dollars for `training`, `bedrock`, `endpoint`, `total`; `unknown` names what has no price here.
+    """
+    unknown = []
+    training = endpoint = bedrock = 0.0
+    hours = settings.training.max_runtime_minutes / 60
+    if (price := INSTANCE_PER_HOUR.get(settings.training.instance_type)) is not None:
+        training = price * hours
+    else:
+        unknown.append(settings.training.instance_type)
+    if settings.endpoint.enabled:
+        if (price := INSTANCE_PER_HOUR.get(settings.endpoint.instance_type)) is not None:
+            endpoint = price * endpoint_hours
+        else:
+            unknown.append(settings.endpoint.instance_type)
+    if bedrock_model is not None:
+        epochs = float(settings.bedrock.hyperparameters.get("epochCount", 5))
+        tokens = settings.bedrock.max_records * settings.training.max_length * epochs
+        bedrock = BEDROCK_PER_1K_TOKENS[bedrock_model] * tokens / 1000 + BEDROCK_MODEL_STORAGE_PER_MONTH
+    return {
+        "training": round(training, 2),
+        "bedrock": round(bedrock, 2),
+        "endpoint": round(endpoint, 2),
+        "total": round(training + bedrock + endpoint, 2),
+        "currency": "USD",
+        "prices_as_of": AS_OF,
+        "unknown": unknown,
+    }

@@ -1,0 +1,147 @@
+"""The Plan step: everything that can be known before money is spent.
+
+It lays the execution's input over the deployed settings, checks them and the account, copies the training code to the
+run's own prefix, and resolves the requests of both jobs and of the endpoint. Later states only read its result. What
+the user can mend is returned as a refusal, one line, and ends the execution; AWS's own errors are raised, for the state
+machine to retry.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from pipeline import bedrock, cost, names, requests
+from pipeline.settings import Settings, SettingsError, with_run_input
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+CODE = Path(__file__).resolve().parent.parent / "training"
+"""The training code, shipped in this function's own package."""
+
+
+class Refusal(Exception):
+    """One line for the user: what is wrong, where, and what to do."""
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Plan one run.
+
+    Args:
+        event: `input` (the execution's), `execution` (its ARN), `settings` (as deployed) and `stack` (what exists:
+            prefix, bucket, region, roles, images, expiry).
+
+    Returns:
+        `{"refusal": line}`, or the plan: `run`, `name`, `prepare`, `train`, `customize`, `deploy`, `estimate`, `warnings`.
+    """
+    try:
+        settings = with_run_input(event["settings"], event["input"])
+        plan = _plan(settings, event["stack"], names.run_id(event["execution"]))
+    except (SettingsError, Refusal) as refusal:
+        logger.warning("refused: %s", refusal)
+        return {"refusal": str(refusal)}
+    logger.info("planned: %s", json.dumps({key: plan[key] for key in ("run", "estimate", "warnings")}))
+    return plan
+
+
+def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]:
+    warnings = _check_quotas(settings)
+    base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
+    secret = _check_token(settings) if settings.training.gated else None
+    name = f"{stack['prefix']}-{run}"
+    home = f"s3://{stack['bucket']}/{names.run_prefix(run)}"
+    _copy_code(stack["bucket"], names.run_prefix(run))
+    return {
+        "refusal": None,
+        "run": run,
+        "name": name,
+        "home": home,
+        "warnings": warnings,
+        "estimate": cost.estimate(settings, base_model.id if base_model else None),
+        "prepare": requests.prepare(settings, home, base_model, stack),
+        "train": requests.train(settings, home, run, secret, stack),
+        "customize": base_model and requests.customize(settings, home, run, base_model, stack),
+        "deploy": requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
+    }
+
+
+def _check_quotas(settings: Settings) -> list[str]:
+    """Refuse a run whose instances the account may not start; an unknown quota is only a warning.
+
+    Quota codes differ by instance type and are documented nowhere as a list, so quotas are found by name: the applied
+    ones first (ListServiceQuotas leaves out those that were never changed), then AWS's defaults.
+    """
+    wanted = [f"{settings.training.instance_type} for training job usage"]
+    if settings.endpoint.enabled:
+        wanted.append(f"{settings.endpoint.instance_type} for endpoint usage")
+    client = boto3.client("service-quotas")
+    found: dict[str, float] = {}
+    for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
+        if len(found) == len(wanted):
+            break
+        for page in client.get_paginator(operation).paginate(ServiceCode="sagemaker"):
+            for quota in page["Quotas"]:
+                if quota["QuotaName"] in wanted:
+                    found.setdefault(quota["QuotaName"], quota["Value"])
+    for name in wanted:
+        if found.get(name) == 0:
+            raise Refusal(
+                f"quota '{name}' is 0 in this account and region: request an increase to 1 in the Service Quotas console "
+                "(Amazon SageMaker), or choose another instance_type"
+            )
+    return [f"quota '{name}' could not be read; SageMaker will say if it is 0" for name in wanted if name not in found]
+
+
+def _check_bedrock(settings: Settings, region: str) -> bedrock.BaseModel:
+    base_model = bedrock.choose(settings, region)
+    client = boto3.client("bedrock")
+    try:
+        details = client.get_foundation_model(modelIdentifier=base_model.id)["modelDetails"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("ResourceNotFoundException", "ValidationException"):
+            raise
+        raise Refusal(
+            f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} "
+            f"({error.response['Error']['Message']}); choose another one or set bedrock.enabled to false"
+        ) from error
+    status = details.get("modelLifecycle", {}).get("status")
+    if status == "LEGACY":
+        raise Refusal(
+            f"bedrock.base_model: {base_model.id} is Legacy in {region}, and Bedrock refuses new customization jobs on a "
+            "Legacy model; choose another one of the catalogue or set bedrock.enabled to false"
+        )
+    if "FINE_TUNING" not in details.get("customizationsSupported", []):
+        raise Refusal(
+            f"bedrock.base_model: {base_model.id} cannot be fine-tuned in {region}; choose another one of the catalogue or "
+            "set bedrock.enabled to false"
+        )
+    return base_model
+
+
+def _check_token(settings: Settings) -> str:
+    """The ARN of the secret with the Hub token. Only its existence is looked at: the value is the training job's."""
+    name = settings.access.hub_token_secret
+    try:
+        arn: str = boto3.client("secretsmanager").describe_secret(SecretId=name)["ARN"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        raise Refusal(
+            f"training.base_model: {settings.training.base_model} is gated and the secret {name} does not exist; make it with "
+            f"`aws secretsmanager create-secret --name {name} --secret-string YOUR_HUB_TOKEN`, "
+            "after accepting the model's licence on the Hub"
+        ) from error
+    return arn
+
+
+def _copy_code(bucket: str, prefix: str) -> None:
+    s3 = boto3.client("s3")
+    for path in sorted(CODE.iterdir()):
+        if path.suffix in (".py", ".txt"):
+            s3.put_object(Bucket=bucket, Key=f"{prefix}code/training/{path.name}", Body=path.read_bytes())

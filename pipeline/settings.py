@@ -1,0 +1,312 @@
+"""The one schema of the settings: config.yaml, the file of `-c settings=`, and an execution's input.
+
+Every field says who may set it. A `deploy` field shapes what exists in the account: edit config.yaml and deploy.
+A `run` field shapes one run: an execution's input may override it, in the same form as config.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline import catalogue
+
+Scope = Literal["deploy", "run"]
+
+CONSOLE_FIELDS = ("Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")
+"""What the Step Functions console may add to an execution's input by itself: ignored."""
+
+
+class SettingsError(ValueError):
+    """A user's mistake in the settings, said in one line with the field and the remedy."""
+
+
+def _deploy(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"scope": "deploy"}, **constraints)
+
+
+def _run(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"scope": "run"}, **constraints)
+
+
+class _Section(BaseModel):
+    # Strict: a string where a number belongs is a mistake to report, not to convert.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Stack(_Section):
+    """What the stack is called and where it lives."""
+
+    name: str = _deploy("CloudFormation stack name, and the beginning of every name", pattern=r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$")
+    region: str | None = _deploy("region; null: CDK_DEFAULT_REGION, else us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    tags: dict[str, str] = _deploy("tags on everything, for your cost reports")
+
+
+class Functions(_Section):
+    """How the Lambda functions are built."""
+
+    python: Literal["3.11", "3.12", "3.13"] = _deploy("Lambda's Python version")
+    architecture: Literal["arm64", "x86_64"] = _deploy("Lambda's architecture; arm64 costs 20% less")
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = _deploy("how long logs are kept, in days")
+
+
+class Access(_Section):
+    """What the roles may reach outside the stack."""
+
+    hub_endpoint: str = _deploy("the Hugging Face Hub (HF_ENDPOINT), or a mirror of it", pattern=r"^https?://[^\s]+[^/\s]$")
+    hub_token_secret: str = _deploy(
+        "name of the Secrets Manager secret that holds your Hub token", pattern=r"^[A-Za-z0-9/_+=.@-]{1,500}$"
+    )
+    dataset_buckets: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]] = _deploy(
+        "other S3 buckets that data prep may read"
+    )
+
+
+class Fields(_Section):
+    """Which columns hold what."""
+
+    dialogue: str = _run("column with the text to summarize", min_length=1)
+    summary: str = _run("column with the summary", min_length=1)
+
+
+class Files(_Section):
+    """A dataset's files by split, below its source. A source that is one file needs none of them."""
+
+    train: str = _run("file of the training split", min_length=1)
+    validation: str = _run("file of the validation split", min_length=1)
+    test: str = _run("file of the test split", min_length=1)
+
+
+class MaxRows(_Section):
+    """Subsampling: the same rows every time, chosen by a seeded hash."""
+
+    train: int | None = _run("most training rows; null: all", ge=1)
+    validation: int | None = _run("most validation rows; null: all", ge=1)
+    test: int | None = _run("most test rows: each is answered by the base and the tuned model", ge=1)
+
+
+class Ratios(_Section):
+    """How a dataset that is one file is dealt into splits, by a seeded hash of each row."""
+
+    validation: float = _run("share of validation rows", gt=0, lt=0.5)
+    test: float = _run("share of test rows", gt=0, lt=0.5)
+
+
+class Dataset(_Section):
+    """The dialogues and their summaries."""
+
+    source: str = _run(
+        "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder",
+        pattern=r"^(hub:[\w.-]+/[\w.-]+|s3://[a-z0-9.-]+/\S.*|uploads/\S.*)$",
+    )
+    revision: str | None = _run("commit of a Hub dataset, so that a run can be repeated", pattern=r"^[\w./-]+$")
+    files: Files
+    fields: Fields
+    max_rows: MaxRows
+    ratios: Ratios
+    instruction: str = _run("the task, said to the model before each dialogue", min_length=1, max_length=2000)
+    seed: int = _run("seed of splits and subsampling", ge=0)
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Dataset:
+        if self.source.startswith("hub:") and self.revision is None:
+            raise ValueError("a Hub dataset needs dataset.revision, the commit to read")
+        return self
+
+
+class Lora(_Section):
+    """The adapter (peft.LoraConfig)."""
+
+    r: int = _run("rank", ge=1, le=256)
+    alpha: int = _run("scale", ge=1, le=1024)
+    dropout: float = _run("dropout", ge=0, lt=1)
+    target_modules: list[str] = _run("linear layers that get an adapter", min_length=1)
+
+
+class Evaluation(_Section):
+    """How base and tuned model are compared on the test rows."""
+
+    max_new_tokens: int = _run("longest summary, in tokens", ge=8, le=1024)
+    batch_size: int = _run("rows answered at once", ge=1, le=256)
+
+
+class Training(_Section):
+    """The SageMaker QLoRA job."""
+
+    base_model: str = _run("causal language model with a chat template on the Hub", pattern=r"^[\w.-]+/[\w.-]+$")
+    base_revision: str = _run("branch, tag or commit of the base model", pattern=r"^[\w./-]+$")
+    gated: bool = _run("whether the base model needs a Hub token (access.hub_token_secret)")
+    instance_type: str = _run("instance of the training job", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    volume_gb: int = _run("disk of the training job, in GB", ge=10, le=16_384)
+    max_runtime_minutes: int = _run("the job is stopped after this time", ge=5, le=40_320)
+    quantization: Literal["nf4", "none"] = _run("4-bit base (QLoRA), or none")
+    double_quantization: bool = _run("quantize the quantization constants too")
+    lora: Lora
+    learning_rate: float = _run("peak learning rate", gt=0, le=1)
+    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = _run("learning rate over the steps")
+    warmup_steps: int = _run("warm-up steps; a short run warms up for a tenth of its steps", ge=0)
+    batch_size: int = _run("rows a device and forward pass", ge=1, le=1024)
+    gradient_accumulation_steps: int = _run("forward passes an optimizer step", ge=1, le=1024)
+    max_length: int = _run("longest sequence in tokens", ge=64, le=131_072)
+    epochs: int = _run("passes over the training rows", ge=1, le=100)
+    max_steps: int | None = _run("most optimizer steps, whatever the epochs; null: no such limit", ge=1)
+    optimizer: str = _run("transformers' optimizer name", pattern=r"^[a-z0-9_]+$")
+    seed: int = _run("seed of the training", ge=0)
+    evaluation: Evaluation
+
+
+class Bedrock(_Section):
+    """The Bedrock customization job."""
+
+    enabled: bool = _run("whether a run customizes a Bedrock model too")
+    base_model: str | None = _run("base model of the catalogue; null: the region's own", min_length=1)
+    max_records: int = _run("most records, training and validation together; tokens times epochs is what it costs", ge=8)
+    hyperparameters: dict[str, int | float] = _run("Bedrock's own names; what is absent keeps Bedrock's default")
+
+    @field_validator("base_model")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is None or value in catalogue.BASE_MODELS:
+            return value
+        gone = catalogue.end_of_life(value)
+        known = ", ".join(catalogue.BASE_MODELS)
+        raise ValueError(f"{gone}; use one of {known}" if gone else f"not in the catalogue; use one of {known}")
+
+
+class Endpoint(_Section):
+    """The SageMaker endpoint that serves the tuned model."""
+
+    enabled: bool = _run("whether a run serves its model")
+    only_if_better: bool = _run("serve only a model whose ROUGE-L on the test rows beats its base's")
+    instance_type: str = _run("instance of the endpoint", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    max_model_len: int = _run("longest prompt and answer together, in tokens", ge=128, le=131_072)
+    startup_timeout_minutes: int = _run("the container must be healthy by then", ge=1, le=60)
+    time_to_live_minutes: int | None = _run("the endpoint deletes itself after this time; null: never", ge=10)
+    poll_seconds: int = _run("how often a run looks whether the endpoint is up", ge=1, le=300)
+
+
+class Settings(_Section):
+    """All of it: what config.yaml says."""
+
+    stack: Stack
+    functions: Functions
+    access: Access
+    dataset: Dataset
+    training: Training
+    bedrock: Bedrock
+    endpoint: Endpoint
+
+
+def load(*paths: Path) -> Settings:
+    """Read the settings files, each laid over the one before.
+
+    Raises:
+        SettingsError: a file cannot be read, is no mapping, or holds a wrong value.
+    """
+    import yaml  # only where files are read: the functions get their settings from the state machine
+
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            layer = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: cannot be read ({error}); name a settings file that exists") from error
+        except yaml.YAMLError as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            raise SettingsError(f"{path}: line {line} is not YAML; compare it with config.yaml") from error
+        if not isinstance(layer, dict):
+            raise SettingsError(f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml")
+        merged = overlay(merged, layer)
+    return validate(merged, where=" + ".join(str(path) for path in paths))
+
+
+def validate(values: dict[str, Any], where: str) -> Settings:
+    """Check `values` against the schema.
+
+    Raises:
+        SettingsError: the first wrong field by name, and what is allowed there.
+    """
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {_one_line(error)}") from error
+    if "{%" in settings.model_dump_json():
+        raise SettingsError(f"{where}: no text may hold '{{%', which Step Functions would evaluate as JSONata")
+    return settings
+
+
+def with_run_input(deployed: dict[str, Any], given: Any) -> Settings:
+    """Lay an execution's input over the deployed settings.
+
+    Args:
+        deployed: the settings as deployed (`Settings.model_dump()`).
+        given: the execution's input: `{}`, or a part of config.yaml with `run` fields only.
+
+    Raises:
+        SettingsError: in one line, what is wrong with the input, where, and what to do.
+    """
+    where = "execution input"
+    if not isinstance(given, dict):
+        raise SettingsError(f"{where}: must be a JSON object such as {{}} or {{\"training\": {{\"epochs\": 2}}}}")
+    given = {name: value for name, value in given.items() if name not in CONSOLE_FIELDS}
+    _only_run_fields(Settings, given, where, "")
+    return validate(overlay(deployed, given), where)
+
+
+def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`: sections merge field by field, hyperparameters and all other values are replaced."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        mergeable = isinstance(value, dict) and isinstance(old, dict) and name not in ("hyperparameters", "tags")
+        merged[name] = overlay(old, value) if mergeable and isinstance(old, dict) else value
+    return merged
+
+
+def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The fields of `model` that are sections of their own."""
+    found = ((name, info.annotation) for name, info in model.model_fields.items())
+    return {name: kind for name, kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def scope(model: type[BaseModel], name: str) -> Scope:
+    """Who may set the field: `deploy` or `run`."""
+    extra = model.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return "deploy" if extra["scope"] == "deploy" else "run"
+
+
+def _only_run_fields(model: type[BaseModel], given: dict[str, Any], where: str, above: str) -> None:
+    inner = sections(model)
+    for name, value in given.items():
+        path = f"{above}{name}"
+        if name not in model.model_fields:
+            allowed = ", ".join(model.model_fields)
+            raise SettingsError(f"{where}: {path}: unknown field; allowed here: {allowed}")
+        if name in inner:
+            if not isinstance(value, dict):
+                raise SettingsError(f"{where}: {path}: must be an object with fields of {', '.join(inner[name].model_fields)}")
+            _only_run_fields(inner[name], value, where, f"{path}.")
+        elif scope(model, name) == "deploy":
+            raise SettingsError(f"{where}: {path}: is fixed when the stack is deployed; edit config.yaml and run `cdk deploy`")
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first mistake as `field: what is wrong (what was given)`, and how many more there are."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"]) or "settings"
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    if first["type"] == "extra_forbidden":
+        model: type[BaseModel] = Settings
+        for part in first["loc"][:-1]:
+            model = sections(model).get(str(part), model)
+        message = f"unknown field; allowed here: {', '.join(model.model_fields)}"
+    elif first["type"] == "missing":
+        message = "is missing; config.yaml shows it with its meaning"
+    elif not isinstance(first["input"], dict):
+        message = f"{message}, not {first['input']!r}"
+    more = error.error_count() - 1
+    return f"{path}: {message}" + (f" (and {more} more)" if more else "")

@@ -1,0 +1,82 @@
+"""The SmokeTest step: the endpoint must answer real dialogues before a run counts as done."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from pipeline.deploy import describe
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+MAX_TOKENS = 96
+ROWS = 3
+
+
+class EndpointSick(Exception):
+    """The endpoint is up and does not answer as it must: one line with what it said."""
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Ask the endpoint for summaries of held-out dialogues.
+
+    Args:
+        event: `endpoint`, `config`, `test` (S3 folder of the test split), `before` (the config served until now, or null),
+            `deployed_at_redrive` and `redrive` (counts).
+
+    Returns:
+        `phase`: "passed" with `samples` (dialogue, reference, answer), "superseded" when another run's config serves by now,
+        or "redeploy" when a redrive finds that the config is not there any more.
+
+    Raises:
+        EndpointSick: the endpoint went back to the config it served before, or was deleted if there was none.
+    """
+    sagemaker = boto3.client("sagemaker")
+    name, config = event["endpoint"], event["config"]
+    endpoint = describe(sagemaker, name)
+    if endpoint["EndpointStatus"] != "InService" or endpoint["EndpointConfigName"] != config:
+        again = event["redrive"] > event["deployed_at_redrive"] or endpoint["EndpointStatus"] == "Absent"
+        return {"phase": "redeploy" if again else "superseded", "samples": []}
+    samples = []
+    for messages in _test_rows(event["test"])[:ROWS]:
+        prompt, reference = messages[:-1], messages[-1]["content"]
+        try:
+            answer = _ask(name, prompt)
+        except (ClientError, ValueError, KeyError, IndexError) as error:
+            back = _put_right(sagemaker, name, config, event["before"])
+            raise EndpointSick(f"endpoint {name} did not answer a held-out dialogue ({error}); {back}") from error
+        samples.append({"dialogue": prompt[-1]["content"], "reference": reference, "answer": answer})
+    return {"phase": "passed", "samples": samples}
+
+
+def _test_rows(folder: str) -> list[list[dict[str, str]]]:
+    bucket, _, key = folder.removeprefix("s3://").partition("/")
+    body = boto3.client("s3").get_object(Bucket=bucket, Key=f"{key}test.jsonl")["Body"]
+    return [json.loads(line)["messages"] for _, line in zip(range(ROWS), body.iter_lines(), strict=False)]
+
+
+def _ask(endpoint: str, messages: list[dict[str, str]]) -> str:
+    # The runtime answers within 60 s or not at all (SageMaker quotas); botocore must not send the same question again.
+    runtime = boto3.client("sagemaker-runtime", config=Config(read_timeout=70, retries={"total_max_attempts": 2}))
+    request = {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
+    response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=json.dumps(request))
+    text: str = json.loads(response["Body"].read())["choices"][0]["message"]["content"]
+    if not text.strip():
+        raise ValueError("its answer is empty")
+    return text.strip()
+
+
+def _put_right(sagemaker: Any, name: str, config: str, before: str | None) -> str:
+    """Leave the endpoint as it was before the run: what is sick must not serve, and must not bill."""
+    if before is None:
+        sagemaker.delete_endpoint(EndpointName=name)
+        return "it was deleted; redrive the execution to deploy again"
+    sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=before)
+    logger.warning("%s goes back from %s to %s", name, config, before)
+    return f"it goes back to {before}; redrive the execution to deploy again"

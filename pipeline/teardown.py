@@ -1,0 +1,195 @@
+"""The teardown behind `cdk destroy`: what runs made, and CloudFormation does not know, is stopped and deleted.
+
+CDK's Provider framework calls `on_event` once and `is_complete` every few seconds until it says so (an hour at most).
+Both only act when the stack itself is being deleted. What belongs to the stack is found by its prefix and decided by
+its tag `tuneway:stack`. The order: executions, jobs (and wait), the expiry schedule, endpoint, endpoint configs and
+models, custom models, endpoint log group, the bucket's versions and uploads. Roles go after this resource, by
+CloudFormation's order: DeleteEndpoint needs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from pipeline.names import STACK_TAG
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+
+def on_event(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answer CloudFormation's event; the id never changes, so that an update is never taken for a replacement."""
+    return {"PhysicalResourceId": event["ResourceProperties"]["Prefix"]}
+
+
+def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
+    """Delete what can be deleted now; complete when nothing of the stack's runs is left.
+
+    Raises:
+        RuntimeError: AWS refused for another reason than that something is still in motion.
+    """
+    if event["RequestType"] != "Delete":
+        return {"IsComplete": True}
+    teardown = Teardown(event["ResourceProperties"])
+    left = teardown.step()
+    logger.info("left: %s", left or "nothing")
+    return {"IsComplete": not left}
+
+
+class Teardown:
+    """One pass over everything; each pass deletes what it may and names what is left."""
+
+    def __init__(self, properties: dict[str, str]) -> None:
+        """Take the stack's `Prefix`, `Bucket` and `StateMachine` (ARN) from the resource's properties."""
+        self.prefix = properties["Prefix"]
+        self.bucket = properties["Bucket"]
+        self.state_machine = properties["StateMachine"]
+        self.sagemaker = boto3.client("sagemaker")
+        self.bedrock = boto3.client("bedrock")
+        # Bedrock's ARNs and this account's region come from the function's own environment.
+        self.region = os.environ["AWS_REGION"]
+
+    def step(self) -> list[str]:
+        """One pass, in order; a kind is only touched when nothing is left of those before it that depends on it."""
+        stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
+            (self._executions,),
+            (self._training_jobs, self._customization_jobs),
+            (self._schedule, self._endpoint),
+            (self._endpoint_configs, self._models, self._custom_models),
+            (self._log_group, self._objects),
+        )
+        for stage in stages:
+            left = [name for action in stage for name in action()]
+            if left:
+                return left
+        return []
+
+    def _executions(self) -> list[str]:
+        client = boto3.client("stepfunctions")
+        pages = client.get_paginator("list_executions").paginate(stateMachineArn=self.state_machine, statusFilter="RUNNING")
+        running = [execution["executionArn"] for page in pages for execution in page["executions"]]
+        for arn in running:
+            client.stop_execution(executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
+        return running
+
+    def _training_jobs(self) -> list[str]:
+        left = []
+        for status in ("InProgress", "Stopping"):
+            for job in self._listed("list_training_jobs", "TrainingJobSummaries", StatusEquals=status):
+                if not self._is_ours(job["TrainingJobArn"]):
+                    continue
+                left.append(job["TrainingJobName"])
+                if status == "InProgress":
+                    _unless(
+                        lambda name=job["TrainingJobName"]: self.sagemaker.stop_training_job(TrainingJobName=name),
+                        "ValidationException",  # it ended meanwhile
+                    )
+        return left
+
+    def _customization_jobs(self) -> list[str]:
+        left = []
+        for status in ("InProgress", "Stopping"):
+            pages = self.bedrock.get_paginator("list_model_customization_jobs").paginate(
+                statusEquals=status, nameContains=self.prefix
+            )
+            for job in (job for page in pages for job in page["modelCustomizationJobSummaries"]):
+                if not self._is_ours_in_bedrock(job["jobArn"]):
+                    continue
+                left.append(job["jobName"])
+                if status == "InProgress":
+                    _unless(
+                        lambda arn=job["jobArn"]: self.bedrock.stop_model_customization_job(jobIdentifier=arn),
+                        "ConflictException",  # it ended meanwhile
+                        "ValidationException",
+                    )
+        return left
+
+    def _schedule(self) -> list[str]:
+        client = boto3.client("scheduler")
+        _unless(lambda: client.delete_schedule(Name=self.prefix), "ResourceNotFoundException")
+        return []
+
+    def _endpoint(self) -> list[str]:
+        for endpoint in self._listed("list_endpoints", "Endpoints"):
+            if endpoint["EndpointName"] != self.prefix:
+                continue
+            if endpoint["EndpointStatus"] != "Deleting":
+                # Some states do not allow it yet ("Cannot update in-progress endpoint"): the next pass tries again.
+                _unless(lambda: self.sagemaker.delete_endpoint(EndpointName=self.prefix), "ValidationException")
+            return [self.prefix]
+        return []
+
+    def _endpoint_configs(self) -> list[str]:
+        for config in self._listed("list_endpoint_configs", "EndpointConfigs"):
+            if self._is_ours(config["EndpointConfigArn"]):
+                self.sagemaker.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+        return []
+
+    def _models(self) -> list[str]:
+        for model in self._listed("list_models", "Models"):
+            if self._is_ours(model["ModelArn"]):
+                self.sagemaker.delete_model(ModelName=model["ModelName"])
+        return []
+
+    def _custom_models(self) -> list[str]:
+        left = []
+        pages = self.bedrock.get_paginator("list_custom_models").paginate(nameContains=self.prefix)
+        for model in (model for page in pages for model in page["modelSummaries"]):
+            if not self._is_ours_in_bedrock(model["modelArn"]):
+                continue
+            # A model that a deployment or throughput still uses stays, and is named, until its user lets it go.
+            if not _unless(
+                lambda arn=model["modelArn"]: self.bedrock.delete_custom_model(modelIdentifier=arn), "ConflictException"
+            ):
+                left.append(model["modelName"])
+        return left
+
+    def _log_group(self) -> list[str]:
+        logs = boto3.client("logs")
+        name = f"/aws/sagemaker/Endpoints/{self.prefix}"
+        _unless(lambda: logs.delete_log_group(logGroupName=name), "ResourceNotFoundException")
+        return []
+
+    def _objects(self) -> list[str]:
+        """Every version, delete marker and open upload: CloudFormation only deletes an empty bucket."""
+        s3 = boto3.client("s3")
+        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
+            for upload in page.get("Uploads", []):
+                s3.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
+            entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
+            objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+            if objects:
+                answer = s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+                if answer.get("Errors"):
+                    raise RuntimeError(f"s3://{self.bucket}: {answer['Errors'][0]['Message']}")
+        return []
+
+    def _listed(self, operation: str, key: str, **filters: str) -> Iterator[dict[str, Any]]:
+        for page in self.sagemaker.get_paginator(operation).paginate(NameContains=self.prefix, **filters):
+            yield from page[key]
+
+    def _is_ours(self, arn: str) -> bool:
+        tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+        return {"Key": STACK_TAG, "Value": self.prefix} in tags
+
+    def _is_ours_in_bedrock(self, arn: str) -> bool:
+        tags = self.bedrock.list_tags_for_resource(resourceARN=arn)["tags"]
+        return {"key": STACK_TAG, "value": self.prefix} in tags
+
+
+def _unless(call: Callable[[], Any], *expected: str) -> bool:
+    """Make the call; False if AWS refused it with one of the `expected` error codes."""
+    try:
+        call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in expected:
+            raise
+        return False
+    return True
