@@ -328,6 +328,11 @@ def caller_account() -> str:
     return str(responses.get_account_id())
 
 
+def current_region() -> str:
+    """The Region of the call that is being answered."""
+    return str(responses.get_region())
+
+
 @dataclass
 class _Current:
     call: ApiCall
