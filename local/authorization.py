@@ -97,6 +97,7 @@ _BEDROCK_NEW = {
     "CreateCustomModelDeployment": ("custom-model-deployment",),
     "CreateProvisionedModelThroughput": ("provisioned-model",),
 }
+_UNQUALIFIED_COLONS = 6  # arn:aws:lambda:REGION:ACCOUNT:function:NAME
 _SAGEMAKER_VERB = re.compile(r"^(Create|Delete|Describe|Stop|Update|InvokeEndpoint)")
 
 
@@ -167,8 +168,8 @@ def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]
     for member, kind in _BEDROCK_MEMBERS.items():
         value = params.get(member)
         if isinstance(value, str) and value and not operation.startswith("List"):
-            kind = _BEDROCK_OVERRIDES.get((operation, member), kind)
-            arns.append(value if value.startswith("arn:") else arn(kind, value))
+            named = _BEDROCK_OVERRIDES.get((operation, member), kind)
+            arns.append(value if value.startswith("arn:") else arn(named, value))
     arns += [arn(kind, "*") for kind in _BEDROCK_NEW.get(operation, ())]
     return arns or ["*"]
 
@@ -185,6 +186,29 @@ def _scheduler(call: ApiCall, operation: str, params: dict[str, Any]) -> list[st
     return [f"{root}:schedule/{group}/{params['Name']}"]
 
 
+def _lambda(call: ApiCall, action: str) -> list[Check] | None:
+    """Invoke with a qualifier is asked for on the qualified ARN ("Resources and conditions for Lambda actions")."""
+    found = re.search(r"/functions/(.+?)/(invocations|response-streaming-invocations)/?$", call.path)
+    if action not in ("lambda:InvokeFunction", "lambda:Invoke") or found is None:
+        return None
+    name = unquote(found[1])
+    arn = name if name.startswith("arn:") else f"arn:aws:lambda:{call.region}:{call.account}:function:{name}"
+    qualifier = (call.query.get("Qualifier") or [""])[0]
+    if qualifier and arn.count(":") == _UNQUALIFIED_COLONS:
+        arn = f"{arn}:{qualifier}"
+    return [Check("lambda:InvokeFunction", arn)]
+
+
+def _logs(call: ApiCall, action: str) -> list[Check] | None:
+    """What concerns one stream is asked for on the stream's ARN, so that `log-group:NAME:*` matches."""
+    params = parameters(call, action.partition(":")[2])
+    group, stream = params.get("logGroupName"), params.get("logStreamName")
+    if not group or not stream:
+        return None
+    arn = f"arn:aws:logs:{call.region}:{call.account}:log-group:{group}:log-stream:{stream}"
+    return [Check(action, arn)]
+
+
 def _tags(params: dict[str, Any]) -> dict[str, str]:
     tags: dict[str, str] = {}
     for member in ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags"):
@@ -199,9 +223,13 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
 
     A create call that sets tags also needs the permission to tag: sagemaker:AddTags, bedrock:TagResource.
     """
+    operation = action.partition(":")[2]
+    if call.service == "lambda":
+        return _lambda(call, action)
+    if call.service == "logs":
+        return _logs(call, action)
     if call.service not in MODELS:
         return None
-    operation = action.partition(":")[2]
     params = parameters(call, operation)
     context: dict[str, Any] = {}
     tags = _tags(params)

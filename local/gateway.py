@@ -12,13 +12,15 @@ import signal
 import sys
 from pathlib import Path
 
-from local import private, processes
+from local import lambda_runtime, private, processes, scheduler
 
 logger = logging.getLogger("local.gateway")
 SERVICES = ("local.sagemaker", "local.bedrock", "local.quotas", "local.stepfunctions")
 
 
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
+    lambda_runtime.register(state_dir, endpoint_url)
+    scheduler.register(state_dir, endpoint_url)
     for name in SERVICES:
         if importlib.util.find_spec(name) is not None:
             module = importlib.import_module(name)

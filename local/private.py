@@ -1,12 +1,13 @@
-"""The one file that touches MiniStack's private names; tests/unit/local/test_private.py says when a version moves them.
+"""The one file that touches MiniStack's private names; tests/unit/local/test_private.py says when one moves.
 
-The other files of this folder use only what is public here: `register_service`, `register_control`, `role_session`,
-`authorize`, `caller_account`, and the types. `install` puts the hooks in place, `serve` answers requests.
+The other files of this folder use what is public here: services (`register_service`, `register_control`), IAM
+(`role_session`, `trusts_service`, `authorize`), what runs functions and schedules (`run_functions_with`,
+`run_schedules_with`), Step Functions' functions, and the types. `install` puts the hooks in place, `serve`
+answers requests.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import json
@@ -23,13 +24,22 @@ from urllib.parse import parse_qs
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 from ministack import app
-from ministack.core import concurrency, hypercorn_compat, iam_actions, iam_evaluator, responses
+from ministack.core import (
+    concurrency,
+    hypercorn_compat,
+    iam_actions,
+    iam_evaluator,
+    lambda_runtime,
+    responses,
+)
 from ministack.core import router as ministack_router
-from ministack.services import iam, stepfunctions, sts, tagging
+from ministack.services import eventbridge, iam, lambda_svc, s3, scheduler, stepfunctions, sts, tagging
+from ministack.services.cloudformation import provisioners
 
 from local.authorization import ApiCall, Check, passed_roles, resource_checks
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
 logger = logging.getLogger("local.private")
@@ -63,7 +73,7 @@ class Response:
 
 
 # A handler that answers None leaves the call to MiniStack's own service of that name.
-Handler = Callable[[Request], "Response | None | Awaitable[Response | None]"]
+Handler = Callable[[Request], "Response | Awaitable[Response | None] | None"]
 TagSource = Callable[[str], Mapping[str, str]]
 
 
@@ -165,6 +175,8 @@ def _detect_service(method: str, path: str, headers: dict[str, str], query: dict
 # IAM: sessions, checks, the decision log
 # ---------------------------------------------------------------------------------------------------------------------
 
+_SESSION_SECONDS = 12 * 3600
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -173,6 +185,11 @@ class Credentials:
     access_key_id: str
     secret_access_key: str
     session_token: str
+    expiration: float = field(default_factory=lambda: time.time() + _SESSION_SECONDS)
+
+    def expired(self) -> bool:
+        """Whether less than an hour of the session is left: time to ask for another."""
+        return time.time() > self.expiration - 3600
 
     def environment(self) -> dict[str, str]:
         """The variables an SDK reads these credentials from."""
@@ -191,8 +208,6 @@ class NotAssumableError(AccessDeniedError):
     """A service may not assume the role: it does not exist, or its trust policy does not let the service in."""
 
 
-AccessDenied = AccessDeniedError
-_SESSION_SECONDS = 12 * 3600
 _decisions_lock = threading.Lock()
 _decisions_path: list[Path] = []
 _internal_sessions: dict[str, Credentials] = {}
@@ -236,7 +251,7 @@ def _new_session(role_arn: str, session_name: str) -> Credentials:
             "UserId": f"{role_id}:{session_name}",
             "SecretAccessKey": credentials.secret_access_key,
             "SessionToken": credentials.session_token,
-            "Expiration": time.time() + _SESSION_SECONDS,
+            "Expiration": credentials.expiration,
             "AccountId": account,
             "PrincipalType": "AssumedRole",
         },
@@ -252,17 +267,30 @@ def role_session(
     `source_arn` is the resource on whose behalf the service acts (aws:SourceArn, and its account as aws:SourceAccount): the keys
     that guard against the confused deputy. Raises NotAssumableError.
     """
-    principal = service if "." in service else f"{service}.amazonaws.com"
+    check, allowed = _may_assume(role_arn, service, source_arn, region)
+    principal = _service_principal(service)
+    _log_decision(principal, check, allowed)
+    if not allowed:
+        raise NotAssumableError(f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}")
+    return _new_session(role_arn, re.sub(r"[^\w+=,.@-]", "-", session_name)[:64])
+
+
+def trusts_service(role_arn: str, service: str, region: str = "") -> bool:
+    """Whether the role exists and lets `<service>.amazonaws.com` in; asked when a role is only handed over."""
+    return _may_assume(role_arn, service, "", region)[1]
+
+
+def _service_principal(service: str) -> str:
+    return service if "." in service else f"{service}.amazonaws.com"
+
+
+def _may_assume(role_arn: str, service: str, source_arn: str, region: str) -> tuple[Check, bool]:
     keys = {"aws:sourceaccount": role_arn.split(":")[4] if role_arn.count(":") >= 5 else ""}
     if source_arn:
         keys |= {"aws:sourcearn": source_arn, "aws:sourceaccount": source_arn.split(":")[4]}
     check = Check("sts:AssumeRole", role_arn, dict(keys))
     role = _role(role_arn)
-    allowed = role is not None and _trusts(role, principal, check, region)
-    _log_decision(principal, check, allowed)
-    if not allowed:
-        raise NotAssumableError(f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}")
-    return _new_session(role_arn, re.sub(r"[^\w+=,.@-]", "-", session_name)[:64])
+    return check, role is not None and _trusts(role, _service_principal(service), check, region)
 
 
 def _trusts(role: dict[str, Any], principal: str, check: Check, region: str) -> bool:
@@ -381,8 +409,8 @@ def _enforce(
             checks = [replace(check, context={**checks[0].context, **check.context}) for check in own]
         checks += passed_roles(current.call, iam_action)
     for check in checks:
-        denied = _decide(access_key_id, check, check.action.partition(":")[0] if check.action == "iam:PassRole" else service,
-                         region)
+        owner = "iam" if check.action == "iam:PassRole" else service
+        denied = _decide(access_key_id, check, owner, region)
         if denied is not None:
             if current is not None:
                 current.denied = check
@@ -430,6 +458,112 @@ def _resource_tags(arn: str) -> Any:
 def _pin_origin(source_ip: str, secure_transport: bool) -> None:
     """Loopback counts as secure transport: a policy that denies plain http means the network, and there is none."""
     iam_evaluator._request_origin.set((source_ip, secure_transport or source_ip in ("127.0.0.1", "::1")))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Functions, schedules, buckets
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Function:
+    """One version of a function: its configuration as GetFunctionConfiguration has it, its zip and its layers' zips."""
+
+    config: dict[str, Any]
+    code_zip: bytes
+    layers: list[bytes]
+    trace_id: str | None
+
+
+@dataclass(frozen=True)
+class FunctionResult:
+    """The payload's JSON text, or the error document with errorType and errorMessage."""
+
+    payload: str | None = None
+    error: dict[str, Any] | None = None
+    log: str = ""
+
+
+def run_functions_with(
+    execute: Callable[[Function, Any, str], FunctionResult], invalidate: Callable[[str], None]
+) -> None:
+    """Run every zip function through `execute(function, event, request id)`; `invalidate(name)` when one changed or is gone."""
+
+    def execute_warm(record: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
+        config = record["config"]
+        zips = [lambda_svc._resolve_layer_zip(layer) for layer in config.get("Layers") or []]
+        trace_id = lambda_svc._xray_trace_id_for_invocation(config)
+        function = Function(config, record["code_zip"], [layer for layer in zips if layer], trace_id)
+        result = execute(function, event, request_id)
+        if result.error is not None:
+            return {"body": result.error, "error": True, "function_error": "Unhandled", "log": result.log}
+        return {"body": json.loads(result.payload or "null"), "log": result.log}
+
+    def invalidate_worker(name: str, *_qualifier: Any, **_scope: Any) -> None:
+        invalidate(name)
+
+    def no_logs(*_arguments: Any, **_options: Any) -> None:
+        """Logs are written by `execute`, with the permissions of the function's role."""
+
+    lambda_svc._execute_function_warm = execute_warm
+    lambda_svc.invalidate_worker = invalidate_worker
+    lambda_svc._emit_lambda_logs = no_logs
+
+
+def node_bootstrap() -> str:
+    """MiniStack's bootstrap of Node functions, which also stands in for the SDK clients that Lambda's own image brings."""
+    return str(lambda_runtime._NODEJS_WORKER_SCRIPT)
+
+
+def run_schedules_with(
+    invoke: Callable[[dict[str, Any], dict[str, Any], float, str], None],
+    check_target: Callable[[dict[str, Any], str], str | None],
+) -> None:
+    """Call due targets through `invoke(schedule, target, time, region)`; `check_target` refuses one when it is set."""
+    rule_target, create, update = eventbridge._invoke_target, scheduler._create_schedule, scheduler._update_schedule
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Scheduler::Schedule"]
+    provision = handlers["create"]
+
+    def invoke_target(target: dict[str, Any], event: dict[str, Any], source: dict[str, Any], *view: Any) -> None:
+        if event.get("Source") == "aws.scheduler":
+            invoke(dict(source), target, float(event["Time"]), responses.get_region())
+        else:
+            rule_target(target, event, source, *view)
+
+    def checked(operation: Callable[[str, dict[str, Any]], Any]) -> Callable[[str, dict[str, Any]], Any]:
+        def call(name: str, body: dict[str, Any]) -> Any:
+            refusal = check_target(body.get("Target") or {}, responses.get_region())
+            return scheduler._error(400, "ValidationException", refusal) if refusal else operation(name, body)
+
+        return call
+
+    def provision_checked(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
+        refusal = check_target(props.get("Target") or {}, responses.get_region())
+        if refusal:
+            raise ValueError(refusal)
+        return provision(logical_id, props, stack_name)
+
+    eventbridge._invoke_target = invoke_target
+    scheduler._create_schedule, scheduler._update_schedule = checked(create), checked(update)
+    scheduler._SCHEDULE_TICK_INTERVAL = 1
+    handlers["create"] = provision_checked
+
+
+def _refuse_full_buckets() -> None:
+    """CloudFormation's delete of a bucket fails as S3's does; MiniStack's would throw the objects away."""
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]
+    delete = handlers["delete"]
+
+    def delete_bucket(physical_id: str, props: dict[str, Any]) -> None:
+        bucket = s3._ensure_bucket(physical_id)
+        if bucket is not None and (bucket["objects"] or s3._bucket_has_versions(physical_id)):
+            raise ValueError(
+                "The bucket you tried to delete is not empty. You must delete all versions in the bucket. "
+                "(Service: S3, Status Code: 409)"
+            )
+        delete(physical_id, props)
+
+    handlers["delete"] = delete_bucket
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -537,7 +671,6 @@ def succeed_output(state: Any, raw_input: Any, context: Any) -> Any:
     return stepfunctions._apply_output_path(state, selected, context)
 
 
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Start
 # ---------------------------------------------------------------------------------------------------------------------
@@ -552,6 +685,7 @@ def install(state_dir: Path) -> None:
     iam_evaluator.enforce = _enforce
     iam_actions.access_denied_response = _access_denied
     tagging.resource_tags = _resource_tags
+    _refuse_full_buckets()
     iam_evaluator._request_origin = contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True))
 
 

@@ -1,0 +1,207 @@
+"""IAM is asked AWS's questions: which action, on which resource, with which keys, and all of it is logged."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.authorization import ApiCall, Check, passed_roles, resource_checks
+
+from .conftest import ACCOUNT, REGION, eventually
+
+if TYPE_CHECKING:
+    from .conftest import LocalAws
+
+SAGEMAKER = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}"
+BEDROCK = f"arn:aws:bedrock:{REGION}:{ACCOUNT}"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/job"
+
+
+def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **query: str) -> ApiCall:
+    payload = json.dumps(body).encode() if body is not None else b""
+    return ApiCall(service, path, {name: [value] for name, value in query.items()}, payload, REGION, ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("made", "action", "expected"),
+    [
+        (
+            call("sagemaker", {"TrainingJobName": "Job-1"}),
+            "sagemaker:CreateTrainingJob",
+            [("sagemaker:CreateTrainingJob", f"{SAGEMAKER}:training-job/Job-1")],
+        ),
+        (
+            call("sagemaker", {"EndpointName": "E", "EndpointConfigName": "C", "Tags": [{"Key": "k", "Value": "v"}]}),
+            "sagemaker:CreateEndpoint",
+            [
+                ("sagemaker:CreateEndpoint", f"{SAGEMAKER}:endpoint/e"),
+                ("sagemaker:CreateEndpoint", f"{SAGEMAKER}:endpoint-config/c"),
+                ("sagemaker:AddTags", f"{SAGEMAKER}:endpoint/e"),
+            ],
+        ),
+        (
+            call("sagemaker", {"EndpointConfigName": "c"}),
+            "sagemaker:DeleteEndpointConfig",
+            [("sagemaker:DeleteEndpointConfig", f"{SAGEMAKER}:endpoint-config/c")],
+        ),
+        (
+            call("sagemaker", {"ResourceArn": f"{SAGEMAKER}:model/m"}),
+            "sagemaker:ListTags",
+            [("sagemaker:ListTags", f"{SAGEMAKER}:model/m")],
+        ),
+        (call("sagemaker", {"NameContains": "x"}), "sagemaker:ListModels", [("sagemaker:ListModels", "*")]),
+        (
+            call("sagemaker-runtime", path="/endpoints/tune/invocations"),
+            "sagemaker:InvokeEndpoint",
+            [("sagemaker:InvokeEndpoint", f"{SAGEMAKER}:endpoint/tune")],
+        ),
+        (
+            call("bedrock", {"baseModelIdentifier": "meta.llama3-3-70b-instruct-v1:0:128k", "jobName": "j"}),
+            "bedrock:CreateModelCustomizationJob",
+            [
+                (
+                    "bedrock:CreateModelCustomizationJob",
+                    f"arn:aws:bedrock:{REGION}::foundation-model/meta.llama3-3-70b-instruct-v1:0:128k",
+                ),
+                ("bedrock:CreateModelCustomizationJob", f"{BEDROCK}:custom-model/*"),
+                ("bedrock:CreateModelCustomizationJob", f"{BEDROCK}:model-customization-job/*"),
+            ],
+        ),
+        (
+            call("bedrock", path="/foundation-models/amazon.nova-micro-v1%3A0%3A128k"),
+            "bedrock:GetFoundationModel",
+            [("bedrock:GetFoundationModel", f"arn:aws:bedrock:{REGION}::foundation-model/amazon.nova-micro-v1:0:128k")],
+        ),
+        (
+            call("bedrock", path=f"/model-customization-jobs/{BEDROCK}:model-customization-job/x/stop"),
+            "bedrock:StopModelCustomizationJob",
+            [("bedrock:StopModelCustomizationJob", f"{BEDROCK}:model-customization-job/x")],
+        ),
+        (
+            call("scheduler", {"GroupName": "g"}, path="/schedules/s"),
+            "scheduler:CreateSchedule",
+            [("scheduler:CreateSchedule", f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/g/s")],
+        ),
+        (
+            call("servicequotas", {"ServiceCode": "sagemaker", "QuotaCode": "L-1"}),
+            "servicequotas:GetServiceQuota",
+            [("servicequotas:GetServiceQuota", "*")],
+        ),
+        (
+            call("lambda", path="/2015-03-31/functions/plan/invocations", Qualifier="3"),
+            "lambda:InvokeFunction",
+            [("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:plan:3")],
+        ),
+    ],
+)
+def test_resources(made: ApiCall, action: str, expected: list[tuple[str, str]]) -> None:
+    checks = resource_checks(made, action)
+    assert checks is not None
+    assert [(check.action, check.resource) for check in checks] == expected
+
+
+@pytest.mark.parametrize(
+    ("made", "action", "service"),
+    [
+        (call("sagemaker", {"RoleArn": ROLE}), "sagemaker:CreateTrainingJob", "sagemaker"),
+        (call("sagemaker", {"ExecutionRoleArn": ROLE}), "sagemaker:CreateModel", "sagemaker"),
+        (call("bedrock", {"roleArn": ROLE}), "bedrock:CreateModelCustomizationJob", "bedrock"),
+        (call("lambda", {"Role": ROLE}), "lambda:CreateFunction", "lambda"),
+        (call("states", {"roleArn": ROLE}), "states:UpdateStateMachine", "states"),
+        (call("scheduler", {"Target": {"RoleArn": ROLE}}), "scheduler:CreateSchedule", "scheduler"),
+        (call("cloudformation", RoleARN=ROLE), "cloudformation:CreateChangeSet", "cloudformation"),
+    ],
+)
+def test_passed_role(made: ApiCall, action: str, service: str) -> None:
+    keys = {"iam:PassedToService": f"{service}.amazonaws.com"}
+    assert passed_roles(made, action) == [Check("iam:PassRole", ROLE, keys)]
+
+
+def test_call_without_a_role_passes_none() -> None:
+    assert passed_roles(call("sagemaker", {"TrainingJobName": "j"}), "sagemaker:StopTrainingJob") == []
+    assert passed_roles(call("states", {"definition": "{}"}), "states:UpdateStateMachine") == []
+
+
+@pytest.mark.parametrize(("passed_to", "allowed"), [("states", True), ("sagemaker", False)])
+def test_pass_role_depends_on_the_service(aws: LocalAws, passed_to: str, allowed: bool) -> None:
+    machine_role = aws.role(f"machine-of-{passed_to}", service="states")
+    create = {"Effect": "Allow", "Action": "states:CreateStateMachine", "Resource": "*"}
+    condition = {"StringEquals": {"iam:PassedToService": f"{passed_to}.amazonaws.com"}}
+    passes = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": machine_role, "Condition": condition}
+    deployer = aws.role(f"passes-to-{passed_to}", create, passes)
+    states = aws.client("stepfunctions", aws.session(deployer))
+    definition = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
+    arguments = {"name": f"passed-to-{passed_to}", "definition": definition, "roleArn": machine_role}
+    if allowed:
+        assert states.create_state_machine(**arguments)["stateMachineArn"]
+    else:
+        message = (
+            rf"User: arn:aws:sts::{ACCOUNT}:assumed-role/passes-to-{passed_to}/test is not authorized to perform: "
+            rf"iam:PassRole on resource: {machine_role} because no identity-based policy allows the iam:PassRole action"
+        )
+        with pytest.raises(ClientError, match=message):
+            states.create_state_machine(**arguments)
+    [decision] = aws.decisions(action="iam:PassRole", resource=machine_role)
+    assert decision["allowed"] is allowed
+    assert decision["context"]["iam:PassedToService"] == "states.amazonaws.com"
+
+
+def test_decisions_of_sessions_and_root_are_logged(aws: LocalAws) -> None:
+    s3 = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::logged"}
+    session = aws.session(aws.role("logged-role", s3))
+    aws.client("s3").create_bucket(Bucket="logged", CreateBucketConfiguration={"LocationConstraint": REGION})
+    aws.client("s3", session).list_objects_v2(Bucket="logged")
+    with pytest.raises(ClientError, match='s3:GetObject on resource: "arn:aws:s3:::logged/key" because no identity'):
+        aws.client("s3", session).get_object(Bucket="logged", Key="key")
+    who = f"arn:aws:sts::{ACCOUNT}:assumed-role/logged-role/test"
+    seen = {d["action"]: d for d in aws.decisions(principal=who)}
+    assert seen["s3:ListBucket"]["allowed"] is True
+    assert seen["s3:GetObject"]["allowed"] is False
+    assert seen["s3:GetObject"]["resource"] == "arn:aws:s3:::logged/key"
+    assert abs(seen["s3:GetObject"]["time"] - time.time()) < 60
+    assert aws.decisions(principal=f"arn:aws:iam::{ACCOUNT}:root", action="s3:CreateBucket")
+
+
+def test_loopback_counts_as_secure_transport(aws: LocalAws) -> None:
+    condition = {"Bool": {"aws:SecureTransport": "false"}}
+    insecure = {"Effect": "Deny", "Action": "s3:*", "Resource": "*", "Condition": condition}
+    read = {"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"}
+    session = aws.session(aws.role("secure-only", read, insecure))
+    assert "Buckets" in aws.client("s3", session).list_buckets()
+
+
+@pytest.mark.parametrize("leftover", ["object", "version", "delete marker"])
+def test_bucket_that_is_not_empty_stays(aws: LocalAws, leftover: str) -> None:
+    name = f"full-{leftover.replace(' ', '-')}"
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": name}}
+    if leftover != "object":
+        bucket["Properties"]["VersioningConfiguration"] = {"Status": "Enabled"}  # type: ignore[index]
+    cloudformation, s3 = aws.client("cloudformation"), aws.client("s3")
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Bucket": bucket}}))
+    assert eventually(lambda: _status(cloudformation, name, "CREATE_COMPLETE"))
+    put = s3.put_object(Bucket=name, Key="key", Body=b"x")
+    if leftover != "object":
+        s3.delete_object(Bucket=name, Key="key")
+    if leftover == "delete marker":
+        s3.delete_object(Bucket=name, Key="key", VersionId=put["VersionId"])
+
+    with pytest.raises(ClientError, match="BucketNotEmpty"):
+        s3.delete_bucket(Bucket=name)
+    cloudformation.delete_stack(StackName=name)
+    assert eventually(lambda: _status(cloudformation, name, "DELETE_FAILED"))
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+    assert any("bucket you tried to delete is not empty" in e.get("ResourceStatusReason", "") for e in events)
+
+    for kind in ("Versions", "DeleteMarkers"):
+        for version in s3.list_object_versions(Bucket=name).get(kind, []):
+            s3.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
+    cloudformation.delete_stack(StackName=name)
+    assert eventually(lambda: name not in [b["Name"] for b in s3.list_buckets()["Buckets"]])
+
+
+def _status(cloudformation: Any, stack: str, wanted: str) -> bool:
+    return bool(cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"] == wanted)

@@ -1,0 +1,86 @@
+"""Schedules call their target under their own role, once, and are gone afterwards."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from .conftest import ACCOUNT, REGION, eventually
+
+if TYPE_CHECKING:
+    from .conftest import LocalAws
+
+def at(seconds: float) -> str:
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return f"at({moment:%Y-%m-%dT%H:%M:%S})"
+
+
+def create(aws: LocalAws, name: str, target: dict[str, Any], seconds: float = 0) -> None:
+    aws.client("scheduler").create_schedule(
+        Name=name,
+        ScheduleExpression=at(seconds),
+        FlexibleTimeWindow={"Mode": "OFF"},
+        ActionAfterCompletion="DELETE",
+        Target=target,
+    )
+
+
+@pytest.fixture(scope="module")
+def queue(aws: LocalAws) -> str:
+    return str(aws.client("sqs").create_queue(QueueName="ticks")["QueueUrl"])
+
+
+def test_universal_target_is_called_once_under_its_role(aws: LocalAws, queue: str) -> None:
+    allow = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks"}
+    role = aws.role("ticker", allow, service="scheduler")
+    body = {"queueurl": queue, "MessageBody": "<aws.scheduler.schedule-arn> <aws.scheduler.attempt-number>"}
+    create(
+        aws,
+        "tick",
+        {"Arn": "arn:aws:scheduler:::aws-sdk:sqs:sendMessage", "RoleArn": role, "Input": json.dumps(body)},
+    )
+    received = eventually(lambda: aws.client("sqs").receive_message(QueueUrl=queue).get("Messages"))
+    assert received[0]["Body"] == f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/tick 1"
+    assert aws.client("scheduler").list_schedules(NamePrefix="tick")["Schedules"] == []
+    assert aws.client("sqs").receive_message(QueueUrl=queue, WaitTimeSeconds=2).get("Messages") is None
+    [sent] = aws.decisions(action="sqs:SendMessage", allowed=True)
+    assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/ticker/")
+
+
+def test_lambda_target_needs_the_roles_permission(aws: LocalAws) -> None:
+    source = "def handler(event, context): raise RuntimeError('must not run')\n"
+    aws.function("guarded", source, aws.role("guarded-role"))
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:guarded"
+    create(aws, "guarded", {"Arn": arn, "RoleArn": aws.role("powerless", service="scheduler"), "Input": "{}"})
+    denied = eventually(lambda: aws.decisions(action="lambda:InvokeFunction", resource=arn, allowed=False))
+    assert denied[0]["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/powerless/")
+
+
+def test_lambda_target_runs(aws: LocalAws) -> None:
+    source = "import boto3\ndef handler(e, c): boto3.client('s3').put_object(Bucket='ran', Key=e['key'], Body=b'')\n"
+    aws.client("s3").create_bucket(Bucket="ran", CreateBucketConfiguration={"LocationConstraint": REGION})
+    write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ran/*"}
+    aws.function("runs", source, aws.role("runs-role", write))
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:runs"
+    invoke = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}
+    role = aws.role("runner", invoke, service="scheduler")
+    create(aws, "runs", {"Arn": arn, "RoleArn": role, "Input": '{"key": "here"}'})
+    assert eventually(lambda: aws.client("s3").list_objects_v2(Bucket="ran")["KeyCount"]) == 1
+
+
+@pytest.mark.parametrize("trusted", ["lambda", "states"])
+def test_role_must_trust_scheduler(aws: LocalAws, trusted: str) -> None:
+    role = aws.role(f"for-{trusted}", service=trusted)
+    with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
+        create(aws, "untrusted", {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role})
+
+
+@pytest.mark.parametrize("call", ["sqs:sendMesage", "nosuch:thing", "sagemaker:describeEndpoint"])
+def test_universal_target_must_exist_and_write(aws: LocalAws, call: str) -> None:
+    role = aws.role(f"universal-{call.replace(':', '-')}", service="scheduler")
+    with pytest.raises(ClientError, match="is not supported"):
+        create(aws, "wrong", {"Arn": f"arn:aws:scheduler:::aws-sdk:{call}", "RoleArn": role, "Input": "{}"})
