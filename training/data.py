@@ -1,0 +1,187 @@
+"""From a channel's chat messages to masked training rows and evaluation prompts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import torch
+from datasets import Dataset
+
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""Label of a token that is not learned; torch's cross_entropy skips it by default."""
+
+
+class Message(TypedDict):
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+Chat = list[Message]
+
+
+class Row(TypedDict):
+    """One tokenized chat."""
+
+    input_ids: list[int]
+    prompt_length: int
+    """Tokens before the assistant's answer: context, not learned."""
+    length: int
+
+
+def read_channel(folder: Path) -> list[Chat]:
+    """Reads all `*.jsonl` files of a channel; the last message of every chat is the assistant's.
+
+    Raises:
+        TrainingError: names the file and line that is wrong, or the channel that is empty.
+    """
+    chats = [chat for file in sorted(folder.glob("*.jsonl")) for chat in _read_file(file)]
+    if not chats:
+        raise TrainingError(f"channel {folder.name} has no rows: {folder} holds no chat in a .jsonl file")
+    return chats
+
+
+def _read_file(file: Path) -> Iterator[Chat]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _read_chat(line, f"{file.parent.name}/{file.name} line {number}")
+
+
+def _read_chat(line: str, where: str) -> Chat:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise TrainingError(f"{where} is not JSON ({error})") from None
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        for message in messages
+    ):
+        raise TrainingError(f'{where} must be {{"messages": [{{"role": ..., "content": ...}}, ...]}}')
+    if not messages or messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
+        raise TrainingError(f"{where} has no assistant turn at its end: nothing to learn from; give it its answer")
+    if len(messages) == 1:
+        raise TrainingError(f"{where} has an assistant turn only: give it the user's message before")
+    return messages
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns chats into token ids as the model's own chat template says."""
+
+    tokenizer: PreTrainedTokenizerBase
+    end_ids: Collection[int]
+    """Tokens that end an answer: generation stops at each of them."""
+
+    def prompt(self, chat: Chat) -> list[int]:
+        """Returns the ids up to where the assistant's answer begins: what the model is given when it is served."""
+        return self._ids(self._render(chat[:-1], ask=True))
+
+    def row(self, chat: Chat) -> Row:
+        """Returns the whole chat, the answer ending with its end-of-turn token.
+
+        Prompt and answer are tokenized apart, as they are when the model answers, so that no token spans the two.
+
+        Raises:
+            TrainingError: the chat template does not put the answer after the generation prompt.
+        """
+        prompt, whole = self._render(chat[:-1], ask=True), self._render(chat, ask=False)
+        if not whole.startswith(prompt):
+            raise TrainingError(
+                "the base model's chat template changes the prompt once there is an answer, so the answer cannot be told "
+                "from it; choose a base model whose template only appends"
+            )
+        prompt_ids, answer = self._ids(prompt), self._ids(whole[len(prompt) :])
+        ends = [index for index, token in enumerate(answer) if token in self.end_ids]
+        if ends:  # some templates put a line break after the end of the turn, which the model never gets to write
+            answer = answer[: ends[-1] + 1]
+        else:
+            answer.append(int(self.tokenizer.eos_token_id))
+        ids = prompt_ids + answer
+        return {"input_ids": ids, "prompt_length": len(prompt_ids), "length": len(ids)}
+
+    def dataset(self, chats: Sequence[Chat], name: str, max_length: int) -> Dataset:
+        """Tokenizes a split and leaves out the rows longer than `max_length` tokens, saying how many.
+
+        A cut dialogue with a summary of the whole would teach the model to invent, so a long row goes as a whole.
+
+        Raises:
+            TrainingError: every row is too long.
+        """
+        rows = [row for chat in chats if (row := self.row(chat))["length"] <= max_length]
+        if len(rows) < len(chats):
+            print(f"{name}: left out {len(chats) - len(rows)} of {len(chats)} rows, longer than {max_length} tokens", flush=True)
+        if not rows:
+            raise TrainingError(f"every row of channel {name} is longer than max_length {max_length} tokens: raise it")
+        return Dataset.from_list([dict(row) for row in rows])
+
+    def _render(self, chat: Chat, *, ask: bool) -> str:
+        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask)
+        return str(text)
+
+    def _ids(self, text: str) -> list[int]:
+        # The template has written the special tokens already.
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes a batch: padded on the left to its longest row, so that all answers end together.
+
+    Logits are then only needed for the last few positions (`logits_to_keep`): with a vocabulary of 128,000 they are the most
+    expensive part of a short model's step, and nine in ten tokens of a dialogue are prompt.
+    """
+
+    pad_id: int
+    """Any token: the attention mask hides it and it is never a label, so it may well be the end-of-turn token."""
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Returns input_ids, attention_mask and position_ids [rows, longest], labels [rows, logits_to_keep]."""
+        longest = max(row["length"] for row in rows)
+        # One more than the longest answer: the token before an answer predicts its first token.
+        kept = 1 + max(row["length"] - row["prompt_length"] for row in rows)
+        input_ids = torch.full((len(rows), longest), self.pad_id)
+        attention_mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        labels = torch.full((len(rows), kept), IGNORED)
+        for index, row in enumerate(rows):
+            ids = torch.tensor(row["input_ids"])
+            answer = row["length"] - row["prompt_length"]
+            input_ids[index, -row["length"] :] = ids
+            attention_mask[index, -row["length"] :] = 1
+            labels[index, -answer:] = ids[-answer:]
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0),
+            "labels": labels,
+            "logits_to_keep": kept,
+        }
+
+
+def completion_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Returns the cross entropy of the answers' tokens, in nats.
+
+    Args:
+        outputs: the model's, with logits for the positions that `labels` covers.
+        labels: as `Collator` makes them.
+        num_items_in_batch: answer tokens of the whole optimizer step; the mean is over these. None: of this batch.
+    """
+    logits = outputs.logits[:, :-1].float().flatten(0, 1)
+    targets = labels[:, 1:].flatten().to(logits.device)
+    total = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)

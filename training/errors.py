@@ -1,0 +1,71 @@
+"""Failures a user can read: one line, in SageMaker's failure file and in the log."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# SageMaker cuts FailureReason here:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-output.html
+MAX_FAILURE_CHARACTERS = 1024
+
+
+class TrainingError(Exception):
+    """What the user can mend: the message is one line that says what is wrong, where, and the remedy."""
+
+
+class InterruptedTrainingError(Exception):
+    """The job was asked to stop (SIGTERM) before its model was complete."""
+
+
+def one_line(text: str) -> str:
+    """Returns `text` on one line, at most as long as SageMaker keeps."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_FAILURE_CHARACTERS else line[: MAX_FAILURE_CHARACTERS - 3] + "..."
+
+
+def explain(error: BaseException) -> str | None:
+    """Returns the one line for a failure whose remedy is known, or None for one that needs its traceback."""
+    for cause in _chain(error):
+        if isinstance(cause, TrainingError | InterruptedTrainingError):
+            return one_line(str(cause))
+        # Libraries wrap the operating system's error in one of their own (safetensors does), so the text counts too.
+        if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or "No space left on device" in str(cause):
+            return "disk full: the job's volume has no space left; set a larger training.volume_gb"
+        if _is_out_of_memory(cause):
+            return (
+                "out of memory: lower training.batch_size (raise gradient_accumulation_steps to match) or "
+                "training.max_length, or choose an instance type with more memory"
+            )
+    return None
+
+
+def write_failure(path: Path, line: str) -> None:
+    """Writes the line that SageMaker shows as the job's FailureReason."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(one_line(line), encoding="utf-8")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch raises its own class on a GPU, but a bare RuntimeError from the CPU allocator.
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+        or "Cannot allocate memory" in text
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yields the error and what caused it, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__

@@ -1,0 +1,140 @@
+"""The folder that is served: merged, un-quantized, in a form that transformers 4.51, 5.x and vLLM all read right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+
+from training.errors import TrainingError
+from training.model import own_dtype
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from training.recipe import Recipe
+
+# Root mean square of the logits' error over that of the logits. Rounding the merged weights to bfloat16 costs about 0.005; a
+# merge gone wrong, or a configuration misread, is off by 0.2 and more.
+LOGIT_TOLERANCE = 0.05
+
+
+def save_adapter(model: PeftModel, recipe: Recipe, folder: Path) -> None:
+    """Saves the adapter so that peft alone can load it onto the base model by name."""
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = recipe.base_model  # the path in this job's cache means nothing elsewhere
+    config.revision = recipe.base_revision
+    # No embedding was trained; "auto" would ask the Hub for the base's configuration to find that out.
+    model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def attach(base: PreTrainedModel, adapter: Path) -> PeftModel:
+    """Puts a saved adapter on a freshly loaded base.
+
+    Raises:
+        TrainingError: the base is quantized.
+    """
+    if getattr(base, "is_quantized", False):
+        # peft merges into 4-bit weights with a warning and the result is garbage (loss 13 where the adapter had 2).
+        raise TrainingError("the adapter must be merged into an un-quantized base: load the base model without quantization")
+    return PeftModel.from_pretrained(base, adapter)
+
+
+def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folder: Path, folder: Path) -> None:
+    """Merges the adapter and saves the whole model in the base's own number format."""
+    merged = model.merge_and_unload().to(own_dtype(base_folder))
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _rewrite(folder / "config.json", lambda config: as_4x_config(config, _read(base_folder / "config.json")))
+    _rewrite(folder / "tokenizer_config.json", lambda config: as_4x_tokenizer_config(config, tokenizer.chat_template))
+
+
+def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, Any]:
+    """Adds to a config.json of transformers 5 what transformers 4 reads instead.
+
+    transformers 4.51 (the one that Bedrock Custom Model Import names) does not know `rope_parameters` and silently takes its
+    default rope_theta of 10,000; it reads the number format from `torch_dtype`.
+
+    Args:
+        saved: what transformers 5 wrote.
+        published: the base's own config.json; what it says in the 4.x form stays as its makers wrote it.
+    """
+    config = dict(saved)
+    rope = dict(saved.get("rope_parameters") or {})
+    if "rope_theta" in rope:
+        config["rope_theta"] = rope.pop("rope_theta")
+        config["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
+    for key in ("rope_theta", "rope_scaling"):
+        if key in published:
+            config[key] = published[key]
+    config["torch_dtype"] = saved.get("dtype")
+    return config
+
+
+def as_4x_tokenizer_config(saved: dict[str, Any], chat_template: object) -> dict[str, Any]:
+    """Changes a tokenizer_config.json of transformers 5 to what transformers 4 reads too.
+
+    5.x names a class that 4.x does not have (TokenizersBackend), keeps the chat template in a file of its own and the extra
+    special tokens in a list where 4.x wants a mapping.
+    """
+    config = saved | {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": chat_template}
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    return config
+
+
+def logits(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    """Returns the logits of a batch's real tokens (not its padding), as float32 on the CPU."""
+    parameter = next(model.parameters())
+    inputs = {key: batch[key].to(parameter.device) for key in ("input_ids", "attention_mask", "position_ids")}
+    model.eval()
+    with torch.inference_mode():
+        output = model(**inputs).logits
+    return output[inputs["attention_mask"].bool()].float().cpu()
+
+
+def check_same(reloaded: torch.Tensor, expected: torch.Tensor) -> float:
+    """Returns how far the saved model's logits are from those of base and adapter (relative root mean square).
+
+    Raises:
+        TrainingError: too far: the saved folder is not the model that was trained.
+    """
+    error = float((reloaded - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt())
+    if not error <= LOGIT_TOLERANCE:
+        raise TrainingError(
+            f"the saved model does not answer as the trained one does (logits differ by {error:.3f}, at most "
+            f"{LOGIT_TOLERANCE} is rounding): it was not published; report this with the base model's name"
+        )
+    return error
+
+
+def publish(work: Path, model_folder: Path) -> None:
+    """Moves the finished files to the root of the model folder. Same file system, so nothing is copied."""
+    for path in sorted(work.iterdir()):
+        path.rename(model_folder / path.name)
+    work.rmdir()
+
+
+def discard(work: Path) -> None:
+    """Removes unfinished files, so that SageMaker does not upload them as the model."""
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes JSON for people and programs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def _rewrite(path: Path, change: Any) -> None:
+    write_json(path, change(_read(path)))

@@ -1,0 +1,129 @@
+"""The base model, from the Hugging Face Hub or its cache.
+
+HF_HOME, HF_HUB_OFFLINE and HF_ENDPOINT are huggingface_hub's own variables and are honoured by it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httpx
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+# Weights (safetensors alone: a pickle can run code), configuration and tokenizer; not the copies in other formats that many
+# repositories hold beside them (Llama's original/ and Mistral's consolidated.safetensors double the download).
+WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+UNWANTED = ["*/*", "consolidated*"]
+
+
+class SecretsClient(Protocol):
+    """The one call this module makes of boto3's Secrets Manager client."""
+
+    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803 (boto3's own spelling)
+        """Returns the secret with its SecretString."""
+        ...
+
+
+def fetch_token(secret: str, client: SecretsClient | None = None) -> str:
+    """Reads the Hub token from Secrets Manager; it is never logged nor put into the environment.
+
+    Args:
+        secret: ARN of the secret; its text is the token and nothing else.
+        client: stands in for boto3's client.
+
+    Raises:
+        TrainingError: the secret is not there, may not be read, or is empty.
+    """
+    import boto3  # slow to import, and only a gated model needs it
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        region = secret.split(":")[3] if secret.startswith("arn:") else None
+        client = client or cast("SecretsClient", boto3.client("secretsmanager", region_name=region))
+        token = client.get_secret_value(SecretId=secret).get("SecretString", "").strip()
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        raise TrainingError(
+            f"could not read the Hub token secret {secret}: {code}; "
+            "check that the secret exists and that the training role may secretsmanager:GetSecretValue on it"
+        ) from error
+    except BotoCoreError as error:
+        raise TrainingError(f"could not read the Hub token secret {secret}: {error}") from error
+    if not token:
+        raise TrainingError(f"the Hub token secret {secret} is empty: put the token in as its plain text")
+    return token
+
+
+def fetch_base_model(recipe: Recipe) -> Path:
+    """Returns the folder of the base model's files, downloading what the cache lacks.
+
+    Raises:
+        TrainingError: the model does not exist, is gated, or cannot be reached; says which, and the remedy.
+    """
+    token = fetch_token(recipe.hub_token_secret) if recipe.hub_token_secret else None
+    try:
+        folder = snapshot_download(
+            recipe.base_model,
+            revision=recipe.base_revision,
+            token=token or False,
+            allow_patterns=WANTED,
+            ignore_patterns=UNWANTED,
+        )
+    except HFValidationError:
+        raise TrainingError(f"base_model {recipe.base_model!r} is not a Hub name: write OWNER/NAME") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise TrainingError(_explain_refusal(recipe, error, with_token=token is not None)) from error
+    except httpx.HTTPError as error:  # a connection cut in the middle of a download
+        raise TrainingError(
+            f"the download of {recipe.base_model} from {constants.ENDPOINT} broke off "
+            f"({type(error).__name__}); start the run again"
+        ) from error
+    if not any(Path(folder).glob("*.safetensors")):
+        raise TrainingError(f"base_model {recipe.base_model} has no safetensors weights; choose a model that has")
+    return Path(folder)
+
+
+def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> str:
+    model, page = recipe.base_model, f"{constants.ENDPOINT}/{recipe.base_model}"
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, RevisionNotFoundError):
+        return f"base model {model} has no revision {recipe.base_revision}: check base_revision against {page}/tree/main"
+    if isinstance(error, GatedRepoError) or status in {401, 403}:
+        if not with_token and isinstance(error, GatedRepoError):
+            return (
+                f"base model {model} is gated and no Hub token was given: accept its licence at {page} and set "
+                "hub_token_secret (README: The Hub token)"
+            )
+        if with_token:
+            return (
+                f"the Hub refused the token for {model} ({status}): accept the licence at {page} with the token's own "
+                "account, or replace an expired or mistyped token in the secret (README: The Hub token)"
+            )
+        # Asked without a token, the Hub answers 401 for a private repository and for none at all.
+        return f"base model {model} does not exist at {constants.ENDPOINT}, or is private: check base_model, or give a token"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"base model {model} does not exist at {constants.ENDPOINT}: check base_model for its spelling"
+    if constants.is_offline_mode():
+        return (
+            f"base model {model} is not in the cache {constants.HF_HUB_CACHE} and HF_HUB_OFFLINE forbids a download: "
+            "unset it, or fill the cache first"
+        )
+    reason = f"status {status}" if status else "no answer"
+    return (
+        f"the Hub at {constants.ENDPOINT} could not be asked for {model} ({reason}): "
+        "check the job's network access (VPC, network isolation) and HF_ENDPOINT, then start the run again"
+    )

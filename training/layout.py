@@ -1,0 +1,46 @@
+"""Where SageMaker puts a training job's files.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The job's folders under one root, `/opt/ml` on SageMaker."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Layout:
+        """Takes the root from SAGEMAKER_BASE_DIR, the SageMaker training toolkit's own variable."""
+        return cls(Path(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))
+
+    @property
+    def hyperparameters(self) -> Path:
+        """JSON object of strings."""
+        return self.root / "input" / "config" / "hyperparameters.json"
+
+    def channel(self, name: str) -> Path:
+        """Returns the folder of an input channel (train, validation, test)."""
+        return self.root / "input" / "data" / name
+
+    @property
+    def model(self) -> Path:
+        """What SageMaker uploads as the model when the job ends or is stopped."""
+        return self.root / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the Trainer keeps its state."""
+        return self.root / "checkpoints"
+
+    @property
+    def failure(self) -> Path:
+        """Text that becomes the job's FailureReason."""
+        return self.root / "output" / "failure"

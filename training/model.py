@@ -1,0 +1,137 @@
+"""Loading: tokenizer, the base as it is, the base in 4 bit, and the adapter on top."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from training.device import Device
+    from training.recipe import Recipe
+
+
+def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of the base model `name`.
+
+    Raises:
+        TrainingError: it has no chat template or no end-of-sequence token.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.chat_template:
+        raise TrainingError(f"base model {name} has no chat template: choose its instruct or chat variant")
+    if tokenizer.eos_token_id is None:
+        raise TrainingError(f"base model {name} has no end-of-sequence token, so its answers would never end")
+    return tokenizer
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the token to pad with: Llama has none of its own, and any will do (see `data.Collator`)."""
+    pad = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad is None else pad)
+
+
+def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Returns every token that ends an answer: the tokenizer's, and those of generation_config.json (Llama has three)."""
+    ends = {int(tokenizer.eos_token_id)}
+    file = folder / "generation_config.json"
+    if file.exists():
+        configured = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+        ends.update(configured if isinstance(configured, list) else [] if configured is None else [configured])
+    return sorted(ends)
+
+
+def own_dtype(folder: Path) -> torch.dtype:
+    """Returns the format of the base's weights as published; the tuned model is published in the same."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = config.get("torch_dtype") or config.get("dtype") or "float32"  # 4.x says torch_dtype, 5.x dtype
+    dtype = getattr(torch, str(name).removeprefix("torch."), None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def load_base(folder: Path, device: Device) -> PreTrainedModel:
+    """Loads the model as published, un-quantized, computing in the wider of its own and the device's format."""
+    return _load(folder, device, dtype=torch.promote_types(own_dtype(folder), device.dtype))
+
+
+def load_for_training(folder: Path, recipe: Recipe, device: Device) -> PreTrainedModel:
+    """Loads the frozen base of the training run: in 4 bit for QLoRA, as it is for LoRA."""
+    if recipe.quantization == "none":
+        return _load(folder, device, dtype=device.dtype)
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=recipe.quantization,
+        bnb_4bit_use_double_quant=recipe.double_quantization,
+        bnb_4bit_compute_dtype=device.dtype,
+    )
+    model = _load(folder, device, dtype=device.dtype, quantization_config=quantization)
+    keep_4bit_layout(model)
+    return model
+
+
+def keep_4bit_layout(model: torch.nn.Module) -> None:
+    """Keeps bitsandbytes from repacking 4-bit weights at an evaluation.
+
+    On a CPU with AVX512-BF16, `Linear4bit.forward` in eval mode rearranges the weights for its fused inference kernel, which has
+    no backward pass: every gradient after a first evaluation is None, with only a warning. The attribute is bitsandbytes' own
+    switch for it, set in `Linear4bit.__init__`. Came with bitsandbytes 0.49
+    (https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804), still so in 0.50.2.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
+    """Puts a fresh LoRA adapter on the frozen base.
+
+    Its weights are float32 on every device (peft's own choice for trained weights). peft's prepare_model_for_kbit_training is
+    left out: beside what `get_peft_model` does anyway it only widens embeddings and head to float32, 1 GB for Llama 3.2 1B.
+
+    Raises:
+        TrainingError: the model has no such layers.
+    """
+    named = list(recipe.target_modules)
+    config = LoraConfig(
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=named[0] if named == ["all-linear"] else named,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        if "arget modules" not in str(error):
+            raise
+        linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module)})
+        raise TrainingError(
+            f"target_modules {','.join(named)} are not layers of {recipe.base_model}: it has {', '.join(linear)}"
+        ) from error
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Linear)
+
+
+def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, device_map={"": device.name}, **options)
+    except ValueError as error:
+        # transformers' own words are a paragraph of all the architectures that it knows.
+        if "Unrecognized" not in str(error) and "does not recognize this architecture" not in str(error):
+            raise
+        raise TrainingError(
+            "the base model is not a causal language model that transformers knows; choose another base_model"
+        ) from error
+    return model

@@ -1,0 +1,196 @@
+"""One training job: `python -m training.train`, with the code's parent folder on PYTHONPATH.
+
+Reads SageMaker's layout (`layout.py`), leaves the merged model in /opt/ml/model and beside it, in /opt/ml/model/tuneway/,
+adapter/, evaluation.json, metrics.json and recipe.json. A failure is one line in /opt/ml/output/failure and exit code 1.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+# Before anything of Hugging Face is imported: bars are noise in a log, and forked tokenizers warn about this.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import datasets
+import torch
+import transformers
+
+from training import errors, evaluate, export, finetune, hub, model
+from training.data import Chat, Collator, Encoder, read_channel
+from training.device import Device
+from training.layout import Layout
+from training.recipe import Recipe, read_recipe
+from training.stop import StopSignal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CHECKED_ROWS = 4
+"""Rows on which the saved model's logits are compared."""
+
+
+class Job:
+    """One run from the channels to the published model."""
+
+    def __init__(self, layout: Layout, stop: StopSignal) -> None:
+        """Reads recipe and data, so that a mistake in them ends the job before anything is downloaded."""
+        self.layout = layout
+        self.stop = stop
+        self.device = Device.find()
+        self.seconds: dict[str, float] = {}
+        self.recipe: Recipe = read_recipe(layout.hyperparameters)
+        self.train, self.validation, self.test = (
+            read_channel(layout.channel(name)) for name in ("train", "validation", "test")
+        )
+        finetune.check_rows(len(self.train), self.recipe)
+        # Not at the root until it is complete: SageMaker uploads the model folder of a stopped job, too.
+        self.work = layout.model / ".incomplete"
+
+    def run(self) -> None:
+        """Trains, exports, judges, publishes."""
+        transformers.set_seed(self.recipe.seed)
+        with self._phase("load"):
+            self.base_folder = hub.fetch_base_model(self.recipe)
+            self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
+            self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
+            encoder = Encoder(self.tokenizer, self.end_ids)
+            train = encoder.dataset(self.train, "train", self.recipe.max_length)
+            validation = encoder.dataset(self.validation, "validation", self.recipe.max_length)
+            prompts = [encoder.prompt(chat) for chat in self.test]
+        result = self._train(train, validation)
+        probe = validation.select(range(min(CHECKED_ROWS, len(validation))))
+        batch = Collator(model.padding_id(self.tokenizer))([probe[index] for index in range(len(probe))])
+        # One freshly loaded base serves three purposes: scored as the base, a reference with the adapter on, merged.
+        with self._phase("load_base"):
+            base = model.load_base(self.base_folder, self.device)
+        with self._phase("evaluate_base"):
+            base_answers = self._answer(base, prompts, "base")
+        with self._phase("export"):
+            tuned = export.attach(base, self.work / "tuneway" / "adapter")
+            expected = export.logits(tuned, batch)
+            export.save_merged(tuned, self.tokenizer, self.base_folder, self.work)
+            del base, tuned
+            gc.collect()
+            reloaded = model.load_base(self.work, self.device)
+            logit_error = export.check_same(export.logits(reloaded, batch), expected)
+        with self._phase("evaluate_tuned"):
+            evaluation = evaluate.judge(
+                self.test, base_answers, self._answer(reloaded, prompts, "tuned"), self.recipe.seed
+            )
+        extra = self.work / "tuneway"
+        export.write_json(extra / "evaluation.json", evaluation)
+        export.write_json(extra / "recipe.json", self.recipe.as_dict() | _used(self.device, result))
+        export.write_json(extra / "metrics.json", self._metrics(result, logit_error))
+        self.stop.check("publishing")
+        export.publish(self.work, self.layout.model)
+        print(" ".join(f"{phase}_seconds={seconds:.1f}" for phase, seconds in self.seconds.items()), flush=True)
+        print(
+            f"rougeL_base={evaluation['base']['rougeL']['mean']:.2f} "
+            f"rougeL_tuned={evaluation['tuned']['rougeL']['mean']:.2f}",
+            flush=True,
+        )
+
+    def _train(self, train: datasets.Dataset, validation: datasets.Dataset) -> finetune.TrainingResult:
+        with self._phase("load_quantized"):
+            quantized = model.load_for_training(self.base_folder, self.recipe, self.device)
+            peft_model = model.add_adapter(quantized, self.recipe)
+        with self._phase("train"):
+            result = finetune.finetune(
+                peft_model,
+                self.tokenizer,
+                train,
+                validation,
+                self.recipe,
+                device=self.device,
+                stop=self.stop,
+                checkpoints=self.layout.checkpoints,
+            )
+        export.save_adapter(peft_model, self.recipe, self.work / "tuneway" / "adapter")
+        del quantized, peft_model  # its memory is needed for the un-quantized base
+        gc.collect()
+        if self.device.is_gpu:
+            torch.cuda.empty_cache()
+        return result
+
+    def _answer(self, of: Any, prompts: list[list[int]], name: str) -> list[str]:
+        return evaluate.answer(
+            of,
+            self.tokenizer,
+            prompts,
+            end_ids=self.end_ids,
+            max_new_tokens=self.recipe.max_new_tokens,
+            batch_size=self.recipe.eval_batch_size,
+            stop=self.stop,
+            name=name,
+        )
+
+    def _metrics(self, result: finetune.TrainingResult, logit_error: float) -> dict[str, Any]:
+        return {
+            "train_loss": result.train_loss,
+            "eval_loss": result.eval_loss,
+            "eval_loss_before": result.eval_loss_before,
+            "tokens": result.tokens,
+            "tokens_per_second": result.tokens / self.seconds["train"],
+            "seconds": {phase: round(seconds, 2) for phase, seconds in self.seconds.items()},
+            "peak_memory_gib": self.device.peak_memory_gib(),
+            "export_logit_error": logit_error,
+        }
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        self.stop.check(f"about to {name.replace('_', ' ')}")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def _used(device: Device, result: finetune.TrainingResult) -> dict[str, Any]:
+    """Returns what the run settled by itself."""
+    return {
+        "used": {
+            "device": device.name,
+            "dtype": str(device.dtype).removeprefix("torch."),
+            "steps": result.steps,
+            "warmup_steps": result.warmup_steps,
+            "gradient_checkpointing": result.gradient_checkpointing,
+            "versions": {module.__name__: module.__version__ for module in (torch, transformers, datasets)},
+        }
+    }
+
+
+def main() -> int:
+    """Runs the job; returns its exit code."""
+    layout = Layout.from_environment()
+    stop = StopSignal()
+    stop.install()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    work: Path | None = None
+    try:
+        job = Job(layout, stop)
+        work = job.work
+        job.run()
+    except Exception as error:
+        line = errors.explain(error)
+        if line is None:
+            traceback.print_exc()
+            line = errors.one_line(f"unexpected {type(error).__name__}: {error} (traceback in the job's log)")
+        if work is not None:
+            export.discard(work)  # first: on a full disk this makes the room that the line needs
+        print(line, flush=True)
+        errors.write_failure(layout.failure, line)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
