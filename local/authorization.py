@@ -1,9 +1,9 @@
 """What IAM is asked for one API call: actions, resources and condition keys, from botocore's models and AWS's tables.
 
-MiniStack authorizes one action on one resource a call, and knows neither SageMaker nor iam:PassRole. The rules here come from
-the Service Authorization Reference ("Actions, resources, and condition keys for Amazon SageMaker AI / Amazon Bedrock / Amazon
-EventBridge Scheduler") and, for passed roles, from "Grant a user permissions to pass a role to an AWS service" in the IAM User
-Guide. Models and tables only: nothing here touches MiniStack.
+MiniStack authorizes one action on one resource a call, and knows neither SageMaker nor iam:PassRole. The rules here
+come from the Service Authorization Reference ("Actions, resources, and condition keys for Amazon SageMaker AI /
+Amazon Bedrock / Amazon EventBridge Scheduler") and, for passed roles, from "Grant a user permissions to pass a role
+to an AWS service" in the IAM User Guide. Models and tables only: nothing here touches MiniStack.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-import jmespath
+import jmespath  # type: ignore[import-untyped]
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
 
@@ -71,8 +71,8 @@ _PASSED_ROLES: dict[tuple[str, str], tuple[str, str]] = {
     ("states", "UpdateStateMachine"): ("roleArn", "states.amazonaws.com"),
 }
 
-# Bedrock's resource types by the input member that names the resource. A new resource has no id yet: "*" stands for it, which
-# only a statement on the whole type (or on everything) matches.
+# Bedrock's resource types by the input member that names the resource. A new resource has no id yet: "*" stands for it,
+# which only a statement on the whole type (or on everything) matches.
 _BEDROCK_MEMBERS = {
     "baseModelIdentifier": "foundation-model",
     "modelIdentifier": "foundation-model",
@@ -108,7 +108,7 @@ def service_model(name: str) -> ServiceModel:
 
 
 def parameters(call: ApiCall, operation: str) -> dict[str, Any]:
-    """The input of the call: JSON body, path labels and query, under the model's member names where there is a model."""
+    """The input of the call: JSON body, path labels and query, under the model's member names if there is a model."""
     params: dict[str, Any] = {name: values[0] for name, values in call.query.items() if values}
     if call.body[:1] == b"{":
         try:
@@ -240,9 +240,10 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
     elif call.service in ("bedrock", "bedrock-runtime"):
         arns, tagging = _bedrock(call, operation, params), "bedrock:TagResource"
         # Converse has no action of its own: https://docs.aws.amazon.com/bedrock/latest/userguide/inference-prereq.html
-        action = {"Converse": "bedrock:InvokeModel", "ConverseStream": "bedrock:InvokeModelWithResponseStream"}.get(
-            operation, action
-        )
+        action = {
+            "Converse": "bedrock:InvokeModel",
+            "ConverseStream": "bedrock:InvokeModelWithResponseStream",
+        }.get(operation, action)
     elif call.service == "scheduler":
         arns, tagging = _scheduler(call, operation, params), ""
     else:

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import importlib.util
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
 
-from local import lambda_runtime, private, processes, scheduler
-
-logger = logging.getLogger("local.gateway")
-SERVICES = ("local.sagemaker", "local.bedrock", "local.quotas", "local.stepfunctions")
+from local import bedrock, lambda_runtime, private, processes, quotas, sagemaker, scheduler, stepfunctions
 
 
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
-    lambda_runtime.register(state_dir, endpoint_url)
-    scheduler.register(state_dir, endpoint_url)
-    for name in SERVICES:
-        if importlib.util.find_spec(name) is not None:
-            module = importlib.import_module(name)
-            if hasattr(module, "register"):
-                module.register(state_dir, endpoint_url)
+    for service in (lambda_runtime, scheduler, sagemaker, bedrock, quotas, stepfunctions):
+        service.register(state_dir, endpoint_url)
 
 
 async def _serve(port: int) -> None:
@@ -54,7 +44,7 @@ def main() -> None:
         asyncio.run(_serve(arguments.port))
     finally:
         processes.stop_all()
-    # MiniStack's own threads (tickers, pollers) are daemons, but its pools are joined at exit and may hold a running function.
+    # MiniStack's own threads (tickers, pollers) are daemons, but its pools are joined at exit and may hold a function.
     logging.shutdown()
     os._exit(0)
 

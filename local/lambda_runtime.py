@@ -1,4 +1,4 @@
-"""Runs functions as Lambda does: isolated sandboxes, the role's own credentials, logs written with the role's permissions."""
+"""Runs functions as Lambda does: isolated sandboxes, the role's credentials, logs written with its permissions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,32 @@ from local.lambda_sandbox import Launch, Outcome, Sandbox
 
 logger = logging.getLogger("local.lambda")
 
-# What the Python runtime itself brings: the SDK and its dependencies ("Lambda runtimes": runtime-included SDK versions).
+# What the Python runtime itself brings: the SDK and its dependencies ("Lambda runtimes": runtime-included SDK
+# versions).
 SDK_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
 _IDLE_SECONDS = 300.0
-# Setting one of these is refused on AWS ("Defined runtime environment variables"); here they are simply the runtime's.
+# Setting one of these is refused on AWS ("Defined runtime environment variables"); here the runtime's own value wins.
 _RESERVED = frozenset(
-    "_HANDLER _X_AMZN_TRACE_ID AWS_DEFAULT_REGION AWS_REGION AWS_EXECUTION_ENV AWS_LAMBDA_FUNCTION_NAME "
-    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE AWS_LAMBDA_FUNCTION_VERSION AWS_LAMBDA_INITIALIZATION_TYPE AWS_LAMBDA_LOG_GROUP_NAME "
-    "AWS_LAMBDA_LOG_STREAM_NAME AWS_ACCESS_KEY AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN "
-    "AWS_LAMBDA_RUNTIME_API LAMBDA_TASK_ROOT LAMBDA_RUNTIME_DIR".split()
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_LAMBDA_RUNTIME_API",
+        "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+    }
 )
 
 
@@ -98,7 +115,7 @@ class Runtime:
         else:
             sandbox.stop()
         self._reap()
-        self._queue_logs(config, credentials, sandbox, outcome, request_id, started)
+        self._queue_logs(function, sandbox, outcome, request_id, started)
         return private.FunctionResult(payload=outcome.payload, error=outcome.error, log=outcome.log)
 
     def invalidate(self, name: str) -> None:
@@ -158,12 +175,25 @@ class Runtime:
             }
         else:
             bootstrap = Path(lambda_sandbox.__file__).with_name("lambda_bootstrap.py")
-            command = [sys.executable, "-I", "-S", str(bootstrap), str(task_root), str(self._sdk_dir), *layers]
+            command = [
+                sys.executable,
+                "-I",
+                "-S",
+                str(bootstrap),
+                str(task_root),
+                str(self._sdk_dir),
+                *layers,
+            ]
         launch = Launch(command, environment, task_root, work_dir, config["MemorySize"], config["Timeout"], init)
         return Sandbox(launch, stream)
 
     def _environment(
-        self, config: dict[str, Any], credentials: private.Credentials, task_root: Path, work_dir: Path, stream: str
+        self,
+        config: dict[str, Any],
+        credentials: private.Credentials,
+        task_root: Path,
+        work_dir: Path,
+        stream: str,
     ) -> dict[str, str]:
         """The function's variables and Lambda's, nothing of this machine's; AWS_ENDPOINT_URL is what makes it local."""
         variables = (config.get("Environment") or {}).get("Variables") or {}
@@ -174,7 +204,9 @@ class Runtime:
             "TMPDIR": str(work_dir / "tmp"),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
-            "PATH": f"{node_bin}:/usr/local/bin:/usr/bin:/bin" if config["Runtime"].startswith("node") else "/usr/bin:/bin",
+            "PATH": f"{node_bin}:/usr/local/bin:/usr/bin:/bin"
+            if config["Runtime"].startswith("node")
+            else "/usr/bin:/bin",
             "AWS_ENDPOINT_URL": self._endpoint_url,
             **{name: value for name, value in variables.items() if name not in _RESERVED},
             **credentials.environment(),
@@ -205,14 +237,10 @@ class Runtime:
         return target
 
     def _queue_logs(
-        self,
-        config: dict[str, Any],
-        credentials: private.Credentials,
-        sandbox: Sandbox,
-        outcome: Outcome,
-        request_id: str,
-        started: float,
+        self, function: private.Function, sandbox: Sandbox, outcome: Outcome, request_id: str, started: float
     ) -> None:
+        config = function.config
+        credentials = self._role_credentials(config)
         duration = f"{(time.time() - started) * 1000:.2f} ms"
         report = (
             f"REPORT RequestId: {request_id}\tDuration: {duration}\tBilled Duration: {duration}\t"
@@ -236,9 +264,7 @@ class Runtime:
                 logger.exception("log of %s lost", batch.group)
 
     def _put(self, batch: _LogBatch) -> None:
-        logs = clients.client(
-            "logs", batch.credentials, endpoint_url=self._endpoint_url, region=batch.region
-        )
+        logs = clients.client("logs", batch.credentials, endpoint_url=self._endpoint_url, region=batch.region)
         where = {"logGroupName": batch.group, "logStreamName": batch.stream}
         try:
             logs.create_log_stream(**where)
@@ -260,12 +286,22 @@ def _runtime_mismatch(runtime: str) -> str:
     here = f"python{sys.version_info.major}.{sys.version_info.minor}"
     if runtime == here or runtime.startswith("nodejs"):
         return ""
-    return f"The runtime {runtime} cannot run on this machine, whose interpreter is {here}: set it as the function's runtime"
+    return f"The runtime {runtime} cannot run here, where the interpreter is {here}: set that as the function's runtime"
 
 
 def _pool_key(config: dict[str, Any]) -> tuple[str, ...]:
     arn = config["FunctionArn"].split(":")
-    shaping = ("Handler", "Runtime", "Role", "CodeSha256", "Environment", "MemorySize", "Timeout", "Layers", "LoggingConfig")
+    shaping = (
+        "Handler",
+        "Runtime",
+        "Role",
+        "CodeSha256",
+        "Environment",
+        "MemorySize",
+        "Timeout",
+        "Layers",
+        "LoggingConfig",
+    )
     digest = hashlib.sha256(json.dumps({k: config.get(k) for k in shaping}, sort_keys=True, default=str).encode())
     return arn[4], arn[3], config["FunctionName"], config.get("Version", "$LATEST"), digest.hexdigest()
 

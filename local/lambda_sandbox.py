@@ -1,7 +1,7 @@
-"""One execution environment of a function: a process that sees its zip, the SDK and its own variables, within its memory.
+"""One execution environment of a function: a process that sees its zip, the SDK and its variables, within its memory.
 
-Error types and messages are those the Lambda service reports for a runtime that ends ("Troubleshoot execution issues" and "Lambda
-runtime errors" in the Lambda Developer Guide; https://repost.aws/knowledge-center/lambda-runtime-error).
+Error types and messages are those the Lambda service reports for a runtime that ends ("Troubleshoot execution issues"
+and "Lambda runtime errors" in the Lambda Developer Guide; https://repost.aws/knowledge-center/lambda-runtime-error).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_RESPONSE = 6_291_556
 
 @dataclass
 class Outcome:
-    """What one invocation came to: the payload's JSON text or the error document, the log text, the peak memory in MB."""
+    """What one invocation came to: the payload's JSON text or the error document, the log, the peak memory in MB."""
 
     payload: str | None = None
     error: dict[str, Any] | None = None
@@ -239,7 +239,7 @@ def _node_error(message: str, trace: str) -> dict[str, Any]:
 
 
 def memory_mb(pid: int) -> int:
-    """Peak resident memory in MB of a process, plus what its children hold now; 0 where there is no /proc (not Linux)."""
+    """Peak resident memory in MB of a process, plus what its children hold now; 0 without /proc (not Linux)."""
     total = 0
     waiting = [pid]
     while waiting:

@@ -51,7 +51,7 @@ logger = logging.getLogger("local.private")
 
 @dataclass(frozen=True)
 class Request:
-    """One API call, already authenticated and authorized. Header names are in lower case; `query` holds lists of values."""
+    """One API call, authenticated and authorized. Header names are in lower case; `query` holds lists of values."""
 
     method: str
     path: str
@@ -105,9 +105,9 @@ def register_service(
     """Answer the calls of one service with `handler`; a function that is not async runs on a thread of its own.
 
     A call belongs to the service when its X-Amz-Target begins with `target_prefix`, or when it is signed for one of
-    `signing_names` and (where `paths` are given) its path matches one of these patterns from the start. Later registrations
-    are asked first. `namespace` is the prefix of its IAM actions and `model` its name in botocore, both `name` by default;
-    `tags` tells the tags of one of its ARNs, for aws:ResourceTag conditions.
+    `signing_names` and (where `paths` are given) its path matches one of these patterns from the start. Later ones
+    are asked first. `namespace` is the prefix of its IAM actions and `model` its name in botocore, both `name` by
+    default; `tags` tells the tags of one of its ARNs, for aws:ResourceTag conditions.
     """
     service = _Service(name, handler, target_prefix, tuple(re.compile(p) for p in paths), tuple(signing_names), tags)
     _services.insert(0, service)
@@ -209,6 +209,7 @@ class NotAssumableError(AccessDeniedError):
 
 
 _decisions_lock = threading.Lock()
+_sessions_lock = threading.Lock()
 _decisions_path: list[Path] = []
 _internal_sessions: dict[str, Credentials] = {}
 
@@ -242,20 +243,23 @@ def _role(role_arn: str) -> dict[str, Any] | None:
 def _new_session(role_arn: str, session_name: str) -> Credentials:
     account = role_arn.split(":")[4]
     name = role_arn.rsplit("/", 1)[-1]
-    credentials = Credentials(f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), secrets.token_urlsafe(96))
-    role_id = (_role(role_arn) or {}).get("RoleId", "AROA")
-    sts.register_session(
-        credentials.access_key_id,
-        {
-            "Arn": f"arn:aws:sts::{account}:assumed-role/{name}/{session_name}",
-            "UserId": f"{role_id}:{session_name}",
-            "SecretAccessKey": credentials.secret_access_key,
-            "SessionToken": credentials.session_token,
-            "Expiration": credentials.expiration,
-            "AccountId": account,
-            "PrincipalType": "AssumedRole",
-        },
+    credentials = Credentials(
+        f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), secrets.token_urlsafe(96)
     )
+    role_id = (_role(role_arn) or {}).get("RoleId", "AROA")
+    with _sessions_lock:  # MiniStack walks all sessions when one is added, from whichever thread.
+        sts.register_session(
+            credentials.access_key_id,
+            {
+                "Arn": f"arn:aws:sts::{account}:assumed-role/{name}/{session_name}",
+                "UserId": f"{role_id}:{session_name}",
+                "SecretAccessKey": credentials.secret_access_key,
+                "SessionToken": credentials.session_token,
+                "Expiration": credentials.expiration,
+                "AccountId": account,
+                "PrincipalType": "AssumedRole",
+            },
+        )
     return credentials
 
 
@@ -264,14 +268,16 @@ def role_session(
 ) -> Credentials:
     """Assume a role as `<service>.amazonaws.com` does, if the role's trust policy lets it.
 
-    `source_arn` is the resource on whose behalf the service acts (aws:SourceArn, and its account as aws:SourceAccount): the keys
-    that guard against the confused deputy. Raises NotAssumableError.
+    `source_arn` is the resource on whose behalf the service acts (aws:SourceArn, and its account as aws:SourceAccount):
+    the keys that guard against the confused deputy. Raises NotAssumableError.
     """
     check, allowed = _may_assume(role_arn, service, source_arn, region)
     principal = _service_principal(service)
     _log_decision(principal, check, allowed)
     if not allowed:
-        raise NotAssumableError(f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}")
+        raise NotAssumableError(
+            f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"
+        )
     return _new_session(role_arn, re.sub(r"[^\w+=,.@-]", "-", session_name)[:64])
 
 
@@ -384,14 +390,19 @@ def _principal(access_key_id: str) -> str:
 
 def _decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
     denied = _ministack_enforce(
-        access_key_id, check.action, service, region, resource_arn=check.resource, service_context=check.context
+        access_key_id,
+        check.action,
+        service,
+        region,
+        resource_arn=check.resource,
+        service_context=check.context,
     )
     reason = denied.code if isinstance(denied, iam_evaluator.AuthError) else ""
     _log_decision(_principal(access_key_id), check, denied is None, reason)
     return denied
 
 
-def _enforce(
+def _enforce(  # noqa: PLR0917 - MiniStack's own signature
     access_key_id: str,
     iam_action: str,
     service: str,
@@ -418,7 +429,7 @@ def _enforce(
     return None
 
 
-async def _dispatch(
+async def _dispatch(  # noqa: PLR0917 - MiniStack's own signature
     method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]], request_id: str
 ) -> Any:
     """Stands in for app._dispatch_service_request: remembers the call its checks are about."""
@@ -450,7 +461,9 @@ def _access_denied(service: str, action: str, principal_arn: str, request_id: st
 def _resource_tags(arn: str) -> Any:
     """Stands in for tagging.resource_tags: asks this folder's services first."""
     for service in _services:
-        if service.tags is not None and arn.startswith(f"arn:aws:{iam_actions.SERVICE_TO_IAM_NAMESPACE[service.name]}:"):
+        if service.tags is not None and arn.startswith(
+            f"arn:aws:{iam_actions.SERVICE_TO_IAM_NAMESPACE[service.name]}:"
+        ):
             return dict(service.tags(arn))
     return _ministack_resource_tags(arn)
 
@@ -487,7 +500,10 @@ class FunctionResult:
 def run_functions_with(
     execute: Callable[[Function, Any, str], FunctionResult], invalidate: Callable[[str], None]
 ) -> None:
-    """Run every zip function through `execute(function, event, request id)`; `invalidate(name)` when one changed or is gone."""
+    """Run every zip function through `execute(function, event, request id)`.
+
+    `invalidate(name)` is called when a function changed or is gone.
+    """
 
     def execute_warm(record: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
         config = record["config"]
@@ -511,7 +527,7 @@ def run_functions_with(
 
 
 def node_bootstrap() -> str:
-    """MiniStack's bootstrap of Node functions, which also stands in for the SDK clients that Lambda's own image brings."""
+    """MiniStack's bootstrap of Node functions, which stands in for the SDK clients of Lambda's own image too."""
     return str(lambda_runtime._NODEJS_WORKER_SCRIPT)
 
 
@@ -520,7 +536,11 @@ def run_schedules_with(
     check_target: Callable[[dict[str, Any], str], str | None],
 ) -> None:
     """Call due targets through `invoke(schedule, target, time, region)`; `check_target` refuses one when it is set."""
-    rule_target, create, update = eventbridge._invoke_target, scheduler._create_schedule, scheduler._update_schedule
+    rule_target, create, update = (
+        eventbridge._invoke_target,
+        scheduler._create_schedule,
+        scheduler._update_schedule,
+    )
     handlers = provisioners._RESOURCE_HANDLERS["AWS::Scheduler::Schedule"]
     provision = handlers["create"]
 
@@ -662,7 +682,9 @@ def jsonpath_input(state: Any, raw_input: Any, context: Any) -> Any:
 def jsonpath_output(state: Any, raw_input: Any, context: Any, result: Any) -> Any:
     """ResultSelector, ResultPath, then OutputPath."""
     selected = stepfunctions._apply_result_selector(state, result)
-    return stepfunctions._apply_output_path(state, stepfunctions._apply_result_path(state, raw_input, selected), context)
+    return stepfunctions._apply_output_path(
+        state, stepfunctions._apply_result_path(state, raw_input, selected), context
+    )
 
 
 def succeed_output(state: Any, raw_input: Any, context: Any) -> Any:

@@ -1,8 +1,8 @@
 """Child processes of local AWS: started in groups of their own, and never left behind.
 
-A child gets a session of its own, so that one signal reaches all it started, and dies with this process even when that is
-killed. The kernel ties that promise (PR_SET_PDEATHSIG) to the *thread* that forked, see prctl(2): one thread that lives as
-long as the process therefore starts every child.
+A child gets a session of its own, so that one signal reaches all it started, and dies with this process even when that
+is killed. The kernel ties that promise (PR_SET_PDEATHSIG) to the *thread* that forked, see prctl(2): one thread that
+lives as long as the process therefore starts every child.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _children: dict[int, subprocess.Popen[Any]] = {}
 _lock = threading.Lock()
 _stopping = threading.Event()
 
-# Runs between fork and the real program: asks to die with the parent, then becomes the program. A preexec_fn would run Python
-# in the forked copy of a process with many threads, which the subprocess module's documentation calls unsafe.
+# Runs between fork and the real program: asks to die with the parent, then becomes the program. A preexec_fn would run
+# Python in the forked copy of a process with many threads, which the subprocess module's documentation calls unsafe.
 _SHIM = """
 import os, sys
 if sys.platform == "linux":

@@ -1,7 +1,7 @@
 """EventBridge Scheduler's targets, called under the schedule's own role.
 
-MiniStack keeps the schedules and their clock; what a schedule calls is done here, as an ordinary signed API call of the role:
-templated targets (Lambda, Step Functions, SQS, SNS) and universal ones.
+MiniStack keeps the schedules and their clock; what a schedule calls is done here, as an ordinary signed API call of
+the role: templated targets (Lambda, Step Functions, SQS, SNS) and universal ones.
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
 """
 
@@ -30,10 +30,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("local.scheduler")
 
 _UNIVERSAL = re.compile(r"arn:aws[a-z-]*:scheduler:::aws-sdk:([a-z0-9-]+):([A-Za-z0-9]+)")
-_READ_ONLY = re.compile(r"(get|describe|list|poll|receive|search|scan|query|select|lookup|discover|validate|batchGet)(?=[A-Z])")
+_READ_ONLY = re.compile(
+    r"(get|describe|list|poll|receive|search|scan|query|select|lookup|discover|validate|batchGet)(?=[A-Z])"
+)
 _ATTEMPTS = 3  # AWS goes on for up to 24 hours and 185 retries; fractions of that tell a local run as much.
 # Names in universal targets that differ from botocore's (the SDK for Java's): "sfn" is the one a pipeline meets.
-_SERVICE_NAMES = {"sfn": "stepfunctions", "cloudwatchlogs": "logs", "eventbridge": "events", "servicequotas": "service-quotas"}
+_SERVICE_NAMES = {
+    "sfn": "stepfunctions",
+    "cloudwatchlogs": "logs",
+    "eventbridge": "events",
+    "servicequotas": "service-quotas",
+}
 
 
 def check_target(target: dict[str, Any], region: str) -> str | None:
@@ -84,7 +91,11 @@ def _request(target: dict[str, Any], text: str, endpoint_url: str) -> tuple[str,
         return service, operation, _renamed(json.loads(text or "{}"), model.input_shape)
     kind = arn.split(":")[2]
     if kind == "lambda":
-        return "lambda", "Invoke", {"FunctionName": arn, "InvocationType": "Event", "Payload": (text or "{}").encode()}
+        return (
+            "lambda",
+            "Invoke",
+            {"FunctionName": arn, "InvocationType": "Event", "Payload": (text or "{}").encode()},
+        )
     if kind == "states":
         return "stepfunctions", "StartExecution", {"stateMachineArn": arn, "input": text or "{}"}
     if kind == "sns":

@@ -1,8 +1,8 @@
 """Start local AWS: `python -m local.server --port 4566 --state-dir .local/aws`.
 
-This launcher only builds the environment and becomes the gateway (same process id). MiniStack reads its settings from the
-environment when it is imported, and its functions and jobs must see nothing of the shell they were started from: no token, no
-profile, no proxy. So the gateway starts with an environment made here, not with the user's.
+This launcher only builds the environment and becomes the gateway (same process id). MiniStack reads its settings from
+the environment when it is imported, and its functions and jobs must see nothing of the shell they were started from:
+no token, no profile, no proxy. So the gateway starts with an environment made here, not with the user's.
 """
 
 from __future__ import annotations
@@ -64,7 +64,15 @@ def main() -> None:
     state_dir: Path = arguments.state_dir.resolve()
     environment = gateway_environment(arguments.port, state_dir, arguments.region)
     os.chdir(Path(__file__).resolve().parents[1])
-    command = [sys.executable, "-m", "local.gateway", "--port", str(arguments.port), "--state-dir", str(state_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "local.gateway",
+        "--port",
+        str(arguments.port),
+        "--state-dir",
+        str(state_dir),
+    ]
     if arguments.die_with_parent:
         command += ["--parent", str(os.getppid())]
     os.execve(command[0], command, environment)

@@ -21,6 +21,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from local.server import gateway_environment
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -116,12 +118,21 @@ def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
 def start(state_dir: Path, environment: dict[str, str] | None = None) -> LocalAws:
     """Start local AWS and wait until it answers."""
     port = free_port()
-    state_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "local.server", "--port", str(port), "--state-dir", str(state_dir)]
+    return _start([*command, "--die-with-parent"], port, state_dir, {**os.environ, **(environment or {})})
+
+
+def start_script(script: Path, state_dir: Path) -> LocalAws:
+    """Start a script that serves services of its own on local AWS's gateway."""
+    port = free_port()
+    environment = gateway_environment(port, state_dir, REGION) | {"PYTHONPATH": str(ROOT)}
+    return _start([sys.executable, str(script), str(port), str(state_dir)], port, state_dir, environment)
+
+
+def _start(command: list[str], port: int, state_dir: Path, environment: dict[str, str]) -> LocalAws:
+    state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--die-with-parent"], cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
-        )
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
     endpoint = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:

@@ -35,7 +35,10 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             [("sagemaker:CreateTrainingJob", f"{SAGEMAKER}:training-job/Job-1")],
         ),
         (
-            call("sagemaker", {"EndpointName": "E", "EndpointConfigName": "C", "Tags": [{"Key": "k", "Value": "v"}]}),
+            call(
+                "sagemaker",
+                {"EndpointName": "E", "EndpointConfigName": "C", "Tags": [{"Key": "k", "Value": "v"}]},
+            ),
             "sagemaker:CreateEndpoint",
             [
                 ("sagemaker:CreateEndpoint", f"{SAGEMAKER}:endpoint/e"),
@@ -74,7 +77,12 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
         (
             call("bedrock", path="/foundation-models/amazon.nova-micro-v1%3A0%3A128k"),
             "bedrock:GetFoundationModel",
-            [("bedrock:GetFoundationModel", f"arn:aws:bedrock:{REGION}::foundation-model/amazon.nova-micro-v1:0:128k")],
+            [
+                (
+                    "bedrock:GetFoundationModel",
+                    f"arn:aws:bedrock:{REGION}::foundation-model/amazon.nova-micro-v1:0:128k",
+                )
+            ],
         ),
         (
             call("bedrock", path=f"/model-customization-jobs/{BEDROCK}:model-customization-job/x/stop"),

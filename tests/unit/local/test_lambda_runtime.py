@@ -105,7 +105,11 @@ def test_exception_keeps_its_class(aws: LocalAws, function: str) -> None:
     [
         ({"do": "exit", "code": 3}, "Runtime.ExitError", "Error: Runtime exited with error: exit status 3"),
         ({"do": "exit", "code": 0}, "Runtime.ExitError", "Error: Runtime exited without providing a reason"),
-        ({"do": "crash"}, "Runtime.ExitError", "Error: Runtime exited with error: signal: segmentation fault"),
+        (
+            {"do": "crash"},
+            "Runtime.ExitError",
+            "Error: Runtime exited with error: signal: segmentation fault",
+        ),
         ({"do": "grow"}, "Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed"),
         ({"do": "sleep"}, "Sandbox.Timedout", "Error: Task timed out after 2.00 seconds"),
     ],
@@ -130,7 +134,11 @@ def test_answer_that_cannot_be_sent(aws: LocalAws, function: str) -> None:
 @pytest.mark.parametrize(
     ("source", "kind", "message"),
     [
-        ("import torch\n", "Runtime.ImportModuleError", "Unable to import module 'index': No module named 'torch'"),
+        (
+            "import torch\n",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'index': No module named 'torch'",
+        ),
         ("def other(e, c): ...\n", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'index'"),
         ("def handler(:\n", "Runtime.UserCodeSyntaxError", "Syntax error in module 'index': "),
         ("raise KeyError('REGION')\n", "KeyError", "'REGION'"),
@@ -225,10 +233,15 @@ exports.handler = async (event) => {
   if (event.fail) throw new TypeError("no");
   const answer = await new LambdaClient({}).send(new InvokeCommand({
     FunctionName: "subject", Payload: JSON.stringify({do: "import", module: "json"})}));
-  return [Object.keys(process.env).filter(n => n.startsWith("HF_")), JSON.parse(Buffer.from(answer.Payload).toString())];
+  const leaked = Object.keys(process.env).filter(n => n.startsWith("HF_"));
+  return [leaked, JSON.parse(Buffer.from(answer.Payload).toString())];
 };
 """
-    allow = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:subject"}
+    allow = {
+        "Effect": "Allow",
+        "Action": "lambda:InvokeFunction",
+        "Resource": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:subject",
+    }
     aws.function("node", source, aws.role("node-role", allow), Runtime="nodejs22.x")
     assert aws.invoke("node", {}) == ([[], "json"], None)
     payload, error = aws.invoke("node", {"fail": True})
@@ -247,9 +260,9 @@ def test_step_functions_sees_the_class(aws: LocalAws, function: str) -> None:
     }
     definition = {"QueryLanguage": "JSONata", "StartAt": "Call", "States": {"Call": task}}
     states = aws.client("stepfunctions")
-    machine = states.create_state_machine(
-        name="calls", definition=json.dumps(definition), roleArn=machine_role
-    )["stateMachineArn"]
+    machine = states.create_state_machine(name="calls", definition=json.dumps(definition), roleArn=machine_role)[
+        "stateMachineArn"
+    ]
     execution = states.start_execution(stateMachineArn=machine)["executionArn"]
     ended = eventually(lambda: _ended(states.describe_execution(executionArn=execution)))
     assert ended["status"] == "FAILED"

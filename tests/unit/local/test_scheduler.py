@@ -14,6 +14,7 @@ from .conftest import ACCOUNT, REGION, eventually
 if TYPE_CHECKING:
     from .conftest import LocalAws
 
+
 def at(seconds: float) -> str:
     moment = datetime.now(UTC) + timedelta(seconds=seconds)
     return f"at({moment:%Y-%m-%dT%H:%M:%S})"
@@ -35,7 +36,11 @@ def queue(aws: LocalAws) -> str:
 
 
 def test_universal_target_is_called_once_under_its_role(aws: LocalAws, queue: str) -> None:
-    allow = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks"}
+    allow = {
+        "Effect": "Allow",
+        "Action": "sqs:SendMessage",
+        "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks",
+    }
     role = aws.role("ticker", allow, service="scheduler")
     body = {"queueurl": queue, "MessageBody": "<aws.scheduler.schedule-arn> <aws.scheduler.attempt-number>"}
     create(
