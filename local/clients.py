@@ -1,6 +1,7 @@
 """Botocore clients of this server's own endpoint, under the credentials of a role's session.
 
-Whatever AWS does "with the role" is done here as a signed call over HTTP, so that the role's policies are evaluated on it.
+Whatever AWS does "with the role" is done here as a signed call over HTTP, so that the role's policies are
+evaluated on it.
 """
 
 from __future__ import annotations

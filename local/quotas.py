@@ -1,11 +1,12 @@
 """Service Quotas on this machine, for the SageMaker instance quotas that a run asks for.
 
-Only quota codes that were seen in public listings of real accounts are known; every other code answers NoSuchResourceException,
-as AWS does for a code that a service does not have. Values are 1 (a new account has 0 or 1) until they are set: by POST to
-/_tuneway/quotas with {"ml.g5.xlarge for training job usage": 0}, or by the same document in <state dir>/quotas.json.
+Only quota codes that were seen in public listings of real accounts are known; every other code answers
+NoSuchResourceException, as AWS does for a code that a service does not have. Values are 1 (a new account has
+0 or 1) until they are set: by POST to /_tuneway/quotas with {"ml.g5.xlarge for training job usage": 0}, or by
+the same document in <state dir>/quotas.json.
 
-Sources: Service Quotas API Reference (GetServiceQuota, GetAWSDefaultServiceQuota, ListServiceQuotas); "Amazon SageMaker AI
-endpoints and quotas" in the AWS General Reference (names of the quotas).
+Sources: Service Quotas API Reference (GetServiceQuota, GetAWSDefaultServiceQuota, ListServiceQuotas); "Amazon
+SageMaker AI endpoints and quotas" in the AWS General Reference (names of the quotas).
 """
 
 from __future__ import annotations
@@ -131,6 +132,10 @@ def register(state_dir: Path, endpoint_url: str) -> None:
     del endpoint_url
     quotas = Quotas(state_dir)
     private.register_service(
-        "servicequotas", handler=quotas.handle, target_prefix=_TARGET, signing_names=("servicequotas",), model="service-quotas"
+        "servicequotas",
+        handler=quotas.handle,
+        target_prefix=_TARGET,
+        signing_names=("servicequotas",),
+        model="service-quotas",
     )
     private.register_control("quotas", quotas.control)

@@ -1,22 +1,26 @@
-"""Requests and answers by botocore's own service models: parsed, checked as the service checks them, serialized.
+"""Requests and answers by botocore's own service models: parsed, checked as the service does, serialized.
 
-AWS validates a request against the same models that botocore ships, so the constraints (patterns, lengths, enums) and the form of
-a refusal ("1 validation error detected: Value ... at ... failed to satisfy constraint: ...") come from there.
+AWS validates a request against the same models that botocore ships, so the constraints (patterns, lengths,
+enums) and the form of a refusal ("1 validation error detected: Value ... at ... failed to satisfy constraint:
+...") come from there.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
 from botocore.validate import ParamValidator
 
 from local.authorization import service_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TYPE_ERRORS = "invalid type"
 
@@ -53,7 +57,10 @@ def match_operation(service: str, method: str, path: str) -> tuple[OperationMode
 def parse_rest(
     operation: OperationModel, labels: Mapping[str, str], query: Mapping[str, list[str]], body: bytes
 ) -> dict[str, Any]:
-    """The input of a REST-JSON call under the model's member names. Raises ServiceError when the body is not a JSON object."""
+    """The input of a REST-JSON call under the model's member names.
+
+    Raises ServiceError when the body is not a JSON object.
+    """
     shape = operation.input_shape
     params: dict[str, Any] = {}
     document = _document(body)
@@ -153,10 +160,40 @@ def _string_violations(shape: StringShape, value: str, where: str) -> list[str]:
     return found
 
 
-def _matches(pattern: str, value: str) -> bool:
-    # "(-*[a-z\-])*" takes exponential time on a near miss; a dash is in the set itself, so the inner "-*" says nothing.
+# Java's classes in the patterns of tags, which also hold "_" and digits; Python's re has no \\p.
+_JAVA_CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"}
+
+
+# Java's character classes, as they stand inside brackets in the models, for Python's re: letters, numbers and marks
+# are taken a little too widely, which refuses nothing that AWS accepts.
+_JAVA_CLASSES = {
+    "L": r"\w",
+    "N": r"\w",
+    "M": r"\u0300-\u036f",
+    "Z": r"\s",
+    "P": r"!-/:-@\[-`{-~\u00a1-\u00bf\u2000-\u206f",
+    "S": r"!-/:-@\[-`{-~\u00a1-\u00bf\u20a0-\u2bff",
+    "Alnum": "A-Za-z0-9",
+    "ASCII": r"\x00-\x7f",
+    "Print": r"\x20-\x7e",
+}
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    """A model's pattern for Python; None for the few with surrogates, which Python cannot read and nothing here needs."""
+    # "(-*[a-z\-])*" takes exponential time on a near miss; a dash is in the set itself: the inner "-*" says nothing.
     simple = re.sub(r"\(-\*(\[[^\]]*\\-[^\]]*\])\)\*", r"\1*", pattern)
-    return re.fullmatch(simple, value) is not None
+    simple = re.sub(r"\\p\{(\w+)\}", lambda found: _JAVA_CLASSES[found[1]], simple).replace(r"\z", r"\Z")
+    try:
+        return re.compile(simple)
+    except re.error:
+        return None
+
+
+def _matches(pattern: str, value: str) -> bool:
+    compiled = _compiled(pattern)
+    return compiled is None or compiled.fullmatch(value) is not None
 
 
 def _bounds(shape: Shape, size: float, value: Any, where: str, verb: str) -> list[str]:
@@ -175,7 +212,7 @@ def _failed(value: Any, where: str, constraint: str) -> str:
 def serialize(operation: OperationModel, result: Mapping[str, Any], protocol: str) -> bytes:
     """The answer's body by the operation's output shape.
 
-    Members without a value are left out. `protocol` is "rest-json" (timestamps as ISO 8601 by the shape's own format) or "json"
+    Members without a value are left out. `protocol` is "rest-json" (timestamps in the shape's own format) or "json"
     (timestamps as epoch seconds). Raises KeyError for a member that the model does not have.
     """
     shape = operation.output_shape

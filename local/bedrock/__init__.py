@@ -1,7 +1,7 @@
-"""Amazon Bedrock on this machine: foundation models with their life cycle, customization jobs, custom models, their tags.
+"""Amazon Bedrock on this machine: foundation models, customization jobs, custom models and their tags.
 
-Operations that are not here (invocation, imports, deployments, ...) are left to MiniStack. Requests are checked against
-botocore's model of Bedrock and answers written by it.
+Operations that are not here (invocation, imports, deployments, ...) are left to MiniStack. Requests are
+checked against botocore's model of Bedrock and answers written by it.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ class Bedrock:
     def _list_foundation_models(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
         now = datetime.now(UTC)
         listed = [m.details(request.region, now) for m in models.FOUNDATION_MODELS if request.region in m.regions]
-        filters = {
-            "byProvider": lambda m, v: m["providerName"].lower() == v.lower(),
-            "byCustomizationType": lambda m, v: v in m["customizationsSupported"],
-            "byOutputModality": lambda m, v: v in m["outputModalities"],
-            "byInferenceType": lambda m, v: v in m["inferenceTypesSupported"],
+        listed = [m for m in listed if params.get("byProvider", m["providerName"]).lower() == m["providerName"].lower()]
+        members = {
+            "byCustomizationType": "customizationsSupported",
+            "byOutputModality": "outputModalities",
+            "byInferenceType": "inferenceTypesSupported",
         }
-        for name, matches in filters.items():
+        for name, member in members.items():
             if name in params:
-                listed = [model for model in listed if matches(model, params[name])]
+                listed = [model for model in listed if params[name] in model[member]]
         return {"modelSummaries": listed}
 
     def _create_job(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What Bedrock checks in the data files and hyperparameters of a customization job.
 
-The texts of the refusals that AWS documents ("Troubleshooting model customization issues" in the Bedrock User Guide) are used as
-they stand there; docs/local-aws.md lists the ones whose wording nobody could confirm.
+The texts of the refusals that AWS documents ("Troubleshooting model customization issues" in the Bedrock User
+Guide) are used as they stand there; docs/local-aws.md lists the ones whose wording nobody could confirm.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local.bedrock.models import Rules
 
 _CHARACTERS_PER_TOKEN = 6  # "Use 6 characters per token as an approximation": Prepare data for fine-tuning your models.
@@ -56,12 +57,13 @@ def count_records(rules: Rules, file: str, content: bytes) -> int:
             raise malformed
         tokens = math.ceil(sum(map(len, texts)) / _CHARACTERS_PER_TOKEN)
         if tokens > rules.tokens:
-            raise InvalidDataError(f"Max sum of input and output token length {tokens} exceeds total limit of {rules.tokens}")
+            raise InvalidDataError(
+                f"Max sum of input and output token length {tokens} exceeds total limit of {rules.tokens}"
+            )
         reserved = next((word for word in rules.reserved if any(word in part for part in texts)), None)
         if reserved is not None:
-            raise InvalidDataError(
-                f"Invalid record in file {file} for record starting with {line[:40]}: it contains the reserved text {reserved}"
-            )
+            where = f"in file {file} for record starting with {line[:40]}"
+            raise InvalidDataError(f"Invalid record {where}: it contains the reserved text {reserved}")
     return len(lines)
 
 
@@ -79,14 +81,18 @@ def _texts(rules: Rules, record: Any) -> list[str] | None:
     if not isinstance(record, dict):
         return None
     if rules.record_format == "prompt_completion":
-        texts = [record.get("prompt"), record.get("completion")]
-        return texts if set(record) == {"prompt", "completion"} and all(isinstance(t, str) and t for t in texts) else None
+        whole = set(record) == {"prompt", "completion"} and all(isinstance(t, str) and t for t in record.values())
+        return list(record.values()) if whole else None
     return _conversation_texts(record)
 
 
 def _conversation_texts(record: dict[str, Any]) -> list[str] | None:
     """Schema bedrock-conversation-2024: user and assistant in turn, the assistant last, text content only."""
-    if record.get("schemaVersion") != "bedrock-conversation-2024" or not set(record) <= {"schemaVersion", "system", "messages"}:
+    if record.get("schemaVersion") != "bedrock-conversation-2024" or not set(record) <= {
+        "schemaVersion",
+        "system",
+        "messages",
+    }:
         return None
     messages, system = record.get("messages"), record.get("system", [])
     if not isinstance(messages, list) or not messages or len(messages) % 2 or not isinstance(system, list):
@@ -97,7 +103,9 @@ def _conversation_texts(record: dict[str, Any]) -> list[str] | None:
         if not isinstance(content, list) or not content or message.get("role") != _TURNS[turn % 2]:
             return None
         blocks += content
-    if not all(isinstance(block, dict) and set(block) == {"text"} and isinstance(block["text"], str) for block in blocks):
+    if not all(
+        isinstance(block, dict) and set(block) == {"text"} and isinstance(block["text"], str) for block in blocks
+    ):
         return None
     texts = [block["text"] for block in blocks]
     return texts if all(text.strip() for text in texts) else None

@@ -1,11 +1,13 @@
 """Model customization jobs: accepted or refused as Bedrock does, then run under the service role's session.
 
-A job reads its data with the role, checks every documented rule and moves through the documented statuses. It does not train:
-the metrics files it leaves have their header line and no figures, and the custom model it makes holds nothing.
+A job reads its data with the role, checks every documented rule and moves through the documented statuses. It
+does not train: the metrics files it leaves have their header line and no figures, and the custom model it
+makes holds nothing.
 
-Sources: Bedrock API Reference (CreateModelCustomizationJob, GetModelCustomizationJob), User Guide "Submit a model customization
-job", "Monitor your model customization job", "Analyze the results of a model customization job" (layout and columns of the
-metrics files), "Troubleshooting model customization issues" (texts), "Create a service role for model customization" (trust).
+Sources: Bedrock API Reference (CreateModelCustomizationJob, GetModelCustomizationJob), User Guide "Submit a
+model customization job", "Monitor your model customization job", "Analyze the results of a model
+customization job" (layout and columns of the metrics files), "Troubleshooting model customization issues"
+(texts), "Create a service role for model customization" (trust).
 """
 
 from __future__ import annotations
@@ -106,7 +108,9 @@ class Jobs:
         tag: called with an ARN and its tags when a resource is made.
     """
 
-    def __init__(self, endpoint_url: str, tag: Callable[[str, dict[str, str]], None], step_seconds: float = 0.3) -> None:
+    def __init__(
+        self, endpoint_url: str, tag: Callable[[str, dict[str, str]], None], step_seconds: float = 0.3
+    ) -> None:
         self._endpoint_url = endpoint_url
         self._tag = tag
         self.step_seconds = step_seconds
@@ -154,14 +158,16 @@ class Jobs:
         if base is not None and base.end_of_life is not None and now >= base.end_of_life:
             raise ServiceError(
                 "ResourceNotFoundException",
-                "This model version has reached the end of its life. Please refer to the AWS documentation for more details.",
+                "This model version has reached the end of its life. "
+                "Please refer to the AWS documentation for more details.",
                 404,
             )
         if base is None or base.rules is None or base.lifecycle_status(now) == "LEGACY":
             raise ServiceError("ValidationException", "The provided model identifier is invalid.")
         if params.get("customizationType", "FINE_TUNING") != "FINE_TUNING":
             raise ServiceError(
-                "ValidationException", f"The provided model does not support {params['customizationType']} customization."
+                "ValidationException",
+                f"The provided model does not support {params['customizationType']} customization.",
             )
         return base
 
@@ -200,7 +206,7 @@ class Jobs:
         return Job(job_arn, f"{root}:custom-model/{base.id}/{new_id()}", base, params, details)
 
     def _service_role_s3(self, job: Job, region: str) -> Any:
-        """An S3 client under the service role; aws:SourceArn is the job's own ARN, as the documented trust policy has it."""
+        """An S3 client under the service role; aws:SourceArn is the job's ARN, as documented trust policies have it."""
         try:
             session = private.role_session(
                 job.request["roleArn"],
@@ -313,5 +319,3 @@ def _inputs(params: dict[str, Any]) -> list[tuple[str, str]]:
     validators = params.get("validationDataConfig", {}).get("validators", [])
     training = params["trainingDataConfig"].get("s3Uri", "")
     return [("training", training)] + [("validation", v["s3Uri"]) for v in validators]
-
-

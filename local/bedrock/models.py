@@ -1,8 +1,9 @@
-"""The foundation models that local Bedrock knows, their life cycle, and what a customization job on each must obey.
+"""The foundation models that local Bedrock knows, their life cycle, and the rules of a customization job on each.
 
-Sources, all from the Amazon Bedrock User Guide: "Supported models and Regions for fine-tuning" (Regions, customizations),
-"Model lifecycle" (Legacy and end-of-life dates), "Prepare data for fine-tuning your models" and "Fine-tuning Amazon Nova models"
-(formats, record limits, reserved words), "Custom model hyperparameters" (names and ranges).
+Sources, all from the Amazon Bedrock User Guide: "Supported models and Regions for fine-tuning" (Regions,
+customizations), "Model lifecycle" (Legacy and end-of-life dates), "Prepare data for fine-tuning your models"
+and "Fine-tuning Amazon Nova models" (formats, record limits, reserved words), "Custom model hyperparameters"
+(names and ranges).
 """
 
 from __future__ import annotations
@@ -84,8 +85,10 @@ _NOVA_HYPERPARAMETERS = {
     "learningRate": (False, 1e-6, 1e-4),
     "learningRateWarmupSteps": (True, 0.0, 100.0),
 }
-_NOVA_RESERVED = ("System:", "SYSTEM:", "User:", "USER:", "Bot:", "BOT:", "Assistant:", "ASSISTANT:", "Thought:", "[EOS]",
-                  "<image>", "<video>")  # fmt: skip
+_NOVA_RESERVED = (
+    *("System:", "SYSTEM:", "User:", "USER:", "Bot:", "BOT:", "Assistant:", "ASSISTANT:", "Thought:"),
+    *("[EOS]", "<image>", "<video>"),
+)
 _LLAMA_CONVERSATION = Rules("conversation", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS)
 _LLAMA_PROMPT = Rules("prompt_completion", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS)
 _NOVA = Rules("conversation", (8, 20_000), 32_000, _NOVA_HYPERPARAMETERS, _NOVA_RESERVED)
@@ -95,34 +98,28 @@ def _day(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def _pair(
-    model_id: str,
-    name: str,
-    provider: str,
-    rules: Rules,
-    customized_in: str,
-    started: str,
-    legacy: str | None = None,
-    ended: str | None = None,
-) -> list[FoundationModel]:
-    """A model as it is invoked, and its variant with a context length, which is the one that can be customized."""
-    life = (_day(started), _day(legacy) if legacy else None, _day(ended) if ended else None)
+def _pair(model_id: str, name: str, rules: Rules, customized_in: str, *days: str) -> list[FoundationModel]:
+    """A model as it is invoked, and its variant with a context length, which is the one that can be customized.
+
+    `days` are the start of its life and, where announced, the day it became Legacy and the end of its life.
+    """
+    provider = {"amazon": "Amazon", "meta": "Meta"}[model_id.partition(".")[0]]
+    started, *announced = map(_day, days)
+    legacy, ended = announced or (None, None)
+    tuned, everywhere = f"{model_id}:128k", ("us-east-1", "us-west-2")
     return [
-        FoundationModel(model_id, name, provider, ("us-east-1", "us-west-2"), ("ON_DEMAND",), life[0], None, *life[1:]),
-        FoundationModel(f"{model_id}:128k", name, provider, (customized_in,), ("PROVISIONED",), life[0], rules, *life[1:]),
+        FoundationModel(model_id, name, provider, everywhere, ("ON_DEMAND",), started, None, legacy, ended),
+        FoundationModel(tuned, name, provider, (customized_in,), ("PROVISIONED",), started, rules, legacy, ended),
     ]
 
 
 FOUNDATION_MODELS: tuple[FoundationModel, ...] = (
-    *_pair("amazon.nova-micro-v1:0", "Nova Micro", "Amazon", _NOVA, "us-east-1", "2024-12-03"),
-    *_pair(
-        "meta.llama3-3-70b-instruct-v1:0", "Llama 3.3 70B Instruct", "Meta", _LLAMA_CONVERSATION, "us-west-2", "2024-12-19"
-    ),
-    *_pair("meta.llama3-1-8b-instruct-v1:0", "Llama 3.1 8B Instruct", "Meta", _LLAMA_PROMPT, "us-west-2", "2024-07-23"),
+    *_pair("amazon.nova-micro-v1:0", "Nova Micro", _NOVA, "us-east-1", "2024-12-03"),
+    *_pair("meta.llama3-3-70b-instruct-v1:0", "Llama 3.3 70B Instruct", _LLAMA_CONVERSATION, "us-west-2", "2024-12-19"),
+    *_pair("meta.llama3-1-8b-instruct-v1:0", "Llama 3.1 8B Instruct", _LLAMA_PROMPT, "us-west-2", "2024-07-23"),
     *_pair(
         "meta.llama3-2-1b-instruct-v1:0",
         "Llama 3.2 1B Instruct",
-        "Meta",
         _LLAMA_PROMPT,
         "us-west-2",
         "2024-09-25",

@@ -1,11 +1,11 @@
-"""Step Functions on this machine: MiniStack's engine with AWS's service integrations, and its differences from AWS corrected."""
+"""Step Functions on this machine: MiniStack's engine, AWS's service integrations, its differences corrected."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from local import private
-from local.stepfunctions import definition, machine, tasks
+from local.stepfunctions import definition, history, machine, tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def register(state_dir: Path, endpoint_url: str) -> None:
         "run_branch": machine.run_branch,
         "run_parallel": machine.run_parallel,
         "fail_execution": machine.fail_execution,
-        "add_event": machine.add_event,
+        "add_event": history.add_event,
         "error_matches": machine.error_matches,
         "fail_state": machine.fail_state,
         "output_path": machine.output_path,

@@ -1,9 +1,10 @@
 """What CreateStateMachine and UpdateStateMachine refuse before anything runs.
 
-Sources: refusals quoted in public issues: `The field "key" is not supported by Step Functions at /States/Train Step/Parameters`
-(aws-step-functions-data-science-sdk-python#200, aws-cdk#10014), `'ROLE' is not authorized to create managed-rule.` (many, for a role
-without the events permissions of "IAM policies for integrated services"), `Neither the global service principal
-states.amazonaws.com, nor the regional one is authorized to assume the provided role.`
+Sources: refusals quoted in public issues: `The field "key" is not supported by Step Functions at
+/States/Train Step/Parameters` (aws-step-functions-data-science-sdk-python#200, aws-cdk#10014), `'ROLE' is not
+authorized to create managed-rule.` (many, for a role without the events permissions of "IAM policies for
+integrated services"), `Neither the global service principal states.amazonaws.com, nor the regional one is
+authorized to assume the provided role.`
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class InvalidDefinitionError(Exception):
         self.what, self.where = what, where
 
 
-def tasks(definition: dict[str, Any], jsonata: bool = False, path: str = "") -> Iterator[tuple[dict[str, Any], bool, str]]:
+def tasks(
+    definition: dict[str, Any], jsonata: bool = False, path: str = ""
+) -> Iterator[tuple[dict[str, Any], bool, str]]:
     """Every Task state with whether it is JSONata and its path, branches and iterations included."""
     jsonata = definition.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
     for name, state in definition.get("States", {}).items():
@@ -99,12 +102,14 @@ def _refusal(definition: str, role_arn: str, region: str) -> tuple[str, str] | N
         private.role_session(role_arn, "create", "states", region=region)
     except private.NotAssumableError:
         return "AccessDeniedException", (
-            "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume the "
-            "provided role."
+            "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume "
+            "the provided role."
         )
     for resource in found:
         rule = _MANAGED_RULES.get(resource.key) if resource.pattern == "sync" else None
-        if rule is not None and not _may_manage(role_arn, f"arn:aws:events:{region}:{role_arn.split(':')[4]}:rule/{rule}"):
+        if rule is not None and not _may_manage(
+            role_arn, f"arn:aws:events:{region}:{role_arn.split(':')[4]}:rule/{rule}"
+        ):
             return "AccessDeniedException", f"'{role_arn}' is not authorized to create managed-rule."
     return None
 

@@ -1,9 +1,10 @@
 """Where MiniStack runs a state machine differently from AWS, and what is put in its place.
 
-Sources: Amazon States Language specification and Step Functions Developer Guide: "Passing data between states with variables" (scope),
-"Accessing execution data from the Context object", "Error handling" (States.ALL catches neither States.DataLimitExceeded nor
-States.Runtime), "Parallel workflow state" (a failed branch stops the others), "Step Functions service quotas" (payload),
-API Reference GetExecutionHistory (events and their details).
+Sources: Amazon States Language specification and Step Functions Developer Guide: "Passing data between states
+with variables" (scope), "Accessing execution data from the Context object", "Error handling" (States.ALL
+catches neither States.DataLimitExceeded nor States.Runtime), "Parallel workflow state" (a failed branch stops
+the others), "Step Functions service quotas" (payload), API Reference GetExecutionHistory (events and their
+details).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from local import private
 from local.private import ExecutionError
-from local.stepfunctions import resources
 from local.stepfunctions.runs import RUN, SCOPE, TASK, Run, Scope, Task
 from local.stepfunctions.tasks import PAYLOAD_LIMIT, check_size
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _BRANCH_GRACE_SECONDS = 5.0  # How long a failed Parallel waits for its other branches to stop their jobs.
 _NEVER_CAUGHT_BY_WILDCARD = ("States.DataLimitExceeded", "States.Runtime")
 _runs: dict[str, Run] = {}
-_events_lock = threading.RLock()
 # The child workflow execution of a Distributed Map that this thread runs: it sees no variable from outside.
 _CHILD: contextvars.ContextVar[str] = contextvars.ContextVar("states_child", default="")
 
@@ -102,7 +101,9 @@ def start_execution(original: Callable[..., Any]) -> Callable[..., Any]:
             return private.states_error_response(
                 "InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'"
             )
-        if name is not None and (not 1 <= len(name) <= 80 or re.search(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]", name)):
+        if name is not None and (
+            not 1 <= len(name) <= 80 or re.search(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]", name)
+        ):
             return private.states_error_response("InvalidName", f"Invalid Name: '{name}'")
         return original(data)
 
@@ -146,53 +147,6 @@ def fail_execution(original: Callable[..., Any]) -> Callable[..., Any]:
             original(execution, error, cause)
 
     return fail
-
-
-def add_event(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Events as GetExecutionHistory documents them; none after the execution's end but the one that ends it."""
-
-    def add(execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None) -> Any:
-        with _events_lock:
-            if execution["status"] != "RUNNING" and not kind.startswith("Execution"):
-                return {}
-            arn = next((d.get("resource", "") for d in (details or {}).values() if isinstance(d, dict)), "")
-            if kind.startswith("Task") and arn.startswith("arn:"):
-                return _task_event(original, execution, kind, arn, next(iter((details or {}).values())))
-            event = original(execution, kind, details)
-            event["previousEventId"] = event["id"] - 1
-            return event
-
-    return add
-
-
-def _task_event(
-    original: Callable[..., Any], execution: dict[str, Any], kind: str, arn: str, details: dict[str, Any]
-) -> Any:
-    resource, task = resources.parse(arn), TASK.get()
-    body = {name: value for name, value in details.items() if name not in ("resource", "resourceType")}
-    if resource is None and ":function:" in arn:
-        kind = kind.replace("Task", "LambdaFunction")
-        head = {"resource": arn} if kind == "LambdaFunctionScheduled" else {}
-    elif resource is None:
-        head = {"resourceType": "activity", "resource": arn}
-    else:
-        head = {"resourceType": resource.type, "resource": resource.action}
-    if kind == "TaskFailed" and details.get("error") == "States.Timeout":
-        kind = "TaskTimedOut"
-    if kind == "TaskScheduled":
-        body |= {"region": execution["executionArn"].split(":")[3], "parameters": "{}"}
-    event = _add(original, execution, kind, head | body)
-    if kind in ("TaskScheduled", "LambdaFunctionScheduled"):
-        if task is not None and kind == "TaskScheduled":
-            task.scheduled = event["taskScheduledEventDetails"]
-        _add(original, execution, kind.replace("Scheduled", "Started"), head if kind == "TaskScheduled" else {})
-    return event
-
-
-def _add(original: Callable[..., Any], execution: dict[str, Any], kind: str, body: dict[str, Any]) -> Any:
-    event = original(execution, kind, {f"{kind[0].lower()}{kind[1:]}EventDetails": body} if body else None)
-    event["previousEventId"] = event["id"] - 1
-    return event
 
 
 def error_matches(original: Callable[..., Any]) -> Callable[..., Any]:

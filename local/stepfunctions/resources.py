@@ -1,8 +1,9 @@
 """What a Task's Resource names, and the parameters and results of the operations behind it.
 
-Sources: "Learning to use AWS service SDK integrations in Step Functions" (resource syntax; parameters in PascalCase even where the
-API is in camelCase; errors named Service.ErrorName, both PascalCase, with the suffix Exception), "Create and manage Amazon SageMaker
-AI jobs with Step Functions" and "Invoke and customize Amazon Bedrock models with Step Functions" (optimized operations and patterns).
+Sources: "Learning to use AWS service SDK integrations in Step Functions" (resource syntax; parameters in
+PascalCase even where the API is in camelCase; errors named Service.ErrorName, both PascalCase, with the
+suffix Exception), "Create and manage Amazon SageMaker AI jobs with Step Functions" and "Invoke and customize
+Amazon Bedrock models with Step Functions" (optimized operations and patterns).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class UnknownFieldError(Exception):
 
 @dataclass(frozen=True)
 class Resource:
-    """A parsed service integration: `arn:aws:states:::SERVICE:OPERATION[.PATTERN]`, with `aws-sdk:` before SERVICE or not."""
+    """A parsed service integration, `arn:aws:states:::[aws-sdk:]SERVICE:OPERATION[.PATTERN]`."""
 
     service: str
     operation: str
@@ -114,7 +115,7 @@ def model(service: str) -> ServiceModel | None:
 
 
 def operation_model(resource: Resource) -> OperationModel | None:
-    """The operation's model. Operation names differ in case between the SDKs (DescribeDBInstances, describeDbInstances)."""
+    """The operation's model. Names differ in case between the SDKs (DescribeDBInstances, describeDbInstances)."""
     service = model(resource.service)
     if service is None:
         return None
@@ -140,7 +141,7 @@ def error_name(resource: Resource, code: str) -> str:
     """The whole name of a refusal.
 
     A code that the service's model does not know becomes the SDK's own exception: SageMaker.SageMakerException with SDK
-    integrations (AWS SDK for Java 2), SageMaker.AmazonSageMakerException with the optimized one, which is built on Java 1.
+    integrations (AWS SDK for Java 2), SageMaker.AmazonSageMakerException with the optimized one (built on Java 1).
     """
     prefix, service = error_prefix(resource), model(resource.service)
     known = {str(shape.error_code) for shape in service.error_shapes} if service is not None else set()
@@ -156,7 +157,9 @@ def error_cause(resource: Resource, code: str, message: str, status: int, reques
     prefix = error_prefix(resource)
     if resource.sdk or resource.service in _INSTANT_SERVICES:
         return f"{message} (Service: {prefix}, Status Code: {status}, Request ID: {request_id})"
-    details = f"Service: Amazon{prefix}; Status Code: {status}; Error Code: {code}; Request ID: {request_id}; Proxy: null"
+    details = (
+        f"Service: Amazon{prefix}; Status Code: {status}; Error Code: {code}; Request ID: {request_id}; Proxy: null"
+    )
     return f"{message} ({details})"
 
 
@@ -172,7 +175,9 @@ def request(operation: OperationModel, parameters: Any) -> dict[str, Any]:
         if kind == "missing required field":
             raise UnknownFieldError(f"The field '{pascal(details['required_name'])}' is required but was missing")
         if kind == "invalid type":
-            raise UnknownFieldError(f"The value of the field '{pascal(where.rsplit('.', 1)[-1])}' has an invalid format")
+            raise UnknownFieldError(
+                f"The value of the field '{pascal(where.rsplit('.', 1)[-1])}' has an invalid format"
+            )
     return translated
 
 
@@ -182,7 +187,9 @@ def _request(shape: Shape, value: Any) -> Any:
         unknown = next((key for key in value if key not in members), None)
         if unknown is not None:
             raise UnknownFieldError(f'The field "{unknown}" is not supported by Step Functions')
-        return {members[key]: _request(shape.members[members[key]], item) for key, item in value.items() if item is not None}
+        return {
+            members[key]: _request(shape.members[members[key]], item) for key, item in value.items() if item is not None
+        }
     if isinstance(shape, ListShape) and isinstance(value, list):
         return [_request(shape.member, item) for item in value]
     if isinstance(shape, MapShape) and isinstance(value, dict):
@@ -204,15 +211,19 @@ def unknown_literal(shape: Shape | None, template: Any, jsonata: bool) -> str | 
             if found is not None:
                 return found
     if isinstance(shape, ListShape) and isinstance(template, list):
-        return next((found for item in template if (found := unknown_literal(shape.member, item, jsonata)) is not None), None)
+        return next(
+            (found for item in template if (found := unknown_literal(shape.member, item, jsonata)) is not None), None
+        )
     if isinstance(shape, MapShape) and isinstance(template, dict):
         items = template.values()
-        return next((found for item in items if (found := unknown_literal(shape.value, item, jsonata)) is not None), None)
+        return next(
+            (found for item in items if (found := unknown_literal(shape.value, item, jsonata)) is not None), None
+        )
     return None
 
 
 def result(resource: Resource, operation: OperationModel, answer: dict[str, Any]) -> Any:
-    """An operation's answer as a state's result: PascalCase keys; times in ISO 8601, or in epoch milliseconds (Java 1)."""
+    """An operation's answer as a state's result: PascalCase keys; times in ISO 8601, or milliseconds (Java 1)."""
     milliseconds = not resource.sdk and resource.service not in _INSTANT_SERVICES
     answer = {key: value for key, value in answer.items() if key != "ResponseMetadata"}
     return _result(operation.output_shape, answer, milliseconds)

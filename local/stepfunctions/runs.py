@@ -1,7 +1,7 @@
 """Who a running task acts for: the execution, its role's session, and whether its work is still wanted.
 
-MiniStack runs each execution on a thread of its own and each branch on another, with the context variables copied; so the
-current run, branch and task are context variables here.
+MiniStack runs each execution on a thread of its own and each branch on another, with the context variables
+copied; so the current run, branch and task are context variables here.
 """
 
 from __future__ import annotations

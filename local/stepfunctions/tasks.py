@@ -1,8 +1,9 @@
-"""What a Task state does: a call over HTTP under the state machine's role, and for `.sync` the wait for the job's end.
+"""What a Task state does: a call over HTTP under the machine's role, and for `.sync` the wait for the job's end.
 
-Sources: "Discover service integration patterns in Step Functions" (Run a Job; a task that is called off stops its job as well as
-it can), "Error handling in Step Functions workflows" (error names), real failures quoted in public issues: an unknown computed
-field ends with States.Runtime (aws-step-functions-data-science-sdk-python#15), a denied function with Lambda.AWSLambdaException.
+Sources: "Discover service integration patterns in Step Functions" (Run a Job; a task that is called off stops
+its job as well as it can), "Error handling in Step Functions workflows" (error names), real failures quoted
+in public issues: an unknown computed field ends with States.Runtime
+(aws-step-functions-data-science-sdk-python#15), a denied function with Lambda.AWSLambdaException.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def check_size(value: Any, name: str) -> None:
     if size(value) > PAYLOAD_LIMIT:
         raise ExecutionError(
             "States.DataLimitExceeded",
-            f"The state/task '{name}' returned a result with a size exceeding the maximum number of bytes service limit.",
+            f"The state/task '{name}' returned a result with a size exceeding "
+            "the maximum number of bytes service limit.",
         )
 
 
@@ -260,7 +262,12 @@ def call_function(run: Run, function: str, event: Any) -> tuple[Any, str, str]:
 def _function_refusal(error: ClientError) -> Exception:
     details, metadata = error.response["Error"], error.response["ResponseMetadata"]
     code, status = details.get("Code", ""), metadata.get("HTTPStatusCode", 400)
-    known = ("ResourceNotFoundException", "TooManyRequestsException", "ServiceException", "InvalidRequestContentException")
+    known = (
+        "ResourceNotFoundException",
+        "TooManyRequestsException",
+        "ServiceException",
+        "InvalidRequestContentException",
+    )
     name = code if code in known else "AWSLambdaException"
     cause = (
         f"{details.get('Message', '')} (Service: AWSLambda; Status Code: {status}; Error Code: {code}; "

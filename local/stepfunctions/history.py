@@ -1,0 +1,61 @@
+"""The events of an execution, with the details that GetExecutionHistory documents (Step Functions API Reference)."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from local.stepfunctions import resources
+from local.stepfunctions.runs import TASK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_events_lock = threading.RLock()
+
+
+def add_event(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Events as GetExecutionHistory documents them; none after the execution's end but the one that ends it."""
+
+    def add(execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None) -> Any:
+        with _events_lock:
+            if execution["status"] != "RUNNING" and not kind.startswith("Execution"):
+                return {}
+            arn = next((d.get("resource", "") for d in (details or {}).values() if isinstance(d, dict)), "")
+            if kind.startswith("Task") and arn.startswith("arn:"):
+                return _task_event(original, execution, kind, arn, next(iter((details or {}).values())))
+            event = original(execution, kind, details)
+            event["previousEventId"] = event["id"] - 1
+            return event
+
+    return add
+
+
+def _task_event(
+    original: Callable[..., Any], execution: dict[str, Any], kind: str, arn: str, details: dict[str, Any]
+) -> Any:
+    resource, task = resources.parse(arn), TASK.get()
+    body = {name: value for name, value in details.items() if name not in ("resource", "resourceType")}
+    if resource is None and ":function:" in arn:
+        kind = kind.replace("Task", "LambdaFunction")
+        head = {"resource": arn} if kind == "LambdaFunctionScheduled" else {}
+    elif resource is None:
+        head = {"resourceType": "activity", "resource": arn}
+    else:
+        head = {"resourceType": resource.type, "resource": resource.action}
+    if kind == "TaskFailed" and details.get("error") == "States.Timeout":
+        kind = "TaskTimedOut"
+    if kind == "TaskScheduled":
+        body |= {"region": execution["executionArn"].split(":")[3], "parameters": "{}"}
+    event = _add(original, execution, kind, head | body)
+    if kind in ("TaskScheduled", "LambdaFunctionScheduled"):
+        if task is not None and kind == "TaskScheduled":
+            task.scheduled = event["taskScheduledEventDetails"]
+        _add(original, execution, kind.replace("Scheduled", "Started"), head if kind == "TaskScheduled" else {})
+    return event
+
+
+def _add(original: Callable[..., Any], execution: dict[str, Any], kind: str, body: dict[str, Any]) -> Any:
+    event = original(execution, kind, {f"{kind[0].lower()}{kind[1:]}EventDetails": body} if body else None)
+    event["previousEventId"] = event["id"] - 1
+    return event
