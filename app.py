@@ -6,11 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-import aws_cdk as cdk
-from cdk_nag import AwsSolutionsChecks
+try:
+    import aws_cdk as cdk
+    from cdk_nag import AwsSolutionsChecks
 
-from infra.stack import TunewayStack
-from pipeline import settings as schema
+    from infra.stack import TunewayStack
+    from pipeline import settings as schema
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {missing.name} is not installed for {sys.executable}; run `make setup`, then `. .venv/bin/activate`")
 
 ROOT = Path(__file__).resolve().parent
 

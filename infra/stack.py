@@ -37,7 +37,8 @@ class TunewayStack(cdk.Stack):
         images = Images.of(settings, region)
         scope = Scope.of(self, region)
         for name, value in {**settings.stack.tags, STACK_TAG: scope.prefix}.items():
-            cdk.Tags.of(self).add(name, value)
+            # Not on the stack itself: its own tags cannot hold its id, which is known only when it exists.
+            cdk.Tags.of(self).add(name, value, exclude_resource_types=["aws:cdk:stack"])
 
         storage = Storage(self, "Storage")
         roles = ServiceRoles(self, "Roles", scope, storage.bucket, settings, images)

@@ -1,0 +1,52 @@
+"""What is in the account: the proof that `cdk destroy` left nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+KEPT_LOG_GROUPS = ("/aws/sagemaker/TrainingJobs",)
+"""Shared by all of an account's jobs: AWS keeps it, and so does a teardown that only takes what is its own."""
+
+BOOTSTRAP = ("CDKToolkit", "cdk-hnb659fds-")
+"""The CDK's bootstrap stack and its resources: shared by all CDK apps of an account."""
+
+
+def left(client: Callable[[str], Any]) -> list[str]:
+    """Everything in the account that bills, holds data or grants access, but for what AWS itself keeps.
+
+    AWS keeps the records of ended training and customization jobs, which cannot be deleted and cost nothing, and the event
+    rule that Step Functions manages.
+
+    Args:
+        client: makes a boto3 client of a service.
+    """
+    sagemaker, bedrock = client("sagemaker"), client("bedrock")
+    found: list[str] = []
+
+    def add(kind: str, names: Iterable[str]) -> None:
+        found.extend(f"{kind} {name}" for name in names if not name.startswith(BOOTSTRAP))
+
+    def every(service: Any, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
+        for page in service.get_paginator(operation).paginate(**arguments):
+            yield from page.get(key, [])
+
+    stacks = every(client("cloudformation"), "list_stacks", "StackSummaries")
+    add("stack", (s["StackName"] for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"))
+    add("bucket", (bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]))
+    add("endpoint", (e["EndpointName"] for e in every(sagemaker, "list_endpoints", "Endpoints")))
+    add("endpoint config", (c["EndpointConfigName"] for c in every(sagemaker, "list_endpoint_configs", "EndpointConfigs")))
+    add("model", (m["ModelName"] for m in every(sagemaker, "list_models", "Models")))
+    for status in ("InProgress", "Stopping"):
+        jobs = every(sagemaker, "list_training_jobs", "TrainingJobSummaries", StatusEquals=status)
+        add("training job", (job["TrainingJobName"] for job in jobs))
+        jobs = every(bedrock, "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status)
+        add("customization job", (job["jobName"] for job in jobs))
+    add("custom model", (m["modelName"] for m in every(bedrock, "list_custom_models", "modelSummaries")))
+    add("function", (f["FunctionName"] for f in every(client("lambda"), "list_functions", "Functions")))
+    add("state machine", (m["name"] for m in every(client("stepfunctions"), "list_state_machines", "stateMachines")))
+    add("schedule", (s["Name"] for s in every(client("scheduler"), "list_schedules", "Schedules")))
+    add("role", (r["RoleName"] for r in every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]))
+    groups = every(client("logs"), "describe_log_groups", "logGroups")
+    add("log group", (g["logGroupName"] for g in groups if g["logGroupName"] not in KEPT_LOG_GROUPS))
+    return sorted(found)

@@ -1,0 +1,219 @@
+"""The whole life on this machine: `python -m local.run [--dataset FILE --fields DIALOGUE:SUMMARY] [--keep]`.
+
+Synthesise, start local AWS, bootstrap and deploy with the real CDK CLI, upload the dataset, execute, ask the endpoint,
+destroy, and list what is left. `make local` runs it. The exit code is 0 only when all of it held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import boto3
+from rich.console import Console
+from rich.table import Table
+
+from local import cdk, inventory, progress, settings
+from local.session import LocalAws
+
+ROOT = cdk.ROOT
+HOME = ROOT / ".local"
+LAST_RUN = HOME / "last-run.json"
+REGION = "us-west-2"
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class RunError(Exception):
+    """A user's mistake, or something that did not hold: one line."""
+
+
+def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[Path, str]], dict[str, Any]]:
+    """Which files to upload under which keys, and the execution's input that names them.
+
+    Raises:
+        RunError: the file is not there, is neither CSV nor JSONL, or `fields` is not DIALOGUE:SUMMARY.
+    """
+    if dataset is None:
+        if fields:
+            raise RunError("FIELDS goes with DATASET: name your own file too")
+        return [(path, f"uploads/samples/{path.name}") for path in sorted((ROOT / "data").glob("*.csv"))], {}
+    if not dataset.is_file():
+        raise RunError(f"DATASET={dataset}: no such file; name a .csv or .jsonl file")
+    if dataset.suffix not in (".csv", ".jsonl"):
+        raise RunError(f"DATASET={dataset}: must end in .csv or .jsonl")
+    key = f"uploads/{re.sub(r'[^A-Za-z0-9._-]', '-', dataset.name)}"
+    section: dict[str, Any] = {"source": key}
+    if fields:
+        names = fields.split(":")
+        if len(names) != 2 or not all(names):
+            raise RunError(f"FIELDS={fields}: must be DIALOGUE:SUMMARY, the names of your two columns")
+        section["fields"] = {"dialogue": names[0], "summary": names[1]}
+    return [(dataset, key)], {"dataset": section}
+
+
+def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
+    """Ask the endpoint for a summary of a held-out dialogue, as a user's own client would.
+
+    Returns:
+        `dialogue`, `endpoint` (its answer), `base` (the base model's, from the evaluation) and `reference`.
+    """
+    s3 = aws.client("s3")
+
+    def read(uri: str) -> str:
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return str(s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+    sample = json.loads(read(f"{output['model']}tuneway/evaluation.json"))["samples"][0]
+    rows = read(output["manifest"].replace("manifest.json", "test/test.jsonl")).splitlines()
+    messages = next(m for m in (json.loads(row)["messages"] for row in rows) if m[1]["content"] == sample["dialogue"])
+    body = json.dumps({"messages": messages[:-1], "max_tokens": 96, "temperature": 0})
+    response = aws.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName=output["endpoint"], ContentType="application/json", Body=body
+    )
+    answer = json.loads(response["Body"].read())["choices"][0]["message"]["content"]
+    return {
+        "dialogue": sample["dialogue"],
+        "endpoint": answer.strip(),
+        "base": sample["base"],
+        "reference": sample["reference"],
+    }
+
+
+def show(texts: dict[str, str], why: str) -> None:
+    """Print the three texts side by side."""
+    table = Table(show_header=False, title="A held-out dialogue", title_justify="left", padding=(0, 1, 1, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("dialogue", texts["dialogue"])
+    table.add_row("tuned (endpoint)", texts["endpoint"])
+    table.add_row("base", texts["base"])
+    table.add_row("reference", texts["reference"])
+    console.print(table)
+    console.print(why)
+
+
+def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None, record: dict[str, Any]) -> None:
+    """Upload, start, follow, ask; what is learned goes into `record`.
+
+    Raises:
+        RunError: the execution did not succeed, or its model was not served.
+    """
+    outputs = aws.stack_outputs(stack)
+    uploads, run_input = dataset_input(dataset, fields)
+    s3 = aws.client("s3")
+    for path, key in uploads:
+        s3.upload_file(str(path), outputs["BucketName"], key)
+    stepfunctions = aws.client("stepfunctions")
+    arn = stepfunctions.start_execution(stateMachineArn=outputs["StateMachineArn"], input=json.dumps(run_input))["executionArn"]
+    console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {json.dumps(run_input)}")
+    execution = progress.follow(aws.client, arn, console)
+    record |= {"status": execution.description["status"], "states": execution.seconds}
+    if not execution.succeeded:
+        record |= {"error": execution.description.get("error"), "cause": execution.description.get("cause")}
+        raise RunError(f"execution {record['status']}: {record['error']}: {record['cause']}")
+    output = execution.output
+    record |= {"output": output, "scores": output["scores"]}
+    if output["endpoint"] is None:
+        raise RunError(f"the model was not served ({output['deployment']}): {output['why']}")
+    record["texts"] = ask_endpoint(aws, output)
+    show(record["texts"], output["why"])
+
+
+def main() -> None:
+    """Parse the command line and live the whole life."""
+    parser = argparse.ArgumentParser(prog="python -m local.run", description="Deploy, run and destroy on this machine.")
+    parser.add_argument("--dataset", type=Path, help="your own .csv or .jsonl file, in the place of data/")
+    parser.add_argument("--fields", help="DIALOGUE:SUMMARY, the names of its columns")
+    parser.add_argument("--keep", action="store_true", help="leave local AWS up, with the stack and the endpoint")
+    arguments = parser.parse_args()
+    # SIGTERM ends like Ctrl-C: everything that was started is stopped.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        dataset_input(arguments.dataset, arguments.fields)  # before a minute is spent on a mistyped path
+        held = live(arguments.dataset, arguments.fields, keep=arguments.keep)
+    except (RunError, cdk.CdkError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: local AWS and all that it ran are stopped")
+    sys.exit(0 if held else 1)
+
+
+def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
+    """Synthesise to destroy. True when all of it held."""
+    started = time.time()
+    record: dict[str, Any] = {"status": "NOT_STARTED", "states": {}, "denied": [], "left": None}
+    stack = settings.write()
+    assembly, log = HOME / "cdk.out", HOME / "cdk.log"
+    log.unlink(missing_ok=True)
+    LAST_RUN.unlink(missing_ok=True)
+    env = cdk.environment(None, REGION, HOME / "home")
+    with step("Synthesise"):
+        cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
+    aws = LocalAws(HOME / "aws", REGION)
+    failed: Exception | None = None
+    kept = False
+    try:
+        with step("Start local AWS"):
+            aws.start()
+        env = cdk.environment(aws.endpoint_url, REGION, HOME / "home")
+        app = ("--app", str(assembly))
+        with step("cdk bootstrap"):
+            cdk.run("bootstrap", *app, env=env, log=log)
+        with step("cdk deploy"):
+            cdk.run("deploy", *app, "--require-approval", "never", env=env, log=log)
+        try:
+            execute(aws, stack, dataset, fields, record)
+        except RunError as error:
+            failed = error
+        record["denied"] = aws.denied()
+        if keep:
+            kept = True
+            console.print(aws.how_to_talk())
+        else:
+            with step("cdk destroy"):
+                cdk.run("destroy", *app, "--force", env=env, log=log)
+            record["left"] = inventory.left(aws.client)
+            console.print(f"[bold]Left after destroy:[/bold] {', '.join(record['left']) or 'nothing'}")
+            record["denied"] = aws.denied()
+    finally:
+        record["seconds"] = round(time.time() - started, 1)
+        LAST_RUN.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if not kept:
+            aws.stop()
+    for denied in record["denied"]:
+        console.print(f"[red]IAM denied[/red] {denied['action']} on {denied['resource']} to {denied['principal']}")
+    if failed:
+        raise failed
+    console.print(f"{record['seconds']:.0f} s in all; details in {LAST_RUN.relative_to(ROOT)}")
+    return not record["denied"] and not record["left"]
+
+
+class step:  # noqa: N801 - reads as a statement: `with step("cdk deploy"):`
+    """Print a part's name and how long it took."""
+
+    def __init__(self, name: str) -> None:
+        """Name the part."""
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._start = time.time()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        mark = "[red]failed[/red]" if kind else "done"
+        console.print(f"[bold]{self._name}[/bold] {mark} [dim]({time.time() - self._start:.1f} s)[/dim]")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Local AWS as a child process: start it, talk to it, stop all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class LocalAws:
+    """One local AWS with its state in one folder, on a port of its own."""
+
+    def __init__(self, state_dir: Path, region: str) -> None:
+        """Choose a free port; nothing runs yet."""
+        self.state_dir = state_dir
+        self.region = region
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
+
+    def start(self, timeout: float = 60) -> None:
+        """Start with an empty account, and wait until it answers.
+
+        Raises:
+            RuntimeError: it ended, or did not answer in time; its log says why.
+        """
+        shutil.rmtree(self.state_dir, ignore_errors=True)
+        self.state_dir.mkdir(parents=True)
+        log = self.state_dir / "server.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "local.server", f"--port={self.port}", f"--state-dir={self.state_dir}"]
+                + [f"--region={self.region}"],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.time() + timeout
+        while time.time() < deadline and self._process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.endpoint_url}/_ministack/health", timeout=2).close()
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+            else:
+                return
+        self.stop()
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        raise RuntimeError(f"local AWS did not start (log: {log}):\n" + "\n".join(last))
+
+    def stop(self) -> None:
+        """Stop it and every job, function and server that it started; kill what does not go in 20 seconds."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        self._process = None
+
+    def client(self, service: str) -> Any:
+        """A boto3 client as root of the local account."""
+        return boto3.client(
+            service,
+            region_name=self.region,
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 3}, read_timeout=90),
+        )
+
+    def stack_outputs(self, stack: str) -> dict[str, str]:
+        """The stack's outputs by key."""
+        stacks = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+    def denied(self) -> list[dict[str, Any]]:
+        """Every call that IAM denied so far: time, principal, action, resource, context."""
+        path = self.state_dir / "decisions.jsonl"
+        if not path.is_file():
+            return []
+        decisions = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        return [decision for decision in decisions if not decision["allowed"]]
+
+    def how_to_talk(self) -> str:
+        """What a user types to use the local account while it is up."""
+        assert self._process is not None
+        return (
+            "Local AWS stays up. In another shell:\n"
+            f"  export AWS_ENDPOINT_URL={self.endpoint_url} AWS_REGION={self.region} "
+            "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
+            "  aws stepfunctions list-executions ...\n"
+            f"Stop it with: kill {self._process.pid}"
+        )

@@ -1,0 +1,32 @@
+"""The settings file of this machine: `python -m local.settings` writes .local/settings.yaml and prints its path.
+
+It is local/settings.yaml and the interpreter at hand: a function's zip holds wheels of one Python and one architecture, and
+here the functions run with this one.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "local" / "settings.yaml"
+TARGET = ROOT / ".local" / "settings.yaml"
+
+
+def write(template: Path = TEMPLATE, target: Path = TARGET) -> str:
+    """Write `target`; returns the stack's name."""
+    settings = yaml.safe_load(template.read_text(encoding="utf-8"))
+    architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+    settings["functions"] = {"python": f"3.{sys.version_info.minor}", "architecture": architecture}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    return str(settings["stack"]["name"])
+
+
+if __name__ == "__main__":
+    write()
+    print(TARGET)
