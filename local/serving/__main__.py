@@ -51,8 +51,8 @@ def application(engine: Engine) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        refusal = RefusedError(f"{where}: {first['msg']}", param=where or None)
+        where = ".".join(part for part in first["loc"][1:] if isinstance(part, str))
+        refusal = RefusedError(f"{where or 'request body'}: {first['msg']}", param=where or None)
         return JSONResponse(refusal.body, status_code=refusal.status)
 
     return app

@@ -1,0 +1,90 @@
+"""Checkpoints: a folder of the container kept the same as an S3 prefix while the job runs.
+
+Source: "Checkpoints in Amazon SageMaker AI": copied to CheckpointConfig.S3Uri as they are written, and back at the start of a job
+with the same prefix. What the script deletes stays in S3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from local.sagemaker.container import Container
+from local.sagemaker.role import Role
+
+_INTERVAL_SECONDS = 1.0
+
+
+class CheckpointSync:
+    """Copies one folder up, about once a second; does nothing where a job has no CheckpointConfig."""
+
+    def __init__(self, uri: str, folder: Path | None, role: Role) -> None:
+        self._uri, self._folder, self._role = uri, folder, role
+        self._seen: dict[Path, tuple[int, int]] = {}
+        self._done = threading.Event()
+        self._worker: threading.Thread | None = None
+        self.failure: ClientError | None = None
+
+    @classmethod
+    def of(cls, params: dict[str, Any], container: Container, role: Role) -> CheckpointSync:
+        """The sync that a CreateTrainingJob request asks for."""
+        config = params.get("CheckpointConfig")
+        if not config:
+            return cls("", None, role)
+        folder = Path(container.map(config.get("LocalPath", "/opt/ml/checkpoints").rstrip("/")))
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(config["S3Uri"].rstrip("/") + "/", folder, role)
+
+    def restore(self) -> None:
+        """Copy down what an earlier job left."""
+        if self._folder is None:
+            return
+        try:
+            self._role.download(self._uri, self._folder)
+        except ClientError as error:
+            self.failure = error
+        self._seen = self._state(self._folder)
+
+    def start(self) -> None:
+        """Begin to copy up."""
+        if self._folder is not None:
+            self._worker = threading.Thread(target=self._work, args=(self._folder,), name="checkpoints", daemon=True)
+            self._worker.start()
+
+    def finish(self) -> None:
+        """Copy up what is left and end."""
+        self._done.set()
+        if self._worker is not None:
+            self._worker.join()
+
+    def _work(self, folder: Path) -> None:
+        while True:
+            last = self._done.wait(_INTERVAL_SECONDS)
+            try:
+                self._copy_up(folder)
+            except ClientError as error:
+                self.failure = error
+            if last:
+                return
+
+    def _copy_up(self, folder: Path) -> None:
+        for path, state in self._state(folder).items():
+            if self._seen.get(path) != state:
+                with contextlib.suppress(FileNotFoundError):  # The script renames and deletes while this looks.
+                    self._role.upload(path, self._uri + path.relative_to(folder).as_posix())
+                    self._seen[path] = state
+
+    @staticmethod
+    def _state(folder: Path) -> dict[Path, tuple[int, int]]:
+        states = {}
+        for path in folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                found = path.stat()
+                if stat.S_ISREG(found.st_mode):
+                    states[path] = (found.st_mtime_ns, found.st_size)
+        return states

@@ -1,0 +1,105 @@
+"""A container's file system and environment on this machine.
+
+Source: "How Amazon SageMaker AI Provides Training Information" (paths below /opt/ml, the three files of input/config, the
+environment) and "Run your own inference code". There is no container here: /opt/ml lies below the job's own folder, which
+SAGEMAKER_BASE_DIR names (a variable of the SageMaker training toolkit, /opt/ml by default), and `/opt/ml` in the entry point, the
+arguments and the environment is mapped to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from local import images
+
+_OPT_ML = re.compile(r"(?<![\w./-])/opt/ml(?=/|$|[\s:;,'\"])")
+# What the gateway was given about this machine, and a program needs to run on it at all.
+_MACHINE = ("PATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
+
+
+class Container:
+    """The folder that stands for one container's root."""
+
+    def __init__(self, root: Path) -> None:
+        """Lay out the root; it must not be there yet."""
+        self.root, self.base = root, root / "opt" / "ml"
+        for folder in ("input/config", "input/data", "model", "output/data", "code", "checkpoints"):
+            (self.base / folder).mkdir(parents=True)
+        for folder in ("tmp", "root"):
+            (root / folder).mkdir()
+
+    def map(self, text: str) -> str:
+        """Put this container's folder in the place of /opt/ml."""
+        return _OPT_ML.sub(lambda _: str(self.base), text)
+
+    def write_config(self, job: Mapping[str, Any]) -> None:
+        """Write hyperparameters.json, resourceconfig.json and inputdataconfig.json of a CreateTrainingJob request."""
+        kind = job["ResourceConfig"]["InstanceType"]
+        group = {"instance_group_name": "homogeneousCluster", "instance_type": kind, "hosts": ["algo-1"]}
+        channels = {
+            channel["ChannelName"]: {
+                "TrainingInputMode": channel.get("InputMode", "File"),
+                "S3DistributionType": channel["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated"),
+                "RecordWrapperType": channel.get("RecordWrapperType", "None"),
+                **({"ContentType": channel["ContentType"]} if channel.get("ContentType") else {}),
+            }
+            for channel in job.get("InputDataConfig", [])
+        }
+        documents = {
+            "hyperparameters": dict(job.get("HyperParameters", {})),
+            "resourceconfig": {
+                "current_host": "algo-1",
+                "current_instance_type": kind,
+                "current_group_name": "homogeneousCluster",
+                "hosts": ["algo-1"],
+                "instance_groups": [group],
+                "network_interface_name": "eth0",
+            },
+            "inputdataconfig": channels,
+        }
+        for name, document in documents.items():
+            (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+
+    def environment(
+        self, *, state_dir: Path, endpoint_url: str, region: str, credentials: Mapping[str, str], own: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The whole environment of the container's process: nothing is inherited that is not named here.
+
+        As in the real one, the region stands in AWS_REGION only (boto3 reads AWS_DEFAULT_REGION). Credentials come from
+        variables, since there is no metadata address here. The Hub's cache is `state_dir`/hub and the Hub itself is out of
+        reach; packages come from no index. `own` (the request's Environment) goes over all of it.
+        """
+        machine = {name: os.environ[name] for name in _MACHINE if name in os.environ}
+        bin_dir = str(Path(sys.executable).parent)
+        return {
+            **machine,
+            "PATH": os.pathsep.join([bin_dir, machine.get("PATH", "/usr/bin:/bin")]),
+            "HOME": str(self.root / "root"),
+            "TMPDIR": str(self.root / "tmp"),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "UTF-8",
+            "SAGEMAKER_BASE_DIR": str(self.base),
+            "AWS_REGION": region,
+            "AWS_ENDPOINT_URL": endpoint_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **credentials,
+            "HF_HUB_CACHE": str(state_dir / "hub"),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "PIP_NO_INDEX": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            **{name: self.map(value) for name, value in own.items()},
+        }
+
+    def command(self, repository: str, entrypoint: Sequence[str], arguments: Sequence[str], port: int = 8080) -> list[str]:
+        """What to start: the given entry point, or the image's own command, with the arguments."""
+        start = [self.map(part) for part in entrypoint] or [
+            part.format(port=port) for part in images.command(repository) or ()
+        ]
+        return start + [self.map(part) for part in arguments]
