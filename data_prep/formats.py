@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pipeline.catalogue import BaseModel
 
 SCHEMA_VERSION = "bedrock-conversation-2024"
@@ -37,33 +35,35 @@ def chat(instruction: str, dialogue: str, summary: str) -> bytes:
     )
 
 
-def bedrock(model: BaseModel) -> Callable[[str, str, str], bytes]:
-    """The function that writes a line in the format of `model`."""
-    return _conversation if model.format == "conversation" else _prompt_completion
-
-
-def _conversation(instruction: str, dialogue: str, summary: str) -> bytes:
-    return orjson.dumps(
-        {
+def bedrock(model: BaseModel, instruction: str, dialogue: str, summary: str) -> bytes:
+    """A line of the Bedrock files, in the format of `model`."""
+    record: dict[str, Any]
+    if model.format == "conversation":
+        record = {
             "schemaVersion": SCHEMA_VERSION,
             "system": [{"text": instruction}],
             "messages": [
                 {"role": "user", "content": [{"text": dialogue}]},
                 {"role": "assistant", "content": [{"text": summary}]},
             ],
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+        }
+    else:
+        record = {"prompt": _prompt(instruction, dialogue), "completion": summary}
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _prompt_completion(instruction: str, dialogue: str, summary: str) -> bytes:
-    return orjson.dumps(
-        {"prompt": f"{instruction}\n\n{dialogue}", "completion": summary}, option=orjson.OPT_APPEND_NEWLINE
-    )
-
-
-def bedrock_problem(model: BaseModel, *texts: str) -> str | None:
+def bedrock_problem(model: BaseModel, instruction: str, dialogue: str, summary: str) -> str | None:
     """Why a record of these texts cannot go to `model`: a forbidden word or its length; None if it can."""
+    if model.format == "conversation":
+        return _problem(model, instruction, dialogue, summary)
+    return _problem(model, _prompt(instruction, dialogue), summary)
+
+
+def _prompt(instruction: str, dialogue: str) -> str:
+    return f"{instruction}\n\n{dialogue}"
+
+
+def _problem(model: BaseModel, *texts: str) -> str | None:
     for word in model.forbidden:
         for text in texts:
             if word in text:
@@ -105,7 +105,7 @@ def check_bedrock(line: bytes, model: BaseModel) -> None:
     else:
         record = _object(line, {"prompt", "completion"})
         texts = [_text(record["prompt"]), _text(record["completion"])]
-    problem = bedrock_problem(model, *texts)
+    problem = _problem(model, *texts)
     if problem:
         raise BadRecord(problem)
 

@@ -193,12 +193,11 @@ class _Run:
                     formats.read_chat(line)
                 continue
             last = bound(split.keys, self.shares[split.name])
-            write = formats.bedrock(model)
             with self._upload(f"bedrock/{split.name}.jsonl") as upload:
                 for line, row_key in zip(lines, split.keys, strict=True):
                     texts = formats.read_chat(line)
                     if row_key <= last:
-                        upload.write(write(*texts))
+                        upload.write(formats.bedrock(model, *texts))
 
     def _read_back_bedrock(self) -> None:
         model = self.request.base_model

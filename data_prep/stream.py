@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 """Tries without a single new byte before a file counts as unavailable."""
+FIRST_WAIT_SECONDS = 1.0
+"""Doubles from one failed try to the next, up to MAX_WAIT_SECONDS."""
 BUFFER_BYTES = 256 * 1024
 MAX_WAIT_SECONDS = 60.0
 
@@ -136,7 +138,8 @@ class ResumingStream(io.RawIOBase):
             why = str(error) or type(error).__name__
             raise SourceUnavailable(f"{self._name}: {why}; gave up after {ATTEMPTS} tries") from error
         wait = error.wait if isinstance(error, Interrupted) else None
-        self._sleep(min(2.0 ** (self._failures - 1) if wait is None else wait, MAX_WAIT_SECONDS))
+        backoff = FIRST_WAIT_SECONDS * 2 ** (self._failures - 1)
+        self._sleep(min(backoff if wait is None else wait, MAX_WAIT_SECONDS))
 
     def _drop(self) -> None:
         if self._opened is not None:

@@ -1,0 +1,178 @@
+"""Real S3 (MiniStack) for the whole room, started once, and events for the handler."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import botocore.session
+import orjson
+import pytest
+
+from data_prep import handler as handler_module
+from tests.unit.data_prep.hub_server import HubServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+BUCKET = "data-prep-tests"
+LLAMA = "meta.llama3-3-70b-instruct-v1:0:128k"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of an S3 of our own, with the environment set so that the handler finds the same one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("ministack")
+    settings = {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "127.0.0.1",
+        "PERSIST_STATE": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+    }
+    with (
+        (home / "log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "ministack"], env=settings, stdout=log, stderr=log, cwd=home
+        ) as process,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        try:
+            for name, value in {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": "test",
+                "AWS_DEFAULT_REGION": "us-west-2",
+            }.items():
+                patch.setenv(name, value)
+            _wait_until_up(port, process, home / "log")
+            client = botocore.session.get_session().create_client("s3")
+            client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+            handler_module._client.cache_clear()
+            yield client
+        finally:
+            process.terminate()
+            handler_module._client.cache_clear()
+
+
+def _wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=5):
+                return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"MiniStack did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub of our own, which the handler asks; waiting between tries takes no time."""
+    monkeypatch.setattr("data_prep.stream.FIRST_WAIT_SECONDS", 0.0)
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture
+def output(request: pytest.FixtureRequest) -> str:
+    """A folder of the test's own."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.nodeid)
+    return f"runs/{name[-80:]}/data/"
+
+
+@pytest.fixture
+def event(output: str) -> dict[str, Any]:
+    """An event of the contract, for one uploaded CSV file and without Bedrock."""
+    return make_event(output)
+
+
+def make_event(
+    output: str, source: str = f"s3://{BUCKET}/uploads/data.csv", **dataset: Any
+) -> dict[str, Any]:
+    """An event of the contract."""
+    defaults = {
+        "source": source,
+        "revision": None,
+        "files": {"train": "train.csv", "validation": "validation.csv", "test": "test.csv"},
+        "fields": {"dialogue": "dialogue", "summary": "summary"},
+        "max_rows": {"train": None, "validation": None, "test": None},
+        "ratios": {"validation": 0.2, "test": 0.2},
+        "seed": 42,
+        "instruction": "Summarize the dialogue.",
+    }
+    return {
+        "dataset": deepcopy(defaults | dataset),
+        "output": f"s3://{BUCKET}/{output}",
+        "bedrock": None,
+        "hub_token_secret": None,
+    }
+
+
+def with_bedrock(event: dict[str, Any], base_model: str = LLAMA, max_records: int = 3000) -> dict[str, Any]:
+    """The event with Bedrock's files asked for as well."""
+    return {**event, "bedrock": {"base_model": base_model, "max_records": max_records}}
+
+
+def csv_bytes(rows: Sequence[Sequence[str]], header: Sequence[str] = ("id", "dialogue", "summary")) -> bytes:
+    """A CSV file as Python's csv module writes it: CRLF between rows."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([header, *rows])
+    return text.getvalue().encode()
+
+
+def dialogues(count: int, start: int = 0) -> list[tuple[str, str, str]]:
+    """`count` different rows of id, dialogue, summary."""
+    return [
+        (str(n), f"Ann: Is number {n} free?\r\nBob: Sure 😀", f"Bob tells Ann that {n} is free.")
+        for n in range(start, start + count)
+    ]
+
+
+@pytest.fixture
+def put(s3: Any) -> Callable[[str, bytes], None]:
+    """Put an object into the test bucket."""
+
+    def put_object(key: str, body: bytes) -> None:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    return put_object
+
+
+@pytest.fixture
+def get(s3: Any) -> Callable[[str], bytes]:
+    """Read an object of the test bucket."""
+
+    def get_object(key: str) -> bytes:
+        body: bytes = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return body
+
+    return get_object
+
+
+def records(data: bytes) -> list[Any]:
+    """JSON Lines as values."""
+    return [orjson.loads(line) for line in data.splitlines()]
+
+
+def keys(s3: Any, prefix: str) -> set[str]:
+    """Names of the objects under `prefix`."""
+    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    return {item["Key"].removeprefix(prefix) for item in listed}

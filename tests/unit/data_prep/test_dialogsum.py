@@ -1,0 +1,41 @@
+"""A real dataset: DialogSum's development split, where it lies beside the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from data_prep.handler import handler
+from tests.unit.data_prep.conftest import make_event, records, with_bedrock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DIALOGSUM = Path(os.environ.get("DIALOGSUM", Path(__file__).parents[4] / "shared/data/dialogsum.dev.jsonl"))
+
+
+@pytest.mark.skipif(not DIALOGSUM.exists(), reason=f"{DIALOGSUM} is not there")
+def test_dialogsum_goes_through_whole(
+    s3: Any, output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
+) -> None:
+    data = DIALOGSUM.read_bytes()
+    put("uploads/dialogsum.jsonl", data)
+    event = make_event(
+        output, "s3://data-prep-tests/uploads/dialogsum.jsonl", ratios={"validation": 0.1, "test": 0.1}
+    )
+    answer = handler(with_bedrock(event), None)
+    assert answer["refused"] is None, answer
+    counts = answer["counts"]
+    splits = ("train", "validation", "test")
+    assert sum(counts[split] for split in splits) + counts["rejected"] == len(data.splitlines()) == 500
+    assert counts["train"] > 350
+    assert counts["bedrock_train"] == counts["train"]
+    source = {(row["dialogue"], row["summary"]) for row in records(data)}
+    for split in splits:
+        for line in get(f"{output}{split}/{split}.jsonl").splitlines():
+            _, user, assistant = orjson.loads(line)["messages"]
+            assert (user["content"], assistant["content"]) in source

@@ -1,0 +1,126 @@
+"""The lines of each file, and the rules they are read back by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from data_prep.formats import BadRecord, bedrock, bedrock_problem, chat, check_bedrock, read_chat
+from pipeline.catalogue import BASE_MODELS, BaseModel
+
+LLAMA = BASE_MODELS["meta.llama3-3-70b-instruct-v1:0:128k"]
+LLAMA_PROMPT = BASE_MODELS["meta.llama3-1-8b-instruct-v1:0:128k"]
+NOVA = BASE_MODELS["amazon.nova-micro-v1:0:128k"]
+TEXTS = ("Summarize.", "A: hi\nB: 😀", "A greets B.")
+
+
+def test_a_chat_line_is_three_messages() -> None:
+    line = chat(*TEXTS)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert orjson.loads(line) == {
+        "messages": [
+            {"role": "system", "content": TEXTS[0]},
+            {"role": "user", "content": TEXTS[1]},
+            {"role": "assistant", "content": TEXTS[2]},
+        ]
+    }
+    assert read_chat(line) == TEXTS
+
+
+@pytest.mark.parametrize("model", [LLAMA, NOVA])
+def test_a_conversation_line_is_bedrocks(model: BaseModel) -> None:
+    assert orjson.loads(bedrock(model, *TEXTS)) == {
+        "schemaVersion": "bedrock-conversation-2024",
+        "system": [{"text": TEXTS[0]}],
+        "messages": [
+            {"role": "user", "content": [{"text": TEXTS[1]}]},
+            {"role": "assistant", "content": [{"text": TEXTS[2]}]},
+        ],
+    }
+
+
+def test_a_prompt_line_has_the_instruction_before_the_dialogue() -> None:
+    line = bedrock(LLAMA_PROMPT, *TEXTS)
+    assert orjson.loads(line) == {"prompt": f"{TEXTS[0]}\n\n{TEXTS[1]}", "completion": TEXTS[2]}
+
+
+@pytest.mark.parametrize("model", [LLAMA, LLAMA_PROMPT, NOVA])
+def test_what_is_written_passes_when_read_back(model: BaseModel) -> None:
+    check_bedrock(bedrock(model, *TEXTS), model)
+
+
+@pytest.mark.parametrize("word", ["User:", "[EOS]", "<image>", "Thought:"])
+def test_a_forbidden_word_is_a_problem_of_that_model_alone(word: str) -> None:
+    assert bedrock_problem(NOVA, "Summarize.", f"a {word} b", "s") == f"holds {word}"
+    assert bedrock_problem(NOVA, "Summarize.", "d", word) == f"holds {word}"
+    assert bedrock_problem(LLAMA, "Summarize.", f"a {word} b", "s") is None
+    with pytest.raises(BadRecord, match="holds"):
+        check_bedrock(bedrock(NOVA, "Summarize.", word, "s"), NOVA)
+
+
+def test_length_is_estimated_over_the_whole_record() -> None:
+    model = replace(LLAMA, max_tokens_per_record=3)
+    assert bedrock_problem(model, "123456", "123456", "123456") is None
+    assert bedrock_problem(model, "123456", "123456", "1234567") == "longer than 3 tokens (estimated)"
+
+
+@pytest.mark.parametrize("base", [LLAMA, LLAMA_PROMPT])
+def test_a_record_that_fits_before_it_is_written_fits_when_read_back(base: BaseModel) -> None:
+    model = replace(base, max_tokens_per_record=3)
+    for length in range(1, 8):
+        texts = ("123456", "123456", "1" * length)
+        if bedrock_problem(model, *texts) is None:
+            check_bedrock(bedrock(model, *texts), model)
+        else:
+            with pytest.raises(BadRecord, match="longer than 3 tokens"):
+                check_bedrock(bedrock(model, *texts), model)
+
+
+CHAT, TALK = orjson.loads(chat(*TEXTS)), orjson.loads(bedrock(LLAMA, *TEXTS))
+PROMPT = {"prompt": "p", "completion": "c"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {**CHAT, "more": 1},
+        {"messages": CHAT["messages"][1:]},
+        {"messages": CHAT["messages"][::-1]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": " \n"}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": None}]},
+        {"messages": "text"},
+        [],
+    ],
+)
+def test_a_bad_chat_line_is_found(record: object) -> None:
+    with pytest.raises(BadRecord):
+        read_chat(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+
+@pytest.mark.parametrize(
+    ("model", "record"),
+    [
+        (LLAMA, {**TALK, "schemaVersion": "1"}),
+        (LLAMA, {**TALK, "system": []}),
+        (LLAMA, {**TALK, "system": [{"text": " "}]}),
+        (LLAMA, {**TALK, "messages": TALK["messages"][:1]}),
+        (LLAMA, {**TALK, "messages": TALK["messages"][::-1]}),
+        (LLAMA, PROMPT),
+        (LLAMA_PROMPT, TALK),
+        (LLAMA_PROMPT, {**PROMPT, "prompt": ""}),
+        (LLAMA_PROMPT, {"prompt": "p"}),
+    ],
+)
+def test_a_bad_bedrock_line_is_found(model: BaseModel, record: object) -> None:
+    line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    with pytest.raises(BadRecord):
+        check_bedrock(line, model)
+
+
+@pytest.mark.parametrize("line", [b"{\n", chat(*TEXTS)[:-1], b"\n"])
+def test_a_line_that_is_not_whole_is_found(line: bytes) -> None:
+    with pytest.raises(BadRecord):
+        read_chat(line)
