@@ -181,7 +181,7 @@ _JAVA_CLASSES = {
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """A model's pattern for Python; None for the few with surrogates, which Python cannot read and nothing here needs."""
+    """A model's pattern for Python; None for the few that it cannot read: nothing here needs them."""
     # "(-*[a-z\-])*" takes exponential time on a near miss; a dash is in the set itself: the inner "-*" says nothing.
     simple = re.sub(r"\(-\*(\[[^\]]*\\-[^\]]*\])\)\*", r"\1*", pattern)
     simple = re.sub(r"\\p\{(\w+)\}", lambda found: _JAVA_CLASSES[found[1]], simple).replace(r"\z", r"\Z")

@@ -19,7 +19,7 @@ def add_event(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def add(execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None) -> Any:
         with _events_lock:
-            if execution["status"] != "RUNNING" and not kind.startswith("Execution"):
+            if execution.get("status", "RUNNING") != "RUNNING" and not kind.startswith("Execution"):
                 return {}
             arn = next((d.get("resource", "") for d in (details or {}).values() if isinstance(d, dict)), "")
             if kind.startswith("Task") and arn.startswith("arn:"):

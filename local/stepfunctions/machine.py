@@ -207,7 +207,7 @@ def state(original: Callable[..., Any]) -> Callable[..., Any]:
         name = _name(context)
         token = None
         if definition.get("Type") == "Task" and context is not None:
-            entered = len(rest[0]["events"]) if len(rest) > 1 else 0
+            entered = len(rest[0].get("events", [])) if isinstance(rest[0], dict) else 0
             token = TASK.set(
                 Task(name, definition.get("Resource", ""), private.is_jsonata(definition, context), entered)
             )

@@ -50,9 +50,19 @@ OPTIMIZED: dict[str, tuple[str, ...]] = {
     "sqs:sendMessage": ("waitForTaskToken",),
     "states:startExecution": ("sync", "sync:2", "waitForTaskToken"),
 }
+# Optimized services of AWS that are not looked at here.
+ELSEWHERE = (
+    *("apigateway", "athena", "batch", "codebuild", "databrew", "ecs", "eks", "elasticmapreduce", "emr-containers"),
+    *("emr-serverless", "glue", "http", "mediaconvert"),
+)
 # Optimized services whose parameters are the API's own and are checked here against its model.
 CHECKED = ("bedrock", "sagemaker")
+# Optimized services that are called under the role like these.
+CALLED = ("dynamodb", "events", "sns", "sqs")
+_ERROR_PREFIXES = {"dynamodb": "DynamoDB", "events": "EventBridge", "sns": "SNS", "sqs": "SQS"}
 _INSTANT_SERVICES = ("bedrock",)
+# Members that optimized integrations take as JSON too, and send as its text.
+_JSON_TEXTS = ("Detail", "Message", "MessageBody")
 
 
 class UnknownFieldError(Exception):
@@ -132,6 +142,8 @@ def pascal(name: str) -> str:
 
 def error_prefix(resource: Resource) -> str:
     """The first half of an error's name: SageMaker, Bedrock, ServiceQuotas, Sfn, DynamoDb."""
+    if not resource.sdk and resource.service in _ERROR_PREFIXES:
+        return _ERROR_PREFIXES[resource.service]
     service = model(resource.service)
     words = str(service.service_id) if service is not None else resource.service
     return "".join(re.sub(r"[A-Z]{2,}$", lambda acronym: acronym[0].capitalize(), word) for word in words.split())
@@ -179,6 +191,19 @@ def request(operation: OperationModel, parameters: Any) -> dict[str, Any]:
                 f"The value of the field '{pascal(where.rsplit('.', 1)[-1])}' has an invalid format"
             )
     return translated
+
+
+def texts(resource: Resource, parameters: Any) -> Any:
+    """Parameters in which a message given as JSON (Message, MessageBody, Detail) is its text."""
+    if resource.sdk or resource.service not in ("events", "sns", "sqs") or not isinstance(parameters, dict):
+        return parameters
+    changed = {
+        key: json.dumps(value) if key in _JSON_TEXTS and not isinstance(value, str) else value
+        for key, value in parameters.items()
+    }
+    if isinstance(changed.get("Entries"), list):
+        changed["Entries"] = [texts(resource, entry) for entry in changed["Entries"]]
+    return changed
 
 
 def _request(shape: Shape, value: Any) -> Any:

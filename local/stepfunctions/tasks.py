@@ -98,7 +98,7 @@ def invoke(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(arn, parameters)
         task.scheduled["parameters"] = json.dumps(parameters)
         resource = resources.parse(arn)
-        name = resource.service if resource is not None else arn
+        name = resource.type if resource is not None else arn
         check_size(parameters, task.name)
         if resource is None or not _is_ours(resource):
             result = original(arn, parameters)
@@ -125,7 +125,8 @@ def invoke_sdk(original: Callable[..., Any]) -> Callable[..., Any]:
 def _is_ours(resource: Resource) -> bool:
     if resource.pattern == "waitForTaskToken":
         return False
-    return resource.sdk or resource.service in resources.CHECKED or resource.key == "lambda:invoke"
+    ours = (*resources.CHECKED, *resources.CALLED)
+    return resource.sdk or resource.service in ours or resource.key == "lambda:invoke"
 
 
 def _call(run: Run, resource: Resource, parameters: Any) -> Any:
@@ -133,7 +134,7 @@ def _call(run: Run, resource: Resource, parameters: Any) -> Any:
     if operation is None:
         raise ExecutionError("States.Runtime", f"The resource {resource.type}:{resource.action} is not recognized.")
     try:
-        request = resources.request(operation, parameters)
+        request = resources.request(operation, resources.texts(resource, parameters))
     except UnknownFieldError as error:
         raise _refused_parameters(parameters, str(error)) from None
     job = _JOBS.get(resource.key) if resource.pattern == "sync" else None

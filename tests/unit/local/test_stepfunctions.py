@@ -121,6 +121,18 @@ def test_a_service_refusal_can_be_caught_by_its_name(aws: LocalAws, role: str) -
     assert output(aws, role, {"Ask": ask, "Default": passing("unknown")}) == "unknown"
 
 
+def test_an_optimized_message_needs_a_grant_too(aws: LocalAws) -> None:
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName="states")["QueueUrl"]
+    send = {"Send": task("arn:aws:states:::sqs:sendMessage", {"QueueUrl": url, "MessageBody": {"a": 1}})}
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:states"
+    sender = aws.role("machine-sender", allow("sqs:SendMessage", queue), service="states")
+    assert "MessageId" in output(aws, sender, send)
+    assert json.loads(sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"]) == {"a": 1}
+    execution = run(aws, aws.role("machine-silent", service="states"), send)
+    assert "is not authorized to perform: sqs:sendmessage" in execution["cause"].lower()
+
+
 # Creation
 
 
@@ -160,6 +172,8 @@ def test_waiting_for_training_needs_the_managed_rule_at_creation(aws: LocalAws) 
 def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: LocalAws) -> None:
     with pytest.raises(ClientError, match=r"Neither the global service principal states\.amazonaws\.com"):
         create(aws, aws.role("for-lambda", service="lambda"), {"A": passing(1)})
+    guarded = {"ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:machine-*"}}
+    assert output(aws, aws.role("guarded", service="states", Condition=guarded), {"A": passing(1)}) == 1
 
 
 # Limits
