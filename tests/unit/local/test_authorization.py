@@ -182,6 +182,40 @@ def test_loopback_counts_as_secure_transport(aws: LocalAws) -> None:
     assert "Buckets" in aws.client("s3", session).list_buckets()
 
 
+def test_session_ends_with_its_role(aws: LocalAws) -> None:
+    session = aws.session(aws.role("short-lived"))
+    aws.client("iam").delete_role(RoleName="short-lived")
+    with pytest.raises(ClientError, match=r"InvalidClientTokenId|InvalidAccessKeyId|UnrecognizedClient"):
+        aws.client("lambda", session).list_functions()
+    assert not aws.decisions(principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/short-lived/test")
+
+
+def test_rule_needs_the_functions_permission(aws: LocalAws) -> None:
+    aws.client("s3").create_bucket(Bucket="ruled", CreateBucketConfiguration={"LocationConstraint": REGION})
+    write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ruled/*"}
+    source = (
+        "import boto3\ndef handler(e, c): boto3.client('s3').put_object(Bucket='ruled', Key=e['source'], Body=b'')\n"
+    )
+    aws.function("ruled", source, aws.role("ruled-role", write))
+    function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ruled"
+    events = aws.client("events")
+    rule = events.put_rule(Name="ruled", EventPattern='{"source": ["first", "second"]}')["RuleArn"]
+    events.put_targets(Rule="ruled", Targets=[{"Id": "1", "Arn": function}])
+
+    def keys(source: str) -> list[str]:
+        events.put_events(Entries=[{"Source": source, "DetailType": "t", "Detail": "{}"}])
+        eventually(
+            lambda: aws.decisions(principal="events.amazonaws.com", resource=function, allowed=source == "second")
+        )
+        stored = eventually(lambda: aws.client("s3").list_objects_v2(Bucket="ruled").get("Contents"), 2)
+        return [entry["Key"] for entry in stored or []]
+
+    assert keys("first") == []
+    permission = {"Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com", "SourceArn": rule}
+    aws.client("lambda").add_permission(FunctionName="ruled", StatementId="rule", **permission)
+    assert keys("second") == ["second"]
+
+
 @pytest.mark.parametrize("leftover", ["object", "version", "delete marker"])
 def test_bucket_that_is_not_empty_stays(aws: LocalAws, leftover: str) -> None:
     name = f"full-{leftover.replace(' ', '-')}"

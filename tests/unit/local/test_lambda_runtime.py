@@ -193,7 +193,8 @@ def test_log_is_written_by_the_role(aws: LocalAws, role: str, function: str) -> 
 def test_role_without_logs_permission_has_no_log(aws: LocalAws) -> None:
     aws.function("mute", "def handler(event, context): print('hush'); return 1\n", aws.role("mute-role"))
     assert aws.invoke("mute") == (1, None)
-    denied = eventually(lambda: aws.decisions(action="logs:CreateLogStream", allowed=False))
+    who = f"arn:aws:sts::{ACCOUNT}:assumed-role/mute-role/mute"
+    denied = eventually(lambda: aws.decisions(principal=who, action="logs:CreateLogStream", allowed=False))
     assert denied[0]["resource"].startswith(f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/mute:log-stream:")
     groups = aws.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/mute")["logGroups"]
     assert groups == []

@@ -56,6 +56,7 @@ EXPECTED = {
         "_action_matches": "request_action actions not_actions",
         "_conditions_met": "conditions ctx",
         "_request_origin": "<ContextVar>",
+        "evaluate_resource_policy": "doc ctx service named_only direct_only",
         "enforce": "access_key_id iam_action service region resource_arn service_context",
         "request_caller_arn": "headers query_params",
         "resolve_credential": "access_key_id account_id session_token",
@@ -91,6 +92,7 @@ EXPECTED = {
         "_execute_function_warm": "func event request_id",
         "_resolve_layer_zip": "attachment",
         "_xray_trace_id_for_invocation": "config inbound_trace_header",
+        "function_policy_for_arn": "resource_arn",
         "invalidate_worker": "func_name qualifier account region",
     },
     "services.s3": {
