@@ -133,6 +133,13 @@ def test_an_optimized_message_needs_a_grant_too(aws: LocalAws) -> None:
     assert "is not authorized to perform: sqs:sendmessage" in execution["cause"].lower()
 
 
+def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: LocalAws, role: str) -> None:
+    code = "{% $states.context.State.RetryCount = 0 ? 'L-00000000' : 'L-B6D80D9C' %}"
+    retry = [{"ErrorEquals": ["ServiceQuotas.NoSuchResourceException"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    ask = task(QUOTA, {**ASK, "QuotaCode": code}, Retry=retry, Output="{% $states.context.State.RetryCount %}")
+    assert output(aws, role, {"Ask": ask}) == 1
+
+
 # Creation
 
 
@@ -464,17 +471,49 @@ def test_a_used_job_name_and_a_quota_of_none_have_names_to_retry_on(aws: LocalAw
     assert "'ml.g6.xlarge for training job usage' is 0 Instances" in execution["cause"]
 
 
-def test_a_refused_customization_job_has_bedrocks_name(aws: LocalAws) -> None:
-    everything = [allow("bedrock:*"), allow("iam:PassRole")]
-    tuner = aws.role("states-tuner", *everything, service="states")
-    job = {
+@pytest.fixture(scope="module")
+def tuning(aws: LocalAws) -> dict[str, Any]:
+    """The arguments of a customization job that completes."""
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="states-tuning", CreateBucketConfiguration={"LocationConstraint": REGION})
+    line = json.dumps({"prompt": "Amanda: I baked cookies", "completion": "Cookies."}) + "\n"
+    s3.put_object(Bucket="states-tuning", Key="train.jsonl", Body=(line * 100).encode())
+    return {
         "JobName": "tune",
         "CustomModelName": "tune",
-        "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/nobody",
-        "BaseModelIdentifier": "meta.llama3-3-70b-instruct-v1:0:128k",
-        "TrainingDataConfig": {"S3Uri": "s3://nowhere/train.jsonl"},
-        "OutputDataConfig": {"S3Uri": "s3://nowhere/out/"},
+        "RoleArn": aws.role("states-bedrock", allow("s3:*"), service="bedrock"),
+        "BaseModelIdentifier": "meta.llama3-1-8b-instruct-v1:0:128k",
+        "TrainingDataConfig": {"S3Uri": "s3://states-tuning/train.jsonl"},
+        "OutputDataConfig": {"S3Uri": "s3://states-tuning/out/"},
+        "CustomModelTags": [{"Key": "tuneway:run", "Value": "r"}],
     }
-    execution = run(aws, tuner, {"Tune": task(TUNE, job)})
-    assert execution["error"] == "Bedrock.ValidationException"
-    assert execution["cause"].startswith("Could not assume provided IAM role. (Service: Bedrock, Status Code: 400,")
+
+
+GET = allow("bedrock:GetModelCustomizationJob", f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*")
+TUNING = [allow(["bedrock:CreateModelCustomizationJob", "bedrock:TagResource"])]
+
+
+def test_a_customization_task_waits_for_its_model(aws: LocalAws, tuning: dict[str, Any]) -> None:
+    grants = [*TUNING, GET, passing_to("bedrock.amazonaws.com", tuning["RoleArn"])]
+    tuner = aws.role("states-tuner", *grants, service="states")
+    job = output(aws, tuner, {"Tune": task(TUNE, tuning)})
+    assert (job["JobName"], job["Status"]) == ("tune", "Completed")
+    assert job["CreationTime"].endswith("Z")
+    model = aws.client("bedrock").get_custom_model(modelIdentifier=job["OutputModelArn"])
+    assert model["modelName"] == "tune"
+    again = run(aws, tuner, {"Tune": task(TUNE, tuning)})
+    assert again["error"] == "Bedrock.ValidationException"
+    assert again["cause"].startswith("The provided job name is currently in use. (Service: Bedrock, Status Code: 400,")
+    aws.client("s3").put_object(Bucket="states-tuning", Key="bad.jsonl", Body=b"no json")
+    bad = {"JobName": "bad", "CustomModelName": "bad", "TrainingDataConfig": {"S3Uri": "s3://states-tuning/bad.jsonl"}}
+    failed = run(aws, tuner, {"Tune": task(TUNE, {**tuning, **bad})})
+    assert failed["error"] == "States.TaskFailed"
+    assert json.loads(failed["cause"])["FailureMessage"].startswith("Unable to parse Amazon S3 file: bad.jsonl.")
+
+
+def test_a_customization_task_that_may_not_look_fails(aws: LocalAws, tuning: dict[str, Any]) -> None:
+    blind = aws.role("states-blind", *TUNING, passing_to("bedrock.amazonaws.com", tuning["RoleArn"]), service="states")
+    job = {**tuning, "JobName": "unseen", "CustomModelName": "unseen"}
+    execution = run(aws, blind, {"Tune": task(TUNE, job)})
+    assert execution["error"] == "Bedrock.AccessDeniedException"
+    assert "is not authorized to perform: bedrock:GetModelCustomizationJob" in execution["cause"]
