@@ -35,11 +35,7 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """
     try:
         request = parse(event)
-        token = (
-            hub_token(_client("secretsmanager"), request.hub_token_secret)
-            if request.hub_token_secret
-            else None
-        )
+        token = hub_token(_client("secretsmanager"), request.hub_token_secret) if request.hub_token_secret else None
         s3 = _client("s3")
         answer = prepare(request, source(request.dataset, token, s3), Folder(s3, request.output))
     except Refused as refusal:

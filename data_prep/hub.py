@@ -67,9 +67,7 @@ class HubFile(NamedTuple):
             self._fail(error.code, error.headers)
         except INTERRUPTIONS as error:
             host = urlsplit(self.endpoint).netloc
-            raise Interrupted(
-                f"{host} cannot be reached ({getattr(error, 'reason', None) or error!r})"
-            ) from error
+            raise Interrupted(f"{host} cannot be reached ({getattr(error, 'reason', None) or error!r})") from error
         try:
             return self._opened(response, offset, redirects.linked)
         except BaseException:
@@ -96,10 +94,7 @@ class HubFile(NamedTuple):
 
     def _fail(self, status: int, headers: Message) -> NoReturn:
         """Turn an HTTP error into its line. X-Error-Code is the Hub's own word for it (huggingface_hub)."""
-        if (
-            status in (_REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS)
-            or status >= _SERVER_ERROR
-        ):
+        if status in (_REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS) or status >= _SERVER_ERROR:
             wait = headers.get("Retry-After", "")
             raise Interrupted(f"the Hub answered {status}", float(wait) if wait.isdecimal() else None)
         dataset, page = f"dataset.source hub:{self.repo}", f"{self.endpoint.rstrip('/')}/datasets/{self.repo}"
@@ -147,14 +142,13 @@ class _Redirects(HTTPRedirectHandler):
     def __init__(self) -> None:
         self.linked = Linked()
 
-    def redirect_request(  # noqa: PLR0913, PLR0917 (urllib's signature)
+    def redirect_request(  # noqa: PLR0917 (urllib's signature)
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme not in ({"https"} if old.scheme == "https" else {"http", "https"}):
             raise Refused(
-                f"{req.full_url}: the server redirects from {old.scheme} to {new.scheme}; "
-                "check access.hub_endpoint"
+                f"{req.full_url}: the server redirects from {old.scheme} to {new.scheme}; check access.hub_endpoint"
             )
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
         token = req.unredirected_hdrs.get("Authorization")

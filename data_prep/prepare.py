@@ -208,9 +208,7 @@ class _Run:
             for line in self._lines(file):
                 formats.check_bedrock(line, model)
             if self.outputs[file].rows != records:
-                raise ReadBackError(
-                    f"{self.folder.place(file)} has {self.outputs[file].rows} records, not {records}"
-                )
+                raise ReadBackError(f"{self.folder.place(file)} has {self.outputs[file].rows} records, not {records}")
 
     def _lines(self, name: str) -> Iterator[bytes]:
         """The lines of an output, which must be the bytes that were written."""
@@ -240,9 +238,7 @@ class _Run:
                 "format": self.request.base_model.format,
                 "limit": min(self.request.base_model.max_records, self.request.max_records),
                 "not_fit_for_the_base_model": dict(sorted(self.left_out.items())),
-                "left_out_by_limit": {
-                    name: self.splits[name].eligible - share for name, share in self.shares.items()
-                },
+                "left_out_by_limit": {name: self.splits[name].eligible - share for name, share in self.shares.items()},
                 "written": self.shares,
             },
         }

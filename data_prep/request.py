@@ -112,9 +112,7 @@ def parse(event: Mapping[str, Any]) -> Request:
     if event.get("bedrock") is not None:
         name = _take(event, "bedrock.base_model", str)
         if name not in BASE_MODELS:
-            raise Refused(
-                f"bedrock.base_model: '{name}' is not known; choose one of {', '.join(BASE_MODELS)}"
-            )
+            raise Refused(f"bedrock.base_model: '{name}' is not known; choose one of {', '.join(BASE_MODELS)}")
         base_model, max_records = BASE_MODELS[name], _take(event, "bedrock.max_records", int)
         held = next((word for word in base_model.forbidden if word in dataset.instruction), None)
         if held:
@@ -140,9 +138,7 @@ def _dataset(event: Mapping[str, Any]) -> Dataset:
             raise Refused(f"dataset.files.{split}: {name!r} is not a file name inside the dataset; write one")
     ratios = {split: _take(event, f"dataset.ratios.{split}", float, 0.0) for split in ("test", "validation")}
     if min(ratios.values()) < 0 or sum(ratios.values()) >= 1:
-        raise Refused(
-            f"dataset.ratios: {ratios} must not be negative and must leave a share for train; lower them"
-        )
+        raise Refused(f"dataset.ratios: {ratios} must not be negative and must leave a share for train; lower them")
     instruction = _take(event, "dataset.instruction", str)
     if not instruction.strip():
         raise Refused("dataset.instruction: it is blank; say in a sentence what the model shall do")
@@ -150,9 +146,7 @@ def _dataset(event: Mapping[str, Any]) -> Dataset:
         source=source,
         revision=revision,
         files=files,
-        fields=Fields(
-            _take(event, "dataset.fields.dialogue", str), _take(event, "dataset.fields.summary", str)
-        ),
+        fields=Fields(_take(event, "dataset.fields.dialogue", str), _take(event, "dataset.fields.summary", str)),
         max_rows={split: _max_rows(event, split) for split in SPLITS},
         ratios=ratios,
         seed=_take(event, "dataset.seed", int),
@@ -163,9 +157,7 @@ def _dataset(event: Mapping[str, Any]) -> Dataset:
 def _max_rows(event: Mapping[str, Any], split: str) -> int | None:
     rows = (event["dataset"].get("max_rows") or {}).get(split)
     if rows is not None and (type(rows) is not int or rows < 1):
-        raise Refused(
-            f"dataset.max_rows.{split}: {rows!r} is not a whole number above 0; set one, or null for all"
-        )
+        raise Refused(f"dataset.max_rows.{split}: {rows!r} is not a whole number above 0; set one, or null for all")
     return rows
 
 

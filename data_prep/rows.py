@@ -75,9 +75,7 @@ def read_csv(stream: io.BufferedReader, name: str, fields: Fields) -> Iterator[R
             return
         except csv.Error as error:
             if "unexpected end of data" in str(error) or "field limit" in str(error):
-                raise Refused(
-                    f"dataset: '{name}' opens a quote in row {number} that never closes; close it"
-                ) from error
+                raise Refused(f"dataset: '{name}' opens a quote in row {number} that never closes; close it") from error
             yield Row(number, None, None, "malformed CSV quoting")
             continue
         if len(row) == width:
@@ -98,9 +96,7 @@ def read_jsonl(stream: io.BufferedReader, name: str, fields: Fields) -> Iterator
     for number, raw in enumerate(iter(partial(stream.readline, LONGEST_BYTES), b""), 1):
         line = raw.removeprefix(_BOM.encode()) if number == 1 else raw
         if len(raw) == LONGEST_BYTES and not raw.endswith(b"\n"):
-            raise Refused(
-                f"dataset: line {number} of '{name}' is over {LONGEST_BYTES} bytes; write one object a line"
-            )
+            raise Refused(f"dataset: line {number} of '{name}' is over {LONGEST_BYTES} bytes; write one object a line")
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -144,8 +140,7 @@ def _no_column(name: str, field: str, there: Iterable[str]) -> NoReturn:
     shown = ", ".join(f"'{column[:_SHOWN_CHARACTERS]}'" for column in names[:_SHOWN_COLUMNS]) or "none"
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     raise Refused(
-        f"dataset.fields: '{name}' has no column '{field}'; it has {shown}{more}; "
-        "name two of them in dataset.fields"
+        f"dataset.fields: '{name}' has no column '{field}'; it has {shown}{more}; name two of them in dataset.fields"
     )
 
 

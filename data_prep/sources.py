@@ -52,22 +52,23 @@ def source(dataset: Dataset, hub_token: str | None, s3: Any) -> Source:
         return Source(_split_files(dataset), open_hub)
     place = parse_s3(dataset.source, "dataset.source")
     if place.key and not place.key.endswith("/"):
-        return Source(
-            [SourceFile(place.key, "train")], lambda name: open_s3(s3, S3Location(place.bucket, name))
-        )
-    return Source(_split_files(dataset), lambda name: open_s3(s3, S3Location(place.bucket, place.key + name)))
+        return Source([SourceFile(place.key, "train")], lambda _: open_s3(s3, place, _refuse))
+    return Source(_split_files(dataset), lambda name: open_s3(s3, S3Location(place.bucket, place.key + name), _refuse))
 
 
 def _split_files(dataset: Dataset) -> list[SourceFile]:
     if "train" not in dataset.files:
-        raise Refused(
-            f"dataset.files.train: {dataset.source} needs it; name the file that holds the training rows"
-        )
+        raise Refused(f"dataset.files.train: {dataset.source} needs it; name the file that holds the training rows")
     return [SourceFile(dataset.files[split], split) for split in READ_ORDER if split in dataset.files]
 
 
-def open_s3(s3: Any, place: S3Location) -> ResumingStream:
-    """An object as a stream that resumes on the same version of it, by its ETag."""
+def open_s3(
+    s3: Any, place: S3Location, explain: Callable[[ClientError, S3Location], None] | None = None
+) -> ResumingStream:
+    """An object as a stream that resumes on the same version of it, by its ETag.
+
+    `explain` raises for errors that have a better word than AWS's own.
+    """
     etag = ""
 
     def open_at(offset: int) -> Opened:
@@ -76,7 +77,10 @@ def open_s3(s3: Any, place: S3Location) -> ResumingStream:
         try:
             response = s3.get_object(Bucket=place.bucket, Key=place.key, **resume)
         except ClientError as error:
-            _refuse(error, place)
+            if error.response["Error"]["Code"] == "PreconditionFailed":
+                raise SourceUnavailable(f"{place}: the object changed while it was being read; run again") from error
+            if explain:
+                explain(error, place)
             raise
         etag = response["ETag"]
         return Opened(response["Body"], offset + response["ContentLength"])
@@ -101,10 +105,6 @@ def _refuse(error: ClientError, place: S3Location) -> None:
             ) from error
         case "InvalidObjectState":
             raise Refused(f"dataset.source: {place} is archived; restore it first") from error
-        case "PreconditionFailed":
-            raise SourceUnavailable(
-                f"{place}: the object changed while it was being read; run again"
-            ) from error
 
 
 def hub_token(secrets: Any, arn: str) -> str:
@@ -117,12 +117,8 @@ def hub_token(secrets: Any, arn: str) -> str:
         token: str = secrets.get_secret_value(SecretId=arn).get("SecretString", "").strip()
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
-            raise Refused(
-                f"hub_token_secret: there is no secret {arn}; create it with the Hub token"
-            ) from error
+            raise Refused(f"hub_token_secret: there is no secret {arn}; create it with the Hub token") from error
         raise
     if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise Refused(
-            f"hub_token_secret: the secret {arn} holds no Hub token; store the token alone, as plain text"
-        )
+        raise Refused(f"hub_token_secret: the secret {arn} holds no Hub token; store the token alone, as plain text")
     return token

@@ -126,9 +126,7 @@ class ResumingStream(io.RawIOBase):
             if self._total not in (None, self.received):
                 raise Interrupted(f"the connection ended at {self.received} of {self._total} bytes")
             if self._opened.sha256 not in (None, self.sha256):
-                raise SourceUnavailable(
-                    f"{self._name}: the bytes received do not have the SHA-256 the server states"
-                )
+                raise SourceUnavailable(f"{self._name}: the bytes received do not have the SHA-256 the server states")
         return data
 
     def _wait_or_give_up(self, error: Exception) -> None:

@@ -102,9 +102,7 @@ class Upload:
             return
         if self._buffer:
             self._send_part()
-        self._s3.complete_multipart_upload(
-            **self._to, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
-        )
+        self._s3.complete_multipart_upload(**self._to, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts})
 
     def _abort(self) -> None:
         if self._upload_id is None:
@@ -113,6 +111,4 @@ class Upload:
             self._s3.abort_multipart_upload(**self._to, UploadId=self._upload_id)
         except (BotoCoreError, ClientError) as error:
             # The failure that led here is the one to report; the bucket's life-cycle rule removes such parts.
-            _log.warning(
-                "could not abort the upload of s3://%s/%s: %s", self._to["Bucket"], self._to["Key"], error
-            )
+            _log.warning("could not abort the upload of s3://%s/%s: %s", self._to["Bucket"], self._to["Key"], error)

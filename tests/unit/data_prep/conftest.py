@@ -104,9 +104,7 @@ def event(output: str) -> dict[str, Any]:
     return make_event(output)
 
 
-def make_event(
-    output: str, source: str = f"s3://{BUCKET}/uploads/data.csv", **dataset: Any
-) -> dict[str, Any]:
+def make_event(output: str, source: str = f"s3://{BUCKET}/uploads/data.csv", **dataset: Any) -> dict[str, Any]:
     """An event of the contract."""
     defaults = {
         "source": source,

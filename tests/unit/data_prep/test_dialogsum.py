@@ -24,9 +24,7 @@ def test_dialogsum_goes_through_whole(
 ) -> None:
     data = DIALOGSUM.read_bytes()
     put("uploads/dialogsum.jsonl", data)
-    event = make_event(
-        output, "s3://data-prep-tests/uploads/dialogsum.jsonl", ratios={"validation": 0.1, "test": 0.1}
-    )
+    event = make_event(output, "s3://data-prep-tests/uploads/dialogsum.jsonl", ratios={"validation": 0.1, "test": 0.1})
     answer = handler(with_bedrock(event), None)
     assert answer["refused"] is None, answer
     counts = answer["counts"]

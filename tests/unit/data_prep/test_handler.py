@@ -187,9 +187,7 @@ def test_split_files_of_the_hub_are_used_and_kept_apart(
         "bedrock_train": 0,
         "bedrock_validation": 0,
     }
-    assert [
-        (line["file"], line["row"], line["reason"]) for line in records(get(output + "rejected.jsonl"))
-    ] == [
+    assert [(line["file"], line["row"], line["reason"]) for line in records(get(output + "rejected.jsonl"))] == [
         ("train.csv", 2, "same dialogue in validation"),
         ("train.csv", 3, "same dialogue in test"),
     ]
@@ -240,9 +238,7 @@ def test_rows_stay_in_their_split_whatever_is_added(
 ) -> None:
     def by_split() -> dict[str, set[str]]:
         return {
-            split: {
-                record["messages"][2]["content"] for record in records(get(f"{output}{split}/{split}.jsonl"))
-            }
+            split: {record["messages"][2]["content"] for record in records(get(f"{output}{split}/{split}.jsonl"))}
             for split in ("train", "validation", "test")
         }
 
@@ -390,23 +386,35 @@ def test_a_source_in_s3_that_may_not_be_read_is_refused(s3: Any, output: str, co
         assert said in refused(make_event(output, "s3://own-bucket/data.csv"))
 
 
-def test_awss_own_failures_are_raised(event: dict[str, Any], put: Callable[[str, bytes], None]) -> None:
+@pytest.mark.parametrize(
+    ("operation", "key", "code"),
+    [
+        ("GetObject", "/uploads/", "InternalError"),
+        ("GetObject", "/train.jsonl", "AccessDenied"),
+        ("PutObject", "/train.jsonl", "AccessDenied"),
+        ("PutObject", "/manifest.json", "SlowDown"),
+    ],
+)
+def test_awss_own_failures_are_raised(
+    event: dict[str, Any], put: Callable[[str, bytes], None], operation: str, key: str, code: str
+) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(100)))
-    for operation, code in (("GetObject", "InternalError"), ("PutObject", "AccessDenied")):
-        with _failing(operation, code), pytest.raises(ClientError, match=code):
-            handler(event, None)
+    with _failing(operation, code, key), pytest.raises(ClientError, match=code):
+        handler(event, None)
 
 
 class _failing:
-    """An operation of the handler's S3 client that answers an error."""
+    """An operation of the handler's S3 client that answers an error for addresses that hold `key`."""
 
-    def __init__(self, operation: str, code: str) -> None:
-        self._event, self._code = f"before-call.s3.{operation}", code
+    def __init__(self, operation: str, code: str, key: str = "") -> None:
+        self._event, self._code, self._key = f"before-call.s3.{operation}", code, key
 
-    def _answer(self, **rest: object) -> Any:
+    def _answer(self, params: dict[str, Any], **rest: object) -> Any:
         class Http:
             status_code = 400
 
+        if self._key not in params["url"]:
+            return None
         return Http(), {"Error": {"Code": self._code, "Message": self._code}, "ResponseMetadata": {}}
 
     def __enter__(self) -> None:

@@ -67,8 +67,7 @@ def materialize(dirty: list[Dirty], split: str) -> list[tuple[Any, Any]]:
     rows: list[tuple[Any, Any]] = [(f"A: hello [{split} {n}]", f"hello [{split} {n}]") for n in range(CLEAN)]
     for row in dirty:
         dialogue, summary = (
-            f"{value} [{split} {len(rows)}]" if isinstance(value, str) and value.strip() else value
-            for value in row[:2]
+            f"{value} [{split} {len(rows)}]" if isinstance(value, str) and value.strip() else value for value in row[:2]
         )
         if row.copy_of is not None:
             original = rows[row.copy_of % len(rows)]
@@ -119,9 +118,7 @@ def breaks_a_rule(record: Any, model: BaseModel) -> str | None:
 
 
 @given(
-    files=st.dictionaries(
-        st.sampled_from(["validation", "test"]), st.lists(dirty_row, max_size=8), max_size=2
-    ),
+    files=st.dictionaries(st.sampled_from(["validation", "test"]), st.lists(dirty_row, max_size=8), max_size=2),
     train=st.lists(dirty_row, max_size=25),
     write=st.sampled_from([as_csv, as_jsonl]),
     base_model=st.sampled_from(sorted(BASE_MODELS)),
@@ -129,13 +126,13 @@ def breaks_a_rule(record: Any, model: BaseModel) -> str | None:
     seed=st.integers(0, 3),
 )
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     # Shrinking a failure of a whole run takes minutes and says little more than the first example.
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_every_row_is_accounted_for_and_every_output_is_fit(  # noqa: PLR0913, PLR0917 (one argument a strategy)
+def test_every_row_is_accounted_for_and_every_output_is_fit(
     s3: Any,
     put: Callable[[str, bytes], None],
     get: Callable[[str], bytes],

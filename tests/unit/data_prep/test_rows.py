@@ -80,9 +80,7 @@ def test_csv_that_is_empty_is_refused() -> None:
 
 
 def test_a_missing_column_names_those_that_are_there() -> None:
-    with pytest.raises(
-        Refused, match=r"no column 'dialogue'; it has 'id', 'text', 'summary'; name two of them"
-    ):
+    with pytest.raises(Refused, match=r"no column 'dialogue'; it has 'id', 'text', 'summary'; name two of them"):
         from_csv(b"id,text,summary\n1,a,b\n")
     with pytest.raises(Refused, match=r"no column 'summary'; it has 'id', 'dialogue'; name"):
         from_jsonl(b'{"id": 1, "dialogue": "x"}\n{"dialogue": "y"}\n')

@@ -49,11 +49,7 @@ def test_a_split_with_its_own_file_gets_nothing_from_train() -> None:
 def test_a_split_whose_ratio_grows_keeps_its_rows() -> None:
     rows = accepted(500)
     small, large = (
-        {
-            row.number
-            for row in rows
-            if dealer({"validation": 0, "test": share}, [])(row.dialogue_digest) == "test"
-        }
+        {row.number for row in rows if dealer({"validation": 0, "test": share}, [])(row.dialogue_digest) == "test"}
         for share in (0.1, 0.2)
     )
     assert small < large
