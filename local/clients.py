@@ -23,6 +23,7 @@ _CONFIG = Config(
     parameter_validation=False,
     connect_timeout=5,
     read_timeout=900,
+    inject_host_prefix=False,  # sync-127.0.0.1 would be another host.
     s3={"addressing_style": "path"},
 )
 

@@ -140,6 +140,17 @@ def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: LocalAws, role:
     assert output(aws, role, {"Ask": ask}) == 1
 
 
+def test_a_state_can_be_tested_alone(aws: LocalAws, role: str) -> None:
+    sfn = aws.client("stepfunctions")
+    sfn.meta.config.inject_host_prefix = False  # Else the host is sync-127.0.0.1.
+    tested = sfn.test_state(
+        definition=json.dumps({"QueryLanguage": "JSONata", **passing("{% $states.input.n + 1 %}")}),
+        roleArn=role,
+        input=json.dumps({"n": 1}),
+    )
+    assert (tested["status"], tested["output"]) == ("SUCCEEDED", "2")
+
+
 # Creation
 
 
@@ -187,6 +198,14 @@ def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: LocalAws)
 
 
 def test_the_machines_own_time_out_ends_the_execution(aws: LocalAws, role: str) -> None:
+    events, sqs = aws.client("events"), aws.client("sqs")
+    url = sqs.create_queue(QueueName="timed-out")["QueueUrl"]
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:timed-out"
+    allowed = {**allow("sqs:SendMessage", queue), "Principal": {"Service": "events.amazonaws.com"}}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Statement": [allowed]})})
+    pattern = {"source": ["aws.states"], "detail": {"status": ["TIMED_OUT"]}}
+    events.put_rule(Name="timed-out", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="timed-out", Targets=[{"Id": "queue", "Arn": queue}])
     states = {"Wait": {"Type": "Wait", "Seconds": 30, "Next": "End"}, "End": passing(1)}
     started = time.monotonic()
     arn = start(aws, role, states, TimeoutSeconds=1)
@@ -194,6 +213,8 @@ def test_the_machines_own_time_out_ends_the_execution(aws: LocalAws, role: str) 
     assert (execution["status"], execution["error"]) == ("TIMED_OUT", "States.Timeout")
     assert time.monotonic() - started < 10
     assert history(aws, arn)[-1]["type"] == "ExecutionTimedOut"
+    told = eventually(lambda: sqs.receive_message(QueueUrl=url).get("Messages"))
+    assert json.loads(told[0]["Body"])["detail"]["executionArn"] == arn
 
 
 def test_a_state_may_pass_on_262144_bytes_and_no_more(aws: LocalAws, role: str) -> None:
@@ -290,7 +311,9 @@ def test_a_failed_branch_calls_off_the_others(aws: LocalAws, role: str) -> None:
 
 def test_a_stopped_execution_stays_aborted(aws: LocalAws, role: str) -> None:
     states = {"W": {"Type": "Wait", "Seconds": 1, "Next": "F"}, "F": {"Type": "Fail", "Error": "E"}}
-    arn = start(aws, role, states)
+    branch = {"StartAt": "W", "States": states}
+    arn = start(aws, role, {"P": {"Type": "Parallel", "Branches": [branch], "End": True}})
+    assert eventually(lambda: history(aws, arn)[-1]["type"] == "WaitStateEntered")
     aws.client("stepfunctions").stop_execution(executionArn=arn, error="Mine", cause="enough")
     time.sleep(1.5)
     execution = aws.client("stepfunctions").describe_execution(executionArn=arn)
