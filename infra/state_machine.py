@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import aws_cdk as cdk
+import json
+
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_stepfunctions as sfn
@@ -69,7 +70,8 @@ class StateMachine(Construct):
             self,
             "StateMachine",
             state_machine_name=scope.prefix,
-            definition_body=sfn.DefinitionBody.from_string(cdk.Stack.of(self).to_json_string(body)),
+            # Not Stack.to_json_string: on its way to jsii it loses every null, and a null means something here.
+            definition_body=sfn.DefinitionBody.from_string(json.dumps(body)),
             role=self.role,
         )
         machine.node.add_dependency(self.role)

@@ -7,12 +7,13 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import custom_resources as cr
 from constructs import Construct
 
 from infra.functions import FunctionFactory
-from infra.policies import acknowledge, allow
+from infra.policies import acknowledge, allow, role
 from infra.scope import Scope
 from infra.state_machine import OWN_IDS, OWN_NAMES, StateMachine
 from pipeline.names import STACK_TAG
@@ -22,8 +23,9 @@ from pipeline.settings import Settings
 class Teardown(Construct):
     """CDK's Provider framework around `pipeline.teardown`: it polls for up to an hour, which one Lambda could not.
 
-    The framework's own functions are Node functions with a managed policy: the one exception in this stack, taken for a
-    well-kept library in the place of an own poller.
+    The framework's own functions are Node functions, the one exception in this stack: a well-kept library in the place of
+    an own poller. They get roles and a log group of this stack's making. The framework's own would keep three log groups
+    after destroy, and a managed policy that lets a late function make them anew.
     """
 
     def __init__(
@@ -35,15 +37,26 @@ class Teardown(Construct):
         on_event = factory.make("teardown-start", "pipeline.teardown.on_event", minutes=1)
         is_complete = factory.make("teardown", "pipeline.teardown.is_complete", minutes=15, memory_mb=512)
         _grant(is_complete, scope, bucket, machine)
+        log_group = logs.LogGroup(
+            self,
+            "FrameworkLogs",
+            log_group_name=f"/aws/lambda/{scope.prefix}-teardown-framework",
+            retention=logs.RetentionDays.ONE_MONTH,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
         provider = cr.Provider(
             self,
             "Provider",
+            log_group=log_group,
+            framework_on_event_role=self._framework_role("Start", log_group),
+            framework_complete_and_timeout_role=self._framework_role("Poll", log_group),
+            disable_waiter_state_machine_logging=True,
             on_event_handler=on_event,
             is_complete_handler=is_complete,
             query_interval=cdk.Duration.seconds(5),
             total_timeout=cdk.Duration.minutes(55),
         )
-        _acknowledge_framework(provider, [on_event, is_complete])
+        _acknowledge_framework(self, provider, [on_event, is_complete])
         self.resource = cdk.CustomResource(
             self,
             "Resource",
@@ -51,6 +64,14 @@ class Teardown(Construct):
             resource_type="Custom::TunewayTeardown",
             properties={"Prefix": scope.prefix, "Bucket": bucket.bucket_name, "StateMachine": machine.arn},
         )
+
+    def _framework_role(self, name: str, log_group: logs.LogGroup) -> iam.Role:
+        lambda_service = iam.ServicePrincipal("lambda.amazonaws.com")
+        made = role(self, f"Framework{name}Role", lambda_service, f"Tuneway's teardown framework ({name.lower()})")
+        # A log group's ARN attribute ends in :* and so covers its streams.
+        actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        allow(made, actions, [log_group.log_group_arn], reason="the group's own streams")
+        return made
 
 
 def _grant(function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine: StateMachine) -> None:
@@ -74,23 +95,19 @@ def _grant(function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine:
     ours = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
     let(["bedrock:StopModelCustomizationJob", "bedrock:DeleteCustomModel"], bedrock, f"{OWN_IDS}; the tag decides", ours)
     let(["scheduler:DeleteSchedule"], [scope.schedule])
-    log_group = scope.arn("logs", f"log-group:/aws/sagemaker/Endpoints/{scope.prefix}:*")
-    let(["logs:DeleteLogGroup"], [log_group], "the form that Logs wants of a group's ARN")
+    log_group = scope.arn("logs", f"log-group:/aws/sagemaker/Endpoints/{scope.prefix}")
+    let(["logs:DeleteLogGroup"], [log_group, f"{log_group}:*"], "Logs documents both forms of a group's ARN")
     let(["s3:ListBucketVersions", "s3:ListBucketMultipartUploads"], [bucket.bucket_arn])
     objects = [bucket.arn_for_objects("*")]
     let(["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"], objects, "the bucket goes with the stack")
 
 
-def _acknowledge_framework(provider: cr.Provider, functions: list[lambda_.Function]) -> None:
-    why = "CDK's Provider framework: its roles and functions are its own; they call this stack's two teardown functions"
-    stack = cdk.Stack.of(provider)
-    for rule in ("L1", "SF1", "SF2", f"IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{BASIC}]"):
+def _acknowledge_framework(parent: Construct, provider: cr.Provider, functions: list[lambda_.Function]) -> None:
+    why = "CDK's Provider framework: its functions and poller are its own; they call this stack's two teardown functions"
+    for rule in ("L1", "SF1", "SF2"):
         acknowledge(provider, rule, why)
     inner = [provider.node.find_child(f"framework-{name}") for name in ("isComplete", "onTimeout")]
     for child in [*inner, *functions]:
         resource = child.node.default_child
         assert isinstance(resource, cdk.CfnElement)
-        acknowledge(provider, f"IAM5[Resource::<{stack.get_logical_id(resource)}.Arn>:*]", why)
-
-
-BASIC = "service-role/AWSLambdaBasicExecutionRole"
+        acknowledge(parent, f"IAM5[Resource::<{cdk.Stack.of(parent).get_logical_id(resource)}.Arn>:*]", why)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local import cdk, inventory, progress, settings
-from local.session import LocalAws
+from local.session import LocalAws, LocalAwsError
 
 ROOT = cdk.ROOT
 HOME = ROOT / ".local"
@@ -57,6 +57,18 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[
             raise RunError(f"FIELDS={fields}: must be DIALOGUE:SUMMARY, the names of your two columns")
         section["fields"] = {"dialogue": names[0], "summary": names[1]}
     return [(dataset, key)], {"dataset": section}
+
+
+def reason(cause: str | None) -> str:
+    """The one line that matters in a cause: a job's FailureReason, or a function's errorMessage, out of its JSON."""
+    try:
+        parsed = json.loads(cause or "")
+    except ValueError:
+        return cause or "no cause given"
+    if not isinstance(parsed, dict):
+        return str(parsed)
+    keys = ("FailureReason", "FailureMessage", "errorMessage")
+    return str(next((parsed[key] for key in keys if key in parsed), cause))
 
 
 def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
@@ -118,7 +130,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     record |= {"status": execution.description["status"], "states": execution.seconds}
     if not execution.succeeded:
         record |= {"error": execution.description.get("error"), "cause": execution.description.get("cause")}
-        raise RunError(f"execution {record['status']}: {record['error']}: {record['cause']}")
+        raise RunError(f"execution {record['status']}: {record['error']}: {reason(record['cause'])}")
     output = execution.output
     record |= {"output": output, "scores": output["scores"]}
     if output["endpoint"] is None:
@@ -139,7 +151,7 @@ def main() -> None:
     try:
         dataset_input(arguments.dataset, arguments.fields)  # before a minute is spent on a mistyped path
         held = live(arguments.dataset, arguments.fields, keep=arguments.keep)
-    except (RunError, cdk.CdkError) as error:
+    except (RunError, cdk.CdkError, LocalAwsError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: local AWS and all that it ran are stopped")
@@ -157,10 +169,11 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     env = cdk.environment(None, REGION, HOME / "home")
     with step("Synthesise"):
         cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
-    aws = LocalAws(HOME / "aws", REGION)
+    aws = LocalAws(HOME / "aws", REGION, HOME / "hub")
     failed: Exception | None = None
     kept = False
     try:
+        record["status"] = "INTERRUPTED"  # until the execution's own status is known
         with step("Start local AWS"):
             aws.start()
         env = cdk.environment(aws.endpoint_url, REGION, HOME / "home")
@@ -178,6 +191,8 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
             kept = True
             console.print(aws.how_to_talk())
         else:
+            if failed:
+                console.print(f"[red]{failed}[/red]")
             with step("cdk destroy"):
                 cdk.run("destroy", *app, "--force", env=env, log=log)
             record["left"] = inventory.left(aws.client)

@@ -21,12 +21,17 @@ from botocore.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 
 
+class LocalAwsError(Exception):
+    """Local AWS did not start."""
+
+
 class LocalAws:
     """One local AWS with its state in one folder, on a port of its own."""
 
-    def __init__(self, state_dir: Path, region: str) -> None:
-        """Choose a free port; nothing runs yet."""
+    def __init__(self, state_dir: Path, region: str, hub: Path) -> None:
+        """Choose a free port; nothing runs yet. `hub` is the Hub's cache that jobs find their base models in."""
         self.state_dir = state_dir
+        self._hub = hub
         self.region = region
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
@@ -38,10 +43,11 @@ class LocalAws:
         """Start with an empty account, and wait until it answers.
 
         Raises:
-            RuntimeError: it ended, or did not answer in time; its log says why.
+            LocalAwsError: it ended, or did not answer in time; its log says why.
         """
         shutil.rmtree(self.state_dir, ignore_errors=True)
         self.state_dir.mkdir(parents=True)
+        (self.state_dir / "hub").symlink_to(self._hub.resolve())
         log = self.state_dir / "server.log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -63,7 +69,7 @@ class LocalAws:
                 return
         self.stop()
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-        raise RuntimeError(f"local AWS did not start (log: {log}):\n" + "\n".join(last))
+        raise LocalAwsError(f"local AWS did not start (log: {log}):\n" + "\n".join(last))
 
     def stop(self) -> None:
         """Stop it and every job, function and server that it started; kill what does not go in 20 seconds."""

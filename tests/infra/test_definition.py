@@ -1,0 +1,161 @@
+"""The state machine's real definition: known resources, and arguments that fit the operations' own input shapes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonata
+import pytest
+
+from local.authorization import service_model
+from local.shapes import validate
+from pipeline import plan, requests
+from pipeline import settings as schema
+from pipeline.bedrock import choose
+from tests.infra.conftest import ROOT, Synthesised
+
+RESULTS = {
+    # What the states before have assigned, as the services answer.
+    "model": "s3://bucket/runs/0123456789/training/job/output/model/",
+    "modelName": "tuneway-0a1b2c3d-0123456789-0-0",
+    "config": "tuneway-0a1b2c3d-0123456789-0-0",
+    "progress": None,
+}
+CONTEXT = {"Execution": {"Id": "arn:x", "RedriveCount": 3}, "State": {"RetryCount": 2}}
+
+
+def evaluate(value: Any, variables: dict[str, Any]) -> Any:
+    """A definition's value with its JSONata evaluated, as Step Functions does."""
+    if isinstance(value, dict):
+        return {key: evaluate(item, variables) for key, item in value.items()}
+    if isinstance(value, list):
+        return [evaluate(item, variables) for item in value]
+    if isinstance(value, str) and value.startswith("{%"):
+        expression = jsonata.Jsonata(value[2:-2].strip())
+        for name, item in variables.items():
+            expression.assign(name, item)
+        return expression.evaluate(None)
+    return value
+
+
+@pytest.fixture(scope="session")
+def variables(synthesised: Synthesised) -> dict[str, Any]:
+    """`$plan` of a default run, made by the product's own code out of what the definition hands to Plan."""
+    payload = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
+    settings = schema.with_run_input(payload["settings"], {})
+    stack, run, home = payload["stack"], "0123456789", "s3://bucket/runs/0123456789/"
+    base_model = choose(settings, stack["region"])
+    planned = {
+        "name": f"{stack['prefix']}-{run}",
+        "prepare": requests.prepare(settings, home, base_model, stack),
+        "train": requests.train(settings, home, run, None, stack),
+        "customize": requests.customize(settings, home, run, base_model, stack),
+        "deploy": requests.deploy(settings, run, stack),
+    }
+    return {"plan": planned, "states": {"context": CONTEXT, "input": {}}, **RESULTS}
+
+
+def camel(value: Any) -> Any:
+    """Bedrock's own member names, which Step Functions writes with a capital (developer guide, "Invoke and customize")."""
+    if isinstance(value, dict):
+        return {key[0].lower() + key[1:]: camel(item) for key, item in value.items()}
+    return [camel(item) for item in value] if isinstance(value, list) else value
+
+
+def operation(resource: str) -> tuple[str, str]:
+    """Service and operation of a task's resource."""
+    found = re.fullmatch(r"arn:aws:states:::(?:aws-sdk:)?(\w+):(\w+?)(\.sync)?", resource)
+    assert found, resource
+    return found[1], found[2][0].upper() + found[2][1:]
+
+
+def tasks(synthesised: Synthesised) -> dict[str, dict[str, Any]]:
+    return {name: state for name, state in synthesised.definition["States"].items() if state["Type"] == "Task"}
+
+
+def test_every_task_is_a_real_operation_of_its_service(synthesised: Synthesised) -> None:
+    for name, state in tasks(synthesised).items():
+        service, action = operation(state["Resource"])
+        assert action in service_model(service).operation_names, name
+
+
+def test_both_jobs_are_waited_for(synthesised: Synthesised) -> None:
+    states = synthesised.definition["States"]
+    assert states["Train"]["Resource"] == "arn:aws:states:::sagemaker:createTrainingJob.sync"
+    assert states["Customize"]["Resource"] == "arn:aws:states:::bedrock:createModelCustomizationJob.sync"
+    for state in states.values():
+        assert not (".sync" in state.get("Resource", "") and "aws-sdk" in state["Resource"])
+
+
+@pytest.mark.parametrize("name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig", "SetExpiry", "MoveExpiry"])
+def test_evaluated_arguments_fit_the_service_model(
+    synthesised: Synthesised, variables: dict[str, Any], name: str
+) -> None:
+    state = synthesised.definition["States"][name]
+    service, action = operation(state["Resource"])
+    arguments = evaluate(state["Arguments"], variables)
+    validate(service_model(service).operation_model(action), camel(arguments) if service == "bedrock" else arguments)
+
+
+@pytest.mark.parametrize("name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig"])
+def test_arguments_are_literal_keys(synthesised: Synthesised, name: str) -> None:
+    assert isinstance(synthesised.definition["States"][name]["Arguments"], dict)
+
+
+def test_names_hold_redrive_and_retry(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    states = synthesised.definition["States"]
+    for name, key in (("Train", "TrainingJobName"), ("Customize", "JobName"), ("CreateModel", "ModelName")):
+        assert evaluate(states[name]["Arguments"][key], variables).endswith("-0123456789-3-2")
+
+
+def test_a_trained_model_is_a_prefix_with_its_slash(synthesised: Synthesised) -> None:
+    expression = synthesised.definition["States"]["Train"]["Assign"]["model"]
+    for uri in ("s3://b/job/output/model", "s3://b/job/output/model/"):
+        result = {"ModelArtifacts": {"S3ModelArtifacts": uri}}
+        assert evaluate(expression, {"states": {"result": result}}) == "s3://b/job/output/model/"
+
+
+def test_the_expiry_is_a_time_after_the_endpoints_life(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    arguments = evaluate(synthesised.definition["States"]["SetExpiry"]["Arguments"], variables)
+    assert re.fullmatch(r"at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)", arguments["ScheduleExpression"])
+    assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": variables["plan"]["deploy"]["EndpointName"]}
+    assert arguments["ActionAfterCompletion"] == "DELETE"
+
+
+def test_metric_definitions_fit_what_sagemaker_takes(variables: dict[str, Any]) -> None:
+    metrics = variables["plan"]["train"]["AlgorithmSpecification"]["MetricDefinitions"]
+    line = "step=10/300 epoch=0.12 loss=2.3456 learning_rate=1.2e-04 tokens_per_second=123.4"
+    values = {m["Name"]: found[1] for m in metrics if (found := re.search(m["Regex"], line))}
+    assert values == {
+        "train:loss": "2.3456",
+        "train:learning_rate": "1.2e-04",
+        "train:tokens_per_second": "123.4",
+    }
+    assert all(re.compile(m["Regex"]).groups == 1 for m in metrics)
+
+
+def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> None:
+    packages = [folder for folder in synthesised.folder.glob("asset.*") if (folder / "training").is_dir()]
+    assert len(packages) == 1
+    shipped = {path.name for path in (packages[0] / "training").iterdir()}
+    assert {"start.py", "train.py", "requirements.txt"} <= shipped
+    assert plan.CODE == Path(plan.__file__).resolve().parent.parent / "training"
+
+
+def test_the_training_pins_are_the_images_own_transformers(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    image = variables["plan"]["train"]["AlgorithmSpecification"]["TrainingImage"]
+    version = re.search(r"transformers([\d.]+)-", image)
+    assert version
+    assert f"transformers=={version[1]}" in (ROOT / "training" / "requirements.txt").read_text().splitlines()
+
+
+def test_asl_validator_accepts_the_definition(synthesised: Synthesised, tmp_path: Path) -> None:
+    path = tmp_path / "definition.json"
+    path.write_text(json.dumps(synthesised.definition))
+    command = [ROOT / "node_modules" / ".bin" / "asl-validator", "--json-path", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

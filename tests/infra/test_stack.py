@@ -1,0 +1,150 @@
+"""The synthesised template: one stack, and roles that can do what they must and no more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infra.conftest import ROOT, Synthesised, run_app
+
+NO_RESOURCE = {
+    # Actions for which IAM knows no resource (Service Authorization Reference).
+    "ecr:GetAuthorizationToken",
+    "cloudwatch:PutMetricData",
+    "servicequotas:ListServiceQuotas",
+    "servicequotas:ListAWSDefaultServiceQuotas",
+    "sagemaker:ListTrainingJobs",
+    "sagemaker:ListEndpoints",
+    "sagemaker:ListEndpointConfigs",
+    "sagemaker:ListModels",
+    "bedrock:ListModelCustomizationJobs",
+    "bedrock:ListCustomModels",
+}
+
+
+def statements(synthesised: Synthesised) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, policy in synthesised.resources("AWS::IAM::Policy").items():
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            yield name, statement
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_there_is_one_stack_and_it_says_its_region(synthesised: Synthesised) -> None:
+    assert len(list(synthesised.folder.glob("*.template.json"))) == 1
+    assert "Tuneway: stack tuneway in us-west-2" in synthesised.said
+
+
+def test_no_grant_on_everything_but_where_iam_knows_no_resource(synthesised: Synthesised) -> None:
+    for name, statement in statements(synthesised):
+        if "*" in as_list(statement["Resource"]):
+            assert set(as_list(statement["Action"])) <= NO_RESOURCE, name
+
+
+def test_no_action_is_a_wildcard_and_no_role_has_a_managed_policy(synthesised: Synthesised) -> None:
+    for name, statement in statements(synthesised):
+        assert not [action for action in as_list(statement["Action"]) if "*" in action], name
+    for name, role in synthesised.resources("AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role["Properties"], name
+
+
+def test_every_passed_role_goes_to_one_named_service(synthesised: Synthesised) -> None:
+    passed = [s for _, s in statements(synthesised) if "iam:PassRole" in as_list(s["Action"])]
+    services = {s["Condition"]["StringEquals"]["iam:PassedToService"] for s in passed}
+    assert services == {"sagemaker.amazonaws.com", "bedrock.amazonaws.com", "scheduler.amazonaws.com"}
+    assert all("*" not in json.dumps(s["Resource"]) for s in passed)
+
+
+def test_functions_may_write_their_own_log_and_not_create_one(synthesised: Synthesised) -> None:
+    creators = {name for name, s in statements(synthesised) if "logs:CreateLogGroup" in as_list(s["Action"])}
+    # SageMaker itself creates its groups with the two roles that it runs under.
+    assert {name[:12] for name in creators} == {"RolesTrainin", "RolesModelDe"}
+
+
+def test_each_principal_has_a_role_of_its_own(synthesised: Synthesised) -> None:
+    functions = synthesised.resources("AWS::Lambda::Function")
+    roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
+    assert len(roles) == len(set(roles)) == 7
+    for kind in ("Training", "Model", "Bedrock", "Expiry"):
+        assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
+
+
+def test_the_bedrock_role_trusts_only_this_accounts_customization_jobs(synthesised: Synthesised) -> None:
+    (role,) = [r for name, r in synthesised.resources("AWS::IAM::Role").items() if name.startswith("RolesBedrock")]
+    (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "bedrock.amazonaws.com"}
+    assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == {"Ref": "AWS::AccountId"}
+    assert "model-customization-job/*" in json.dumps(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
+
+
+def test_the_bucket_is_private_encrypted_versioned_and_tls_only(synthesised: Synthesised) -> None:
+    (bucket,) = synthesised.resources("AWS::S3::Bucket").values()
+    properties = bucket["Properties"]
+    assert all(properties["PublicAccessBlockConfiguration"].values())
+    assert properties["BucketEncryption"]
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert bucket["DeletionPolicy"] == "Delete"
+    (policy,) = synthesised.resources("AWS::S3::BucketPolicy").values()
+    (deny,) = [s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_teardown_goes_first_and_keeps_its_physical_id(synthesised: Synthesised) -> None:
+    (resource,) = synthesised.resources("Custom::TunewayTeardown").values()
+    kinds = {synthesised.template["Resources"][name]["Type"] for name in resource["DependsOn"]}
+    assert {"AWS::S3::Bucket", "AWS::IAM::Role", "AWS::IAM::Policy", "AWS::StepFunctions::StateMachine"} <= kinds
+
+
+def test_what_the_stack_makes_carries_its_tag(synthesised: Synthesised) -> None:
+    for kind in ("AWS::S3::Bucket", "AWS::IAM::Role", "AWS::Lambda::Function", "AWS::StepFunctions::StateMachine"):
+        for name, resource in synthesised.resources(kind).items():
+            assert "tuneway:stack" in json.dumps(resource["Properties"].get("Tags")), name
+
+
+def test_no_docker_no_environment_secret(synthesised: Synthesised) -> None:
+    for name, function in synthesised.resources("AWS::Lambda::Function").items():
+        variables = function["Properties"].get("Environment", {}).get("Variables", {})
+        assert not [key for key in variables if "TOKEN" in key or "SECRET" in key], name
+
+
+def test_cfn_lint_accepts_the_template(synthesised: Synthesised) -> None:
+    (template,) = synthesised.folder.glob("*.template.json")
+    command = [Path(sys.executable).with_name("cfn-lint"), template]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stack: {region: eu-west-1}", "bedrock.base_model: no base model can be customized in eu-west-1"),
+        ("training: {lerning_rate: 1}", "training.lerning_rate: unknown field; allowed here: base_model"),
+        ("functions: {architecture: x86_64, python: '3.12'}", "run `make setup`"),
+    ],
+)
+def test_a_mistake_in_the_settings_ends_synth_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text(text)
+    done = run_app(tmp_path / "out", f"settings={settings}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_virtual_environment_the_error_says_what_to_do(tmp_path: Path) -> None:
+    # -S: no site-packages, as with a Python that has nothing installed.
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "app.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: aws_cdk is not installed")
+    assert "make setup" in done.stderr

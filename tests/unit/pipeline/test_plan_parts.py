@@ -1,0 +1,76 @@
+"""Base model, cost and names: the pure parts of a plan."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import bedrock, cost, names
+from pipeline import settings as schema
+from pipeline.catalogue import BASE_MODELS, DEFAULT_BY_REGION
+
+CONFIG = Path(__file__).resolve().parents[3] / "config.yaml"
+
+
+def settings(**sections: Any) -> schema.Settings:
+    return schema.with_run_input(schema.load(CONFIG).model_dump(mode="json"), sections)
+
+
+@pytest.mark.parametrize(("region", "model"), DEFAULT_BY_REGION.items())
+def test_each_default_is_of_its_region_and_can_be_deployed_on_demand(region: str, model: str) -> None:
+    assert bedrock.choose(settings(), region).id == model
+    assert BASE_MODELS[model].region == region
+    assert BASE_MODELS[model].on_demand
+
+
+@pytest.mark.parametrize(
+    ("section", "region", "expected"),
+    [
+        ({}, "eu-west-1", r"no base model can be customized in eu-west-1; use a region of us-east-1, us-west-2"),
+        ({"base_model": "amazon.nova-micro-v1:0:128k"}, "us-west-2", "can be customized in us-east-1 only"),
+        ({"hyperparameters": {"learningRate": 0.5}}, "us-west-2", r"learningRate: 0.5 is outside.*5e-06 to 0.1"),
+        ({"hyperparameters": {"learningRate": 0.001}}, "us-east-1", r"learningRate: 0.001 is outside.*1e-06 to 0.0001"),
+        ({"hyperparameters": {"epochCount": 11}}, "us-west-2", r"epochCount: 11 is outside"),
+        ({"hyperparameters": {"epochCount": 1.5}}, "us-west-2", r"epochCount: 1.5 is outside.*int from 1 to 10"),
+        ({"hyperparameters": {"warmup": 1}}, "us-west-2", r"warmup: .* does not take it; allowed: epochCount"),
+        ({"max_records": 50}, "us-west-2", r"max_records: 50 is outside the range.*100 to 10000"),
+    ],
+)
+def test_what_the_base_model_does_not_take_is_refused(section: dict[str, Any], region: str, expected: str) -> None:
+    with pytest.raises(schema.SettingsError, match=expected):
+        bedrock.choose(settings(bedrock=section), region)
+
+
+def test_one_default_run_stays_under_25_dollars() -> None:
+    for region, model in DEFAULT_BY_REGION.items():
+        estimate = cost.estimate(settings(), model)
+        assert 0 < estimate["total"] < 25, region
+        assert estimate["unknown"] == []
+
+
+def test_what_has_no_price_is_named_and_not_counted_as_free() -> None:
+    estimate = cost.estimate(settings(training={"instance_type": "ml.p5.48xlarge"}), None)
+    assert estimate["unknown"] == ["ml.p5.48xlarge"]
+
+
+SAGEMAKER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+BEDROCK_MODEL_NAME = re.compile(r"([0-9a-zA-Z][_-]?){1,63}")
+
+
+@given(name=st.text(alphabet=st.characters(codec="ascii"), min_size=1, max_size=80))
+def test_any_execution_name_gives_names_that_aws_takes(name: str) -> None:
+    run = names.run_id(f"arn:aws:states:us-west-2:123456789012:execution:tuneway:{name}")
+    longest = f"{'t' * 24}-0a1b2c3d-{run}-99-99"
+    assert len(longest) <= 63
+    assert SAGEMAKER_NAME.fullmatch(longest)
+    assert BEDROCK_MODEL_NAME.fullmatch(longest)
+
+
+def test_executions_of_one_name_in_two_stacks_do_not_share_a_run() -> None:
+    first, second = (names.run_id(f"arn:aws:states:us-west-2:1:execution:{stack}:daily") for stack in ("a", "b"))
+    assert first != second

@@ -1,0 +1,137 @@
+"""The schema: what is accepted, and that each refusal names the field and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import settings as schema
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = ROOT / "config.yaml"
+
+
+@pytest.fixture(scope="module")
+def deployed() -> dict[str, Any]:
+    return schema.load(CONFIG).model_dump(mode="json")
+
+
+def test_an_empty_input_keeps_the_deployed_settings(deployed: dict[str, Any]) -> None:
+    assert schema.with_run_input(deployed, {}).model_dump(mode="json") == deployed
+
+
+def test_a_partial_input_changes_only_what_it_names(deployed: dict[str, Any]) -> None:
+    changed = schema.with_run_input(deployed, {"training": {"lora": {"r": 8}}, "Comment": "from the console"})
+    assert changed.training.lora.r == 8
+    assert changed.training.lora.alpha == deployed["training"]["lora"]["alpha"]
+    assert changed.dataset.model_dump(mode="json") == deployed["dataset"]
+
+
+@pytest.mark.parametrize(
+    ("given_input", "expected"),
+    [
+        ({"trainin": {}}, r"trainin: unknown field; allowed here: stack, .*training"),
+        ({"training": {"lora": {"rank": 8}}}, r"training\.lora\.rank: unknown field; allowed here: r, alpha"),
+        ({"stack": {"name": "other"}}, r"stack\.name: is fixed when the stack is deployed; edit config\.yaml"),
+        ({"functions": {"python": "3.12"}}, r"functions\.python: is fixed when the stack is deployed"),
+        ({"training": {"learning_rate": "2e-4"}}, r"training\.learning_rate: .*number, not '2e-4'"),
+        ({"training": {"epochs": 1.5}}, r"training\.epochs: .*integer"),
+        ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
+        ({"training": 3}, r"training: must be an object with fields of base_model"),
+        ({"dataset": {"source": "ftp://x"}}, r"dataset\.source: .*not 'ftp://x'"),
+        ({"dataset": {"revision": None}}, r"a Hub dataset needs dataset\.revision"),
+        ({"dataset": {"instruction": "{% $plan %}"}}, r"which Step Functions would evaluate"),
+        ({"bedrock": {"base_model": "meta.llama3-2-1b-instruct-v1:0"}}, r"bedrock\.base_model: .*end of life"),
+        ({"bedrock": {"base_model": "gpt-7"}}, r"bedrock\.base_model: not in the catalogue; use one of amazon"),
+        ([], r"must be a JSON object"),
+        ("{}", r"must be a JSON object"),
+        (None, r"must be a JSON object"),
+    ],
+)
+def test_a_wrong_input_is_refused_in_one_line(deployed: dict[str, Any], given_input: Any, expected: str) -> None:
+    with pytest.raises(schema.SettingsError, match=expected) as refused:
+        schema.with_run_input(deployed, given_input)
+    assert str(refused.value).startswith("execution input")
+    assert "\n" not in str(refused.value)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_known = st.sampled_from(["training", "dataset", "bedrock", "endpoint", "stack", "lora", "epochs", "source"])
+
+
+@given(given_input=st.dictionaries(_known, st.dictionaries(_known, _json, max_size=3) | _json, max_size=4) | _json)
+def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
+    settings = schema.load(CONFIG).model_dump(mode="json")
+    try:
+        schema.with_run_input(settings, given_input)
+    except schema.SettingsError as refused:
+        assert "\n" not in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- a list", "must be a mapping of sections"),
+        ("dataset: [", "line 1 is not YAML"),
+        ("stack: {nam: x}", "stack.nam: unknown field; allowed here: name, region, tags"),
+        ("endpoint: {time_to_live_minutes: '60'}", "endpoint.time_to_live_minutes"),
+        ("stack: {name: Tuneway_1}", "stack.name"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(schema.SettingsError, match="mine.yaml") as refused:
+        schema.load(CONFIG, path)
+    assert expected in str(refused.value)
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(schema.SettingsError, match=r"nowhere\.yaml: cannot be read"):
+        schema.load(Path("nowhere.yaml"))
+
+
+def _leaves(model: type[Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    inner = schema.sections(model)
+    for name, info in model.model_fields.items():
+        if name in inner:
+            found |= _leaves(inner[name], f"{above}{name}.")
+        else:
+            found[f"{above}{name}"] = (info.description, schema.scope(model, name))
+    return found
+
+
+def test_every_field_is_described_and_has_a_scope_that_config_yaml_shows() -> None:
+    text = CONFIG.read_text()
+    marks: dict[str, str] = {}
+    path: list[str] = []
+    scope = ""
+    for line in text.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = [*path[:depth], line.split(":")[0].strip()]
+        mark = line.split("# [", 1)[1].split("]")[0] if "# [" in line else None
+        # A section's mark holds for what is inside it.
+        scope = mark or (scope if depth > 1 else "")
+        marks[".".join(path)] = scope
+    for name, (description, field_scope) in _leaves(schema.Settings).items():
+        assert description, name
+        shown = marks.get(name) or marks[name.rsplit(".", 1)[0]]
+        assert shown == field_scope, name
+
+
+def test_the_local_settings_are_ordinary_settings() -> None:
+    layer = yaml.safe_load((ROOT / "local" / "settings.yaml").read_text())
+    assert set(layer) <= set(schema.Settings.model_fields)
+    assert schema.load(CONFIG, ROOT / "local" / "settings.yaml").training.gated is False
