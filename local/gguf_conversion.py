@@ -1,7 +1,8 @@
-"""Read SmolLM2 out of its GGUF file and save it as an ordinary Hugging Face folder: `python gguf_conversion.py GGUF OUT`.
+"""Make an ordinary Hugging Face folder of SmolLM2's GGUF file: `python gguf_conversion.py GGUF OUT`.
 
-A program of its own, run by `local.model` with transformers 5.23.0 in front of the virtual environment's 5.3.0: 5.3.0 has no
-GgufConfig and reads this file's tokenizer wrongly without an error (eos becomes `<|im_start|>`, five tokens are added).
+A program of its own, run by `local.model` with transformers 5.23.0 in front of the virtual environment's 5.3.0:
+5.3.0 has no GgufConfig and reads this file's tokenizer wrongly without an error (eos becomes `<|im_start|>`,
+five tokens are added).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 def convert(gguf: Path, out: Path) -> None:
     """Write config, tokenizer (with its chat template) and bfloat16 safetensors of `gguf` into the folder `out`.
 
-    The pad token becomes `<|endoftext|>`: the published one equals eos, and a collator that masks padding would mask every
-    end of turn with it.
+    The pad token becomes `<|endoftext|>`: the published one equals eos, and a collator that masks padding would
+    mask every end of turn with it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # type: ignore[attr-defined]
@@ -23,7 +24,7 @@ def convert(gguf: Path, out: Path) -> None:
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     tokenizer.pad_token = "<|endoftext|>"
-    model = AutoModelForCausalLM.from_pretrained(**source, quantization_config=GgufConfig(dequantize=True))
+    model: Any = AutoModelForCausalLM.from_pretrained(**source, quantization_config=GgufConfig(dequantize=True))
     # Without this, saving fails: "quantized with gguf and is not serializable", although the weights are plain by now.
     model.hf_quantizer = None
     model.is_quantized = False

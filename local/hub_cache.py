@@ -1,7 +1,7 @@
 """The layout of the Hugging Face Hub's cache, so that a model made on this machine loads by its Hub name, offline.
 
-Source: huggingface_hub, "Understand caching": `models--ORG--NAME/{refs/main, snapshots/COMMIT/...}`. Plain files in a snapshot
-serve as well as the blobs and links that a download leaves.
+Source: huggingface_hub, "Understand caching": `models--ORG--NAME/{refs/main, snapshots/COMMIT/...}`. Plain
+files in a snapshot serve as well as the blobs and links that a download leaves.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def snapshot_folder(cache: Path, repo: str, revision: str) -> Path:
@@ -23,9 +26,9 @@ def snapshot_folder(cache: Path, repo: str, revision: str) -> Path:
 def ensure(cache: Path, repo: str, revision: str, build: Callable[[Path, Path], None]) -> Path:
     """Have `revision` of `repo` in `cache` and return its folder, calling `build(work, out)` if it is missing.
 
-    `build` fills the folder `out`, and may use `work` for what need not last. The folder appears whole or not at all: it is
-    renamed into place once `build` has returned, so a build killed in the middle leaves only a folder that the next one
-    removes. Of two at once, the second waits and finds the work done.
+    `build` fills the folder `out`, and may use `work` for what need not last. The folder appears whole or not
+    at all: it is renamed into place once `build` has returned, so a build killed in the middle leaves only a
+    folder that the next one removes. Of two at once, the second waits and finds the work done.
     """
     home = snapshot_folder(cache, repo, revision).parents[1]
     target = home / "snapshots" / revision

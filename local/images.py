@@ -33,8 +33,8 @@ def parse(uri: str) -> ImageUri | None:
     return ImageUri(**found.groupdict()) if found else None
 
 
-# What the image starts when no ContainerEntrypoint is given; "{port}" stands for the container's port 8080. The training image
-# has none: its own entry point (the SageMaker training toolkit) is not on this machine.
+# What the image starts when no ContainerEntrypoint is given; "{port}" stands for the container's port 8080. The
+# training image has none: its own entry point (the SageMaker training toolkit) is not on this machine.
 _commands: dict[str, tuple[str, ...] | None] = {
     "huggingface-pytorch-training": None,
     "vllm": (sys.executable, "-P", "-m", "local.serving", "--port", "{port}"),

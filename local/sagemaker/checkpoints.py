@@ -1,7 +1,7 @@
 """Checkpoints: a folder of the container kept the same as an S3 prefix while the job runs.
 
-Source: "Checkpoints in Amazon SageMaker AI": copied to CheckpointConfig.S3Uri as they are written, and back at the start of a job
-with the same prefix. What the script deletes stays in S3.
+Source: "Checkpoints in Amazon SageMaker AI": copied to CheckpointConfig.S3Uri as they are written, and back at
+the start of a job with the same prefix. What the script deletes stays in S3.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import contextlib
 import stat
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from local.sagemaker.container import Container
-from local.sagemaker.role import Role
+if TYPE_CHECKING:
+    from local.sagemaker.container import Container
+    from local.sagemaker.role import Role
 
 _INTERVAL_SECONDS = 1.0
 

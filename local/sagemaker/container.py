@@ -1,9 +1,9 @@
 """A container's file system and environment on this machine.
 
-Source: "How Amazon SageMaker AI Provides Training Information" (paths below /opt/ml, the three files of input/config, the
-environment) and "Run your own inference code". There is no container here: /opt/ml lies below the job's own folder, which
-SAGEMAKER_BASE_DIR names (a variable of the SageMaker training toolkit, /opt/ml by default), and `/opt/ml` in the entry point, the
-arguments and the environment is mapped to it.
+Source: "How Amazon SageMaker AI Provides Training Information" (paths below /opt/ml, the three files of
+input/config, the environment) and "Run your own inference code". There is no container here: /opt/ml lies below
+the job's own folder, which SAGEMAKER_BASE_DIR names (a variable of the SageMaker training toolkit, /opt/ml by
+default), and `/opt/ml` in the entry point, the arguments and the environment is mapped to it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local import images
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _OPT_ML = re.compile(r"(?<![\w./-])/opt/ml(?=/|$|[\s:;,'\"])")
 # What the gateway was given about this machine, and a program needs to run on it at all.
@@ -45,7 +47,9 @@ class Container:
         channels = {
             channel["ChannelName"]: {
                 "TrainingInputMode": channel.get("InputMode", "File"),
-                "S3DistributionType": channel["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated"),
+                "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
+                    "S3DataDistributionType", "FullyReplicated"
+                ),
                 "RecordWrapperType": channel.get("RecordWrapperType", "None"),
                 **({"ContentType": channel["ContentType"]} if channel.get("ContentType") else {}),
             }
@@ -71,9 +75,10 @@ class Container:
     ) -> dict[str, str]:
         """The whole environment of the container's process: nothing is inherited that is not named here.
 
-        As in the real one, the region stands in AWS_REGION only (boto3 reads AWS_DEFAULT_REGION). Credentials come from
-        variables, since there is no metadata address here. The Hub's cache is `state_dir`/hub and the Hub itself is out of
-        reach; packages come from no index. `own` (the request's Environment) goes over all of it.
+        As in the real one, the region stands in AWS_REGION only (boto3 reads AWS_DEFAULT_REGION). Credentials
+        come from variables, since there is no metadata address here. The Hub's cache is `state_dir`/hub and the
+        Hub itself is out of reach; packages come from no index. `own` (the request's Environment) goes over all
+        of it.
         """
         machine = {name: os.environ[name] for name in _MACHINE if name in os.environ}
         bin_dir = str(Path(sys.executable).parent)
@@ -97,7 +102,9 @@ class Container:
             **{name: self.map(value) for name, value in own.items()},
         }
 
-    def command(self, repository: str, entrypoint: Sequence[str], arguments: Sequence[str], port: int = 8080) -> list[str]:
+    def command(
+        self, repository: str, entrypoint: Sequence[str], arguments: Sequence[str], port: int = 8080
+    ) -> list[str]:
         """What to start: the given entry point, or the image's own command, with the arguments."""
         start = [self.map(part) for part in entrypoint] or [
             part.format(port=port) for part in images.command(repository) or ()

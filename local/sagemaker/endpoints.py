@@ -1,9 +1,9 @@
 """Endpoints: created, updated with roll-back, deleted, over AWS's statuses.
 
-Sources: API Reference of CreateEndpoint, UpdateEndpoint, DescribeEndpoint (EndpointStatus) and DeleteEndpoint; "Cannot update
-in-progress endpoint" for any change while Creating or Updating; an update needs the config the endpoint runs on to be there still
-(https://github.com/hashicorp/terraform-provider-aws/issues/40048). Only a Failed endpoint has a FailureReason for certain
-(DescribeEndpoint), so a rolled-back update shows none here.
+Sources: API Reference of CreateEndpoint, UpdateEndpoint, DescribeEndpoint (EndpointStatus) and DeleteEndpoint;
+"Cannot update in-progress endpoint" for any change while Creating or Updating; an update needs the config the
+endpoint runs on to be there still (https://github.com/hashicorp/terraform-provider-aws/issues/40048). Only a
+Failed endpoint has a FailureReason for certain (DescribeEndpoint), so a rolled-back update shows none here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from local.sagemaker.fleet import Fleet, FleetFailedError
 from local.sagemaker.store import Call, Store, now, page, validation_error
 from local.shapes import ServiceError
 
+INVOCATION_SECONDS = 60
+"""How long a container may take to answer (InvokeEndpoint)."""
 _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
 
@@ -40,7 +42,9 @@ class Endpoint:
         counts: dict[str, int] = {}
         for config in held:
             for variant in config["ProductionVariants"]:
-                counts[variant["InstanceType"]] = counts.get(variant["InstanceType"], 0) + variant["InitialInstanceCount"]
+                counts[variant["InstanceType"]] = (
+                    counts.get(variant["InstanceType"], 0) + variant["InitialInstanceCount"]
+                )
         return counts
 
     def set_status(self, status: str, failure: str = "") -> None:
@@ -60,7 +64,7 @@ class Endpoint:
             self.set_status("InService")
 
     def update(self, call: Call, config: dict[str, Any]) -> None:
-        """Bring up a fleet on another config beside the old one, then take the old one down; or go back to the old one."""
+        """Bring up a fleet on another config beside the old one, then take that down; or go back to it."""
         try:
             fleet = self._bring_up(call, config)
         except FleetFailedError:
@@ -73,6 +77,7 @@ class Endpoint:
         with self.store.lock:
             old, self.fleet, self.config = self.fleet, fleet, config
         if old is not None:
+            old.drain(INVOCATION_SECONDS)
             old.stop()
         with self.store.lock:
             self._starting = None
@@ -104,7 +109,11 @@ class Endpoint:
         if fleet is not None:
             try:
                 private.role_session(
-                    fleet.model["ExecutionRoleArn"], "SageMaker", "sagemaker", source_arn=self.arn, region=self.arn.split(":")[3]
+                    fleet.model["ExecutionRoleArn"],
+                    "SageMaker",
+                    "sagemaker",
+                    source_arn=self.arn,
+                    region=self.arn.split(":")[3],
                 )
             except private.NotAssumableError as error:
                 self.set_status("Failed", f"SageMaker could not delete the endpoint's resources: {error}")

@@ -1,8 +1,8 @@
 """What serves one endpoint config: a server process with the model's data, under the model's execution role.
 
-Sources: CreateModel (execution role), ProductionVariant (ModelDataDownloadTimeoutInSeconds, ContainerStartupHealthCheckTimeoutInSeconds),
-"Run your own inference code" (GET /ping must answer 200 within 2 s). FailureReason of a denied pull:
-https://github.com/aws/sagemaker-python-sdk/issues/2002.
+Sources: CreateModel (execution role), ProductionVariant (ModelDataDownloadTimeoutInSeconds,
+ContainerStartupHealthCheckTimeoutInSeconds), "Run your own inference code" (GET /ping must answer 200 within 2
+s). FailureReason of a denied pull: https://github.com/aws/sagemaker-python-sdk/issues/2002.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import subprocess
 import tarfile
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -26,6 +25,8 @@ from local.sagemaker.hosting import container_of, data_uri, no_access
 from local.sagemaker.role import LogStream, PullDeniedError, Role, describe, follow
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from local.sagemaker.store import Store
 
 _PING_TIMEOUT_SECONDS = 2.0
@@ -41,7 +42,9 @@ class FleetFailedError(Exception):
 class Fleet:
     """One instance, whatever InitialInstanceCount says: it stands for all of them."""
 
-    def __init__(self, store: Store, endpoint_arn: str, endpoint_name: str, config: dict[str, Any], model: dict[str, Any]) -> None:
+    def __init__(
+        self, store: Store, endpoint_arn: str, endpoint_name: str, config: dict[str, Any], model: dict[str, Any]
+    ) -> None:
         self.store, self.config, self.model = store, config, model
         self.variant: dict[str, Any] = config["ProductionVariants"][0]
         self.log_group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
@@ -53,6 +56,23 @@ class Fleet:
         self._process: subprocess.Popen[Any] | None = None
         self._stream: LogStream | None = None
         self._stopped = threading.Event()
+        self._requests, self._idle = 0, threading.Condition()
+
+    def enter(self) -> None:
+        """One more request is on its way to the server; `leave` when it is answered."""
+        with self._idle:
+            self._requests += 1
+
+    def leave(self) -> None:
+        """A request is answered."""
+        with self._idle:
+            self._requests -= 1
+            self._idle.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until the requests that are under way are answered, so that an update loses none."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._requests == 0, seconds)
 
     @property
     def alive(self) -> bool:
@@ -79,7 +99,9 @@ class Fleet:
         self._fetch(role, container, box.base / "model")
         try:
             self._stream = LogStream(role, self.log_group, self._log_name)
-            private.authorize(role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "/aws/sagemaker/Endpoints"})
+            private.authorize(
+                role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "/aws/sagemaker/Endpoints"}
+            )
         except ClientError as error:
             raise FleetFailedError(f"Could not write to log group {self.log_group}: {describe(error)}") from error
         except private.AccessDeniedError as error:
@@ -90,7 +112,8 @@ class Fleet:
             endpoint_url=self.store.endpoint_url,
             region=role.region,
             credentials=role.credentials.environment(),
-            own={"PYTHONPATH": str(images.REPOSITORY_ROOT), "SAGEMAKER_BIND_TO_PORT": str(self.port)} | container.get("Environment", {}),
+            own={"PYTHONPATH": str(images.REPOSITORY_ROOT), "SAGEMAKER_BIND_TO_PORT": str(self.port)}
+            | container.get("Environment", {}),
         )
         command = box.command(image.repository, [], [], self.port)
         self._process = processes.start(
@@ -112,7 +135,8 @@ class Fleet:
         if image is None or not images.known(image.repository) or images.command(image.repository) is None:
             raise FleetFailedError(
                 "Please make sure all images included in the model for the production variant "
-                f"{self.variant['VariantName']} exist, and that the execution role used to create the model has permissions to "
+                f"{self.variant['VariantName']} exist, and that the execution role used to create the model "
+                "has permissions to "
                 "access them."
             )
         return image
@@ -141,14 +165,15 @@ class Fleet:
 
     def _await_ping(self) -> None:
         limit = self.variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _DEFAULT_STARTUP_SECONDS)
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + (min(limit, self.store.settings.startup_seconds) or limit)
         # A server that has died stays dead: AWS would restart it until the time is over, and say the same in the end.
         while self.alive and time.monotonic() < deadline and not self._stopped.is_set():
             if self.healthy():
                 return
             self._stopped.wait(_PING_INTERVAL_SECONDS)
         raise FleetFailedError(
-            f"The primary container for production variant {self.variant['VariantName']} did not pass the ping health check. "
+            f"The primary container for production variant {self.variant['VariantName']} did not pass the "
+            "ping health check. "
             "Please check CloudWatch logs for this endpoint."
         )
 

@@ -1,9 +1,9 @@
 """Models and endpoint configs: records, checked when they are made.
 
-Sources: API Reference of CreateModel ("SageMaker AI can assume to access model artifacts") and DeleteEndpointConfig ("You must not
-delete an EndpointConfig in use": the call succeeds all the same, the endpoint then cannot be updated, see
-https://github.com/hashicorp/terraform-provider-aws/issues/40048). Message of refused model data:
-https://github.com/philschmid/llm-sagemaker-sample/issues/2.
+Sources: API Reference of CreateModel ("SageMaker AI can assume to access model artifacts") and
+DeleteEndpointConfig ("You must not delete an EndpointConfig in use": the call succeeds all the same, the
+endpoint then cannot be updated, see https://github.com/hashicorp/terraform-provider-aws/issues/40048). Message
+of refused model data: https://github.com/philschmid/llm-sagemaker-sample/issues/2.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ def data_uri(container: dict[str, Any]) -> str | None:
 def no_access(uri: str, role_arn: str, region: str) -> str:
     """AWS's message when the execution role cannot read the model data."""
     return (
-        f'Could not access model data at {uri}. Please ensure that the role "{role_arn}" exists and that its trust relationship '
-        'policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also ensure that the '
-        f'role has "s3:GetObject" permissions and that the object is located in {region}. If your Model uses multiple models '
+        f'Could not access model data at {uri}. Please ensure that the role "{role_arn}" exists and that its '
+        "trust relationship "
+        'policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also '
+        "ensure that the "
+        f'role has "s3:GetObject" permissions and that the object is located in {region}. If your Model uses '
+        "multiple models "
         'or uncompressed models, please ensure that the role has "s3:ListBucket" permission.'
     )
 
@@ -91,7 +94,9 @@ def list_models(store: Store, call: Call, params: dict[str, Any]) -> dict[str, A
     """ListModels."""
     members = ("ModelName", "ModelArn", "CreationTime")
     with store.lock:
-        found, token = page([{m: model[m] for m in members} for model in store.models.values()], params, name="ModelName")
+        found, token = page(
+            [{m: model[m] for m in members} for model in store.models.values()], params, name="ModelName"
+        )
     return {"Models": found, "NextToken": token}
 
 

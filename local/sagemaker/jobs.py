@@ -29,7 +29,7 @@ def create_training_job(store: Store, call: Call, params: dict[str, Any]) -> dic
     image = _check_image(role, params["AlgorithmSpecification"])
     for channel in params.get("InputDataConfig", []):
         _check_channel(role, channel, call.region)
-    job = TrainingJob(store, call, arn, params, role, image)
+    job = TrainingJob(store, arn, params, role=role, image=image)
     with store.lock:
         _check_name(store, arn)
         _check_quota(store, params)
@@ -43,7 +43,8 @@ def _check_name(store: Store, arn: str) -> None:
     if arn in store.training_jobs:
         raise ServiceError(
             "ResourceInUse",
-            "Training job names must be unique within an AWS account and region, and a training job with this name already "
+            "Training job names must be unique within an AWS account and region, and a training job with "
+            "this name already "
             f"exists ({arn})",
         )
 
@@ -56,13 +57,17 @@ def _check_form(params: dict[str, Any]) -> None:
                 "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
             )
     elif stopping.get("MaxWaitTimeInSeconds"):
-        raise validation_error("MaxWaitTimeInSeconds above zero must not be specified when EnableManagedSpotTraining is false")
+        raise validation_error(
+            "MaxWaitTimeInSeconds above zero must not be specified when EnableManagedSpotTraining is false"
+        )
     if not params["ResourceConfig"].get("InstanceType") or params["ResourceConfig"].get("InstanceCount", 0) != 1:
         raise validation_error("local AWS trains on one instance: give ResourceConfig InstanceType and InstanceCount 1")
     for channel in params.get("InputDataConfig", []):
         source = channel["DataSource"].get("S3DataSource")
         if source is None or source["S3DataType"] != "S3Prefix" or channel.get("InputMode", "File") != "File":
-            raise validation_error(f"local AWS has S3Prefix channels in File mode only: channel {channel['ChannelName']}")
+            raise validation_error(
+                f"local AWS has S3Prefix channels in File mode only: channel {channel['ChannelName']}"
+            )
     local_path = params.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
     if not local_path.startswith("/opt/ml/"):
         raise validation_error(f"local AWS maps paths below /opt/ml only: CheckpointConfig.LocalPath {local_path}")
@@ -84,7 +89,8 @@ def _check_image(role: Role, algorithm: dict[str, Any]) -> images.ImageUri:
     if image is None:
         raise validation_error(f"local AWS needs AlgorithmSpecification.TrainingImage as an ECR image URI, not {uri!r}")
     rights = (
-        f"Please check if your ECR repository and image exist and role {role.arn} has proper pull permissions for SageMaker: "
+        f"Please check if your ECR repository and image exist and role {role.arn} has proper pull permissions "
+        "for SageMaker: "
         "ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer"
     )
     try:
@@ -97,7 +103,8 @@ def _check_image(role: Role, algorithm: dict[str, Any]) -> images.ImageUri:
         raise validation_error(f"Cannot find repository: {image.repository} in registry ID: {image.account} {rights}")
     if not algorithm.get("ContainerEntrypoint") and images.command(image.repository) is None:
         raise validation_error(
-            f"local AWS has no entry point of its own for {image.repository}: give AlgorithmSpecification.ContainerEntrypoint"
+            f"local AWS has no entry point of its own for {image.repository}: give "
+            "AlgorithmSpecification.ContainerEntrypoint"
         )
     return image
 
@@ -112,7 +119,8 @@ def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
     except ClientError as error:
         trouble = f" Error message from S3: {error.response['Error'].get('Message', '')}"
     raise validation_error(
-        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in the '
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
+        "exists in the "
         f'selected region ({region}), that objects exist under that S3 prefix, and that the role "{role.arn}" has '
         f'"s3:ListBucket" permissions on bucket "{bucket}".{trouble}'
     )
@@ -144,8 +152,15 @@ def describe_training_job(store: Store, call: Call, params: dict[str, Any]) -> d
 
 def list_training_jobs(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
     """ListTrainingJobs."""
-    members = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime",
-               "TrainingJobStatus", "SecondaryStatus")
+    members = (
+        "TrainingJobName",
+        "TrainingJobArn",
+        "CreationTime",
+        "TrainingEndTime",
+        "LastModifiedTime",
+        "TrainingJobStatus",
+        "SecondaryStatus",
+    )
     with store.lock:
         described = [job.describe() for job in store.training_jobs.values()]
     summaries = [{member: job[member] for member in members if member in job} for job in described]
@@ -154,7 +169,7 @@ def list_training_jobs(store: Store, call: Call, params: dict[str, Any]) -> dict
 
 
 def stop_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-    """StopTrainingJob: the job becomes Stopping at once and Stopped when its process has ended and its model is uploaded."""
+    """StopTrainingJob: Stopping at once, Stopped when the process has ended and its model is uploaded."""
     with store.lock:
         job = _job(store, call, params)
         if not job.active:
@@ -170,7 +185,9 @@ def delete_training_job(store: Store, call: Call, params: dict[str, Any]) -> dic
         job = _job(store, call, params)
         if job.active:
             status = job.describe()["TrainingJobStatus"]
-            raise ServiceError("ResourceInUse", f"The request was rejected because the training job is in status {status}.")
+            raise ServiceError(
+                "ResourceInUse", f"The request was rejected because the training job is in status {status}."
+            )
         del store.training_jobs[job.arn]
         store.tags.pop(job.arn, None)
     return {}

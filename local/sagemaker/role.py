@@ -1,8 +1,8 @@
 """What SageMaker does with a job's or model's execution role: pull the image, move files to and from S3, write logs.
 
-Source: "How to use SageMaker AI execution roles" (CreateTrainingJob and CreateModel API: execution role permissions). S3 and
-CloudWatch Logs are called over HTTP with the role's session, so IAM decides on them as on any call; ecr: and
-cloudwatch:PutMetricData, which have nothing behind them here, are put to IAM as questions.
+Source: "How to use SageMaker AI execution roles" (CreateTrainingJob and CreateModel API: execution role
+permissions). S3 and CloudWatch Logs are called over HTTP with the role's session, so IAM decides on them as on
+any call; ecr: and cloudwatch:PutMetricData, which have nothing behind them here, are put to IAM as questions.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
 from local import clients, images, private
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PULL_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
 _DENIED = ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled")
@@ -137,7 +139,7 @@ class LogStream:
         self._writer.start()
 
     def add(self, line: str) -> None:
-        """Queue one line (a carriage return, as progress bars write, starts a new state of it: the last one is kept)."""
+        """Queue one line; of one that a progress bar rewrote by carriage returns, the last state."""
         text = line.rstrip("\r\n").rpartition("\r")[2]
         event = {"timestamp": int(time.time() * 1000), "message": text[: self._EVENT_BYTES] or " "}
         with self._lock:

@@ -1,8 +1,9 @@
 """SageMaker Runtime: InvokeEndpoint and InvokeEndpointWithResponseStream.
 
-Sources: the API Reference of both (ModelError carries OriginalStatusCode, OriginalMessage and LogStreamArn; a model container must
-answer within 60 seconds; the body is at most 6 MB, ModelStreamError in the stream). The event stream's form is botocore's
-(`botocore/eventstream.py`) and "Event stream encoding" of Amazon Transcribe's Developer Guide, which describes the same format.
+Sources: the API Reference of both (ModelError carries OriginalStatusCode, OriginalMessage and LogStreamArn; a
+model container must answer within 60 seconds; the body is at most 6 MB, ModelStreamError in the stream). The
+event stream's form is botocore's (`botocore/eventstream.py`) and "Event stream encoding" of Amazon Transcribe's
+Developer Guide, which describes the same format.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import http.client
 import json
 import re
 import struct
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from local import private
-from local.sagemaker.endpoints import Endpoint
-from local.sagemaker.fleet import Fleet
+from local.sagemaker.endpoints import INVOCATION_SECONDS, Endpoint
 from local.sagemaker.store import Call, Store
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from local.sagemaker.fleet import Fleet
+
 MAX_BODY_BYTES = 6_291_456
-TIMEOUT_SECONDS = 60
 _PATH = re.compile(r"/endpoints/(?P<name>[^/]+)/(?P<kind>invocations|invocations-response-stream)")
 _CHUNK_BYTES = 16_384
 _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
@@ -41,13 +45,23 @@ def handle(store: Store, request: private.Request) -> private.Response:
     with store.lock:
         endpoint = store.endpoints.get(arn)
         fleet = endpoint.fleet if endpoint is not None and endpoint.status != "Deleting" else None
+        if fleet is not None:
+            fleet.enter()
     if endpoint is None or fleet is None:
         return _error(400, "ValidationError", f"Endpoint {name} of account {request.account} not found.")
-    target = request.headers.get("x-amzn-sagemaker-target-variant")
-    if target and target != fleet.variant["VariantName"]:
-        return _error(400, "ValidationError", f"Variant {target} not found in endpoint {name} of account {request.account}.")
-    streamed = found["kind"] == "invocations-response-stream"
-    return _invoke(endpoint, fleet, request, streamed)
+    streaming = False
+    try:
+        target = request.headers.get("x-amzn-sagemaker-target-variant")
+        if target and target != fleet.variant["VariantName"]:
+            return _error(
+                400, "ValidationError", f"Variant {target} not found in endpoint {name} of account {request.account}."
+            )
+        response = _invoke(endpoint, fleet, request, found["kind"] == "invocations-response-stream")
+        streaming = not isinstance(response.body, bytes)
+        return response
+    finally:
+        if not streaming:  # A stream leaves when it has been read.
+            fleet.leave()
 
 
 def _invoke(endpoint: Endpoint, fleet: Fleet, request: private.Request, streamed: bool) -> private.Response:
@@ -55,7 +69,7 @@ def _invoke(endpoint: Endpoint, fleet: Fleet, request: private.Request, streamed
     headers = {"Content-Type": request.headers.get("content-type", "application/json"), "Accept": accept}
     if _ATTRIBUTES in request.headers:
         headers["X-Amzn-SageMaker-Custom-Attributes"] = request.headers[_ATTRIBUTES]
-    connection = http.client.HTTPConnection("127.0.0.1", fleet.port, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", fleet.port, timeout=INVOCATION_SECONDS)
     try:
         connection.request("POST", "/invocations", request.body, headers)
         answer = connection.getresponse()
@@ -64,7 +78,8 @@ def _invoke(endpoint: Endpoint, fleet: Fleet, request: private.Request, streamed
     except TimeoutError:
         connection.close()
         reason = (
-            "Your invocation timed out while waiting for a response from container primary. Review the latency metrics for each "
+            "Your invocation timed out while waiting for a response from container primary. Review the "
+            "latency metrics for each "
             "container in Amazon CloudWatch, resolve the issue, and try again."
         )
         return _model_error(endpoint, fleet, request, 0, reason)
@@ -82,21 +97,27 @@ def _invoke(endpoint: Endpoint, fleet: Fleet, request: private.Request, streamed
         connection.close()
         return private.Response(200, out | {"Content-Type": content_type}, body)
     out |= {"Content-Type": "application/vnd.amazon.eventstream", "X-Amzn-SageMaker-Content-Type": content_type}
-    return private.Response(200, out, _events(connection, answer))
+    return private.Response(200, out, _events(fleet, connection, answer))
 
 
-async def _events(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> AsyncIterator[bytes]:
+async def _events(
+    fleet: Fleet, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
+) -> AsyncIterator[bytes]:
     try:
         while chunk := await asyncio.to_thread(answer.read1, _CHUNK_BYTES):
             yield encode_event({":event-type": "PayloadPart", ":content-type": "application/octet-stream"}, chunk)
     except (OSError, http.client.HTTPException) as error:
-        message = {"Message": f"The model container closed the stream: {error!r}", "ErrorCode": "ModelInvocationTimeExceeded"}
+        message = {
+            "Message": f"The model container closed the stream: {error!r}",
+            "ErrorCode": "ModelInvocationTimeExceeded",
+        }
         yield encode_event(
             {":exception-type": "ModelStreamError", ":content-type": "application/json", ":message-type": "exception"},
             json.dumps(message).encode(),
         )
     finally:
         connection.close()
+        fleet.leave()
 
 
 def encode_event(headers: dict[str, str], payload: bytes) -> bytes:
@@ -113,11 +134,13 @@ def encode_event(headers: dict[str, str], payload: bytes) -> bytes:
 def _model_error(
     endpoint: Endpoint, fleet: Fleet, request: private.Request, status: int, original: str
 ) -> private.Response:
-    kind = "client" if 400 <= status < 500 else "server"  # noqa: PLR2004
+    kind = "client" if 400 <= status < 500 else "server"
     region, account = request.region, request.account
     message = (
-        f'Received {kind} error ({status}) from primary with message "{original}". See https://{region}.console.aws.amazon.com/'
-        f"cloudwatch/home?region={region}#logEventViewer:group={fleet.log_group} in account {account} for more information."
+        f'Received {kind} error ({status}) from primary with message "{original}". See '
+        f"https://{region}.console.aws.amazon.com/"
+        f"cloudwatch/home?region={region}#logEventViewer:group={fleet.log_group} in account {account} for "
+        "more information."
     )
     document = {
         "Message": message,

@@ -1,7 +1,7 @@
 """The SageMaker API: each call checked against botocore's model, answered by one function, refused as AWS refuses.
 
-Every operation here is the one of the same name in the SageMaker API Reference; what nobody could confirm about its refusals
-stands in docs/local-aws.md.
+Every operation here is the one of the same name in the SageMaker API Reference; what nobody could confirm about
+its refusals stands in docs/local-aws.md.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local import images, private, shapes
 from local.authorization import service_model
 from local.sagemaker import endpoints, hosting, jobs, runtime
 from local.sagemaker.store import Call, Store, validation_error
 from local.shapes import ServiceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TARGET = "SageMaker."
 Operation = Callable[[Store, Call, dict[str, Any]], "dict[str, Any]"]
@@ -69,7 +71,9 @@ def handle(store: Store, request: private.Request) -> private.Response:
     name = request.headers.get("x-amz-target", "").removeprefix(_TARGET)
     try:
         if name not in OPERATIONS:
-            raise ServiceError("UnknownOperationException", f"local AWS does not have SageMaker's {name or request.path}")
+            raise ServiceError(
+                "UnknownOperationException", f"local AWS does not have SageMaker's {name or request.path}"
+            )
         operation = service_model("sagemaker").operation_model(name)
         params = shapes.parse_json(request.body)
         shapes.validate(operation, params)

@@ -34,6 +34,8 @@ class Settings:
     """How long the statuses that stand for AWS's own work (launching, preparing) last here."""
     stop_grace_seconds: float = 120.0
     """From SIGTERM to SIGKILL (StopTrainingJob's documentation)."""
+    startup_seconds: float = 0.0
+    """If above 0: an upper bound on ContainerStartupHealthCheckTimeoutInSeconds, which AWS accepts from 60 on."""
 
 
 @dataclass(frozen=True)

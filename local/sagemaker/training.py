@@ -1,8 +1,9 @@
 """One training job: a process under the execution role, from Starting to its end.
 
-Sources: DescribeTrainingJob (SecondaryStatus, FailureReason), "How Amazon SageMaker AI Processes Training Output" (failure file,
-output/data, model), "Checkpoints in Amazon SageMaker AI", StopTrainingJob (SIGTERM, 120 seconds, artifacts are uploaded), CreateTrainingJob
-(MaxRuntimeInSeconds ends the job the same way). "AlgorithmError: , exit code: 1" for an empty failure file:
+Sources: DescribeTrainingJob (SecondaryStatus, FailureReason), "How Amazon SageMaker AI Processes Training
+Output" (failure file, output/data, model), "Checkpoints in Amazon SageMaker AI", StopTrainingJob (SIGTERM, 120
+seconds, artifacts are uploaded), CreateTrainingJob (MaxRuntimeInSeconds ends the job the same way).
+"AlgorithmError: , exit code: 1" for an empty failure file:
 https://github.com/aws-samples/amazon-sagemaker-ml-pipeline-deploy-with-terraform/issues/12.
 """
 
@@ -14,9 +15,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -25,7 +24,11 @@ from local.sagemaker.checkpoints import CheckpointSync
 from local.sagemaker.container import Container
 from local.sagemaker.metrics import Metrics
 from local.sagemaker.role import LogStream, Role, describe, follow
-from local.sagemaker.store import Call, Store, now
+from local.sagemaker.store import Store, now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _DEFAULT_MAX_RUNTIME = 86_400
@@ -51,10 +54,8 @@ class JobFailedError(Exception):
 class TrainingJob:
     """A job, the thread that runs it and what DescribeTrainingJob tells of it."""
 
-    def __init__(
-        self, store: Store, call: Call, arn: str, params: dict[str, Any], role: Role, image: images.ImageUri
-    ) -> None:
-        self.store, self.region, self.arn, self.params, self.image = store, call.region, arn, params, image
+    def __init__(self, store: Store, arn: str, params: dict[str, Any], *, role: Role, image: images.ImageUri) -> None:
+        self.store, self.region, self.arn, self.params, self.image = store, role.region, arn, params, image
         self.name, self.instance_type = params["TrainingJobName"], params["ResourceConfig"]["InstanceType"]
         self._role = role
         self._status, self._secondary, self._failure = "InProgress", "Starting", ""
@@ -67,7 +68,8 @@ class TrainingJob:
         self._metrics = Metrics(params["AlgorithmSpecification"].get("MetricDefinitions", []))
         self._move("Starting")
 
-    # -- what the API sees; the caller holds the store's lock ------------------------------------------------------------
+    # -- what the API sees; the caller holds the store's lock
+    # ------------------------------------------------------------
 
     @property
     def active(self) -> bool:
@@ -120,7 +122,8 @@ class TrainingJob:
                 entry["EndTime"] = moment
             self._transitions.append(entry)
 
-    # -- its life ----------------------------------------------------------------------------------------------------------
+    # -- its life
+    # ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Run the job on a thread of its own."""

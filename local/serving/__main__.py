@@ -1,8 +1,9 @@
 """The container's process: `python -m local.serving --port 8080`, configured by the environment as the vLLM image is.
 
-GET /ping answers 200 and POST /invocations takes an OpenAI chat completion request (SageMaker's "Custom inference code with
-hosting services"); the same routes exist as /health and /v1/chat/completions. The port opens only after a real chat completion
-has come out of the model, so an endpoint is InService only on weights that answer.
+GET /ping answers 200 and POST /invocations takes an OpenAI chat completion request (SageMaker's "Custom
+inference code with hosting services"); the same routes exist as /health and /v1/chat/completions. The port
+opens only after a real chat completion has come out of the model, so an endpoint is InService only on weights
+that answer.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -24,6 +24,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from local.serving.chat import ChatRequest, Engine, RefusedError
 from local.serving.options import OptionError, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger("local.serving")
 
@@ -73,12 +76,16 @@ def main() -> int:
     started = time.monotonic()
     try:
         engine = Engine(read(os.environ, Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))))
-        answer = engine.complete(ChatRequest(messages=[{"role": "user", "content": "Hello"}], max_tokens=4, temperature=0))
+        answer = engine.complete(
+            ChatRequest(messages=[{"role": "user", "content": "Hello"}], max_tokens=4, temperature=0)
+        )
     except (OptionError, OSError, ValueError, RefusedError) as error:
         logger.error("%s", " ".join(str(error).split()))
         return 1
     tokens = answer["usage"]["completion_tokens"]
-    logger.info("model answers (%d tokens) after %.1f s, context %d", tokens, time.monotonic() - started, engine.max_model_len)
+    logger.info(
+        "model answers (%d tokens) after %.1f s, context %d", tokens, time.monotonic() - started, engine.max_model_len
+    )
     uvicorn.run(application(engine), host="127.0.0.1", port=port, log_level="warning")
     return 0
 

@@ -1,9 +1,10 @@
 """Chat completions by `transformers` on a CPU: what answers behind /invocations.
 
-`transformers serve` 5.3.0 was tried first and is not used: with huggingface_hub 1.33.0 its command line does not start
-("Unsupported CLI annotation"), and started from Python under FastAPI 0.165 every request is a 422 (its handlers look for a query
-parameter `request`). By its source it also shares one KV cache between concurrent requests, waits for ever when generation
-fails, counts text pieces for `finish_reason`, reports no usage and knows no context length.
+`transformers serve` 5.3.0 was tried first and is not used: with huggingface_hub 1.33.0 its command line does
+not start ("Unsupported CLI annotation"), and started from Python under FastAPI 0.165 every request is a 422
+(its handlers look for a query parameter `request`). By its source it also shares one KV cache between
+concurrent requests, waits for ever when generation fails, counts text pieces for `finish_reason`, reports no
+usage and knows no context length.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TextIteratorStreamer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
 
 from local.serving.options import Options, context_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 THREADS = 2
 
@@ -26,7 +29,9 @@ THREADS = 2
 class RefusedError(Exception):
     """A request the server refuses: OpenAI's error object, with its HTTP status."""
 
-    def __init__(self, message: str, *, status: int = 400, kind: str = "BadRequestError", param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 400, kind: str = "BadRequestError", param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
@@ -58,7 +63,10 @@ class ChatRequest(BaseModel):
 
 
 class Engine:
-    """One model in memory, in float32, answering one request at a time: the same request gives the same text at temperature 0."""
+    """One model in memory, in float32, answering one request at a time.
+
+    So the same request gives the same text at temperature 0, whatever else is asked meanwhile.
+    """
 
     def __init__(self, options: Options) -> None:
         """Load the model. Raises OptionError (a refused option), OSError or ValueError (no model there)."""
@@ -66,11 +74,13 @@ class Engine:
         config = AutoConfig.from_pretrained(options.model)
         self.max_model_len = context_length(options.max_model_len, int(config.max_position_embeddings))
         self._options = options
-        self._tokenizer = AutoTokenizer.from_pretrained(options.model)
-        self._model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+        self.model.eval()
         if options.generation_config != "auto":
-            self._model.generation_config = GenerationConfig(eos_token_id=self._model.generation_config.eos_token_id)
-        self._lock = threading.Lock()
+            defaults = self.model.generation_config
+            defaults.temperature = defaults.top_p = 1.0
+        self.lock = threading.Lock()
 
     def complete(self, request: ChatRequest) -> dict[str, Any]:
         """One whole answer. Raises RefusedError."""
@@ -95,34 +105,36 @@ class Engine:
             raise RefusedError(message, status=404, kind="NotFoundError", param="model")
         if request.n != 1:
             raise RefusedError("local AWS answers with one choice: n must be 1", param="n")
-        if not self._tokenizer.chat_template:
+        if not self.tokenizer.chat_template:
             raise RefusedError("default chat template is no longer allowed, so you must provide a chat template")
         messages = [{**message, "content": _text(message)} for message in request.messages]
         try:
-            prompt = self._tokenizer.apply_chat_template(
+            prompt: Any = self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
             )
         except Exception as error:  # A template raises whatever its author chose (jinja2, ValueError).
             raise RefusedError(f"the chat template refused the messages: {error}") from error
-        room = self.max_model_len - prompt["input_ids"].shape[1]
+        length = prompt["input_ids"].shape[1]
+        room = self.max_model_len - length
         asked = request.max_completion_tokens or request.max_tokens
         if room < 1 or (asked is not None and asked > room):
             raise RefusedError(
                 f"This model's maximum context length is {self.max_model_len} tokens. However, you requested "
-                f"{asked or 1} output tokens and your prompt contains at least {prompt['input_ids'].shape[1]} input tokens, "
-                f"for a total of at least {prompt['input_ids'].shape[1] + (asked or 1)} tokens. Please reduce the length of "
-                "the input prompt or the number of requested output tokens."
+                f"{asked or 1} output tokens and your prompt contains at least {length} input tokens, for a total "
+                f"of at least {length + (asked or 1)} tokens. Please reduce the length of the input prompt or the "
+                "number of requested output tokens."
             )
-        return _Run(self._model, self._tokenizer, self._lock, prompt, self._generation(request, asked or room),
-                    request, self._options)
+        seed = request.seed if request.seed is not None else self._options.seed
+        name = request.model or self._options.served_model_names[0]
+        return _Run(self, prompt, self._generation(request, asked or room), seed=seed, name=name)
 
     def _generation(self, request: ChatRequest, max_new_tokens: int) -> dict[str, Any]:
-        defaults = self._model.generation_config
+        defaults, pad = self.model.generation_config, self.tokenizer.pad_token_id
         temperature = request.temperature if request.temperature is not None else (defaults.temperature or 1.0)
         config: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
             "do_sample": temperature > 0,
-            "pad_token_id": self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
+            "pad_token_id": self.tokenizer.eos_token_id if pad is None else pad,
             "eos_token_id": self._end_ids(),
         }
         if temperature > 0:
@@ -133,9 +145,9 @@ class Engine:
         return config
 
     def _end_ids(self) -> list[int]:
-        ids = self._model.generation_config.eos_token_id
+        ids = self.model.generation_config.eos_token_id
         listed = ids if isinstance(ids, list) else [ids]
-        return sorted({i for i in (*listed, self._tokenizer.eos_token_id) if i is not None})
+        return sorted({i for i in (*listed, self.tokenizer.eos_token_id) if i is not None})
 
 
 def _text(message: dict[str, Any]) -> str:
@@ -152,20 +164,9 @@ def _text(message: dict[str, Any]) -> str:
 class _Run:
     """One request being answered."""
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        lock: threading.Lock,
-        prompt: Any,
-        generation: dict[str, Any],
-        request: ChatRequest,
-        options: Options,
-    ) -> None:
-        self._model, self._tokenizer, self._lock = model, tokenizer, lock
-        self._prompt, self._generation = prompt, generation
-        self._seed = request.seed if request.seed is not None else options.seed
-        self._name = request.model or options.served_model_names[0]
+    def __init__(self, engine: Engine, prompt: Any, generation: dict[str, Any], *, seed: int, name: str) -> None:
+        self._model, self._tokenizer, self._lock = engine.model, engine.tokenizer, engine.lock
+        self._prompt, self._generation, self._seed, self._name = prompt, generation, seed, name
         self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
         self._stops = generation.get("stop_strings", [])
         self._ids: list[int] = []

@@ -1,23 +1,53 @@
 """The vLLM container's options: environment variables SM_VLLM_X become `--x`, the model is found in three places.
 
 Source: aws/deep-learning-containers `vllm/build_artifacts/sagemaker_entrypoint.sh` and vllm-project/vllm
-`examples/online_serving/sagemaker-entrypoint.sh`: every SM_VLLM_ variable is lower-cased, `_` becomes `-`, an empty value makes
-a bare flag. The order of places for the model (SM_VLLM_MODEL, /opt/ml/model, HF_MODEL_ID) is the AWS image's documentation.
+`examples/online_serving/sagemaker-entrypoint.sh`: every SM_VLLM_ variable is lower-cased, `_` becomes `-`, an
+empty value makes a bare flag. The order of places for the model (SM_VLLM_MODEL, /opt/ml/model, HF_MODEL_ID) is
+the AWS image's documentation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 PREFIX = "SM_VLLM_"
-# Options of `vllm serve` about GPUs, memory and scheduling: legal, and without meaning on a CPU that answers one at a time.
+# Options of `vllm serve` about GPUs, memory and scheduling: legal, and without meaning on a CPU that answers
+# one at a time.
 WITHOUT_EFFECT = frozenset(
-    """dtype gpu-memory-utilization enforce-eager tensor-parallel-size pipeline-parallel-size data-parallel-size max-num-seqs
-    max-num-batched-tokens enable-chunked-prefill enable-prefix-caching no-enable-prefix-caching kv-cache-dtype swap-space
-    block-size cpu-offload-gb load-format quantization disable-log-requests disable-log-stats enable-log-requests
-    uvicorn-log-level trust-remote-code async-scheduling attention-backend compilation-config download-dir host""".split()
+    {
+        "dtype",
+        "gpu-memory-utilization",
+        "enforce-eager",
+        "tensor-parallel-size",
+        "pipeline-parallel-size",
+        "data-parallel-size",
+        "max-num-seqs",
+        "max-num-batched-tokens",
+        "enable-chunked-prefill",
+        "enable-prefix-caching",
+        "no-enable-prefix-caching",
+        "kv-cache-dtype",
+        "swap-space",
+        "block-size",
+        "cpu-offload-gb",
+        "load-format",
+        "quantization",
+        "disable-log-requests",
+        "disable-log-stats",
+        "enable-log-requests",
+        "uvicorn-log-level",
+        "trust-remote-code",
+        "async-scheduling",
+        "attention-backend",
+        "compilation-config",
+        "download-dir",
+        "host",
+    }
 )
 UNDERSTOOD = frozenset({"model", "served-model-name", "max-model-len", "seed", "generation-config"})
 
@@ -38,7 +68,7 @@ class Options:
 
 
 def read(environment: Mapping[str, str], base_dir: Path) -> Options:
-    """The options out of a container's environment. Raises OptionError for one that vLLM does not have or cannot read."""
+    """The options in a container's environment. Raises OptionError for what vLLM does not have or cannot read."""
     given = {
         name.removeprefix(PREFIX).lower().replace("_", "-"): value.strip()
         for name, value in environment.items()
@@ -89,7 +119,8 @@ def context_length(asked: int | None, derived: int) -> int:
     if asked > derived:
         raise OptionError(
             f"ValueError: User-specified max_model_len ({asked}) is greater than the derived max_model_len "
-            f"(max_position_embeddings={derived} or model_max_length=None in model's config.json). To allow overriding this "
+            f"(max_position_embeddings={derived} or model_max_length=None in model's config.json). To allow "
+            "overriding this "
             "maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1."
         )
     return asked

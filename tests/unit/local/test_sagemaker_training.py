@@ -23,7 +23,8 @@ BUCKET = "sagemaker-training-test"
 GRANTS: dict[str, tuple[list[str], list[str]]] = {
     "ecr:GetAuthorizationToken": (["ecr:GetAuthorizationToken"], ["*"]),
     "ecr:BatchGetImage": (
-        ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"], [REPOSITORY],
+        ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
+        [REPOSITORY],
     ),
     "s3:ListBucket": (["s3:ListBucket"], [f"arn:aws:s3:::{BUCKET}"]),
     "s3:GetObject": (["s3:GetObject"], [f"arn:aws:s3:::{BUCKET}/*"]),
@@ -34,7 +35,7 @@ GRANTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "cloudwatch:PutMetricData": (["cloudwatch:PutMetricData"], ["*"]),
 }
-SCRIPT = '''
+SCRIPT = """
 import json, os, pathlib, signal, sys, time
 base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
 config = base / "input" / "config"
@@ -64,7 +65,7 @@ if mode == "wait":
 if mode == "deaf": signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if mode in ("wait", "deaf"):
     print("waiting", flush=True); time.sleep(60)
-'''
+"""
 
 
 def statements(*, without: str = "") -> list[dict[str, Any]]:
@@ -106,7 +107,8 @@ def request(name: str, role: str, hyper: dict[str, str] | None = None, **changes
             "MetricDefinitions": [{"Name": "train:loss", "Regex": r"loss=(-?[0-9.e+-]+)"}],
         },
         "InputDataConfig": [
-            channel("code", f"s3://{BUCKET}/code/"), channel("train", f"s3://{BUCKET}/data/train/"),
+            channel("code", f"s3://{BUCKET}/code/"),
+            channel("train", f"s3://{BUCKET}/data/train/"),
         ],
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out/", "CompressionType": "NONE"},
         "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
@@ -154,7 +156,11 @@ def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: LocalAws,
     job = run(aws, "whole", role, {"step": "7"})
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert [t["Status"] for t in job["SecondaryStatusTransitions"]] == [
-        "Starting", "Downloading", "Training", "Uploading", "Completed",
+        "Starting",
+        "Downloading",
+        "Training",
+        "Uploading",
+        "Completed",
     ]
     assert job["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/whole/output/model/"
     assert read(aws, "out/whole/output/model/sub/more.txt") == b"more"
@@ -163,7 +169,9 @@ def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: LocalAws,
 
     seen = json.loads(read(aws, "out/whole/output/data/seen.json"))
     base = str(aws.state_dir / "jobs" / "whole" / "opt" / "ml")
-    assert seen["files"][:3] == [f"input/config/{n}.json" for n in ("hyperparameters", "inputdataconfig", "resourceconfig")]
+    assert seen["files"][:3] == [
+        f"input/config/{n}.json" for n in ("hyperparameters", "inputdataconfig", "resourceconfig")
+    ]
     assert "input/data/train/train.jsonl" in seen["files"]
     assert seen["channels"]["train"]["TrainingInputMode"] == "File"
     assert seen["resources"]["current_host"] == "algo-1"
@@ -215,7 +223,8 @@ def test_stop_sends_sigterm_and_uploads_what_there_is(aws: LocalAws, role: str) 
     assert read(aws, "out/stopped/output/model/stopped.txt") == b"yes"
     assert "got SIGTERM" in log(aws, "stopped")
     assert refused(client.stop_training_job, TrainingJobName="stopped") == (
-        "ValidationException", "The request was rejected because the training job is in status Stopped.",
+        "ValidationException",
+        "The request was rejected because the training job is in status Stopped.",
     )
 
 
@@ -297,7 +306,9 @@ def test_jobs_run_side_by_side_and_are_listed_and_tagged(aws: LocalAws, role: st
         client.create_training_job(**request(name, role, {"mode": "wait"}))
     for name in names:
         wait(aws, name, until=("Training",))
-    listed = client.list_training_jobs(NameContains="side-", StatusEquals="InProgress", SortBy="Name", SortOrder="Ascending")
+    listed = client.list_training_jobs(
+        NameContains="side-", StatusEquals="InProgress", SortBy="Name", SortOrder="Ascending"
+    )
     assert [job["TrainingJobName"] for job in listed["TrainingJobSummaries"]] == names
     page = client.list_training_jobs(NameContains="side-", MaxResults=1)
     assert page["NextToken"]
