@@ -76,7 +76,6 @@ class Engine:
         self._options = options
         self.tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
         self.model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
-        self.model.eval()
         if options.generation_config != "auto":
             defaults = self.model.generation_config
             defaults.temperature = defaults.top_p = 1.0
