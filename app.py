@@ -13,7 +13,9 @@ try:
     from infra.stack import TunewayStack
     from pipeline import settings as schema
 except ModuleNotFoundError as missing:
-    sys.exit(f"error: {missing.name} is not installed for {sys.executable}; run `make setup`, then `. .venv/bin/activate`")
+    sys.exit(
+        f"error: {missing.name} is not installed for {sys.executable}; run `make setup`, then `. .venv/bin/activate`"
+    )
 
 ROOT = Path(__file__).resolve().parent
 

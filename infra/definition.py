@@ -230,7 +230,10 @@ def _train() -> dict[str, Any]:
         ],
         "Assign": {
             # An uncompressed model is a prefix, and an endpoint takes a prefix only with its slash.
-            "model": "{% ($uri := $states.result.ModelArtifacts.S3ModelArtifacts; $contains($uri, /\\/$/) ? $uri : $uri & '/') %}",
+            "model": (
+                "{% ($uri := $states.result.ModelArtifacts.S3ModelArtifacts; "
+                "$contains($uri, /\\/$/) ? $uri : $uri & '/') %}"
+            ),
             "billedSeconds": "{% $states.result.BillableTimeInSeconds %}",
         },
         "Next": "Assess",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -15,8 +15,10 @@ from constructs import Construct
 
 from infra import package
 from infra.policies import acknowledge, allow, role
-from infra.scope import Scope
 from pipeline.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from infra.scope import Scope
 
 _CONTENTS = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline")}
 """What each package holds beside its wheels. Plan copies the training code from its own package to the run's prefix."""
@@ -82,7 +84,10 @@ class FunctionFactory:
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
         function_role = role(
-            self._parent, f"{_title(name)}Role", iam.ServicePrincipal("lambda.amazonaws.com"), f"Tuneway's {name} function"
+            self._parent,
+            f"{_title(name)}Role",
+            iam.ServicePrincipal("lambda.amazonaws.com"),
+            f"Tuneway's {name} function",
         )
         # The group exists already: a function that may create it would bring it back after the stack is gone.
         allow(
@@ -110,7 +115,9 @@ class FunctionFactory:
             # A running execution goes on with the version its definition names, also after a deploy.
             current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN),
         )
-        acknowledge(function, "L1", "functions.python is a setting; its newest value is the newest that the tests run on")
+        acknowledge(
+            function, "L1", "functions.python is a setting; its newest value is the newest that the tests run on"
+        )
         return function
 
 
@@ -126,7 +133,9 @@ class Functions(Construct):
         self.plan = _step(plan)
         _allow(plan, ["s3:PutObject"], [bucket.arn_for_objects("runs/*/code/*")], A_RUN)
         models = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
-        _allow(plan, ["bedrock:GetFoundationModel"], [models], "reads what AWS publishes of any base model a run may name")
+        _allow(
+            plan, ["bedrock:GetFoundationModel"], [models], "reads what AWS publishes of any base model a run may name"
+        )
         quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
         _allow(plan, quotas, ["*"], "the actions have no resource")
         _allow(plan, ["secretsmanager:DescribeSecret"], [scope.secret(settings.access.hub_token_secret)])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from constructs import Construct, IConstruct
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from constructs import Construct, IConstruct
 
 
 def role(parent: Construct, id: str, principal: iam.IPrincipal, description: str) -> iam.Role:
@@ -54,7 +57,9 @@ def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
     """
     if not reason:
         raise ValueError(f"{construct.node.path}: {rule} needs a reason")
-    cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=f"AwsSolutions::AwsSolutions-{rule}", reason=reason))
+    cdk.Validations.of(construct).acknowledge(
+        cdk.Acknowledgment(id=f"AwsSolutions::AwsSolutions-{rule}", reason=reason)
+    )
 
 
 def _as_nag_shows(resolved: Any) -> str:

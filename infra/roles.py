@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.images import Images
 from infra.policies import allow, role
-from infra.scope import Scope
-from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from infra.scope import Scope
+    from pipeline.settings import Settings
 
 
 class ServiceRoles(Construct):
     """Execution roles of the training job, the model, the Bedrock job and the expiry schedule."""
 
-    def __init__(self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images) -> None:
+    def __init__(
+        self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images
+    ) -> None:
         """Make the four roles; everything they may touch belongs to this stack, but for what the comments name."""
         super().__init__(parent, id)
         runs = bucket.arn_for_objects("runs/*")
 
-        self.training = role(self, "Training", iam.ServicePrincipal("sagemaker.amazonaws.com"), "Tuneway's training job")
+        self.training = role(
+            self, "Training", iam.ServicePrincipal("sagemaker.amazonaws.com"), "Tuneway's training job"
+        )
         # A channel is listed and read, the output written and, where it is large, in parts.
         allow(
-            self.training, ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [runs], reason="a run's id is its own"
+            self.training,
+            ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
+            [runs],
+            reason="a run's id is its own",
         )
         _list_runs(self.training, bucket)
         _pull(self.training, scope, images.training)
@@ -35,7 +46,9 @@ class ServiceRoles(Construct):
         )
 
         self.model = role(self, "Model", iam.ServicePrincipal("sagemaker.amazonaws.com"), "Tuneway's endpoint")
-        allow(self.model, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/training/*")], reason="a run's id is its own")
+        allow(
+            self.model, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/training/*")], reason="a run's id is its own"
+        )
         _list_runs(self.model, bucket)
         _pull(self.model, scope, images.serving)
         _write_logs(self.model, scope, f"/aws/sagemaker/Endpoints/{scope.prefix}")
@@ -53,7 +66,12 @@ class ServiceRoles(Construct):
             ),
             "Tuneway's Bedrock customization job",
         )
-        allow(self.bedrock, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/data/bedrock/*")], reason="a run's id is its own")
+        allow(
+            self.bedrock,
+            ["s3:GetObject"],
+            [bucket.arn_for_objects("runs/*/data/bedrock/*")],
+            reason="a run's id is its own",
+        )
         output = bucket.arn_for_objects("runs/*/bedrock/*")
         allow(self.bedrock, ["s3:GetObject", "s3:PutObject"], [output], reason="a run's id is its own")
         _list_runs(self.bedrock, bucket)
@@ -61,7 +79,9 @@ class ServiceRoles(Construct):
         self.expiry = role(
             self,
             "Expiry",
-            iam.ServicePrincipal("scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": scope.account}}),
+            iam.ServicePrincipal(
+                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": scope.account}}
+            ),
             "Deletes Tuneway's endpoint when its time is over",
         )
         allow(self.expiry, ["sagemaker:DeleteEndpoint"], [scope.endpoint])

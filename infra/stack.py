@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import aws_cdk as cdk
-from constructs import Construct
 
 from infra.functions import Functions
 from infra.images import Images
@@ -14,7 +15,11 @@ from infra.storage import Storage
 from infra.teardown import Teardown
 from pipeline import bedrock
 from pipeline.names import STACK_TAG
-from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from constructs import Construct
+
+    from pipeline.settings import Settings
 
 
 class TunewayStack(cdk.Stack):
@@ -48,6 +53,8 @@ class TunewayStack(cdk.Stack):
         # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
         teardown.resource.node.add_dependency(storage, roles, functions, machine)
 
-        cdk.CfnOutput(self, "StateMachineArn", value=machine.arn, description="Start an execution of it with the input {}")
+        cdk.CfnOutput(
+            self, "StateMachineArn", value=machine.arn, description="Start an execution of it with the input {}"
+        )
         cdk.CfnOutput(self, "BucketName", value=storage.bucket.bucket_name, description="Your data goes below uploads/")
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
@@ -10,14 +11,15 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.definition import definition
-from infra.functions import Functions
-from infra.images import Images
 from infra.policies import acknowledge, allow, allow_pass, role
-from infra.roles import ServiceRoles
-from infra.scope import Scope
 from pipeline.catalogue import BASE_MODELS
-from pipeline.settings import Settings
 
+if TYPE_CHECKING:
+    from infra.functions import Functions
+    from infra.images import Images
+    from infra.roles import ServiceRoles
+    from infra.scope import Scope
+    from pipeline.settings import Settings
 
 OWN_NAMES = "what a run makes is named after it"
 OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
@@ -109,7 +111,10 @@ class StateMachine(Construct):
                 self.role,
                 ["bedrock:CreateModelCustomizationJob", "bedrock:TagResource"],
                 [
-                    *(f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}" for model in base_models),
+                    *(
+                        f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
+                        for model in base_models
+                    ),
                     scope.arn("bedrock", "custom-model/*"),
                     customization,
                 ],

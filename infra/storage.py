@@ -29,4 +29,6 @@ class Storage(Construct):
                 s3.LifecycleRule(id="old-versions-go", noncurrent_version_expiration=cdk.Duration.days(30)),
             ],
         )
-        acknowledge(self.bucket, "S1", "access logs need a second bucket that outlives the stack; CloudTrail has data events")
+        acknowledge(
+            self.bucket, "S1", "access logs need a second bucket that outlives the stack; CloudTrail has data events"
+        )

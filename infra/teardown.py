@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -14,10 +14,12 @@ from constructs import Construct
 
 from infra.functions import FunctionFactory
 from infra.policies import acknowledge, allow, role
-from infra.scope import Scope
 from infra.state_machine import OWN_IDS, OWN_NAMES, StateMachine
 from pipeline.names import STACK_TAG
-from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from infra.scope import Scope
+    from pipeline.settings import Settings
 
 
 class Teardown(Construct):
@@ -75,12 +77,18 @@ class Teardown(Construct):
 
 
 def _grant(function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine: StateMachine) -> None:
-    def let(actions: list[str], resources: list[str], reason: str = "", conditions: dict[str, Any] | None = None) -> None:
+    def let(
+        actions: list[str], resources: list[str], reason: str = "", conditions: dict[str, Any] | None = None
+    ) -> None:
         assert isinstance(function.role, iam.Role)
         allow(function.role, actions, resources, conditions, reason)
 
     let(["states:ListExecutions"], [machine.arn])
-    let(["states:StopExecution"], [scope.arn("states", f"execution:{scope.prefix}:*")], "executions of this state machine")
+    let(
+        ["states:StopExecution"],
+        [scope.arn("states", f"execution:{scope.prefix}:*")],
+        "executions of this state machine",
+    )
     lists = ["ListTrainingJobs", "ListEndpoints", "ListEndpointConfigs", "ListModels"]
     let([f"sagemaker:{action}" for action in lists], ["*"], "lists have no resource")
     let(["bedrock:ListModelCustomizationJobs", "bedrock:ListCustomModels"], ["*"], "lists have no resource")
@@ -93,17 +101,25 @@ def _grant(function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine:
     bedrock = [scope.arn("bedrock", "model-customization-job/*"), scope.arn("bedrock", "custom-model/*")]
     let(["bedrock:ListTagsForResource"], bedrock, OWN_IDS)
     ours = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
-    let(["bedrock:StopModelCustomizationJob", "bedrock:DeleteCustomModel"], bedrock, f"{OWN_IDS}; the tag decides", ours)
+    let(
+        ["bedrock:StopModelCustomizationJob", "bedrock:DeleteCustomModel"], bedrock, f"{OWN_IDS}; the tag decides", ours
+    )
     let(["scheduler:DeleteSchedule"], [scope.schedule])
     log_group = scope.arn("logs", f"log-group:/aws/sagemaker/Endpoints/{scope.prefix}")
     let(["logs:DeleteLogGroup"], [log_group, f"{log_group}:*"], "Logs documents both forms of a group's ARN")
     let(["s3:ListBucketVersions", "s3:ListBucketMultipartUploads"], [bucket.bucket_arn])
     objects = [bucket.arn_for_objects("*")]
-    let(["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"], objects, "the bucket goes with the stack")
+    let(
+        ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"],
+        objects,
+        "the bucket goes with the stack",
+    )
 
 
 def _acknowledge_framework(parent: Construct, provider: cr.Provider, functions: list[lambda_.Function]) -> None:
-    why = "CDK's Provider framework: its functions and poller are its own; they call this stack's two teardown functions"
+    why = (
+        "CDK's Provider framework: its functions and poller are its own; they call this stack's two teardown functions"
+    )
     for rule in ("L1", "SF1", "SF2"):
         acknowledge(provider, rule, why)
     inner = [provider.node.find_child(f"framework-{name}") for name in ("isComplete", "onTimeout")]

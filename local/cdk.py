@@ -50,7 +50,9 @@ def run(*arguments: str, env: dict[str, str], log: Path) -> None:
     with log.open("a", encoding="utf-8") as output:
         output.write(f"$ cdk {' '.join(arguments)}\n")
         output.flush()
-        done = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        )
     if done.returncode:
         last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-12:]
         raise CdkError(f"cdk {arguments[0]} failed (all of it in {log}):\n  " + "\n  ".join(last))

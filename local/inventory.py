@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 KEPT_LOG_GROUPS = ("/aws/sagemaker/TrainingJobs",)
 """Shared by all of an account's jobs: AWS keeps it, and so does a teardown that only takes what is its own."""
@@ -35,7 +37,10 @@ def left(client: Callable[[str], Any]) -> list[str]:
     add("stack", (s["StackName"] for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"))
     add("bucket", (bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]))
     add("endpoint", (e["EndpointName"] for e in every(sagemaker, "list_endpoints", "Endpoints")))
-    add("endpoint config", (c["EndpointConfigName"] for c in every(sagemaker, "list_endpoint_configs", "EndpointConfigs")))
+    add(
+        "endpoint config",
+        (c["EndpointConfigName"] for c in every(sagemaker, "list_endpoint_configs", "EndpointConfigs")),
+    )
     add("model", (m["ModelName"] for m in every(sagemaker, "list_models", "Models")))
     for status in ("InProgress", "Stopping"):
         jobs = every(sagemaker, "list_training_jobs", "TrainingJobSummaries", StatusEquals=status)
@@ -46,7 +51,10 @@ def left(client: Callable[[str], Any]) -> list[str]:
     add("function", (f["FunctionName"] for f in every(client("lambda"), "list_functions", "Functions")))
     add("state machine", (m["name"] for m in every(client("stepfunctions"), "list_state_machines", "stateMachines")))
     add("schedule", (s["Name"] for s in every(client("scheduler"), "list_schedules", "Schedules")))
-    add("role", (r["RoleName"] for r in every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]))
+    add(
+        "role",
+        (r["RoleName"] for r in every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]),
+    )
     groups = every(client("logs"), "describe_log_groups", "logGroups")
     add("log group", (g["logGroupName"] for g in groups if g["logGroupName"] not in KEPT_LOG_GROUPS))
     return sorted(found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
 
 _STEP = re.compile(r"step=(?P<step>\d+/\d+).*?\bloss=(?P<loss>[\d.]+)")
 _JOBS = "/aws/sagemaker/TrainingJobs"

@@ -13,15 +13,16 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
 from rich.console import Console
 from rich.table import Table
 
 from local import cdk, inventory, progress, settings
 from local.session import LocalAws, LocalAwsError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 ROOT = cdk.ROOT
 HOME = ROOT / ".local"
@@ -124,7 +125,9 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     for path, key in uploads:
         s3.upload_file(str(path), outputs["BucketName"], key)
     stepfunctions = aws.client("stepfunctions")
-    arn = stepfunctions.start_execution(stateMachineArn=outputs["StateMachineArn"], input=json.dumps(run_input))["executionArn"]
+    arn = stepfunctions.start_execution(stateMachineArn=outputs["StateMachineArn"], input=json.dumps(run_input))[
+        "executionArn"
+    ]
     console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {json.dumps(run_input)}")
     execution = progress.follow(aws.client, arn, console)
     record |= {"status": execution.description["status"], "states": execution.seconds}
@@ -211,7 +214,7 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     return not record["denied"] and not record["left"]
 
 
-class step:  # noqa: N801 - reads as a statement: `with step("cdk deploy"):`
+class step:
     """Print a part's name and how long it took."""
 
     def __init__(self, name: str) -> None:

@@ -51,8 +51,14 @@ class LocalAws:
         log = self.state_dir / "server.log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "local.server", f"--port={self.port}", f"--state-dir={self.state_dir}"]
-                + [f"--region={self.region}"],
+                [
+                    sys.executable,
+                    "-m",
+                    "local.server",
+                    f"--port={self.port}",
+                    f"--state-dir={self.state_dir}",
+                    f"--region={self.region}",
+                ],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -6,9 +6,10 @@ never used to bill anything. docs/costs.md explains them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.settings import Settings
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 AS_OF = "2026-11-24"
 

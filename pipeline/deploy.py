@@ -126,6 +126,8 @@ def _give_up(client: Any, name: str, status: str, seconds: int) -> None:
             client.delete_endpoint(EndpointName=name)
         except ClientError as error:
             left = error.response["Error"]["Message"]
-            raise EndpointFailed(f"{said} and cannot be deleted yet ({left}); delete it in the SageMaker console") from error
+            raise EndpointFailed(
+                f"{said} and cannot be deleted yet ({left}); delete it in the SageMaker console"
+            ) from error
         raise EndpointFailed(f"{said} and was deleted; redrive the execution to try again")
     raise EndpointFailed(f"{said}; look at it in the SageMaker console, then redrive the execution")

@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import ClientError
 
 from pipeline import bedrock, cost, names, requests
 from pipeline.settings import Settings, SettingsError, with_run_input
+
+if TYPE_CHECKING:
+    from pipeline.catalogue import BaseModel
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -98,7 +101,7 @@ def _check_quotas(settings: Settings) -> list[str]:
     return [f"quota '{name}' could not be read; SageMaker will say if it is 0" for name in wanted if name not in found]
 
 
-def _check_bedrock(settings: Settings, region: str) -> bedrock.BaseModel:
+def _check_bedrock(settings: Settings, region: str) -> BaseModel:
     base_model = bedrock.choose(settings, region)
     client = boto3.client("bedrock")
     try:

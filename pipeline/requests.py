@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import names
-from pipeline.catalogue import BaseModel
-from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.catalogue import BaseModel
+    from pipeline.settings import Settings
 
 METRICS = {
     "train:loss": r"step=\d+/\d+ .*?\bloss=([0-9.eE+-]+)",

@@ -7,12 +7,14 @@ A `run` field shapes one run: an execution's input may override it, in the same 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline import catalogue
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Scope = Literal["deploy", "run"]
 
@@ -40,7 +42,9 @@ class _Section(BaseModel):
 class Stack(_Section):
     """What the stack is called and where it lives."""
 
-    name: str = _deploy("CloudFormation stack name, and the beginning of every name", pattern=r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$")
+    name: str = _deploy(
+        "CloudFormation stack name, and the beginning of every name", pattern=r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$"
+    )
     region: str | None = _deploy("region; null: CDK_DEFAULT_REGION, else us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     tags: dict[str, str] = _deploy("tags on everything, for your cost reports")
 
@@ -56,7 +60,9 @@ class Functions(_Section):
 class Access(_Section):
     """What the roles may reach outside the stack."""
 
-    hub_endpoint: str = _deploy("the Hugging Face Hub (HF_ENDPOINT), or a mirror of it", pattern=r"^https?://[^\s]+[^/\s]$")
+    hub_endpoint: str = _deploy(
+        "the Hugging Face Hub (HF_ENDPOINT), or a mirror of it", pattern=r"^https?://[^\s]+[^/\s]$"
+    )
     hub_token_secret: str = _deploy(
         "name of the Secrets Manager secret that holds your Hub token", pattern=r"^[A-Za-z0-9/_+=.@-]{1,500}$"
     )
@@ -163,7 +169,9 @@ class Bedrock(_Section):
 
     enabled: bool = _run("whether a run customizes a Bedrock model too")
     base_model: str | None = _run("base model of the catalogue; null: the region's own", min_length=1)
-    max_records: int = _run("most records, training and validation together; tokens times epochs is what it costs", ge=8)
+    max_records: int = _run(
+        "most records, training and validation together; tokens times epochs is what it costs", ge=8
+    )
     hyperparameters: dict[str, int | float] = _run("Bedrock's own names; what is absent keeps Bedrock's default")
 
     @field_validator("base_model")
@@ -218,7 +226,9 @@ def load(*paths: Path) -> Settings:
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             raise SettingsError(f"{path}: line {line} is not YAML; compare it with config.yaml") from error
         if not isinstance(layer, dict):
-            raise SettingsError(f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml")
+            raise SettingsError(
+                f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml"
+            )
         merged = overlay(merged, layer)
     return validate(merged, where=" + ".join(str(path) for path in paths))
 
@@ -250,7 +260,7 @@ def with_run_input(deployed: dict[str, Any], given: Any) -> Settings:
     """
     where = "execution input"
     if not isinstance(given, dict):
-        raise SettingsError(f"{where}: must be a JSON object such as {{}} or {{\"training\": {{\"epochs\": 2}}}}")
+        raise SettingsError(f'{where}: must be a JSON object such as {{}} or {{"training": {{"epochs": 2}}}}')
     given = {name: value for name, value in given.items() if name not in CONSOLE_FIELDS}
     _only_run_fields(Settings, given, where, "")
     return validate(overlay(deployed, given), where)
@@ -288,10 +298,14 @@ def _only_run_fields(model: type[BaseModel], given: dict[str, Any], where: str, 
             raise SettingsError(f"{where}: {path}: unknown field; allowed here: {allowed}")
         if name in inner:
             if not isinstance(value, dict):
-                raise SettingsError(f"{where}: {path}: must be an object with fields of {', '.join(inner[name].model_fields)}")
+                raise SettingsError(
+                    f"{where}: {path}: must be an object with fields of {', '.join(inner[name].model_fields)}"
+                )
             _only_run_fields(inner[name], value, where, f"{path}.")
         elif scope(model, name) == "deploy":
-            raise SettingsError(f"{where}: {path}: is fixed when the stack is deployed; edit config.yaml and run `cdk deploy`")
+            raise SettingsError(
+                f"{where}: {path}: is fixed when the stack is deployed; edit config.yaml and run `cdk deploy`"
+            )
 
 
 def _one_line(error: ValidationError) -> str:

@@ -10,14 +10,16 @@ CloudFormation's order: DeleteEndpoint needs them.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import ClientError
 
 from pipeline.names import STACK_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -52,8 +54,6 @@ class Teardown:
         self.state_machine = properties["StateMachine"]
         self.sagemaker = boto3.client("sagemaker")
         self.bedrock = boto3.client("bedrock")
-        # Bedrock's ARNs and this account's region come from the function's own environment.
-        self.region = os.environ["AWS_REGION"]
 
     def step(self) -> list[str]:
         """One pass, in order; a kind is only touched when nothing is left of those before it that depends on it."""
@@ -72,7 +72,9 @@ class Teardown:
 
     def _executions(self) -> list[str]:
         client = boto3.client("stepfunctions")
-        pages = client.get_paginator("list_executions").paginate(stateMachineArn=self.state_machine, statusFilter="RUNNING")
+        pages = client.get_paginator("list_executions").paginate(
+            stateMachineArn=self.state_machine, statusFilter="RUNNING"
+        )
         running = [execution["executionArn"] for page in pages for execution in page["executions"]]
         for arn in running:
             client.stop_execution(executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
@@ -87,7 +89,7 @@ class Teardown:
                 left.append(job["TrainingJobName"])
                 if status == "InProgress":
                     _unless(
-                        lambda name=job["TrainingJobName"]: self.sagemaker.stop_training_job(TrainingJobName=name),
+                        partial(self.sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"]),
                         "ValidationException",  # it ended meanwhile
                     )
         return left
@@ -104,7 +106,7 @@ class Teardown:
                 left.append(job["jobName"])
                 if status == "InProgress":
                     _unless(
-                        lambda arn=job["jobArn"]: self.bedrock.stop_model_customization_job(jobIdentifier=arn),
+                        partial(self.bedrock.stop_model_customization_job, jobIdentifier=job["jobArn"]),
                         "ConflictException",  # it ended meanwhile
                         "ValidationException",
                     )
@@ -145,7 +147,7 @@ class Teardown:
                 continue
             # A model that a deployment or throughput still uses stays, and is named, until its user lets it go.
             if not _unless(
-                lambda arn=model["modelArn"]: self.bedrock.delete_custom_model(modelIdentifier=arn), "ConflictException"
+                partial(self.bedrock.delete_custom_model, modelIdentifier=model["modelArn"]), "ConflictException"
             ):
                 left.append(model["modelName"])
         return left

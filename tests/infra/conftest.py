@@ -25,7 +25,13 @@ def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.Comple
         [sys.executable, "app.py"],
         cwd=ROOT,
         # A closed port as proxy: whatever wants the network at synth fails.
-        env={**kept, "CDK_OUTDIR": str(out), "CDK_CONTEXT_JSON": context, "HTTPS_PROXY": "http://127.0.0.1:9", **environment},
+        env={
+            **kept,
+            "CDK_OUTDIR": str(out),
+            "CDK_CONTEXT_JSON": context,
+            "HTTPS_PROXY": "http://127.0.0.1:9",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=300,

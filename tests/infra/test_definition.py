@@ -91,7 +91,9 @@ def test_both_jobs_are_waited_for(synthesised: Synthesised) -> None:
         assert not (".sync" in state.get("Resource", "") and "aws-sdk" in state["Resource"])
 
 
-@pytest.mark.parametrize("name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig", "SetExpiry", "MoveExpiry"])
+@pytest.mark.parametrize(
+    "name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig", "SetExpiry", "MoveExpiry"]
+)
 def test_evaluated_arguments_fit_the_service_model(
     synthesised: Synthesised, variables: dict[str, Any], name: str
 ) -> None:
@@ -143,7 +145,7 @@ def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> Non
     assert len(packages) == 1
     shipped = {path.name for path in (packages[0] / "training").iterdir()}
     assert {"start.py", "train.py", "requirements.txt"} <= shipped
-    assert plan.CODE == Path(plan.__file__).resolve().parent.parent / "training"
+    assert Path(plan.__file__).resolve().parent.parent / "training" == plan.CODE
 
 
 def test_the_training_pins_are_the_images_own_transformers(synthesised: Synthesised, variables: dict[str, Any]) -> None:

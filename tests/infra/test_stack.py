@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.infra.conftest import ROOT, Synthesised, run_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NO_RESOURCE = {
     # Actions for which IAM knows no resource (Service Authorization Reference).
@@ -142,9 +144,7 @@ def test_a_mistake_in_the_settings_ends_synth_in_one_line(tmp_path: Path, text: 
 
 def test_without_the_virtual_environment_the_error_says_what_to_do(tmp_path: Path) -> None:
     # -S: no site-packages, as with a Python that has nothing installed.
-    done = subprocess.run(
-        [sys.executable, "-S", "-E", "app.py"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-S", "-E", "app.py"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: aws_cdk is not installed")
     assert "make setup" in done.stderr

@@ -90,7 +90,7 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
 def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(schema.SettingsError, match="mine.yaml") as refused:
+    with pytest.raises(schema.SettingsError, match=r"mine\.yaml") as refused:
         schema.load(CONFIG, path)
     assert expected in str(refused.value)
 
