@@ -43,6 +43,10 @@ def main() -> None:
     try:
         asyncio.run(_serve(arguments.port))
     finally:
+        # The loop's handlers are gone with it: a second signal (Ctrl-C reaches the whole group, then its leader
+        # sends SIGTERM) would end this process before its children.
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, signal.SIG_IGN)
         processes.stop_all()
     # MiniStack's own threads (tickers, pollers) are daemons, but its pools are joined at exit and may hold a function.
     logging.shutdown()

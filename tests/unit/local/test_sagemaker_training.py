@@ -9,11 +9,16 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
+from tests.unit.local.conftest import start
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.unit.local.conftest import LocalAws
 
 ACCOUNT, REGION = "000000000000", "us-west-2"
@@ -81,12 +86,16 @@ def control(aws: LocalAws, path: str, **values: Any) -> None:
         assert answer.status == 200
 
 
-@pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def stocked(aws: LocalAws) -> None:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket=BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
     s3.put_object(Bucket=BUCKET, Key="data/train/train.jsonl", Body=b"{}\n")
+
+
+@pytest.fixture(scope="module")
+def role(aws: LocalAws) -> str:
+    stocked(aws)
     control(aws, "quotas", **{"ml.g5.xlarge for training job usage": 20})
     control(aws, "sagemaker", status_seconds=0.05)
     return aws.role("training", *statements(), service="sagemaker")
@@ -320,3 +329,27 @@ def test_jobs_run_side_by_side_and_are_listed_and_tagged(aws: LocalAws, role: st
     for name in names:
         client.stop_training_job(TrainingJobName=name)
     assert {wait(aws, name)["TrainingJobStatus"] for name in names} == {"Stopped"}
+
+
+def test_two_signals_leave_no_process_of_a_job_behind(tmp_path: Path) -> None:
+    """Ctrl-C reaches local AWS twice: from the terminal, and from the program that started it."""
+    other = start(tmp_path, {})
+    child = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    script = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); print(p.pid); p.wait()"
+    algorithm = {**request("x", "r")["AlgorithmSpecification"], "ContainerEntrypoint": ["python3", "-uc", script]}
+    stocked(other)
+    job = other.role("training", *statements(), service="sagemaker")
+    other.client("sagemaker").create_training_job(**request("twice", job, AlgorithmSpecification=algorithm))
+    wait(other, "twice", until=("Training",))
+    deadline = time.monotonic() + 20
+    while "deaf" not in (lines := log(other, "twice")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    other.process.terminate()
+    time.sleep(1)
+    other.process.terminate()
+    assert other.process.wait(15) == 0
+    alive = [p for p in psutil.process_iter(["pid", "status"]) if p.pid == int(lines[0])]
+    assert all(process.info["status"] == psutil.STATUS_ZOMBIE for process in alive), "killed, if not yet reaped by init"
