@@ -122,6 +122,8 @@ class ResumingStream(io.RawIOBase):
                 raise SourceUnavailable(f"{self._name}: the file changed while it was being read; run again")
             self._total = self._opened.total
         data = b"" if self.received == self._total else self._opened.body.read(amount)
+        if self._total is not None and self.received + len(data) > self._total:
+            raise SourceUnavailable(f"{self._name}: the server sent more than the {self._total} bytes it stated")
         if not data:
             if self._total not in (None, self.received):
                 raise Interrupted(f"the connection ended at {self.received} of {self._total} bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATH = "/datasets/own/set/resolve/abc/train.csv"
-BODY = bytes(range(256)) * 4000
+BODY = random.Random(0).randbytes(1_024_000)
 TOKEN = "hf_secret"
 
 
@@ -140,6 +141,14 @@ def test_a_chunked_answer_is_read_to_its_marked_end(hub: HubServer) -> None:
     assert read(hub) == b"abcde"
     hub.answers[PATH] = [Answer(body=b"3\r\nabc\r\n2\r\nd", headers=chunked, ranges=False)]
     with pytest.raises(SourceUnavailable):
+        read(hub)
+
+
+def test_more_bytes_than_stated_are_an_error(hub: HubServer, other: HubServer) -> None:
+    hub.answers[PATH] = [Answer(302, headers={"Location": f"{other.url}/blob", "X-Linked-Size": "4"})]
+    chunked = {"Content-Length": "", "Transfer-Encoding": "chunked"}
+    other.answers["/blob"] = [Answer(body=b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", headers=chunked)]
+    with pytest.raises(SourceUnavailable, match="more than the 4 bytes"):
         read(hub)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.unit.data_prep.conftest import BUCKET
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BODY = bytes(range(256)) * 4000
+BODY = random.Random(0).randbytes(1_024_000)
 PLACE = S3Location(BUCKET, "halfway/data.csv")
 
 

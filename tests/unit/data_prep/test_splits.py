@@ -13,7 +13,7 @@ from data_prep import splits
 from data_prep.checks import Accepted, Checks
 from data_prep.errors import Refused
 from data_prep.rows import Row
-from data_prep.splits import NEVER, Sample, bedrock_shares, bound, dealer
+from data_prep.splits import NEVER, Sample, bedrock_shares, bound, dealer, key
 
 
 def accepted(count: int, seed: int = 42) -> list[Accepted]:
@@ -60,6 +60,11 @@ def test_a_sample_keeps_the_order_of_reading() -> None:
     assert len(numbers) == 50
     assert numbers == sorted(numbers)
     assert numbers != list(range(50))
+
+
+def test_a_sample_has_the_lowest_keys() -> None:
+    rows = accepted(300)
+    assert set(sample(rows, 20)) == set(sorted(rows, key=lambda row: key(row.digest))[:20])
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one() -> None:
