@@ -142,7 +142,7 @@ class _Redirects(HTTPRedirectHandler):
     def __init__(self) -> None:
         self.linked = Linked()
 
-    def redirect_request(  # noqa: PLR0917 (urllib's signature)
+    def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
