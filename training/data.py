@@ -21,14 +21,8 @@ IGNORED = -100
 """Label of a token that is not learned; torch's cross_entropy skips it by default."""
 
 
-class Message(TypedDict):
-    """One turn of a chat."""
-
-    role: str
-    content: str
-
-
-Chat = list[Message]
+Chat = list[dict[str, str]]
+"""Turns of one chat, each with its role and content."""
 
 
 class Row(TypedDict):
@@ -74,7 +68,8 @@ def _read_chat(line: str, where: str) -> Chat:
         raise TrainingError(f"{where} has no assistant turn at its end: nothing to learn from; give it its answer")
     if len(messages) == 1:
         raise TrainingError(f"{where} has an assistant turn only: give it the user's message before")
-    return messages
+    chat: Chat = messages
+    return chat
 
 
 @dataclass(frozen=True)
@@ -100,8 +95,8 @@ class Encoder:
         prompt, whole = self._render(chat[:-1], ask=True), self._render(chat, ask=False)
         if not whole.startswith(prompt):
             raise TrainingError(
-                "the base model's chat template changes the prompt once there is an answer, so the answer cannot be told "
-                "from it; choose a base model whose template only appends"
+                "the base model's chat template changes the prompt once there is an answer, so the answer cannot be "
+                "told from it; choose a base model whose template only appends"
             )
         prompt_ids, answer = self._ids(prompt), self._ids(whole[len(prompt) :])
         ends = [index for index, token in enumerate(answer) if token in self.end_ids]
@@ -122,7 +117,10 @@ class Encoder:
         """
         rows = [row for chat in chats if (row := self.row(chat))["length"] <= max_length]
         if len(rows) < len(chats):
-            print(f"{name}: left out {len(chats) - len(rows)} of {len(chats)} rows, longer than {max_length} tokens", flush=True)
+            print(
+                f"{name}: left out {len(chats) - len(rows)} of {len(chats)} rows, longer than {max_length} tokens",
+                flush=True,
+            )
         if not rows:
             raise TrainingError(f"every row of channel {name} is longer than max_length {max_length} tokens: raise it")
         return Dataset.from_list([dict(row) for row in rows])
@@ -141,8 +139,8 @@ class Encoder:
 class Collator:
     """Makes a batch: padded on the left to its longest row, so that all answers end together.
 
-    Logits are then only needed for the last few positions (`logits_to_keep`): with a vocabulary of 128,000 they are the most
-    expensive part of a short model's step, and nine in ten tokens of a dialogue are prompt.
+    Logits are then only needed for the last few positions (`logits_to_keep`): with a vocabulary of 128,000 they are the
+    most expensive part of a short model's step, and nine in ten tokens of a dialogue are prompt.
     """
 
     pad_id: int

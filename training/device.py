@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 GIB = 1024**3
-# Bytes that one token keeps in one decoder layer until the backward pass, as a multiple of the hidden size, in 2-byte numbers:
-# "about 34 bytes a token and hidden unit" in Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models
-# (https://arxiv.org/abs/2205.05198), attention matrices aside, which sdpa never stores; half as much again for LoRA's own.
+# Bytes that one token keeps in one decoder layer until the backward pass, as a multiple of the hidden size, in 2-byte
+# numbers: "about 34 bytes a token and hidden unit" in Korthikanti et al., Reducing Activation Recomputation in Large
+# Transformer Models (https://arxiv.org/abs/2205.05198), attention matrices aside, which sdpa never stores; half as much
+# again for LoRA's own.
 ACTIVATION_BYTES = 51
 
 

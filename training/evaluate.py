@@ -24,7 +24,7 @@ RESAMPLES = 2000
 SAMPLES = 20
 
 
-def answer(  # noqa: PLR0913 (one call, every argument a thing of its own)
+def answer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
@@ -39,7 +39,7 @@ def answer(  # noqa: PLR0913 (one call, every argument a thing of its own)
 
     Prompts of like length are answered together, padded on the left so that every answer begins right after its prompt.
     """
-    model.eval()
+    causal_lm: Any = model.train(False)  # transformers leaves generate() untyped
     pad = padding_id(tokenizer)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     answers = [""] * len(prompts)
@@ -53,7 +53,7 @@ def answer(  # noqa: PLR0913 (one call, every argument a thing of its own)
             input_ids[line, longest - len(prompts[index]) :] = torch.tensor(prompts[index])
             attention_mask[line, longest - len(prompts[index]) :] = 1
         with torch.inference_mode():
-            output = model.generate(
+            output = causal_lm.generate(
                 input_ids=input_ids.to(model.device),
                 attention_mask=attention_mask.to(model.device),
                 max_new_tokens=max_new_tokens,
@@ -69,7 +69,7 @@ def answer(  # noqa: PLR0913 (one call, every argument a thing of its own)
 
 
 def rouge(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
-    """Returns the F-measures of `METRICS` for each row, [rows, 3], from 0 to 100; words are stemmed, as is the custom."""
+    """Returns the F-measures of `METRICS` for each row, [rows, 3], from 0 to 100, of stemmed words as is usual."""
     scorer = RougeScorer(list(METRICS), use_stemmer=True)
     scores = [scorer.score(reference, text) for reference, text in zip(references, answers, strict=True)]
     return np.array([[100 * score[metric].fmeasure for metric in METRICS] for score in scores])
@@ -79,7 +79,8 @@ def bootstrap(scores: NDArray[np.float64], seed: int) -> dict[str, dict[str, flo
     """Returns mean and 95% percentile bootstrap interval of each metric.
 
     Args:
-        scores: one line a row, one column a metric. Of differences row by row, the interval is that of the paired difference.
+        scores: one line a row, one column a metric. Of differences row by row, the interval is that of the paired
+        difference.
         seed: the same seed draws the same rows, whatever the scores.
     """
     rows = len(scores)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from training.recipe import Recipe
 
-# Root mean square of the logits' error over that of the logits. Rounding the merged weights to bfloat16 costs about 0.005; a
-# merge gone wrong, or a configuration misread, is off by 0.2 and more.
+# Root mean square of the logits' error over that of the logits. Rounding the merged weights to bfloat16 costs about
+# 0.005; a merge gone wrong, or a configuration misread, is off by 0.2 and more.
 LOGIT_TOLERANCE = 0.05
 
 
@@ -30,7 +30,7 @@ def save_adapter(model: PeftModel, recipe: Recipe, folder: Path) -> None:
     config.base_model_name_or_path = recipe.base_model  # the path in this job's cache means nothing elsewhere
     config.revision = recipe.base_revision
     # No embedding was trained; "auto" would ask the Hub for the base's configuration to find that out.
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def attach(base: PreTrainedModel, adapter: Path) -> PeftModel:
@@ -41,7 +41,9 @@ def attach(base: PreTrainedModel, adapter: Path) -> PeftModel:
     """
     if getattr(base, "is_quantized", False):
         # peft merges into 4-bit weights with a warning and the result is garbage (loss 13 where the adapter had 2).
-        raise TrainingError("the adapter must be merged into an un-quantized base: load the base model without quantization")
+        raise TrainingError(
+            "the adapter must be merged into an un-quantized base: load the base model without quantization"
+        )
     return PeftModel.from_pretrained(base, adapter)
 
 
@@ -57,8 +59,8 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
 def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, Any]:
     """Adds to a config.json of transformers 5 what transformers 4 reads instead.
 
-    transformers 4.51 (the one that Bedrock Custom Model Import names) does not know `rope_parameters` and silently takes its
-    default rope_theta of 10,000; it reads the number format from `torch_dtype`.
+    transformers 4.51 (the one that Bedrock Custom Model Import names) does not know `rope_parameters` and silently
+    takes its default rope_theta of 10,000; it reads the number format from `torch_dtype`.
 
     Args:
         saved: what transformers 5 wrote.
@@ -79,10 +81,12 @@ def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, 
 def as_4x_tokenizer_config(saved: dict[str, Any], chat_template: object) -> dict[str, Any]:
     """Changes a tokenizer_config.json of transformers 5 to what transformers 4 reads too.
 
-    5.x names a class that 4.x does not have (TokenizersBackend), keeps the chat template in a file of its own and the extra
-    special tokens in a list where 4.x wants a mapping.
+    5.x names a class that 4.x does not have (TokenizersBackend), keeps the chat template in a file of its own and the
+    extra special tokens in a list where 4.x wants a mapping.
     """
     config = saved | {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": chat_template}
+    for how_loaded in ("is_local", "local_files_only"):  # true of this job's cache, not of the published folder
+        config.pop(how_loaded, None)
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
     return config
@@ -95,7 +99,8 @@ def logits(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     model.eval()
     with torch.inference_mode():
         output = model(**inputs).logits
-    return output[inputs["attention_mask"].bool()].float().cpu()
+    real: torch.Tensor = output[inputs["attention_mask"].bool()]
+    return real.float().cpu()
 
 
 def check_same(reloaded: torch.Tensor, expected: torch.Tensor) -> float:

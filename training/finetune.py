@@ -1,7 +1,8 @@
-"""The training itself: transformers' Trainer over an adapter on a frozen base, watched for gradients that are not there.
+"""The training itself: transformers' Trainer over an adapter on a frozen base, and a watch over its gradients.
 
-The plain Trainer rather than trl's SFTTrainer: rows are masked and batched here for logits at the answers alone, which leaves
-SFTTrainer little to do, and it would cast the adapter of a quantized base to bfloat16, 1.5 times slower on a CPU.
+The plain Trainer rather than trl's SFTTrainer: rows are masked and batched here for logits at the answers alone, which
+leaves SFTTrainer little to do, and it would cast the adapter of a quantized base to bfloat16, 1.5 times slower on a
+CPU.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def check_rows(rows: int, recipe: Recipe) -> None:
         )
 
 
-def finetune(  # noqa: PLR0913 (what a run is made of; a class to carry it would say no more)
+def finetune(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Dataset,
@@ -115,9 +116,10 @@ def finetune(  # noqa: PLR0913 (what a run is made of; a class to carry it would
         report_to="none",
         disable_tqdm=True,
     )
-    # The Trainer copies a tensor to count tokens and torch warns of it at every step
-    # (transformers 5.3.0, trainer.py, _track_num_input_tokens).
+    # The Trainer copies a tensor to count tokens (transformers 5.3.0, trainer.py, _track_num_input_tokens), and a paged
+    # optimizer needs no pages on a CPU, where the recipe stays the same: neither is news to the log's reader.
     warnings.filterwarnings("ignore", message="To copy construct from a tensor")
+    warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
     watch = Watch(validation, collate, recipe.eval_steps, recipe.eval_batch_size, stop)
     trainer = Trainer(
         model=model,
@@ -125,7 +127,6 @@ def finetune(  # noqa: PLR0913 (what a run is made of; a class to carry it would
         train_dataset=train,
         data_collator=collate,
         compute_loss_func=completion_loss,
-        processing_class=tokenizer,
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)  # Watch prints the lines that SageMaker's metric definitions match
@@ -146,25 +147,28 @@ def finetune(  # noqa: PLR0913 (what a run is made of; a class to carry it would
 
 
 def evaluate_loss(model: torch.nn.Module, rows: Dataset, collate: Collator, batch_size: int, stop: StopSignal) -> float:
-    """Returns the mean loss of the answers' tokens in nats, each token counting the same, and leaves the model's mode as it was."""
+    """Returns the mean loss of the answers' tokens in nats, every token counting the same; keeps the model's mode."""
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0
     parameter = next(model.parameters())
-    ordered = rows.sort("length")
+    lengths = rows["length"]
+    order = sorted(range(len(rows)), key=lambda index: lengths[index])
     with torch.inference_mode():
-        for start in range(0, len(ordered), batch_size):
+        for start in range(0, len(order), batch_size):
             stop.check("validating")
-            batch = collate([ordered[index] for index in range(start, min(start + batch_size, len(ordered)))])
+            batch = collate([rows[index] for index in order[start : start + batch_size]])
             labels = batch.pop("labels")
-            batch = {key: value.to(parameter.device) if torch.is_tensor(value) else value for key, value in batch.items()}
+            batch = {
+                key: value.to(parameter.device) if torch.is_tensor(value) else value for key, value in batch.items()
+            }
             total += float(completion_loss(model(**batch), labels, num_items_in_batch=1))
             tokens += int((labels != IGNORED).sum())
     model.train(was_training)
     return total / tokens
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' class is untyped
+class Watch(TrainerCallback):
     """Prints progress, validates, obeys a stop signal, and refuses a run that cannot learn."""
 
     def __init__(
@@ -183,23 +187,21 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' class is un
         self._since = time.monotonic()
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: PeftModel, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Scores the untrained adapter, which is the base."""
-        self._evaluate(model)
+        self._evaluate(kwargs["model"])
         self._since = time.monotonic()
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: PeftModel, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Looks at the first gradients: without them, training would run to its end and change nothing."""
         if not self._checked_gradient:
-            check_gradients(model)
+            check_gradients(kwargs["model"])
             self._checked_gradient = True
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: PeftModel, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stops when asked to, and validates when it is time."""
         if self._stop.requested:
             control.should_training_stop = True
@@ -207,7 +209,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' class is un
         last = state.global_step >= state.max_steps
         if last or (self._eval_steps is not None and state.global_step % self._eval_steps == 0):
             started = time.monotonic()
-            self._evaluate(model)
+            self._evaluate(kwargs["model"])
             self._since += time.monotonic() - started  # tokens_per_second is about training alone
 
     def on_log(
@@ -215,8 +217,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' class is un
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        *,
-        logs: Mapping[str, float],
         **kwargs: Any,
     ) -> None:
         """Prints one line a logged step.
@@ -224,6 +224,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' class is un
         Raises:
             TrainingError: the loss is no number.
         """
+        logs: Mapping[str, float] = kwargs["logs"]
         if "loss" not in logs:
             return
         self.last_loss = float(logs["loss"])
@@ -249,8 +250,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' class is un
 def check_gradients(model: torch.nn.Module) -> None:
     """Refuses an adapter whose weights got no gradient from a backward pass.
 
-    LoRA's A gets a gradient of zero at first (B is zero), so one that is not zero somewhere is asked for, and one that is there
-    (not None) everywhere.
+    LoRA's A gets a gradient of zero at first (B is zero), so one that is not zero somewhere is asked for, and one that
+    is there (not None) everywhere.
 
     Raises:
         TrainingError: says what is missing.

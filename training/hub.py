@@ -24,8 +24,8 @@ from training.errors import TrainingError
 if TYPE_CHECKING:
     from training.recipe import Recipe
 
-# Weights (safetensors alone: a pickle can run code), configuration and tokenizer; not the copies in other formats that many
-# repositories hold beside them (Llama's original/ and Mistral's consolidated.safetensors double the download).
+# Weights (safetensors alone: a pickle can run code), configuration and tokenizer; not the copies in other formats that
+# many repositories hold beside them (Llama's original/ and Mistral's consolidated.safetensors double the download).
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 UNWANTED = ["*/*", "consolidated*"]
 
@@ -33,7 +33,7 @@ UNWANTED = ["*/*", "consolidated*"]
 class SecretsClient(Protocol):
     """The one call this module makes of boto3's Secrets Manager client."""
 
-    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803 (boto3's own spelling)
+    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:
         """Returns the secret with its SecretString."""
         ...
 
@@ -97,11 +97,13 @@ def fetch_base_model(recipe: Recipe) -> Path:
     return Path(folder)
 
 
-def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> str:
+def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> str:  # noqa: PLR0911
     model, page = recipe.base_model, f"{constants.ENDPOINT}/{recipe.base_model}"
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, RevisionNotFoundError):
-        return f"base model {model} has no revision {recipe.base_revision}: check base_revision against {page}/tree/main"
+        return (
+            f"base model {model} has no revision {recipe.base_revision}: check base_revision against {page}/tree/main"
+        )
     if isinstance(error, GatedRepoError) or status in {401, 403}:
         if not with_token and isinstance(error, GatedRepoError):
             return (

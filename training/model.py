@@ -41,7 +41,7 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Returns every token that ends an answer: the tokenizer's, and those of generation_config.json (Llama has three)."""
+    """Returns every token that ends an answer: the tokenizer's and generation_config.json's (Llama has three)."""
     ends = {int(tokenizer.eos_token_id)}
     file = folder / "generation_config.json"
     if file.exists():
@@ -67,7 +67,7 @@ def load_for_training(folder: Path, recipe: Recipe, device: Device) -> PreTraine
     """Loads the frozen base of the training run: in 4 bit for QLoRA, as it is for LoRA."""
     if recipe.quantization == "none":
         return _load(folder, device, dtype=device.dtype)
-    quantization = BitsAndBytesConfig(
+    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=recipe.quantization,
         bnb_4bit_use_double_quant=recipe.double_quantization,
@@ -81,21 +81,24 @@ def load_for_training(folder: Path, recipe: Recipe, device: Device) -> PreTraine
 def keep_4bit_layout(model: torch.nn.Module) -> None:
     """Keeps bitsandbytes from repacking 4-bit weights at an evaluation.
 
-    On a CPU with AVX512-BF16, `Linear4bit.forward` in eval mode rearranges the weights for its fused inference kernel, which has
-    no backward pass: every gradient after a first evaluation is None, with only a warning. The attribute is bitsandbytes' own
-    switch for it, set in `Linear4bit.__init__`. Came with bitsandbytes 0.49
+    On a CPU with AVX512-BF16, `Linear4bit.forward` in eval mode rearranges the weights for its fused inference kernel,
+    which has no backward pass: every gradient after a first evaluation is None, with only a warning. The attribute is
+    bitsandbytes' own switch for it, set in `Linear4bit.__init__`. Came with bitsandbytes 0.49
     (https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804), still so in 0.50.2.
     """
+    from bitsandbytes.nn import Linear4bit  # only QLoRA needs it
+
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
+        if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
 
 
 def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     """Puts a fresh LoRA adapter on the frozen base.
 
-    Its weights are float32 on every device (peft's own choice for trained weights). peft's prepare_model_for_kbit_training is
-    left out: beside what `get_peft_model` does anyway it only widens embeddings and head to float32, 1 GB for Llama 3.2 1B.
+    Its weights are float32 on every device (peft's own choice for trained weights). peft's
+    prepare_model_for_kbit_training is left out: beside what `get_peft_model` does anyway it only widens embeddings and
+    head to float32, 1 GB for Llama 3.2 1B.
 
     Raises:
         TrainingError: the model has no such layers.

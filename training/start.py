@@ -1,7 +1,7 @@
 """The training job's entry point: install the pins, then run `python -m training.train`.
 
-SageMaker starts it as `python3 /opt/ml/input/data/code/training/start.py`. It may only use the standard library: the rest is
-not there yet.
+SageMaker starts it as `python3 /opt/ml/input/data/code/training/start.py`. It may only use the standard library: the
+rest is not there yet.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def main() -> int:
         line = f"training ended with exit code {code} and no reason of its own; see the job's log"
         if code == -signal.SIGKILL:
             line = (
-                "out of memory: the operating system killed training; lower training.batch_size or training.max_length, "
-                "or choose an instance type with more memory"
+                "out of memory: the operating system killed training; lower training.batch_size or "
+                "training.max_length, or choose an instance type with more memory"
             )
     failure.write_text(line[:1024], encoding="utf-8")
     print(line, flush=True)

@@ -1,7 +1,8 @@
 """One training job: `python -m training.train`, with the code's parent folder on PYTHONPATH.
 
-Reads SageMaker's layout (`layout.py`), leaves the merged model in /opt/ml/model and beside it, in /opt/ml/model/tuneway/,
-adapter/, evaluation.json, metrics.json and recipe.json. A failure is one line in /opt/ml/output/failure and exit code 1.
+Reads SageMaker's layout (`layout.py`), leaves the merged model in /opt/ml/model and beside it, in
+/opt/ml/model/tuneway/, adapter/, evaluation.json, metrics.json and recipe.json. A failure is one line in
+/opt/ml/output/failure and exit code 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 import transformers
 
 from training import errors, evaluate, export, finetune, hub, model
-from training.data import Chat, Collator, Encoder, read_channel
+from training.data import Collator, Encoder, read_channel
 from training.device import Device
 from training.layout import Layout
 from training.recipe import Recipe, read_recipe
@@ -171,8 +172,8 @@ def main() -> int:
     layout = Layout.from_environment()
     stop = StopSignal()
     stop.install()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     datasets.disable_progress_bars()
     work: Path | None = None
     try:

@@ -1,0 +1,165 @@
+"""A tiny random Llama with a real tokenizer and chat template, where the Hub's cache would have it. No network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from huggingface_hub import constants
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from training.device import Device
+from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.data import Chat
+
+torch.set_num_threads(1)  # a second thread only waits on matrices this small
+NAME = "tuneway/tiny-llama"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TEMPLATE = (
+    "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+PEOPLE = ("Ann", "Bob", "Cem", "Dora", "Eli")
+THINGS = ("a cake", "the bus", "a film", "some tea", "the keys")
+
+
+def make_chat(number: int) -> Chat:
+    """Returns a dialogue and its summary; every number gives another."""
+    first, second = PEOPLE[number % 5], PEOPLE[(number // 5 + number + 1) % 5]
+    thing = THINGS[number // 3 % 5]
+    dialogue = "\n".join([f"{first}: do you want {thing}?", f"{second}: yes, at {number}!"] * (1 + number % 3))
+    return [
+        {"role": "system", "content": "Summarize."},
+        {"role": "user", "content": dialogue},
+        {"role": "assistant", "content": f"{second} wants {thing} at {number}."},
+    ]
+
+
+def make_tokenizer(chats: list[Chat]) -> PreTrainedTokenizerFast:
+    """Trains a byte-level BPE whose padding token is its end-of-turn token: the trap that real models set."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|start|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator((message["content"] for chat in chats for message in chat), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<|start|>", eos_token="<|end|>", pad_token="<|end|>", chat_template=TEMPLATE
+    )
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """The model in the cache."""
+
+    cache: Path
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """Makes the tiny model once."""
+    cache = tmp_path_factory.mktemp("hub")
+    repository = cache / "models--tuneway--tiny-llama"
+    folder = repository / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    tokenizer = make_tokenizer([make_chat(number) for number in range(100)])
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            initializer_range=0.2,  # wide enough for the layers to matter beside the embeddings
+            rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+            eos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=True,
+        )
+    )
+    model.generation_config = GenerationConfig(eos_token_id=[tokenizer.eos_token_id])
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return TinyModel(cache, folder)
+
+
+@pytest.fixture(autouse=True)
+def _offline(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tiny.cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    """The CPU, whatever the machine has."""
+    return Device("cpu", torch.float32, None)
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    """A run of a few steps that learns."""
+    return Recipe(
+        base_model=NAME,
+        lora_r=4,
+        lora_alpha=8,
+        lora_dropout=0.0,
+        learning_rate=1e-2,
+        batch_size=4,
+        gradient_accumulation_steps=2,
+        max_length=256,
+        max_steps=4,
+        epochs=2,
+        max_new_tokens=8,
+        eval_batch_size=4,
+    )
+
+
+@pytest.fixture
+def job(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lays a whole job out as SageMaker does; returns its root."""
+    for split, numbers in {"train": range(40), "validation": range(40, 46), "test": range(46, 52)}.items():
+        write_channel(tmp_path, split, [make_chat(number) for number in numbers])
+    write_hyperparameters(tmp_path, recipe)
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def write_channel(root: Path, split: str, chats: list[Chat]) -> Path:
+    """Writes one split where SageMaker puts its channel."""
+    folder = root / "input" / "data" / split
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{split}.jsonl"
+    file.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+    return file
+
+
+def write_hyperparameters(root: Path, recipe: Recipe, **changes: str) -> None:
+    """Writes the recipe as SageMaker hands it over: all strings, empty for none."""
+
+    def spell(value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, list):
+            return ",".join(value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    file = root / "input" / "config" / "hyperparameters.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({key: spell(value) for key, value in recipe.as_dict().items()} | changes))

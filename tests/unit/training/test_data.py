@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from tests.unit.training.conftest import make_chat, write_channel
+from training import model
+from training.data import IGNORED, Collator, Encoder, Row, completion_loss, read_channel
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.training.conftest import TinyModel
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny: TinyModel) -> Encoder:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    return Encoder(tokenizer, model.end_ids(tiny.folder, tokenizer))
+
+
+def test_the_labels_are_exactly_the_answer_and_its_end_of_turn(encoder: Encoder) -> None:
+    chats = [make_chat(number) for number in range(7)]
+    batch = Collator(pad_id=int(encoder.tokenizer.pad_token_id))([encoder.row(chat) for chat in chats])
+    assert encoder.tokenizer.pad_token_id == encoder.tokenizer.eos_token_id  # the trap: the end must stay a label
+    for line, chat in enumerate(chats):
+        learned = batch["labels"][line][batch["labels"][line] != IGNORED]
+        assert encoder.tokenizer.decode(learned) == chat[-1]["content"] + "<|end|>"
+        seen = batch["input_ids"][line][batch["attention_mask"][line] == 1]
+        assert encoder.tokenizer.decode(seen) == encoder._render(chat, ask=False).removesuffix("\n")
+        assert batch["position_ids"][line][batch["attention_mask"][line] == 1].tolist() == list(range(len(seen)))
+
+
+def test_the_model_is_asked_exactly_what_it_was_taught_to_answer(encoder: Encoder) -> None:
+    row = encoder.row(make_chat(3))
+    assert encoder.prompt(make_chat(3)) == row["input_ids"][: row["prompt_length"]]
+
+
+def test_an_answer_whose_template_writes_no_end_of_turn_gets_one(encoder: Encoder, tiny: TinyModel) -> None:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    row = Encoder(tokenizer, encoder.end_ids).row(make_chat(1))
+    assert row["input_ids"][-1] == tokenizer.eos_token_id
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(encoder: Encoder, tiny: TinyModel) -> None:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    tokenizer.chat_template = "{{ messages | length }}" + str(tokenizer.chat_template)
+    with pytest.raises(TrainingError, match="changes the prompt"):
+        Encoder(tokenizer, encoder.end_ids).row(make_chat(1))
+
+
+def test_a_model_without_chat_template_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(TrainingError, match="org/base has no chat template: choose its instruct"):
+        model.load_tokenizer(tmp_path, "org/base")
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(1, 20), st.integers(1, 9)).map(
+        lambda lengths: Row(input_ids=list(range(10, 10 + sum(lengths))), prompt_length=lengths[0], length=sum(lengths))
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(ROWS)
+def test_any_batch_pads_on_the_left_and_labels_every_answer(rows: list[Row]) -> None:
+    batch = Collator(pad_id=3)(rows)
+    longest = max(row["length"] for row in rows)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(rows), longest)
+    assert batch["labels"].shape == (len(rows), batch["logits_to_keep"])
+    assert (batch["labels"][:, 0] == IGNORED).all()  # nothing predicts the first position that is kept
+    for line, row in enumerate(rows):
+        assert batch["input_ids"][line].tolist() == [3] * (longest - row["length"]) + row["input_ids"]
+        answer = row["input_ids"][row["prompt_length"] :]
+        kept = batch["logits_to_keep"]
+        assert batch["labels"][line].tolist() == [IGNORED] * (kept - len(answer)) + answer
+
+
+def test_the_loss_at_the_answers_alone_is_the_whole_models_own_loss(encoder: Encoder, tiny: TinyModel) -> None:
+    llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
+    rows = [encoder.row(make_chat(number)) for number in (0, 5, 11)]
+    total, tokens = 0.0, 0
+    for row in rows:  # one by one and unpadded, labels over the whole row, as transformers computes it itself
+        labels = torch.tensor([[IGNORED] * row["prompt_length"] + row["input_ids"][row["prompt_length"] :]])
+        count = int((labels != IGNORED).sum())
+        total += float(llama(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss.detach()) * count
+        tokens += count
+    batch = Collator(pad_id=0)(rows)
+    labels = batch.pop("labels")
+    with torch.inference_mode():
+        outputs = llama(**batch)
+        assert float(completion_loss(outputs, labels)) == pytest.approx(total / tokens, abs=1e-5)
+        assert float(completion_loss(outputs, labels, 2 * tokens)) == pytest.approx(total / tokens / 2, abs=1e-5)
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
+    chats = [make_chat(number) for number in range(6)]
+    lengths = sorted(encoder.row(chat)["length"] for chat in chats)
+    assert len(encoder.dataset(chats, "train", max(lengths))) == 6
+    assert capsys.readouterr().out == ""
+    kept = encoder.dataset(chats, "train", lengths[3])
+    assert sorted(kept["length"]) == lengths[:4]
+    assert capsys.readouterr().out == f"train: left out 2 of 6 rows, longer than {lengths[3]} tokens\n"
+    with pytest.raises(TrainingError, match="every row of channel train is longer than max_length 16 tokens"):
+        encoder.dataset(chats, "train", 16)
+
+
+USER = {"role": "user", "content": "hi"}
+ASSISTANT = {"role": "assistant", "content": "ho"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "train/train.jsonl line 2 is not JSON"),
+        ("[]", "line 2 must be"),
+        (json.dumps({"messages": [{"role": "user"}]}), "line 2 must be"),
+        (json.dumps({"messages": []}), "line 2 has no assistant turn"),
+        (json.dumps({"messages": [USER]}), "line 2 has no assistant turn"),
+        (json.dumps({"messages": [USER, {"role": "assistant", "content": " "}]}), "line 2 has no assistant turn"),
+        (json.dumps({"messages": [ASSISTANT]}), "line 2 has an assistant turn only"),
+    ],
+)
+def test_a_row_that_is_wrong_is_named_by_file_and_line(tmp_path: Path, line: str, said: str) -> None:
+    file = write_channel(tmp_path, "train", [[USER, ASSISTANT]])
+    assert read_channel(file.parent) == [[USER, ASSISTANT]]
+    with file.open("a") as lines:
+        lines.write(line + "\n")
+    with pytest.raises(TrainingError) as raised:
+        read_channel(file.parent)
+    assert said in str(raised.value)
+
+
+def test_an_empty_channel_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="channel train has no rows"):
+        read_channel(tmp_path / "train")
+    write_channel(tmp_path, "train", [])
+    with pytest.raises(TrainingError, match="channel train has no rows"):
+        read_channel(tmp_path / "input" / "data" / "train")

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from tests.unit.training.conftest import NAME, make_chat
+from training import export, model
+from training.data import Collator, Encoder
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peft import PeftModel
+
+    from tests.unit.training.conftest import TinyModel
+    from training.device import Device
+    from training.recipe import Recipe
+
+
+@pytest.fixture
+def batch(tiny: TinyModel) -> dict[str, Any]:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    encoder = Encoder(tokenizer, model.end_ids(tiny.folder, tokenizer))
+    return Collator(0)([encoder.row(make_chat(number)) for number in range(3)])
+
+
+@pytest.fixture
+def adapter(tiny: TinyModel, recipe: Recipe, device: Device, tmp_path: Path) -> Path:
+    """Saves an adapter that changes the model a good deal."""
+    trained = model.add_adapter(model.load_for_training(tiny.folder, recipe, device), recipe)
+    torch.manual_seed(1)
+    for name, weight in trained.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    export.save_adapter(trained, recipe, tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def attached(tiny: TinyModel, device: Device, adapter: Path) -> PeftModel:
+    return export.attach(model.load_base(tiny.folder, device), adapter)
+
+
+def test_the_saved_folder_answers_as_base_and_adapter_do(
+    tiny: TinyModel, device: Device, adapter: Path, batch: dict[str, Any], tmp_path: Path
+) -> None:
+    base = export.logits(model.load_base(tiny.folder, device), batch)
+    tuned = attached(tiny, device, adapter)
+    expected = export.logits(tuned, batch)
+    with pytest.raises(TrainingError, match="does not answer as the trained one does"):
+        export.check_same(base, expected)  # the adapter does change it: this test can fail
+    out = tmp_path / "model"
+    export.save_merged(tuned, model.load_tokenizer(tiny.folder, NAME), tiny.folder, out)
+    assert export.check_same(export.logits(model.load_base(out, device), batch), expected) < 0.02
+    weights = load_file(out / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+    assert not [name for name in weights if "lora" in name]
+
+
+def test_the_saved_folder_reads_right_in_transformers_4(
+    tiny: TinyModel, device: Device, adapter: Path, tmp_path: Path
+) -> None:
+    export.save_merged(attached(tiny, device, adapter), model.load_tokenizer(tiny.folder, NAME), tiny.folder, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["rope_theta"] == 100_000.0
+    assert config["rope_scaling"] is None
+    assert config["torch_dtype"] == "bfloat16"
+    tokenizer_config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert tokenizer_config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert "<|start|>assistant" in tokenizer_config["chat_template"]
+    assert not {"is_local", "local_files_only"} & tokenizer_config.keys()
+    chat = make_chat(1)
+    expected = AutoTokenizer.from_pretrained(tiny.folder).apply_chat_template(chat, tokenize=False)
+    assert AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(chat, tokenize=False) == expected
+
+
+LLAMA3 = {
+    "factor": 32.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3",
+}
+
+
+def test_llamas_rope_scaling_is_written_as_4x_has_it() -> None:
+    saved = {"dtype": "bfloat16", "rope_parameters": LLAMA3 | {"rope_theta": 500_000.0}}
+    config = export.as_4x_config(saved, {})
+    assert (config["rope_theta"], config["rope_scaling"]) == (500_000.0, LLAMA3)
+    assert config["rope_parameters"] == saved["rope_parameters"]
+    # What the makers of the base wrote in that form themselves is kept word for word.
+    published = {"rope_theta": 500_000.0, "rope_scaling": LLAMA3 | {"type": "llama3"}}
+    assert export.as_4x_config(saved, published)["rope_scaling"] == published["rope_scaling"]
+
+
+def test_extra_special_tokens_are_named_as_4x_has_them() -> None:
+    config = export.as_4x_tokenizer_config({"extra_special_tokens": ["<a>"]}, "t")
+    assert config["additional_special_tokens"] == ["<a>"]
+    assert "extra_special_tokens" not in config
+
+
+def test_merging_into_a_4_bit_base_is_refused(tiny: TinyModel, recipe: Recipe, device: Device, adapter: Path) -> None:
+    with pytest.raises(TrainingError, match="must be merged into an un-quantized base"):
+        export.attach(model.load_for_training(tiny.folder, recipe, device), adapter)
+
+
+def test_the_adapter_names_the_base_model_not_a_path(adapter: Path) -> None:
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == NAME
+    assert (adapter / "adapter_model.safetensors").exists()
+
+
+def test_logits_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(TrainingError):
+        export.check_same(torch.tensor([float("nan")]), torch.tensor([1.0]))
+
+
+def test_publishing_moves_everything_to_the_root(tmp_path: Path) -> None:
+    work = tmp_path / ".incomplete"
+    export.write_json(work / "tuneway" / "metrics.json", {"a": 1})
+    export.write_json(work / "config.json", {})
+    export.publish(work, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tuneway"]
+    assert json.loads((tmp_path / "tuneway" / "metrics.json").read_text()) == {"a": 1}

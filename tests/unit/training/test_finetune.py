@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import bitsandbytes
+import pytest
+import torch
+
+from tests.unit.training.conftest import make_chat
+from training import model
+from training.data import Collator, Encoder, completion_loss
+from training.device import GIB, Device
+from training.errors import InterruptedTrainingError, TrainingError
+from training.finetune import check_changed, check_gradients, evaluate_loss, finetune
+from training.stop import StopSignal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from datasets import Dataset
+    from peft import PeftModel
+
+    from tests.unit.training.conftest import TinyModel
+    from training.recipe import Recipe
+
+
+@pytest.fixture
+def encoder(tiny: TinyModel) -> Encoder:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    return Encoder(tokenizer, model.end_ids(tiny.folder, tokenizer))
+
+
+@pytest.fixture
+def rows(encoder: Encoder) -> Dataset:
+    return encoder.dataset([make_chat(number) for number in range(24)], "train", 512)
+
+
+def adapter(tiny: TinyModel, recipe: Recipe, device: Device) -> PeftModel:
+    torch.manual_seed(0)
+    return model.add_adapter(model.load_for_training(tiny.folder, recipe, device), recipe)
+
+
+def gradients(peft_model: PeftModel, rows: Dataset) -> dict[str, torch.Tensor]:
+    peft_model.train()
+    batch = Collator(0)([rows[index] for index in range(4)])
+    labels = batch.pop("labels")
+    completion_loss(peft_model(**batch), labels).backward()
+    check_gradients(peft_model)
+    return {
+        name: weight.grad.clone()
+        for name, weight in peft_model.named_parameters()
+        if weight.requires_grad and weight.grad is not None
+    }
+
+
+def test_the_base_is_held_in_nf4_with_double_quantization(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
+    layers = [
+        module for module in adapter(tiny, recipe, device).modules() if isinstance(module, bitsandbytes.nn.Linear4bit)
+    ]
+    assert len(layers) == 2 * 7
+    for layer in layers:
+        assert (layer.weight.quant_type, layer.weight.quant_state.nested) == ("nf4", True)
+        assert layer.compute_dtype == torch.float32
+
+
+def test_an_evaluation_before_training_leaves_the_gradients_as_they_are(
+    tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset
+) -> None:
+    expected = gradients(adapter(tiny, recipe, device), rows)
+    evaluated_first = adapter(tiny, recipe, device)
+    evaluate_loss(evaluated_first, rows, Collator(0), 4, StopSignal())
+    found = gradients(evaluated_first, rows)
+    assert found.keys() == expected.keys()
+    assert any(bool(gradient.any()) for gradient in expected.values())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+def test_no_4bit_layer_may_be_repacked_for_inference(
+    tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a CPU with AVX512-BF16, which the machine at hand may not have.
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    repacked: list[int] = []
+    monkeypatch.setattr(
+        "bitsandbytes.nn.modules._convert_weight_packed_for_cpu",
+        lambda weight, state: (repacked.append(1) or weight, state),
+    )
+    evaluate_loss(adapter(tiny, recipe, device), rows, Collator(0), 4, StopSignal())
+    assert not repacked
+    plain = adapter(tiny, recipe, device)
+    for module in plain.modules():  # what would happen without the guard: this test can fail
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = True
+    evaluate_loss(plain, rows, Collator(0), 4, StopSignal())
+    assert repacked
+
+
+def test_training_learns_and_reports(
+    tiny: TinyModel,
+    recipe: Recipe,
+    device: Device,
+    rows: Dataset,
+    encoder: Encoder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    longer = replace(recipe, max_steps=12, epochs=10, eval_steps=5, warmup_steps=50)
+    trained = adapter(tiny, longer, device)
+    result = finetune(
+        trained, encoder.tokenizer, rows, rows, longer, device=device, stop=StopSignal(), checkpoints=tmp_path
+    )
+    assert result.eval_loss < result.eval_loss_before - 0.5
+    assert (result.steps, result.warmup_steps) == (12, 1)
+    # 12 steps of 2 batches of 4 rows are four times the 24 rows.
+    assert result.tokens == 4 * sum(rows["length"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("step=")] == [
+        f"step={step}/12" for step in range(1, 13)
+    ]
+    assert sum(line.startswith("eval_loss=") for line in lines) == 4  # before, at 5 and 10, at the end
+
+
+def test_a_stop_ends_training_after_the_step_at_hand(
+    tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, encoder: Encoder, tmp_path: Path
+) -> None:
+    stop = StopSignal()
+
+    def ask_to_stop(*_: object) -> None:
+        stop.requested = True
+
+    trained = adapter(tiny, recipe, device)
+    trained.get_base_model().model.layers[0].mlp.down_proj.register_full_backward_hook(ask_to_stop)
+    with pytest.raises(InterruptedTrainingError, match="after step 1 of 4; no model was published"):
+        finetune(trained, encoder.tokenizer, rows, rows, recipe, device=device, stop=stop, checkpoints=tmp_path)
+    assert any(bool(weight.any()) for name, weight in trained.named_parameters() if "lora_B" in name)
+
+
+def test_an_adapter_without_gradient_is_refused(
+    tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, encoder: Encoder, tmp_path: Path
+) -> None:
+    trained = adapter(tiny, recipe, device)
+    check_rows_batch = Collator(0)([rows[0], rows[1]])
+    labels = check_rows_batch.pop("labels")
+    with pytest.raises(TrainingError, match="of 8 weights have none"):
+        check_gradients(trained)
+    completion_loss(trained(**check_rows_batch), labels).backward()
+    check_gradients(trained)
+    for weight in trained.parameters():
+        if weight.grad is not None:
+            weight.grad.zero_()
+    with pytest.raises(TrainingError, match="all are zero"):
+        check_gradients(trained)
+    # Through the trainer: a forward pass that is cut off from the adapter, as bitsandbytes' repacked weights cut it.
+    cut_off = adapter(tiny, recipe, device)
+    head = cut_off.get_base_model().lm_head
+    bias = torch.zeros(1, requires_grad=True)
+    head.register_forward_hook(lambda _module, _inputs, output: output.detach() + bias)
+    with pytest.raises(TrainingError, match="the adapter gets no gradient, so nothing would be learned"):
+        finetune(cut_off, encoder.tokenizer, rows, rows, recipe, device=device, stop=StopSignal(), checkpoints=tmp_path)
+    for weight in cut_off.parameters():
+        weight.requires_grad_(False)
+    with pytest.raises(TrainingError, match="no weight that is trained"):
+        check_gradients(cut_off)
+
+
+def test_weights_that_training_left_alone_are_refused() -> None:
+    before = {"a": torch.zeros(2), "b": torch.ones(2)}
+    check_changed(before, {"a": torch.zeros(2), "b": torch.full((2,), 1.5)})
+    with pytest.raises(TrainingError, match="the same after training as before"):
+        check_changed(before, {name: weight.clone() for name, weight in before.items()})
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, encoder: Encoder, tmp_path: Path
+) -> None:
+    trained = adapter(tiny, recipe, device)
+    trained.get_base_model().lm_head.register_forward_hook(
+        lambda module, _inputs, output: output * float("nan") if module.training else output
+    )
+    with pytest.raises(TrainingError, match=r"the loss became nan at step 1: lower training.learning_rate"):
+        finetune(trained, encoder.tokenizer, rows, rows, recipe, device=device, stop=StopSignal(), checkpoints=tmp_path)
+
+
+def test_layers_that_the_model_lacks_are_refused_with_those_it_has(
+    tiny: TinyModel, recipe: Recipe, device: Device
+) -> None:
+    with pytest.raises(TrainingError, match=r"target_modules query are not layers of .*: it has .*q_proj.*v_proj"):
+        adapter(tiny, replace(recipe, target_modules=("query",)), device)
+    every = adapter(tiny, replace(recipe, target_modules=("all-linear",)), device)
+    assert len({name.split(".lora_")[0] for name, _ in every.named_parameters() if "lora_" in name}) == 2 * 7
+
+
+def test_activations_are_recomputed_only_where_memory_asks() -> None:
+    llama_1b = {"layers": 16, "hidden_size": 2048, "tokens": 4 * 512}
+    a10g = Device("cuda", torch.bfloat16, 22 * GIB)
+    assert not a10g.needs_checkpointing(weight_bytes=1 * GIB, **llama_1b)
+    assert a10g.needs_checkpointing(weight_bytes=1 * GIB, **(llama_1b | {"tokens": 16 * 2048}))
+    assert a10g.needs_checkpointing(weight_bytes=18 * GIB, **llama_1b)
+    assert not Device("cpu", torch.float32, None).needs_checkpointing(weight_bytes=99 * GIB, **llama_1b)

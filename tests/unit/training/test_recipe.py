@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.errors import TrainingError
+from training.recipe import _OPTIMIZERS, _SCHEDULERS, Recipe, parse_recipe, read_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = st.text("abcdefghijklmnop_/", min_size=1, max_size=20)
+RECIPES = st.builds(
+    Recipe,
+    base_model=NAMES,
+    base_revision=st.none() | NAMES,
+    hub_token_secret=st.none() | NAMES,
+    quantization=st.sampled_from(["nf4", "none"]),
+    double_quantization=st.booleans(),
+    lora_r=st.integers(1, 512),
+    lora_alpha=st.integers(1, 512),
+    lora_dropout=st.floats(0, 0.99),
+    target_modules=st.lists(NAMES, min_size=1, max_size=4).map(tuple),
+    learning_rate=st.floats(1e-9, 1),
+    lr_scheduler=st.sampled_from(_SCHEDULERS),
+    warmup_steps=st.integers(0, 1000),
+    batch_size=st.integers(1, 64),
+    gradient_accumulation_steps=st.integers(1, 64),
+    max_length=st.integers(16, 10**5),
+    epochs=st.floats(0.01, 100),
+    max_steps=st.none() | st.integers(1, 10**5),
+    optimizer=st.sampled_from(_OPTIMIZERS),
+    seed=st.integers(0, 2**31),
+    eval_steps=st.none() | st.integers(1, 1000),
+    max_new_tokens=st.integers(1, 1000),
+    eval_batch_size=st.integers(1, 64),
+)
+
+
+def spell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@settings(max_examples=25)
+@given(RECIPES)
+def test_every_recipe_survives_being_spelled_in_strings(recipe: Recipe) -> None:
+    defaults = Recipe(base_model="x")
+    strings = {field.name: spell(getattr(recipe, field.name)) for field in fields(Recipe)}
+    expected = recipe if recipe.max_steps is not None else replace(recipe, max_steps=defaults.max_steps)
+    assert parse_recipe(strings) == expected
+
+
+@given(st.sampled_from([field.name for field in fields(Recipe)]), st.text(max_size=300))
+def test_any_text_is_either_taken_or_refused_in_one_line_that_names_the_field(name: str, text: str) -> None:
+    try:
+        recipe = parse_recipe({"base_model": "x", name: text})
+    except TrainingError as error:
+        assert "\n" not in str(error)
+        assert f"hyperparameter {name} " in str(error)
+        assert len(str(error)) <= 1024
+    else:
+        assert isinstance(recipe, Recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("learning_rate", "fast", "hyperparameter learning_rate is 'fast', but it must be a number above 0"),
+        ("learning_rate", "0", "a number above 0"),
+        ("learning_rate", "nan", "a number above 0"),
+        ("batch_size", "1.5", "a whole number of at least 1"),
+        ("batch_size", "0", "a whole number of at least 1"),
+        ("batch_size", "1_0", "a whole number of at least 1"),
+        ("lora_dropout", "1", "from 0 to below 1"),
+        ("lora_dropout", "nan", "from 0 to below 1"),
+        ("quantization", "int8", "one of nf4, none"),
+        ("double_quantization", "yes", "true or false"),
+        ("max_steps", "-2", "-1 for no limit"),
+        ("target_modules", ",", "layer names"),
+        ("learning_rat", "1", "did you mean learning_rate?"),
+        ("base_model", " ", "base_model is missing"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_named_with_what_it_may_be(name: str, text: str, said: str) -> None:
+    with pytest.raises(TrainingError, match=name) as raised:
+        parse_recipe({"base_model": "x", name: text})
+    assert said in str(raised.value)
+
+
+def test_the_sdks_own_hyperparameters_are_passed_over() -> None:
+    assert parse_recipe({"base_model": "x", "sagemaker_region": "us-west-2"}) == Recipe(base_model="x")
+
+
+@pytest.mark.parametrize(("text", "said"), [("[1]", "one JSON object"), ("{", "is not JSON")])
+def test_a_broken_file_is_said(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "hyperparameters.json"
+    with pytest.raises(TrainingError, match="is missing"):
+        read_recipe(file)
+    file.write_text(text)
+    with pytest.raises(TrainingError, match=said):
+        read_recipe(file)
+    file.write_text(json.dumps({"base_model": "x"}))
+    assert read_recipe(file) == Recipe(base_model="x")
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "steps", "warmup"),
+    [
+        (14731, {}, 300, 30),  # the tutorial: max_steps ends it; 50 steps of warm-up would be more than a tenth
+        (14731, {"max_steps": None}, 921, 50),
+        (160, {"max_steps": None, "gradient_accumulation_steps": 1}, 40, 4),
+        (17, {"max_steps": None}, 2, 0),  # 5 batches: an optimizer step of 4 and one of 1
+        (160, {"max_steps": None, "epochs": 1.5}, 15, 1),
+        (4, {"epochs": 0.1}, 1, 0),
+    ],
+)
+def test_steps_end_at_whichever_comes_first_and_warm_up_is_a_tenth_at_most(
+    rows: int, changes: dict[str, int | None], steps: int, warmup: int
+) -> None:
+    schedule = replace(Recipe(base_model="x"), **changes).schedule(rows)  # type: ignore[arg-type]
+    assert (schedule.steps, schedule.warmup_steps) == (steps, warmup)
