@@ -67,7 +67,11 @@ if mode == "wait":
     def stop(*_):
         (base / "model" / "stopped.txt").write_text("yes"); print("got SIGTERM"); sys.exit(0)
     signal.signal(signal.SIGTERM, stop)
-if mode == "deaf": signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if mode in ("deaf", "family"): signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if mode == "family":
+    child = os.fork()
+    if child: print("child", child, flush=True)
+    time.sleep(60)
 if mode in ("wait", "deaf"):
     print("waiting", flush=True); time.sleep(60)
 """
@@ -334,22 +338,17 @@ def test_jobs_run_side_by_side_and_are_listed_and_tagged(aws: LocalAws, role: st
 def test_repeated_signals_leave_no_process_of_a_job_behind(tmp_path: Path) -> None:
     """Ctrl-C reaches local AWS twice: from the terminal, and from the program that started it."""
     other = start(tmp_path, {})
-    child = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-    )
-    script = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); print(p.pid); p.wait()"
-    algorithm = {**request("x", "r")["AlgorithmSpecification"], "ContainerEntrypoint": ["python3", "-uc", script]}
     stocked(other)
     job = other.role("training", *statements(), service="sagemaker")
-    other.client("sagemaker").create_training_job(**request("twice", job, AlgorithmSpecification=algorithm))
-    wait(other, "twice", until=("Training",))
+    other.client("sagemaker").create_training_job(**request("family", job, {"mode": "family"}))
+    wait(other, "family", until=("Training",))
     deadline = time.monotonic() + 20
-    while "deaf" not in (lines := log(other, "twice")):
+    while not (children := [line for line in log(other, "family") if line.startswith("child ")]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     while other.process.poll() is None and time.monotonic() < deadline + 20:
         other.process.terminate()
         time.sleep(0.3)
     assert other.process.wait(1) == 0
-    alive = [p for p in psutil.process_iter(["pid", "status"]) if p.pid == int(lines[0])]
+    alive = [p for p in psutil.process_iter(["pid", "status"]) if f"child {p.pid}" == children[0]]
     assert all(process.info["status"] == psutil.STATUS_ZOMBIE for process in alive), "killed, if not yet reaped by init"
