@@ -174,3 +174,19 @@ def keys(s3: Any, prefix: str) -> set[str]:
     """Names of the objects under `prefix`."""
     listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
     return {item["Key"].removeprefix(prefix) for item in listed}
+
+
+def refused(event: dict[str, Any]) -> str:
+    """The line with which the handler refuses the event."""
+    answer = handler_module.handler(event, None)
+    assert list(answer) == ["refused"], answer
+    line: str = answer["refused"]
+    assert "\n" not in line
+    return line
+
+
+def prepared(event: dict[str, Any]) -> dict[str, Any]:
+    """The answer of the handler, which must not refuse the event."""
+    answer = handler_module.handler(event, None)
+    assert answer["refused"] is None, answer
+    return answer
