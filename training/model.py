@@ -86,7 +86,7 @@ def keep_4bit_layout(model: torch.nn.Module) -> None:
     bitsandbytes' own switch for it, set in `Linear4bit.__init__`. Came with bitsandbytes 0.49
     (https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804), still so in 0.50.2.
     """
-    from bitsandbytes.nn import Linear4bit  # only QLoRA needs it
+    from bitsandbytes.nn.modules import Linear4bit  # only QLoRA needs it
 
     for module in model.modules():
         if isinstance(module, Linear4bit):

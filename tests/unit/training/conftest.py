@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from training.device import Device
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from training.data import Chat
@@ -132,13 +134,15 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture
-def job(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Path:
+def job(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Lays a whole job out as SageMaker does; returns its root."""
     for split, numbers in {"train": range(40), "validation": range(40, 46), "test": range(46, 52)}.items():
         write_channel(tmp_path, split, [make_chat(number) for number in numbers])
     write_hyperparameters(tmp_path, recipe)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    return tmp_path
+    handler = signal.getsignal(signal.SIGTERM)  # the job listens for it; the test run must stay able to be ended
+    yield tmp_path
+    signal.signal(signal.SIGTERM, handler)
 
 
 def write_channel(root: Path, split: str, chats: list[Chat]) -> Path:

@@ -1,0 +1,201 @@
+"""The base model's way here, against a small server that answers as the Hub does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError
+from huggingface_hub import constants
+
+from training import hub
+from training.errors import TrainingError
+from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RECIPE = Recipe(base_model="org/base")
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:tuneway/hub-token-AbCdEf"
+COMMIT = "f" * 40
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights",
+    "pytorch_model.bin": b"pickle",
+    "original/consolidated.safetensors": b"again",
+    "README.md": b"read",
+}
+
+
+@dataclass
+class FakeHub:
+    """What the server answers, and what it was asked."""
+
+    refusal: tuple[int, dict[str, str]] | None = None
+    cut: bool = False
+    tokens: set[str | None] = field(default_factory=set)
+    downloaded: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def serve(fake: FakeHub) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            fake.tokens.add(self.headers["Authorization"])
+            path = self.path.split("?")[0]
+            if fake.refusal:
+                status, headers = fake.refusal
+                return self._send(status, headers, b"{}")
+            if "/resolve/" in path:
+                name = path.split(f"/resolve/{COMMIT}/")[1]
+                headers = {"ETag": f'"{len(FILES[name])}-{name}"', "X-Repo-Commit": COMMIT}
+                if self.command == "HEAD":
+                    return self._send(200, headers | {"Content-Length": str(len(FILES[name]))}, b"")
+                fake.downloaded.append(name)
+                if fake.cut:
+                    return self._send(200, headers | {"Content-Length": str(10**6)}, FILES[name])
+                return self._send(200, headers, FILES[name])
+            if "/tree/" in path:
+                entries = [
+                    {"type": "file", "path": name, "size": len(body), "oid": f"{index:040x}"}
+                    for index, (name, body) in enumerate(FILES.items())
+                ]
+                return self._send(200, {"Content-Type": "application/json"}, json.dumps(entries).encode())
+            info = {"id": "org/base", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
+            return self._send(200, {"Content-Type": "application/json"}, json.dumps(info).encode())
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    fake = FakeHub()
+    with serve(fake) as endpoint:
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield fake
+
+
+def refused(recipe: Recipe = RECIPE) -> str:
+    with pytest.raises(TrainingError) as raised:
+        hub.fetch_base_model(recipe)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_weights_configuration_and_nothing_else_are_downloaded(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_machine")
+    folder = hub.fetch_base_model(RECIPE)
+    assert sorted(fake_hub.downloaded) == ["config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert fake_hub.tokens == {None}  # only the token of the secret is ever sent
+
+
+def test_the_secrets_token_is_sent(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hub, "fetch_token", lambda secret: "hf_secret" if secret == SECRET else "")
+    hub.fetch_base_model(replace(RECIPE, hub_token_secret=SECRET))
+    assert fake_hub.tokens == {"Bearer hf_secret"}
+    assert "hf_secret" not in "".join(capfd.readouterr())
+
+
+GATED = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to model org/base is restricted."}
+MISSING = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
+EXPIRED = {"X-Error-Message": "Invalid credentials in Authorization header"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "token", "said"),
+    [
+        (401, GATED, None, "org/base is gated and no Hub token was given: accept its licence"),
+        (403, GATED, "hf_x", "the Hub refused the token for org/base (403): accept the licence"),
+        (401, EXPIRED, "hf_x", "the Hub refused the token for org/base (401)"),
+        (401, MISSING, None, "org/base does not exist at http://127.0.0.1"),
+        (404, MISSING, "hf_x", "org/base does not exist at http://127.0.0.1"),
+        (404, {"X-Error-Code": "RevisionNotFound"}, None, "org/base has no revision v9"),
+        (500, {}, None, "could not be asked for org/base"),
+    ],
+)
+@pytest.mark.parametrize("revision", ["v9", COMMIT])
+def test_every_refusal_is_one_line_with_its_remedy(
+    fake_hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    headers: dict[str, str],
+    token: str | None,
+    said: str,
+    revision: str,
+) -> None:
+    fake_hub.refusal = (status, headers)
+    monkeypatch.setattr(hub, "fetch_token", lambda _: token)
+    secret = SECRET if token else None
+    said = said.replace("v9", revision)
+    line = refused(replace(RECIPE, base_revision=revision, hub_token_secret=secret))
+    assert said in line
+    assert token is None or token not in line
+
+
+def test_a_download_that_breaks_off_is_said(fake_hub: FakeHub) -> None:
+    fake_hub.cut = True
+    assert "broke off" in refused() or "could not be asked" in refused()
+
+
+def test_no_answer_at_all_names_the_network(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
+    assert "(no answer): check the job's network access" in refused()
+
+
+class FakeSecrets:
+    """Stands in for boto3's client."""
+
+    def __init__(self, answer: dict[str, str] | Exception) -> None:
+        self.answer = answer
+
+    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:
+        assert SecretId == SECRET
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_the_token_is_the_secrets_text() -> None:
+    assert hub.fetch_token(SECRET, FakeSecrets({"SecretString": " hf_abc\n"})) == "hf_abc"
+    with pytest.raises(TrainingError, match="is empty"):
+        hub.fetch_token(SECRET, FakeSecrets({"SecretString": ""}))
+    denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSecretValue")
+    with pytest.raises(TrainingError, match="AccessDeniedException; check that the secret exists"):
+        hub.fetch_token(SECRET, FakeSecrets(denied))

@@ -1,0 +1,103 @@
+"""The entry point, as the process that SageMaker starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+START = Path(__file__).parents[3] / "training" / "start.py"
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A code channel whose training is a stand-in, and nothing to install."""
+    package = tmp_path / "input" / "data" / "code" / "training"
+    package.mkdir(parents=True)
+    shutil.copy(START, package / "start.py")
+    (package / "__init__.py").touch()
+    (package / "requirements.txt").touch()
+    return package
+
+
+def start(code: Path, train: str) -> subprocess.Popen[str]:
+    (code / "train.py").write_text(train)
+    root = code.parents[3]
+    environment = os.environ | {"SAGEMAKER_BASE_DIR": str(root), "PIP_NO_INDEX": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(code / "start.py")], env=environment, stdout=subprocess.PIPE, text=True, cwd=root
+    )
+
+
+def failure(code: Path) -> str:
+    return (code.parents[3] / "output" / "failure").read_text()
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_training_is_run_as_a_module_and_its_exit_code_returned(code: Path, exit_code: int) -> None:
+    process = start(code, f"from training import start\nprint('trained')\nraise SystemExit({exit_code})")
+    assert process.communicate(timeout=60)[0].startswith("trained\n")
+    assert process.returncode == exit_code
+    if exit_code:
+        assert failure(code).startswith("training ended with exit code 3 and no reason of its own")
+
+
+def test_trainings_own_reason_is_left_alone(code: Path) -> None:
+    reason = (
+        "import os, pathlib\npathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'output', 'failure').write_text('mine')\n"
+    )
+    process = start(code, reason + "raise SystemExit(1)")
+    process.communicate(timeout=60)
+    assert (process.returncode, failure(code)) == (1, "mine")
+
+
+def test_a_killed_training_is_said_to_be_out_of_memory(code: Path) -> None:
+    process = start(code, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert failure(code).startswith("out of memory: the operating system killed training")
+
+
+def test_a_stop_reaches_training(code: Path) -> None:
+    process = start(
+        code,
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('ready', flush=True)\ntime.sleep(60)",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 7
+
+
+def test_a_pin_that_cannot_be_installed_is_one_line(code: Path) -> None:
+    (code / "requirements.txt").write_text("tuneway-no-such-package==1\n")
+    process = start(code, "print('trained')")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "trained" not in output
+    assert failure(code).startswith("could not install training/requirements.txt (pip exit code 1): ERROR: ")
+    assert "tuneway-no-such-package" in failure(code)
+
+
+def test_a_stop_while_pins_are_installed_never_starts_training(code: Path) -> None:
+    # A pip that takes its time: found first, because the module path begins with PYTHONPATH.
+    (code.parent / "pip.py").write_text("import time\ntime.sleep(30)")
+    process = start(code, "print('trained')")
+    log = code.parents[3] / "output" / "pip.log"
+    deadline = time.monotonic() + 30
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=20)[0]
+    assert process.returncode != 0
+    assert "trained" not in output
+    assert failure(code).startswith("interrupted: asked to stop (SIGTERM) before training began")
