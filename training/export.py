@@ -53,7 +53,7 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _rewrite(folder / "config.json", lambda config: as_4x_config(config, _read(base_folder / "config.json")))
-    _rewrite(folder / "tokenizer_config.json", lambda config: as_4x_tokenizer_config(config, tokenizer.chat_template))
+    _rewrite(folder / "tokenizer_config.json", lambda config: as_4x_tokenizer_config(config, tokenizer))
 
 
 def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, Any]:
@@ -78,13 +78,18 @@ def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, 
     return config
 
 
-def as_4x_tokenizer_config(saved: dict[str, Any], chat_template: object) -> dict[str, Any]:
+def as_4x_tokenizer_config(saved: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Changes a tokenizer_config.json of transformers 5 to what transformers 4 reads too.
 
     5.x names a class that 4.x does not have (TokenizersBackend), keeps the chat template in a file of its own and the
-    extra special tokens in a list where 4.x wants a mapping.
+    extra special tokens in a list where 4.x wants a mapping; the class that 4.x has makes token_type_ids, which Llama
+    refuses, unless told what the model takes.
     """
-    config = saved | {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": chat_template}
+    config = saved | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "chat_template": tokenizer.chat_template,
+        "model_input_names": tokenizer.model_input_names,
+    }
     for how_loaded in ("is_local", "local_files_only"):  # true of this job's cache, not of the published folder
         config.pop(how_loaded, None)
     if isinstance(config.get("extra_special_tokens"), list):

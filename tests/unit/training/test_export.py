@@ -72,6 +72,7 @@ def test_the_saved_folder_reads_right_in_transformers_4(
     assert config["torch_dtype"] == "bfloat16"
     tokenizer_config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert tokenizer_config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert tokenizer_config["model_input_names"] == ["input_ids", "attention_mask"]  # 4.x adds token_type_ids itself
     assert "<|start|>assistant" in tokenizer_config["chat_template"]
     assert not {"is_local", "local_files_only"} & tokenizer_config.keys()
     chat = make_chat(1)
@@ -98,8 +99,9 @@ def test_llamas_rope_scaling_is_written_as_4x_has_it() -> None:
     assert export.as_4x_config(saved, published)["rope_scaling"] == published["rope_scaling"]
 
 
-def test_extra_special_tokens_are_named_as_4x_has_them() -> None:
-    config = export.as_4x_tokenizer_config({"extra_special_tokens": ["<a>"]}, "t")
+def test_extra_special_tokens_are_named_as_4x_has_them(tiny: TinyModel) -> None:
+    tokenizer = model.load_tokenizer(tiny.folder, NAME)
+    config = export.as_4x_tokenizer_config({"extra_special_tokens": ["<a>"]}, tokenizer)
     assert config["additional_special_tokens"] == ["<a>"]
     assert "extra_special_tokens" not in config
 
