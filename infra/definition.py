@@ -28,6 +28,8 @@ _LAMBDA_RETRY = {
         # What boto3 raises when AWS throttles or a role is not known everywhere yet; a user's mistake is never raised.
         "ClientError",
         "ThrottlingException",
+        # What data prep raises when the Hub stays down, or a source changes while it is read.
+        "SourceUnavailable",
     ],
     "IntervalSeconds": 2,
     "MaxAttempts": 4,

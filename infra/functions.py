@@ -138,7 +138,12 @@ class Functions(Construct):
         )
         quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
         _allow(plan, quotas, ["*"], "the actions have no resource")
-        _allow(plan, ["secretsmanager:DescribeSecret"], [scope.secret(settings.access.hub_token_secret)])
+        _allow(plan, ["sagemaker:DescribeEndpoint"], [scope.endpoint])
+        # A secret that does not exist has no six characters yet: the bare name is asked for, and must be answered with
+        # "not found" rather than "access denied".
+        secret = settings.access.hub_token_secret
+        missing = scope.arn("secretsmanager", f"secret:{secret}")
+        _allow(plan, ["secretsmanager:DescribeSecret"], [missing, scope.secret(secret)])
 
         data_prep = make(
             "data-prep",

@@ -408,7 +408,7 @@ def _decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
     return denied
 
 
-def _enforce(  # noqa: PLR0917 - MiniStack's own signature
+def _enforce(
     access_key_id: str,
     iam_action: str,
     service: str,
@@ -435,7 +435,7 @@ def _enforce(  # noqa: PLR0917 - MiniStack's own signature
     return None
 
 
-async def _dispatch(  # noqa: PLR0917 - MiniStack's own signature
+async def _dispatch(
     method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]], request_id: str
 ) -> Any:
     """Stands in for app._dispatch_service_request: remembers the call its checks are about."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,9 +18,11 @@ TEMPLATE = ROOT / "local" / "settings.yaml"
 TARGET = ROOT / ".local" / "settings.yaml"
 
 
-def write(template: Path = TEMPLATE, target: Path = TARGET) -> str:
-    """Write `target`; returns the stack's name."""
+def write(template: Path = TEMPLATE, target: Path = TARGET, **sections: dict[str, Any]) -> str:
+    """Write `target`, with the fields of `sections` laid over the template; returns the stack's name."""
     settings = yaml.safe_load(template.read_text(encoding="utf-8"))
+    for name, fields in sections.items():
+        settings[name] = {**settings.get(name, {}), **fields}
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
     settings["functions"] = {"python": f"3.{sys.version_info.minor}", "architecture": architecture}
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,14 @@ from pathlib import Path
 from local import hub_cache
 
 REPO = "tuneway/tiny-random-llama"
-REVISION = "7e57ab1f" * 5
+REVISION = "7e57ab20" * 5
 """Change it with anything below: it names what lies in the cache."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}:{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
 )
+# A random model with tied embeddings repeats its last token: a visible one, so that its answers are not blank.
 _LINES = (
     "Summarize the dialogue in one or two sentences.",
     "Amanda: I baked cookies. Do you want some? Jerry: Sure! Amanda: I'll bring you some tomorrow.",

@@ -17,6 +17,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from pipeline import bedrock, cost, names, requests
+from pipeline.deploy import describe
 from pipeline.settings import Settings, SettingsError, with_run_input
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]:
-    warnings = _check_quotas(settings)
+    warnings = _check_quotas(settings, stack["prefix"])
     base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
     secret = _check_token(settings) if settings.training.gated else None
     name = f"{stack['prefix']}-{run}"
@@ -74,31 +75,45 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
     }
 
 
-def _check_quotas(settings: Settings) -> list[str]:
+def _check_quotas(settings: Settings, endpoint: str) -> list[str]:
     """Refuse a run whose instances the account may not start; an unknown quota is only a warning.
+
+    An update of an endpoint that serves needs two instances for a while: SageMaker starts the new fleet before it stops
+    the old one (API reference, UpdateEndpoint).
+    """
+    training = f"{settings.training.instance_type} for training job usage"
+    serving = f"{settings.endpoint.instance_type} for endpoint usage"
+    wanted = {training: 1, serving: 1} if settings.endpoint.enabled else {training: 1}
+    if settings.endpoint.enabled:
+        status = describe(boto3.client("sagemaker"), endpoint)["EndpointStatus"]
+        wanted[serving] = 1 if status in ("Absent", "Failed", "Deleting") else 2
+    quotas = _quotas(list(wanted))
+    for name, least in wanted.items():
+        if name in quotas and quotas[name] < least:
+            why = f"endpoint {endpoint} is there, and its update runs two for a while; " if least == 2 else ""
+            raise Refusal(
+                f"quota '{name}' is {quotas[name]:g} in this account and region, and this run needs {least}: {why}request an "
+                "increase in the Service Quotas console (Amazon SageMaker), or choose another instance_type"
+            )
+    return [f"quota '{name}' could not be read; SageMaker will say if it is 0" for name in wanted if name not in quotas]
+
+
+def _quotas(names_wanted: list[str]) -> dict[str, float]:
+    """Values by quota name, as far as the account knows them.
 
     Quota codes differ by instance type and are documented nowhere as a list, so quotas are found by name: the applied
     ones first (ListServiceQuotas leaves out those that were never changed), then AWS's defaults.
     """
-    wanted = [f"{settings.training.instance_type} for training job usage"]
-    if settings.endpoint.enabled:
-        wanted.append(f"{settings.endpoint.instance_type} for endpoint usage")
     client = boto3.client("service-quotas")
     found: dict[str, float] = {}
     for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
-        if len(found) == len(wanted):
-            break
         for page in client.get_paginator(operation).paginate(ServiceCode="sagemaker"):
             for quota in page["Quotas"]:
-                if quota["QuotaName"] in wanted:
+                if quota["QuotaName"] in names_wanted:
                     found.setdefault(quota["QuotaName"], quota["Value"])
-    for name in wanted:
-        if found.get(name) == 0:
-            raise Refusal(
-                f"quota '{name}' is 0 in this account and region: request an increase to 1 in the Service Quotas console "
-                "(Amazon SageMaker), or choose another instance_type"
-            )
-    return [f"quota '{name}' could not be read; SageMaker will say if it is 0" for name in wanted if name not in found]
+        if len(found) == len(names_wanted):
+            break
+    return found
 
 
 def _check_bedrock(settings: Settings, region: str) -> BaseModel:

@@ -207,6 +207,15 @@ class Settings(_Section):
     bedrock: Bedrock
     endpoint: Endpoint
 
+    @model_validator(mode="after")
+    def _served_as_trained(self) -> Settings:
+        if self.endpoint.max_model_len < self.training.max_length:
+            raise ValueError(
+                f"endpoint.max_model_len: {self.endpoint.max_model_len} is less than training.max_length "
+                f"({self.training.max_length}): the endpoint would refuse what the model was trained on"
+            )
+        return self
+
 
 def load(*paths: Path) -> Settings:
     """Read the settings files, each laid over the one before.
@@ -311,7 +320,7 @@ def _only_run_fields(model: type[BaseModel], given: dict[str, Any], where: str, 
 def _one_line(error: ValidationError) -> str:
     """The first mistake as `field: what is wrong (what was given)`, and how many more there are."""
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"]) or "settings"
+    path = ".".join(str(part) for part in first["loc"])
     message = re.sub(r"^Value error, ", "", first["msg"])
     if first["type"] == "extra_forbidden":
         model: type[BaseModel] = Settings
@@ -320,7 +329,8 @@ def _one_line(error: ValidationError) -> str:
         message = f"unknown field; allowed here: {', '.join(model.model_fields)}"
     elif first["type"] == "missing":
         message = "is missing; config.yaml shows it with its meaning"
-    elif not isinstance(first["input"], dict):
+    elif not isinstance(first["input"], (dict, BaseModel)):
         message = f"{message}, not {first['input']!r}"
     more = error.error_count() - 1
-    return f"{path}: {message}" + (f" (and {more} more)" if more else "")
+    # A check across sections names its field itself.
+    return (f"{path}: {message}" if path else message) + (f" (and {more} more)" if more else "")

@@ -1,0 +1,58 @@
+"""A job that dies and an endpoint that never gets healthy fail the run with their reason, and leave nothing that bills."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.local.conftest import Deployed
+
+SHORT = {"bedrock": {"enabled": False}}
+# Beyond what the model's config allows: vLLM refuses to start, and the container never gets healthy.
+UNSERVABLE = {**SHORT, "endpoint": {"max_model_len": 100_000}}
+
+
+def test_a_training_job_that_dies_fails_the_run_with_its_reason(stack: Deployed) -> None:
+    ended = stack.run({"training": {"base_model": "tuneway/nowhere"}, **SHORT})
+    assert (ended["status"], ended["error"]) == ("FAILED", "States.TaskFailed")
+    job = json.loads(ended["cause"])
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "base model tuneway/nowhere is not in the cache" in job["FailureReason"]
+    assert stack.endpoint() is None
+
+
+def test_an_endpoint_that_never_gets_healthy_leaves_none_behind(stack: Deployed) -> None:
+    assert stack.endpoint() is None
+    ended = stack.run(UNSERVABLE)
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointFailed")
+    line = json.loads(ended["cause"])["errorMessage"]
+    assert "did not become healthy and was deleted" in line
+    assert "did not pass the ping health check" in line
+    deadline = time.time() + 30
+    while stack.endpoint() is not None:
+        assert time.time() < deadline
+        time.sleep(0.5)
+
+
+def test_one_that_served_before_still_serves_its_old_model(stack: Deployed) -> None:
+    served = stack.run(SHORT)
+    assert served["status"] == "SUCCEEDED", served.get("cause")
+    before = stack.endpoint()
+    assert before is not None
+    ended = stack.run(UNSERVABLE)
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointFailed")
+    assert f"and serves {before['EndpointConfigName']} as before" in json.loads(ended["cause"])["errorMessage"]
+    after = stack.endpoint()
+    assert after is not None
+    assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])
+
+
+def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deployed) -> None:
+    assert stack.endpoint() is not None
+    stack.quota(training=2, endpoint=1)
+    ended = stack.run(SHORT)
+    stack.quota(training=2, endpoint=4)
+    assert ended["error"] == "Tuneway.Refused"
+    assert "its update runs two for a while" in ended["cause"]
