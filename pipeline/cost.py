@@ -1,7 +1,7 @@
 """What a run can cost at most, in US dollars before tax: computed from prices with a date, and from the run's own limits.
 
 Prices are those of us-west-2 and us-east-1, from secondary sources as of `AS_OF`; they are shown as an estimate and
-never used to bill anything. docs/costs.md explains them.
+never used to bill anything. docs/costs.md explains them. `python -m pipeline.cost` prints the estimate of config.yaml.
 """
 
 from __future__ import annotations
@@ -55,3 +55,15 @@ def estimate(settings: Settings, bedrock_model: str | None, endpoint_hours: floa
         "prices_as_of": AS_OF,
         "unknown": unknown,
     }
+
+
+if __name__ == "__main__":
+    import json
+    from pathlib import Path
+
+    from pipeline.catalogue import DEFAULT_BY_REGION
+    from pipeline.settings import load
+
+    config = load(Path(__file__).resolve().parent.parent / "config.yaml")
+    for region, model in DEFAULT_BY_REGION.items():
+        print(region, json.dumps(estimate(config, model if config.bedrock.enabled else None)))
