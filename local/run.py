@@ -7,6 +7,7 @@ destroy, and list what is left. `make local` runs it. The exit code is 0 only wh
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import re
 import signal
@@ -151,11 +152,16 @@ def main() -> None:
     arguments = parser.parse_args()
     # SIGTERM ends like Ctrl-C: everything that was started is stopped.
     signal.signal(signal.SIGTERM, _interrupt)
+    HOME.mkdir(exist_ok=True)
     try:
         dataset_input(arguments.dataset, arguments.fields)  # before a minute is spent on a mistyped path
+        lock = (HOME / "run.lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held = live(arguments.dataset, arguments.fields, keep=arguments.keep)
     except (RunError, cdk.CdkError, LocalAwsError) as error:
         sys.exit(f"error: {error}")
+    except BlockingIOError:
+        sys.exit("error: another `make local` runs in this folder: wait for its end, or use a second clone")
     except KeyboardInterrupt:
         sys.exit("interrupted: local AWS and all that it ran are stopped")
     sys.exit(0 if held else 1)

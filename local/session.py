@@ -43,8 +43,14 @@ class LocalAws:
         """Start with an empty account, and wait until it answers.
 
         Raises:
-            LocalAwsError: it ended, or did not answer in time; its log says why.
+            LocalAwsError: another one lives in the folder, or it ended, or did not answer in time; its log says why.
         """
+        pid_file = self.state_dir / "server.pid"
+        if pid_file.is_file() and _runs_here(int(pid_file.read_text(encoding="utf-8")), self.state_dir):
+            pid = pid_file.read_text(encoding="utf-8")
+            raise LocalAwsError(
+                f"local AWS of an earlier run is still up in {self.state_dir}: stop it with `kill {pid}`"
+            )
         shutil.rmtree(self.state_dir, ignore_errors=True)
         self.state_dir.mkdir(parents=True)
         (self.state_dir / "hub").symlink_to(self._hub.resolve())
@@ -65,6 +71,7 @@ class LocalAws:
                 stderr=output,
                 start_new_session=True,
             )
+        pid_file.write_text(str(self._process.pid), encoding="utf-8")
         deadline = time.time() + timeout
         while time.time() < deadline and self._process.poll() is None:
             try:
@@ -124,3 +131,12 @@ class LocalAws:
             "  aws stepfunctions list-executions ...\n"
             f"Stop it with: kill {self._process.pid}"
         )
+
+
+def _runs_here(pid: int, state_dir: Path) -> bool:
+    """Whether the process is a local AWS of this folder, and not another one that got the number since."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return str(state_dir).encode() in command
