@@ -140,7 +140,7 @@ class Collator:
     """Makes a batch: padded on the left to its longest row, so that all answers end together.
 
     Logits are then only needed for the last few positions (`logits_to_keep`): with a vocabulary of 128,000 they are the
-    most expensive part of a short model's step, and nine in ten tokens of a dialogue are prompt.
+    most expensive part of a short model's step, and most tokens of a row are prompt.
     """
 
     pad_id: int

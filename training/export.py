@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from training.recipe import Recipe
 
-# Root mean square of the logits' error over that of the logits. Rounding the merged weights to bfloat16 costs about
-# 0.005; a merge gone wrong, or a configuration misread, is off by 0.2 and more.
+# Root mean square of the logits' error over that of the logits. Measured once, on SmolLM2-135M after 12 steps: 0.002 for
+# rounding the merged weights to bfloat16, 0.15 for a rope_theta misread as 10,000, 0.24 for an adapter left out. An
+# adapter that changes next to nothing would pass without its merge.
 LOGIT_TOLERANCE = 0.05
 
 

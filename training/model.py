@@ -83,8 +83,8 @@ def keep_4bit_layout(model: torch.nn.Module) -> None:
 
     On a CPU with AVX512-BF16, `Linear4bit.forward` in eval mode rearranges the weights for its fused inference kernel,
     which has no backward pass: every gradient after a first evaluation is None, with only a warning. The attribute is
-    bitsandbytes' own switch for it, set in `Linear4bit.__init__`. Came with bitsandbytes 0.49
-    (https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804), still so in 0.50.2.
+    bitsandbytes' own switch for it, set in `Linear4bit.__init__`. Came with
+    https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804, still so in 0.50.2.
     """
     from bitsandbytes.nn.modules import Linear4bit  # only QLoRA needs it
 
