@@ -48,6 +48,10 @@ def test_a_partial_input_changes_only_what_it_names(deployed: dict[str, Any]) ->
         ({"dataset": {"instruction": "{% $plan %}"}}, r"which Step Functions would evaluate"),
         ({"bedrock": {"base_model": "meta.llama3-2-1b-instruct-v1:0"}}, r"bedrock\.base_model: .*end of life"),
         ({"bedrock": {"base_model": "gpt-7"}}, r"bedrock\.base_model: not in the catalogue; use one of amazon"),
+        (
+            {"endpoint": {"max_model_len": 256}},
+            r"input: endpoint\.max_model_len: 256 is less than training\.max_length",
+        ),
         ([], r"must be a JSON object"),
         ("{}", r"must be a JSON object"),
         (None, r"must be a JSON object"),
