@@ -159,7 +159,9 @@ class Training(_Section):
     max_length: int = _run("longest sequence in tokens", ge=64, le=131_072)
     epochs: int = _run("passes over the training rows", ge=1, le=100)
     max_steps: int | None = _run("most optimizer steps, whatever the epochs; null: no such limit", ge=1)
-    optimizer: str = _run("transformers' optimizer name", pattern=r"^[a-z0-9_]+$")
+    optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch"] = _run(
+        "transformers' optimizer name"
+    )
     seed: int = _run("seed of the training", ge=0)
     evaluation: Evaluation
 

@@ -90,7 +90,7 @@ def test_the_tiny_model_loads_offline_by_its_name(tmp_path: Path) -> None:
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
     )
-    assert prompt == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt == "<|im_start|>user:Hi<|im_end|>\n<|im_start|>assistant:"
 
 
 def test_a_model_that_is_not_smollm2_is_told_in_one_line(tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ def read(aws: LocalAws, key: str) -> bytes:
 
 def log(aws: LocalAws, name: str) -> list[str]:
     logs, group = aws.client("logs"), "/aws/sagemaker/TrainingJobs"
+    if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        return []  # no job has logged yet
     streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/algo-1-")["logStreams"]
     events = [logs.get_log_events(logGroupName=group, logStreamName=s["logStreamName"])["events"] for s in streams]
     return [event["message"] for stream in events for event in stream]

@@ -189,7 +189,7 @@ def test_waiting_for_training_needs_the_managed_rule_at_creation(aws: LocalAws) 
 
 def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: LocalAws) -> None:
     with pytest.raises(ClientError, match=r"Neither the global service principal states\.amazonaws\.com"):
-        create(aws, aws.role("for-lambda", service="lambda"), {"A": passing(1)})
+        create(aws, aws.role("states-trusts-lambda", service="lambda"), {"A": passing(1)})
     guarded = {"ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:machine-*"}}
     assert output(aws, aws.role("guarded", service="states", Condition=guarded), {"A": passing(1)}) == 1
 
@@ -419,11 +419,11 @@ def waiter(aws: LocalAws, trainer: str) -> str:
 
 
 def test_a_waiting_task_ends_with_the_jobs_description(aws: LocalAws, trainer: str, waiter: str) -> None:
-    arn = start(aws, waiter, {"Train": task(TRAIN, training(trainer, "waited", "end", "0"))})
+    arn = start(aws, waiter, {"Train": task(TRAIN, training(trainer, "states-waited", "end", "0"))})
     execution = ended(aws, arn)
     assert execution["status"] == "SUCCEEDED", execution.get("cause")
     job = json.loads(execution["output"])
-    assert (job["TrainingJobName"], job["TrainingJobStatus"]) == ("waited", "Completed")
+    assert (job["TrainingJobName"], job["TrainingJobStatus"]) == ("states-waited", "Completed")
     assert isinstance(job["CreationTime"], int)
     tags = aws.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
     assert {"Key": "MANAGED_BY_AWS", "Value": "STARTED_BY_STEP_FUNCTIONS"} in tags
@@ -469,10 +469,10 @@ def status(aws: LocalAws, job: str) -> str:
 
 
 def test_stopping_the_execution_stops_its_job(aws: LocalAws, trainer: str, waiter: str) -> None:
-    arn = start(aws, waiter, {"Train": task(TRAIN, training(trainer, "stopped", "sleep", "0"))})
-    assert eventually(lambda: status(aws, "stopped") == "InProgress")
+    arn = start(aws, waiter, {"Train": task(TRAIN, training(trainer, "states-stopped", "sleep", "0"))})
+    assert eventually(lambda: status(aws, "states-stopped") == "InProgress")
     aws.client("stepfunctions").stop_execution(executionArn=arn)
-    assert eventually(lambda: status(aws, "stopped") == "Stopped")
+    assert eventually(lambda: status(aws, "states-stopped") == "Stopped")
     assert ended(aws, arn)["status"] == "ABORTED"
 
 
@@ -483,7 +483,7 @@ def test_a_task_that_times_out_stops_its_job(aws: LocalAws, trainer: str, waiter
 
 
 def test_a_used_job_name_and_a_quota_of_none_have_names_to_retry_on(aws: LocalAws, trainer: str, waiter: str) -> None:
-    train = training(trainer, "waited", "end", "0")
+    train = training(trainer, "states-waited", "end", "0")
     assert run(aws, waiter, {"Train": task(TRAIN, train)})["error"] == "SageMaker.ResourceInUseException"
     none = json.dumps({"ml.g6.xlarge for training job usage": 0}).encode()
     one = none.replace(b"0}", b"1}")
