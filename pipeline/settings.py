@@ -25,6 +25,10 @@ CONSOLE_FIELDS = ("Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")
 class SettingsError(ValueError):
     """A user's mistake in the settings, said in one line with the field and the remedy."""
 
+    def __init__(self, line: str) -> None:
+        """Keep `line` one line, whatever the user's own names and values hold: line ends are shown as escapes."""
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
+
 
 def _deploy(description: str, **constraints: Any) -> Any:
     return Field(description=description, json_schema_extra={"scope": "deploy"}, **constraints)

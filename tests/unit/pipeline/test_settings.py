@@ -36,6 +36,7 @@ def test_a_partial_input_changes_only_what_it_names(deployed: dict[str, Any]) ->
     ("given_input", "expected"),
     [
         ({"trainin": {}}, r"trainin: unknown field; allowed here: stack, .*training"),
+        ({"a\nb": {}}, r"a\\nb: unknown field; allowed here: stack"),
         ({"training": {"lora": {"rank": 8}}}, r"training\.lora\.rank: unknown field; allowed here: r, alpha"),
         ({"stack": {"name": "other"}}, r"stack\.name: is fixed when the stack is deployed; edit config\.yaml"),
         ({"functions": {"python": "3.12"}}, r"functions\.python: is fixed when the stack is deployed"),
