@@ -47,7 +47,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
         functions: version ARNs of `plan`, `data_prep`, `assess`, `deploy` and `smoke_test`.
     """
 
-    def call(function: str, payload: dict[str, Any]) -> dict[str, Any]:
+    def call(function: str, payload: dict[str, Any] | str) -> dict[str, Any]:
         return {
             "Type": "Task",
             "Resource": "arn:aws:states:::lambda:invoke",
@@ -81,7 +81,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
             "Default": "PrepareData",
         },
         "PrepareData": {
-            **call("data_prep", "{% $plan.prepare %}"),  # type: ignore[arg-type]
+            **call("data_prep", "{% $plan.prepare %}"),
             "Assign": {"data": "{% $states.result.Payload %}"},
             "Next": "Prepared",
         },

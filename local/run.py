@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from local import cdk, inventory, progress, settings
 from local.session import LocalAws, LocalAwsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 ROOT = cdk.ROOT
@@ -170,7 +172,7 @@ def main() -> None:
 def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     """Synthesise to destroy. True when all of it held."""
     started = time.time()
-    record: dict[str, Any] = {"status": "NOT_STARTED", "states": {}, "denied": [], "left": None}
+    record: dict[str, Any] = {"status": "NOT_FINISHED", "states": {}, "denied": [], "left": None}
     stack = settings.write()
     assembly, log = HOME / "cdk.out", HOME / "cdk.log"
     log.unlink(missing_ok=True)
@@ -182,7 +184,6 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     failed: Exception | None = None
     kept = False
     try:
-        record["status"] = "INTERRUPTED"  # until the execution's own status is known
         with step("Start local AWS"):
             aws.start()
         env = cdk.environment(aws.endpoint_url, REGION, HOME / "home")
@@ -198,7 +199,7 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         record["denied"] = aws.denied()
         if keep:
             kept = True
-            console.print(aws.how_to_talk())
+            console.print(aws.how_to_talk(stack))
         else:
             if failed:
                 console.print(f"[red]{failed}[/red]")
@@ -220,19 +221,15 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     return not record["denied"] and not record["left"]
 
 
-class step:
+@contextmanager
+def step(name: str) -> Iterator[None]:
     """Print a part's name and how long it took."""
-
-    def __init__(self, name: str) -> None:
-        """Name the part."""
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._start = time.time()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        mark = "[red]failed[/red]" if kind else "done"
-        console.print(f"[bold]{self._name}[/bold] {mark} [dim]({time.time() - self._start:.1f} s)[/dim]")
+    start, mark = time.time(), "[red]failed[/red]"
+    try:
+        yield
+        mark = "done"
+    finally:
+        console.print(f"[bold]{name}[/bold] {mark} [dim]({time.time() - start:.1f} s)[/dim]")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -121,15 +121,16 @@ class LocalAws:
         decisions = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
         return [decision for decision in decisions if not decision["allowed"]]
 
-    def how_to_talk(self) -> str:
+    def how_to_talk(self, stack: str) -> str:
         """What a user types to use the local account while it is up."""
         assert self._process is not None
+        outputs = self.stack_outputs(stack)
         return (
-            "Local AWS stays up. In another shell:\n"
+            f"Local AWS stays up, and endpoint {outputs['EndpointName']} with it. In another shell:\n"
             f"  export AWS_ENDPOINT_URL={self.endpoint_url} AWS_REGION={self.region} "
             "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
-            "  aws stepfunctions list-executions ...\n"
-            f"Stop it with: kill {self._process.pid}"
+            f"  aws stepfunctions start-execution --state-machine-arn {outputs['StateMachineArn']} --input '{{}}'\n"
+            f"Stop it, and all that runs in it, with: kill {self._process.pid}"
         )
 
 

@@ -30,8 +30,8 @@ CODE = Path(__file__).resolve().parent.parent / "training"
 """The training code, shipped in this function's own package."""
 
 
-class Refusal(Exception):
-    """One line for the user: what is wrong, where, and what to do."""
+class Refusal(SettingsError):
+    """What the account does not allow, in one line: what is missing, where, and what to do."""
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     try:
         settings = with_run_input(event["settings"], event["input"])
         plan = _plan(settings, event["stack"], names.run_id(event["execution"]))
-    except (SettingsError, Refusal) as refusal:
+    except SettingsError as refusal:
         logger.warning("refused: %s", refusal)
         return {"refusal": str(refusal)}
     logger.info("planned: %s", json.dumps({key: plan[key] for key in ("run", "estimate", "warnings")}))
@@ -57,7 +57,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]:
     warnings = _check_quotas(settings, stack["prefix"])
     base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
-    secret = _check_token(settings) if settings.training.gated else None
+    secret = _check_token(settings, stack["region"]) if settings.training.gated else None
     name = f"{stack['prefix']}-{run}"
     home = f"s3://{stack['bucket']}/{names.run_prefix(run)}"
     _copy_code(stack["bucket"], names.run_prefix(run))
@@ -142,7 +142,7 @@ def _check_bedrock(settings: Settings, region: str) -> BaseModel:
     return base_model
 
 
-def _check_token(settings: Settings) -> str:
+def _check_token(settings: Settings, region: str) -> str:
     """The ARN of the secret with the Hub token. Only its existence is looked at: the value is the training job's."""
     name = settings.access.hub_token_secret
     try:
@@ -152,7 +152,7 @@ def _check_token(settings: Settings) -> str:
             raise
         raise Refusal(
             f"training.base_model: {settings.training.base_model} is gated and the secret {name} does not exist; make it with "
-            f"`aws secretsmanager create-secret --name {name} --secret-string YOUR_HUB_TOKEN`, "
+            f"`aws secretsmanager create-secret --region {region} --name {name} --secret-string YOUR_HUB_TOKEN`, "
             "after accepting the model's licence on the Hub"
         ) from error
     return arn

@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.deploy import describe
 
@@ -49,7 +49,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         prompt, reference = messages[:-1], messages[-1]["content"]
         try:
             answer = _ask(name, prompt)
-        except (ClientError, ValueError, KeyError, IndexError) as error:
+        # A refusal, no answer in time, or an answer in another form: the user is told, and nothing sick goes on serving.
+        except (ClientError, BotoCoreError, ValueError, KeyError, IndexError) as error:
             back = _put_right(sagemaker, name, config, event["before"])
             raise EndpointSick(f"endpoint {name} did not answer a held-out dialogue ({error}); {back}") from error
         samples.append({"dialogue": prompt[-1]["content"], "reference": reference, "answer": answer})
@@ -68,8 +69,8 @@ def _test_rows(folder: str) -> list[list[dict[str, str]]]:
 
 
 def _ask(endpoint: str, messages: list[dict[str, str]]) -> str:
-    # The runtime answers within 60 s or not at all (SageMaker quotas); botocore must not send the same question again.
-    runtime = boto3.client("sagemaker-runtime", config=Config(read_timeout=70, retries={"total_max_attempts": 2}))
+    # The runtime answers within 60 s or not at all (SageMaker quotas). Asked once: all rows must fit the function's time.
+    runtime = boto3.client("sagemaker-runtime", config=Config(read_timeout=70, retries={"total_max_attempts": 1}))
     request = {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
     response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=json.dumps(request))
     text: str = json.loads(response["Body"].read())["choices"][0]["message"]["content"]

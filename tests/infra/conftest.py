@@ -27,6 +27,8 @@ def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.Comple
         # A closed port as proxy: whatever wants the network at synth fails.
         env={
             **kept,
+            # The virtual environment's node, whichever shell the tests are started from.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")]),
             "CDK_OUTDIR": str(out),
             "CDK_CONTEXT_JSON": context,
             "HTTPS_PROXY": "http://127.0.0.1:9",

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from local import images
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.local.conftest import Deployed
 
 SHORT = {"bedrock": {"enabled": False}}
@@ -56,3 +65,48 @@ def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deploy
     stack.quota(training=2, endpoint=4)
     assert ended["error"] == "Tuneway.Refused"
     assert "its update runs two for a while" in ended["cause"]
+
+
+# A container that is healthy and has nothing to say.
+MUTE = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+        self.wfile.write(b'{"choices": []}')
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def mute_image(stack: Deployed, tmp_path: Path) -> Iterator[None]:
+    """The vLLM image replaced by a mute one."""
+
+    def put(command: Any) -> None:
+        body = json.dumps({"images": {"vllm": command}}).encode()
+        urlopen(Request(f"{stack.aws.endpoint_url}/_tuneway/sagemaker", body, method="POST")).close()
+
+    server = tmp_path / "mute.py"
+    server.write_text(MUTE)
+    put([sys.executable, str(server), "{port}"])
+    yield
+    put(images.command("vllm"))
+
+
+def test_a_sick_endpoint_goes_back_to_the_config_of_before(stack: Deployed, mute_image: None) -> None:
+    before = stack.endpoint()
+    assert before is not None
+    ended = stack.run(SHORT)
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointSick")
+    line = json.loads(ended["cause"])["errorMessage"]
+    assert "did not answer a held-out dialogue" in line
+    assert f"it goes back to {before['EndpointConfigName']}" in line
+    deadline = time.time() + 60
+    while (after := stack.endpoint()) is None or after["EndpointStatus"] != "InService":
+        assert time.time() < deadline
+        time.sleep(0.5)
+    assert after["EndpointConfigName"] == before["EndpointConfigName"]

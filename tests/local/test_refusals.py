@@ -33,7 +33,10 @@ def uploads(stack: Deployed) -> None:
             "bedrock.hyperparameters.learningRate: 1.5 is outside the range of meta.llama3-3-70b-instruct-v1:0:128k",
         ),
         ({"bedrock": {"base_model": "meta.llama3-2-1b-instruct-v1:0:128k"}}, "reached its end of life on Bedrock"),
-        ({"training": {"gated": True}}, "aws secretsmanager create-secret --name tuneway/hub-token --secret-string"),
+        (
+            {"training": {"gated": True}},
+            "aws secretsmanager create-secret --region us-west-2 --name tuneway/hub-token --secret-string",
+        ),
         ({"dataset": {"source": "uploads/nothing.jsonl"}}, "uploads/nothing.jsonl"),
         ({"dataset": {"source": "s3://no-such-bucket-here/x.csv"}}, "no-such-bucket-here"),
         ({"dataset": {**DATASET, "fields": {"dialogue": "dialog", "summary": "gist"}}}, "dialog"),

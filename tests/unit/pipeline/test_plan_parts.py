@@ -53,6 +53,13 @@ def test_one_default_run_stays_under_25_dollars() -> None:
         assert estimate["unknown"] == []
 
 
+def test_the_endpoint_is_counted_to_its_end() -> None:
+    hour, two = (cost.estimate(settings(endpoint={"time_to_live_minutes": life}), None) for life in (60, 120))
+    assert two["endpoint"] - hour["endpoint"] == pytest.approx(cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], abs=0.01)
+    endless = cost.estimate(settings(endpoint={"time_to_live_minutes": None}), None)
+    assert endless["unknown"] == ["an endpoint without an end"]
+
+
 def test_what_has_no_price_is_named_and_not_counted_as_free() -> None:
     estimate = cost.estimate(settings(training={"instance_type": "ml.p5.48xlarge"}), None)
     assert estimate["unknown"] == ["ml.p5.48xlarge"]
