@@ -12,12 +12,15 @@ import functools
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import jmespath  # type: ignore[import-untyped]
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,7 @@ _PASSED_ROLES: dict[tuple[str, str], tuple[str, str]] = {
     ("states", "UpdateStateMachine"): ("roleArn", "states.amazonaws.com"),
 }
 
-# Bedrock's resource types by the input member that names the resource. A new resource has no id yet: "*" stands for it,
-# which only a statement on the whole type (or on everything) matches.
+# Bedrock's resource types by the input member that names the resource.
 _BEDROCK_MEMBERS = {
     "baseModelIdentifier": "foundation-model",
     "modelIdentifier": "foundation-model",
@@ -88,14 +90,17 @@ _BEDROCK_OVERRIDES = {
     ("GetImportedModel", "modelIdentifier"): "imported-model",
     ("DeleteImportedModel", "modelIdentifier"): "imported-model",
     ("GetModelImportJob", "jobIdentifier"): "model-import-job",
-    ("CreateProvisionedModelThroughput", "modelId"): "custom-model",
 }
-_BEDROCK_NEW = {
-    "CreateModelCustomizationJob": ("custom-model", "model-customization-job"),
-    "CreateModelImportJob": ("imported-model", "model-import-job"),
-    "CreateCustomModel": ("custom-model",),
-    "CreateCustomModelDeployment": ("custom-model-deployment",),
-    "CreateProvisionedModelThroughput": ("provisioned-model",),
+# What a create call is also asked for on. A new resource has no id yet: "*" stands for it, which only a statement on the
+# whole type (or on everything) matches.
+_BEDROCK_NEW = {"CreateModelCustomizationJob": ("custom-model", "model-customization-job")}
+# The members of a create call that hold tags, and what they are put on: bedrock:TagResource is asked for on that.
+_BEDROCK_TAGS = {
+    "CreateModelCustomizationJob": {"customModelTags": "custom-model", "jobTags": "model-customization-job"},
+    "CreateModelImportJob": {"importedModelTags": "imported-model", "jobTags": "model-import-job"},
+    "CreateCustomModel": {"modelTags": "custom-model"},
+    "CreateCustomModelDeployment": {"tags": "custom-model-deployment"},
+    "CreateProvisionedModelThroughput": {"tags": "provisioned-model"},
 }
 _UNQUALIFIED_COLONS = 6  # arn:aws:lambda:REGION:ACCOUNT:function:NAME
 _SAGEMAKER_VERB = re.compile(r"^(Create|Delete|Describe|Stop|Update|InvokeEndpoint)")
@@ -157,11 +162,12 @@ def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[st
     return arns
 
 
-def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
-    def arn(kind: str, name: str) -> str:
-        account = "" if kind == "foundation-model" else call.account
-        return f"arn:aws:bedrock:{call.region}:{account}:{kind}/{name}"
+def _bedrock_arn(call: ApiCall, kind: str, name: str) -> str:
+    account = "" if kind == "foundation-model" else call.account
+    return f"arn:aws:bedrock:{call.region}:{account}:{kind}/{name}"
 
+
+def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
     if params.get("resourceARN"):
         return [str(params["resourceARN"])]
     arns = []
@@ -169,9 +175,20 @@ def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]
         value = params.get(member)
         if isinstance(value, str) and value and not operation.startswith("List"):
             named = _BEDROCK_OVERRIDES.get((operation, member), kind)
-            arns.append(value if value.startswith("arn:") else arn(named, value))
-    arns += [arn(kind, "*") for kind in _BEDROCK_NEW.get(operation, ())]
+            if operation == "CreateProvisionedModelThroughput" and "." not in value:
+                named = "custom-model"  # By its name, which has no dot; the id of a foundation model has.
+            arns.append(value if value.startswith("arn:") else _bedrock_arn(call, named, value))
+    arns += [_bedrock_arn(call, kind, "*") for kind in _BEDROCK_NEW.get(operation, ())]
     return arns or ["*"]
+
+
+def _bedrock_tagging(call: ApiCall, operation: str, params: dict[str, Any]) -> list[Check]:
+    members = _BEDROCK_TAGS.get(operation, {})
+    return [
+        Check("bedrock:TagResource", _bedrock_arn(call, kind, "*"), _tag_context(_tags(params, (member,))))
+        for member, kind in members.items()
+        if params.get(member)
+    ]
 
 
 def _scheduler(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
@@ -209,13 +226,22 @@ def _logs(call: ApiCall, action: str) -> list[Check] | None:
     return [Check(action, arn)]
 
 
-def _tags(params: dict[str, Any]) -> dict[str, str]:
+_TAG_MEMBERS = ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags", "modelTags")
+
+
+def _tags(params: dict[str, Any], members: Iterable[str] = _TAG_MEMBERS) -> dict[str, str]:
     tags: dict[str, str] = {}
-    for member in ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags"):
+    for member in members:
         for tag in params.get(member) or []:
             if isinstance(tag, dict):
                 tags[str(tag.get("Key", tag.get("key", "")))] = str(tag.get("Value", tag.get("value", "")))
     return tags
+
+
+def _tag_context(tags: Mapping[str, str]) -> dict[str, Any]:
+    if not tags:
+        return {}
+    return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | {"aws:TagKeys": list(tags)}
 
 
 def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
@@ -231,28 +257,25 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
     if call.service not in MODELS:
         return None
     params = parameters(call, operation)
-    context: dict[str, Any] = {}
     tags = _tags(params)
-    if tags:
-        context = {f"aws:RequestTag/{key}": value for key, value in tags.items()} | {"aws:TagKeys": list(tags)}
+    context = _tag_context(tags)
+    tagging: list[Check] = []
     if call.service in ("sagemaker", "sagemaker-runtime"):
-        arns, tagging = _sagemaker(call, operation, params), "sagemaker:AddTags"
+        arns = _sagemaker(call, operation, params)
+        if tags and operation.startswith("Create"):
+            tagging = [Check("sagemaker:AddTags", arns[0], context)]
     elif call.service in ("bedrock", "bedrock-runtime"):
-        arns, tagging = _bedrock(call, operation, params), "bedrock:TagResource"
+        arns, tagging = _bedrock(call, operation, params), _bedrock_tagging(call, operation, params)
         # Converse has no action of its own: https://docs.aws.amazon.com/bedrock/latest/userguide/inference-prereq.html
         action = {
             "Converse": "bedrock:InvokeModel",
             "ConverseStream": "bedrock:InvokeModelWithResponseStream",
         }.get(operation, action)
     elif call.service == "scheduler":
-        arns, tagging = _scheduler(call, operation, params), ""
+        arns = _scheduler(call, operation, params)
     else:
         return [Check(action, "*", context)]  # Service Quotas' reads take no resource.
-    checks = [Check(action, arn, context) for arn in arns]
-    if tags and tagging and operation.startswith("Create"):
-        tagged = [arn for arn in arns if ":foundation-model/" not in arn][-2:] if "bedrock" in tagging else arns[:1]
-        checks += [Check(tagging, arn, context) for arn in tagged]
-    return checks
+    return [Check(action, arn, context) for arn in arns] + tagging
 
 
 def passed_roles(call: ApiCall, action: str) -> list[Check]:

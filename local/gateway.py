@@ -10,11 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
-from local import bedrock, lambda_runtime, private, processes, quotas, sagemaker, scheduler, stepfunctions
+from local import bedrock, faults, lambda_runtime, private, processes, quotas, sagemaker, scheduler, stepfunctions
 
 
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
-    for service in (lambda_runtime, scheduler, sagemaker, bedrock, quotas, stepfunctions):
+    for service in (faults, lambda_runtime, scheduler, sagemaker, bedrock, quotas, stepfunctions):
         service.register(state_dir, endpoint_url)
 
 

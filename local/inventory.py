@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 KEPT_LOG_GROUPS = ("/aws/sagemaker/TrainingJobs",)
 """Shared by all of an account's jobs: AWS keeps it, and so does a teardown that only takes what is its own."""
 
+KEPT_RULES = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule",)
+"""Managed by Step Functions, one an account."""
+
 BOOTSTRAP = ("CDKToolkit", "cdk-hnb659fds-")
 """The CDK's bootstrap stack and its resources: shared by all CDK apps of an account."""
 
@@ -35,7 +38,12 @@ def left(client: Callable[[str], Any]) -> list[str]:
 
     stacks = every(client("cloudformation"), "list_stacks", "StackSummaries")
     add("stack", (s["StackName"] for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"))
-    add("bucket", (bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]))
+    s3 = client("s3")
+    buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    add("bucket", buckets)
+    add("open uploads in", (name for name in buckets if s3.list_multipart_uploads(Bucket=name).get("Uploads")))
+    versions = {name: s3.list_object_versions(Bucket=name, MaxKeys=1) for name in buckets}
+    add("objects in", (name for name, held in versions.items() if held.get("Versions") or held.get("DeleteMarkers")))
     add("endpoint", (e["EndpointName"] for e in every(sagemaker, "list_endpoints", "Endpoints")))
     add(
         "endpoint config",
@@ -48,9 +56,20 @@ def left(client: Callable[[str], Any]) -> list[str]:
         jobs = every(bedrock, "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status)
         add("customization job", (job["jobName"] for job in jobs))
     add("custom model", (m["modelName"] for m in every(bedrock, "list_custom_models", "modelSummaries")))
+    deployments = every(bedrock, "list_custom_model_deployments", "modelDeploymentSummaries")
+    add("custom model deployment", (d["customModelDeploymentName"] for d in deployments))
+    throughputs = every(bedrock, "list_provisioned_model_throughputs", "provisionedModelSummaries")
+    add("provisioned throughput", (t["provisionedModelName"] for t in throughputs))
+    add("imported model", (m["modelName"] for m in every(bedrock, "list_imported_models", "modelSummaries")))
     add("function", (f["FunctionName"] for f in every(client("lambda"), "list_functions", "Functions")))
     add("state machine", (m["name"] for m in every(client("stepfunctions"), "list_state_machines", "stateMachines")))
     add("schedule", (s["Name"] for s in every(client("scheduler"), "list_schedules", "Schedules")))
+    rules = every(client("events"), "list_rules", "Rules")
+    add("rule", (rule["Name"] for rule in rules if rule["Name"] not in KEPT_RULES))
+    sns = client("sns")
+    add("topic", (topic["TopicArn"].rsplit(":", 1)[-1] for topic in every(sns, "list_topics", "Topics")))
+    subscriptions = every(sns, "list_subscriptions", "Subscriptions")
+    add("subscription", (f"{s['TopicArn'].rsplit(':', 1)[-1]} {s['Endpoint']}" for s in subscriptions))
     add(
         "role",
         (r["RoleName"] for r in every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]),

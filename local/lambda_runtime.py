@@ -20,7 +20,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local import clients, lambda_sandbox, private
+from local import clients, faults, lambda_sandbox, private
 from local.lambda_sandbox import Launch, Outcome, Sandbox
 
 logger = logging.getLogger("local.lambda")
@@ -94,6 +94,9 @@ class Runtime:
         """Run one invocation of one version of a function."""
         started = time.time()
         config = function.config
+        fault = faults.take("function", function=config["FunctionName"]).how
+        if fault == "throttle":
+            return private.FunctionResult(throttled=True)
         try:
             credentials = self._role_credentials(config)
         except private.NotAssumableError:
@@ -105,7 +108,7 @@ class Runtime:
         key = _pool_key(config)
         sandbox = self._acquire(key) or self._create(function, credentials)
         try:
-            outcome = sandbox.invoke(event, request_id, config["FunctionArn"], function.trace_id)
+            outcome = sandbox.invoke(event, request_id, config["FunctionArn"], function.trace_id, fault)
         except BaseException:
             sandbox.stop()
             raise

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ class Sandbox:
     _log: bytes = b""
     _pending: bytes = b""
 
-    def invoke(self, event: Any, request_id: str, arn: str, trace_id: str | None) -> Outcome:
-        """Run one event, starting the process first when it is not there."""
+    def invoke(self, event: Any, request_id: str, arn: str, trace_id: str | None, fault: str = "") -> Outcome:
+        """Run one event, starting the process first when it is not there; `fault` is how it shall fail."""
         timeout = self.launch.timeout_seconds
         if self._child is None:
             failed = self._start(request_id)
@@ -82,8 +82,13 @@ class Sandbox:
                 "trace_id": trace_id,
             },
         }
+        if fault == "crash" and self._child is not None:
+            processes.signal_group(self._child, signal.SIGKILL)
+        elif fault == "memory":
+            self.launch = replace(self.launch, memory_mb=0)  # Whatever it holds is too much.
         self._send(message)
-        outcome = self._await(request_id, timeout, f"Task timed out after {timeout:.2f} seconds")
+        limit = 0.0 if fault == "timeout" else timeout
+        outcome = self._await(request_id, limit, f"Task timed out after {timeout:.2f} seconds")
         if outcome.payload is not None and len(outcome.payload.encode()) > _MAX_RESPONSE:
             text = f"Response payload size exceeded maximum allowed payload size ({_MAX_RESPONSE} bytes)."
             outcome.payload = None

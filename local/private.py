@@ -36,6 +36,7 @@ from ministack.core import router as ministack_router
 from ministack.services import eventbridge, iam, lambda_svc, s3, scheduler, stepfunctions, sts, tagging
 from ministack.services.cloudformation import provisioners
 
+from local import faults
 from local.authorization import ApiCall, Check, passed_roles, resource_checks
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _detect_service(method: str, path: str, headers: dict[str, str], query: dict
 # ---------------------------------------------------------------------------------------------------------------------
 
 _SESSION_SECONDS = 12 * 3600
+_SEARCHED = 1 << 16  # Bytes of a request's body that a fault's `resource` is searched in.
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,9 @@ class Credentials:
         }
 
 
+RESOURCE_POLICY = "resource policy"  # A decision's reason where the policy of a bucket or topic denied.
+
+
 class AccessDeniedError(Exception):
     """IAM said no; the text is AWS's message."""
 
@@ -214,7 +219,7 @@ _decisions_path: list[Path] = []
 _internal_sessions: dict[str, Credentials] = {}
 
 
-def _log_decision(principal: str, check: Check, allowed: bool, reason: str = "") -> None:
+def _log_decision(principal: str, check: Check, allowed: bool, reason: str = "", injected: bool = False) -> None:
     if not _decisions_path:
         return
     decision: dict[str, Any] = {
@@ -227,6 +232,8 @@ def _log_decision(principal: str, check: Check, allowed: bool, reason: str = "")
     }
     if reason:
         decision["reason"] = reason
+    if injected:  # `allowed` stays what the policies say; a fault refused the call all the same.
+        decision["injected"] = True
     line = json.dumps(decision, default=str) + "\n"
     with _decisions_lock, _decisions_path[0].open("a", encoding="utf-8") as log:
         log.write(line)
@@ -273,8 +280,9 @@ def role_session(
     """
     check, allowed = _may_assume(role_arn, service, source_arn, region)
     principal = _service_principal(service)
-    _log_decision(principal, check, allowed)
-    if not allowed:
+    injected = allowed and bool(_denial_fault(principal, check))
+    _log_decision(principal, check, allowed, injected=injected)
+    if not allowed or injected:
         raise NotAssumableError(
             f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"
         )
@@ -375,6 +383,8 @@ class _Current:
 
 
 _current: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("local_aws_call", default=None)
+# The tags that an evaluation asks for while it runs, for the decision log.
+_tags_read: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("local_aws_tags", default=None)
 _ministack_enforce = iam_evaluator.enforce
 _ministack_dispatch = app._dispatch_service_request
 _ministack_denied = iam_actions.access_denied_response
@@ -395,17 +405,49 @@ def _decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
         # A session ends with its role: an authentication failure, no decision of a policy.
         text = "The security token included in the request is invalid."
         return iam_evaluator.AuthError("UnrecognizedClientException", text)
-    denied = _ministack_enforce(
-        access_key_id,
-        check.action,
-        service,
-        region,
-        resource_arn=check.resource,
-        service_context=check.context,
-    )
+    tags: dict[str, str] = {}
+    token = _tags_read.set(tags)
+    try:
+        denied = _ministack_enforce(
+            access_key_id,
+            check.action,
+            service,
+            region,
+            resource_arn=check.resource,
+            service_context=check.context,
+        )
+    finally:
+        _tags_read.reset(token)
     reason = denied.code if isinstance(denied, iam_evaluator.AuthError) else ""
-    _log_decision(principal, check, denied is None, reason)
+    if getattr(denied, "resource_policy_arn", ""):
+        reason = RESOURCE_POLICY
+    # A resource's tags are gone with it, and are a part of what was asked.
+    asked, injected = replace(check, context={**tags, **check.context}), False
+    if denied is None and _denial_fault(principal, check):
+        denied, injected = iam_evaluator.EvalResult("ImplicitDeny", principal_arn=principal), True
+    _log_decision(principal, asked, denied is None or injected, reason, injected)
     return denied
+
+
+def _denial_fault(principal: str, check: Check) -> faults.Fault:
+    return faults.take("deny", action=check.action, principal=principal, resource=check.resource)
+
+
+class _CallFailedError(Exception):
+    """A fault of kind "error" takes the place of the service's answer."""
+
+    def __init__(self, fault: faults.Fault) -> None:
+        super().__init__(fault.code)
+        self.fault = fault
+
+    def answer(self, service: str, headers: dict[str, str], request_id: str) -> Any:
+        """The error in the called service's protocol."""
+        code, message = self.fault.code, self.fault.message
+        _, answer_headers, body = _ministack_denied(
+            service, "", "", request_id, error_code=code, message=message or code, headers=headers
+        )
+        responses.fix_error_content_type(service, self.fault.status, answer_headers)
+        return self.fault.status, answer_headers, body
 
 
 def _enforce(
@@ -432,6 +474,11 @@ def _enforce(
             if current is not None:
                 current.denied = check
             return denied
+    if current is not None and current.call.service == service:
+        asked = f"{checks[0].resource} {current.call.path} {current.call.body[:_SEARCHED].decode('utf-8', 'replace')}"
+        fault = faults.take("error", action=checks[0].action, principal=_principal(access_key_id), resource=asked)
+        if fault:
+            raise _CallFailedError(fault)
     return None
 
 
@@ -446,6 +493,8 @@ async def _dispatch(
     token = _current.set(_Current(call))
     try:
         return await _ministack_dispatch(method, path, headers, body, query, request_id)
+    except _CallFailedError as error:
+        return error.answer(service, headers, request_id)
     finally:
         _current.reset(token)
 
@@ -464,14 +513,42 @@ def _access_denied(service: str, action: str, principal_arn: str, request_id: st
     return _ministack_denied(service, action, principal_arn, request_id, **options)
 
 
+def evaluate(policies: Sequence[Mapping[str, Any]], decision: Mapping[str, Any]) -> bool:
+    """Whether identity policies (policy documents) allow what a line of the decision log asked; reads no state.
+
+    MiniStack's own evaluator, with the line's `principal`, `action`, `resource` and `context` (aws:ResourceTag/ keys
+    included). Not looked at: boundaries, policies of the resource itself, and condition keys that the log does not hold
+    (aws:RequestedRegion, aws:PrincipalTag/ and the clock).
+    """
+    principal = str(decision["principal"])
+    context = {key.lower(): value for key, value in decision["context"].items()}
+    asked = iam_evaluator.EvalContext(
+        principal_arn=principal,
+        principal_type="AssumedRole",
+        principal_account=principal.split(":")[4],
+        action=decision["action"],
+        resource_arn=decision["resource"],
+        region="",
+        source_ip="127.0.0.1",
+        secure_transport=True,
+        service_context={"aws:tagkeys": None, **context},  # as enforce does: no tags named, no key
+    )
+    parsed = [iam_evaluator.parse_policy_document(dict(policy)) for policy in policies]
+    return bool(iam_evaluator.evaluate(asked, parsed).decision == "Allow")
+
+
 def _resource_tags(arn: str) -> Any:
-    """Stands in for tagging.resource_tags: asks this folder's services first."""
-    for service in _services:
-        if service.tags is not None and arn.startswith(
-            f"arn:aws:{iam_actions.SERVICE_TO_IAM_NAMESPACE[service.name]}:"
-        ):
-            return dict(service.tags(arn))
-    return _ministack_resource_tags(arn)
+    """Stands in for tagging.resource_tags: asks this folder's services first, and tells `_decide` what was read."""
+    owner = next((s for s in _services if s.tags is not None and arn.startswith(_arn_prefix(s.name))), None)
+    tags = dict(owner.tags(arn)) if owner is not None and owner.tags is not None else _ministack_resource_tags(arn)
+    read = _tags_read.get()
+    if read is not None:
+        read.update({f"aws:ResourceTag/{name}": value for name, value in (tags or {}).items()})
+    return tags
+
+
+def _arn_prefix(service: str) -> str:
+    return f"arn:aws:{iam_actions.SERVICE_TO_IAM_NAMESPACE[service]}:"
 
 
 def _pin_origin(source_ip: str, secure_transport: bool) -> None:
@@ -496,11 +573,12 @@ class Function:
 
 @dataclass(frozen=True)
 class FunctionResult:
-    """The payload's JSON text, or the error document with errorType and errorMessage."""
+    """The payload's JSON text, or the error document with errorType and errorMessage, or neither if `throttled`."""
 
     payload: str | None = None
     error: dict[str, Any] | None = None
     log: str = ""
+    throttled: bool = False
 
 
 def run_functions_with(
@@ -517,6 +595,8 @@ def run_functions_with(
         trace_id = lambda_svc._xray_trace_id_for_invocation(config)
         function = Function(config, record["code_zip"], [layer for layer in zips if layer], trace_id)
         result = execute(function, event, request_id)
+        if result.throttled:
+            return dict(lambda_svc._throttle_response("ConcurrentInvocationLimitExceeded", "Rate Exceeded."))
         if result.error is not None:
             return {"body": result.error, "error": True, "function_error": "Unhandled", "log": result.log}
         return {"body": json.loads(result.payload or "null"), "log": result.log}
@@ -553,6 +633,8 @@ def run_schedules_with(
     def invoke_target(target: dict[str, Any], event: dict[str, Any], source: dict[str, Any], *view: Any) -> None:
         if event.get("Source") == "aws.scheduler":
             invoke(dict(source), target, float(event["Time"]), responses.get_region())
+        elif ":stateMachine:" in target.get("Arn", "") and not _rule_may_start(target, source):
+            logger.warning("rule %s may not start %s", source.get("Arn"), target["Arn"])
         elif ":function:" not in target.get("Arn", "") or _rule_may_invoke(target["Arn"], source):
             rule_target(target, event, source, *view)
 
@@ -573,6 +655,18 @@ def run_schedules_with(
     scheduler._create_schedule, scheduler._update_schedule = checked(create), checked(update)
     scheduler._SCHEDULE_TICK_INTERVAL = 1
     handlers["create"] = provision_checked
+
+
+def _rule_may_start(target: dict[str, Any], rule: dict[str, Any]) -> bool:
+    """Whether a target's role lets EventBridge start the state machine ("Using identity-based policies for EventBridge")."""
+    role = str(target.get("RoleArn", ""))
+    try:
+        session = role_session(role, "events", "events", source_arn=str(rule.get("Arn", "")))
+        authorize(session, "states:StartExecution", target["Arn"])
+    except AccessDeniedError as error:
+        logger.warning("%s", error)
+        return False
+    return True
 
 
 def _rule_may_invoke(function_arn: str, rule: dict[str, Any]) -> bool:
@@ -626,10 +720,11 @@ _STATES_FUNCTIONS = {
     "start_execution": "_start_execution",
     "stop_execution": "_stop_execution",
     "describe_execution": "_describe_execution",
+    "describe_machine": "_describe_state_machine_for_execution",
+    "announce": "_emit_execution_status_event",
     "run_execution": "_run_execution",
     "run_branch": "_run_sub_machine",
     "run_parallel": "_run_parallel_branches",
-    "fail_execution": "_fail_execution",
     "add_event": "_add_event",
     "error_matches": "_error_matches",
     "invoke": "_invoke_resource",
@@ -671,9 +766,18 @@ def states_machine(arn: str) -> dict[str, Any] | None:
     return machine
 
 
-def states_announce(execution: dict[str, Any]) -> None:
-    """Send EventBridge's "Step Functions Execution Status Change" for the status that the execution has now."""
-    stepfunctions._emit_execution_status_event(execution)
+def states_announce(detail: Mapping[str, Any]) -> None:
+    """Send EventBridge's "Step Functions Execution Status Change"; its delivery is best effort and raises nothing."""
+    entry = {
+        "Source": "aws.states",
+        "DetailType": "Step Functions Execution Status Change",
+        "Detail": json.dumps(detail),
+        "Resources": [detail["executionArn"]],
+    }
+    try:
+        eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+    except Exception:
+        logger.exception("no event was sent for %s", detail["executionArn"])
 
 
 def states_error_response(code: str, message: str, status: int = 400) -> Any:

@@ -108,6 +108,13 @@ class LocalAws:
             config=Config(retries={"total_max_attempts": 3}, read_timeout=90),
         )
 
+    def control(self, path: str, document: Any = None) -> str:
+        """GET one of local AWS's own controls (docs/local-aws.md), or POST a document to it; its answer."""
+        body = None if document is None else json.dumps(document).encode()
+        request = urllib.request.Request(f"{self.endpoint_url}/{path}", body)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(answer.read().decode())
+
     def stack_outputs(self, stack: str) -> dict[str, str]:
         """The stack's outputs by key."""
         stacks = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]

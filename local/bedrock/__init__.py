@@ -1,6 +1,6 @@
-"""Amazon Bedrock on this machine: foundation models, customization jobs, custom models and their tags.
+"""Amazon Bedrock on this machine: foundation models, customization jobs, custom models, what serves them, and tags.
 
-Operations that are not here (invocation, imports, deployments, ...) are left to MiniStack. Requests are
+Operations that are not here (invocation, guardrails, updates, ...) are left to MiniStack. Requests are
 checked against botocore's model of Bedrock and answers written by it.
 """
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local import private, shapes
-from local.bedrock import jobs, models
+from local.bedrock import jobs, listing, models, serving
 from local.shapes import ServiceError
 
 if TYPE_CHECKING:
@@ -22,9 +22,14 @@ _PATHS = (
     r"/foundation-models(/|$)",
     r"/model-customization-jobs(/|$)",
     r"/custom-models(/|$)",
+    r"/model-customization/custom-model-deployments(/|$)",
+    r"/provisioned-model-throughputs?(/|$)",
+    r"/(imported-models|model-import-jobs)(/|$)",
     r"/(tag|untag|listTagsFor)Resources?$",
 )
-_OWN_ARN = re.compile(r".*:(custom-model|model-customization-job)/")
+_OWN_ARN = re.compile(
+    r".*:(custom-model|model-customization-job|custom-model-deployment|provisioned-model|imported-model|model-import-job)/"
+)
 _TAG_LIMIT = 200
 
 
@@ -34,6 +39,7 @@ class Bedrock:
     def __init__(self, endpoint_url: str) -> None:
         self._tags: dict[str, dict[str, str]] = {}
         self.jobs = jobs.Jobs(endpoint_url, self._tags.__setitem__)
+        self._serving = serving.Serving(self.jobs, self._tags)
         self._operations: dict[str, Callable[[dict[str, Any], private.Request], dict[str, Any]]] = {
             "GetFoundationModel": self._get_foundation_model,
             "ListFoundationModels": self._list_foundation_models,
@@ -47,6 +53,7 @@ class Bedrock:
             "TagResource": self._tag_resource,
             "UntagResource": self._untag_resource,
             "ListTagsForResource": self._list_tags,
+            **self._serving.operations,
         }
 
     def handle(self, request: private.Request) -> private.Response | None:
@@ -106,8 +113,6 @@ class Bedrock:
         rows = []
         for job in self._held(request).jobs:
             details = job.details
-            if params.get("statusEquals", details["status"]) != details["status"]:
-                continue
             rows.append(
                 {
                     "jobArn": job.arn,
@@ -123,9 +128,7 @@ class Bedrock:
                     "customizationType": details["customizationType"],
                 }
             )
-        rows = _filtered(rows, params, "jobName")
-        page, token = _page(rows, params)
-        return {"modelCustomizationJobSummaries": page, "nextToken": token}
+        return listing.page(rows, params, "modelCustomizationJobSummaries", "jobName")
 
     def _stop_job(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
         held = self._held(request)
@@ -151,20 +154,23 @@ class Bedrock:
                     "modelStatus": "Active",
                 }
             )
-        page, token = _page(_filtered(rows, params, "modelName"), params)
-        return {"modelSummaries": page, "nextToken": token}
+        return listing.page(rows, params, "modelSummaries", "modelName")
 
     def _delete_custom_model(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
         held = self._held(request)
         with held.lock:
             arn = held.model(params["modelIdentifier"])["modelArn"]
+            users = self._serving.users(arn, request)
+            if users:
+                raise ServiceError("ConflictException", f"The custom model is in use by {', '.join(users)}.")
             del held.custom_models[arn]
             self._tags.pop(arn, None)
         return {}
 
     def _taggable(self, arn: str, request: private.Request) -> dict[str, str]:
         held = self._held(request)
-        if arn not in held.custom_models and all(job.arn != arn for job in held.jobs):
+        known = arn in held.custom_models or self._serving.holds(arn, request)
+        if not known and all(job.arn != arn for job in held.jobs):
             raise ServiceError("ResourceNotFoundException", f"The provided resource ARN {arn} was not found.", 404)
         return self._tags.setdefault(arn, {})
 
@@ -185,29 +191,6 @@ class Bedrock:
     def _list_tags(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
         held = self._taggable(params["resourceARN"], request)
         return {"tags": [{"key": key, "value": value} for key, value in held.items()]}
-
-
-def _filtered(rows: list[dict[str, Any]], params: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The filters and the order that both list operations share; newest first unless sortOrder says otherwise."""
-    after, before = _time(params.get("creationTimeAfter")), _time(params.get("creationTimeBefore"))
-    kept = [
-        row
-        for row in rows
-        if params.get("nameContains", "") in row[name]
-        and (after is None or row["creationTime"] >= after)
-        and (before is None or row["creationTime"] <= before)
-    ]
-    return sorted(kept, key=lambda row: row["creationTime"], reverse=params.get("sortOrder") != "Ascending")
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def _page(rows: list[dict[str, Any]], params: dict[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
-    start, size = int(params.get("nextToken", "0") or 0), int(params.get("maxResults", 1000))
-    more = start + size < len(rows)
-    return rows[start : start + size], str(start + size) if more else None
 
 
 def register(state_dir: Path, endpoint_url: str) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from local import clients, private
+from local import clients, faults, private
 from local.bedrock import data, models
 from local.shapes import ServiceError
 
@@ -246,6 +246,11 @@ class Jobs:
         try:
             for index, step in enumerate(STEPS):
                 self._enter(job, held, index)
+                fault = faults.take("customization").how if step == "trainingDetails" else ""
+                if fault == "fail":
+                    raise RuntimeError("a fault was asked for")
+                if fault == "stop":
+                    self.stop(job, held)
                 if job.stopping.wait(self.step_seconds):
                     break
                 if step == "validationDetails":

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from local import private
+from local import faults, private
 from local.sagemaker import quota
 from local.sagemaker.fleet import Fleet, FleetFailedError
 from local.sagemaker.store import Call, Store, now, page, validation_error
@@ -30,6 +30,7 @@ class Endpoint:
         self.store, self.arn, self.name, self.config = store, arn, name, config
         self.status, self.failure = "Creating", ""
         self.created = self.modified = now()
+        self.deploying = config, self.created
         self.fleet: Fleet | None = None
         self._starting: Fleet | None = None
 
@@ -55,7 +56,7 @@ class Endpoint:
     def create(self, call: Call) -> None:
         """Bring up the first fleet."""
         try:
-            fleet = self._bring_up(call, self.config)
+            fleet = self._bring_up(call, self.config, faults.take("endpoint", "fail", "capacity", "stuck"))
         except FleetFailedError as error:
             self.set_status("Failed", str(error))
             return
@@ -65,14 +66,18 @@ class Endpoint:
 
     def update(self, call: Call, config: dict[str, Any]) -> None:
         """Bring up a fleet on another config beside the old one, then take that down; or go back to it."""
+        fault = faults.take("endpoint")
         try:
-            fleet = self._bring_up(call, config)
-        except FleetFailedError:
+            fleet = self._bring_up(call, config, fault)
+        except FleetFailedError as error:
             with self.store.lock:
                 self._starting = None
                 self.set_status("RollingBack")
             time.sleep(self.store.settings.status_seconds)
-            self.set_status("InService")
+            if fault.how == "rollback-failed":
+                self.set_status("UpdateRollbackFailed", str(error))
+            else:
+                self.set_status("InService")
             return
         with self.store.lock:
             old, self.fleet, self.config = self.fleet, fleet, config
@@ -83,8 +88,12 @@ class Endpoint:
             self._starting = None
             self.set_status("InService")
 
-    def _bring_up(self, call: Call, config: dict[str, Any]) -> Fleet:
+    def _bring_up(self, call: Call, config: dict[str, Any], fault: faults.Fault) -> Fleet:
         time.sleep(self.store.settings.status_seconds)
+        if fault.how == "capacity":
+            raise FleetFailedError(faults.ENDPOINT_CAPACITY)
+        if fault.how == "stuck":
+            faults.wait_replaced(fault)
         try:
             model = self.store.model(call, config["ProductionVariants"][0]["ModelName"])
         except ServiceError as error:
@@ -93,7 +102,7 @@ class Endpoint:
         with self.store.lock:
             self._starting = fleet
         try:
-            fleet.start()
+            fleet.start(sick=fault.how in ("fail", "rollback-failed"))
         except FleetFailedError:
             raise
         except Exception as error:
@@ -133,6 +142,21 @@ class Endpoint:
             "CreationTime": self.created,
             "LastModifiedTime": self.modified,
         }
+        if self.status in ("Creating", "Updating"):
+            config, started = self.deploying
+            description["PendingDeploymentSummary"] = {
+                "EndpointConfigName": config["EndpointConfigName"],
+                "ProductionVariants": [
+                    {
+                        "VariantName": variant["VariantName"],
+                        "InstanceType": variant["InstanceType"],
+                        "DesiredWeight": variant["InitialVariantWeight"],
+                        "DesiredInstanceCount": variant["InitialInstanceCount"],
+                    }
+                    for variant in config["ProductionVariants"]
+                ],
+                "StartTime": started,
+            }
         if self.failure:
             description["FailureReason"] = self.failure[:1024]
         if self.fleet is not None:
@@ -186,6 +210,7 @@ def update_endpoint(store: Store, call: Call, params: dict[str, Any]) -> dict[st
         store.config(call, endpoint.config["EndpointConfigName"])
         config = store.config(call, params["EndpointConfigName"])
         _check_quota(store, config)
+        endpoint.deploying = config, now()
         endpoint.set_status("Updating")
     _run(endpoint.update, call, config)
     return {"EndpointArn": endpoint.arn}

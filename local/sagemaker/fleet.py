@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -79,15 +80,18 @@ class Fleet:
         """Whether the server process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
-        """Pull, fetch the model, start the server and wait until it is healthy. Raises FleetFailedError."""
+    def start(self, *, sick: bool = False) -> None:
+        """Pull, fetch the model, start the server and wait until it is healthy. Raises FleetFailedError.
+
+        A `sick` fleet's server is killed as soon as it runs.
+        """
         try:
-            self._start()
+            self._start(sick)
         except FleetFailedError:
             self.stop()
             raise
 
-    def _start(self) -> None:
+    def _start(self, sick: bool) -> None:
         container = container_of(self.model)
         try:
             role = Role(self.model["ExecutionRoleArn"], self._arn, self.store.endpoint_url)
@@ -120,6 +124,9 @@ class Fleet:
             command, env=environment, cwd=box.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         follow(self._process.stdout, self._stream)
+        if sick:
+            processes.signal_group(self._process, signal.SIGKILL)
+            self._process.wait()
         self._await_ping()
 
     def _pull(self, role: Role, uri: str) -> images.ImageUri:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from local import images, private, processes
+from local import faults, images, private, processes
 from local.sagemaker.checkpoints import CheckpointSync
 from local.sagemaker.container import Container
 from local.sagemaker.metrics import Metrics
@@ -65,6 +65,7 @@ class TrainingJob:
         self._artifacts = ""
         self._stop = threading.Event()
         self._timed_out = False
+        self._fault = ""
         self._metrics = Metrics(params["AlgorithmSpecification"].get("MetricDefinitions", []))
         self._move("Starting")
 
@@ -140,6 +141,9 @@ class TrainingJob:
 
     def _run(self) -> None:
         self._stop.wait(self.store.settings.status_seconds)
+        self._fault = faults.take("training").how
+        if self._fault == "capacity":
+            raise JobFailedError(faults.TRAINING_CAPACITY)
         root = self.store.state_dir / "jobs" / self.name
         if root.exists():  # Left by an earlier job of that name: deleted since, or of an earlier local AWS.
             shutil.rmtree(root)
@@ -240,7 +244,8 @@ class TrainingJob:
     def _wait(self, process: subprocess.Popen[Any]) -> int:
         limit = self.params.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DEFAULT_MAX_RUNTIME)
         deadline = time.monotonic() + limit
-        while process.poll() is None:
+        self._apply_fault(process)
+        while process.poll() is None and not self._timed_out:
             if self._stop.wait(_POLL_SECONDS):
                 break
             if time.monotonic() > deadline:
@@ -254,6 +259,14 @@ class TrainingJob:
                 process.kill()
         code = process.wait()
         return code if code >= 0 else 128 - code  # A container's exit code for a death by signal.
+
+    def _apply_fault(self, process: subprocess.Popen[Any]) -> None:
+        if self._fault == "fail":
+            process.kill()
+        elif self._fault == "stop":
+            with self.store.lock:
+                self.stop()
+        self._timed_out = self._fault == "max-runtime"
 
     def _algorithm_error(self, container: Container, exit_code: int) -> str:
         failure = container.base / "output" / "failure"

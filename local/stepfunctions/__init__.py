@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local import private
-from local.stepfunctions import definition, history, machine, tasks
+from local.stepfunctions import definition, executions, history, machine, redrive, tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,16 +18,16 @@ def register(state_dir: Path, endpoint_url: str) -> None:
         "create_state_machine": definition.create_state_machine,
         "update_state_machine": definition.update_state_machine,
         "validate_definition": definition.validate_definition,
-        "start_execution": machine.start_execution,
-        "stop_execution": machine.stop_execution,
-        "describe_execution": machine.describe_execution,
-        "run_execution": machine.run_execution(endpoint_url),
+        "start_execution": executions.start_execution(endpoint_url),
+        "stop_execution": executions.stop_execution,
+        "describe_execution": executions.describe_execution,
+        "describe_machine": executions.describe_machine,
+        "run_execution": executions.run_execution(endpoint_url),
+        "announce": executions.announce,
         "run_branch": machine.run_branch,
         "run_parallel": machine.run_parallel,
-        "fail_execution": machine.fail_execution,
         "add_event": history.add_event,
         "error_matches": machine.error_matches,
-        "fail_state": machine.fail_state,
         "output_path": machine.output_path,
         "invoke": tasks.invoke,
         "invoke_with_timeout": tasks.invoke_with_timeout,
@@ -37,3 +37,10 @@ def register(state_dir: Path, endpoint_url: str) -> None:
     }
     for name, make in wrappers.items():
         private.wrap_states_function(name, make)
+    private.register_control("states", executions.control)
+    private.register_service(
+        "states",
+        handler=redrive.handle,
+        target_prefix="AWSStepFunctions.RedriveExecution",
+        model="stepfunctions",
+    )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from local.stepfunctions import resources
-from local.stepfunctions.runs import TASK
+from local.stepfunctions.runs import LOCK, RUN, TASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_events_lock = threading.RLock()
-
 
 def add_event(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Events as GetExecutionHistory documents them; none after the execution's end but the one that ends it."""
+    """Events as GetExecutionHistory documents them; none from what is left of an attempt that has ended."""
 
     def add(execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None) -> Any:
-        with _events_lock:
-            if execution.get("status", "RUNNING") != "RUNNING" and not kind.startswith("Execution"):
+        with LOCK:
+            run = RUN.get()
+            if run is not None and run.scope.cancelled:
                 return {}
             arn = next((d.get("resource", "") for d in (details or {}).values() if isinstance(d, dict)), "")
             if kind.startswith("Task") and arn.startswith("arn:"):

@@ -1,4 +1,4 @@
-"""Where MiniStack runs a state machine differently from AWS, and what is put in its place.
+"""Where MiniStack runs a state differently from AWS, and what is put in its place.
 
 Sources: Amazon States Language specification and Step Functions Developer Guide: "Passing data between states
 with variables" (scope), "Accessing execution data from the Context object", "Error handling" (States.ALL
@@ -11,170 +11,38 @@ from __future__ import annotations
 
 import contextvars
 import json
-import re
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local import private
 from local.private import ExecutionError
-from local.stepfunctions.runs import RUN, SCOPE, TASK, Run, Scope, Task
-from local.stepfunctions.tasks import PAYLOAD_LIMIT, check_size
+from local.stepfunctions.runs import SCOPE, TASK, Scope, Task, now
+from local.stepfunctions.tasks import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BRANCH_GRACE_SECONDS = 5.0  # How long a failed Parallel waits for its other branches to stop their jobs.
 _NEVER_CAUGHT_BY_WILDCARD = ("States.DataLimitExceeded", "States.Runtime")
-_runs: dict[str, Run] = {}
 # The child workflow execution of a Distributed Map that this thread runs: it sees no variable from outside.
 _CHILD: contextvars.ContextVar[str] = contextvars.ContextVar("states_child", default="")
 
 
-def run_execution(endpoint_url: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An execution with its role, and with the machine's own TimeoutSeconds."""
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def run(arn: str) -> None:
-            execution = private.states_execution(arn)
-            machine = private.states_machine(execution["stateMachineArn"]) if execution else None
-            if execution is None or machine is None:
-                original(arn)
-                return
-            current = Run(execution, machine["roleArn"], arn.split(":")[3], endpoint_url)
-            _runs[arn] = current
-            tokens = RUN.set(current), SCOPE.set(current.scope)
-            timer = _start_timer(current, machine["definition"])
-            try:
-                original(arn)
-            finally:
-                if timer is not None:
-                    timer.cancel()
-                current.scope.ended.set()
-                _runs.pop(arn, None)
-                RUN.reset(tokens[0])
-                SCOPE.reset(tokens[1])
-
-        return run
-
-    return make
-
-
-def _start_timer(run: Run, definition: str) -> threading.Timer | None:
-    seconds = json.loads(definition).get("TimeoutSeconds")
-    if not seconds:
-        return None
-    timer = threading.Timer(float(seconds), contextvars.copy_context().run, (_time_out, run))
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-def _time_out(run: Run) -> None:
-    execution = run.execution
-    if execution["status"] != "RUNNING":
-        return
-    execution.update(
-        status="TIMED_OUT", error="States.Timeout", stopDate=datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    )
-    run.scope.ended.set()
-    private.states_function("add_event")(
-        execution, "ExecutionTimedOut", {"executionTimedOutEventDetails": {"error": "States.Timeout"}}
-    )
-    private.states_announce(execution)
-
-
-def start_execution(original: Callable[..., Any]) -> Callable[..., Any]:
-    """StartExecution refuses an input that is too long or no JSON, and a name that is not one."""
-
-    def start(data: dict[str, Any]) -> Any:
-        text, name = data.get("input", "{}"), data.get("name")
-        if len(text.encode()) > PAYLOAD_LIMIT:
-            return private.states_error_response(
-                "ValidationException",
-                "1 validation error detected: Value at 'input' failed to satisfy constraint: "
-                f"Member must have length less than or equal to {PAYLOAD_LIMIT}",
-            )
-        try:
-            json.loads(text)
-        except ValueError as error:
-            return private.states_error_response(
-                "InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'"
-            )
-        if name is not None and (
-            not 1 <= len(name) <= 80 or re.search(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]", name)
-        ):
-            return private.states_error_response("InvalidName", f"Invalid Name: '{name}'")
-        return original(data)
-
-    return start
-
-
-def stop_execution(original: Callable[..., Any]) -> Callable[..., Any]:
-    """StopExecution also tells the running tasks, which stop their jobs."""
-
-    def stop(data: dict[str, Any]) -> Any:
-        answer = original(data)
-        run = _runs.get(data.get("executionArn", ""))
-        if run is not None and run.execution["status"] == "ABORTED":
-            run.scope.ended.set()
-        return answer
-
-    return stop
-
-
-def describe_execution(original: Callable[..., Any]) -> Callable[..., Any]:
-    """DescribeExecution with its redrive count; an execution that did not succeed has no output."""
-
-    def describe(data: dict[str, Any]) -> Any:
-        status, headers, body = original(data)
-        if status != 200:
-            return status, headers, body
-        document = {name: value for name, value in json.loads(body).items() if value is not None}
-        if document.get("status") != "SUCCEEDED":
-            document.pop("output", None)
-            document.pop("outputDetails", None)
-        return private.states_json_response(document | {"redriveCount": 0})
-
-    return describe
-
-
-def fail_execution(original: Callable[..., Any]) -> Callable[..., Any]:
-    """An execution that was stopped or timed out stays so, whatever its last task says."""
-
-    def fail(execution: dict[str, Any], error: str, cause: str) -> None:
-        if execution["status"] == "RUNNING":
-            original(execution, error, cause)
-
-    return fail
-
-
 def error_matches(original: Callable[..., Any]) -> Callable[..., Any]:
-    """States.ALL and States.TaskFailed catch neither States.DataLimitExceeded nor States.Runtime."""
+    """States.ALL and States.TaskFailed catch neither States.DataLimitExceeded nor States.Runtime.
+
+    What was called off is neither retried nor caught.
+    """
 
     def matches(error_equals: list[str], error: str) -> bool:
+        scope = SCOPE.get()
+        if scope is not None and scope.cancelled:
+            return False
         if error in _NEVER_CAUGHT_BY_WILDCARD:
             return error in error_equals
         return bool(original(error_equals, error))
 
     return matches
-
-
-def _complete_context(context: dict[str, Any] | None) -> None:
-    run = RUN.get()
-    if context is not None and run is not None and "Execution" in context:
-        context["Execution"].setdefault("RedriveCount", 0)
-        context["Execution"].setdefault("RoleArn", run.role_arn)
-
-
-def fail_state(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A Fail state sees the whole context object."""
-
-    def fail(state: dict[str, Any], raw_input: Any, context: dict[str, Any] | None = None) -> Any:
-        _complete_context(context)
-        return original(state, raw_input, context)
-
-    return fail
 
 
 def output_path(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,7 +51,6 @@ def output_path(original: Callable[..., Any]) -> Callable[..., Any]:
     def apply(state: dict[str, Any], data: Any, context: dict[str, Any] | None = None) -> Any:
         if state.get("Type") != "Succeed":
             return original(state, data, context)
-        _complete_context(context)
         if private.is_jsonata(state, context or {}):
             data = private.evaluate_jsonata(state["Output"], data, context) if "Output" in state else data
         else:
@@ -199,11 +66,10 @@ def _name(context: dict[str, Any] | None) -> str:
 
 
 def state(original: Callable[..., Any]) -> Callable[..., Any]:
-    """One state: its context is whole, and its output may not pass the payload limit."""
+    """One state: its output may not pass the payload limit."""
 
     def execute(definition: dict[str, Any], raw_input: Any, *rest: Any) -> Any:
         context = rest[-1] if rest else None
-        _complete_context(context)
         name = _name(context)
         token = None
         if definition.get("Type") == "Task" and context is not None:
@@ -239,32 +105,47 @@ def run_branch(original: Callable[..., Any]) -> Callable[..., Any]:
                 raise ExecutionError("States.Aborted", "the branch was called off")
             if name not in states:
                 raise ExecutionError("States.Runtime", f"State '{name}' not found")
-            data, name = _step(states[name], name, data, execution, context)
+            enter(states[name], name, data, execution, context)
+            output, following = execute(states[name], data, execution, context)
+            leave(states[name], name, output, execution)
+            data, name = output, following
         return data
 
     return run
 
 
-def _step(
-    definition: dict[str, Any], name: str, data: Any, execution: dict[str, Any], context: dict[str, Any]
+def enter(definition: dict[str, Any], name: str, data: Any, execution: dict[str, Any], context: dict[str, Any]) -> None:
+    """A state's entry, in the context object and in the history."""
+    context["State"] = {"Name": name, "EnteredTime": now(), "RetryCount": 0}
+    details = {"name": name, "input": json.dumps(data)}
+    private.states_function("add_event")(
+        execution, f"{definition.get('Type')}StateEntered", {"stateEnteredEventDetails": details}
+    )
+
+
+def execute(
+    definition: dict[str, Any], data: Any, execution: dict[str, Any], context: dict[str, Any]
 ) -> tuple[Any, str | None]:
-    kind, add = str(definition.get("Type")), private.states_function("add_event")
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    context["State"] = {"Name": name, "EnteredTime": now, "RetryCount": 0}
-    add(execution, f"{kind}StateEntered", {"stateEnteredEventDetails": {"name": name, "input": json.dumps(data)}})
-    following: str | None = None
+    """A state that was entered: its output, and the state after it. Raises ExecutionError."""
+    kind = str(definition.get("Type"))
     if kind == "Fail":
         raise ExecutionError(*private.states_function("fail_state")(definition, data, context))
     if kind == "Succeed":
-        data = private.succeed_output(definition, data, context)
-    elif kind in ("Task", "Parallel", "Map"):
-        data, following = private.states_function(kind)(definition, data, execution, context)
-    elif kind in ("Pass", "Choice", "Wait"):
-        data, following = private.states_function(kind)(definition, data, context)
-    else:
+        return private.succeed_output(definition, data, context), None
+    if kind not in ("Task", "Parallel", "Map", "Pass", "Choice", "Wait"):
         raise ExecutionError("States.Runtime", f"Unknown state type: {kind}")
-    add(execution, f"{kind}StateExited", {"stateExitedEventDetails": {"name": name, "output": json.dumps(data)}})
-    return data, following
+    rest = (execution, context) if kind in ("Task", "Parallel", "Map") else (context,)
+    output, following = private.states_function(kind)(definition, data, *rest)
+    return output, following
+
+
+def leave(definition: dict[str, Any], name: str, output: Any, execution: dict[str, Any]) -> None:
+    """A state's end in the history."""
+    private.states_function("add_event")(
+        execution,
+        f"{definition.get('Type')}StateExited",
+        {"stateExitedEventDetails": {"name": name, "output": json.dumps(output)}},
+    )
 
 
 def run_parallel(original: Callable[..., Any]) -> Callable[..., Any]:

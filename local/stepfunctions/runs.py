@@ -1,7 +1,7 @@
-"""Who a running task acts for: the execution, its role's session, and whether its work is still wanted.
+"""Who a running task acts for: the attempt of an execution, its role's session, and whether its work is still wanted.
 
-MiniStack runs each execution on a thread of its own and each branch on another, with the context variables
-copied; so the current run, branch and task are context variables here.
+Each attempt runs on a thread of its own and each branch on another, with the context variables copied; so the current
+run, branch and task are context variables here.
 """
 
 from __future__ import annotations
@@ -11,9 +11,18 @@ import secrets
 import string
 import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from local import clients, private
+
+LOCK = threading.RLock()
+"""Held while an execution's status, history or point changes, and never while an event is delivered."""
+
+
+def now() -> str:
+    """The time as Step Functions' records hold it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass
@@ -29,18 +38,51 @@ class Scope:
         return self.ended.is_set() or (self.parent is not None and self.parent.cancelled)
 
 
+@dataclass(frozen=True)
+class Point:
+    """Where an execution stands, and what a redrive goes on with.
+
+    Attributes:
+        state: the first state without an exited event; None when there is none left.
+        data: its raw input, `variables` the variables as it was entered: both are copied before they are used.
+        entered: its EnteredTime; empty until it is entered.
+    """
+
+    state: str | None
+    data: Any
+    variables: dict[str, Any] = field(default_factory=dict)
+    entered: str = ""
+
+
 @dataclass
 class Run:
-    """One execution. Its clients sign with a session of the state machine's role, assumed at first use."""
+    """One attempt of an execution: the original one, or a redrive. What has ended changes nothing any more.
+
+    Attributes:
+        execution: MiniStack's record, which all attempts share.
+        machine: a copy of the state machine's record as it was when the execution was started.
+        definition: its parsed definition.
+    """
 
     execution: dict[str, Any]
-    role_arn: str
-    region: str
+    machine: dict[str, Any]
+    definition: dict[str, Any]
     endpoint_url: str
+    point: Point
     scope: Scope = field(default_factory=Scope)
     _clients: dict[str, Any] = field(default_factory=dict)
     _session: private.Credentials | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def role_arn(self) -> str:
+        """The role that the tasks act under; a session of it is assumed at first use."""
+        return str(self.machine["roleArn"])
+
+    @property
+    def region(self) -> str:
+        """The region of the execution."""
+        return str(self.execution["executionArn"].split(":")[3])
 
     @property
     def account(self) -> str:

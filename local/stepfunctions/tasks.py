@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
+from local import faults
 from local.private import ExecutionError, states_function
 from local.stepfunctions import resources
 from local.stepfunctions.resources import Resource, UnknownFieldError
@@ -96,6 +97,8 @@ def invoke(original: Callable[..., Any]) -> Callable[..., Any]:
         run, task = RUN.get(), TASK.get()
         if run is None or task is None:
             return original(arn, parameters)
+        if _cancelled(run.scope, SCOPE.get()):  # Such as after a retry's pause.
+            raise ExecutionError("States.Aborted", "the task is not wanted any more")
         task.scheduled["parameters"] = json.dumps(parameters)
         resource = resources.parse(arn)
         name = resource.type if resource is not None else arn
@@ -196,6 +199,8 @@ def _wait(run: Run, resource: Resource, job: _Job, name: str, started: dict[str,
         if answer[job.status] in job.failed:
             raise ExecutionError("States.TaskFailed", json.dumps(resources.result(resource, operation, answer)))
         if _cancelled(run.scope, scope, attempt):
+            if faults.take("execution", "orphan"):
+                raise ExecutionError("States.Aborted", f"{name} runs on")
             try:
                 getattr(run.client(str(resources.botocore_name(resource.service))), job.stop)(**{job.key: name})
             except ClientError as error:

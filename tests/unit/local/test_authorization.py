@@ -75,6 +75,72 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
+            call("bedrock", {"baseModelIdentifier": "a.b", "jobTags": [{"key": "k", "value": "v"}]}),
+            "bedrock:CreateModelCustomizationJob",
+            [
+                ("bedrock:CreateModelCustomizationJob", f"arn:aws:bedrock:{REGION}::foundation-model/a.b"),
+                ("bedrock:CreateModelCustomizationJob", f"{BEDROCK}:custom-model/*"),
+                ("bedrock:CreateModelCustomizationJob", f"{BEDROCK}:model-customization-job/*"),
+                ("bedrock:TagResource", f"{BEDROCK}:model-customization-job/*"),
+            ],
+        ),
+        (
+            call("bedrock", {"baseModelIdentifier": "a.b", "customModelTags": [{"key": "k", "value": "v"}]}),
+            "bedrock:CreateModelCustomizationJob",
+            [
+                ("bedrock:CreateModelCustomizationJob", f"arn:aws:bedrock:{REGION}::foundation-model/a.b"),
+                ("bedrock:CreateModelCustomizationJob", f"{BEDROCK}:custom-model/*"),
+                ("bedrock:CreateModelCustomizationJob", f"{BEDROCK}:model-customization-job/*"),
+                ("bedrock:TagResource", f"{BEDROCK}:custom-model/*"),
+            ],
+        ),
+        (
+            call("bedrock", {"modelArn": f"{BEDROCK}:custom-model/a.b/1", "tags": [{"key": "k", "value": "v"}]}),
+            "bedrock:CreateCustomModelDeployment",
+            [
+                ("bedrock:CreateCustomModelDeployment", f"{BEDROCK}:custom-model/a.b/1"),
+                ("bedrock:TagResource", f"{BEDROCK}:custom-model-deployment/*"),
+            ],
+        ),
+        (
+            call("bedrock", path=f"/model-customization/custom-model-deployments/{BEDROCK}:custom-model-deployment/1"),
+            "bedrock:DeleteCustomModelDeployment",
+            [("bedrock:DeleteCustomModelDeployment", f"{BEDROCK}:custom-model-deployment/1")],
+        ),
+        (
+            call("bedrock", path="/model-customization/custom-model-deployments", modelArnEquals=f"{BEDROCK}:x"),
+            "bedrock:ListCustomModelDeployments",
+            [("bedrock:ListCustomModelDeployments", "*")],
+        ),
+        (
+            call("bedrock", {"modelId": "tuned", "tags": [{"key": "k", "value": "v"}]}),
+            "bedrock:CreateProvisionedModelThroughput",
+            [
+                ("bedrock:CreateProvisionedModelThroughput", f"{BEDROCK}:custom-model/tuned"),
+                ("bedrock:TagResource", f"{BEDROCK}:provisioned-model/*"),
+            ],
+        ),
+        (
+            call("bedrock", {"modelId": "a.b:0"}),
+            "bedrock:CreateProvisionedModelThroughput",
+            [("bedrock:CreateProvisionedModelThroughput", f"arn:aws:bedrock:{REGION}::foundation-model/a.b:0")],
+        ),
+        (
+            call("bedrock", path="/provisioned-model-throughput/1"),
+            "bedrock:DeleteProvisionedModelThroughput",
+            [("bedrock:DeleteProvisionedModelThroughput", f"{BEDROCK}:provisioned-model/1")],
+        ),
+        (
+            call("bedrock", {"importedModelName": "m", "importedModelTags": [{"key": "k", "value": "v"}]}),
+            "bedrock:CreateModelImportJob",
+            [("bedrock:CreateModelImportJob", "*"), ("bedrock:TagResource", f"{BEDROCK}:imported-model/*")],
+        ),
+        (
+            call("bedrock", path="/imported-models/m"),
+            "bedrock:DeleteImportedModel",
+            [("bedrock:DeleteImportedModel", f"{BEDROCK}:imported-model/m")],
+        ),
+        (
             call("bedrock", path="/foundation-models/amazon.nova-micro-v1%3A0%3A128k"),
             "bedrock:GetFoundationModel",
             [
@@ -110,6 +176,16 @@ def test_resources(made: ApiCall, action: str, expected: list[tuple[str, str]]) 
     checks = resource_checks(made, action)
     assert checks is not None
     assert [(check.action, check.resource) for check in checks] == expected
+
+
+def test_each_resource_s_tags_are_asked_for_on_it_alone() -> None:
+    tags = {name: [{"key": name, "value": "v"}] for name in ("customModelTags", "jobTags")}
+    checks = resource_checks(call("bedrock", tags), "bedrock:CreateModelCustomizationJob")
+    assert checks is not None
+    assert [(c.resource, c.context["aws:TagKeys"]) for c in checks if c.action == "bedrock:TagResource"] == [
+        (f"{BEDROCK}:custom-model/*", ["customModelTags"]),
+        (f"{BEDROCK}:model-customization-job/*", ["jobTags"]),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,13 @@ EXPECTED = {
     "core.iam_evaluator": {
         "AuthError": "class",
         "EvalContext": "class",
+        "EvalResult": "class",
         "_action_matches": "request_action actions not_actions",
         "_conditions_met": "conditions ctx",
         "_request_origin": "<ContextVar>",
+        "evaluate": "ctx policies *limits",
         "evaluate_resource_policy": "doc ctx service named_only direct_only",
+        "parse_policy_document": "doc",
         "enforce": "access_key_id iam_action service region resource_arn service_context",
         "request_caller_arn": "headers query_params",
         "resolve_credential": "access_key_id account_id session_token",
@@ -68,6 +71,7 @@ EXPECTED = {
         "StreamingResponse": "class",
         "_account_from_sts_session": "access_key_id",
         "error_response_json": "code message status extra message_key content_type",
+        "fix_error_content_type": "service status headers",
         "get_account_id": "",
         "get_region": "",
         "json_response": "data status content_type",
@@ -83,6 +87,7 @@ EXPECTED = {
     },
     "services.eventbridge": {
         "_invoke_target": "target event rule view",
+        "_put_events": "data allow_aws_source",
     },
     "services.iam": {
         "_roles": "<AccountScopedDict>",
@@ -91,6 +96,7 @@ EXPECTED = {
         "_emit_lambda_logs": "func request_id log_text error duration_ms log_source",
         "_execute_function_warm": "func event request_id",
         "_resolve_layer_zip": "attachment",
+        "_throttle_response": "reason_code msg retry_after",
         "_xray_trace_id_for_invocation": "config inbound_trace_header",
         "function_policy_for_arn": "resource_arn",
         "invalidate_worker": "func_name qualifier account region",
@@ -118,6 +124,7 @@ EXPECTED = {
         "_call_lambda": "func_ref event",
         "_create_state_machine": "data",
         "_describe_execution": "data",
+        "_describe_state_machine_for_execution": "data",
         "_emit_execution_status_event": "execution",
         "_error_matches": "error_equals error",
         "_execute_choice": "state_def raw_input ctx",
@@ -160,6 +167,7 @@ FIELDS = {
         "region",
         "service_context",
         "secure_transport",
+        "source_ip",
     },
     "EvalResult": {"decision", "principal_arn", "resource_policy_arn"},
     "ResolvedCredential": {"principal_arn"},
@@ -289,6 +297,27 @@ def test_registered_tags_decide(echo: LocalAws) -> None:
     assert client.describe_endpoint(EndpointName="mine")
     with pytest.raises(ClientError, match=r"sagemaker:DescribeEndpoint on resource: \S+:endpoint/theirs because"):
         client.describe_endpoint(EndpointName="theirs")
+    # The log holds the tags, so that a decision can be made again from its line alone.
+    logged = echo.decisions(
+        action="sagemaker:DescribeEndpoint", principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/by-tag/test"
+    )
+    assert [d["context"] for d in logged] == [{"aws:ResourceTag/tuneway:stack": tag} for tag in ("mine", "theirs")]
+    assert [private.evaluate([{"Statement": allow}], d) for d in logged] == [True, False]
+    assert not any(private.evaluate([{"Statement": {**allow, "Effect": "Deny"}}], d) for d in logged)
+
+
+def test_a_denial_by_the_resources_own_policy_is_logged_as_such(echo: LocalAws) -> None:
+    arn = "arn:aws:s3:::closed"
+    allow = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"{arn}/*"}
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"{arn}/late"}
+    root, role = echo.client("s3"), echo.client("s3", echo.session(echo.role("late", allow)))
+    root.create_bucket(Bucket="closed", CreateBucketConfiguration={"LocationConstraint": REGION})
+    root.put_bucket_policy(Bucket="closed", Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    role.put_object(Bucket="closed", Key="early", Body=b"")
+    with pytest.raises(ClientError, match="explicit deny in a resource-based policy"):
+        role.put_object(Bucket="closed", Key="late", Body=b"")
+    logged = echo.decisions(principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/late/test", action="s3:PutObject")
+    assert [(d["allowed"], d.get("reason")) for d in logged] == [(True, None), (False, private.RESOURCE_POLICY)]
 
 
 def test_role_session_asks_the_trust_policy(echo: LocalAws) -> None:

@@ -146,21 +146,34 @@ def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: Local
     assert client.create_endpoint(EndpointName="Stable", EndpointConfigName="Stable")["EndpointArn"] == arn(
         "endpoint", "stable"
     )
-    assert client.describe_endpoint(EndpointName="Stable")["EndpointStatus"] == "Creating"
+    creating = client.describe_endpoint(EndpointName="Stable")
+    assert creating["EndpointStatus"] == "Creating"
+    variant = {"VariantName": "AllTraffic", "InstanceType": INSTANCE, "DesiredWeight": 1.0, "DesiredInstanceCount": 1}
+    assert creating["PendingDeploymentSummary"] == {
+        "EndpointConfigName": "Stable",
+        "ProductionVariants": [variant],
+        "StartTime": creating["CreationTime"],
+    }
     in_progress = ("ValidationException", f'Cannot update in-progress endpoint "{arn("endpoint", "stable")}".')
     assert refused(client.delete_endpoint, EndpointName="Stable") == in_progress
     assert refused(client.update_endpoint, EndpointName="Stable", EndpointConfigName="Stable-two") == in_progress
-    assert wait(aws, "Stable")["ProductionVariants"][0]["CurrentInstanceCount"] == 1
+    serving = wait(aws, "Stable")
+    assert serving["ProductionVariants"][0]["CurrentInstanceCount"] == 1
+    assert "PendingDeploymentSummary" not in serving
     assert ask(aws, "Stable") == b"one:hello"
 
     client.update_endpoint(EndpointName="Stable", EndpointConfigName="Stable-two")
     answers, configs = set(), set()
+    pending = client.describe_endpoint(EndpointName="Stable")["PendingDeploymentSummary"]
+    assert (pending["EndpointConfigName"], pending["ProductionVariants"]) == ("Stable-two", [variant])
+    assert pending["StartTime"] > creating["CreationTime"]
     while client.describe_endpoint(EndpointName="Stable")["EndpointStatus"] == "Updating":
         answers.add(ask(aws, "Stable"))
         configs.add(client.describe_endpoint(EndpointName="Stable")["EndpointConfigName"])
     assert answers <= {b"one:hello", b"two:hello"}, "no availability is lost"
     assert "Stable" in configs
-    assert client.describe_endpoint(EndpointName="Stable")["EndpointConfigName"] == "Stable-two"
+    updated = client.describe_endpoint(EndpointName="Stable")
+    assert (updated["EndpointConfigName"], "PendingDeploymentSummary" in updated) == ("Stable-two", False)
     assert ask(aws, "Stable") == b"two:hello"
     deadline, lines = time.monotonic() + 10, set[str]()
     while not {"serving one", "serving two"} <= lines:  # Lines arrive in CloudWatch Logs a moment later.
@@ -188,6 +201,7 @@ def test_what_never_gets_healthy_fails_or_rolls_back(aws: LocalAws, role: str, t
             "The primary container for production variant AllTraffic did not pass the ping health check. "
             "Please check CloudWatch logs for this endpoint.",
         )
+        assert "PendingDeploymentSummary" not in endpoint
         assert (
             refused(client.update_endpoint, EndpointName=trouble, EndpointConfigName=trouble)[0]
             == "ValidationException"
@@ -196,9 +210,12 @@ def test_what_never_gets_healthy_fails_or_rolls_back(aws: LocalAws, role: str, t
 
         up(aws, f"back-{trouble}", role, "one")
         client.update_endpoint(EndpointName=f"back-{trouble}", EndpointConfigName=trouble)
-        statuses = []
-        while (status := client.describe_endpoint(EndpointName=f"back-{trouble}")["EndpointStatus"]) != "InService":
-            statuses.append(status)
+        statuses, pending = [], set()
+        while (endpoint := client.describe_endpoint(EndpointName=f"back-{trouble}"))["EndpointStatus"] != "InService":
+            statuses.append(endpoint["EndpointStatus"])
+            if "PendingDeploymentSummary" in endpoint:
+                pending.add((endpoint["EndpointStatus"], endpoint["PendingDeploymentSummary"]["EndpointConfigName"]))
+        assert pending == {("Updating", trouble)}
         assert [s for i, s in enumerate(statuses) if s not in statuses[:i]] == ["Updating", "RollingBack"]
         assert client.describe_endpoint(EndpointName=f"back-{trouble}")["EndpointConfigName"] == f"back-{trouble}"
         assert ask(aws, f"back-{trouble}") == b"one:hello"

@@ -459,6 +459,8 @@ def test_a_waiting_task_without_a_grant_fails(
     assert execution["error"] == "SageMaker.AmazonSageMakerException"
     assert f"is not authorized to perform: {action} on resource" in execution["cause"]
     assert "Error Code: AccessDeniedException" in execution["cause"]
+    # Without DescribeTrainingJob the job runs on, on the one instance of the quota.
+    assert eventually(lambda: status(aws, f"no-{name}") in ("", "Completed"))
 
 
 def status(aws: LocalAws, job: str) -> str:
@@ -474,6 +476,20 @@ def test_stopping_the_execution_stops_its_job(aws: LocalAws, trainer: str, waite
     aws.client("stepfunctions").stop_execution(executionArn=arn)
     assert eventually(lambda: status(aws, "states-stopped") == "Stopped")
     assert ended(aws, arn)["status"] == "ABORTED"
+
+
+def test_a_redrive_starts_a_stopped_job_again_under_its_new_name(aws: LocalAws, trainer: str, waiter: str) -> None:
+    count = "$string($states.context.Execution.RedriveCount)"
+    train = training(trainer, f"{{% 'again-' & {count} %}}", f"{{% {count} = '0' ? 'sleep' : 'end' %}}", "0")
+    arn = start(aws, waiter, {"Train": task(TRAIN, train)})
+    assert eventually(lambda: status(aws, "again-0") == "InProgress")
+    aws.client("stepfunctions").stop_execution(executionArn=arn)
+    assert eventually(lambda: status(aws, "again-0") == "Stopped")  # The quota is one instance.
+    aws.client("stepfunctions").redrive_execution(executionArn=arn)
+    execution = ended(aws, arn)
+    assert execution["status"] == "SUCCEEDED", execution.get("cause")
+    assert json.loads(execution["output"])["TrainingJobName"] == "again-1"
+    assert status(aws, "again-0") == "Stopped"
 
 
 def test_a_task_that_times_out_stops_its_job(aws: LocalAws, trainer: str, waiter: str) -> None:

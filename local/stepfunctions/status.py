@@ -1,0 +1,65 @@
+"""What an execution says of its status: to EventBridge at every change, and whether it can be redriven.
+
+Sources: API Reference DescribeExecution (redriveCount, redriveDate, redriveStatus, and the reasons in
+redriveStatusReason word for word), Developer Guide "Automating Step Functions event delivery with EventBridge" (the
+detail; input and output over 248 KB are left out).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+_EVENT_LIMIT = 248 * 1024  # Characters of escaped input and output.
+
+
+def not_redrivable(execution: dict[str, Any]) -> str | None:
+    """Why an execution cannot be redriven now; None when it can."""
+    status = execution["status"]
+    return f"Execution is {status} and cannot be redriven" if status in ("RUNNING", "SUCCEEDED") else None
+
+
+def redrive_fields(execution: dict[str, Any]) -> dict[str, Any]:
+    """What DescribeExecution and the event tell of redrives; null where there is nothing to tell."""
+    reason = not_redrivable(execution)
+    return {
+        "redriveCount": execution.get("redriveCount", 0),
+        "redriveDate": execution.get("redriveDate"),
+        "redriveStatus": "NOT_REDRIVABLE" if reason else "REDRIVABLE",
+        "redriveStatusReason": reason,
+    }
+
+
+def change(execution: dict[str, Any]) -> dict[str, Any]:
+    """The detail of the "Step Functions Execution Status Change" for the status that the execution has now."""
+    succeeded = execution["status"] == "SUCCEEDED"
+    given, output = execution["input"], execution["output"] if succeeded else None
+    with_output = _escaped(output) <= _EVENT_LIMIT
+    with_input = _escaped(given) + _escaped(output) <= _EVENT_LIMIT
+    return {
+        "executionArn": execution["executionArn"],
+        "stateMachineArn": execution["stateMachineArn"],
+        "name": execution["name"],
+        "status": execution["status"],
+        "startDate": _milliseconds(execution["startDate"]),
+        "stopDate": _milliseconds(execution["stopDate"]),
+        "input": given if with_input else None,
+        "inputDetails": {"included": with_input},
+        "output": output if with_output else None,
+        "outputDetails": {"included": with_output} if succeeded else None,
+        "stateMachineVersionArn": None,
+        "stateMachineAliasArn": None,
+        "error": execution.get("error"),
+        "cause": execution.get("cause"),
+        **redrive_fields(execution),
+        "redriveDate": _milliseconds(execution.get("redriveDate")),
+    }
+
+
+def _escaped(text: str | None) -> int:
+    return 0 if text is None else len(json.dumps(text))
+
+
+def _milliseconds(stamp: str | None) -> int | None:
+    return None if stamp is None else int(datetime.fromisoformat(stamp).timestamp() * 1000)
