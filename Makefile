@@ -34,11 +34,13 @@ test: .venv/dev.done node_modules/.package-lock.json  ## all tests
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	$(BIN)/python -m pytest
 
-check: .venv/dev.done node_modules/.package-lock.json  ## style, types, cdk-nag, cfn-lint, asl-validator
+check: .venv/dev.done node_modules/.package-lock.json  ## style, types, secrets, cdk-nag, cfn-lint, asl-validator
 	@$(BIN)/python -m infra.package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# Every file that git knows or would take, and that has content. Offline: nothing found is ever tried out.
+	git grep --untracked -lz -e '' | xargs -0 $(BIN)/kingfisher scan --rules-path .secret-rules.yaml --rule-cache-dir build/kingfisher --no-validate --no-update-check --no-dedup --redact --quiet
 	$(BIN)/cdk synth --quiet
 	$(BIN)/cfn-lint cdk.out/*.template.json
 	$(BIN)/python -m infra.print_definition > cdk.out/definition.json
