@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy local test check format lock clean
+.PHONY: setup synth deploy destroy local test check prove-roles prove-failures format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## what deploying needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -45,6 +45,14 @@ check: .venv/dev.done node_modules/.package-lock.json  ## style, types, secrets,
 	$(BIN)/cfn-lint cdk.out/*.template.json
 	$(BIN)/python -m infra.print_definition > cdk.out/definition.json
 	node_modules/.bin/asl-validator --json-path cdk.out/definition.json
+
+prove-roles: .venv/dev.done node_modules/.package-lock.json  ## every grant of every role, used or removed or explained
+	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
+	$(BIN)/python -m tests.proofs.roles $(if $(WRITE),--write "$(WRITE)")
+
+prove-failures: .venv/dev.done node_modules/.package-lock.json  ## every kind of error in every state, and a redrive from each
+	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
+	$(BIN)/python -m tests.proofs.failures $(if $(WRITE),--write "$(WRITE)")
 
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .

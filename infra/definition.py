@@ -17,25 +17,34 @@ TIMEOUT_SECONDS = 7 * 24 * 3600
 """An execution's time limit: Bedrock jobs take hours and may queue for a day."""
 
 _ATTEMPT = "$string($states.context.Execution.RedriveCount) & '-' & $string($states.context.State.RetryCount)"
-_LAMBDA_RETRY = {
-    # Lambda's own failures, as the Step Functions developer guide asks every Lambda task to retry them.
-    "ErrorEquals": [
-        "Lambda.ClientExecutionTimeoutException",
-        "Lambda.ServiceException",
-        "Lambda.AWSLambdaException",
-        "Lambda.SdkClientException",
-        "Lambda.TooManyRequestsException",
-        # What boto3 raises when AWS throttles or a role is not known everywhere yet; a user's mistake is never raised.
-        "ClientError",
-        "ThrottlingException",
-        # What data prep raises when the Hub stays down, or a source changes while it is read.
-        "SourceUnavailable",
-    ],
-    "IntervalSeconds": 2,
-    "MaxAttempts": 4,
-    "BackoffRate": 2,
-    "JitterStrategy": "FULL",
-}
+_LAMBDA_RETRY = [
+    {
+        # Lambda's own failures, as the Step Functions developer guide asks every Lambda task to retry them.
+        "ErrorEquals": [
+            "Lambda.ClientExecutionTimeoutException",
+            "Lambda.ServiceException",
+            "Lambda.AWSLambdaException",
+            "Lambda.SdkClientException",
+            "Lambda.TooManyRequestsException",
+            # What boto3 raises when AWS throttles or a role is not known everywhere yet; a user's mistake is never raised.
+            "ClientError",
+            "ThrottlingException",
+            # What data prep raises when the Hub stays down, or a source changes while it is read.
+            "SourceUnavailable",
+        ],
+        "IntervalSeconds": 2,
+        "MaxAttempts": 4,
+        "BackoffRate": 2,
+        "JitterStrategy": "FULL",
+    },
+    {
+        # A function whose process died: once more, and not oftener. Every step can be run again. Out of memory or out of
+        # time (Runtime.OutOfMemory, Sandbox.Timedout) it would only be so again.
+        "ErrorEquals": ["Runtime.ExitError", "Lambda.Unknown"],
+        "IntervalSeconds": 2,
+        "MaxAttempts": 1,
+    },
+]
 
 
 def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[str, str]) -> dict[str, Any]:
@@ -52,7 +61,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
             "Type": "Task",
             "Resource": "arn:aws:states:::lambda:invoke",
             "Arguments": {"FunctionName": functions[function], "Payload": payload},
-            "Retry": [_LAMBDA_RETRY],
+            "Retry": _LAMBDA_RETRY,
         }
 
     states: dict[str, Any] = {
@@ -97,7 +106,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
             "Default": "Train",
         },
         "Refused": {"Type": "Fail", "Error": "Tuneway.Refused", "Cause": "{% $refusal %}"},
-        "Train": _train(),
+        "Train": _train(settings),
         "Assess": {
             **call("assess", {"model": "{% $model %}"}),
             "Assign": {"assessment": "{% $states.result.Payload %}"},
@@ -109,7 +118,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
             "Default": "DeployWanted",
             "Assign": {"customModel": None},
         },
-        "Customize": _customize(),
+        "Customize": _customize(settings),
         "DeployWanted": {
             "Type": "Choice",
             "Choices": [
@@ -121,7 +130,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
             "Default": "Done",
             "Assign": {"deployed": {"phase": "skipped"}, "samples": []},
         },
-        **_endpoint_states(stack),
+        **_endpoint_states(settings),
         "Deploy": {
             **call(
                 "deploy",
@@ -130,6 +139,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
                     "config": "{% $config %}",
                     "tags": "{% $plan.deploy.Tags %}",
                     "timeout_minutes": "{% $plan.deploy.StartupTimeoutMinutes %}",
+                    "expiry": "{% $plan.deploy.Expiry %}",
                     "redrive": "{% $states.context.Execution.RedriveCount %}",
                     "progress": "{% $progress %}",
                 },
@@ -153,7 +163,6 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
                     "endpoint": "{% $plan.deploy.EndpointName %}",
                     "config": "{% $config %}",
                     "test": "{% $plan.prepare.output & 'test/' %}",
-                    "before": "{% $progress.before %}",
                     "deployed_at_redrive": "{% $progress.redrive %}",
                     "redrive": "{% $states.context.Execution.RedriveCount %}",
                 },
@@ -200,7 +209,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
     }
 
 
-def _train() -> dict[str, Any]:
+def _train(settings: dict[str, Any]) -> dict[str, Any]:
     keys = (
         "AlgorithmSpecification",
         "RoleArn",
@@ -218,6 +227,7 @@ def _train() -> dict[str, Any]:
         "Arguments": {
             "TrainingJobName": "{% $plan.name & '-' & " + _ATTEMPT + " %}",
             **{key: f"{{% $plan.train.{key} %}}" for key in keys},
+            **_network(settings),
         },
         # The service's own refusals, such as throttling or a role not known everywhere yet. A job that ran and failed is
         # States.TaskFailed and is not run again: that would spend the money twice.
@@ -228,7 +238,16 @@ def _train() -> dict[str, Any]:
                 "MaxAttempts": 3,
                 "BackoffRate": 2,
                 "JitterStrategy": "FULL",
-            }
+            },
+            {
+                # Plan has seen the quota: another job of the account has the instance, or the one of an aborted attempt,
+                # which stops within minutes.
+                "ErrorEquals": ["SageMaker.ResourceLimitExceededException"],
+                "IntervalSeconds": 60,
+                "MaxAttempts": 3,
+                "BackoffRate": 2,
+                "JitterStrategy": "FULL",
+            },
         ],
         "Assign": {
             # An uncompressed model is a prefix, and an endpoint takes a prefix only with its slash.
@@ -242,7 +261,7 @@ def _train() -> dict[str, Any]:
     }
 
 
-def _customize() -> dict[str, Any]:
+def _customize(settings: dict[str, Any]) -> dict[str, Any]:
     keys = (
         "BaseModelIdentifier",
         "RoleArn",
@@ -254,6 +273,8 @@ def _customize() -> dict[str, Any]:
         "CustomModelTags",
     )
     name = "{% $plan.name & '-' & " + _ATTEMPT + " %}"
+    network, key_arn = settings["network"], settings["encryption"]["kms_key_arn"]
+    groups = network["security_groups"]
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::bedrock:createModelCustomizationJob.sync",
@@ -263,6 +284,8 @@ def _customize() -> dict[str, Any]:
             "ClientRequestToken": name,
             "CustomizationType": "FINE_TUNING",
             **{key: f"{{% $plan.customize.{key} %}}" for key in keys},
+            **({"VpcConfig": {"SubnetIds": network["subnets"], "SecurityGroupIds": groups}} if groups else {}),
+            **({"CustomModelKmsKeyId": key_arn} if key_arn else {}),
         },
         "Retry": [
             {
@@ -278,25 +301,9 @@ def _customize() -> dict[str, Any]:
     }
 
 
-def _endpoint_states(stack: dict[str, Any]) -> dict[str, Any]:
-    """Model, endpoint config and expiry: made natively, each under a name of this attempt."""
+def _endpoint_states(settings: dict[str, Any]) -> dict[str, Any]:
+    """Model and endpoint config: made natively, each under a name of this attempt."""
     name = "{% $plan.name & '-' & " + _ATTEMPT + " %}"
-    expiry = {
-        "Name": "{% $plan.deploy.EndpointName %}",
-        "ActionAfterCompletion": "DELETE",
-        "FlexibleTimeWindow": {"Mode": "OFF"},
-        # Counted from the start of the deployment, with the longest start-up on top; set before the endpoint exists, so
-        # that no failure in between leaves one without an end.
-        "ScheduleExpression": (
-            "{% 'at(' & $fromMillis($millis() + 60000 * ($plan.deploy.TimeToLiveMinutes + $plan.deploy.StartupTimeoutMinutes), "
-            "'[Y0001]-[M01]-[D01]T[H01]:[m01]:[s01]') & ')' %}"
-        ),
-        "Target": {
-            "Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint",
-            "RoleArn": stack["expiry_role"],
-            "Input": "{% $string({'EndpointName': $plan.deploy.EndpointName}) %}",
-        },
-    }
     variant = (
         "InstanceType",
         "InferenceAmiVersion",
@@ -322,6 +329,7 @@ def _endpoint_states(stack: dict[str, Any]) -> dict[str, Any]:
                     },
                 },
                 "Tags": "{% $plan.deploy.Tags %}",
+                **_network(settings),
             },
             "Retry": [_sagemaker_retry()],
             "Assign": {"modelName": name},
@@ -344,29 +352,20 @@ def _endpoint_states(stack: dict[str, Any]) -> dict[str, Any]:
             },
             "Retry": [_sagemaker_retry()],
             "Assign": {"config": name, "progress": None, "samples": []},
-            "Next": "ExpiryWanted",
-        },
-        "ExpiryWanted": {
-            "Type": "Choice",
-            "Choices": [{"Condition": "{% $plan.deploy.TimeToLiveMinutes != null %}", "Next": "SetExpiry"}],
-            "Default": "Deploy",
-        },
-        "SetExpiry": {
-            "Type": "Task",
-            "Resource": "arn:aws:states:::aws-sdk:scheduler:createSchedule",
-            "Arguments": expiry,
-            "Catch": [{"ErrorEquals": ["Scheduler.ConflictException"], "Next": "MoveExpiry"}],
-            "Next": "Deploy",
-        },
-        "MoveExpiry": {
-            "Type": "Task",
-            "Resource": "arn:aws:states:::aws-sdk:scheduler:updateSchedule",
-            "Arguments": expiry,
-            # It may have fired, and be gone, since it was seen.
-            "Catch": [{"ErrorEquals": ["Scheduler.ResourceNotFoundException"], "Next": "SetExpiry"}],
             "Next": "Deploy",
         },
     }
+
+
+def _network(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that job and model share, each only where the stack was deployed with it."""
+    network = settings["network"]
+    arguments: dict[str, Any] = {}
+    if network["subnets"]:
+        arguments["VpcConfig"] = {"Subnets": network["subnets"], "SecurityGroupIds": network["security_groups"]}
+    if network["isolation"]:
+        arguments["EnableNetworkIsolation"] = True
+    return arguments
 
 
 def _sagemaker_retry() -> dict[str, Any]:

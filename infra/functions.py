@@ -14,10 +14,13 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra import package
-from infra.policies import acknowledge, allow, role
+from infra.policies import acknowledge, allow, allow_pass, role
+from infra.storage import allow_key
+from pipeline import names
 from pipeline.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from infra.roles import ServiceRoles
     from infra.scope import Scope
 
 _CONTENTS = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline")}
@@ -124,14 +127,17 @@ class FunctionFactory:
 class Functions(Construct):
     """The steps of the state machine that are functions."""
 
-    def __init__(self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings) -> None:
+    def __init__(
+        self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, roles: ServiceRoles, settings: Settings
+    ) -> None:
         """Make the five functions, each with the grants of its step."""
         super().__init__(parent, id)
         make = FunctionFactory(self, scope, settings).make
 
         plan = make("plan", "pipeline.plan.handler", minutes=2)
-        self.plan = _step(plan)
-        _allow(plan, ["s3:PutObject"], [bucket.arn_for_objects("runs/*/code/*")], A_RUN)
+        self.plan = step(plan)
+        _allow(plan, ["s3:PutObject"], [bucket.arn_for_objects(f"{names.prefix('code', '*')}*")], A_RUN)
+        _allow_key(plan, bucket, ["GenerateDataKey"])
         models = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
         _allow(
             plan, ["bedrock:GetFoundationModel"], [models], "reads what AWS publishes of any base model a run may name"
@@ -153,33 +159,41 @@ class Functions(Construct):
             room="data_prep",
             environment={"HF_ENDPOINT": settings.access.hub_endpoint},
         )
-        self.data_prep = _step(data_prep)
+        self.data_prep = step(data_prep)
         buckets = [f"arn:{scope.partition}:s3:::{name}" for name in settings.access.dataset_buckets]
         sources = [bucket.arn_for_objects("uploads/*"), *(f"{arn}/*" for arn in buckets)]
         _allow(data_prep, ["s3:GetObject"], sources, "the user's own objects, where config.yaml says they are")
         # Without s3:ListBucket a missing object is answered as "access denied", and the user would look in the wrong place.
         _allow(data_prep, ["s3:ListBucket"], [bucket.bucket_arn, *buckets])
-        outputs = bucket.arn_for_objects("runs/*/data/*")
+        data = names.prefix("data", "*")
+        outputs = bucket.arn_for_objects(f"{data}*")
         _allow(data_prep, ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [outputs], A_RUN)
+        _allow_key(data_prep, bucket, ["Decrypt", "GenerateDataKey"])
 
         assess = make("assess", "pipeline.assess.handler", minutes=1)
-        self.assess = _step(assess)
-        _allow(assess, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/training/*/evaluation.json")], A_RUN)
+        self.assess = step(assess)
+        evaluation = bucket.arn_for_objects(f"{names.prefix('models', '*')}*/evaluation.json")
+        _allow(assess, ["s3:GetObject"], [evaluation], A_RUN)
+        _allow_key(assess, bucket, ["Decrypt"])
 
         deploy = make("deploy", "pipeline.deploy.handler", minutes=1)
-        self.deploy = _step(deploy)
+        self.deploy = step(deploy)
         _allow(
             deploy, ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:AddTags"], [scope.endpoint]
         )
         endpoint = [scope.endpoint, scope.sagemaker("endpoint-config")]
         _allow(deploy, ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], endpoint, A_CONFIG)
 
+        assert isinstance(deploy.role, iam.Role)
+        allow(deploy.role, ["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], [scope.schedule])
+        allow_pass(deploy.role, roles.expiry, "scheduler.amazonaws.com")
+
         smoke_test = make("smoke-test", "pipeline.smoke_test.handler", minutes=5)
-        self.smoke_test = _step(smoke_test)
-        _allow(smoke_test, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/data/test/test.jsonl")], A_RUN)
-        actions = ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:InvokeEndpoint"]
+        self.smoke_test = step(smoke_test)
+        _allow(smoke_test, ["s3:GetObject"], [bucket.arn_for_objects(f"{data}test/test.jsonl")], A_RUN)
+        _allow_key(smoke_test, bucket, ["Decrypt"])
+        actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
         _allow(smoke_test, actions, [scope.endpoint])
-        _allow(smoke_test, ["sagemaker:UpdateEndpoint"], endpoint, A_CONFIG)
 
 
 A_RUN = "a run's id is its own, and known when it starts"
@@ -191,7 +205,13 @@ def _allow(function: lambda_.Function, actions: list[str], resources: list[str],
     allow(function.role, actions, resources, reason=reason)
 
 
-def _step(function: lambda_.Function) -> Step:
+def _allow_key(function: lambda_.Function, bucket: s3.Bucket, actions: list[str]) -> None:
+    assert isinstance(function.role, iam.Role)
+    allow_key(function.role, bucket, actions)
+
+
+def step(function: lambda_.Function) -> Step:
+    """The function with the version that is published now."""
     return Step(function, function.current_version.function_arn)
 
 

@@ -9,7 +9,10 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.images import Images
+from infra.network import allow_interfaces
 from infra.policies import allow, role
+from infra.storage import allow_key
+from pipeline import names
 
 if TYPE_CHECKING:
     from infra.scope import Scope
@@ -24,19 +27,21 @@ class ServiceRoles(Construct):
     ) -> None:
         """Make the four roles; everything they may touch belongs to this stack, but for what the comments name."""
         super().__init__(parent, id)
-        runs = bucket.arn_for_objects("runs/*")
-
         self.training = role(
             self, "Training", iam.ServicePrincipal("sagemaker.amazonaws.com"), "Tuneway's training job"
         )
-        # A channel is listed and read, the output written and, where it is large, in parts.
-        allow(
-            self.training,
-            ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-            [runs],
-            reason="a run's id is its own",
-        )
-        _list_runs(self.training, bucket)
+        # Channels are listed and read, the output written and, where it is large, in parts. A run may name any base model
+        # below uploads/models/, so that folder alone is open to it, and of the other uploads the wheels that it installs.
+        inputs = [f"{names.prefix('code', '*')}*", f"{names.prefix('data', '*')}*", "uploads/models/*"]
+        if settings.network.wheels:
+            inputs.append(f"{settings.network.wheels}*")
+        _read(self.training, bucket, inputs)
+        models = f"{names.prefix('models', '*')}*"
+        allow(self.training, ["s3:PutObject"], [bucket.arn_for_objects(models)], reason=OWN_RUN)
+        allow_key(self.training, bucket, ["Decrypt", "Encrypt", "GenerateDataKey"])
+        # For the volume of an instance type without disks of its own.
+        allow_key(self.training, bucket, ["CreateGrant"], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+        allow_interfaces(self.training, scope, settings)
         _pull(self.training, scope, images.training)
         _write_logs(self.training, scope, "/aws/sagemaker/TrainingJobs")
         allow(
@@ -46,10 +51,9 @@ class ServiceRoles(Construct):
         )
 
         self.model = role(self, "Model", iam.ServicePrincipal("sagemaker.amazonaws.com"), "Tuneway's endpoint")
-        allow(
-            self.model, ["s3:GetObject"], [bucket.arn_for_objects("runs/*/training/*")], reason="a run's id is its own"
-        )
-        _list_runs(self.model, bucket)
+        _read(self.model, bucket, [models])
+        allow_key(self.model, bucket, ["Decrypt"])
+        allow_interfaces(self.model, scope, settings)
         _pull(self.model, scope, images.serving)
         _write_logs(self.model, scope, f"/aws/sagemaker/Endpoints/{scope.prefix}")
 
@@ -66,15 +70,14 @@ class ServiceRoles(Construct):
             ),
             "Tuneway's Bedrock customization job",
         )
-        allow(
-            self.bedrock,
-            ["s3:GetObject"],
-            [bucket.arn_for_objects("runs/*/data/bedrock/*")],
-            reason="a run's id is its own",
-        )
-        output = bucket.arn_for_objects("runs/*/bedrock/*")
-        allow(self.bedrock, ["s3:GetObject", "s3:PutObject"], [output], reason="a run's id is its own")
-        _list_runs(self.bedrock, bucket)
+        output = f"{names.prefix('bedrock', '*')}*"
+        _read(self.bedrock, bucket, [f"{names.prefix('data', '*')}bedrock/*", output])
+        allow(self.bedrock, ["s3:PutObject"], [bucket.arn_for_objects(output)], reason=OWN_RUN)
+        # Of the Bedrock user guide, "Encryption of custom models": the grant is what Bedrock itself uses the model by.
+        allow_key(self.bedrock, bucket, ["Decrypt", "GenerateDataKey", "DescribeKey"])
+        via = {"StringEquals": {"kms:ViaService": f"bedrock.{scope.region}.amazonaws.com"}}
+        allow_key(self.bedrock, bucket, ["CreateGrant"], via)
+        allow_interfaces(self.bedrock, scope, settings, bedrock=True)
 
         self.expiry = role(
             self,
@@ -87,8 +90,13 @@ class ServiceRoles(Construct):
         allow(self.expiry, ["sagemaker:DeleteEndpoint"], [scope.endpoint])
 
 
-def _list_runs(role: iam.Role, bucket: s3.Bucket) -> None:
-    allow(role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": "runs/*"}})
+OWN_RUN = "a run's id is its own"
+
+
+def _read(role: iam.Role, bucket: s3.Bucket, keys: list[str]) -> None:
+    """Let `role` list and read what the patterns `keys` match."""
+    allow(role, ["s3:GetObject"], [bucket.arn_for_objects(key) for key in keys], reason=OWN_RUN)
+    allow(role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": keys}})
 
 
 def _pull(role: iam.Role, scope: Scope, uri: str) -> None:
@@ -106,7 +114,7 @@ def _write_logs(role: iam.Role, scope: Scope, group: str) -> None:
     allow(
         role,
         ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
-        [scope.arn("logs", f"log-group:{group}"), scope.arn("logs", f"log-group:{group}:*")],
+        [scope.arn("logs", f"log-group:{group}:*")],
         reason="the group's own streams",
     )
     allow(role, ["cloudwatch:PutMetricData"], ["*"], reason="the action has no resource")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
+from infra.cleanup import Cleanup
 from infra.functions import Functions
 from infra.images import Images
 from infra.roles import ServiceRoles
@@ -45,16 +46,23 @@ class TunewayStack(cdk.Stack):
             # Not on the stack itself: its own tags cannot hold its id, which is known only when it exists.
             cdk.Tags.of(self).add(name, value, exclude_resource_types=["aws:cdk:stack"])
 
-        storage = Storage(self, "Storage")
+        storage = Storage(self, "Storage", settings)
         roles = ServiceRoles(self, "Roles", scope, storage.bucket, settings, images)
-        functions = Functions(self, "Functions", scope, storage.bucket, settings)
+        functions = Functions(self, "Functions", scope, storage.bucket, roles, settings)
         machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, functions, images, settings)
-        teardown = Teardown(self, "Teardown", scope, storage.bucket, machine, settings)
+        cleanup = Cleanup(self, "Cleanup", scope, machine, settings)
+        teardown = Teardown(self, "Teardown", scope, storage.bucket, machine, cleanup, settings)
         # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
-        teardown.resource.node.add_dependency(storage, roles, functions, machine)
+        teardown.resource.node.add_dependency(storage, roles, functions, machine, cleanup)
 
         cdk.CfnOutput(
             self, "StateMachineArn", value=machine.arn, description="Start an execution of it with the input {}"
         )
         cdk.CfnOutput(self, "BucketName", value=storage.bucket.bucket_name, description="Your data goes below uploads/")
+        cdk.CfnOutput(
+            self,
+            "TopicArn",
+            value=cleanup.topic.topic_arn,
+            description="Subscribe to it: one message a run, how it ended",
+        )
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")

@@ -95,7 +95,8 @@ class StateMachine(Construct):
         models = [scope.sagemaker("model"), scope.sagemaker("endpoint-config")]
         allow(self.role, ["sagemaker:ListTags"], [jobs], reason=OWN_NAMES)
         allow(self.role, ["sagemaker:AddTags"], [jobs, *models], reason=OWN_NAMES)
-        allow(self.role, ["sagemaker:CreateModel", "sagemaker:CreateEndpointConfig"], models, reason=OWN_NAMES)
+        allow(self.role, ["sagemaker:CreateModel"], models[:1], reason=OWN_NAMES)
+        allow(self.role, ["sagemaker:CreateEndpointConfig"], models[1:], reason=OWN_NAMES)
         allow(
             self.role,
             ["events:PutTargets", "events:PutRule", "events:DescribeRule"],
@@ -109,7 +110,7 @@ class StateMachine(Construct):
         if base_models:
             allow(
                 self.role,
-                ["bedrock:CreateModelCustomizationJob", "bedrock:TagResource"],
+                ["bedrock:CreateModelCustomizationJob"],
                 [
                     *(
                         f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
@@ -122,11 +123,14 @@ class StateMachine(Construct):
             )
             allow(
                 self.role,
+                ["bedrock:TagResource"],
+                [scope.arn("bedrock", "custom-model/*"), customization],
+                reason=OWN_IDS,
+            )
+            allow(
+                self.role,
                 ["bedrock:GetModelCustomizationJob", "bedrock:StopModelCustomizationJob"],
                 [customization],
                 reason=OWN_IDS,
             )
             allow_pass(self.role, roles.bedrock, "bedrock.amazonaws.com")
-
-        allow(self.role, ["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], [scope.schedule])
-        allow_pass(self.role, roles.expiry, "scheduler.amazonaws.com")

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import aws_cdk as cdk
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.policies import acknowledge
+from infra.policies import acknowledge, allow
+from pipeline.names import EXPIRING
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
+
+    from pipeline.settings import Settings
 
 
 class Storage(Construct):
     """One private, encrypted, versioned bucket that only answers over TLS."""
 
-    def __init__(self, parent: Construct, id: str) -> None:
-        """Make the bucket. `cdk destroy` deletes it: the teardown empties it first."""
+    def __init__(self, parent: Construct, id: str, settings: Settings) -> None:
+        """Make the bucket. `cdk destroy` deletes it: the teardown empties it first. With `keep_models` it stays with them."""
         super().__init__(parent, id)
+        arn, keep = settings.encryption.kms_key_arn, settings.stack.on_destroy == "keep_models"
         self.bucket = s3.Bucket(
             self,
             "Bucket",
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            encryption=s3.BucketEncryption.S3_MANAGED,
+            encryption=s3.BucketEncryption.KMS if arn else s3.BucketEncryption.S3_MANAGED,
+            encryption_key=kms.Key.from_key_arn(self, "Key", arn) if arn else None,
+            # One data key a bucket and not an object: fewer calls of KMS, which bills and throttles them.
+            bucket_key_enabled=True if arn else None,
             enforce_ssl=True,
             versioned=True,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-            lifecycle_rules=[
-                s3.LifecycleRule(id="open-uploads-end", abort_incomplete_multipart_upload_after=cdk.Duration.days(1)),
-                s3.LifecycleRule(id="old-versions-go", noncurrent_version_expiration=cdk.Duration.days(30)),
-            ],
+            removal_policy=cdk.RemovalPolicy.RETAIN if keep else cdk.RemovalPolicy.DESTROY,
+            lifecycle_rules=_rules(settings.storage.expire_days),
         )
         acknowledge(
             self.bucket, "S1", "access logs need a second bucket that outlives the stack; CloudTrail has data events"
         )
+
+
+def _rules(expire_days: int | None) -> list[s3.LifecycleRule]:
+    rules = [
+        s3.LifecycleRule(id="open-uploads-end", abort_incomplete_multipart_upload_after=cdk.Duration.days(1)),
+        s3.LifecycleRule(id="old-versions-go", noncurrent_version_expiration=cdk.Duration.days(30)),
+    ]
+    if expire_days:
+        # Expiry by days also removes the delete marker that it left, once no version is below it (API reference,
+        # LifecycleExpiration).
+        expiry = cdk.Duration.days(expire_days)
+        rules += [s3.LifecycleRule(id=f"old-{name}-goes", prefix=f"{name}/", expiration=expiry) for name in EXPIRING]
+    return rules
+
+
+def allow_key(role: iam.Role, bucket: s3.Bucket, actions: list[str], conditions: dict[str, Any] | None = None) -> None:
+    """Let `role` do `actions` with the bucket's customer-managed key; nothing where it has none.
+
+    Reading an object takes Decrypt, writing GenerateDataKey, and writing in parts both (Amazon S3 user guide, "Protecting
+    data with server-side encryption with AWS KMS").
+    """
+    if bucket.encryption_key:
+        allow(role, [f"kms:{action}" for action in actions], [bucket.encryption_key.key_arn], conditions)

@@ -18,6 +18,7 @@ from infra.state_machine import OWN_IDS, OWN_NAMES, StateMachine
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
+    from infra.cleanup import Cleanup
     from infra.scope import Scope
     from pipeline.settings import Settings
 
@@ -31,14 +32,21 @@ class Teardown(Construct):
     """
 
     def __init__(
-        self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, machine: StateMachine, settings: Settings
+        self,
+        parent: Construct,
+        id: str,
+        scope: Scope,
+        bucket: s3.Bucket,
+        machine: StateMachine,
+        cleanup: Cleanup,
+        settings: Settings,
     ) -> None:
         """Make the two functions and the resource."""
         super().__init__(parent, id)
         factory = FunctionFactory(self, scope, settings)
         on_event = factory.make("teardown-start", "pipeline.teardown.on_event", minutes=1)
         is_complete = factory.make("teardown", "pipeline.teardown.is_complete", minutes=15, memory_mb=512)
-        _grant(is_complete, scope, bucket, machine)
+        _grant(is_complete, scope, bucket, machine, cleanup)
         log_group = logs.LogGroup(
             self,
             "FrameworkLogs",
@@ -64,7 +72,13 @@ class Teardown(Construct):
             "Resource",
             service_token=provider.service_token,
             resource_type="Custom::TunewayTeardown",
-            properties={"Prefix": scope.prefix, "Bucket": bucket.bucket_name, "StateMachine": machine.arn},
+            properties={
+                "Prefix": scope.prefix,
+                "Bucket": bucket.bucket_name,
+                "Rule": cleanup.rule_name,
+                "StateMachines": f"{machine.arn},{cleanup.arn}",
+                "KeepModels": "true" if settings.stack.on_destroy == "keep_models" else "false",
+            },
         )
 
     def _framework_role(self, name: str, log_group: logs.LogGroup) -> iam.Role:
@@ -76,38 +90,52 @@ class Teardown(Construct):
         return made
 
 
-def _grant(function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine: StateMachine) -> None:
+def _grant(
+    function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine: StateMachine, cleanup: Cleanup
+) -> None:
     def let(
         actions: list[str], resources: list[str], reason: str = "", conditions: dict[str, Any] | None = None
     ) -> None:
         assert isinstance(function.role, iam.Role)
         allow(function.role, actions, resources, conditions, reason)
 
-    let(["states:ListExecutions"], [machine.arn])
-    let(
-        ["states:StopExecution"],
-        [scope.arn("states", f"execution:{scope.prefix}:*")],
-        "executions of this state machine",
-    )
+    let(["events:DisableRule"], [scope.arn("events", f"rule/{cleanup.rule_name}")])
+    let(["states:ListExecutions"], [machine.arn, cleanup.arn])
+    executions = [scope.arn("states", f"execution:{name}:*") for name in (scope.prefix, f"{scope.prefix}-cleanup")]
+    let(["states:StopExecution"], executions, "executions of these state machines")
     lists = ["ListTrainingJobs", "ListEndpoints", "ListEndpointConfigs", "ListModels"]
     let([f"sagemaker:{action}" for action in lists], ["*"], "lists have no resource")
-    let(["bedrock:ListModelCustomizationJobs", "bedrock:ListCustomModels"], ["*"], "lists have no resource")
+    kinds = [
+        "ModelCustomizationJobs",
+        "CustomModels",
+        "CustomModelDeployments",
+        "ProvisionedModelThroughputs",
+        "ImportedModels",
+    ]
+    let([f"bedrock:List{kind}" for kind in kinds], ["*"], "lists have no resource")
     jobs, configs, models = (scope.sagemaker(kind) for kind in ("training-job", "endpoint-config", "model"))
     let(["sagemaker:ListTags"], [jobs, configs, models], OWN_NAMES)
     let(["sagemaker:StopTrainingJob"], [jobs], OWN_NAMES)
     let(["sagemaker:DeleteEndpoint"], [scope.endpoint])
     let(["sagemaker:DeleteEndpointConfig"], [configs], OWN_NAMES)
     let(["sagemaker:DeleteModel"], [models], OWN_NAMES)
-    bedrock = [scope.arn("bedrock", "model-customization-job/*"), scope.arn("bedrock", "custom-model/*")]
-    let(["bedrock:ListTagsForResource"], bedrock, OWN_IDS)
+    bedrock = {
+        "bedrock:StopModelCustomizationJob": scope.arn("bedrock", "model-customization-job/*"),
+        "bedrock:DeleteCustomModel": scope.arn("bedrock", "custom-model/*"),
+        "bedrock:DeleteCustomModelDeployment": scope.arn("bedrock", "custom-model-deployment/*"),
+        "bedrock:DeleteProvisionedModelThroughput": scope.arn("bedrock", "provisioned-model/*"),
+        "bedrock:DeleteImportedModel": scope.arn("bedrock", "imported-model/*"),
+    }
+    let(["bedrock:ListTagsForResource"], list(bedrock.values()), OWN_IDS)
     ours = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
-    let(
-        ["bedrock:StopModelCustomizationJob", "bedrock:DeleteCustomModel"], bedrock, f"{OWN_IDS}; the tag decides", ours
-    )
+    for action, resource in bedrock.items():
+        let([action], [resource], f"{OWN_IDS}; the tag decides", ours)
     let(["scheduler:DeleteSchedule"], [scope.schedule])
     log_group = scope.arn("logs", f"log-group:/aws/sagemaker/Endpoints/{scope.prefix}")
-    let(["logs:DeleteLogGroup"], [log_group, f"{log_group}:*"], "Logs documents both forms of a group's ARN")
-    let(["s3:ListBucketVersions", "s3:ListBucketMultipartUploads"], [bucket.bucket_arn])
+    let(["logs:DeleteLogGroup"], [f"{log_group}:*"], "Logs asks on the group's ARN with its streams")
+    # The policy: to close the bucket, before it is emptied, to functions of stopped executions that still write.
+    actions = ["s3:ListBucketVersions", "s3:ListBucketMultipartUploads", "s3:GetBucketPolicy", "s3:PutBucketPolicy"]
+    let(actions, [bucket.bucket_arn])
     objects = [bucket.arn_for_objects("*")]
     let(
         ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"],

@@ -217,12 +217,15 @@ def _lambda(call: ApiCall, action: str) -> list[Check] | None:
 
 
 def _logs(call: ApiCall, action: str) -> list[Check] | None:
-    """What concerns one stream is asked for on the stream's ARN, so that `log-group:NAME:*` matches."""
+    """Asked for on the stream's ARN, which is `log-group:NAME:log-stream:` for a whole group: `log-group:NAME:*` matches.
+
+    Seen in denials quoted in vectordotdev/vector issue 714 and elastic/apm-aws-lambda issue 526.
+    """
     params = parameters(call, action.partition(":")[2])
     group, stream = params.get("logGroupName"), params.get("logStreamName")
-    if not group or not stream:
+    if not group:
         return None
-    arn = f"arn:aws:logs:{call.region}:{call.account}:log-group:{group}:log-stream:{stream}"
+    arn = f"arn:aws:logs:{call.region}:{call.account}:log-group:{group}:log-stream:{stream or ''}"
     return [Check(action, arn)]
 
 
@@ -254,6 +257,10 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
         return _lambda(call, action)
     if call.service == "logs":
         return _logs(call, action)
+    # A rule of the default bus has no bus in its ARN (Service Authorization Reference, "rule-on-default-event-bus").
+    if call.service == "events" and operation.endswith("Rule"):
+        name = parameters(call, operation).get("Name")
+        return [Check(action, f"arn:aws:events:{call.region}:{call.account}:rule/{name}")] if name else None
     if call.service not in MODELS:
         return None
     params = parameters(call, operation)

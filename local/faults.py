@@ -26,7 +26,7 @@ ENDPOINT_CAPACITY = "Unable to provision requested ML compute capacity due to In
 _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
     "deny": ({"action"}, {"principal", "resource"}, ()),
-    "function": ({"how"}, {"function"}, ("crash", "memory", "timeout", "throttle")),
+    "function": ({"how"}, {"function"}, ("crash", "memory", "timeout", "throttle", "stuck")),
     "training": ({"how"}, set(), ("fail", "capacity", "stop", "max-runtime")),
     "customization": ({"how"}, set(), ("fail", "stop")),
     "endpoint": ({"how"}, set(), ("fail", "capacity", "stuck", "rollback-failed")),

@@ -94,9 +94,12 @@ class Runtime:
         """Run one invocation of one version of a function."""
         started = time.time()
         config = function.config
-        fault = faults.take("function", function=config["FunctionName"]).how
+        taken = faults.take("function", function=config["FunctionName"])
+        fault = taken.how
         if fault == "throttle":
             return private.FunctionResult(throttled=True)
+        if fault == "stuck":
+            faults.wait_replaced(taken)
         try:
             credentials = self._role_credentials(config)
         except private.NotAssumableError:

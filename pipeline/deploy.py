@@ -6,12 +6,16 @@ go on anywhere. What to do is one table, `decide`.
 
 Facts it rests on (SageMaker API reference, DescribeEndpoint and UpdateEndpoint): a failed UpdateEndpoint comes back to
 InService on the old config, so through means InService on the config asked for; a Failed endpoint can only be deleted.
+
+What a failed deployment leaves is put right by `pipeline.cleanup`, which follows every bad end of an execution.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import boto3
@@ -59,14 +63,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Look at the endpoint and do the next thing.
 
     Args:
-        event: `endpoint`, `config`, `tags`, `timeout_minutes` (startup), `redrive` (count), and `progress`: null or what
-            the call before returned.
+        event: `endpoint`, `config`, `tags`, `timeout_minutes` (startup), `expiry` (null, or `Minutes` and `RoleArn`),
+            `redrive` (count), and `progress`: null or what the call before returned.
 
     Returns:
         `phase` ("working", "serving" or "superseded"), `status`, `asked`, `before`, `since` (epoch seconds), `redrive`.
 
     Raises:
-        EndpointFailed: the endpoint cannot serve this config; nothing is left that bills for it.
+        EndpointFailed: the endpoint cannot serve this config.
     """
     name, wanted, redrive = event["endpoint"], event["config"], event["redrive"]
     progress = event["progress"]
@@ -79,10 +83,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     logger.info("%s is %s on %s: %s", name, status, current, action)
 
     if action == "failed":
-        _fail(client, name, endpoint, wanted)
+        raise _failure(name, endpoint, wanted)
     limit = 60 * (event["timeout_minutes"] + PROVISIONING_MINUTES)
     if action != "serving" and time.time() - progress["since"] > limit:
-        _give_up(client, name, status, limit)
+        raise EndpointFailed(
+            f"endpoint {name} is still {status} after {limit // 60} minutes; redrive the execution to try again"
+        )
+    if action in ("create", "update") and event["expiry"]:
+        _set_expiry(expiry(name, event["expiry"]["Minutes"], event["expiry"]["RoleArn"]))
     if action == "create":
         client.create_endpoint(EndpointName=name, EndpointConfigName=wanted, Tags=event["tags"])
     elif action == "update":
@@ -109,25 +117,37 @@ def describe(client: Any, name: str) -> dict[str, Any]:
     return endpoint
 
 
-def _fail(client: Any, name: str, endpoint: dict[str, Any], wanted: str) -> None:
+def expiry(name: str, minutes: int, role: str) -> dict[str, Any]:
+    """A one-time schedule that deletes the endpoint; EventBridge Scheduler deletes the schedule after it.
+
+    Set before the endpoint is asked for, so that no failure in between leaves one without an end, and set again with every
+    deployment: at a redrive of another day the schedule of before has fired.
+    """
+    return {
+        "Name": name,
+        "ScheduleExpression": f"at({datetime.now(UTC) + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S})",
+        "ActionAfterCompletion": "DELETE",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "Target": {
+            "Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint",
+            "RoleArn": role,
+            "Input": json.dumps({"EndpointName": name}),
+        },
+    }
+
+
+def _set_expiry(schedule: dict[str, Any]) -> None:
+    client = boto3.client("scheduler")
+    try:
+        client.update_schedule(**schedule)
+    except client.exceptions.ResourceNotFoundException:
+        client.create_schedule(**schedule)
+
+
+def _failure(name: str, endpoint: dict[str, Any], wanted: str) -> EndpointFailed:
     reason = endpoint.get("FailureReason") or "SageMaker gives no reason"
     logs = f"see the log group /aws/sagemaker/Endpoints/{name}, then redrive the execution"
     if endpoint["EndpointStatus"] == "InService":
         serving = endpoint["EndpointConfigName"]
-        raise EndpointFailed(f"endpoint {name} refused {wanted} and serves {serving} as before: {reason}; {logs}")
-    client.delete_endpoint(EndpointName=name)
-    raise EndpointFailed(f"endpoint {name} did not become healthy and was deleted: {reason}; {logs}")
-
-
-def _give_up(client: Any, name: str, status: str, seconds: int) -> None:
-    said = f"endpoint {name} is still {status} after {seconds // 60} minutes"
-    if status == "Creating":
-        try:
-            client.delete_endpoint(EndpointName=name)
-        except ClientError as error:
-            left = error.response["Error"]["Message"]
-            raise EndpointFailed(
-                f"{said} and cannot be deleted yet ({left}); delete it in the SageMaker console"
-            ) from error
-        raise EndpointFailed(f"{said} and was deleted; redrive the execution to try again")
-    raise EndpointFailed(f"{said}; look at it in the SageMaker console, then redrive the execution")
+        return EndpointFailed(f"endpoint {name} refused {wanted} and serves {serving} as before: {reason}; {logs}")
+    return EndpointFailed(f"endpoint {name} did not become healthy: {reason}; {logs}")

@@ -8,11 +8,22 @@ of the stack's id), a run's name 44, and a job's name adds `-REDRIVE-RETRY` insi
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
+
+Folder = Literal["code", "data", "models", "bedrock"]
+"""The bucket's first folders, beside the user's own `uploads/`. The kind comes before the run, because the prefix of an S3
+life-cycle rule has no wildcard: what may expire needs a beginning of its own."""
+
+EXPIRING: tuple[Folder, ...] = ("code", "data", "bedrock")
+"""What nobody reads any more when its run is over. A model is: by its endpoint, whenever an instance is replaced."""
 
 STACK_TAG = "tuneway:stack"
 """Tag on everything that a stack or its runs make; its value is the stack's prefix. Teardown acts on it."""
 
 RUN_TAG = "tuneway:run"
+
+PASSED_TAG = "tuneway:passed"
+"""Tag on the endpoint: the last config of it that answered held-out dialogues."""
 
 
 def run_id(execution_arn: str) -> str:
@@ -20,6 +31,16 @@ def run_id(execution_arn: str) -> str:
     return hashlib.sha256(execution_arn.encode()).hexdigest()[:10]
 
 
-def run_prefix(run: str) -> str:
-    """Where a run keeps its objects in the stack's bucket."""
-    return f"runs/{run}/"
+def prefix(folder: Folder, run: str) -> str:
+    """Where a run (`*` in a policy: every run) keeps its objects of one kind in the stack's bucket."""
+    return f"{folder}/{run}/"
+
+
+def place(bucket: str, folder: Folder, run: str) -> str:
+    """`prefix` as an S3 URI."""
+    return f"s3://{bucket}/{prefix(folder, run)}"
+
+
+def is_model(key: str) -> bool:
+    """Whether an object of the bucket belongs to a tuned model (a training job's output)."""
+    return key.startswith("models/")

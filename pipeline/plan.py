@@ -59,18 +59,16 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
     base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
     secret = _check_token(settings, stack["region"]) if settings.training.gated else None
     name = f"{stack['prefix']}-{run}"
-    home = f"s3://{stack['bucket']}/{names.run_prefix(run)}"
-    _copy_code(stack["bucket"], names.run_prefix(run))
+    _copy_code(stack["bucket"], names.prefix("code", run))
     return {
         "refusal": None,
         "run": run,
         "name": name,
-        "home": home,
         "warnings": warnings,
         "estimate": cost.estimate(settings, base_model.id if base_model else None),
-        "prepare": requests.prepare(settings, home, base_model, stack),
-        "train": requests.train(settings, home, run, secret, stack),
-        "customize": base_model and requests.customize(settings, home, run, base_model, stack),
+        "prepare": requests.prepare(settings, run, base_model, stack),
+        "train": requests.train(settings, run, secret, stack),
+        "customize": base_model and requests.customize(settings, run, base_model, stack),
         "deploy": requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
     }
 
@@ -162,4 +160,4 @@ def _copy_code(bucket: str, prefix: str) -> None:
     s3 = boto3.client("s3")
     for path in sorted(CODE.iterdir()):
         if path.suffix in (".py", ".txt"):
-            s3.put_object(Bucket=bucket, Key=f"{prefix}code/training/{path.name}", Body=path.read_bytes())
+            s3.put_object(Bucket=bucket, Key=f"{prefix}training/{path.name}", Body=path.read_bytes())

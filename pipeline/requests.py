@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pipeline import names
@@ -21,21 +22,28 @@ METRICS = {
 """What SageMaker reads from the job's log (CreateTrainingJob, MetricDefinitions: name and regular expression)."""
 
 
-def prepare(settings: Settings, home: str, base_model: BaseModel | None, stack: dict[str, Any]) -> dict[str, Any]:
+_LOCAL_DISKS = re.compile(r"ml\.(\w*d\w*|g[567]\w*|p[56]\w*|trn\d\w*)[.-]")
+"""Instance types with disks of their own, which SageMaker encrypts with a key of the instance's and for which it refuses a
+VolumeKmsKeyId (API reference, ResourceConfig). Nothing tells them but a list: this is that of SageMaker's own Python SDK
+(`sagemaker.core.common_utils.volume_size_supported`), by family, so that its next member is in it."""
+
+
+def prepare(settings: Settings, run: str, base_model: BaseModel | None, stack: dict[str, Any]) -> dict[str, Any]:
     """The data-prep function's event."""
     dataset = settings.dataset.model_dump(mode="json")
     if dataset["source"].startswith("uploads/"):
         dataset["source"] = f"s3://{stack['bucket']}/{dataset['source']}"
     bedrock = base_model and {"base_model": base_model.id, "max_records": settings.bedrock.max_records}
-    return {"dataset": dataset, "output": f"{home}data/", "bedrock": bedrock, "hub_token_secret": None}
+    output = names.place(stack["bucket"], "data", run)
+    return {"dataset": dataset, "output": output, "bedrock": bedrock, "hub_token_secret": None}
 
 
-def train(settings: Settings, home: str, run: str, secret: str | None, stack: dict[str, Any]) -> dict[str, Any]:
+def train(settings: Settings, run: str, secret: str | None, stack: dict[str, Any]) -> dict[str, Any]:
     """CreateTrainingJob without TrainingJobName."""
     training = settings.training
     hyperparameters = {
         "base_model": training.base_model,
-        "base_revision": training.base_revision,
+        "base_revision": "" if training.is_uploaded else training.base_revision,
         "hub_token_secret": secret or "",
         "quantization": training.quantization,
         "double_quantization": str(training.double_quantization).lower(),
@@ -56,7 +64,8 @@ def train(settings: Settings, home: str, run: str, secret: str | None, stack: di
         "max_new_tokens": str(training.evaluation.max_new_tokens),
         "eval_batch_size": str(training.evaluation.batch_size),
     }
-    data = {"code": f"{home}code/", **{split: f"{home}data/{split}/" for split in ("train", "validation", "test")}}
+    key = settings.encryption.kms_key_arn
+    volume_key = None if _LOCAL_DISKS.match(training.instance_type) else key
     return {
         "AlgorithmSpecification": {
             "TrainingImage": stack["training_image"],
@@ -77,14 +86,19 @@ def train(settings: Settings, home: str, run: str, secret: str | None, stack: di
                     }
                 },
             }
-            for channel, uri in data.items()
+            for channel, uri in _channels(settings, run, stack["bucket"]).items()
         ],
         # Uncompressed: an endpoint mounts the prefix as it is, and nobody waits for a tarball of gigabytes.
-        "OutputDataConfig": {"S3OutputPath": f"{home}training/", "CompressionType": "NONE"},
+        "OutputDataConfig": {
+            "S3OutputPath": names.place(stack["bucket"], "models", run),
+            "CompressionType": "NONE",
+            **({"KmsKeyId": key} if key else {}),
+        },
         "ResourceConfig": {
             "InstanceType": training.instance_type,
             "InstanceCount": 1,
             "VolumeSizeInGB": training.volume_gb,
+            **({"VolumeKmsKeyId": volume_key} if volume_key else {}),
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": training.max_runtime_minutes * 60},
         "Environment": {"HF_ENDPOINT": settings.access.hub_endpoint},
@@ -92,15 +106,28 @@ def train(settings: Settings, home: str, run: str, secret: str | None, stack: di
     }
 
 
-def customize(settings: Settings, home: str, run: str, base_model: BaseModel, stack: dict[str, Any]) -> dict[str, Any]:
+def _channels(settings: Settings, run: str, bucket: str) -> dict[str, str]:
+    """The training job's channels: S3 prefix by name. `model` and `wheels` stand in for the Hub and for PyPI."""
+    data = names.place(bucket, "data", run)
+    channels = {"code": names.place(bucket, "code", run)}
+    channels |= {split: f"{data}{split}/" for split in ("train", "validation", "test")}
+    if settings.training.is_uploaded:
+        channels["model"] = f"s3://{bucket}/{settings.training.base_model}"
+    if settings.network.wheels:
+        channels["wheels"] = f"s3://{bucket}/{settings.network.wheels}"
+    return channels
+
+
+def customize(settings: Settings, run: str, base_model: BaseModel, stack: dict[str, Any]) -> dict[str, Any]:
     """CreateModelCustomizationJob without its names and token."""
     tags = _tags(run, stack)
+    data = names.place(stack["bucket"], "data", run)
     return {
         "BaseModelIdentifier": f"arn:aws:bedrock:{base_model.region}::foundation-model/{base_model.id}",
         "RoleArn": stack["bedrock_role"],
-        "TrainingDataConfig": {"S3Uri": f"{home}data/bedrock/train.jsonl"},
-        "ValidationDataConfig": {"Validators": [{"S3Uri": f"{home}data/bedrock/validation.jsonl"}]},
-        "OutputDataConfig": {"S3Uri": f"{home}bedrock/"},
+        "TrainingDataConfig": {"S3Uri": f"{data}bedrock/train.jsonl"},
+        "ValidationDataConfig": {"Validators": [{"S3Uri": f"{data}bedrock/validation.jsonl"}]},
+        "OutputDataConfig": {"S3Uri": names.place(stack["bucket"], "bedrock", run)},
         "HyperParameters": {key: _as_text(value) for key, value in settings.bedrock.hyperparameters.items()},
         "JobTags": tags,
         "CustomModelTags": tags,
@@ -110,6 +137,9 @@ def customize(settings: Settings, home: str, run: str, base_model: BaseModel, st
 def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any]:
     """CreateModel and CreateEndpointConfig without their names and the model's place, and how to bring the endpoint up."""
     endpoint = settings.endpoint
+    # Counted from the start of a deployment, with the longest start-up on top.
+    life = endpoint.time_to_live_minutes
+    expiry = life and {"RoleArn": stack["expiry_role"], "Minutes": life + endpoint.startup_timeout_minutes}
     return {
         "EndpointName": stack["prefix"],
         "OnlyIfBetter": endpoint.only_if_better,
@@ -121,8 +151,8 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
         "InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1",
         "ModelDataDownloadTimeoutInSeconds": 1200,
         "ContainerStartupHealthCheckTimeoutInSeconds": endpoint.startup_timeout_minutes * 60,
-        "TimeToLiveMinutes": endpoint.time_to_live_minutes,
         "StartupTimeoutMinutes": endpoint.startup_timeout_minutes,
+        "Expiry": expiry,
         "PollSeconds": endpoint.poll_seconds,
         "Tags": _tags(run, stack),
     }

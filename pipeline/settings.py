@@ -51,6 +51,18 @@ class Stack(_Section):
     )
     region: str | None = _deploy("region; null: CDK_DEFAULT_REGION, else us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     tags: dict[str, str] = _deploy("tags on everything, for your cost reports")
+    on_destroy: Literal["delete", "keep_models"] = _deploy(
+        "what `cdk destroy` does with tuned models: delete, or keep the bucket with them and Bedrock's custom models"
+    )
+
+
+class Notifications(_Section):
+    """Who is told how a run ended."""
+
+    email: str | None = _deploy(
+        "address that gets one message a run; null: subscribe to the topic yourself",
+        pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+    )
 
 
 class Functions(_Section):
@@ -72,6 +84,45 @@ class Access(_Section):
     )
     dataset_buckets: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]] = _deploy(
         "other S3 buckets that data prep may read"
+    )
+
+
+class Encryption(_Section):
+    """Whose key encrypts what a run leaves."""
+
+    kms_key_arn: str | None = _deploy(
+        "customer-managed key for the bucket, the jobs' and models' data; null: S3's own keys",
+        pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]{36}$",
+    )
+
+
+class Network(_Section):
+    """Where the training job, the Bedrock job and the endpoint have their network interfaces, and what they reach."""
+
+    subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")]] = _deploy(
+        "your VPC's subnets for the jobs and the endpoint; needs security_groups", max_length=16
+    )
+    security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = _deploy(
+        "security groups of the same VPC; needs subnets", max_length=5
+    )
+    isolation: bool = _deploy("whether training job and endpoint have no network at all")
+    wheels: str | None = _deploy(
+        "folder in the stack's bucket with the wheels of training/requirements.txt; null: PyPI",
+        pattern=r"^uploads/[\w./-]+/$",
+    )
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Network:
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups: a VPC needs both; name both, or leave both empty")
+        return self
+
+
+class Storage(_Section):
+    """What the bucket keeps."""
+
+    expire_days: int | None = _deploy(
+        "days after which a run's code, data and Bedrock metrics are deleted; null: never. Models stay", ge=15
     )
 
 
@@ -146,7 +197,9 @@ class Evaluation(_Section):
 class Training(_Section):
     """The SageMaker QLoRA job."""
 
-    base_model: str = _run("causal language model with a chat template on the Hub", pattern=r"^[\w.-]+/[\w.-]+$")
+    base_model: str = _run(
+        "causal language model with a chat template: OWNER/NAME on the Hub, or uploads/models/FOLDER/ in the stack's bucket"
+    )
     base_revision: str = _run("branch, tag or commit of the base model", pattern=r"^[\w./-]+$")
     gated: bool = _run("whether the base model needs a Hub token (access.hub_token_secret)")
     instance_type: str = _run("instance of the training job", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
@@ -168,6 +221,26 @@ class Training(_Section):
     )
     seed: int = _run("seed of the training", ge=0)
     evaluation: Evaluation
+
+    @field_validator("base_model")
+    @classmethod
+    def _somewhere(cls, value: str) -> str:
+        if re.fullmatch(r"(?!uploads/)[\w.-]+/[\w.-]+|uploads/models/[\w./-]+/", value):
+            return value
+        raise ValueError(
+            "must be OWNER/NAME on the Hub, or uploads/models/FOLDER/, with its slash, in the stack's bucket"
+        )
+
+    @property
+    def is_uploaded(self) -> bool:
+        """Whether the base model is the user's own folder in the stack's bucket."""
+        return self.base_model.startswith("uploads/")
+
+    @model_validator(mode="after")
+    def _gated_is_the_hubs(self) -> Training:
+        if self.is_uploaded and self.gated:
+            raise ValueError("gated: no token is needed for a base model in the stack's own bucket; set it to false")
+        return self
 
 
 class Bedrock(_Section):
@@ -206,12 +279,25 @@ class Settings(_Section):
     """All of it: what config.yaml says."""
 
     stack: Stack
+    notifications: Notifications
     functions: Functions
     access: Access
+    encryption: Encryption
+    network: Network
+    storage: Storage
     dataset: Dataset
     training: Training
     bedrock: Bedrock
     endpoint: Endpoint
+
+    @model_validator(mode="after")
+    def _isolated_with_all_it_needs(self) -> Settings:
+        if self.network.isolation and not (self.training.is_uploaded and self.network.wheels):
+            raise ValueError(
+                "network.isolation: an isolated training job reaches neither the Hub nor PyPI; set training.base_model to "
+                "uploads/models/FOLDER/ and network.wheels to uploads/FOLDER/, both in the stack's bucket"
+            )
+        return self
 
     @model_validator(mode="after")
     def _served_as_trained(self) -> Settings:

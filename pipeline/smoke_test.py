@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.deploy import describe
+from pipeline.names import PASSED_TAG
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -28,15 +29,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Ask the endpoint for summaries of held-out dialogues.
 
     Args:
-        event: `endpoint`, `config`, `test` (S3 folder of the test split), `before` (the config served until now, or null),
-            `deployed_at_redrive` and `redrive` (counts).
+        event: `endpoint`, `config`, `test` (S3 folder of the test split), `deployed_at_redrive` and `redrive` (counts).
 
     Returns:
         `phase`: "passed" with `samples` (dialogue, reference, answer), "superseded" when another run's config serves by now,
-        or "redeploy" when a redrive finds that the config is not there any more.
+        or "redeploy" when a redrive finds that the config is not there any more. A config that passed is written on the
+        endpoint, as a tag: it is what `pipeline.cleanup` goes back to after a bad end.
 
     Raises:
-        EndpointSick: the endpoint went back to the config it served before, or was deleted if there was none.
+        EndpointSick: the endpoint serves this config and does not answer.
     """
     sagemaker = boto3.client("sagemaker")
     name, config = event["endpoint"], event["config"]
@@ -49,14 +50,18 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         prompt, reference = messages[:-1], messages[-1]["content"]
         try:
             answer = _ask(name, prompt)
-        # A refusal, no answer in time, or an answer in another form: the user is told, and nothing sick goes on serving.
+        # A refusal, no answer in time, or an answer in another form.
         except (ClientError, BotoCoreError, ValueError, KeyError, IndexError) as error:
-            back = _put_right(sagemaker, name, config, event["before"])
-            raise EndpointSick(f"endpoint {name} did not answer a held-out dialogue ({error}); {back}") from error
+            raise EndpointSick(
+                f"endpoint {name} did not answer a held-out dialogue ({error}); redrive the execution to deploy again"
+            ) from error
         samples.append({"dialogue": prompt[-1]["content"], "reference": reference, "answer": answer})
     if not any(sample["answer"] for sample in samples):
-        back = _put_right(sagemaker, name, config, event["before"])
-        raise EndpointSick(f"endpoint {name} answered {len(samples)} held-out dialogues with nothing; {back}")
+        raise EndpointSick(
+            f"endpoint {name} answered {len(samples)} held-out dialogues with nothing; redrive the execution to deploy again"
+        )
+    passed = [{"Key": PASSED_TAG, "Value": config}]
+    sagemaker.add_tags(ResourceArn=endpoint["EndpointArn"], Tags=passed)
     return {"phase": "passed", "samples": samples}
 
 
@@ -75,13 +80,3 @@ def _ask(endpoint: str, messages: list[dict[str, str]]) -> str:
     response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=json.dumps(request))
     text: str = json.loads(response["Body"].read())["choices"][0]["message"]["content"]
     return text.strip()
-
-
-def _put_right(sagemaker: Any, name: str, config: str, before: str | None) -> str:
-    """Leave the endpoint as it was before the run: what is sick must not serve, and must not bill."""
-    if before is None:
-        sagemaker.delete_endpoint(EndpointName=name)
-        return "it was deleted; redrive the execution to deploy again"
-    sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=before)
-    logger.warning("%s goes back from %s to %s", name, config, before)
-    return f"it goes back to {before}; redrive the execution to deploy again"

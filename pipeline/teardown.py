@@ -9,14 +9,16 @@ CloudFormation's order: DeleteEndpoint needs them.
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import ClientError
 
-from pipeline.names import STACK_TAG
+from pipeline import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,42 +28,76 @@ logger.setLevel(logging.INFO)
 
 
 def on_event(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Answer CloudFormation's event; the id never changes, so that an update is never taken for a replacement."""
-    return {"PhysicalResourceId": event["ResourceProperties"]["Prefix"]}
+    """Answer CloudFormation's event; the id never changes, so that an update is never taken for a replacement.
+
+    The framework hands what is returned on to every call of `is_complete`, and with it the time when to give up.
+    """
+    deadline = int(time.time()) + 60 * PATIENCE_MINUTES
+    return {"PhysicalResourceId": event["ResourceProperties"]["Prefix"], "Deadline": deadline}
 
 
 def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
     """Delete what can be deleted now; complete when nothing of the stack's runs is left.
 
     Raises:
-        RuntimeError: AWS refused for another reason than that something is still in motion.
+        RuntimeError: something cannot go; CloudFormation shows the line, and another `cdk destroy` goes on from there.
+        ClientError: AWS refused for another reason than that something is still in motion, or that it is busy.
     """
     if event["RequestType"] != "Delete":
         return {"IsComplete": True}
-    teardown = Teardown(event["ResourceProperties"])
-    left = teardown.step()
+    try:
+        left = Teardown(event["ResourceProperties"]).step()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in BUSY:
+            raise
+        left = [f"AWS is busy: {error}"]
     logger.info("left: %s", left or "nothing")
+    if left and time.time() > event["Deadline"]:
+        raise RuntimeError(
+            f"still there after {PATIENCE_MINUTES} minutes: {'; '.join(left)}. Let it end, or delete it in the console; "
+            "then run `cdk destroy` again"
+        )
     return {"IsComplete": not left}
+
+
+PATIENCE_MINUTES = 50
+"""CloudFormation waits an hour for a custom resource, and the framework 55 minutes: this one says what is left before."""
+
+BUSY = (
+    "ThrottlingException",
+    "Throttling",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "SlowDown",
+    "InternalFailure",
+)
+
+CLOSED = "TunewayDestroyed"
+
+OBJECTS_SECONDS = 600
+"""How long one call deletes objects: a thousand a request, and the function has 15 minutes."""
 
 
 class Teardown:
     """One pass over everything; each pass deletes what it may and names what is left."""
 
     def __init__(self, properties: dict[str, str]) -> None:
-        """Take the stack's `Prefix`, `Bucket` and `StateMachine` (ARN) from the resource's properties."""
+        """Take the resource's properties: `Prefix`, `Bucket`, `Rule` (name), `StateMachines` (ARNs) and `KeepModels`."""
         self.prefix = properties["Prefix"]
         self.bucket = properties["Bucket"]
-        self.state_machine = properties["StateMachine"]
+        self.rule = properties["Rule"]
+        self.state_machines = properties["StateMachines"].split(",")
+        self.keep_models = properties["KeepModels"] == "true"
         self.sagemaker = boto3.client("sagemaker")
         self.bedrock = boto3.client("bedrock")
 
     def step(self) -> list[str]:
         """One pass, in order; a kind is only touched when nothing is left of those before it that depends on it."""
         stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
-            (self._executions,),
+            (self._notifications, self._executions),
             (self._training_jobs, self._customization_jobs),
             (self._schedule, self._endpoint),
-            (self._endpoint_configs, self._models, self._custom_models),
+            (self._endpoint_configs, self._models, self._custom_models, self._imported_models),
             (self._log_group, self._objects),
         )
         for stage in stages:
@@ -72,13 +108,18 @@ class Teardown:
 
     def _executions(self) -> list[str]:
         client = boto3.client("stepfunctions")
-        pages = client.get_paginator("list_executions").paginate(
-            stateMachineArn=self.state_machine, statusFilter="RUNNING"
-        )
-        running = [execution["executionArn"] for page in pages for execution in page["executions"]]
+        running = []
+        for machine in self.state_machines:
+            pages = client.get_paginator("list_executions").paginate(stateMachineArn=machine, statusFilter="RUNNING")
+            running += [execution["executionArn"] for page in pages for execution in page["executions"]]
         for arn in running:
             client.stop_execution(executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
         return running
+
+    def _notifications(self) -> list[str]:
+        """No cleanup shall start for the executions that are stopped here: it would work against this."""
+        _unless(partial(boto3.client("events").disable_rule, Name=self.rule), "ResourceNotFoundException")
+        return []
 
     def _training_jobs(self) -> list[str]:
         left = []
@@ -140,17 +181,55 @@ class Teardown:
         return []
 
     def _custom_models(self) -> list[str]:
-        left = []
+        left: list[str] = []
+        if self.keep_models:
+            return left
         pages = self.bedrock.get_paginator("list_custom_models").paginate(nameContains=self.prefix)
         for model in (model for page in pages for model in page["modelSummaries"]):
             if not self._is_ours_in_bedrock(model["modelArn"]):
                 continue
+            users = [*self._deployments(model["modelArn"]), *self._throughputs(model["modelArn"])]
             # A model that a deployment or throughput still uses stays, and is named, until its user lets it go.
-            if not _unless(
+            if users or not _unless(
                 partial(self.bedrock.delete_custom_model, modelIdentifier=model["modelArn"]), "ConflictException"
             ):
-                left.append(model["modelName"])
+                left.append(f"custom model {model['modelName']}" + (f", used by {', '.join(users)}" if users else ""))
         return left
+
+    def _deployments(self, model: str) -> list[str]:
+        """On-demand deployments of a custom model; those with the stack's tag are deleted."""
+        left = []
+        pages = self.bedrock.get_paginator("list_custom_model_deployments").paginate(modelArnEquals=model)
+        for deployment in (d for page in pages for d in page["modelDeploymentSummaries"]):
+            arn = deployment["customModelDeploymentArn"]
+            left.append(f"deployment {deployment['customModelDeploymentName']} ({deployment['status']})")
+            if deployment["status"] != "Deleting" and self._is_ours_in_bedrock(arn):
+                # While it is being created, it cannot be deleted: the next pass tries again.
+                delete = partial(self.bedrock.delete_custom_model_deployment, customModelDeploymentIdentifier=arn)
+                _unless(delete, "ConflictException", "ValidationException")
+        return left
+
+    def _throughputs(self, model: str) -> list[str]:
+        """Provisioned Throughput of a custom model, which bills by the hour; those with the stack's tag are deleted."""
+        left = []
+        pages = self.bedrock.get_paginator("list_provisioned_model_throughputs").paginate(modelArnEquals=model)
+        for throughput in (t for page in pages for t in page["provisionedModelSummaries"]):
+            arn = throughput["provisionedModelArn"]
+            left.append(f"Provisioned Throughput {throughput['provisionedModelName']} ({throughput['status']})")
+            if self._is_ours_in_bedrock(arn):
+                # A committed term cannot be deleted before its end.
+                delete = partial(self.bedrock.delete_provisioned_model_throughput, provisionedModelId=arn)
+                _unless(delete, "ConflictException", "ValidationException")
+        return left
+
+    def _imported_models(self) -> list[str]:
+        if self.keep_models:
+            return []
+        pages = self.bedrock.get_paginator("list_imported_models").paginate(nameContains=self.prefix)
+        for model in (model for page in pages for model in page["modelSummaries"]):
+            if self._is_ours_in_bedrock(model["modelArn"]):
+                self.bedrock.delete_imported_model(modelIdentifier=model["modelArn"])
+        return []
 
     def _log_group(self) -> list[str]:
         logs = boto3.client("logs")
@@ -160,18 +239,35 @@ class Teardown:
 
     def _objects(self) -> list[str]:
         """Every version, delete marker and open upload: CloudFormation only deletes an empty bucket."""
-        s3 = boto3.client("s3")
+        s3, until = boto3.client("s3"), time.time() + OBJECTS_SECONDS
+        self._close(s3)
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
             for upload in page.get("Uploads", []):
                 s3.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
             entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
-            objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+            objects = [
+                {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+                for entry in entries
+                if not (self.keep_models and names.is_model(entry["Key"]))
+            ]
             if objects:
                 answer = s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
                 if answer.get("Errors"):
                     raise RuntimeError(f"s3://{self.bucket}: {answer['Errors'][0]['Message']}")
+            if time.time() > until:
+                return [f"objects in s3://{self.bucket}"]
         return []
+
+    def _close(self, s3: Any) -> None:
+        """Let nobody write to the bucket any more: a function of a stopped execution runs on for up to 15 minutes."""
+        statements = json.loads(s3.get_bucket_policy(Bucket=self.bucket)["Policy"])["Statement"]
+        if any(statement.get("Sid") == CLOSED for statement in statements):
+            return
+        everything = f"arn:{self.state_machines[0].split(':')[1]}:s3:::{self.bucket}/*"
+        closed = {"Sid": CLOSED, "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": everything}
+        policy = {"Version": "2012-10-17", "Statement": [*statements, closed]}
+        s3.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps(policy))
 
     def _listed(self, operation: str, key: str, **filters: str) -> Iterator[dict[str, Any]]:
         for page in self.sagemaker.get_paginator(operation).paginate(NameContains=self.prefix, **filters):
@@ -179,11 +275,11 @@ class Teardown:
 
     def _is_ours(self, arn: str) -> bool:
         tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
-        return {"Key": STACK_TAG, "Value": self.prefix} in tags
+        return {"Key": names.STACK_TAG, "Value": self.prefix} in tags
 
     def _is_ours_in_bedrock(self, arn: str) -> bool:
         tags = self.bedrock.list_tags_for_resource(resourceARN=arn)["tags"]
-        return {"key": STACK_TAG, "value": self.prefix} in tags
+        return {"key": names.STACK_TAG, "value": self.prefix} in tags
 
 
 def _unless(call: Callable[[], Any], *expected: str) -> bool:

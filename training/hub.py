@@ -1,4 +1,4 @@
-"""The base model, from the Hugging Face Hub or its cache.
+"""The base model, from the job's own channel, or from the Hugging Face Hub or its cache.
 
 HF_HOME, HF_HUB_OFFLINE and HF_ENDPOINT are huggingface_hub's own variables and are honoured by it.
 """
@@ -65,7 +65,27 @@ def fetch_token(secret: str, client: SecretsClient | None = None) -> str:
         raise TrainingError(f"could not read the Hub token secret {secret}: {error}") from error
     if not token:
         raise TrainingError(f"the Hub token secret {secret} is empty: put the token in as its plain text")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise TrainingError(
+            f"the Hub token secret {secret} holds more than a token: put the token in as its plain text"
+        )
     return token
+
+
+def base_model(recipe: Recipe, channel: Path) -> Path:
+    """Returns the folder of the base model's files: the `model` channel, if the job has one, else the Hub's.
+
+    Raises:
+        TrainingError: it cannot be had; says why, and the remedy.
+    """
+    if not channel.is_dir():
+        return fetch_base_model(recipe)
+    if not (channel / "config.json").is_file() or not any(channel.glob("*.safetensors")):
+        raise TrainingError(
+            f"base model {recipe.base_model} has no config.json and *.safetensors at its top: upload what save_pretrained "
+            "writes for model and tokenizer"
+        )
+    return channel
 
 
 def fetch_base_model(recipe: Recipe) -> Path:
@@ -91,7 +111,7 @@ def fetch_base_model(recipe: Recipe) -> Path:
         raise TrainingError(
             f"the download of {recipe.base_model} from {constants.ENDPOINT} broke off "
             f"({type(error).__name__}); start the run again"
-        ) from error
+        ) from None  # what httpx raises may quote a header
     if not any(Path(folder).glob("*.safetensors")):
         raise TrainingError(f"base_model {recipe.base_model} has no safetensors weights; choose a model that has")
     return Path(folder)

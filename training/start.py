@@ -57,6 +57,9 @@ def main() -> int:
     child = Child()
     pip_log = failure.parent / "pip.log"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    wheels = root / "input" / "data" / "wheels"
+    if wheels.is_dir():  # network.wheels: PyPI is not to be asked, or cannot be reached
+        pip += ["--no-index", "--find-links", str(wheels)]
     code = child.run([*pip, "--requirement", str(HERE / "requirements.txt")], log=pip_log)
     if child.stopped:
         line = "interrupted: asked to stop (SIGTERM) before training began; no model was published, start the run again"

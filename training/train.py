@@ -63,7 +63,7 @@ class Job:
         """Trains, exports, judges, publishes."""
         transformers.set_seed(self.recipe.seed)
         with self._phase("load"):
-            self.base_folder = hub.fetch_base_model(self.recipe)
+            self.base_folder = hub.base_model(self.recipe, self.layout.channel("model"))
             self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
             self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
             encoder = Encoder(self.tokenizer, self.end_ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from local.shapes import validate
 from pipeline import plan, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose
+from pipeline.deploy import expiry
 from tests.infra.conftest import ROOT, Synthesised
 
 RESULTS = {
     # What the states before have assigned, as the services answer.
-    "model": "s3://bucket/runs/0123456789/training/job/output/model/",
+    "model": "s3://bucket/models/0123456789/job/output/model/",
     "modelName": "tuneway-0a1b2c3d-0123456789-0-0",
     "config": "tuneway-0a1b2c3d-0123456789-0-0",
     "progress": None,
@@ -44,16 +46,21 @@ def evaluate(value: Any, variables: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="session")
 def variables(synthesised: Synthesised) -> dict[str, Any]:
-    """`$plan` of a default run, made by the product's own code out of what the definition hands to Plan."""
+    return assigned(synthesised)
+
+
+def assigned(synthesised: Synthesised) -> dict[str, Any]:
+    """`$plan` of an execution with the input {}, made by the product's own code out of what the definition hands to Plan."""
     payload = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
     settings = schema.with_run_input(payload["settings"], {})
-    stack, run, home = payload["stack"], "0123456789", "s3://bucket/runs/0123456789/"
+    # The bucket's name is CloudFormation's to give.
+    stack, run = payload["stack"] | {"bucket": "bucket"}, "0123456789"
     base_model = choose(settings, stack["region"])
     planned = {
         "name": f"{stack['prefix']}-{run}",
-        "prepare": requests.prepare(settings, home, base_model, stack),
-        "train": requests.train(settings, home, run, None, stack),
-        "customize": requests.customize(settings, home, run, base_model, stack),
+        "prepare": requests.prepare(settings, run, base_model, stack),
+        "train": requests.train(settings, run, None, stack),
+        "customize": requests.customize(settings, run, base_model, stack),
         "deploy": requests.deploy(settings, run, stack),
     }
     return {"plan": planned, "states": {"context": CONTEXT, "input": {}}, **RESULTS}
@@ -91,9 +98,7 @@ def test_both_jobs_are_waited_for(synthesised: Synthesised) -> None:
         assert not (".sync" in state.get("Resource", "") and "aws-sdk" in state["Resource"])
 
 
-@pytest.mark.parametrize(
-    "name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig", "SetExpiry", "MoveExpiry"]
-)
+@pytest.mark.parametrize("name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig"])
 def test_evaluated_arguments_fit_the_service_model(
     synthesised: Synthesised, variables: dict[str, Any], name: str
 ) -> None:
@@ -121,10 +126,14 @@ def test_a_trained_model_is_a_prefix_with_its_slash(synthesised: Synthesised) ->
         assert evaluate(expression, {"states": {"result": result}}) == "s3://b/job/output/model/"
 
 
-def test_the_expiry_is_a_time_after_the_endpoints_life(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    arguments = evaluate(synthesised.definition["States"]["SetExpiry"]["Arguments"], variables)
-    assert re.fullmatch(r"at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)", arguments["ScheduleExpression"])
-    assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": variables["plan"]["deploy"]["EndpointName"]}
+def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]) -> None:
+    planned = variables["plan"]["deploy"]
+    arguments = expiry(planned["EndpointName"], planned["Expiry"]["Minutes"], planned["Expiry"]["RoleArn"])
+    for action in ("CreateSchedule", "UpdateSchedule"):
+        validate(service_model("scheduler").operation_model(action), arguments)
+    at = datetime.strptime(arguments["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+    assert abs(at - datetime.now(UTC) - timedelta(minutes=80)) < timedelta(minutes=1)
+    assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": planned["EndpointName"]}
     assert arguments["ActionAfterCompletion"] == "DELETE"
 
 

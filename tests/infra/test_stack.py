@@ -27,6 +27,9 @@ NO_RESOURCE = {
     "sagemaker:ListModels",
     "bedrock:ListModelCustomizationJobs",
     "bedrock:ListCustomModels",
+    "bedrock:ListCustomModelDeployments",
+    "bedrock:ListProvisionedModelThroughputs",
+    "bedrock:ListImportedModels",
 }
 
 
@@ -74,7 +77,7 @@ def test_functions_may_write_their_own_log_and_not_create_one(synthesised: Synth
 def test_each_principal_has_a_role_of_its_own(synthesised: Synthesised) -> None:
     functions = synthesised.resources("AWS::Lambda::Function")
     roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
-    assert len(roles) == len(set(roles)) == 7
+    assert len(roles) == len(set(roles)) == 8
     for kind in ("Training", "Model", "Bedrock", "Expiry"):
         assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
 

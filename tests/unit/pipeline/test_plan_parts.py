@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -76,6 +76,14 @@ def test_any_execution_name_gives_names_that_aws_takes(name: str) -> None:
     assert len(longest) <= 63
     assert SAGEMAKER_NAME.fullmatch(longest)
     assert BEDROCK_MODEL_NAME.fullmatch(longest)
+
+
+def test_a_runs_objects_lie_apart_by_kind_and_a_model_alone_is_a_model() -> None:
+    places = {folder: names.prefix(folder, "1") for folder in get_args(names.Folder)}
+    assert names.place("b", "data", "1") == f"s3://b/{places['data']}"
+    assert {folder for folder, place in places.items() if names.is_model(f"{place}x")} == {"models"}
+    assert set(names.EXPIRING) == set(places) - {"models"}
+    assert not names.is_model("uploads/models/mine/config.json")
 
 
 def test_executions_of_one_name_in_two_stacks_do_not_share_a_run() -> None:

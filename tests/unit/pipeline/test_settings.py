@@ -53,6 +53,20 @@ def test_a_partial_input_changes_only_what_it_names(deployed: dict[str, Any]) ->
             {"endpoint": {"max_model_len": 256}},
             r"input: endpoint\.max_model_len: 256 is less than training\.max_length",
         ),
+        ({"encryption": {"kms_key_arn": None}}, r"encryption\.kms_key_arn: is fixed when the stack is deployed"),
+        (
+            {"training": {"base_model": "llama"}},
+            r"training\.base_model: must be OWNER/NAME on the Hub, or uploads/models",
+        ),
+        (
+            {"training": {"base_model": "uploads/llama"}},
+            r"training\.base_model: must be OWNER/NAME .*, not 'uploads/llama'",
+        ),
+        ({"training": {"base_model": "uploads/models/mine"}}, r"training\.base_model: .*with its slash"),
+        (
+            {"training": {"base_model": "uploads/models/mine/"}},
+            r"training: gated: no token is needed .* set it to false",
+        ),
         ([], r"must be a JSON object"),
         ("{}", r"must be a JSON object"),
         (None, r"must be a JSON object"),
@@ -90,6 +104,12 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
         ("stack: {nam: x}", "stack.nam: unknown field; allowed here: name, region, tags"),
         ("endpoint: {time_to_live_minutes: '60'}", "endpoint.time_to_live_minutes"),
         ("stack: {name: Tuneway_1}", "stack.name"),
+        ("encryption: {kms_key_arn: alias/mine}", "encryption.kms_key_arn"),
+        ("network: {subnets: [subnet-1]}", "network: subnets and security_groups: a VPC needs both"),
+        ("network: {security_groups: [sg-1]}", "network: subnets and security_groups: a VPC needs both"),
+        ("network: {wheels: uploads/wheels}", "network.wheels"),
+        ("network: {isolation: true}", "network.isolation: an isolated training job reaches neither the Hub nor PyPI"),
+        ("storage: {expire_days: 1}", "storage.expire_days"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expected: str) -> None:
@@ -98,6 +118,22 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expect
     with pytest.raises(schema.SettingsError, match=r"mine\.yaml") as refused:
         schema.load(CONFIG, path)
     assert expected in str(refused.value)
+
+
+ISOLATED = (
+    "network: {isolation: true, wheels: uploads/wheels/}\ntraining: {base_model: uploads/models/mine/, gated: false}"
+)
+
+
+def test_an_isolated_stack_refuses_a_run_that_needs_the_hub(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(ISOLATED)
+    deployed = schema.load(CONFIG, path).model_dump(mode="json")
+    assert schema.with_run_input(deployed, {}).training.is_uploaded
+    with pytest.raises(
+        schema.SettingsError, match=r"^execution input: network\.isolation: .* set training\.base_model to"
+    ):
+        schema.with_run_input(deployed, {"training": {"base_model": "owner/name"}})
 
 
 def test_a_missing_file_is_refused() -> None:

@@ -124,6 +124,19 @@ def test_weights_configuration_and_nothing_else_are_downloaded(
     assert fake_hub.tokens == {None}  # only the token of the secret is ever sent
 
 
+def test_a_model_channel_stands_in_for_the_hub(fake_hub: FakeHub, tmp_path: Path) -> None:
+    channel = tmp_path / "model"
+    assert hub.base_model(RECIPE, channel).name == COMMIT
+    fake_hub.downloaded.clear()
+    channel.mkdir()
+    with pytest.raises(TrainingError, match=r"^base model org/base has no config\.json and \*\.safetensors at its top"):
+        hub.base_model(RECIPE, channel)
+    for name in ("config.json", "model.safetensors"):
+        (channel / name).write_bytes(FILES[name])
+    assert hub.base_model(RECIPE, channel) == channel
+    assert fake_hub.downloaded == []
+
+
 def test_the_secrets_token_is_sent(
     fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +209,10 @@ def test_the_token_is_the_secrets_text() -> None:
     assert hub.fetch_token(SECRET, FakeSecrets({"SecretString": " hf_abc\n"})) == "hf_abc"
     with pytest.raises(TrainingError, match="is empty"):
         hub.fetch_token(SECRET, FakeSecrets({"SecretString": ""}))
+    for wrong in ('{"token": "hf_abc"}', "hf_abc\nhf_def", "hf_\u201cabc\u201d"):
+        with pytest.raises(TrainingError, match="holds more than a token") as refused:
+            hub.fetch_token(SECRET, FakeSecrets({"SecretString": wrong}))
+        assert "abc" not in str(refused.value)
     denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSecretValue")
     with pytest.raises(TrainingError, match="AccessDeniedException; check that the secret exists"):
         hub.fetch_token(SECRET, FakeSecrets(denied))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,10 @@ def code(tmp_path: Path) -> Path:
     return package
 
 
-def start(code: Path, train: str) -> subprocess.Popen[str]:
+def start(code: Path, train: str, **variables: str) -> subprocess.Popen[str]:
     (code / "train.py").write_text(train)
     root = code.parents[3]
-    environment = os.environ | {"SAGEMAKER_BASE_DIR": str(root), "PIP_NO_INDEX": "1"}
+    environment = os.environ | {"SAGEMAKER_BASE_DIR": str(root), "PIP_NO_INDEX": "1"} | variables
     return subprocess.Popen(
         [sys.executable, str(code / "start.py")], env=environment, stdout=subprocess.PIPE, text=True, cwd=root
     )
@@ -85,6 +86,31 @@ def test_a_pin_that_cannot_be_installed_is_one_line(code: Path) -> None:
     assert "trained" not in output
     assert failure(code).startswith("could not install training/requirements.txt (pip exit code 1): ERROR: ")
     assert "tuneway-no-such-package" in failure(code)
+
+
+def test_with_a_wheels_channel_pip_takes_it_and_never_asks_an_index(code: Path) -> None:
+    wheels = code.parents[1] / "wheels"
+    wheels.mkdir()
+    # The smallest wheel there is; nothing but the channel has it.
+    record = "tuneway_wheel-1.dist-info"
+    with zipfile.ZipFile(wheels / "tuneway_wheel-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tuneway_wheel.py", "SAID = 'from the channel'")
+        wheel.writestr(f"{record}/METADATA", "Metadata-Version: 2.1\nName: tuneway-wheel\nVersion: 1\n")
+        wheel.writestr(f"{record}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{record}/RECORD", "")
+    (code / "requirements.txt").write_text("tuneway-wheel==1\n")
+    target = code.parents[3] / "installed"
+    process = start(
+        code,
+        f"import sys\nsys.path.append({str(target)!r})\nimport tuneway_wheel\nprint(tuneway_wheel.SAID)",
+        # An index that answers nobody, as an isolated job's: pip would fail on it. And not into this machine's Python.
+        PIP_NO_INDEX="0",
+        PIP_INDEX_URL="http://127.0.0.1:9",
+        PIP_RETRIES="0",
+        PIP_TARGET=str(target),
+    )
+    assert process.communicate(timeout=60)[0] == "from the channel\n"
+    assert process.returncode == 0
 
 
 def test_a_stop_while_pins_are_installed_never_starts_training(code: Path) -> None:

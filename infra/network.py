@@ -1,0 +1,54 @@
+"""What a role needs to put network interfaces into the user's VPC, as the settings name it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infra.policies import allow
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
+
+    from infra.scope import Scope
+    from pipeline.settings import Settings
+
+_DESCRIBE = ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
+_JOB_TAG = "BedrockModelCustomizationJobArn"
+INTERFACES = "an interface gets its id when the service makes it"
+
+
+def allow_interfaces(role: iam.Role, scope: Scope, settings: Settings, *, bedrock: bool = False) -> None:
+    """Let `role` make and delete interfaces in the subnets of the settings; nothing where there are none.
+
+    The actions are those of the SageMaker AI developer guide ("CreateTrainingJob API" and "CreateModel API: Execution Role
+    Permissions"), scoped by the resources and condition keys of the Service Authorization Reference; for Bedrock, which
+    tags its interfaces, the whole policy is that of its user guide, "Attach VPC permissions to a model customization role".
+    """
+    network = settings.network
+    if not network.subnets:
+        return
+    subnets = [scope.arn("ec2", f"subnet/{subnet}") for subnet in network.subnets]
+    groups = [scope.arn("ec2", f"security-group/{group}") for group in network.security_groups]
+    interfaces = [scope.arn("ec2", "network-interface/*")]
+    job = scope.arn("bedrock", "model-customization-job/*")
+    asked: dict[str, Any] | None = None
+    existing: dict[str, Any] = {"ArnEquals": {"ec2:Subnet": subnets}}
+    if bedrock:
+        asked = {
+            "StringEquals": {"aws:RequestTag/BedrockManaged": "true"},
+            "ArnEquals": {f"aws:RequestTag/{_JOB_TAG}": job},
+        }
+        existing = {
+            "StringEquals": {"ec2:ResourceTag/BedrockManaged": "true"},
+            "ArnEquals": {"ec2:Subnet": subnets, f"ec2:ResourceTag/{_JOB_TAG}": job},
+        }
+        tags = {
+            "StringEquals": {"ec2:CreateAction": "CreateNetworkInterface"},
+            "ForAllValues:StringEquals": {"aws:TagKeys": ["BedrockManaged", _JOB_TAG]},
+        }
+        allow(role, ["ec2:CreateTags"], interfaces, tags, reason=INTERFACES)
+    allow(role, [f"ec2:Describe{kind}" for kind in _DESCRIBE], ["*"], reason="the actions have no resource")
+    allow(role, ["ec2:CreateNetworkInterface"], interfaces, asked, reason=INTERFACES)
+    allow(role, ["ec2:CreateNetworkInterface"], [*subnets, *groups])
+    others = ["CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission"]
+    allow(role, [f"ec2:{action}" for action in others], interfaces, existing, reason=INTERFACES)

@@ -1,0 +1,122 @@
+"""What follows the end of every execution: its jobs are stopped, the endpoint is put right, and the user is told.
+
+An execution that is aborted or times out runs no Catch, and stopping it does not reliably stop the job it waits for
+(Step Functions developer guide, "Run a job"). So this hangs on the execution's status, by a rule in EventBridge. The
+state machine PREFIX-cleanup calls the function until nothing is left to do, and then publishes what it returned.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any, Literal
+
+import boto3
+from botocore.exceptions import ClientError
+
+from pipeline import names, report
+from pipeline.deploy import describe
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+Action = Literal["done", "wait", "back", "delete"]
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Do what can be done now.
+
+    Args:
+        event: `execution` (ARN), `redrives` (how often it had been redriven when it ended), `prefix` and `region` of the
+            stack.
+
+    Returns:
+        `left`: what is still in motion, a line each; and, when nothing is, `subject` and `message` for the user. Both are
+        null where the execution has been redriven meanwhile: everything is its own again.
+    """
+    described = boto3.client("stepfunctions").describe_execution(executionArn=event["execution"])
+    if described["status"] == "RUNNING" or described.get("redriveCount", 0) > event["redrives"]:
+        logger.info("%s runs again: nothing to do", event["execution"])
+        return {"left": [], "subject": None, "message": None}
+    run = f"{event['prefix']}-{names.run_id(event['execution'])}-"
+    endpoint, endpoint_left = _endpoint(event["prefix"], run)
+    left = [*_training_jobs(run), *_customization_jobs(run), *endpoint_left]
+    logger.info("left: %s", left or "nothing")
+    return {"left": left, **report.notice(described, event["prefix"], event["region"], endpoint, left)}
+
+
+def decide(status: str, current: str | None, pending: str | None, run: str, passed: str | None) -> Action:
+    """What to do with an endpoint in `status` ("Absent" where there is none) after an execution has ended.
+
+    Args:
+        status: EndpointStatus.
+        current: EndpointConfigName, the config that the endpoint is on.
+        pending: the config of a deployment in progress (PendingDeploymentSummary), which AWS tells while there is one.
+        run: what the names of the run's configs begin with.
+        passed: the last config that passed its smoke test (the endpoint's tag), if any.
+    """
+    if status == "Absent" or not any(config and config.startswith(run) for config in (current, pending)):
+        return "done"  # nothing there, or another run's
+    if status in ("Updating", "SystemUpdating", "RollingBack", "Deleting"):
+        return "wait"
+    if status == "InService" and passed is not None:
+        return "done" if current == passed else "back"
+    # It never served this run's config well: half made (Creating, for up to an hour), failed, or sick with nothing before.
+    return "delete"
+
+
+def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
+    """The endpoint in words, and what is left to wait for."""
+    client = boto3.client("sagemaker")
+    endpoint = describe(client, name)
+    status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
+    if status == "Absent":
+        return "there is no endpoint", []
+    tags = client.list_tags(ResourceArn=endpoint["EndpointArn"])["Tags"]
+    passed = next((tag["Value"] for tag in tags if tag["Key"] == names.PASSED_TAG), None)
+    pending = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    action = decide(status, current, pending, run, passed)
+    logger.info("%s is %s on %s, pending %s, passed %s: %s", name, status, current, pending, passed, action)
+    if action == "done":
+        return f"endpoint {name} is {status} on {current}", []
+    # Both may be refused as long as a deployment is in progress: the next call tries again.
+    if action == "delete":
+        _unless_refused(partial(client.delete_endpoint, EndpointName=name))
+        return f"endpoint {name} is being deleted", [f"endpoint {name} ({status})"]
+    if action == "back":
+        _unless_refused(partial(client.update_endpoint, EndpointName=name, EndpointConfigName=passed))
+    return f"endpoint {name} goes back to {passed}", [f"endpoint {name} ({status} on {current})"]
+
+
+def _training_jobs(run: str) -> list[str]:
+    client = boto3.client("sagemaker")
+    left = []
+    for status in ("InProgress", "Stopping"):
+        for page in client.get_paginator("list_training_jobs").paginate(NameContains=run, StatusEquals=status):
+            for job in page["TrainingJobSummaries"]:
+                left.append(f"training job {job['TrainingJobName']} ({status})")
+                if status == "InProgress":
+                    _unless_refused(partial(client.stop_training_job, TrainingJobName=job["TrainingJobName"]))
+    return left
+
+
+def _customization_jobs(run: str) -> list[str]:
+    client = boto3.client("bedrock")
+    left = []
+    for status in ("InProgress", "Stopping"):
+        pages = client.get_paginator("list_model_customization_jobs").paginate(nameContains=run, statusEquals=status)
+        for job in (job for page in pages for job in page["modelCustomizationJobSummaries"]):
+            left.append(f"customization job {job['jobName']} ({status})")
+            if status == "InProgress":
+                _unless_refused(partial(client.stop_model_customization_job, jobIdentifier=job["jobArn"]))
+    return left
+
+
+def _unless_refused(call: partial[Any]) -> None:
+    """Make a call whose object may have ended, or changed, since it was seen; the next look tells."""
+    try:
+        call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("ValidationException", "ConflictException", "ResourceNotFound"):
+            raise
+        logger.info("refused for now: %s", error)

@@ -1,0 +1,116 @@
+"""How a run ended, in words: which step, why, what to do, and what is left."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import boto3
+
+SUBJECT_LIMIT = 100  # SNS API reference, Publish: Subject, ASCII without line ends.
+REASON_LIMIT = 1500
+
+REDRIVE = "redrive the execution in the Step Functions console: it goes on at this step"
+_REMEDIES = (
+    # Looked for in "ERROR: REASON", the first that matches.
+    (r"^Tuneway\.Refused", "nothing was spent; do what the line says, then start a new execution"),
+    (
+        r"CapacityError|InsufficientInstanceCapacity|Unable to provision",
+        "AWS has no such instance free now: redrive the execution later, or start a new one with another instance_type",
+    ),
+    (
+        r"ResourceLimitExceeded|ServiceQuotaExceeded|LimitExceeded",
+        "request an increase of the quota that the reason names in "
+        "the Service Quotas console, then redrive the execution",
+    ),
+    (r"Throttl|TooManyRequests|Rate exceeded", f"AWS was busy and the retries were used up: {REDRIVE}"),
+    (
+        r"AccessDenied|not authorized|Could not assume",
+        "a permission is missing: run `cdk deploy` to restore the roles, or ask "
+        "who manages your organization's policies, then redrive the execution",
+    ),
+    (
+        r"MaxRuntimeExceeded",
+        "the job reached its time limit: start a new execution with a higher training.max_runtime_minutes, "
+        "or fewer steps or rows",
+    ),
+    (
+        r"OutOfMemory|ENOMEM|MemoryError",
+        "memory ran out: start a new execution with fewer rows or shorter texts, then tell us",
+    ),
+    (
+        r"Sandbox\.Timedout|Task timed out",
+        "the function ran out of time: start a new execution with fewer or smaller files",
+    ),
+    (r"\b(Stopped|Stopping)\b", f"somebody stopped the job: {REDRIVE}"),
+    (r"^(ABORTED|TIMED_OUT)", REDRIVE),
+    (r"EndpointSick|EndpointFailed", f"look into the endpoint's log group, then {REDRIVE}"),
+)
+
+
+def notice(execution: dict[str, Any], prefix: str, region: str, endpoint: str, left: list[str]) -> dict[str, str]:
+    """Subject and message for the user.
+
+    Args:
+        execution: DescribeExecution's answer for an execution that has ended.
+        prefix: the stack's prefix.
+        region: its region.
+        endpoint: the endpoint's state, in words.
+        left: what could not be brought to an end.
+    """
+    status, name = execution["status"], execution["name"]
+    lines = _success(execution) if status == "SUCCEEDED" else _failure(execution)
+    arn = execution["executionArn"]
+    lines += [f"Endpoint: {endpoint}", f"Left: {'; '.join(left) or 'nothing of this run is running'}"]
+    lines += [
+        f"Execution: https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{arn}"
+    ]
+    subject = f"{prefix}: run {name} {status}".encode("ascii", "replace").decode()[:SUBJECT_LIMIT]
+    return {"subject": subject, "message": "\n".join(lines)}
+
+
+def _success(execution: dict[str, Any]) -> list[str]:
+    output = json.loads(execution["output"])
+    return [f"Promoted: {output['promoted']}", f"Why: {output['why']}", f"Model: {output['model']}"]
+
+
+def _failure(execution: dict[str, Any]) -> list[str]:
+    error, reason = execution.get("error") or execution["status"], _reason(execution.get("cause") or "")
+    if execution["status"] != "FAILED":
+        error = execution["status"]
+    return [
+        f"Step: {step(execution['executionArn']) or 'none was entered'}",
+        f"Reason: {error}: {reason or 'no reason was given'}",
+        f"What to do: {remedy(error, reason)}",
+    ]
+
+
+def step(execution_arn: str) -> str | None:
+    """The last task that the execution entered."""
+    client = boto3.client("stepfunctions")
+    pages = client.get_paginator("get_execution_history").paginate(
+        executionArn=execution_arn, reverseOrder=True, includeExecutionData=False
+    )
+    events = (event for page in pages for event in page["events"])
+    return next((e["stateEnteredEventDetails"]["name"] for e in events if e["type"] == "TaskStateEntered"), None)
+
+
+def remedy(error: str, reason: str) -> str:
+    """What a user can do about an error; in doubt, the step can be run again."""
+    text = f"{error}: {reason}"
+    return next((what for pattern, what in _REMEDIES if re.search(pattern, text)), REDRIVE)
+
+
+def _reason(cause: str) -> str:
+    """The one line that matters in a cause: a function's message, or the description of a job that failed."""
+    try:
+        document = json.loads(cause)
+    except ValueError:
+        return cause[:REASON_LIMIT]
+    if not isinstance(document, dict):
+        return cause[:REASON_LIMIT]
+    kinds = ("errorMessage", "FailureReason", "FailureMessage")
+    said = next((str(document[kind]) for kind in kinds if document.get(kind)), "")
+    status = document.get("SecondaryStatus") or document.get("TrainingJobStatus") or document.get("Status")
+    return (f"{status}: {said}" if status and said else said or str(status or cause))[:REASON_LIMIT]

@@ -1,0 +1,74 @@
+"""The cleanup's rule, state machine and topic in the synthesised template."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import jsonata
+import pytest
+
+from infra.cleanup import definition
+from tests.infra.conftest import ROOT, Synthesised, run_app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = definition("arn:aws:lambda:us-west-2:1:function:cleanup:1", "arn:aws:sns:us-west-2:1:t", "p", "us-west-2", 30)
+
+
+def choose(**variables: Any) -> str:
+    for choice in BODY["States"]["CleanedUp"]["Choices"]:
+        expression = jsonata.Jsonata(choice["Condition"][2:-2])
+        for name, value in variables.items():
+            expression.assign(name, value)
+        if expression.evaluate(None):
+            return str(choice["Next"])
+    return str(BODY["States"]["CleanedUp"]["Default"])
+
+
+@pytest.mark.parametrize(
+    ("left", "message", "tries", "following"),
+    [
+        (["endpoint x"], "m", 1, "Wait"),
+        (["endpoint x"], "m", 239, "Wait"),
+        (["endpoint x"], "m", 240, "Tell"),  # two hours at 30 seconds
+        ([], "m", 1, "Tell"),
+        ([], None, 1, "Redriven"),
+    ],
+)
+def test_it_goes_on_until_nothing_is_left_or_two_hours_are_over(
+    left: list[str], message: str | None, tries: int, following: str
+) -> None:
+    assert choose(done={"left": left, "message": message, "subject": message}, tries=tries) == following
+
+
+def test_asl_validator_accepts_the_definition(tmp_path: Path) -> None:
+    path = tmp_path / "definition.json"
+    path.write_text(json.dumps(BODY))
+    command = [ROOT / "node_modules" / ".bin" / "asl-validator", "--json-path", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rule_sees_every_end_of_this_state_machine_and_no_other(synthesised: Synthesised) -> None:
+    (rule,) = synthesised.resources("AWS::Events::Rule").values()
+    detail = rule["Properties"]["EventPattern"]["detail"]
+    assert set(detail["status"]) == {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"}
+    (machine,) = detail["stateMachineArn"]
+    assert machine["Ref"].startswith("Pipeline")
+    (target,) = rule["Properties"]["Targets"]
+    assert target["Arn"]["Ref"].startswith("Cleanup")
+
+
+def test_an_address_is_subscribed_only_where_one_is_set(synthesised: Synthesised, tmp_path: Path) -> None:
+    assert synthesised.resources("AWS::SNS::Subscription") == {}
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("notifications: {email: ml@example.com}\n")
+    done = run_app(tmp_path / "out", f"settings={settings}")
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "out").glob("*.template.json")
+    resources = json.loads(path.read_text())["Resources"].values()
+    (subscription,) = [r["Properties"] for r in resources if r["Type"] == "AWS::SNS::Subscription"]
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ml@example.com")

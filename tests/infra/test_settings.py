@@ -1,0 +1,235 @@
+"""Encryption, network and storage: what the stack and a run's requests are with each of these settings."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.print_definition import definition
+from local.authorization import service_model
+from local.shapes import validate
+from pipeline import requests
+from pipeline import settings as schema
+from pipeline.names import is_model
+from tests.infra.conftest import ROOT, Synthesised, run_app
+from tests.infra.test_definition import assigned, camel, evaluate, operation
+from tests.infra.test_stack import NO_RESOURCE, as_list, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY = "arn:aws:kms:us-west-2:123456789012:key/0a1b2c3d-1111-2222-3333-444455556666"
+SUBNETS, GROUPS = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], ["sg-0123456789abcdef0"]
+ENCRYPTED = {"encryption": {"kms_key_arn": KEY}}
+VPC = {"network": {"subnets": SUBNETS, "security_groups": GROUPS}}
+ISOLATED = {
+    "network": {"isolation": True, "wheels": "uploads/wheels/1/"},
+    "training": {"base_model": "uploads/models/llama/", "gated": False},
+}
+ALL = schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED)
+DESCRIBES = {
+    f"ec2:Describe{kind}" for kind in ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
+}
+
+
+def synthesise(folder: Path, settings: dict[str, Any]) -> Synthesised:
+    layer = folder / "settings.yaml"
+    layer.write_text(json.dumps(settings))
+    done = run_app(folder / "out", f"settings={layer}")
+    assert done.returncode == 0, done.stderr
+    (path,) = (folder / "out").glob("*.template.json")
+    template = json.loads(path.read_text())
+    return Synthesised(folder / "out", template, definition(template), done.stderr)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
+    """The stack with key, VPC and isolation, as synth makes it; cdk-nag would have ended it."""
+    return synthesise(tmp_path_factory.mktemp("all"), ALL)
+
+
+def arguments(synthesised: Synthesised, name: str) -> dict[str, Any]:
+    """A task's evaluated arguments, which fit the operation's own input shape."""
+    state = synthesised.definition["States"][name]
+    service, action = operation(state["Resource"])
+    made: dict[str, Any] = evaluate(state["Arguments"], assigned(synthesised))
+    shown = camel(made) if service == "bedrock" else made
+    validate(service_model(service).operation_model(action), shown)
+    return made
+
+
+def granted(synthesised: Synthesised, role: str, service: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """A role's grants of one service: action, resource as text, conditions."""
+    for name, statement in statements(synthesised):
+        for action in as_list(statement["Action"]):
+            if name.startswith(role) and action.startswith(f"{service}:"):
+                for resource in as_list(statement["Resource"]):
+                    text = resource if isinstance(resource, str) else json.dumps(resource)
+                    yield action, text, statement.get("Condition", {})
+
+
+@pytest.mark.parametrize("settings", [ENCRYPTED, VPC, ISOLATED], ids=["key", "vpc", "isolation"])
+def test_synth_is_clean_with_each_setting_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
+    synthesise(tmp_path, settings)
+
+
+def test_the_job_is_encrypted_connected_and_isolated(everything: Synthesised) -> None:
+    job = arguments(everything, "Train")
+    assert job["OutputDataConfig"]["KmsKeyId"] == KEY
+    assert "VolumeKmsKeyId" not in job["ResourceConfig"]  # ml.g5.xlarge has a disk of its own
+    assert job["VpcConfig"] == {"Subnets": SUBNETS, "SecurityGroupIds": GROUPS}
+    assert job["EnableNetworkIsolation"] is True
+    channels = {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri"] for c in job["InputDataConfig"]}
+    assert channels["model"] == "s3://bucket/uploads/models/llama/"
+    assert channels["wheels"] == "s3://bucket/uploads/wheels/1/"
+    assert job["HyperParameters"]["hub_token_secret"] == job["HyperParameters"]["base_revision"] == ""
+
+
+def test_the_model_is_connected_and_isolated(everything: Synthesised) -> None:
+    model = arguments(everything, "CreateModel")
+    assert model["VpcConfig"] == {"Subnets": SUBNETS, "SecurityGroupIds": GROUPS}
+    assert model["EnableNetworkIsolation"] is True
+    # The instance types that its image runs on have disks of their own, which no key of a user's can encrypt.
+    assert "KmsKeyId" not in arguments(everything, "CreateEndpointConfig")
+
+
+def test_the_bedrock_job_is_encrypted_and_connected(everything: Synthesised) -> None:
+    job = arguments(everything, "Customize")
+    assert job["CustomModelKmsKeyId"] == KEY
+    assert job["VpcConfig"] == {"SubnetIds": SUBNETS, "SecurityGroupIds": GROUPS}
+
+
+def test_without_the_settings_no_request_has_their_keys(synthesised: Synthesised) -> None:
+    for name in ("Train", "CreateModel", "CreateEndpointConfig", "Customize"):
+        sent = json.dumps(arguments(synthesised, name))
+        assert not [key for key in ("KmsKeyId", "VpcConfig", "EnableNetworkIsolation", "wheels") if key in sent], name
+    assert not [s for _, s in statements(synthesised) if json.dumps(s["Action"]).find('"kms:') >= 0]
+
+
+def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
+    from sagemaker.core.common_utils import instance_supports_kms
+
+    deployed = schema.load(ROOT / "config.yaml").model_dump(mode="json") | ENCRYPTED
+    stack = {"bucket": "b", "training_image": "i", "training_role": "r", "tags": {}, "prefix": "p"}
+    with_key = set()
+    types = service_model("sagemaker").shape_for("TrainingInstanceType").enum
+    for kind in types:
+        settings = schema.with_run_input(deployed, {"training": {"instance_type": kind}})
+        config = requests.train(settings, "1", None, stack)["ResourceConfig"]
+        if "VolumeKmsKeyId" in config:
+            assert config["VolumeKmsKeyId"] == KEY
+            with_key.add(kind)
+    assert not [kind for kind in with_key if not instance_supports_kms(kind)]
+    # Younger than the SDK's list, of the families in it.
+    younger = {k for k in types if k.split(".")[1] in ("g7", "p6-b300", "p6e-gb200")}
+    assert {k for k in types if instance_supports_kms(k)} - with_key == younger
+    assert {"ml.m5.xlarge", "ml.c5.xlarge", "ml.p3.2xlarge"} <= with_key
+
+
+def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(everything: Synthesised) -> None:
+    (bucket,) = everything.resources("AWS::S3::Bucket").values()
+    (rule,) = bucket["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
+    assert rule["BucketKeyEnabled"] is True
+    read, write = "kms:Decrypt", "kms:GenerateDataKey"
+    roles = {
+        "RolesTraining": {read, write, "kms:Encrypt", "kms:CreateGrant"},
+        "RolesModel": {read},
+        "RolesBedrock": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
+        "FunctionsPlan": {write},
+        "FunctionsDataPrep": {read, write},
+        "FunctionsAssess": {read},
+        "FunctionsSmokeTest": {read},
+    }
+    for role, actions in roles.items():
+        grants = list(granted(everything, role, "kms"))
+        assert {action for action, _, _ in grants} == actions, role
+        assert {resource for _, resource, _ in grants} == {KEY}, role
+        assert all(condition for action, _, condition in grants if action == "kms:CreateGrant"), role
+    holders = {name for name, s in statements(everything) if any(a.startswith("kms:") for a in as_list(s["Action"]))}
+    assert len(holders) == len(roles)
+
+
+@pytest.mark.parametrize("role", ["RolesTraining", "RolesModel", "RolesBedrock"])
+def test_interfaces_are_made_in_the_named_subnets_only(everything: Synthesised, role: str) -> None:
+    grants = list(granted(everything, role, "ec2"))
+    assert {action for action, resource, _ in grants if resource == "*"} == DESCRIBES
+    made = [resource for action, resource, _ in grants if action == "ec2:CreateNetworkInterface"]
+    for name in (*SUBNETS, *GROUPS, "network-interface/*"):
+        assert [resource for resource in made if name in resource], name
+    assert len(made) == len(SUBNETS) + len(GROUPS) + 1
+    for action, _, condition in grants:
+        if "Delete" in action or action.endswith("Permission"):
+            subnets = json.dumps(condition["ArnEquals"]["ec2:Subnet"])
+            assert all(subnet in subnets for subnet in SUBNETS), action
+
+
+def test_on_everything_are_only_actions_without_a_resource(everything: Synthesised) -> None:
+    for name, statement in statements(everything):
+        if "*" in as_list(statement["Resource"]):
+            assert set(as_list(statement["Action"])) <= NO_RESOURCE | DESCRIBES, name
+
+
+def test_of_the_uploads_the_training_role_reads_models_and_the_named_wheels(
+    synthesised: Synthesised, everything: Synthesised
+) -> None:
+    for stack, expected in (
+        (synthesised, ["/uploads/models/*"]),
+        (everything, ["/uploads/models/*", "/uploads/wheels/1/*"]),
+    ):
+        grants = list(granted(stack, "RolesTraining", "s3"))
+        read = [r for action, r, _ in grants if action == "s3:GetObject"]
+        found = [path for path in expected if any(f'"{path}"' in r for r in read)]
+        assert found == expected
+        assert len([r for r in read if "uploads" in r]) == len(expected)
+        (listed,) = [c["StringLike"]["s3:prefix"] for action, _, c in grants if action == "s3:ListBucket"]
+        assert [p for p in listed if p.startswith("uploads/")] == [path[1:] for path in expected]
+        assert not [r for action, r, _ in grants if action == "s3:PutObject" and "/models/*" not in r]
+
+
+def rules(synthesised: Synthesised) -> list[dict[str, Any]]:
+    (bucket,) = synthesised.resources("AWS::S3::Bucket").values()
+    return list(bucket["Properties"]["LifecycleConfiguration"]["Rules"])
+
+
+def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Synthesised, tmp_path: Path) -> None:
+    expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules(synthesised) if "ExpirationInDays" in rule}
+    assert expiring == {"code/": 90, "data/": 90, "bedrock/": 90}
+    variables = assigned(synthesised)
+    model = variables["model"].removeprefix("s3://bucket/")
+    output = variables["plan"]["train"]["OutputDataConfig"]["S3OutputPath"].removeprefix("s3://bucket/")
+    for key in (model, output, "uploads/mine.csv"):
+        assert not key.startswith(tuple(expiring)), key
+    assert is_model(model)
+    assert is_model(output)
+    endless = rules(synthesise(tmp_path, {"storage": {"expire_days": None}}))
+    assert not [rule for rule in endless if "ExpirationInDays" in rule]
+    for kept in (rules(synthesised), endless):
+        assert [r for r in kept if r.get("AbortIncompleteMultipartUpload") and not r.get("Prefix")]
+        assert [r for r in kept if r.get("NoncurrentVersionExpiration") and not r.get("Prefix")]
+
+
+def test_what_a_run_writes_stays_in_the_folders_that_its_roles_may_write(synthesised: Synthesised) -> None:
+    plan = assigned(synthesised)["plan"]
+    written = {
+        "FunctionsDataPrep": plan["prepare"]["output"],
+        "RolesTraining": plan["train"]["OutputDataConfig"]["S3OutputPath"],
+        "RolesBedrock": plan["customize"]["OutputDataConfig"]["S3Uri"],
+    }
+    for role, uri in written.items():
+        folder = uri.removeprefix("s3://bucket/").split("/")[0]
+        allowed = [resource for action, resource, _ in granted(synthesised, role, "s3") if action == "s3:PutObject"]
+        assert [f"/{folder}/*/*" in resource for resource in allowed] == [True], role
+
+
+def test_isolation_without_all_that_it_needs_ends_synth_in_one_line(tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("network: {isolation: true}")
+    done = run_app(tmp_path / "out", f"settings={settings}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "network.isolation: an isolated training job reaches neither the Hub nor PyPI; set" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,211 @@
+"""The failures that a run must survive: for each state, what goes wrong there, and what the user must then be told.
+
+A cell that fails is followed by the next one of its state through a redrive; the last redrive meets what a retry mends,
+and goes on to a served model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+End = Literal["FAILED", "ABORTED", "TIMED_OUT"]
+Fault = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing that goes wrong in one state.
+
+    Attributes:
+        kind: column of the matrix.
+        faults: what local AWS does (docs/local-aws.md, "Faults").
+        says: regular expression that the notification's reason and remedy must match.
+        end: the status that the execution must end in.
+        how: "fault", or what else is done: "abort", "time-out", "orphan" (aborted, and nobody stops its job), "mute".
+    """
+
+    kind: str
+    says: str
+    faults: tuple[Fault, ...] = ()
+    end: End = "FAILED"
+    how: Literal["fault", "abort", "time-out", "orphan", "mute"] = "fault"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The cells of one state, and the faults that a retry must mend (each fires `times`), by kind."""
+
+    state: str
+    fails: tuple[Cell, ...]
+    mended: dict[str, Fault]
+    over_serving: bool = True
+    """Whether another model serves before: it must serve on after each failure. Else nothing may be left."""
+
+    @property
+    def name(self) -> str:
+        """State, and whether something serves before."""
+        return self.state if self.over_serving else f"{self.state}, nothing before"
+
+
+BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
+CAPACITY, AGAIN = "no such instance free now", "redrive the execution"
+MACHINE = "-PipelineRole"
+
+
+def error(action: str, code: str, message: str, principal: str, times: int | None = None) -> Fault:
+    """An API call that AWS refuses."""
+    return {
+        "kind": "error",
+        "action": action,
+        "code": code,
+        "message": message,
+        "principal": principal,
+        "times": times,
+    }
+
+
+def deny(action: str, principal: str) -> Fault:
+    """An API call that IAM denies."""
+    return {"kind": "deny", "action": action, "principal": principal}
+
+
+def endings(*held: Fault) -> tuple[Cell, Cell]:
+    """Ended from outside while `held` keep the execution in its state; without them, while its job runs."""
+    return Cell("aborted", AGAIN, held, "ABORTED", "abort"), Cell("timed out", AGAIN, held, "TIMED_OUT", "time-out")
+
+
+def function(state: str, name: str, role: str, inside: str, *more: Cell, over_serving: bool = True) -> Chain:
+    """The chain of a state that calls a function.
+
+    Args:
+        state: its name.
+        name: the function's name without the prefix.
+        role: how its role's name begins.
+        inside: an IAM action of a call that it makes.
+        more: cells of this state alone.
+        over_serving: see Chain.
+    """
+    pattern = f"-{name}$"
+
+    def broken(how: str, times: int | None = None) -> Fault:
+        return {"kind": "function", "function": pattern, "how": how, "times": times}
+
+    return Chain(
+        state,
+        (
+            Cell("throttled for good", BUSY, (broken("throttle"),)),
+            Cell("access denied", DENIED, (deny("lambda:InvokeFunction", MACHINE),)),
+            Cell("access denied inside", DENIED, (deny(inside, role),)),
+            Cell("function crashes for good", AGAIN, (broken("crash"),)),
+            Cell("function out of memory", "memory ran out", (broken("memory"),)),
+            Cell("function out of time", "ran out of time", (broken("timeout"),)),
+            *more,
+            *endings(broken("stuck")),
+        ),
+        {
+            "throttled": broken("throttle", 2),
+            "throttled inside": error(inside, "ThrottlingException", "Rate exceeded", role, 2),
+            "function crashes once": broken("crash", 1),
+        },
+        over_serving,
+    )
+
+
+def native(state: str, action: str, *more: Cell, quota: str = "ResourceLimitExceeded") -> Chain:
+    """The chain of a state that calls `action` itself; `quota` is the service's own code for a limit.
+
+    Args:
+        state: its name.
+        action: the IAM action of its call.
+        more: cells of this state alone; a state that has any waits for a job.
+        quota: the service's error code for a limit.
+    """
+    throttled = error(action, "ThrottlingException", "Rate exceeded", MACHINE)
+    return Chain(
+        state,
+        (
+            Cell("throttled for good", BUSY, (throttled,)),
+            Cell("access denied", DENIED, (deny(action, MACHINE),)),
+            Cell("quota", QUOTA, (error(action, quota, "The limit is 0", MACHINE),)),
+            Cell("validation", AGAIN, (error(action, "ValidationException", "1 validation error detected", MACHINE),)),
+            *more,
+            *(endings() if more else endings(throttled)),
+        ),
+        {"throttled": {**throttled, "times": 2}},
+    )
+
+
+def job(kind: str, how: str) -> Fault:
+    """A job or endpoint that ends badly."""
+    return {"kind": kind, "how": how}
+
+
+ENDPOINT_CELLS = (
+    Cell("container never healthy", "ping health check", (job("endpoint", "fail"),)),
+    Cell("capacity", CAPACITY, (job("endpoint", "capacity"),)),
+)
+NEW_ENDPOINT = (
+    Cell(
+        "quota",
+        QUOTA,
+        (
+            error(
+                "sagemaker:CreateEndpoint", "ResourceLimitExceeded", "The limit is 0 Instances", "FunctionsDeployRole"
+            ),
+        ),
+    ),
+    Cell("aborted, endpoint Creating", AGAIN, (job("endpoint", "stuck"),), "ABORTED", "abort"),
+)
+SERVING_ENDPOINT = (
+    Cell(
+        "quota",
+        QUOTA,
+        (
+            error(
+                "sagemaker:UpdateEndpoint", "ResourceLimitExceeded", "The limit is 1 Instances", "FunctionsDeployRole"
+            ),
+        ),
+    ),
+    Cell("aborted, endpoint Updating", AGAIN, (job("endpoint", "stuck"),), "ABORTED", "abort"),
+)
+SICK = Cell("endpoint answers nothing", "did not answer a held-out dialogue", how="mute")
+
+CHAINS = (
+    function(
+        "Deploy",
+        "deploy",
+        "FunctionsDeployRole",
+        "sagemaker:DescribeEndpoint",
+        *ENDPOINT_CELLS,
+        *NEW_ENDPOINT,
+        over_serving=False,
+    ),
+    function("SmokeTest", "smoke-test", "FunctionsSmokeTestRole", "s3:GetObject", SICK, over_serving=False),
+    function("Plan", "plan", "FunctionsPlanRole", "s3:PutObject"),
+    function("PrepareData", "data-prep", "FunctionsDataPrepRole", "s3:PutObject"),
+    native(
+        "Train",
+        "sagemaker:CreateTrainingJob",
+        Cell("job failed", AGAIN, (job("training", "fail"),)),
+        Cell("job stopped", "somebody stopped the job", (job("training", "stop"),)),
+        Cell("capacity", CAPACITY, (job("training", "capacity"),)),
+        Cell("job out of time", "max_runtime_minutes", (job("training", "max-runtime"),)),
+        Cell("aborted, job left running", AGAIN, (job("execution", "orphan"),), "ABORTED", "orphan"),
+    ),
+    function("Assess", "assess", "FunctionsAssessRole", "s3:GetObject"),
+    native(
+        "Customize",
+        "bedrock:CreateModelCustomizationJob",
+        Cell("job failed", AGAIN, (job("customization", "fail"),)),
+        Cell("job stopped", "somebody stopped the job", (job("customization", "stop"),)),
+        Cell("aborted, job left running", AGAIN, (job("execution", "orphan"),), "ABORTED", "orphan"),
+        quota="ServiceQuotaExceededException",
+    ),
+    native("CreateModel", "sagemaker:CreateModel"),
+    native("CreateEndpointConfig", "sagemaker:CreateEndpointConfig"),
+    function(
+        "Deploy", "deploy", "FunctionsDeployRole", "sagemaker:DescribeEndpoint", *ENDPOINT_CELLS, *SERVING_ENDPOINT
+    ),
+    function("SmokeTest", "smoke-test", "FunctionsSmokeTestRole", "s3:GetObject", SICK),
+)

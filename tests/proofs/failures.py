@@ -1,0 +1,311 @@
+"""The proof of failure: `python -m tests.proofs.failures`.
+
+Every state of a run meets every kind of error on local AWS, with nothing mocked. What a retry can mend is mended; all else
+ends in a failed execution that tells its step, reason and remedy in one notification, leaves no job and no endpoint of its
+own, and leaves the endpoint that served before serving its old model. Then the same execution is redriven, and at the end of
+each chain it has served a model. The exit code is 0 only when all of it held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from local import images, tiny_model
+from local.session import LocalAws
+from pipeline import names
+from tests.local.deployed import REGION, ROOT, Deployed, synthesise
+from tests.proofs.cells import CHAINS, Cell, Chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WAIT_SCALE = 0.1
+"""Waits and retry intervals of Step Functions, as a share of what the definition says."""
+
+# A container that is healthy and has nothing to say.
+MUTE = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+        self.wfile.write(b'{"choices": []}')
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell: what happened, and what did not hold."""
+
+    chain: str
+    kind: str
+    ended: str
+    problems: tuple[str, ...]
+
+
+class World:
+    """A deployed stack, its notifications, and what may be wrong with it after a run has failed."""
+
+    def __init__(self, stack: Deployed, folder: Path) -> None:
+        """Subscribe a queue to the stack's topic; `folder` is for the mute server."""
+        self.stack = stack
+        self._mute = folder / "mute.py"
+        self._mute.write_text(MUTE)
+        sqs = stack.aws.client("sqs")
+        self._queue = sqs.create_queue(QueueName=f"{stack.outputs['EndpointName']}-notices")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        topic = stack.outputs["TopicArn"]
+        sender = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [sender]})
+        sqs.set_queue_attributes(QueueUrl=self._queue, Attributes={"Policy": policy})
+        stack.aws.client("sns").subscribe(
+            TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
+        )
+
+    def notices(self) -> list[str]:
+        """Every notification since the last call."""
+        sqs, found = self.stack.aws.client("sqs"), []
+        while messages := sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                found.append(message["Body"])
+                sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def serving(self) -> str | None:
+        """The config that the endpoint serves, if it answers; "sick: ..." if it is there and does not."""
+        endpoint = self.stack.endpoint()
+        if endpoint is None:
+            return None
+        if endpoint["EndpointStatus"] != "InService":
+            return f"sick: {endpoint['EndpointStatus']}"
+        body = json.dumps({"messages": [{"role": "user", "content": "Ann: hi"}], "max_tokens": 4, "temperature": 0})
+        runtime = self.stack.aws.client("sagemaker-runtime")
+        answer = runtime.invoke_endpoint(
+            EndpointName=endpoint["EndpointName"], ContentType="application/json", Body=body
+        )
+        choices = json.loads(answer["Body"].read())["choices"]
+        return str(endpoint["EndpointConfigName"]) if choices else "sick: it answers nothing"
+
+    def jobs(self) -> list[str]:
+        """Jobs that run."""
+        sagemaker, bedrock = self.stack.aws.client("sagemaker"), self.stack.aws.client("bedrock")
+        found = []
+        for status in ("InProgress", "Stopping"):
+            training = sagemaker.list_training_jobs(StatusEquals=status)["TrainingJobSummaries"]
+            found += [job["TrainingJobName"] for job in training]
+            listed = bedrock.list_model_customization_jobs(statusEquals=status)["modelCustomizationJobSummaries"]
+            found += [job["jobName"] for job in listed]
+        return found
+
+    def delete_endpoint(self) -> None:
+        """As a user would."""
+        if self.stack.endpoint() is not None:
+            self.stack.aws.client("sagemaker").delete_endpoint(EndpointName=self.stack.outputs["EndpointName"])
+        self.until(lambda: self.stack.endpoint() is None, "the endpoint is gone")
+
+    def until(self, holds: Any, what: str, seconds: float = 60) -> None:
+        """Wait until something holds.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        deadline = time.time() + seconds
+        while not holds():
+            if time.time() > deadline:
+                raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+            time.sleep(0.1)
+
+    @contextmanager
+    def broken(self, cell: Cell) -> Iterator[None]:
+        """The world in which the cell's failure happens."""
+        aws = self.stack.aws
+        self.stack.faults(*cell.faults)
+        if cell.how == "mute":
+            aws.control("_tuneway/sagemaker", {"images": {"vllm": [sys.executable, str(self._mute), "{port}"]}})
+        try:
+            yield
+        finally:
+            self.stack.faults()
+            aws.control("_tuneway/sagemaker", {"images": {"vllm": images.command("vllm")}})
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults that are set, each with how often it has fired."""
+        return list(json.loads(self.stack.aws.control("_tuneway/faults")))
+
+    def interrupt(self, cell: Cell, arn: str) -> None:
+        """End an execution from outside, in the state where it is held, or where its job runs."""
+        kinds = {fault["kind"] for fault in cell.faults}
+        if cell.how == "orphan" or not kinds:
+            self.until(self.jobs, "the job runs")
+        elif "endpoint" in kinds:
+            moving = ("Creating", "Updating")
+            self.until(lambda: (self.stack.endpoint() or {}).get("EndpointStatus") in moving, "the endpoint moves")
+        else:
+            self.until(lambda: all(fault["fired"] for fault in self.faults()), "the execution is held")
+        if cell.how == "time-out":
+            self.stack.aws.control("_tuneway/states", {"time_out": arn})
+        else:
+            self.stack.aws.client("stepfunctions").stop_execution(executionArn=arn)
+
+
+def run_chain(world: World, chain: Chain, results: list[Result], say: Any) -> None:
+    """Run one state's cells in one execution, from failure to redrive to failure, and at last to a served model."""
+    stack = world.stack
+    if not chain.over_serving:
+        world.delete_endpoint()
+    elif world.serving() is None:
+        assert stack.run({})["status"] == "SUCCEEDED"
+    before = world.serving()
+    world.notices()
+    arn = ""
+    for cell in chain.fails:
+        with world.broken(cell):
+            if arn:
+                stack.aws.client("stepfunctions").redrive_execution(executionArn=arn)
+            else:
+                arn = stack.start({})
+            if cell.how in ("abort", "time-out", "orphan"):
+                world.interrupt(cell, arn)
+            ended = stack.end(arn)
+            if cell.how == "mute":
+                cleaned = stack.cleaned(arn)
+        if cell.how != "mute":
+            cleaned = stack.cleaned(arn)
+        problems = _problems(world, chain, cell, ended, cleaned, before)
+        results.append(Result(chain.name, cell.kind, ended["status"], tuple(problems)))
+        say(results[-1])
+    _mend(world, chain, arn, before, results, say)
+
+
+def _problems(
+    world: World, chain: Chain, cell: Cell, ended: dict[str, Any], cleaned: dict[str, Any], before: str | None
+) -> list[str]:
+    problems = []
+    if ended["status"] != cell.end:
+        problems.append(f"ended {ended['status']} ({ended.get('error')}: {ended.get('cause')}), not {cell.end}")
+    notices = [notice for notice in world.notices() if ended["executionArn"] in notice]
+    if len(notices) != 1:
+        problems.append(f"{len(notices)} notifications")
+    said = "\n".join(notices)
+    if f"Step: {chain.state}\n" not in said:
+        problems.append(f"the step is not told: {said!r}")
+    if not re.search(r"Reason: \S+: \S", said) or not re.search(cell.says, said):
+        problems.append(f"reason and remedy ({cell.says}) are not told: {said!r}")
+    if cleaned["left"]:
+        problems.append(f"the cleanup left {cleaned['left']}")
+    if jobs := world.jobs():
+        problems.append(f"jobs run: {jobs}")
+    if (serving := world.serving()) != before:
+        problems.append(f"serves {serving}, not {before}")
+    return problems
+
+
+def _mend(world: World, chain: Chain, arn: str, before: str | None, results: list[Result], say: Any) -> None:
+    """The last redrive: what a retry mends, and then a served model."""
+    stack = world.stack
+    stack.faults(*chain.mended.values())
+    ended = stack.redrive(arn)
+    listed = world.faults()
+    stack.faults()
+    cleaned = stack.cleaned(arn)
+    problems = []
+    if ended["status"] != "SUCCEEDED":
+        problems.append(f"the redrive ended {ended['status']}: {ended.get('error')}: {ended.get('cause')}")
+    if cleaned["left"] or world.jobs():
+        problems.append(f"left: {cleaned['left']} {world.jobs()}")
+    run = f"{stack.outputs['EndpointName']}-{names.run_id(arn)}-"
+    if not (serving := world.serving() or "").startswith(run) or serving == before:
+        problems.append(f"serves {serving}, not the run's own model")
+    for kind, fault in zip(chain.mended, listed, strict=True):
+        fired = [] if fault["fired"] == fault["times"] else [f"met {fault['fired']} of {fault['times']} times"]
+        results.append(Result(chain.name, kind, f"{ended['status']} after a retry", (*problems, *fired)))
+        say(results[-1])
+    results.append(Result(chain.name, "redriven to a served model", ended["status"], tuple(problems)))
+    say(results[-1])
+
+
+@contextmanager
+def deployed(folder: Path) -> Iterator[World]:
+    """The stack on a local AWS of its own, with a tiny random Llama."""
+    tiny_model.ensure(folder / "hub")
+    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml")
+    aws = LocalAws(folder / "state", REGION, folder / "hub")
+    aws.start()
+    try:
+        stack = Deployed(aws, name, assembly, folder / "cdk.log")
+        stack.cdk("bootstrap")
+        stack.deploy()
+        stack.quota(training=2, endpoint=4)
+        aws.control("_ministack/config", {"stepfunctions._SFN_WAIT_SCALE": WAIT_SCALE})
+        yield World(stack, folder)
+    finally:
+        aws.stop()
+
+
+def main() -> None:
+    """Run the chains, print the matrix, and write it where `--write` says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proofs.failures")
+    parser.add_argument("--only", help="chains whose state is this one")
+    parser.add_argument("--write", type=Path, help="file for the matrix, in Markdown")
+    arguments = parser.parse_args()
+    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+    chains = [chain for chain in CHAINS if arguments.only in (None, chain.state)]
+    results: list[Result] = []
+
+    def say(result: Result) -> None:
+        console.print(f"{result.chain}: {result.kind}: {'; '.join(result.problems) or 'held'} ({result.ended})")
+
+    started = time.time()
+    with tempfile.TemporaryDirectory(prefix="tuneway-failures-") as folder, deployed(Path(folder)) as world:
+        for chain in chains:
+            run_chain(world, chain, results, say)
+    console.print(table(results))
+    broken = [result for result in results if result.problems]
+    totals = (
+        f"failures: {len(chains)} chains, {len(results)} cells, {len(results) - len(broken)} held, "
+        f"{time.time() - started:.0f} s: {'broken' if broken else 'held'}"
+    )
+    if arguments.write:
+        arguments.write.write_text(markdown(results, totals), encoding="utf-8")
+    console.print(totals)
+    sys.exit(1 if broken else 0)
+
+
+def table(results: list[Result]) -> Table:
+    """The matrix: a line a cell."""
+    made = Table("State", "What goes wrong", "The execution", "Held")
+    for result in results:
+        made.add_row(result.chain, result.kind, result.ended, "; ".join(result.problems) or "yes")
+    return made
+
+
+def markdown(results: list[Result], totals: str) -> str:
+    """The matrix for docs/, with its date."""
+    lines = [f"| {r.chain} | {r.kind} | {r.ended} | {'no' if r.problems else 'yes'} |" for r in results]
+    head = ["| State | What goes wrong | The execution | Held |", "|---|---|---|---|"]
+    return "\n".join([f"{time.strftime('%Y-%m-%d')}: {totals}", "", *head, *lines, ""])
+
+
+if __name__ == "__main__":
+    main()

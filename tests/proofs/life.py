@@ -1,0 +1,171 @@
+"""A whole life of the stack on local AWS, in which its roles need what they are granted: deployed, executed, destroyed."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from local import tiny_model
+from local.session import LocalAws
+from tests.local.deployed import REGION, ROOT, Deployed, synthesise
+from tests.proofs.grants import Decision, Role, deployed, read
+from tests.proofs.reruns import Rerun, rerun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
+# Before the secret exists, Plan refuses a gated model. The account has no quota of its own for this instance, so that
+# Plan goes on to AWS's defaults.
+GATED_WITHOUT_SECRET = {"training": {"gated": True, "instance_type": "ml.g6.4xlarge"}}
+# Updates the endpoint, with the token and the other Bedrock base model.
+SECOND = {"training": {"gated": True}, "bedrock": {"base_model": "meta.llama3-1-8b-instruct-v1:0:128k"}}
+QUICK = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
+ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60}}
+# The endpoint comes up and answers nothing: the cleanup deletes it, or where it served before, goes back.
+MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"}
+ORPHAN = {"kind": "execution", "how": "orphan"}  # StopExecution does not stop the job, as it may be on AWS
+WAIT_SCALE = 0.1
+
+
+class LifeError(Exception):
+    """The life did not go as it must: one line."""
+
+
+def live(folder: Path, say: Callable[[str], None]) -> tuple[list[Role], list[Decision], list[Rerun]]:
+    """Deploy, execute, destroy, in an empty folder: the roles as they were before destroy, every decision, the reruns.
+
+    Decisions made while a grant was removed are left out.
+
+    Raises:
+        LifeError: something went otherwise than it must.
+    """
+    tiny_model.ensure(folder / "hub")
+    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml")
+    aws = LocalAws(folder / "state", REGION, folder / "hub")
+    aws.start()
+    try:
+        stack = Deployed(aws, name, assembly, folder / "cdk.log")
+        stack.cdk("bootstrap")
+        stack.deploy()
+        stack.quota(training=2, endpoint=4)
+        aws.control("_ministack/config", {"stepfunctions._SFN_WAIT_SCALE": WAIT_SCALE})
+        life = _Life(stack, say)
+        life.executions()
+        life.interruptions()
+        roles = deployed(aws.client, name, stack.outputs["EndpointName"])
+        since = time.time()
+        reruns = list(rerun(stack, roles))
+        until = time.time()
+        life.leave_things()
+        stack.cdk("destroy", "--force")
+        say("destroyed")
+        decisions = read(aws.state_dir / "decisions.jsonl")
+        return roles, [d for d in decisions if not since <= d["time"] <= until], reruns
+    finally:
+        aws.stop()
+
+
+class _Life:
+    def __init__(self, stack: Deployed, say: Callable[[str], None]) -> None:
+        self.stack = stack
+        self.say = say
+
+    def run(self, run_input: dict[str, Any], fails_with: str = "", redrive: str = "") -> dict[str, Any]:
+        """One execution to its end and the end of its cleanup; `fails_with` is what its cause must say."""
+        started = time.time()
+        ended = self.stack.redrive(redrive) if redrive else self.stack.run(run_input)
+        self.stack.cleaned(ended["executionArn"])
+        self.say(f"execution with input {run_input}: {ended['status']} ({time.time() - started:.0f} s)")
+        if (ended["status"] == "FAILED") is not bool(fails_with) or fails_with not in ended.get("cause", ""):
+            raise LifeError(f"it must {f'fail with {fails_with!r}' if fails_with else 'succeed'}: {ended.get('cause')}")
+        return ended
+
+    def executions(self) -> None:
+        """One refused, two that succeed, one whose job fails and that is redriven, and a sick endpoint twice."""
+        stack = self.stack
+        self.run(GATED_WITHOUT_SECRET, f"secret {SECRET} does not exist")
+        stack.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString="hf_none")
+        self._sick()
+        self.custom_model = self.run({})["output"]["custom_model"]
+        self.run(SECOND)
+        stack.faults({"kind": "training", "how": "fail", "times": 1})
+        failed = self.run(QUICK, "AlgorithmError")
+        stack.faults()
+        self.run(QUICK, redrive=failed["executionArn"])
+        self._sick()
+
+    def _sick(self) -> None:
+        before = self.stack.endpoint()
+        self.stack.faults(MUTE)
+        self.run(QUICK, "did not answer a held-out dialogue")
+        self.stack.faults()
+        after = self.stack.endpoint()
+        if (after and after["EndpointConfigName"]) != (before and before["EndpointConfigName"]):
+            raise LifeError(f"the endpoint is {after}, and was {before} before")
+
+    def interruptions(self) -> None:
+        """Executions that are stopped while a job runs, which then is left running or not; and the endpoint's end."""
+        arn = self._stop(ENDLESS, "training", orphan=True)
+        self._stop(ENDLESS, "training", orphan=False, redrive=arn)
+        arn = self._stop({}, "customization", orphan=True)
+        self._stop({}, "customization", orphan=False, redrive=arn)
+        name = self.stack.outputs["EndpointName"]
+        scheduler = self.stack.aws.client("scheduler")
+        schedule = scheduler.get_schedule(Name=name)
+        soon = f"at({datetime.now(UTC) + timedelta(seconds=2):%Y-%m-%dT%H:%M:%S})"
+        kept = ("Name", "ActionAfterCompletion", "FlexibleTimeWindow", "Target")
+        scheduler.update_schedule(ScheduleExpression=soon, **{key: schedule[key] for key in kept})
+        self._until(lambda: self.stack.endpoint() is None, "the schedule deletes the endpoint")
+
+    def _stop(self, run_input: dict[str, Any], kind: str, *, orphan: bool, redrive: str = "") -> str:
+        stack, client = self.stack, self.stack.aws.client("stepfunctions")
+        stack.faults(*([ORPHAN] if orphan else []))
+        if redrive:
+            client.redrive_execution(executionArn=redrive)
+        arn = redrive or stack.start(run_input)
+        self._until(lambda: self._runs(kind), f"the {kind} job runs")
+        client.stop_execution(executionArn=arn)
+        stack.cleaned(arn)
+        stack.faults()
+        if self._runs(kind):
+            raise LifeError(f"the {kind} job of the stopped execution runs on")
+        self.say(f"execution stopped while its {kind} job ran{', which ran on' if orphan else ''}")
+        return arn
+
+    def _runs(self, kind: str) -> bool:
+        if kind == "training":
+            listed = self.stack.aws.client("sagemaker").list_training_jobs(StatusEquals="InProgress")
+            return bool(listed["TrainingJobSummaries"])
+        listed = self.stack.aws.client("bedrock").list_model_customization_jobs(statusEquals="InProgress")
+        return bool(listed["modelCustomizationJobSummaries"])
+
+    def leave_things(self) -> None:
+        """What destroy has to find: a job that runs on, an upload that broke off, and uses of Bedrock's models."""
+        stack, bedrock = self.stack, self.stack.aws.client("bedrock")
+        prefix, bucket = stack.outputs["EndpointName"], stack.outputs["BucketName"]
+        tags = [{"key": "tuneway:stack", "value": prefix}]
+        bedrock.create_custom_model_deployment(modelDeploymentName="mine", modelArn=self.custom_model, tags=tags)
+        bedrock.create_provisioned_model_throughput(
+            provisionedModelName="mine", modelId=self.custom_model, modelUnits=1, tags=tags
+        )
+        bedrock.create_model_import_job(
+            jobName=f"{prefix}-import",
+            importedModelName=f"{prefix}-imported",
+            roleArn="arn:aws:iam::000000000000:role/any",
+            modelDataSource={"s3DataSource": {"s3Uri": f"s3://{bucket}/uploads/"}},
+            importedModelTags=tags,
+        )
+        stack.aws.client("s3").create_multipart_upload(Bucket=bucket, Key="uploads/open")
+        stack.faults(ORPHAN)
+        stack.start(ENDLESS)
+        self._until(lambda: self._runs("training"), "the last job runs")
+
+    def _until(self, holds: Callable[[], bool], what: str, seconds: float = 90) -> None:
+        deadline = time.time() + seconds
+        while not holds():
+            if time.time() > deadline:
+                raise LifeError(f"not within {seconds:.0f} s: {what}")
+            time.sleep(0.1)

@@ -1,0 +1,90 @@
+"""One grant a state really removed: the run must fail in that state, and go on once the grant is back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.local.deployed import Deployed
+    from tests.proofs.grants import Grant, Role
+
+# State, in the order of a run -> the role, the action, and how the grant's resource ends (or "" for the only one).
+REMOVED = (
+    ("Plan", "Functions/PlanRole", "s3:PutObject", ""),
+    ("PrepareData", "Functions/DataPrepRole", "s3:PutObject", ""),
+    ("Train", "Pipeline/Role", "sagemaker:CreateTrainingJob", ""),
+    ("Assess", "Functions/AssessRole", "s3:GetObject", ""),
+    ("Customize", "Pipeline/Role", "bedrock:CreateModelCustomizationJob", "custom-model/*"),
+    ("CreateModel", "Pipeline/Role", "sagemaker:CreateModel", ""),
+    ("CreateEndpointConfig", "Pipeline/Role", "sagemaker:CreateEndpointConfig", ""),
+    ("Deploy", "Functions/DeployRole", "iam:PassRole", ""),
+    ("SmokeTest", "Functions/SmokeTestRole", "sagemaker:InvokeEndpoint", ""),
+)
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What was removed, where the run must fail, where it did, and whether it failed for that grant."""
+
+    state: str
+    role: str
+    grant: str
+    failed_in: str
+    denied: bool
+
+    @property
+    def held(self) -> bool:
+        """Whether it failed where it must, and for that."""
+        return self.denied and self.failed_in == self.state
+
+
+def rerun(stack: Deployed, roles: Sequence[Role]) -> Iterator[Rerun]:
+    """One execution, redriven from denial to denial.
+
+    Raises:
+        LookupError: the table names no grant of the stack.
+        RuntimeError: with everything granted again, the execution does not succeed.
+    """
+    arn = ""
+    for state, name, action, end in REMOVED:
+        role, grant = _grant(roles, name, action, end)
+        before = len(stack.aws.denied())
+        _put(stack, role, without=grant)
+        try:
+            ended = stack.redrive(arn) if arn else stack.run({})
+        finally:
+            _put(stack, role)
+        arn = ended["executionArn"]
+        stack.cleaned(arn)
+        denials = stack.aws.denied()[before:]
+        denied = any(d["action"] == action and f"/{role.physical}/" in d["principal"] for d in denials)
+        yield Rerun(state, name, str(grant), _failed_in(stack, arn, ended["status"]), denied)
+    ended = stack.redrive(arn)
+    if ended["status"] != "SUCCEEDED":
+        raise RuntimeError(f"with everything granted again: {ended['status']}: {ended.get('cause')}")
+    stack.cleaned(arn)
+
+
+def _grant(roles: Sequence[Role], name: str, action: str, end: str) -> tuple[Role, Grant]:
+    for role in roles:
+        for grant in role.grants:
+            if role.name == name and grant.action == action and grant.resource.endswith(end):
+                return role, grant
+    raise LookupError(f"{name} has no {action}")
+
+
+def _put(stack: Deployed, role: Role, without: Grant | None = None) -> None:
+    iam = stack.aws.client("iam")
+    (policy,) = iam.list_role_policies(RoleName=role.physical)["PolicyNames"]
+    document = json.dumps(role.policy(without))
+    iam.put_role_policy(RoleName=role.physical, PolicyName=policy, PolicyDocument=document)
+
+
+def _failed_in(stack: Deployed, arn: str, status: str) -> str:
+    if status != "FAILED":
+        return status
+    return next((state for state in reversed(stack.states(arn)) if state in {row[0] for row in REMOVED}), "")

@@ -1,0 +1,159 @@
+"""The proof of least privilege: `python -m tests.proofs.roles`.
+
+Deploys the stack on local AWS, runs it, destroys it (`life.py`), and evaluates every decision of IAM again with each grant of
+each role removed in turn. What was not needed must stand on the list of `unused.py`. One grant a state is really removed, and
+the run must fail there (`reruns.py`). The exit code is 0 only when all of it held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from local.cdk import CdkError
+from local.session import LocalAwsError
+from tests.proofs.grants import Assumed, Decision, ProofError, Replayed, Role, assumed, replay
+from tests.proofs.life import LifeError, live
+from tests.proofs.unused import UNUSED, Unused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.proofs.reruns import Rerun
+
+# Neither emoji nor markup: an ARN with `:secret:` is to stay one.
+console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One role's line of the table, and what does not hold for it."""
+
+    role: str
+    grants: int
+    used: int
+    listed: int
+    denied: int
+    broken: tuple[str, ...]
+
+
+def judge(replayed: Replayed, listed: Iterable[Unused]) -> Line:
+    """Lay what the replay found beside the list."""
+    named = [grant for entry in listed if entry.role == replayed.role.name for grant in entry.grants]
+    unneeded = [str(grant) for grant in replayed.unneeded]
+    covered = {str(grant) for grant in replayed.covered}
+    broken = [
+        f"not needed{', another grant allows the same' if grant in covered else ''}: {grant}"
+        for grant in unneeded
+        if grant not in named
+    ]
+    grants = [str(grant) for grant in replayed.role.grants]
+    broken += [f"listed, but {'needed' if g in grants else 'no grant'}: {g}" for g in named if g not in unneeded]
+    broken += [f"denied {d['count']} times: {d['action']} on {d['resource']}" for d in replayed.denied]
+    denied = sum(decision["count"] for decision in replayed.denied)
+    return Line(replayed.role.name, len(grants), len(replayed.needed), len(named), denied, tuple(broken))
+
+
+def report(
+    roles: Sequence[Role],
+    decisions: Sequence[Decision],
+    reruns: Sequence[Rerun] = (),
+    listed: Sequence[Unused] = UNUSED,
+    write: Path | None = None,
+) -> bool:
+    """Print the tables, what does not hold, and the totals. True when all of it held."""
+    replayed = [replay(role, decisions) for role in roles]
+    lines = [judge(of_one, listed) for of_one in replayed]
+    table = Table(title="Roles", title_justify="left")
+    for heading in ("role", "grants", "used", "on the list", "denied calls"):
+        table.add_column(heading, justify="left" if heading == "role" else "right", overflow="fold")
+    for line in lines:
+        table.add_row(line.role, *map(str, (line.grants, line.used, line.listed, line.denied)))
+    console.print(table)
+    for of_one in replayed:
+        for decision in of_one.refused:
+            console.print(
+                f"{of_one.role.name}: {decision['action']} on {decision['resource']}: a resource's policy denied it"
+            )
+    trust = assumed(roles, decisions)
+    console.print("assumed by: " + "; ".join(_by_service(trust)))
+    removed = Table(title="One grant a state, really removed", title_justify="left")
+    for heading in ("state", "role", "grant", "failed in", "held"):
+        removed.add_column(heading, overflow="fold")
+    for again in reruns:
+        removed.add_row(again.state, again.role, again.grant, again.failed_in, "yes" if again.held else "no")
+    console.print(removed)
+    broken = [f"{line.role}: {text}" for line in lines for text in line.broken]
+    broken += [f"{r.state}: without {r.grant} the run failed in {r.failed_in}" for r in reruns if not r.held]
+    broken += [f"{entry.role}: listed, but no role" for entry in listed if entry.role not in {r.name for r in roles}]
+    broken += [f"{entry.role}: {entry.service} was refused to assume it" for entry in trust if not entry.allowed]
+    # A role of which every grant is on the list has no reason to be assumed.
+    never = {line.role for line in lines if line.used or line.listed < line.grants}
+    never -= {entry.role for entry in trust if entry.allowed}
+    broken += [f"{role}: never assumed" for role in sorted(never)]
+    for text in broken:
+        console.print(text, style="red")
+    totals = [sum(getattr(line, name) for line in lines) for name in ("grants", "used", "listed", "denied")]
+    counts = "{} grants, {} used, {} listed, {} denied".format(*totals)
+    held = f"{sum(again.held for again in reruns)} of {len(reruns)} removals failed their state"
+    total = f"roles: {len(lines)} roles, {counts}, {held}: {'broken' if broken else 'held'}"
+    if write:
+        write.write_text(_markdown(total, lines, reruns, listed), encoding="utf-8")
+    console.print(total)
+    return not broken
+
+
+def _markdown(total: str, lines: Sequence[Line], reruns: Sequence[Rerun], listed: Sequence[Unused]) -> str:
+    """The tables for docs/, with their date."""
+    text = [
+        f"{time.strftime('%Y-%m-%d')}: {total}",
+        "",
+        "| Role | Grants | Used | On the list | Denied calls |",
+        "|---|---|---|---|---|",
+    ]
+    text += [f"| {line.role} | {line.grants} | {line.used} | {line.listed} | {line.denied} |" for line in lines]
+    text += ["", "| State | Role | Grant removed | The run failed in |", "|---|---|---|---|"]
+    text += [f"| {r.state} | {r.role} | `{r.grant}` | {r.failed_in} |" for r in reruns]
+    text += [
+        "",
+        "| Role | Grants that this life cannot show to be needed | Why they stay | Source |",
+        "|---|---|---|---|",
+    ]
+    for entry in listed:
+        grants = "<br>".join(f"`{grant}`" for grant in entry.grants)
+        text.append(f"| {entry.role} | {grants} | {entry.reason} | {entry.source} |")
+    return "\n".join([*text, ""])
+
+
+def _by_service(trust: Iterable[Assumed]) -> list[str]:
+    roles: dict[str, list[str]] = {}
+    for entry in trust:
+        if entry.allowed and entry.role not in roles.setdefault(entry.service, []):
+            roles[entry.service].append(entry.role)
+    return [f"{service}: {', '.join(names)}" for service, names in sorted(roles.items())]
+
+
+def main() -> None:
+    """Live, report, and exit with 0 if it held."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proofs.roles")
+    parser.add_argument("--write", type=Path, help="file for the tables, in Markdown")
+    arguments = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="tuneway-roles-") as folder:
+            roles, decisions, reruns = live(Path(folder), console.print)
+        held = report(roles, decisions, reruns, write=arguments.write)
+    except (LifeError, ProofError, CdkError, LocalAwsError) as error:
+        sys.exit(f"error: {error}")
+    sys.exit(0 if held else 1)
+
+
+if __name__ == "__main__":
+    main()
