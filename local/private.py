@@ -33,8 +33,8 @@ from ministack.core import (
     responses,
 )
 from ministack.core import router as ministack_router
-from ministack.services import eventbridge, iam, lambda_svc, s3, scheduler, stepfunctions, sts, tagging
-from ministack.services.cloudformation import provisioners
+from ministack.services import cloudformation, eventbridge, iam, lambda_svc, s3, scheduler, stepfunctions, sts, tagging
+from ministack.services.cloudformation import provisioners, stacks
 
 from local import faults
 from local.authorization import ApiCall, Check, passed_roles, resource_checks
@@ -707,6 +707,27 @@ def _refuse_full_buckets() -> None:
     handlers["delete"] = delete_bucket
 
 
+def _keep_dependencies() -> None:
+    """A stack's deletion spares what a resource that could not be deleted depends on; MiniStack's goes on to the end.
+
+    CloudFormation deletes in the reverse order of dependencies, so what a failed one depends on never has its turn
+    ("DELETE_FAILED" in the User Guide's "Stack status codes"; DeleteStack, RetainResources). With a custom resource it is
+    what decides whether a second deletion can go on: its function and roles are still there.
+    """
+    delete = stacks._delete_resource
+
+    def delete_resource(kind: str, physical_id: str, props: dict[str, Any], stack_name: str, logical_id: str) -> None:
+        stack = cloudformation._stacks.get(stack_name) or {}
+        if stack.get("StackStatus") == "DELETE_IN_PROGRESS":
+            left, declared = set(stack["_resources"]), stack["_template"]["Resources"]
+            for other in left - {logical_id}:
+                if logical_id in stacks._with_dependencies([other], declared, left):
+                    raise ValueError(f"{other} depends on it and could not be deleted")
+        delete(kind, physical_id, props, stack_name, logical_id)
+
+    stacks._delete_resource = delete_resource
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Step Functions (for local/stepfunctions/)
 # ---------------------------------------------------------------------------------------------------------------------
@@ -839,6 +860,7 @@ def install(state_dir: Path) -> None:
     iam_actions.access_denied_response = _access_denied
     tagging.resource_tags = _resource_tags
     _refuse_full_buckets()
+    _keep_dependencies()
     iam_evaluator._request_origin = contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True))
 
 

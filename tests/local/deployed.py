@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local import cdk, settings
+from local import cdk, inventory, settings
 
 if TYPE_CHECKING:
     from local.session import LocalAws
@@ -26,6 +26,11 @@ class Deployed:
     assembly: Path
     log: Path
     outputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        """What all names of the stack's runs begin with; the endpoint has it as its name."""
+        return self.outputs["EndpointName"]
 
     @property
     def env(self) -> dict[str, str]:
@@ -85,6 +90,18 @@ class Deployed:
                         assert described["status"] == "SUCCEEDED", described
                         return dict(json.loads(described["output"]))
             time.sleep(0.5)
+
+    def result(self, arn: str, state: str) -> dict[str, Any]:
+        """What the state's task answered, the last time it succeeded."""
+        pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
+        events = [event for page in pages for event in page["events"]]
+        exited = [e["id"] for e in events if e.get("stateExitedEventDetails", {}).get("name") == state]
+        answers = [e for e in events if "taskSucceededEventDetails" in e and e["id"] < exited[-1]]
+        return dict(json.loads(answers[-1]["taskSucceededEventDetails"]["output"]))
+
+    def left(self) -> list[str]:
+        """What of this stack is in the account."""
+        return [line for line in inventory.left(self.aws.client) if self.name in line]
 
     def faults(self, *faults: dict[str, Any]) -> None:
         """Put these faults in the place of those that are set; none ends them (docs/local-aws.md, "Faults")."""

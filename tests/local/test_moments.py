@@ -1,10 +1,12 @@
-"""`cdk destroy` at eleven moments of an execution, and against what resists: nothing is left, nor a minute later.
+"""`cdk destroy` at ten moments of an execution, and against what resists: nothing is left, nor a minute later.
 
-One stack is deployed and destroyed again and again in one account; what any of it leaves adds up in the last look.
+One stack is deployed and destroyed again and again in one account; what any of it leaves adds up in the last look, which
+is in test_teardown.py.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -12,31 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local import inventory
 from local.cdk import CdkError
 from tests.local.deployed import Deployed, synthesise
+from tests.proofs.failures import quick_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from local.session import LocalAws
 
 NAME = "tuneway-moment"
-WITHOUT_BEDROCK = {"bedrock": {"enabled": False}}
+QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
-def fresh(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """The stack, synthesised and not yet deployed."""
+def fresh(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """The stack, synthesised and not yet deployed; the teardown is asked every second, and not every five."""
     folder = tmp_path_factory.mktemp("moments")
     assembly, name = synthesise(folder, Path(__file__).with_name("settings.yaml"), stack={"name": NAME})
     deployed = Deployed(aws, name, assembly, folder / "cdk.log")
     deployed.cdk("bootstrap")
-    return deployed
-
-
-def left(stack: Deployed) -> list[str]:
-    return [line for line in inventory.left(stack.aws.client) if NAME in line]
+    with quick_waits(aws, 0.2):
+        yield deployed
 
 
 def until(holds: Callable[[], Any], seconds: float = 90) -> None:
@@ -46,134 +45,120 @@ def until(holds: Callable[[], Any], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
+def reach(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> None:
+    arn = stack.start(run_input)
+    until(lambda: state in stack.states(arn))
+
+
 @pytest.mark.parametrize(
-    ("state", "into"),
+    ("state", "into", "run_input"),
     [
-        (None, 0.0),
-        ("Plan", 0.0),
-        ("PrepareData", 0.3),
-        ("Train", 0.0),
-        ("Train", 3.0),
-        ("Assess", 0.0),
-        ("Customize", 0.5),
-        ("CreateModel", 0.0),
-        ("Deploy", 1.5),
-        ("SmokeTest", 0.0),
-        ("Done", 1.0),
+        (None, 0.0, {}),
+        ("Plan", 0.0, QUICK),
+        ("PrepareData", 0.3, QUICK),
+        ("Train", 0.0, QUICK),
+        ("Train", 3.0, {"training": {"max_steps": 1000}}),
+        ("Assess", 0.0, QUICK),
+        ("Customize", 0.5, {"training": {"max_steps": 1}}),
+        ("SmokeTest", 0.0, QUICK),
     ],
 )
-def test_destroy_leaves_nothing(fresh: Deployed, state: str | None, into: float) -> None:
+def test_destroy_leaves_nothing(fresh: Deployed, state: str | None, into: float, run_input: dict[str, Any]) -> None:
     fresh.deploy()
-    fresh.quota(training=2, endpoint=4)
     if state is not None:
-        arn = fresh.start({})
-        until(lambda: state in fresh.states(arn))
+        reach(fresh, state, run_input)
         time.sleep(into)
     fresh.cdk("destroy", "--force")
-    assert left(fresh) == []
+    assert fresh.left() == []
 
 
-def test_a_redeploy_of_code_and_settings_leaves_a_serving_endpoint_alone(fresh: Deployed, tmp_path: Path) -> None:
-    """Then the execution that failed under the old code is redriven: it goes on with what it was started with."""
+def test_in_deploy_half_made_things_and_a_busy_service_only_take_longer(fresh: Deployed) -> None:
+    """The endpoint hangs in Creating while destroy is under way, and lists are throttled."""
+    fresh.deploy()
+    fresh.faults({"kind": "endpoint", "how": "stuck"})
+    reach(fresh, "Deploy")
+    until(lambda: (fresh.endpoint() or {}).get("EndpointStatus") == "Creating")
+    busy = {
+        "kind": "error",
+        "action": "sagemaker:ListTrainingJobs",
+        "code": "ThrottlingException",
+        "principal": "Teardown",
+    }
+
+    def let_go() -> None:
+        time.sleep(12)
+        fresh.faults({**busy, "times": 7})
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    fresh.cdk("destroy", "--force")
+    thread.join()
+    (fault,) = json.loads(fresh.aws.control("_tuneway/faults"))
+    fresh.faults()
+    assert fault["fired"] == 7
+    assert fresh.left() == []
+
+
+def test_over_a_serving_endpoint_a_denied_destroy_says_why_and_a_second_goes_on(fresh: Deployed) -> None:
+    fresh.deploy()
+    assert fresh.run(QUICK)["status"] == "SUCCEEDED"
+    fresh.faults({"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "Teardown"})
+    with pytest.raises(CdkError, match="DeleteEndpoint"):
+        fresh.cdk("destroy", "--force")
+    fresh.faults()
+    assert fresh.endpoint() is not None
+    fresh.cdk("destroy", "--force")
+    assert fresh.left() == []
+
+
+def test_a_redeploy_leaves_a_serving_endpoint_alone_and_a_redrive_goes_on_then_models_are_kept(
+    fresh: Deployed, tmp_path: Path
+) -> None:
     fresh.deploy()
     fresh.quota(training=2, endpoint=4)
-    assert fresh.run(WITHOUT_BEDROCK)["status"] == "SUCCEEDED"
+    assert fresh.run(QUICK)["status"] == "SUCCEEDED"
     before = fresh.endpoint()
     assert before is not None
-    fresh.faults({"kind": "training", "how": "fail", "times": 1})
-    failed = fresh.run(WITHOUT_BEDROCK)
+    fresh.faults({"kind": "function", "function": "-data-prep$", "how": "crash", "times": 2})
+    failed = fresh.run({"training": {"max_steps": 1}})
     fresh.faults()
-    assert failed["status"] == "FAILED"
-    layer = Path(__file__).with_name("settings.yaml")
+    assert (failed["status"], fresh.states(failed["executionArn"])[-1]) == ("FAILED", "PrepareData")
+    fresh.cleaned(failed["executionArn"])
+
+    # Changed settings, and with them another version of the data-prep function, while that execution waits for its redrive.
     changes = {
-        "stack": {"name": NAME},
+        "stack": {"name": NAME, "on_destroy": "keep_models"},
         "dataset": {"instruction": "Say it shorter."},
-        "functions": {"log_retention_days": 7},
+        "access": {"hub_endpoint": "https://mirror.example"},
     }
-    assembly, _ = synthesise(tmp_path, layer, **changes)
+    assembly, _ = synthesise(tmp_path, Path(__file__).with_name("settings.yaml"), **changes)
     changed = Deployed(fresh.aws, fresh.name, assembly, tmp_path / "cdk.log")
     changed.deploy()
     assert changed.outputs == fresh.outputs
     after = changed.endpoint()
     assert after is not None
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])
-    assert changed.redrive(failed["executionArn"])["status"] == "SUCCEEDED"
+    redriven = changed.redrive(failed["executionArn"])
+    assert redriven["status"] == "SUCCEEDED", redriven.get("cause")
+    versions = changed.aws.client("lambda").list_versions_by_function(FunctionName=f"{changed.prefix}-data-prep")[
+        "Versions"
+    ]
+    assert {version["Version"] for version in versions} >= {"1", "2"}
+    assert changed.result(redriven["executionArn"], "PrepareData")["ExecutedVersion"] == "1"
     served = changed.endpoint()
     assert served is not None
-    assert served["EndpointConfigName"] not in (before["EndpointConfigName"], None)
+    assert served["EndpointConfigName"] != before["EndpointConfigName"]
 
-
-def test_a_denied_destroy_says_why_and_a_second_goes_on(fresh: Deployed) -> None:
-    assert fresh.endpoint() is not None
-    fresh.faults({"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "Teardown"})
-    with pytest.raises(CdkError):
-        fresh.cdk("destroy", "--force")
-    fresh.faults()
-    said = fresh.log.read_text()
-    assert "sagemaker:DeleteEndpoint" in said
-    assert fresh.endpoint() is not None
-    fresh.cdk("destroy", "--force")
-    assert left(fresh) == []
-
-
-def test_half_made_things_and_a_busy_service_only_take_longer(fresh: Deployed) -> None:
-    """The endpoint hangs in Creating while destroy is under way, and lists are throttled."""
-    fresh.deploy()
-    fresh.quota(training=2, endpoint=4)
-    stuck = {"kind": "endpoint", "how": "stuck"}
-    fresh.faults(stuck)
-    fresh.start(WITHOUT_BEDROCK)
-    until(lambda: (fresh.endpoint() or {}).get("EndpointStatus") == "Creating")
-    busy = {
-        "kind": "error",
-        "action": "sagemaker:ListTrainingJobs",
-        "code": "ThrottlingException",
-        "message": "Rate exceeded",
-    }
-
-    def let_go() -> None:
-        time.sleep(12)
-        fresh.faults({**busy, "principal": "Teardown", "times": 7})
-
-    thread = threading.Thread(target=let_go)
-    thread.start()
-    fresh.cdk("destroy", "--force")
-    thread.join()
-    fresh.faults()
-    assert left(fresh) == []
-
-
-def test_keep_models_keeps_the_models_and_nothing_else(fresh: Deployed, tmp_path: Path) -> None:
-    layer = Path(__file__).with_name("settings.yaml")
-    assembly, name = synthesise(tmp_path, layer, stack={"name": NAME, "on_destroy": "keep_models"})
-    keeper = Deployed(fresh.aws, name, assembly, tmp_path / "cdk.log")
-    keeper.deploy()
-    keeper.quota(training=2, endpoint=4)
-    ended = keeper.run({})
-    assert ended["status"] == "SUCCEEDED"
-    keeper.cdk("destroy", "--force")
-    bucket = keeper.outputs["BucketName"]
-    custom = ended["output"]["custom_model"].rsplit("/", 1)[-1]
-    kept = left(keeper)
-    assert [line.split()[0] for line in kept] == ["bucket", "custom"], kept
-    s3 = keeper.aws.client("s3")
+    changed.cdk("destroy", "--force")
+    bucket, output = changed.outputs["BucketName"], redriven["output"]
+    assert sorted(line.split()[0] for line in changed.left()) == ["bucket", "custom", "objects"], changed.left()
+    s3, bedrock = changed.aws.client("s3"), changed.aws.client("bedrock")
     keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
-    model = ended["output"]["model"].removeprefix(f"s3://{bucket}/")
-    assert f"{model}model.safetensors" in keys
-    assert all(key.startswith(model.split("/output/")[0]) for key in keys), keys
-    # What was kept on purpose goes, so that the last look finds an empty account.
-    for key in keys:
-        for version in s3.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]:
-            s3.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
+    assert f"{output['model']}model.safetensors".removeprefix(f"s3://{bucket}/") in keys
+    assert all(key.startswith("models/") for key in keys), keys
+    # What was kept on purpose goes by hand, so that the last look finds an empty account.
+    for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
+        s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
     s3.delete_bucket(Bucket=bucket)
-    models = keeper.aws.client("bedrock").list_custom_models()["modelSummaries"]
-    for item in models:
-        if NAME in item["modelName"]:
-            keeper.aws.client("bedrock").delete_custom_model(modelIdentifier=item["modelArn"])
-    assert custom
-
-
-def test_nothing_came_back_a_minute_later(fresh: Deployed) -> None:
-    time.sleep(60)
-    assert left(fresh) == []
-    assert [line for line in fresh.aws.denied() if NAME in line["principal"]] == []
+    bedrock.delete_custom_model(modelIdentifier=output["custom_model"])
+    assert changed.left() == []

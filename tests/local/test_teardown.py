@@ -50,3 +50,8 @@ def test_destroy_over_a_serving_endpoint_leaves_nothing(stack: Deployed, aws: Lo
     stack.cdk("destroy", "--force")
     assert inventory.left(aws.client) == []
     assert aws.denied() == []
+
+
+def test_nothing_came_back_a_minute_later(aws: LocalAws) -> None:
+    time.sleep(60)
+    assert inventory.left(aws.client) == []

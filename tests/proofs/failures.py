@@ -246,6 +246,17 @@ def _mend(world: World, chain: Chain, arn: str, before: str | None, results: lis
 
 
 @contextmanager
+def quick_waits(aws: LocalAws, scale: float = WAIT_SCALE) -> Iterator[None]:
+    """Step Functions' waits and retry intervals shortened."""
+    setting = "stepfunctions._SFN_WAIT_SCALE"  # MiniStack's own
+    aws.control("_ministack/config", {setting: scale})
+    try:
+        yield
+    finally:
+        aws.control("_ministack/config", {setting: 1})
+
+
+@contextmanager
 def deployed(folder: Path) -> Iterator[World]:
     """The stack on a local AWS of its own, with a tiny random Llama."""
     tiny_model.ensure(folder / "hub")
@@ -257,8 +268,8 @@ def deployed(folder: Path) -> Iterator[World]:
         stack.cdk("bootstrap")
         stack.deploy()
         stack.quota(training=2, endpoint=4)
-        aws.control("_ministack/config", {"stepfunctions._SFN_WAIT_SCALE": WAIT_SCALE})
-        yield World(stack, folder)
+        with quick_waits(aws):
+            yield World(stack, folder)
     finally:
         aws.stop()
 

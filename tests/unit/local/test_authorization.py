@@ -299,7 +299,11 @@ def test_bucket_that_is_not_empty_stays(aws: LocalAws, leftover: str) -> None:
     if leftover != "object":
         bucket["Properties"]["VersioningConfiguration"] = {"Status": "Enabled"}  # type: ignore[index]
     cloudformation, s3 = aws.client("cloudformation"), aws.client("s3")
-    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Bucket": bucket}}))
+    # What the bucket depends on has to stay with it.
+    bucket["DependsOn"] = "Topic"
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": name}}
+    template = {"Resources": {"Bucket": bucket, "Topic": topic}}
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
     assert eventually(lambda: _status(cloudformation, name, "CREATE_COMPLETE"))
     put = s3.put_object(Bucket=name, Key="key", Body=b"x")
     if leftover != "object":
@@ -313,12 +317,18 @@ def test_bucket_that_is_not_empty_stays(aws: LocalAws, leftover: str) -> None:
     assert eventually(lambda: _status(cloudformation, name, "DELETE_FAILED"))
     events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
     assert any("bucket you tried to delete is not empty" in e.get("ResourceStatusReason", "") for e in events)
+    assert _topic_is_there(aws, name)
 
     for kind in ("Versions", "DeleteMarkers"):
         for version in s3.list_object_versions(Bucket=name).get(kind, []):
             s3.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
     cloudformation.delete_stack(StackName=name)
     assert eventually(lambda: name not in [b["Name"] for b in s3.list_buckets()["Buckets"]])
+    assert eventually(lambda: not _topic_is_there(aws, name))
+
+
+def _topic_is_there(aws: LocalAws, name: str) -> bool:
+    return any(topic["TopicArn"].endswith(f":{name}") for topic in aws.client("sns").list_topics()["Topics"])
 
 
 def _status(cloudformation: Any, stack: str, wanted: str) -> bool:

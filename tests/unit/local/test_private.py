@@ -82,8 +82,15 @@ EXPECTED = {
         "detect_service": "method path headers query_params",
         "extract_region": "headers query_params",
     },
+    "services.cloudformation": {
+        "_stacks": "<AccountRegionScopedDict>",
+    },
     "services.cloudformation.provisioners": {
         "_RESOURCE_HANDLERS": "<dict>",
+    },
+    "services.cloudformation.stacks": {
+        "_delete_resource": "resource_type physical_id props stack_name logical_id",
+        "_with_dependencies": "logical_ids res_defs remaining",
     },
     "services.eventbridge": {
         "_invoke_target": "target event rule view",
