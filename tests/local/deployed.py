@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local import cdk, inventory, settings
+from local import cdk, inventory, settings, tiny_model
+from local.session import LocalAws
 
 if TYPE_CHECKING:
-    from local.session import LocalAws
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-west-2"
@@ -143,3 +145,32 @@ def synthesise(folder: Path, layer: Path, **changes: Any) -> tuple[Path, str]:
     log = folder / "cdk.log"
     cdk.run("synth", "--quiet", "-c", f"settings={target}", "--output", str(assembly), env=env, log=log)
     return assembly, name
+
+
+@contextmanager
+def quick_waits(aws: LocalAws, scale: float = 0.1) -> Iterator[None]:
+    """Step Functions' waits and retry intervals shortened to this share of what the definition says."""
+    setting = "stepfunctions._SFN_WAIT_SCALE"  # MiniStack's own
+    aws.control("_ministack/config", {setting: scale})
+    try:
+        yield
+    finally:
+        aws.control("_ministack/config", {setting: 1})
+
+
+@contextmanager
+def on_its_own(folder: Path) -> Iterator[Deployed]:
+    """The stack on a local AWS of its own, with a tiny random Llama and quick waits."""
+    tiny_model.ensure(folder / "hub")
+    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml")
+    aws = LocalAws(folder / "state", REGION, folder / "hub")
+    aws.start()
+    try:
+        stack = Deployed(aws, name, assembly, folder / "cdk.log")
+        stack.cdk("bootstrap")
+        stack.deploy()
+        stack.quota(training=2, endpoint=4)
+        with quick_waits(aws):
+            yield stack
+    finally:
+        aws.stop()

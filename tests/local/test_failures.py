@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
-from local import images
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.local.conftest import Deployed
 
 SHORT = {"bedrock": {"enabled": False}}
@@ -62,42 +54,3 @@ def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deploy
     stack.quota(training=2, endpoint=4)
     assert ended["error"] == "Tuneway.Refused"
     assert "its update runs two for a while" in ended["cause"]
-
-
-# A container that is healthy and has nothing to say.
-MUTE = """
-import http.server, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.do_GET()
-        self.wfile.write(b'{"choices": []}')
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
-
-
-@pytest.fixture
-def mute_image(stack: Deployed, tmp_path: Path) -> Iterator[None]:
-    """The vLLM image replaced by a mute one."""
-
-    server = tmp_path / "mute.py"
-    server.write_text(MUTE)
-    stack.aws.control("_tuneway/sagemaker", {"images": {"vllm": [sys.executable, str(server), "{port}"]}})
-    yield
-    stack.aws.control("_tuneway/sagemaker", {"images": {"vllm": images.command("vllm")}})
-
-
-def test_a_sick_endpoint_goes_back_to_the_config_of_before(stack: Deployed, mute_image: None) -> None:
-    before = stack.endpoint()
-    assert before is not None
-    ended = stack.run(SHORT)
-    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointSick")
-    line = json.loads(ended["cause"])["errorMessage"]
-    assert "did not answer a held-out dialogue" in line
-    assert stack.cleaned(ended["executionArn"])["left"] == []
-    after = stack.endpoint()
-    assert after is not None
-    assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])

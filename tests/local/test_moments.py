@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.cdk import CdkError
-from tests.local.deployed import Deployed, synthesise
-from tests.proofs.failures import quick_waits
+from tests.local.deployed import Deployed, quick_waits, synthesise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A sample of `make prove-failures`: a chain of failures and redrives in one state, up to a served model."""
+"""A sample of `make prove-failures`: chains of failures and redrives in one state, each up to a served model."""
 
 from __future__ import annotations
 
@@ -7,30 +7,45 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.local.deployed import quick_waits
 from tests.proofs.cells import CHAINS
-from tests.proofs.failures import Result, World, quick_waits, run_chain
+from tests.proofs.failures import Result, World, run_chain
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.local.deployed import Deployed
 
-# State -> the kinds of its chain that are run here, beside what a retry mends and the redrive to a served model.
+# Chain -> the kinds of it that are run here, beside what a retry mends and the redrive to a served model.
 SAMPLE = {
     "Train": ("capacity", "aborted, job left running"),
+    "SmokeTest": ("endpoint answers with an error",),
     "Deploy, nothing before": ("container never healthy", "aborted", "function out of memory"),
 }
 
 
+@pytest.fixture(scope="module")
+def world(stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with quick_waits(stack.aws):
+        yield World(stack, tmp_path_factory.mktemp("world"))
+
+
 @pytest.mark.parametrize("name", SAMPLE)
-def test_failures_lead_to_one_notice_and_a_redrive_to_a_served_model(
-    stack: Deployed, tmp_path: Path, name: str
-) -> None:
+def test_failures_lead_to_one_notice_and_a_redrive_to_a_served_model(world: World, name: str) -> None:
     (chain,) = [chain for chain in CHAINS if chain.name == name]
     cells = tuple(cell for cell in chain.fails if cell.kind in SAMPLE[name])
     assert len(cells) == len(SAMPLE[name])
     results: list[Result] = []
-    with quick_waits(stack.aws):
-        run_chain(World(stack, tmp_path), replace(chain, fails=cells), results, lambda result: None)
+    run_chain(world, replace(chain, fails=cells), results, lambda result: None)
     assert [result for result in results if result.problems] == []
     assert len(results) == len(cells) + len(chain.mended) + 1
+
+
+def test_a_cleanup_that_fails_says_so(world: World) -> None:
+    world.notices()
+    world.stack.faults({"kind": "function", "function": "-cleanup$", "how": "crash"})
+    ended = world.stack.run({"trainin": {}})
+    cleaned = world.stack.cleaned(ended["executionArn"])
+    world.stack.faults()
+    assert "The cleanup failed: " in cleaned["message"]
+    assert world.notices() == [cleaned["message"]]

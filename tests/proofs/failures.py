@@ -22,17 +22,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from local import images, tiny_model
-from local.session import LocalAws
+from local import images
 from pipeline import names
-from tests.local.deployed import REGION, ROOT, Deployed, synthesise
+from tests.local.deployed import on_its_own
 from tests.proofs.cells import CHAINS, Cell, Chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WAIT_SCALE = 0.1
-"""Waits and retry intervals of Step Functions, as a share of what the definition says."""
+    from tests.local.deployed import Deployed
 
 # A container that is healthy and has nothing to say.
 MUTE = """
@@ -245,35 +243,6 @@ def _mend(world: World, chain: Chain, arn: str, before: str | None, results: lis
     say(results[-1])
 
 
-@contextmanager
-def quick_waits(aws: LocalAws, scale: float = WAIT_SCALE) -> Iterator[None]:
-    """Step Functions' waits and retry intervals shortened."""
-    setting = "stepfunctions._SFN_WAIT_SCALE"  # MiniStack's own
-    aws.control("_ministack/config", {setting: scale})
-    try:
-        yield
-    finally:
-        aws.control("_ministack/config", {setting: 1})
-
-
-@contextmanager
-def deployed(folder: Path) -> Iterator[World]:
-    """The stack on a local AWS of its own, with a tiny random Llama."""
-    tiny_model.ensure(folder / "hub")
-    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml")
-    aws = LocalAws(folder / "state", REGION, folder / "hub")
-    aws.start()
-    try:
-        stack = Deployed(aws, name, assembly, folder / "cdk.log")
-        stack.cdk("bootstrap")
-        stack.deploy()
-        stack.quota(training=2, endpoint=4)
-        with quick_waits(aws):
-            yield World(stack, folder)
-    finally:
-        aws.stop()
-
-
 def main() -> None:
     """Run the chains, print the matrix, and write it where `--write` says."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.failures")
@@ -288,7 +257,8 @@ def main() -> None:
         console.print(f"{result.chain}: {result.kind}: {'; '.join(result.problems) or 'held'} ({result.ended})")
 
     started = time.time()
-    with tempfile.TemporaryDirectory(prefix="tuneway-failures-") as folder, deployed(Path(folder)) as world:
+    with tempfile.TemporaryDirectory(prefix="tuneway-failures-") as folder, on_its_own(Path(folder)) as stack:
+        world = World(stack, Path(folder))
         for chain in chains:
             run_chain(world, chain, results, say)
     console.print(table(results))

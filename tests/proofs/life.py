@@ -6,15 +6,15 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from local import tiny_model
-from local.session import LocalAws
-from tests.local.deployed import REGION, ROOT, Deployed, synthesise
+from tests.local.deployed import on_its_own
 from tests.proofs.grants import Decision, Role, deployed, read
 from tests.proofs.reruns import Rerun, rerun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.local.deployed import Deployed
 
 SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
 # Before the secret exists, Plan refuses a gated model. The account has no quota of its own for this instance, so that
@@ -27,7 +27,6 @@ ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minute
 # The endpoint comes up and answers nothing: the cleanup deletes it, or where it served before, goes back.
 MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"}
 ORPHAN = {"kind": "execution", "how": "orphan"}  # StopExecution does not stop the job, as it may be on AWS
-WAIT_SCALE = 0.1
 
 
 class LifeError(Exception):
@@ -42,30 +41,19 @@ def live(folder: Path, say: Callable[[str], None]) -> tuple[list[Role], list[Dec
     Raises:
         LifeError: something went otherwise than it must.
     """
-    tiny_model.ensure(folder / "hub")
-    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml")
-    aws = LocalAws(folder / "state", REGION, folder / "hub")
-    aws.start()
-    try:
-        stack = Deployed(aws, name, assembly, folder / "cdk.log")
-        stack.cdk("bootstrap")
-        stack.deploy()
-        stack.quota(training=2, endpoint=4)
-        aws.control("_ministack/config", {"stepfunctions._SFN_WAIT_SCALE": WAIT_SCALE})
+    with on_its_own(folder) as stack:
         life = _Life(stack, say)
         life.executions()
         life.interruptions()
-        roles = deployed(aws.client, name, stack.outputs["EndpointName"])
+        roles = deployed(stack.aws.client, stack.name, stack.prefix)
         since = time.time()
         reruns = list(rerun(stack, roles))
         until = time.time()
         life.leave_things()
         stack.cdk("destroy", "--force")
         say("destroyed")
-        decisions = read(aws.state_dir / "decisions.jsonl")
+        decisions = read(stack.aws.state_dir / "decisions.jsonl")
         return roles, [d for d in decisions if not since <= d["time"] <= until], reruns
-    finally:
-        aws.stop()
 
 
 class _Life:

@@ -1,0 +1,66 @@
+"""When the teardown goes on, gives up, and does nothing; what it deletes is tested on local AWS."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pipeline import teardown
+
+PROPERTIES = {"Prefix": "p-0a1b2c3d"}
+
+
+def event(kind: str = "Delete", deadline: float = 60) -> dict[str, Any]:
+    return {"RequestType": kind, "ResourceProperties": PROPERTIES, "Deadline": int(time.time() + deadline)}
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the next passes find left; an exception is raised."""
+    found: list[Any] = []
+
+    class Pass:
+        def __init__(self, properties: dict[str, str]) -> None:
+            assert properties == PROPERTIES
+
+        def step(self) -> list[str]:
+            left = found.pop(0)
+            if isinstance(left, Exception):
+                raise left
+            return list(left)
+
+    monkeypatch.setattr(teardown, "Teardown", Pass)
+    return found
+
+
+def test_the_id_is_constant_and_the_deadline_before_the_frameworks() -> None:
+    for kind in ("Create", "Update", "Delete"):
+        answer = teardown.on_event(event(kind), None)
+        assert answer["PhysicalResourceId"] == "p-0a1b2c3d"
+        assert answer["Deadline"] - time.time() < 55 * 60
+
+
+@pytest.mark.parametrize("kind", ["Create", "Update"])
+def test_it_acts_only_when_the_stack_goes(passes: list[Any], kind: str) -> None:
+    assert teardown.is_complete(event(kind), None) == {"IsComplete": True}
+
+
+def test_it_goes_on_while_something_is_left_or_aws_is_busy(passes: list[Any]) -> None:
+    busy = ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "ListModels")
+    passes += [["endpoint x"], busy, []]
+    assert [teardown.is_complete(event(), None)["IsComplete"] for _ in range(3)] == [False, False, True]
+
+
+def test_after_its_time_it_names_what_is_left_and_what_to_do(passes: list[Any]) -> None:
+    passes.append(["custom model m, used by Provisioned Throughput t (InService)"])
+    with pytest.raises(RuntimeError, match=r"used by Provisioned Throughput t \(InService\).*`cdk destroy` again"):
+        teardown.is_complete(event(deadline=-1), None)
+
+
+def test_a_denial_is_told_at_once(passes: list[Any]) -> None:
+    passes.append(ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "DeleteEndpoint"))
+    with pytest.raises(ClientError, match="DeleteEndpoint"):
+        teardown.is_complete(event(), None)
