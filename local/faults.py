@@ -22,13 +22,15 @@ TRAINING_CAPACITY = (
 )
 ENDPOINT_CAPACITY = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 
+SLOW_SECONDS = 60.0  # How much longer a slow job takes.
+
 # Kind -> keys it must have, keys it may have (beside `times`), values of `how`.
 _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
     "deny": ({"action"}, {"principal", "resource"}, ()),
     "function": ({"how"}, {"function"}, ("crash", "memory", "timeout", "throttle", "stuck")),
-    "training": ({"how"}, set(), ("fail", "capacity", "stop", "max-runtime")),
-    "customization": ({"how"}, set(), ("fail", "stop")),
+    "training": ({"how"}, set(), ("fail", "capacity", "stop", "max-runtime", "slow")),
+    "customization": ({"how"}, set(), ("fail", "stop", "slow")),
     "endpoint": ({"how"}, set(), ("fail", "capacity", "stuck", "rollback-failed")),
     "execution": ({"how"}, set(), ("orphan",)),
 }

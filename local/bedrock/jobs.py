@@ -251,7 +251,7 @@ class Jobs:
                     raise RuntimeError("a fault was asked for")
                 if fault == "stop":
                     self.stop(job, held)
-                if job.stopping.wait(self.step_seconds):
+                if job.stopping.wait(faults.SLOW_SECONDS if fault == "slow" else self.step_seconds):
                     break
                 if step == "validationDetails":
                     self._check_data(job, s3)

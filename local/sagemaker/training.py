@@ -144,6 +144,8 @@ class TrainingJob:
         self._fault = faults.take("training").how
         if self._fault == "capacity":
             raise JobFailedError(faults.TRAINING_CAPACITY)
+        if self._fault == "slow":
+            self._stop.wait(faults.SLOW_SECONDS)
         root = self.store.state_dir / "jobs" / self.name
         if root.exists():  # Left by an earlier job of that name: deleted since, or of an earlier local AWS.
             shutil.rmtree(root)

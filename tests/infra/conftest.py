@@ -13,8 +13,19 @@ from typing import Any
 import pytest
 
 from infra.print_definition import definition
+from pipeline import settings as schema
 
 ROOT = Path(__file__).resolve().parents[2]
+# Settings that are off by default, each alone, and all of them.
+KEY = "arn:aws:kms:us-west-2:123456789012:key/0a1b2c3d-1111-2222-3333-444455556666"
+SUBNETS, GROUPS = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], ["sg-0123456789abcdef0"]
+ENCRYPTED = {"encryption": {"kms_key_arn": KEY}}
+VPC = {"network": {"subnets": SUBNETS, "security_groups": GROUPS}}
+ISOLATED = {
+    "network": {"isolation": True, "wheels": "uploads/wheels/1/"},
+    "training": {"base_model": "uploads/models/llama/", "gated": False},
+}
+ALL = schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED)
 
 
 def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,3 +74,19 @@ def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
     (path,) = out.glob("*.template.json")
     template = json.loads(path.read_text())
     return Synthesised(out, template, definition(template), done.stderr)
+
+
+def synthesise(folder: Path, settings: dict[str, Any]) -> Synthesised:
+    layer = folder / "settings.yaml"
+    layer.write_text(json.dumps(settings))
+    done = run_app(folder / "out", f"settings={layer}")
+    assert done.returncode == 0, done.stderr
+    (path,) = (folder / "out").glob("*.template.json")
+    template = json.loads(path.read_text())
+    return Synthesised(folder / "out", template, definition(template), done.stderr)
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
+    """The stack with key, VPC and isolation, as synth makes it; cdk-nag would have ended it."""
+    return synthesise(tmp_path_factory.mktemp("all"), ALL)

@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.print_definition import definition
 from local.authorization import service_model
 from local.shapes import validate
 from pipeline import requests
 from pipeline import settings as schema
 from pipeline.names import is_model
-from tests.infra.conftest import ROOT, Synthesised, run_app
+from tests.infra.conftest import (
+    ENCRYPTED,
+    GROUPS,
+    ISOLATED,
+    KEY,
+    ROOT,
+    SUBNETS,
+    VPC,
+    Synthesised,
+    run_app,
+    synthesise,
+)
 from tests.infra.test_definition import assigned, camel, evaluate, operation
 from tests.infra.test_stack import NO_RESOURCE, as_list, statements
 
@@ -21,34 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KEY = "arn:aws:kms:us-west-2:123456789012:key/0a1b2c3d-1111-2222-3333-444455556666"
-SUBNETS, GROUPS = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], ["sg-0123456789abcdef0"]
-ENCRYPTED = {"encryption": {"kms_key_arn": KEY}}
-VPC = {"network": {"subnets": SUBNETS, "security_groups": GROUPS}}
-ISOLATED = {
-    "network": {"isolation": True, "wheels": "uploads/wheels/1/"},
-    "training": {"base_model": "uploads/models/llama/", "gated": False},
-}
-ALL = schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED)
 DESCRIBES = {
     f"ec2:Describe{kind}" for kind in ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
 }
-
-
-def synthesise(folder: Path, settings: dict[str, Any]) -> Synthesised:
-    layer = folder / "settings.yaml"
-    layer.write_text(json.dumps(settings))
-    done = run_app(folder / "out", f"settings={layer}")
-    assert done.returncode == 0, done.stderr
-    (path,) = (folder / "out").glob("*.template.json")
-    template = json.loads(path.read_text())
-    return Synthesised(folder / "out", template, definition(template), done.stderr)
-
-
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
-    """The stack with key, VPC and isolation, as synth makes it; cdk-nag would have ended it."""
-    return synthesise(tmp_path_factory.mktemp("all"), ALL)
 
 
 def arguments(synthesised: Synthesised, name: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from local import cdk, inventory, settings, tiny_model
 from local.session import LocalAws
 
@@ -129,11 +131,11 @@ class Deployed:
 
     def endpoint(self) -> dict[str, Any] | None:
         """DescribeEndpoint of the stack's endpoint; None when there is none."""
-        name = self.outputs["EndpointName"]
-        sagemaker = self.aws.client("sagemaker")
-        if name not in [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]]:
+        try:
+            return dict(self.aws.client("sagemaker").describe_endpoint(EndpointName=self.prefix))
+        except ClientError as error:
+            assert "Could not find" in str(error)
             return None
-        return dict(sagemaker.describe_endpoint(EndpointName=name))
 
 
 def synthesise(folder: Path, layer: Path, **changes: Any) -> tuple[Path, str]:

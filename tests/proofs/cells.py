@@ -141,11 +141,16 @@ def job(kind: str, how: str) -> Fault:
     return {"kind": kind, "how": how}
 
 
-ENDPOINT_CELLS = (
+def orphan(kind: str) -> Cell:
+    """The execution is aborted, and its job is left running, for a minute at least."""
+    return Cell(
+        "aborted, job left running", AGAIN, (job("execution", "orphan"), job(kind, "slow")), "ABORTED", "orphan"
+    )
+
+
+NEW_ENDPOINT = (
     Cell("container never healthy", "ping health check", (job("endpoint", "fail"),)),
     Cell("capacity", CAPACITY, (job("endpoint", "capacity"),)),
-)
-NEW_ENDPOINT = (
     Cell(
         "quota",
         QUOTA,
@@ -157,7 +162,10 @@ NEW_ENDPOINT = (
     ),
     Cell("aborted, endpoint Creating", AGAIN, (job("endpoint", "stuck"),), "ABORTED", "abort"),
 )
+# SageMaker rolls back an update that fails, and need not say why.
 SERVING_ENDPOINT = (
+    Cell("container never healthy", "as before: .* log group", (job("endpoint", "fail"),)),
+    Cell("capacity", "as before: .* log group", (job("endpoint", "capacity"),)),
     Cell(
         "quota",
         QUOTA,
@@ -183,7 +191,6 @@ CHAINS = (
         "deploy",
         "FunctionsDeployRole",
         "sagemaker:DescribeEndpoint",
-        *ENDPOINT_CELLS,
         *NEW_ENDPOINT,
         over_serving=False,
     ),
@@ -197,7 +204,7 @@ CHAINS = (
         Cell("job stopped", "somebody stopped the job", (job("training", "stop"),)),
         Cell("capacity", CAPACITY, (job("training", "capacity"),)),
         Cell("job out of time", "max_runtime_minutes", (job("training", "max-runtime"),)),
-        Cell("aborted, job left running", AGAIN, (job("execution", "orphan"),), "ABORTED", "orphan"),
+        orphan("training"),
     ),
     function("Assess", "assess", "FunctionsAssessRole", "s3:GetObject"),
     native(
@@ -205,13 +212,11 @@ CHAINS = (
         "bedrock:CreateModelCustomizationJob",
         Cell("job failed", AGAIN, (job("customization", "fail"),)),
         Cell("job stopped", "somebody stopped the job", (job("customization", "stop"),)),
-        Cell("aborted, job left running", AGAIN, (job("execution", "orphan"),), "ABORTED", "orphan"),
+        orphan("customization"),
         quota="ServiceQuotaExceededException",
     ),
     native("CreateModel", "sagemaker:CreateModel"),
     native("CreateEndpointConfig", "sagemaker:CreateEndpointConfig"),
-    function(
-        "Deploy", "deploy", "FunctionsDeployRole", "sagemaker:DescribeEndpoint", *ENDPOINT_CELLS, *SERVING_ENDPOINT
-    ),
+    function("Deploy", "deploy", "FunctionsDeployRole", "sagemaker:DescribeEndpoint", *SERVING_ENDPOINT),
     function("SmokeTest", "smoke-test", "FunctionsSmokeTestRole", "s3:GetObject", ERRING),
 )

@@ -116,6 +116,15 @@ class World:
             found += [job["jobName"] for job in listed]
         return found
 
+    def last_job(self) -> str:
+        """Status of the newest job."""
+        sagemaker, bedrock = self.stack.aws.client("sagemaker"), self.stack.aws.client("bedrock")
+        found = [
+            (j["CreationTime"], j["TrainingJobStatus"]) for j in sagemaker.list_training_jobs()["TrainingJobSummaries"]
+        ]
+        listed = bedrock.list_model_customization_jobs()["modelCustomizationJobSummaries"]
+        return str(max([*found, *((j["creationTime"], j["status"]) for j in listed)])[1])
+
     def delete_endpoint(self) -> None:
         """As a user would."""
         if self.stack.endpoint() is not None:
@@ -212,6 +221,8 @@ def _problems(
         problems.append(f"reason and remedy ({cell.says}) are not told: {said!r}")
     if cleaned["left"]:
         problems.append(f"the cleanup left {cleaned['left']}")
+    if cell.how == "orphan" and (status := world.last_job()) != "Stopped":
+        problems.append(f"the job that was left running is {status}")
     if jobs := world.jobs():
         problems.append(f"jobs run: {jobs}")
     if (serving := world.serving()) != before:

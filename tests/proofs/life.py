@@ -110,7 +110,7 @@ class _Life:
 
     def _stop(self, run_input: dict[str, Any], kind: str, *, orphan: bool, redrive: str = "") -> str:
         stack, client = self.stack, self.stack.aws.client("stepfunctions")
-        stack.faults(*([ORPHAN] if orphan else []))
+        stack.faults(*([ORPHAN, {"kind": kind, "how": "slow"}] if orphan else []))
         if redrive:
             client.redrive_execution(executionArn=redrive)
         arn = redrive or stack.start(run_input)
