@@ -25,7 +25,8 @@ ISOLATED = {
     "network": {"isolation": True, "wheels": "uploads/wheels/1/"},
     "training": {"base_model": "uploads/models/llama/", "gated": False},
 }
-ALL = schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED)
+MAIL = {"notifications": {"email": "ml@example.com"}}
+ALL = {**schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED), **MAIL}
 
 
 def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ import jsonata
 import pytest
 
 from infra.cleanup import definition
-from tests.infra.conftest import ROOT, Synthesised, run_app
+from tests.infra.conftest import MAIL, ROOT, Synthesised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,13 +62,8 @@ def test_the_rule_sees_every_end_of_this_state_machine_and_no_other(synthesised:
     assert target["Arn"]["Ref"].startswith("Cleanup")
 
 
-def test_an_address_is_subscribed_only_where_one_is_set(synthesised: Synthesised, tmp_path: Path) -> None:
+def test_an_address_is_subscribed_only_where_one_is_set(synthesised: Synthesised, everything: Synthesised) -> None:
     assert synthesised.resources("AWS::SNS::Subscription") == {}
-    settings = tmp_path / "mine.yaml"
-    settings.write_text("notifications: {email: ml@example.com}\n")
-    done = run_app(tmp_path / "out", f"settings={settings}")
-    assert done.returncode == 0, done.stderr
-    (path,) = (tmp_path / "out").glob("*.template.json")
-    resources = json.loads(path.read_text())["Resources"].values()
-    (subscription,) = [r["Properties"] for r in resources if r["Type"] == "AWS::SNS::Subscription"]
-    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ml@example.com")
+    (subscription,) = everything.resources("AWS::SNS::Subscription").values()
+    found = subscription["Properties"]
+    assert (found["Protocol"], found["Endpoint"]) == ("email", MAIL["notifications"]["email"])

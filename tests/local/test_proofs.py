@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SAMPLE = {
     "Train": ("capacity", "aborted, job left running"),
     "SmokeTest": ("endpoint answers with an error",),
-    "Deploy, nothing before": ("container never healthy", "aborted", "function out of memory"),
+    "Deploy, nothing before": ("aborted", "function out of memory"),
 }
 
 

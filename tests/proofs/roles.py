@@ -90,7 +90,8 @@ def report(
         removed.add_column(heading, overflow="fold")
     for again in reruns:
         removed.add_row(again.state, again.role, again.grant, again.failed_in, "yes" if again.held else "no")
-    console.print(removed)
+    if reruns:
+        console.print(removed)
     broken = [f"{line.role}: {text}" for line in lines for text in line.broken]
     broken += [f"{r.state}: without {r.grant} the run failed in {r.failed_in}" for r in reruns if not r.held]
     broken += [f"{entry.role}: listed, but no role" for entry in listed if entry.role not in {r.name for r in roles}]

@@ -162,7 +162,7 @@ def held(capsys: pytest.CaptureFixture[str], log: list[Any], *listed: str) -> tu
     role = reader(allow(["s3:GetObject", "s3:PutObject"], f"{BUCKET}/*"))
     trust = {**decision("sts:AssumeRole", ROLE_ARN), "principal": "lambda.amazonaws.com"}
     entry = Unused("Reader", listed, "why", "where")
-    told = roles.report([role], [trust, *log], [entry] if listed else [])
+    told = roles.report([role], [trust, *log], listed=[entry] if listed else [])
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].endswith(": held" if told else ": broken")
     return told, lines[lines.index("assumed by: lambda.amazonaws.com: Reader") + 1 : -1]
@@ -181,11 +181,11 @@ def test_the_report_holds_when_the_list_names_just_what_was_not_needed(capsys: p
 
 def test_a_role_that_nobody_assumed_or_that_is_only_listed_breaks_it(capsys: pytest.CaptureFixture[str]) -> None:
     role = reader(allow("s3:GetObject", f"{BUCKET}/*"))
-    assert not roles.report([role], [GET], [])
+    assert not roles.report([role], [GET], listed=[])
     assert "Reader: never assumed" in capsys.readouterr().out.splitlines()
     # Unless there is nothing that it was needed for.
-    assert roles.report([role], [], [Unused("Reader", (str(role.grants[0]),), "why", "where")])
-    assert not roles.report([], [], [Unused("Gone", ("s3:GetObject on *",), "why", "where")])
+    assert roles.report([role], [], listed=[Unused("Reader", (str(role.grants[0]),), "why", "where")])
+    assert not roles.report([], [], listed=[Unused("Gone", ("s3:GetObject on *",), "why", "where")])
     assert "Gone: listed, but no role" in capsys.readouterr().out.splitlines()
 
 

@@ -215,7 +215,7 @@ def test_definition_and_role_stay_those_of_the_start(aws: LocalAws, role: str) -
     sfn = aws.client("stepfunctions")
     states = {
         "Wait": {"Type": "Wait", "Seconds": 1, "Next": "Ask"},
-        "Ask": task(INVOKE, {"FunctionName": "versioned", "Payload": {}}, Next="Read"),
+        "Ask": task(INVOKE, {"FunctionName": "redriven-versioned", "Payload": {}}, Next="Read"),
         "Read": passing({"made": "old", "role": "{% $states.context.Execution.RoleArn %}"}),
     }
     del states["Ask"]["End"]
@@ -225,7 +225,7 @@ def test_definition_and_role_stay_those_of_the_start(aws: LocalAws, role: str) -
     new = json.dumps({"StartAt": "New", "QueryLanguage": "JSONata", "States": {"New": passing("new")}})
     sfn.update_state_machine(stateMachineArn=machine, definition=new, roleArn=other)  # While it waits.
     assert ended(aws, arn)["error"] == "Lambda.ResourceNotFoundException"
-    function(aws, "versioned", "return event")
+    function(aws, "redriven-versioned", "return event")
     redrive(aws, arn)
     done = ended(aws, arn)
     assert json.loads(done["output"]) == {"made": "old", "role": role}
