@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from local.session import LocalAws
 
 NAME = "tuneway-moment"
+ENDED: list[float] = []
+"""When the last of these tests was over."""
 QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
 
 
@@ -35,6 +37,7 @@ def fresh(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     deployed.cdk("bootstrap")
     with quick_waits(aws, 0.2):
         yield deployed
+    ENDED.append(time.time())
 
 
 def until(holds: Callable[[], Any], seconds: float = 90) -> None:
