@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 2 * 3600
 """How long the cleanup tries: creating an endpoint can hang for an hour, and it cannot be deleted before."""
 
 SETTLE_SECONDS = 65
-"""A little longer than the function of the Deploy state may run."""
+"""A little longer than the function of the Deploy state may run (a minute, in infra/functions.py)."""
 
 _RETRY = {
     "ErrorEquals": ["States.ALL"],
@@ -89,7 +89,7 @@ class Cleanup(Construct):
                 },
             ),
         )
-        # The target's own role: the construct would add a grant of its own to a role that it is given as IRole.
+        # Without policy updates: the target would grant the role the same once more, in a policy beside ours.
         rule.add_target(
             targets.SfnStateMachine(
                 cleanup,

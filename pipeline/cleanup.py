@@ -31,8 +31,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             stack.
 
     Returns:
-        `left`: what is still in motion, a line each; and, when nothing is, `subject` and `message` for the user. Both are
-        null where the execution has been redriven meanwhile: everything is its own again.
+        `left`: what is still in motion, a line each; `subject` and `message` for the user, as it stands now. Both are null
+        where the execution has been redriven meanwhile: everything is its own again.
     """
     described = boto3.client("stepfunctions").describe_execution(executionArn=event["execution"])
     if described["status"] == "RUNNING" or described.get("redriveCount", 0) > event["redrives"]:

@@ -37,7 +37,7 @@ _REMEDIES = (
     ),
     (
         r"OutOfMemory|ENOMEM|MemoryError",
-        "memory ran out: start a new execution with fewer rows or shorter texts, then tell us",
+        "memory ran out: start a new execution with fewer rows or shorter texts",
     ),
     (
         r"Sandbox\.Timedout|Task timed out",

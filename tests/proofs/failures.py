@@ -66,7 +66,7 @@ class World:
         self._mute = folder / "mute.py"
         self._mute.write_text(MUTE)
         sqs = stack.aws.client("sqs")
-        self._queue = sqs.create_queue(QueueName=f"{stack.outputs['EndpointName']}-notices")["QueueUrl"]
+        self._queue = sqs.create_queue(QueueName=f"{stack.prefix}-notices")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         topic = stack.outputs["TopicArn"]
         sender = {
@@ -128,7 +128,7 @@ class World:
     def delete_endpoint(self) -> None:
         """As a user would."""
         if self.stack.endpoint() is not None:
-            self.stack.aws.client("sagemaker").delete_endpoint(EndpointName=self.stack.outputs["EndpointName"])
+            self.stack.aws.client("sagemaker").delete_endpoint(EndpointName=self.stack.prefix)
         self.until(lambda: self.stack.endpoint() is None, "the endpoint is gone")
 
     def until(self, holds: Any, what: str, seconds: float = 60) -> None:
@@ -243,7 +243,7 @@ def _mend(world: World, chain: Chain, arn: str, before: str | None, results: lis
         problems.append(f"the redrive ended {ended['status']}: {ended.get('error')}: {ended.get('cause')}")
     if cleaned["left"] or world.jobs():
         problems.append(f"left: {cleaned['left']} {world.jobs()}")
-    run = f"{stack.outputs['EndpointName']}-{names.run_id(arn)}-"
+    run = f"{stack.prefix}-{names.run_id(arn)}-"
     if not (serving := world.serving() or "").startswith(run) or serving == before:
         problems.append(f"serves {serving}, not the run's own model")
     for kind, fault in zip(chain.mended, listed, strict=True):

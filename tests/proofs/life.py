@@ -100,7 +100,7 @@ class _Life:
         self._stop(ENDLESS, "training", orphan=False, redrive=arn)
         arn = self._stop({}, "customization", orphan=True)
         self._stop({}, "customization", orphan=False, redrive=arn)
-        name = self.stack.outputs["EndpointName"]
+        name = self.stack.prefix
         scheduler = self.stack.aws.client("scheduler")
         schedule = scheduler.get_schedule(Name=name)
         soon = f"at({datetime.now(UTC) + timedelta(seconds=2):%Y-%m-%dT%H:%M:%S})"
@@ -133,7 +133,7 @@ class _Life:
     def leave_things(self) -> None:
         """What destroy has to find: a job that runs on, an upload that broke off, and uses of Bedrock's models."""
         stack, bedrock = self.stack, self.stack.aws.client("bedrock")
-        prefix, bucket = stack.outputs["EndpointName"], stack.outputs["BucketName"]
+        prefix, bucket = stack.prefix, stack.outputs["BucketName"]
         tags = [{"key": "tuneway:stack", "value": prefix}]
         bedrock.create_custom_model_deployment(modelDeploymentName="mine", modelArn=self.custom_model, tags=tags)
         bedrock.create_provisioned_model_throughput(

@@ -141,7 +141,6 @@ EXPECTED = {
         "_execute_task": "state_def raw_input execution ctx",
         "_execute_wait": "state_def raw_input ctx",
         "_executions": "<AccountRegionScopedDict>",
-        "_fail_execution": "execution error cause",
         "_fail_state_error": "state_def raw_input ctx",
         "_invoke_aws_sdk_integration": "resource input_data",
         "_invoke_resource": "resource input_data",
