@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy local test check prove-roles prove-failures format lock clean
+.PHONY: setup synth deploy destroy local test check prove-roles prove-failures bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## what deploying needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -54,6 +54,13 @@ prove-failures: .venv/dev.done node_modules/.package-lock.json  ## every kind of
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	$(BIN)/python -m tests.proofs.failures $(if $(WRITE),--write "$(WRITE)")
 
+prove-export: .venv/dev.done  ## a tuned model, read by transformers 4.51.3, the newest, peft and vLLM: 4 GB, once
+	@$(BIN)/python -m local.model --cache .local/hub
+	$(BIN)/python -m tests.proofs.export $(if $(WRITE),--write "$(WRITE)")
+
+bench-training: .venv/bench.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: the tutorial, this and trl, 12 minutes
+	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$(DATASET)") $(if $(FIELDS),--fields "$(FIELDS)")
+
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -78,6 +85,10 @@ clean:
 .venv/dev.done: .venv/deploy.done training/requirements.txt
 	@echo "Installing PyTorch, MiniStack and the tests' tools: minutes, once"
 	@$(INSTALL) --group dev --requirement training/requirements.txt
+	@touch $@
+
+.venv/bench.done: .venv/dev.done
+	@$(INSTALL) --group bench --requirement training/requirements.txt
 	@touch $@
 
 # npm's own record of what it installed; older than the lock file, it is out of date.

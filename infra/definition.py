@@ -108,7 +108,13 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
         "Refused": {"Type": "Fail", "Error": "Tuneway.Refused", "Cause": "{% $refusal %}"},
         "Train": _train(settings),
         "Assess": {
-            **call("assess", {"model": "{% $model %}"}),
+            **call(
+                "assess",
+                {
+                    "model": "{% $model %}",
+                    **{key: f"{{% $plan.assess.{key} %}}" for key in ("baseline", "enabled", "only_if_better")},
+                },
+            ),
             "Assign": {"assessment": "{% $states.result.Payload %}"},
             "Next": "CustomizeWanted",
         },
@@ -123,7 +129,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
             "Type": "Choice",
             "Choices": [
                 {
-                    "Condition": "{% $plan.deploy != null and ($assessment.better or $not($plan.deploy.OnlyIfBetter)) %}",
+                    "Condition": "{% $assessment.promote %}",
                     "Next": "CreateModel",
                 }
             ],
@@ -218,6 +224,8 @@ def _train(settings: dict[str, Any]) -> dict[str, Any]:
         "OutputDataConfig",
         "ResourceConfig",
         "StoppingCondition",
+        "EnableManagedSpotTraining",
+        "CheckpointConfig",
         "Environment",
         "Tags",
     )
@@ -255,7 +263,8 @@ def _train(settings: dict[str, Any]) -> dict[str, Any]:
                 "{% ($uri := $states.result.ModelArtifacts.S3ModelArtifacts; "
                 "$contains($uri, /\\/$/) ? $uri : $uri & '/') %}"
             ),
-            "billedSeconds": "{% $states.result.BillableTimeInSeconds %}",
+            # Of one instance (API reference, DescribeTrainingJob).
+            "billedSeconds": "{% $states.result.BillableTimeInSeconds * $plan.train.ResourceConfig.InstanceCount %}",
         },
         "Next": "Assess",
     }

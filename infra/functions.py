@@ -138,6 +138,9 @@ class Functions(Construct):
         self.plan = step(plan)
         _allow(plan, ["s3:PutObject"], [bucket.arn_for_objects(f"{names.prefix('code', '*')}*")], A_RUN)
         _allow_key(plan, bucket, ["GenerateDataKey"])
+        assert isinstance(plan.role, iam.Role)
+        baselines = f"{names.prefix('baselines', '*')}*"
+        allow(plan.role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": [baselines]}})
         models = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
         _allow(
             plan, ["bedrock:GetFoundationModel"], [models], "reads what AWS publishes of any base model a run may name"
@@ -172,9 +175,11 @@ class Functions(Construct):
 
         assess = make("assess", "pipeline.assess.handler", minutes=1)
         self.assess = step(assess)
-        evaluation = bucket.arn_for_objects(f"{names.prefix('models', '*')}*/evaluation.json")
-        _allow(assess, ["s3:GetObject"], [evaluation], A_RUN)
-        _allow_key(assess, bucket, ["Decrypt"])
+        left = [f"{names.prefix('models', '*')}*/tuneway/{name}.json" for name in ("evaluation", "baseline")]
+        _allow(assess, ["s3:GetObject"], [bucket.arn_for_objects(key) for key in left], A_RUN)
+        kept = bucket.arn_for_objects(f"{names.prefix('baselines', '*')}baseline.json")
+        _allow(assess, ["s3:PutObject"], [kept], A_KEY)
+        _allow_key(assess, bucket, ["Decrypt", "GenerateDataKey"])
 
         deploy = make("deploy", "pipeline.deploy.handler", minutes=1)
         self.deploy = step(deploy)
@@ -197,6 +202,7 @@ class Functions(Construct):
 
 
 A_RUN = "a run's id is its own, and known when it starts"
+A_KEY = "a baseline's key is made of its run's settings"
 A_CONFIG = "an endpoint config is named after its run"
 
 

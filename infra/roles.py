@@ -32,12 +32,18 @@ class ServiceRoles(Construct):
         )
         # Channels are listed and read, the output written and, where it is large, in parts. A run may name any base model
         # below uploads/models/, so that folder alone is open to it, and of the other uploads the wheels that it installs.
-        inputs = [f"{names.prefix('code', '*')}*", f"{names.prefix('data', '*')}*", "uploads/models/*"]
+        checkpoints = f"{names.prefix('checkpoints', '*')}*"
+        inputs = [f"{names.prefix(folder, '*')}*" for folder in ("code", "data", "baselines")]
+        inputs += [checkpoints, "uploads/models/*"]
         if settings.network.wheels:
             inputs.append(f"{settings.network.wheels}*")
         _read(self.training, bucket, inputs)
         models = f"{names.prefix('models', '*')}*"
-        allow(self.training, ["s3:PutObject"], [bucket.arn_for_objects(models)], reason=OWN_RUN)
+        written = [bucket.arn_for_objects(key) for key in (models, checkpoints)]
+        allow(self.training, ["s3:PutObject"], written, reason=OWN_RUN)
+        # What the job deletes of its old checkpoints, SageMaker deletes in S3 (developer guide, "Checkpoints in Amazon
+        # SageMaker AI").
+        allow(self.training, ["s3:DeleteObject"], written[1:], reason=OWN_RUN)
         allow_key(self.training, bucket, ["Decrypt", "Encrypt", "GenerateDataKey"])
         # For the volume of an instance type without disks of its own.
         allow_key(self.training, bucket, ["CreateGrant"], {"Bool": {"kms:GrantIsForAWSResource": "true"}})

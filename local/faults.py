@@ -29,12 +29,15 @@ _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
     "deny": ({"action"}, {"principal", "resource"}, ()),
     "function": ({"how"}, {"function"}, ("crash", "memory", "timeout", "throttle", "stuck")),
-    "training": ({"how"}, set(), ("fail", "capacity", "stop", "max-runtime", "slow")),
+    "training": ({"how"}, {"after"}, ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim")),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),
     "endpoint": ({"how"}, set(), ("fail", "capacity", "stuck", "rollback-failed")),
     "execution": ({"how"}, set(), ("orphan",)),
 }
 _PATTERNS = ("principal", "resource", "function")
+# Training's `how` that may have `after` -> how many checkpoints the job has copied up when it happens, by default.
+_AFTER = {"stop": 0, "kill": 1, "reclaim": 1}
+_NUMBERS = ("times", "status", "after")
 
 
 @dataclass
@@ -51,17 +54,20 @@ class Fault:
     principal: str = ""
     resource: str = ""
     function: str = ""
+    after: int | None = None
     times: int | None = None
     fired: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.kind)
 
-    def fits(self, kind: str, hows: tuple[str, ...], where: dict[str, str]) -> bool:
-        """Whether this fault is meant for what happens, and is not used up."""
+    def fits(self, kind: str, hows: tuple[str, ...], checkpoints: int, where: dict[str, str]) -> bool:
+        """Whether this fault is meant for what happens, is due and is not used up."""
+        after = _AFTER.get(self.how, 0) if self.after is None else self.after
         return (
             self.kind == kind
             and (not hows or self.how in hows)
+            and checkpoints >= after
             and (self.times is None or self.fired < self.times)
             and self.action == where.get("action", "")
             and all(re.search(getattr(self, name), where.get(name, "")) for name in _PATTERNS)
@@ -73,17 +79,18 @@ _changed = threading.Condition()
 _faults: list[Fault] = []
 
 
-def take(kind: str, *hows: str, **where: str) -> Fault:
+def take(kind: str, *hows: str, checkpoints: int = 0, **where: str) -> Fault:
     """The first fault of the list that fits, counted as fired; one that is false, with an empty `how`, if none does.
 
     Args:
         kind: the fault's kind.
         hows: the values of `how` that can happen here; all when none is given.
+        checkpoints: how many a training job has copied up, for `after`.
         where: `action` (compared), `principal`, `resource` and `function` (searched by the fault's patterns).
     """
     with _changed:
         for fault in _faults:
-            if fault.fits(kind, hows, where):
+            if fault.fits(kind, hows, checkpoints, where):
                 fault.fired += 1
                 return fault
     return _NONE
@@ -112,8 +119,11 @@ def parse(item: Any) -> Fault:
         raise ValueError(f"times is a number from 1 on, or null for always: {json.dumps(item)}")
     if type(status) is not int or not 400 <= status < 600:
         raise ValueError(f"status is a number from 400 to 599: {json.dumps(item)}")
+    after = item.get("after", 0)
+    if type(after) is not int or after < 0 or ("after" in item and item["how"] not in _AFTER):
+        raise ValueError(f"after is a number from 0 on, with how {', '.join(_AFTER)}: {json.dumps(item)}")
     for name, value in item.items():
-        if name not in ("times", "status") and not isinstance(value, str):
+        if name not in _NUMBERS and not isinstance(value, str):
             raise ValueError(f"{name} is a text: {json.dumps(item)}")
     for name in _PATTERNS:
         try:

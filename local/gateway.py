@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from local import bedrock, faults, lambda_runtime, private, processes, quotas, sagemaker, scheduler, stepfunctions
+from local.sagemaker.container import kill
 
 
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
@@ -48,6 +49,7 @@ def main() -> None:
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, signal.SIG_IGN)
         processes.stop_all()
+        kill(state_dir.resolve() / "jobs")  # What torchrun started in sessions of its own outlives its group.
     # MiniStack's own threads (tickers, pollers) are daemons, but its pools are joined at exit and may hold a function.
     logging.shutdown()
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The Assess step: is the tuned model better than its base on the held-out rows?"""
+"""The Assess step: is the tuned model better than its base on the held-out rows, and is it to be served?"""
 
 from __future__ import annotations
 
@@ -9,22 +9,44 @@ import boto3
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Read the job's evaluation.json.
+    """Read the job's evaluation.json, decide, and keep the base model's answers for the next run that asks the same.
 
     Args:
-        event: `model`, the S3 prefix of the saved model (`.../output/model/`).
+        event: `model`, the S3 prefix of the saved model (`.../output/model/`); `baseline`, the one that the base's answers
+            are kept below; `enabled` and `only_if_better` of the endpoint's settings.
 
     Returns:
-        `better`, `why` (one line), and `scores`: ROUGE of base, tuned and difference, each with its 95% interval.
+        `promote`; `better`; `why` (one line: the scores, and what was decided by which setting); and `scores`: of base
+        and tuned ROUGE with its 95% interval, length in words and shares of empty, truncated and copied answers, the
+        same of the references as far as it has a meaning, and the ROUGE of the difference.
     """
     bucket, _, key = event["model"].removeprefix("s3://").partition("/")
-    body = boto3.client("s3").get_object(Bucket=bucket, Key=f"{key.rstrip('/')}/tuneway/evaluation.json")["Body"]
-    evaluation = json.loads(body.read())
+    folder = f"{key.rstrip('/')}/tuneway"
+    s3 = boto3.client("s3")
+    evaluation = json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}/evaluation.json")["Body"].read())
+    # Always, as the one that was there may be out of date, and this begins its days until it expires anew.
+    baseline = event["baseline"].removeprefix(f"s3://{bucket}/")
+    answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
+    s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
+
     base, tuned, difference = (evaluation[name]["rougeL"] for name in ("base", "tuned", "difference"))
     better = difference["mean"] > 0
+    promote, because = decide(better, enabled=event["enabled"], only_if_better=event["only_if_better"])
     why = (
         f"ROUGE-L on {evaluation['rows']} held-out rows: tuned {tuned['mean']:.1f}, base {base['mean']:.1f}, difference "
-        f"{difference['mean']:+.1f} (95% {difference['low']:+.1f} to {difference['high']:+.1f})"
+        f"{difference['mean']:+.1f} (95% {difference['low']:+.1f} to {difference['high']:+.1f}): "
+        f"{'promoted' if promote else 'not promoted'}, because {because}"
     )
-    scores = {name: evaluation[name] for name in ("rows", "base", "tuned", "difference")}
-    return {"better": better, "why": why, "scores": scores}
+    scores = {name: value for name, value in evaluation.items() if name != "samples"}
+    return {"promote": promote, "better": better, "why": why, "scores": scores}
+
+
+def decide(better: bool, *, enabled: bool, only_if_better: bool) -> tuple[bool, str]:
+    """Whether the model is to be served, and by which setting."""
+    if not enabled:
+        return False, "endpoint.enabled is false"
+    if not only_if_better:
+        return True, "endpoint.only_if_better is false: any model is served"
+    if better:
+        return True, "it does better than its base, as endpoint.only_if_better asks"
+    return False, "endpoint.only_if_better asks for more than the base's ROUGE-L"

@@ -28,8 +28,9 @@ BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
 def estimate(settings: Settings, bedrock_model: str | None) -> dict[str, Any]:
     """The most one run costs: the training job at its time limit, Bedrock at its record limit, the endpoint to its end.
 
-    A Bedrock record is counted at the training's `max_length` tokens, which is above what a dialogue has. The endpoint
-    lives from its start for `time_to_live_minutes` and the longest start-up; without an end, it has no bound to count.
+    Spot capacity is counted at the full price: its discount changes, and waiting for it costs nothing. A Bedrock record is
+    counted at the training's `max_length` tokens, which is above what a dialogue has. The endpoint lives from its start
+    for `time_to_live_minutes` and the longest start-up; without an end, it has no bound to count.
 
     Returns:
         dollars for `training`, `bedrock`, `endpoint`, `total`; `unknown` names what has no price here.
@@ -38,7 +39,7 @@ def estimate(settings: Settings, bedrock_model: str | None) -> dict[str, Any]:
     training = endpoint = bedrock = 0.0
     hours = settings.training.max_runtime_minutes / 60
     if (price := INSTANCE_PER_HOUR.get(settings.training.instance_type)) is not None:
-        training = price * hours
+        training = price * hours * settings.training.instance_count
     else:
         unknown.append(settings.training.instance_type)
     if settings.endpoint.enabled:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-Folder = Literal["code", "data", "models", "bedrock"]
+Folder = Literal["code", "data", "models", "bedrock", "checkpoints", "baselines"]
 """The bucket's first folders, beside the user's own `uploads/`. The kind comes before the run, because the prefix of an S3
-life-cycle rule has no wildcard: what may expire needs a beginning of its own."""
+life-cycle rule has no wildcard: what may expire needs a beginning of its own. Below `baselines/` stands not a run but the key
+of what the base model was asked (`pipeline.requests.baseline_key`)."""
 
-EXPIRING: tuple[Folder, ...] = ("code", "data", "bedrock")
-"""What nobody reads any more when its run is over. A model is: by its endpoint, whenever an instance is replaced."""
+EXPIRING: tuple[Folder, ...] = ("code", "data", "bedrock", "checkpoints", "baselines")
+"""What nobody needs any more when its run is over. A model is: by its endpoint, whenever an instance is replaced."""
 
 STACK_TAG = "tuneway:stack"
 """Tag on everything that a stack or its runs make; its value is the stack's prefix. Teardown acts on it."""
@@ -32,7 +33,7 @@ def run_id(execution_arn: str) -> str:
 
 
 def prefix(folder: Folder, run: str) -> str:
-    """Where a run (`*` in a policy: every run) keeps its objects of one kind in the stack's bucket."""
+    """Where a run or a baseline (`*` in a policy: every one) has its objects of one kind in the stack's bucket."""
     return f"{folder}/{run}/"
 
 

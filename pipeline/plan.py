@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             prefix, bucket, region, roles, images, expiry).
 
     Returns:
-        `{"refusal": line}`, or the plan: `run`, `name`, `prepare`, `train`, `customize`, `deploy`, `estimate`, `warnings`.
+        `{"refusal": line}`, or the plan: `run`, `name`, `prepare`, `train`, `assess`, `customize`, `deploy`, `estimate`,
+        `warnings`.
     """
     try:
         settings = with_run_input(event["settings"], event["input"])
@@ -58,6 +60,7 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
     warnings = _check_quotas(settings, stack["prefix"])
     base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
     secret = _check_token(settings, stack["region"]) if settings.training.gated else None
+    baseline = _find_baseline(stack["bucket"], requests.baseline_key(settings), settings.storage.expire_days)
     name = f"{stack['prefix']}-{run}"
     _copy_code(stack["bucket"], names.prefix("code", run))
     return {
@@ -67,7 +70,8 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
         "warnings": warnings,
         "estimate": cost.estimate(settings, base_model.id if base_model else None),
         "prepare": requests.prepare(settings, run, base_model, stack),
-        "train": requests.train(settings, run, secret, stack),
+        "train": requests.train(settings, run, secret, stack, baseline),
+        "assess": requests.assess(settings, stack),
         "customize": base_model and requests.customize(settings, run, base_model, stack),
         "deploy": requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
     }
@@ -79,16 +83,18 @@ def _check_quotas(settings: Settings, endpoint: str) -> list[str]:
     An update of an endpoint that serves needs two instances for a while: SageMaker starts the new fleet before it stops
     the old one (API reference, UpdateEndpoint).
     """
-    training = f"{settings.training.instance_type} for training job usage"
+    kind = "spot training job" if settings.training.spot else "training job"
+    training = f"{settings.training.instance_type} for {kind} usage"
     serving = f"{settings.endpoint.instance_type} for endpoint usage"
-    wanted = {training: 1, serving: 1} if settings.endpoint.enabled else {training: 1}
+    wanted = {training: settings.training.instance_count}
     if settings.endpoint.enabled:
         status = describe(boto3.client("sagemaker"), endpoint)["EndpointStatus"]
         wanted[serving] = 1 if status in ("Absent", "Failed", "Deleting") else 2
     quotas = _quotas(list(wanted))
     for name, least in wanted.items():
         if name in quotas and quotas[name] < least:
-            why = f"endpoint {endpoint} is there, and its update runs two for a while; " if least == 2 else ""
+            updates = name == serving and least == 2
+            why = f"endpoint {endpoint} is there, and its update runs two for a while; " if updates else ""
             raise Refusal(
                 f"quota '{name}' is {quotas[name]:g} in this account and region, and this run needs {least}: {why}request an "
                 "increase in the Service Quotas console (Amazon SageMaker), or choose another instance_type"
@@ -154,6 +160,17 @@ def _check_token(settings: Settings, region: str) -> str:
             "after accepting the model's licence on the Hub"
         ) from error
     return arn
+
+
+def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None:
+    """The S3 prefix of a baseline that an earlier run left, if the run's job can still read it at its last redrive."""
+    prefix = names.prefix("baselines", key)
+    found = boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents", [])
+    # A redrive is possible for 14 days, and a channel without objects fails the job.
+    oldest = datetime.now(UTC) - timedelta(days=expire_days - 15) if expire_days else None
+    if not found or (oldest and found[0]["LastModified"] < oldest):
+        return None
+    return names.place(bucket, "baselines", key)
 
 
 def _copy_code(bucket: str, prefix: str) -> None:

@@ -32,8 +32,13 @@ _REMEDIES = (
     ),
     (
         r"MaxRuntimeExceeded",
-        "the job reached its time limit: start a new execution with a higher training.max_runtime_minutes, "
-        "or fewer steps or rows",
+        "the job reached its time limit: redrive the execution, and it goes on from its last checkpoint for as long again, "
+        "or start a new one with a higher training.max_runtime_minutes, or fewer steps or rows",
+    ),
+    (
+        r"MaxWaitTimeExceeded",
+        "the job waited too long for spot capacity: redrive the execution later, and it goes on from its last checkpoint, or "
+        "start a new one with a higher training.spot_wait_minutes, or with training.spot false",
     ),
     (
         r"OutOfMemory|ENOMEM|MemoryError",

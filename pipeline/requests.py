@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +13,15 @@ if TYPE_CHECKING:
     from pipeline.catalogue import BaseModel
     from pipeline.settings import Settings
 
+_NUMBER = "([0-9.eE+-]+)"
+_STEP = ("loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_gib")
+_ROUGE = [f"{metric}_{model}" for metric in ("rouge1", "rouge2", "rougeL") for model in ("base", "tuned")]
 METRICS = {
-    "train:loss": r"step=\d+/\d+ .*?\bloss=([0-9.eE+-]+)",
-    "train:learning_rate": r"step=\d+/\d+ .*?learning_rate=([0-9.eE+-]+)",
-    "train:tokens_per_second": r"step=\d+/\d+ .*?tokens_per_second=([0-9.eE+-]+)",
-    "validation:loss": r"eval_loss=([0-9.eE+-]+)",
-    "test:rougeL_base": r"rougeL_base=([0-9.]+)",
-    "test:rougeL_tuned": r"rougeL_tuned=([0-9.]+)",
+    **{f"train:{name}": rf"step=\d+/\d+ .*?\b{name}={_NUMBER}" for name in _STEP},
+    "validation:loss": rf"\beval_loss={_NUMBER}",
+    **{f"test:{name}": rf"\b{name}={_NUMBER}" for name in _ROUGE},
 }
 """What SageMaker reads from the job's log (CreateTrainingJob, MetricDefinitions: name and regular expression)."""
-
 
 _LOCAL_DISKS = re.compile(r"ml\.(\w*d\w*|g[567]\w*|p[56]\w*|trn\d\w*)[.-]")
 """Instance types with disks of their own, which SageMaker encrypts with a key of the instance's and for which it refuses a
@@ -38,9 +39,36 @@ def prepare(settings: Settings, run: str, base_model: BaseModel | None, stack: d
     return {"dataset": dataset, "output": output, "bedrock": bedrock, "hub_token_secret": None}
 
 
-def train(settings: Settings, run: str, secret: str | None, stack: dict[str, Any]) -> dict[str, Any]:
-    """CreateTrainingJob without TrainingJobName."""
+def baseline_key(settings: Settings) -> str:
+    """16 hexadecimal digits for what the base model is asked: one scoring of it serves all runs that ask the same.
+
+    It only finds a baseline. A branch may move on and an upload be replaced, so the job itself looks whether it is exact.
+    """
+    asked = settings.model_dump(
+        mode="json",
+        include={"dataset": True, "training": {"base_model", "base_revision", "evaluation"}},
+    )
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def train(
+    settings: Settings, run: str, secret: str | None, stack: dict[str, Any], baseline: str | None = None
+) -> dict[str, Any]:
+    """CreateTrainingJob without TrainingJobName.
+
+    Args:
+        settings: the run's.
+        run: its id.
+        secret: ARN of the secret with the Hub token, if the base model needs one.
+        stack: what exists.
+        baseline: S3 prefix of the base model's answers of an earlier run, if there are any.
+    """
     training = settings.training
+    layers = training.lora.target_modules
+    runtime = training.max_runtime_minutes
+    stopping = {"MaxRuntimeInSeconds": runtime * 60}
+    if training.spot:
+        stopping["MaxWaitTimeInSeconds"] = (runtime + training.spot_wait_minutes) * 60
     hyperparameters = {
         "base_model": training.base_model,
         "base_revision": "" if training.is_uploaded else training.base_revision,
@@ -50,15 +78,17 @@ def train(settings: Settings, run: str, secret: str | None, stack: dict[str, Any
         "lora_r": str(training.lora.r),
         "lora_alpha": str(training.lora.alpha),
         "lora_dropout": str(training.lora.dropout),
-        "target_modules": ",".join(training.lora.target_modules),
+        "target_modules": layers if isinstance(layers, str) else ",".join(layers),
         "learning_rate": str(training.learning_rate),
         "lr_scheduler": training.lr_scheduler,
         "warmup_steps": str(training.warmup_steps),
         "batch_size": str(training.batch_size),
         "gradient_accumulation_steps": str(training.gradient_accumulation_steps),
         "max_length": str(training.max_length),
+        "packing": str(training.packing).lower(),
         "epochs": str(training.epochs),
         "max_steps": str(training.max_steps or -1),
+        "checkpoint_steps": str(training.checkpoint_steps),
         "optimizer": training.optimizer,
         "seed": str(training.seed),
         "max_new_tokens": str(training.evaluation.max_new_tokens),
@@ -86,7 +116,7 @@ def train(settings: Settings, run: str, secret: str | None, stack: dict[str, Any
                     }
                 },
             }
-            for channel, uri in _channels(settings, run, stack["bucket"]).items()
+            for channel, uri in _channels(settings, run, stack["bucket"], baseline).items()
         ],
         # Uncompressed: an endpoint mounts the prefix as it is, and nobody waits for a tarball of gigabytes.
         "OutputDataConfig": {
@@ -96,17 +126,20 @@ def train(settings: Settings, run: str, secret: str | None, stack: dict[str, Any
         },
         "ResourceConfig": {
             "InstanceType": training.instance_type,
-            "InstanceCount": 1,
+            "InstanceCount": training.instance_count,
             "VolumeSizeInGB": training.volume_gb,
             **({"VolumeKmsKeyId": volume_key} if volume_key else {}),
         },
-        "StoppingCondition": {"MaxRuntimeInSeconds": training.max_runtime_minutes * 60},
+        "StoppingCondition": stopping,
+        "EnableManagedSpotTraining": training.spot,
+        # The run's and not the job's: a redriven Train goes on where the job before it was interrupted.
+        "CheckpointConfig": {"S3Uri": names.place(stack["bucket"], "checkpoints", run)},
         "Environment": {"HF_ENDPOINT": settings.access.hub_endpoint},
         "Tags": _tags(run, stack),
     }
 
 
-def _channels(settings: Settings, run: str, bucket: str) -> dict[str, str]:
+def _channels(settings: Settings, run: str, bucket: str, baseline: str | None) -> dict[str, str]:
     """The training job's channels: S3 prefix by name. `model` and `wheels` stand in for the Hub and for PyPI."""
     data = names.place(bucket, "data", run)
     channels = {"code": names.place(bucket, "code", run)}
@@ -115,7 +148,18 @@ def _channels(settings: Settings, run: str, bucket: str) -> dict[str, str]:
         channels["model"] = f"s3://{bucket}/{settings.training.base_model}"
     if settings.network.wheels:
         channels["wheels"] = f"s3://{bucket}/{settings.network.wheels}"
+    if baseline:
+        channels["baseline"] = baseline
     return channels
+
+
+def assess(settings: Settings, stack: dict[str, Any]) -> dict[str, Any]:
+    """The assess function's event, without the model."""
+    return {
+        "baseline": names.place(stack["bucket"], "baselines", baseline_key(settings)),
+        "enabled": settings.endpoint.enabled,
+        "only_if_better": settings.endpoint.only_if_better,
+    }
 
 
 def customize(settings: Settings, run: str, base_model: BaseModel, stack: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +186,6 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
     expiry = life and {"RoleArn": stack["expiry_role"], "Minutes": life + endpoint.startup_timeout_minutes}
     return {
         "EndpointName": stack["prefix"],
-        "OnlyIfBetter": endpoint.only_if_better,
         "Image": stack["serving_image"],
         "Environment": {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)},
         "ExecutionRoleArn": stack["model_role"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from pipeline import catalogue
 
@@ -178,13 +178,31 @@ class Dataset(_Section):
         return self
 
 
+ALL_LINEAR = "all-linear"
+
+
+def _layers(value: Any) -> list[str] | str:
+    # By hand: of a union, pydantic would tell what is wrong once for each of its members.
+    if value == ALL_LINEAR:
+        return ALL_LINEAR
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(name, str) and re.fullmatch(r"[\w.]+", name) for name in value)
+    ):
+        return value
+    raise ValueError(f"must be a list of layer names such as [q_proj, v_proj], or the one word {ALL_LINEAR}")
+
+
 class Lora(_Section):
     """The adapter (peft.LoraConfig)."""
 
     r: int = _run("rank", ge=1, le=256)
     alpha: int = _run("scale", ge=1, le=1024)
     dropout: float = _run("dropout", ge=0, lt=1)
-    target_modules: list[str] = _run("linear layers that get an adapter", min_length=1)
+    target_modules: Annotated[list[str] | str, PlainValidator(_layers)] = _run(
+        "names of the linear layers that get an adapter, or all-linear: every one but the head"
+    )
 
 
 class Evaluation(_Section):
@@ -203,6 +221,11 @@ class Training(_Section):
     base_revision: str = _run("branch, tag or commit of the base model", pattern=r"^[\w./-]+$")
     gated: bool = _run("whether the base model needs a Hub token (access.hub_token_secret)")
     instance_type: str = _run("instance of the training job", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    instance_count: int = _run("instances of the training job, which share each step's rows", ge=1, le=16)
+    spot: bool = _run("whether it takes spot capacity, which is cheaper and may be reclaimed")
+    spot_wait_minutes: int = _run(
+        "how long a spot job may wait for capacity in all, beside its run time", ge=1, le=40_320
+    )
     volume_gb: int = _run("disk of the training job, in GB", ge=10, le=16_384)
     max_runtime_minutes: int = _run("the job is stopped after this time", ge=5, le=40_320)
     quantization: Literal["nf4", "none"] = _run("4-bit base (QLoRA), or none")
@@ -214,8 +237,12 @@ class Training(_Section):
     batch_size: int = _run("rows a device and forward pass", ge=1, le=1024)
     gradient_accumulation_steps: int = _run("forward passes an optimizer step", ge=1, le=1024)
     max_length: int = _run("longest sequence in tokens", ge=64, le=131_072)
+    packing: bool = _run("whether a GPU gets a batch's rows one after another, without padding; a CPU always pads")
     epochs: int = _run("passes over the training rows", ge=1, le=100)
     max_steps: int | None = _run("most optimizer steps, whatever the epochs; null: no such limit", ge=1)
+    checkpoint_steps: int = _run(
+        "optimizer steps between two checkpoints; an interrupted job goes on from the last", ge=1
+    )
     optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch"] = _run(
         "transformers' optimizer name"
     )

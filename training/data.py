@@ -137,16 +137,23 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes a batch: padded on the left to its longest row, so that all answers end together.
+    """Makes a batch whose logits are only asked for where a label is (`logits_to_keep`).
 
-    Logits are then only needed for the last few positions (`logits_to_keep`): with a vocabulary of 128,000 they are the
-    most expensive part of a short model's step, and most tokens of a row are prompt.
+    With a vocabulary of 128,000 they are the most expensive part of a short model's step, and most tokens of a row are
+    prompt. Rows are padded on the left to the longest one, so that all answers end together; or, `packed`, they stand one
+    after another in one sequence.
     """
 
     pad_id: int
     """Any token: the attention mask hides it and it is never a label, so it may well be the end-of-turn token."""
+    packed: bool = False
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Returns the model's inputs and the labels, as `_padded` or `_packed` describe them."""
+        # A cache is for generation; with one, transformers would not tell packed rows apart.
+        return (self._packed(rows) if self.packed else self._padded(rows)) | {"use_cache": False}
+
+    def _padded(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Returns input_ids, attention_mask and position_ids [rows, longest], labels [rows, logits_to_keep]."""
         longest = max(row["length"] for row in rows)
         # One more than the longest answer: the token before an answer predicts its first token.
@@ -166,6 +173,30 @@ class Collator:
             "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0),
             "labels": labels,
             "logits_to_keep": kept,
+        }
+
+    def _packed(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Returns input_ids and position_ids [1, tokens], logits_to_keep (which tokens) and labels [1, kept].
+
+        Positions begin anew with every row, and there is no attention mask: by this transformers and flash attention keep
+        the rows apart (https://huggingface.co/docs/transformers/main/en/padding_free). With a mask of ones they would not,
+        without an error.
+        """
+        kept: list[int] = []
+        labels: list[int] = []
+        start = 0
+        for row in rows:
+            answer = row["input_ids"][row["prompt_length"] :]
+            end = start + row["length"]
+            # The token before the answer, which predicts its first one, and the answer; nothing predicts across rows.
+            kept += range(end - len(answer) - 1, end)
+            labels += [IGNORED, *answer]
+            start = end
+        return {
+            "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
+            "position_ids": torch.cat([torch.arange(row["length"]) for row in rows])[None],
+            "labels": torch.tensor([labels]),
+            "logits_to_keep": torch.tensor(kept),
         }
 
 

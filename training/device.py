@@ -6,6 +6,7 @@ import resource
 from dataclasses import dataclass
 
 import torch
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 GIB = 1024**3
 # Bytes that one token keeps in one decoder layer until the backward pass, as a multiple of the hidden size, in 2-byte
@@ -20,23 +21,38 @@ class Device:
     """Where the model runs and in which number format."""
 
     name: str
-    """cuda or cpu, as torch says it."""
+    """cuda:0, cuda:1, ... or cpu, as torch says it."""
     dtype: torch.dtype
     """Format of computations: bfloat16 on a GPU; float32 on a CPU, where bfloat16 is the slower of the two."""
     memory_bytes: int | None
     """Memory of the GPU; None on a CPU, which has no second memory to fit into."""
 
     @classmethod
-    def find(cls) -> Device:
-        """Takes the GPU where there is one."""
+    def find(cls, local_rank: int = 0) -> Device:
+        """Takes this process's GPU where there is one."""
         if torch.cuda.is_available():
-            return cls("cuda", torch.bfloat16, torch.cuda.get_device_properties(0).total_memory)
+            torch.cuda.set_device(local_rank)
+            memory = torch.cuda.get_device_properties(local_rank).total_memory
+            return cls(f"cuda:{local_rank}", torch.bfloat16, memory)
         return cls("cpu", torch.float32, None)
 
     @property
     def is_gpu(self) -> bool:
         """Whether this is a GPU."""
-        return self.name == "cuda"
+        return self.name.startswith("cuda")
+
+    @property
+    def attention(self) -> str:
+        """The attn_implementation: flash attention where the GPU's image has it, else PyTorch's own."""
+        return "flash_attention_2" if self.is_gpu and is_flash_attn_2_available() else "sdpa"
+
+    def packs(self, *, wanted: bool) -> bool:
+        """Tells whether the rows of a batch are packed into one sequence.
+
+        Never on a CPU: without flash attention every token is compared with every other of the sequence, 59 useful tokens a
+        CPU-second where padding has 107 (SmolLM2-135M, batch 4).
+        """
+        return wanted and self.is_gpu
 
     def needs_checkpointing(self, *, weight_bytes: int, layers: int, hidden_size: int, tokens: int) -> bool:
         """Tells whether activations must be recomputed in the backward pass to fit (a third more time for the memory).

@@ -41,12 +41,16 @@ def explain(error: BaseException) -> str | None:
                 "out of memory: lower training.batch_size (raise gradient_accumulation_steps to match) or "
                 "training.max_length, or choose an instance type with more memory"
             )
+        if any(sign in str(cause) for sign in ("Connection closed by peer", "Connection reset by peer", "NCCL")):
+            return "another process of this job has ended; its own line, in the log of its host, says why"
     return None
 
 
-def write_failure(path: Path, line: str) -> None:
-    """Writes the line that SageMaker shows as the job's FailureReason."""
+def write_failure(path: Path, line: str, *, keep: bool = False) -> None:
+    """Writes the line that SageMaker shows as the job's FailureReason; `keep`: not over one that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if keep and path.exists():
+        return
     path.write_text(one_line(line), encoding="utf-8")
 
 

@@ -1,7 +1,9 @@
-"""Judging: greedy answers of base and tuned on the held-out rows, ROUGE, and how sure the difference is."""
+"""Judging: greedy answers of base and tuned on the held-out rows, ROUGE, how sure the difference is, and bad habits."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
 METRICS = ("rouge1", "rouge2", "rougeL")
 RESAMPLES = 2000
 SAMPLES = 20
+COPIED_WORDS = 4
+COPIED_SHARE = 0.8
+"""An answer is copied if more than this share of its runs of `COPIED_WORDS` words stands in the dialogue."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to one prompt."""
+
+    text: str
+    finished: bool
+    """Whether it came to an end by itself, and was not cut by max_new_tokens."""
 
 
 def answer(
@@ -34,7 +48,7 @@ def answer(
     batch_size: int,
     stop: StopSignal,
     name: str,
-) -> list[str]:
+) -> list[Answer]:
     """Returns the model's greedy answers, in the order of `prompts`.
 
     Prompts of like length are answered together, padded on the left so that every answer begins right after its prompt.
@@ -42,7 +56,8 @@ def answer(
     causal_lm: Any = model.train(False)  # transformers leaves generate() untyped
     pad = padding_id(tokenizer)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
-    answers = [""] * len(prompts)
+    ends = torch.tensor(sorted(end_ids))
+    answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch_size):
         stop.check(f"evaluating the {name} model")
         batch = order[start : start + batch_size]
@@ -61,11 +76,14 @@ def answer(
                 eos_token_id=list(end_ids),
                 pad_token_id=pad,
             )
-        texts = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
-        for index, text in zip(batch, texts, strict=True):
-            answers[index] = text.strip()
+        said = output[:, longest:].cpu()
+        # Padding, which may be the same token, only ever follows an end.
+        finished = torch.isin(said, ends).any(dim=1).tolist()
+        texts = tokenizer.batch_decode(said, skip_special_tokens=True)
+        for index, text, end in zip(batch, texts, finished, strict=True):
+            answers[index] = Answer(text.strip(), end)
         print(f"evaluated={min(start + batch_size, len(order))}/{len(order)} model={name}", flush=True)
-    return answers
+    return [answers[index] for index in range(len(prompts))]
 
 
 def rouge(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
@@ -93,17 +111,68 @@ def bootstrap(scores: NDArray[np.float64], seed: int) -> dict[str, dict[str, flo
     }
 
 
-def judge(chats: Sequence[Chat], base: Sequence[str], tuned: Sequence[str], seed: int) -> dict[str, Any]:
-    """Returns what evaluation.json holds: scores of both models, of their difference, and some texts side by side."""
+def words(text: str) -> list[str]:
+    """Returns the words of a text, in lower case and without punctuation."""
+    bare = (re.sub(r"\W", "", word) for word in text.lower().split())
+    return [word for word in bare if word]
+
+
+def is_copied(text: str, dialogue: str) -> bool:
+    """Tells whether an answer is cut out of its dialogue. One of fewer than `COPIED_WORDS` words counts as a whole."""
+    said, source = words(text), words(dialogue)
+    size = min(COPIED_WORDS, len(said))
+    if size == 0:
+        return False
+    runs, there = _runs(said, size), set(_runs(source, size))
+    return sum(run in there for run in runs) > COPIED_SHARE * len(runs)
+
+
+def _runs(of: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(of[start : start + size]) for start in range(len(of) - size + 1)]
+
+
+def lengths(texts: Sequence[str]) -> dict[str, float]:
+    """Returns mean, median and 90th percentile of the texts' words."""
+    counts = [len(words(text)) for text in texts]
+    return {
+        "mean": round(float(np.mean(counts)), 1),
+        "median": round(float(np.median(counts)), 1),
+        "p90": round(float(np.percentile(counts, 90)), 1),
+    }
+
+
+def judge(chats: Sequence[Chat], base: Sequence[Answer], tuned: Sequence[Answer], seed: int) -> dict[str, Any]:
+    """Returns what evaluation.json holds: what both models score and how they answer, and some texts side by side.
+
+    Of `base` and `tuned`: each metric of `METRICS` with its interval, `words` (`lengths`), and `shares` of the rows, from
+    0 to 1: `empty` (no text), `truncated` (not finished), `copied` (`is_copied`). Of `reference`: `words` and the share
+    `copied`. Of `difference`: the metrics.
+    """
     references = [chat[-1]["content"] for chat in chats]
-    base_scores, tuned_scores = rouge(references, base), rouge(references, tuned)
+    dialogues = [chat[-2]["content"] for chat in chats]
+    base_scores, tuned_scores = (rouge(references, [answer.text for answer in answers]) for answers in (base, tuned))
     return {
         "rows": len(chats),
-        "base": bootstrap(base_scores, seed),
-        "tuned": bootstrap(tuned_scores, seed),
+        "base": bootstrap(base_scores, seed) | _habits(base, dialogues),
+        "tuned": bootstrap(tuned_scores, seed) | _habits(tuned, dialogues),
+        "reference": {"words": lengths(references), "shares": {"copied": _copied(references, dialogues)}},
         "difference": bootstrap(tuned_scores - base_scores, seed),
         "samples": [
-            {"dialogue": chat[-2]["content"], "reference": reference, "base": base_text, "tuned": tuned_text}
-            for chat, reference, base_text, tuned_text in zip(chats, references, base, tuned, strict=True)
+            {"dialogue": dialogue, "reference": reference, "base": of_base.text, "tuned": of_tuned.text}
+            for dialogue, reference, of_base, of_tuned in zip(dialogues, references, base, tuned, strict=True)
         ][:SAMPLES],
     }
+
+
+def _habits(answers: Sequence[Answer], dialogues: Sequence[str]) -> dict[str, dict[str, float]]:
+    texts = [answer.text for answer in answers]
+    shares = {
+        "empty": round(float(np.mean([not text.strip() for text in texts])), 3),
+        "truncated": round(float(np.mean([not answer.finished for answer in answers])), 3),
+        "copied": _copied(texts, dialogues),
+    }
+    return {"words": lengths(texts), "shares": shares}
+
+
+def _copied(texts: Sequence[str], dialogues: Sequence[str]) -> float:
+    return round(float(np.mean([is_copied(*pair) for pair in zip(texts, dialogues, strict=True)])), 3)

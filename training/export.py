@@ -10,7 +10,6 @@ import torch
 from peft import PeftModel
 
 from training.errors import TrainingError
-from training.model import own_dtype
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 # rounding the merged weights to bfloat16, 0.15 for a rope_theta misread as 10,000, 0.24 for an adapter left out. An
 # adapter that changes next to nothing would pass without its merge.
 LOGIT_TOLERANCE = 0.05
+_ROPE_4X = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
+"""What transformers 5 moves into rope_parameters."""
 
 
 def save_adapter(model: PeftModel, recipe: Recipe, folder: Path) -> None:
@@ -40,17 +41,19 @@ def attach(base: PreTrainedModel, adapter: Path) -> PeftModel:
     Raises:
         TrainingError: the base is quantized.
     """
-    if getattr(base, "is_quantized", False):
-        # peft merges into 4-bit weights with a warning and the result is garbage (loss 13 where the adapter had 2).
-        raise TrainingError(
-            "the adapter must be merged into an un-quantized base: load the base model without quantization"
-        )
+    _refuse_quantized(base)
     return PeftModel.from_pretrained(base, adapter)
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folder: Path, folder: Path) -> None:
-    """Merges the adapter and saves the whole model in the base's own number format."""
-    merged = model.merge_and_unload().to(own_dtype(base_folder))
+    """Merges the adapter and saves the whole model in bfloat16, whatever the base is published in.
+
+    Raises:
+        TrainingError: the model under the adapter is quantized.
+    """
+    _refuse_quantized(model)
+    # Not float16, whose largest number (65,504) a model published in bfloat16 or float32 may exceed.
+    merged = model.merge_and_unload().to(torch.bfloat16)
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _rewrite(folder / "config.json", lambda config: as_4x_config(config, _read(base_folder / "config.json")))
@@ -69,12 +72,15 @@ def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, 
     """
     config = dict(saved)
     rope = dict(saved.get("rope_parameters") or {})
+    if "sliding_attention" in rope:  # Gemma 3 has two kinds of layers, and 4.x one more key for the second
+        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = dict(rope["full_attention"])
+    if "partial_rotary_factor" in rope:
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
     if "rope_theta" in rope:
         config["rope_theta"] = rope.pop("rope_theta")
         config["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
-    for key in ("rope_theta", "rope_scaling"):
-        if key in published:
-            config[key] = published[key]
+    config |= {key: published[key] for key in _ROPE_4X if key in published}
     config["torch_dtype"] = saved.get("dtype")
     return config
 
@@ -140,6 +146,14 @@ def write_json(path: Path, value: object) -> None:
     """Writes JSON for people and programs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _refuse_quantized(model: PreTrainedModel | PeftModel) -> None:
+    if getattr(model, "is_quantized", False):
+        # peft merges into 4-bit weights with a warning and the result is garbage (loss 13 where the adapter had 2).
+        raise TrainingError(
+            "the adapter must be merged into an un-quantized base: load the base model without quantization"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -129,7 +129,9 @@ def _is_linear(module: torch.nn.Module) -> bool:
 
 def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, device_map={"": device.name}, **options)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, device_map={"": device.name}, attn_implementation=device.attention, **options
+        )
     except ValueError as error:
         # transformers' own words are a paragraph of all the architectures that it knows.
         if "Unrecognized" not in str(error) and "does not recognize this architecture" not in str(error):

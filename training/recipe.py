@@ -40,7 +40,7 @@ class Recipe:
     batch_size: int = 4
     """Rows in one forward pass."""
     gradient_accumulation_steps: int = 4
-    """Forward passes in one optimizer step."""
+    """Forward passes in one optimizer step, on all processes together."""
     max_length: int = 512
     """Most tokens of a training or validation row, template and completion included."""
     epochs: float = 1.0
@@ -48,6 +48,10 @@ class Recipe:
     """Most optimizer steps; training ends at whichever of `epochs` and `max_steps` comes first."""
     optimizer: str = "paged_adamw_8bit"
     seed: int = 42
+    packing: bool = False
+    """On a GPU, the rows of a batch stand one after another in one sequence, without padding; a CPU always pads."""
+    checkpoint_steps: int = 50
+    """Optimizer steps between two checkpoints."""
     eval_steps: int | None = None
     """Optimizer steps between two validations; None validates only before the first and after the last step."""
     max_new_tokens: int = 128
@@ -57,11 +61,32 @@ class Recipe:
 
     def schedule(self, rows: int) -> Schedule:
         """Returns how many optimizer steps `rows` training rows make, and how many of them warm up."""
-        batches = math.ceil(rows / self.batch_size)
-        steps = math.ceil(self.epochs * math.ceil(batches / self.gradient_accumulation_steps))
-        steps = max(1, steps if self.max_steps is None else min(steps, self.max_steps))
+        steps = max(1, math.ceil(self.epochs * rows / self.rows_a_step))
+        if self.max_steps is not None:
+            steps = min(steps, self.max_steps)
         # A warm-up longer than the run would end it before the learning rate ever gets anywhere.
         return Schedule(steps=steps, warmup_steps=min(self.warmup_steps, steps // 10))
+
+    @property
+    def rows_a_step(self) -> int:
+        """Rows of one optimizer step, all processes together."""
+        return self.batch_size * self.gradient_accumulation_steps
+
+    def share(self, processes: int) -> Share:
+        """Returns each process's part of an optimizer step, so that all together do what one alone would.
+
+        Raises:
+            TrainingError: the rows of a step cannot be dealt out evenly.
+        """
+        rows, rest = divmod(self.rows_a_step, processes)
+        if rest:
+            raise TrainingError(
+                f"an optimizer step has {self.rows_a_step} rows (training.batch_size {self.batch_size} x "
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps}), which {processes} processes (one a GPU) "
+                f"cannot share evenly: make it a multiple of {processes}"
+            )
+        batch = max(size for size in range(1, self.batch_size + 1) if rows % size == 0)
+        return Share(batch_size=batch, gradient_accumulation_steps=rows // batch)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the recipe as JSON types."""
@@ -74,6 +99,14 @@ class Schedule:
 
     steps: int
     warmup_steps: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of an optimizer step."""
+
+    batch_size: int
+    gradient_accumulation_steps: int
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -215,6 +248,8 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "max_steps": _step_limit,
     "optimizer": _one_of(*_OPTIMIZERS),
     "seed": _whole(0),
+    "packing": _flag,
+    "checkpoint_steps": _whole(1),
     "eval_steps": _whole(1),
     "max_new_tokens": _whole(1),
     "eval_batch_size": _whole(1),

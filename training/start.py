@@ -1,4 +1,4 @@
-"""The training job's entry point: install the pins, then run `python -m training.train`.
+"""The training job's entry point: install the pins, then run training, one process a GPU.
 
 SageMaker starts it as `python3 /opt/ml/input/data/code/training/start.py`. It may only use the standard library: the
 rest is not there yet.
@@ -6,6 +6,7 @@ rest is not there yet.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 STOPPED = 128 + signal.SIGTERM
+
+
+MASTER_PORT = 29500
 
 
 class Child:
@@ -46,7 +50,51 @@ class Child:
     def _forward(self, _number: int, _frame: FrameType | None) -> None:
         self.stopped = True
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            for process in _workers(self._process.pid) or [self._process.pid]:
+                os.kill(process, signal.SIGTERM)
+
+
+def _workers(launcher: int) -> list[int]:
+    """Returns the processes that torchrun has started, none if `launcher` is not torchrun.
+
+    They get the signal themselves: torchrun would kill them 30 seconds after its own, in the middle of a checkpoint.
+    """
+    try:
+        if b"torch.distributed.run" not in Path(f"/proc/{launcher}/cmdline").read_bytes():
+            return []
+        children = [path.read_text() for path in Path(f"/proc/{launcher}/task").glob("*/children")]
+    except OSError:  # it has just ended
+        return []
+    return [int(child) for text in children for child in text.split()]
+
+
+def _training(root: Path) -> list[str]:
+    """Returns the command that trains on this host: torchrun, where the job has more than one process.
+
+    Hosts are in resourceconfig.json, which has no number of GPUs; nvidia-smi is what SageMaker's training toolkit asks.
+    https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
+    """
+    file = root / "input" / "config" / "resourceconfig.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    hosts = sorted(config.get("hosts") or ["localhost"])
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        listed = ""
+    processes = max(1, sum(line.startswith("GPU ") for line in listed.splitlines()))
+    if len(hosts) < 2 and processes == 1:
+        return [sys.executable, "-m", "training.train"]
+    # torchrun's own choice is one thread a process, with a warning.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    # The interface that the hosts see each other by; without its name gloo and nccl may choose another one.
+    for library in ("GLOO", "NCCL") if "network_interface_name" in config else ():
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", config["network_interface_name"])
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(hosts)}"),
+        *(f"--node-rank={hosts.index(config.get('current_host', hosts[0]))}", f"--nproc-per-node={processes}"),
+        *(f"--master-addr={hosts[0] if len(hosts) > 1 else '127.0.0.1'}", f"--master-port={MASTER_PORT}"),
+        *("-m", "training.train"),
+    ]
 
 
 def main() -> int:
@@ -69,7 +117,7 @@ def main() -> int:
         print("\n".join(lines), flush=True)
         line = f"could not install training/requirements.txt (pip exit code {code}): {reason}"
     else:
-        code = child.run([sys.executable, "-m", "training.train"])
+        code = child.run(_training(root))
         if code == 0 or failure.exists():
             return _exit_code(code)
         line = f"training ended with exit code {code} and no reason of its own; see the job's log"

@@ -30,7 +30,8 @@ class StopSignal:
         """
         if self.requested:
             raise InterruptedTrainingError(
-                f"interrupted: asked to stop (SIGTERM) while {doing}; no model was published, start the run again"
+                f"interrupted: asked to stop (SIGTERM) while {doing}; no model was published. Redrive the execution: training "
+                "goes on from its last checkpoint"
             )
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

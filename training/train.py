@@ -27,12 +27,13 @@ import datasets
 import torch
 import transformers
 
-from training import errors, evaluate, export, finetune, hub, model
+from training import baseline, errors, evaluate, export, finetune, hub, model
 from training.data import Collator, Encoder, read_channel
 from training.device import Device
 from training.layout import Layout
 from training.recipe import Recipe, read_recipe
 from training.stop import StopSignal
+from training.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,63 +46,45 @@ CHECKED_ROWS = 4
 class Job:
     """One run from the channels to the published model."""
 
-    def __init__(self, layout: Layout, stop: StopSignal) -> None:
+    def __init__(self, layout: Layout, stop: StopSignal, world: World) -> None:
         """Reads recipe and data, so that a mistake in them ends the job before anything is downloaded."""
         self.layout = layout
         self.stop = stop
-        self.device = Device.find()
+        self.world = world
+        self.device = Device.find(world.local_rank)
         self.seconds: dict[str, float] = {}
         self.recipe: Recipe = read_recipe(layout.hyperparameters)
         self.train, self.validation, self.test = (
             read_channel(layout.channel(name)) for name in ("train", "validation", "test")
         )
         finetune.check_rows(len(self.train), self.recipe)
+        self.recipe.share(world.size)
         # Not at the root until it is complete: SageMaker uploads the model folder of a stopped job, too.
         self.work = layout.model / ".incomplete"
 
     def run(self) -> None:
-        """Trains, exports, judges, publishes."""
+        """Trains with all processes; the first one then exports, judges and publishes, and the others wait for it."""
         transformers.set_seed(self.recipe.seed)
         with self._phase("load"):
-            self.base_folder = hub.base_model(self.recipe, self.layout.channel("model"))
+            self.base_folder = self._base_model()
             self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
             self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
             encoder = Encoder(self.tokenizer, self.end_ids)
             train = encoder.dataset(self.train, "train", self.recipe.max_length)
             validation = encoder.dataset(self.validation, "validation", self.recipe.max_length)
-            prompts = [encoder.prompt(chat) for chat in self.test]
         result = self._train(train, validation)
-        probe = validation.select(range(min(CHECKED_ROWS, len(validation))))
-        batch = Collator(model.padding_id(self.tokenizer))([probe[index] for index in range(len(probe))])
-        # One freshly loaded base serves three purposes: scored as the base, a reference with the adapter on, merged.
-        with self._phase("load_base"):
-            base = model.load_base(self.base_folder, self.device)
-        with self._phase("evaluate_base"):
-            base_answers = self._answer(base, prompts, "base")
-        with self._phase("export"):
-            tuned = export.attach(base, self.work / "tuneway" / "adapter")
-            expected = export.logits(tuned, batch)
-            export.save_merged(tuned, self.tokenizer, self.base_folder, self.work)
-            del base, tuned
-            gc.collect()
-            reloaded = model.load_base(self.work, self.device)
-            logit_error = export.check_same(export.logits(reloaded, batch), expected)
-        with self._phase("evaluate_tuned"):
-            evaluation = evaluate.judge(
-                self.test, base_answers, self._answer(reloaded, prompts, "tuned"), self.recipe.seed
-            )
-        extra = self.work / "tuneway"
-        export.write_json(extra / "evaluation.json", evaluation)
-        export.write_json(extra / "recipe.json", self.recipe.as_dict() | _used(self.device, result))
-        export.write_json(extra / "metrics.json", self._metrics(result, logit_error))
-        self.stop.check("publishing")
-        export.publish(self.work, self.layout.model)
-        print(" ".join(f"{phase}_seconds={seconds:.1f}" for phase, seconds in self.seconds.items()), flush=True)
-        print(
-            f"rougeL_base={evaluation['base']['rougeL']['mean']:.2f} "
-            f"rougeL_tuned={evaluation['tuned']['rougeL']['mean']:.2f}",
-            flush=True,
-        )
+        if self.world.is_first:
+            probe = validation.select(range(min(CHECKED_ROWS, len(validation))))
+            batch = Collator(model.padding_id(self.tokenizer))([probe[index] for index in range(len(probe))])
+            self._finish(result, batch, [encoder.prompt(chat) for chat in self.test])
+        self.world.wait()
+
+    def _base_model(self) -> Path:
+        # One process a host downloads; the others then find it in the cache.
+        if self.world.local_rank == 0:
+            hub.base_model(self.recipe, self.layout.channel("model"))
+        self.world.wait()
+        return hub.base_model(self.recipe, self.layout.channel("model"))
 
     def _train(self, train: datasets.Dataset, validation: datasets.Dataset) -> finetune.TrainingResult:
         with self._phase("load_quantized"):
@@ -117,15 +100,61 @@ class Job:
                 device=self.device,
                 stop=self.stop,
                 checkpoints=self.layout.checkpoints,
+                world=self.world,
             )
-        export.save_adapter(peft_model, self.recipe, self.work / "tuneway" / "adapter")
+        if self.world.is_first:
+            export.save_adapter(peft_model, self.recipe, self.work / "tuneway" / "adapter")
         del quantized, peft_model  # its memory is needed for the un-quantized base
         gc.collect()
         if self.device.is_gpu:
             torch.cuda.empty_cache()
         return result
 
-    def _answer(self, of: Any, prompts: list[list[int]], name: str) -> list[str]:
+    def _finish(self, result: finetune.TrainingResult, batch: dict[str, Any], prompts: list[list[int]]) -> None:
+        # One freshly loaded base serves three purposes: scored as the base, a reference with the adapter on, merged.
+        with self._phase("load_base"):
+            base = model.load_base(self.base_folder, self.device)
+        extra = self.work / "tuneway"
+        with self._phase("evaluate_base"):
+            base_answers = self._base_answers(base, prompts, extra / "baseline.json")
+        with self._phase("export"):
+            tuned = export.attach(base, extra / "adapter")
+            expected = export.logits(tuned, batch)
+            export.save_merged(tuned, self.tokenizer, self.base_folder, self.work)
+            del base, tuned
+            gc.collect()
+            reloaded = model.load_base(self.work, self.device)
+            logit_error = export.check_same(export.logits(reloaded, batch), expected)
+        with self._phase("evaluate_tuned"):
+            tuned_answers = self._answer(reloaded, prompts, "tuned")
+            evaluation = evaluate.judge(self.test, base_answers, tuned_answers, self.recipe.seed)
+        export.write_json(extra / "evaluation.json", evaluation)
+        export.write_json(extra / "recipe.json", self.recipe.as_dict() | {"used": result.used})
+        export.write_json(extra / "metrics.json", self._metrics(result, logit_error))
+        self.stop.check("publishing")
+        export.publish(self.work, self.layout.model)
+        print(" ".join(f"{phase}_seconds={seconds:.1f}" for phase, seconds in self.seconds.items()), flush=True)
+        print(
+            " ".join(
+                f"{metric}_{side}={evaluation[side][metric]['mean']:.2f}"
+                for metric in evaluate.METRICS
+                for side in ("base", "tuned")
+            ),
+            flush=True,
+        )
+
+    def _base_answers(self, base: Any, prompts: list[list[int]], saved: Path) -> list[evaluate.Answer]:
+        """Returns the base's answers: of an earlier run that asked the same, or asked now; saves them for the next."""
+        digest = baseline.digest(self.base_folder, prompts, self.end_ids, self.recipe, self.device)
+        answers = baseline.read(self.layout.channel("baseline"), digest)
+        if answers is None:
+            answers = self._answer(base, prompts, "base")
+        else:
+            print(f"evaluated={len(answers)}/{len(answers)} model=base, by an earlier run", flush=True)
+        baseline.write(saved, digest, answers)
+        return answers
+
+    def _answer(self, of: Any, prompts: list[list[int]], name: str) -> list[evaluate.Answer]:
         return evaluate.answer(
             of,
             self.tokenizer,
@@ -157,20 +186,6 @@ class Job:
         self.seconds[name] = time.monotonic() - started
 
 
-def _used(device: Device, result: finetune.TrainingResult) -> dict[str, Any]:
-    """Returns what the run settled by itself."""
-    return {
-        "used": {
-            "device": device.name,
-            "dtype": str(device.dtype).removeprefix("torch."),
-            "steps": result.steps,
-            "warmup_steps": result.warmup_steps,
-            "gradient_checkpointing": result.gradient_checkpointing,
-            "versions": {module.__name__: module.__version__ for module in (torch, transformers, datasets)},
-        }
-    }
-
-
 def main() -> int:
     """Runs the job; returns its exit code."""
     layout = Layout.from_environment()
@@ -179,9 +194,11 @@ def main() -> int:
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     datasets.disable_progress_bars()
+    world = World()
     work: Path | None = None
     try:
-        job = Job(layout, stop)
+        world = World.join()
+        job = Job(layout, stop, world)
         work = job.work
         job.run()
     except Exception as error:
@@ -189,11 +206,13 @@ def main() -> int:
         if line is None:
             traceback.print_exc()
             line = errors.one_line(f"unexpected {type(error).__name__}: {error} (traceback in the job's log)")
-        if work is not None:
+        if work is not None and world.is_first:
             export.discard(work)  # first: on a full disk this makes the room that the line needs
         print(line, flush=True)
-        errors.write_failure(layout.failure, line)
+        # Of several processes, the first that fails knows why; the others only lose it.
+        errors.write_failure(layout.failure, line, keep=world.size > 1)
         return 1
+    world.leave()
     return 0
 
 

@@ -1,7 +1,8 @@
 """Checkpoints: a folder of the container kept the same as an S3 prefix while the job runs.
 
 Source: "Checkpoints in Amazon SageMaker AI": copied to CheckpointConfig.S3Uri as they are written, and back at
-the start of a job with the same prefix. What the script deletes stays in S3.
+the start of a job with the same prefix, in each of its instances. "If a checkpoint is deleted in the SageMaker AI
+container, it will also be deleted in the S3 folder." What a killed script had only begun to write stays.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from local.sagemaker.role import split_uri
+
 if TYPE_CHECKING:
     from local.sagemaker.container import Container
     from local.sagemaker.role import Role
@@ -22,7 +25,13 @@ _INTERVAL_SECONDS = 1.0
 
 
 class CheckpointSync:
-    """Copies one folder up, about once a second; does nothing where a job has no CheckpointConfig."""
+    """Copies one folder up, about once a second; does nothing where a job has no CheckpointConfig.
+
+    Attributes:
+        failure: an error of S3, if there was one.
+        complete: the checkpoints that were copied up since the start: folders checkpoint-* whose complete.json, which a
+            script writes last, is in S3. For faults, which choose their moment by them; SageMaker knows files only.
+    """
 
     def __init__(self, uri: str, folder: Path | None, role: Role) -> None:
         self._uri, self._folder, self._role = uri, folder, role
@@ -30,6 +39,7 @@ class CheckpointSync:
         self._done = threading.Event()
         self._worker: threading.Thread | None = None
         self.failure: ClientError | None = None
+        self.complete: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, params: dict[str, Any], container: Container, role: Role) -> CheckpointSync:
@@ -74,11 +84,19 @@ class CheckpointSync:
                 return
 
     def _copy_up(self, folder: Path) -> None:
-        for path, state in self._state(folder).items():
+        s3 = self._role.client("s3")
+        found = self._state(folder)
+        bucket, prefix = split_uri(self._uri)
+        for path in self._seen.keys() - found.keys():
+            s3.delete_object(Bucket=bucket, Key=prefix + path.relative_to(folder).as_posix())
+            del self._seen[path]
+        for path, state in sorted(found.items(), key=lambda item: item[1]):  # the oldest first
             if self._seen.get(path) != state:
                 with contextlib.suppress(FileNotFoundError):  # The script renames and deletes while this looks.
-                    self._role.upload(path, self._uri + path.relative_to(folder).as_posix())
+                    self._role.upload(path, self._uri + path.relative_to(folder).as_posix(), s3)
                     self._seen[path] = state
+                    if path.name == "complete.json" and path.parent.name.startswith("checkpoint-"):
+                        self.complete |= {path.parent.name}
 
     @staticmethod
     def _state(folder: Path) -> dict[Path, tuple[int, int]]:

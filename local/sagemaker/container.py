@@ -8,9 +8,11 @@ default), and `/opt/ml` in the entry point, the arguments and the environment is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,10 +42,18 @@ class Container:
         """Put this container's folder in the place of /opt/ml."""
         return _OPT_ML.sub(lambda _: str(self.base), text)
 
-    def write_config(self, job: Mapping[str, Any]) -> None:
-        """Write hyperparameters.json, resourceconfig.json and inputdataconfig.json of a CreateTrainingJob request."""
-        kind = job["ResourceConfig"]["InstanceType"]
-        group = {"instance_group_name": "homogeneousCluster", "instance_type": kind, "hosts": ["algo-1"]}
+    def write_config(self, job: Mapping[str, Any], number: int) -> None:
+        """Write hyperparameters.json, resourceconfig.json and inputdataconfig.json of a CreateTrainingJob request.
+
+        Several hosts are called by addresses of this machine's loopback network: nothing resolves algo-2 here.
+
+        Args:
+            job: the request.
+            number: which one of its hosts this container is on, from 1 on.
+        """
+        kind, count = job["ResourceConfig"]["InstanceType"], job["ResourceConfig"]["InstanceCount"]
+        hosts = ["algo-1"] if count == 1 else [f"127.0.0.{host}" for host in range(1, count + 1)]
+        group = {"instance_group_name": "homogeneousCluster", "instance_type": kind, "hosts": hosts}
         channels = {
             channel["ChannelName"]: {
                 "TrainingInputMode": channel.get("InputMode", "File"),
@@ -58,12 +68,12 @@ class Container:
         documents = {
             "hyperparameters": dict(job.get("HyperParameters", {})),
             "resourceconfig": {
-                "current_host": "algo-1",
+                "current_host": hosts[number - 1],
                 "current_instance_type": kind,
                 "current_group_name": "homogeneousCluster",
-                "hosts": ["algo-1"],
+                "hosts": hosts,
                 "instance_groups": [group],
-                "network_interface_name": "eth0",
+                "network_interface_name": "eth0" if count == 1 else "lo",
             },
             "inputdataconfig": channels,
         }
@@ -110,3 +120,29 @@ class Container:
             part.format(port=port) for part in images.command(repository) or ()
         ]
         return start + [self.map(part) for part in arguments]
+
+
+def kill(base: Path) -> None:
+    """Kill every process of the containers at or below this folder, also those in sessions of their own (Linux only).
+
+    A container's end takes all its processes with it, but torchrun starts its workers in such sessions, which a signal
+    to the first process's group does not reach. They are known by their environment's SAGEMAKER_BASE_DIR.
+    """
+    while found := [pid for pid in _processes() if _base_dir(pid).is_relative_to(base)]:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _base_dir(pid: int) -> Path:
+    """The SAGEMAKER_BASE_DIR that a process was started with; none for one that has ended or is somebody else's."""
+    name = b"SAGEMAKER_BASE_DIR="
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return Path()
+    return next((Path(os.fsdecode(item[len(name) :])) for item in variables if item.startswith(name)), Path())

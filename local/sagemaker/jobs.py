@@ -18,6 +18,8 @@ from local.sagemaker.store import Call, Store, page, validation_error
 from local.sagemaker.training import TrainingJob
 from local.shapes import ServiceError
 
+_MAX_INSTANCES = 4
+
 
 def create_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
     """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
@@ -60,14 +62,19 @@ def _check_form(params: dict[str, Any]) -> None:
         raise validation_error(
             "MaxWaitTimeInSeconds above zero must not be specified when EnableManagedSpotTraining is false"
         )
-    if not params["ResourceConfig"].get("InstanceType") or params["ResourceConfig"].get("InstanceCount", 0) != 1:
-        raise validation_error("local AWS trains on one instance: give ResourceConfig InstanceType and InstanceCount 1")
+    resources = params["ResourceConfig"]
+    if not resources.get("InstanceType") or not 1 <= resources.get("InstanceCount", 0) <= _MAX_INSTANCES:
+        raise validation_error(
+            f"local AWS trains on up to {_MAX_INSTANCES} instances: give ResourceConfig InstanceType and InstanceCount"
+        )
     for channel in params.get("InputDataConfig", []):
         source = channel["DataSource"].get("S3DataSource")
         if source is None or source["S3DataType"] != "S3Prefix" or channel.get("InputMode", "File") != "File":
             raise validation_error(
                 f"local AWS has S3Prefix channels in File mode only: channel {channel['ChannelName']}"
             )
+        if source.get("S3DataDistributionType", "FullyReplicated") != "FullyReplicated":
+            raise validation_error(f"local AWS has FullyReplicated channels only: channel {channel['ChannelName']}")
     local_path = params.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
     if not local_path.startswith("/opt/ml/"):
         raise validation_error(f"local AWS maps paths below /opt/ml only: CheckpointConfig.LocalPath {local_path}")
@@ -128,13 +135,13 @@ def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
 
 def _check_quota(store: Store, params: dict[str, Any]) -> None:
     kind, spot = params["ResourceConfig"]["InstanceType"], bool(params.get("EnableManagedSpotTraining"))
-    running = [
-        job
+    in_use = sum(
+        job.instance_count
         for job in store.training_jobs.values()
-        if job.active and job.instance_type == kind and bool(job.params.get("EnableManagedSpotTraining")) == spot
-    ]
+        if job.active and job.instance_type == kind and job.spot == spot
+    )
     name = f"{kind} for {'spot ' if spot else ''}training job usage"
-    quota.check(store.endpoint_url, name, len(running), params["ResourceConfig"]["InstanceCount"])
+    quota.check(store.endpoint_url, name, in_use, params["ResourceConfig"]["InstanceCount"])
 
 
 def _job(store: Store, call: Call, params: dict[str, Any]) -> TrainingJob:

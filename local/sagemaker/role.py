@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from local import clients, images, private
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _PULL_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
@@ -99,12 +100,12 @@ class Role:
         with path.open("rb") as body:
             (s3 or self.client("s3")).put_object(Bucket=bucket, Key=key, Body=body)
 
-    def upload_folder(self, folder: Path, uri: str) -> None:
-        """Copy all files of a folder under an S3 prefix that ends in "/". Raises ClientError."""
+    def upload_files(self, paths: Mapping[str, Path], uri: str) -> None:
+        """Copy files, by their names below an S3 prefix that ends in "/"; folders are left out. Raises ClientError."""
         s3 = self.client("s3")
-        for path in sorted(folder.rglob("*")):
+        for name, path in paths.items():
             if path.is_file():
-                self.upload(path, uri + path.relative_to(folder).as_posix(), s3)
+                self.upload(path, uri + name, s3)
 
 
 def relative_key(key: str, prefix: str) -> str:

@@ -60,6 +60,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
         "name": f"{stack['prefix']}-{run}",
         "prepare": requests.prepare(settings, run, base_model, stack),
         "train": requests.train(settings, run, None, stack),
+        "assess": requests.assess(settings, stack),
         "customize": requests.customize(settings, run, base_model, stack),
         "deploy": requests.deploy(settings, run, stack),
     }
@@ -126,6 +127,12 @@ def test_a_trained_model_is_a_prefix_with_its_slash(synthesised: Synthesised) ->
         assert evaluate(expression, {"states": {"result": result}}) == "s3://b/job/output/model/"
 
 
+def test_the_billed_seconds_are_those_of_all_instances(synthesised: Synthesised) -> None:
+    expression = synthesised.definition["States"]["Train"]["Assign"]["billedSeconds"]
+    given = {"states": {"result": {"BillableTimeInSeconds": 100}}}
+    assert evaluate(expression, given | {"plan": {"train": {"ResourceConfig": {"InstanceCount": 3}}}}) == 300
+
+
 def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]) -> None:
     planned = variables["plan"]["deploy"]
     arguments = expiry(planned["EndpointName"], planned["Expiry"]["Minutes"], planned["Expiry"]["RoleArn"])
@@ -137,16 +144,36 @@ def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]
     assert arguments["ActionAfterCompletion"] == "DELETE"
 
 
-def test_metric_definitions_fit_what_sagemaker_takes(variables: dict[str, Any]) -> None:
-    metrics = variables["plan"]["train"]["AlgorithmSpecification"]["MetricDefinitions"]
-    line = "step=10/300 epoch=0.12 loss=2.3456 learning_rate=1.2e-04 tokens_per_second=123.4"
-    values = {m["Name"]: found[1] for m in metrics if (found := re.search(m["Regex"], line))}
-    assert values == {
-        "train:loss": "2.3456",
-        "train:learning_rate": "1.2e-04",
-        "train:tokens_per_second": "123.4",
-    }
-    assert all(re.compile(m["Regex"]).groups == 1 for m in metrics)
+def test_the_train_state_sends_all_that_plan_resolved(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    sent = evaluate(synthesised.definition["States"]["Train"]["Arguments"], variables)
+    planned = variables["plan"]["train"]
+    assert {key: sent[key] for key in planned} == planned
+    assert set(sent) == {*planned, "TrainingJobName"}
+    assert sent["CheckpointConfig"] == {"S3Uri": "s3://bucket/checkpoints/0123456789/"}
+    assert sent["EnableManagedSpotTraining"] is False
+
+
+def test_a_redriven_job_has_another_name_and_the_same_checkpoints(synthesised: Synthesised) -> None:
+    state, first = synthesised.definition["States"]["Train"], assigned(synthesised)
+    later = assigned(synthesised)
+    later["states"]["context"] = {**CONTEXT, "Execution": {"Id": "arn:x", "RedriveCount": 4}}
+    jobs = [evaluate(state["Arguments"], variables) for variables in (first, later)]
+    assert jobs[0]["TrainingJobName"] != jobs[1]["TrainingJobName"]
+    assert jobs[0] | {"TrainingJobName": ""} == jobs[1] | {"TrainingJobName": ""}
+
+
+@pytest.mark.parametrize("promote", [True, False])
+def test_assess_decides_whether_the_model_is_served(
+    synthesised: Synthesised, variables: dict[str, Any], promote: bool
+) -> None:
+    states = synthesised.definition["States"]
+    event = evaluate(states["Assess"]["Arguments"]["Payload"], variables)
+    assert event == {"model": RESULTS["model"], **variables["plan"]["assess"]}
+    assert event["only_if_better"] is event["enabled"] is True
+    assert re.fullmatch(r"s3://bucket/baselines/[0-9a-f]{16}/", event["baseline"])
+    (choice,) = states["DeployWanted"]["Choices"]
+    assert choice["Next"] == "CreateModel"
+    assert evaluate(choice["Condition"], variables | {"assessment": {"promote": promote}}) is promote
 
 
 def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> None:
@@ -155,13 +182,6 @@ def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> Non
     shipped = {path.name for path in (packages[0] / "training").iterdir()}
     assert {"start.py", "train.py", "requirements.txt"} <= shipped
     assert Path(plan.__file__).resolve().parent.parent / "training" == plan.CODE
-
-
-def test_the_training_pins_are_the_images_own_transformers(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    image = variables["plan"]["train"]["AlgorithmSpecification"]["TrainingImage"]
-    version = re.search(r"transformers([\d.]+)-", image)
-    assert version
-    assert f"transformers=={version[1]}" in (ROOT / "training" / "requirements.txt").read_text().splitlines()
 
 
 def test_asl_validator_accepts_the_definition(synthesised: Synthesised, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(ever
         "RolesBedrock": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
         "FunctionsPlan": {write},
         "FunctionsDataPrep": {read, write},
-        "FunctionsAssess": {read},
+        "FunctionsAssess": {read, write},
         "FunctionsSmokeTest": {read},
     }
     for role, actions in roles.items():
@@ -172,7 +172,39 @@ def test_of_the_uploads_the_training_role_reads_models_and_the_named_wheels(
         assert len([r for r in read if "uploads" in r]) == len(expected)
         (listed,) = [c["StringLike"]["s3:prefix"] for action, _, c in grants if action == "s3:ListBucket"]
         assert [p for p in listed if p.startswith("uploads/")] == [path[1:] for path in expected]
-        assert not [r for action, r, _ in grants if action == "s3:PutObject" and "/models/*" not in r]
+        assert not [r for action, r, _ in grants if action in ("s3:PutObject", "s3:DeleteObject") and "/uploads/" in r]
+
+
+def objects(synthesised: Synthesised, role: str, action: str) -> set[str]:
+    """What a role may do `action` with, below the bucket."""
+    found = [json.loads(r)["Fn::Join"][1][-1] for a, r, _ in granted(synthesised, role, "s3") if a == action]
+    return {text.removeprefix("/") for text in found}
+
+
+def test_checkpoints_are_the_training_roles_to_read_write_and_delete_and_a_model_is_not_to_delete(
+    synthesised: Synthesised,
+) -> None:
+    role = "RolesTraining"
+    assert objects(synthesised, role, "s3:PutObject") == {"models/*/*", "checkpoints/*/*"}
+    assert objects(synthesised, role, "s3:DeleteObject") == {"checkpoints/*/*"}
+    read = {"code/*/*", "data/*/*", "baselines/*/*", "checkpoints/*/*", "uploads/models/*"}
+    assert objects(synthesised, role, "s3:GetObject") == read
+    (listed,) = [c["StringLike"]["s3:prefix"] for a, _, c in granted(synthesised, role, "s3") if a == "s3:ListBucket"]
+    assert set(listed) == read
+
+
+def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:
+    (listed,) = [c for a, _, c in granted(synthesised, "FunctionsPlan", "s3") if a == "s3:ListBucket"]
+    assert listed == {"StringLike": {"s3:prefix": ["baselines/*/*"]}}
+    assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {"baselines/*/baseline.json"}
+    read = {f"models/*/*/tuneway/{name}.json" for name in ("evaluation", "baseline")}
+    assert objects(synthesised, "FunctionsAssess", "s3:GetObject") == read
+    writers = {
+        name
+        for name, statement in statements(synthesised)
+        if "s3:PutObject" in as_list(statement["Action"]) and "/baselines/" in json.dumps(statement["Resource"])
+    }
+    assert {name[:15] for name in writers} == {"FunctionsAssess"}
 
 
 def rules(synthesised: Synthesised) -> list[dict[str, Any]]:
@@ -182,7 +214,7 @@ def rules(synthesised: Synthesised) -> list[dict[str, Any]]:
 
 def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Synthesised, tmp_path: Path) -> None:
     expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules(synthesised) if "ExpirationInDays" in rule}
-    assert expiring == {"code/": 90, "data/": 90, "bedrock/": 90}
+    assert expiring == dict.fromkeys(["code/", "data/", "bedrock/", "checkpoints/", "baselines/"], 90)
     variables = assigned(synthesised)
     model = variables["model"].removeprefix("s3://bucket/")
     output = variables["plan"]["train"]["OutputDataConfig"]["S3OutputPath"].removeprefix("s3://bucket/")
@@ -201,13 +233,14 @@ def test_what_a_run_writes_stays_in_the_folders_that_its_roles_may_write(synthes
     plan = assigned(synthesised)["plan"]
     written = {
         "FunctionsDataPrep": plan["prepare"]["output"],
-        "RolesTraining": plan["train"]["OutputDataConfig"]["S3OutputPath"],
+        "RolesTraining": plan["train"]["OutputDataConfig"]["S3OutputPath"]
+        + " "
+        + plan["train"]["CheckpointConfig"]["S3Uri"],
         "RolesBedrock": plan["customize"]["OutputDataConfig"]["S3Uri"],
     }
-    for role, uri in written.items():
-        folder = uri.removeprefix("s3://bucket/").split("/")[0]
-        allowed = [resource for action, resource, _ in granted(synthesised, role, "s3") if action == "s3:PutObject"]
-        assert [f"/{folder}/*/*" in resource for resource in allowed] == [True], role
+    for role, uris in written.items():
+        folders = {uri.removeprefix("s3://bucket/").split("/")[0] for uri in uris.split()}
+        assert objects(synthesised, role, "s3:PutObject") == {f"{folder}/*/*" for folder in folders}, role
 
 
 def test_isolation_without_all_that_it_needs_ends_synth_in_one_line(tmp_path: Path) -> None:

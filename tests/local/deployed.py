@@ -118,8 +118,8 @@ class Deployed:
         return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
 
     def quota(self, **values: float) -> None:
-        """Set instance quotas of the local account: `training` and `endpoint`, of ml.g5.xlarge."""
-        usage = {"training": "training job usage", "endpoint": "endpoint usage"}
+        """Set instance quotas of the local account: `training`, `spot` and `endpoint`, of ml.g5.xlarge."""
+        usage = {"training": "training job usage", "spot": "spot training job usage", "endpoint": "endpoint usage"}
         written = {f"ml.g5.xlarge for {usage[kind]}": value for kind, value in values.items()}
         (self.aws.state_dir / "quotas.json").write_text(json.dumps(written))
 

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipeline import names
 from tests.local.deployed import on_its_own
 from tests.proofs.grants import Decision, Role, deployed, read
 from tests.proofs.reruns import Rerun, rerun
@@ -23,7 +24,7 @@ GATED_WITHOUT_SECRET = {"training": {"gated": True, "instance_type": "ml.g6.4xla
 # Updates the endpoint, with the token and the other Bedrock base model.
 SECOND = {"training": {"gated": True}, "bedrock": {"base_model": "meta.llama3-1-8b-instruct-v1:0:128k"}}
 QUICK = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
-ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60}}
+ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60, "checkpoint_steps": 20}}
 # The endpoint comes up and answers nothing: the cleanup deletes it, or where it served before, goes back.
 MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"}
 ORPHAN = {"kind": "execution", "how": "orphan"}  # StopExecution does not stop the job, as it may be on AWS
@@ -97,7 +98,9 @@ class _Life:
     def interruptions(self) -> None:
         """Executions that are stopped while a job runs, which then is left running or not; and the endpoint's end."""
         arn = self._stop(ENDLESS, "training", orphan=True)
-        self._stop(ENDLESS, "training", orphan=False, redrive=arn)
+        self._stop(ENDLESS, "training", orphan=False, redrive=arn, saves=True)
+        # Goes on from the checkpoint of the job before it.
+        self._stop(ENDLESS, "training", orphan=False, redrive=arn, saves=True)
         arn = self._stop({}, "customization", orphan=True)
         self._stop({}, "customization", orphan=False, redrive=arn)
         name = self.stack.prefix
@@ -108,13 +111,19 @@ class _Life:
         scheduler.update_schedule(ScheduleExpression=soon, **{key: schedule[key] for key in kept})
         self._until(lambda: self.stack.endpoint() is None, "the schedule deletes the endpoint")
 
-    def _stop(self, run_input: dict[str, Any], kind: str, *, orphan: bool, redrive: str = "") -> str:
+    def _stop(
+        self, run_input: dict[str, Any], kind: str, *, orphan: bool, redrive: str = "", saves: bool = False
+    ) -> str:
+        """Start or redrive an execution and stop it while its job runs, once that has saved a checkpoint if it `saves`."""
+        since = datetime.now(UTC)
         stack, client = self.stack, self.stack.aws.client("stepfunctions")
         stack.faults(*([ORPHAN, {"kind": kind, "how": "slow"}] if orphan else []))
         if redrive:
             client.redrive_execution(executionArn=redrive)
         arn = redrive or stack.start(run_input)
         self._until(lambda: self._runs(kind), f"the {kind} job runs")
+        if saves:
+            self._until(lambda: self._saved(arn, since), "the job saves a checkpoint")
         client.stop_execution(executionArn=arn)
         stack.cleaned(arn)
         stack.faults()
@@ -129,6 +138,11 @@ class _Life:
             return bool(listed["TrainingJobSummaries"])
         listed = self.stack.aws.client("bedrock").list_model_customization_jobs(statusEquals="InProgress")
         return bool(listed["modelCustomizationJobSummaries"])
+
+    def _saved(self, arn: str, since: datetime) -> bool:
+        prefix = names.prefix("checkpoints", names.run_id(arn))
+        listed = self.stack.aws.client("s3").list_objects_v2(Bucket=self.stack.outputs["BucketName"], Prefix=prefix)
+        return any(entry["LastModified"] > since for entry in listed.get("Contents", []))
 
     def leave_things(self) -> None:
         """What destroy has to find: a job that runs on, an upload that broke off, and uses of Bedrock's models."""

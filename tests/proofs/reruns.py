@@ -17,7 +17,7 @@ REMOVED = (
     ("Plan", "Functions/PlanRole", "s3:PutObject", ""),
     ("PrepareData", "Functions/DataPrepRole", "s3:PutObject", ""),
     ("Train", "Pipeline/Role", "sagemaker:CreateTrainingJob", ""),
-    ("Assess", "Functions/AssessRole", "s3:GetObject", ""),
+    ("Assess", "Functions/AssessRole", "s3:GetObject", "evaluation.json"),
     ("Customize", "Pipeline/Role", "bedrock:CreateModelCustomizationJob", "custom-model/*"),
     ("CreateModel", "Pipeline/Role", "sagemaker:CreateModel", ""),
     ("CreateEndpointConfig", "Pipeline/Role", "sagemaker:CreateEndpointConfig", ""),

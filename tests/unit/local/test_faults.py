@@ -81,6 +81,13 @@ def failure(call: Any, **params: Any) -> tuple[str, str, int]:
         ('[{"kind": "deny", "action": "s3:GetObject", "code": "x"}]', "does not know code"),
         ('[{"kind": "training", "how": "crash"}]', "how is one of fail, capacity, stop, max-runtime"),
         ('[{"kind": "training", "how": "fail", "times": 0}]', "times is a number from 1 on"),
+        ('[{"kind": "training", "how": "kill", "after": -1}]', "after is a number from 0 on"),
+        ('[{"kind": "training", "how": "reclaim", "after": "1"}]', "after is a number from 0 on"),
+        (
+            '[{"kind": "training", "how": "fail", "after": 1}]',
+            "after is a number from 0 on, with how stop, kill, reclaim",
+        ),
+        ('[{"kind": "endpoint", "how": "fail", "after": 1}]', "does not know after"),
         ('[{"kind": "error", "action": "s3:GetObject", "code": "x", "status": 200}]', "from 400 to 599"),
         ('[{"kind": "error", "action": "s3:GetObject", "code": 1}]', "code is a text"),
         ('[{"kind": "function", "how": "crash", "function": "("}]', "function is not a regular expression"),
@@ -106,6 +113,11 @@ def test_the_first_that_fits_is_taken_and_counts_are_exact_with_many_callers() -
         assert [fault["fired"] for fault in json.loads(faults.control("GET", b"")[2])] == [50, 150]
         assert not faults.take("training", "capacity")
         assert not faults.take("endpoint")
+        faults.control(
+            "POST", b'[{"kind": "training", "how": "kill"}, {"kind": "training", "how": "stop", "after": 3}]'
+        )
+        assert [faults.take("training", "stop", checkpoints=number).how for number in (0, 2, 3)] == ["", "", "stop"]
+        assert [faults.take("training", checkpoints=number).how for number in (0, 1, 3)] == ["", "kill", "kill"]
     finally:
         faults.control("POST", b"[]")
     assert not faults.take("training")

@@ -183,7 +183,7 @@ def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: LocalAws,
     assert "step=1/2 loss=2.5" in log(aws, "whole")
 
     seen = json.loads(read(aws, "out/whole/output/data/seen.json"))
-    base = str(aws.state_dir / "jobs" / "whole" / "opt" / "ml")
+    base = str(aws.state_dir / "jobs" / "whole" / "algo-1" / "opt" / "ml")
     assert seen["files"][:3] == [
         f"input/config/{n}.json" for n in ("hyperparameters", "inputdataconfig", "resourceconfig")
     ]

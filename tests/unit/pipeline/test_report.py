@@ -29,6 +29,12 @@ from pipeline import report
             "MaxRuntimeExceeded",
             "training.max_runtime_minutes",
         ),
+        (
+            "States.TaskFailed",
+            json.dumps({"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxWaitTimeExceeded"}),
+            "MaxWaitTimeExceeded",
+            "training.spot_wait_minutes",
+        ),
         ("States.TaskFailed", json.dumps({"TrainingJobStatus": "Stopped"}), "Stopped", "somebody stopped the job"),
         (
             "States.TaskFailed",

@@ -32,6 +32,13 @@ def test_a_partial_input_changes_only_what_it_names(deployed: dict[str, Any]) ->
     assert changed.dataset.model_dump(mode="json") == deployed["dataset"]
 
 
+@pytest.mark.parametrize("layers", ["all-linear", ["q_proj"], ["model.layers.0.mlp.up_proj", "v_proj"]])
+def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], layers: Any) -> None:
+    changed = schema.with_run_input(deployed, {"training": {"lora": {"target_modules": layers}}})
+    assert changed.training.lora.target_modules == layers
+    assert changed.model_dump(mode="json")["training"]["lora"]["target_modules"] == layers
+
+
 @pytest.mark.parametrize(
     ("given_input", "expected"),
     [
@@ -67,6 +74,19 @@ def test_a_partial_input_changes_only_what_it_names(deployed: dict[str, Any]) ->
             {"training": {"base_model": "uploads/models/mine/"}},
             r"training: gated: no token is needed .* set it to false",
         ),
+        *(
+            (
+                {"training": {"lora": {"target_modules": wrong}}},
+                r"target_modules: must be a list of layer names .*, not ",
+            )
+            for wrong in ("q_proj", [], "", None, 3, ["all-linear"], ["q_proj,v_proj"], [1], ["q_proj", None])
+        ),
+        ({"training": {"instance_count": 0}}, r"training\.instance_count: .*greater than or equal to 1, not 0"),
+        ({"training": {"instance_count": 17}}, r"training\.instance_count: .*less than or equal to 16, not 17"),
+        ({"training": {"checkpoint_steps": 0}}, r"training\.checkpoint_steps: .*greater than or equal to 1, not 0"),
+        ({"training": {"spot": "yes"}}, r"training\.spot: .*boolean, not 'yes'"),
+        ({"training": {"spot_wait_minutes": 0}}, r"training\.spot_wait_minutes: .*greater than or equal to 1, not 0"),
+        ({"training": {"packing": 1}}, r"training\.packing: .*boolean, not 1"),
         ([], r"must be a JSON object"),
         ("{}", r"must be a JSON object"),
         (None, r"must be a JSON object"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from training.device import Device
 from training.recipe import Recipe
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)  # a second thread only waits on matrices this small
 NAME = "tuneway/tiny-llama"
+QWEN = "tuneway/tiny-qwen"
+"""The same size, but with biases in attention and a window of its own."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -72,17 +74,22 @@ class TinyModel:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    """Makes the tiny model once."""
+    """Makes the tiny models once; the folder is the Llama's."""
     cache = tmp_path_factory.mktemp("hub")
-    repository = cache / "models--tuneway--tiny-llama"
+    folders = {name: _make(cache, name, kind) for name, kind in ((NAME, LlamaConfig), (QWEN, Qwen2Config))}
+    return TinyModel(cache, folders[NAME])
+
+
+def _make(cache: Path, name: str, kind: type[LlamaConfig | Qwen2Config]) -> Path:
+    repository = cache / f"models--{name.replace('/', '--')}"
     folder = repository / "snapshots" / COMMIT
     folder.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     tokenizer = make_tokenizer([make_chat(number) for number in range(100)])
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
+    model = AutoModelForCausalLM.from_config(
+        kind(
             vocab_size=len(tokenizer),
             hidden_size=64,
             intermediate_size=128,
@@ -99,7 +106,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     model.generation_config = GenerationConfig(eos_token_id=[tokenizer.eos_token_id])
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return TinyModel(cache, folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)

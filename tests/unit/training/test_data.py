@@ -105,6 +105,51 @@ def test_the_loss_at_the_answers_alone_is_the_whole_models_own_loss(encoder: Enc
         assert float(completion_loss(outputs, labels, 2 * tokens)) == pytest.approx(total / tokens / 2, abs=1e-5)
 
 
+def packed_losses(llama: torch.nn.Module, rows: list[Row], **changes: object) -> list[float]:
+    """Each row's own loss, of rows that are packed into one sequence."""
+    batch = Collator(pad_id=0, packed=True)(rows) | changes
+    labels = batch.pop("labels")
+    with torch.inference_mode():
+        logits = llama(**batch).logits
+    losses, start = [], 0
+    for row in rows:
+        end = start + 1 + row["length"] - row["prompt_length"]
+        part = type("Output", (), {"logits": logits[:, start:end]})
+        losses.append(float(completion_loss(part, labels[:, start:end])))
+        start = end
+    return losses
+
+
+def test_packed_rows_do_not_see_each_other(encoder: Encoder, tiny: TinyModel) -> None:
+    llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
+    rows = [encoder.row(make_chat(number)) for number in (0, 5, 11)]
+    alone = [packed_losses(llama, [row])[0] for row in rows]
+    assert packed_losses(llama, rows) == pytest.approx(alone, abs=1e-5)
+    assert packed_losses(llama, rows[::-1]) == pytest.approx(alone[::-1], abs=1e-5)
+    # What would go wrong without a word, and so what this test can find: a mask of ones, a cache, positions that run on.
+    tokens = sum(row["length"] for row in rows)
+    for harm in (
+        {"attention_mask": torch.ones(1, tokens, dtype=torch.long)},
+        {"use_cache": True},
+        {"position_ids": torch.arange(tokens)[None]},
+    ):
+        assert packed_losses(llama, rows, **harm)[1:] != pytest.approx(alone[1:], abs=1e-2), harm
+
+
+def test_packed_and_padded_rows_have_the_same_loss_and_gradients(encoder: Encoder, tiny: TinyModel) -> None:
+    llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
+    rows = [encoder.row(make_chat(number)) for number in (2, 7, 13, 20)]
+    gradients = []
+    for packed in (False, True):
+        batch = Collator(pad_id=0, packed=packed)(rows)
+        labels = batch.pop("labels")
+        llama.zero_grad()
+        completion_loss(llama(**batch), labels).backward()
+        gradients.append(llama.model.layers[0].self_attn.q_proj.weight.grad.clone())
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
 def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
     chats = [make_chat(number) for number in range(6)]
     lengths = sorted(encoder.row(chat)["length"] for chat in chats)

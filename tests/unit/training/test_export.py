@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,6 +81,23 @@ def test_the_saved_folder_reads_right_in_transformers_4(
     assert AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(chat, tokenize=False) == expected
 
 
+def test_a_base_of_another_number_format_is_saved_in_bfloat16_too(
+    tiny: TinyModel, device: Device, adapter: Path, batch: dict[str, Any], tmp_path: Path
+) -> None:
+    published = tmp_path / "published"
+    shutil.copytree(tiny.folder, published)
+    model.load_base(tiny.folder, device).to(torch.float32).save_pretrained(published)
+    assert model.own_dtype(published) == torch.float32  # the base is what this test says it is
+    tuned = export.attach(model.load_base(published, device), adapter)
+    expected = export.logits(tuned, batch)
+    out = tmp_path / "model"
+    export.save_merged(tuned, model.load_tokenizer(published, NAME), published, out)
+    assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
+    config = json.loads((out / "config.json").read_text())
+    assert (config["dtype"], config["torch_dtype"]) == ("bfloat16", "bfloat16")
+    assert export.check_same(export.logits(model.load_base(out, device), batch), expected) < 0.02
+
+
 LLAMA3 = {
     "factor": 32.0,
     "high_freq_factor": 4.0,
@@ -99,6 +117,16 @@ def test_llamas_rope_scaling_is_written_as_4x_has_it() -> None:
     assert export.as_4x_config(saved, published)["rope_scaling"] == published["rope_scaling"]
 
 
+def test_gemmas_two_ropes_and_a_partial_one_are_written_as_4x_has_them() -> None:
+    far, near = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}, {"rope_type": "default", "rope_theta": 1e4}
+    config = export.as_4x_config({"rope_parameters": {"full_attention": far, "sliding_attention": near}}, {})
+    assert (config["rope_theta"], config["rope_local_base_freq"]) == (1e6, 1e4)
+    assert config["rope_scaling"] == {"rope_type": "linear", "factor": 8.0}
+    partial = {"rope_type": "default", "rope_theta": 2e4, "partial_rotary_factor": 0.75}
+    config = export.as_4x_config({"rope_parameters": partial}, {})
+    assert (config["rope_theta"], config["rope_scaling"], config["partial_rotary_factor"]) == (2e4, None, 0.75)
+
+
 def test_extra_special_tokens_are_named_as_4x_has_them(tiny: TinyModel) -> None:
     tokenizer = model.load_tokenizer(tiny.folder, NAME)
     config = export.as_4x_tokenizer_config({"extra_special_tokens": ["<a>"]}, tokenizer)
@@ -106,9 +134,15 @@ def test_extra_special_tokens_are_named_as_4x_has_them(tiny: TinyModel) -> None:
     assert "extra_special_tokens" not in config
 
 
-def test_merging_into_a_4_bit_base_is_refused(tiny: TinyModel, recipe: Recipe, device: Device, adapter: Path) -> None:
+def test_merging_into_a_4_bit_base_is_refused(
+    tiny: TinyModel, recipe: Recipe, device: Device, adapter: Path, tmp_path: Path
+) -> None:
     with pytest.raises(TrainingError, match="must be merged into an un-quantized base"):
         export.attach(model.load_for_training(tiny.folder, recipe, device), adapter)
+    trained = model.add_adapter(model.load_for_training(tiny.folder, recipe, device), recipe)
+    with pytest.raises(TrainingError, match="must be merged into an un-quantized base"):
+        export.save_merged(trained, model.load_tokenizer(tiny.folder, NAME), tiny.folder, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_adapter_names_the_base_model_not_a_path(adapter: Path) -> None:

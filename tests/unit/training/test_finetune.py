@@ -12,8 +12,9 @@ from training import model
 from training.data import Collator, Encoder, completion_loss
 from training.device import GIB, Device
 from training.errors import InterruptedTrainingError, TrainingError
-from training.finetune import check_changed, check_gradients, evaluate_loss, finetune
+from training.finetune import finetune
 from training.stop import StopSignal
+from training.watch import check_changed, check_gradients, evaluate_loss
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,7 @@ def test_an_evaluation_before_training_leaves_the_gradients_as_they_are(
 ) -> None:
     expected = gradients(adapter(tiny, recipe, device), rows)
     evaluated_first = adapter(tiny, recipe, device)
-    evaluate_loss(evaluated_first, rows, Collator(0), 4, StopSignal())
+    evaluate_loss(evaluated_first, rows, Collator(0), 4)
     found = gradients(evaluated_first, rows)
     assert found.keys() == expected.keys()
     assert any(bool(gradient.any()) for gradient in expected.values())
@@ -87,13 +88,13 @@ def test_no_4bit_layer_may_be_repacked_for_inference(
         "bitsandbytes.nn.modules._convert_weight_packed_for_cpu",
         lambda weight, state: (repacked.append(1) or weight, state),
     )
-    evaluate_loss(adapter(tiny, recipe, device), rows, Collator(0), 4, StopSignal())
+    evaluate_loss(adapter(tiny, recipe, device), rows, Collator(0), 4)
     assert not repacked
     plain = adapter(tiny, recipe, device)
     for module in plain.modules():  # what would happen without the guard: this test can fail
         if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = True
-    evaluate_loss(plain, rows, Collator(0), 4, StopSignal())
+    evaluate_loss(plain, rows, Collator(0), 4)
     assert repacked
 
 
@@ -112,7 +113,7 @@ def test_training_learns_and_reports(
         trained, encoder.tokenizer, rows, rows, longer, device=device, stop=StopSignal(), checkpoints=tmp_path
     )
     assert result.eval_loss < result.eval_loss_before - 0.5
-    assert (result.steps, result.warmup_steps) == (12, 1)
+    assert (result.steps, result.used["warmup_steps"]) == (12, 1)
     # 12 steps of 2 batches of 4 rows are four times the 24 rows.
     assert result.tokens == 4 * sum(rows["length"])
     lines = capsys.readouterr().out.splitlines()
@@ -132,7 +133,9 @@ def test_a_stop_ends_training_after_the_step_at_hand(
 
     trained = adapter(tiny, recipe, device)
     trained.get_base_model().model.layers[0].mlp.down_proj.register_full_backward_hook(ask_to_stop)
-    with pytest.raises(InterruptedTrainingError, match="after step 1 of 4; no model was published"):
+    with pytest.raises(
+        InterruptedTrainingError, match="step 1 of 4 is saved as checkpoint-1, and no model was published"
+    ):
         finetune(trained, encoder.tokenizer, rows, rows, recipe, device=device, stop=stop, checkpoints=tmp_path)
     assert any(bool(weight.any()) for name, weight in trained.named_parameters() if "lora_B" in name)
 

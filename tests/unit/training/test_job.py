@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.unit.training.conftest import make_chat, write_channel, write_hyperparameters
+from pipeline.requests import METRICS
+from tests.unit.training.conftest import QWEN, make_chat, write_channel, write_hyperparameters
 from training import train
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
     extra = job / "model" / "tuneway"
     assert sorted(path.name for path in extra.iterdir()) == [
         "adapter",
+        "baseline.json",
         "evaluation.json",
         "metrics.json",
         "recipe.json",
@@ -55,11 +58,18 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
     captured = capfd.readouterr()
     lines = captured.out.splitlines()
     assert re.fullmatch(
-        r"step=1/4 epoch=0\.20 loss=\d+\.\d{4} learning_rate=\d\.\de-\d\d tokens_per_second=\d+\.\d",
+        r"step=1/4 epoch=0\.20 loss=\d+\.\d{4} grad_norm=\d+\.\d{4} learning_rate=\d\.\de-\d\d tokens_per_second=\d+\.\d "
+        r"peak_memory_gib=\d+\.\d\d",
         next(line for line in lines if line.startswith("step=")),
     )
     assert any(re.fullmatch(r"eval_loss=\d+\.\d{4}", line) for line in lines)
-    assert re.fullmatch(r"rougeL_base=\d+\.\d\d rougeL_tuned=\d+\.\d\d", lines[-1])
+    assert re.fullmatch(r"(rouge[12L]_(base|tuned)=\d+\.\d\d ?){6}", lines[-1])
+    # SageMaker's metrics are read out of these very lines.
+    found = {name: [value for line in lines for value in re.findall(regex, line)] for name, regex in METRICS.items()}
+    assert {name: len(values) for name, values in found.items()} == {
+        name: {"train": 4, "validation": 2, "test": 1}[name.partition(":")[0]] for name in METRICS
+    }
+    assert float(found["train:peak_memory_gib"][-1]) == pytest.approx(metrics["peak_memory_gib"], rel=0.5)
     assert "%|" not in captured.err  # no progress bars
     # What was published is a model that answers as nothing but itself.
     model = AutoModelForCausalLM.from_pretrained(job / "model")
@@ -135,20 +145,58 @@ def test_what_breaks_the_machine_is_one_line_and_leaves_no_model(
 
 
 @pytest.mark.parametrize("when", ["step=2/4", "evaluated=4/6 model=base", "evaluated=6/6 model=tuned"])
-def test_a_job_that_is_asked_to_stop_ends_as_interrupted_and_publishes_nothing(
-    job: Path, monkeypatch: pytest.MonkeyPatch, when: str
+def test_a_job_that_is_asked_to_stop_publishes_nothing_and_the_next_goes_on(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], when: str
 ) -> None:
     def stop_at(*values: object, **_: object) -> None:
         if str(values[0]).startswith(when):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    for module in ("finetune", "evaluate"):
-        monkeypatch.setattr(f"training.{module}.print", stop_at, raising=False)
-    assert train.main() == 1
-    assert re.fullmatch(r"interrupted: asked to stop \(SIGTERM\) .*; no model was published, .*", failure(job))
+    with monkeypatch.context() as patched:
+        for module in ("watch", "evaluate"):
+            patched.setattr(f"training.{module}.print", stop_at, raising=False)
+        assert train.main() == 1
+    line = failure(job)
+    assert re.fullmatch(r"interrupted: asked to stop \(SIGTERM\) .*no model was published. Redrive .*", line)
     assert published(job) == []
+    capfd.readouterr()
+    assert train.main() == 0
+    lines = capfd.readouterr().out.splitlines()
+    # The signal came when step 2 was over, so that step 3 was the one at hand; later, all steps were done.
+    left = [text.split()[0] for text in lines if text.startswith("step=")]
+    assert left == (["step=4/4"] if when == "step=2/4" else [])
+    assert "model.safetensors" in published(job)
 
 
 def test_lora_without_quantization_goes_the_same_way(job: Path, recipe: Recipe) -> None:
     write_hyperparameters(job, replace(recipe, quantization="none", max_steps=1))
     assert train.main() == 0
+
+
+def test_another_architecture_with_an_adapter_on_every_layer_goes_the_same_way(job: Path, recipe: Recipe) -> None:
+    write_hyperparameters(job, replace(recipe, base_model=QWEN, target_modules=("all-linear",)))
+    assert train.main() == 0
+    model = AutoModelForCausalLM.from_pretrained(job / "model")
+    assert (model.config.model_type, model.dtype) == ("qwen2", torch.bfloat16)
+    adapter = json.loads((job / "model" / "tuneway" / "adapter" / "adapter_config.json").read_text())
+    layers = {name.rpartition(".")[2] for name in adapter["target_modules"]}
+    assert layers == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    metrics = json.loads((job / "model" / "tuneway" / "metrics.json").read_text())
+    assert metrics["eval_loss"] < metrics["eval_loss_before"]
+
+
+def test_the_base_is_scored_once(job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str]) -> None:
+    write_hyperparameters(job, replace(recipe, max_steps=1))
+    assert train.main() == 0
+    assert "evaluated=4/6 model=base\n" in capfd.readouterr().out
+    baseline = job / "input" / "data" / "baseline"
+    baseline.mkdir()
+    kept = (job / "model" / "tuneway" / "baseline.json").rename(baseline / "baseline.json")
+    for again in (True, False):  # the second time, another instruction is asked
+        shutil.rmtree(job / "model")
+        (job / "model").mkdir()
+        assert train.main() == 0
+        assert ("model=base, by an earlier run" in capfd.readouterr().out) is again
+        same = (job / "model" / "tuneway" / "baseline.json").read_text() == kept.read_text()
+        assert same is again
+        write_channel(job, "test", [[{"role": "system", "content": "Be brief."}, *make_chat(46)[1:]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,7 +20,11 @@ START = Path(__file__).parents[3] / "training" / "start.py"
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
     """A code channel whose training is a stand-in, and nothing to install."""
-    package = tmp_path / "input" / "data" / "code" / "training"
+    return make_code(tmp_path)
+
+
+def make_code(root: Path) -> Path:
+    package = root / "input" / "data" / "code" / "training"
     package.mkdir(parents=True)
     shutil.copy(START, package / "start.py")
     (package / "__init__.py").touch()
@@ -127,3 +132,56 @@ def test_a_stop_while_pins_are_installed_never_starts_training(code: Path) -> No
     assert process.returncode != 0
     assert "trained" not in output
     assert failure(code).startswith("interrupted: asked to stop (SIGTERM) before training began")
+
+
+def resources(code: Path, hosts: list[str], current: str) -> None:
+    config = code.parents[2] / "config"
+    config.mkdir()
+    told = {"hosts": hosts, "current_host": current, "network_interface_name": "lo"}
+    (config / "resourceconfig.json").write_text(json.dumps(told))
+
+
+def gpus(code: Path, count: int) -> str:
+    """A PATH on which nvidia-smi lists so many GPUs."""
+    folder = code.parents[3] / "bin"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text("#!/bin/sh\n" + "echo 'GPU 0: NVIDIA A10G (UUID: GPU-0)'\n" * count)
+    (folder / "nvidia-smi").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+RANKS = "import os\nprint(*(os.environ[n] for n in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'GLOO_SOCKET_IFNAME')), flush=True)\n"
+
+
+def test_a_host_with_two_gpus_trains_in_two_processes_and_a_stop_reaches_each(code: Path) -> None:
+    resources(code, ["algo-1"], "algo-1")
+    process = start(
+        code,
+        RANKS + "import pathlib, signal, sys, time\n"
+        "def stop(*_):\n"
+        "    time.sleep(2)  # a checkpoint\n"
+        "    pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'stopped-' + os.environ['RANK']).touch()\n"
+        "    sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\ntime.sleep(60)",
+        PATH=gpus(code, 2),
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline().strip() for _ in range(4)]
+    assert sorted(lines) == ["0 0 2 lo", "1 1 2 lo", "ready", "ready"]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert sorted(path.name for path in code.parents[3].glob("stopped-*")) == ["stopped-0", "stopped-1"]
+
+
+def test_two_hosts_meet_at_the_first(tmp_path: Path) -> None:
+    # Names that resolve here; SageMaker calls them algo-1 and algo-2.
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    processes = []
+    for host in hosts:
+        package = make_code(tmp_path / host)
+        resources(package, hosts, host)
+        processes.append(start(package, RANKS, PATH=gpus(package, 0)))
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert said == ["0 0 2 lo\n", "1 0 2 lo\n"]
+    assert [process.returncode for process in processes] == [0, 0]

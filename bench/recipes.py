@@ -1,0 +1,218 @@
+"""One recipe in a process of its own: `python -m bench.recipes RECIPE JOB.json`; its result is one JSON line at the end.
+
+All start from the same NF4 base with the same fresh adapter, and take the same rows, batch size, steps, learning rate
+and optimizer; what differs is what they make of the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import torch
+import transformers
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments, trainer
+
+from training import model as models
+from training.data import Collator, Encoder
+from training.device import Device
+from training.finetune import finetune
+from training.recipe import parse_recipe
+from training.stop import StopSignal
+from training.watch import adapter_weights, evaluate_loss
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from training.data import Chat
+    from training.recipe import Recipe
+
+DEVICE = Device("cpu", torch.float32, None)
+"""Also where there is a GPU: CPU-seconds are what is compared."""
+
+
+class Meter(TrainerCallback):
+    """Counts from the first step's begin to the last one's end: batching, forward, backward, optimizer, logging."""
+
+    def __init__(self) -> None:
+        self._begin: tuple[float, float] | None = None
+        self._end = (0.0, 0.0)
+        self.peak_memory = 0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the clocks, once."""
+        self._begin = self._begin or _clocks()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stops them for now, and looks at the memory before anything else uses it."""
+        self._end = _clocks()
+        self.peak_memory = _peak_memory()
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """CPU-seconds of all threads, and seconds by the clock."""
+        assert self._begin is not None
+        return self._end[0] - self._begin[0], self._end[1] - self._begin[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a recipe gets."""
+
+    model: PeftModel
+    encoder: Encoder
+    recipe: Recipe
+    train: list[Chat]
+    held_out: datasets.Dataset
+    output: Path
+
+    def arguments(self, **own: Any) -> dict[str, Any]:
+        """Returns the Trainer's arguments that all recipes share, and a recipe's own."""
+        schedule = self.recipe.schedule(len(self.train))
+        return {
+            "output_dir": str(self.output),
+            "max_steps": schedule.steps,
+            "warmup_steps": schedule.warmup_steps,
+            "per_device_train_batch_size": self.recipe.batch_size,
+            "gradient_accumulation_steps": self.recipe.gradient_accumulation_steps,
+            "learning_rate": self.recipe.learning_rate,
+            "lr_scheduler_type": self.recipe.lr_scheduler,
+            "optim": self.recipe.optimizer,
+            "seed": self.recipe.seed,
+            "use_cpu": True,
+            "dataloader_pin_memory": False,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+        } | own
+
+
+def tutorial(run: Run) -> None:
+    """The usual tutorial: every row padded to `max_length`, all its tokens learned, all logits made.
+
+    Padding is not learned (DataCollatorForLanguageModeling), although many a tutorial learns it as well.
+    """
+    tokenizer = run.encoder.tokenizer
+    texts = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in run.train]
+    rows = tokenizer(
+        texts, padding="max_length", truncation=True, max_length=run.recipe.max_length, add_special_tokens=False
+    )
+    Trainer(
+        model=run.model,
+        args=TrainingArguments(**run.arguments()),
+        train_dataset=datasets.Dataset.from_dict(dict(rows)),
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+    ).train()
+
+
+def tuneway(run: Run) -> None:
+    """This project's own code, as the training job calls it."""
+    finetune(
+        run.model,
+        run.encoder.tokenizer,
+        run.encoder.dataset(run.train, "train", run.recipe.max_length),
+        run.held_out.select(range(run.recipe.batch_size)),  # it validates by itself; bench scores all, outside
+        run.recipe,
+        device=DEVICE,
+        stop=StopSignal(),
+        checkpoints=run.output,
+    )
+
+
+def trl(run: Run, **own: Any) -> None:
+    """SFTTrainer of trl, at its best on a CPU; `own` are settings, to try others.
+
+    Conversational prompt and completion, the prompt masked. Its fused head spares the logits at masked positions on a GPU
+    only (trl.trainer.utils.add_fused_lm_head: compact). Batches are padded to their longest row, rows of like length
+    together: packing and padding_free are slower here, since sdpa compares each token with all others of the batch. No
+    gradient checkpointing (its default: a third more time, for memory that a CPU has), no bfloat16, and the adapter back
+    in the float32 that SFTTrainer takes from it.
+    """
+    from trl import SFTConfig, SFTTrainer  # only this recipe's memory should hold it
+
+    start = {name: weight.detach().clone() for name, weight in adapter_weights(run.model).items()}
+    settings = {"train_sampling_strategy": "group_by_length", "gradient_checkpointing": False, "bf16": False}
+    sft = SFTTrainer(
+        model=run.model,
+        args=SFTConfig(**run.arguments(max_length=run.recipe.max_length, **settings | own)),
+        train_dataset=datasets.Dataset.from_list(
+            [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in run.train]
+        ),
+        processing_class=run.encoder.tokenizer,
+    )
+    for name, weight in adapter_weights(run.model).items():
+        weight.data = start[name]
+    sft.train()
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (tutorial, tuneway, trl)}
+
+
+def measure(name: str, job: dict[str, Any], **own: Any) -> dict[str, float]:
+    """Runs a recipe.
+
+    Args:
+        name: of the recipe.
+        job: `model` (folder), `hyperparameters`, `train` and `held_out` (chats); `score`: whether to.
+        own: settings of the recipe's own.
+
+    Returns:
+        CPU-seconds, seconds, peak memory in bytes, and with `score` the held-out loss before and after.
+    """
+    folder, recipe = Path(job["model"]), parse_recipe(job["hyperparameters"])
+    transformers.set_seed(recipe.seed)
+    tokenizer = models.load_tokenizer(folder, recipe.base_model)
+    encoder = Encoder(tokenizer, models.end_ids(folder, tokenizer))
+    peft_model = models.add_adapter(models.load_for_training(folder, recipe, DEVICE), recipe)
+    held_out = encoder.dataset(job["held_out"], "held_out", recipe.max_length)
+
+    def score() -> float:
+        return evaluate_loss(peft_model, held_out, Collator(models.padding_id(tokenizer)), recipe.eval_batch_size)
+
+    result = {"loss_before": score()} if job["score"] else {}
+    meter = Meter()
+    trainer.DEFAULT_CALLBACKS.append(meter)  # every Trainer gets these, whoever makes it
+    try:
+        with tempfile.TemporaryDirectory() as output:
+            RECIPES[name](Run(peft_model, encoder, recipe, job["train"], held_out, Path(output)), **own)
+    finally:
+        trainer.DEFAULT_CALLBACKS.remove(meter)
+    cpu, clock = meter.seconds
+    result |= {"cpu_seconds": cpu, "seconds": clock, "peak_memory": meter.peak_memory}
+    return result | ({"loss_after": score()} if job["score"] else {})
+
+
+def _clocks() -> tuple[float, float]:
+    return time.process_time(), time.monotonic()
+
+
+def _peak_memory() -> int:
+    # Not getrusage's ru_maxrss, which a process takes over from the one that started it.
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def main() -> int:
+    """The command line."""
+    warnings.filterwarnings("ignore")
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    datasets.disable_progress_bars()
+    own = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    print(json.dumps(measure(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), **own)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""`make bench-training`: the tutorial's recipe, this project's and trl's, in turn, on the same rows and a CPU.
+
+Each recipe runs in a process of its own (`bench.recipes`), in rounds that interleave them, so that what else the machine
+does meets all alike. Takes some 12 minutes on two quiet cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.rows import ROOT, choose, read
+from data_prep.errors import Refused
+from local.model import ModelError, ensure
+from training import model as models
+from training.data import Encoder
+
+HUB = ROOT / ".local" / "hub"
+RECIPES = ("tutorial", "tuneway", "trl")
+ROUNDS = 2
+STEPS = 12
+HELD_OUT = 40
+# The tutorial's recipe, but for what a short run on two cores needs: the local run's learning rate, one batch a step.
+HYPERPARAMETERS = {
+    "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "learning_rate": "2e-3",
+    "warmup_steps": "0",
+    "batch_size": "4",
+    "gradient_accumulation_steps": "1",
+    "max_length": "512",
+    "max_steps": str(STEPS),
+    "eval_batch_size": "4",
+}
+GIB = 1024**3
+
+
+def make_job(dataset: Path | None, fields: str | None) -> tuple[dict[str, Any], int]:
+    """Returns what `bench.recipes.measure` takes, and the tokens of its rows."""
+    folder = ensure(HUB)
+    tokenizer = models.load_tokenizer(folder, HYPERPARAMETERS["base_model"])
+    encoder = Encoder(tokenizer, models.end_ids(folder, tokenizer))
+    if dataset is None:
+        train, held_out = (read(ROOT / "data" / f"{split}.csv") for split in ("train", "test"))
+    else:
+        chats = read(dataset, fields)
+        random.Random(0).shuffle(chats)
+        train, held_out = chats[HELD_OUT:], chats[:HELD_OUT]
+    limit, rows = int(HYPERPARAMETERS["max_length"]), STEPS * int(HYPERPARAMETERS["batch_size"])
+    train, tokens = choose(train, encoder, rows=rows, max_length=limit, seed=0)
+    return {"model": str(folder), "hyperparameters": HYPERPARAMETERS, "train": train, "held_out": held_out}, tokens
+
+
+def run(recipe: str, job: dict[str, Any], work: Path, **own: Any) -> dict[str, float]:
+    """Runs a recipe in a process of its own.
+
+    Raises:
+        RuntimeError: it failed; with its last words.
+    """
+    file = work / "job.json"
+    file.write_text(json.dumps(job), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.recipes", recipe, str(file), json.dumps(own)],
+        cwd=ROOT,
+        # As the training job sets them, for all three (see training/train.py).
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{recipe} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def pool(rounds: list[dict[str, float]], tokens: int) -> dict[str, float]:
+    """Returns one recipe's figures of all rounds: speeds over them together, the highest memory, the first one's losses."""
+    cpu, seconds = (sum(result[key] for result in rounds) for key in ("cpu_seconds", "seconds"))
+    return {
+        "tokens_per_cpu_second": len(rounds) * tokens / cpu,
+        "tokens_per_second": len(rounds) * tokens / seconds,
+        "memory": max(result["peak_memory"] for result in rounds) / GIB,
+        "before": rounds[0]["loss_before"],
+        "after": rounds[0]["loss_after"],
+    }
+
+
+def ratios(figures: dict[str, dict[str, float]]) -> str:
+    """Returns the last line."""
+    own, tutorial, trl = (figures[recipe] for recipe in ("tuneway", "tutorial", "trl"))
+    return (
+        f"ratios: {own['tokens_per_cpu_second'] / tutorial['tokens_per_cpu_second']:.2f} times the tutorial's tokens per "
+        f"CPU-second, {own['memory'] / tutorial['memory']:.2f} of its memory, loss {own['after']:.3f} against "
+        f"{tutorial['after']:.3f}; {own['tokens_per_cpu_second'] / trl['tokens_per_cpu_second']:.2f} times trl's tokens per "
+        f"CPU-second, {own['memory'] / trl['memory']:.2f} of its memory, loss {own['after']:.3f} against {trl['after']:.3f}"
+    )
+
+
+def report(figures: dict[str, dict[str, float]], tokens: int, rows: int) -> None:
+    """Prints the table and the ratios."""
+    console = Console(highlight=False, soft_wrap=True)
+    limit = int(HYPERPARAMETERS["max_length"])
+    console.print(
+        f"{rows} rows, {tokens / rows:.0f} tokens on average; padded to {limit} they are {limit * rows / tokens:.2f} times as "
+        f"long. {STEPS} steps, {ROUNDS} rounds.\n"
+        "Tokens are the rows' own, without padding. CPU-seconds are all threads', of the training steps alone.\n"
+        "Memory is the process's peak, imports and model included. Loss is of the answers of "
+        f"{HELD_OUT} held-out rows, in nats a token."
+    )
+    table = Table()
+    for name in ("recipe", "tokens per CPU-second", "tokens per second", "GiB", "loss before", "loss after"):
+        table.add_column(name, justify="left" if name == "recipe" else "right")
+    for recipe, values in figures.items():
+        table.add_row(
+            recipe, *(f"{value:.{digits}f}" for value, digits in zip(values.values(), (1, 1, 2, 3, 3), strict=True))
+        )
+    console.print(table)
+    console.print(ratios(figures))
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Compare recipes on SmolLM2-135M and the CPU.")
+    parser.add_argument("--dataset", type=Path, help="a .csv or .jsonl file; default: data/")
+    parser.add_argument("--fields", help="DIALOGUE:SUMMARY, its columns")
+    arguments = parser.parse_args()
+    try:
+        job, tokens = make_job(arguments.dataset, arguments.fields)
+        results: dict[str, list[dict[str, float]]] = {recipe: [] for recipe in RECIPES}
+        with tempfile.TemporaryDirectory() as work:
+            for number in range(ROUNDS):
+                for recipe in RECIPES:
+                    # Scored once: a recipe's rounds train alike.
+                    results[recipe].append(run(recipe, job | {"score": number == 0}, Path(work)))
+                    speed = tokens / results[recipe][-1]["cpu_seconds"]
+                    print(f"round {number + 1} of {ROUNDS}, {recipe}: {speed:.1f} tokens per CPU-second", flush=True)
+    except (ModelError, Refused, ValueError, OSError, RuntimeError) as error:
+        print(f"bench.training: {error}", file=sys.stderr)
+        return 1
+    report({recipe: pool(rounds, tokens) for recipe, rounds in results.items()}, tokens, len(job["train"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

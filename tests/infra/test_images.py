@@ -1,0 +1,85 @@
+"""The pins of training/requirements.txt against the image that they are installed over, by what the packages say themselves."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from tests.infra.conftest import ROOT
+
+if TYPE_CHECKING:
+    from tests.infra.conftest import Synthesised
+
+LINES = (ROOT / "training" / "requirements.txt").read_text().splitlines()
+REQUIREMENTS = [Requirement(line) for line in LINES if line.strip() and not line.startswith("#")]
+PINS = {
+    canonicalize_name(requirement.name): next(iter(requirement.specifier)).version
+    for requirement in REQUIREMENTS
+    if requirement.specifier
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the tag of the training image says is in it."""
+
+    torch: str
+    transformers: str
+    python: str
+
+
+@pytest.fixture(scope="session")
+def image(synthesised: Synthesised) -> Image:
+    uri = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]["stack"]["training_image"]
+    found = re.search(r":([\d.]+)-transformers([\d.]+)-gpu-py3(\d+)-cu\d+", uri)
+    assert found, uri
+    return Image(found[1], found[2], f"3.{found[3]}")
+
+
+def test_the_tag_is_read_as_it_is_meant(image: Image) -> None:
+    assert image == Image("2.9.0", "5.3.0", "3.12")
+
+
+def test_transformers_is_pinned_to_the_images_own(image: Image) -> None:
+    assert PINS["transformers"] == image.transformers
+
+
+def test_every_pin_is_exact_and_is_what_the_tests_run_on() -> None:
+    # Else the metadata that is read below is that of another release.
+    for requirement in REQUIREMENTS:
+        if requirement.name != "boto3":
+            assert str(requirement.specifier) == f"=={metadata.version(requirement.name)}", requirement.name
+    assert len(PINS) == len(REQUIREMENTS) - 1
+
+
+@pytest.mark.parametrize("name", sorted(PINS))
+def test_a_pinned_package_takes_the_images_python_torch_and_the_other_pins(name: str, image: Image) -> None:
+    pythons = metadata.metadata(name)["Requires-Python"]
+    assert SpecifierSet(pythons).contains(f"{image.python}.0")
+    there = PINS | {"torch": image.torch}
+    for requirement in required(name, image.python):
+        version = there.get(canonicalize_name(requirement.name))
+        assert version is None or requirement.specifier.contains(version), (
+            f"{name} needs {requirement}, and gets {version}"
+        )
+
+
+def test_what_needs_torch_says_which_so_that_the_test_above_has_something_to_look_at(image: Image) -> None:
+    asked = {name for name in PINS for each in required(name, image.python) if each.name == "torch" and each.specifier}
+    assert asked == {"accelerate", "bitsandbytes", "peft"}
+
+
+def required(name: str, python: str) -> list[Requirement]:
+    """What a package requires in the image, extras left out."""
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux", "extra": ""}
+    found = [Requirement(text) for text in metadata.requires(name) or []]
+    assert sys.platform == "linux"
+    return [each for each in found if each.marker is None or each.marker.evaluate(environment)]

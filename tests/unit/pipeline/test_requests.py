@@ -1,0 +1,155 @@
+"""What Plan writes down for the training job: spot, several instances, checkpoints, the baseline, and the metrics."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from local.authorization import service_model
+from local.shapes import validate
+from pipeline import cost, requests
+from tests.unit.pipeline.test_plan_parts import settings
+
+STACK = {
+    "prefix": "tuneway-0a1b2c3d",
+    "bucket": "bucket",
+    "training_image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/huggingface-pytorch-training:2.9.0",
+    "training_role": "arn:aws:iam::123456789012:role/training",
+    "tags": {},
+}
+SPOT = {"spot": True, "max_runtime_minutes": 30, "spot_wait_minutes": 15}
+
+
+def train(baseline: str | None = None, **training: Any) -> dict[str, Any]:
+    """The request of a run with these settings, which CreateTrainingJob takes."""
+    request = requests.train(settings(training=training), "0123456789", None, STACK, baseline)
+    validate(service_model("sagemaker").operation_model("CreateTrainingJob"), request | {"TrainingJobName": "job"})
+    return request
+
+
+def channels(request: dict[str, Any]) -> dict[str, str]:
+    return {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri"] for c in request["InputDataConfig"]}
+
+
+def test_a_job_is_on_demand_and_on_one_instance_by_default() -> None:
+    request = train()
+    assert request["EnableManagedSpotTraining"] is False
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 180 * 60}
+    assert request["ResourceConfig"]["InstanceCount"] == 1
+
+
+def test_a_spot_job_may_wait_beside_its_run_time() -> None:
+    request = train(**SPOT)
+    assert request["EnableManagedSpotTraining"] is True
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 30 * 60, "MaxWaitTimeInSeconds": 45 * 60}
+
+
+def test_several_instances_are_asked_for_and_cost_as_many_times() -> None:
+    assert train(instance_count=4)["ResourceConfig"]["InstanceCount"] == 4
+    one, four = (cost.estimate(settings(training={"instance_count": count}), None)["training"] for count in (1, 4))
+    assert four == pytest.approx(4 * one, abs=0.02)
+
+
+@pytest.mark.parametrize("training", [{}, SPOT])
+def test_checkpoints_are_the_runs_so_that_its_next_job_goes_on(training: dict[str, Any]) -> None:
+    # Ends in a slash: SageMaker would restore those of each run whose id begins with this one's.
+    assert train(**training)["CheckpointConfig"] == {"S3Uri": "s3://bucket/checkpoints/0123456789/"}
+
+
+def test_the_base_models_answers_come_in_by_a_channel_if_there_are_any() -> None:
+    assert "baseline" not in channels(train())
+    uri = "s3://bucket/baselines/0123456789abcdef/"
+    assert channels(train(baseline=uri)) == channels(train()) | {"baseline": uri}
+
+
+def test_layers_are_named_or_all() -> None:
+    assert train()["HyperParameters"]["target_modules"] == "q_proj,v_proj"
+    assert train(lora={"target_modules": "all-linear"})["HyperParameters"]["target_modules"] == "all-linear"
+
+
+def test_hyperparameters_are_text_that_the_training_job_takes() -> None:
+    from training.recipe import parse_recipe
+
+    recipe = parse_recipe(
+        train(packing=True, checkpoint_steps=7, lora={"target_modules": "all-linear"})["HyperParameters"]
+    )
+    assert (recipe.packing, recipe.checkpoint_steps, recipe.target_modules) == (True, 7, ("all-linear",))
+    assert parse_recipe(train()["HyperParameters"]).packing is False
+
+
+SAME = [
+    {"training": {"learning_rate": 0.5, "spot": True, "instance_count": 2}},
+    {"endpoint": {"only_if_better": False}},
+    {"bedrock": {"enabled": False}},
+]
+OTHER = [
+    {"training": {"base_model": "a/b"}},
+    {"training": {"base_revision": "other"}},
+    {"training": {"evaluation": {"max_new_tokens": 64}}},
+    {"dataset": {"instruction": "Sum up."}},
+    {"dataset": {"max_rows": {"test": 3}}},
+    {"dataset": {"source": "uploads/mine.csv"}},
+]
+
+
+def test_a_baseline_is_found_by_what_the_base_is_asked() -> None:
+    key = requests.baseline_key(settings())
+    assert re.fullmatch("[0-9a-f]{16}", key)
+    assert {requests.baseline_key(settings(**same)) for same in SAME} == {key}
+    assert len({key, *(requests.baseline_key(settings(**other)) for other in OTHER)}) == 1 + len(OTHER)
+
+
+# Each line that a job prints, as in docs/architecture.md and training/.
+STEP = "step=10/300 epoch=0.05 loss=1.2345 grad_norm=0.567 learning_rate=2.0e-04 tokens_per_second=1234.5 peak_memory_gib=5.43"
+EVALUATION = "eval_loss=1.2346"
+ROUGE = "rouge1_base=23.68 rouge1_tuned=30.11 rouge2_base=5.02 rouge2_tuned=9.99 rougeL_base=17.18 rougeL_tuned=23.90"
+SILENT = [
+    "evaluated=40/40 model=base",
+    "evaluated=40/40 model=base, by an earlier run",
+    "saved checkpoint-50",
+    "going on from checkpoint-50",
+    "load_seconds=1.0 load_quantized_seconds=2.0 train_seconds=30.5 evaluate_base_seconds=9.1",
+    "interrupted: asked to stop (SIGTERM) while training; step 3 of 300 is saved as checkpoint-3",
+]
+READ = {
+    STEP: {
+        "train:loss": 1.2345,
+        "train:grad_norm": 0.567,
+        "train:learning_rate": 2e-4,
+        "train:tokens_per_second": 1234.5,
+        "train:peak_memory_gib": 5.43,
+    },
+    EVALUATION: {"validation:loss": 1.2346},
+    ROUGE: {
+        "test:rouge1_base": 23.68,
+        "test:rouge1_tuned": 30.11,
+        "test:rouge2_base": 5.02,
+        "test:rouge2_tuned": 9.99,
+        "test:rougeL_base": 17.18,
+        "test:rougeL_tuned": 23.9,
+    },
+    **{line: {} for line in SILENT},
+}
+
+
+def read(line: str) -> dict[str, list[float]]:
+    """Every number that SageMaker's metric definitions find in a line, by name."""
+    definitions = train()["AlgorithmSpecification"]["MetricDefinitions"]
+    found = {d["Name"]: [float(number) for number in re.findall(d["Regex"], line)] for d in definitions}
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+@pytest.mark.parametrize("line", READ)
+def test_each_metric_is_read_once_from_its_own_line_and_from_no_other(line: str) -> None:
+    assert read(line) == {name: [number] for name, number in READ[line].items()}
+
+
+def test_every_metric_has_its_line() -> None:
+    assert {name for metrics in READ.values() for name in metrics} == set(requests.METRICS)
+
+
+@pytest.mark.parametrize(("written", "number"), [("12", 12.0), ("0.0", 0.0), ("1.5e+01", 15.0), ("3e-05", 3e-5)])
+def test_a_number_is_read_in_any_form_that_python_prints(written: str, number: float) -> None:
+    assert read(re.sub(r"\bloss=\S+", f"loss={written}", STEP))["train:loss"] == [number]

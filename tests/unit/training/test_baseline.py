@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from training import baseline
+from training.evaluate import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.unit.training.conftest import TinyModel
+    from training.device import Device
+    from training.recipe import Recipe
+
+PROMPTS = [[1, 2, 3], [4]]
+ENDS = [7, 8]
+ANSWERS = [Answer("caf\u00e9 \u2713\nsecond line", finished=True), Answer("", finished=False)]
+
+
+def test_what_is_written_is_read_again_for_the_same_digest_alone(tmp_path: Path) -> None:
+    baseline.write(tmp_path / "baseline" / "baseline.json", "a1", ANSWERS)
+    assert baseline.read(tmp_path / "baseline", "a1") == ANSWERS
+    assert baseline.read(tmp_path / "baseline", "a2") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"digest": "a1"}',
+        '{"digest": "a1", "answers": 3}',
+        '{"digest": "a1", "answers": ["x"]}',
+        '{"digest": "a1", "answers": [{"text": "x"}]}',
+    ],
+)
+def test_what_is_no_baseline_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "baseline.json").write_text(text)
+    assert baseline.read(tmp_path, "a1") is None
+
+
+def test_a_job_without_the_channel_has_none(tmp_path: Path) -> None:
+    assert baseline.read(tmp_path / "none", "a1") is None
+
+
+def _replaced(folder: Path) -> None:
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+
+
+def _renamed(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "conf.json")
+
+
+def _nothing(_: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        (_replaced, {}),
+        (_renamed, {}),
+        (_nothing, {"prompts": [[1, 2], [3, 4]]}),
+        (_nothing, {"prompts": PROMPTS[::-1]}),
+        (_nothing, {"end_ids": [7]}),
+        (_nothing, {"max_new_tokens": 9}),
+        (_nothing, {"eval_batch_size": 5}),
+        (_nothing, {"device": "cuda:0"}),
+    ],
+)
+def test_a_digest_changes_with_all_that_an_answer_depends_on(
+    tiny: TinyModel,
+    tmp_path: Path,
+    recipe: Recipe,
+    device: Device,
+    change: Callable[[Path], None],
+    asked: dict[str, Any],
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny.folder, folder)
+    before = baseline.digest(folder, PROMPTS, ENDS, recipe, device)
+    # What only the training depends on, and in which folder the model lies, does not count.
+    other = replace(recipe, learning_rate=0.5, lora_r=2, max_steps=1)
+    assert baseline.digest(tiny.folder, PROMPTS, ENDS[::-1], other, device) == before
+    change(folder)
+    generation = {name: value for name, value in asked.items() if name in ("max_new_tokens", "eval_batch_size")}
+    after = baseline.digest(
+        folder,
+        asked.get("prompts", PROMPTS),
+        asked.get("end_ids", ENDS),
+        replace(recipe, **generation),
+        replace(device, name=asked.get("device", device.name)),
+    )
+    assert after != before
+
+
+def test_one_gpu_of_a_machine_is_like_the_next(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
+    digests = {
+        baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, replace(device, name=name)) for name in ("cuda:0", "cuda:3")
+    }
+    assert len(digests) == 1

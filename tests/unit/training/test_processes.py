@@ -1,0 +1,123 @@
+"""The whole job in two processes that talk over gloo, as torchrun starts them one a GPU, against the job in one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.unit.training.conftest import write_hyperparameters
+
+if TYPE_CHECKING:
+    import torch
+
+    from tests.unit.training.conftest import TinyModel
+    from training.recipe import Recipe
+
+STEPS = 12
+
+
+def start(root: Path, tiny: TinyModel, processes: int) -> subprocess.Popen[str]:
+    """Starts the job that lies in `root`; its output goes to root/log."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
+    command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "training.train"]
+    environment = os.environ | {
+        "SAGEMAKER_BASE_DIR": str(root),
+        "HF_HUB_CACHE": str(tiny.cache),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+    with (root / "log").open("w") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True)
+
+
+def history(root: Path) -> dict[int, dict[str, Any]]:
+    newest = max((root / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    state = json.loads((newest / "trainer_state.json").read_text())
+    return {entry["step"]: entry for entry in state["log_history"] if "loss" in entry}
+
+
+def adapter(root: Path) -> dict[str, torch.Tensor]:
+    return load_file(root / "model" / "tuneway" / "adapter" / "adapter_model.safetensors")
+
+
+def close(found: Path, expected: Path) -> None:
+    """Losses, gradient norms and adapter of two jobs are the same, and it was no training that did nothing."""
+    one, other = history(expected), history(found)
+    assert one.keys() == other.keys() == set(range(1, STEPS + 1))
+    assert one[STEPS]["loss"] < one[1]["loss"] - 0.5
+    for step, entry in one.items():
+        assert other[step]["loss"] == pytest.approx(entry["loss"], abs=1e-3)
+        assert other[step]["grad_norm"] == pytest.approx(entry["grad_norm"], rel=1e-3)
+    weights, others = adapter(expected), adapter(found)
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        assert (others[name] - weight).abs().max() < 1e-3, name
+
+
+@pytest.fixture
+def whole(job: Path, recipe: Recipe) -> Path:
+    """The job, not yet run: dropout, and steps of four batches, which two processes share."""
+    recipe = replace(
+        recipe, max_steps=STEPS, epochs=20, gradient_accumulation_steps=4, lora_dropout=0.1, checkpoint_steps=5
+    )
+    write_hyperparameters(job, replace(recipe, optimizer="adamw_torch"))
+    return job
+
+
+def copy(job: Path, name: str) -> Path:
+    return Path(shutil.copytree(job / "input", job.with_name(name) / "input")).parent
+
+
+def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None:
+    pair = copy(whole, "pair")
+    assert start(whole, tiny, 1).wait(120) == 0
+    assert start(pair, tiny, 2).wait(120) == 0, (pair / "log").read_text()
+    close(pair, whole)
+    used = json.loads((pair / "model" / "tuneway" / "recipe.json").read_text())["used"]
+    assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 4, 2)
+    log = (pair / "log").read_text()
+    assert len(re.findall(r"^step=1/12 ", log, re.MULTILINE)) == 1  # one of them speaks
+    assert log.count("evaluated=6/6 model=tuned") == 1
+
+    # One of two is told to end: both do, after the same step, and one process goes on from there.
+    stopped = copy(whole, "stopped")
+    process = start(stopped, tiny, 2)
+    while not (stopped / "checkpoints" / "checkpoint-5" / "complete.json").exists():
+        assert process.poll() is None, (stopped / "log").read_text()
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) == 2
+    os.kill(int(workers[1]), signal.SIGTERM)
+    assert process.wait(60) == 1
+    failure = (stopped / "output" / "failure").read_text()
+    said = re.fullmatch(r"interrupted: .*; step (\d+) of 12 is saved as checkpoint-\d+, and no model .*", failure)
+    assert said, failure
+    assert not list((stopped / "model").glob("*.safetensors"))
+    assert start(stopped, tiny, 1).wait(120) == 0
+    assert f"going on from checkpoint-{said[1]}" in (stopped / "log").read_text()
+    close(stopped, whole)
+
+
+def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, tiny: TinyModel) -> None:
+    write_hyperparameters(job, replace(recipe, batch_size=3, gradient_accumulation_steps=1))
+    assert start(job, tiny, 2).wait(60) == 1
+    line = (job / "output" / "failure").read_text()
+    assert line.startswith(
+        "an optimizer step has 3 rows (training.batch_size 3 x gradient_accumulation_steps 1), which 2"
+    )
+    assert "make it a multiple of 2" in line
