@@ -58,7 +58,7 @@ prove-export: .venv/dev.done  ## a tuned model, read by transformers 4.51.3, the
 	@$(BIN)/python -m local.model --cache .local/hub
 	$(BIN)/python -m tests.proofs.export $(if $(WRITE),--write "$(WRITE)")
 
-bench-training: .venv/bench.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: the tutorial, this and trl, 12 minutes
+bench-training: .venv/bench.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: the tutorial, this and trl
 	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$(DATASET)") $(if $(FIELDS),--fields "$(FIELDS)")
 
 format: .venv/dev.done

@@ -1,7 +1,7 @@
 """`make bench-training`: the tutorial's recipe, this project's and trl's, in turn, on the same rows and a CPU.
 
 Each recipe runs in a process of its own (`bench.recipes`), in rounds that interleave them, so that what else the machine
-does meets all alike. Takes some 12 minutes on two quiet cores.
+does meets all alike.
 """
 
 from __future__ import annotations

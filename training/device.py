@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers.utils.import_utils import is_flash_attn_2_available
@@ -46,6 +46,15 @@ class Device:
         """The attn_implementation: flash attention where the GPU's image has it, else PyTorch's own."""
         return "flash_attention_2" if self.is_gpu and is_flash_attn_2_available() else "sdpa"
 
+    @property
+    def rows_at_once(self) -> int | None:
+        """Most rows of a forward pass; None leaves it to the recipe.
+
+        A CPU takes one: nothing is padded, and with the matrices of one row its caches are full already. 89 useful tokens a
+        CPU-second where four rows at once have 72, in 0.37 of the memory (SmolLM2-135M; `make bench-training`).
+        """
+        return None if self.is_gpu else 1
+
     def packs(self, *, wanted: bool) -> bool:
         """Tells whether the rows of a batch are packed into one sequence.
 
@@ -73,5 +82,6 @@ class Device:
         """Returns the most memory used so far, in GiB: the GPU's, or this process's."""
         if self.is_gpu:
             return torch.cuda.max_memory_allocated() / GIB
-        # Linux counts ru_maxrss in KiB (getrusage(2)).
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+        # Not getrusage's ru_maxrss, which begins with that of the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / GIB

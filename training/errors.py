@@ -34,7 +34,7 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, TrainingError | InterruptedTrainingError):
             return one_line(str(cause))
         # Libraries wrap the operating system's error in one of their own (safetensors does), so the text counts too.
-        if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or "No space left on device" in str(cause):
+        if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or _says_disk_full(str(cause)):
             return "disk full: the job's volume has no space left; set a larger training.volume_gb"
         if _is_out_of_memory(cause):
             return (
@@ -46,12 +46,28 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+def reserve(path: Path) -> None:
+    """Keeps room on the disk for the line that `write_failure` writes to `path`, also when the disk is full by then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _reserved(path).write_bytes(bytes(8192))
+
+
+def _reserved(path: Path) -> Path:
+    return path.with_name("reserved")
+
+
 def write_failure(path: Path, line: str, *, keep: bool = False) -> None:
     """Writes the line that SageMaker shows as the job's FailureReason; `keep`: not over one that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if keep and path.exists():
         return
+    _reserved(path).unlink(missing_ok=True)
     path.write_text(one_line(line), encoding="utf-8")
+
+
+def _says_disk_full(text: str) -> bool:
+    # torch.save tells only that a write fell short ("unexpected pos 64 vs 0"; seen on a disk that was full).
+    return "No space left on device" in text or "inline_container" in text
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -58,6 +58,17 @@ class TrainingResult:
     """What the run settled by itself, as JSON values."""
 
 
+class _Arguments(TrainingArguments):
+    @property
+    def device(self) -> torch.device:
+        """Of several processes on a CPU each gets cpu:0, which torch.load knows nothing of: no checkpoint would be read.
+
+        transformers 5.3.0, Trainer._load_optimizer_and_scheduler.
+        """
+        found: torch.device = super().device
+        return torch.device("cpu") if found.type == "cpu" else found
+
+
 def check_rows(rows: int, recipe: Recipe) -> None:
     """Refuses a training split that does not fill one batch.
 
@@ -91,7 +102,7 @@ def finetune(
     """
     world = world or World()
     check_rows(len(train), recipe)
-    schedule, share = recipe.schedule(len(train)), recipe.share(world.size)
+    schedule, share = recipe.schedule(len(train)), recipe.share(world.size, device.rows_at_once)
     packing = device.packs(wanted=recipe.packing)
     collate = Collator(padding_id(tokenizer), packing)
     checkpointing = device.needs_checkpointing(
@@ -100,7 +111,7 @@ def finetune(
         hidden_size=model.config.hidden_size,
         tokens=share.batch_size * max(train["length"]),
     )
-    arguments = TrainingArguments(
+    arguments = _Arguments(
         output_dir=str(checkpoints),
         max_steps=schedule.steps,
         per_device_train_batch_size=share.batch_size,

@@ -72,8 +72,12 @@ class Recipe:
         """Rows of one optimizer step, all processes together."""
         return self.batch_size * self.gradient_accumulation_steps
 
-    def share(self, processes: int) -> Share:
+    def share(self, processes: int, rows_at_once: int | None = None) -> Share:
         """Returns each process's part of an optimizer step, so that all together do what one alone would.
+
+        Args:
+            processes: among which the step's rows are dealt out.
+            rows_at_once: most rows of a forward pass, if the device sets a limit below batch_size.
 
         Raises:
             TrainingError: the rows of a step cannot be dealt out evenly.
@@ -85,7 +89,8 @@ class Recipe:
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps}), which {processes} processes (one a GPU) "
                 f"cannot share evenly: make it a multiple of {processes}"
             )
-        batch = max(size for size in range(1, self.batch_size + 1) if rows % size == 0)
+        most = min(self.batch_size, rows_at_once or self.batch_size)
+        batch = max(size for size in range(1, most + 1) if rows % size == 0)
         return Share(batch_size=batch, gradient_accumulation_steps=rows // batch)
 
     def as_dict(self) -> dict[str, Any]:

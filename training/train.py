@@ -197,6 +197,7 @@ def main() -> int:
     world = World()
     work: Path | None = None
     try:
+        errors.reserve(layout.failure)
         world = World.join()
         job = Job(layout, stop, world)
         work = job.work

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.local.conftest import Deployed
 
 STEPS = 12
-# Steps of two batches, which two hosts can share; with LoRA's dropout, 8-bit moments and a learning rate that changes.
+# With LoRA's dropout, 8-bit moments and a learning rate that changes.
 TRAINING = {
     "epochs": 10,
     "max_steps": STEPS,
@@ -126,7 +126,7 @@ def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deploy
 
 def test_two_hosts_train_the_model_that_one_does(stack: Deployed, whole: Ended) -> None:
     ended = Ended(stack, stack.run({"training": {**TRAINING, "instance_count": 2}, **QUICK}))
-    assert (ended.used["processes"], ended.used["gradient_accumulation_steps"]) == (2, 1)
+    assert (ended.used["processes"], ended.used["gradient_accumulation_steps"]) == (2, 4)
     ended.same(whole, 1e-3)
     speaks = {name.split("-")[1] for name, lines in ended.logs.items() if any("step=1/12" in line for line in lines)}
     assert (len(ended.logs), speaks) == (2, {"1"})

@@ -15,7 +15,8 @@ import sys
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
 def load(folder: str, kind: str) -> tuple[Any, Any]:
@@ -52,19 +53,26 @@ def read_chat(tokenizer: Any, model: Any, chat: list[dict[str, str]], max_new_to
     }
 
 
+def understood(model: Any) -> dict[str, Any]:
+    """What this transformers makes of config.json: of two names for a thing, only the one that it goes by itself.
+
+    The other is there, too: transformers keeps every key of the file that it does not know, without using it.
+    """
+    # Read anew: loading a model puts the format in use over that of the file.
+    config = AutoConfig.from_pretrained(model.config.name_or_path)
+    if transformers.__version__.startswith("4."):
+        rope_theta, dtype = config.rope_theta, config.torch_dtype
+    else:
+        rope_theta, dtype = config.rope_parameters["rope_theta"], config.dtype
+    return {"rope_theta": rope_theta, "dtype": str(dtype).removeprefix("torch.")}
+
+
 def main() -> None:
     """Read the request, read the folder, answer."""
     request = json.load(sys.stdin)
     tokenizer, model = load(request["folder"], request["kind"])
-    config = model.config
     packages = ["transformers", "torch"] + (["peft"] if request["kind"] == "adapter" else [])
-    # transformers 5 keeps rope_theta in a dictionary, and renamed torch_dtype.
-    rope = getattr(config, "rope_parameters", None) or {}
-    found = {
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-        "rope_theta": rope.get("rope_theta", getattr(config, "rope_theta", None)),
-        "dtype": str(getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)).removeprefix("torch."),
-    }
+    found = {"versions": {name: importlib.metadata.version(name) for name in packages}} | understood(model)
     end = model.generation_config.eos_token_id
     model.float().eval()
     rows = [read_chat(tokenizer, model, chat, request["max_new_tokens"]) for chat in request["chats"]]

@@ -90,12 +90,12 @@ def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None
     assert start(pair, tiny, 2).wait(120) == 0, (pair / "log").read_text()
     close(pair, whole)
     used = json.loads((pair / "model" / "tuneway" / "recipe.json").read_text())["used"]
-    assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 4, 2)
+    assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 1, 8)
     log = (pair / "log").read_text()
     assert len(re.findall(r"^step=1/12 ", log, re.MULTILINE)) == 1  # one of them speaks
     assert log.count("evaluated=6/6 model=tuned") == 1
 
-    # One of two is told to end: both do, after the same step, and one process goes on from there.
+    # One of two is told to end: both do, after the same step, and one process or two go on from there.
     stopped = copy(whole, "stopped")
     process = start(stopped, tiny, 2)
     while not (stopped / "checkpoints" / "checkpoint-5" / "complete.json").exists():
@@ -108,9 +108,12 @@ def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None
     said = re.fullmatch(r"interrupted: .*; step (\d+) of 12 is saved as checkpoint-\d+, and no model .*", failure)
     assert said, failure
     assert not list((stopped / "model").glob("*.safetensors"))
-    assert start(stopped, tiny, 1).wait(120) == 0
-    assert f"going on from checkpoint-{said[1]}" in (stopped / "log").read_text()
-    close(stopped, whole)
+    others = copy(whole, "others")
+    shutil.copytree(stopped / "checkpoints", others / "checkpoints")
+    for root, processes in ((stopped, 1), (others, 2)):
+        assert start(root, tiny, processes).wait(120) == 0, (root / "log").read_text()
+        assert f"going on from checkpoint-{said[1]}" in (root / "log").read_text()
+        close(root, whole)
 
 
 def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, tiny: TinyModel) -> None:
