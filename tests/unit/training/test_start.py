@@ -150,7 +150,12 @@ def gpus(code: Path, count: int) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-RANKS = "import os\nprint(*(os.environ[n] for n in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'GLOO_SOCKET_IFNAME')), flush=True)\n"
+# Each line in one piece: the processes share a pipe, and print() would write its end apart.
+RANKS = (
+    "import os, sys\n"
+    "names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'GLOO_SOCKET_IFNAME')\n"
+    "sys.stdout.write(' '.join(os.environ[name] for name in names) + '\\n')\n"
+)
 
 
 def test_a_host_with_two_gpus_trains_in_two_processes_and_a_stop_reaches_each(code: Path) -> None:
@@ -162,7 +167,7 @@ def test_a_host_with_two_gpus_trains_in_two_processes_and_a_stop_reaches_each(co
         "    time.sleep(2)  # a checkpoint\n"
         "    pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'stopped-' + os.environ['RANK']).touch()\n"
         "    sys.exit(1)\n"
-        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\ntime.sleep(60)",
+        "signal.signal(signal.SIGTERM, stop)\nsys.stdout.write('ready\\n')\ntime.sleep(60)",
         PATH=gpus(code, 2),
     )
     assert process.stdout is not None
