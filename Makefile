@@ -54,7 +54,7 @@ prove-failures: .venv/dev.done node_modules/.package-lock.json  ## every kind of
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	$(BIN)/python -m tests.proofs.failures $(if $(WRITE),--write "$(WRITE)")
 
-prove-export: .venv/dev.done  ## a tuned model, read by transformers 4.51.3, the newest, peft and vLLM: 4 GB, once
+prove-export: .venv/dev.done  ## a tuned model, read by transformers 4.51.3, the newest, peft and vLLM: 6 GB, once
 	@$(BIN)/python -m local.model --cache .local/hub
 	$(BIN)/python -m tests.proofs.export $(if $(WRITE),--write "$(WRITE)")
 

@@ -26,7 +26,7 @@ from training import model as models
 from training.data import Encoder
 
 HUB = ROOT / ".local" / "hub"
-RECIPES = ("tutorial", "tuneway", "trl")
+RECIPES = ("tutorial", "tuneway", "batched", "trl")
 ROUNDS = 2
 STEPS = 12
 HELD_OUT = 40
@@ -41,7 +41,6 @@ HYPERPARAMETERS = {
     "max_steps": str(STEPS),
     "eval_batch_size": "4",
 }
-GIB = 1024**3
 
 
 def make_job(dataset: Path | None, fields: str | None) -> tuple[dict[str, Any], int]:
@@ -89,7 +88,7 @@ def pool(rounds: list[dict[str, float]], tokens: int) -> dict[str, float]:
     return {
         "tokens_per_cpu_second": len(rounds) * tokens / cpu,
         "tokens_per_second": len(rounds) * tokens / seconds,
-        "memory": max(result["peak_memory"] for result in rounds) / GIB,
+        "memory": max(result["peak_memory"] for result in rounds),
         "before": rounds[0]["loss_before"],
         "after": rounds[0]["loss_after"],
     }

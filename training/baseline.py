@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from training.evaluate import Answer
+from training.layout import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,14 +47,9 @@ def digest(
         "eval_batch_size": recipe.eval_batch_size,
         "device": device.name.partition(":")[0],
         "versions": [torch.__version__, transformers.__version__],
-        "files": {path.name: _of_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
+        "files": {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(channel: Path, digest: str) -> list[Answer] | None:

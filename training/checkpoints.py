@@ -7,11 +7,12 @@ checkpoint behind, and a job can find one that another recipe has made.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from training.layout import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,7 @@ def complete(folder: Path, step: int, eval_losses: list[float], run: Mapping[str
         run: all that decides how training goes on; JSON values.
     """
     # What other processes add (their random numbers, which are drawn anew for every batch) is not waited for.
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if not path.name.startswith("rng_state")}
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if not path.name.startswith("rng_state")}
     told = {"step": step, "eval_losses": eval_losses, "run": dict(run), "files": files}
     (folder / COMPLETE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
@@ -69,7 +70,7 @@ def _trouble(folder: Path, told: dict[str, Any], run: Mapping[str, Any]) -> str:
     if not told:
         return f"it has no {COMPLETE}, so it was not finished"
     for name, digest in told["files"].items():
-        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
             return f"its {name} is not what was saved"
     other = [name for name in told["run"].keys() | run.keys() if told["run"].get(name) != run.get(name)]
     return f"another {', '.join(sorted(other))} made it" if other else ""
@@ -81,8 +82,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):  # never written, or cut off while it was
         return {}
     return told
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -50,16 +50,14 @@ class Device:
     def rows_at_once(self) -> int | None:
         """Most rows of a forward pass; None leaves it to the recipe.
 
-        A CPU takes one: nothing is padded, and with the matrices of one row its caches are full already. 89 useful tokens a
-        CPU-second where four rows at once have 72, in 0.37 of the memory (SmolLM2-135M; `make bench-training`).
+        A CPU takes one: nothing is padded, and the matrices of one row fill its caches already. `make bench-training` has both.
         """
         return None if self.is_gpu else 1
 
     def packs(self, *, wanted: bool) -> bool:
         """Tells whether the rows of a batch are packed into one sequence.
 
-        Never on a CPU: without flash attention every token is compared with every other of the sequence, 59 useful tokens a
-        CPU-second where padding has 107 (SmolLM2-135M, batch 4).
+        Never on a CPU: without flash attention every token is compared with every other of the sequence.
         """
         return wanted and self.is_gpu
 

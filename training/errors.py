@@ -41,9 +41,19 @@ def explain(error: BaseException) -> str | None:
                 "out of memory: lower training.batch_size (raise gradient_accumulation_steps to match) or "
                 "training.max_length, or choose an instance type with more memory"
             )
-        if any(sign in str(cause) for sign in ("Connection closed by peer", "Connection reset by peer", "NCCL")):
-            return "another process of this job has ended; its own line, in the log of its host, says why"
     return None
+
+
+LOST_PEER = (
+    "another process of this job has ended; its own line, in the log of its host, says why. Without one, the operating system "
+    "killed it, most likely for its memory"
+)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Tells whether another process of the job went away: gloo's words, nccl's, and those of torchrun's store."""
+    signs = ("closed by peer", "reset by peer", "likely closed", "NCCL")
+    return any(sign in str(cause) for cause in _chain(error) for sign in signs)
 
 
 def reserve(path: Path) -> None:
@@ -66,8 +76,8 @@ def write_failure(path: Path, line: str, *, keep: bool = False) -> None:
 
 
 def _says_disk_full(text: str) -> bool:
-    # torch.save tells only that a write fell short ("unexpected pos 64 vs 0"; seen on a disk that was full).
-    return "No space left on device" in text or "inline_container" in text
+    # torch.save tells only that a write fell short ("unexpected pos 64 vs 0", seen on a disk that was full).
+    return "No space left on device" in text or "unexpected pos" in text
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

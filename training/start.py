@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 STOPPED = 128 + signal.SIGTERM
+INTERRUPTED = (
+    "interrupted: asked to stop (SIGTERM) before training began; no model was published. Redrive the execution: training goes "
+    "on from its last checkpoint, if it has one"
+)
 
 
 MASTER_PORT = 29500
@@ -110,7 +114,7 @@ def main() -> int:
         pip += ["--no-index", "--find-links", str(wheels)]
     code = child.run([*pip, "--requirement", str(HERE / "requirements.txt")], log=pip_log)
     if child.stopped:
-        line = "interrupted: asked to stop (SIGTERM) before training began; no model was published, start the run again"
+        line = INTERRUPTED
     elif code != 0:
         lines = pip_log.read_text(encoding="utf-8", errors="replace").split("\n")
         reason = next((text for text in lines if text.startswith("ERROR")), "see the job's log")
@@ -126,6 +130,8 @@ def main() -> int:
                 "out of memory: the operating system killed training; lower training.batch_size or "
                 "training.max_length, or choose an instance type with more memory"
             )
+        if child.stopped:  # while torch was loading, before training listened for it
+            line = INTERRUPTED
     failure.write_text(line[:1024], encoding="utf-8")
     print(line, flush=True)
     return _exit_code(code) or 1

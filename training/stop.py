@@ -31,7 +31,7 @@ class StopSignal:
         if self.requested:
             raise InterruptedTrainingError(
                 f"interrupted: asked to stop (SIGTERM) while {doing}; no model was published. Redrive the execution: training "
-                "goes on from its last checkpoint"
+                "goes on from its last checkpoint, if it has one"
             )
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

@@ -204,6 +204,8 @@ def main() -> int:
         job.run()
     except Exception as error:
         line = errors.explain(error)
+        if line is None and world.size > 1 and errors.is_lost_peer(error):
+            line = errors.LOST_PEER
         if line is None:
             traceback.print_exc()
             line = errors.one_line(f"unexpected {type(error).__name__}: {error} (traceback in the job's log)")

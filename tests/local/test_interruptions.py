@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -117,6 +118,7 @@ def test_after_a_stop_or_a_kill_a_redrive_goes_on_to_the_same_model(
     if step:
         while not any(number >= step for number in saved(stack, arn)):
             assert stack.aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] == "RUNNING"
+            time.sleep(0.2)
         stack.faults({"kind": "training", "how": how, "after": 1, "times": 1})
     failed = stack.end(arn)
     assert failed["status"] == "FAILED"

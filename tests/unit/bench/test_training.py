@@ -63,14 +63,14 @@ def test_all_recipes_start_from_the_same_and_learn_and_are_measured(tiny: TinyMo
         assert result["loss_after"] < before - 0.02
         assert result["cpu_seconds"] > 0
         assert result["seconds"] > 0
-        assert result["peak_memory"] > 100 * 1024**2
+        assert 0.1 < result["peak_memory"] < 10
     # Both learn the answers, and those alone, from the same rows; the tutorial's loss is mostly about the prompts.
     assert results["tuneway"]["loss_after"] == pytest.approx(results["trl"]["loss_after"], abs=0.3)
 
 
 def test_the_last_line_says_the_ratios() -> None:
     def figures(speed: float, memory: float, loss: float) -> dict[str, float]:
-        rounds = [{"cpu_seconds": 100 / speed, "seconds": 50 / speed, "peak_memory": memory * 1024**3}] * 2
+        rounds = [{"cpu_seconds": 100 / speed, "seconds": 50 / speed, "peak_memory": memory}] * 2
         rounds[0] = rounds[0] | {"loss_before": 4.0, "loss_after": loss}
         return training.pool(rounds, 100)
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,7 @@ def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None
     process = start(stopped, tiny, 2)
     while not (stopped / "checkpoints" / "checkpoint-5" / "complete.json").exists():
         assert process.poll() is None, (stopped / "log").read_text()
+        time.sleep(0.05)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(workers) == 2
     os.kill(int(workers[1]), signal.SIGTERM)
@@ -124,3 +126,15 @@ def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, tiny
         "an optimizer step has 3 rows (training.batch_size 3 x gradient_accumulation_steps 1), which 2"
     )
     assert "make it a multiple of 2" in line
+
+
+def test_a_process_that_dies_is_missed_by_the_others_in_one_line(whole: Path, tiny: TinyModel) -> None:
+    process = start(whole, tiny, 2)
+    while "step=2/12" not in (whole / "log").read_text():
+        assert process.poll() is None, (whole / "log").read_text()
+        time.sleep(0.05)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(workers[1]), signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert (whole / "output" / "failure").read_text().startswith("another process of this job has ended")
+    assert not list((whole / "model").glob("*.safetensors"))

@@ -143,22 +143,29 @@ def test_another_recipe_begins_anew_and_leaves_nothing_of_the_old_one(bench: Ben
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
-def test_packed_rows_train_as_padded_ones_do(bench: Bench, tmp_path: Path) -> None:
-    class Packs(Device):
-        def packs(self, *, wanted: bool) -> bool:
-            return wanted
+@dataclass(frozen=True)
+class AtOnce(Device):
+    """A CPU that takes all rows of a batch at once and packs them when asked to, as a GPU does."""
 
-        @property
-        def rows_at_once(self) -> int | None:
-            return None
+    def packs(self, *, wanted: bool) -> bool:
+        return wanted
 
-    bench.recipe = replace(bench.recipe, lora_dropout=0.0, packing=True)
-    padded = bench.train(tmp_path / "padded")
-    bench.device = Packs("cpu", torch.float32, None)
-    packed = bench.train(tmp_path / "packed")
-    assert packed.result is not None
-    assert padded.result is not None
-    assert (packed.result.used["packing"], padded.result.used["packing"]) == (True, False)
-    assert packed.result.tokens == padded.result.tokens
-    for step, numbers in packed.losses.items():
-        assert numbers == pytest.approx(padded.losses[step], abs=2e-4)
+    @property
+    def rows_at_once(self) -> int | None:
+        return None
+
+
+def test_padded_and_packed_batches_train_what_rows_one_by_one_do(bench: Bench, tmp_path: Path) -> None:
+    bench.recipe = replace(bench.recipe, lora_dropout=0.0)
+    single = bench.train(tmp_path / "single")
+    assert single.result is not None
+    assert single.result.used["batch_size"] == 1
+    bench.device = AtOnce("cpu", torch.float32, None)
+    for packing in (False, True):
+        bench.recipe = replace(bench.recipe, packing=packing)
+        batched = bench.train(tmp_path / f"packing-{packing}")
+        assert batched.result is not None
+        assert (batched.result.used["packing"], batched.result.used["batch_size"]) == (packing, 4)
+        assert batched.result.tokens == single.result.tokens
+        for step, numbers in batched.losses.items():
+            assert numbers == pytest.approx(single.losses[step], abs=2e-4)

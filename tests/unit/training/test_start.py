@@ -83,6 +83,16 @@ def test_a_stop_reaches_training(code: Path) -> None:
     assert process.returncode == 7
 
 
+def test_a_stop_before_training_listens_is_said_to_be_one(code: Path) -> None:
+    process = start(code, "import sys, time\nsys.stdout.write('loading\\n')\ntime.sleep(60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert failure(code).startswith("interrupted: asked to stop (SIGTERM) before training began")
+
+
 def test_a_pin_that_cannot_be_installed_is_one_line(code: Path) -> None:
     (code / "requirements.txt").write_text("tuneway-no-such-package==1\n")
     process = start(code, "print('trained')")
