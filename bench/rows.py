@@ -27,7 +27,7 @@ def read(file: Path, fields: str | None = None) -> list[Chat]:
         fields: DIALOGUE:SUMMARY, its columns; None: config.yaml's.
 
     Raises:
-        data_prep.errors.Refused: neither of the two formats, or a column that is not there.
+        pipeline.errors.Refused: neither of the two formats, or a column that is not there.
     """
     dataset, checks = settings.load(ROOT / "config.yaml").dataset, Checks(0)
     dialogue, _, summary = (fields or f"{dataset.fields.dialogue}:{dataset.fields.summary}").partition(":")

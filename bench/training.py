@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rows import ROOT, choose, read
-from data_prep.errors import Refused
 from local.model import ModelError, ensure
+from pipeline.errors import Refused
 from training import model as models
 from training.data import Encoder
 

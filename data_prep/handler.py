@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.config import Config
 
-from data_prep.errors import Refused
 from data_prep.prepare import prepare
 from data_prep.request import parse
 from data_prep.sources import hub_token, source
 from data_prep.writer import Folder
+from pipeline.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

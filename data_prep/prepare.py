@@ -11,10 +11,11 @@ import orjson
 
 from data_prep import formats, manifest
 from data_prep.checks import Checks
-from data_prep.errors import ReadBackError, Refused
+from data_prep.errors import ReadBackError
 from data_prep.request import SPLITS
 from data_prep.rows import reader
 from data_prep.splits import NEVER, Sample, bedrock_shares, bound, dealer, key
+from pipeline.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

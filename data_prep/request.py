@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import Refused
 from pipeline.catalogue import BASE_MODELS, BaseModel
+from pipeline.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
-from data_prep import hub
-from data_prep.errors import Refused, SourceUnavailable
 from data_prep.request import S3Location, parse_s3
-from data_prep.stream import Opened, ResumingStream
+from pipeline import hub
+from pipeline.errors import Refused, SourceUnavailable
+from pipeline.stream import Opened, ResumingStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

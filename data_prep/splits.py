@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from data_prep.errors import Refused
+from pipeline.errors import Refused
 
 if TYPE_CHECKING:
     from array import array

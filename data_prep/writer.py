@@ -14,7 +14,7 @@ from data_prep.sources import open_s3
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from data_prep.stream import ResumingStream
+    from pipeline.stream import ResumingStream
 
 PART_BYTES = 8 * 1024 * 1024
 """Size of an uploaded part: S3 asks for 5 MiB at least and takes 10,000 of them."""

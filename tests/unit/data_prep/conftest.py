@@ -18,7 +18,6 @@ import orjson
 import pytest
 
 from data_prep import handler as handler_module
-from tests.unit.data_prep.hub_server import HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,15 +79,6 @@ def _wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> No
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"MiniStack did not start: {log.read_text()[-2000:]}")
             time.sleep(0.05)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub of our own, which the handler asks; waiting between tries takes no time."""
-    monkeypatch.setattr("data_prep.stream.FIRST_WAIT_SECONDS", 0.0)
-    with HubServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
 
 
 @pytest.fixture

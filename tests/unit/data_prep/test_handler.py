@@ -23,7 +23,7 @@ from tests.unit.data_prep.conftest import (
     refused,
     with_bedrock,
 )
-from tests.unit.data_prep.hub_server import Answer, HubServer
+from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

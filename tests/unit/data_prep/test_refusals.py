@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from data_prep.errors import SourceUnavailable
 from data_prep.handler import _client, handler
+from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import (
     BUCKET,
     LLAMA,
@@ -21,7 +21,7 @@ from tests.unit.data_prep.conftest import (
     refused,
     with_bedrock,
 )
-from tests.unit.data_prep.hub_server import Answer, HubServer
+from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep import rows
-from data_prep.errors import Refused
 from data_prep.request import Fields
 from data_prep.rows import Row, read_csv, read_jsonl, reader
+from pipeline.errors import Refused
 
 FIELDS = Fields("dialogue", "summary")
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)

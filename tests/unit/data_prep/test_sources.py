@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, ResponseStreamingError
 
-from data_prep.errors import SourceUnavailable
 from data_prep.request import S3Location
 from data_prep.sources import open_s3
+from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import BUCKET
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class CutS3:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_prep.stream.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
 
 
 def test_a_cut_connection_resumes_on_the_same_object(s3: Any, put: Callable[[str, bytes], None]) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from data_prep import splits
 from data_prep.checks import Accepted, Checks
-from data_prep.errors import Refused
 from data_prep.rows import Row
 from data_prep.splits import NEVER, Sample, bedrock_shares, bound, dealer, key
+from pipeline.errors import Refused
 
 
 def accepted(count: int, seed: int = 42) -> list[Accepted]:

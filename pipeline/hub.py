@@ -9,8 +9,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from data_prep.errors import Refused
-from data_prep.stream import BUFFER_BYTES, Interrupted, Opened
+from pipeline.errors import Refused
+from pipeline.stream import BUFFER_BYTES, Interrupted, Opened
 
 if TYPE_CHECKING:
     from email.message import Message

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data_prep.errors import Refused, SourceUnavailable
-from data_prep.hub import INTERRUPTIONS, HubFile
-from data_prep.stream import ATTEMPTS, MAX_WAIT_SECONDS, ResumingStream
-from tests.unit.data_prep.hub_server import Answer, HubServer
+from pipeline.errors import Refused, SourceUnavailable
+from pipeline.hub import INTERRUPTIONS, HubFile
+from pipeline.stream import ATTEMPTS, MAX_WAIT_SECONDS, ResumingStream
+from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +159,7 @@ def test_an_empty_file_is_empty(hub: HubServer) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_prep.stream.FIRST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 1.0)
     hub.answers[PATH] = [Answer(status), Answer(status), Answer(body=BODY)]
     waits: list[float] = []
     assert read(hub, waits=waits) == BODY
@@ -167,7 +167,7 @@ def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: 
 
 
 def test_retry_after_is_heeded_within_reason(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_prep.stream.FIRST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 1.0)
     limited = [Answer(429, headers={"Retry-After": seconds}) for seconds in ("7", "9999", "Wed, 21 Oct 2026")]
     hub.answers[PATH] = [*limited, Answer(body=BODY)]
     waits: list[float] = []

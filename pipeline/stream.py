@@ -7,7 +7,7 @@ import io
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from data_prep.errors import SourceUnavailable
+from pipeline.errors import SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
