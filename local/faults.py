@@ -28,13 +28,13 @@ SLOW_SECONDS = 60.0  # How much longer a slow job takes.
 _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
     "deny": ({"action"}, {"principal", "resource"}, ()),
-    "function": ({"how"}, {"function"}, ("crash", "memory", "timeout", "throttle", "stuck")),
+    "function": ({"how"}, {"function", "payload"}, ("crash", "memory", "timeout", "throttle", "stuck")),
     "training": ({"how"}, {"after"}, ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim")),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),
     "endpoint": ({"how"}, set(), ("fail", "capacity", "stuck", "rollback-failed")),
     "execution": ({"how"}, set(), ("orphan",)),
 }
-_PATTERNS = ("principal", "resource", "function")
+_PATTERNS = ("principal", "resource", "function", "payload")
 # Training's `how` that may have `after` -> how many checkpoints the job has copied up when it happens, by default.
 _AFTER = {"stop": 0, "kill": 1, "reclaim": 1}
 _NUMBERS = ("times", "status", "after")
@@ -54,6 +54,7 @@ class Fault:
     principal: str = ""
     resource: str = ""
     function: str = ""
+    payload: str = ""
     after: int | None = None
     times: int | None = None
     fired: int = 0
@@ -86,7 +87,7 @@ def take(kind: str, *hows: str, checkpoints: int = 0, **where: str) -> Fault:
         kind: the fault's kind.
         hows: the values of `how` that can happen here; all when none is given.
         checkpoints: how many a training job has copied up, for `after`.
-        where: `action` (compared), `principal`, `resource` and `function` (searched by the fault's patterns).
+        where: `action` (compared), `principal`, `resource`, `function` and `payload` (searched by the fault's patterns).
     """
     with _changed:
         for fault in _faults:

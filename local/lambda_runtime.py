@@ -94,7 +94,7 @@ class Runtime:
         """Run one invocation of one version of a function."""
         started = time.time()
         config = function.config
-        taken = faults.take("function", function=config["FunctionName"])
+        taken = faults.take("function", function=config["FunctionName"], payload=json.dumps(event))
         fault = taken.how
         if fault == "throttle":
             return private.FunctionResult(throttled=True)

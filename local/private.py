@@ -745,6 +745,7 @@ _STATES_FUNCTIONS = {
     "announce": "_emit_execution_status_event",
     "run_execution": "_run_execution",
     "run_branch": "_run_sub_machine",
+    "run_map": "_run_map_items",
     "run_parallel": "_run_parallel_branches",
     "add_event": "_add_event",
     "error_matches": "_error_matches",
@@ -785,6 +786,16 @@ def states_machine(arn: str) -> dict[str, Any] | None:
     """MiniStack's record of a state machine."""
     machine: dict[str, Any] | None = stepfunctions._state_machines.get(arn)
     return machine
+
+
+def states_add_execution(execution: dict[str, Any]) -> None:
+    """Make a record an execution that Step Functions' operations know: the child of a Distributed Map."""
+    stepfunctions._executions[execution["executionArn"]] = execution
+
+
+def states_add_map_run(record: dict[str, Any]) -> None:
+    """Make a record a Map Run: DescribeMapRun's answer, and `_stateMachineArn` for ListMapRuns."""
+    stepfunctions._map_runs[record["mapRunArn"]] = record
 
 
 def states_announce(detail: Mapping[str, Any]) -> None:

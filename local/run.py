@@ -1,4 +1,4 @@
-"""The whole life on this machine: `python -m local.run [--dataset FILE --fields DIALOGUE:SUMMARY] [--keep]`.
+"""The whole life on this machine: `python -m local.run [--dataset FILE|FOLDER --fields DIALOGUE:SUMMARY] [--keep]`.
 
 Synthesise, start local AWS, bootstrap and deploy with the real CDK CLI, upload the dataset, execute, ask the endpoint,
 destroy, and list what is left. `make local` runs it. The exit code is 0 only when all of it held.
@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from local import cdk, inventory, progress, settings
 from local.session import LocalAws, LocalAwsError
+from pipeline.splits import FORMATS, is_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,7 @@ HOME = ROOT / ".local"
 LAST_RUN = HOME / "last-run.json"
 REGION = "us-west-2"
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 class RunError(Exception):
@@ -42,25 +44,38 @@ class RunError(Exception):
 def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[Path, str]], dict[str, Any]]:
     """Which files to upload under which keys, and the execution's input that names them.
 
+    A folder's rows are dealt to the splits by the ratios of the settings, whatever its files are called.
+
     Raises:
-        RunError: the file is not there, is neither CSV nor JSONL, or `fields` is not DIALOGUE:SUMMARY.
+        RunError: there is no such file or folder, no data in it, or `fields` is not DIALOGUE:SUMMARY.
     """
     if dataset is None:
         if fields:
-            raise RunError("FIELDS goes with DATASET: name your own file too")
+            raise RunError("FIELDS goes with DATASET: name your own data too")
         return [(path, f"uploads/samples/{path.name}") for path in sorted((ROOT / "data").glob("*.csv"))], {}
-    if not dataset.is_file():
-        raise RunError(f"DATASET={dataset}: no such file; name a .csv or .jsonl file")
-    if dataset.suffix not in (".csv", ".jsonl"):
-        raise RunError(f"DATASET={dataset}: must end in .csv or .jsonl")
-    key = f"uploads/{re.sub(r'[^A-Za-z0-9._-]', '-', dataset.name)}"
+    key = f"uploads/{re.sub(r'[^A-Za-z0-9._-]', '-', dataset.resolve().name)}"
     section: dict[str, Any] = {"source": key}
+    if dataset.is_dir():
+        below = ((path, path.relative_to(dataset).as_posix()) for path in sorted(dataset.rglob("*")))
+        uploads = [(path, f"{key}/{name}") for path, name in below if path.is_file() and is_read(name)]
+        section = {"source": f"{key}/", "files": dict.fromkeys(("train", "validation", "test"))}
+        if not uploads:
+            raise RunError(f"DATASET={dataset}: no file in this folder is data; data files are {FORMATS}")
+    elif not dataset.is_file():
+        raise RunError(f"DATASET={dataset}: no such file or folder; name one; data files are {FORMATS}")
+    elif not is_read(dataset.name, dataset.name):
+        raise RunError(f"DATASET={dataset}: is no data file by its name; data files are {FORMATS}")
+    else:
+        uploads = [(dataset, key)]
     if fields:
         names = fields.split(":")
         if len(names) != 2 or not all(names):
-            raise RunError(f"FIELDS={fields}: must be DIALOGUE:SUMMARY, the names of your two columns")
+            raise RunError(
+                f"FIELDS={fields}: must be DIALOGUE:SUMMARY, the names of your two columns; for a name with a colon, leave "
+                "FIELDS out, set KEEP=1, and start an execution yourself with dataset.fields in its input"
+            )
         section["fields"] = {"dialogue": names[0], "summary": names[1]}
-    return [(dataset, key)], {"dataset": section}
+    return uploads, {"dataset": section}
 
 
 def reason(cause: str | None) -> str:
@@ -131,7 +146,8 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     arn = stepfunctions.start_execution(stateMachineArn=outputs["StateMachineArn"], input=json.dumps(run_input))[
         "executionArn"
     ]
-    console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {json.dumps(run_input)}")
+    shown = escape(json.dumps(run_input, ensure_ascii=False))
+    console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {shown}")
     execution = progress.follow(aws.client, arn, console)
     record |= {"status": execution.description["status"], "states": execution.seconds}
     if not execution.succeeded:
@@ -148,7 +164,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
 def main() -> None:
     """Parse the command line and live the whole life."""
     parser = argparse.ArgumentParser(prog="python -m local.run", description="Deploy, run and destroy on this machine.")
-    parser.add_argument("--dataset", type=Path, help="your own .csv or .jsonl file, in the place of data/")
+    parser.add_argument("--dataset", type=Path, help="your own file or folder, in the place of data/")
     parser.add_argument("--fields", help="DIALOGUE:SUMMARY, the names of its columns")
     parser.add_argument("--keep", action="store_true", help="leave local AWS up, with the stack and the endpoint")
     arguments = parser.parse_args()
@@ -202,7 +218,7 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
             console.print(aws.how_to_talk(stack))
         else:
             if failed:
-                console.print(f"[red]{failed}[/red]")
+                console.print(f"[red]{escape(str(failed))}[/red]")
             with step("cdk destroy"):
                 cdk.run("destroy", *app, "--force", env=env, log=log)
             record["left"] = inventory.left(aws.client)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local import private
-from local.stepfunctions import definition, executions, history, machine, redrive, tasks
+from local.stepfunctions import definition, distributed_map, executions, history, machine, redrive, tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,7 @@ def register(state_dir: Path, endpoint_url: str) -> None:
         "announce": executions.announce,
         "run_branch": machine.run_branch,
         "run_parallel": machine.run_parallel,
+        "run_map": distributed_map.run_map,
         "add_event": history.add_event,
         "error_matches": machine.error_matches,
         "output_path": machine.output_path,

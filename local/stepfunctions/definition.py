@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from local import private
-from local.stepfunctions import resources
+from local.stepfunctions import distributed_map, resources
 from local.stepfunctions.resources import OPTIMIZED, Resource
 
 if TYPE_CHECKING:
@@ -35,27 +35,31 @@ class InvalidDefinitionError(Exception):
         self.what, self.where = what, where
 
 
-def tasks(
+def states(
     definition: dict[str, Any], jsonata: bool = False, path: str = ""
 ) -> Iterator[tuple[dict[str, Any], bool, str]]:
-    """Every Task state with whether it is JSONata and its path, branches and iterations included."""
+    """Every state with whether it is JSONata and its path, branches and iterations included."""
     jsonata = definition.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
     for name, state in definition.get("States", {}).items():
         where = f"{path}/States/{name}"
         own = state.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
-        if state.get("Type") == "Task":
-            yield state, own, where
+        yield state, own, where
         for index, branch in enumerate(state.get("Branches", [])):
-            yield from tasks(branch, own, f"{where}/Branches[{index}]")
+            yield from states(branch, own, f"{where}/Branches[{index}]")
         for inner in ("ItemProcessor", "Iterator"):
             if inner in state:
-                yield from tasks(state[inner], own, f"{where}/{inner}")
+                yield from states(state[inner], own, f"{where}/{inner}")
 
 
 def check(definition: dict[str, Any]) -> list[Resource]:
     """The service integrations of a definition. Raises InvalidDefinitionError for the first that AWS does not have."""
     found = []
-    for state, jsonata, where in tasks(definition):
+    for state, jsonata, where in states(definition):
+        if jsonata and distributed_map.is_distributed(state):
+            for problem in distributed_map.problems(state):
+                raise InvalidDefinitionError(problem, where)
+        if state.get("Type") != "Task":
+            continue
         arn = state.get("Resource", "")
         resource = resources.parse(arn)
         if resource is None:

@@ -69,23 +69,29 @@ def run_execution(endpoint_url: str) -> Callable[[Callable[..., Any]], Callable[
     return make
 
 
+def launch(run: Run, detail: dict[str, Any]) -> None:
+    """Start an attempt on a thread of its own; `detail` is what its event tells. Never while LOCK is held."""
+    deliver(run.execution, detail)
+    threading.Thread(target=contextvars.copy_context().run, args=(run_attempt, run), daemon=True).start()
+
+
 def run_attempt(run: Run) -> None:
     """One attempt to its end, with the machine's own TimeoutSeconds."""
     tokens = RUN.set(run), SCOPE.set(run.scope)
     timer = None
     if seconds := run.definition.get("TimeoutSeconds"):
         timer = threading.Timer(
-            float(seconds), contextvars.copy_context().run, (_end, run, "TIMED_OUT", "States.Timeout")
+            float(seconds), contextvars.copy_context().run, (end, run, "TIMED_OUT", "States.Timeout")
         )
         timer.daemon = True
         timer.start()
     try:
         _walk(run)
     except ExecutionError as error:
-        _end(run, "FAILED", error.error, error.cause)
+        end(run, "FAILED", error.error, error.cause)
     except Exception as error:
         logger.exception("unexpected error in %s", run.execution["executionArn"])
-        _end(run, "FAILED", "States.Runtime", str(error))
+        end(run, "FAILED", "States.Runtime", str(error))
     finally:
         if timer is not None:
             timer.cancel()
@@ -114,8 +120,8 @@ def _walk(run: Run) -> None:
             if run.scope.cancelled:
                 return
             machine.leave(states[name], name, output, execution)
-            run.point = Point(following, output, context["variables"])
-    _end(run, "SUCCEEDED", output=json.dumps(run.point.data))
+            run.point, run.map_run = Point(following, output, context["variables"]), None
+    end(run, "SUCCEEDED", output=json.dumps(run.point.data))
 
 
 def _context(run: Run) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def _context(run: Run) -> dict[str, Any]:
     return context
 
 
-def _end(run: Run, end: str, error: str | None = None, cause: str | None = None, output: str | None = None) -> bool:
+def end(run: Run, end: str, error: str | None = None, cause: str | None = None, output: str | None = None) -> bool:
     """End an attempt in this status. False when it has ended before: then nothing changes."""
     execution = run.execution
     with LOCK:
@@ -145,7 +151,9 @@ def _end(run: Run, end: str, error: str | None = None, cause: str | None = None,
             return False
         kind = _ENDS[end]
         details = {name: value for name, value in (("error", error), ("cause", cause), ("output", output)) if value}
+        token = RUN.set(run)  # The caller may be an attempt that has ended, whose own events are no more recorded.
         private.states_function("add_event")(execution, kind, {f"e{kind[1:]}EventDetails": details})
+        RUN.reset(token)
         if end == "FAILED":
             output = json.dumps({"Error": error, "Cause": cause})  # Where MiniStack's nested executions look for it.
         execution.update(status=end, stopDate=now(), error=error, cause=cause, output=output)
@@ -211,7 +219,7 @@ def stop_execution(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def stop(data: dict[str, Any]) -> Any:
         run = attempt(data.get("executionArn", ""))
-        if run is None or not _end(run, "ABORTED", data.get("error"), data.get("cause")):
+        if run is None or not end(run, "ABORTED", data.get("error"), data.get("cause")):
             return original(data)  # There is none, or it has ended.
         return private.states_json_response({"stopDate": run.execution["stopDate"]})
 
@@ -221,7 +229,7 @@ def stop_execution(original: Callable[..., Any]) -> Callable[..., Any]:
 def control(request: private.Request) -> private.Response:
     """POST /_tuneway/states {"time_out": ARN}: the execution's own TimeoutSeconds are over now."""
     run = attempt(str(json.loads(request.body or b"{}").get("time_out")))
-    if run is None or not _end(run, "TIMED_OUT", "States.Timeout"):
+    if run is None or not end(run, "TIMED_OUT", "States.Timeout"):
         return private.Response(400, body=b"no such running execution\n")
     return private.Response(200, body=b"ok\n")
 

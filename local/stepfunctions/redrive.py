@@ -7,10 +7,8 @@ the definition is), API Reference RedriveExecution (errors, client tokens).
 
 from __future__ import annotations
 
-import contextvars
 import json
 import re
-import threading
 import time
 import uuid
 from datetime import datetime
@@ -57,25 +55,31 @@ def _redrive(arn: str, token: str) -> str:
         last, execution = executions.attempt(arn), private.states_execution(arn)
         if execution is None or execution.get("sync"):
             raise _RefusedError("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
-        if last is None:
+        if last is None or "mapRunArn" in execution:
             raise _RefusedError("ValidationException", "A child of a Distributed Map cannot be redriven by itself")
         tokens: dict[str, tuple[float, str]] = execution.setdefault("redriveTokens", {})
         if token in tokens and time.monotonic() - tokens[token][0] < _TOKEN_SECONDS:
             return tokens[token][1]
         if reason := status.not_redrivable(execution):
             raise _RefusedError("ExecutionNotRedrivable", reason)
-        date, count = now(), execution.get("redriveCount", 0) + 1
+        run, detail = again(last)
+        date = str(execution["redriveDate"])
         tokens[token] = time.monotonic(), date
         execution["redriveTokens"] = dict(list(tokens.items())[-_TOKENS:])
-        execution.update(status="RUNNING", redriveCount=count, redriveDate=date)
+    executions.launch(run, detail)
+    return date
+
+
+def again(last: Run) -> tuple[Run, dict[str, Any]]:
+    """A new attempt of an execution that has ended, and its event's detail; it is not launched yet."""
+    execution = last.execution
+    with LOCK:
+        count = execution.get("redriveCount", 0) + 1
+        execution.update(status="RUNNING", redriveCount=count, redriveDate=now())
         execution.update(dict.fromkeys(("stopDate", "output", "error", "cause")))
         details = {"executionRedrivenEventDetails": {"redriveCount": count}}
         private.states_function("add_event")(execution, "ExecutionRedriven", details)
         # With a scope of its own: what is left of the last attempt sees that it has ended, whatever this one does.
-        run = Run(execution, last.machine, last.definition, last.endpoint_url, last.point)
-        executions.RUNS[arn] = run
-        detail = status.change(execution)
-    executions.deliver(execution, detail)
-    thread = contextvars.copy_context().run
-    threading.Thread(target=thread, args=(executions.run_attempt, run), daemon=True).start()
-    return date
+        run = Run(execution, last.machine, last.definition, last.endpoint_url, last.point, map_run=last.map_run)
+        executions.RUNS[execution["executionArn"]] = run
+        return run, status.change(execution)

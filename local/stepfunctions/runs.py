@@ -12,9 +12,12 @@ import string
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local import clients, private
+
+if TYPE_CHECKING:
+    from local.stepfunctions.map_run import MapRun
 
 LOCK = threading.RLock()
 """Held while an execution's status, history or point changes, and never while an event is delivered."""
@@ -62,6 +65,7 @@ class Run:
         execution: MiniStack's record, which all attempts share.
         machine: a copy of the state machine's record as it was when the execution was started.
         definition: its parsed definition.
+        map_run: the Map Run of the Distributed Map that it stands in; a redrive goes on with it.
     """
 
     execution: dict[str, Any]
@@ -70,6 +74,7 @@ class Run:
     endpoint_url: str
     point: Point
     scope: Scope = field(default_factory=Scope)
+    map_run: MapRun | None = None
     _clients: dict[str, Any] = field(default_factory=dict)
     _session: private.Credentials | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -93,18 +98,30 @@ class Run:
         """A client under the role. Raises ExecutionError when the role may not be assumed."""
         with self._lock:
             if service not in self._clients:
-                if self._session is None:
-                    self._session = self._assume()
                 self._clients[service] = clients.client(
-                    service, self._session, endpoint_url=self.endpoint_url, region=self.region
+                    service, self._assumed(), endpoint_url=self.endpoint_url, region=self.region
                 )
             return self._clients[service]
+
+    def authorize(self, action: str, resource: str) -> None:
+        """Ask IAM for what Step Functions does under the role without a task. Raises ExecutionError when it says no."""
+        with self._lock:
+            session = self._assumed()
+        try:
+            private.authorize(session, action, resource)
+        except private.AccessDeniedError as error:
+            raise private.ExecutionError("States.Runtime", str(error)) from None
+
+    def _assumed(self) -> private.Credentials:
+        if self._session is None:
+            self._session = self._assume()
+        return self._session
 
     def _assume(self) -> private.Credentials:
         name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))  # As AWS names these sessions.
         try:
             return private.role_session(
-                self.role_arn, name, "states", source_arn=self.execution["stateMachineArn"], region=self.region
+                self.role_arn, name, "states", source_arn=self.machine["stateMachineArn"], region=self.region
             )
         except private.NotAssumableError as error:
             raise private.ExecutionError("States.Runtime", str(error)) from None

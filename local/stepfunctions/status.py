@@ -23,10 +23,11 @@ def not_redrivable(execution: dict[str, Any]) -> str | None:
 def redrive_fields(execution: dict[str, Any]) -> dict[str, Any]:
     """What DescribeExecution and the event tell of redrives; null where there is nothing to tell."""
     reason = not_redrivable(execution)
+    redrivable = "REDRIVABLE_BY_MAP_RUN" if "mapRunArn" in execution else "REDRIVABLE"
     return {
         "redriveCount": execution.get("redriveCount", 0),
         "redriveDate": execution.get("redriveDate"),
-        "redriveStatus": "NOT_REDRIVABLE" if reason else "REDRIVABLE",
+        "redriveStatus": "NOT_REDRIVABLE" if reason else redrivable,
         "redriveStatusReason": reason,
     }
 

@@ -1,0 +1,89 @@
+"""What `make local DATASET= FIELDS=` uploads, and the input that names it: one that the settings accept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.run import RunError, dataset_input
+from pipeline import settings as schema
+from pipeline.splits import FORMATS
+
+from .conftest import ROOT
+
+DATA = ("train.csv", "more/B.JSONL", "c d \N{PARTY POPPER}.json.gz", "e.csv.zst", "f.parquet")
+OTHERS = ("docs/README.md", "config.json", ".git/x.csv", "g.xlsx")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "my \N{PARTY POPPER} data"
+    for name in (*DATA, *OTHERS):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_bytes(b"x")
+    return made
+
+
+def accepted(run_input: dict[str, Any]) -> Any:
+    """The dataset of a run, by the settings of this machine."""
+    deployed = schema.load(ROOT / "config.yaml", ROOT / "local" / "settings.yaml").model_dump(mode="json")
+    return schema.with_run_input(deployed, run_input).dataset
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_file_of_each_format_is_uploaded(folder: Path, name: str) -> None:
+    ((path, key),), run_input = dataset_input(folder / name, "who: said")
+    assert path == folder / name
+    assert accepted(run_input).source == key
+    assert key.startswith("uploads/")
+    assert key.isascii()
+    assert key.rsplit(".")[1:] == name.rsplit(".")[1:]
+
+
+def test_of_a_folder_each_data_file_is_uploaded_and_all_are_dealt_by_ratios(folder: Path) -> None:
+    uploads, run_input = dataset_input(folder, None)
+    assert {key: path.relative_to(folder).as_posix() for path, key in uploads} == {
+        f"uploads/my---data/{name}": name for name in DATA
+    }
+    dataset = accepted(run_input)
+    assert dataset.source == "uploads/my---data/"
+    assert dataset.files.model_dump() == dict.fromkeys(("train", "validation", "test"))
+
+
+def test_a_folder_has_its_name_however_it_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert accepted(dataset_input(Path(), None)[1]).source == "uploads/my---data/"
+
+
+def test_columns_may_have_spaces_and_emoji(folder: Path) -> None:
+    _, run_input = dataset_input(folder / DATA[0], "the talk \N{PARTY POPPER}: its gist")
+    assert accepted(run_input).fields.model_dump() == {"dialogue": "the talk \N{PARTY POPPER}", "summary": " its gist"}
+
+
+def test_without_data_the_samples_are_uploaded() -> None:
+    uploads, run_input = dataset_input(None, None)
+    assert (len(uploads), run_input) == (3, {})
+    assert all(path.is_file() and key.startswith(accepted({}).source) for path, key in uploads)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("nowhere.csv", None, "no such file or folder"),
+        ("g.xlsx", None, FORMATS),
+        ("docs", None, "no file in this folder is data"),
+        ("train.csv", "dialogue", "must be DIALOGUE:SUMMARY"),
+        ("train.csv", ":summary", "must be DIALOGUE:SUMMARY"),
+        ("train.csv", "a:b:summary", "dataset.fields in its input"),
+        (None, "dialogue:summary", "FIELDS goes with DATASET"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_remedy(
+    folder: Path, name: str | None, fields: str | None, expected: str
+) -> None:
+    with pytest.raises(RunError, match=r"^(DATASET|FIELDS)") as error:
+        dataset_input(folder / name if name else None, fields)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
