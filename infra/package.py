@@ -6,18 +6,40 @@ takes releases years old, from before a project moved to the newer tag.
 
 from __future__ import annotations
 
+import platform
+import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
-from pipeline.settings import Settings, SettingsError, load
+from pipeline.settings import Functions, Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("pipeline", "data_prep")
-"""Packages whose requirements.txt becomes the wheels of one function package."""
+ROOMS = {"pipeline": "pydantic", "data_prep": "orjson, pyarrow.compute, pyarrow.parquet, zstandard"}
+"""Packages whose requirements.txt becomes the wheels of one function package, and what they import out of those."""
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+_ELF_MACHINES = {"arm64": 183, "x86_64": 62}
+"""e_machine of the ELF header: EM_AARCH64 and EM_X86_64 (elf.h)."""
+
+_DROPPED = (
+    # To build against pyarrow, and its tests.
+    *("pyarrow/include", "pyarrow/includes", "pyarrow/src", "pyarrow/tests", "pyarrow/**/*.p[xy][dix]"),
+    # Flight and its own S3 client: 18 of 61 MB zipped. Of the libraries nothing more can go: pyarrow.lib itself is linked
+    # with compute, acero, dataset and substrait.
+    *("pyarrow/*flight*", "pyarrow/*s3*"),
+    # The same library under three names: in a wheel symbolic links are copies. What is linked is the name with one number.
+    *("pyarrow/libarrow*.so", "pyarrow/libarrow*.so.*.*"),
+    # PyPy's way to zstd.
+    "zstandard/*cffi*",
+)
+"""What reading Parquet and zstd never loads."""
+
+
+class PackageError(Exception):
+    """The wheels that came are not those that were asked for; the message is one line."""
 
 
 def wheels(room: str, settings: Settings) -> Path:
@@ -26,29 +48,99 @@ def wheels(room: str, settings: Settings) -> Path:
     return ROOT / "build" / "functions" / f"python{functions.python}-{functions.architecture}" / room
 
 
+def is_built(room: str, settings: Settings) -> bool:
+    """Whether the wheels of a room are there, by the pins of today."""
+    marker = wheels(room, settings) / "requirements.txt"
+    return marker.is_file() and marker.read_text(encoding="utf-8") == _contents(room)
+
+
 def build(settings: Settings) -> None:
-    """Install each room's pinned requirements into its folder, or leave it if the pins have not changed."""
+    """Install each room's pinned requirements into its folder, or leave it if the pins have not changed.
+
+    Raises:
+        PackageError: what came is another version, for another Python or machine, or cannot be imported.
+    """
+    functions = settings.functions
+    machine = _MACHINES[functions.architecture]
     for room in ROOMS:
-        target = wheels(room, settings)
-        pins = (ROOT / room / "requirements.txt").read_text(encoding="utf-8")
-        marker = target / "requirements.txt"
-        if marker.is_file() and marker.read_text(encoding="utf-8") == pins:
+        if is_built(room, settings):
             continue
+        target = wheels(room, settings)
         unfinished = target.with_name(f"{room}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        machine = _MACHINES[settings.functions.architecture]
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={settings.functions.python}"]
+        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={functions.python}"]
         command += [f"--platform=manylinux2014_{machine}", f"--platform=manylinux_2_28_{machine}"]
         command += [f"--requirement={ROOT / room / 'requirements.txt'}", f"--constraint={ROOT / 'constraints.txt'}"]
         subprocess.run([*command, f"--target={unfinished}"], check=True)
-        (unfinished / "requirements.txt").write_text(pins, encoding="utf-8")
+        _slim(unfinished)
+        check(room, unfinished, functions)
+        (unfinished / "requirements.txt").write_text(_contents(room), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)
+
+
+def check(room: str, folder: Path, functions: Functions) -> None:
+    """Hold the wheels in `folder` against the pins and, where this interpreter is of Lambda's kind, import them.
+
+    Raises:
+        PackageError: the first thing that is wrong.
+    """
+    _check_versions(folder)
+    _check_binaries(folder, functions)
+    here = (sys.platform, f"3.{sys.version_info.minor}", platform.machine())
+    if here == ("linux", functions.python, _MACHINES[functions.architecture]):
+        _check_imports(room, folder)
+
+
+def _contents(room: str) -> str:
+    pins = (ROOT / room / "requirements.txt").read_text(encoding="utf-8")
+    return f"{pins}# without {' '.join(_DROPPED)}\n"
+
+
+def _slim(folder: Path) -> None:
+    for pattern in _DROPPED:
+        for path in list(folder.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _check_versions(folder: Path) -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    pinned = {_canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
+    for found in metadata.distributions(path=[str(folder)]):
+        expected = pinned.get(_canonical(found.name))
+        if found.version != expected:
+            raise PackageError(f"pip installed {found.name} {found.version}; constraints.txt says {expected}")
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _check_binaries(folder: Path, functions: Functions) -> None:
+    tag = f".cpython-{functions.python.replace('.', '')}-"
+    for path in folder.rglob("*.so*"):
+        with path.open("rb") as file:
+            header = file.read(20)
+        machine = int.from_bytes(header[18:20], "little")
+        if header[:4] != b"\x7fELF" or machine != _ELF_MACHINES[functions.architecture]:
+            raise PackageError(f"{path.relative_to(folder)} is not for {functions.architecture}")
+        if ".cpython-" in path.name and tag not in path.name:
+            raise PackageError(f"{path.relative_to(folder)} is not for Python {functions.python}")
+
+
+def _check_imports(room: str, folder: Path) -> None:
+    # Only the standard library and the folder, so that nothing comes out of the virtual environment.
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {ROOMS[room]}"
+    command = [sys.executable, "-I", "-S", "-B", "-c", code, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise PackageError(f"the wheels of {room} cannot be imported: {said[-1]}")
 
 
 if __name__ == "__main__":
     try:
         build(load(ROOT / "config.yaml", *map(Path, sys.argv[1:])))
-    except SettingsError as error:
+    except (SettingsError, PackageError) as error:
         sys.exit(f"error: {error}")

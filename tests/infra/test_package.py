@@ -1,0 +1,212 @@
+"""The functions' packages as `make setup` builds them: for Lambda's Python and machine, and run without anything beside.
+
+Of two kinds: config.yaml's, for AWS, and this machine's, for local AWS. Only the second can be imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import botocore
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from infra import package
+from infra.functions import code
+from pipeline.settings import Functions, Settings, SettingsError, load
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "config.yaml"
+HERE = {
+    "python": f"3.{sys.version_info.minor}",
+    "architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
+}
+MACHINES = {"arm64": 183, "x86_64": 62}
+DIALOGUES = ["Amanda: I baked cookies. 🍪\r\nJerry: Sure!", "", None, "A: " + "word " * 5000] * 50
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings by which the functions run on this machine, their wheels built."""
+    layer = tmp_path_factory.mktemp("settings") / "settings.yaml"
+    layer.write_text(json.dumps({"functions": HERE}))
+    settings = load(CONFIG, layer)
+    package.build(settings)
+    return settings
+
+
+@pytest.fixture(scope="module", params=["config.yaml", "here"])
+def settings(request: pytest.FixtureRequest, here: Settings) -> Settings:
+    settings = here if request.param == "here" else load(CONFIG)
+    package.build(settings)
+    return settings
+
+
+def stage(settings: Settings) -> Path:
+    """The folder that becomes the zip of the data-prep functions, laid as synth does it."""
+    code("data_prep", settings)
+    return package.wheels("data_prep", settings).with_name("data_prep.zip")
+
+
+@pytest.fixture(scope="module")
+def staged(here: Settings) -> Path:
+    return stage(here)
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SDK that Lambda's runtime brings, and nothing else of the virtual environment."""
+    folder = tmp_path_factory.mktemp("runtime")
+    installed = Path(botocore.__file__).parents[1]
+    for name in ("botocore", "boto3", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"):
+        (folder / name).symlink_to(installed / name)
+    return folder
+
+
+def run(script: str, staged: Path, *arguments: object) -> Any:
+    """What `script` leaves in `answer`. -I -S: of this interpreter only the standard library; -B: /var/task is read-only."""
+    start = f"import json, sys, time; sys.path[:0] = [{str(staged)!r}]\n"
+    command = [sys.executable, "-I", "-S", "-B", "-c", f"{start}{script}\nprint(json.dumps(answer))"]
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_wheels_are_the_pinned_ones_for_the_settings_python_and_machine(settings: Settings) -> None:
+    for room in package.ROOMS:
+        folder = package.wheels(room, settings)
+        package.check(room, folder, settings.functions)
+        installed = {path.name.split("-")[0] for path in folder.glob("*.dist-info")}
+        pins = (ROOT / room / "requirements.txt").read_text().splitlines()
+        assert {line.split("==")[0] for line in pins if "==" in line} <= installed
+    libraries = list(package.wheels("data_prep", settings).rglob("*.so*"))
+    assert len(libraries) > 10
+    headers = [path.read_bytes()[:20] for path in libraries]
+    assert {int.from_bytes(header[18:20], "little") for header in headers} == {
+        MACHINES[settings.functions.architecture]
+    }
+
+
+def test_wheels_that_are_there_are_not_downloaded_again(settings: Settings) -> None:
+    folders = [package.wheels(room, settings) for room in package.ROOMS]
+    before = [folder.stat().st_ino for folder in folders]
+    package.build(settings)
+    assert [folder.stat().st_ino for folder in folders] == before
+
+
+def test_wheels_of_other_pins_are_not_deployed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pins = (ROOT / "data_prep" / "requirements.txt").read_text()
+    built = package.wheels("data_prep", settings)
+    monkeypatch.setattr(package, "ROOT", tmp_path)
+    copy = package.wheels("data_prep", settings)
+    copy.mkdir(parents=True)
+    shutil.copy(built / "requirements.txt", copy)
+    (tmp_path / "data_prep").mkdir()
+    (tmp_path / "data_prep" / "requirements.txt").write_text(pins)
+    assert package.is_built("data_prep", settings)
+    (tmp_path / "data_prep" / "requirements.txt").write_text(pins.replace("orjson==3", "orjson==2"))
+    with pytest.raises(SettingsError, match="make setup"):
+        code("data_prep", settings)
+
+
+def test_the_zip_is_small_and_fits_into_lambda(settings: Settings, tmp_path: Path) -> None:
+    staged = stage(settings)
+    files = [path for path in staged.rglob("*") if path.is_file()]
+    # Lambda's limit: 250 MB, which are MiB ("Lambda quotas").
+    assert 50_000_000 < sum(path.stat().st_size for path in files) < 250 * 1024**2
+    # Deflate, as the CDK zips, at its fastest level: the CDK's own zip is smaller.
+    with zipfile.ZipFile(tmp_path / "data_prep.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for path in files:
+            archive.write(path, path.relative_to(staged))
+    assert (tmp_path / "data_prep.zip").stat().st_size <= 60_000_000
+
+
+def test_a_function_is_ready_at_once_and_without_what_only_parquet_needs(staged: Path, runtime: Path) -> None:
+    script = """
+sys.path.append(sys.argv[1])
+start = time.perf_counter()
+import data_prep.handler
+seconds = time.perf_counter() - start
+answer = {"seconds": seconds, "file": data_prep.handler.__file__, "modules": list(sys.modules)}
+"""
+    tries = [run(script, staged, runtime) for _ in range(5)]
+    for answer in tries:
+        assert Path(answer["file"]).is_relative_to(staged)
+        assert {"botocore.session", "orjson", "data_prep.sources", "pipeline.hub"} <= set(answer["modules"])
+        heavy = {"pyarrow", "zstandard", "numpy", "pydantic", "datasets", "boto3"}
+        assert not heavy & set(answer["modules"])
+    # The fastest: whatever else this machine does only ever adds.
+    assert min(answer["seconds"] for answer in tries) < 0.7
+
+
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+def test_parquet_is_read_by_what_is_in_the_zip_alone(staged: Path, tmp_path: Path, codec: str) -> None:
+    columns = {
+        "id": pa.array(range(len(DIALOGUES))),
+        "turns": pa.array([[{"who": "A", "said": ["x"]}]] * len(DIALOGUES)),
+        "dialogue": pa.array(DIALOGUES, pa.large_string()),
+        "summary": pa.array(DIALOGUES).dictionary_encode(),
+    }
+    for name, options in {"2.6": {}, "plain": {"use_dictionary": False, "data_page_version": "2.0"}}.items():
+        file = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table(columns), file, compression=codec, row_group_size=60, **options)
+        script = """
+import io
+from data_prep.parquet import read_parquet
+from data_prep.request import Piece
+size = int(sys.argv[2])
+piece = Piece("a.parquet", "train", size, None, 0, size)
+with open(sys.argv[1], "rb", buffering=0) as file:
+    rows = [row[:2] for row in read_parquet(file, piece, ("dialogue", "summary"))]
+answer = {"rows": rows, "file": sys.modules["pyarrow"].__file__, "numpy": "numpy" in sys.modules}
+"""
+        answer = run(script, staged, file, file.stat().st_size)
+        assert answer["rows"] == [[text, text] for text in DIALOGUES]
+        assert Path(answer["file"]).is_relative_to(staged)
+        assert not answer["numpy"]
+
+
+def test_zstd_is_read_by_what_is_in_the_zip_alone(staged: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.zst"
+    file.write_bytes(zstandard.compress(b"one\n" * 1000) + zstandard.compress(b"two\n"))
+    script = """
+import zstandard
+answer, packed = "", open(sys.argv[1], "rb").read()
+while packed:
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    answer += frame.decompress(packed).decode()
+    packed = frame.unused_data
+"""
+    assert run(script, staged, file) == "one\n" * 1000 + "two\n"
+
+
+def functions(**changes: str) -> Functions:
+    return Functions.model_validate({"log_retention_days": 30, **HERE, **changes})
+
+
+def test_wheels_for_another_python_machine_or_version_are_refused_in_one_line(staged: Path, tmp_path: Path) -> None:
+    python = "3.12" if HERE["python"] != "3.12" else "3.13"
+    with pytest.raises(package.PackageError, match=rf"\.so is not for Python {python}$"):
+        package.check("data_prep", staged, functions(python=python))
+    architecture = "x86_64" if HERE["architecture"] == "arm64" else "arm64"
+    with pytest.raises(package.PackageError, match=f" is not for {architecture}$"):
+        package.check("data_prep", staged, functions(architecture=architecture))
+    with pytest.raises(package.PackageError, match=r"^the wheels of data_prep .*: No module named 'orjson'$"):
+        package.check("data_prep", tmp_path, functions())
+    (tmp_path / "orjson-3.8.0.dist-info").mkdir()
+    (tmp_path / "orjson-3.8.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: orjson\nVersion: 3.8.0\n"
+    )
+    with pytest.raises(package.PackageError, match=r"^pip installed orjson 3\.8\.0; constraints\.txt says 3\.13\.0$"):
+        package.check("data_prep", tmp_path, functions())
