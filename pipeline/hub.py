@@ -1,13 +1,15 @@
-"""A file of a Hugging Face dataset over HTTPS, at a pinned revision."""
+"""A Hugging Face dataset over HTTPS, at a pinned revision: the list of its files, and each of them."""
 
 from __future__ import annotations
 
 import re
 from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from botocore.exceptions import ClientError
 
 from pipeline.errors import Refused
 from pipeline.stream import BUFFER_BYTES, Interrupted, Opened
@@ -30,7 +32,7 @@ class HubFile(NamedTuple):
         endpoint: HF_ENDPOINT, `https://huggingface.co` or a mirror.
         repo: `OWNER/NAME`.
         revision: commit.
-        path: the file inside the repository.
+        path: the file inside the repository; empty for the repository itself.
         token: the Hub token, or None.
     """
 
@@ -42,20 +44,22 @@ class HubFile(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where the Hub resolves the file (huggingface_hub's `hf_hub_url`)."""
-        revision, path = quote(self.revision, safe=""), quote(self.path)
-        return f"{self.endpoint.rstrip('/')}/datasets/{self.repo}/resolve/{revision}/{path}"
+        """Where the Hub resolves the file (huggingface_hub's `hf_hub_url`), or describes the repository (`dataset_info`)."""
+        endpoint, revision = self.endpoint.rstrip("/"), quote(self.revision, safe="")
+        if not self.path:
+            return f"{endpoint}/api/datasets/{self.repo}/revision/{revision}?blobs=true"
+        return f"{endpoint}/datasets/{self.repo}/resolve/{revision}/{quote(self.path)}"
 
-    def open_at(self, offset: int) -> Opened:
-        """Request the file from byte `offset` on.
+    def open_at(self, offset: int, stop: int | None = None) -> Opened:
+        """Request the file (or the repository's description) from byte `offset` on, or to before `stop`.
 
         Raises:
             Refused: token, repository, revision or file is not right (401, 403, 404, other 4xx).
             Interrupted: what may pass (408, 429, 5xx, no connection, an answer of the wrong length).
         """
         request = Request(self.url, headers={"User-Agent": "tuneway"})
-        if offset:
-            request.add_header("Range", f"bytes={offset}-")
+        if offset or stop is not None:
+            request.add_header("Range", f"bytes={offset}-{'' if stop is None else stop - 1}")
         if self.token:
             # "unredirected": urllib copies ordinary headers to whatever host it is redirected to.
             request.add_unredirected_header("Authorization", f"Bearer {self.token}")
@@ -69,7 +73,8 @@ class HubFile(NamedTuple):
             host = urlsplit(self.endpoint).netloc
             raise Interrupted(f"{host} cannot be reached ({getattr(error, 'reason', None) or error!r})") from error
         try:
-            return self._opened(response, offset, redirects.linked)
+            opened = self._opened(response, offset, redirects.linked)
+            return opened if stop is None else Opened(opened.body, stop)
         except BaseException:
             response.close()
             raise
@@ -97,7 +102,7 @@ class HubFile(NamedTuple):
         if status in (_REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS) or status >= _SERVER_ERROR:
             wait = headers.get("Retry-After", "")
             raise Interrupted(f"the Hub answered {status}", float(wait) if wait.isdecimal() else None)
-        dataset, page = f"dataset.source hub:{self.repo}", f"{self.endpoint.rstrip('/')}/datasets/{self.repo}"
+        dataset, page = f"dataset.source: hub:{self.repo}", f"{self.endpoint.rstrip('/')}/datasets/{self.repo}"
         if status == _UNAUTHORIZED and self.token:
             raise Refused(
                 f"{dataset}: the Hub refused the token (401); put a valid one into the secret, "
@@ -106,7 +111,7 @@ class HubFile(NamedTuple):
         if status == _UNAUTHORIZED:
             raise Refused(
                 f"{dataset}: the Hub wants a token (401): the dataset is gated or private, or does not "
-                f"exist; check {page}, accept its terms there and give a Hub token"
+                f"exist; check {page}, accept its terms there and set dataset.gated to true (README: The Hub token)"
             )
         if status == _FORBIDDEN:
             raise Refused(
@@ -114,19 +119,37 @@ class HubFile(NamedTuple):
                 "account, and let a fine-grained token read gated repositories"
             )
         if status == _NOT_FOUND:
+            no_repo = f"there is no such dataset (404); check the name at {page}"
+            no_file = (
+                f"it has no file '{self.path}' at revision '{self.revision}' (404); "
+                f"set dataset.files to names that {page} lists"
+            )
             what = {
-                "RepoNotFound": f"there is no such dataset (404); check the name at {page}",
+                "RepoNotFound": no_repo,
                 "RevisionNotFound": f"it has no revision '{self.revision}' (404); "
                 f"set dataset.revision to a commit of {page}",
-            }.get(
-                headers.get("X-Error-Code", ""),
-                f"it has no file '{self.path}' at revision '{self.revision}' (404); "
-                f"set dataset.files to names that {page} lists",
-            )
+            }.get(headers.get("X-Error-Code", ""), no_file if self.path else no_repo)
             raise Refused(f"{dataset}: {what}")
+        raise Refused(f"{dataset}: the Hub answered {status}; open {self.url} in a browser to see why")
+
+
+def hub_token(secrets: Any, arn: str) -> str:
+    """The Hub token out of Secrets Manager.
+
+    Raises:
+        Refused: the secret does not exist or holds no token.
+    """
+    try:
+        token: str = secrets.get_secret_value(SecretId=arn).get("SecretString", "").strip()
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            raise Refused(f"access.hub_token_secret: there is no secret {arn}; create it with the Hub token") from error
+        raise
+    if not token.isascii() or not token.isprintable() or not token or " " in token:
         raise Refused(
-            f"{dataset}: the Hub answered {status} for '{self.path}'; open {self.url} in a browser to see why"
+            f"access.hub_token_secret: the secret {arn} holds no Hub token; store the token alone, as plain text"
         )
+    return token
 
 
 class Linked(NamedTuple):

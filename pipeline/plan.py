@@ -1,9 +1,9 @@
 """The Plan step: everything that can be known before money is spent.
 
-It lays the execution's input over the deployed settings, checks them and the account, copies the training code to the
-run's own prefix, and resolves the requests of both jobs and of the endpoint. Later states only read its result. What
-the user can mend is returned as a refusal, one line, and ends the execution; AWS's own errors are raised, for the state
-machine to retry.
+It lays the execution's input over the deployed settings, checks them and the account, lists the dataset's files and cuts
+them into shards if they are many or large, copies the training code to the run's own prefix, and resolves the requests of
+both jobs and of the endpoint. Later states only read its result. What the user can mend is returned as a refusal, one line,
+and ends the execution; AWS's own errors are raised, for the state machine to retry.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import ClientError
 
-from pipeline import bedrock, cost, names, requests
+from pipeline import bedrock, cost, dataset, hub, names, requests, shards
 from pipeline.deploy import describe
+from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
 
 if TYPE_CHECKING:
@@ -45,21 +46,33 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     Returns:
         `{"refusal": line}`, or the plan: `run`, `name`, `prepare`, `train`, `assess`, `customize`, `deploy`, `estimate`,
         `warnings`.
+
+    Raises:
+        SourceUnavailable: the Hub does not answer.
+        botocore.exceptions.ClientError: AWS's own failure.
     """
     try:
         settings = with_run_input(event["settings"], event["input"])
         plan = _plan(settings, event["stack"], names.run_id(event["execution"]))
-    except SettingsError as refusal:
+    except (SettingsError, Refused) as refusal:
         logger.warning("refused: %s", refusal)
         return {"refusal": str(refusal)}
-    logger.info("planned: %s", json.dumps({key: plan[key] for key in ("run", "estimate", "warnings")}))
+    shown = {key: plan[key] for key in ("run", "estimate", "warnings")} | {"data": plan["prepare"]["path"]}
+    logger.info("planned: %s", json.dumps(shown))
     return plan
 
 
 def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]:
     warnings = _check_quotas(settings, stack["prefix"])
     base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
-    secret = _check_token(settings, stack["region"]) if settings.training.gated else None
+    train_secret, data_secret = (
+        _check_token(settings, section, stack["region"]) for section in ("training", "dataset")
+    )
+    source = _look_at_dataset(settings, stack["bucket"], data_secret)
+    cut = shards.shard(source.files, settings.dataset.shard_mb)
+    prepare = requests.prepare(settings, run, base_model, stack, source, data_secret, cut)
+    if cut:
+        _write_shards(prepare["shards"], cut)
     baseline = _find_baseline(stack["bucket"], requests.baseline_key(settings), settings.storage.expire_days)
     name = f"{stack['prefix']}-{run}"
     _copy_code(stack["bucket"], names.prefix("code", run))
@@ -67,10 +80,10 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
         "refusal": None,
         "run": run,
         "name": name,
-        "warnings": warnings,
+        "warnings": warnings + source.warnings,
         "estimate": cost.estimate(settings, base_model.id if base_model else None),
-        "prepare": requests.prepare(settings, run, base_model, stack),
-        "train": requests.train(settings, run, secret, stack, baseline),
+        "prepare": prepare,
+        "train": requests.train(settings, run, train_secret, stack, baseline),
         "assess": requests.assess(settings, stack),
         "customize": base_model and requests.customize(settings, run, base_model, stack),
         "deploy": requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
@@ -146,8 +159,14 @@ def _check_bedrock(settings: Settings, region: str) -> BaseModel:
     return base_model
 
 
-def _check_token(settings: Settings, region: str) -> str:
-    """The ARN of the secret with the Hub token. Only its existence is looked at: the value is the training job's."""
+def _check_token(settings: Settings, section: str, region: str) -> str | None:
+    """The ARN of the secret with the Hub token, if what the section reads is gated. Only its existence is looked at."""
+    field, what, gated = {
+        "training": ("training.base_model", settings.training.base_model, settings.training.gated),
+        "dataset": ("dataset.source", settings.dataset.source, settings.dataset.gated),
+    }[section]
+    if not gated:
+        return None
     name = settings.access.hub_token_secret
     try:
         arn: str = boto3.client("secretsmanager").describe_secret(SecretId=name)["ARN"]
@@ -155,11 +174,22 @@ def _check_token(settings: Settings, region: str) -> str:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
             raise
         raise Refusal(
-            f"training.base_model: {settings.training.base_model} is gated and the secret {name} does not exist; make it with "
+            f"{field}: {what} is gated and the secret {name} does not exist; make it with "
             f"`aws secretsmanager create-secret --region {region} --name {name} --secret-string YOUR_HUB_TOKEN`, "
-            "after accepting the model's licence on the Hub"
+            "after accepting its licence on the Hub"
         ) from error
     return arn
+
+
+def _look_at_dataset(settings: Settings, bucket: str, secret: str | None) -> dataset.Source:
+    token = hub.hub_token(boto3.client("secretsmanager"), secret) if secret else None
+    return dataset.look(settings, bucket, token, boto3.client("s3"))
+
+
+def _write_shards(place: dict[str, Any], cut: list[shards.Shard]) -> None:
+    """List the shards where the state machine's Map reads them: in S3, for a state's input has no room for many."""
+    items = [{**shard._asdict(), "pieces": [piece._asdict() for piece in shard.pieces]} for shard in cut]
+    boto3.client("s3").put_object(Bucket=place["bucket"], Key=place["key"], Body=json.dumps(items).encode())
 
 
 def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None:

@@ -7,10 +7,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipeline import names
+from pipeline import names, shards
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from pipeline.catalogue import BaseModel
+    from pipeline.dataset import Source
     from pipeline.settings import Settings
 
 _NUMBER = "([0-9.eE+-]+)"
@@ -29,24 +32,89 @@ VolumeKmsKeyId (API reference, ResourceConfig). Nothing tells them but a list: t
 (`sagemaker.core.common_utils.volume_size_supported`), by family, so that its next member is in it."""
 
 
-def prepare(settings: Settings, run: str, base_model: BaseModel | None, stack: dict[str, Any]) -> dict[str, Any]:
-    """The data-prep function's event."""
-    dataset = settings.dataset.model_dump(mode="json")
-    if dataset["source"].startswith("uploads/"):
-        dataset["source"] = f"s3://{stack['bucket']}/{dataset['source']}"
-    bedrock = base_model and {"base_model": base_model.id, "max_records": settings.bedrock.max_records}
-    output = names.place(stack["bucket"], "data", run)
-    return {"dataset": dataset, "output": output, "bedrock": bedrock, "hub_token_secret": None}
+def prepare(
+    settings: Settings,
+    run: str,
+    base_model: BaseModel | None,
+    stack: dict[str, Any],
+    source: Source,
+    secret: str | None = None,
+    cut: list[shards.Shard] | None = None,
+) -> dict[str, Any]:
+    """What the data-prep functions get.
+
+    Args:
+        settings: the run's.
+        run: its id.
+        base_model: Bedrock's, if a model of Bedrock's is customized.
+        stack: what exists.
+        source: the files of the dataset.
+        secret: ARN of the secret with the Hub token, if the dataset needs it.
+        cut: the shards, if one function is not enough.
+
+    Returns:
+        `request`, which is the same for each function; `pieces` for one function, or `shards`: how many, and in which
+        object they are listed; `path`: which of both and why, for whoever looks in the console.
+
+    Raises:
+        Refused: a file is too large for one function.
+    """
+    dataset, bucket = settings.dataset, stack["bucket"]
+    files = [file for split in source.files.values() for file in split]
+    amount = f"{_count(files, 'file')}, {shards.megabytes(sum(file.bytes for file in files))}"
+    shared = dataset.model_dump(
+        mode="json", include={"fields", "max_rows", "ratios", "max_rejected_share", "instruction", "seed"}
+    )
+    return {
+        "request": {
+            "dataset": {
+                "source": source.uri,
+                "revision": source.revision,
+                "splits": list(source.files),
+                **shared,
+            },
+            "output": names.place(bucket, "data", run),
+            "work": names.place(bucket, "shards", run),
+            "max_tokens": settings.training.max_length,
+            "bedrock": base_model and {"base_model": base_model.id, "max_records": settings.bedrock.max_records},
+            "hub_token_secret": secret,
+        },
+        "pieces": None if cut else [piece._asdict() for piece in shards.cut(source.files)],
+        "shards": {"count": len(cut), "bucket": bucket, "key": names.prefix("shards", run) + "shards.json"}
+        if cut
+        else None,
+        "path": f"{_count(cut, 'shard')}: {amount} (dataset.shard_mb: {dataset.shard_mb})"
+        if cut
+        else f"one function: {amount}",
+    }
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def baseline_key(settings: Settings) -> str:
     """16 hexadecimal digits for what the base model is asked: one scoring of it serves all runs that ask the same.
 
-    It only finds a baseline. A branch may move on and an upload be replaced, so the job itself looks whether it is exact.
+    That is the model, how it answers, and all that decides which rows are test rows: `training.max_length` is the longest row
+    that is fit. It only finds a baseline. A branch may move on and an upload be replaced, so the job itself looks whether it
+    is exact.
     """
     asked = settings.model_dump(
         mode="json",
-        include={"dataset": True, "training": {"base_model", "base_revision", "evaluation"}},
+        include={
+            "dataset": {
+                "source": True,
+                "revision": True,
+                "files": True,
+                "fields": True,
+                "max_rows": {"test"},
+                "ratios": {"test"},
+                "instruction": True,
+                "seed": True,
+            },
+            "training": {"base_model", "base_revision", "max_length", "evaluation"},
+        },
     )
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -134,11 +134,23 @@ class Fields(_Section):
 
 
 class Files(_Section):
-    """A dataset's files by split, below its source. A source that is one file needs none of them."""
+    """A dataset's files by split, below its source (`pipeline.dataset`). A source that is one file needs none of them.
 
-    train: str = _run("file of the training split", min_length=1)
-    validation: str = _run("file of the validation split", min_length=1)
-    test: str = _run("file of the test split", min_length=1)
+    Each is a file, a pattern (data/train-*.parquet), a folder (data/), or a split of the dataset's own by its name (train).
+    """
+
+    train: str | None = _run("files of the training split; null: every one that is not another split's", min_length=1)
+    validation: str | None = _run("files of the validation split; null: dealt out of train's rows", min_length=1)
+    test: str | None = _run("files of the test split; null: dealt out of train's rows", min_length=1)
+
+    @field_validator("train", "validation", "test")
+    @classmethod
+    def _below_the_source(cls, value: str | None) -> str | None:
+        if value is None or not (value.startswith("/") or {".", ".."} & set(value.split("/"))):
+            return value
+        raise ValueError(
+            "must be a path below dataset.source, without / at its beginning and without . or .. as a folder"
+        )
 
 
 class MaxRows(_Section):
@@ -150,7 +162,7 @@ class MaxRows(_Section):
 
 
 class Ratios(_Section):
-    """How a dataset that is one file is dealt into splits, by a seeded hash of each row."""
+    """How train's rows are dealt to the splits without files of their own, by a seeded hash of each row."""
 
     validation: float = _run("share of validation rows", gt=0, lt=0.5)
     test: float = _run("share of test rows", gt=0, lt=0.5)
@@ -160,21 +172,44 @@ class Dataset(_Section):
     """The dialogues and their summaries."""
 
     source: str = _run(
-        "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder",
-        pattern=r"^(hub:[\w.-]+/[\w.-]+|s3://[a-z0-9.-]+/\S.*|uploads/\S.*)$",
+        "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder"
     )
     revision: str | None = _run("commit of a Hub dataset, so that a run can be repeated", pattern=r"^[\w./-]+$")
+    gated: bool = _run("whether reading it needs the Hub token (access.hub_token_secret)")
     files: Files
     fields: Fields
     max_rows: MaxRows
     ratios: Ratios
+    max_rejected_share: float = _run("a run stops when more of the rows than this are not fit", ge=0, le=1)
+    shard_mb: int = _run(
+        "a source larger than this, or of more than 100 files, is prepared in shards of about this size, "
+        "by functions that run at once",
+        ge=1,
+    )
     instruction: str = _run("the task, said to the model before each dialogue", min_length=1, max_length=2000)
     seed: int = _run("seed of splits and subsampling", ge=0)
 
+    @field_validator("source")
+    @classmethod
+    def _somewhere(cls, value: str) -> str:
+        if re.fullmatch(r"hub:[\w.-]+/[\w.-]+|s3://[a-z0-9.-]{3,63}/\S.*|uploads/\S.*", value):
+            return value
+        raise ValueError(
+            "must be hub:OWNER/NAME (a dataset on the Hub), s3://BUCKET/KEY, or uploads/KEY in the stack's bucket; "
+            "a KEY that ends in / is a folder"
+        )
+
+    @property
+    def is_hubs(self) -> bool:
+        """Whether it is a dataset on the Hub."""
+        return self.source.startswith("hub:")
+
     @model_validator(mode="after")
-    def _pinned(self) -> Dataset:
-        if self.source.startswith("hub:") and self.revision is None:
+    def _as_the_hub_asks(self) -> Dataset:
+        if self.is_hubs and self.revision is None:
             raise ValueError("a Hub dataset needs dataset.revision, the commit to read")
+        if self.gated and not self.is_hubs:
+            raise ValueError("gated: only a Hub dataset is read with the Hub token; set it to false")
         return self
 
 

@@ -60,6 +60,7 @@ class ResumingStream(io.RawIOBase):
         open_at: Callable[[int], Opened],
         interruptions: tuple[type[Exception], ...],
         sleep: Callable[[float], None] = time.sleep,
+        start: int = 0,
     ) -> None:
         """Nothing is requested before the first read.
 
@@ -68,6 +69,7 @@ class ResumingStream(io.RawIOBase):
             open_at: requests the file from a byte offset on; raises Interrupted if another try may help.
             interruptions: what reading from a body raises when the connection fails.
             sleep: waits between tries.
+            start: the byte to begin with.
         """
         super().__init__()
         self._name, self._open_at, self._sleep = name, open_at, sleep
@@ -76,7 +78,7 @@ class ResumingStream(io.RawIOBase):
         self._total: int | None = None
         self._failures = 0
         self._hash = hashlib.sha256()
-        self.received = 0
+        self._start = self.position = start
 
     @property
     def sha256(self) -> str:
@@ -111,23 +113,23 @@ class ResumingStream(io.RawIOBase):
             if data:
                 self._failures = 0
                 self._hash.update(data)
-                self.received += len(data)
+                self.position += len(data)
             buffer[: len(data)] = data
             return len(data)
 
     def _read(self, amount: int) -> bytes:
         if self._opened is None:
-            self._opened = self._open_at(self.received)
+            self._opened = self._open_at(self.position)
             if self._total not in (None, self._opened.total):
                 raise SourceUnavailable(f"{self._name}: the file changed while it was being read; run again")
             self._total = self._opened.total
-        data = b"" if self.received == self._total else self._opened.body.read(amount)
-        if self._total is not None and self.received + len(data) > self._total:
+        data = b"" if self.position == self._total else self._opened.body.read(amount)
+        if self._total is not None and self.position + len(data) > self._total:
             raise SourceUnavailable(f"{self._name}: the server sent more than the {self._total} bytes it stated")
         if not data:
-            if self._total not in (None, self.received):
-                raise Interrupted(f"the connection ended at {self.received} of {self._total} bytes")
-            if self._opened.sha256 not in (None, self.sha256):
+            if self._total not in (None, self.position):
+                raise Interrupted(f"the connection ended at {self.position} of {self._total} bytes")
+            if not self._start and self._opened.sha256 not in (None, self.sha256):
                 raise SourceUnavailable(f"{self._name}: the bytes received do not have the SHA-256 the server states")
         return data
 

@@ -62,9 +62,10 @@ class HubServer:
                 status, body, headers = answer.status, answer.body, {}
                 asked = self.headers["Range"]
                 if status == 200 and asked and answer.ranges:
-                    start = int(asked.removeprefix("bytes=").removesuffix("-"))
-                    headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-                    status, body = 206, body[start:]
+                    start, _, last = asked.removeprefix("bytes=").partition("-")
+                    part = body[int(start) : int(last) + 1 if last else None]
+                    headers["Content-Range"] = f"bytes {start}-{int(start) + len(part) - 1}/{len(body)}"
+                    status, body = 206, part
                 headers["Content-Length"] = str(len(body))
                 headers |= answer.headers
                 self.send_response(status)

@@ -92,6 +92,20 @@ def test_a_cut_connection_resumes_where_it_was(hub: HubServer, other: HubServer)
     assert 0 < starts[0] <= 300_000 < starts[1] <= 700_000
 
 
+def test_a_part_is_asked_for_and_resumed_to_its_own_end(hub: HubServer) -> None:
+    hub.answers[PATH] = [Answer(body=BODY, cut=300_000), Answer(body=BODY)]
+    file = HubFile(hub.url, "own/set", "abc", "train.csv", None)
+    part = ResumingStream(
+        "train.csv", lambda offset: file.open_at(offset, 900_000), INTERRUPTIONS, lambda seconds: None, start=100_000
+    )
+    assert part.buffered().read() == BODY[100_000:900_000]
+    first, second = (seen.range or "" for seen in hub.seen)
+    assert first == "bytes=100000-899999"
+    start, last = second.removeprefix("bytes=").split("-")
+    assert 100_000 < int(start) <= 400_000
+    assert last == "899999"
+
+
 def test_a_server_without_ranges_is_read_again_from_the_start(hub: HubServer) -> None:
     hub.answers[PATH] = [Answer(body=BODY, cut=300_000), Answer(body=BODY, ranges=False)]
     assert read(hub) == BODY

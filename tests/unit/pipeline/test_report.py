@@ -69,6 +69,18 @@ from pipeline import report
             "timed out",
             "ran out of time",
         ),
+        (
+            "ShardFailed",
+            json.dumps({"errorMessage": "shard 'b.csv' failed: Sandbox.Timedout: {} (and 2 more shards)"}),
+            "shard 'b.csv' failed: Sandbox.Timedout",
+            "dataset.shard_mb",
+        ),
+        (
+            "ShardFailed",
+            json.dumps({"errorMessage": "shard 'b.csv' failed: Runtime.ExitError: {}; a redrive reads it again"}),
+            "shard 'b.csv' failed: Runtime.ExitError",
+            "redrive the execution",
+        ),
         ("EndpointSick", json.dumps({"errorMessage": "endpoint x did not answer"}), "endpoint x did not", "log group"),
         ("ABORTED", "", "", "redrive"),
     ],

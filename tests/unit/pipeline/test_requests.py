@@ -81,6 +81,8 @@ def test_hyperparameters_are_text_that_the_training_job_takes() -> None:
 
 SAME = [
     {"training": {"learning_rate": 0.5, "spot": True, "instance_count": 2}},
+    {"dataset": {"shard_mb": 1, "max_rejected_share": 0.5, "gated": True}},
+    {"dataset": {"max_rows": {"train": 3, "validation": 3}, "ratios": {"validation": 0.2}}},
     {"endpoint": {"only_if_better": False}},
     {"bedrock": {"enabled": False}},
 ]
@@ -90,6 +92,13 @@ OTHER = [
     {"training": {"evaluation": {"max_new_tokens": 64}}},
     {"dataset": {"instruction": "Sum up."}},
     {"dataset": {"max_rows": {"test": 3}}},
+    {"dataset": {"ratios": {"test": 0.2}}},
+    {"dataset": {"files": {"test": "other.csv"}}},
+    {"dataset": {"files": {"train": None}}},
+    {"dataset": {"fields": {"summary": "other"}}},
+    {"dataset": {"revision": "main"}},
+    {"dataset": {"seed": 3}},
+    {"training": {"max_length": 256}},
     {"dataset": {"source": "uploads/mine.csv"}},
 ]
 

@@ -51,7 +51,33 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"epochs": 1.5}}, r"training\.epochs: .*integer"),
         ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
         ({"training": 3}, r"training: must be an object with fields of base_model"),
-        ({"dataset": {"source": "ftp://x"}}, r"dataset\.source: .*not 'ftp://x'"),
+        *(
+            (
+                {"dataset": {"source": wrong}},
+                rf"dataset\.source: must be hub:OWNER/NAME .*, s3://BUCKET/KEY, .* is a folder, not '{wrong}'",
+            )
+            for wrong in ("ftp://x", "s3://bucket", "s3://b/c.csv", "hub:samsum", "own/set", "uploads/", "uploads")
+        ),
+        ({"dataset": {"gated": True, "source": "uploads/a.csv"}}, r"dataset: gated: only a Hub dataset .* to false"),
+        ({"dataset": {"gated": "yes"}}, r"dataset\.gated: .*boolean, not 'yes'"),
+        (
+            {"dataset": {"files": "train.csv"}},
+            r"dataset\.files: must be an object with fields of train, validation, test",
+        ),
+        ({"dataset": {"files": {"dev": "a"}}}, r"dataset\.files\.dev: unknown field; allowed here: train, valid"),
+        ({"dataset": {"files": {"train": ""}}}, r"dataset\.files\.train: .*at least 1 character"),
+        ({"dataset": {"files": {"test": ["a.csv"]}}}, r"dataset\.files\.test: .*valid string, not \['a.csv'\]"),
+        *(
+            (
+                {"dataset": {"files": {"test": wrong}}},
+                r"dataset\.files\.test: must be a path below dataset\.source, without /",
+            )
+            for wrong in ("/a.csv", "../a.csv", "a/../b.csv", "./a.csv")
+        ),
+        ({"dataset": {"max_rejected_share": 5}}, r"dataset\.max_rejected_share: .*less than or equal to 1, not 5"),
+        ({"dataset": {"max_rejected_share": -0.1}}, r"dataset\.max_rejected_share: .*greater than or equal to 0"),
+        ({"dataset": {"shard_mb": 0}}, r"dataset\.shard_mb: .*greater than or equal to 1, not 0"),
+        ({"dataset": {"shard_mb": 0.5}}, r"dataset\.shard_mb: .*integer"),
         ({"dataset": {"revision": None}}, r"a Hub dataset needs dataset\.revision"),
         ({"dataset": {"instruction": "{% $plan %}"}}, r"which Step Functions would evaluate"),
         ({"bedrock": {"base_model": "meta.llama3-2-1b-instruct-v1:0"}}, r"bedrock\.base_model: .*end of life"),
@@ -97,6 +123,20 @@ def test_a_wrong_input_is_refused_in_one_line(deployed: dict[str, Any], given_in
         schema.with_run_input(deployed, given_input)
     assert str(refused.value).startswith("execution input")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        {"source": "hub:own/set", "gated": True},
+        {"source": "s3://my-bucket/a b/ü.jsonl", "files": {"train": None, "test": "data/test-*.parquet"}},
+        {"source": "uploads/a/", "files": {"train": "a..b/train", "validation": "dev", "test": "x/"}},
+        {"max_rejected_share": 0, "shard_mb": 1},
+    ],
+)
+def test_a_dataset_is_taken_as_it_is_written(deployed: dict[str, Any], dataset: dict[str, Any]) -> None:
+    changed = schema.with_run_input(deployed, {"dataset": dataset}).dataset.model_dump(mode="json")
+    assert changed == schema.overlay(deployed["dataset"], dataset)
 
 
 _json = st.recursive(

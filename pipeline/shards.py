@@ -1,0 +1,134 @@
+"""How a dataset is cut: whole files for one function, or shards of about a size for many at once."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.errors import Refused
+from pipeline.splits import READ_ORDER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.splits import File
+
+MB = 10**6
+MOST_FILES = 100
+"""Files of one function: each costs a request or more, and all of them stand in the state's input (256 KiB)."""
+MOST_SHARDS = 1000
+LARGEST = {"": 4000 * MB, ".gz": 1000 * MB, ".zst": 1000 * MB}
+"""The largest file that one function reads from end to end within its 15 minutes, by its compression."""
+_DIVISIBLE = re.compile(r".*\.(?:jsonl|parquet)", re.IGNORECASE | re.DOTALL)
+
+
+class Piece(NamedTuple):
+    """A file of the source, or a part of one: the bytes from `start` to before `end`.
+
+    Attributes:
+        file: the object's key, or the path in the repository.
+        split: the split that it is meant for.
+        bytes: size of the whole file.
+        etag: what the file was when it was listed.
+        start: where the part begins: it owns what begins in it, lines of JSONL or row groups of Parquet.
+        end: where it ends.
+    """
+
+    file: str
+    split: str
+    bytes: int
+    etag: str | None
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """What a person is told."""
+        whole = (self.start, self.end) == (0, self.bytes)
+        return self.file if whole else f"{self.file}, bytes {self.start} to {self.end}"
+
+
+class Shard(NamedTuple):
+    """Consecutive pieces for one function."""
+
+    number: int
+    name: str
+    pieces: list[Piece]
+
+
+def cut(files: Mapping[str, Sequence[File]], size: int | None = None) -> list[Piece]:
+    """The files in reading order; one that is larger than `size` and can be divided, in equal parts of at most that.
+
+    Raises:
+        Refused: a file is too large for one function and cannot be divided.
+    """
+    pieces = []
+    for split in READ_ORDER:
+        for file in sorted(files.get(split, [])):
+            parts = 1
+            if _DIVISIBLE.fullmatch(file.name):
+                parts = -(-file.bytes // size) if size and file.bytes else 1
+            else:
+                _check_size(file)
+            bounds = [file.bytes * part // parts for part in range(parts + 1)]
+            pieces += [Piece(file.name, split, file.bytes, file.etag, start, end) for start, end in pairwise(bounds)]
+    return pieces
+
+
+def _check_size(file: File) -> None:
+    suffix = "." + file.name.lower().rsplit(".", 1)[-1]
+    largest = LARGEST.get(suffix, LARGEST[""])
+    if file.bytes > largest:
+        raise Refused(
+            f"dataset.source: '{file.name}' has {megabytes(file.bytes)} and cannot be divided, and one function reads at most "
+            f"{megabytes(largest)} of its kind; write it as uncompressed JSONL or as Parquet, or as several files"
+        )
+
+
+def shard(files: Mapping[str, Sequence[File]], shard_mb: int) -> list[Shard] | None:
+    """The shards of a source that is larger than `shard_mb` or of more than `MOST_FILES`; None for one function.
+
+    Each has at most `shard_mb` (unless its one piece cannot be divided) and `MOST_FILES` pieces. Where these would be more
+    than `MOST_SHARDS`, they are larger.
+
+    Raises:
+        Refused: as `cut`, or all together is too large.
+    """
+    size = shard_mb * MB
+    whole = [file for split in files.values() for file in split]
+    if sum(file.bytes for file in whole) <= size and len(whole) <= MOST_FILES:
+        return None
+    while True:
+        groups = _group(cut(files, size), size)
+        if len(groups) <= MOST_SHARDS:
+            return [Shard(number, _name(group), group) for number, group in enumerate(groups)]
+        size += size // 4 + 1
+        if size > LARGEST[""]:
+            raise Refused(
+                f"dataset.source: {megabytes(sum(file.bytes for file in whole))} are more than {MOST_SHARDS} functions read; "
+                "name fewer files in dataset.files"
+            )
+
+
+def _group(pieces: Sequence[Piece], size: int) -> list[list[Piece]]:
+    groups: list[list[Piece]] = []
+    room = 0
+    for piece in pieces:
+        length = piece.end - piece.start
+        if not groups or length > room or len(groups[-1]) == MOST_FILES:
+            groups.append([])
+            room = size
+        groups[-1].append(piece)
+        room -= length
+    return groups
+
+
+def _name(pieces: Sequence[Piece]) -> str:
+    more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
+    return pieces[0].name + more
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes in MB (10^6), to a tenth below 100."""
+    return f"{count / MB:.{0 if count >= 100 * MB else 1}f} MB"

@@ -1,0 +1,137 @@
+"""Plan as a whole on local AWS: what it hands to the functions that read the dataset."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from pipeline import names, plan
+from pipeline import settings as schema
+from pipeline.errors import SourceUnavailable
+from tests.unit.pipeline.test_dataset import COMMIT, EVERY, described, put
+from tests.unit.pipeline.test_plan_parts import CONFIG
+
+if TYPE_CHECKING:
+    from tests.unit.local.conftest import LocalAws
+    from tests.unit.pipeline.hub_server import HubServer
+
+EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
+RUN = names.run_id(EXECUTION)
+ROLES = ("training_role", "bedrock_role", "model_role", "expiry_role")
+
+
+def planned(bucket: str, hub: str = "http://127.0.0.1:1", secret: str = "none", **dataset: Any) -> dict[str, Any]:
+    deployed = schema.load(CONFIG).model_dump(mode="json")
+    deployed["access"] |= {"hub_endpoint": hub, "hub_token_secret": secret}
+    stack = {
+        "prefix": f"tuneway-{uuid4().hex[:8]}",
+        "bucket": bucket,
+        "region": "us-west-2",
+        "training_image": "image",
+        "serving_image": "image",
+        "tags": {},
+        **dict.fromkeys(ROLES, "arn:aws:iam::000000000000:role/any"),
+    }
+    given = {"training": {"gated": False}, "endpoint": {"enabled": False}, "dataset": dataset}
+    return plan.handler({"settings": deployed, "input": given, "execution": EXECUTION, "stack": stack}, None)
+
+
+def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str) -> None:
+    put(aws, bucket, "uploads/a/train.csv", "uploads/a/test.csv", "uploads/a/x.txt", body=b"a" * 123_456)
+    made = planned(bucket, source="uploads/a/", files=EVERY | {"test": "test.csv"}, max_rejected_share=0.5)
+    assert made["refusal"] is None
+    assert [line for line in made["warnings"] if line.endswith("x.txt")]
+    prepare = made["prepare"]
+    assert prepare.keys() == {"request", "pieces", "shards", "path"}
+    assert prepare["shards"] is None
+    assert prepare["path"] == "one function: 2 files, 0.2 MB"
+    assert prepare["request"] == {
+        "dataset": {
+            "source": f"s3://{bucket}/uploads/a/",
+            "revision": None,
+            "splits": ["test", "train"],
+            "fields": {"dialogue": "dialogue", "summary": "summary"},
+            "max_rows": {"train": None, "validation": 200, "test": 200},
+            "ratios": {"validation": 0.1, "test": 0.1},
+            "max_rejected_share": 0.5,
+            "instruction": "Summarize the following dialogue in one to three sentences.",
+            "seed": 42,
+        },
+        "output": f"s3://{bucket}/data/{RUN}/",
+        "work": f"s3://{bucket}/shards/{RUN}/",
+        "max_tokens": 512,
+        "bedrock": {"base_model": "meta.llama3-3-70b-instruct-v1:0:128k", "max_records": 3000},
+        "hub_token_secret": None,
+    }
+    test, train = prepare["pieces"]
+    etag = aws.client("s3").head_object(Bucket=bucket, Key="uploads/a/test.csv")["ETag"]
+    size = 123_456
+    expected = {"file": "uploads/a/test.csv", "split": "test", "bytes": size, "etag": etag, "start": 0, "end": size}
+    assert test == expected
+    assert train == expected | {"file": "uploads/a/train.csv", "split": "train"}
+
+
+def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: LocalAws, bucket: str) -> None:
+    put(aws, bucket, "uploads/a.jsonl", body=b"a" * 2_500_000)
+    prepare = planned(bucket, source="uploads/a.jsonl", shard_mb=1)["prepare"]
+    assert prepare["pieces"] is None
+    assert prepare["shards"] == {"count": 3, "bucket": bucket, "key": f"shards/{RUN}/shards.json"}
+    assert prepare["path"] == "3 shards: 1 file, 2.5 MB (dataset.shard_mb: 1)"
+    body = aws.client("s3").get_object(Bucket=bucket, Key=prepare["shards"]["key"])["Body"].read()
+    shards = json.loads(body)
+    assert [shard.keys() for shard in shards] == [{"number", "name", "pieces"}] * 3
+    assert [(shard["number"], shard["name"]) for shard in shards] == [
+        (0, "uploads/a.jsonl, bytes 0 to 833333"),
+        (1, "uploads/a.jsonl, bytes 833333 to 1666666"),
+        (2, "uploads/a.jsonl, bytes 1666666 to 2500000"),
+    ]
+    assert [(piece["start"], piece["end"]) for shard in shards for piece in shard["pieces"]] == [
+        (0, 833_333),
+        (833_333, 1_666_666),
+        (1_666_666, 2_500_000),
+    ]
+
+
+def test_a_dataset_of_the_hub_is_pinned_to_its_commit(bucket: str, hub: HubServer) -> None:
+    hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described()
+    prepare = planned(bucket, hub.url, source="hub:own/set", revision="main", files=EVERY)["prepare"]
+    assert prepare["request"]["dataset"]["source"] == "hub:own/set"
+    assert prepare["request"]["dataset"]["revision"] == COMMIT
+    assert prepare["request"]["hub_token_secret"] is None
+
+
+def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
+    aws: LocalAws, bucket: str, hub: HubServer
+) -> None:
+    hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described(gated="auto")
+    name = f"test/{uuid4()}"
+    wanted = {"source": "hub:own/set", "revision": "main", "files": EVERY, "gated": True}
+    line = planned(bucket, hub.url, name, **wanted)["refusal"]
+    assert line.startswith(
+        f"dataset.source: hub:own/set is gated and the secret {name} does not exist; make it with `aws "
+    )
+    assert hub.seen == []
+    arn = aws.client("secretsmanager").create_secret(Name=name, SecretString="hf_secret")["ARN"]
+    made = planned(bucket, hub.url, name, **wanted)
+    assert made["prepare"]["request"]["hub_token_secret"] == arn
+    assert [seen.authorization for seen in hub.seen] == ["Bearer hf_secret"]
+    assert "hf_secret" not in json.dumps(made)
+    aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString="two words")
+    assert "holds no Hub token; store the token alone" in planned(bucket, hub.url, name, **wanted)["refusal"]
+
+
+def test_what_the_source_lacks_is_a_refusal_and_nothing_is_left(aws: LocalAws, bucket: str) -> None:
+    line = f"dataset.source: there is no object s3://{bucket}/uploads/a.csv; upload it there, or correct the name"
+    assert planned(bucket, source="uploads/a.csv") == {"refusal": line}
+    assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
+
+
+def test_a_hub_out_of_reach_is_for_the_state_machine_to_try_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+    with pytest.raises(
+        SourceUnavailable, match=r"hub:own/set: 127.0.0.1:1 cannot be reached .*; gave up after 5 tries"
+    ):
+        planned(bucket, source="hub:own/set", revision="main")

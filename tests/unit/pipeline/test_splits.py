@@ -1,0 +1,195 @@
+"""Files by split: what each value of dataset.files stands for, and what is refused."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import Refused
+from pipeline.splits import Dealt, File, _by_name, _matching, deal
+
+NONE = {"train": None, "validation": None, "test": None}
+REPO = ["README.md", ".gitattributes", "data/test.csv", "data/train-1.csv", "data/train-2.csv", "more/a.parquet"]
+
+
+def dealt(names: list[str], card: dict[str, list[str]] | None = None, **files: str | None) -> Dealt:
+    return deal([File(name, 1, None) for name in names], NONE | files, card)
+
+
+def split(names: list[str], card: dict[str, list[str]] | None = None, **files: str | None) -> dict[str, list[str]]:
+    return {name: [file.name for file in of] for name, of in dealt(names, card, **files).files.items()}
+
+
+def refusal(names: list[str], card: dict[str, list[str]] | None = None, **files: str | None) -> str:
+    with pytest.raises(Refused) as refused:
+        dealt(names, card, **files)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, {"train": REPO[2:]}),
+        ({"test": "data/test.csv"}, {"test": ["data/test.csv"], "train": REPO[3:]}),
+        ({"test": "more/", "train": "data/train-*.csv"}, {"test": ["more/a.parquet"], "train": REPO[3:5]}),
+        ({"test": "test", "train": "train"}, {"test": ["data/test.csv"], "train": REPO[3:5]}),
+        ({"validation": "**/*.parquet"}, {"validation": ["more/a.parquet"], "train": REPO[2:5]}),
+        ({"validation": "data/train-[!2].csv", "train": "data/train-[2-9].csv"}, {"validation": REPO[3:4], "train": REPO[4:5]}),
+    ],
+)  # fmt: skip
+def test_each_kind_of_value_stands_for_its_files(files: dict[str, str], expected: dict[str, list[str]]) -> None:
+    assert split(REPO, **files) == expected
+
+
+def test_held_out_splits_come_first_and_files_by_name() -> None:
+    assert list(split(["c.csv", "b.csv", "a.csv"], test="b.csv", validation="c.csv")) == ["test", "validation", "train"]
+    assert split(["c.csv", "b.csv", "a.csv"]) == {"train": ["a.csv", "b.csv", "c.csv"]}
+
+
+def test_a_name_may_look_like_a_pattern() -> None:
+    assert split(["a[1].csv", "a1.csv"], train="a[1].csv") == {"train": ["a[1].csv"]}
+    assert split(["a1.csv"], train="a[1].csv") == {"train": ["a1.csv"]}
+
+
+def test_two_stars_stand_for_any_folders_or_none_and_a_set_for_no_slash() -> None:
+    names = ["a.csv", "b/a.csv", "b/c/a.csv", "bxa.csv"]
+    assert _matching(["**/a.csv"], names) == names[:3]
+    assert _matching(["b/**"], names) == names[1:3]
+    assert _matching(["b[!c]a.csv"], names) == names[3:]
+
+
+def test_a_folder_is_one_with_all_below_it() -> None:
+    assert split(["a/b/c.csv", "a/d.csv", "ab/e.csv"], train="a/") == {"train": ["a/b/c.csv", "a/d.csv"]}
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        {"train": ["train.csv"], "validation": ["my-valid_1.csv"], "test": ["eval.jsonl"]},
+        {"train": ["training1.csv"], "validation": ["a/val/x.csv"], "test": ["evaluation.json"]},
+        {"train": ["Train.csv"], "validation": ["DEV.csv"]},
+        {"train": ["train/test_0.csv"], "test": ["data/testing/x.csv"]},
+        {"train": ["train_test.csv"], "test": ["train_test.csv"]},
+        {
+            "train_sft": ["data/train_sft-00000-of-00002.parquet", "data/train_sft-00001-of-00002.parquet"],
+            "test_gen": ["data/test_gen-00000-of-00001.parquet"],
+        },
+    ],
+)
+def test_splits_are_known_by_the_names_of_files_and_folders(expected: dict[str, list[str]]) -> None:
+    others = ["trainer.csv", "latest.csv", "devices.csv", "evaluations.csv", "train.md", "test.txt"]
+    names = dict.fromkeys([*others, *(name for names in expected.values() for name in names)])
+    assert _by_name(list(names)) == expected
+
+
+def test_the_datasets_card_comes_before_the_names() -> None:
+    card = {"dev": ["data/train-1.csv"], "train": ["data/train-2.csv", "more/*"]}
+    assert split(REPO, card, train="train", validation="dev") == {
+        "validation": ["data/train-1.csv"],
+        "train": ["data/train-2.csv", "more/a.parquet"],
+    }
+    assert "has no split 'test'; its own are dev, train" in refusal(REPO, card, test="test")
+    assert split(REPO, {}, test="test") == split(REPO, test="test")  # a card that names no files
+
+
+def test_what_is_hidden_or_only_about_the_data_is_not_data_unless_it_is_named() -> None:
+    about = [".cache/a.csv", "__MACOSX/b.csv", "dataset_infos.json", "en/config.json"]
+    assert dealt([*about, "a.csv"]) == Dealt({"train": [File("a.csv", 1, None)]}, about)
+    assert split(about, train="en/config.json", test=".cache/*") == {"test": about[:1], "train": about[3:]}
+
+
+def test_other_files_are_told_where_they_were_met() -> None:
+    names = ["a.csv", "b.xlsx", "notes/c.txt", "notes/d.csv"]
+    assert dealt(names).others == ["b.xlsx", "notes/c.txt"]
+    assert dealt(names, train="notes/").others == ["notes/c.txt"]
+    assert dealt(names, train="a.csv").others == []
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"test": "dev.csv"}, "dataset.files.test: there is no file 'dev.csv'; the source has data/test.csv, data/train-1.csv"),
+        ({"test": "dev"}, "dataset.files.test: the dataset has no split 'dev'; its own are test, train"),
+        ({"test": "more"}, "the dataset has no split 'more'; its own are test, train; for the folder write 'more/'"),
+        ({"test": "data/dev-*.csv"}, "dataset.files.test: there is no file 'data/dev-*.csv'; the source has data/test.csv"),
+        ({"test": "*.csv"}, "dataset.files.test: there is no file '*.csv'"),
+        ({"test": "dev/"}, "dataset.files.test: there is no file 'dev/'"),
+        ({"test": "README.md"}, "dataset.files.test: 'README.md' is of no format that is read; these are .csv"),
+        ({"test": "*.md"}, "dataset.files.test: '*.md' has no data file; the source has data/test.csv"),
+        ({"test": "data/[z-a]"}, "dataset.files: 'data/[z-a]' is no pattern (bad character range"),
+        ({"test": "data/test.csv", "train": "data/"}, "dataset.files: test and train would both read 'data/test.csv'; give"),
+        ({"test": "test", "validation": "data/t*"}, "dataset.files: test and validation would both read 'data/test.csv'"),
+        ({"test": "data/", "validation": "more/"}, "dataset.files.train: no data file is left for it"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_with_what_there_is(files: dict[str, str], expected: str) -> None:
+    assert expected in refusal(REPO, **files)
+
+
+def test_at_most_twenty_names_are_shown() -> None:
+    line = refusal([f"{number:02}.csv" for number in range(23)], train="x.csv")
+    assert line.endswith("the source has " + ", ".join(f"{number:02}.csv" for number in range(20)) + " and 3 more")
+    assert "the source has no files" in refusal([], train=None)
+    assert "no split 'train'; it has none; the source has a.csv" in refusal(["a.csv"], train="train")
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst", ".GZ"])
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".json", ".JSON"])
+def test_text_is_read_plain_and_compressed(kind: str, suffix: str) -> None:
+    assert split([f"a{kind}{suffix}"]) == {"train": [f"a{kind}{suffix}"]}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.parquet.gz", "a.csv.bz2", "a.gz", "csv", "a.csv.txt", "a.tsv", "a.arrow", "a.csv\n"]
+)
+def test_nothing_else_is_data(name: str) -> None:
+    assert "no data file is left" in refusal([name])
+
+
+_TEXT = st.text(alphabet="ab.[]!^-\\*?", max_size=8)
+
+
+@given(pattern=_TEXT, name=_TEXT)
+def test_within_a_folder_patterns_are_those_of_fnmatch(pattern: str, name: str) -> None:
+    # A "[" that is not closed, or holds nothing, is a letter to both; the corners of "[]...]" are not the same.
+    if "**" in pattern or "[]" in pattern or "[!]" in pattern or pattern == name:
+        return
+    try:
+        found = _matching([pattern], [name])
+    except Refused:
+        assert re.search(r"\[.*-.*\]", pattern)  # a range that ends before it begins, which fnmatch passes over
+        return
+    assert found == ([name] if fnmatch.fnmatchcase(name, pattern) else [])
+
+
+@given(
+    names=st.lists(st.text(alphabet="ab/", min_size=1, max_size=6), unique=True), pattern=st.text("ab/*", min_size=1)
+)
+def test_a_star_does_not_cross_a_slash_and_two_do(names: list[str], pattern: str) -> None:
+    for name in _matching([pattern], names):
+        if "**" not in pattern and not pattern.endswith("/"):
+            assert name.count("/") == pattern.count("/")
+    assert _matching(["**"], names) == names
+
+
+@given(
+    names=st.lists(st.text(max_size=12), unique=True, max_size=8),
+    values=st.lists(st.none() | st.text(min_size=1, max_size=6), min_size=3, max_size=3),
+)
+def test_any_names_and_values_are_dealt_once_or_refused(names: list[str], values: list[Any]) -> None:
+    wanted = dict(zip(("train", "validation", "test"), values, strict=True))
+    try:
+        files = split([*names, "a.csv"], **wanted)
+    except Refused as refused:
+        assert "\n" not in str(refused)
+        return
+    read = [name for of in files.values() for name in of]
+    assert len(read) == len(set(read))
+    assert set(read) <= {*names, "a.csv"}
+    assert set(files) == {"train", *(name for name, value in wanted.items() if value is not None)}
