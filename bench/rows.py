@@ -7,11 +7,10 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.checks import Accepted, Checks
 from data_prep.formats import chat
-from data_prep.request import Fields
-from data_prep.rows import reader
+from data_prep.rows import read_csv, read_jsonl
 from pipeline import settings
+from pipeline.errors import Refused
 
 if TYPE_CHECKING:
     from training.data import Chat, Encoder
@@ -29,15 +28,17 @@ def read(file: Path, fields: str | None = None) -> list[Chat]:
     Raises:
         pipeline.errors.Refused: neither of the two formats, or a column that is not there.
     """
-    dataset, checks = settings.load(ROOT / "config.yaml").dataset, Checks(0)
+    dataset = settings.load(ROOT / "config.yaml").dataset
     dialogue, _, summary = (fields or f"{dataset.fields.dialogue}:{dataset.fields.summary}").partition(":")
+    if file.suffix not in (".csv", ".jsonl"):
+        raise Refused(f"'{file.name}' is neither .csv nor .jsonl; name one of them")
+    reader = read_csv if file.suffix == ".csv" else read_jsonl
     with file.open("rb") as stream:
-        fit = [checks.fit(row) for row in reader(file.name)(stream, file.name, Fields(dialogue, summary))]
-    return [
-        json.loads(chat(dataset.instruction, row.dialogue, row.summary))["messages"]
-        for row in fit
-        if isinstance(row, Accepted)
-    ]
+        return [
+            json.loads(chat(dataset.instruction, str(texts[0]), str(texts[1])))["messages"]
+            for *texts, _ in reader(stream, file.name, (dialogue, summary))
+            if all(isinstance(text, str) and text.strip() for text in texts)
+        ]
 
 
 def choose(chats: list[Chat], encoder: Encoder, *, rows: int, max_length: int, seed: int) -> tuple[list[Chat], int]:

@@ -1,5 +1,6 @@
-"""The data-prep Lambda: a dialogue dataset becomes training files for SageMaker and for Bedrock.
+"""Data prep: a dialogue dataset becomes training files for SageMaker and for Bedrock.
 
-source (`sources`, `hub`, `stream`) -> rows (`rows`) -> checks (`checks`) -> splits (`splits`) -> formats
-(`formats`) -> S3 (`writer`), put together by `prepare` and called by `handler`.
+source (`sources`) -> rows (`rows`, `parquet`) -> checks (`checks`) -> splits (`splits`, `seen`) -> formats (`formats`) -> S3
+(`outputs`, `writer`, `manifest`). One function does it all (`prepare`), or many do it in shards (`shard`) and one puts together
+what they left (`merge`); `handler` has the entry points of the three.
 """

@@ -18,20 +18,21 @@ RULES = (
     "A row number counts from 1; a CSV's header does not count, a line that is blank or no row does.",
     "Files are read as test, validation, train; a row whose dialogue an earlier split has is rejected.",
     "A row is a duplicate when dialogue and summary equal those of a row accepted before, line ends aside.",
-    "A split without a file of its own is dealt out of train's by a seeded hash of the dialogue.",
+    "A row is too long when its characters, the instruction's with them, are more than six for each token.",
+    "A split without files of its own is dealt out of train's by a seeded hash of the dialogue.",
     "max_rows and Bedrock's limit keep the rows of the lowest seeded hash of their texts, in reading order.",
     "Of Bedrock's limit, validation takes a tenth, and more only where train leaves room.",
-    "In rejected.jsonl, from 'all' is in no output; from 'bedrock' is left out of the Bedrock files alone.",
+    "In rejected.jsonl, from 'all' is in no output; from 'bedrock' is not drawn for the Bedrock files.",
 )
 
 
 @dataclass
 class FileRead:
-    """What was read of one file. read = accepted + rejected, always."""
+    """What was read of one file, which has the ETag of S3 or the object id of the Hub. read = accepted + rejected, always."""
 
     name: str
-    bytes: int = 0
-    sha256: str = ""
+    bytes: int
+    etag: str | None
     read: int = 0
     rejected: int = 0
     line_ends_normalized: int = 0

@@ -1,124 +1,240 @@
-"""Where rows come from: a Hub dataset or S3, each as files to open by name."""
+"""Where rows come from: a file of a Hub dataset or an object in S3, whole or in part, opened and decompressed."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+import zlib
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
+from data_prep import rows
+from data_prep.ahead import Ahead
 from data_prep.request import S3Location, parse_s3
 from pipeline import hub
-from pipeline.errors import Refused, SourceUnavailable
-from pipeline.stream import Opened, ResumingStream
+from pipeline.errors import Refused
+from pipeline.stream import BUFFER_BYTES, Opened, ResumingStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from data_prep.request import Dataset
-
-READ_ORDER = ("test", "validation", "train")
-"""Held-out files first, so that a dialogue of theirs is known, and kept out, when train is read."""
+    from pipeline.shards import Piece
 
 
-class SourceFile(NamedTuple):
-    """One file and the split it is meant for. What has no file of its own is dealt out of train's."""
+class OpenAt(Protocol):
+    """Requests a file from a byte on, or to before another."""
 
-    name: str
-    split: str
-
-
-class Source(NamedTuple):
-    """The files in reading order, and how to open one by its name."""
-
-    files: list[SourceFile]
-    open: Callable[[str], ResumingStream]
+    def __call__(self, offset: int, stop: int | None = None, /) -> Opened:
+        """The response."""
 
 
-def source(dataset: Dataset, hub_token: str | None, s3: Any) -> Source:
-    """The source that `dataset` names.
+class Source:
+    """The dataset's files."""
 
-    Raises:
-        Refused: a source of several files without a file for train.
-    """
-    if dataset.source.startswith("hub:"):
-        repo = dataset.source.removeprefix("hub:")
+    def __init__(self, dataset: Dataset, hub_token: str | None, s3: Any) -> None:
+        """Nothing is requested yet."""
+        self._fields = (dataset.dialogue, dataset.summary)
+        self._open_at: Callable[[Piece], OpenAt]
+        if dataset.source.startswith("hub:"):
+            repo, endpoint = dataset.source.removeprefix("hub:"), os.environ["HF_ENDPOINT"]
+            self._open_at = lambda piece: (
+                hub.HubFile(endpoint, repo, dataset.revision or "", piece.file, hub_token).open_at
+            )
+            self._interruptions = hub.INTERRUPTIONS
+        else:
+            bucket = parse_s3(dataset.source).bucket
+            self._open_at = lambda piece: partial(_open_s3, s3, S3Location(bucket, piece.file), piece.etag)
+            self._interruptions = S3_INTERRUPTIONS
 
-        def open_hub(name: str) -> ResumingStream:
-            endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-            file = hub.HubFile(endpoint, repo, dataset.revision or "", name, hub_token)
-            return ResumingStream(name, file.open_at, hub.INTERRUPTIONS)
+    def rows(self, piece: Piece) -> Iterator[rows.Row]:
+        """The rows that begin in the piece.
 
-        return Source(_split_files(dataset), open_hub)
-    place = parse_s3(dataset.source, "dataset.source")
-    if place.key and not place.key.endswith("/"):
-        return Source([SourceFile(place.key, "train")], lambda _: open_s3(s3, place, _refuse))
-    return Source(_split_files(dataset), lambda name: open_s3(s3, S3Location(place.bucket, place.key + name), _refuse))
+        Raises:
+            Refused: what the user can mend.
+            SourceUnavailable: the file does not come whole.
+        """
+        path = PurePosixPath(piece.file.lower())
+        unpack = _UNPACKERS.get(path.suffix)
+        kind = path.with_suffix("").suffix if unpack else path.suffix
+        if kind == ".parquet":
+            # Only now: pyarrow takes longer to import than all the rest.
+            try:
+                from data_prep.parquet import read_parquet
+            except ImportError as error:
+                # Of Lambda's Pythons 3.11 alone runs on Amazon Linux 2, whose glibc is older than pyarrow's wheels take.
+                raise Refused(
+                    f"dataset: '{piece.file}' is Parquet, and pyarrow does not load here ({error}); set functions.python "
+                    "to 3.12 or 3.13 and deploy, or write it as JSONL"
+                ) from error
+
+            yield from read_parquet(Seekable(self, piece), piece, self._fields)
+            return
+        # A part begins with the first line that begins in it: the byte before says whether that is the very first.
+        raw: io.RawIOBase = self.stream(piece, max(piece.start - 1, 0))
+        with Ahead(unpack(raw, piece.file) if unpack else raw) as ahead, io.BufferedReader(ahead, BUFFER_BYTES) as text:
+            if kind == ".csv":
+                yield from rows.read_csv(text, piece.file, self._fields)
+            elif kind == ".json":
+                yield from rows.read_json(text, piece.file, self._fields)
+            else:
+                skipped = len(text.readline()) if piece.start else 1
+                size = None if piece.end == piece.bytes else piece.end - piece.start + 1 - skipped
+                yield from rows.read_jsonl(text, piece.file, self._fields, size, first=not piece.start)
+
+    def stream(self, piece: Piece, start: int, stop: int | None = None) -> ResumingStream:
+        """The piece's file from byte `start` on, or to before `stop`."""
+        open_at = self._open_at(piece)
+        return ResumingStream(piece.file, lambda offset: open_at(offset, stop), self._interruptions, start=start)
 
 
-def _split_files(dataset: Dataset) -> list[SourceFile]:
-    if "train" not in dataset.files:
-        raise Refused(f"dataset.files.train: {dataset.source} needs it; name the file that holds the training rows")
-    return [SourceFile(dataset.files[split], split) for split in READ_ORDER if split in dataset.files]
+class Seekable(io.RawIOBase):
+    """A remote file to seek in: each read is one request."""
+
+    def __init__(self, source: Source, piece: Piece) -> None:
+        """Nothing is requested yet."""
+        super().__init__()
+        self._source, self._piece, self._at = source, piece, 0
+
+    def seekable(self) -> bool:
+        """It is what this is for."""
+        return True
+
+    def readable(self) -> bool:
+        """A file to read."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set where the next read begins."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._piece.bytes}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes, fewer at the end only."""
+        stop = self._piece.bytes if size < 0 else min(self._at + size, self._piece.bytes)
+        if stop <= self._at:
+            return b""
+        with self._source.stream(self._piece, self._at, stop) as stream:
+            data = stream.readall()
+        self._at = stop
+        return data
 
 
-def open_s3(
-    s3: Any, place: S3Location, explain: Callable[[ClientError, S3Location], None] | None = None
-) -> ResumingStream:
-    """An object as a stream that resumes on the same version of it, by its ETag.
+class _Gzip(gzip.GzipFile):
+    """A gzip file whose damage is the user's to mend."""
 
-    `explain` raises for errors that have a better word than AWS's own.
-    """
-    etag = ""
+    def __init__(self, raw: io.RawIOBase, name: str) -> None:
+        super().__init__(fileobj=io.BufferedReader(raw, BUFFER_BYTES))
+        self._raw, self._called = raw, name
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            return super().read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise Refused(f"dataset: '{self._called}' is no whole gzip file ({error}); compress it anew") from error
+
+    def close(self) -> None:
+        super().close()
+        self._raw.close()
+
+
+class _Zstd(io.RawIOBase):
+    """A zstd file, of one frame or more; a cut one is noticed, which zstandard's own stream_reader does not do."""
+
+    def __init__(self, raw: io.RawIOBase, name: str) -> None:
+        # Only now: most datasets are not compressed so.
+        import zstandard
+
+        super().__init__()
+        self._raw, self._name, self._zstandard = raw, name, zstandard
+        self._frame: Any = None
+        self._packed = b""
+        self._out = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._out:
+            self._packed = self._packed or self._raw.read(BUFFER_BYTES // 4) or b""
+            if not self._packed:
+                if self._frame is not None:
+                    raise Refused(f"dataset: '{self._name}' is no whole zstd file (it ends early); compress it anew")
+                return 0
+            if self._frame is None:
+                self._frame = self._zstandard.ZstdDecompressor().decompressobj()
+            try:
+                self._out = memoryview(self._frame.decompress(self._packed))
+            except self._zstandard.ZstdError as error:
+                raise Refused(f"dataset: '{self._name}' is no whole zstd file ({error}); compress it anew") from error
+            self._packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        count = min(len(buffer), len(self._out))
+        buffer[:count], self._out = self._out[:count], self._out[count:]
+        return count
+
+    def close(self) -> None:
+        super().close()
+        self._raw.close()
+
+
+_UNPACKERS: dict[str, Callable[[io.RawIOBase, str], Any]] = {".gz": _Gzip, ".zst": _Zstd}
+
+S3_INTERRUPTIONS: tuple[type[Exception], ...] = (HTTPClientError, IncompleteReadError)
+
+
+def open_s3(s3: Any, place: S3Location) -> ResumingStream:
+    """An object of the run's own as a stream that resumes on the same version of it, by its ETag."""
+    etag: str | None = None
 
     def open_at(offset: int) -> Opened:
         nonlocal etag
-        resume = {"Range": f"bytes={offset}-", "IfMatch": etag} if offset else {}
-        try:
-            response = s3.get_object(Bucket=place.bucket, Key=place.key, **resume)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "PreconditionFailed":
-                raise SourceUnavailable(f"{place}: the object changed while it was being read; run again") from error
-            if explain:
-                explain(error, place)
-            raise
+        response = s3.get_object(Bucket=place.bucket, Key=place.key, **_range(offset, None, etag))
         etag = response["ETag"]
         return Opened(response["Body"], offset + response["ContentLength"])
 
-    return ResumingStream(str(place), open_at, (HTTPClientError, IncompleteReadError))
+    return ResumingStream(str(place), open_at, S3_INTERRUPTIONS)
+
+
+def _open_s3(s3: Any, place: S3Location, etag: str | None, offset: int, stop: int | None = None) -> Opened:
+    """An object of the user's, which must be what Plan has listed."""
+    try:
+        response = s3.get_object(Bucket=place.bucket, Key=place.key, **_range(offset, stop, etag))
+    except ClientError as error:
+        _refuse(error, place)
+        raise
+    return Opened(response["Body"], offset + response["ContentLength"])
+
+
+def _range(offset: int, stop: int | None, etag: str | None) -> dict[str, str]:
+    asked = {"IfMatch": etag} if etag else {}
+    if offset or stop is not None:
+        asked["Range"] = f"bytes={offset}-{'' if stop is None else stop - 1}"
+    return asked
 
 
 def _refuse(error: ClientError, place: S3Location) -> None:
     """Raise the one line for what the user can mend; return for AWS's own failures."""
     match error.response["Error"]["Code"]:
-        case "NoSuchKey":
+        case "PreconditionFailed":
             raise Refused(
-                f"dataset.source: there is no object {place}; upload it there, or correct the name"
+                f"dataset.source: {place} has changed since this run was planned; start the run again"
             ) from error
-        case "NoSuchBucket":
-            raise Refused(f"dataset.source: there is no bucket '{place.bucket}'; correct the name") from error
+        case "NoSuchKey" | "NoSuchBucket":
+            raise Refused(f"dataset.source: {place} has gone since this run was planned; upload it again") from error
         case "AccessDenied":
             raise Refused(
-                f"dataset.source: access to {place} is denied; check that it exists (a missing object looks "
-                f"the same), that access.dataset_buckets lists '{place.bucket}' (then deploy), and its "
-                "bucket policy and KMS key"
+                f"dataset.source: access to {place} is denied; check its bucket policy and its KMS key, and that "
+                f"access.dataset_buckets lists '{place.bucket}' (then deploy)"
             ) from error
         case "InvalidObjectState":
             raise Refused(f"dataset.source: {place} is archived; restore it first") from error
-
-
-def hub_token(secrets: Any, arn: str) -> str:
-    """The Hub token out of Secrets Manager.
-
-    Raises:
-        Refused: the secret does not exist or holds no token.
-    """
-    try:
-        token: str = secrets.get_secret_value(SecretId=arn).get("SecretString", "").strip()
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ResourceNotFoundException":
-            raise Refused(f"hub_token_secret: there is no secret {arn}; create it with the Hub token") from error
-        raise
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise Refused(f"hub_token_secret: the secret {arn} holds no Hub token; store the token alone, as plain text")
-    return token

@@ -3,90 +3,63 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect
 from typing import TYPE_CHECKING
 
-from pipeline.errors import Refused
-
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from data_prep.checks import Accepted
-
-HELD_BYTES = 256 * 1024 * 1024
-"""Most text a sample keeps in memory while it is not yet decided."""
 _SPAN = 2**64
-NEVER = _SPAN - 1
-"""The key of a row that no sample may draw."""
 
 
 def dealer(ratios: Mapping[str, float], own_files: Collection[str]) -> Callable[[bytes], str]:
-    """The function from a dialogue's digest to its split, for train's file.
+    """The function from a dialogue's digest to its split, for train's files.
 
-    A split with a file of its own gets nothing from train's. Rows of the same dialogue land together, so
-    dealing cannot leak a dialogue from one split into another.
+    A split with files of its own gets nothing from train's. Rows of the same dialogue land together, so dealing cannot
+    leak a dialogue from one split into another.
     """
-    bounds, reached = [], 0.0
+    bounds: list[bytes] = []
+    names, reached = [], 0.0
     for split in ("test", "validation"):
         if split not in own_files:
             reached += ratios[split]
-            bounds.append((int(reached * _SPAN), split))
-
-    def deal(digest: bytes) -> str:
-        point = int.from_bytes(digest[:8], "big")
-        return next((split for bound, split in bounds if point < bound), "train")
-
-    return deal
+            bounds.append(int(reached * _SPAN).to_bytes(8, "big"))
+            names.append(split)
+    names.append("train")
+    return lambda digest: names[bisect(bounds, digest)]
 
 
-def key(digest: bytes) -> int:
-    """A row's place in the seeded order of samples: the lowest are drawn first."""
-    return min(int.from_bytes(digest[:8], "big"), NEVER - 1)
+class Lowest:
+    """The rows with the lowest digests out of all that are added, which is a seeded choice. Holds no more than asked for."""
 
-
-def bound(keys: array[int], rows: int) -> int:
-    """The key of the last row that a sample of `rows` draws out of `keys`, NEVER aside; -1 for none."""
-    drawn = heapq.nsmallest(rows, (one for one in keys if one != NEVER))
-    return drawn[-1] if drawn else -1
-
-
-class Sample:
-    """The rows with the lowest keys out of all that are added. Holds those rows, and no more, in memory."""
-
-    def __init__(self, rows: int, split: str) -> None:
+    def __init__(self, rows: int) -> None:
         """Keep at most `rows` rows."""
-        self._rows, self._split = rows, split
-        self._heap: list[tuple[int, int, str, Accepted]] = []
-        self._added = self._held = 0
+        self._rows = rows
+        # A heap has its smallest entry first: with digests negated, the row to give up next.
+        self._heap: list[tuple[int, int]] = []
+        self._highest = b"\xff" * 64  # above any digest
 
-    def add(self, file: str, row: Accepted) -> None:
-        """Consider a row.
+    def add(self, digest: bytes, number: int) -> int | None:
+        """Consider the row `number`; returns the number of the row that is left out for it (or its own), if any is.
 
-        Raises:
-            Refused: the rows held so far take more memory than `HELD_BYTES`.
+        A split has no two rows of the same digest: they would be duplicates.
         """
-        # A heap has its smallest entry first: with keys negated, the row to give up next.
-        self._added += 1
-        entry = (-key(row.digest), -self._added, file, row)
-        self._held += _size(row)
+        if digest > self._highest:
+            return number
+        entry = -int.from_bytes(digest, "big"), number
         if len(self._heap) < self._rows:
             heapq.heappush(self._heap, entry)
+            left_out = None
         else:
-            self._held -= _size(heapq.heappushpop(self._heap, entry)[3])
-        if self._held > HELD_BYTES:
-            raise Refused(
-                f"dataset.max_rows.{self._split}: choosing {self._rows} rows takes more than "
-                f"{HELD_BYTES >> 20} MiB of memory; set fewer, or null for all (which needs none)"
-            )
+            left_out = heapq.heappushpop(self._heap, entry)[1]
+        if len(self._heap) == self._rows:
+            self._highest = (-self._heap[0][0]).to_bytes(len(digest), "big")
+        return left_out
 
-    def rows(self) -> Iterator[tuple[str, Accepted]]:
-        """The rows kept, each with its file, in the order in which they were added."""
-        for _, _, file, row in sorted(self._heap, key=lambda entry: -entry[1]):
-            yield file, row
-
-
-def _size(row: Accepted) -> int:
-    return len(row.dialogue) + len(row.summary)
+    def numbers(self, rows: int | None = None) -> Iterator[int]:
+        """The numbers of the rows with the lowest digests, `rows` of them or all that are kept, in ascending order."""
+        kept = sorted(self._heap, reverse=True)[:rows]
+        return iter(sorted(number for _, number in kept))
 
 
 def bedrock_shares(eligible: Mapping[str, int], limit: int) -> dict[str, int]:

@@ -1,9 +1,10 @@
-"""The output folder in S3: files written in parts as they grow, and read back."""
+"""A folder in S3: files written in parts as they grow, and read back."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -16,17 +17,19 @@ if TYPE_CHECKING:
 
     from pipeline.stream import ResumingStream
 
-PART_BYTES = 8 * 1024 * 1024
-"""Size of an uploaded part: S3 asks for 5 MiB at least and takes 10,000 of them."""
+PART_BYTES = 5 * 1024 * 1024
+"""Size of an uploaded part: the least that S3 takes, since each open file holds one. 10,000 of them are 52 GB."""
 _log = logging.getLogger(__name__)
 
 
 class Folder:
-    """The run's data folder."""
+    """A folder of the run. Parts are sent on one thread, one after another, while the next ones are filled."""
 
     def __init__(self, s3: Any, place: S3Location) -> None:
-        """`s3` is a boto3 client."""
+        """`s3` is a botocore client."""
         self._s3, self._place = s3, place
+        self._sender = ThreadPoolExecutor(1)
+        self._sending: Future[None] | None = None
 
     def place(self, name: str) -> S3Location:
         """Where the file `name` lies."""
@@ -34,19 +37,30 @@ class Folder:
 
     def write(self, name: str) -> Upload:
         """A file to write, as a context manager: it exists once the block ends without an exception."""
-        return Upload(self._s3, self.place(name))
+        return Upload(self._s3, self.place(name), self)
 
     def open(self, name: str) -> ResumingStream:
         """A file of this folder to read back."""
         return open_s3(self._s3, self.place(name))
 
+    def send(self, upload: Upload, body: bytearray) -> None:
+        """Hand a part to the thread, once the part before is sent: no more than one waits in memory."""
+        self.wait()
+        self._sending = self._sender.submit(upload.send, body)
+
+    def wait(self) -> None:
+        """Until the part that is being sent is; raises what its sending raised."""
+        if self._sending is not None:
+            sending, self._sending = self._sending, None
+            sending.result()
+
 
 class Upload:
     """An object being written. A small one is one PutObject; an exception leaves nothing, not even parts."""
 
-    def __init__(self, s3: Any, place: S3Location) -> None:
+    def __init__(self, s3: Any, place: S3Location, folder: Folder) -> None:
         """Nothing is sent before the first part is full or the block ends."""
-        self._s3, self._to = s3, {"Bucket": place.bucket, "Key": place.key}
+        self._s3, self._to, self._folder = s3, {"Bucket": place.bucket, "Key": place.key}, folder
         self._buffer = bytearray()
         self._hash = hashlib.sha256()
         self._upload_id: str | None = None
@@ -63,7 +77,7 @@ class Upload:
         self._buffer += line
         self.rows += 1
         if len(self._buffer) >= PART_BYTES:
-            self._send_part()
+            self._folder.send(self, self._take())
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -82,33 +96,41 @@ class Upload:
             self._abort()
             raise
 
-    def _send_part(self) -> None:
+    def send(self, body: bytearray) -> None:
+        """Upload the next part: called by the folder's thread."""
+        self._hash.update(body)
         if self._upload_id is None:
             self._upload_id = self._s3.create_multipart_upload(**self._to)["UploadId"]
         number = len(self._parts) + 1
-        body = self._take()
         answer = self._s3.upload_part(**self._to, UploadId=self._upload_id, PartNumber=number, Body=body)
         self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
 
     def _take(self) -> bytearray:
         body, self._buffer = self._buffer, bytearray()
-        self._hash.update(body)
         self.bytes += len(body)
         return body
 
     def _complete(self) -> None:
+        self._folder.wait()
         if self._upload_id is None:
-            self._s3.put_object(**self._to, Body=self._take())
+            body = self._take()
+            self._hash.update(body)
+            self._s3.put_object(**self._to, Body=body)
             return
         if self._buffer:
-            self._send_part()
+            self.send(self._take())
         self._s3.complete_multipart_upload(**self._to, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts})
 
     def _abort(self) -> None:
+        try:
+            self._folder.wait()
+        except Exception as error:
+            # The failure that led here is the one to report.
+            _log.warning("a part of s3://%s/%s could not be sent: %s", self._to["Bucket"], self._to["Key"], error)
         if self._upload_id is None:
             return
         try:
             self._s3.abort_multipart_upload(**self._to, UploadId=self._upload_id)
         except (BotoCoreError, ClientError) as error:
-            # The failure that led here is the one to report; the bucket's life-cycle rule removes such parts.
+            # Likewise; the bucket's life-cycle rule removes such parts.
             _log.warning("could not abort the upload of s3://%s/%s: %s", self._to["Bucket"], self._to["Key"], error)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
@@ -16,15 +17,20 @@ from urllib.request import urlopen
 import botocore.session
 import orjson
 import pytest
+from botocore.exceptions import ClientError
 
 from data_prep import handler as handler_module
+from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 BUCKET = "data-prep-tests"
 LLAMA = "meta.llama3-3-70b-instruct-v1:0:128k"
+NOVA = "amazon.nova-micro-v1:0:128k"
+INSTRUCTION = "Summarize the dialogue."
+HUB_PATH = "/datasets/own/set/resolve/abc/"
 
 
 @pytest.fixture(scope="session")
@@ -94,29 +100,75 @@ def event(output: str) -> dict[str, Any]:
     return make_event(output)
 
 
-def make_event(output: str, source: str = f"s3://{BUCKET}/uploads/data.csv", **dataset: Any) -> dict[str, Any]:
-    """An event of the contract."""
+def make_event(
+    output: str,
+    source: str = f"s3://{BUCKET}/uploads/data.csv",
+    files: Mapping[str, str | Sequence[str]] | None = None,
+    **dataset: Any,
+) -> dict[str, Any]:
+    """An event of the contract. Its pieces are whole files, not yet looked up in S3: see `listed`."""
+    files = files or {"train": source.removeprefix(f"s3://{BUCKET}/")}
     defaults = {
         "source": source,
         "revision": None,
-        "files": {"train": "train.csv", "validation": "validation.csv", "test": "test.csv"},
+        "splits": sorted(files),
         "fields": {"dialogue": "dialogue", "summary": "summary"},
         "max_rows": {"train": None, "validation": None, "test": None},
         "ratios": {"validation": 0.2, "test": 0.2},
+        "max_rejected_share": 1.0,
+        "instruction": INSTRUCTION,
         "seed": 42,
-        "instruction": "Summarize the dialogue.",
     }
+    named = {split: [names] if isinstance(names, str) else names for split, names in files.items()}
     return {
-        "dataset": deepcopy(defaults | dataset),
-        "output": f"s3://{BUCKET}/{output}",
-        "bedrock": None,
-        "hub_token_secret": None,
+        "request": {
+            "dataset": deepcopy(defaults | dataset),
+            "output": f"s3://{BUCKET}/{output}",
+            "work": f"s3://{BUCKET}/shards/{output}",
+            "max_tokens": 10_000,
+            "bedrock": None,
+            "hub_token_secret": None,
+        },
+        "pieces": [
+            {"file": name, "split": split}
+            for split in ("test", "validation", "train")
+            for name in sorted(named.get(split, []))
+        ],
     }
+
+
+def hub_event(output: str, hub: HubServer, files: Mapping[str, bytes], **dataset: Any) -> dict[str, Any]:
+    """An event for a Hub dataset, whose Hub has these files: a file is named after its split."""
+    for name, body in files.items():
+        hub.answers[HUB_PATH + name] = [Answer(body=body)]
+    names = {name.partition(".")[0]: name for name in files}
+    event = make_event(output, "hub:own/set", names, revision="abc", **dataset)
+    for piece in event["pieces"]:
+        size = len(files[piece["file"]])
+        piece |= {"bytes": size, "etag": None, "start": 0, "end": size}
+    return event
+
+
+def listed(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The event with its files as S3 has them now, which is Plan's part of the work."""
+    bucket = event["request"]["dataset"]["source"].removeprefix("s3://").partition("/")[0]
+    pieces = []
+    for piece in event["pieces"]:
+        if "bytes" not in piece:
+            size, etag = 0, None
+            with suppress(ClientError):  # a file that is not there is what some tests are about
+                found = handler_module._client("s3").head_object(Bucket=bucket, Key=piece["file"])
+                size, etag = found["ContentLength"], found["ETag"]
+            pieces.append({**piece, "bytes": size, "etag": etag, "start": 0, "end": size})
+        else:
+            pieces.append(piece)
+    return {**event, "pieces": pieces}
 
 
 def with_bedrock(event: dict[str, Any], base_model: str = LLAMA, max_records: int = 3000) -> dict[str, Any]:
     """The event with Bedrock's files asked for as well."""
-    return {**event, "bedrock": {"base_model": base_model, "max_records": max_records}}
+    bedrock = {"base_model": base_model, "max_records": max_records}
+    return {**event, "request": {**event["request"], "bedrock": bedrock}}
 
 
 def csv_bytes(rows: Sequence[Sequence[str]], header: Sequence[str] = ("id", "dialogue", "summary")) -> bytes:
@@ -168,7 +220,7 @@ def keys(s3: Any, prefix: str) -> set[str]:
 
 def refused(event: dict[str, Any]) -> str:
     """The line with which the handler refuses the event."""
-    answer = handler_module.handler(event, None)
+    answer = handler_module.handler(listed(event), None)
     assert list(answer) == ["refused"], answer
     line: str = answer["refused"]
     assert "\n" not in line
@@ -177,6 +229,6 @@ def refused(event: dict[str, Any]) -> str:
 
 def prepared(event: dict[str, Any]) -> dict[str, Any]:
     """The answer of the handler, which must not refuse the event."""
-    answer = handler_module.handler(event, None)
+    answer = handler_module.handler(listed(event), None)
     assert answer["refused"] is None, answer
     return answer

@@ -1,17 +1,138 @@
-"""Which rows are fit, and which are new."""
+"""Which rows are fit: a batch against each row alone, and both against the rules written out."""
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_prep.checks import Accepted, Checks
-from data_prep.rows import Row
+from data_prep import checks as checks_module
+from data_prep import formats
+from data_prep.checks import BATCH_ROWS, Checked, Checks
+from data_prep.request import parse
+from pipeline.catalogue import BASE_MODELS
+from tests.unit.data_prep.conftest import INSTRUCTION, LLAMA, NOVA, make_event, with_bedrock
+
+if TYPE_CHECKING:
+    from data_prep.rows import Row
+
+SURROGATE = "broken UTF-8 or a lone surrogate"
+PIECES = [
+    *("hi", "x" * 40, "naïve", "😀", " ", "\n", "\t", "\r", "\r\n", "\u2028", "\xa0", "\u3000", "\ufeff", "\u200b"),
+    *(
+        "\x00",
+        "\x01",
+        "\x0b",
+        "\x0c",
+        "\x1b",
+        "\x1f",
+        "\x7f",
+        "\x80",
+        "\x85",
+        "\x9f",
+        "\ud800",
+        "\udcff",
+        "User:",
+        "[EOS]",
+    ),
+]
+TEXT = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=5).map("".join)
+CLEAN = st.sampled_from(["A: hi\nB: yo", "naïve 😀", "x"])
+VALUE = CLEAN | CLEAN | CLEAN | TEXT | st.none() | st.integers() | st.just(["a"]) | st.just(b"bytes")
+ROW: st.SearchStrategy[Row] = st.one_of(
+    st.tuples(CLEAN, CLEAN, st.none()),
+    st.tuples(VALUE, VALUE, st.none()),
+    st.tuples(st.none(), st.none(), st.just("blank line")),
+)
 
 
-def fit(dialogue: object, summary: object = "s") -> Accepted:
-    found = Checks(42).fit(Row(1, dialogue, summary))
-    assert isinstance(found, Accepted)
+def checks(seed: int = 42, max_tokens: int = 10_000, base_model: str | None = None) -> Checks:
+    event = make_event("out/", seed=seed)
+    event["request"]["max_tokens"] = max_tokens
+    return Checks(parse((with_bedrock(event, base_model) if base_model else event)["request"]))
+
+
+def check(dialogue: object, summary: object = "s", problem: str | None = None, **how: Any) -> Checked:
+    [found] = checks(**how).check([(dialogue, summary, problem)])
     return found
+
+
+def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Checked:
+    """What the rules say of a row, a sentence at a time."""
+    unfit = False, None, b"", b"", b""
+    if row[2]:
+        return row[2], *unfit
+    for name, value in zip(("dialogue", "summary"), row[:2], strict=True):
+        if value is None:
+            return f"{name} is null", *unfit
+        if not isinstance(value, str):
+            return f"{name} is not a string", *unfit
+        if value == "":
+            return f"{name} is empty", *unfit
+        if value.strip() == "":
+            return f"{name} is blank", *unfit
+    before = [str(value) for value in row[:2]]
+    texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in before]
+    letters = "".join(texts)
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in letters):
+        return SURROGATE, *unfit
+    for letter in letters:
+        if (ord(letter) < 0x20 and letter not in "\t\n") or 0x7F <= ord(letter) <= 0x9F:
+            return f"control character U+{ord(letter):04X}", *unfit
+    if len(INSTRUCTION) + len(letters) > max_tokens * 6:
+        return f"longer than {max_tokens} tokens (estimated)", *unfit
+    problem = None
+    if base_model:
+        [problem] = formats.BedrockRules(BASE_MODELS[base_model], INSTRUCTION).problems([texts[0]], [texts[1]])
+    salt = seed.to_bytes(16, "big")
+    of_dialogue = blake2b(texts[0].encode(), digest_size=16, salt=salt).digest()
+    of_both = blake2b("\0".join(texts).encode(), digest_size=16, salt=salt).digest()
+    return None, texts != before, problem, of_dialogue, of_both, formats.chat(INSTRUCTION, *texts)
+
+
+@given(
+    rows=st.lists(ROW, max_size=20),
+    max_tokens=st.sampled_from([10_000, 12, 5, 1]),
+    seed=st.integers(0, 2),
+    base_model=st.sampled_from([None, NOVA, LLAMA]),
+    batch=st.sampled_from([BATCH_ROWS, 1, 2, 3, 7]),
+)
+@settings(max_examples=600, deadline=None)
+def test_a_batch_is_its_rows_one_by_one_and_both_are_the_rules(
+    rows: list[Row], max_tokens: int, seed: int, base_model: str | None, batch: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks_module, "BATCH_ROWS", batch)
+        found = list(checks(seed, max_tokens, base_model).check(rows))
+    alone = checks(seed, max_tokens, base_model)
+    assert found == [next(alone.check([row])) for row in rows]
+    assert found == [rules(row, max_tokens, seed, base_model) for row in rows]
+
+
+def test_more_rows_than_a_batch_keep_their_order() -> None:
+    rows: list[Row] = [(f"d {n}" if n % 10 else "\x01", "s", None) for n in range(3 * BATCH_ROWS + 5)]
+    found = list(checks().check(iter(rows)))
+    assert [reason for reason, *_ in found] == [
+        None if n % 10 else "control character U+0001" for n in range(len(rows))
+    ]
+    texts = [orjson.loads(line)["messages"][1]["content"] for *_, line in found if line]
+    assert texts == [f"d {n}" for n in range(len(rows)) if n % 10]
+
+
+def test_rows_are_taken_a_batch_at_a_time() -> None:
+    taken = []
+
+    def rows() -> Any:
+        for number in range(1000):
+            taken.append(number)
+            yield "d", "s", None
+
+    next(checks().check(rows()))
+    assert len(taken) == BATCH_ROWS
 
 
 @pytest.mark.parametrize(
@@ -26,57 +147,63 @@ def fit(dialogue: object, summary: object = "s") -> Accepted:
         (["d"], "s", "dialogue is not a string"),
         ("d", 0, "summary is not a string"),
         (False, "s", "dialogue is not a string"),
-        ("d\udcff", "s", "broken UTF-8"),
-        ("d", "\ud800", "broken UTF-8"),
+        ("d\udcff", "s", SURROGATE),
+        ("d", "\ud800", SURROGATE),
+        ("d\x00", "s", "control character U+0000"),
+        ("d", "a\x1bb", "control character U+001B"),
+        ("d\x7f", "s", "control character U+007F"),
+        ("d\x85d", "s", "control character U+0085"),
+        ("d\r\n\x0c\r", "s\x00", "control character U+000C"),
     ],
 )
 def test_unfit_rows_have_a_reason(dialogue: object, summary: object, reason: str) -> None:
-    assert Checks(42).fit(Row(1, dialogue, summary)) == reason
+    assert check(dialogue, summary) == (reason, False, None, b"", b"", b"")
 
 
 def test_a_problem_found_while_reading_is_the_reason() -> None:
-    assert Checks(42).fit(Row(1, None, None, "blank line")) == "blank line"
+    assert check(None, None, "blank line") == ("blank line", False, None, b"", b"", b"")
+
+
+def texts(found: Checked) -> list[str]:
+    return [message["content"] for message in orjson.loads(found[5])["messages"]]
 
 
 def test_line_ends_become_lf_and_are_told() -> None:
-    row = fit("A: a\r\nB: b\rC: c\n", "s")
-    assert (row.dialogue, row.normalized) == ("A: a\nB: b\nC: c\n", True)
-    assert fit("A: a\n").normalized is False
+    found = check("A: a\r\nB: b\rC: c\n", "s\r")
+    assert (found[0], found[1], texts(found)) == (None, True, [INSTRUCTION, "A: a\nB: b\nC: c\n", "s\n"])
+    assert check("A: a\n")[1] is False
+
+
+def test_a_cr_at_the_end_of_one_text_is_no_crlf_with_the_next() -> None:
+    assert texts(check("a\r", "\nb")) == [INSTRUCTION, "a\n", "\nb"]
 
 
 def test_nothing_else_is_changed() -> None:
-    row = fit("  A:\u00a0a\t\u200b\ufeff 😀\n\n", " s ")
-    assert (row.dialogue, row.summary) == ("  A:\u00a0a\t\u200b\ufeff 😀\n\n", " s ")
+    found = check("  A:\u00a0a\t\u200b\ufeff\u2028 😀\n\n", " s ")
+    assert texts(found) == [INSTRUCTION, "  A:\u00a0a\t\u200b\ufeff\u2028 😀\n\n", " s "]
 
 
-def test_a_row_is_a_duplicate_by_both_texts() -> None:
-    checks = Checks(42)
-    for dialogue, summary, reason in [
-        ("a\r\nb", "s", None),
-        ("a\nb", "s", "duplicate of an accepted row"),
-        ("a\nb", "t", None),
-        ("a", "\nbs", None),
-        ("a\n", "bs", None),
-    ]:
-        row = checks.fit(Row(1, dialogue, summary))
-        assert isinstance(row, Accepted)
-        assert checks.unique(row, "train") == reason, (dialogue, summary)
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+def test_a_row_may_be_just_as_long_as_the_training_takes(letter: str) -> None:
+    room = 10 * 6 - len(INSTRUCTION)
+    assert check(letter * (room - 5), "y" * 5, max_tokens=10)[0] is None
+    assert check(letter * (room - 4), "y" * 5, max_tokens=10)[0] == "longer than 10 tokens (estimated)"
+    assert check("y" * 5, letter * (room - 4), max_tokens=10)[0] == "longer than 10 tokens (estimated)"
+    assert check(letter * (room - 6) + "\r\n", "y" * 5, max_tokens=10)[0] is None, "a CRLF counts once"
 
 
-def test_a_held_out_dialogue_is_kept_out_of_the_other_splits() -> None:
-    checks = Checks(42)
-    assert checks.unique(fit("a", "one"), "test") is None
-    assert checks.unique(fit("a", "two"), "test") is None
-    assert checks.unique(fit("a", "three"), "validation") == "same dialogue in test"
-    assert checks.unique(fit("b"), "validation") is None
-    assert checks.unique(fit("a", "four"), "train") == "same dialogue in test"
-    assert checks.unique(fit("b", "five"), "train") == "same dialogue in validation"
-    assert checks.unique(fit("c"), "train") is None
+def test_digests_follow_the_seed_and_the_texts() -> None:
+    one, two = check("d", seed=1), check("d", seed=2)
+    assert one[3] != two[3]
+    assert one[4] != two[4]
+    assert check("d", "s") == check("d", "s")
+    assert check("d", "s")[3] == check("d", "t")[3]
+    assert check("d", "s")[4] != check("d", "t")[4]
+    assert len({check(d, s)[4] for d, s in [("a", "\nbs"), ("a\n", "bs"), ("a\nb", "s")]}) == 3
 
 
-def test_digests_follow_the_seed() -> None:
-    one, two = (Checks(seed).fit(Row(1, "d", "s")) for seed in (1, 2))
-    assert isinstance(one, Accepted)
-    assert isinstance(two, Accepted)
-    assert one.digest != two.digest
-    assert one.dialogue_digest != two.dialogue_digest
+def test_what_bedrock_does_not_take_is_fit_all_the_same() -> None:
+    found = check("User: hi", base_model=NOVA)
+    assert (found[0], found[2]) == (None, "holds User:")
+    assert texts(found)[1] == "User: hi"
+    assert check("User: hi", base_model=LLAMA)[2] is None

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from data_prep.handler import handler
-from tests.unit.data_prep.conftest import make_event, records, with_bedrock
+from tests.unit.data_prep.conftest import make_event, prepared, records, with_bedrock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +24,7 @@ def test_dialogsum_goes_through_whole(
     data = DIALOGSUM.read_bytes()
     put("uploads/dialogsum.jsonl", data)
     event = make_event(output, "s3://data-prep-tests/uploads/dialogsum.jsonl", ratios={"validation": 0.1, "test": 0.1})
-    answer = handler(with_bedrock(event), None)
-    assert answer["refused"] is None, answer
+    answer = prepared(with_bedrock(event))
     counts = answer["counts"]
     splits = ("train", "validation", "test")
     assert sum(counts[split] for split in splits) + counts["rejected"] == len(data.splitlines()) == 500

@@ -6,14 +6,21 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data_prep.formats import BadRecord, bedrock, bedrock_problem, chat, check_bedrock, read_chat
+from data_prep.formats import BadRecord, BedrockRules, bedrock, chat, check_bedrock, read_chat
 from pipeline.catalogue import BASE_MODELS, BaseModel
 
 LLAMA = BASE_MODELS["meta.llama3-3-70b-instruct-v1:0:128k"]
 LLAMA_PROMPT = BASE_MODELS["meta.llama3-1-8b-instruct-v1:0:128k"]
 NOVA = BASE_MODELS["amazon.nova-micro-v1:0:128k"]
 TEXTS = ("Summarize.", "A: hi\nB: 😀", "A greets B.")
+
+
+def problem(model: BaseModel, instruction: str, dialogue: str, summary: str) -> str | None:
+    [found] = BedrockRules(model, instruction).problems([dialogue], [summary])
+    return found
 
 
 def test_a_chat_line_is_three_messages() -> None:
@@ -27,7 +34,7 @@ def test_a_chat_line_is_three_messages() -> None:
             {"role": "assistant", "content": TEXTS[2]},
         ]
     }
-    assert read_chat(line) == TEXTS
+    assert read_chat(line, TEXTS[0]) == TEXTS[1:]
 
 
 @pytest.mark.parametrize("model", [LLAMA, NOVA])
@@ -54,17 +61,17 @@ def test_what_is_written_passes_when_read_back(model: BaseModel) -> None:
 
 @pytest.mark.parametrize("word", ["User:", "[EOS]", "<image>", "Thought:"])
 def test_a_forbidden_word_is_a_problem_of_that_model_alone(word: str) -> None:
-    assert bedrock_problem(NOVA, "Summarize.", f"a {word} b", "s") == f"holds {word}"
-    assert bedrock_problem(NOVA, "Summarize.", "d", word) == f"holds {word}"
-    assert bedrock_problem(LLAMA, "Summarize.", f"a {word} b", "s") is None
+    assert problem(NOVA, "Summarize.", f"a {word} b", "s") == f"holds {word}"
+    assert problem(NOVA, "Summarize.", "d", word) == f"holds {word}"
+    assert problem(LLAMA, "Summarize.", f"a {word} b", "s") is None
     with pytest.raises(BadRecord, match="holds"):
         check_bedrock(bedrock(NOVA, "Summarize.", word, "s"), NOVA)
 
 
 def test_length_is_estimated_over_the_whole_record() -> None:
     model = replace(LLAMA, max_tokens_per_record=3)
-    assert bedrock_problem(model, "123456", "123456", "123456") is None
-    assert bedrock_problem(model, "123456", "123456", "1234567") == "longer than 3 tokens (estimated)"
+    assert problem(model, "123456", "123456", "123456") is None
+    assert problem(model, "123456", "123456", "1234567") == "longer than 3 tokens (estimated)"
 
 
 @pytest.mark.parametrize("base", [LLAMA, LLAMA_PROMPT])
@@ -72,11 +79,35 @@ def test_a_record_that_fits_before_it_is_written_fits_when_read_back(base: BaseM
     model = replace(base, max_tokens_per_record=3)
     for length in range(1, 8):
         texts = ("123456", "123456", "1" * length)
-        if bedrock_problem(model, *texts) is None:
+        if problem(model, *texts) is None:
             check_bedrock(bedrock(model, *texts), model)
         else:
             with pytest.raises(BadRecord, match="longer than 3 tokens"):
                 check_bedrock(bedrock(model, *texts), model)
+
+
+WORDS = st.lists(st.sampled_from(["User:", "[EOS]", "x", "xxxx", "Us", "er:", "\n"]), min_size=1, max_size=5).map(
+    "".join
+)
+
+
+@given(
+    st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=9),
+    st.sampled_from([LLAMA, LLAMA_PROMPT, NOVA]),
+    st.integers(1, 8),
+)
+def test_many_rows_at_once_have_the_problems_of_each_alone(
+    rows: list[tuple[str, str]], base: BaseModel, tokens: int
+) -> None:
+    model = replace(base, max_tokens_per_record=tokens)
+    found = BedrockRules(model, "Do it.").problems(*zip(*rows, strict=True))
+    for (dialogue, summary), said in zip(rows, found, strict=True):
+        forbidden = next((w for w in model.forbidden for text in (dialogue, summary) if w in text), None)
+        between = len("\n\n") if model.format == "prompt_completion" else 0
+        too_long = len("Do it.") + between + len(dialogue) + len(summary) > 6 * tokens
+        long = f"longer than {tokens} tokens (estimated)" if too_long else None
+        assert said == (f"holds {forbidden}" if forbidden else long)
+        assert said == problem(model, "Do it.", dialogue, summary)
 
 
 CHAT, TALK = orjson.loads(chat(*TEXTS)), orjson.loads(bedrock(LLAMA, *TEXTS))
@@ -91,13 +122,17 @@ PROMPT = {"prompt": "p", "completion": "c"}
         {"messages": CHAT["messages"][::-1]},
         {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": " \n"}]},
         {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": None}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": "s", "name": "more"}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "user", "content": "s"}]},
+        {"messages": [{"role": "system", "content": "Another."}, *CHAT["messages"][1:]]},
+        {"messages": [*CHAT["messages"], CHAT["messages"][2]]},
         {"messages": "text"},
         [],
     ],
 )
 def test_a_bad_chat_line_is_found(record: object) -> None:
     with pytest.raises(BadRecord):
-        read_chat(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        read_chat(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), TEXTS[0])
 
 
 @pytest.mark.parametrize(
@@ -123,4 +158,4 @@ def test_a_bad_bedrock_line_is_found(model: BaseModel, record: object) -> None:
 @pytest.mark.parametrize("line", [b"{\n", chat(*TEXTS)[:-1], b"\n"])
 def test_a_line_that_is_not_whole_is_found(line: bytes) -> None:
     with pytest.raises(BadRecord):
-        read_chat(line)
+        read_chat(line, TEXTS[0])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from data_prep import prepare as prepare_module
-from data_prep.errors import ReadBackError
-from data_prep.handler import _client, handler
+from data_prep.handler import _client
 from pipeline.catalogue import BASE_MODELS
 from tests.unit.data_prep.conftest import (
     BUCKET,
+    NOVA,
     csv_bytes,
     dialogues,
+    hub_event,
     keys,
     make_event,
     prepared,
@@ -23,15 +23,14 @@ from tests.unit.data_prep.conftest import (
     refused,
     with_bedrock,
 )
-from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.unit.pipeline.hub_server import HubServer
+
 CHAT_FILES = {"train/train.jsonl", "validation/validation.jsonl", "test/test.jsonl"}
 BEDROCK_FILES = {"bedrock/train.jsonl", "bedrock/validation.jsonl"}
-NOVA = "amazon.nova-micro-v1:0:128k"
-HUB_PATH = "/datasets/own/set/resolve/abc/"
 
 
 def test_one_file_is_dealt_checked_and_written(
@@ -75,7 +74,7 @@ def test_the_manifest_accounts_for_every_row_and_byte(
 ) -> None:
     data = csv_bytes([*dialogues(200), ("x", "", "s")])
     put("uploads/data.csv", data)
-    event["dataset"]["max_rows"]["test"] = 5
+    event["request"]["dataset"]["max_rows"]["test"] = 5
     counts = prepared(with_bedrock(event, max_records=100))["counts"]
     manifest = orjson.loads(get(output + "manifest.json"))
 
@@ -83,7 +82,7 @@ def test_the_manifest_accounts_for_every_row_and_byte(
     assert file == {
         "name": "uploads/data.csv",
         "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "etag": f'"{hashlib.md5(data).hexdigest()}"',
         "read": 201,
         "accepted": 200,
         "rejected": 1,
@@ -160,11 +159,12 @@ def test_split_files_of_the_hub_are_used_and_kept_apart(
     hub: HubServer, s3: Any, output: str, get: Callable[[str], bytes]
 ) -> None:
     rows = dialogues(60)
-    hub.answers[HUB_PATH + "train.csv"] = [Answer(body=csv_bytes(rows))]
-    hub.answers[HUB_PATH + "validation.csv"] = [Answer(body=csv_bytes([*dialogues(10, 100), rows[1]]))]
-    hub.answers[HUB_PATH + "test.csv"] = [Answer(body=csv_bytes([*dialogues(10, 200), rows[2]]))]
-    event = make_event(output, "hub:own/set", revision="abc")
-    answer = prepared(event)
+    files = {
+        "train.csv": csv_bytes(rows),
+        "validation.csv": csv_bytes([*dialogues(10, 100), rows[1]]),
+        "test.csv": csv_bytes([*dialogues(10, 200), rows[2]]),
+    }
+    answer = prepared(hub_event(output, hub, files))
     assert answer["counts"] == {
         "train": 58,
         "validation": 11,
@@ -180,10 +180,8 @@ def test_split_files_of_the_hub_are_used_and_kept_apart(
 
 
 def test_a_split_without_a_file_is_dealt_out_of_train(hub: HubServer, s3: Any, output: str) -> None:
-    hub.answers[HUB_PATH + "train.csv"] = [Answer(body=csv_bytes(dialogues(100)))]
-    hub.answers[HUB_PATH + "held.csv"] = [Answer(body=csv_bytes(dialogues(10, 100)))]
-    files = {"train": "train.csv", "test": "held.csv", "validation": None}
-    counts = prepared(make_event(output, "hub:own/set", revision="abc", files=files))["counts"]
+    files = {"train.csv": csv_bytes(dialogues(100)), "test.csv": csv_bytes(dialogues(10, 100))}
+    counts = prepared(hub_event(output, hub, files))["counts"]
     assert counts["test"] == 10
     assert counts["train"] + counts["validation"] == 100
     assert counts["validation"] > 5
@@ -196,7 +194,7 @@ def test_an_s3_folder_has_files_by_name(s3: Any, output: str, put: Callable[[str
     event = make_event(
         output,
         f"s3://{BUCKET}/folder/",
-        files={"train": "a.jsonl", "validation": "b.csv", "test": "deep/c.csv"},
+        files={"train": "folder/a.jsonl", "validation": "folder/b.csv", "test": "folder/deep/c.csv"},
         fields={"dialogue": "chat", "summary": "tl;dr"},
     )
     counts = prepared(event)["counts"]
@@ -211,7 +209,7 @@ def test_a_second_run_writes_the_same_bytes(
     get: Callable[[str], bytes],
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(300)))
-    event["dataset"]["max_rows"] = {"train": 120, "validation": 20, "test": 20}
+    event["request"]["dataset"]["max_rows"] = {"train": 120, "validation": 20, "test": 20}
     first = prepared(with_bedrock(event))
     before = {key: get(output + key) for key in keys(s3, output)}
     assert prepared(with_bedrock(event)) == first
@@ -243,72 +241,24 @@ def test_a_large_dataset_goes_up_in_parts(
     # S3 takes no parts under 5 MiB (but the last), so only this much data shows them.
     monkeypatch.setattr("data_prep.writer.PART_BYTES", 5 * 1024 * 1024)
     put("uploads/data.csv", csv_bytes([(str(n), f"A: {n} " + "x" * 20_000, "s") for n in range(700)]))
-    event["dataset"]["ratios"] = {"validation": 0.05, "test": 0.05}
+    event["request"]["dataset"]["ratios"] = {"validation": 0.05, "test": 0.05}
     counts = prepared(event)["counts"]
     assert counts["train"] + counts["validation"] + counts["test"] == 700
     etag = _client("s3").head_object(Bucket=BUCKET, Key=output + "train/train.jsonl")["ETag"]
     assert "-" in etag, "an object of several parts has their number in its ETag"
 
 
-def test_a_failure_leaves_no_file_no_manifest_and_no_open_upload(
-    s3: Any,
-    event: dict[str, Any],
-    output: str,
-    put: Callable[[str, bytes], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("data_prep.writer.PART_BYTES", 5 * 1024 * 1024)
-    put("uploads/data.csv", csv_bytes([(str(n), f"A: {n} " + "x" * 20_000, "s") for n in range(700)]))
-    event["dataset"]["ratios"] = {"validation": 0.05, "test": 0.05}
-    client, started = _client("s3"), []
-
-    def fail_on_second_part(params: dict[str, Any], **rest: object) -> None:
-        started.append(params["Key"])
-        if params["PartNumber"] == 2:
-            raise ConnectionError("gone")
-
-    client.meta.events.register("provide-client-params.s3.UploadPart", fail_on_second_part)
-    try:
-        with pytest.raises(ConnectionError):
-            handler(event, None)
-    finally:
-        client.meta.events.unregister("provide-client-params.s3.UploadPart", fail_on_second_part)
-    assert started
-    assert keys(s3, output) == set()
-    assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
-
-
-def test_an_output_that_is_not_what_was_written_is_an_error(
-    s3: Any,
-    event: dict[str, Any],
-    output: str,
-    put: Callable[[str, bytes], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    put("uploads/data.csv", csv_bytes(dialogues(100)))
-    read_back = prepare_module._Run._read_back_chat
-
-    def tampered(run: Any) -> None:
-        s3.put_object(Bucket=BUCKET, Key=output + "test/test.jsonl", Body=b"")
-        read_back(run)
-
-    monkeypatch.setattr(prepare_module._Run, "_read_back_chat", tampered)
-    with pytest.raises(ReadBackError, match=r"test/test.jsonl does not hold the bytes"):
-        handler(event, None)
-    assert "manifest.json" not in keys(s3, output)
-
-
 def test_the_token_comes_out_of_secrets_manager(hub: HubServer, s3: Any, output: str) -> None:
     secrets = _client("secretsmanager")
     arn = secrets.create_secret(Name="own/hub-token", SecretString="hf_own\n")["ARN"]
-    for name, start in (("train.csv", 0), ("validation.csv", 100), ("test.csv", 200)):
-        hub.answers[HUB_PATH + name] = [Answer(body=csv_bytes(dialogues(10, start)))]
-    event = {**make_event(output, "hub:own/set", revision="abc"), "hub_token_secret": arn}
+    starts = (("train.csv", 0), ("validation.csv", 100), ("test.csv", 200))
+    event = hub_event(output, hub, {name: csv_bytes(dialogues(10, start)) for name, start in starts})
+    event["request"]["hub_token_secret"] = arn
     answer = prepared(event)
     assert {seen.authorization for seen in hub.seen} == {"Bearer hf_own"}
     assert "hf_own" not in str(answer)
 
     secrets.put_secret_value(SecretId=arn, SecretString='{"token": "hf own"}')
     assert "holds no Hub token" in refused(event)
-    event["hub_token_secret"] = arn.replace("own", "other")
+    event["request"]["hub_token_secret"] = arn.replace("own", "other")
     assert "create it with the Hub token" in refused(event)

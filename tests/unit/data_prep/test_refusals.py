@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from data_prep import prepare as prepare_module
+from data_prep import seen
 from data_prep.handler import _client, handler
+from data_prep.seen import Seen
 from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import (
     BUCKET,
+    HUB_PATH,
     LLAMA,
+    NOVA,
     csv_bytes,
     dialogues,
+    hub_event,
     keys,
+    listed,
     make_event,
     prepared,
     records,
@@ -25,9 +32,6 @@ from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-NOVA = "amazon.nova-micro-v1:0:128k"
-HUB_PATH = "/datasets/own/set/resolve/abc/"
 
 
 def test_no_row_left_for_a_split_is_refused_and_shows_why(
@@ -80,16 +84,11 @@ def test_a_missing_column_is_refused(event: dict[str, Any], put: Callable[[str, 
     )
 
 
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        (f"s3://{BUCKET}/uploads/nothing.csv", f"there is no object s3://{BUCKET}/uploads/nothing.csv"),
-        (f"s3://{BUCKET}/nothing/", f"there is no object s3://{BUCKET}/nothing/test.csv"),
-        ("s3://no-such-bucket-here/data.csv", "there is no bucket 'no-such-bucket-here'"),
-    ],
-)
-def test_a_source_in_s3_that_is_not_there_is_refused(s3: Any, output: str, source: str, said: str) -> None:
-    assert said in refused(make_event(output, source))
+@pytest.mark.parametrize("source", [f"s3://{BUCKET}/uploads/nothing.csv", "s3://no-such-bucket-here/data.csv"])
+def test_a_source_in_s3_that_is_not_there_is_refused(s3: Any, output: str, source: str) -> None:
+    name = source.rpartition("/")[2]
+    event = make_event(output, source, {"train": f"uploads/{name}" if BUCKET in source else name})
+    assert refused(event) == f"dataset.source: {source} has gone since this run was planned; upload it again"
 
 
 @pytest.mark.parametrize(
@@ -100,8 +99,8 @@ def test_a_source_in_s3_that_is_not_there_is_refused(s3: Any, output: str, sourc
     ],
 )
 def test_a_source_in_s3_that_may_not_be_read_is_refused(s3: Any, output: str, code: str, said: str) -> None:
-    with _failing("GetObject", code):
-        assert said in refused(make_event(output, "s3://own-bucket/data.csv"))
+    with failing("GetObject", code):
+        assert said in refused(make_event(output, "s3://own-bucket/data.csv", {"train": "data.csv"}))
 
 
 @pytest.mark.parametrize(
@@ -117,11 +116,11 @@ def test_awss_own_failures_are_raised(
     event: dict[str, Any], put: Callable[[str, bytes], None], operation: str, key: str, code: str
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(100)))
-    with _failing(operation, code, key), pytest.raises(ClientError, match=code):
-        handler(event, None)
+    with failing(operation, code, key), pytest.raises(ClientError, match=code):
+        handler(listed(event), None)
 
 
-class _failing:
+class failing:
     """An operation of the handler's S3 client that answers an error for addresses that hold `key`."""
 
     def __init__(self, operation: str, code: str, key: str = "") -> None:
@@ -143,43 +142,44 @@ class _failing:
 
 
 def test_the_hubs_refusal_is_the_answer(hub: HubServer, s3: Any, output: str) -> None:
+    event = hub_event(output, hub, {"train.csv": csv_bytes(dialogues(9)), "test.csv": b""})
     hub.answers[HUB_PATH + "test.csv"] = [Answer(404, headers={"X-Error-Code": "RepoNotFound"})]
-    assert "no such dataset (404)" in refused(make_event(output, "hub:own/set", revision="abc"))
+    assert "no such dataset (404)" in refused(event)
 
 
 def test_a_hub_that_stays_down_is_raised_for_a_later_try(hub: HubServer, s3: Any, output: str) -> None:
+    event = hub_event(output, hub, {"train.csv": csv_bytes(dialogues(9)), "test.csv": b""})
     hub.answers[HUB_PATH + "test.csv"] = [Answer(503)]
     with pytest.raises(SourceUnavailable):
-        handler(make_event(output, "hub:own/set", revision="abc"), None)
+        handler(event, None)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"source": "gs://x/y"}, "dataset.source: 'gs://x/y' is not s3://BUCKET/KEY"),
-        ({"source": "hub:a/b/c"}, "is not hub:OWNER/NAME"),
-        ({"source": "hub:own/set"}, "dataset.revision: hub:own/set needs one"),
-        ({"source": "s3://b/p/", "files": {"test": "t.csv"}}, "dataset.files.train: s3://b/p/ needs it"),
-        ({"files": {"train": "../t.csv"}}, "dataset.files.train: '../t.csv' is not a file name inside"),
-        ({"files": {"dev": "t.csv"}}, "dataset.files: 'dev' is not a split"),
-        ({"fields": {"dialogue": "d"}}, "dataset.fields.summary: None where a value of type str belongs"),
-        ({"ratios": {"validation": 0.5, "test": 0.5}}, "must leave a share for train"),
-        ({"ratios": {"validation": "a lot", "test": 0.5}}, "dataset.ratios.validation: 'a lot' where"),
-        ({"max_rows": {"train": 0}}, "dataset.max_rows.train: 0 is not a whole number above 0"),
-        ({"max_rows": {"test": True}}, "dataset.max_rows.test: True is not"),
-        ({"seed": "42"}, "dataset.seed: '42' where a value of type int belongs"),
-        ({"instruction": "\n"}, "dataset.instruction: it is blank"),
-    ],
-)
-def test_a_setting_that_cannot_be_is_refused(change: dict[str, Any], said: str) -> None:
-    assert said in refused(make_event("out/", **change))
-
-
-def test_an_event_of_another_shape_is_refused() -> None:
-    assert "dataset.source: None where" in refused({})
-    event = make_event("out/")
-    assert "Bedrock accepts nothing else" in refused({**event, "output": f"s3://{BUCKET}/run=1/"})
-    assert "must end in /" in refused({**event, "output": f"s3://{BUCKET}/run"})
-    assert "'gpt' is not known; choose one of" in refused(with_bedrock(event, "gpt"))
-    event["dataset"]["instruction"] = "User: summarize."
+def test_an_instruction_that_the_base_model_does_not_accept_is_refused(event: dict[str, Any]) -> None:
+    event["request"]["dataset"]["instruction"] = "User: summarize."
     assert "does not accept texts that hold 'User:'; reword it" in refused(with_bedrock(event, NOVA))
+
+
+def test_more_rows_than_one_function_remembers_are_refused(
+    s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen, "ROWS", 0)
+    monkeypatch.setattr(prepare_module, "Seen", lambda held_out: Seen(held_out, 50))
+    put("uploads/data.csv", csv_bytes(dialogues(60)))
+    assert refused(event).startswith("dataset: one function prepares ")
+    assert "lower dataset.shard_mb" in refused(event)
+    assert keys(s3, output) == {"rejected.jsonl"}
+    put("uploads/data.csv", csv_bytes([*dialogues(50), *dialogues(50)]))
+    assert prepared(event)["counts"]["rejected"] == 50, "repeats take no room"
+
+
+def test_a_sample_that_grows_too_large_is_refused(
+    s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("uploads/data.csv", csv_bytes([(str(n), f"A: {n} " + "x" * 1000, "s") for n in range(300)]))
+    event["request"]["dataset"]["max_rows"]["train"] = 20
+    monkeypatch.setattr(prepare_module, "HELD_BYTES", 30_000)
+    assert prepared(event)["counts"]["train"] == 20, "what was given up no longer counts"
+    event["request"]["dataset"]["max_rows"]["train"] = 100
+    event["request"]["output"] += "again/"
+    assert refused(event).startswith("dataset.max_rows.train: choosing 100 rows takes more than ")
+    assert keys(s3, output + "again/") == {"rejected.jsonl"}

@@ -2,100 +2,86 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import splits
-from data_prep.checks import Accepted, Checks
-from data_prep.rows import Row
-from data_prep.splits import NEVER, Sample, bedrock_shares, bound, dealer, key
-from pipeline.errors import Refused
+from data_prep.splits import Lowest, bedrock_shares, dealer
+
+DIGESTS = st.lists(
+    st.binary(min_size=16, max_size=16) | st.binary(max_size=15).map(lambda b: b.rjust(16, b"\xff")), unique=True
+)
 
 
-def accepted(count: int, seed: int = 42) -> list[Accepted]:
-    rows = [Checks(seed).fit(Row(number, f"dialogue {number}", "s")) for number in range(count)]
-    return [row for row in rows if isinstance(row, Accepted)]
-
-
-def sample(rows: list[Accepted], size: int) -> list[Accepted]:
-    kept = Sample(size, "train")
-    for row in rows:
-        kept.add("a.csv", row)
-    return [row for _, row in kept.rows()]
+def digests(count: int, seed: int = 42) -> list[bytes]:
+    return [blake2b(b"%d" % n, digest_size=16, salt=seed.to_bytes(16, "big")).digest() for n in range(count)]
 
 
 def test_rows_are_dealt_by_ratio() -> None:
     deal = dealer({"validation": 0.1, "test": 0.2}, ["train"])
-    dealt = Counter(deal(row.dialogue_digest) for row in accepted(5000))
+    dealt = Counter(map(deal, digests(5000)))
     assert 900 < dealt["test"] < 1100
     assert 430 < dealt["validation"] < 570
 
 
-def test_dealing_follows_the_seed() -> None:
-    deal = dealer({"validation": 0.3, "test": 0.3}, ["train"])
-    one, two = ([deal(row.dialogue_digest) for row in accepted(100, seed)] for seed in (1, 2))
-    assert one != two
+def test_a_digest_at_the_edge_of_a_share_is_dealt_once() -> None:
+    deal = dealer({"validation": 0.25, "test": 0.5}, [])
+    edges = [b"\x00" * 16, b"\x7f" + b"\xff" * 15, b"\x80" + b"\0" * 15, b"\xbf" + b"\xff" * 15, b"\xc0" + b"\0" * 15]
+    assert [deal(edge) for edge in [*edges, b"\xff" * 16]] == [
+        "test",
+        "test",
+        "validation",
+        "validation",
+        "train",
+        "train",
+    ]
+
+
+def test_a_split_without_a_share_gets_nothing() -> None:
+    deal = dealer({"validation": 0.0, "test": 0.0}, [])
+    assert {deal(digest) for digest in [*digests(500), b"\0" * 16, b"\xff" * 16]} == {"train"}
 
 
 def test_a_split_with_its_own_file_gets_nothing_from_train() -> None:
     deal = dealer({"validation": 0.3, "test": 0.3}, ["train", "test"])
-    assert {deal(row.dialogue_digest) for row in accepted(200)} == {"train", "validation"}
+    assert set(map(deal, digests(200))) == {"train", "validation"}
+    deal = dealer({"validation": 0.3, "test": 0.3}, ["train", "test", "validation"])
+    assert set(map(deal, digests(200))) == {"train"}
 
 
 def test_a_split_whose_ratio_grows_keeps_its_rows() -> None:
-    rows = accepted(500)
     small, large = (
-        {row.number for row in rows if dealer({"validation": 0, "test": share}, [])(row.dialogue_digest) == "test"}
+        {digest for digest in digests(500) if dealer({"validation": 0, "test": share}, [])(digest) == "test"}
         for share in (0.1, 0.2)
     )
     assert small < large
 
 
-def test_a_sample_keeps_the_order_of_reading() -> None:
-    numbers = [row.number for row in sample(accepted(1000), 50)]
-    assert len(numbers) == 50
-    assert numbers == sorted(numbers)
-    assert numbers != list(range(50))
+@given(DIGESTS, st.integers(1, 12), st.integers(1, 12) | st.none())
+def test_the_lowest_digests_are_kept_in_reading_order(rows: list[bytes], size: int, fewer: int | None) -> None:
+    lowest = Lowest(size)
+    there: set[int] = set()
+    for number, digest in enumerate(rows):
+        there.add(number)
+        left_out = lowest.add(digest, number)
+        if left_out is not None:
+            there.remove(left_out)
+        wanted = sorted(range(number + 1), key=rows.__getitem__)[:size]
+        assert there == set(wanted), "what is left out is told at once"
+    wanted = sorted(range(len(rows)), key=rows.__getitem__)[:size]
+    assert list(lowest.numbers()) == sorted(wanted)
+    assert list(lowest.numbers(fewer)) == sorted(wanted[:fewer])
 
 
-def test_a_sample_has_the_lowest_keys() -> None:
-    rows = accepted(300)
-    assert set(sample(rows, 20)) == set(sorted(rows, key=lambda row: key(row.digest))[:20])
-
-
-def test_a_smaller_sample_is_part_of_a_larger_one() -> None:
-    rows = accepted(300)
-    assert set(sample(rows, 20)) < set(sample(rows, 60))
-
-
-def test_a_sample_of_more_than_there_is_keeps_all() -> None:
-    rows = accepted(10)
-    assert sample(rows, 11) == rows
-
-
-@given(st.permutations(accepted(40)))
-def test_a_sample_does_not_depend_on_the_order(rows: list[Accepted]) -> None:
-    assert set(sample(rows, 7)) == set(sample(accepted(40), 7))
-
-
-def test_a_sample_that_grows_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "HELD_BYTES", 500)
-    rows = accepted(1000)
-    assert len(sample(rows, 20)) == 20, "what was given up no longer counts"
-    with pytest.raises(Refused, match=r"dataset.max_rows.train: choosing 100 rows"):
-        sample(rows, 100)
-
-
-def test_bedrock_draws_the_lowest_keys_and_never_what_it_cannot_take() -> None:
-    keys = array("Q", [5, NEVER, 3, 9, 1])
-    assert bound(keys, 2) == 3
-    assert bound(keys, 4) == 9
-    assert bound(keys, 9) == 9
-    assert bound(keys, 0) == bound(array("Q", [NEVER]), 1) == -1
+@given(st.permutations(digests(40)))
+def test_a_sample_does_not_depend_on_the_order(rows: list[bytes]) -> None:
+    lowest = Lowest(7)
+    for number, digest in enumerate(rows):
+        lowest.add(digest, number)
+    assert {rows[number] for number in lowest.numbers()} == set(sorted(digests(40))[:7])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""What the shards have read becomes the run's files: duplicates, leaks and samples are decided here, over digests.
+
+The marks of all rows are gone through in reading order, as one function would meet the rows: so the outputs are the same to the
+byte. Where `max_rows` draws a sample, a first pass over the marks settles which rows it draws.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from data_prep.ahead import Ahead
+from data_prep.errors import ReadBackError, ShardFailed
+from data_prep.outputs import Outputs, publish, read_lines
+from data_prep.seen import HELD_OUT, Seen
+from data_prep.shard import MARK, Report, name_of, read_report
+from data_prep.splits import Lowest, dealer
+from pipeline.errors import Refused
+from pipeline.stream import BUFFER_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from data_prep.request import Request, S3Location
+    from data_prep.shard import File
+    from data_prep.writer import Folder
+    from pipeline.shards import Piece
+    from pipeline.stream import ResumingStream
+
+MOST_ROWS = 40_000_000
+"""Rows of which the merge remembers digests: 16 bytes each, in a function of 1,769 MB."""
+
+
+def merge_shards(
+    request: Request, count: int, failed: Sequence[Mapping[str, str]], work: Folder, folder: Folder
+) -> dict[str, Any]:
+    """Merge `count` shards, `failed` being the results of those that are not there; returns the function's answer.
+
+    Raises:
+        Refused: what the user can mend, in a shard or in all rows together.
+        ShardFailed: a shard's function failed in spite of its retries.
+        ReadBackError: an output, or what a shard left, is not what was meant.
+    """
+    for result in failed:
+        if "refused" in result:
+            raise Refused(result["refused"])
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise ShardFailed(
+            f"shard '{failed[0]['shard']}' failed: {_said(failed[0]['error'])}{more}; a redrive reads it again"
+        )
+    reports = []
+    for number in range(count):
+        report = read_report(work, number)
+        if report is None:
+            raise ReadBackError(f"{work.place(name_of(number, 'report.json'))} is not there; start a new run")
+        reports.append(report)
+    shards = _Shards(request, reports, work)
+    return publish(request, folder, shards.fill)
+
+
+def _said(error: str) -> str:
+    """An error's name and message. A function's message comes in JSON, which may have been cut."""
+    name, _, cause = error.partition(": ")
+    message = re.match(r'\{"errorMessage": ?"((?:[^"\\]|\\.)*)', cause)
+    return f"{name}: {message[1] if message else cause}"
+
+
+class _Row(NamedTuple):
+    """A row's mark, decided. `split` is None and `reason` is not where it is in no output."""
+
+    piece: Piece
+    reason: str | None
+    split: str
+    normalized: bool
+    problem: str | None
+    digest: bytes
+    line: bytes
+
+
+class _Shards:
+    def __init__(self, request: Request, reports: Sequence[Report], work: Folder) -> None:
+        self._request, self._reports, self._work = request, reports, work
+        pieces = [(piece, read) for report in reports for piece, read in zip(report.pieces, report.read, strict=True)]
+        # A row of a held-out split is remembered twice: for repeats, and for leaks.
+        self._rows = sum(read * (2 if piece.split in HELD_OUT else 1) for piece, read in pieces)
+        if self._rows > MOST_ROWS:
+            raise Refused(
+                f"dataset: {self._rows} rows are more than a merge decides on ({MOST_ROWS}); give it fewer or smaller files"
+            )
+
+    def fill(self, outputs: Outputs) -> None:
+        """Hand all rows over, in reading order."""
+        max_rows = self._request.dataset.max_rows
+        samples = {split: Lowest(rows) for split, rows in max_rows.items() if rows is not None}
+        if samples:
+            accepted = dict.fromkeys(samples, 0)
+            for row in self._decided(with_lines=False):
+                if row.reason is None and row.split in samples:
+                    accepted[row.split] += 1
+                    samples[row.split].add(row.digest, accepted[row.split])
+        drawn = {name: sample.numbers() for name, sample in samples.items()}
+        next_drawn = {name: next(numbers, None) for name, numbers in drawn.items()}
+        for report in self._reports:
+            for piece in report.pieces:
+                outputs.file(piece)  # also of a file without rows
+        for row in self._decided(with_lines=True):
+            file = outputs.file(row.piece)
+            file.read += 1
+            if row.reason is not None:
+                outputs.reject(file, row.reason)
+                continue
+            split = outputs.splits[row.split]
+            outputs.accept(file, split, row.normalized, row.problem)
+            if row.split in drawn:
+                if split.accepted != next_drawn[row.split]:
+                    continue
+                next_drawn[row.split] = next(drawn[row.split], None)
+            outputs.emit(split, row.digest, row.problem, row.line)
+
+    def _decided(self, *, with_lines: bool) -> Iterator[_Row]:
+        dataset = self._request.dataset
+        deal, seen = dealer(dataset.ratios, dataset.splits), Seen(dataset.splits, self._rows)
+        for number, report in enumerate(self._reports):
+            marks = self._marks(number, report.marks)
+            lines = self._lines(number, report.rows) if with_lines else repeat(b"")
+            reasons, problems = [None, *report.reasons], [None, *report.problems]
+            for piece, read in zip(report.pieces, report.read, strict=True):
+                for place, unfit, normalized, dialogue_digest, digest in islice(marks, read):
+                    reason, name, line = reasons[place], "", b""
+                    if not place:
+                        line = next(lines)
+                        name = deal(dialogue_digest) if piece.split == "train" else piece.split
+                        reason = seen.why_not_new(name, dialogue_digest, digest)
+                    yield _Row(piece, reason, name, bool(normalized), problems[unfit], digest, line)
+            # To the end: what was read is only now known to be what was written.
+            if next(marks, None) is not None or (with_lines and next(lines, None) is not None):
+                raise ReadBackError(f"{self._work.place(name_of(number, ''))} holds more than its report says")
+
+    def _marks(self, number: int, file: File) -> Iterator[tuple[int, int, int, bytes, bytes]]:
+        name = name_of(number, "marks")
+        raw = self._work.open(name)
+        with io.BufferedReader(Ahead(raw), BUFFER_BYTES) as stream:
+            while chunk := stream.read(MARK.size * 4096):
+                yield from MARK.iter_unpack(chunk)
+        self._hold(raw, self._work.place(name), file)
+
+    def _lines(self, number: int, file: File) -> Iterator[bytes]:
+        name = name_of(number, "rows.jsonl")
+        raw = self._work.open(name)
+        yield from read_lines(raw)
+        self._hold(raw, self._work.place(name), file)
+
+    def _hold(self, raw: ResumingStream, place: S3Location, file: File) -> None:
+        if (raw.position, raw.sha256) != (file.bytes, file.sha256):
+            raise ReadBackError(f"{place} does not hold the bytes that were written")

@@ -1,0 +1,263 @@
+"""What a run of data prep leaves: the rows in each format, read back by its rules, and the manifest last.
+
+Both ways through data prep end here: one function that reads everything (`prepare`), and the merge of what shards have read
+(`merge`). They hand over the same rows in the same order, so the files are the same to the byte.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from data_prep import formats, manifest
+from data_prep.ahead import Ahead
+from data_prep.errors import ReadBackError
+from data_prep.request import SPLITS
+from data_prep.splits import Lowest, bedrock_shares
+from pipeline.errors import Refused
+from pipeline.stream import BUFFER_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from data_prep.request import Request
+    from data_prep.writer import Folder, Upload
+    from pipeline.shards import Piece
+
+BEDROCK_SPLITS = ("train", "validation")
+_SHOWN_REASONS = 3
+
+
+def publish(request: Request, folder: Folder, fill: Callable[[Outputs], None]) -> dict[str, Any]:
+    """Write, read back and list what `fill` hands over; returns the function's answer.
+
+    Raises:
+        Refused: what the user can mend. `rejected.jsonl` is written even then, to show why.
+        ReadBackError: an output is not what was meant.
+    """
+    outputs = Outputs(request, folder)
+    refusal = None
+    with outputs.rejects:
+        try:
+            with ExitStack() as uploads:
+                for split in outputs.splits.values():
+                    uploads.enter_context(split.upload)
+                fill(outputs)
+                # Still inside: a refusal here leaves no training file behind.
+                outputs.refuse_unfit()
+        except Refused as error:
+            refusal = error
+    if refusal:
+        raise refusal
+    return outputs.publish()
+
+
+class Split:
+    """The chat file of one split, and which of its rows Bedrock's sample draws."""
+
+    def __init__(self, name: str, upload: Upload, bedrock: Lowest | None) -> None:
+        """`bedrock` is None where Bedrock gets none of this split's rows."""
+        self.name, self.upload, self.bedrock = name, upload, bedrock
+        self.accepted = self.eligible = 0
+
+
+class Outputs:
+    """Takes rows in reading order."""
+
+    def __init__(self, request: Request, folder: Folder) -> None:
+        """Nothing is written yet."""
+        self._request, self._folder = request, folder
+        model = request.base_model
+        self._limit = min(model.max_records, request.max_records) if model else 0
+        self._uploads: dict[str, Upload] = {}
+        self._files: dict[str, manifest.FileRead] = {}
+        self._rejected: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._shares = dict.fromkeys(BEDROCK_SPLITS, 0)
+        self.rejects = self._upload("rejected.jsonl")
+        self.splits = {
+            name: Split(
+                name,
+                self._upload(f"{name}/{name}.jsonl"),
+                Lowest(self._limit) if model and name in BEDROCK_SPLITS else None,
+            )
+            for name in SPLITS
+        }
+
+    def _upload(self, name: str) -> Upload:
+        self._uploads[name] = self._folder.write(name)
+        return self._uploads[name]
+
+    def file(self, piece: Piece) -> manifest.FileRead:
+        """The account of the file that the piece belongs to: whoever reads a row adds one to its `read`."""
+        return self._files.setdefault(piece.file, manifest.FileRead(piece.file, piece.bytes, piece.etag))
+
+    def reject(self, file: manifest.FileRead, reason: str) -> None:
+        """The row read last is not fit."""
+        file.rejected += 1
+        self._rejected[reason] += 1
+        self._note(file, reason, "all")
+
+    def accept(self, file: manifest.FileRead, split: Split, normalized: bool, problem: str | None) -> None:
+        """The row read last is fit and new; `problem` is why Bedrock's base model does not take it."""
+        split.accepted += 1
+        file.line_ends_normalized += normalized
+        if problem and split.bedrock:
+            self._left_out[problem] += 1
+            self._note(file, problem, "bedrock")
+
+    def _note(self, file: manifest.FileRead, reason: str, rejected_from: str) -> None:
+        line = {"file": file.name, "row": file.read, "reason": reason, "from": rejected_from}
+        self.rejects.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def emit(self, split: Split, digest: bytes, problem: str | None, line: bytes) -> None:
+        """Write an accepted row; those of a split come in reading order."""
+        if split.bedrock and not problem:
+            split.eligible += 1
+            split.bedrock.add(digest, split.upload.rows)
+        split.upload.write(line)
+
+    def refuse_unfit(self) -> None:
+        """Hold what was read against the shares and counts that a run needs.
+
+        Raises:
+            Refused: too many rows are not fit, or too few are left.
+        """
+        dataset, model = self._request.dataset, self._request.base_model
+        read, rejected = sum(file.read for file in self._files.values()), self._rejected.total()
+        listed = f"listed in {self._folder.place('rejected.jsonl')}"
+        if rejected > dataset.max_rejected_share * read:
+            raise Refused(
+                f"dataset: {_tally(self._rejected)} of {read} rows are not fit, more than the share of "
+                f"{dataset.max_rejected_share:g}, {listed}; mend them, or raise dataset.max_rejected_share"
+            )
+        for split in self.splits.values():
+            if not split.upload.rows:
+                raise Refused(
+                    f"dataset: no row is left for {split.name} ({read} rows read, {_tally(self._rejected)} rejected, "
+                    f"{listed}); mend or add rows, or raise dataset.ratios.{split.name}"
+                )
+        if model is None:
+            return
+        accepted = sum(split.accepted for split in self.splits.values() if split.bedrock)
+        if self._left_out.total() > dataset.max_rejected_share * accepted:
+            raise Refused(
+                f"bedrock: {model.id} does not take {_tally(self._left_out)} of {accepted} rows, more than the share of "
+                f"{dataset.max_rejected_share:g}, {listed}; mend them, raise dataset.max_rejected_share, choose another "
+                "bedrock.base_model, or set bedrock.enabled to false"
+            )
+        eligible = {name: self.splits[name].eligible for name in BEDROCK_SPLITS}
+        self._shares = bedrock_shares(eligible, self._limit)
+        if sum(self._shares.values()) < model.min_records or not all(eligible.values()):
+            raise Refused(
+                f"bedrock: {model.id} needs {model.min_records} records, train and validation together and some of each, "
+                f"and gets {self._shares['train']} + {self._shares['validation']} ({read} rows read, "
+                f"{_tally(self._rejected)} rejected, {_tally(self._left_out)} not fit for this model, {self._limit} "
+                "allowed); add rows, raise dataset.max_rows or bedrock.max_records, or set bedrock.enabled to false"
+            )
+
+    def publish(self) -> dict[str, Any]:
+        """Read back, write Bedrock's files out of what was read, and the manifest last; returns the function's answer."""
+        self._read_back_chat()
+        self._read_back_bedrock()
+        counts = {split.name: split.upload.rows for split in self.splits.values()}
+        with self._folder.write("manifest.json") as upload:
+            upload.write(
+                manifest.render(
+                    self._request, list(self._files.values()), self._manifest_splits(), self._tallies(), self._uploads
+                )
+            )
+        return {
+            "refused": None,
+            "manifest": str(self._folder.place("manifest.json")),
+            "counts": {
+                **counts,
+                "rejected": self._rejected.total(),
+                **{f"bedrock_{split}": count for split, count in self._shares.items()},
+            },
+            "rejected": dict(sorted(self._rejected.items())),
+        }
+
+    def _read_back_chat(self) -> None:
+        """Hold the chat files against their rules, and write Bedrock's files out of what was read.
+
+        Only now is it known which rows Bedrock's sample draws, so they come from here and not from memory.
+        """
+        instruction, model = self._request.dataset.instruction, self._request.base_model
+        read_chat = formats.read_chat
+        for split in self.splits.values():
+            lines = self._lines(f"{split.name}/{split.name}.jsonl")
+            if model is None or split.bedrock is None:
+                for line in lines:
+                    read_chat(line, instruction)
+                continue
+            drawn = split.bedrock.numbers(self._shares[split.name])
+            next_drawn = next(drawn, None)
+            with self._upload(f"bedrock/{split.name}.jsonl") as upload:
+                for number, line in enumerate(lines):
+                    texts = read_chat(line, instruction)
+                    if number == next_drawn:
+                        upload.write(formats.bedrock(model, instruction, *texts))
+                        next_drawn = next(drawn, None)
+
+    def _read_back_bedrock(self) -> None:
+        model = self._request.base_model
+        if model is None:
+            return
+        for name, records in self._shares.items():
+            file = f"bedrock/{name}.jsonl"
+            for line in self._lines(file):
+                formats.check_bedrock(line, model)
+            if self._uploads[file].rows != records:
+                raise ReadBackError(f"{self._folder.place(file)} has {self._uploads[file].rows} records, not {records}")
+
+    def _lines(self, name: str) -> Iterator[bytes]:
+        """The lines of an output, which must be the bytes that were written."""
+        upload, place = self._uploads[name], self._folder.place(name)
+        raw = self._folder.open(name)
+        yield from read_lines(raw)
+        if (raw.position, raw.sha256) != (upload.bytes, upload.sha256):
+            raise ReadBackError(f"{place} does not hold the bytes that were written")
+
+    def _manifest_splits(self) -> dict[str, Any]:
+        return {
+            split.name: {
+                "accepted": split.accepted,
+                "left_out_by_max_rows": split.accepted - split.upload.rows,
+                "written": split.upload.rows,
+            }
+            for split in self.splits.values()
+        }
+
+    def _tallies(self) -> dict[str, Any]:
+        model = self._request.base_model
+        return {
+            "rejected": dict(sorted(self._rejected.items())),
+            "bedrock": model
+            and {
+                "base_model": model.id,
+                "format": model.format,
+                "limit": self._limit,
+                "not_fit_for_the_base_model": dict(sorted(self._left_out.items())),
+                "left_out_by_limit": {name: self.splits[name].eligible - share for name, share in self._shares.items()},
+                "written": self._shares,
+            },
+        }
+
+
+def read_lines(raw: io.RawIOBase) -> Iterator[bytes]:
+    """The lines of a stream, which is read ahead and closed at the end."""
+    with io.BufferedReader(Ahead(raw), BUFFER_BYTES) as stream:
+        yield from stream
+
+
+def _tally(reasons: Counter[str]) -> str:
+    """`12 (dialogue is empty: 9, not valid JSON: 3)`."""
+    if not reasons:
+        return "0"
+    shown = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(_SHOWN_REASONS))
+    return f"{reasons.total()} ({shown})"

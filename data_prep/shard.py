@@ -1,0 +1,114 @@
+"""One shard of a dataset: its rows checked and formatted, and a mark of each for the merge to decide by.
+
+What needs all rows is not decided here: which are duplicates or leaks, and which a sample draws.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from botocore.exceptions import ClientError
+
+from data_prep.checks import DIGEST_BYTES, Checks
+from pipeline.shards import Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from data_prep.request import Request
+    from data_prep.sources import Source
+    from data_prep.writer import Folder, Upload
+
+MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
+"""Of each row read, in reading order: the reason why it is not fit and the problem that Bedrock's base model has with it
+(places in the report's lists, from 1; 0 is none), whether line ends were normalized, and its two digests (`checks.Checked`)."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a shard left: what it must be when it is read back."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a shard left, written last: `rows.jsonl` has the chat line of each fit row, `marks` a `MARK` of each row.
+
+    Attributes:
+        pieces: what was read.
+        read: rows of each piece.
+        reasons: why rows are not fit.
+        problems: why Bedrock's base model does not take rows.
+        rows: the file `rows.jsonl`.
+        marks: the file `marks`.
+    """
+
+    pieces: list[Piece]
+    read: list[int]
+    reasons: list[str]
+    problems: list[str]
+    rows: File
+    marks: File
+
+
+def name_of(number: int, file: str) -> str:
+    """Where a shard's file lies in the work folder."""
+    return f"{number:05}/{file}"
+
+
+def read_shard(request: Request, number: int, pieces: Sequence[Piece], source: Source, folder: Folder) -> int:
+    """Read the shard, unless its report says that this is done; returns its rows.
+
+    Raises:
+        Refused: what the user can mend.
+        SourceUnavailable: a file did not come whole.
+    """
+    done = read_report(folder, number)
+    if done:
+        return sum(done.read)
+    checks = Checks(request)
+    reasons: dict[str, int] = {}
+    problems: dict[str, int] = {}
+    read: list[int] = []
+    with folder.write(name_of(number, "rows.jsonl")) as lines, folder.write(name_of(number, "marks")) as marks:
+        for piece in pieces:
+            before = marks.rows
+            for reason, normalized, problem, dialogue_digest, digest, line in checks.check(source.rows(piece)):
+                place = 0 if reason is None else reasons.setdefault(reason, len(reasons) + 1)
+                unfit = 0 if problem is None else problems.setdefault(problem, len(problems) + 1)
+                marks.write(MARK.pack(place, unfit, normalized, dialogue_digest, digest))
+                if reason is None:
+                    lines.write(line)
+            read.append(marks.rows - before)
+    report = Report(list(pieces), read, list(reasons), list(problems), _file(lines), _file(marks))
+    with folder.write(name_of(number, "report.json")) as upload:
+        upload.write(orjson.dumps({**asdict(report), "pieces": [list(piece) for piece in pieces]}))
+    return marks.rows
+
+
+def _file(upload: Upload) -> File:
+    return File(upload.bytes, upload.sha256)
+
+
+def read_report(folder: Folder, number: int) -> Report | None:
+    """What a shard left; None if it is not done."""
+    try:
+        with folder.open(name_of(number, "report.json")) as stream:
+            values: dict[str, Any] = orjson.loads(stream.readall())
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchKey":
+            return None
+        raise
+    return Report(
+        [Piece(*piece) for piece in values["pieces"]],
+        values["read"],
+        values["reasons"],
+        values["problems"],
+        File(**values["rows"]),
+        File(**values["marks"]),
+    )

@@ -1,0 +1,140 @@
+"""Datasets as dirty as they come: strategies for rows, and every format to write them in."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.catalogue import BaseModel
+
+WORDS = [
+    *("hi", "User:", "[EOS]", "Assistant:", "<image>", "😀", "naïve", '"', ",", "x" * 500),
+    *("\r\n", "\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\xa0", "\u2028", "\ufeff"),
+]
+text = st.lists(st.sampled_from(WORDS) | st.text(max_size=5), min_size=1, max_size=6).map(" ".join)
+blank = st.sampled_from(["", " ", "\n", "\r\n\t", "\u3000"])
+broken = text.map(lambda one: one + "\ud800")
+too_long = st.just("too long " * 200)
+not_text = st.none() | st.integers(-9, 9) | st.booleans() | st.lists(st.text(max_size=3), max_size=2)
+
+
+class Dirty(NamedTuple):
+    """A row to be; `copy_of` repeats the dialogue, or both texts, of an earlier row of any file."""
+
+    dialogue: Any
+    summary: Any
+    copy_of: int | None = None
+    copy_summary: bool = False
+
+
+dirty_row = st.one_of(
+    st.builds(Dirty, text, text),
+    st.builds(Dirty, blank | broken | not_text | too_long, text),
+    st.builds(Dirty, text, blank | broken | not_text),
+    st.builds(Dirty, text, text, st.integers(0, 400), st.booleans()),
+)
+Rows = list[tuple[Any, Any]]
+
+
+def materialize(dirty: list[Dirty], name: str, clean: int, earlier: Rows) -> Rows:
+    """`clean` good rows and the dirty ones, each with its number in every text: so that it is known in an output."""
+    rows: Rows = [(f"A: hello [{name} {n}]", f"hello [{name} {n}]") for n in range(clean)]
+    for row in dirty:
+        dialogue, summary = (
+            f"{value} [{name} {len(rows)}]" if isinstance(value, str) and value.strip() else value for value in row[:2]
+        )
+        known = [*earlier, *rows]
+        if row.copy_of is not None and known:
+            original = known[row.copy_of % len(known)]
+            dialogue = original[0]
+            summary = original[1] if row.copy_summary else summary
+        rows.append((dialogue, summary))
+    return rows
+
+
+def cell(value: Any) -> str:
+    """What the csv module writes of a value: CSV knows texts alone."""
+    return "" if value is None else str(value)
+
+
+def as_csv(rows: Rows) -> bytes:
+    """CSV with a BOM; a lone surrogate becomes bytes that are no UTF-8."""
+    out = io.StringIO(newline="")
+    csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("dialogue", "summary"), *rows])
+    return b"\xef\xbb\xbf" + out.getvalue().encode("utf-8", "surrogatepass")
+
+
+def as_jsonl(rows: Rows) -> bytes:
+    """JSON Lines; a lone surrogate becomes its escape, which JSON can write."""
+    return b"".join(json.dumps({"summary": s, "dialogue": d}).encode() + b"\n" for d, s in rows)
+
+
+def as_json(rows: Rows) -> bytes:
+    """One JSON array."""
+    return json.dumps([{"summary": s, "dialogue": d} for d, s in rows], indent=1).encode()
+
+
+def as_parquet(rows: Rows) -> bytes:
+    """Parquet in row groups of 50 rows; a lone surrogate becomes bytes that are no UTF-8, which pyarrow does not look at."""
+    columns = [
+        pa.array(
+            [None if value is None else str(value).encode("utf-8", "surrogatepass") for value in column], pa.binary()
+        ).view(pa.string())
+        for column in (list(zip(*rows, strict=True)) or [[], []])
+    ]
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns, ["dialogue", "summary"]), out, row_group_size=50)
+    return out.getvalue()
+
+
+FORMATS: dict[str, Callable[[Rows], bytes]] = {
+    "csv": as_csv,
+    "jsonl": as_jsonl,
+    "json": as_json,
+    "parquet": as_parquet,
+    "csv.gz": lambda rows: gzip.compress(as_csv(rows), 1, mtime=0),
+    "jsonl.zst": lambda rows: zstandard.ZstdCompressor().compress(as_jsonl(rows)),
+}
+
+
+def as_read(rows: Rows, suffix: str) -> Rows:
+    """The values that a format has left of the rows."""
+    if suffix.startswith("csv"):
+        return [(cell(d), cell(s)) for d, s in rows]
+    if suffix == "parquet":
+        return [(d if d is None else str(d), s if s is None else str(s)) for d, s in rows]
+    return rows
+
+
+def breaks_a_rule(record: Any, model: BaseModel) -> str | None:
+    """Bedrock's documented rules (user guide, "Prepare data for fine-tuning text-to-text models"), apart from the product's."""
+    if model.format == "prompt_completion":
+        if set(record) != {"prompt", "completion"}:
+            return "fields"
+        texts = [record["prompt"], record["completion"]]
+    else:
+        if record["schemaVersion"] != "bedrock-conversation-2024":
+            return "schemaVersion"
+        if [message["role"] for message in record["messages"]] != ["user", "assistant"]:
+            return "roles"
+        blocks = [
+            *record["system"],
+            *(block for message in record["messages"] for block in message["content"]),
+        ]
+        texts = [block["text"] for block in blocks]
+    if not all(isinstance(one, str) and one.strip() for one in texts):
+        return "blank text"
+    if any(word in one for word in model.forbidden for one in texts):
+        return "forbidden word"
+    return "length" if sum(map(len, texts)) / 6 > model.max_tokens_per_record else None

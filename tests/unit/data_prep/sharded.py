@@ -1,0 +1,59 @@
+"""A dataset in shards: cut anywhere, read one by one and merged, as the state machine does it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from data_prep.handler import merge, shard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Piece = dict[str, Any]
+
+
+def cut(pieces: Iterable[Piece], places: Iterable[float]) -> list[Piece]:
+    """The pieces, those that can be cut at each of these shares of their bytes."""
+    found = []
+    for piece in pieces:
+        bounds = [0, piece["bytes"]]
+        if piece["file"].endswith((".jsonl", ".parquet")):
+            inner = {int(place * piece["bytes"]) for place in places} - {0, piece["bytes"]}
+            bounds = [0, *sorted(inner), piece["bytes"]]
+        found += [{**piece, "start": start, "end": end} for start, end in itertools.pairwise(bounds)]
+    return found
+
+
+def shards(pieces: Sequence[Piece], groups: Iterable[int]) -> list[dict[str, Any]]:
+    """The pieces as shards, a new one beginning at each place of `groups`."""
+    bounds = sorted({0, *(place for place in groups if 0 < place < len(pieces)), len(pieces)})
+    return [
+        {"number": number, "name": f"shard {number}", "pieces": list(pieces[start:end])}
+        for number, (start, end) in enumerate(itertools.pairwise(bounds))
+    ]
+
+
+def elsewhere(event: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The event with the output in another folder."""
+    request = event["request"]
+    return {**event, "request": {**request, "output": request["output"] + folder}}
+
+
+def read_all(event: Mapping[str, Any], listed: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Read each shard; returns their results, which the map would."""
+    return [shard({"request": event["request"], "shard": one}, None) for one in listed]
+
+
+def merged(
+    event: Mapping[str, Any], count: int, failed: Sequence[dict[str, str]] = (), mapped_at: int = 0, redrive: int = 0
+) -> dict[str, Any]:
+    """The answer of the merge."""
+    told = {"failed": list(failed), "mapped_at_redrive": mapped_at, "redrive": redrive}
+    return merge({"request": event["request"], "shards": count, **told}, None)
+
+
+def in_shards(event: Mapping[str, Any], listed: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Read all shards and merge them."""
+    results = read_all(event, listed)
+    return merged(event, len(listed), [result for result in results if "read" not in result])

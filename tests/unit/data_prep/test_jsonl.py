@@ -1,0 +1,117 @@
+"""JSON Lines as rows, whole and in pieces."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep import rows
+from data_prep.rows import read_jsonl
+from pipeline.errors import Refused
+
+if TYPE_CHECKING:
+    from data_prep.rows import Fields, Row
+
+FIELDS = ("dialogue", "summary")
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*FIELDS, "x"]), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def from_jsonl(data: bytes, fields: Fields = FIELDS) -> list[Row]:
+    return list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.jsonl", fields))
+
+
+def test_a_line_is_an_object() -> None:
+    data = b'\xef\xbb\xbf{"dialogue": "a\\r\\nb", "summary": "s"}\r\n{"summary": null, "x": [1], "dialogue": 3}'
+    assert from_jsonl(data) == [("a\r\nb", "s", None), (3, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"", "blank line"),
+        (b" \t\r", "blank line"),
+        (b"[1]", "not a JSON object"),
+        (b'"blank line"', "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'{"dialogue": "a"', "not valid JSON"),
+        (b"{'dialogue': 'a'}", "not valid JSON"),
+        (b'{"dialogue": "a", "summary": NaN}', "not valid JSON"),
+        (b'{"dialogue": -Infinity, "summary": "a"}', "not valid JSON"),
+        (b'{"dialogue": "a", "summary": "b"} {}', "not valid JSON"),
+        (b'{"dialogue": "a\nb", "summary": "b"}'.replace(b"\n", b"\x01"), "not valid JSON"),
+        (b'{"dialogue": "\xff", "summary": "s"}', "broken UTF-8"),
+        (b'{"dialogue": "a"}', "summary is missing"),
+        (b'{"summary": "a"}', "dialogue is missing"),
+        (b"{}", "dialogue is missing"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b'{"a":' * 100_000, "not valid JSON"),
+        (b'\xef\xbb\xbf{"dialogue": "a", "summary": "b"}', "not valid JSON"),
+    ],
+)
+def test_a_line_that_is_no_row_keeps_its_place(line: bytes, problem: str) -> None:
+    row = b'{"dialogue": "a", "summary": "s"}'
+    assert from_jsonl(b"\n".join([row, line, row])) == [("a", "s", None), (None, None, problem), ("a", "s", None)]
+
+
+def test_lone_surrogates_are_valid_json_and_left_to_the_checks() -> None:
+    data = b'{"dialogue": "\\ud800", "summary": "s"}\n{"dialogue": "\\ud83d\\ude00", "summary": "\\uDFFF"}\n'
+    assert from_jsonl(data) == [("\ud800", "s", None), ("😀", "\udfff", None)]
+
+
+def test_numbers_may_be_longer_than_64_bits() -> None:
+    assert from_jsonl(b'{"dialogue": 123456789012345678901234567890, "summary": "s"}') == [
+        (pytest.approx(123456789012345678901234567890), "s", None)
+    ]
+
+
+@given(st.lists(JSON, min_size=1, max_size=8), st.booleans(), st.sampled_from(["\n", "\r\n"]))
+def test_what_the_json_module_writes_comes_back(values: list[Any], ascii_only: bool, end: str) -> None:
+    values.append({"dialogue": "d", "summary": "s"})
+    data = end.join(json.dumps(value, ensure_ascii=ascii_only) for value in values).encode()
+    for value, row in zip(values, from_jsonl(data), strict=True):
+        if isinstance(value, dict) and value.keys() >= set(FIELDS):
+            assert json.dumps(row) == json.dumps([value["dialogue"], value["summary"], None])
+        else:
+            assert row[:2] == (None, None)
+            assert row[2] is not None
+
+
+def test_a_column_that_no_row_has_is_refused() -> None:
+    with pytest.raises(Refused, match=r"no column 'summary'; it has 'id', 'dialogue'; name two of them"):
+        from_jsonl(b'{"id": 1, "dialogue": "x"}\n{"dialogue": "y"}\n')
+
+
+def test_columns_that_some_row_has_are_there() -> None:
+    data = b'{"dialogue": "x"}\n{"summary": "y"}\n'
+    assert from_jsonl(data) == [(None, None, "summary is missing"), (None, None, "dialogue is missing")]
+
+
+def test_a_file_without_line_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "LONGEST_BYTES", 100)
+    with pytest.raises(Refused, match=r"line 2 of 'a.jsonl' is over 100 bytes"):
+        from_jsonl(b"{}\n" + b"[" * 200)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file_has_no_rows_to_speak_of(data: bytes) -> None:
+    assert all(problem == "blank line" for _, _, problem in from_jsonl(data))
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300)
+def test_any_bytes_are_rows_one_a_line(data: bytes) -> None:
+    found = from_jsonl(b'{"dialogue": "", "summary": ""}\n' + data)
+    assert len(found) == 1 + data.count(b"\n") + bool(data and not data.endswith(b"\n"))
