@@ -15,7 +15,7 @@ from constructs import Construct
 
 from infra.functions import FunctionFactory, step
 from infra.policies import acknowledge, allow, role
-from infra.state_machine import OWN_IDS, OWN_NAMES, StateMachine
+from infra.state_machine import OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, StateMachine
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Cleanup(Construct):
                 detail_type=["Step Functions Execution Status Change"],
                 detail={
                     "stateMachineArn": [machine.arn],
+                    # The children of the Distributed Map are executions, too: execution:NAME/LABEL:ID.
+                    "executionArn": events.Match.prefix(scope.arn("states", f"execution:{scope.prefix}:")),
                     "status": ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"],
                 },
             ),
@@ -197,7 +199,7 @@ def _grant(function: lambda_.Function, scope: Scope) -> None:
         own,
         ["states:DescribeExecution", "states:GetExecutionHistory"],
         [executions],
-        reason="executions of this state machine",
+        reason=OWN_EXECUTIONS,
     )
     lists = ["sagemaker:ListTrainingJobs", "bedrock:ListModelCustomizationJobs"]
     allow(own, lists, ["*"], reason="lists have no resource")

@@ -13,38 +13,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from infra.data_states import DATA_PATH, data_states
+from infra.lambda_task import lambda_task
+
 TIMEOUT_SECONDS = 7 * 24 * 3600
 """An execution's time limit: Bedrock jobs take hours and may queue for a day."""
 
 _ATTEMPT = "$string($states.context.Execution.RedriveCount) & '-' & $string($states.context.State.RetryCount)"
-_LAMBDA_RETRY = [
-    {
-        # Lambda's own failures, as the Step Functions developer guide asks every Lambda task to retry them.
-        "ErrorEquals": [
-            "Lambda.ClientExecutionTimeoutException",
-            "Lambda.ServiceException",
-            "Lambda.AWSLambdaException",
-            "Lambda.SdkClientException",
-            "Lambda.TooManyRequestsException",
-            # What boto3 raises when AWS throttles or a role is not known everywhere yet; a user's mistake is never raised.
-            "ClientError",
-            "ThrottlingException",
-            # What data prep raises when the Hub stays down, or a source changes while it is read.
-            "SourceUnavailable",
-        ],
-        "IntervalSeconds": 2,
-        "MaxAttempts": 4,
-        "BackoffRate": 2,
-        "JitterStrategy": "FULL",
-    },
-    {
-        # A function whose process died: once more, and not oftener. Every step can be run again. Out of memory or out of
-        # time (Runtime.OutOfMemory, Sandbox.Timedout) it would only be so again.
-        "ErrorEquals": ["Runtime.ExitError", "Lambda.Unknown"],
-        "IntervalSeconds": 2,
-        "MaxAttempts": 1,
-    },
-]
 
 
 def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[str, str]) -> dict[str, Any]:
@@ -53,16 +28,11 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
     Args:
         stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, expiry role).
         settings: the deployed settings, handed to Plan as they are.
-        functions: version ARNs of `plan`, `data_prep`, `assess`, `deploy` and `smoke_test`.
+        functions: version ARNs of `plan`, `data_prep`, `shard_data`, `merge_data`, `assess`, `deploy` and `smoke_test`.
     """
 
     def call(function: str, payload: dict[str, Any] | str) -> dict[str, Any]:
-        return {
-            "Type": "Task",
-            "Resource": "arn:aws:states:::lambda:invoke",
-            "Arguments": {"FunctionName": functions[function], "Payload": payload},
-            "Retry": _LAMBDA_RETRY,
-        }
+        return lambda_task(functions[function], payload)
 
     states: dict[str, Any] = {
         "Plan": {
@@ -87,24 +57,9 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
                     "Next": "Refused",
                 }
             ],
-            "Default": "PrepareData",
+            "Default": DATA_PATH,
         },
-        "PrepareData": {
-            **call("data_prep", "{% $plan.prepare %}"),
-            "Assign": {"data": "{% $states.result.Payload %}"},
-            "Next": "Prepared",
-        },
-        "Prepared": {
-            "Type": "Choice",
-            "Choices": [
-                {
-                    "Condition": "{% $data.refused != null %}",
-                    "Assign": {"refusal": "{% $data.refused %}"},
-                    "Next": "Refused",
-                }
-            ],
-            "Default": "Train",
-        },
+        **data_states(functions, following="Train"),
         "Refused": {"Type": "Fail", "Error": "Tuneway.Refused", "Cause": "{% $refusal %}"},
         "Train": _train(settings),
         "Assess": {
@@ -168,7 +123,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
                 {
                     "endpoint": "{% $plan.deploy.EndpointName %}",
                     "config": "{% $config %}",
-                    "test": "{% $plan.prepare.output & 'test/' %}",
+                    "test": "{% $plan.prepare.request.output & 'test/' %}",
                     "deployed_at_redrive": "{% $progress.redrive %}",
                     "redrive": "{% $states.context.Execution.RedriveCount %}",
                 },

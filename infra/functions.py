@@ -31,10 +31,10 @@ def code(room: str, settings: Settings) -> lambda_.Code:
     """The zip of `room`: its wheels and the product's own folders.
 
     Raises:
-        SettingsError: the wheels are not there yet.
+        SettingsError: the wheels are not there yet, or are those of other pins.
     """
     wheels = package.wheels(room, settings)
-    if not wheels.is_dir():
+    if not package.is_built(room, settings):
         functions = settings.functions
         raise SettingsError(
             f"functions: no wheels for Python {functions.python} on {functions.architecture} in {wheels}; run `make setup` "
@@ -130,17 +130,35 @@ class Functions(Construct):
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, roles: ServiceRoles, settings: Settings
     ) -> None:
-        """Make the five functions, each with the grants of its step."""
+        """Make the functions, each with the grants of its step."""
         super().__init__(parent, id)
-        make = FunctionFactory(self, scope, settings).make
+        self._make = FunctionFactory(self, scope, settings).make
+        self._scope, self._bucket, self._settings = scope, bucket, settings
+        self._datasets = [f"arn:{scope.partition}:s3:::{name}" for name in settings.access.dataset_buckets]
+        self.plan = step(self._plan())
+        data_prep, shard_data, merge_data = self._data()
+        self.data_prep, self.shard_data, self.merge_data = step(data_prep), step(shard_data), step(merge_data)
+        self.assess = step(self._assess())
+        self.deploy = step(self._deploy(roles))
+        self.smoke_test = step(self._smoke_test())
 
-        plan = make("plan", "pipeline.plan.handler", minutes=2)
-        self.plan = step(plan)
-        _allow(plan, ["s3:PutObject"], [bucket.arn_for_objects(f"{names.prefix('code', '*')}*")], A_RUN)
-        _allow_key(plan, bucket, ["GenerateDataKey"])
+    def _objects(self, folder: names.Folder, name: str = "*") -> str:
+        """What `name` matches in the folders of all runs."""
+        arn: str = self._bucket.arn_for_objects(f"{names.prefix(folder, '*')}{name}")
+        return arn
+
+    def _plan(self) -> lambda_.Function:
+        scope, access = self._scope, self._settings.access
+        plan = self._make("plan", "pipeline.plan.handler", minutes=2)
+        written = [self._objects("code"), self._objects("shards", SHARD_LIST)]
+        _allow(plan, ["s3:PutObject"], written, A_RUN)
+        _allow_key(plan, self._bucket, ["GenerateDataKey"])
         assert isinstance(plan.role, iam.Role)
-        baselines = f"{names.prefix('baselines', '*')}*"
-        allow(plan.role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": [baselines]}})
+        # It lists datasets, and looks for a baseline.
+        listed = ["uploads/*", f"{names.prefix('baselines', '*')}*"]
+        allow(plan.role, ["s3:ListBucket"], [self._bucket.bucket_arn], {"StringLike": {"s3:prefix": listed}})
+        if self._datasets:
+            _allow(plan, ["s3:ListBucket"], self._datasets)
         models = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
         _allow(
             plan, ["bedrock:GetFoundationModel"], [models], "reads what AWS publishes of any base model a run may name"
@@ -150,57 +168,71 @@ class Functions(Construct):
         _allow(plan, ["sagemaker:DescribeEndpoint"], [scope.endpoint])
         # A secret that does not exist has no six characters yet: the bare name is asked for, and must be answered with
         # "not found" rather than "access denied".
-        secret = settings.access.hub_token_secret
-        missing = scope.arn("secretsmanager", f"secret:{secret}")
-        _allow(plan, ["secretsmanager:DescribeSecret"], [missing, scope.secret(secret)])
+        secret = scope.secret(access.hub_token_secret)
+        missing = scope.arn("secretsmanager", f"secret:{access.hub_token_secret}")
+        _allow(plan, ["secretsmanager:DescribeSecret"], [missing, secret])
+        _allow(plan, ["secretsmanager:GetSecretValue"], [secret])
+        return plan
 
-        data_prep = make(
-            "data-prep",
-            "data_prep.handler.handler",
-            minutes=15,
-            memory_mb=1024,
-            room="data_prep",
-            environment={"HF_ENDPOINT": settings.access.hub_endpoint},
+    def _data(self) -> tuple[lambda_.Function, lambda_.Function, lambda_.Function]:
+        """All of a dataset, one shard of it, and the merge of the shards: the same code."""
+        environment = {"HF_ENDPOINT": self._settings.access.hub_endpoint}
+        handlers = {"data-prep": "handler", "shard-data": "shard", "merge-data": "merge"}
+        data_prep, shard_data, merge_data = (
+            # 1,769 MB are one whole vCPU (Lambda developer guide, "Configure Lambda function memory").
+            self._make(name, f"data_prep.handler.{handler}", 15, 1769, "data_prep", environment)
+            for name, handler in handlers.items()
         )
-        self.data_prep = step(data_prep)
-        buckets = [f"arn:{scope.partition}:s3:::{name}" for name in settings.access.dataset_buckets]
-        sources = [bucket.arn_for_objects("uploads/*"), *(f"{arn}/*" for arn in buckets)]
-        _allow(data_prep, ["s3:GetObject"], sources, "the user's own objects, where config.yaml says they are")
-        # Without s3:ListBucket a missing object is answered as "access denied", and the user would look in the wrong place.
-        _allow(data_prep, ["s3:ListBucket"], [bucket.bucket_arn, *buckets])
-        data = names.prefix("data", "*")
-        outputs = bucket.arn_for_objects(f"{data}*")
-        _allow(data_prep, ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [outputs], A_RUN)
-        _allow_key(data_prep, bucket, ["Decrypt", "GenerateDataKey"])
+        sources = [self._bucket.arn_for_objects("uploads/*"), *(f"{arn}/*" for arn in self._datasets)]
+        for reader in (data_prep, shard_data):
+            _allow(reader, ["s3:GetObject"], sources, "the user's own objects, where config.yaml says they are")
+            if self._datasets:
+                _allow(reader, ["s3:ListBucket"], self._datasets)
+            secret = self._scope.secret(self._settings.access.hub_token_secret)
+            _allow(reader, ["secretsmanager:GetSecretValue"], [secret])
+        outputs, work = self._objects("data"), self._objects("shards")
+        write = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+        for function, written in ((data_prep, outputs), (shard_data, work), (merge_data, outputs)):
+            _allow(function, write, [written], A_RUN)
+            _allow_key(function, self._bucket, ["Decrypt", "GenerateDataKey"])
+            # Without s3:ListBucket a missing object is answered as "access denied": the user would look in the wrong place,
+            # and a shard could not see that it has no report yet.
+            _allow(function, ["s3:ListBucket"], [self._bucket.bucket_arn])
+        _allow(merge_data, ["s3:GetObject"], [work], A_RUN)
+        return data_prep, shard_data, merge_data
 
-        assess = make("assess", "pipeline.assess.handler", minutes=1)
-        self.assess = step(assess)
-        left = [f"{names.prefix('models', '*')}*/tuneway/{name}.json" for name in ("evaluation", "baseline")]
-        _allow(assess, ["s3:GetObject"], [bucket.arn_for_objects(key) for key in left], A_RUN)
-        kept = bucket.arn_for_objects(f"{names.prefix('baselines', '*')}baseline.json")
-        _allow(assess, ["s3:PutObject"], [kept], A_KEY)
-        _allow_key(assess, bucket, ["Decrypt", "GenerateDataKey"])
+    def _assess(self) -> lambda_.Function:
+        assess = self._make("assess", "pipeline.assess.handler", minutes=1)
+        left = [self._objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "baseline")]
+        _allow(assess, ["s3:GetObject"], left, A_RUN)
+        _allow(assess, ["s3:PutObject"], [self._objects("baselines", "baseline.json")], A_KEY)
+        _allow_key(assess, self._bucket, ["Decrypt", "GenerateDataKey"])
+        return assess
 
-        deploy = make("deploy", "pipeline.deploy.handler", minutes=1)
-        self.deploy = step(deploy)
+    def _deploy(self, roles: ServiceRoles) -> lambda_.Function:
+        scope = self._scope
+        deploy = self._make("deploy", "pipeline.deploy.handler", minutes=1)
         _allow(
             deploy, ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:AddTags"], [scope.endpoint]
         )
         endpoint = [scope.endpoint, scope.sagemaker("endpoint-config")]
         _allow(deploy, ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], endpoint, A_CONFIG)
-
         assert isinstance(deploy.role, iam.Role)
         allow(deploy.role, ["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], [scope.schedule])
         allow_pass(deploy.role, roles.expiry, "scheduler.amazonaws.com")
+        return deploy
 
-        smoke_test = make("smoke-test", "pipeline.smoke_test.handler", minutes=5)
-        self.smoke_test = step(smoke_test)
-        _allow(smoke_test, ["s3:GetObject"], [bucket.arn_for_objects(f"{data}test/test.jsonl")], A_RUN)
-        _allow_key(smoke_test, bucket, ["Decrypt"])
+    def _smoke_test(self) -> lambda_.Function:
+        smoke_test = self._make("smoke-test", "pipeline.smoke_test.handler", minutes=5)
+        _allow(smoke_test, ["s3:GetObject"], [self._objects("data", "test/test.jsonl")], A_RUN)
+        _allow_key(smoke_test, self._bucket, ["Decrypt"])
         actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
-        _allow(smoke_test, actions, [scope.endpoint])
+        _allow(smoke_test, actions, [self._scope.endpoint])
+        return smoke_test
 
 
+SHARD_LIST = "shards.json"
+"""The shards of a run, as Plan lists them and the Map reads them."""
 A_RUN = "a run's id is its own, and known when it starts"
 A_KEY = "a baseline's key is made of its run's settings"
 A_CONFIG = "an endpoint config is named after its run"

@@ -10,8 +10,12 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
+from infra.data_states import SHARD_DATA
 from infra.definition import definition
+from infra.functions import A_RUN, SHARD_LIST
 from infra.policies import acknowledge, allow, allow_pass, role
+from infra.storage import allow_key
+from pipeline import names
 from pipeline.catalogue import BASE_MODELS
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 OWN_NAMES = "what a run makes is named after it"
+OWN_EXECUTIONS = "executions of this state machine"
 OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
 
 
@@ -45,11 +50,14 @@ class StateMachine(Construct):
         steps = {
             "plan": functions.plan,
             "data_prep": functions.data_prep,
+            "shard_data": functions.shard_data,
+            "merge_data": functions.merge_data,
             "assess": functions.assess,
             "deploy": functions.deploy,
             "smoke_test": functions.smoke_test,
         }
         self._grant(scope, roles)
+        self._grant_map(scope, bucket)
         # Any version of the functions: a running execution goes on with the one its definition names, after a deploy too.
         versions = [f"{step.function.function_arn}:*" for step in steps.values()]
         allow(self.role, ["lambda:InvokeFunction"], versions, reason="published versions, of this and earlier deploys")
@@ -134,3 +142,18 @@ class StateMachine(Construct):
                 reason=OWN_IDS,
             )
             allow_pass(self.role, roles.bedrock, "bedrock.amazonaws.com")
+
+    def _grant_map(self, scope: Scope, bucket: s3.Bucket) -> None:
+        """What the Distributed Map needs (developer guide, "IAM policies for using Distributed Map states").
+
+        Its Map Run starts executions of this very state machine, looks at their ends, stops them when it is stopped itself,
+        and redrives those that were. The state machine's ARN is made of its name: a reference would be a circle.
+        """
+        allow(self.role, ["states:StartExecution"], [scope.arn("states", f"stateMachine:{scope.prefix}")])
+        executions = scope.arn("states", f"execution:{scope.prefix}:*")
+        allow(self.role, ["states:DescribeExecution", "states:StopExecution"], [executions], reason=OWN_EXECUTIONS)
+        children = scope.arn("states", f"execution:{scope.prefix}/{SHARD_DATA}:*")
+        allow(self.role, ["states:RedriveExecution"], [children], reason=OWN_EXECUTIONS)
+        shards = bucket.arn_for_objects(f"{names.prefix('shards', '*')}{SHARD_LIST}")
+        allow(self.role, ["s3:GetObject"], [shards], reason=A_RUN)
+        allow_key(self.role, bucket, ["Decrypt"])

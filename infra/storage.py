@@ -10,7 +10,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.policies import acknowledge, allow
-from pipeline.names import EXPIRING
+from pipeline.names import EXPIRING, SHARDS_EXPIRE_DAYS
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
@@ -45,13 +45,19 @@ class Storage(Construct):
 
 
 def _rules(expire_days: int | None) -> list[s3.LifecycleRule]:
+    # Expiry by days also removes the delete marker that it left, once no version is below it (API reference,
+    # LifecycleExpiration).
     rules = [
         s3.LifecycleRule(id="open-uploads-end", abort_incomplete_multipart_upload_after=cdk.Duration.days(1)),
         s3.LifecycleRule(id="old-versions-go", noncurrent_version_expiration=cdk.Duration.days(30)),
+        s3.LifecycleRule(
+            id="old-shards-go",
+            prefix="shards/",
+            expiration=cdk.Duration.days(SHARDS_EXPIRE_DAYS),
+            noncurrent_version_expiration=cdk.Duration.days(1),
+        ),
     ]
     if expire_days:
-        # Expiry by days also removes the delete marker that it left, once no version is below it (API reference,
-        # LifecycleExpiration).
         expiry = cdk.Duration.days(expire_days)
         rules += [s3.LifecycleRule(id=f"old-{name}-goes", prefix=f"{name}/", expiration=expiry) for name in EXPIRING]
     return rules

@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-Folder = Literal["code", "data", "models", "bedrock", "checkpoints", "baselines"]
+Folder = Literal["code", "data", "shards", "models", "bedrock", "checkpoints", "baselines"]
 """The bucket's first folders, beside the user's own `uploads/`. The kind comes before the run, because the prefix of an S3
 life-cycle rule has no wildcard: what may expire needs a beginning of its own. Below `baselines/` stands not a run but the key
 of what the base model was asked (`pipeline.requests.baseline_key`)."""
 
 EXPIRING: tuple[Folder, ...] = ("code", "data", "bedrock", "checkpoints", "baselines")
-"""What nobody needs any more when its run is over. A model is: by its endpoint, whenever an instance is replaced."""
+"""What nobody needs any more when its run is over, after `storage.expire_days`. A model is: by its endpoint, whenever an
+instance is replaced. What shards left goes after `SHARDS_EXPIRE_DAYS`, always: it is as large as the dataset."""
+
+SHARDS_EXPIRE_DAYS = 15
+"""A redrive, which merges what shards left, is possible for 14 days (API reference, RedriveExecution)."""
 
 STACK_TAG = "tuneway:stack"
 """Tag on everything that a stack or its runs make; its value is the stack's prefix. Teardown acts on it."""

@@ -41,6 +41,10 @@ _REMEDIES = (
         "start a new one with a higher training.spot_wait_minutes, or with training.spot false",
     ),
     (
+        r"^ShardFailed: .*(OutOfMemory|Timedout|timed out)",
+        "a shard was too much for its function: start a new execution with a smaller dataset.shard_mb",
+    ),
+    (
         r"OutOfMemory|ENOMEM|MemoryError",
         "memory ran out: start a new execution with fewer rows or shorter texts",
     ),
@@ -92,13 +96,16 @@ def _failure(execution: dict[str, Any]) -> list[str]:
 
 
 def step(execution_arn: str) -> str | None:
-    """The last task that the execution entered."""
+    """The last task, or the Map over shards, that the execution entered."""
     client = boto3.client("stepfunctions")
     pages = client.get_paginator("get_execution_history").paginate(
         executionArn=execution_arn, reverseOrder=True, includeExecutionData=False
     )
     events = (event for page in pages for event in page["events"])
-    return next((e["stateEnteredEventDetails"]["name"] for e in events if e["type"] == "TaskStateEntered"), None)
+    entered = (
+        e["stateEnteredEventDetails"]["name"] for e in events if e["type"] in ("TaskStateEntered", "MapStateEntered")
+    )
+    return next(entered, None)
 
 
 def remedy(error: str, reason: str) -> str:

@@ -25,8 +25,9 @@ ISOLATED = {
     "network": {"isolation": True, "wheels": "uploads/wheels/1/"},
     "training": {"base_model": "uploads/models/llama/", "gated": False},
 }
+BUCKETS = {"access": {"dataset_buckets": ["our-dialogues"]}}
 MAIL = {"notifications": {"email": "ml@example.com"}}
-ALL = {**schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED), **MAIL}
+ALL = {**schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED), **BUCKETS, **MAIL}
 
 
 def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -89,5 +90,5 @@ def synthesise(folder: Path, settings: dict[str, Any]) -> Synthesised:
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
-    """The stack with key, VPC and isolation, as synth makes it; cdk-nag would have ended it."""
+    """The stack with key, VPC, isolation and buckets of the user's own, as synth makes it; cdk-nag would have ended it."""
     return synthesise(tmp_path_factory.mktemp("all"), ALL)

@@ -11,6 +11,7 @@ import pytest
 
 from infra.cleanup import definition
 from tests.infra.conftest import MAIL, ROOT, Synthesised
+from tests.infra.test_policies import render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,9 @@ def test_the_rule_sees_every_end_of_this_state_machine_and_no_other(synthesised:
     assert set(detail["status"]) == {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"}
     (machine,) = detail["stateMachineArn"]
     assert machine["Ref"].startswith("Pipeline")
+    # With the colon, and so no child of its Map: those are execution:NAME/ShardData:ID.
+    own = "arn:aws:states:us-west-2:123456789012:execution:tuneway-0a1b2c3d:"
+    assert render(detail["executionArn"], synthesised.template) == [{"prefix": own}]
     (target,) = rule["Properties"]["Targets"]
     assert target["Arn"]["Ref"].startswith("Cleanup")
 

@@ -17,7 +17,9 @@ from local.shapes import validate
 from pipeline import plan, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose
+from pipeline.dataset import Source
 from pipeline.deploy import expiry
+from pipeline.splits import File
 from tests.infra.conftest import ROOT, Synthesised
 
 RESULTS = {
@@ -56,9 +58,12 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
     # The bucket's name is CloudFormation's to give.
     stack, run = payload["stack"] | {"bucket": "bucket"}, "0123456789"
     base_model = choose(settings, stack["region"])
+    # The Hub tells Plan which files there are.
+    files = {split: [File(f"{split}.csv", 9, None)] for split in ("train", "validation", "test")}
+    source = Source(settings.dataset.source, settings.dataset.revision, files, [])
     planned = {
         "name": f"{stack['prefix']}-{run}",
-        "prepare": requests.prepare(settings, run, base_model, stack),
+        "prepare": requests.prepare(settings, run, base_model, stack, source),
         "train": requests.train(settings, run, None, stack),
         "assess": requests.assess(settings, stack),
         "customize": requests.customize(settings, run, base_model, stack),

@@ -25,6 +25,7 @@ from tests.infra.conftest import (
     synthesise,
 )
 from tests.infra.test_definition import assigned, camel, evaluate, operation
+from tests.infra.test_policies import documents
 from tests.infra.test_stack import NO_RESOURCE, as_list, statements
 
 if TYPE_CHECKING:
@@ -126,6 +127,9 @@ def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(ever
         "RolesBedrock": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
         "FunctionsPlan": {write},
         "FunctionsDataPrep": {read, write},
+        "FunctionsShardData": {read, write},
+        "FunctionsMergeData": {read, write},
+        "PipelineRole": {read},
         "FunctionsAssess": {read, write},
         "FunctionsSmokeTest": {read},
     }
@@ -195,7 +199,7 @@ def test_checkpoints_are_the_training_roles_to_read_write_and_delete_and_a_model
 
 def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:
     (listed,) = [c for a, _, c in granted(synthesised, "FunctionsPlan", "s3") if a == "s3:ListBucket"]
-    assert listed == {"StringLike": {"s3:prefix": ["baselines/*/*"]}}
+    assert listed == {"StringLike": {"s3:prefix": ["uploads/*", "baselines/*/*"]}}
     assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {"baselines/*/baseline.json"}
     read = {f"models/*/*/tuneway/{name}.json" for name in ("evaluation", "baseline")}
     assert objects(synthesised, "FunctionsAssess", "s3:GetObject") == read
@@ -207,6 +211,52 @@ def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: 
     assert {name[:15] for name in writers} == {"FunctionsAssess"}
 
 
+def test_a_shards_rows_are_the_shards_to_write_and_the_merges_to_read(synthesised: Synthesised) -> None:
+    rows, shard_list, run = "shards/*/*", "shards/*/shards.json", "data/*/*"
+    assert objects(synthesised, "FunctionsPlan", "s3:PutObject") == {"code/*/*", shard_list}
+    assert objects(synthesised, "PipelineRole", "s3:GetObject") == {shard_list}
+    assert objects(synthesised, "FunctionsShardData", "s3:GetObject") == {"uploads/*", rows}
+    assert objects(synthesised, "FunctionsMergeData", "s3:GetObject") == {rows, run}
+    holders = {name for name, s in statements(synthesised) if f'"/{rows}"' in json.dumps(s["Resource"])}
+    assert {name[:18] for name in holders} == {"FunctionsShardData", "FunctionsMergeData"}
+
+
+def test_other_buckets_are_listed_by_plan_and_read_by_those_that_read_sources(
+    synthesised: Synthesised, everything: Synthesised
+) -> None:
+    readers = {"FunctionsDataPrep": {"s3:ListBucket", "s3:GetObject"}, "FunctionsPlan": {"s3:ListBucket"}}
+    readers["FunctionsShardData"] = readers["FunctionsDataPrep"]
+    for role, actions in readers.items():
+        grants = [(a, c) for a, r, c in granted(everything, role, "s3") if "our-dialogues" in r]
+        assert ({a for a, _ in grants}, [c for _, c in grants if c]) == (actions, []), role
+    holders = {name for name, s in statements(everything) if "our-dialogues" in json.dumps(s["Resource"])}
+    assert len(holders) == len(readers)
+    assert "our-dialogues" not in json.dumps(synthesised.template)
+
+
+def test_the_hub_token_is_read_by_those_that_read_the_hub(synthesised: Synthesised) -> None:
+    readers = {name for name, s in statements(synthesised) if "secretsmanager:GetSecretValue" in as_list(s["Action"])}
+    roles = ("FunctionsPlan", "FunctionsDataPrep", "FunctionsShardData", "RolesTraining")
+    assert sorted(readers) == sorted(name for name in readers if name.startswith(roles))
+    assert len(readers) == len(roles)
+
+
+def test_the_map_starts_sees_stops_and_redrives_executions_of_its_own_state_machine(synthesised: Synthesised) -> None:
+    policies = documents(synthesised, "AWS::IAM::Policy")
+    (grants,) = [found for name, found in policies.items() if name.startswith("PipelineRole")]
+    states = {
+        action: grant["Resource"] for grant in grants for action in as_list(grant["Action"]) if action[:7] == "states:"
+    }
+    arn = "arn:aws:states:us-west-2:123456789012"
+    executions = f"{arn}:execution:tuneway-0a1b2c3d:*"
+    assert states == {
+        "states:StartExecution": f"{arn}:stateMachine:tuneway-0a1b2c3d",
+        "states:DescribeExecution": executions,
+        "states:StopExecution": executions,
+        "states:RedriveExecution": f"{arn}:execution:tuneway-0a1b2c3d/ShardData:*",
+    }
+
+
 def rules(synthesised: Synthesised) -> list[dict[str, Any]]:
     (bucket,) = synthesised.resources("AWS::S3::Bucket").values()
     return list(bucket["Properties"]["LifecycleConfiguration"]["Rules"])
@@ -214,7 +264,8 @@ def rules(synthesised: Synthesised) -> list[dict[str, Any]]:
 
 def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Synthesised, tmp_path: Path) -> None:
     expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules(synthesised) if "ExpirationInDays" in rule}
-    assert expiring == dict.fromkeys(["code/", "data/", "bedrock/", "checkpoints/", "baselines/"], 90)
+    run_over = dict.fromkeys(["code/", "data/", "bedrock/", "checkpoints/", "baselines/"], 90)
+    assert expiring == {**run_over, "shards/": 15}
     variables = assigned(synthesised)
     model = variables["model"].removeprefix("s3://bucket/")
     output = variables["plan"]["train"]["OutputDataConfig"]["S3OutputPath"].removeprefix("s3://bucket/")
@@ -223,7 +274,7 @@ def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Sy
     assert is_model(model)
     assert is_model(output)
     endless = rules(synthesise(tmp_path, {"storage": {"expire_days": None}}))
-    assert not [rule for rule in endless if "ExpirationInDays" in rule]
+    assert [rule["Prefix"] for rule in endless if "ExpirationInDays" in rule] == ["shards/"]
     for kept in (rules(synthesised), endless):
         assert [r for r in kept if r.get("AbortIncompleteMultipartUpload") and not r.get("Prefix")]
         assert [r for r in kept if r.get("NoncurrentVersionExpiration") and not r.get("Prefix")]
@@ -232,7 +283,9 @@ def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Sy
 def test_what_a_run_writes_stays_in_the_folders_that_its_roles_may_write(synthesised: Synthesised) -> None:
     plan = assigned(synthesised)["plan"]
     written = {
-        "FunctionsDataPrep": plan["prepare"]["output"],
+        "FunctionsDataPrep": plan["prepare"]["request"]["output"],
+        "FunctionsShardData": plan["prepare"]["request"]["work"],
+        "FunctionsMergeData": plan["prepare"]["request"]["output"],
         "RolesTraining": plan["train"]["OutputDataConfig"]["S3OutputPath"]
         + " "
         + plan["train"]["CheckpointConfig"]["S3Uri"],

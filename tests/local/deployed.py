@@ -161,10 +161,10 @@ def quick_waits(aws: LocalAws, scale: float = 0.1) -> Iterator[None]:
 
 
 @contextmanager
-def on_its_own(folder: Path) -> Iterator[Deployed]:
-    """The stack on a local AWS of its own, with a tiny random Llama and quick waits."""
+def on_its_own(folder: Path, **changes: Any) -> Iterator[Deployed]:
+    """The stack, with `changes` of its settings, on a local AWS of its own, with a tiny random Llama and quick waits."""
     tiny_model.ensure(folder / "hub")
-    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml")
+    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml", **changes)
     aws = LocalAws(folder / "state", REGION, folder / "hub")
     aws.start()
     try:

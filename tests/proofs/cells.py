@@ -6,8 +6,10 @@ and goes on to a served model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from tests.proofs.datasets import SHARDED
 
 End = Literal["FAILED", "ABORTED", "TIMED_OUT"]
 Fault = dict[str, Any]
@@ -23,6 +25,7 @@ class Cell:
         says: regular expression that the notification's reason and remedy must match.
         end: the status that the execution must end in.
         how: "fault", or what else is done: "abort", "time-out", "orphan" (aborted, and nobody stops its job), "mute".
+        step: the state that must be told, if it is not the chain's.
     """
 
     kind: str
@@ -30,6 +33,7 @@ class Cell:
     faults: tuple[Fault, ...] = ()
     end: End = "FAILED"
     how: Literal["fault", "abort", "time-out", "orphan", "mute"] = "fault"
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Chain:
     mended: dict[str, Fault]
     over_serving: bool = True
     """Whether another model serves before: it must serve on after each failure. Else nothing may be left."""
+    run_input: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -51,6 +56,9 @@ class Chain:
 BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
 CAPACITY, AGAIN = "no such instance free now", "redrive the execution"
 MACHINE = "-PipelineRole"
+A_SHARD = (
+    r"Reason: ShardFailed: shard 'uploads/sharded\.jsonl, bytes 0 to \d+' failed: Runtime\.ExitError.*\(and 1 more"
+)
 
 
 def error(action: str, code: str, message: str, principal: str, times: int | None = None) -> Fault:
@@ -70,12 +78,25 @@ def deny(action: str, principal: str) -> Fault:
     return {"kind": "deny", "action": action, "principal": principal}
 
 
+def broken_function(name: str, how: str, times: int | None = None) -> Fault:
+    """A function that does not do its work."""
+    return {"kind": "function", "function": f"-{name}$", "how": how, "times": times}
+
+
 def endings(*held: Fault) -> tuple[Cell, Cell]:
     """Ended from outside while `held` keep the execution in its state; without them, while its job runs."""
     return Cell("aborted", AGAIN, held, "ABORTED", "abort"), Cell("timed out", AGAIN, held, "TIMED_OUT", "time-out")
 
 
-def function(state: str, name: str, role: str, inside: str, *more: Cell, over_serving: bool = True) -> Chain:
+def function(
+    state: str,
+    name: str,
+    role: str,
+    inside: str,
+    *more: Cell,
+    over_serving: bool = True,
+    run_input: dict[str, Any] | None = None,
+) -> Chain:
     """The chain of a state that calls a function.
 
     Args:
@@ -85,11 +106,11 @@ def function(state: str, name: str, role: str, inside: str, *more: Cell, over_se
         inside: an IAM action of a call that it makes.
         more: cells of this state alone.
         over_serving: see Chain.
+        run_input: the execution's.
     """
-    pattern = f"-{name}$"
 
     def broken(how: str, times: int | None = None) -> Fault:
-        return {"kind": "function", "function": pattern, "how": how, "times": times}
+        return broken_function(name, how, times)
 
     return Chain(
         state,
@@ -109,6 +130,7 @@ def function(state: str, name: str, role: str, inside: str, *more: Cell, over_se
             "function crashes once": broken("crash", 1),
         },
         over_serving,
+        run_input or {},
     )
 
 
@@ -197,6 +219,20 @@ CHAINS = (
     function("SmokeTest", "smoke-test", "FunctionsSmokeTestRole", "s3:GetObject", SICK, over_serving=False),
     function("Plan", "plan", "FunctionsPlanRole", "s3:PutObject"),
     function("PrepareData", "data-prep", "FunctionsDataPrepRole", "s3:PutObject"),
+    Chain(
+        "ShardData",
+        (
+            Cell("access denied", DENIED, (deny("states:StartExecution", MACHINE),)),
+            Cell("list of shards denied", DENIED, (deny("s3:GetObject", MACHINE),)),
+            *endings(broken_function("shard-data", "stuck")),
+            Cell("a shard crashes for good", A_SHARD, (broken_function("shard-data", "crash"),), step="MergeData"),
+            Cell("a shard is out of time", "shard_mb", (broken_function("shard-data", "timeout"),), step="MergeData"),
+        ),
+        {"a shard is throttled": broken_function("shard-data", "throttle", 2)}
+        | {"a shard crashes once": broken_function("shard-data", "crash", 1)},
+        run_input=SHARDED,
+    ),
+    function("MergeData", "merge-data", "FunctionsMergeDataRole", "s3:PutObject", run_input=SHARDED),
     native(
         "Train",
         "sagemaker:CreateTrainingJob",

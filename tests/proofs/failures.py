@@ -25,6 +25,7 @@ from rich.table import Table
 from local import images
 from pipeline import names
 from tests.local.deployed import on_its_own
+from tests.proofs import datasets
 from tests.proofs.cells import CHAINS, Cell, Chain
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def run_chain(world: World, chain: Chain, results: list[Result], say: Any) -> No
             if arn:
                 stack.aws.client("stepfunctions").redrive_execution(executionArn=arn)
             else:
-                arn = stack.start({})
+                arn = stack.start(chain.run_input)
             if cell.how in ("abort", "time-out", "orphan"):
                 world.interrupt(cell, arn)
             ended = stack.end(arn)
@@ -215,7 +216,7 @@ def _problems(
     if len(notices) != 1:
         problems.append(f"{len(notices)} notifications")
     said = "\n".join(notices)
-    if f"Step: {chain.state}\n" not in said:
+    if f"Step: {cell.step or chain.state}\n" not in said:
         problems.append(f"the step is not told: {said!r}")
     if not re.search(r"Reason: \S+: \S", said) or not re.search(cell.says, said):
         problems.append(f"reason and remedy ({cell.says}) are not told: {said!r}")
@@ -270,6 +271,7 @@ def main() -> None:
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="tuneway-failures-") as folder, on_its_own(Path(folder)) as stack:
         world = World(stack, Path(folder))
+        datasets.upload(stack)
         for chain in chains:
             run_chain(world, chain, results, say)
     console.print(table(results))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline import names
 from tests.local.deployed import on_its_own
+from tests.proofs import datasets
+from tests.proofs.datasets import QUICK
 from tests.proofs.grants import Decision, Role, deployed, read
 from tests.proofs.reruns import Rerun, rerun
+from tests.unit.pipeline.hub_server import HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +27,10 @@ SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
 GATED_WITHOUT_SECRET = {"training": {"gated": True, "instance_type": "ml.g6.4xlarge"}}
 # Updates the endpoint, with the token and the other Bedrock base model.
 SECOND = {"training": {"gated": True}, "bedrock": {"base_model": "meta.llama3-1-8b-instruct-v1:0:128k"}}
-QUICK = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
 ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60, "checkpoint_steps": 20}}
 # The endpoint comes up and answers nothing: the cleanup deletes it, or where it served before, goes back.
 MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"}
+HELD = {"kind": "function", "function": "-shard-data$", "how": "stuck"}
 ORPHAN = {"kind": "execution", "how": "orphan"}  # StopExecution does not stop the job, as it may be on AWS
 
 
@@ -42,9 +46,11 @@ def live(folder: Path, say: Callable[[str], None]) -> tuple[list[Role], list[Dec
     Raises:
         LifeError: something went otherwise than it must.
     """
-    with on_its_own(folder) as stack:
+    with HubServer() as hub, on_its_own(folder, access={"hub_endpoint": hub.url}) as stack:
         life = _Life(stack, say)
         life.executions()
+        datasets.offer(hub)
+        life.data()
         life.interruptions()
         roles = deployed(stack.aws.client, stack.name, stack.prefix)
         since = time.time()
@@ -85,6 +91,25 @@ class _Life:
         stack.faults()
         self.run(QUICK, redrive=failed["executionArn"])
         self._sick()
+
+    def data(self) -> None:
+        """Datasets of a gated Hub repository, by one function and in shards; shards that are stopped, and redriven."""
+        self.run(datasets.GATED, datasets.REFUSED)
+        self.run(datasets.GATED_SHARDED, datasets.REFUSED)
+        stack = self.stack
+        datasets.upload(stack)
+        stack.faults(HELD)
+        arn = stack.start(datasets.SHARDED)
+        self._until(lambda: self._fired() > 0, "a shard is read")
+        stack.aws.client("stepfunctions").stop_execution(executionArn=arn)
+        stack.cleaned(arn)
+        stack.faults()
+        self.run(datasets.SHARDED, redrive=arn)
+        if stack.states(arn).count("ShardData") == 0:
+            raise LifeError("the dataset was not read in shards")
+
+    def _fired(self) -> int:
+        return sum(fault["fired"] for fault in json.loads(self.stack.aws.control("_tuneway/faults")))
 
     def _sick(self) -> None:
         before = self.stack.endpoint()

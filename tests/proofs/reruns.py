@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tests.proofs.datasets import SHARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
     from tests.proofs.grants import Grant, Role
 
 # State, in the order of a run -> the role, the action, and how the grant's resource ends (or "" for the only one).
-REMOVED = (
+Removed = tuple[tuple[str, str, str, str], ...]
+WHOLE: Removed = (
     ("Plan", "Functions/PlanRole", "s3:PutObject", ""),
     ("PrepareData", "Functions/DataPrepRole", "s3:PutObject", ""),
     ("Train", "Pipeline/Role", "sagemaker:CreateTrainingJob", ""),
@@ -24,6 +27,13 @@ REMOVED = (
     ("Deploy", "Functions/DeployRole", "iam:PassRole", ""),
     ("SmokeTest", "Functions/SmokeTestRole", "sagemaker:InvokeEndpoint", ""),
 )
+# A shard that may not write is told by the merge.
+IN_SHARDS: Removed = (
+    ("ShardData", "Pipeline/Role", "states:StartExecution", ""),
+    ("MergeData", "Functions/ShardDataRole", "s3:PutObject", ""),
+    ("MergeData", "Functions/MergeDataRole", "s3:PutObject", ""),
+)
+_STATES = {row[0] for row in (*WHOLE, *IN_SHARDS)}
 
 
 @dataclass(frozen=True)
@@ -43,19 +53,24 @@ class Rerun:
 
 
 def rerun(stack: Deployed, roles: Sequence[Role]) -> Iterator[Rerun]:
-    """One execution, redriven from denial to denial.
+    """Two executions, each redriven from denial to denial: one with all states, one with a dataset in shards.
 
     Raises:
         LookupError: the table names no grant of the stack.
-        RuntimeError: with everything granted again, the execution does not succeed.
+        RuntimeError: with everything granted again, an execution does not succeed.
     """
+    yield from _rerun(stack, roles, WHOLE, {})
+    yield from _rerun(stack, roles, IN_SHARDS, SHARDED)
+
+
+def _rerun(stack: Deployed, roles: Sequence[Role], removed: Removed, run_input: dict[str, Any]) -> Iterator[Rerun]:
     arn = ""
-    for state, name, action, end in REMOVED:
+    for state, name, action, end in removed:
         role, grant = _grant(roles, name, action, end)
         before = len(stack.aws.denied())
         _put(stack, role, without=grant)
         try:
-            ended = stack.redrive(arn) if arn else stack.run({})
+            ended = stack.redrive(arn) if arn else stack.run(run_input)
         finally:
             _put(stack, role)
         arn = ended["executionArn"]
@@ -87,4 +102,4 @@ def _put(stack: Deployed, role: Role, without: Grant | None = None) -> None:
 def _failed_in(stack: Deployed, arn: str, status: str) -> str:
     if status != "FAILED":
         return status
-    return next((state for state in reversed(stack.states(arn)) if state in {row[0] for row in REMOVED}), "")
+    return next((state for state in reversed(stack.states(arn)) if state in _STATES), "")

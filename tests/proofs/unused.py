@@ -30,18 +30,26 @@ _FRAMEWORK = (
 )
 _FRAMEWORK_SOURCE = "aws-cdk-lib, custom-resources/lib/provider-framework/provider.ts and runtime/outbound.ts"
 
+_WRITERS = {"DataPrep": "data", "ShardData": "shards", "MergeData": "data"}
+
 UNUSED: tuple[Unused, ...] = (
-    Unused(
-        "Functions/DataPrepRole",
-        ("s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/data/*/*",),
-        "an upload in parts that breaks off is aborted, so that its parts do not bill until the bucket's rule ends them",
-        "S3 User Guide, Multipart upload API and permissions",
+    *(
+        Unused(
+            f"Functions/{name}Role",
+            (f"s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/{folder}/*/*",),
+            "an upload in parts that breaks off is aborted, so that its parts do not bill until the bucket's rule ends them",
+            "S3 User Guide, Multipart upload API and permissions",
+        )
+        for name, folder in _WRITERS.items()
     ),
-    Unused(
-        "Functions/DataPrepRole",
-        ("s3:ListBucket on arn:aws:s3:::BUCKET",),
-        "without it a missing object is answered by 403 and not by 404; MiniStack answers 404 without asking",
-        "S3 API Reference, GetObject, Permissions",
+    *(
+        Unused(
+            f"Functions/{name}Role",
+            ("s3:ListBucket on arn:aws:s3:::BUCKET",),
+            "without it a missing object is answered by 403 and not by 404; MiniStack answers 404 without asking",
+            "S3 API Reference, GetObject, Permissions",
+        )
+        for name in _WRITERS
     ),
     Unused(
         "Functions/DeployRole",

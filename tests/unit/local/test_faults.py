@@ -277,7 +277,7 @@ def test_a_function_dies(aws: LocalAws, tmp_path: Path, how: str, kind: str, mes
 
 def test_a_fault_can_be_meant_for_one_event_of_a_function(aws: LocalAws, tmp_path: Path) -> None:
     aws.function("dies-by-payload", FUNCTION, aws.role("dies-by-payload"), Timeout=30)
-    post(aws, {"kind": "function", "function": "^dies-by-payload$", "payload": "/second\"", "how": "crash"})
+    post(aws, {"kind": "function", "function": "^dies-by-payload$", "payload": '/second"', "how": "crash"})
     errors = [aws.invoke("dies-by-payload", str(tmp_path / name))[1] for name in ("first", "second", "third")]
     assert errors == [None, "Unhandled", None]
 

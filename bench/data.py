@@ -1,0 +1,218 @@
+"""`make bench-data`: data prep beside the tutorial's way (`datasets`: load, map, json.dumps), on the same rows.
+
+Each runs in a process of its own (`bench.data_ways`), in turn on each format. Before a figure is shown, what data prep wrote is
+read and held against what `bench.data_rows` has planned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from bench.data_rows import FORMATS, LONGEST_TOKENS, Plan, ensure
+from bench.disk_s3 import DiskS3
+from bench.rows import ROOT
+from data_prep.request import SPLITS
+from pipeline import settings
+from pipeline.catalogue import BASE_MODELS
+
+HOME = ROOT / ".local" / "bench-data"
+ROWS, FEWEST = 1_000_000, 10_000
+LLAMA, NOVA = "meta.llama3-3-70b-instruct-v1:0:128k", "amazon.nova-micro-v1:0:128k"
+Figures = dict[str, Any]
+"""What `bench.data_ways` prints, and `rows`."""
+
+
+class Wrong(Exception):
+    """The work was not done."""
+
+
+class Run(NamedTuple):
+    """What is measured: a way of `bench.data_ways`, on all rows or a tenth of them, for a Bedrock base model."""
+
+    way: str
+    tenth: bool = False
+    base_model: str | None = None
+
+
+RUNS = {
+    "tutorial": Run("tutorial"),
+    "tuneway": Run("tuneway", base_model=LLAMA),
+    "tuneway, for Nova": Run("tuneway", base_model=NOVA),
+    "tuneway, a tenth": Run("tuneway", True, LLAMA),
+    "alone": Run("alone"),
+}
+
+
+def make_event(s3: DiskS3, bucket: str, key: str, instruction: str, base_model: str) -> dict[str, Any]:
+    """Returns what Plan hands over (`data_prep.handler`) for this file as the only one, with all rows that Bedrock takes."""
+    head = s3.head_object(Bucket=bucket, Key=key)
+    size = head["ContentLength"]
+    return {
+        "request": {
+            "dataset": {
+                "source": f"s3://{bucket}/{key}",
+                "revision": None,
+                "splits": ["train"],
+                "fields": {"dialogue": "dialogue", "summary": "summary"},
+                "max_rows": dict.fromkeys(SPLITS),
+                "ratios": {"validation": 0.1, "test": 0.1},
+                "max_rejected_share": 0.05,
+                "instruction": instruction,
+                "seed": 42,
+            },
+            "output": "s3://out/data/",
+            "work": "s3://out/shards/",
+            "max_tokens": LONGEST_TOKENS,
+            "bedrock": {"base_model": base_model, "max_records": BASE_MODELS[base_model].max_records},
+            "hub_token_secret": None,
+        },
+        "pieces": [{"file": key, "split": "train", "bytes": size, "etag": head["ETag"], "start": 0, "end": size}],
+    }
+
+
+def verify(answer: dict[str, Any], out: Path, plan: Plan, kind: str, base_model: str) -> None:
+    """Hold data prep's answer and what it wrote into the folder `out` against the plan of the rows.
+
+    Raises:
+        Wrong: a row or a character too many or too few.
+    """
+    rejected = plan["rejected"][kind]
+    if answer["refused"] or answer["rejected"] != rejected:
+        raise Wrong(f"{kind}: {rejected} were to be rejected; the answer is {answer}")
+    counts, characters = dict.fromkeys(SPLITS, 0), 0
+    for split in SPLITS:
+        with (out / split / f"{split}.jsonl").open("rb") as lines:
+            for line in lines:
+                counts[split] += 1
+                characters += sum(len(message["content"]) for message in orjson.loads(line)["messages"][1:])
+    written = sum(counts.values())
+    if (written, characters) != (plan["accepted"], plan["characters"]):
+        raise Wrong(f"{kind}: {written} rows of {characters} characters were written; planned were {plan}")
+    records = sum(
+        len((out / "bedrock" / f"{split}.jsonl").read_bytes().splitlines()) for split in ("train", "validation")
+    )
+    if records != min(BASE_MODELS[base_model].max_records, counts["train"] + counts["validation"]):
+        raise Wrong(f"{kind}: {records} records were written for {base_model}")
+    (file,) = orjson.loads((out / "manifest.json").read_bytes())["files"]
+    if [file["read"] - written, file["rejected"]] != [sum(rejected.values())] * 2:
+        raise Wrong(f"{kind}: the manifest says {file}")
+
+
+def measure(home: Path, kind: str, count: int, instruction: str) -> dict[str, Figures]:
+    """Returns the figures of each of `RUNS` on `count` rows in this format. `home/out` is left as the last one left it.
+
+    Raises:
+        Wrong: one failed, or has not written what it should.
+    """
+    figures: dict[str, Figures] = {}
+    for name, (way, tenth, base_model) in RUNS.items():
+        rows = count // 10 if tenth else count
+        folder, plan = ensure(home, rows)
+        job: dict[str, Any] = {"file": str(folder / f"rows.{kind}"), "root": str(home), "instruction": instruction}
+        if base_model:
+            shutil.rmtree(home / "out", ignore_errors=True)
+            job["event"] = make_event(DiskS3(home), folder.name, f"rows.{kind}", instruction, base_model)
+        figures[name] = _run(way, job, home) | {"rows": rows}
+        if base_model:
+            verify(figures[name]["answer"], home / "out" / "data", plan, kind, base_model)
+        elif figures[name]["written"] != rows:
+            raise Wrong(f"{kind}: {name} wrote {figures[name]['written']} of {rows} rows")
+    return figures
+
+
+def _run(way: str, job: dict[str, Any], home: Path) -> Figures:
+    with tempfile.TemporaryDirectory(dir=home) as work:
+        file = Path(work, "job.json")
+        file.write_text(json.dumps(job | {"work": work}), encoding="utf-8")
+        os.sync()  # nobody pays for what the one before has written
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.data_ways", way, str(file)],
+            cwd=ROOT,
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": work},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise Wrong(f"{way} failed:\n{done.stderr[-2000:]}")
+    result: Figures = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def report(results: dict[str, dict[str, Figures]]) -> None:
+    """Prints the table, what each step takes alone, and the ratios."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("format", "way")
+    for name in ("rows", "rows/s", "ratio", "rows/CPU s", "ratio", "peak MB"):
+        table.add_column(name, justify="right")
+    for kind, figures in results.items():
+        base = figures["tutorial"]
+        for name in list(RUNS)[:-1]:
+            values = figures[name]
+            cells = [kind, name, f"{values['rows']:,}"]
+            for clock in ("seconds", "cpu_seconds"):
+                speed, base_speed = values["rows"] / values[clock], base["rows"] / base[clock]
+                cells += [f"{speed:,.0f}", f"{speed / base_speed:.2f}"]
+            table.add_row(*cells, f"{values['megabytes']:.0f}")
+    console.print(table)
+    for kind, figures in results.items():
+        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in figures["alone"]["steps"].items())
+        console.print(
+            f"what holds it, {kind}: of {figures['tuneway']['cpu_seconds']:.1f} CPU s, each step alone: {steps}"
+        )
+    console.print(last_line(results))
+
+
+def last_line(results: dict[str, dict[str, Figures]]) -> str:
+    """Returns the ratios; peak memory is the highest of all formats, and its ratio the one furthest from 1."""
+    speeds = [
+        f"{kind} {figures['tutorial']['seconds'] / figures['tuneway']['seconds']:.1f}x"
+        for kind, figures in results.items()
+    ]
+    peak = max(figures["tuneway"]["megabytes"] for figures in results.values())
+    growth = [
+        figures["tuneway"]["megabytes"] / figures["tuneway, a tenth"]["megabytes"] for figures in results.values()
+    ]
+    rows = next(iter(results.values()))["tuneway, a tenth"]["rows"]
+    return (
+        f"data: {', '.join(speeds)} the tutorial's rows/s; peak {peak:.0f} MB, "
+        f"{max(growth, key=lambda ratio: abs(ratio - 1)):.2f} of that at {rows:,} rows"
+    )
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Compare data prep with the tutorial's way.")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"{FEWEST} or more, for a cut-down run; default: {ROWS}")
+    rows = parser.parse_args().rows
+    if rows < FEWEST:
+        parser.error(f"{rows} rows are fewer than {FEWEST}")
+    instruction = settings.load(ROOT / "config.yaml").dataset.instruction
+    print(f"{rows:,} rows, one in a hundred dirty, below {HOME}; the first run writes them", flush=True)
+    results = {}
+    try:
+        for kind in FORMATS:
+            results[kind] = measure(HOME, kind, rows, instruction)
+            print(last_line({kind: results[kind]}), flush=True)
+    except (Wrong, OSError) as error:
+        print(f"bench.data: {error}", file=sys.stderr)
+        return 1
+    shutil.rmtree(HOME / "out")
+    report(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

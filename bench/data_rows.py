@@ -1,0 +1,165 @@
+r"""Rows like SAMSum's, any number of them, the same every time, as CSV, JSON Lines and Parquet.
+
+A dialogue is turns drawn from data/, said by two people in turn, with \r\n between them as in SAMSum; its last turn and its
+summary hold the row's number, so that all differ. The summary is a sentence drawn from data/'s. Every hundredth row is
+dirty, in one way of `DIRT` after the other.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import random
+import re
+import shutil
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = Path(__file__).parents[1] / "data"
+FORMATS = ("csv", "jsonl", "parquet")
+ROW_GROUP = 100_000
+"""Rows of a Parquet row group, compressed with snappy, pyarrow's default. (pyarrow's own default is a million rows.)"""
+CLEAN_BETWEEN = 99
+LONGEST_TOKENS = 512
+"""What data prep is to be told; clean rows are far below it."""
+DIRT = {
+    "null": "dialogue is null",
+    "empty": "summary is empty",
+    "blank": "dialogue is blank",
+    "control": "control character U+0007",
+    "broken": "broken UTF-8",
+    "repeat": "duplicate of an accepted row",
+    "long": f"longer than {LONGEST_TOKENS} tokens (estimated)",
+}
+"""The ways of being dirty, and data prep's reason for each."""
+_OWN_REASONS = {
+    ("csv", "null"): "dialogue is empty",  # a CSV has no null
+    ("csv", "broken"): "broken UTF-8 or a lone surrogate",
+    ("parquet", "broken"): DIRT["control"],  # Parquet's strings are UTF-8 by definition: written as a control character
+}
+_COLUMNS = ("id", "dialogue", "summary")
+
+
+class Row(NamedTuple):
+    """A row, and the way in which it is dirty, if it is. The byte FF, no UTF-8, is the lone surrogate U+DCFF here."""
+
+    id: str
+    dialogue: str | None
+    summary: str
+    dirt: str | None = None
+
+
+class Plan(TypedDict):
+    """What must come out: accepted rows, their characters (a line end is one), and by format the rows of each reason."""
+
+    accepted: int
+    characters: int
+    rejected: dict[str, dict[str, int]]
+
+
+def rows(count: int) -> Iterator[Row]:
+    """The first `count` rows."""
+    draw, ways = random.Random(0), list(DIRT)
+    people, turns, sentences = _vocabulary()
+    for number in range(count):
+        pair = draw.sample(people, 2)
+        said = [*draw.choices(turns, k=draw.randint(4, 16)), f"And that was number {number}"]
+        dialogue = "\r\n".join(f"{pair[at % 2]}: {text}" for at, text in enumerate(said))
+        row = Row(f"row-{number}", dialogue, f"{draw.choice(sentences)} Number {number}.")
+        dirty, clean = divmod(number, CLEAN_BETWEEN + 1)
+        if clean < CLEAN_BETWEEN:
+            before = row
+            yield row
+        else:
+            yield _spoil(row, before, ways[dirty % len(ways)])
+
+
+def _spoil(row: Row, before: Row, way: str) -> Row:
+    id_, dialogue, summary, _ = row
+    assert dialogue is not None
+    changed = {
+        "null": (None, summary),
+        "empty": (dialogue, ""),
+        "blank": (" \r\n ", summary),
+        "control": (f"{dialogue}\x07", summary),
+        "broken": (f"{dialogue}\udcff", summary),
+        "repeat": (before.dialogue, before.summary),
+        "long": (dialogue * (3100 // len(dialogue) + 1), summary),
+    }
+    return Row(id_, *changed[way], way)
+
+
+def _vocabulary() -> tuple[list[str], list[str], list[str]]:
+    people: dict[str, None] = {}  # and not a set, whose order is another one in each process
+    turns, sentences = [], []
+    for file in sorted(DATA.glob("*.csv")):
+        with file.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                for line in row["dialogue"].splitlines():
+                    name, _, text = line.partition(": ")
+                    people[name] = None
+                    turns.append(text)
+                sentences += re.split(r"(?<=[.!?]) ", row["summary"])
+    return list(people), turns, sentences
+
+
+def ensure(home: Path, count: int) -> tuple[Path, Plan]:
+    """The folder below `home` with `rows.csv`, `rows.jsonl` and `rows.parquet`, written unless they are there, and the plan."""
+    made_of = b"".join(path.read_bytes() for path in (Path(__file__), *sorted(DATA.glob("*.csv"))))
+    folder = home / f"{count}-{hashlib.sha256(made_of).hexdigest()[:8]}"
+    plan = folder / "plan.json"
+    if not plan.exists():
+        for old in home.glob(f"{count}-*"):
+            shutil.rmtree(old)
+        folder.mkdir(parents=True, exist_ok=True)
+        plan.write_text(json.dumps(_write(folder, count)), encoding="utf-8")
+    loaded: Plan = json.loads(plan.read_text(encoding="utf-8"))
+    return folder, loaded
+
+
+def _write(folder: Path, count: int) -> Plan:
+    schema = pa.schema([(column, pa.string()) for column in _COLUMNS])
+    dirt: Counter[str] = Counter()
+    accepted = characters = 0
+    group: list[dict[str, str | None]] = []
+    with ExitStack() as files:
+        csv_file, jsonl = (
+            files.enter_context(
+                (folder / f"rows.{name}").open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            )
+            for name in ("csv", "jsonl")
+        )
+        parquet = files.enter_context(pq.ParquetWriter(folder / "rows.parquet", schema))
+        table = csv.writer(csv_file)
+        table.writerow(_COLUMNS)
+        for id_, dialogue, summary, way in rows(count):
+            table.writerow((id_, dialogue, summary))
+            row = {"id": id_, "dialogue": dialogue, "summary": summary}
+            jsonl.write(json.dumps(row, ensure_ascii=False) + "\n")
+            group.append({column: cell and cell.replace("\udcff", "\x07") for column, cell in row.items()})
+            if len(group) == ROW_GROUP:
+                parquet.write_table(pa.Table.from_pylist(group, schema))
+                group.clear()
+            if way:
+                dirt[way] += 1
+            elif dialogue is not None:  # no clean row's is
+                accepted += 1
+                characters += len(dialogue.replace("\r\n", "\n")) + len(summary)
+        if group:
+            parquet.write_table(pa.Table.from_pylist(group, schema))
+    rejected: dict[str, dict[str, int]] = {}
+    for kind in FORMATS:
+        reasons: Counter[str] = Counter()
+        for way, number in dirt.items():
+            reasons[_OWN_REASONS.get((kind, way), DIRT[way])] += number
+        rejected[kind] = reasons
+    return {"accepted": accepted, "characters": characters, "rejected": rejected}

@@ -1,0 +1,147 @@
+"""botocore's S3 client on a folder, as far as data prep uses it: what is measured is data prep, not a network.
+
+A bucket is a folder below `root`, a key a file. Answers and errors have botocore's shapes; tests/unit/bench/test_data.py holds
+them against S3's. What S3's client and server do beside (TLS, checksums, MD5 as the ETag) is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UPLOADS = ".uploads"
+"""Folder below `root` with the parts of unfinished uploads."""
+
+
+class Body:
+    """A response's body: `left` bytes of a file from where it stands."""
+
+    def __init__(self, file: BinaryIO, left: int) -> None:
+        self._file, self._left = file, left
+
+    def read(self, amount: int | None = None) -> bytes:
+        """At most `amount` bytes; all that is left without it; none at the end."""
+        data = self._file.read(self._left if amount is None else min(amount, self._left))
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class DiskS3:
+    """The operations by S3's names, with its parameters' and answers' names."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` exists."""
+        self._root = root
+
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        """An object's `ContentLength` and `ETag`."""
+        path = self._path(Bucket, Key, "HeadObject", missing="404")
+        return {"ContentLength": path.stat().st_size, "ETag": _etag(path)}
+
+    def get_object(
+        self, *, Bucket: str, Key: str, Range: str | None = None, IfMatch: str | None = None
+    ) -> dict[str, Any]:
+        """An object, or of it `bytes=FIRST-` or `bytes=FIRST-LAST`."""
+        path = self._path(Bucket, Key, "GetObject")
+        size, etag = path.stat().st_size, _etag(path)
+        if IfMatch not in (None, etag):
+            raise _error("GetObject", "PreconditionFailed", 412)
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", Range or "bytes=0-")
+        if asked is None:
+            raise ValueError(f"{Range!r} is a range that data prep does not ask for")
+        first = int(asked[1])
+        if Range and first >= size:
+            raise _error("GetObject", "InvalidRange", 416)
+        left = min(int(asked[2] or size) + 1, size) - first
+        file = path.open("rb")
+        file.seek(first)
+        return {"Body": Body(file, left), "ContentLength": left, "ETag": etag}
+
+    def list_objects_v2(self, *, Bucket: str, Prefix: str = "") -> dict[str, Any]:
+        """All of a bucket's objects (S3 lists 1,000 at most) with the prefix, sorted; no `Contents` where there are none."""
+        bucket = self._root / Bucket
+        paths = {path.relative_to(bucket).as_posix(): path for path in bucket.rglob("*") if path.is_file()}
+        contents = [
+            {
+                "Key": key,
+                "Size": path.stat().st_size,
+                "ETag": _etag(path),
+                "LastModified": datetime.fromtimestamp(path.stat().st_mtime, UTC),
+            }
+            for key, path in sorted(paths.items())
+            if key.startswith(Prefix)
+        ]
+        return {"KeyCount": len(contents), "IsTruncated": False} | ({"Contents": contents} if contents else {})
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes | bytearray) -> dict[str, Any]:
+        """Write an object."""
+        path = self._root / Bucket / Key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(Body)
+        return {"ETag": _etag(path)}
+
+    def create_multipart_upload(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        """Begin an object of several parts."""
+        parts = self._root / _UPLOADS
+        parts.mkdir(exist_ok=True)
+        upload = f"{Bucket}/{Key}".replace("/", "-")
+        (parts / upload).write_bytes(b"")
+        return {"UploadId": upload}
+
+    def upload_part(
+        self, *, Bucket: str, Key: str, UploadId: str, PartNumber: int, Body: bytes | bytearray
+    ) -> dict[str, Any]:
+        """Append a part; they come in order, as data prep sends them."""
+        with self._upload(UploadId, "UploadPart").open("ab") as file:
+            file.write(Body)
+        return {"ETag": f'"{PartNumber}"'}
+
+    def complete_multipart_upload(
+        self, *, Bucket: str, Key: str, UploadId: str, MultipartUpload: dict[str, list[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """Make the object out of its parts."""
+        parts = self._upload(UploadId, "CompleteMultipartUpload")
+        listed = [(part["PartNumber"], part["ETag"]) for part in MultipartUpload["Parts"]]
+        if not listed or listed != [(number, f'"{number}"') for number in range(1, len(listed) + 1)]:
+            raise _error("CompleteMultipartUpload", "InvalidPart", 400)
+        path = self._root / Bucket / Key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return {"ETag": _etag(parts.replace(path))}
+
+    def abort_multipart_upload(self, *, Bucket: str, Key: str, UploadId: str) -> dict[str, Any]:
+        """Leave nothing of an upload."""
+        self._upload(UploadId, "AbortMultipartUpload").unlink()
+        return {}
+
+    def _path(self, bucket: str, key: str, operation: str, missing: str = "NoSuchKey") -> Path:
+        path = self._root / bucket / key
+        if not path.is_file():
+            raise _error(operation, missing, 404)
+        return path
+
+    def _upload(self, upload: str, operation: str) -> Path:
+        path = self._root / _UPLOADS / upload
+        if not path.is_file():
+            raise _error(operation, "NoSuchUpload", 404)
+        return path
+
+
+def _etag(path: Path) -> str:
+    """Something that changes with the file; S3's digest would take time that S3, not data prep, spends."""
+    stat = path.stat()
+    return f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+
+
+def _error(operation: str, code: str, status: int) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, operation)

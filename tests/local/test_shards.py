@@ -1,0 +1,105 @@
+"""A dataset beyond one function: a Distributed Map over its shards and a merge, on the deployed stack."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.local.conftest import Deployed
+
+SHARDS = 24
+FIRST_STATES = ["Plan", "Planned", "DataPath", "ShardData"]
+
+
+@pytest.fixture(scope="module")
+def dataset(stack: Deployed) -> dict[str, Any]:
+    """24 files of one megabyte together, some of their rows in two of them; each file is a shard where a shard has 1 MB."""
+    words = ["late", "yes", "no", "dinner", "train", "tomorrow", "maybe", "great", "sorry", "call", "home", "seven"]
+    draw = random.Random(5)
+    for number in range(SHARDS):
+        rows = [
+            {
+                "talk": "\r\n".join(f"{name}: {' '.join(draw.choices(words, k=12))}" for name in ("Ann", "Bob") * 3),
+                "gist": f"They talk of {' and '.join(draw.choices(words, k=3))}, {number}-{row}.",
+            }
+            for row in range(1300)
+        ]
+        repeated = {"talk": "Ann: the same\r\nBob: everywhere", "gist": "It is in every file."}
+        body = "\n".join(map(json.dumps, [*rows, repeated])) + "\n"
+        stack.upload(f"uploads/large/part-{number:02}.jsonl", body.encode())
+    return {
+        "source": "uploads/large/",
+        "files": {"train": None, "validation": None, "test": None},
+        "fields": {"dialogue": "talk", "summary": "gist"},
+        "max_rows": {"train": 200, "validation": 20, "test": 20},
+        "shard_mb": 1,
+    }
+
+
+def outputs(stack: Deployed, manifest: str) -> dict[str, bytes]:
+    """All files of a run's data folder by name."""
+    bucket, _, key = manifest.removeprefix("s3://").partition("/")
+    s3, prefix = stack.aws.client("s3"), key.removesuffix("manifest.json")
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    return {
+        item["Key"].removeprefix(prefix): s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+        for item in listed
+    }
+
+
+def test_shards_and_one_function_write_the_same_bytes_and_a_shard_that_dies_once_is_read_again(
+    stack: Deployed, dataset: dict[str, Any]
+) -> None:
+    stack.faults({"kind": "function", "function": "-shard-data$", "payload": "part-07", "how": "crash", "times": 1})
+    arn = stack.start({"dataset": dataset})
+    sharded = stack.end(arn)
+    assert sharded["status"] == "SUCCEEDED", sharded.get("cause")
+    assert [fault["fired"] for fault in json.loads(stack.aws.control("_tuneway/faults"))] == [1]
+    stack.faults()
+    states = stack.states(arn)
+    assert states[: len(FIRST_STATES)] == FIRST_STATES
+    assert "PrepareData" not in states
+    assert stack.result(arn, "Plan")["Payload"]["prepare"]["path"].startswith(f"{SHARDS} shards: {SHARDS} files")
+    data = sharded["output"]["data"]
+    assert (data["train"], data["validation"], data["test"], data["rejected"]) == (200, 20, 20, SHARDS - 1)
+
+    arn = stack.start({"dataset": {**dataset, "shard_mb": 1000}})
+    alone = stack.end(arn)
+    assert alone["status"] == "SUCCEEDED", alone.get("cause")
+    assert "PrepareData" in stack.states(arn)
+    assert stack.result(arn, "Plan")["Payload"]["prepare"]["path"].startswith(f"one function: {SHARDS} files")
+    assert alone["output"]["data"] == data
+    one, many = outputs(stack, alone["output"]["manifest"]), outputs(stack, sharded["output"]["manifest"])
+    assert one.keys() == many.keys() >= {"manifest.json", "rejected.jsonl", "bedrock/train.jsonl"}
+    assert one == many
+
+
+def test_a_shard_that_always_dies_fails_the_run_with_its_name_and_a_redrive_reads_it_again(
+    stack: Deployed, dataset: dict[str, Any]
+) -> None:
+    stack.faults({"kind": "function", "function": "-shard-data$", "payload": "part-11", "how": "crash"})
+    arn = stack.start({"dataset": dataset})
+    ended = stack.end(arn)
+    fired = json.loads(stack.aws.control("_tuneway/faults"))[0]["fired"]
+    stack.faults()
+    assert (ended["status"], ended["error"]) == ("FAILED", "ShardFailed"), ended
+    assert "part-11.jsonl' failed: Runtime.ExitError" in ended["cause"]
+    assert "a redrive reads it again" in ended["cause"]
+    assert fired == 2, "the function is called once more, and not oftener"
+    assert "part-11.jsonl" in stack.cleaned(arn)["message"]
+
+    ended = stack.redrive(arn)
+    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["output"]["data"]["rejected"] == SHARDS - 1
+
+
+def test_what_a_user_can_mend_in_one_shard_is_refused_in_one_line(stack: Deployed, dataset: dict[str, Any]) -> None:
+    fields = {"dialogue": "talk", "summary": "tldr"}
+    ended = stack.run({"dataset": {**dataset, "fields": fields}})
+    assert (ended["status"], ended["error"]) == ("FAILED", "Tuneway.Refused"), ended
+    assert "has no column 'tldr'; it has 'talk', 'gist'" in ended["cause"]
+    assert "\n" not in ended["cause"]
