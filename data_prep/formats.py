@@ -97,30 +97,37 @@ def _problem(model: BaseModel, *texts: str) -> str | None:
     return None
 
 
-def read_chat(line: bytes, instruction: str) -> tuple[str, str]:
-    """Dialogue and summary of a chat line.
+def read_chat(line: bytes, system: dict[str, str]) -> tuple[str, str]:
+    """Dialogue and summary of a chat line; `system` is the message that it must begin with.
 
     Raises:
         BadRecord: it is not what `chat` writes for this instruction, or a text is blank.
     """
     # Not by the functions below: this runs for every row, and takes half the time so.
     try:
-        ((key, (system, user, assistant)),) = orjson.loads(line).items()
-        roles, texts = [user["role"], assistant["role"]], (user["content"], assistant["content"])
+        record = orjson.loads(line)
+        first, user, assistant = record["messages"]
+        dialogue: str = user["content"]
+        summary: str = assistant["content"]
+        if (
+            len(record) != 1
+            or first != system
+            or not len(user) == len(assistant) == 2
+            or user["role"] != "user"
+            or assistant["role"] != "assistant"
+            or line[-1:] != b"\n"
+        ):
+            raise BadRecord(f"not messages of {_CHAT_ROLES}, the first with this instruction")
+        if not dialogue or not summary or dialogue.isspace() or summary.isspace():
+            raise BadRecord("a text is blank")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadRecord(f"not an object of three messages ({error!r})") from error
-    if (
-        key != "messages"
-        or system != {"role": _CHAT_ROLES[0], "content": instruction}
-        or roles != _CHAT_ROLES[1:]
-        or not len(user) == len(assistant) == len(texts)
-        or not line.endswith(b"\n")
-    ):
-        raise BadRecord(f"messages are not {_CHAT_ROLES} with this instruction")
-    dialogue, summary = texts
-    if not isinstance(dialogue, str) or not isinstance(summary, str) or not dialogue.strip() or not summary.strip():
-        raise BadRecord("a text is missing or blank")
     return dialogue, summary
+
+
+def system_message(instruction: str) -> dict[str, str]:
+    """The first message of every chat line."""
+    return {"role": "system", "content": instruction}
 
 
 def check_bedrock(line: bytes, model: BaseModel) -> None:

@@ -11,7 +11,6 @@ import re
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_prep.ahead import Ahead
 from data_prep.errors import ReadBackError, ShardFailed
 from data_prep.outputs import Outputs, publish, read_lines
 from data_prep.seen import HELD_OUT, Seen
@@ -142,7 +141,7 @@ class _Shards:
     def _marks(self, number: int, file: File) -> Iterator[tuple[int, int, int, bytes, bytes]]:
         name = name_of(number, "marks")
         raw = self._work.open(name)
-        with io.BufferedReader(Ahead(raw), BUFFER_BYTES) as stream:
+        with io.BufferedReader(raw, BUFFER_BYTES) as stream:
             while chunk := stream.read(MARK.size * 4096):
                 yield from MARK.iter_unpack(chunk)
         self._hold(raw, self._work.place(name), file)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from data_prep import formats, manifest
-from data_prep.ahead import Ahead
 from data_prep.errors import ReadBackError
 from data_prep.request import SPLITS
 from data_prep.splits import Lowest, bedrock_shares
@@ -188,18 +187,18 @@ class Outputs:
         Only now is it known which rows Bedrock's sample draws, so they come from here and not from memory.
         """
         instruction, model = self._request.dataset.instruction, self._request.base_model
-        read_chat = formats.read_chat
+        read_chat, system = formats.read_chat, formats.system_message(instruction)
         for split in self.splits.values():
             lines = self._lines(f"{split.name}/{split.name}.jsonl")
             if model is None or split.bedrock is None:
                 for line in lines:
-                    read_chat(line, instruction)
+                    read_chat(line, system)
                 continue
             drawn = split.bedrock.numbers(self._shares[split.name])
             next_drawn = next(drawn, None)
             with self._upload(f"bedrock/{split.name}.jsonl") as upload:
                 for number, line in enumerate(lines):
-                    texts = read_chat(line, instruction)
+                    texts = read_chat(line, system)
                     if number == next_drawn:
                         upload.write(formats.bedrock(model, instruction, *texts))
                         next_drawn = next(drawn, None)
@@ -250,8 +249,8 @@ class Outputs:
 
 
 def read_lines(raw: io.RawIOBase) -> Iterator[bytes]:
-    """The lines of a stream, which is read ahead and closed at the end."""
-    with io.BufferedReader(Ahead(raw), BUFFER_BYTES) as stream:
+    """The lines of a stream, which is closed at the end."""
+    with io.BufferedReader(raw, BUFFER_BYTES) as stream:
         yield from stream
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
 from data_prep import rows
-from data_prep.ahead import Ahead
 from data_prep.request import S3Location, parse_s3
 from pipeline import hub
 from pipeline.errors import Refused
@@ -76,7 +75,7 @@ class Source:
             return
         # A part begins with the first line that begins in it: the byte before says whether that is the very first.
         raw: io.RawIOBase = self.stream(piece, max(piece.start - 1, 0))
-        with Ahead(unpack(raw, piece.file) if unpack else raw) as ahead, io.BufferedReader(ahead, BUFFER_BYTES) as text:
+        with io.BufferedReader(unpack(raw, piece.file) if unpack else raw, BUFFER_BYTES) as text:
             if kind == ".csv":
                 yield from rows.read_csv(text, piece.file, self._fields)
             elif kind == ".json":

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.settings import Functions, Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {"pipeline": "pydantic", "data_prep": "orjson, pyarrow.compute, pyarrow.parquet, zstandard"}
+ROOMS = {"pipeline": "pydantic", "data_prep": "orjson, pyarrow.compute, pyarrow.parquet, xxhash, zstandard"}
 """Packages whose requirements.txt becomes the wheels of one function package, and what they import out of those."""
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}

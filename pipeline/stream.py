@@ -16,7 +16,7 @@ ATTEMPTS = 5
 """Tries without a single new byte before a file counts as unavailable."""
 FIRST_WAIT_SECONDS = 1.0
 """Doubles from one failed try to the next, up to MAX_WAIT_SECONDS."""
-BUFFER_BYTES = 256 * 1024
+BUFFER_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 60.0
 
 

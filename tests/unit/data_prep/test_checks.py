@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_128_digest
 
 from data_prep import checks as checks_module
 from data_prep import formats
@@ -88,9 +88,8 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
     problem = None
     if base_model:
         [problem] = formats.BedrockRules(BASE_MODELS[base_model], INSTRUCTION).problems([texts[0]], [texts[1]])
-    salt = seed.to_bytes(16, "big")
-    of_dialogue = blake2b(texts[0].encode(), digest_size=16, salt=salt).digest()
-    of_both = blake2b("\0".join(texts).encode(), digest_size=16, salt=salt).digest()
+    of_dialogue = xxh3_128_digest(texts[0].encode(), seed)
+    of_both = xxh3_128_digest("\0".join(texts).encode(), seed)
     return None, texts != before, problem, of_dialogue, of_both, formats.chat(INSTRUCTION, *texts)
 
 
