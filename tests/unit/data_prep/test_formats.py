@@ -15,6 +15,7 @@ from pipeline.catalogue import BASE_MODELS, BaseModel
 LLAMA = BASE_MODELS["meta.llama3-3-70b-instruct-v1:0:128k"]
 LLAMA_PROMPT = BASE_MODELS["meta.llama3-1-8b-instruct-v1:0:128k"]
 NOVA = BASE_MODELS["amazon.nova-micro-v1:0:128k"]
+SYSTEM = {"role": "system", "content": "Summarize."}
 TEXTS = ("Summarize.", "A: hi\nB: 😀", "A greets B.")
 
 
@@ -34,7 +35,7 @@ def test_a_chat_line_is_three_messages() -> None:
             {"role": "assistant", "content": TEXTS[2]},
         ]
     }
-    assert read_chat(line, TEXTS[0]) == TEXTS[1:]
+    assert read_chat(line, SYSTEM) == TEXTS[1:]
 
 
 @pytest.mark.parametrize("model", [LLAMA, NOVA])
@@ -132,7 +133,7 @@ PROMPT = {"prompt": "p", "completion": "c"}
 )
 def test_a_bad_chat_line_is_found(record: object) -> None:
     with pytest.raises(BadRecord):
-        read_chat(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), TEXTS[0])
+        read_chat(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), SYSTEM)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +159,4 @@ def test_a_bad_bedrock_line_is_found(model: BaseModel, record: object) -> None:
 @pytest.mark.parametrize("line", [b"{\n", chat(*TEXTS)[:-1], b"\n"])
 def test_a_line_that_is_not_whole_is_found(line: bytes) -> None:
     with pytest.raises(BadRecord):
-        read_chat(line, TEXTS[0])
+        read_chat(line, SYSTEM)
