@@ -7,7 +7,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.formats import chat
+from data_prep.checks import Checks
+from data_prep.request import Dataset, Request, S3Location
 from data_prep.rows import read_csv, read_jsonl
 from pipeline import settings
 from pipeline.errors import Refused
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from training.data import Chat, Encoder
 
 ROOT = Path(__file__).parent.parent
+MOST_TOKENS = 10**6
+"""What is too long, `choose` leaves out."""
 
 
 def read(file: Path, fields: str | None = None) -> list[Chat]:
@@ -33,12 +36,12 @@ def read(file: Path, fields: str | None = None) -> list[Chat]:
     if file.suffix not in (".csv", ".jsonl"):
         raise Refused(f"'{file.name}' is neither .csv nor .jsonl; name one of them")
     reader = read_csv if file.suffix == ".csv" else read_jsonl
+    nowhere = S3Location("", "")
+    wanted = Dataset("", None, (), dialogue, summary, {}, {}, 1.0, dataset.instruction, 0)
+    checks = Checks(Request(wanted, nowhere, nowhere, MOST_TOKENS, None, 0, None))
     with file.open("rb") as stream:
-        return [
-            json.loads(chat(dataset.instruction, str(texts[0]), str(texts[1])))["messages"]
-            for *texts, _ in reader(stream, file.name, (dialogue, summary))
-            if all(isinstance(text, str) and text.strip() for text in texts)
-        ]
+        checked = checks.check(reader(stream, file.name, (dialogue, summary)))
+        return [json.loads(line)["messages"] for reason, *_, line in checked if reason is None]
 
 
 def choose(chats: list[Chat], encoder: Encoder, *, rows: int, max_length: int, seed: int) -> tuple[list[Chat], int]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DIGEST_BYTES = 16
 """Of XXH3, which is not cryptographic: a row is nobody's secret, and it takes a third of the time of the fastest that is."""
-BATCH_ROWS = 64
+BATCH_ROWS = 32
 _REMOVED = bytes({*range(1, 32), 127} - {*b"\t\n"})
 """ASCII's control characters but NUL, which separates texts, and those that texts are laid out with; and CR."""
 _C1 = re.compile(rb"\xc2[\x80-\x9f]")

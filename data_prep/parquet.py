@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.shards import Piece
 
 BATCH_ROWS = 256
-BUFFER_BYTES = 1024 * 1024
+BUFFER_BYTES = 512 * 1024
 """Read of a column at once. Without it, and with pre_buffer, pyarrow reads a row group's whole column into memory."""
 
 

@@ -59,8 +59,8 @@ class Dataset:
     base_model=st.sampled_from([None, *sorted(BASE_MODELS)]),
     max_rows=st.fixed_dictionaries({split: st.none() | st.integers(1, 200) for split in SPLITS}),
     seed=st.integers(0, 3),
-    places=st.sets(st.floats(0, 1), max_size=5),
-    groups=st.sets(st.integers(0, 30), max_size=20),
+    places=st.sets(st.sampled_from([n / 97 for n in range(1, 97)]), min_size=1, max_size=5),
+    groups=st.sets(st.integers(1, 12), min_size=3, max_size=12),
 )
 @settings(
     max_examples=40,
