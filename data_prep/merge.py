@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -126,17 +127,22 @@ class _Shards:
             marks = self._marks(number, report.marks)
             lines = self._lines(number, report.rows) if with_lines else repeat(b"")
             reasons, problems = [None, *report.reasons], [None, *report.problems]
-            for piece, read in zip(report.pieces, report.read, strict=True):
-                for place, unfit, normalized, dialogue_digest, digest in islice(marks, read):
-                    reason, name, line = reasons[place], "", b""
-                    if not place:
-                        line = next(lines)
-                        name = deal(dialogue_digest) if piece.split == "train" else piece.split
-                        reason = seen.why_not_new(name, dialogue_digest, digest)
-                    yield _Row(piece, reason, name, bool(normalized), problems[unfit], digest, line)
-            # To the end: what was read is only now known to be what was written.
-            if next(marks, None) is not None or (with_lines and next(lines, None) is not None):
-                raise ReadBackError(f"{self._work.place(name_of(number, ''))} holds more than its report says")
+            folder = self._work.place(name_of(number, ""))
+            try:
+                for piece, read in zip(report.pieces, report.read, strict=True):
+                    for place, unfit, normalized, dialogue_digest, digest in islice(marks, read):
+                        reason, name, line = reasons[place], "", b""
+                        if not place:
+                            line = next(lines)
+                            name = deal(dialogue_digest) if piece.split == "train" else piece.split
+                            reason = seen.why_not_new(name, dialogue_digest, digest)
+                        yield _Row(piece, reason, name, bool(normalized), problems[unfit], digest, line)
+                # To the end: what was read is only now known to be what was written.
+                more = next(marks, None) is not None or (with_lines and next(lines, None) is not None)
+            except (struct.error, IndexError, StopIteration) as error:
+                raise ReadBackError(f"{folder} holds marks that are not what was written") from error
+            if more:
+                raise ReadBackError(f"{folder} holds more than its report says")
 
     def _marks(self, number: int, file: File) -> Iterator[tuple[int, int, int, bytes, bytes]]:
         name = name_of(number, "marks")

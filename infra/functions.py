@@ -149,7 +149,7 @@ class Functions(Construct):
 
     def _plan(self) -> lambda_.Function:
         scope, access = self._scope, self._settings.access
-        plan = self._make("plan", "pipeline.plan.handler", minutes=2)
+        plan = self._make("plan", "pipeline.plan.handler", minutes=5)
         written = [self._objects("code"), self._objects("shards", SHARD_LIST)]
         _allow(plan, ["s3:PutObject"], written, A_RUN)
         _allow_key(plan, self._bucket, ["GenerateDataKey"])

@@ -222,8 +222,9 @@ CHAINS = (
     Chain(
         "ShardData",
         (
-            Cell("access denied", DENIED, (deny("states:StartExecution", MACHINE),)),
+            # First: a Map Run that has its list is redriven with it.
             Cell("list of shards denied", DENIED, (deny("s3:GetObject", MACHINE),)),
+            Cell("access denied", DENIED, (deny("states:StartExecution", MACHINE),)),
             *endings(broken_function("shard-data", "stuck")),
             Cell("a shard crashes for good", A_SHARD, (broken_function("shard-data", "crash"),), step="MergeData"),
             Cell("a shard is out of time", "shard_mb", (broken_function("shard-data", "timeout"),), step="MergeData"),

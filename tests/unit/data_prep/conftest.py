@@ -20,6 +20,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from data_prep import handler as handler_module
+from tests.unit.data_prep.dirty import as_jsonl, some_rows
 from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
@@ -232,3 +233,11 @@ def prepared(event: dict[str, Any]) -> dict[str, Any]:
     answer = handler_module.handler(listed(event), None)
     assert answer["refused"] is None, answer
     return answer
+
+
+@pytest.fixture
+def small(event: dict[str, Any], put: Callable[[str, bytes], None]) -> dict[str, Any]:
+    """An event of one JSON Lines file of 300 rows, some of them unfit."""
+    put("uploads/small.jsonl", as_jsonl(some_rows(300)))
+    event["request"]["dataset"]["source"] = f"s3://{BUCKET}/uploads/small.jsonl"
+    return listed({**event, "pieces": [{"file": "uploads/small.jsonl", "split": "train"}]})

@@ -63,6 +63,15 @@ def materialize(dirty: list[Dirty], name: str, clean: int, earlier: Rows) -> Row
     return rows
 
 
+def some_rows(count: int, start: int = 0) -> Rows:
+    """Rows of which every ninth is unfit, every seventh a repeat, and some not for Bedrock."""
+    found: Rows = []
+    for n in range(start, start + count):
+        dialogue: Any = f"A: hello {n - 5 if n % 7 == 6 else n}\r\n"
+        found.append((f"User: {n}" if n % 50 == 3 else dialogue, None if n % 9 == 8 else "hello"))
+    return found
+
+
 def cell(value: Any) -> str:
     """What the csv module writes of a value: CSV knows texts alone."""
     return "" if value is None else str(value)

@@ -57,3 +57,8 @@ def in_shards(event: Mapping[str, Any], listed: Sequence[dict[str, Any]]) -> dic
     """Read all shards and merge them."""
     results = read_all(event, listed)
     return merged(event, len(listed), [result for result in results if "read" not in result])
+
+
+def three(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The shards of `small`."""
+    return shards(cut(event["pieces"], [0.3, 0.6]), range(3))
