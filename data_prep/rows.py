@@ -282,7 +282,7 @@ class _Columns:
         self._known = self._known or list(value)
         has = [field in value for field in self._fields]
         self._found.update(field for field in self._fields if field in value)
-        return f"{'summary' if has[0] else 'dialogue'} is missing"
+        return f"no field '{self._fields[1 if has[0] else 0]}'"
 
     def refuse_unless_found(self) -> None:
         """Raise Refused if no row had a column."""

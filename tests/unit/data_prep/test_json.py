@@ -54,7 +54,7 @@ def test_what_is_no_row_keeps_its_place() -> None:
     elements = [b"1", b"12345678", b"-1.5e3", b'"text"', b"null", b"[]", b"{}", b'{"summary": "s"}', ROW]
     assert [problem for _, _, problem in from_json(b"[" + b",".join(elements) + b"]")] == [
         *["not a JSON object"] * 6,
-        *["dialogue is missing"] * 2,
+        *["no field 'dialogue'"] * 2,
         None,
     ]
 

@@ -53,9 +53,9 @@ def test_a_line_is_an_object() -> None:
         (b'{"dialogue": "a", "summary": "b"} {}', "not valid JSON"),
         (b'{"dialogue": "a\nb", "summary": "b"}'.replace(b"\n", b"\x01"), "not valid JSON"),
         (b'{"dialogue": "\xff", "summary": "s"}', "broken UTF-8"),
-        (b'{"dialogue": "a"}', "summary is missing"),
-        (b'{"summary": "a"}', "dialogue is missing"),
-        (b"{}", "dialogue is missing"),
+        (b'{"dialogue": "a"}', "no field 'summary'"),
+        (b'{"summary": "a"}', "no field 'dialogue'"),
+        (b"{}", "no field 'dialogue'"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"a":' * 100_000, "not valid JSON"),
         (b'\xef\xbb\xbf{"dialogue": "a", "summary": "b"}', "not valid JSON"),
@@ -96,7 +96,7 @@ def test_a_column_that_no_row_has_is_refused() -> None:
 
 def test_columns_that_some_row_has_are_there() -> None:
     data = b'{"dialogue": "x"}\n{"summary": "y"}\n'
-    assert from_jsonl(data) == [(None, None, "summary is missing"), (None, None, "dialogue is missing")]
+    assert from_jsonl(data) == [(None, None, "no field 'summary'"), (None, None, "no field 'dialogue'")]
 
 
 def test_a_file_without_line_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

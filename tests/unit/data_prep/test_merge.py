@@ -95,7 +95,7 @@ def damaged(data: bytes, how: str) -> bytes:
 @pytest.mark.parametrize(
     ("cause", "said"),
     [
-        ('{"errorMessage": "no \\"room\\"", "errorType": "OSError", "requestId"', r'OSError: no \"room\"; a redrive'),
+        ('{"errorMessage": "no \\"room\\"", "errorType": "OSError", "requestId"', r"OSError: no \"room\"; a redrive"),
         ('{"errorMessage":"cut in the mid', "OSError: cut in the mid; a redrive"),
         ("plain: text", "OSError: plain: text; a redrive"),
         ("", "OSError: ; a redrive"),

@@ -195,6 +195,22 @@ def test_the_pieces_of_a_file_have_the_rows_of_the_whole(
     assert found == list(source(s3).rows(whole)) == WANTED[:count]
 
 
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("beside", [-1, 0, 1])
+def test_a_cut_just_where_a_row_group_begins_loses_and_repeats_none(
+    s3: Any, put: Callable[[str, bytes], None], dictionary: bool, beside: int
+) -> None:
+    data = parquet(table(ROWS[:60]), 20, use_dictionary=dictionary)
+    put("columns/g.parquet", data)
+    firsts = [pq.ParquetFile(io.BytesIO(data)).metadata.row_group(group).column(0) for group in range(3)]
+    places = {(one.dictionary_page_offset or one.data_page_offset) + beside for one in firsts}
+    pieces = cut(listed(s3, "columns/g.parquet"), places)
+    assert len(pieces) == 4
+    found = [list(source(s3).rows(piece)) for piece in pieces]
+    assert [len(rows) for rows in found] == ([20, 20, 20, 0] if beside > 0 else [0, 20, 20, 20])
+    assert [row for rows in found for row in rows] == WANTED[:60]
+
+
 def asked_bytes(s3: CutS3) -> int:
     """How much was asked for in all."""
     bounds = [request["Range"].removeprefix("bytes=").split("-") for request in s3.asked]
