@@ -41,7 +41,7 @@ def read_csv(stream: io.BufferedReader[Any], name: str, fields: Fields) -> Itera
     Raises:
         Refused: no header, a mapped column that is not there, or a quote that never closes.
     """
-    text = _Text(stream)
+    text = _Text(stream, name)
     # strict: a quote out of place is an error and not text guessed at.
     cells = csv.reader(text, strict=True)
     try:
@@ -103,8 +103,8 @@ def _cell(quoted: bytes | None, bare: bytes) -> str:
 class _Text:
     """A stream without its BOM: a buffer to match rows in, and, as an iterator, its lines as text."""
 
-    def __init__(self, stream: io.BufferedReader[Any]) -> None:
-        self._stream = stream
+    def __init__(self, stream: io.BufferedReader[Any], name: str) -> None:
+        self._stream, self._name = stream, name
         self._ended = False
         self.buffer, self.at = b"", 0
         while len(self.buffer) < len(_BOM_BYTES) and not self._ended:
@@ -129,6 +129,8 @@ class _Text:
                     raise StopIteration
                 self.at += len(line)
                 return line.decode("utf-8", "surrogateescape")
+            if len(self.buffer) - self.at > LONGEST_BYTES:
+                raise Refused(f"dataset: '{self._name}' has a line of over {LONGEST_BYTES} bytes; write one row a line")
             self._fill()
 
 

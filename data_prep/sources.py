@@ -81,7 +81,7 @@ class Source:
             elif kind == ".json":
                 yield from rows.read_json(text, piece.file, self._fields)
             else:
-                skipped = len(text.readline()) if piece.start else 1
+                skipped = len(text.readline(rows.LONGEST_BYTES)) if piece.start else 1
                 size = None if piece.end == piece.bytes else piece.end - piece.start + 1 - skipped
                 yield from rows.read_jsonl(text, piece.file, self._fields, size, first=not piece.start)
 

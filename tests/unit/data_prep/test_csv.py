@@ -255,3 +255,10 @@ def test_a_header_that_will_not_do_is_refused(data: bytes, said: str) -> None:
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).encode()
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "LONGEST_BYTES", 1000)
+    monkeypatch.setattr(rows_module, "_CHUNK_BYTES", 100)
+    with pytest.raises(Refused, match=r"'a\.csv' has a line of over 1000 bytes; write one row a line"):
+        list(read_csv(io.BufferedReader(io.BytesIO(b"dialogue,summary," + b"x" * 5000)), "a.csv", FIELDS))
