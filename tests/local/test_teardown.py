@@ -59,4 +59,5 @@ def test_destroy_over_a_serving_endpoint_leaves_nothing(stack: Deployed, aws: Lo
         assert stack.run({})["status"] == "SUCCEEDED"
     stack.cdk("destroy", "--force")
     assert inventory.left(aws.client) == []
-    assert aws.denied() == []
+    # A run of test_refusals names a bucket that is nobody's: Plan may not list that.
+    assert [denial for denial in aws.denied() if "no-such-bucket-here" not in denial["resource"]] == []
