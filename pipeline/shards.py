@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 MB = 10**6
 MOST_FILES = 100
 """Files of one function: each costs a request or more, and all of them stand in the state's input (256 KiB)."""
-MOST_SHARDS = 1000
+MOST_SHARDS = 400
+"""All their results together stand in one state's result of 256 KiB: 655 bytes each, of which an error's text takes 200
+(`infra.data_states`)."""
+_SHOWN = 100
+"""Characters of a file's name in the name of a shard, for the same reason: a key may have 1,024 bytes."""
 LARGEST = {"": 4000 * MB, ".gz": 1000 * MB, ".zst": 1000 * MB}
 """The largest file that one function reads from end to end within its 15 minutes, by its compression."""
 _DIVISIBLE = re.compile(r".*\.(?:jsonl|parquet)", re.IGNORECASE | re.DOTALL)
@@ -125,8 +129,9 @@ def _group(pieces: Sequence[Piece], size: int) -> list[list[Piece]]:
 
 
 def _name(pieces: Sequence[Piece]) -> str:
-    more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
-    return pieces[0].name + more
+    name = pieces[0].name
+    shown = name if len(name) <= _SHOWN else f"...{name[-_SHOWN:]}"
+    return f"{shown} and {len(pieces) - 1} more" if len(pieces) > 1 else shown
 
 
 def megabytes(count: int) -> str:

@@ -110,13 +110,27 @@ def test_a_large_file_is_cut_and_named_by_its_bytes_and_small_ones_share_a_shard
         ([(f"{n}.csv", 1) for n in range(100)], None),
         ([(f"{n}.csv", 1) for n in range(101)], 2),
         ([("a.jsonl", 5120 * MB)], 20),
-        ([("a.jsonl", 2_560_000 * MB)], 859),
+        ([("a.jsonl", 1_000_000 * MB)], 336),
     ],
     ids=lambda value: None if isinstance(value, list) else str(value),
 )
 def test_one_function_is_enough_up_to_the_size_and_a_hundred_files(files: list[tuple[str, int]], count: Any) -> None:
     shards = shard({"train": [File(name, size, None) for name, size in files]}, 256)
     assert (shards and len(shards)) == count
+
+
+def test_all_results_of_the_most_shards_fit_into_one_state() -> None:
+    folder = "\N{GRINNING FACE}" * 250
+    shards = shard({"train": [File(f"{folder}/{n:03}.csv", 10**9, None) for n in range(MOST_SHARDS)]}, 999)
+    assert shards is not None
+    assert len({one.name for one in shards}) == len(shards) == MOST_SHARDS
+    failed = [{"shard": one.name, "error": "x" * 222} for one in shards]
+    assert len(json.dumps(failed, ensure_ascii=False, separators=(",", ":")).encode()) <= 262_144
+
+
+def test_what_is_too_large_for_all_functions_together_is_refused() -> None:
+    with pytest.raises(Refused, match=r"2560000 MB are more than 400 functions read; name fewer files"):
+        shard({"train": [File("a.jsonl", 2_560_000 * MB, None)]}, 256)
 
 
 @pytest.mark.parametrize(
