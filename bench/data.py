@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,7 +54,7 @@ RUNS = {
 }
 
 
-def make_event(s3: DiskS3, bucket: str, key: str, instruction: str, base_model: str) -> dict[str, Any]:
+def make_event(s3: DiskS3, bucket: str, key: str, output: str, instruction: str, base_model: str) -> dict[str, Any]:
     """Returns what Plan hands over (`data_prep.handler`) for this file as the only one, with all rows that Bedrock takes."""
     head = s3.head_object(Bucket=bucket, Key=key)
     size = head["ContentLength"]
@@ -72,8 +71,8 @@ def make_event(s3: DiskS3, bucket: str, key: str, instruction: str, base_model: 
                 "instruction": instruction,
                 "seed": 42,
             },
-            "output": "s3://out/data/",
-            "work": "s3://out/shards/",
+            "output": f"s3://{output}/data/",
+            "work": f"s3://{output}/shards/",
             "max_tokens": LONGEST_TOKENS,
             "bedrock": {"base_model": base_model, "max_records": BASE_MODELS[base_model].max_records},
             "hub_token_secret": None,
@@ -110,45 +109,48 @@ def verify(answer: dict[str, Any], out: Path, plan: Plan, kind: str, base_model:
         raise Wrong(f"{kind}: the manifest says {file}")
 
 
-def measure(home: Path, kind: str, count: int, instruction: str) -> dict[str, Figures]:
-    """Returns the figures of each of `RUNS` on `count` rows in this format. `home/out` is left as the last one left it.
+def run(name: str, home: Path, kind: str, count: int, instruction: str, work: Path) -> Figures:
+    """Returns the figures of the one of `RUNS`, on `count` rows in this format, in a process of its own.
+
+    What it writes goes into `work`, a new folder in `home`: data prep's output into `work/data`.
 
     Raises:
-        Wrong: one failed, or has not written what it should.
+        Wrong: it failed, or has not written what it should.
     """
-    figures: dict[str, Figures] = {}
-    for name, (way, tenth, base_model) in RUNS.items():
-        rows = count // 10 if tenth else count
-        folder, plan = ensure(home, rows)
-        job: dict[str, Any] = {"file": str(folder / f"rows.{kind}"), "root": str(home), "instruction": instruction}
-        if base_model:
-            shutil.rmtree(home / "out", ignore_errors=True)
-            job["event"] = make_event(DiskS3(home), folder.name, f"rows.{kind}", instruction, base_model)
-        figures[name] = _run(way, job, home) | {"rows": rows}
-        if base_model:
-            verify(figures[name]["answer"], home / "out" / "data", plan, kind, base_model)
-        elif figures[name]["written"] != rows:
-            raise Wrong(f"{kind}: {name} wrote {figures[name]['written']} of {rows} rows")
-    return figures
-
-
-def _run(way: str, job: dict[str, Any], home: Path) -> Figures:
-    with tempfile.TemporaryDirectory(dir=home) as work:
-        file = Path(work, "job.json")
-        file.write_text(json.dumps(job | {"work": work}), encoding="utf-8")
-        os.sync()  # nobody pays for what the one before has written
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.data_ways", way, str(file)],
-            cwd=ROOT,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": work},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    way, tenth, base_model = RUNS[name]
+    rows = count // 10 if tenth else count
+    folder, plan = ensure(home, rows)
+    file = folder / f"rows.{kind}"
+    job: dict[str, Any] = {"file": str(file), "root": str(home), "work": str(work), "instruction": instruction}
+    if base_model:
+        job["event"] = make_event(DiskS3(home), folder.name, file.name, work.name, instruction, base_model)
+    (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    os.sync()  # nobody pays for what the one before has written
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.data_ways", way, str(work / "job.json")],
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
-        raise Wrong(f"{way} failed:\n{done.stderr[-2000:]}")
-    result: Figures = json.loads(done.stdout.splitlines()[-1])
-    return result
+        raise Wrong(f"{name} failed:\n{done.stderr[-2000:]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    if base_model:
+        verify(figures["answer"], work / "data", plan, kind, base_model)
+    elif figures["written"] != rows:
+        raise Wrong(f"{kind}: {name} wrote {figures['written']} of {rows} rows")
+    return figures | {"rows": rows}
+
+
+def measure(kind: str, count: int, instruction: str) -> dict[str, Figures]:
+    """Returns the figures of each of `RUNS`; raises what `run` raises."""
+    figures = {}
+    for name in RUNS:
+        with tempfile.TemporaryDirectory(dir=HOME) as work:
+            figures[name] = run(name, HOME, kind, count, instruction, Path(work))
+    return figures
 
 
 def report(results: dict[str, dict[str, Figures]]) -> None:
@@ -202,14 +204,14 @@ def main() -> int:
     instruction = settings.load(ROOT / "config.yaml").dataset.instruction
     print(f"{rows:,} rows, one in a hundred dirty, below {HOME}; the first run writes them", flush=True)
     results = {}
+    HOME.mkdir(parents=True, exist_ok=True)
     try:
         for kind in FORMATS:
-            results[kind] = measure(HOME, kind, rows, instruction)
+            results[kind] = measure(kind, rows, instruction)
             print(last_line({kind: results[kind]}), flush=True)
     except (Wrong, OSError) as error:
         print(f"bench.data: {error}", file=sys.stderr)
         return 1
-    shutil.rmtree(HOME / "out")
     report(results)
     return 0
 
