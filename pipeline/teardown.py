@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from pipeline import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -110,8 +110,8 @@ class Teardown:
         client = boto3.client("stepfunctions")
         running = []
         for machine in self.state_machines:
-            pages = client.get_paginator("list_executions").paginate(stateMachineArn=machine, statusFilter="RUNNING")
-            running += [execution["executionArn"] for page in pages for execution in page["executions"]]
+            found = _all(client, "list_executions", "executions", stateMachineArn=machine, statusFilter="RUNNING")
+            running += [execution["executionArn"] for execution in found]
         for arn in running:
             client.stop_execution(executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
         return running
@@ -138,10 +138,9 @@ class Teardown:
     def _customization_jobs(self) -> list[str]:
         left = []
         for status in ("InProgress", "Stopping"):
-            pages = self.bedrock.get_paginator("list_model_customization_jobs").paginate(
-                statusEquals=status, nameContains=self.prefix
-            )
-            for job in (job for page in pages for job in page["modelCustomizationJobSummaries"]):
+            for job in self._listed_in_bedrock(
+                "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status
+            ):
                 if not self._is_ours_in_bedrock(job["jobArn"]):
                     continue
                 left.append(job["jobName"])
@@ -184,8 +183,7 @@ class Teardown:
         left: list[str] = []
         if self.keep_models:
             return left
-        pages = self.bedrock.get_paginator("list_custom_models").paginate(nameContains=self.prefix)
-        for model in (model for page in pages for model in page["modelSummaries"]):
+        for model in self._listed_in_bedrock("list_custom_models", "modelSummaries"):
             if not self._is_ours_in_bedrock(model["modelArn"]):
                 continue
             users = [*self._deployments(model["modelArn"]), *self._throughputs(model["modelArn"])]
@@ -199,8 +197,8 @@ class Teardown:
     def _deployments(self, model: str) -> list[str]:
         """On-demand deployments of a custom model; those with the stack's tag are deleted."""
         left = []
-        pages = self.bedrock.get_paginator("list_custom_model_deployments").paginate(modelArnEquals=model)
-        for deployment in (d for page in pages for d in page["modelDeploymentSummaries"]):
+        operation, key = "list_custom_model_deployments", "modelDeploymentSummaries"
+        for deployment in _all(self.bedrock, operation, key, modelArnEquals=model):
             arn = deployment["customModelDeploymentArn"]
             left.append(f"deployment {deployment['customModelDeploymentName']} ({deployment['status']})")
             if deployment["status"] != "Deleting" and self._is_ours_in_bedrock(arn):
@@ -212,8 +210,8 @@ class Teardown:
     def _throughputs(self, model: str) -> list[str]:
         """Provisioned Throughput of a custom model, which bills by the hour; those with the stack's tag are deleted."""
         left = []
-        pages = self.bedrock.get_paginator("list_provisioned_model_throughputs").paginate(modelArnEquals=model)
-        for throughput in (t for page in pages for t in page["provisionedModelSummaries"]):
+        operation, key = "list_provisioned_model_throughputs", "provisionedModelSummaries"
+        for throughput in _all(self.bedrock, operation, key, modelArnEquals=model):
             arn = throughput["provisionedModelArn"]
             left.append(f"Provisioned Throughput {throughput['provisionedModelName']} ({throughput['status']})")
             if self._is_ours_in_bedrock(arn):
@@ -225,8 +223,7 @@ class Teardown:
     def _imported_models(self) -> list[str]:
         if self.keep_models:
             return []
-        pages = self.bedrock.get_paginator("list_imported_models").paginate(nameContains=self.prefix)
-        for model in (model for page in pages for model in page["modelSummaries"]):
+        for model in self._listed_in_bedrock("list_imported_models", "modelSummaries"):
             if self._is_ours_in_bedrock(model["modelArn"]):
                 self.bedrock.delete_imported_model(modelIdentifier=model["modelArn"])
         return []
@@ -269,9 +266,12 @@ class Teardown:
         policy = {"Version": "2012-10-17", "Statement": [*statements, closed]}
         s3.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps(policy))
 
-    def _listed(self, operation: str, key: str, **filters: str) -> Iterator[dict[str, Any]]:
-        for page in self.sagemaker.get_paginator(operation).paginate(NameContains=self.prefix, **filters):
-            yield from page[key]
+    def _listed(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
+        """All that SageMaker lists by the prefix."""
+        return _all(self.sagemaker, operation, key, NameContains=self.prefix, **filters)
+
+    def _listed_in_bedrock(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
+        return _all(self.bedrock, operation, key, nameContains=self.prefix, **filters)
 
     def _is_ours(self, arn: str) -> bool:
         tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
@@ -280,6 +280,11 @@ class Teardown:
     def _is_ours_in_bedrock(self, arn: str) -> bool:
         tags = self.bedrock.list_tags_for_resource(resourceARN=arn)["tags"]
         return {"key": names.STACK_TAG, "value": self.prefix} in tags
+
+
+def _all(client: Any, operation: str, key: str, **arguments: str) -> list[dict[str, Any]]:
+    """All pages of a listing, before anything listed is deleted: where a page begins could depend on what is gone."""
+    return [item for page in client.get_paginator(operation).paginate(**arguments) for item in page[key]]
 
 
 def _unless(call: Callable[[], Any], *expected: str) -> bool:

@@ -1,14 +1,17 @@
-"""When the teardown goes on, gives up, and does nothing; what it deletes is tested on local AWS."""
+"""When the teardown goes on, gives up, and does nothing; what a stack's life leaves for it is deleted in tests/local."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from pipeline import teardown
+from pipeline import names, teardown
+
+if TYPE_CHECKING:
+    from tests.unit.local.conftest import LocalAws
 
 PROPERTIES = {"Prefix": "p-0a1b2c3d"}
 
@@ -64,3 +67,21 @@ def test_a_denial_is_told_at_once(passes: list[Any]) -> None:
     passes.append(ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "DeleteEndpoint"))
     with pytest.raises(ClientError, match="DeleteEndpoint"):
         teardown.is_complete(event(), None)
+
+
+def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: LocalAws, bucket: str) -> None:
+    prefix, client = f"p-{bucket[-8:]}", aws.client("sagemaker")
+    image = "763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0-gpu-py312-cu130-ubuntu24.04-sagemaker"
+    role = aws.role(f"{prefix}-model", {"Effect": "Allow", "Action": "*", "Resource": "*"}, service="sagemaker")
+    for number in range(32):
+        name, owner = f"{prefix}-{number}", prefix if number else "p-another"
+        tags = [{"Key": names.STACK_TAG, "Value": owner}]
+        client.create_model(ModelName=name, PrimaryContainer={"Image": image}, ExecutionRoleArn=role, Tags=tags)
+        variant = {"VariantName": "v", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.g5.xlarge"}
+        client.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=tags)
+    properties = {"Prefix": prefix, "Bucket": bucket, "Rule": "r", "StateMachines": "", "KeepModels": "false"}
+    one_pass = teardown.Teardown(properties)
+    assert one_pass._endpoint_configs() == one_pass._models() == []
+    left = client.list_endpoint_configs(NameContains=prefix)["EndpointConfigs"]
+    assert [config["EndpointConfigName"] for config in left] == [f"{prefix}-0"]
+    assert [model["ModelName"] for model in client.list_models(NameContains=prefix)["Models"]] == [f"{prefix}-0"]
