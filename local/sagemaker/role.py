@@ -95,10 +95,12 @@ class Role:
         return len(keys)
 
     def upload(self, path: Path, uri: str, s3: Any = None) -> None:
-        """Copy one file to an S3 URI. Raises ClientError."""
+        """Copy one file to an S3 URI. Raises ClientError.
+
+        It is read once: botocore reads a file twice, first for its checksum, and a running script may write between.
+        """
         bucket, key = split_uri(uri)
-        with path.open("rb") as body:
-            (s3 or self.client("s3")).put_object(Bucket=bucket, Key=key, Body=body)
+        (s3 or self.client("s3")).put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
 
     def upload_files(self, paths: Mapping[str, Path], uri: str) -> None:
         """Copy files, by their names below an S3 prefix that ends in "/"; folders are left out. Raises ClientError."""

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def neighbour(aws: LocalAws, stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """A second stack, whose name begins with the first one's."""
+    """A second stack, whose name begins with the first one's (and not as that one's prefix, which has a hash after it)."""
     folder = tmp_path_factory.mktemp("neighbour")
     layer = Path(__file__).with_name("settings.yaml")
-    assembly, name = synthesise(folder, layer, stack={"name": f"{stack.name}-b"})
+    assembly, name = synthesise(folder, layer, stack={"name": f"{stack.name}-two"})
     deployed = Deployed(aws, name, assembly, folder / "cdk.log")
     deployed.deploy()
     return deployed
