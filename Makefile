@@ -24,10 +24,11 @@ deploy: setup  ## cdk deploy, after `cdk bootstrap` once an account and region
 destroy: setup  ## cdk destroy: stops and deletes what runs made, too
 	$(BIN)/cdk destroy $(CDK_SETTINGS)
 
+# Variables of make's command line are in the environment, too: from there a name may hold quotes.
 local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FIELDS=dialogue:summary KEEP=1
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	@$(BIN)/python -m local.model --cache .local/hub
-	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$(DATASET)") $(if $(FIELDS),--fields "$(FIELDS)") $(if $(KEEP),--keep)
+	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
 
 test: .venv/dev.done node_modules/.package-lock.json  ## all tests
 	@$(BIN)/python -m infra.package
@@ -48,21 +49,21 @@ check: .venv/dev.done node_modules/.package-lock.json  ## style, types, secrets,
 
 prove-roles: .venv/dev.done node_modules/.package-lock.json  ## every grant of every role, used or removed or explained
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
-	$(BIN)/python -m tests.proofs.roles $(if $(WRITE),--write "$(WRITE)")
+	$(BIN)/python -m tests.proofs.roles $(if $(WRITE),--write "$$WRITE")
 
 prove-failures: .venv/dev.done node_modules/.package-lock.json  ## every kind of error in every state, and a redrive from each
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
-	$(BIN)/python -m tests.proofs.failures $(if $(WRITE),--write "$(WRITE)")
+	$(BIN)/python -m tests.proofs.failures $(if $(WRITE),--write "$$WRITE")
 
 prove-export: .venv/dev.done  ## a tuned model, read by transformers 4.51.3, the newest, peft and vLLM: 6 GB, once
 	@$(BIN)/python -m local.model --cache .local/hub
-	$(BIN)/python -m tests.proofs.export $(if $(WRITE),--write "$(WRITE)")
+	$(BIN)/python -m tests.proofs.export $(if $(WRITE),--write "$$WRITE")
 
 bench-data: .venv/dev.done  ## ROWS=20000: data prep and the tutorial's way, side by side: 10 minutes and 5 GB of disk
-	@$(BIN)/python -m bench.data $(if $(ROWS),--rows "$(ROWS)")
+	@$(BIN)/python -m bench.data $(if $(ROWS),--rows "$$ROWS")
 
 bench-training: .venv/bench.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: the tutorial, this and trl
-	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$(DATASET)") $(if $(FIELDS),--fields "$(FIELDS)")
+	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS")
 
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .
