@@ -125,7 +125,7 @@ def tuneway(run: Run, device: Device = DEVICE) -> None:
     finetune(
         run.model,
         run.encoder.tokenizer,
-        run.encoder.dataset(run.train, "train", run.recipe.max_length),
+        run.encoder.dataset(run.train, "train", run.recipe.max_length)[0],
         run.held_out.select(range(run.recipe.batch_size)),  # it validates by itself; bench scores all, outside
         run.recipe,
         device=device,
@@ -190,7 +190,7 @@ def measure(name: str, job: dict[str, Any], **own: Any) -> dict[str, float]:
     tokenizer = models.load_tokenizer(folder, recipe.base_model)
     encoder = Encoder(tokenizer, models.end_ids(folder, tokenizer))
     peft_model = models.add_adapter(models.load_for_training(folder, recipe, DEVICE), recipe)
-    held_out = encoder.dataset(job["held_out"], "held_out", recipe.max_length)
+    held_out = encoder.dataset(job["held_out"], "held_out", recipe.max_length)[0]
 
     def score() -> float:
         return evaluate_loss(peft_model, held_out, Collator(models.padding_id(tokenizer)), recipe.eval_batch_size)

@@ -157,7 +157,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
                 "manifest": "{% $data.manifest %}",
                 "estimate": "{% $plan.estimate %}",
                 "training_seconds_billed": "{% $billedSeconds %}",
-                "warnings": "{% $plan.warnings %}",
+                "warnings": "{% $append($plan.warnings, $assessment.warnings) %}",
             },
         },
     }

@@ -203,7 +203,7 @@ class Functions(Construct):
 
     def _assess(self) -> lambda_.Function:
         assess = self._make("assess", "pipeline.assess.handler", minutes=1)
-        left = [self._objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "baseline")]
+        left = [self._objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "baseline")]
         _allow(assess, ["s3:GetObject"], left, A_RUN)
         _allow(assess, ["s3:PutObject"], [self._objects("baselines", "baseline.json")], A_KEY)
         _allow_key(assess, self._bucket, ["Decrypt", "GenerateDataKey"])

@@ -9,21 +9,25 @@ import boto3
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Read the job's evaluation.json, decide, and keep the base model's answers for the next run that asks the same.
+    """Read what the job left, decide, and keep the base model's answers for the next run that asks the same.
 
     Args:
         event: `model`, the S3 prefix of the saved model (`.../output/model/`); `baseline`, the one that the base's answers
             are kept below; `enabled` and `only_if_better` of the endpoint's settings.
 
     Returns:
-        `promote`; `better`; `why` (one line: the scores, and what was decided by which setting); and `scores`: of base
+        `promote`; `better`; `why` (one line: the scores, and what was decided by which setting); `warnings`: how many rows
+        were longer than a sequence, which only the job's tokenizer knew; and `scores`: of base
         and tuned ROUGE with its 95% interval, length in words and shares of empty, truncated and copied answers, the
         same of the references as far as it has a meaning, and the ROUGE of the difference.
     """
     bucket, _, key = event["model"].removeprefix("s3://").partition("/")
     folder = f"{key.rstrip('/')}/tuneway"
     s3 = boto3.client("s3")
-    evaluation = json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}/evaluation.json")["Body"].read())
+    evaluation, left_out = (
+        json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}/{name}.json")["Body"].read())
+        for name in ("evaluation", "left_out")
+    )
     # Always, as the one that was there may be out of date, and this begins its days until it expires anew.
     baseline = event["baseline"].removeprefix(f"s3://{bucket}/")
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
@@ -38,7 +42,13 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         f"{'promoted' if promote else 'not promoted'}, because {because}"
     )
     scores = {name: value for name, value in evaluation.items() if name != "samples"}
-    return {"promote": promote, "better": better, "why": why, "scores": scores}
+    warnings = [
+        f"{len(lines)} {split} rows were left out, being longer than training.max_length: their lines in {split}.jsonl are in "
+        f"s3://{bucket}/{folder}/left_out.json"
+        for split, lines in left_out.items()
+        if lines
+    ]
+    return {"promote": promote, "better": better, "why": why, "warnings": warnings, "scores": scores}
 
 
 def decide(better: bool, *, enabled: bool, only_if_better: bool) -> tuple[bool, str]:

@@ -107,23 +107,27 @@ class Encoder:
         ids = prompt_ids + answer
         return {"input_ids": ids, "prompt_length": len(prompt_ids), "length": len(ids)}
 
-    def dataset(self, chats: Sequence[Chat], name: str, max_length: int) -> Dataset:
-        """Tokenizes a split and leaves out the rows longer than `max_length` tokens, saying how many.
+    def dataset(self, chats: Sequence[Chat], name: str, max_length: int) -> tuple[Dataset, list[int]]:
+        """Tokenizes a split and leaves out the rows longer than `max_length` tokens.
 
         A cut dialogue with a summary of the whole would teach the model to invent, so a long row goes as a whole.
+
+        Returns:
+            The rows, and the numbers (from 1) of those that are left out.
 
         Raises:
             TrainingError: every row is too long.
         """
-        rows = [row for chat in chats if (row := self.row(chat))["length"] <= max_length]
-        if len(rows) < len(chats):
+        rows = [self.row(chat) for chat in chats]
+        left_out = [number for number, row in enumerate(rows, 1) if row["length"] > max_length]
+        if left_out:
             print(
-                f"{name}: left out {len(chats) - len(rows)} of {len(chats)} rows, longer than {max_length} tokens",
+                f"{name}: left out {len(left_out)} of {len(rows)} rows, longer than {max_length} tokens",
                 flush=True,
             )
-        if not rows:
+        if len(left_out) == len(rows):
             raise TrainingError(f"every row of channel {name} is longer than max_length {max_length} tokens: raise it")
-        return Dataset.from_list([dict(row) for row in rows])
+        return Dataset.from_list([dict(row) for row in rows if row["length"] <= max_length]), left_out
 
     def _render(self, chat: Chat, *, ask: bool) -> str:
         text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask)

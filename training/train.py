@@ -1,7 +1,7 @@
 """One training job: `python -m training.train`, with the code's parent folder on PYTHONPATH.
 
 Reads SageMaker's layout (`layout.py`), leaves the merged model in /opt/ml/model and beside it, in
-/opt/ml/model/tuneway/, adapter/, evaluation.json, metrics.json and recipe.json. A failure is one line in
+/opt/ml/model/tuneway/, adapter/, evaluation.json, left_out.json, metrics.json and recipe.json. A failure is one line in
 /opt/ml/output/failure and exit code 1.
 """
 
@@ -70,8 +70,9 @@ class Job:
             self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
             self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
             encoder = Encoder(self.tokenizer, self.end_ids)
-            train = encoder.dataset(self.train, "train", self.recipe.max_length)
-            validation = encoder.dataset(self.validation, "validation", self.recipe.max_length)
+            train, train_left_out = encoder.dataset(self.train, "train", self.recipe.max_length)
+            validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
+            self.left_out = {"train": train_left_out, "validation": validation_left_out}
         result = self._train(train, validation)
         if self.world.is_first:
             probe = validation.select(range(min(CHECKED_ROWS, len(validation))))
@@ -129,6 +130,7 @@ class Job:
             tuned_answers = self._answer(reloaded, prompts, "tuned")
             evaluation = evaluate.judge(self.test, base_answers, tuned_answers, self.recipe.seed)
         export.write_json(extra / "evaluation.json", evaluation)
+        export.write_json(extra / "left_out.json", self.left_out)
         export.write_json(extra / "recipe.json", self.recipe.as_dict() | {"used": result.used})
         export.write_json(extra / "metrics.json", self._metrics(result, logit_error))
         self.stop.check("publishing")

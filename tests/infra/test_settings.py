@@ -201,7 +201,7 @@ def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: 
     (listed,) = [c for a, _, c in granted(synthesised, "FunctionsPlan", "s3") if a == "s3:ListBucket"]
     assert listed == {"StringLike": {"s3:prefix": ["uploads/*", "baselines/*/*"]}}
     assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {"baselines/*/baseline.json"}
-    read = {f"models/*/*/tuneway/{name}.json" for name in ("evaluation", "baseline")}
+    read = {f"models/*/*/tuneway/{name}.json" for name in ("evaluation", "left_out", "baseline")}
     assert objects(synthesised, "FunctionsAssess", "s3:GetObject") == read
     writers = {
         name

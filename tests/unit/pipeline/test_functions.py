@@ -100,6 +100,7 @@ def test_the_setting_decides_and_the_reason_names_it(
     aws: LocalAws, bucket: str, difference: float, enabled: bool, only_if_better: bool, promote: bool, why: str
 ) -> None:
     put(aws, bucket, f"{FOLDER}evaluation.json", evaluation(difference))
+    put(aws, bucket, f"{FOLDER}left_out.json", {"train": [3, 17], "validation": []})
     put(aws, bucket, f"{FOLDER}baseline.json", {"digest": "new"})
     put(aws, bucket, f"baselines/{KEY}/baseline.json", {"digest": "old"})
     event = {
@@ -118,5 +119,9 @@ def test_the_setting_decides_and_the_reason_names_it(
     assert found["scores"]["tuned"]["shares"]["copied"] == 0.25
     assert found["scores"]["tuned"]["words"]["median"] == 19
     assert "samples" not in found["scores"]
+    assert found["warnings"] == [
+        "2 train rows were left out, being longer than training.max_length: their lines in train.jsonl are in "
+        f"s3://{bucket}/{FOLDER}left_out.json"
+    ]
     kept = aws.client("s3").get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
     assert json.loads(kept) == {"digest": "new"}

@@ -153,10 +153,12 @@ def test_packed_and_padded_rows_have_the_same_loss_and_gradients(encoder: Encode
 def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
     chats = [make_chat(number) for number in range(6)]
     lengths = sorted(encoder.row(chat)["length"] for chat in chats)
-    assert len(encoder.dataset(chats, "train", max(lengths))) == 6
+    kept, left_out = encoder.dataset(chats, "train", max(lengths))
+    assert (len(kept), left_out) == (6, [])
     assert capsys.readouterr().out == ""
-    kept = encoder.dataset(chats, "train", lengths[3])
+    kept, left_out = encoder.dataset(chats, "train", lengths[3])
     assert sorted(kept["length"]) == lengths[:4]
+    assert sorted(encoder.row(chats[number - 1])["length"] for number in left_out) == lengths[4:]
     assert capsys.readouterr().out == f"train: left out 2 of 6 rows, longer than {lengths[3]} tokens\n"
     with pytest.raises(TrainingError, match="every row of channel train is longer than max_length 16 tokens"):
         encoder.dataset(chats, "train", 16)

@@ -34,7 +34,7 @@ def encoder(tiny: TinyModel) -> Encoder:
 
 @pytest.fixture
 def rows(encoder: Encoder) -> Dataset:
-    return encoder.dataset([make_chat(number) for number in range(24)], "train", 512)
+    return encoder.dataset([make_chat(number) for number in range(24)], "train", 512)[0]
 
 
 def adapter(tiny: TinyModel, recipe: Recipe, device: Device) -> PeftModel:

@@ -42,6 +42,7 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
         "adapter",
         "baseline.json",
         "evaluation.json",
+        "left_out.json",
         "metrics.json",
         "recipe.json",
     ]

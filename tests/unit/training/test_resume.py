@@ -40,7 +40,7 @@ class Bench:
     def train(self, folder: Path, stop_after: int | None = None) -> Trained:
         tokenizer = model.load_tokenizer(self.tiny.folder, "tiny")
         encoder = Encoder(tokenizer, model.end_ids(self.tiny.folder, tokenizer))
-        rows = encoder.dataset([make_chat(number) for number in range(24)], "train", 512)
+        rows = encoder.dataset([make_chat(number) for number in range(24)], "train", 512)[0]
         torch.manual_seed(0)
         trained = model.add_adapter(model.load_for_training(self.tiny.folder, self.recipe, self.device), self.recipe)
         stop = StopSignal()
