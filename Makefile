@@ -59,7 +59,7 @@ prove-export: .venv/dev.done  ## a tuned model, read by transformers 4.51.3, the
 	@$(BIN)/python -m local.model --cache .local/hub
 	$(BIN)/python -m tests.proofs.export $(if $(WRITE),--write "$$WRITE")
 
-bench-data: .venv/dev.done  ## ROWS=20000: data prep and the tutorial's way, side by side: 10 minutes and 5 GB of disk
+bench-data: .venv/dev.done  ## ROWS=20000: data prep and the tutorial's way, side by side: 4 to 10 minutes and 5 GB of disk
 	@$(BIN)/python -m bench.data $(if $(ROWS),--rows "$$ROWS")
 
 bench-training: .venv/bench.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: the tutorial, this and trl
