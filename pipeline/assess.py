@@ -43,8 +43,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     )
     scores = {name: value for name, value in evaluation.items() if name != "samples"}
     warnings = [
-        f"{len(lines)} {split} rows were left out, being longer than training.max_length: their lines in {split}.jsonl are in "
-        f"s3://{bucket}/{folder}/left_out.json"
+        f"longer than training.max_length and left out of {split}: {len(lines)} of its rows, by their lines in {split}.jsonl "
+        f"in s3://{bucket}/{folder}/left_out.json"
         for split, lines in left_out.items()
         if lines
     ]

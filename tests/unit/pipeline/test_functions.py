@@ -120,8 +120,8 @@ def test_the_setting_decides_and_the_reason_names_it(
     assert found["scores"]["tuned"]["words"]["median"] == 19
     assert "samples" not in found["scores"]
     assert found["warnings"] == [
-        "2 train rows were left out, being longer than training.max_length: their lines in train.jsonl are in "
-        f"s3://{bucket}/{FOLDER}left_out.json"
+        "longer than training.max_length and left out of train: 2 of its rows, by their lines in train.jsonl "
+        f"in s3://{bucket}/{FOLDER}left_out.json"
     ]
     kept = aws.client("s3").get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
     assert json.loads(kept) == {"digest": "new"}
