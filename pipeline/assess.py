@@ -17,9 +17,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
     Returns:
         `promote`; `better`; `why` (one line: the scores, and what was decided by which setting); `warnings`: how many rows
-        were longer than a sequence, which only the job's tokenizer knew; and `scores`: of base
-        and tuned ROUGE with its 95% interval, length in words and shares of empty, truncated and copied answers, the
-        same of the references as far as it has a meaning, and the ROUGE of the difference.
+        were longer than a sequence, which only the job's tokenizer knew; and `scores`: of base and tuned ROUGE with its 95%
+        interval, length in words and shares of empty, truncated and copied answers, the same of the references as far as it
+        has a meaning, and the ROUGE of the difference.
     """
     bucket, _, key = event["model"].removeprefix("s3://").partition("/")
     folder = f"{key.rstrip('/')}/tuneway"

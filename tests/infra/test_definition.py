@@ -181,6 +181,15 @@ def test_assess_decides_whether_the_model_is_served(
     assert evaluate(choice["Condition"], variables | {"assessment": {"promote": promote}}) is promote
 
 
+@pytest.mark.parametrize(("planned", "assessed"), [([], []), (["a"], []), ([], ["b"]), (["a"], ["b", "c"])])
+def test_the_output_has_the_warnings_of_plan_and_assess(
+    synthesised: Synthesised, variables: dict[str, Any], planned: list[str], assessed: list[str]
+) -> None:
+    variables = {**variables, "plan": {**variables["plan"], "warnings": planned}, "assessment": {"warnings": assessed}}
+    output = synthesised.definition["States"]["Done"]["Output"]
+    assert evaluate(output["warnings"], variables) == planned + assessed
+
+
 def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> None:
     packages = [folder for folder in synthesised.folder.glob("asset.*") if (folder / "training").is_dir()]
     assert len(packages) == 1

@@ -33,6 +33,9 @@ def published(job: Path) -> list[str]:
 
 
 def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    long = make_chat(46)
+    long[-1]["content"] *= 100
+    write_channel(job, "validation", [*(make_chat(number) for number in range(40, 46)), long])
     assert train.main() == 0
     assert not (job / "output" / "failure").exists()
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(published(job))
@@ -46,6 +49,7 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
         "metrics.json",
         "recipe.json",
     ]
+    assert json.loads((extra / "left_out.json").read_text()) == {"train": [], "validation": [7]}
     evaluation = json.loads((extra / "evaluation.json").read_text())
     assert evaluation["rows"] == len(evaluation["samples"]) == 6
     for side in ("base", "tuned", "difference"):
