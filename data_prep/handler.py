@@ -15,6 +15,7 @@ from data_prep.request import Request, parse, pieces
 from data_prep.shard import read_shard
 from data_prep.sources import Source
 from data_prep.writer import Folder
+from pipeline import aws
 from pipeline.errors import Refused
 from pipeline.hub import hub_token
 
@@ -25,6 +26,7 @@ _log = logging.getLogger()
 _log.setLevel(logging.INFO)
 
 
+@aws.handler
 def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Prepare a dataset.
 
@@ -38,7 +40,7 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
     Raises:
         SourceUnavailable: the source did not deliver; a later try may succeed.
-        botocore.exceptions.ClientError: AWS's own failure, for the state machine to retry.
+        aws.AwsBusy, aws.AwsRefused: AWS's own failure, for the state machine to retry.
     """
     try:
         answer = prepare_with(event, _client("s3"))
@@ -54,6 +56,7 @@ def prepare_with(event: Mapping[str, Any], s3: Any) -> dict[str, Any]:
     return prepare(request, pieces(event["pieces"]), _source(request, s3), Folder(s3, request.output))
 
 
+@aws.handler
 def shard(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Read one shard of a dataset and leave its rows, checked and formatted, to the merge.
 
@@ -65,7 +68,7 @@ def shard(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         `{"shard": name, "read": rows}`, or `{"shard": name, "refused": line}` for what the user can mend.
 
     Raises:
-        SourceUnavailable, botocore.exceptions.ClientError: as `handler`.
+        SourceUnavailable, aws.AwsBusy, aws.AwsRefused: as `handler`.
     """
     name = event["shard"]["name"]
     try:
@@ -84,6 +87,7 @@ def shard(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     return answer
 
 
+@aws.handler
 def merge(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Decide what needs all rows, and write the files out of what the shards left.
 
@@ -97,7 +101,7 @@ def merge(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
     Raises:
         ShardFailed: a shard's function failed in spite of its retries.
-        botocore.exceptions.ClientError: as `handler`.
+        aws.AwsBusy, aws.AwsRefused: as `handler`.
     """
     try:
         request, s3 = parse(event["request"]), _client("s3")

@@ -9,13 +9,12 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from infra.functions import FunctionFactory, step
+from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory, step
 from infra.policies import acknowledge, allow, role
-from infra.state_machine import OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, StateMachine
+from infra.state_machine import OWN_EXECUTIONS, StateMachine
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ PATIENCE_SECONDS = 2 * 3600
 """How long the cleanup tries: creating an endpoint can hang for an hour, and it cannot be deleted before."""
 
 SETTLE_SECONDS = 65
-"""A little longer than the function of the Deploy state may run (a minute, in infra/functions.py)."""
+"""A little longer than the functions that make jobs and endpoints may run (a minute, in infra/functions.py)."""
 
 _RETRY = {
     "ErrorEquals": ["States.ALL"],
@@ -41,26 +40,24 @@ _RETRY = {
 
 
 class Cleanup(Construct):
-    """Rule, state machine, function and topic.
+    """Rule, state machine and function.
 
     A state machine, because an endpoint may need more than a function's 15 minutes.
     """
 
-    def __init__(self, parent: Construct, id: str, scope: Scope, machine: StateMachine, settings: Settings) -> None:
-        """Make them; `settings.notifications.email` is subscribed to the topic."""
+    def __init__(
+        self, parent: Construct, id: str, scope: Scope, machine: StateMachine, topic: sns.Topic, settings: Settings
+    ) -> None:
+        """Make them; `topic` is told."""
         super().__init__(parent, id)
-        self.topic = sns.Topic(self, "Topic", topic_name=scope.prefix, enforce_ssl=True)
-        if settings.notifications.email:
-            self.topic.add_subscription(subscriptions.EmailSubscription(settings.notifications.email))
-
         function = FunctionFactory(self, scope, settings).make("cleanup", "pipeline.cleanup.handler", minutes=5)
         _grant(function, scope)
         version = step(function)
         own_role = role(self, "Role", iam.ServicePrincipal("states.amazonaws.com"), "Tuneway's cleanup state machine")
         allow(own_role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
-        allow(own_role, ["sns:Publish"], [self.topic.topic_arn])
+        allow(own_role, ["sns:Publish"], [topic.topic_arn])
         poll = settings.endpoint.poll_seconds
-        body = definition(version.version_arn, self.topic.topic_arn, scope.prefix, scope.region, poll)
+        body = definition(version.version_arn, topic.topic_arn, scope.prefix, scope.region, poll)
         cleanup = sfn.StateMachine(
             self,
             "StateMachine",
@@ -126,7 +123,7 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
                 "Default": "CleanUp",
                 "Assign": {"ended": "{% $states.input %}", "tries": 0},
             },
-            # An execution that is ended from outside leaves a call of its state under way, which may yet make an endpoint.
+            # An execution that is ended from outside leaves a call under way, which may yet make a job or an endpoint.
             "Settle": {"Type": "Wait", "Seconds": SETTLE_SECONDS, "Next": "CleanUp"},
             "CleanUp": {
                 "Type": "Task",
@@ -216,5 +213,7 @@ def _grant(function: lambda_.Function, scope: Scope) -> None:
         ["sagemaker:DescribeEndpoint", "sagemaker:ListTags", "sagemaker:DeleteEndpoint"],
         [scope.endpoint],
     )
+    allow(own, ["scheduler:GetSchedule"], [scope.schedule])
     configs = scope.sagemaker("endpoint-config")
+    allow(own, ["sagemaker:DescribeEndpointConfig"], [configs], reason=OWN_NAMES)
     allow(own, ["sagemaker:UpdateEndpoint"], [scope.endpoint, configs], reason=OWN_NAMES)

@@ -1,12 +1,13 @@
 """The state machine's definition (Amazon States Language, JSONata): what a run does, in order.
 
-Plan resolves everything, and later states read its result from the variable `$plan`. A name is completed inside the
-state that uses it, from the counts of redrive and retry: a redrive runs the failed state again with the same input, and
-SageMaker and Bedrock never give a job's name free. Arguments are literal keys, so that Step Functions refuses a field
-that it does not know when it is deployed, and not after hours.
+Plan resolves everything, and later states read its result from the variable `$plan`. Long work at AWS is one pattern: a
+function that makes what this attempt needs if it is not there, looks at it and says how far it is, called in a loop of
+Choice and Wait. It names what it makes by the count of redrives: a redrive runs the failed state again with the same input,
+and SageMaker and Bedrock never give a job's name free.
 
 Where a user's mistake is found, the function returns it as data and the run ends in `Refused` with that one line:
-nothing has been spent yet. Everything else fails in the task where it happens, which a redrive runs again.
+nothing has been spent yet. Everything else fails in the task where it happens, which a redrive runs again. Bedrock can fail
+the last task only, when the tuned model serves already.
 """
 
 from __future__ import annotations
@@ -15,29 +16,23 @@ from typing import Any
 
 from infra.data_states import DATA_PATH, data_states
 from infra.lambda_task import lambda_task
+from pipeline.settings import EXECUTION_DAYS
 
-TIMEOUT_SECONDS = 7 * 24 * 3600
-"""An execution's time limit: Bedrock jobs take hours and may queue for a day."""
-
-_ATTEMPT = "$string($states.context.Execution.RedriveCount) & '-' & $string($states.context.State.RetryCount)"
+_REDRIVE = "{% $states.context.Execution.RedriveCount %}"
 
 
 def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[str, str]) -> dict[str, Any]:
-    """The whole definition.
+    """Return the whole definition.
 
     Args:
-        stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, expiry role).
+        stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, topic).
         settings: the deployed settings, handed to Plan as they are.
-        functions: version ARNs of `plan`, `data_prep`, `shard_data`, `merge_data`, `assess`, `deploy` and `smoke_test`.
+        functions: version ARNs of the functions by name, as `infra.functions.Functions.versions` has them.
     """
-
-    def call(function: str, payload: dict[str, Any] | str) -> dict[str, Any]:
-        return lambda_task(functions[function], payload)
-
     states: dict[str, Any] = {
         "Plan": {
-            **call(
-                "plan",
+            **lambda_task(
+                functions["plan"],
                 {
                     "input": "{% $states.input %}",
                     "execution": "{% $states.context.Execution.Id %}",
@@ -45,299 +40,220 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
                     "stack": stack,
                 },
             ),
-            "Assign": {"plan": "{% $states.result.Payload %}"},
+            "Assign": {
+                "plan": "{% $states.result.Payload %}",
+                "deployment": None,
+                "deployed": {"phase": "skipped", "until": None, "warnings": []},
+                "samples": [],
+                "customization": {"job": None, "progress": "not wanted", "custom_model": None},
+            },
             "Next": "Planned",
         },
-        "Planned": {
-            "Type": "Choice",
-            "Choices": [
-                {
-                    "Condition": "{% $plan.refusal != null %}",
-                    "Assign": {"refusal": "{% $plan.refusal %}"},
-                    "Next": "Refused",
-                }
-            ],
-            "Default": DATA_PATH,
-        },
+        "Planned": _choice(
+            ("{% $plan.refusal != null %}", "Refused", {"refusal": "{% $plan.refusal %}"}), default=DATA_PATH
+        ),
         **data_states(functions, following="Train"),
         "Refused": {"Type": "Fail", "Error": "Tuneway.Refused", "Cause": "{% $refusal %}"},
-        "Train": _train(settings),
+        **_train(functions),
         "Assess": {
-            **call(
-                "assess",
+            **lambda_task(
+                functions["assess"],
                 {
-                    "model": "{% $model %}",
-                    **{key: f"{{% $plan.assess.{key} %}}" for key in ("baseline", "enabled", "only_if_better")},
+                    **_plan("assess", "baseline", "enabled", "only_if_better"),
+                    "record": "{% $plan.record %}",
+                    "training": "{% $training %}",
+                    "manifest": "{% $data.manifest %}",
                 },
             ),
             "Assign": {"assessment": "{% $states.result.Payload %}"},
             "Next": "CustomizeWanted",
         },
-        "CustomizeWanted": {
-            "Type": "Choice",
-            "Choices": [{"Condition": "{% $plan.customize != null %}", "Next": "Customize"}],
-            "Default": "DeployWanted",
-            "Assign": {"customModel": None},
+        **_customize(functions),
+        **_deploy(functions),
+        **_finish(functions, stack["topic"], stack["prefix"]),
+    }
+    return {
+        "Comment": "Tuneway: dialogue dataset in; tuned, evaluated and served model out. Start it with the input {}",
+        "QueryLanguage": "JSONata",
+        "StartAt": "Plan",
+        "TimeoutSeconds": EXECUTION_DAYS * 24 * 3600,
+        "States": states,
+    }
+
+
+def _train(functions: dict[str, str]) -> dict[str, Any]:
+    return {
+        "Train": {
+            **lambda_task(functions["train"], {**_attempt(), "request": "{% $plan.train %}"}),
+            "Assign": {"training": "{% $states.result.Payload %}"},
+            "Output": "{% $states.result.Payload.progress %}",
+            "Next": "Trained",
         },
-        "Customize": _customize(settings),
-        "DeployWanted": {
-            "Type": "Choice",
-            "Choices": [
+        "Trained": _choice(("{% $training.phase = 'completed' %}", "Assess", {}), default="WaitForTraining"),
+        "WaitForTraining": _wait("training", "Train"),
+    }
+
+
+def _customize(functions: dict[str, str]) -> dict[str, Any]:
+    """The start of the Bedrock job. Whatever refuses it is kept: the last state of the run asks again."""
+    task = lambda_task(functions["start_customize"], {**_attempt(), "request": "{% $plan.customize.request %}"})
+    refused = "'refused its job, which is tried again at the end of the run: ' & $states.errorOutput.Error"
+    return {
+        "CustomizeWanted": _choice(("{% $plan.customize != null %}", "Customize", {}), default="DeployWanted"),
+        "Customize": {
+            **{key: value for key, value in task.items() if key != "Retry"},
+            "Assign": {"customization": "{% $states.result.Payload %}"},
+            "Output": "{% $states.result.Payload.progress %}",
+            "Catch": [
                 {
-                    "Condition": "{% $assessment.promote %}",
-                    "Next": "CreateModel",
+                    "ErrorEquals": ["States.ALL"],
+                    "Assign": {"customization": {"job": None, "progress": f"{{% {refused} %}}"}},
+                    "Next": "DeployWanted",
                 }
             ],
-            "Default": "Done",
-            "Assign": {"deployed": {"phase": "skipped"}, "samples": []},
+            "Next": "DeployWanted",
         },
-        **_endpoint_states(settings),
+    }
+
+
+def _deploy(functions: dict[str, str]) -> dict[str, Any]:
+    deploy = {
+        **_attempt(),
+        "model": "{% $training.model %}",
+        "request": "{% $plan.deploy %}",
+        "progress": "{% $deployment %}",
+    }
+    test = {
+        "endpoint": "{% $deployed.endpoint %}",
+        "config": "{% $deployed.config %}",
+        "test": "{% $plan.prepare.request.output & 'test/' %}",
+        "samples": "{% $plan.record.folder & 'smoke_test.json' %}",
+        "deployed_at_redrive": "{% $deployed.redrive %}",
+        "redrive": _REDRIVE,
+    }
+    return {
+        "DeployWanted": _choice(("{% $assessment.promote %}", "Deploy", {}), default="Served"),
         "Deploy": {
-            **call(
-                "deploy",
-                {
-                    "endpoint": "{% $plan.deploy.EndpointName %}",
-                    "config": "{% $config %}",
-                    "tags": "{% $plan.deploy.Tags %}",
-                    "timeout_minutes": "{% $plan.deploy.StartupTimeoutMinutes %}",
-                    "expiry": "{% $plan.deploy.Expiry %}",
-                    "redrive": "{% $states.context.Execution.RedriveCount %}",
-                    "progress": "{% $progress %}",
-                },
-            ),
-            "Assign": {"progress": "{% $states.result.Payload %}", "deployed": "{% $states.result.Payload %}"},
+            **lambda_task(functions["deploy"], deploy),
+            "Assign": {"deployment": "{% $states.result.Payload %}", "deployed": "{% $states.result.Payload %}"},
+            "Output": "{% $states.result.Payload.progress %}",
             "Next": "Deployed",
         },
-        "Deployed": {
-            "Type": "Choice",
-            "Choices": [
-                {"Condition": "{% $progress.phase = 'serving' %}", "Next": "SmokeTest"},
-                {"Condition": "{% $progress.phase = 'superseded' %}", "Next": "Done"},
-            ],
-            "Default": "WaitForEndpoint",
-        },
-        "WaitForEndpoint": {"Type": "Wait", "Seconds": "{% $plan.deploy.PollSeconds %}", "Next": "Deploy"},
+        "Deployed": _choice(
+            ("{% $deployed.phase = 'serving' %}", "SmokeTest", {}),
+            ("{% $deployed.phase = 'superseded' %}", "Served", {}),
+            default="WaitForEndpoint",
+        ),
+        "WaitForEndpoint": _wait("deployed", "Deploy"),
         "SmokeTest": {
-            **call(
-                "smoke_test",
-                {
-                    "endpoint": "{% $plan.deploy.EndpointName %}",
-                    "config": "{% $config %}",
-                    "test": "{% $plan.prepare.request.output & 'test/' %}",
-                    "deployed_at_redrive": "{% $progress.redrive %}",
-                    "redrive": "{% $states.context.Execution.RedriveCount %}",
-                },
-            ),
-            "Assign": {"deployed": "{% $states.result.Payload %}", "samples": "{% $states.result.Payload.samples %}"},
+            **lambda_task(functions["smoke_test"], test),
+            "Assign": {
+                "deployed": "{% $merge([$deployed, {'phase': $states.result.Payload.phase}]) %}",
+                "samples": "{% $states.result.Payload.samples %}",
+            },
             "Next": "Tested",
         },
-        "Tested": {
-            "Type": "Choice",
-            "Choices": [
-                {
-                    "Condition": "{% $deployed.phase = 'redeploy' %}",
-                    "Assign": {"progress": None},
-                    "Next": "Deploy",
-                }
-            ],
-            "Default": "Done",
+        "Tested": _choice(
+            ("{% $deployed.phase = 'redeploy' %}", "Deploy", {"deployment": None}),
+            default="Served",
+        ),
+    }
+
+
+def _finish(functions: dict[str, str], topic: str, prefix: str) -> dict[str, Any]:
+    """From the served model to the end: Bedrock's job, the run's record, the output."""
+    serving = (
+        "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
+        "($deployed.until ? ', until ' & $deployed.until : ', without an end') & '\\nBedrock: ' & "
+        "$customization.progress & '\\nWhy: ' & $assessment.why %}"
+    )
+    customize = {
+        **_attempt(),
+        "request": "{% $plan.customize.request %}",
+        "timeout_hours": "{% $plan.customize.timeout_hours %}",
+    }
+    result = {
+        "record": "{% $plan.record %}",
+        "training": "{% $training %}",
+        "manifest": "{% $data.manifest %}",
+        "assessment": "{% $assessment %}",
+        "deployed": "{% $deployed %}",
+        "customization": "{% $customization %}",
+    }
+    return {
+        "Served": _choice(
+            ("{% $plan.customize = null %}", "Record", {}),
+            ("{% $deployed.phase = 'passed' %}", "TellServing", {}),
+            default="FinishCustomize",
+        ),
+        # Bedrock takes hours: who waits for the model is told now, and once more at the end.
+        "TellServing": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::sns:publish",
+            "Arguments": {
+                "TopicArn": topic,
+                "Subject": f"{prefix}: the tuned model serves, Bedrock still works",
+                "Message": serving,
+            },
+            "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],
+            # The message at the end says the same: nothing is held back for want of this one.
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "FinishCustomize"}],
+            "Next": "FinishCustomize",
+        },
+        "FinishCustomize": {
+            **lambda_task(functions["customize"], customize),
+            "Assign": {"customization": "{% $states.result.Payload %}"},
+            "Output": "{% $states.result.Payload.progress %}",
+            "Next": "Customized",
+        },
+        "Customized": _choice(("{% $customization.phase = 'completed' %}", "Record", {}), default="WaitForCustomize"),
+        "WaitForCustomize": _wait("customization", "FinishCustomize"),
+        "Record": {
+            **lambda_task(functions["record"], result),
+            "Assign": {"record": "{% $states.result.Payload %}"},
+            "Next": "Done",
         },
         "Done": {
             "Type": "Succeed",
             "Output": {
                 "promoted": "{% $deployed.phase = 'passed' %}",
                 "why": "{% $assessment.why %}",
-                "endpoint": "{% $deployed.phase = 'passed' ? $plan.deploy.EndpointName : null %}",
+                "endpoint": "{% $deployed.phase = 'passed' ? $deployed.endpoint : null %}",
+                "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
                 "deployment": "{% $deployed.phase %}",
-                "model": "{% $model %}",
-                "custom_model": "{% $customModel %}",
+                "model": "{% $training.model %}",
+                "bedrock": "{% $customization.progress %}",
+                "custom_model": "{% $customization.custom_model %}",
                 "scores": "{% $assessment.scores %}",
-                "samples": "{% $samples %}",
                 "data": "{% $data.counts %}",
                 "manifest": "{% $data.manifest %}",
+                "samples": "{% $append([$training.model & 'tuneway/evaluation.json'], $samples) %}",
+                "run": "{% $plan.record.folder & 'run.json' %}",
                 "estimate": "{% $plan.estimate %}",
-                "training_seconds_billed": "{% $billedSeconds %}",
-                "warnings": "{% $append($plan.warnings, $assessment.warnings) %}",
+                "spent": "{% $record.spent %}",
+                "warnings": "{% $append($append($plan.warnings, $assessment.warnings), $deployed.warnings) %}",
             },
         },
     }
-    return {
-        "Comment": "Tuneway: dialogue dataset in; tuned, evaluated and served model out. Start it with the input {}",
-        "QueryLanguage": "JSONata",
-        "StartAt": "Plan",
-        "TimeoutSeconds": TIMEOUT_SECONDS,
-        "States": states,
-    }
 
 
-def _train(settings: dict[str, Any]) -> dict[str, Any]:
-    keys = (
-        "AlgorithmSpecification",
-        "RoleArn",
-        "HyperParameters",
-        "InputDataConfig",
-        "OutputDataConfig",
-        "ResourceConfig",
-        "StoppingCondition",
-        "EnableManagedSpotTraining",
-        "CheckpointConfig",
-        "Environment",
-        "Tags",
-    )
-    return {
-        "Type": "Task",
-        "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
-        "Arguments": {
-            "TrainingJobName": "{% $plan.name & '-' & " + _ATTEMPT + " %}",
-            **{key: f"{{% $plan.train.{key} %}}" for key in keys},
-            **_network(settings),
-        },
-        # The service's own refusals, such as throttling or a role not known everywhere yet. A job that ran and failed is
-        # States.TaskFailed and is not run again: that would spend the money twice.
-        "Retry": [
-            {
-                "ErrorEquals": ["SageMaker.AmazonSageMakerException"],
-                "IntervalSeconds": 5,
-                "MaxAttempts": 3,
-                "BackoffRate": 2,
-                "JitterStrategy": "FULL",
-            },
-            {
-                # Plan has seen the quota: another job of the account has the instance, or the one of an aborted attempt,
-                # which stops within minutes.
-                "ErrorEquals": ["SageMaker.ResourceLimitExceededException"],
-                "IntervalSeconds": 60,
-                "MaxAttempts": 3,
-                "BackoffRate": 2,
-                "JitterStrategy": "FULL",
-            },
-        ],
-        "Assign": {
-            # An uncompressed model is a prefix, and an endpoint takes a prefix only with its slash.
-            "model": (
-                "{% ($uri := $states.result.ModelArtifacts.S3ModelArtifacts; "
-                "$contains($uri, /\\/$/) ? $uri : $uri & '/') %}"
-            ),
-            # Of one instance (API reference, DescribeTrainingJob).
-            "billedSeconds": "{% $states.result.BillableTimeInSeconds * $plan.train.ResourceConfig.InstanceCount %}",
-        },
-        "Next": "Assess",
-    }
+def _attempt() -> dict[str, Any]:
+    """What each function that makes something gets: what its names begin with, and the count that they end in."""
+    return {"name": "{% $plan.name %}", "redrive": _REDRIVE}
 
 
-def _customize(settings: dict[str, Any]) -> dict[str, Any]:
-    keys = (
-        "BaseModelIdentifier",
-        "RoleArn",
-        "TrainingDataConfig",
-        "ValidationDataConfig",
-        "OutputDataConfig",
-        "HyperParameters",
-        "JobTags",
-        "CustomModelTags",
-    )
-    name = "{% $plan.name & '-' & " + _ATTEMPT + " %}"
-    network, key_arn = settings["network"], settings["encryption"]["kms_key_arn"]
-    groups = network["security_groups"]
-    return {
-        "Type": "Task",
-        "Resource": "arn:aws:states:::bedrock:createModelCustomizationJob.sync",
-        "Arguments": {
-            "JobName": name,
-            "CustomModelName": name,
-            "ClientRequestToken": name,
-            "CustomizationType": "FINE_TUNING",
-            **{key: f"{{% $plan.customize.{key} %}}" for key in keys},
-            **({"VpcConfig": {"SubnetIds": network["subnets"], "SecurityGroupIds": groups}} if groups else {}),
-            **({"CustomModelKmsKeyId": key_arn} if key_arn else {}),
-        },
-        "Retry": [
-            {
-                "ErrorEquals": ["Bedrock.ThrottlingException", "Bedrock.InternalServerException"],
-                "IntervalSeconds": 5,
-                "MaxAttempts": 3,
-                "BackoffRate": 2,
-                "JitterStrategy": "FULL",
-            }
-        ],
-        "Assign": {"customModel": "{% $states.result.OutputModelArn %}"},
-        "Next": "DeployWanted",
-    }
+def _plan(part: str, *keys: str) -> dict[str, str]:
+    return {key: f"{{% $plan.{part}.{key} %}}" for key in keys}
 
 
-def _endpoint_states(settings: dict[str, Any]) -> dict[str, Any]:
-    """Model and endpoint config: made natively, each under a name of this attempt."""
-    name = "{% $plan.name & '-' & " + _ATTEMPT + " %}"
-    variant = (
-        "InstanceType",
-        "InferenceAmiVersion",
-        "ModelDataDownloadTimeoutInSeconds",
-        "ContainerStartupHealthCheckTimeoutInSeconds",
-    )
-    return {
-        "CreateModel": {
-            "Type": "Task",
-            "Resource": "arn:aws:states:::sagemaker:createModel",
-            "Arguments": {
-                "ModelName": name,
-                "ExecutionRoleArn": "{% $plan.deploy.ExecutionRoleArn %}",
-                "PrimaryContainer": {
-                    "Image": "{% $plan.deploy.Image %}",
-                    "Environment": "{% $plan.deploy.Environment %}",
-                    "ModelDataSource": {
-                        "S3DataSource": {
-                            "S3Uri": "{% $model %}",
-                            "S3DataType": "S3Prefix",
-                            "CompressionType": "None",
-                        }
-                    },
-                },
-                "Tags": "{% $plan.deploy.Tags %}",
-                **_network(settings),
-            },
-            "Retry": [_sagemaker_retry()],
-            "Assign": {"modelName": name},
-            "Next": "CreateEndpointConfig",
-        },
-        "CreateEndpointConfig": {
-            "Type": "Task",
-            "Resource": "arn:aws:states:::sagemaker:createEndpointConfig",
-            "Arguments": {
-                "EndpointConfigName": name,
-                "ProductionVariants": [
-                    {
-                        "VariantName": "AllTraffic",
-                        "ModelName": "{% $modelName %}",
-                        "InitialInstanceCount": 1,
-                        **{key: f"{{% $plan.deploy.{key} %}}" for key in variant},
-                    }
-                ],
-                "Tags": "{% $plan.deploy.Tags %}",
-            },
-            "Retry": [_sagemaker_retry()],
-            "Assign": {"config": name, "progress": None, "samples": []},
-            "Next": "Deploy",
-        },
-    }
+def _choice(*branches: tuple[str, str, dict[str, Any]], default: str) -> dict[str, Any]:
+    """Return a Choice of (condition, next state, variables to assign)."""
+    choices = [
+        {"Condition": condition, "Next": following, **({"Assign": assigned} if assigned else {})}
+        for condition, following, assigned in branches
+    ]
+    return {"Type": "Choice", "Choices": choices, "Default": default}
 
 
-def _network(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that job and model share, each only where the stack was deployed with it."""
-    network = settings["network"]
-    arguments: dict[str, Any] = {}
-    if network["subnets"]:
-        arguments["VpcConfig"] = {"Subnets": network["subnets"], "SecurityGroupIds": network["security_groups"]}
-    if network["isolation"]:
-        arguments["EnableNetworkIsolation"] = True
-    return arguments
-
-
-def _sagemaker_retry() -> dict[str, Any]:
-    # CreateEndpointConfig may not see the model of a second ago (eventual consistency).
-    return {
-        "ErrorEquals": ["SageMaker.AmazonSageMakerException"],
-        "IntervalSeconds": 2,
-        "MaxAttempts": 4,
-        "BackoffRate": 2,
-        "JitterStrategy": "FULL",
-    }
+def _wait(variable: str, following: str) -> dict[str, Any]:
+    return {"Type": "Wait", "Seconds": f"{{% ${variable}.wait_seconds %}}", "Next": following}

@@ -16,8 +16,11 @@ from constructs import Construct
 from infra import package
 from infra.policies import acknowledge, allow, allow_pass, role
 from infra.storage import allow_key
-from pipeline import names
+from pipeline import names, record
+from pipeline.catalogue import BASE_MODELS
+from pipeline.names import STACK_TAG
 from pipeline.settings import Settings, SettingsError
+from pipeline.train import LOG_GROUP
 
 if TYPE_CHECKING:
     from infra.roles import ServiceRoles
@@ -135,12 +138,22 @@ class Functions(Construct):
         self._make = FunctionFactory(self, scope, settings).make
         self._scope, self._bucket, self._settings = scope, bucket, settings
         self._datasets = [f"arn:{scope.partition}:s3:::{name}" for name in settings.access.dataset_buckets]
-        self.plan = step(self._plan())
         data_prep, shard_data, merge_data = self._data()
-        self.data_prep, self.shard_data, self.merge_data = step(data_prep), step(shard_data), step(merge_data)
-        self.assess = step(self._assess())
-        self.deploy = step(self._deploy(roles))
-        self.smoke_test = step(self._smoke_test())
+        start_customize, customize = self._customize(roles)
+        made = {
+            "plan": self._plan(),
+            "data_prep": data_prep,
+            "shard_data": shard_data,
+            "merge_data": merge_data,
+            "train": self._train(roles),
+            "assess": self._assess(),
+            "start_customize": start_customize,
+            "customize": customize,
+            "deploy": self._deploy(roles),
+            "smoke_test": self._smoke_test(),
+            "record": self._record(),
+        }
+        self.steps = {name: step(function) for name, function in made.items()}
 
     def _objects(self, folder: names.Folder, name: str = "*") -> str:
         """What `name` matches in the folders of all runs."""
@@ -201,11 +214,58 @@ class Functions(Construct):
         _allow(merge_data, ["s3:GetObject"], [work], A_RUN)
         return data_prep, shard_data, merge_data
 
+    def _train(self, roles: ServiceRoles) -> lambda_.Function:
+        scope = self._scope
+        train = self._make("train", "pipeline.train.handler", minutes=1)
+        jobs = scope.sagemaker("training-job")
+        actions = ["Create", "Describe", "Stop"]
+        _allow(train, [f"sagemaker:{action}TrainingJob" for action in actions], [jobs], OWN_NAMES)
+        _allow(train, ["sagemaker:AddTags", "sagemaker:ListTags"], [jobs], OWN_NAMES)
+        # The group is the account's; of its streams only those of this stack's jobs can be read.
+        group = scope.arn("logs", f"log-group:{LOG_GROUP}")
+        _allow(train, ["logs:DescribeLogStreams"], [f"{group}:*"], "Logs asks on the group's ARN with its streams")
+        _allow(train, ["logs:GetLogEvents"], [f"{group}:log-stream:{scope.prefix}-*"], OWN_NAMES)
+        assert isinstance(train.role, iam.Role)
+        allow_pass(train.role, roles.training, "sagemaker.amazonaws.com")
+        return train
+
+    def _customize(self, roles: ServiceRoles) -> tuple[lambda_.Function, lambda_.Function]:
+        """What starts the Bedrock job, and what follows and stops it: both may make it."""
+        scope = self._scope
+        start = self._make("start-customize", "pipeline.customize.start", minutes=1)
+        follow = self._make("customize", "pipeline.customize.handler", minutes=1)
+        jobs, models = scope.arn("bedrock", "model-customization-job/*"), scope.arn("bedrock", "custom-model/*")
+        bases = [
+            f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
+            for model in BASE_MODELS.values()
+            if model.region == scope.region
+        ]
+        ours = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
+        for function in (start, follow):
+            assert isinstance(function.role, iam.Role)
+            if not bases:
+                continue
+            allow(function.role, ["bedrock:CreateModelCustomizationJob"], [*bases, models, jobs], reason=OWN_IDS)
+            # What is tagged gets this stack's tag and has no other stack's: nobody's model can be made this stack's own.
+            mine = {
+                "StringEquals": {f"aws:RequestTag/{STACK_TAG}": scope.prefix},
+                "StringEqualsIfExists": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix},
+            }
+            allow(function.role, ["bedrock:TagResource"], [models, jobs], mine, OWN_IDS)
+            looked = ["bedrock:GetModelCustomizationJob", "bedrock:ListTagsForResource"]
+            allow(function.role, looked, [jobs], reason=OWN_IDS)
+            allow(
+                function.role, ["bedrock:StopModelCustomizationJob"], [jobs], ours, reason=f"{OWN_IDS}; the tag decides"
+            )
+            allow_pass(function.role, roles.bedrock, "bedrock.amazonaws.com")
+        return start, follow
+
     def _assess(self) -> lambda_.Function:
         assess = self._make("assess", "pipeline.assess.handler", minutes=1)
         left = [self._objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "baseline")]
         _allow(assess, ["s3:GetObject"], left, A_RUN)
         _allow(assess, ["s3:PutObject"], [self._objects("baselines", "baseline.json")], A_KEY)
+        _allow(assess, ["s3:PutObject"], [self._objects("models", record.NAME)], A_RUN)
         _allow_key(assess, self._bucket, ["Decrypt", "GenerateDataKey"])
         return assess
 
@@ -215,9 +275,14 @@ class Functions(Construct):
         _allow(
             deploy, ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:AddTags"], [scope.endpoint]
         )
-        endpoint = [scope.endpoint, scope.sagemaker("endpoint-config")]
-        _allow(deploy, ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], endpoint, A_CONFIG)
+        models, configs = scope.sagemaker("model"), scope.sagemaker("endpoint-config")
+        _allow(deploy, ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], [scope.endpoint, configs], OWN_NAMES)
+        _allow(deploy, ["sagemaker:CreateModel", "sagemaker:DescribeModel"], [models], OWN_NAMES)
+        config = ["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig"]
+        _allow(deploy, config, [configs], OWN_NAMES)
+        _allow(deploy, ["sagemaker:AddTags"], [models, configs], OWN_NAMES)
         assert isinstance(deploy.role, iam.Role)
+        allow_pass(deploy.role, roles.model, "sagemaker.amazonaws.com")
         allow(deploy.role, ["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], [scope.schedule])
         allow_pass(deploy.role, roles.expiry, "scheduler.amazonaws.com")
         return deploy
@@ -225,17 +290,25 @@ class Functions(Construct):
     def _smoke_test(self) -> lambda_.Function:
         smoke_test = self._make("smoke-test", "pipeline.smoke_test.handler", minutes=5)
         _allow(smoke_test, ["s3:GetObject"], [self._objects("data", "test/test.jsonl")], A_RUN)
-        _allow_key(smoke_test, self._bucket, ["Decrypt"])
+        _allow(smoke_test, ["s3:PutObject"], [self._objects("models", "smoke_test.json")], A_RUN)
+        _allow_key(smoke_test, self._bucket, ["Decrypt", "GenerateDataKey"])
         actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
         _allow(smoke_test, actions, [self._scope.endpoint])
         return smoke_test
+
+    def _record(self) -> lambda_.Function:
+        made = self._make("record", "pipeline.record.handler", minutes=1)
+        _allow(made, ["s3:PutObject"], [self._objects("models", record.NAME)], A_RUN)
+        _allow_key(made, self._bucket, ["GenerateDataKey"])
+        return made
 
 
 SHARD_LIST = "shards.json"
 """The shards of a run, as Plan lists them and the Map reads them."""
 A_RUN = "a run's id is its own, and known when it starts"
 A_KEY = "a baseline's key is made of its run's settings"
-A_CONFIG = "an endpoint config is named after its run"
+OWN_NAMES = "what a run makes is named after it"
+OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
 
 
 def _allow(function: lambda_.Function, actions: list[str], resources: list[str], reason: str = "") -> None:

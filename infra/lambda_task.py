@@ -4,41 +4,53 @@ from __future__ import annotations
 
 from typing import Any
 
-_RETRY = [
-    {
-        # Lambda's own failures, as the Step Functions developer guide asks every Lambda task to retry them.
-        "ErrorEquals": [
-            "Lambda.ClientExecutionTimeoutException",
-            "Lambda.ServiceException",
-            "Lambda.AWSLambdaException",
-            "Lambda.SdkClientException",
-            "Lambda.TooManyRequestsException",
-            # What boto3 raises when AWS throttles or a role is not known everywhere yet; a user's mistake is never raised.
-            "ClientError",
-            "ThrottlingException",
-            # What data prep raises when the Hub stays down, or a source changes while it is read.
-            "SourceUnavailable",
-        ],
-        "IntervalSeconds": 2,
-        "MaxAttempts": 4,
-        "BackoffRate": 2,
-        "JitterStrategy": "FULL",
-    },
-    {
-        # A function whose process died: once more, and not oftener. Every step can be run again. Out of memory or out of
-        # time (Runtime.OutOfMemory, Sandbox.Timedout) it would only be so again.
-        "ErrorEquals": ["Runtime.ExitError", "Lambda.Unknown"],
-        "IntervalSeconds": 2,
-        "MaxAttempts": 1,
-    },
-]
+HOUR = {
+    # What passes by itself: `pipeline.aws.AwsBusy`, Lambda's own failures (developer guide, "Handle transient Lambda service
+    # exceptions"), and the concurrency of a new account, which is small. No paid job is lost over a minute of it. Without
+    # jitter, the pauses are an hour and more in all: 5, 10, ... 160 s, then 300 s each.
+    "ErrorEquals": [
+        "AwsBusy",
+        "Lambda.ClientExecutionTimeoutException",
+        "Lambda.SdkClientException",
+        "Lambda.ServiceException",
+        "Lambda.TooManyRequestsException",
+    ],
+    "IntervalSeconds": 5,
+    "BackoffRate": 2,
+    "MaxDelaySeconds": 300,
+    "MaxAttempts": 17,
+}
+MINUTES = {
+    # Plan has seen the quota: another job or endpoint of the account has the instances, or one that is being stopped.
+    "ErrorEquals": ["AwsLimit"],
+    "IntervalSeconds": 60,
+    "BackoffRate": 2,
+    "MaxAttempts": 3,
+    "JitterStrategy": "FULL",
+}
+SECONDS = {
+    # A role may not be known everywhere yet; of Lambda it is AWSLambdaException. SourceUnavailable: the Hub stays down, or a
+    # source changes while it is read, and data prep has tried for minutes itself.
+    "ErrorEquals": ["AwsRefused", "Lambda.AWSLambdaException", "SourceUnavailable"],
+    "IntervalSeconds": 2,
+    "BackoffRate": 2,
+    "MaxAttempts": 4,
+    "JitterStrategy": "FULL",
+}
+ONCE = {
+    # A function whose process died: once more, and not oftener. Every step can be run again. Out of memory or out of time
+    # (Runtime.OutOfMemory, Sandbox.Timedout) it would only be so again.
+    "ErrorEquals": ["Runtime.ExitError", "Lambda.Unknown"],
+    "IntervalSeconds": 2,
+    "MaxAttempts": 1,
+}
 
 
 def lambda_task(version: str, payload: dict[str, Any] | str) -> dict[str, Any]:
-    """A Task without what follows it: calls the function's version (ARN) with `payload`."""
+    """Return a Task without what follows it: it calls the function's version (ARN) with `payload`."""
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::lambda:invoke",
         "Arguments": {"FunctionName": version, "Payload": payload},
-        "Retry": _RETRY,
+        "Retry": [HOUR, MINUTES, SECONDS, ONCE],
     }

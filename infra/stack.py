@@ -9,6 +9,7 @@ import aws_cdk as cdk
 from infra.cleanup import Cleanup
 from infra.functions import Functions
 from infra.images import Images
+from infra.notices import Notices
 from infra.roles import ServiceRoles
 from infra.scope import Scope
 from infra.state_machine import StateMachine
@@ -49,8 +50,9 @@ class TunewayStack(cdk.Stack):
         storage = Storage(self, "Storage", settings)
         roles = ServiceRoles(self, "Roles", scope, storage.bucket, settings, images)
         functions = Functions(self, "Functions", scope, storage.bucket, roles, settings)
-        machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, functions, images, settings)
-        cleanup = Cleanup(self, "Cleanup", scope, machine, settings)
+        topic = Notices(self, "Notices", scope, settings).topic
+        machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, functions, images, topic, settings)
+        cleanup = Cleanup(self, "Cleanup", scope, machine, topic, settings)
         teardown = Teardown(self, "Teardown", scope, storage.bucket, machine, cleanup, settings)
         # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
         teardown.resource.node.add_dependency(storage, roles, functions, machine, cleanup)
@@ -62,7 +64,7 @@ class TunewayStack(cdk.Stack):
         cdk.CfnOutput(
             self,
             "TopicArn",
-            value=cleanup.topic.topic_arn,
+            value=topic.topic_arn,
             description="Subscribe to it: one message a run, how it ended",
         )
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")

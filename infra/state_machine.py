@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.data_states import SHARD_DATA
 from infra.definition import definition
 from infra.functions import A_RUN, SHARD_LIST
-from infra.policies import acknowledge, allow, allow_pass, role
+from infra.policies import acknowledge, allow, role
 from infra.storage import allow_key
 from pipeline import names
-from pipeline.catalogue import BASE_MODELS
 
 if TYPE_CHECKING:
     from infra.functions import Functions
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from infra.scope import Scope
     from pipeline.settings import Settings
 
-OWN_NAMES = "what a run makes is named after it"
 OWN_EXECUTIONS = "executions of this state machine"
-OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
 
 
 class StateMachine(Construct):
@@ -42,24 +40,16 @@ class StateMachine(Construct):
         roles: ServiceRoles,
         functions: Functions,
         images: Images,
+        topic: sns.Topic,
         settings: Settings,
     ) -> None:
         """Render the definition with the stack's own names, and grant the role what its states do."""
         super().__init__(parent, id)
         self.role = role(self, "Role", iam.ServicePrincipal("states.amazonaws.com"), "Tuneway's state machine")
-        steps = {
-            "plan": functions.plan,
-            "data_prep": functions.data_prep,
-            "shard_data": functions.shard_data,
-            "merge_data": functions.merge_data,
-            "assess": functions.assess,
-            "deploy": functions.deploy,
-            "smoke_test": functions.smoke_test,
-        }
-        self._grant(scope, roles)
         self._grant_map(scope, bucket)
+        allow(self.role, ["sns:Publish"], [topic.topic_arn])
         # Any version of the functions: a running execution goes on with the one its definition names, after a deploy too.
-        versions = [f"{step.function.function_arn}:*" for step in steps.values()]
+        versions = [f"{step.function.function_arn}:*" for step in functions.steps.values()]
         allow(self.role, ["lambda:InvokeFunction"], versions, reason="published versions, of this and earlier deploys")
         stack = {
             "prefix": scope.prefix,
@@ -71,11 +61,11 @@ class StateMachine(Construct):
             "expiry_role": roles.expiry.role_arn,
             "training_image": images.training,
             "serving_image": images.serving,
+            "topic": topic.topic_arn,
             "tags": settings.stack.tags,
         }
-        body = definition(
-            stack, settings.model_dump(mode="json"), {name: step.version_arn for name, step in steps.items()}
-        )
+        versions_now = {name: step.version_arn for name, step in functions.steps.items()}
+        body = definition(stack, settings.model_dump(mode="json"), versions_now)
         machine = sfn.StateMachine(
             self,
             "StateMachine",
@@ -89,59 +79,6 @@ class StateMachine(Construct):
         acknowledge(machine, "SF1", history)
         acknowledge(machine, "SF2", "a run is one sequence of jobs of minutes to hours: its history is its trace")
         self.arn = machine.state_machine_arn
-
-    def _grant(self, scope: Scope, roles: ServiceRoles) -> None:
-        jobs = scope.sagemaker("training-job")
-        allow(
-            self.role,
-            ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"],
-            [jobs],
-            reason=OWN_NAMES,
-        )
-        # Step Functions tags a job it waits for; without AddTags the state fails at run time (developer guide, "IAM policies
-        # for SageMaker AI").
-        models = [scope.sagemaker("model"), scope.sagemaker("endpoint-config")]
-        allow(self.role, ["sagemaker:ListTags"], [jobs], reason=OWN_NAMES)
-        allow(self.role, ["sagemaker:AddTags"], [jobs, *models], reason=OWN_NAMES)
-        allow(self.role, ["sagemaker:CreateModel"], models[:1], reason=OWN_NAMES)
-        allow(self.role, ["sagemaker:CreateEndpointConfig"], models[1:], reason=OWN_NAMES)
-        allow(
-            self.role,
-            ["events:PutTargets", "events:PutRule", "events:DescribeRule"],
-            [scope.arn("events", "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")],
-        )
-        allow_pass(self.role, roles.training, "sagemaker.amazonaws.com")
-        allow_pass(self.role, roles.model, "sagemaker.amazonaws.com")
-
-        customization = scope.arn("bedrock", "model-customization-job/*")
-        base_models = [model for model in BASE_MODELS.values() if model.region == scope.region]
-        if base_models:
-            allow(
-                self.role,
-                ["bedrock:CreateModelCustomizationJob"],
-                [
-                    *(
-                        f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
-                        for model in base_models
-                    ),
-                    scope.arn("bedrock", "custom-model/*"),
-                    customization,
-                ],
-                reason=OWN_IDS,
-            )
-            allow(
-                self.role,
-                ["bedrock:TagResource"],
-                [scope.arn("bedrock", "custom-model/*"), customization],
-                reason=OWN_IDS,
-            )
-            allow(
-                self.role,
-                ["bedrock:GetModelCustomizationJob", "bedrock:StopModelCustomizationJob"],
-                [customization],
-                reason=OWN_IDS,
-            )
-            allow_pass(self.role, roles.bedrock, "bedrock.amazonaws.com")
 
     def _grant_map(self, scope: Scope, bucket: s3.Bucket) -> None:
         """What the Distributed Map needs (developer guide, "IAM policies for using Distributed Map states").

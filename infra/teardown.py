@@ -12,14 +12,14 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import custom_resources as cr
 from constructs import Construct
 
-from infra.functions import FunctionFactory
+from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory
 from infra.policies import acknowledge, allow, role
-from infra.state_machine import OWN_IDS, OWN_NAMES, StateMachine
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
     from infra.cleanup import Cleanup
     from infra.scope import Scope
+    from infra.state_machine import StateMachine
     from pipeline.settings import Settings
 
 

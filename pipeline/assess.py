@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import boto3
+from pipeline import aws, record
 
 
+@aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Read what the job left, decide, and keep the base model's answers for the next run that asks the same.
+    """Read what the job left, decide, keep the base model's answers for the next run that asks the same, and record the run.
 
     Args:
-        event: `model`, the S3 prefix of the saved model (`.../output/model/`); `baseline`, the one that the base's answers
-            are kept below; `enabled` and `only_if_better` of the endpoint's settings.
+        event: `training` (the train function's answer, with the model's S3 prefix); `baseline`, the prefix that the base's
+            answers are kept below; `enabled` and `only_if_better` of the endpoint's settings; `record` and `manifest` for
+            `pipeline.record`.
 
     Returns:
         `promote`; `better`; `why` (one line: the scores, and what was decided by which setting); `warnings`: how many rows
@@ -21,9 +23,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         interval, length in words and shares of empty, truncated and copied answers, the same of the references as far as it
         has a meaning, and the ROUGE of the difference.
     """
-    bucket, _, key = event["model"].removeprefix("s3://").partition("/")
+    bucket, _, key = event["training"]["model"].removeprefix("s3://").partition("/")
     folder = f"{key.rstrip('/')}/tuneway"
-    s3 = boto3.client("s3")
+    s3 = aws.client("s3")
     evaluation, left_out = (
         json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}/{name}.json")["Body"].read())
         for name in ("evaluation", "left_out")
@@ -48,7 +50,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         for split, lines in left_out.items()
         if lines
     ]
-    return {"promote": promote, "better": better, "why": why, "warnings": warnings, "scores": scores}
+    assessment = {"promote": promote, "better": better, "why": why, "warnings": warnings, "scores": scores}
+    record.write(event, assessment)
+    return assessment
 
 
 def decide(better: bool, *, enabled: bool, only_if_better: bool) -> tuple[bool, str]:

@@ -1,8 +1,8 @@
 """What follows the end of every execution: its jobs are stopped, the endpoint is put right, and the user is told.
 
-An execution that is aborted or times out runs no Catch, and stopping it does not reliably stop the job it waits for
-(Step Functions developer guide, "Run a job"). So this hangs on the execution's status, by a rule in EventBridge. The
-state machine PREFIX-cleanup calls the function until nothing is left to do, and then publishes what it returned.
+An execution that is aborted or times out runs no more of its states, and nothing stops the jobs that its functions have made.
+So this hangs on the execution's status, by a rule in EventBridge. The state machine PREFIX-cleanup calls the function until
+nothing is left to do, and then publishes what it returned.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import logging
 from functools import partial
 from typing import Any, Literal
 
-import boto3
 from botocore.exceptions import ClientError
 
-from pipeline import names, report
-from pipeline.deploy import describe
+from pipeline import aws, names, report
+from pipeline.deploy import describe, is_there
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -23,6 +22,7 @@ logger.setLevel(logging.INFO)
 Action = Literal["done", "wait", "back", "delete"]
 
 
+@aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Do what can be done now.
 
@@ -34,15 +34,16 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         `left`: what is still in motion, a line each; `subject` and `message` for the user, as it stands now. Both are null
         where the execution has been redriven meanwhile: everything is its own again.
     """
-    described = boto3.client("stepfunctions").describe_execution(executionArn=event["execution"])
+    described = aws.client("stepfunctions").describe_execution(executionArn=event["execution"])
     if described["status"] == "RUNNING" or described.get("redriveCount", 0) > event["redrives"]:
         logger.info("%s runs again: nothing to do", event["execution"])
         return {"left": [], "subject": None, "message": None}
     run = f"{event['prefix']}-{names.run_id(event['execution'])}-"
     endpoint, endpoint_left = _endpoint(event["prefix"], run)
-    left = [*_training_jobs(run), *_customization_jobs(run), *endpoint_left]
+    bedrock, bedrock_left = _customization_jobs(run)
+    left = [*_training_jobs(run), *bedrock_left, *endpoint_left]
     logger.info("left: %s", left or "nothing")
-    return {"left": left, **report.notice(described, event["prefix"], event["region"], endpoint, left)}
+    return {"left": left, **report.notice(described, event["prefix"], event["region"], endpoint, bedrock, left)}
 
 
 def decide(status: str, current: str | None, pending: str | None, run: str, passed: str | None) -> Action:
@@ -67,29 +68,44 @@ def decide(status: str, current: str | None, pending: str | None, run: str, pass
 
 def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
     """The endpoint in words, and what is left to wait for."""
-    client = boto3.client("sagemaker")
+    client = aws.client("sagemaker")
     endpoint = describe(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
     if status == "Absent":
-        return "there is no endpoint", []
+        return "nothing: there is no endpoint", []
     tags = client.list_tags(ResourceArn=endpoint["EndpointArn"])["Tags"]
     passed = next((tag["Value"] for tag in tags if tag["Key"] == names.PASSED_TAG), None)
     pending = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
     action = decide(status, current, pending, run, passed)
+    if action == "back" and not all(
+        is_there(client.describe_endpoint_config, EndpointConfigName=config) for config in (current, passed)
+    ):
+        # Somebody deleted a config in use: SageMaker can neither leave the one nor take the other.
+        action = "delete"
     logger.info("%s is %s on %s, pending %s, passed %s: %s", name, status, current, pending, passed, action)
     if action == "done":
-        return f"endpoint {name} is {status} on {current}", []
+        return f"endpoint {name} is {status} on {current}, {_until(name)}", []
     # Both may be refused as long as a deployment is in progress: the next call tries again.
     if action == "delete":
         _unless_refused(partial(client.delete_endpoint, EndpointName=name))
         return f"endpoint {name} is being deleted", [f"endpoint {name} ({status})"]
     if action == "back":
         _unless_refused(partial(client.update_endpoint, EndpointName=name, EndpointConfigName=passed))
-    return f"endpoint {name} goes back to {passed}", [f"endpoint {name} ({status} on {current})"]
+    return f"endpoint {name} goes back to {passed}, {_until(name)}", [f"endpoint {name} ({status} on {current})"]
+
+
+def _until(name: str) -> str:
+    """When the endpoint deletes itself, in words."""
+    client = aws.client("scheduler")
+    try:
+        expression: str = client.get_schedule(Name=name)["ScheduleExpression"]
+    except client.exceptions.ResourceNotFoundException:
+        return "without an end: it bills until somebody deletes it"
+    return f"until {expression.removeprefix('at(').removesuffix(')')} UTC"
 
 
 def _training_jobs(run: str) -> list[str]:
-    client = boto3.client("sagemaker")
+    client = aws.client("sagemaker")
     left = []
     for status in ("InProgress", "Stopping"):
         for page in client.get_paginator("list_training_jobs").paginate(NameContains=run, StatusEquals=status):
@@ -100,16 +116,19 @@ def _training_jobs(run: str) -> list[str]:
     return left
 
 
-def _customization_jobs(run: str) -> list[str]:
-    client = boto3.client("bedrock")
-    left = []
-    for status in ("InProgress", "Stopping"):
-        pages = client.get_paginator("list_model_customization_jobs").paginate(nameContains=run, statusEquals=status)
-        for job in (job for page in pages for job in page["modelCustomizationJobSummaries"]):
-            left.append(f"customization job {job['jobName']} ({status})")
-            if status == "InProgress":
-                _unless_refused(partial(client.stop_model_customization_job, jobIdentifier=job["jobArn"]))
-    return left
+def _customization_jobs(run: str) -> tuple[str, list[str]]:
+    """What became of the run's Bedrock jobs, in words, and what is left to wait for."""
+    client = aws.client("bedrock")
+    told, left = [], []
+    pages = client.get_paginator("list_model_customization_jobs").paginate(nameContains=run, sortOrder="Ascending")
+    for job in [job for page in pages for job in page["modelCustomizationJobSummaries"]]:
+        name, status = job["jobName"], job["status"]
+        told.append(f"job {name} is {status}{f' ({model})' if (model := job.get('customModelArn')) else ''}")
+        if status in ("InProgress", "Stopping"):
+            left.append(f"customization job {name} ({status})")
+        if status == "InProgress":
+            _unless_refused(partial(client.stop_model_customization_job, jobIdentifier=job["jobArn"]))
+    return "; ".join(told) or "no job", left
 
 
 def _unless_refused(call: partial[Any]) -> None:
@@ -117,6 +136,6 @@ def _unless_refused(call: partial[Any]) -> None:
     try:
         call()
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ("ValidationException", "ConflictException", "ResourceNotFound"):
+        if aws.code(error) not in ("ValidationException", "ConflictException", "ResourceNotFound"):
             raise
         logger.info("refused for now: %s", error)

@@ -1,8 +1,8 @@
 """The Deploy step: one stable endpoint a stack, brought to the config asked for from whatever is there.
 
-The state machine calls the function again and again until it is through; each call looks, does at most one thing, and
-says how far it is. That it starts from what it sees, and not from what it did before, is why a retry or a redrive can
-go on anywhere. What to do is one table, `decide`.
+The state machine calls the function again and again until it is through; each call looks, does at most one thing, and says
+how far it is. The first call of an attempt also makes the model and the endpoint config. That the function starts from what
+it sees, and not from what it did before, is why a retry or a redrive can go on anywhere. What to do is one table, `decide`.
 
 Facts it rests on (SageMaker API reference, DescribeEndpoint and UpdateEndpoint): a failed UpdateEndpoint comes back to
 InService on the old config, so through means InService on the config asked for; a Failed endpoint can only be deleted.
@@ -16,10 +16,15 @@ import json
 import logging
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-import boto3
 from botocore.exceptions import ClientError
+
+from pipeline import aws, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -34,8 +39,10 @@ class EndpointFailed(Exception):
     """The endpoint did not come up on the config asked for: one line with SageMaker's reason and the remedy."""
 
 
-def decide(status: str, current: str | None, wanted: str, asked: bool, before: str | None) -> Action:
-    """What to do for an endpoint in `status` ("Absent" where there is none).
+def decide(
+    status: str, current: str | None, wanted: str, asked: bool, before: str | None, known: bool = True
+) -> Action:
+    """Return what to do for an endpoint in `status` ("Absent" where there is none).
 
     Args:
         status: EndpointStatus.
@@ -43,6 +50,8 @@ def decide(status: str, current: str | None, wanted: str, asked: bool, before: s
         wanted: the config asked for.
         asked: whether this run has already asked for it.
         before: the config that the endpoint was on when this run asked.
+        known: whether the current config still exists. SageMaker updates no endpoint whose config was deleted
+            (hashicorp/terraform-provider-aws issue 40048).
     """
     if status in ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"):
         return "wait"
@@ -52,55 +61,109 @@ def decide(status: str, current: str | None, wanted: str, asked: bool, before: s
         if current == wanted:
             return "serving"
         if not asked:
-            return "update"
+            return "update" if known else "delete"
         # Back on the config of before: SageMaker rolled the update back. On a third one: another run has taken over.
         return "failed" if current == before else "superseded"
     # Failed, OutOfService, UpdateRollbackFailed: nothing serves. Ours if we asked for it, else what a run before left.
     return "failed" if asked else "delete"
 
 
+@aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Look at the endpoint and do the next thing.
 
     Args:
-        event: `endpoint`, `config`, `tags`, `timeout_minutes` (startup), `expiry` (null, or `Minutes` and `RoleArn`),
-            `redrive` (count), and `progress`: null or what the call before returned.
+        event: `name` (what the run's names begin with), `redrive` (count), `model` (S3 prefix), `request`
+            (`pipeline.requests.deploy`), and `progress`: null or what the call before returned.
 
     Returns:
-        `phase` ("working", "serving" or "superseded"), `status`, `asked`, `before`, `since` (epoch seconds), `redrive`.
+        `phase` ("working", "serving" or "superseded"), `progress` (one line), `wait_seconds` until the next look, `endpoint`,
+        `config`, `until` (when the endpoint deletes itself; null: never), `warnings`, `asked`, `before`, `since` (epoch
+        seconds) and `redrive`.
 
     Raises:
         EndpointFailed: the endpoint cannot serve this config.
     """
-    name, wanted, redrive = event["endpoint"], event["config"], event["redrive"]
-    progress = event["progress"]
+    request, redrive, progress = event["request"], event["redrive"], event["progress"]
+    name, wanted, client = request["EndpointName"], f"{event['name']}-{redrive}", aws.client("sagemaker")
     if progress is None or progress["redrive"] != redrive:  # a redrive starts anew, with its full time
-        progress = {"asked": False, "before": None, "since": int(time.time()), "redrive": redrive}
-    client = boto3.client("sagemaker")
+        _make_config(client, wanted, event["model"], request)
+        progress = {"asked": False, "before": None, "since": int(time.time()), "redrive": redrive, "until": None}
+        progress |= {"endpoint": name, "config": wanted, "warnings": []}
     endpoint = describe(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
-    action = decide(status, current, wanted, progress["asked"], progress["before"])
+    known = status != "InService" or is_there(client.describe_endpoint_config, EndpointConfigName=current)
+    action = decide(status, current, wanted, progress["asked"], progress["before"], known)
     logger.info("%s is %s on %s: %s", name, status, current, action)
 
     if action == "failed":
         raise _failure(name, endpoint, wanted)
-    limit = 60 * (event["timeout_minutes"] + PROVISIONING_MINUTES)
-    if action != "serving" and time.time() - progress["since"] > limit:
+    age, limit = time.time() - progress["since"], 60 * (request["StartupTimeoutMinutes"] + PROVISIONING_MINUTES)
+    if action != "serving" and age > limit:
         raise EndpointFailed(
             f"endpoint {name} is still {status} after {limit // 60} minutes; redrive the execution to try again"
         )
-    if action in ("create", "update") and event["expiry"]:
-        _set_expiry(expiry(name, event["expiry"]["Minutes"], event["expiry"]["RoleArn"]))
+    if action in ("create", "update"):
+        progress = {**progress, "until": _set_expiry(name, request["Expiry"]), "asked": True, "before": current}
     if action == "create":
-        client.create_endpoint(EndpointName=name, EndpointConfigName=wanted, Tags=event["tags"])
+        client.create_endpoint(EndpointName=name, EndpointConfigName=wanted, Tags=request["Tags"])
     elif action == "update":
         client.update_endpoint(EndpointName=name, EndpointConfigName=wanted)
     elif action == "delete":
         client.delete_endpoint(EndpointName=name)
-    if action in ("create", "update"):
-        progress = {**progress, "asked": True, "before": current}
-    phase = action if action in ("serving", "superseded") else "working"
-    return {**progress, "phase": phase, "status": status}
+        if not known:
+            gone = f"endpoint {name} was made anew, as its config {current} had been deleted and SageMaker updates no such one"
+            progress = {**progress, "warnings": [gone]}
+    return {
+        **progress,
+        "phase": action if action in ("serving", "superseded") else "working",
+        "progress": f"endpoint {name} is {status} on {current}" if current else f"endpoint {name} is {status}",
+        "wait_seconds": jobs.wait(age, request["PollSeconds"]),
+    }
+
+
+def _make_config(client: Any, name: str, model: str, request: dict[str, Any]) -> None:
+    """Make model and endpoint config of this attempt, both called `name`, unless a call before has made them."""
+    container = request["Container"]
+    source = {"S3DataSource": {"S3Uri": model, "S3DataType": "S3Prefix", "CompressionType": "None"}}
+    _make(
+        partial(
+            client.create_model,
+            ModelName=name,
+            PrimaryContainer={**container, "ModelDataSource": source},
+            Tags=request["Tags"],
+            **request["Model"],
+        ),
+        partial(client.describe_model, ModelName=name),
+    )
+    variant = {"VariantName": "AllTraffic", "ModelName": name, "InitialInstanceCount": 1, **request["Variant"]}
+    _make(
+        partial(
+            client.create_endpoint_config, EndpointConfigName=name, ProductionVariants=[variant], Tags=request["Tags"]
+        ),
+        partial(client.describe_endpoint_config, EndpointConfigName=name),
+    )
+
+
+def _make(create: Callable[[], Any], look: Callable[[], Any]) -> None:
+    try:
+        create()
+    except ClientError:
+        # It is there if the answer of a call before was lost. CreateEndpointConfig may also not see the model of a second
+        # ago yet: the state machine tries again.
+        if not is_there(look):
+            raise
+
+
+def is_there(look: Callable[..., Any], **arguments: Any) -> bool:
+    """Tell whether what a describe call asks for exists."""
+    try:
+        look(**arguments)
+    except ClientError as error:
+        if not aws.is_absent(error):
+            raise
+        return False
+    return True
 
 
 def describe(client: Any, name: str) -> dict[str, Any]:
@@ -111,7 +174,7 @@ def describe(client: Any, name: str) -> dict[str, Any]:
     try:
         endpoint: dict[str, Any] = client.describe_endpoint(EndpointName=name)
     except ClientError as error:
-        if "Could not find" not in error.response["Error"]["Message"]:
+        if not aws.is_absent(error):
             raise
         return {"EndpointStatus": "Absent"}
     return endpoint
@@ -136,12 +199,17 @@ def expiry(name: str, minutes: int, role: str) -> dict[str, Any]:
     }
 
 
-def _set_expiry(schedule: dict[str, Any]) -> None:
-    client = boto3.client("scheduler")
+def _set_expiry(name: str, wanted: dict[str, Any] | None) -> str | None:
+    """Schedule the endpoint's end, and return when that is (ISO 8601, UTC); None where it has none."""
+    if wanted is None:
+        return None
+    schedule = expiry(name, wanted["Minutes"], wanted["RoleArn"])
+    client = aws.client("scheduler")
     try:
         client.update_schedule(**schedule)
     except client.exceptions.ResourceNotFoundException:
         client.create_schedule(**schedule)
+    return f"{schedule['ScheduleExpression'].removeprefix('at(').removesuffix(')')}Z"
 
 
 def _failure(name: str, endpoint: dict[str, Any], wanted: str) -> EndpointFailed:

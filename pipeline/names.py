@@ -1,8 +1,8 @@
-"""The names of what a run makes: unique to stack, execution, redrive and retry, inside AWS's patterns.
+"""The names of what a run makes: unique to stack, execution and redrive, inside AWS's patterns.
 
 SageMaker allows 63 characters of `[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}`, Bedrock's `customModelName` 63 of
 `([0-9a-zA-Z][_-]?){1,63}` (service models). A prefix has at most 33 (a stack name of 24 and eight hexadecimal digits
-of the stack's id), a run's name 44, and a job's name adds `-REDRIVE-RETRY` inside the state that starts it.
+of the stack's id), a run's name 44, and a job, model or endpoint config adds `-REDRIVE`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ RUN_TAG = "tuneway:run"
 
 PASSED_TAG = "tuneway:passed"
 """Tag on the endpoint: the last config of it that answered held-out dialogues."""
+
+
+def own(tags: dict[str, str]) -> dict[str, str]:
+    """Return those of the tags that tell a run's own from all else."""
+    return {key: tags[key] for key in (STACK_TAG, RUN_TAG)}
 
 
 def run_id(execution_arn: str) -> str:

@@ -14,10 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import bedrock, cost, dataset, hub, names, requests, shards
+from pipeline import aws, bedrock, cost, dataset, hub, names, record, requests, shards
 from pipeline.deploy import describe
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
+QUOTAS_A_PAGE = 100
+"""The most that ListServiceQuotas gives (service model)."""
+
 CODE = Path(__file__).resolve().parent.parent / "training"
 """The training code, shipped in this function's own package."""
 
@@ -36,24 +38,25 @@ class Refusal(SettingsError):
     """What the account does not allow, in one line: what is missing, where, and what to do."""
 
 
+@aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Plan one run.
 
     Args:
         event: `input` (the execution's), `execution` (its ARN), `settings` (as deployed) and `stack` (what exists:
-            prefix, bucket, region, roles, images, expiry).
+            prefix, bucket, region, roles, images, topic, expiry).
 
     Returns:
-        `{"refusal": line}`, or the plan: `run`, `name`, `prepare`, `train`, `assess`, `customize`, `deploy`, `estimate`,
-        `warnings`.
+        `{"refusal": line}`, or the plan: `run`, `name`, `prepare`, `train`, `assess`, `customize`, `deploy`, `record`,
+        `estimate`, `warnings`.
 
     Raises:
         SourceUnavailable: the Hub does not answer.
-        botocore.exceptions.ClientError: AWS's own failure.
     """
     try:
         settings = with_run_input(event["settings"], event["input"])
         plan = _plan(settings, event["stack"], names.run_id(event["execution"]))
+        plan["record"] = record.begin(settings, event["settings"], event["stack"], plan, event["execution"])
     except (SettingsError, Refused) as refusal:
         logger.warning("refused: %s", refusal)
         return {"refusal": str(refusal)}
@@ -85,7 +88,11 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
         "prepare": prepare,
         "train": requests.train(settings, run, train_secret, stack, baseline),
         "assess": requests.assess(settings, stack),
-        "customize": base_model and requests.customize(settings, run, base_model, stack),
+        "customize": base_model
+        and {
+            "request": requests.customize(settings, run, base_model, stack),
+            "timeout_hours": settings.bedrock.timeout_hours,
+        },
         "deploy": requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
     }
 
@@ -101,7 +108,7 @@ def _check_quotas(settings: Settings, endpoint: str) -> list[str]:
     serving = f"{settings.endpoint.instance_type} for endpoint usage"
     wanted = {training: settings.training.instance_count}
     if settings.endpoint.enabled:
-        status = describe(boto3.client("sagemaker"), endpoint)["EndpointStatus"]
+        status = describe(aws.client("sagemaker"), endpoint)["EndpointStatus"]
         wanted[serving] = 1 if status in ("Absent", "Failed", "Deleting") else 2
     quotas = _quotas(list(wanted))
     for name, least in wanted.items():
@@ -116,30 +123,40 @@ def _check_quotas(settings: Settings, endpoint: str) -> list[str]:
 
 
 def _quotas(names_wanted: list[str]) -> dict[str, float]:
-    """Values by quota name, as far as the account knows them.
+    """Values by quota name, as far as the account knows them and Service Quotas tells them now.
 
     Quota codes differ by instance type and are documented nowhere as a list, so quotas are found by name: the applied
     ones first (ListServiceQuotas leaves out those that were never changed), then AWS's defaults.
     """
-    client = boto3.client("service-quotas")
+    client = aws.client("service-quotas")
     found: dict[str, float] = {}
-    for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
-        for page in client.get_paginator(operation).paginate(ServiceCode="sagemaker"):
-            for quota in page["Quotas"]:
-                if quota["QuotaName"] in names_wanted:
-                    found.setdefault(quota["QuotaName"], quota["Value"])
-        if len(found) == len(names_wanted):
-            break
+    try:
+        for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
+            # SageMaker's list is long, and Service Quotas is quick to throttle.
+            pages = client.get_paginator(operation).paginate(
+                ServiceCode="sagemaker", PaginationConfig={"PageSize": QUOTAS_A_PAGE}
+            )
+            for page in pages:
+                for quota in page["Quotas"]:
+                    if quota["QuotaName"] in names_wanted:
+                        found.setdefault(quota["QuotaName"], quota["Value"])
+            if len(found) == len(names_wanted):
+                break
+    except (ClientError, BotoCoreError) as error:
+        # No run waits for a service that only gives early warning: SageMaker itself looks at the quota again.
+        if not aws.is_busy(error):
+            raise
+        logger.warning("quotas are not known: %s", error)
     return found
 
 
 def _check_bedrock(settings: Settings, region: str) -> BaseModel:
     base_model = bedrock.choose(settings, region)
-    client = boto3.client("bedrock")
+    client = aws.client("bedrock")
     try:
         details = client.get_foundation_model(modelIdentifier=base_model.id)["modelDetails"]
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ("ResourceNotFoundException", "ValidationException"):
+        if aws.code(error) not in ("ResourceNotFoundException", "ValidationException"):
             raise
         raise Refusal(
             f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} "
@@ -169,9 +186,9 @@ def _check_token(settings: Settings, section: str, region: str) -> str | None:
         return None
     name = settings.access.hub_token_secret
     try:
-        arn: str = boto3.client("secretsmanager").describe_secret(SecretId=name)["ARN"]
+        arn: str = aws.client("secretsmanager").describe_secret(SecretId=name)["ARN"]
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+        if aws.code(error) != "ResourceNotFoundException":
             raise
         raise Refusal(
             f"{field}: {what} is gated and the secret {name} does not exist; make it with "
@@ -182,20 +199,20 @@ def _check_token(settings: Settings, section: str, region: str) -> str | None:
 
 
 def _look_at_dataset(settings: Settings, bucket: str, secret: str | None) -> dataset.Source:
-    token = hub.hub_token(boto3.client("secretsmanager"), secret) if secret else None
-    return dataset.look(settings, bucket, token, boto3.client("s3"))
+    token = hub.hub_token(aws.client("secretsmanager"), secret) if secret else None
+    return dataset.look(settings, bucket, token, aws.client("s3"))
 
 
 def _write_shards(place: dict[str, Any], cut: list[shards.Shard]) -> None:
     """List the shards where the state machine's Map reads them: in S3, for a state's input has no room for many."""
     items = [{**shard._asdict(), "pieces": [piece._asdict() for piece in shard.pieces]} for shard in cut]
-    boto3.client("s3").put_object(Bucket=place["bucket"], Key=place["key"], Body=json.dumps(items).encode())
+    aws.client("s3").put_object(Bucket=place["bucket"], Key=place["key"], Body=json.dumps(items).encode())
 
 
 def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None:
     """The S3 prefix of a baseline that an earlier run left, if the run's job can still read it at its last redrive."""
     prefix = names.prefix("baselines", key)
-    found = boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents", [])
+    found = aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents", [])
     # A redrive is possible for 14 days, and a channel without objects fails the job.
     oldest = datetime.now(UTC) - timedelta(days=expire_days - 15) if expire_days else None
     if not found or (oldest and found[0]["LastModified"] < oldest):
@@ -204,7 +221,7 @@ def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None
 
 
 def _copy_code(bucket: str, prefix: str) -> None:
-    s3 = boto3.client("s3")
+    s3 = aws.client("s3")
     for path in sorted(CODE.iterdir()):
         if path.suffix in (".py", ".txt"):
             s3.put_object(Bucket=bucket, Key=f"{prefix}training/{path.name}", Body=path.read_bytes())

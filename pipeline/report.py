@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-import boto3
+from pipeline import aws
 
 SUBJECT_LIMIT = 100  # SNS API reference, Publish: Subject, ASCII without line ends.
 REASON_LIMIT = 1500
@@ -24,7 +24,7 @@ _REMEDIES = (
         "request an increase of the quota that the reason names in "
         "the Service Quotas console, then redrive the execution",
     ),
-    (r"Throttl|TooManyRequests|Rate exceeded", f"AWS was busy and the retries were used up: {REDRIVE}"),
+    (r"^AwsBusy|Throttl|TooManyRequests|Rate exceeded", f"AWS was busy and an hour of retries was used up: {REDRIVE}"),
     (
         r"AccessDenied|not authorized|Could not assume",
         "a permission is missing: run `cdk deploy` to restore the roles, or ask "
@@ -58,20 +58,27 @@ _REMEDIES = (
 )
 
 
-def notice(execution: dict[str, Any], prefix: str, region: str, endpoint: str, left: list[str]) -> dict[str, str]:
+def notice(
+    execution: dict[str, Any], prefix: str, region: str, endpoint: str, bedrock: str, left: list[str]
+) -> dict[str, str]:
     """Subject and message for the user.
 
     Args:
         execution: DescribeExecution's answer for an execution that has ended.
         prefix: the stack's prefix.
         region: its region.
-        endpoint: the endpoint's state, in words.
+        endpoint: what serves and until when, in words.
+        bedrock: what became of the run's Bedrock jobs, in words.
         left: what could not be brought to an end.
     """
     status, name = execution["status"], execution["name"]
     lines = _success(execution) if status == "SUCCEEDED" else _failure(execution)
     arn = execution["executionArn"]
-    lines += [f"Endpoint: {endpoint}", f"Left: {'; '.join(left) or 'nothing of this run is running'}"]
+    lines += [
+        f"Serving: {endpoint}",
+        f"Bedrock: {bedrock}",
+        f"Left: {'; '.join(left) or 'nothing of this run is running'}",
+    ]
     lines += [
         f"Execution: https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{arn}"
     ]
@@ -97,7 +104,7 @@ def _failure(execution: dict[str, Any]) -> list[str]:
 
 def step(execution_arn: str) -> str | None:
     """The last task, or the Map over shards, that the execution entered."""
-    client = boto3.client("stepfunctions")
+    client = aws.client("stepfunctions")
     pages = client.get_paginator("get_execution_history").paginate(
         executionArn=execution_arn, reverseOrder=True, includeExecutionData=False
     )

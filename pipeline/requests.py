@@ -1,4 +1,4 @@
-"""The requests of a run, resolved: what the states after Plan send, but for the names that hold redrive and retry."""
+"""The requests of a run, resolved: what the states after Plan send, but for the names, which hold the count of redrives."""
 
 from __future__ import annotations
 
@@ -204,7 +204,19 @@ def train(
         "CheckpointConfig": {"S3Uri": names.place(stack["bucket"], "checkpoints", run)},
         "Environment": {"HF_ENDPOINT": settings.access.hub_endpoint},
         "Tags": _tags(run, stack),
+        **_network(settings),
     }
+
+
+def _network(settings: Settings) -> dict[str, Any]:
+    """The parameters that job and model share, each only where the stack was deployed with it."""
+    network = settings.network
+    parameters: dict[str, Any] = {}
+    if network.subnets:
+        parameters["VpcConfig"] = {"Subnets": network.subnets, "SecurityGroupIds": network.security_groups}
+    if network.isolation:
+        parameters["EnableNetworkIsolation"] = True
+    return parameters
 
 
 def _channels(settings: Settings, run: str, bucket: str, baseline: str | None) -> dict[str, str]:
@@ -232,36 +244,50 @@ def assess(settings: Settings, stack: dict[str, Any]) -> dict[str, Any]:
 
 def customize(settings: Settings, run: str, base_model: BaseModel, stack: dict[str, Any]) -> dict[str, Any]:
     """CreateModelCustomizationJob without its names and token."""
-    tags = _tags(run, stack)
+    tags = [{"key": tag["Key"], "value": tag["Value"]} for tag in _tags(run, stack)]
     data = names.place(stack["bucket"], "data", run)
+    network, key = settings.network, settings.encryption.kms_key_arn
+    vpc = {"subnetIds": network.subnets, "securityGroupIds": network.security_groups}
     return {
-        "BaseModelIdentifier": f"arn:aws:bedrock:{base_model.region}::foundation-model/{base_model.id}",
-        "RoleArn": stack["bedrock_role"],
-        "TrainingDataConfig": {"S3Uri": f"{data}bedrock/train.jsonl"},
-        "ValidationDataConfig": {"Validators": [{"S3Uri": f"{data}bedrock/validation.jsonl"}]},
-        "OutputDataConfig": {"S3Uri": names.place(stack["bucket"], "bedrock", run)},
-        "HyperParameters": {key: _as_text(value) for key, value in settings.bedrock.hyperparameters.items()},
-        "JobTags": tags,
-        "CustomModelTags": tags,
+        "customizationType": "FINE_TUNING",
+        "baseModelIdentifier": f"arn:aws:bedrock:{base_model.region}::foundation-model/{base_model.id}",
+        "roleArn": stack["bedrock_role"],
+        "trainingDataConfig": {"s3Uri": f"{data}bedrock/train.jsonl"},
+        "validationDataConfig": {"validators": [{"s3Uri": f"{data}bedrock/validation.jsonl"}]},
+        "outputDataConfig": {"s3Uri": names.place(stack["bucket"], "bedrock", run)},
+        "hyperParameters": {name: _as_text(value) for name, value in settings.bedrock.hyperparameters.items()},
+        "jobTags": tags,
+        "customModelTags": tags,
+        **({"vpcConfig": vpc} if network.subnets else {}),
+        **({"customModelKmsKeyId": key} if key else {}),
     }
 
 
 def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any]:
-    """CreateModel and CreateEndpointConfig without their names and the model's place, and how to bring the endpoint up."""
+    """What the deploy function gets: parts of CreateModel and CreateEndpointConfig, and how to bring the endpoint up.
+
+    Returns:
+        `Model` and `Container` (CreateModel without its name and the model's place), `Variant` (CreateEndpointConfig's without
+        its names), `EndpointName`, `Tags`, `StartupTimeoutMinutes`, `PollSeconds`, and `Expiry` (null: the endpoint stays).
+    """
     endpoint = settings.endpoint
     # Counted from the start of a deployment, with the longest start-up on top.
     life = endpoint.time_to_live_minutes
     expiry = life and {"RoleArn": stack["expiry_role"], "Minutes": life + endpoint.startup_timeout_minutes}
     return {
         "EndpointName": stack["prefix"],
-        "Image": stack["serving_image"],
-        "Environment": {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)},
-        "ExecutionRoleArn": stack["model_role"],
-        "InstanceType": endpoint.instance_type,
-        # The image is built on CUDA 13, whose driver only this AMI has; without it the container dies at its health check.
-        "InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1",
-        "ModelDataDownloadTimeoutInSeconds": 1200,
-        "ContainerStartupHealthCheckTimeoutInSeconds": endpoint.startup_timeout_minutes * 60,
+        "Model": {"ExecutionRoleArn": stack["model_role"], **_network(settings)},
+        "Container": {
+            "Image": stack["serving_image"],
+            "Environment": {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)},
+        },
+        "Variant": {
+            "InstanceType": endpoint.instance_type,
+            # The image is built on CUDA 13, whose driver only this AMI has; without it the container dies at its health check.
+            "InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1",
+            "ModelDataDownloadTimeoutInSeconds": 1200,
+            "ContainerStartupHealthCheckTimeoutInSeconds": endpoint.startup_timeout_minutes * 60,
+        },
         "StartupTimeoutMinutes": endpoint.startup_timeout_minutes,
         "Expiry": expiry,
         "PollSeconds": endpoint.poll_seconds,

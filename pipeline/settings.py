@@ -22,6 +22,14 @@ CONSOLE_FIELDS = ("Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")
 """What the Step Functions console may add to an execution's input by itself: ignored."""
 
 
+EXECUTION_DAYS = 7
+"""An execution's time limit: Bedrock jobs take hours and may queue for a day. Its loops stay below the 25,000 events that a
+history holds, since the waits between their looks grow (`pipeline.jobs.wait`)."""
+
+_RESERVE_HOURS = 24
+"""What of that is left to the steps that no setting bounds, most of all a training job's wait for its instances."""
+
+
 class SettingsError(ValueError):
     """A user's mistake in the settings, said in one line with the field and the remedy."""
 
@@ -314,6 +322,9 @@ class Bedrock(_Section):
         "most records, training and validation together; tokens times epochs is what it costs", ge=8
     )
     hyperparameters: dict[str, int | float] = _run("Bedrock's own names; what is absent keeps Bedrock's default")
+    timeout_hours: int = _run(
+        "a job that is not completed by then is stopped, and its custom model given up", ge=1, le=144
+    )
 
     @field_validator("base_model")
     @classmethod
@@ -334,7 +345,9 @@ class Endpoint(_Section):
     max_model_len: int = _run("longest prompt and answer together, in tokens", ge=128, le=131_072)
     startup_timeout_minutes: int = _run("the container must be healthy by then", ge=1, le=60)
     time_to_live_minutes: int | None = _run("the endpoint deletes itself after this time; null: never", ge=10)
-    poll_seconds: int = _run("how often a run looks whether the endpoint is up", ge=1, le=300)
+    poll_seconds: int = _run(
+        "how often a run looks at first whether the endpoint is up; more rarely later on", ge=1, le=300
+    )
 
 
 class Settings(_Section):
@@ -358,6 +371,24 @@ class Settings(_Section):
             raise ValueError(
                 "network.isolation: an isolated training job reaches neither the Hub nor PyPI; set training.base_model to "
                 "uploads/models/FOLDER/ and network.wheels to uploads/FOLDER/, both in the stack's bucket"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _within_an_execution(self) -> Settings:
+        training, endpoint = self.training, self.endpoint
+        minutes = {
+            "training.max_runtime_minutes": training.max_runtime_minutes,
+            "training.spot_wait_minutes": training.spot_wait_minutes if training.spot else 0,
+            "bedrock.timeout_hours": self.bedrock.timeout_hours * 60 if self.bedrock.enabled else 0,
+            "endpoint.startup_timeout_minutes": endpoint.startup_timeout_minutes if endpoint.enabled else 0,
+        }
+        most = EXECUTION_DAYS * 24 - _RESERVE_HOURS
+        if sum(minutes.values()) > most * 60:
+            largest = max(minutes, key=lambda name: minutes[name])
+            parts, hours = " + ".join(name for name in minutes if minutes[name]), sum(minutes.values()) / 60
+            raise ValueError(
+                f"{largest}: {parts} are {hours:g} hours, and an execution has {most} for them; lower {largest}"
             )
         return self
 

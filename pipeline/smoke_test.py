@@ -8,8 +8,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
+from pipeline import aws
 from pipeline.deploy import describe
 from pipeline.names import PASSED_TAG
 
@@ -25,21 +26,24 @@ class EndpointSick(Exception):
     """The endpoint is up and does not answer as it must: one line with what it said."""
 
 
+@aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Ask the endpoint for summaries of held-out dialogues.
 
     Args:
-        event: `endpoint`, `config`, `test` (S3 folder of the test split), `deployed_at_redrive` and `redrive` (counts).
+        event: `endpoint`, `config`, `test` (S3 folder of the test split), `samples` (S3 URI to write), `deployed_at_redrive`
+            and `redrive` (counts).
 
     Returns:
-        `phase`: "passed" with `samples` (dialogue, reference, answer), "superseded" when another run's config serves by now,
-        or "redeploy" when a redrive finds that the config is not there any more. A config that passed is written on the
-        endpoint, as a tag: it is what `pipeline.cleanup` goes back to after a bad end.
+        `phase`: "passed", "superseded" when another run's config serves by now, or "redeploy" when a redrive finds that the
+        config is not there any more; `samples`: the URI of the dialogues, references and answers, which are no part of an
+        execution's history. A config that passed is written on the endpoint, as a tag: it is what
+        `pipeline.cleanup` goes back to after a bad end.
 
     Raises:
         EndpointSick: the endpoint serves this config and does not answer.
     """
-    sagemaker = boto3.client("sagemaker")
+    sagemaker = aws.client("sagemaker")
     name, config = event["endpoint"], event["config"]
     endpoint = describe(sagemaker, name)
     if endpoint["EndpointStatus"] != "InService" or endpoint["EndpointConfigName"] != config:
@@ -52,23 +56,36 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             answer = _ask(name, prompt)
         # A refusal, no answer in time, or an answer in another form.
         except (ClientError, BotoCoreError, ValueError, KeyError, IndexError) as error:
+            if isinstance(error, (ClientError, BotoCoreError)) and _is_elsewhere(error):
+                raise
+            # Not the container's own words, which may hold the dialogue.
+            said = aws.code(error) if isinstance(error, ClientError) else type(error).__name__
             raise EndpointSick(
-                f"endpoint {name} did not answer a held-out dialogue ({error}); redrive the execution to deploy again"
-            ) from error
+                f"endpoint {name} did not answer a held-out dialogue ({said}; its log group is "
+                f"/aws/sagemaker/Endpoints/{name}); redrive the execution to deploy again"
+            ) from None
         samples.append({"dialogue": prompt[-1]["content"], "reference": reference, "answer": answer})
     if not any(sample["answer"] for sample in samples):
         raise EndpointSick(
             f"endpoint {name} answered {len(samples)} held-out dialogues with nothing; redrive the execution to deploy again"
         )
+    bucket, _, key = event["samples"].removeprefix("s3://").partition("/")
+    body = json.dumps(samples, indent=2, ensure_ascii=False).encode()
+    aws.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
     passed = [{"Key": PASSED_TAG, "Value": config}]
     sagemaker.add_tags(ResourceArn=endpoint["EndpointArn"], Tags=passed)
-    return {"phase": "passed", "samples": samples}
+    return {"phase": "passed", "samples": [event["samples"]]}
+
+
+def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether AWS itself was busy, and not the container silent for the 60 s that it has."""
+    return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)
 
 
 def _test_rows(folder: str) -> list[list[dict[str, str]]]:
     """The shortest of the first rows: a long one may not fit the endpoint's max_model_len, which is no sickness."""
     bucket, _, key = folder.removeprefix("s3://").partition("/")
-    body = boto3.client("s3").get_object(Bucket=bucket, Key=f"{key}test.jsonl")["Body"]
+    body = aws.client("s3").get_object(Bucket=bucket, Key=f"{key}test.jsonl")["Body"]
     lines = (line for _, line in zip(range(LOOKED_AT), body.iter_lines(), strict=False))
     return [json.loads(line)["messages"] for line in sorted(lines, key=len)[:ROWS]]
 

@@ -15,10 +15,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import names
+from pipeline import aws, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +46,8 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
         return {"IsComplete": True}
     try:
         left = Teardown(event["ResourceProperties"]).step()
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in BUSY:
+    except (ClientError, BotoCoreError) as error:
+        if not aws.is_busy(error):
             raise
         left = [f"AWS is busy: {error}"]
     logger.info("left: %s", left or "nothing")
@@ -62,15 +61,6 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
 
 PATIENCE_MINUTES = 50
 """CloudFormation waits an hour for a custom resource, and the framework 55 minutes: this one says what is left before."""
-
-BUSY = (
-    "ThrottlingException",
-    "Throttling",
-    "TooManyRequestsException",
-    "RequestLimitExceeded",
-    "SlowDown",
-    "InternalFailure",
-)
 
 CLOSED = "TunewayDestroyed"
 
@@ -88,8 +78,8 @@ class Teardown:
         self.rule = properties["Rule"]
         self.state_machines = properties["StateMachines"].split(",")
         self.keep_models = properties["KeepModels"] == "true"
-        self.sagemaker = boto3.client("sagemaker")
-        self.bedrock = boto3.client("bedrock")
+        self.sagemaker = aws.client("sagemaker")
+        self.bedrock = aws.client("bedrock")
 
     def step(self) -> list[str]:
         """One pass, in order; a kind is only touched when nothing is left of those before it that depends on it."""
@@ -107,7 +97,7 @@ class Teardown:
         return []
 
     def _executions(self) -> list[str]:
-        client = boto3.client("stepfunctions")
+        client = aws.client("stepfunctions")
         running = []
         for machine in self.state_machines:
             found = _all(client, "list_executions", "executions", stateMachineArn=machine, statusFilter="RUNNING")
@@ -118,7 +108,7 @@ class Teardown:
 
     def _notifications(self) -> list[str]:
         """No cleanup shall start for the executions that are stopped here: it would work against this."""
-        _unless(partial(boto3.client("events").disable_rule, Name=self.rule), "ResourceNotFoundException")
+        _unless(partial(aws.client("events").disable_rule, Name=self.rule), "ResourceNotFoundException")
         return []
 
     def _training_jobs(self) -> list[str]:
@@ -153,7 +143,7 @@ class Teardown:
         return left
 
     def _schedule(self) -> list[str]:
-        client = boto3.client("scheduler")
+        client = aws.client("scheduler")
         _unless(lambda: client.delete_schedule(Name=self.prefix), "ResourceNotFoundException")
         return []
 
@@ -229,14 +219,14 @@ class Teardown:
         return []
 
     def _log_group(self) -> list[str]:
-        logs = boto3.client("logs")
+        logs = aws.client("logs")
         name = f"/aws/sagemaker/Endpoints/{self.prefix}"
         _unless(lambda: logs.delete_log_group(logGroupName=name), "ResourceNotFoundException")
         return []
 
     def _objects(self) -> list[str]:
         """Every version, delete marker and open upload: CloudFormation only deletes an empty bucket."""
-        s3, until = boto3.client("s3"), time.time() + OBJECTS_SECONDS
+        s3, until, left = aws.client("s3"), time.time() + OBJECTS_SECONDS, list[str]()
         self._close(s3)
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
             for upload in page.get("Uploads", []):
@@ -250,11 +240,15 @@ class Teardown:
             ]
             if objects:
                 answer = s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
-                if answer.get("Errors"):
-                    raise RuntimeError(f"s3://{self.bucket}: {answer['Errors'][0]['Message']}")
+                # Of one object AWS may say that it is busy (SlowDown, InternalError) where the call itself succeeds (API
+                # reference, DeleteObjects): the next pass tries again.
+                if refused := answer.get("Errors", []):
+                    why = refused[0].get("Message") or refused[0].get("Code")
+                    left.append(f"{len(refused)} objects in s3://{self.bucket} ({why})")
             if time.time() > until:
-                return [f"objects in s3://{self.bucket}"]
-        return []
+                left.append(f"objects in s3://{self.bucket}")
+                break
+        return left
 
     def _close(self, s3: Any) -> None:
         """Let nobody write to the bucket any more: a function of a stopped execution runs on for up to 15 minutes."""
@@ -292,7 +286,7 @@ def _unless(call: Callable[[], Any], *expected: str) -> bool:
     try:
         call()
     except ClientError as error:
-        if error.response["Error"]["Code"] not in expected:
+        if aws.code(error) not in expected:
             raise
         return False
     return True

@@ -1,4 +1,4 @@
-"""The state machine's real definition: known resources, and arguments that fit the operations' own input shapes."""
+"""The state machine's real definition: each state's event is what its function reads, and the requests fit the services."""
 
 from __future__ import annotations
 
@@ -11,25 +11,64 @@ from typing import Any
 
 import jsonata
 import pytest
+from botocore import xform_name
 
+from infra.lambda_task import HOUR, MINUTES, SECONDS
 from local.authorization import service_model
 from local.shapes import validate
-from pipeline import plan, requests
+from pipeline import cost, deploy, plan, record, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose
+from pipeline.customize import CustomizationJobs
 from pipeline.dataset import Source
-from pipeline.deploy import expiry
 from pipeline.splits import File
+from pipeline.train import TrainingJobs
 from tests.infra.conftest import ROOT, Synthesised
 
-RESULTS = {
-    # What the states before have assigned, as the services answer.
-    "model": "s3://bucket/models/0123456789/job/output/model/",
-    "modelName": "tuneway-0a1b2c3d-0123456789-0-0",
-    "config": "tuneway-0a1b2c3d-0123456789-0-0",
-    "progress": None,
+RUN = "0123456789"
+MODEL = "s3://bucket/models/0123456789/job/output/model/"
+CONTEXT = {
+    "Execution": {"Id": "arn:aws:states:us-west-2:1:execution:m:e", "RedriveCount": 3},
+    "State": {"RetryCount": 2},
 }
-CONTEXT = {"Execution": {"Id": "arn:x", "RedriveCount": 3}, "State": {"RetryCount": 2}}
+SCORES = {"rows": 40}
+# What the functions of a run's states answer, and the Distributed Map.
+ANSWERS: dict[str, Any] = {
+    "PrepareData": {"refused": None, "manifest": "s3://bucket/data/0123456789/manifest.json", "counts": {"train": 9}},
+    "Train": {
+        "phase": "completed",
+        "job": "j",
+        "progress": "x",
+        "wait_seconds": 0,
+        "model": MODEL,
+        "billed_seconds": 60,
+    },
+    "Assess": {"promote": True, "better": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
+    "Customize": {"job": "j", "progress": "job j is InProgress"},
+    "Deploy": {
+        "phase": "serving",
+        "progress": "x",
+        "wait_seconds": 1,
+        "endpoint": "e",
+        "config": "c",
+        "until": "2026-11-26T12:00:00Z",
+        "warnings": ["d"],
+        "asked": True,
+        "before": None,
+        "since": 1,
+        "redrive": 3,
+    },
+    "SmokeTest": {"phase": "passed", "samples": ["s3://bucket/models/0123456789/smoke_test.json"]},
+    "FinishCustomize": {
+        "phase": "completed",
+        "job": "j",
+        "progress": "completed",
+        "wait_seconds": 0,
+        "custom_model": "arn:c",
+    },
+    "Record": {"spent": {"training_usd": 1.0}},
+    "TellServing": {"MessageId": "1"},
+}
 
 
 def evaluate(value: Any, variables: dict[str, Any]) -> Any:
@@ -56,91 +95,254 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
     payload = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
     settings = schema.with_run_input(payload["settings"], {})
     # The bucket's name is CloudFormation's to give.
-    stack, run = payload["stack"] | {"bucket": "bucket"}, "0123456789"
+    stack = payload["stack"] | {"bucket": "bucket"}
     base_model = choose(settings, stack["region"])
     # The Hub tells Plan which files there are.
     files = {split: [File(f"{split}.csv", 9, None)] for split in ("train", "validation", "test")}
     source = Source(settings.dataset.source, settings.dataset.revision, files, [])
     planned = {
-        "name": f"{stack['prefix']}-{run}",
-        "prepare": requests.prepare(settings, run, base_model, stack, source),
-        "train": requests.train(settings, run, None, stack),
+        "refusal": None,
+        "run": RUN,
+        "name": f"{stack['prefix']}-{RUN}",
+        "warnings": ["a"],
+        "estimate": cost.estimate(settings, base_model.id),
+        "prepare": requests.prepare(settings, RUN, base_model, stack, source),
+        "train": requests.train(settings, RUN, None, stack),
         "assess": requests.assess(settings, stack),
-        "customize": requests.customize(settings, run, base_model, stack),
-        "deploy": requests.deploy(settings, run, stack),
+        "customize": {"request": requests.customize(settings, RUN, base_model, stack), "timeout_hours": 12},
+        "deploy": requests.deploy(settings, RUN, stack),
     }
-    return {"plan": planned, "states": {"context": CONTEXT, "input": {}}, **RESULTS}
+    planned["record"] = record.begin(settings, payload["settings"], stack, planned, CONTEXT["Execution"]["Id"])
+    return {"plan": planned, "states": {"context": CONTEXT, "input": {}}}
 
 
-def camel(value: Any) -> Any:
-    """Bedrock's own member names, which Step Functions writes with a capital (developer guide, "Invoke and customize")."""
-    if isinstance(value, dict):
-        return {key[0].lower() + key[1:]: camel(item) for key, item in value.items()}
-    return [camel(item) for item in value] if isinstance(value, list) else value
+class Recorder:
+    """A client that checks each request against the service model, and keeps it."""
+
+    def __init__(self, service: str) -> None:
+        self.model = service_model(service)
+        self.operations = {xform_name(name): name for name in self.model.operation_names}
+        self.sent: dict[str, dict[str, Any]] = {}
+
+    def __getattr__(self, method: str) -> Any:
+        def call(**request: Any) -> dict[str, Any]:
+            name = self.operations[method]
+            validate(self.model.operation_model(name), request)
+            self.sent[name] = request
+            return {}
+
+        return call
 
 
-def operation(resource: str) -> tuple[str, str]:
-    """Service and operation of a task's resource."""
-    found = re.fullmatch(r"arn:aws:states:::(?:aws-sdk:)?(\w+):(\w+?)(\.sync)?", resource)
-    assert found, resource
-    return found[1], found[2][0].upper() + found[2][1:]
+def sent(planned: dict[str, Any], name: str) -> dict[str, Any]:
+    """The request of a run's operation, as its function makes it; it fits the service model."""
+    bedrock, sagemaker = Recorder("bedrock"), Recorder("sagemaker")
+    training = TrainingJobs.__new__(TrainingJobs)
+    training._request, training._client = planned["train"], sagemaker
+    training.create(f"{planned['name']}-3")
+    customization = CustomizationJobs.__new__(CustomizationJobs)
+    customization._request, customization._client = planned["customize"]["request"], bedrock
+    customization.create(f"{planned['name']}-3")
+    deploy._make_config(sagemaker, f"{planned['name']}-3", MODEL, planned["deploy"])
+    return (sagemaker.sent | bedrock.sent)[name]
+
+
+def walk(
+    states: dict[str, Any], variables: dict[str, Any], answers: dict[str, Any]
+) -> tuple[list[str], dict[str, Any], Any]:
+    """Run the definition with these answers: the states entered, the events handed over, the output.
+
+    An expression without a value fails the state, as in Step Functions.
+    """
+    entered: list[str] = []
+    events: dict[str, Any] = {}
+    name = "Plan"
+    variables = dict(variables)
+
+    def value(of: Any, result: Any = None) -> Any:
+        context = {**variables.get("states", {}), "result": result, "errorOutput": {"Error": "E", "Cause": "c"}}
+        return evaluate(of, {**variables, "states": context})
+
+    while True:
+        state = states[name]
+        entered.append(name)
+        assign, following = state.get("Assign", {}), state.get("Next")
+        if state["Type"] == "Succeed":
+            output = value(state["Output"])
+            missing = [
+                key
+                for key, given in output.items()
+                if given is None and key not in ("endpoint", "until", "custom_model")
+            ]
+            assert not missing
+            return entered, events, output
+        if state["Type"] == "Fail":
+            return entered, events, value(state["Cause"])
+        result: Any = None
+        if state["Type"] == "Choice":
+            chosen = next((one for one in state["Choices"] if value(one["Condition"])), None)
+            assign, following = (chosen or {}).get("Assign", {}), chosen["Next"] if chosen else state["Default"]
+        elif state["Type"] == "Wait":
+            assert value(state["Seconds"]) >= 1
+        else:
+            arguments = value(state["Arguments"])
+            events[name] = arguments.get("Payload", arguments)
+            given = answers["Plan"] if name == "Plan" else answers[name]
+            if isinstance(given, list):
+                given = given.pop(0)
+            if given == "fails":
+                (catch,) = state["Catch"]
+                assign, following = catch.get("Assign", {}), catch["Next"]
+            else:
+                result = {"Payload": given}
+        variables |= {key: value(item, result) for key, item in assign.items()}
+        name = following
+
+
+def run(synthesised: Synthesised, variables: dict[str, Any], **changes: Any) -> tuple[list[str], dict[str, Any], Any]:
+    answers = json.loads(json.dumps(ANSWERS)) | {"Plan": variables["plan"]} | changes
+    return walk(synthesised.definition["States"], {"states": variables["states"]}, answers)
 
 
 def tasks(synthesised: Synthesised) -> dict[str, dict[str, Any]]:
     return {name: state for name, state in synthesised.definition["States"].items() if state["Type"] == "Task"}
 
 
-def test_every_task_is_a_real_operation_of_its_service(synthesised: Synthesised) -> None:
-    for name, state in tasks(synthesised).items():
-        service, action = operation(state["Resource"])
-        assert action in service_model(service).operation_names, name
+def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    entered, events, output = run(synthesised, variables)
+    order = [
+        "Plan",
+        "PrepareData",
+        "Train",
+        "Assess",
+        "Customize",
+        "Deploy",
+        "SmokeTest",
+        "TellServing",
+        "FinishCustomize",
+    ]
+    assert [name for name in entered if name in events] == [*order, "Record"]
+    assert output["warnings"] == ["a", "b", "d"]
+    assert output["promoted"] is True
+    assert (output["endpoint"], output["until"]) == ("e", "2026-11-26T12:00:00Z")
+    assert (output["bedrock"], output["custom_model"]) == ("completed", "arn:c")
+    assert output["samples"] == [f"{MODEL}tuneway/evaluation.json", "s3://bucket/models/0123456789/smoke_test.json"]
+    assert output["run"] == "s3://bucket/models/0123456789/run.json"
+    assert output["spent"] == {"training_usd": 1.0}
+    name, attempt = variables["plan"]["name"], {"redrive": 3}
+    assert events["Train"] == {"name": name, **attempt, "request": variables["plan"]["train"]}
+    assert events["Deploy"]["progress"] is None
+    assert events["Deploy"]["model"] == MODEL
+    assert events["SmokeTest"]["samples"] == "s3://bucket/models/0123456789/smoke_test.json"
+    assert (
+        "Serving: endpoint e, until 2026-11-26T12:00:00Z\nBedrock: job j is InProgress\n"
+        in events["TellServing"]["Message"]
+    )
+    assert events["FinishCustomize"]["timeout_hours"] == 12
 
 
-def test_both_jobs_are_waited_for(synthesised: Synthesised) -> None:
-    states = synthesised.definition["States"]
-    assert states["Train"]["Resource"] == "arn:aws:states:::sagemaker:createTrainingJob.sync"
-    assert states["Customize"]["Resource"] == "arn:aws:states:::bedrock:createModelCustomizationJob.sync"
-    for state in states.values():
-        assert not (".sync" in state.get("Resource", "") and "aws-sdk" in state["Resource"])
+def test_long_work_is_looked_at_until_it_is_through(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    working = {"phase": "working", "job": "j", "progress": "Training", "wait_seconds": 10}
+    moving = {**ANSWERS["Deploy"], "phase": "working", "progress": "Creating"}
+    entered, events, _ = run(
+        synthesised,
+        variables,
+        Train=[working, working, ANSWERS["Train"]],
+        Deploy=[moving, ANSWERS["Deploy"]],
+        FinishCustomize=[working, ANSWERS["FinishCustomize"]],
+    )
+    loops = [name for name in entered if name.startswith("Wait")]
+    assert loops == ["WaitForTraining", "WaitForTraining", "WaitForEndpoint", "WaitForCustomize"]
+    assert events["Deploy"]["progress"] == moving
 
 
-@pytest.mark.parametrize("name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig"])
-def test_evaluated_arguments_fit_the_service_model(
-    synthesised: Synthesised, variables: dict[str, Any], name: str
+def test_what_refuses_bedrocks_job_holds_nothing_back(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    entered, events, output = run(synthesised, variables, Customize="fails")
+    assert entered.index("SmokeTest") < entered.index("FinishCustomize")
+    assert (
+        "Bedrock: refused its job, which is tried again at the end of the run: E\n" in events["TellServing"]["Message"]
+    )
+    assert output["custom_model"] == "arn:c"
+
+
+def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
+    synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
-    state = synthesised.definition["States"][name]
-    service, action = operation(state["Resource"])
-    arguments = evaluate(state["Arguments"], variables)
-    validate(service_model(service).operation_model(action), camel(arguments) if service == "bedrock" else arguments)
+    entered, events, output = run(synthesised, variables, Assess={**ANSWERS["Assess"], "promote": False})
+    assert not {"Deploy", "SmokeTest", "TellServing"} & set(entered)
+    assert (output["promoted"], output["endpoint"], output["until"], output["custom_model"]) == (
+        False,
+        None,
+        None,
+        "arn:c",
+    )
+    assert output["warnings"] == ["a", "b"]
+    assert output["samples"] == [f"{MODEL}tuneway/evaluation.json"]
+    assert events["Record"]["deployed"]["phase"] == "skipped"
 
 
-@pytest.mark.parametrize("name", ["Train", "Customize", "CreateModel", "CreateEndpointConfig"])
-def test_arguments_are_literal_keys(synthesised: Synthesised, name: str) -> None:
-    assert isinstance(synthesised.definition["States"][name]["Arguments"], dict)
+def test_without_bedrock_nobody_waits_for_it(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    planned = {**variables, "plan": {**variables["plan"], "customize": None}}
+    entered, events, output = run(synthesised, planned)
+    assert not {"Customize", "FinishCustomize", "TellServing"} & set(entered)
+    assert (output["bedrock"], output["custom_model"], output["promoted"]) == ("not wanted", None, True)
+    assert events["Record"]["customization"]["custom_model"] is None
 
 
-def test_names_hold_redrive_and_retry(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    states = synthesised.definition["States"]
-    for name, key in (("Train", "TrainingJobName"), ("Customize", "JobName"), ("CreateModel", "ModelName")):
-        assert evaluate(states[name]["Arguments"][key], variables).endswith("-0123456789-3-2")
+def test_a_superseded_endpoint_ends_the_run_well_and_a_lost_one_is_deployed_again(
+    synthesised: Synthesised, variables: dict[str, Any]
+) -> None:
+    _, _, output = run(synthesised, variables, Deploy={**ANSWERS["Deploy"], "phase": "superseded"})
+    assert (output["promoted"], output["deployment"]) == (False, "superseded")
+    again = [{"phase": "redeploy", "samples": []}, ANSWERS["SmokeTest"]]
+    entered, events, output = run(synthesised, variables, SmokeTest=again)
+    assert (entered.count("Deploy"), events["Deploy"]["progress"], output["promoted"]) == (2, None, True)
 
 
-def test_a_trained_model_is_a_prefix_with_its_slash(synthesised: Synthesised) -> None:
-    expression = synthesised.definition["States"]["Train"]["Assign"]["model"]
-    for uri in ("s3://b/job/output/model", "s3://b/job/output/model/"):
-        result = {"ModelArtifacts": {"S3ModelArtifacts": uri}}
-        assert evaluate(expression, {"states": {"result": result}}) == "s3://b/job/output/model/"
+def test_a_refusal_ends_the_run_with_its_line(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    assert run(synthesised, variables, Plan={"refusal": "no"})[::2] == (["Plan", "Planned", "Refused"], "no")
 
 
-def test_the_billed_seconds_are_those_of_all_instances(synthesised: Synthesised) -> None:
-    expression = synthesised.definition["States"]["Train"]["Assign"]["billedSeconds"]
-    given = {"states": {"result": {"BillableTimeInSeconds": 100}}}
-    assert evaluate(expression, given | {"plan": {"train": {"ResourceConfig": {"InstanceCount": 3}}}}) == 300
+def test_no_service_is_called_but_by_functions_and_the_topic(synthesised: Synthesised) -> None:
+    called = {name: state["Resource"].removeprefix("arn:aws:states:::") for name, state in tasks(synthesised).items()}
+    assert {name for name, resource in called.items() if resource != "lambda:invoke"} == {"TellServing"}
+    assert called["TellServing"] == "sns:publish"
+
+
+def test_each_function_is_called_again_for_an_hour_while_aws_is_busy(synthesised: Synthesised) -> None:
+    pauses = [
+        min(HOUR["IntervalSeconds"] * HOUR["BackoffRate"] ** n, HOUR["MaxDelaySeconds"])
+        for n in range(HOUR["MaxAttempts"])
+    ]
+    assert 3600 <= sum(pauses) < 4000
+    assert "JitterStrategy" not in HOUR  # it draws pauses from 0 on
+    patient = {name for name, state in tasks(synthesised).items() if HOUR in state.get("Retry", [])}
+    # Bedrock's start holds nothing back: the last state of the run asks again, and for an hour.
+    assert set(tasks(synthesised)) - patient == {"Customize", "TellServing"}
+    assert all(
+        state["Retry"][1:3] == [MINUTES, SECONDS] for name, state in tasks(synthesised).items() if name in patient
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["CreateTrainingJob", "CreateModelCustomizationJob", "CreateModel", "CreateEndpointConfig"]
+)
+def test_requests_fit_the_service_model(variables: dict[str, Any], name: str) -> None:
+    assert f"{variables['plan']['name']}-3" in sent(variables["plan"], name).values()
+
+
+def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any]) -> None:
+    container = sent(variables["plan"], "CreateModel")["PrimaryContainer"]
+    source = {"S3Uri": MODEL, "S3DataType": "S3Prefix", "CompressionType": "None"}
+    assert container["ModelDataSource"]["S3DataSource"] == source
+    assert container["Image"].partition("/")[2].startswith("vllm:")
+    (variant,) = sent(variables["plan"], "CreateEndpointConfig")["ProductionVariants"]
+    assert (variant["ModelName"], variant["InitialInstanceCount"]) == (f"{variables['plan']['name']}-3", 1)
 
 
 def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]) -> None:
     planned = variables["plan"]["deploy"]
-    arguments = expiry(planned["EndpointName"], planned["Expiry"]["Minutes"], planned["Expiry"]["RoleArn"])
+    arguments = deploy.expiry(planned["EndpointName"], planned["Expiry"]["Minutes"], planned["Expiry"]["RoleArn"])
     for action in ("CreateSchedule", "UpdateSchedule"):
         validate(service_model("scheduler").operation_model(action), arguments)
     at = datetime.strptime(arguments["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
@@ -149,45 +351,11 @@ def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]
     assert arguments["ActionAfterCompletion"] == "DELETE"
 
 
-def test_the_train_state_sends_all_that_plan_resolved(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    sent = evaluate(synthesised.definition["States"]["Train"]["Arguments"], variables)
-    planned = variables["plan"]["train"]
-    assert {key: sent[key] for key in planned} == planned
-    assert set(sent) == {*planned, "TrainingJobName"}
-    assert sent["CheckpointConfig"] == {"S3Uri": "s3://bucket/checkpoints/0123456789/"}
-    assert sent["EnableManagedSpotTraining"] is False
-
-
-def test_a_redriven_job_has_another_name_and_the_same_checkpoints(synthesised: Synthesised) -> None:
-    state, first = synthesised.definition["States"]["Train"], assigned(synthesised)
-    later = assigned(synthesised)
-    later["states"]["context"] = {**CONTEXT, "Execution": {"Id": "arn:x", "RedriveCount": 4}}
-    jobs = [evaluate(state["Arguments"], variables) for variables in (first, later)]
-    assert jobs[0]["TrainingJobName"] != jobs[1]["TrainingJobName"]
-    assert jobs[0] | {"TrainingJobName": ""} == jobs[1] | {"TrainingJobName": ""}
-
-
-@pytest.mark.parametrize("promote", [True, False])
-def test_assess_decides_whether_the_model_is_served(
-    synthesised: Synthesised, variables: dict[str, Any], promote: bool
-) -> None:
-    states = synthesised.definition["States"]
-    event = evaluate(states["Assess"]["Arguments"]["Payload"], variables)
-    assert event == {"model": RESULTS["model"], **variables["plan"]["assess"]}
-    assert event["only_if_better"] is event["enabled"] is True
-    assert re.fullmatch(r"s3://bucket/baselines/[0-9a-f]{16}/", event["baseline"])
-    (choice,) = states["DeployWanted"]["Choices"]
-    assert choice["Next"] == "CreateModel"
-    assert evaluate(choice["Condition"], variables | {"assessment": {"promote": promote}}) is promote
-
-
-@pytest.mark.parametrize(("planned", "assessed"), [([], []), (["a"], []), ([], ["b"]), (["a"], ["b", "c"])])
-def test_the_output_has_the_warnings_of_plan_and_assess(
-    synthesised: Synthesised, variables: dict[str, Any], planned: list[str], assessed: list[str]
-) -> None:
-    variables = {**variables, "plan": {**variables["plan"], "warnings": planned}, "assessment": {"warnings": assessed}}
-    output = synthesised.definition["States"]["Done"]["Output"]
-    assert evaluate(output["warnings"], variables) == planned + assessed
+def test_a_redriven_job_has_another_name_and_the_same_checkpoints(variables: dict[str, Any]) -> None:
+    job = sent(variables["plan"], "CreateTrainingJob")
+    assert job["CheckpointConfig"] == {"S3Uri": "s3://bucket/checkpoints/0123456789/"}
+    assert job["EnableManagedSpotTraining"] is False
+    assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", job["TrainingJobName"])
 
 
 def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.authorization import service_model
-from local.shapes import validate
 from pipeline import requests
 from pipeline import settings as schema
 from pipeline.names import is_model
@@ -24,7 +23,7 @@ from tests.infra.conftest import (
     run_app,
     synthesise,
 )
-from tests.infra.test_definition import assigned, camel, evaluate, operation
+from tests.infra.test_definition import MODEL, assigned, sent
 from tests.infra.test_policies import documents
 from tests.infra.test_stack import NO_RESOURCE, as_list, statements
 
@@ -38,13 +37,8 @@ DESCRIBES = {
 
 
 def arguments(synthesised: Synthesised, name: str) -> dict[str, Any]:
-    """A task's evaluated arguments, which fit the operation's own input shape."""
-    state = synthesised.definition["States"][name]
-    service, action = operation(state["Resource"])
-    made: dict[str, Any] = evaluate(state["Arguments"], assigned(synthesised))
-    shown = camel(made) if service == "bedrock" else made
-    validate(service_model(service).operation_model(action), shown)
-    return made
+    """The request of an operation, which fits its input shape."""
+    return sent(assigned(synthesised)["plan"], name)
 
 
 def granted(synthesised: Synthesised, role: str, service: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -63,7 +57,7 @@ def test_synth_is_clean_with_each_setting_alone(tmp_path: Path, settings: dict[s
 
 
 def test_the_job_is_encrypted_connected_and_isolated(everything: Synthesised) -> None:
-    job = arguments(everything, "Train")
+    job = arguments(everything, "CreateTrainingJob")
     assert job["OutputDataConfig"]["KmsKeyId"] == KEY
     assert "VolumeKmsKeyId" not in job["ResourceConfig"]  # ml.g5.xlarge has a disk of its own
     assert job["VpcConfig"] == {"Subnets": SUBNETS, "SecurityGroupIds": GROUPS}
@@ -83,15 +77,15 @@ def test_the_model_is_connected_and_isolated(everything: Synthesised) -> None:
 
 
 def test_the_bedrock_job_is_encrypted_and_connected(everything: Synthesised) -> None:
-    job = arguments(everything, "Customize")
-    assert job["CustomModelKmsKeyId"] == KEY
-    assert job["VpcConfig"] == {"SubnetIds": SUBNETS, "SecurityGroupIds": GROUPS}
+    job = arguments(everything, "CreateModelCustomizationJob")
+    assert job["customModelKmsKeyId"] == KEY
+    assert job["vpcConfig"] == {"subnetIds": SUBNETS, "securityGroupIds": GROUPS}
 
 
 def test_without_the_settings_no_request_has_their_keys(synthesised: Synthesised) -> None:
-    for name in ("Train", "CreateModel", "CreateEndpointConfig", "Customize"):
+    for name in ("CreateTrainingJob", "CreateModel", "CreateEndpointConfig", "CreateModelCustomizationJob"):
         sent = json.dumps(arguments(synthesised, name))
-        assert not [key for key in ("KmsKeyId", "VpcConfig", "EnableNetworkIsolation", "wheels") if key in sent], name
+        assert not [key for key in ("KmsKeyId", "pcConfig", "EnableNetworkIsolation", "wheels") if key in sent], name
     assert not [s for _, s in statements(synthesised) if json.dumps(s["Action"]).find('"kms:') >= 0]
 
 
@@ -131,7 +125,8 @@ def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(ever
         "FunctionsMergeData": {read, write},
         "PipelineRole": {read},
         "FunctionsAssess": {read, write},
-        "FunctionsSmokeTest": {read},
+        "FunctionsSmokeTest": {read, write},
+        "FunctionsRecord": {write},
     }
     for role, actions in roles.items():
         grants = list(granted(everything, role, "kms"))
@@ -200,7 +195,10 @@ def test_checkpoints_are_the_training_roles_to_read_write_and_delete_and_a_model
 def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:
     (listed,) = [c for a, _, c in granted(synthesised, "FunctionsPlan", "s3") if a == "s3:ListBucket"]
     assert listed == {"StringLike": {"s3:prefix": ["uploads/*", "baselines/*/*"]}}
-    assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {"baselines/*/baseline.json"}
+    assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {
+        "baselines/*/baseline.json",
+        "models/*/run.json",
+    }
     read = {f"models/*/*/tuneway/{name}.json" for name in ("evaluation", "left_out", "baseline")}
     assert objects(synthesised, "FunctionsAssess", "s3:GetObject") == read
     writers = {
@@ -267,7 +265,7 @@ def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Sy
     run_over = dict.fromkeys(["code/", "data/", "bedrock/", "checkpoints/", "baselines/"], 90)
     assert expiring == {**run_over, "shards/": 15}
     variables = assigned(synthesised)
-    model = variables["model"].removeprefix("s3://bucket/")
+    model = MODEL.removeprefix("s3://bucket/")
     output = variables["plan"]["train"]["OutputDataConfig"]["S3OutputPath"].removeprefix("s3://bucket/")
     for key in (model, output, "uploads/mine.csv"):
         assert not key.startswith(tuple(expiring)), key
@@ -289,7 +287,7 @@ def test_what_a_run_writes_stays_in_the_folders_that_its_roles_may_write(synthes
         "RolesTraining": plan["train"]["OutputDataConfig"]["S3OutputPath"]
         + " "
         + plan["train"]["CheckpointConfig"]["S3Uri"],
-        "RolesBedrock": plan["customize"]["OutputDataConfig"]["S3Uri"],
+        "RolesBedrock": plan["customize"]["request"]["outputDataConfig"]["s3Uri"],
     }
     for role, uris in written.items():
         folders = {uri.removeprefix("s3://bucket/").split("/")[0] for uri in uris.split()}

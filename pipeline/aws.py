@@ -1,0 +1,118 @@
+"""AWS as the functions call it: clients that retry for seconds, and errors sorted by who tries again and for how long.
+
+A function raises one of three errors for what AWS answers, and the state machine calls it again by that name
+(`infra.lambda_task`). docs/retries.md lists every call with its errors; `python -m pipeline.calls` writes it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Handler = Callable[[dict[str, Any], object], Any]
+
+ATTEMPTS = 3
+"""Calls that a client makes before it gives up: a second or two. The state machine has more patience than a function."""
+
+BUSY = (
+    "InternalError",
+    "InternalFailure",
+    "InternalServerError",
+    "InternalServerException",
+    "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "ServiceException",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+)
+"""Error codes that pass by themselves, whatever their HTTP status is. So do all answers of 500 and above, and 429."""
+
+LIMITS = ("ResourceLimitExceeded", "ServiceQuotaExceededException")
+"""Error codes of an account's limit, which another job or endpoint of the account may free."""
+
+_TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
+
+
+class AwsBusy(Exception):
+    """AWS is busy or out of reach. The state machine tries again for an hour."""
+
+
+class AwsLimit(Exception):
+    """A limit of the account is reached. The state machine tries again for minutes."""
+
+
+class AwsRefused(Exception):
+    """AWS refuses the call. The state machine tries again for seconds, as a new role is not known everywhere at once."""
+
+
+_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    # A call that hangs is given up within the minute that a function of a loop has.
+    connect_timeout=3,
+    read_timeout=15,
+)
+
+
+def client(service: str) -> Any:
+    """Return a client of the package's own boto3."""
+    import boto3  # data prep, which takes botocore alone to start sooner, imports this module, too
+
+    return boto3.client(service, config=_CONFIG)
+
+
+def handler(function: Handler) -> Handler:
+    """Decorate a Lambda handler: what boto3 raises leaves it as `AwsBusy`, `AwsLimit` or `AwsRefused`."""
+
+    @functools.wraps(function)
+    def call(event: dict[str, Any], context: object) -> Any:
+        try:
+            return function(event, context)
+        except (ClientError, BotoCoreError) as error:
+            raise kind(error)(" ".join(str(error).split())) from error
+
+    return call
+
+
+def kind(error: ClientError | BotoCoreError) -> type[Exception]:
+    """Return which of the three an error of boto3's is. No connection at all is no ClientError."""
+    if not isinstance(error, ClientError):
+        return AwsBusy if isinstance(error, HTTPClientError) else AwsRefused
+    return kind_of_code(code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def kind_of_code(name: str, status: int) -> type[Exception]:
+    """Return which of the three an error code with an HTTP status is."""
+    if name in LIMITS:
+        return AwsLimit
+    return AwsBusy if name in BUSY or status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR else AwsRefused
+
+
+def is_busy(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether the error passes by itself."""
+    return kind(error) is AwsBusy
+
+
+def code(error: ClientError) -> str:
+    """Return an error's code."""
+    return str(error.response["Error"].get("Code", ""))
+
+
+def is_absent(error: ClientError) -> bool:
+    """Tell whether SageMaker or Bedrock does not know what was named.
+
+    SageMaker answers ValidationException for it, with "Could not find ..." or, for jobs, "Requested resource not found."
+    (aws/aws-sdk issue 165), where its service model has ResourceNotFound.
+    """
+    text = error.response["Error"].get("Message", "")
+    return code(error).startswith("ResourceNotFound") or "Could not find" in text or "resource not found" in text

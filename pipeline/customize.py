@@ -1,0 +1,140 @@
+"""The Bedrock job of a run: started in its place without waiting, and followed to its end when the model already serves.
+
+Nothing that happens to it holds the tuned model back: what refuses its start is kept and told, and the last state of the run
+asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline import aws, jobs, names
+from pipeline.jobs import Job
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+
+class CustomizationFailed(Exception):
+    """The customization job ended without a model: one line with Bedrock's status and message."""
+
+
+class CustomizationJobs:
+    """Bedrock's customization jobs of one run (`jobs.Service`)."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        """Take CreateModelCustomizationJob's request without the names and the token."""
+        self._request = request
+        self._client = aws.client("bedrock")
+
+    def describe(self, name: str) -> Job | None:
+        """Return the job of that name, which GetModelCustomizationJob takes as well as the ARN, if there is one."""
+        try:
+            told = self._client.get_model_customization_job(jobIdentifier=name)
+        except ClientError as error:
+            if not aws.is_absent(error):
+                raise
+            return None
+        return Job(name, told["jobArn"], told["status"], told["creationTime"], told)
+
+    def create(self, name: str) -> None:
+        """Make the job of that name; its custom model has the same."""
+        self._client.create_model_customization_job(
+            jobName=name, customModelName=name, clientRequestToken=name, **self._request
+        )
+
+    def stop(self, job: Job) -> None:
+        """Ask the job to end."""
+        self._client.stop_model_customization_job(jobIdentifier=job.arn)
+
+    def tags(self, job: Job) -> dict[str, str]:
+        """Return the job's tags."""
+        return {tag["key"]: tag["value"] for tag in self._client.list_tags_for_resource(resourceARN=job.arn)["tags"]}
+
+
+def start(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Start the run's customization job, and keep what refuses it.
+
+    Args:
+        event: as `handler`'s.
+
+    Returns:
+        `job` (null if it was refused) and `progress`: one line.
+    """
+    try:
+        job = _ensure(event)
+    except (ClientError, BotoCoreError, jobs.NotOurs) as error:
+        logger.warning("refused: %s", error)
+        return {"job": None, "progress": f"refused its job, which is tried again at the end of the run: {error}"}
+    return {"job": job.name, "progress": f"job {job.name} is {job.status}"}
+
+
+@aws.handler
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Look at the run's customization job, make it if it has to be made, and stop it when its time is over.
+
+    Args:
+        event: `name` (what the run's names begin with), `redrive` (count), `request` (CreateModelCustomizationJob without
+            names and token) and `timeout_hours`.
+
+    Returns:
+        `phase` ("working" or "completed"), `job`, `progress` (one line), `wait_seconds` until the next look, and of a
+        completed job `custom_model` (ARN).
+
+    Raises:
+        CustomizationFailed: the job has failed or was stopped.
+        jobs.NotOurs: another's job has its name.
+    """
+    hours = event["timeout_hours"]
+    job = _ensure(event)
+    logger.info("%s is %s", job.name, job.status)
+    if job.status == "Completed":
+        return {
+            "phase": "completed",
+            "job": job.name,
+            "progress": "completed",
+            "wait_seconds": 0,
+            "custom_model": job.description["outputModelArn"],
+        }
+    late = job.age > hours * 3600
+    if job.status not in ("InProgress", "Stopping"):
+        raise CustomizationFailed(_ending(job, hours))
+    if job.status == "InProgress" and late:
+        CustomizationJobs(event["request"]).stop(job)
+    progress = f"{_stage(job)} for {job.age / 3600:.1f} h of at most {hours} h{', being stopped' if late else ''}"
+    # Neither its end in time nor that of a stop is waited for longer than it takes.
+    left = 0 if job.status == "Stopping" else round(hours * 3600 - job.age)
+    return {
+        "phase": "working",
+        "job": job.name,
+        "progress": progress,
+        "wait_seconds": max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), left)),
+    }
+
+
+def _ensure(event: dict[str, Any]) -> Job:
+    request = event["request"]
+    tags = {tag["key"]: tag["value"] for tag in request["jobTags"]}
+    return jobs.ensure(CustomizationJobs(request), event["name"], event["redrive"], names.own(tags))[0]
+
+
+def _stage(job: Job) -> str:
+    """Return the stage that is in progress (GetModelCustomizationJob, statusDetails), such as training."""
+    details = job.description.get("statusDetails", {})
+    found = (name.removesuffix("Details") for name, stage in details.items() if stage.get("status") == "InProgress")
+    return next(found, job.status)
+
+
+def _ending(job: Job, hours: int) -> str:
+    ended = job.description.get("endTime") or datetime.now(UTC)
+    if job.status == "Stopped" and (ended - job.created).total_seconds() >= hours * 3600:
+        return (
+            f"customization job {job.name} was stopped because it was not completed within bedrock.timeout_hours ({hours}); "
+            "redrive the execution for a new job with as much time, or start a new one with more or with fewer records"
+        )
+    why = job.description.get("failureMessage") or "Bedrock gives no reason"
+    return f"customization job {job.name} {job.status}: {why}"

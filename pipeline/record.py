@@ -1,0 +1,109 @@
+"""What a run leaves of itself: `models/RUN/run.json`, beside its model. The bucket is the list of runs.
+
+The Assess step writes it, so that no model is without; the last step writes it again, with what serves and what was spent.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pipeline import aws, cost, names
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+NAME = "run.json"
+
+
+@aws.handler
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Write the record of a run that is through.
+
+    Args:
+        event: `record` (`begin`'s), `training`, `assessment`, `deployed` and `customization` (what the train, assess, deploy
+            and customize functions returned) and `manifest` (S3 URI).
+
+    Returns:
+        `spent`.
+    """
+    deployed, customization = event["deployed"], event["customization"]
+    serving = {key: deployed[key] for key in ("endpoint", "config", "until")} if deployed["phase"] == "passed" else None
+    bedrock = {key: customization[key] for key in ("job", "custom_model")} if customization["custom_model"] else None
+    return {"spent": write(event, event["assessment"], serving=serving, bedrock=bedrock)["spent"]}
+
+
+def begin(
+    settings: Settings, deployed: dict[str, Any], stack: dict[str, Any], plan: dict[str, Any], execution: str
+) -> dict[str, Any]:
+    """Return what is known of a run when it is planned.
+
+    Args:
+        settings: the run's.
+        deployed: the settings as deployed.
+        stack: what exists.
+        plan: the rest of the plan.
+        execution: the execution's ARN.
+    """
+    customize, estimate = plan["customize"], plan["estimate"]
+    return {
+        "folder": names.place(stack["bucket"], "models", plan["run"]),
+        "run": plan["run"],
+        "execution": execution,
+        "settings": differing(settings.model_dump(mode="json"), deployed),
+        "base_model": f"{settings.training.base_model}@{settings.training.base_revision}",
+        "bedrock_base_model": customize and customize["request"]["baseModelIdentifier"],
+        "instance": settings.training.instance_type,
+        "bedrock_usd_at_most": estimate["bedrock"] if customize else 0,
+    }
+
+
+def differing(run: dict[str, Any], deployed: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the run's settings that are not as deployed, by their names with dots."""
+    found: dict[str, Any] = {}
+    for name, value in run.items():
+        other = deployed.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found |= differing(value, other, f"{above}{name}.")
+        elif value != other:
+            found[above + name] = value
+    return found
+
+
+def write(
+    event: dict[str, Any],
+    assessment: dict[str, Any],
+    serving: dict[str, Any] | None = None,
+    bedrock: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the record and return it.
+
+    Args:
+        event: `record`, `training` and `manifest`, as `handler`'s.
+        assessment: `scores`, `promote` and `why`.
+        serving: `endpoint`, `config` and `until` of what serves the model.
+        bedrock: `job` and `custom_model` of a completed customization job.
+    """
+    known, training = event["record"], event["training"]
+    seconds, price = training["billed_seconds"], cost.INSTANCE_PER_HOUR.get(known["instance"])
+    document = {
+        **{key: known[key] for key in ("run", "execution", "settings", "base_model", "bedrock_base_model")},
+        "model": training["model"],
+        "manifest": event["manifest"],
+        "scores": assessment["scores"],
+        "promoted": assessment["promote"],
+        "why": assessment["why"],
+        "serving": serving,
+        "bedrock": bedrock,
+        "spent": {
+            "training_seconds_billed": seconds,
+            # At the full price, also of spot capacity, whose discount SageMaker tells in the seconds.
+            "training_usd": price if price is None else round(price * seconds / 3600, 2),
+            "bedrock_usd_at_most": known["bedrock_usd_at_most"] if bedrock else 0,
+            "prices_as_of": cost.AS_OF,
+        },
+    }
+    bucket, _, key = known["folder"].removeprefix("s3://").partition("/")
+    body = json.dumps(document, indent=2, ensure_ascii=False).encode()
+    aws.client("s3").put_object(Bucket=bucket, Key=key + NAME, Body=body, ContentType="application/json")
+    return document

@@ -1,0 +1,170 @@
+"""The Train step: one training job a run, made, found again and looked at until it has ended.
+
+The state machine calls the function in a loop; each look says in one line how far the job is.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline import aws, jobs, names
+from pipeline.jobs import Job
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+_EVENTS = 100
+_STEP = re.compile(r"step=(?P<done>\d+)/(?P<all>\d+) .*?\bloss=(?P<loss>[0-9.]+)")
+_ANSWERED = re.compile(r"evaluated=(?P<done>\d+)/(?P<all>\d+) model=(?P<model>base|tuned)")
+
+
+class TrainingFailed(Exception):
+    """The training job ended without a model: one line with SageMaker's status and reason."""
+
+
+class TrainingJobs:
+    """SageMaker's training jobs of one run (`jobs.Service`)."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        """Take CreateTrainingJob's request without the name."""
+        self._request = request
+        self._client = aws.client("sagemaker")
+
+    def describe(self, name: str) -> Job | None:
+        """Return the job of that name, if there is one."""
+        try:
+            told = self._client.describe_training_job(TrainingJobName=name)
+        except ClientError as error:
+            if not aws.is_absent(error):
+                raise
+            return None
+        return Job(name, told["TrainingJobArn"], told["TrainingJobStatus"], told["CreationTime"], told)
+
+    def create(self, name: str) -> None:
+        """Make the job of that name."""
+        self._client.create_training_job(TrainingJobName=name, **self._request)
+
+    def stop(self, job: Job) -> None:
+        """Ask the job to end."""
+        self._client.stop_training_job(TrainingJobName=job.name)
+
+    def tags(self, job: Job) -> dict[str, str]:
+        """Return the job's tags."""
+        return {tag["Key"]: tag["Value"] for tag in self._client.list_tags(ResourceArn=job.arn)["Tags"]}
+
+
+@aws.handler
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Look at the run's training job, and make it if it has to be made.
+
+    Args:
+        event: `name` (what the run's names begin with), `redrive` (count) and `request` (CreateTrainingJob without the name).
+
+    Returns:
+        `phase` ("working" or "completed"), `job`, `progress` (one line), `wait_seconds` until the next look, and of a
+        completed job `model` (S3 prefix, with its slash) and `billed_seconds` (of all the run's jobs and their instances).
+
+    Raises:
+        TrainingFailed: the job has failed or was stopped.
+        jobs.NotOurs: another's job has its name.
+    """
+    tags = {tag["Key"]: tag["Value"] for tag in event["request"]["Tags"]}
+    job, made = jobs.ensure(TrainingJobs(event["request"]), event["name"], event["redrive"], names.own(tags))
+    logger.info("%s is %s", job.name, job.status)
+    if job.status == "Completed":
+        # An uncompressed model is a prefix, and an endpoint takes a prefix only with its slash.
+        model = job.description["ModelArtifacts"]["S3ModelArtifacts"].rstrip("/") + "/"
+        progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on its instances"
+        return {
+            "phase": "completed",
+            "job": job.name,
+            "progress": progress,
+            "wait_seconds": 0,
+            "model": model,
+            "billed_seconds": sum(_billed_seconds(one) for one in made),
+        }
+    if job.status not in ("InProgress", "Stopping"):
+        raise TrainingFailed(_ending(job))
+    return {"phase": "working", "job": job.name, "progress": _progress(job), "wait_seconds": jobs.wait(job.age)}
+
+
+def _billed_seconds(job: Job) -> int:
+    """Return the seconds that SageMaker bills, which it tells of one instance (API reference, DescribeTrainingJob)."""
+    instances = job.description.get("ResourceConfig", {}).get("InstanceCount", 1)
+    return int(job.description.get("BillableTimeInSeconds", 0) * instances)
+
+
+def _ending(job: Job) -> str:
+    status, reason = job.description["SecondaryStatus"], job.description.get("FailureReason")
+    return f"training job {job.name} {status}: {reason or 'SageMaker gives no reason'}; its log group is {LOG_GROUP}"
+
+
+def _progress(job: Job) -> str:
+    phase = job.description.get("SecondaryStatus", "Starting")
+    if phase != "Training":
+        return f"{phase} for {_duration(_in_phase(job))}"
+    try:
+        line = last_line(_newest_events(job.name))
+    except (ClientError, BotoCoreError) as error:
+        # A look at the log is worth less than the job: without it the phase is told alone.
+        logger.warning("the log of %s cannot be read: %s", job.name, error)
+        line = "its log cannot be read"
+    return f"{phase} for {_duration(_in_phase(job))}{f': {line}' if line else ''}"
+
+
+def _in_phase(job: Job) -> float:
+    transitions = job.description.get("SecondaryStatusTransitions", [])
+    return time.time() - transitions[-1]["StartTime"].timestamp() if transitions else job.age
+
+
+def _newest_events(job: str) -> list[dict[str, Any]]:
+    """Return the newest events of the first host's last log stream; a spot job has one stream a start."""
+    client = aws.client("logs")
+    try:
+        found = client.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
+        if not found:
+            return []
+        stream = max(one["logStreamName"] for one in found)
+        events: list[dict[str, Any]] = client.get_log_events(
+            logGroupName=LOG_GROUP, logStreamName=stream, limit=_EVENTS, startFromHead=False
+        )["events"]
+    except client.exceptions.ResourceNotFoundException:
+        return []
+    return events
+
+
+def last_line(events: list[dict[str, Any]]) -> str:
+    """Return how far the job's script is by its last progress line, with the time left at the pace of those before it."""
+    for kind in (_ANSWERED, _STEP):
+        seen = [(event["timestamp"] / 1000, found) for event in events if (found := kind.search(event["message"]))]
+        if not seen:
+            continue
+        at, last = seen[-1]
+        done, all_of = int(last["done"]), int(last["all"])
+        if kind is _STEP:
+            line = f"step {done} of {all_of}, loss {float(last['loss']):.3f}"
+            what = "of training"
+        else:
+            seen = [entry for entry in seen if entry[1]["model"] == last["model"]]
+            line = f"{last['model']} model has answered {done} of {all_of} rows"
+            what = "of these"
+        began, first = seen[0]
+        if done == all_of or done == int(first["done"]):
+            return line
+        left = (at - began) / (done - int(first["done"])) * (all_of - done) - (time.time() - at)
+        return f"{line}, about {_duration(max(left, 0))} {what} left"
+    return ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes >= 10 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
