@@ -17,8 +17,28 @@ from pathlib import Path
 from pipeline.settings import Functions, Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {"pipeline": "pydantic", "data_prep": "orjson, pyarrow.compute, pyarrow.parquet, xxhash, zstandard"}
+ROOMS = {
+    "pipeline": "boto3, pydantic",
+    "data_prep": "botocore.session, orjson, pyarrow.compute, pyarrow.parquet, xxhash, zstandard",
+}
 """Packages whose requirements.txt becomes the wheels of one function package, and what they import out of those."""
+
+SERVICES = {
+    "pipeline": (
+        "bedrock",
+        "events",
+        "logs",
+        "s3",
+        "sagemaker",
+        "sagemaker-runtime",
+        "scheduler",
+        "secretsmanager",
+        "service-quotas",
+        "stepfunctions",
+    ),
+    "data_prep": ("s3", "secretsmanager"),
+}
+"""The services that each package's code makes clients of. botocore's data of all others is left out."""
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 _ELF_MACHINES = {"arm64": 183, "x86_64": 62}
@@ -34,8 +54,10 @@ _DROPPED = (
     *("pyarrow/libarrow*.so", "pyarrow/libarrow*.so.*.*"),
     # PyPy's way to zstd.
     "zstandard/*cffi*",
+    # boto3's resources, which nothing here uses, and the examples of its documentation.
+    *("boto3/data", "boto3/examples", "botocore/data/*/*/examples-1.json"),
 )
-"""What reading Parquet and zstd never loads."""
+"""What reading Parquet and zstd and calling AWS never loads."""
 
 
 class PackageError(Exception):
@@ -49,13 +71,14 @@ def wheels(room: str, settings: Settings) -> Path:
 
 
 def is_built(room: str, settings: Settings) -> bool:
-    """Whether the wheels of a room are there, by the pins of today."""
-    marker = wheels(room, settings) / "requirements.txt"
-    return marker.is_file() and marker.read_text(encoding="utf-8") == _contents(room)
+    """Whether the wheels of a room are there, by the pins and the services of today."""
+    folder = wheels(room, settings)
+    marker = folder / "requirements.txt"
+    return marker.is_file() and marker.read_text(encoding="utf-8") == _contents(room) and _wrong_version(folder) is None
 
 
 def build(settings: Settings) -> None:
-    """Install each room's pinned requirements into its folder, or leave it if the pins have not changed.
+    """Install each room's pinned requirements into its folder, or leave it if nothing has changed.
 
     Raises:
         PackageError: what came is another version, for another Python or machine, or cannot be imported.
@@ -73,7 +96,7 @@ def build(settings: Settings) -> None:
         command += [f"--platform=manylinux2014_{machine}", f"--platform=manylinux_2_28_{machine}"]
         command += [f"--requirement={ROOT / room / 'requirements.txt'}", f"--constraint={ROOT / 'constraints.txt'}"]
         subprocess.run([*command, f"--target={unfinished}"], check=True)
-        _slim(unfinished)
+        _slim(room, unfinished)
         check(room, unfinished, functions)
         (unfinished / "requirements.txt").write_text(_contents(room), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
@@ -86,7 +109,9 @@ def check(room: str, folder: Path, functions: Functions) -> None:
     Raises:
         PackageError: the first thing that is wrong.
     """
-    _check_versions(folder)
+    wrong = _wrong_version(folder)
+    if wrong is not None:
+        raise PackageError(wrong)
     _check_binaries(folder, functions)
     here = (sys.platform, f"3.{sys.version_info.minor}", platform.machine())
     if here == ("linux", functions.python, _MACHINES[functions.architecture]):
@@ -95,22 +120,28 @@ def check(room: str, folder: Path, functions: Functions) -> None:
 
 def _contents(room: str) -> str:
     pins = (ROOT / room / "requirements.txt").read_text(encoding="utf-8")
-    return f"{pins}# without {' '.join(_DROPPED)}\n"
+    return f"{pins}# without {' '.join(_DROPPED)}\n# with botocore's data of {' '.join(SERVICES[room])}\n"
 
 
-def _slim(folder: Path) -> None:
+def _slim(room: str, folder: Path) -> None:
     for pattern in _DROPPED:
         for path in list(folder.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # A folder for each service; the files beside them (endpoints, partitions, retries) serve them all.
+    for path in (folder / "botocore" / "data").iterdir():
+        if path.is_dir() and path.name not in SERVICES[room]:
+            shutil.rmtree(path)
 
 
-def _check_versions(folder: Path) -> None:
+def _wrong_version(folder: Path) -> str | None:
+    """Say which wheel is not of the version in constraints.txt, if one is."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
     pinned = {_canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
     for found in metadata.distributions(path=[str(folder)]):
         expected = pinned.get(_canonical(found.name))
         if found.version != expected:
-            raise PackageError(f"pip installed {found.name} {found.version}; constraints.txt says {expected}")
+            return f"pip installed {found.name} {found.version}; constraints.txt says {expected}"
+    return None
 
 
 def _canonical(name: str) -> str:

@@ -1,8 +1,9 @@
 """Runs inside a function's process: what AWS's Python runtime interface client does, spoken over pipes.
 
-Started as `python -I -S lambda_bootstrap.py TASK_ROOT SDK_DIR [LAYER_DIR ...]`: the interpreter sees the standard
-library, the zip, the layers and the SDK, nothing else. One JSON document a line: first {"status": "ready"} or the
-init error, then one answer to each {"event", "request_id", "arn", "deadline", "trace_id"}.
+Started as `python -I -S lambda_bootstrap.py TASK_ROOT [LAYER_DIR ...]`: the interpreter sees the standard library, the
+zip and the layers, nothing else. The runtime's own boto3 is left out, so that a package which relies on it fails here.
+One JSON document a line: first {"status": "ready"} or the init error, then one answer to each {"event", "request_id",
+"arn", "deadline", "trace_id"}.
 
 Messages and error types:
 https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awslambdaric/bootstrap.py
@@ -154,11 +155,10 @@ def main() -> None:
     os.dup2(null, 0)
     os.dup2(2, 1)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
-    task_root, sdk_dir, *layers = sys.argv[1:]
+    task_root, *layers = sys.argv[1:]
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     from_layers = [path for d in layers for path in (f"{d}/python", f"{d}/python/lib/{version}/site-packages")]
     sys.path[0:0] = [task_root, *from_layers]
-    sys.path.append(sdk_dir)
     os.chdir(task_root)
     # The handler's module must not find this file as __main__ with its names in it.
     sys.modules["__main__"] = types.ModuleType("__main__")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 import queue
@@ -25,9 +24,6 @@ from local.lambda_sandbox import Launch, Outcome, Sandbox
 
 logger = logging.getLogger("local.lambda")
 
-# What the Python runtime itself brings: the SDK and its dependencies ("Lambda runtimes": runtime-included SDK
-# versions).
-SDK_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
 _IDLE_SECONDS = 300.0
 # Setting one of these is refused on AWS ("Defined runtime environment variables"); here the runtime's own value wins.
 _RESERVED = frozenset(
@@ -71,24 +67,12 @@ class Runtime:
         """Keep everything under `state_dir`; functions reach AWS at `endpoint_url`."""
         self._dir = state_dir / "lambda"
         self._endpoint_url = endpoint_url
-        self._sdk_dir = self._dir / "sdk"
         self._lock = threading.Lock()
         self._extracting = threading.Lock()
         self._idle: dict[tuple[str, ...], list[Sandbox]] = {}
         self._credentials: dict[tuple[str, str], private.Credentials] = {}
         self._logs: queue.Queue[_LogBatch] = queue.Queue()
-        self._link_sdk()
         threading.Thread(target=self._write_logs, name="lambda-logs", daemon=True).start()
-
-    def _link_sdk(self) -> None:
-        shutil.rmtree(self._sdk_dir, ignore_errors=True)
-        self._sdk_dir.mkdir(parents=True)
-        for name in SDK_PACKAGES:
-            spec = importlib.util.find_spec(name)
-            if spec is None or spec.origin is None:
-                raise ModuleNotFoundError(f"{name}, part of the functions' SDK, is not installed beside ministack")
-            source = Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
-            (self._sdk_dir / source.name).symlink_to(source)
 
     def execute(self, function: private.Function, event: Any, request_id: str) -> private.FunctionResult:
         """Run one invocation of one version of a function."""
@@ -181,15 +165,7 @@ class Runtime:
             }
         else:
             bootstrap = Path(lambda_sandbox.__file__).with_name("lambda_bootstrap.py")
-            command = [
-                sys.executable,
-                "-I",
-                "-S",
-                str(bootstrap),
-                str(task_root),
-                str(self._sdk_dir),
-                *layers,
-            ]
+            command = [sys.executable, "-I", "-S", str(bootstrap), str(task_root), *layers]
         launch = Launch(command, environment, task_root, work_dir, config["MemorySize"], config["Timeout"], init)
         return Sandbox(launch, stream)
 
@@ -227,7 +203,7 @@ class Runtime:
             "AWS_LAMBDA_LOG_GROUP_NAME": _log_group(config),
             "AWS_LAMBDA_LOG_STREAM_NAME": stream,
             "LAMBDA_TASK_ROOT": str(task_root),
-            "LAMBDA_RUNTIME_DIR": str(self._sdk_dir),
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
         }
 
     def _extract(self, code_zip: bytes) -> Path:

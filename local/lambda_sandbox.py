@@ -1,4 +1,4 @@
-"""One execution environment of a function: a process that sees its zip, the SDK and its variables, within its memory.
+"""One execution environment of a function: a process that sees its zip and its variables, within its memory.
 
 Error types and messages are those the Lambda service reports for a runtime that ends ("Troubleshoot execution issues"
 and "Lambda runtime errors" in the Lambda Developer Guide; https://repost.aws/knowledge-center/lambda-runtime-error).

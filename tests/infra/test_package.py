@@ -5,6 +5,7 @@ Of two kinds: config.yaml's, for AWS, and this machine's, for local AWS. Only th
 
 from __future__ import annotations
 
+import ast
 import json
 import platform
 import shutil
@@ -14,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import botocore
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,25 +52,15 @@ def settings(request: pytest.FixtureRequest, here: Settings) -> Settings:
     return settings
 
 
-def stage(settings: Settings) -> Path:
-    """The folder that becomes the zip of the data-prep functions, laid as synth does it."""
-    code("data_prep", settings)
-    return package.wheels("data_prep", settings).with_name("data_prep.zip")
+def stage(room: str, settings: Settings) -> Path:
+    """The folder that becomes the zip of a room's functions, laid as synth does it."""
+    code(room, settings)
+    return package.wheels(room, settings).with_name(f"{room}.zip")
 
 
 @pytest.fixture(scope="module")
 def staged(here: Settings) -> Path:
-    return stage(here)
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The SDK that Lambda's runtime brings, and nothing else of the virtual environment."""
-    folder = tmp_path_factory.mktemp("runtime")
-    installed = Path(botocore.__file__).parents[1]
-    for name in ("botocore", "boto3", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"):
-        (folder / name).symlink_to(installed / name)
-    return folder
+    return stage("data_prep", here)
 
 
 def run(script: str, staged: Path, *arguments: object) -> Any:
@@ -106,41 +97,99 @@ def test_wheels_that_are_there_are_not_downloaded_again(settings: Settings) -> N
 def test_wheels_of_other_pins_are_not_deployed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pins = (ROOT / "data_prep" / "requirements.txt").read_text()
     built = package.wheels("data_prep", settings)
     monkeypatch.setattr(package, "ROOT", tmp_path)
     copy = package.wheels("data_prep", settings)
-    copy.mkdir(parents=True)
-    shutil.copy(built / "requirements.txt", copy)
+    copy.parent.mkdir(parents=True)
+    copy.symlink_to(built)
+    files = [Path("data_prep", "requirements.txt"), Path("constraints.txt")]
     (tmp_path / "data_prep").mkdir()
-    (tmp_path / "data_prep" / "requirements.txt").write_text(pins)
+    for file in files:
+        shutil.copy(ROOT / file, tmp_path / file)
     assert package.is_built("data_prep", settings)
-    (tmp_path / "data_prep" / "requirements.txt").write_text(pins.replace("orjson==3", "orjson==2"))
+    # orjson is named in requirements.txt; urllib3 comes with botocore, and only constraints.txt has its version.
+    for file, pin in zip(files, ("orjson==3", "urllib3==2"), strict=True):
+        (tmp_path / file).write_text((ROOT / file).read_text().replace(pin, pin[:-1] + "1"))
+        with pytest.raises(SettingsError, match="make setup"):
+            code("data_prep", settings)
+        shutil.copy(ROOT / file, tmp_path / file)
+    monkeypatch.setitem(package.SERVICES, "data_prep", ("s3",))
     with pytest.raises(SettingsError, match="make setup"):
         code("data_prep", settings)
 
 
-def test_the_zip_is_small_and_fits_into_lambda(settings: Settings, tmp_path: Path) -> None:
-    staged = stage(settings)
+def services(room: str) -> set[str]:
+    """The services that a room makes clients of: the first arguments of what is called `client` or `..._client`."""
+    found = set()
+    for path in (ROOT / room).rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        makers = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name.endswith("client")]
+        passed_on = {id(node) for maker in makers for node in ast.walk(maker)}
+        for node in nodes:
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("client"):
+                match node.args:
+                    case [ast.Constant(str(service)), *_]:
+                        found.add(service)
+                    case _ if id(node) not in passed_on and (node.args or node.keywords):
+                        pytest.fail(f"{path}:{node.lineno}: the service is not a literal: is its data in the package?")
+    return found
+
+
+@pytest.mark.parametrize("room", package.ROOMS)
+def test_botocores_data_is_that_of_the_services_in_the_code(room: str, settings: Settings) -> None:
+    assert set(package.SERVICES[room]) == services(room)
+    data = package.wheels(room, settings) / "botocore" / "data"
+    assert {path.name for path in data.iterdir() if path.is_dir()} == set(package.SERVICES[room])
+
+
+IMPORTS = {
+    "pipeline": "from boto3 import client as create_client",
+    "data_prep": "import botocore.session; create_client = botocore.session.get_session().create_client",
+}
+CLIENTS = """
+clients = {}
+for service in sys.argv[1:]:
+    client = create_client(service, region_name="us-west-2")
+    methods = sorted(client.meta.method_to_api_mapping)
+    paginated = [name for name in methods if client.can_paginate(name)]
+    clients[service] = [client.meta.endpoint_url, methods, paginated, client.waiter_names]
+own = [module.__file__ for name, module in sys.modules.items() if name.startswith(("boto3", "botocore"))]
+answer = {"clients": clients, "files": own}
+"""
+
+
+@pytest.mark.parametrize("room", package.ROOMS)
+def test_every_client_comes_out_of_the_zip_alone_and_is_a_whole_botos(here: Settings, room: str) -> None:
+    folder = stage(room, here)
+    answer = run(f"{IMPORTS[room]}\n{CLIENTS}", folder, *services(room))
+    assert all(Path(file).is_relative_to(folder) for file in answer["files"])
+    installed = Path(boto3.__file__).parents[1]
+    whole = run(f"{IMPORTS['pipeline']}\n{CLIENTS}", installed, *services(room))
+    assert answer["clients"] == whole["clients"]
+    assert "list_objects_v2" in answer["clients"]["s3"][2]
+
+
+@pytest.mark.parametrize(("room", "zip_bytes"), [("pipeline", 7_000_000), ("data_prep", 60_000_000)])
+def test_the_zip_is_small_and_fits_into_lambda(settings: Settings, tmp_path: Path, room: str, zip_bytes: int) -> None:
+    staged = stage(room, settings)
     files = [path for path in staged.rglob("*") if path.is_file()]
     # Lambda's limit: 250 MB, which are MiB ("Lambda quotas").
-    assert 50_000_000 < sum(path.stat().st_size for path in files) < 250 * 1024**2
+    assert zip_bytes < sum(path.stat().st_size for path in files) < 250 * 1024**2
     # Deflate, as the CDK zips, at its fastest level: the CDK's own zip is smaller.
-    with zipfile.ZipFile(tmp_path / "data_prep.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(tmp_path / "room.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in files:
             archive.write(path, path.relative_to(staged))
-    assert (tmp_path / "data_prep.zip").stat().st_size <= 60_000_000
+    assert (tmp_path / "room.zip").stat().st_size <= zip_bytes
 
 
-def test_a_function_is_ready_at_once_and_without_what_only_parquet_needs(staged: Path, runtime: Path) -> None:
+def test_a_function_is_ready_at_once_and_without_what_only_parquet_needs(staged: Path) -> None:
     script = """
-sys.path.append(sys.argv[1])
 start = time.perf_counter()
 import data_prep.handler
 seconds = time.perf_counter() - start
 answer = {"seconds": seconds, "file": data_prep.handler.__file__, "modules": list(sys.modules)}
 """
-    tries = [run(script, staged, runtime) for _ in range(5)]
+    tries = [run(script, staged) for _ in range(5)]
     for answer in tries:
         assert Path(answer["file"]).is_relative_to(staged)
         assert {"botocore.session", "orjson", "data_prep.sources", "pipeline.hub"} <= set(answer["modules"])
@@ -202,7 +251,7 @@ def test_wheels_for_another_python_machine_or_version_are_refused_in_one_line(st
     architecture = "x86_64" if HERE["architecture"] == "arm64" else "arm64"
     with pytest.raises(package.PackageError, match=f" is not for {architecture}$"):
         package.check("data_prep", staged, functions(architecture=architecture))
-    with pytest.raises(package.PackageError, match=r"^the wheels of data_prep .*: No module named 'orjson'$"):
+    with pytest.raises(package.PackageError, match=r"^the wheels of data_prep .*: No module named 'botocore'$"):
         package.check("data_prep", tmp_path, functions())
     (tmp_path / "orjson-3.8.0.dist-info").mkdir()
     (tmp_path / "orjson-3.8.0.dist-info" / "METADATA").write_text(

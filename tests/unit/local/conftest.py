@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[3]
 REGION = "us-west-2"
 ACCOUNT = "000000000000"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+# A function finds no boto3 but its package's own. These take this machine's: it is too large to be zipped for each test.
+IMPORT_BOTO3 = f"import sys; sys.path.append({str(Path(boto3.__file__).parents[1])!r})\nimport boto3\n"
 
 
 def free_port() -> int:

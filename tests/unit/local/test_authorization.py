@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from local.authorization import ApiCall, Check, passed_roles, resource_checks
 
-from .conftest import ACCOUNT, REGION, eventually
+from .conftest import ACCOUNT, IMPORT_BOTO3, REGION, eventually
 
 if TYPE_CHECKING:
     from .conftest import LocalAws
@@ -269,10 +269,8 @@ def test_session_ends_with_its_role(aws: LocalAws) -> None:
 def test_rule_needs_the_functions_permission(aws: LocalAws) -> None:
     aws.client("s3").create_bucket(Bucket="ruled", CreateBucketConfiguration={"LocationConstraint": REGION})
     write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ruled/*"}
-    source = (
-        "import boto3\ndef handler(e, c): boto3.client('s3').put_object(Bucket='ruled', Key=e['source'], Body=b'')\n"
-    )
-    aws.function("ruled", source, aws.role("ruled-role", write))
+    source = "def handler(e, c): boto3.client('s3').put_object(Bucket='ruled', Key=e['source'], Body=b'')\n"
+    aws.function("ruled", IMPORT_BOTO3 + source, aws.role("ruled-role", write))
     function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ruled"
     events = aws.client("events")
     rule = events.put_rule(Name="ruled", EventPattern='{"source": ["first", "second"]}')["RuleArn"]

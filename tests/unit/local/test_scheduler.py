@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import ACCOUNT, REGION, eventually
+from .conftest import ACCOUNT, IMPORT_BOTO3, REGION, eventually
 
 if TYPE_CHECKING:
     from .conftest import LocalAws
@@ -66,10 +66,10 @@ def test_lambda_target_needs_the_roles_permission(aws: LocalAws) -> None:
 
 
 def test_lambda_target_runs(aws: LocalAws) -> None:
-    source = "import boto3\ndef handler(e, c): boto3.client('s3').put_object(Bucket='ran', Key=e['key'], Body=b'')\n"
+    source = "def handler(e, c): boto3.client('s3').put_object(Bucket='ran', Key=e['key'], Body=b'')\n"
     aws.client("s3").create_bucket(Bucket="ran", CreateBucketConfiguration={"LocationConstraint": REGION})
     write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ran/*"}
-    aws.function("runs", source, aws.role("runs-role", write))
+    aws.function("runs", IMPORT_BOTO3 + source, aws.role("runs-role", write))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:runs"
     invoke = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}
     role = aws.role("runner", invoke, service="scheduler")
