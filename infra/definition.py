@@ -96,23 +96,27 @@ def _train(functions: dict[str, str]) -> dict[str, Any]:
 
 def _customize(functions: dict[str, str]) -> dict[str, Any]:
     """The start of the Bedrock job. Whatever refuses it is kept: the last state of the run asks again."""
-    task = lambda_task(functions["start_customize"], {**_attempt(), "request": "{% $plan.customize.request %}"})
-    refused = "'refused its job, which is tried again at the end of the run: ' & $states.errorOutput.Error"
+    task = lambda_task(functions["customize"], _customization(follow=False))
+    refused = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
+    kept = {"phase": "refused", "job": None, "progress": refused, "wait_seconds": 0, "custom_model": None}
     return {
         "CustomizeWanted": _choice(("{% $plan.customize != null %}", "Customize", {}), default="DeployWanted"),
         "Customize": {
             **{key: value for key, value in task.items() if key != "Retry"},
             "Assign": {"customization": "{% $states.result.Payload %}"},
             "Output": "{% $states.result.Payload.progress %}",
-            "Catch": [
-                {
-                    "ErrorEquals": ["States.ALL"],
-                    "Assign": {"customization": {"job": None, "progress": f"{{% {refused} %}}"}},
-                    "Next": "DeployWanted",
-                }
-            ],
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"customization": kept}, "Next": "DeployWanted"}],
             "Next": "DeployWanted",
         },
+    }
+
+
+def _customization(*, follow: bool) -> dict[str, Any]:
+    return {
+        **_attempt(),
+        "request": "{% $plan.customize.request %}",
+        "timeout_hours": "{% $plan.customize.timeout_hours %}",
+        "follow": follow,
     }
 
 
@@ -167,11 +171,6 @@ def _finish(functions: dict[str, str], topic: str, prefix: str) -> dict[str, Any
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & '\\nBedrock: ' & "
         "$customization.progress & '\\nWhy: ' & $assessment.why %}"
     )
-    customize = {
-        **_attempt(),
-        "request": "{% $plan.customize.request %}",
-        "timeout_hours": "{% $plan.customize.timeout_hours %}",
-    }
     result = {
         "record": "{% $plan.record %}",
         "training": "{% $training %}",
@@ -201,7 +200,7 @@ def _finish(functions: dict[str, str], topic: str, prefix: str) -> dict[str, Any
             "Next": "FinishCustomize",
         },
         "FinishCustomize": {
-            **lambda_task(functions["customize"], customize),
+            **lambda_task(functions["customize"], _customization(follow=True)),
             "Assign": {"customization": "{% $states.result.Payload %}"},
             "Output": "{% $states.result.Payload.progress %}",
             "Next": "Customized",
@@ -219,6 +218,7 @@ def _finish(functions: dict[str, str], topic: str, prefix: str) -> dict[str, Any
                 "promoted": "{% $deployed.phase = 'passed' %}",
                 "why": "{% $assessment.why %}",
                 "endpoint": "{% $deployed.phase = 'passed' ? $deployed.endpoint : null %}",
+                "config": "{% $deployed.phase = 'passed' ? $deployed.config : null %}",
                 "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
                 "deployment": "{% $deployed.phase %}",
                 "model": "{% $training.model %}",

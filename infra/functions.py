@@ -139,7 +139,6 @@ class Functions(Construct):
         self._scope, self._bucket, self._settings = scope, bucket, settings
         self._datasets = [f"arn:{scope.partition}:s3:::{name}" for name in settings.access.dataset_buckets]
         data_prep, shard_data, merge_data = self._data()
-        start_customize, customize = self._customize(roles)
         made = {
             "plan": self._plan(),
             "data_prep": data_prep,
@@ -147,8 +146,7 @@ class Functions(Construct):
             "merge_data": merge_data,
             "train": self._train(roles),
             "assess": self._assess(),
-            "start_customize": start_customize,
-            "customize": customize,
+            "customize": self._customize(roles),
             "deploy": self._deploy(roles),
             "smoke_test": self._smoke_test(),
             "record": self._record(),
@@ -229,36 +227,30 @@ class Functions(Construct):
         allow_pass(train.role, roles.training, "sagemaker.amazonaws.com")
         return train
 
-    def _customize(self, roles: ServiceRoles) -> tuple[lambda_.Function, lambda_.Function]:
-        """What starts the Bedrock job, and what follows and stops it: both may make it."""
+    def _customize(self, roles: ServiceRoles) -> lambda_.Function:
         scope = self._scope
-        start = self._make("start-customize", "pipeline.customize.start", minutes=1)
-        follow = self._make("customize", "pipeline.customize.handler", minutes=1)
-        jobs, models = scope.arn("bedrock", "model-customization-job/*"), scope.arn("bedrock", "custom-model/*")
+        customize = self._make("customize", "pipeline.customize.handler", minutes=1)
         bases = [
             f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
             for model in BASE_MODELS.values()
             if model.region == scope.region
         ]
+        if not bases:
+            return customize
+        jobs, models = scope.arn("bedrock", "model-customization-job/*"), scope.arn("bedrock", "custom-model/*")
+        _allow(customize, ["bedrock:CreateModelCustomizationJob"], [*bases, models, jobs], OWN_IDS)
+        _allow(customize, ["bedrock:GetModelCustomizationJob", "bedrock:ListTagsForResource"], [jobs], OWN_IDS)
+        assert isinstance(customize.role, iam.Role)
+        # What is tagged gets this stack's tag and has no other stack's: nobody's model can be made this stack's own.
+        mine = {
+            "StringEquals": {f"aws:RequestTag/{STACK_TAG}": scope.prefix},
+            "StringEqualsIfExists": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix},
+        }
+        allow(customize.role, ["bedrock:TagResource"], [models, jobs], mine, OWN_IDS)
         ours = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
-        for function in (start, follow):
-            assert isinstance(function.role, iam.Role)
-            if not bases:
-                continue
-            allow(function.role, ["bedrock:CreateModelCustomizationJob"], [*bases, models, jobs], reason=OWN_IDS)
-            # What is tagged gets this stack's tag and has no other stack's: nobody's model can be made this stack's own.
-            mine = {
-                "StringEquals": {f"aws:RequestTag/{STACK_TAG}": scope.prefix},
-                "StringEqualsIfExists": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix},
-            }
-            allow(function.role, ["bedrock:TagResource"], [models, jobs], mine, OWN_IDS)
-            looked = ["bedrock:GetModelCustomizationJob", "bedrock:ListTagsForResource"]
-            allow(function.role, looked, [jobs], reason=OWN_IDS)
-            allow(
-                function.role, ["bedrock:StopModelCustomizationJob"], [jobs], ours, reason=f"{OWN_IDS}; the tag decides"
-            )
-            allow_pass(function.role, roles.bedrock, "bedrock.amazonaws.com")
-        return start, follow
+        allow(customize.role, ["bedrock:StopModelCustomizationJob"], [jobs], ours, f"{OWN_IDS}; the tag decides")
+        allow_pass(customize.role, roles.bedrock, "bedrock.amazonaws.com")
+        return customize
 
     def _assess(self) -> lambda_.Function:
         assess = self._make("assess", "pipeline.assess.handler", minutes=1)

@@ -1,20 +1,18 @@
-"""Follow an execution: its states with their seconds, and the loss of the training job while it runs."""
+"""Follow an execution: its states with their seconds, and what each look at a job or endpoint tells."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
-
-_STEP = re.compile(r"step=(?P<step>\d+/\d+).*?\bloss=(?P<loss>[\d.]+)")
-_JOBS = "/aws/sagemaker/TrainingJobs"
 
 
 @dataclass
@@ -36,12 +34,12 @@ class Execution:
 
 
 def follow(client: Callable[[str], Any], arn: str, console: Console) -> Execution:
-    """Wait for the execution's end, printing a line as each state is left and as the training goes on."""
-    stepfunctions, logs = client("stepfunctions"), client("logs")
+    """Wait for the execution's end, printing a line as each task is left; one that looks at a job says how far that is."""
+    stepfunctions = client("stepfunctions")
     seen = 0
     entered: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    shown_step = ""
+    told: dict[str, str] = {}
     start = time.time()
     while True:
         description = stepfunctions.describe_execution(executionArn=arn)
@@ -55,26 +53,16 @@ def follow(client: Callable[[str], Any], arn: str, console: Console) -> Executio
                 name = details["name"]
                 spent = at - entered.pop(name, at)
                 seconds[name] = round(seconds.get(name, 0.0) + spent, 2)
-                if spent >= 0.5:
+                output = json.loads(details.get("output", "null"))
+                if isinstance(output, str):  # the state's one line
+                    if output != told.get(name):
+                        console.print(f"  {at - start:6.0f} s  {name}: {escape(output)}")
+                    told[name] = output
+                elif spent >= 0.5 and event["type"] in ("TaskStateExited", "MapStateExited"):
                     console.print(f"  {at - start:6.0f} s  {name} [dim]({spent:.1f} s)[/dim]")
         seen = len(events)
         if description["status"] != "RUNNING":
             for name, at in entered.items():
                 seconds[name] = round(seconds.get(name, 0.0) + time.time() - at, 2)
             return Execution(description, seconds)
-        if "Train" in entered and (progress := _training_progress(logs)) not in ("", shown_step):
-            shown_step = progress
-            console.print(f"  {time.time() - start:6.0f} s  Train: {progress}")
         time.sleep(1)
-
-
-def _training_progress(logs: Any) -> str:
-    """The newest step and loss of the training job that logged last; empty before its first step."""
-    groups = logs.describe_log_groups(logGroupNamePrefix=_JOBS)["logGroups"]
-    if not groups:
-        return ""
-    events = logs.filter_log_events(logGroupName=_JOBS, filterPattern="loss")["events"]
-    for event in reversed(events):
-        if found := _STEP.search(event["message"]):
-            return f"step {found['step']}, loss {found['loss']}"
-    return ""

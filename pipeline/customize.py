@@ -56,41 +56,38 @@ class CustomizationJobs:
         return {tag["key"]: tag["value"] for tag in self._client.list_tags_for_resource(resourceARN=job.arn)["tags"]}
 
 
-def start(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Start the run's customization job, and keep what refuses it.
-
-    Args:
-        event: as `handler`'s.
-
-    Returns:
-        `job` (null if it was refused) and `progress`: one line.
-    """
-    try:
-        job = _ensure(event)
-    except (ClientError, BotoCoreError, jobs.NotOurs) as error:
-        logger.warning("refused: %s", error)
-        return {"job": None, "progress": f"refused its job, which is tried again at the end of the run: {error}"}
-    return {"job": job.name, "progress": f"job {job.name} is {job.status}"}
-
-
 @aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Look at the run's customization job, make it if it has to be made, and stop it when its time is over.
 
     Args:
         event: `name` (what the run's names begin with), `redrive` (count), `request` (CreateModelCustomizationJob without
-            names and token) and `timeout_hours`.
+            names and token), `timeout_hours`, and `follow`: false for the start, which keeps what refuses the job.
 
     Returns:
-        `phase` ("working" or "completed"), `job`, `progress` (one line), `wait_seconds` until the next look, and of a
-        completed job `custom_model` (ARN).
+        `phase` ("refused", "working" or "completed"), `job`, `progress` (one line), `wait_seconds` until the next look, and
+        `custom_model` (ARN, of a completed job).
 
     Raises:
         CustomizationFailed: the job has failed or was stopped.
         jobs.NotOurs: another's job has its name.
     """
+    try:
+        return _look(event)
+    except (ClientError, BotoCoreError, jobs.NotOurs, CustomizationFailed) as error:
+        if event["follow"]:
+            raise
+        logger.warning("refused: %s", error)
+        line = f"refused the job, which is tried again at the end of the run: {error}"
+        return {"phase": "refused", "job": None, "progress": line, "wait_seconds": 0, "custom_model": None}
+
+
+def _look(event: dict[str, Any]) -> dict[str, Any]:
     hours = event["timeout_hours"]
-    job = _ensure(event)
+    request = event["request"]
+    tags = {tag["key"]: tag["value"] for tag in request["jobTags"]}
+    service = CustomizationJobs(request)
+    job, _ = jobs.ensure(service, event["name"], event["redrive"], names.own(tags))
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
         return {
@@ -104,7 +101,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if job.status not in ("InProgress", "Stopping"):
         raise CustomizationFailed(_ending(job, hours))
     if job.status == "InProgress" and late:
-        CustomizationJobs(event["request"]).stop(job)
+        service.stop(job)
     progress = f"{_stage(job)} for {job.age / 3600:.1f} h of at most {hours} h{', being stopped' if late else ''}"
     # Neither its end in time nor that of a stop is waited for longer than it takes.
     left = 0 if job.status == "Stopping" else round(hours * 3600 - job.age)
@@ -113,13 +110,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "job": job.name,
         "progress": progress,
         "wait_seconds": max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), left)),
+        "custom_model": None,
     }
-
-
-def _ensure(event: dict[str, Any]) -> Job:
-    request = event["request"]
-    tags = {tag["key"]: tag["value"] for tag in request["jobTags"]}
-    return jobs.ensure(CustomizationJobs(request), event["name"], event["redrive"], names.own(tags))[0]
 
 
 def _stage(job: Job) -> str:

@@ -44,7 +44,13 @@ ANSWERS: dict[str, Any] = {
         "billed_seconds": 60,
     },
     "Assess": {"promote": True, "better": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
-    "Customize": {"job": "j", "progress": "job j is InProgress"},
+    "Customize": {
+        "phase": "working",
+        "job": "j",
+        "progress": "training for 0.0 h",
+        "wait_seconds": 10,
+        "custom_model": None,
+    },
     "Deploy": {
         "phase": "serving",
         "progress": "x",
@@ -172,7 +178,7 @@ def walk(
             missing = [
                 key
                 for key, given in output.items()
-                if given is None and key not in ("endpoint", "until", "custom_model")
+                if given is None and key not in ("endpoint", "config", "until", "custom_model")
             ]
             assert not missing
             return entered, events, output
@@ -235,7 +241,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert events["Deploy"]["model"] == MODEL
     assert events["SmokeTest"]["samples"] == "s3://bucket/models/0123456789/smoke_test.json"
     assert (
-        "Serving: endpoint e, until 2026-11-26T12:00:00Z\nBedrock: job j is InProgress\n"
+        "Serving: endpoint e, until 2026-11-26T12:00:00Z\nBedrock: training for 0.0 h\n"
         in events["TellServing"]["Message"]
     )
     assert events["FinishCustomize"]["timeout_hours"] == 12
@@ -260,7 +266,7 @@ def test_what_refuses_bedrocks_job_holds_nothing_back(synthesised: Synthesised, 
     entered, events, output = run(synthesised, variables, Customize="fails")
     assert entered.index("SmokeTest") < entered.index("FinishCustomize")
     assert (
-        "Bedrock: refused its job, which is tried again at the end of the run: E\n" in events["TellServing"]["Message"]
+        "Bedrock: refused the job, which is tried again at the end of the run: E\n" in events["TellServing"]["Message"]
     )
     assert output["custom_model"] == "arn:c"
 

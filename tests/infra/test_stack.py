@@ -77,7 +77,7 @@ def test_functions_may_write_their_own_log_and_not_create_one(synthesised: Synth
 def test_each_principal_has_a_role_of_its_own(synthesised: Synthesised) -> None:
     functions = synthesised.resources("AWS::Lambda::Function")
     roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
-    assert len(roles) == len(set(roles)) == 14
+    assert len(roles) == len(set(roles)) == 13
     for kind in ("Training", "Model", "Bedrock", "Expiry"):
         assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
 

@@ -9,7 +9,7 @@ import pytest
 
 from local import tiny_model
 from local.session import LocalAws
-from tests.local.deployed import REGION, Deployed, synthesise
+from tests.local.deployed import REGION, Deployed, synthesise, wait_scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     tiny_model.ensure(folder / "hub")
     local = LocalAws(folder / "state", REGION, folder / "hub")
     local.start()
+    wait_scale(local)
     yield local
     local.stop()
 

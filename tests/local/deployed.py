@@ -103,6 +103,14 @@ class Deployed:
         answers = [e for e in events if "taskSucceededEventDetails" in e and e["id"] < exited[-1]]
         return dict(json.loads(answers[-1]["taskSucceededEventDetails"]["output"]))
 
+    def outputs_of(self, arn: str, state: str) -> list[Any]:
+        """The state's outputs, one for each time it was left."""
+        pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
+        exited = [
+            e["stateExitedEventDetails"] for page in pages for e in page["events"] if "stateExitedEventDetails" in e
+        ]
+        return [json.loads(details["output"]) for details in exited if details["name"] == state]
+
     def left(self) -> list[str]:
         """What of this stack is in the account."""
         return [line for line in inventory.left(self.aws.client) if self.name in line]
@@ -116,6 +124,13 @@ class Deployed:
         pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
         events = [event for page in pages for event in page["events"]]
         return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
+
+    def reach(self, arn: str, state: str, seconds: float = 90) -> None:
+        """Wait until the execution enters the state."""
+        deadline = time.time() + seconds
+        while state not in self.states(arn):
+            assert time.time() < deadline, f"{arn} has not entered {state} after {seconds} s"
+            time.sleep(0.05)
 
     def quota(self, **values: float) -> None:
         """Set instance quotas of the local account: `training`, `spot` and `endpoint`, of ml.g5.xlarge."""
@@ -149,15 +164,9 @@ def synthesise(folder: Path, layer: Path, **changes: Any) -> tuple[Path, str]:
     return assembly, name
 
 
-@contextmanager
-def quick_waits(aws: LocalAws, scale: float = 0.1) -> Iterator[None]:
-    """Step Functions' waits and retry intervals shortened to this share of what the definition says."""
-    setting = "stepfunctions._SFN_WAIT_SCALE"  # MiniStack's own
-    aws.control("_ministack/config", {setting: scale})
-    try:
-        yield
-    finally:
-        aws.control("_ministack/config", {setting: 1})
+def wait_scale(aws: LocalAws, scale: float = 0.1) -> None:
+    """Shorten Step Functions' waits and retry intervals to this share of what the definition says."""
+    aws.control("_ministack/config", {"stepfunctions._SFN_WAIT_SCALE": scale})  # MiniStack's own setting
 
 
 @contextmanager
@@ -172,7 +181,7 @@ def on_its_own(folder: Path, **changes: Any) -> Iterator[Deployed]:
         stack.cdk("bootstrap")
         stack.deploy()
         stack.quota(training=2, endpoint=4)
-        with quick_waits(aws):
-            yield stack
+        wait_scale(aws)
+        yield stack
     finally:
         aws.stop()

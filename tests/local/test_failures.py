@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,10 +16,11 @@ UNSERVABLE = {**SHORT, "endpoint": {"max_model_len": 100_000}}
 
 def test_a_training_job_that_dies_fails_the_run_with_its_reason(stack: Deployed) -> None:
     ended = stack.run({"training": {"base_model": "tuneway/nowhere"}, **SHORT})
-    assert (ended["status"], ended["error"]) == ("FAILED", "States.TaskFailed")
-    job = json.loads(ended["cause"])
-    assert job["TrainingJobStatus"] == "Failed"
-    assert "base model tuneway/nowhere is not in the cache" in job["FailureReason"]
+    assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed")
+    line = json.loads(ended["cause"])["errorMessage"]
+    assert re.match(
+        r"training job \S+-0 Failed: AlgorithmError: .*base model tuneway/nowhere is not in the cache", line
+    )
     assert stack.endpoint() is None
 
 
@@ -54,3 +56,29 @@ def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deploy
     stack.quota(training=2, endpoint=4)
     assert ended["error"] == "Tuneway.Refused"
     assert "its update runs two for a while" in ended["cause"]
+
+
+def test_a_config_that_somebody_deleted_while_it_served_is_repaired_and_told(stack: Deployed) -> None:
+    before = stack.endpoint()
+    assert before is not None
+    config = before["EndpointConfigName"]
+    stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=config)
+    ended = stack.run(SHORT)
+    assert ended["status"] == "SUCCEEDED", ended.get("cause")
+    assert any(f"its config {config} had been deleted" in line for line in ended["output"]["warnings"])
+    after = stack.endpoint()
+    assert after is not None
+    assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", ended["output"]["config"])
+
+
+def test_a_bad_end_over_a_config_that_somebody_deleted_leaves_no_endpoint(stack: Deployed) -> None:
+    before = stack.endpoint()
+    assert before is not None
+    stack.faults({"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"})
+    arn = stack.start(SHORT)
+    stack.reach(arn, "SmokeTest")
+    stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
+    assert stack.end(arn)["error"] == "EndpointSick"
+    cleaned = stack.cleaned(arn)
+    stack.faults()
+    assert (cleaned["left"], stack.endpoint()) == ([], None)

@@ -125,8 +125,7 @@ def test_after_a_stop_or_a_kill_a_redrive_goes_on_to_the_same_model(
     assert says in failed["cause"]
     stack.cleaned(failed["executionArn"])
     # Nothing that is half trained is published: no model at all, so none that could be served.
-    output = json.loads(failed["cause"])["OutputDataConfig"]["S3OutputPath"]
-    left = keys(stack, output.partition(f"{stack.outputs['BucketName']}/")[2])
+    left = keys(stack, names.prefix("models", names.run_id(arn)))
     assert not [key for key in left if key.endswith(".safetensors")]
     ended = Ended(stack, stack.redrive(failed["executionArn"]))
     ended.same(whole, 1e-5)

@@ -20,8 +20,18 @@ def first(stack: Deployed) -> dict[str, Any]:
 
 def test_an_execution_with_empty_input_runs_the_steps_in_order(stack: Deployed, first: dict[str, Any]) -> None:
     states = stack.states(first["executionArn"])
-    steps = ("Plan", "PrepareData", "Train", "Assess", "Customize", "CreateModel", "Deploy", "SmokeTest", "Done")
+    steps = ("Plan", "PrepareData", "Train", "Assess", "Customize", "Deploy", "SmokeTest", "FinishCustomize", "Record")
     assert [states.index(step) for step in steps] == sorted(states.index(step) for step in steps)
+    assert states[-1] == "Done"
+
+
+def test_each_look_says_how_far_the_job_is(stack: Deployed, first: dict[str, Any]) -> None:
+    told = {name: stack.outputs_of(first["executionArn"], name) for name in ("Train", "Deploy", "FinishCustomize")}
+    assert all(isinstance(line, str) for lines in told.values() for line in lines), told
+    assert any(line.startswith("Training for ") for line in told["Train"]), told
+    assert told["Train"][-1].startswith("completed after ")
+    assert told["Deploy"][-1] == f"endpoint {stack.prefix} is InService on {first['output']['config']}"
+    assert told["FinishCustomize"][-1] == "completed"
 
 
 def test_its_output_says_where_the_model_is_and_how_good(first: dict[str, Any]) -> None:
@@ -39,7 +49,49 @@ def test_its_output_says_where_the_model_is_and_how_good(first: dict[str, Any]) 
     }
     assert output["custom_model"].startswith("arn:aws:bedrock:us-west-2:000000000000:custom-model/")
     assert 0 < output["estimate"]["total"] < 25
-    assert len(output["samples"]) == 3
+    assert output["bedrock"] == "completed"
+    assert output["spent"]["training_seconds_billed"] >= 1
+
+
+def test_what_a_run_left_is_a_file(stack: Deployed, first: dict[str, Any]) -> None:
+    output = first["output"]
+    record = json.loads(read(stack, output["run"]))
+    assert output["run"].endswith(f"/models/{record['run']}/run.json")
+    kept = ("model", "manifest", "scores", "why", "spent")
+    assert {key: record[key] for key in kept} == {key: output[key] for key in kept}
+    assert (record["execution"], record["settings"], record["promoted"]) == (first["executionArn"], {}, True)
+    assert record["serving"] == {"endpoint": output["endpoint"], "config": output["config"], "until": output["until"]}
+    assert record["bedrock"]["custom_model"] == output["custom_model"]
+
+
+def test_no_dialogue_and_no_answer_stands_in_history_log_or_mail(stack: Deployed, first: dict[str, Any]) -> None:
+    judged, asked = (json.loads(read(stack, uri)) for uri in first["output"]["samples"])
+    rows = [*judged["samples"], *asked]
+    assert len(asked) == 3
+    texts = {row[key] for row in rows for key in ("dialogue", "reference")}
+    # What an untrained model says may be a word or two that stand anywhere.
+    texts |= {row[key] for row in rows for key in ("tuned", "answer") if len(row.get(key, "")) > 20}
+    lines = {line for text in texts for line in text.splitlines() if len(line) > 20}
+    assert len(lines) > 20
+    logs, states = stack.aws.client("logs"), stack.aws.client("stepfunctions")
+    history = states.get_paginator("get_execution_history").paginate(executionArn=first["executionArn"])
+    places = {"history": json.dumps([page["events"] for page in history], default=str, ensure_ascii=False)}
+    places["notice"] = json.dumps(stack.cleaned(first["executionArn"]), ensure_ascii=False)
+    for group in [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]:
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        places[group] = "\n".join(event["message"] for page in pages for event in page["events"])
+    assert len(places) > 10
+    escaped = {json.dumps(line)[1:-1] for line in lines} | {
+        json.dumps(line, ensure_ascii=False)[1:-1] for line in lines
+    }
+    # A history holds JSON inside JSON.
+    escaped |= {json.dumps(line)[1:-1] for line in escaped}
+    assert [(place, line) for place, said in places.items() for line in lines | escaped if line in said] == []
+
+
+def read(stack: Deployed, uri: str) -> bytes:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bytes(stack.aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
 def test_the_endpoint_serves_the_weights_that_were_trained(stack: Deployed, first: dict[str, Any]) -> None:

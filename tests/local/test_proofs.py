@@ -7,27 +7,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.local.deployed import quick_waits
 from tests.proofs.cells import CHAINS
 from tests.proofs.failures import Result, World, run_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.local.deployed import Deployed
 
 # Chain -> the kinds of it that are run here, beside what a retry mends and the redrive to a served model.
 SAMPLE = {
-    "Train": ("capacity", "aborted, job left running"),
+    "Train": ("throttled inside for good", "capacity", "aborted, job running"),
+    "FinishCustomize": ("job failed",),
     "SmokeTest": ("endpoint answers with an error",),
     "Deploy, nothing before": ("aborted", "function out of memory"),
 }
 
 
 @pytest.fixture(scope="module")
-def world(stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with quick_waits(stack.aws):
-        yield World(stack, tmp_path_factory.mktemp("world"))
+def world(stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(stack, tmp_path_factory.mktemp("world"))
 
 
 @pytest.mark.parametrize("name", SAMPLE)

@@ -24,16 +24,18 @@ class Cell:
         faults: what local AWS does (docs/local-aws.md, "Faults").
         says: regular expression that the notification's reason and remedy must match.
         end: the status that the execution must end in.
-        how: "fault", or what else is done: "abort", "time-out", "orphan" (aborted, and nobody stops its job), "mute".
+        how: "fault", or what else is done: "abort", "time-out", "mute".
         step: the state that must be told, if it is not the chain's.
+        patient: whether the state is retried for an hour or minutes first, which are made seconds here.
     """
 
     kind: str
     says: str
     faults: tuple[Fault, ...] = ()
     end: End = "FAILED"
-    how: Literal["fault", "abort", "time-out", "orphan", "mute"] = "fault"
+    how: Literal["fault", "abort", "time-out", "mute"] = "fault"
     step: str = ""
+    patient: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Chain:
     mended: dict[str, Fault]
     over_serving: bool = True
     """Whether another model serves before: it must serve on after each failure. Else nothing may be left."""
+    serves: bool = False
+    """Whether the run's own model serves by then: it must serve on after each failure."""
     run_input: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,6 +60,8 @@ class Chain:
 BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
 CAPACITY, AGAIN = "no such instance free now", "redrive the execution"
 MACHINE = "-PipelineRole"
+TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
+CREATE_JOB = "bedrock:CreateModelCustomizationJob"
 A_SHARD = (
     r"Reason: ShardFailed: shard 'uploads/sharded\.jsonl, bytes 0 to \d+' failed: Runtime\.ExitError.*\(and 1 more"
 )
@@ -84,8 +90,13 @@ def broken_function(name: str, how: str, times: int | None = None) -> Fault:
 
 
 def endings(*held: Fault) -> tuple[Cell, Cell]:
-    """Ended from outside while `held` keep the execution in its state; without them, while its job runs."""
+    """Ended from outside while `held` keep the execution in its state."""
     return Cell("aborted", AGAIN, held, "ABORTED", "abort"), Cell("timed out", AGAIN, held, "TIMED_OUT", "time-out")
+
+
+def lost(action: str, principal: str) -> Fault:
+    """An API call that AWS obeys, once, and whose answer does not arrive."""
+    return {"kind": "lost", "action": action, "principal": principal, "times": 1}
 
 
 def function(
@@ -94,7 +105,11 @@ def function(
     role: str,
     inside: str,
     *more: Cell,
+    first: tuple[Cell, ...] = (),
+    looks: bool = False,
+    mended: dict[str, Fault] | None = None,
     over_serving: bool = True,
+    serves: bool = False,
     run_input: dict[str, Any] | None = None,
 ) -> Chain:
     """The chain of a state that calls a function.
@@ -105,7 +120,11 @@ def function(
         role: how its role's name begins.
         inside: an IAM action of a call that it makes.
         more: cells of this state alone.
+        first: the same, before all others.
+        looks: whether the state looks at long work, for which it is patient.
+        mended: what else a retry must mend.
         over_serving: see Chain.
+        serves: see Chain.
         run_input: the execution's.
     """
 
@@ -115,7 +134,9 @@ def function(
     return Chain(
         state,
         (
-            Cell("throttled for good", BUSY, (broken("throttle"),)),
+            *first,
+            Cell("throttled for good", BUSY, (broken("throttle"),), patient=True),
+            *([Cell("throttled inside for good", BUSY, (throttled(inside, role),), patient=True)] if looks else []),
             Cell("access denied", DENIED, (deny("lambda:InvokeFunction", MACHINE),)),
             Cell("access denied inside", DENIED, (deny(inside, role),)),
             Cell("function crashes for good", AGAIN, (broken("crash"),)),
@@ -126,36 +147,36 @@ def function(
         ),
         {
             "throttled": broken("throttle", 2),
-            "throttled inside": error(inside, "ThrottlingException", "Rate exceeded", role, 2),
+            "throttled inside": throttled(inside, role, 8),
+            "unavailable inside": unavailable(inside, role, 4),
             "function crashes once": broken("crash", 1),
+            **(mended or {}),
         },
         over_serving,
+        serves,
         run_input or {},
     )
 
 
-def native(state: str, action: str, *more: Cell, quota: str = "ResourceLimitExceeded") -> Chain:
-    """The chain of a state that calls `action` itself; `quota` is the service's own code for a limit.
+def throttled(action: str, principal: str, times: int | None = None) -> Fault:
+    """A call that AWS throttles."""
+    return error(action, "ThrottlingException", "Rate exceeded", principal, times)
 
-    Args:
-        state: its name.
-        action: the IAM action of its call.
-        more: cells of this state alone; a state that has any waits for a job.
-        quota: the service's error code for a limit.
-    """
-    throttled = error(action, "ThrottlingException", "Rate exceeded", MACHINE)
-    return Chain(
-        state,
-        (
-            Cell("throttled for good", BUSY, (throttled,)),
-            Cell("access denied", DENIED, (deny(action, MACHINE),)),
-            Cell("quota", QUOTA, (error(action, quota, "The limit is 0", MACHINE),)),
-            Cell("validation", AGAIN, (error(action, "ValidationException", "1 validation error detected", MACHINE),)),
-            *more,
-            *(endings() if more else endings(throttled)),
-        ),
-        {"throttled": {**throttled, "times": 2}},
-    )
+
+def unavailable(action: str, principal: str, times: int | None = None) -> Fault:
+    """A call of a service that is out of order."""
+    return {**error(action, "ServiceUnavailable", "Please try again", principal, times), "status": 503}
+
+
+def limit(action: str, code: str, principal: str) -> Cell:
+    """A limit of the account that is reached."""
+    return Cell("quota", QUOTA, (error(action, code, "The limit is 0 Instances", principal),), patient=True)
+
+
+def invalid(action: str, principal: str) -> Cell:
+    """A request that the service does not take."""
+    refused = error(action, "ValidationException", "1 validation error detected", principal)
+    return Cell(f"{action} refused", AGAIN, (refused,))
 
 
 def job(kind: str, how: str) -> Fault:
@@ -163,40 +184,28 @@ def job(kind: str, how: str) -> Fault:
     return {"kind": kind, "how": how}
 
 
-def orphan(kind: str) -> Cell:
-    """The execution is aborted, and its job is left running, for a minute at least."""
-    return Cell(
-        "aborted, job left running", AGAIN, (job("execution", "orphan"), job(kind, "slow")), "ABORTED", "orphan"
+def running(kind: str) -> tuple[Cell, Cell]:
+    """Ended from outside while a job runs, which nothing but the cleanup stops."""
+    slow = (job(kind, "slow"),)
+    return (
+        Cell("aborted, job running", AGAIN, slow, "ABORTED", "abort"),
+        Cell("timed out, job running", AGAIN, slow, "TIMED_OUT", "time-out"),
     )
 
 
 NEW_ENDPOINT = (
     Cell("container never healthy", "ping health check", (job("endpoint", "fail"),)),
     Cell("capacity", CAPACITY, (job("endpoint", "capacity"),)),
-    Cell(
-        "quota",
-        QUOTA,
-        (
-            error(
-                "sagemaker:CreateEndpoint", "ResourceLimitExceeded", "The limit is 0 Instances", "FunctionsDeployRole"
-            ),
-        ),
-    ),
+    limit("sagemaker:CreateEndpoint", "ResourceLimitExceeded", "FunctionsDeployRole"),
     Cell("aborted, endpoint Creating", AGAIN, (job("endpoint", "stuck"),), "ABORTED", "abort"),
 )
 # SageMaker rolls back an update that fails, and need not say why.
 SERVING_ENDPOINT = (
     Cell("container never healthy", "as before: .* log group", (job("endpoint", "fail"),)),
     Cell("capacity", "as before: .* log group", (job("endpoint", "capacity"),)),
-    Cell(
-        "quota",
-        QUOTA,
-        (
-            error(
-                "sagemaker:UpdateEndpoint", "ResourceLimitExceeded", "The limit is 1 Instances", "FunctionsDeployRole"
-            ),
-        ),
-    ),
+    limit("sagemaker:UpdateEndpoint", "ResourceLimitExceeded", "FunctionsDeployRole"),
+    invalid("sagemaker:CreateModel", "FunctionsDeployRole"),
+    invalid("sagemaker:CreateEndpointConfig", "FunctionsDeployRole"),
     Cell("aborted, endpoint Updating", AGAIN, (job("endpoint", "stuck"),), "ABORTED", "abort"),
 )
 SICK = Cell("endpoint answers nothing", "did not answer a held-out dialogue", how="mute")
@@ -234,26 +243,65 @@ CHAINS = (
         run_input=SHARDED,
     ),
     function("MergeData", "merge-data", "FunctionsMergeDataRole", "s3:PutObject", run_input=SHARDED),
-    native(
+    function(
         "Train",
-        "sagemaker:CreateTrainingJob",
+        "train",
+        TRAIN,
+        "sagemaker:DescribeTrainingJob",
+        limit("sagemaker:CreateTrainingJob", "ResourceLimitExceeded", TRAIN),
+        invalid("sagemaker:CreateTrainingJob", TRAIN),
         Cell("job failed", AGAIN, (job("training", "fail"),)),
         Cell("job stopped", "somebody stopped the job", (job("training", "stop"),)),
         Cell("capacity", CAPACITY, (job("training", "capacity"),)),
         Cell("job out of time", "max_runtime_minutes", (job("training", "max-runtime"),)),
-        orphan("training"),
+        *running("training"),
+        looks=True,
+        mended={
+            "answer to CreateTrainingJob lost": lost("sagemaker:CreateTrainingJob", TRAIN),
+            "log cannot be read": {**deny("logs:DescribeLogStreams", TRAIN), "times": 1},
+        },
     ),
     function("Assess", "assess", "FunctionsAssessRole", "s3:GetObject"),
-    native(
-        "Customize",
-        "bedrock:CreateModelCustomizationJob",
-        Cell("job failed", AGAIN, (job("customization", "fail"),)),
-        Cell("job stopped", "somebody stopped the job", (job("customization", "stop"),)),
-        orphan("customization"),
-        quota="ServiceQuotaExceededException",
+    # Whatever refuses the start of the Bedrock job holds nothing back: the run goes on, and its last state asks again.
+    *(
+        Chain("Customize", (), {kind: {**fault, "times": 1}})
+        for kind, fault in {
+            "throttled": broken_function("customize", "throttle"),
+            "function crashes": broken_function("customize", "crash"),
+            "access denied": {**deny("lambda:InvokeFunction", MACHINE), "resource": "-customize"},
+            "access denied inside": deny(CREATE_JOB, CUSTOMIZE),
+            "quota": error(CREATE_JOB, "ServiceQuotaExceededException", "The limit is 0", CUSTOMIZE),
+            "answer lost": lost(CREATE_JOB, CUSTOMIZE),
+        }.items()
     ),
-    native("CreateModel", "sagemaker:CreateModel"),
-    native("CreateEndpointConfig", "sagemaker:CreateEndpointConfig"),
-    function("Deploy", "deploy", "FunctionsDeployRole", "sagemaker:DescribeEndpoint", *SERVING_ENDPOINT),
+    function(
+        "FinishCustomize",
+        "customize",
+        CUSTOMIZE,
+        "bedrock:GetModelCustomizationJob",
+        # First, since a redrive adopts a job that is completed.
+        first=(
+            Cell("job failed", AGAIN, (job("customization", "fail"),)),
+            Cell("job stopped", "somebody stopped the job", (job("customization", "stop"),)),
+            limit(CREATE_JOB, "ServiceQuotaExceededException", CUSTOMIZE),
+            invalid(CREATE_JOB, CUSTOMIZE),
+            *running("customization"),
+        ),
+        looks=True,
+        serves=True,
+    ),
+    function(
+        "Deploy",
+        "deploy",
+        "FunctionsDeployRole",
+        "sagemaker:DescribeEndpoint",
+        *SERVING_ENDPOINT,
+        looks=True,
+        mended={
+            f"answer to {call} lost": lost(f"sagemaker:{call}", "FunctionsDeployRole")
+            for call in ("CreateModel", "CreateEndpointConfig", "UpdateEndpoint")
+        },
+    ),
     function("SmokeTest", "smoke-test", "FunctionsSmokeTestRole", "s3:GetObject", ERRING),
+    function("Record", "record", "FunctionsRecordRole", "s3:PutObject", serves=True),
 )

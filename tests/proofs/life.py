@@ -31,7 +31,8 @@ ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minute
 # The endpoint comes up and answers nothing: the cleanup deletes it, or where it served before, goes back.
 MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"}
 HELD = {"kind": "function", "function": "-shard-data$", "how": "stuck"}
-ORPHAN = {"kind": "execution", "how": "orphan"}  # StopExecution does not stop the job, as it may be on AWS
+# The endpoint's model and config are made, and nobody is told.
+LOST = tuple({"kind": "lost", "action": f"sagemaker:Create{what}", "times": 1} for what in ("Model", "EndpointConfig"))
 
 
 class LifeError(Exception):
@@ -85,6 +86,7 @@ class _Life:
         stack.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString="hf_none")
         self._sick()
         self.custom_model = self.run({})["output"]["custom_model"]
+        stack.faults(*LOST)
         self.run(SECOND)
         stack.faults({"kind": "training", "how": "fail", "times": 1})
         failed = self.run(QUICK, "AlgorithmError")
@@ -121,13 +123,12 @@ class _Life:
             raise LifeError(f"the endpoint is {after}, and was {before} before")
 
     def interruptions(self) -> None:
-        """Executions that are stopped while a job runs, which then is left running or not; and the endpoint's end."""
-        arn = self._stop(ENDLESS, "training", orphan=True)
-        self._stop(ENDLESS, "training", orphan=False, redrive=arn, saves=True)
+        """Executions that are stopped while a job runs, which the cleanup stops; and the endpoint's end."""
+        arn = self._stop(ENDLESS, "training", saves=True)
         # Goes on from the checkpoint of the job before it.
-        self._stop(ENDLESS, "training", orphan=False, redrive=arn, saves=True)
-        arn = self._stop({}, "customization", orphan=True)
-        self._stop({}, "customization", orphan=False, redrive=arn)
+        self._stop(ENDLESS, "training", redrive=arn, saves=True)
+        arn = self._stop({}, "customization")
+        self._stop({}, "customization", redrive=arn)
         name = self.stack.prefix
         scheduler = self.stack.aws.client("scheduler")
         schedule = scheduler.get_schedule(Name=name)
@@ -136,13 +137,11 @@ class _Life:
         scheduler.update_schedule(ScheduleExpression=soon, **{key: schedule[key] for key in kept})
         self._until(lambda: self.stack.endpoint() is None, "the schedule deletes the endpoint")
 
-    def _stop(
-        self, run_input: dict[str, Any], kind: str, *, orphan: bool, redrive: str = "", saves: bool = False
-    ) -> str:
+    def _stop(self, run_input: dict[str, Any], kind: str, *, redrive: str = "", saves: bool = False) -> str:
         """Start or redrive an execution and stop it while its job runs, once that has saved a checkpoint if it `saves`."""
         since = datetime.now(UTC)
         stack, client = self.stack, self.stack.aws.client("stepfunctions")
-        stack.faults(*([ORPHAN, {"kind": kind, "how": "slow"}] if orphan else []))
+        stack.faults(*([] if saves else [{"kind": kind, "how": "slow"}]))
         if redrive:
             client.redrive_execution(executionArn=redrive)
         arn = redrive or stack.start(run_input)
@@ -154,7 +153,7 @@ class _Life:
         stack.faults()
         if self._runs(kind):
             raise LifeError(f"the {kind} job of the stopped execution runs on")
-        self.say(f"execution stopped while its {kind} job ran{', which ran on' if orphan else ''}")
+        self.say(f"execution stopped while its {kind} job ran")
         return arn
 
     def _runs(self, kind: str) -> bool:
@@ -186,7 +185,6 @@ class _Life:
             importedModelTags=tags,
         )
         stack.aws.client("s3").create_multipart_upload(Bucket=bucket, Key="uploads/open")
-        stack.faults(ORPHAN)
         stack.start(ENDLESS)
         self._until(lambda: self._runs("training"), "the last job runs")
 

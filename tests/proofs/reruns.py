@@ -19,13 +19,13 @@ Removed = tuple[tuple[str, str, str, str], ...]
 WHOLE: Removed = (
     ("Plan", "Functions/PlanRole", "s3:PutObject", ""),
     ("PrepareData", "Functions/DataPrepRole", "s3:PutObject", ""),
-    ("Train", "Pipeline/Role", "sagemaker:CreateTrainingJob", ""),
+    ("Train", "Functions/TrainRole", "sagemaker:CreateTrainingJob", ""),
     ("Assess", "Functions/AssessRole", "s3:GetObject", "evaluation.json"),
-    ("Customize", "Pipeline/Role", "bedrock:CreateModelCustomizationJob", "custom-model/*"),
-    ("CreateModel", "Pipeline/Role", "sagemaker:CreateModel", ""),
-    ("CreateEndpointConfig", "Pipeline/Role", "sagemaker:CreateEndpointConfig", ""),
-    ("Deploy", "Functions/DeployRole", "iam:PassRole", ""),
+    ("Deploy", "Functions/DeployRole", "sagemaker:CreateModel", ""),
+    ("Deploy", "Functions/DeployRole", "sagemaker:CreateEndpointConfig", ""),
     ("SmokeTest", "Functions/SmokeTestRole", "sagemaker:InvokeEndpoint", ""),
+    ("FinishCustomize", "Functions/CustomizeRole", "bedrock:GetModelCustomizationJob", ""),
+    ("Record", "Functions/RecordRole", "s3:PutObject", ""),
 )
 # A shard that may not write is told by the merge.
 IN_SHARDS: Removed = (

@@ -20,7 +20,6 @@ class Unused:
 
 
 _ENDPOINT = "arn:aws:sagemaker:REGION:ACCOUNT:endpoint/PREFIX"
-_RULE = "arn:aws:events:REGION:ACCOUNT:rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule"
 _JOB = "arn:aws:bedrock:REGION:ACCOUNT:model-customization-job/*"
 _OURS = "aws:ResourceTag/tuneway:stack StringEquals PREFIX"
 _FUNCTION = "arn:aws:lambda:REGION:ACCOUNT:function"
@@ -58,16 +57,16 @@ UNUSED: tuple[Unused, ...] = (
         "SageMaker API Reference, DescribeEndpoint, EndpointStatus",
     ),
     Unused(
-        "Pipeline/Role",
-        tuple(f"events:{action} on {_RULE}" for action in ("DescribeRule", "PutRule", "PutTargets")),
-        "Step Functions makes a managed rule that tells it the end of a job; local AWS needs none",
-        "Step Functions Developer Guide, IAM policies for Amazon SageMaker, Run a Job (.sync)",
+        "Functions/TrainRole",
+        ("sagemaker:StopTrainingJob on arn:aws:sagemaker:REGION:ACCOUNT:training-job/PREFIX-*",),
+        "of two jobs of one run the younger is stopped; it takes a call of an aborted attempt that comes too late",
+        "pipeline/jobs.py",
     ),
     Unused(
-        "Pipeline/Role",
-        ("sagemaker:ListTags on arn:aws:sagemaker:REGION:ACCOUNT:training-job/PREFIX-*",),
-        "AWS's policy for this state has it; what asks for it is not documented",
-        "Step Functions Developer Guide, IAM policies for Amazon SageMaker, Run a Job (.sync)",
+        "Functions/CustomizeRole",
+        (f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}",),
+        "a job that is not completed within bedrock.timeout_hours, an hour at least, is stopped",
+        "pipeline/customize.py",
     ),
     Unused(
         "Roles/Bedrock",

@@ -1,0 +1,203 @@
+"""Every call that a function makes of AWS, with its errors: who tries again, for how long, and what is final.
+
+`python -m tests.proofs.retries --write docs/retries.md` writes the table. The calls are read out of the code, the errors out of
+botocore's service models, and what becomes of each out of `pipeline.aws`; only what a function does with an error itself is
+written down here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from botocore import xform_name
+
+from infra.lambda_task import HOUR, MINUTES, SECONDS
+from local.authorization import service_model
+from pipeline import aws
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("pipeline", "data_prep")
+# Modules that are handed their clients.
+HANDED = {
+    "pipeline/dataset.py": ("s3",),
+    "pipeline/hub.py": ("secretsmanager",),
+    "pipeline/splits.py": (),
+    "data_prep/sources.py": ("s3",),
+    "data_prep/writer.py": ("s3",),
+}
+THROTTLED, UNAVAILABLE = "throttled", "unavailable, or no connection"
+# Beside what a service's model names, all answer this: (words, code, HTTP status).
+COMMON = (
+    (THROTTLED, "ThrottlingException", 400),
+    (UNAVAILABLE, "ServiceUnavailable", 503),
+    ("denied", "AccessDenied", 403),
+)
+FOUND = "answered by looking whether it is there"
+ABSENT = "taken for: it is not there"
+LATER = "the next look tries again"
+# (service, operation) -> error -> what the function does with it.
+HANDLED: dict[tuple[str, str], dict[str, str]] = {
+    ("bedrock", "CreateModelCustomizationJob"): {
+        "any": f"{FOUND}; at the start of the job kept and told, and tried again at the end"
+    },
+    ("bedrock", "GetModelCustomizationJob"): {"ResourceNotFoundException": ABSENT},
+    ("bedrock", "GetFoundationModel"): {
+        "ResourceNotFoundException": "refused with a line",
+        "ValidationException": "refused with a line",
+    },
+    ("bedrock", "StopModelCustomizationJob"): {
+        "ConflictException": "it has ended meanwhile",
+        "ValidationException": "it has ended meanwhile",
+    },
+    ("bedrock", "DeleteCustomModel"): {"ConflictException": f"named as in use; {LATER}"},
+    ("bedrock", "DeleteCustomModelDeployment"): {"ConflictException": LATER, "ValidationException": LATER},
+    ("bedrock", "DeleteProvisionedModelThroughput"): {"ConflictException": LATER, "ValidationException": LATER},
+    ("events", "DisableRule"): {"ResourceNotFoundException": ABSENT},
+    ("logs", "DeleteLogGroup"): {"ResourceNotFoundException": ABSENT},
+    ("logs", "DescribeLogStreams"): {"any": "told as a log that cannot be read; the look goes on without"},
+    ("logs", "GetLogEvents"): {"any": "told as a log that cannot be read; the look goes on without"},
+    ("s3", "DeleteObjects"): {"of single objects": f"told as left; {LATER}"},
+    ("s3", "ListObjectsV2"): {"NoSuchBucket": "refused with a line", "AccessDenied": "refused with a line (a dataset)"},
+    ("s3", "GetObject"): {
+        "NoSuchKey": "refused with a line (a dataset); a shard without report",
+        "AccessDenied": "refused with a line (a dataset)",
+        "PreconditionFailed": "refused with a line (a dataset)",
+        "InvalidObjectState": "refused with a line (a dataset)",
+    },
+    ("sagemaker", "CreateTrainingJob"): {"any": FOUND},
+    ("sagemaker", "CreateModel"): {"any": FOUND},
+    ("sagemaker", "CreateEndpointConfig"): {"any": FOUND},
+    ("sagemaker", "DescribeTrainingJob"): {
+        "ResourceNotFound": ABSENT,
+        "ValidationException": "not found: it is not there",
+    },
+    ("sagemaker", "DescribeEndpoint"): {"ValidationException": "not found: it is not there"},
+    ("sagemaker", "DescribeEndpointConfig"): {"ValidationException": "not found: it is not there"},
+    ("sagemaker", "DescribeModel"): {"ValidationException": "not found: it is not there"},
+    ("sagemaker", "StopTrainingJob"): {"ValidationException": "it has ended meanwhile"},
+    ("sagemaker", "UpdateEndpoint"): {"ValidationException": f"in the cleanup: {LATER}"},
+    ("sagemaker", "DeleteEndpoint"): {"ValidationException": f"in cleanup and teardown: {LATER}"},
+    ("sagemaker-runtime", "InvokeEndpoint"): {"any but busy": "the endpoint is sick: the state fails at once"},
+    ("scheduler", "GetSchedule"): {"ResourceNotFoundException": "told as an endpoint without an end"},
+    ("scheduler", "UpdateSchedule"): {"ResourceNotFoundException": "made by CreateSchedule"},
+    ("scheduler", "DeleteSchedule"): {"ResourceNotFoundException": ABSENT},
+    ("secretsmanager", "DescribeSecret"): {"ResourceNotFoundException": "refused with a line"},
+    ("secretsmanager", "GetSecretValue"): {"ResourceNotFoundException": "refused with a line"},
+    ("service-quotas", "ListServiceQuotas"): {"any busy": "a warning: the quota could not be read"},
+    ("service-quotas", "ListAWSDefaultServiceQuotas"): {"any busy": "a warning: the quota could not be read"},
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation, and the modules that call it."""
+
+    service: str
+    operation: str
+    modules: tuple[str, ...]
+
+    def errors(self) -> dict[str, int]:
+        """Error codes of the service's model, with their HTTP status (0 where the model has none)."""
+        shapes = service_model(self.service).operation_model(self.operation).error_shapes
+        return {
+            str(shape.metadata.get("error", {}).get("code", shape.name)): int(
+                shape.metadata.get("error", {}).get("httpStatusCode", 0)
+            )
+            for shape in shapes
+        }
+
+
+def calls() -> list[Call]:
+    """Every operation that the functions' code names, by service."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).glob("*.py")):
+        module = path.relative_to(ROOT).as_posix()
+        words = set(re.findall(r"\b[a-z]\w+\b", path.read_text(encoding="utf-8")))
+        for service in services(path) or HANDED.get(module, ()):
+            for operation in service_model(service).operation_names:
+                if xform_name(operation) in words:
+                    found.setdefault((service, operation), set()).add(module)
+    return [Call(*key, tuple(sorted(modules))) for key, modules in sorted(found.items())]
+
+
+def services(path: Path) -> list[str]:
+    """The services of which a module makes clients: first arguments of calls whose name ends in `client`."""
+    named = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name.endswith("client"):
+                named.add(str(node.args[0].value))
+    return sorted(named)
+
+
+def table() -> str:
+    """The page, in Markdown."""
+    pauses = [
+        min(HOUR["IntervalSeconds"] * HOUR["BackoffRate"] ** n, HOUR["MaxDelaySeconds"])
+        for n in range(HOUR["MaxAttempts"])
+    ]
+    minutes = sum(MINUTES["IntervalSeconds"] * MINUTES["BackoffRate"] ** n for n in range(MINUTES["MaxAttempts"])) // 60
+    seconds = sum(SECONDS["IntervalSeconds"] * SECONDS["BackoffRate"] ** n for n in range(SECONDS["MaxAttempts"]))
+    lines = [
+        "# What is tried again, by whom, for how long",
+        "",
+        "Written by `python -m tests.proofs.retries --write docs/retries.md` out of the code and botocore's service models; a test",
+        "holds it against both.",
+        "",
+        "A client tries each call three times within seconds (data prep's five times). Then the function raises one of three errors",
+        "([pipeline/aws.py](../pipeline/aws.py)), by which the state machine calls it again ([infra/lambda_task.py](../infra/lambda_task.py)):",
+        "",
+        "| Error | Which | Called again |",
+        "|---|---|---|",
+        f"| AwsBusy | {', '.join(aws.BUSY)}; HTTP 429, 500 and above; no connection | for an hour: {HOUR['MaxAttempts']} times, "
+        f"{sum(pauses) / 60:.0f} minutes of pauses in all |",
+        f"| AwsLimit | {', '.join(aws.LIMITS)} | for minutes: {MINUTES['MaxAttempts']} times, up to {minutes} minutes of pauses |",
+        f"| AwsRefused | every other | for seconds, as a role may not be known everywhere yet: {SECONDS['MaxAttempts']} times, "
+        f"up to {seconds} s of pauses; then it is final |",
+        "",
+        "The cleanup after a run is called again like a run's functions, and then in a loop of two hours. The teardown takes what is",
+        "busy for something left, and looks again until its 50 minutes are over. What the last column names, a function deals with",
+        "itself.",
+        "",
+        "| Call | By | For an hour | For minutes | Final after seconds | Dealt with |",
+        "|---|---|---|---|---|---|",
+    ]
+    for call in calls():
+        sorted_errors: dict[type[Exception], list[str]] = {aws.AwsBusy: [], aws.AwsLimit: [], aws.AwsRefused: []}
+        for words, code, status in COMMON:
+            sorted_errors[aws.kind_of_code(code, status)].append(words)
+        for code, status in call.errors().items():
+            sorted_errors[aws.kind_of_code(code, status)].append(code)
+        handled = HANDLED.get((call.service, call.operation), {})
+        busy, limit, refused = ([code for code in codes if code not in handled] for codes in sorted_errors.values())
+        dealt = "; ".join(f"{code}: {what}" for code, what in handled.items())
+        cells = (
+            f"{call.service}:{call.operation}",
+            ", ".join(call.modules),
+            ", ".join(busy),
+            ", ".join(limit),
+            ", ".join(refused),
+            dealt,
+        )
+        lines.append("| " + " | ".join(cell or "–" for cell in cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Print the page, or write it where `--write` says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proofs.retries")
+    parser.add_argument("--write", type=Path, help="file for the page, in Markdown")
+    arguments = parser.parse_args()
+    if arguments.write:
+        arguments.write.write_text(table(), encoding="utf-8")
+    else:
+        print(table())
+
+
+if __name__ == "__main__":
+    main()
