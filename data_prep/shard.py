@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from botocore.exceptions import ClientError
 
 from data_prep.checks import DIGEST_BYTES, Checks
 from pipeline.shards import Piece
@@ -97,13 +96,11 @@ def _file(upload: Upload) -> File:
 
 def read_report(folder: Folder, number: int) -> Report | None:
     """What a shard left; None if it is not done."""
-    try:
-        with folder.open(name_of(number, "report.json")) as stream:
-            values: dict[str, Any] = orjson.loads(stream.readall())
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "NoSuchKey":
-            return None
-        raise
+    name = name_of(number, "report.json")
+    if not folder.has(name):
+        return None
+    with folder.open(name) as stream:
+        values: dict[str, Any] = orjson.loads(stream.readall())
     return Report(
         [Piece(*piece) for piece in values["pieces"]],
         values["read"],

@@ -209,7 +209,7 @@ def _open_s3(s3: Any, place: S3Location, etag: str | None, offset: int, stop: in
     try:
         response = s3.get_object(Bucket=place.bucket, Key=place.key, **_range(offset, stop, etag))
     except ClientError as error:
-        _refuse(error, place)
+        _refuse(error, s3, place)
         raise
     return Opened(response["Body"], offset + response["ContentLength"])
 
@@ -221,9 +221,30 @@ def _range(offset: int, stop: int | None, etag: str | None) -> dict[str, str]:
     return asked
 
 
-def _refuse(error: ClientError, place: S3Location) -> None:
+def exists(s3: Any, place: S3Location) -> bool:
+    """Whether the object is there.
+
+    Asked by a listing: where a role may list by prefix only, a request of a missing object may fail as one of an object that
+    it may not read (S3 API Reference, GetObject: "If you don't have the s3:ListBucket permission").
+    """
+    # Of the keys that begin so it is the first: ListObjectsV2 sorts them by their bytes.
+    found = s3.list_objects_v2(Bucket=place.bucket, Prefix=place.key).get("Contents", [])
+    return bool(found) and found[0]["Key"] == place.key
+
+
+def _has_gone(s3: Any, place: S3Location) -> bool:
+    try:
+        return not exists(s3, place)
+    except ClientError:  # The listing is denied as well.
+        return False
+
+
+def _refuse(error: ClientError, s3: Any, place: S3Location) -> None:
     """Raise the one line for what the user can mend; return for AWS's own failures."""
-    match error.response["Error"]["Code"]:
+    code = error.response["Error"]["Code"]
+    if code == "AccessDenied" and _has_gone(s3, place):
+        code = "NoSuchKey"
+    match code:
         case "PreconditionFailed":
             raise Refused(
                 f"dataset.source: {place} has changed since this run was planned; start the run again"

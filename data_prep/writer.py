@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from botocore.exceptions import BotoCoreError, ClientError
 
 from data_prep.request import S3Location
-from data_prep.sources import open_s3
+from data_prep.sources import exists, open_s3
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,6 +38,10 @@ class Folder:
     def write(self, name: str) -> Upload:
         """A file to write, as a context manager: it exists once the block ends without an exception."""
         return Upload(self._s3, self.place(name), self)
+
+    def has(self, name: str) -> bool:
+        """Whether the file `name` is there."""
+        return exists(self._s3, self.place(name))
 
     def open(self, name: str) -> ResumingStream:
         """A file of this folder to read back."""

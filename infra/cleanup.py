@@ -13,7 +13,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory, step
-from infra.policies import acknowledge, allow, role
+from infra.policies import acknowledge, allow, role, state_machines
 from infra.state_machine import OWN_EXECUTIONS, StateMachine
 from pipeline.names import STACK_TAG
 
@@ -53,7 +53,7 @@ class Cleanup(Construct):
         function = FunctionFactory(self, scope, settings).make("cleanup", "pipeline.cleanup.handler", minutes=5)
         _grant(function, scope)
         version = step(function)
-        own_role = role(self, "Role", iam.ServicePrincipal("states.amazonaws.com"), "Tuneway's cleanup state machine")
+        own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
         allow(own_role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
         allow(own_role, ["sns:Publish"], [topic.topic_arn])
         poll = settings.endpoint.poll_seconds
@@ -70,9 +70,15 @@ class Cleanup(Construct):
         acknowledge(cleanup, "SF2", "two states in a loop: its history is its trace")
         self.arn = cleanup.state_machine_arn
 
-        starter = role(self, "RuleRole", iam.ServicePrincipal("events.amazonaws.com"), "Starts Tuneway's cleanup")
-        allow(starter, ["states:StartExecution"], [cleanup.state_machine_arn])
         self.rule_name = f"{scope.prefix}-ended"
+        # EventBridge User Guide, "Cross-service confused deputy prevention": the rule's own ARN.
+        conditions = {
+            "StringEquals": {"aws:SourceAccount": scope.account},
+            "ArnLike": {"aws:SourceArn": scope.arn("events", f"rule/{self.rule_name}")},
+        }
+        events_service = iam.ServicePrincipal("events.amazonaws.com", conditions=conditions)
+        starter = role(self, "RuleRole", events_service, "Starts Tuneway's cleanup")
+        allow(starter, ["states:StartExecution"], [cleanup.state_machine_arn])
         rule = events.Rule(
             self,
             "Ended",

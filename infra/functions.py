@@ -92,6 +92,8 @@ class FunctionFactory:
         function_role = role(
             self._parent,
             f"{_title(name)}Role",
+            # Without a condition: no page of AWS's says that Lambda has aws:SourceArn or aws:SourceAccount when it assumes
+            # an execution role. IAM itself refuses a role that is passed to another account.
             iam.ServicePrincipal("lambda.amazonaws.com"),
             f"Tuneway's {name} function",
         )
@@ -206,9 +208,16 @@ class Functions(Construct):
         for function, written in ((data_prep, outputs), (shard_data, work), (merge_data, outputs)):
             _allow(function, write, [written], A_RUN)
             _allow_key(function, self._bucket, ["Decrypt", "GenerateDataKey"])
-            # Without s3:ListBucket a missing object is answered as "access denied": the user would look in the wrong place,
-            # and a shard could not see that it has no report yet.
-            _allow(function, ["s3:ListBucket"], [self._bucket.bucket_arn])
+        # What says whether an upload or a shard's report is there: `data_prep.sources.exists`.
+        uploads, reports = "uploads/*", f"{names.prefix('shards', '*')}*"
+        for function, listed in (
+            (data_prep, [uploads]),
+            (shard_data, [uploads, reports]),
+            (merge_data, [reports]),
+        ):
+            assert isinstance(function.role, iam.Role)
+            condition = {"StringLike": {"s3:prefix": listed}}
+            allow(function.role, ["s3:ListBucket"], [self._bucket.bucket_arn], condition)
         _allow(merge_data, ["s3:GetObject"], [work], A_RUN)
         return data_prep, shard_data, merge_data
 

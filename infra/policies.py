@@ -13,10 +13,21 @@ if TYPE_CHECKING:
 
     from constructs import Construct, IConstruct
 
+    from infra.scope import Scope
+
 
 def role(parent: Construct, id: str, principal: iam.IPrincipal, description: str) -> iam.Role:
     """A role without any managed policy."""
     return iam.Role(parent, id, assumed_by=principal, description=description)
+
+
+def state_machines(scope: Scope) -> iam.ServicePrincipal:
+    """Step Functions on behalf of this account's state machines (developer guide, "Creating an IAM role")."""
+    conditions = {
+        "StringEquals": {"aws:SourceAccount": scope.account},
+        "ArnLike": {"aws:SourceArn": scope.arn("states", "stateMachine:*")},
+    }
+    return iam.ServicePrincipal("states.amazonaws.com", conditions=conditions)
 
 
 def allow(

@@ -27,8 +27,14 @@ class ServiceRoles(Construct):
     ) -> None:
         """Make the four roles; everything they may touch belongs to this stack, but for what the comments name."""
         super().__init__(parent, id)
+        # The conditions of each trust are those that the service's guide has for it, in its words; SageMaker's are in "Cross-
+        # service confused deputy prevention" of its developer guide, which leaves aws:SourceAccount out.
+        jobs = {"ArnLike": {"aws:SourceArn": scope.arn("sagemaker", "training-job/*")}}
         self.training = role(
-            self, "Training", iam.ServicePrincipal("sagemaker.amazonaws.com"), "Tuneway's training job"
+            self,
+            "Training",
+            iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=jobs),
+            "Tuneway's training job",
         )
         # Channels are listed and read, the output written and, where it is large, in parts. A run may name any base model
         # below uploads/models/, so that folder alone is open to it, and of the other uploads the wheels that it installs.
@@ -56,14 +62,18 @@ class ServiceRoles(Construct):
             [scope.secret(settings.access.hub_token_secret)],
         )
 
-        self.model = role(self, "Model", iam.ServicePrincipal("sagemaker.amazonaws.com"), "Tuneway's endpoint")
+        # Word for word: for real-time inference "the asterisk does not stand for wildcard and should not be changed".
+        hosting = {"ArnLike": {"aws:SourceArn": scope.arn("sagemaker", "*")}}
+        self.model = role(
+            self, "Model", iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=hosting), "Tuneway's endpoint"
+        )
         _read(self.model, bucket, [models])
         allow_key(self.model, bucket, ["Decrypt"])
         allow_interfaces(self.model, scope, settings)
         _pull(self.model, scope, images.serving)
         _write_logs(self.model, scope, f"/aws/sagemaker/Endpoints/{scope.prefix}")
 
-        # The trust conditions are those of the Bedrock user guide, "Create a service role for model customization".
+        # Bedrock user guide, "Create a service role for model customization".
         self.bedrock = role(
             self,
             "Bedrock",
@@ -85,12 +95,15 @@ class ServiceRoles(Construct):
         allow_key(self.bedrock, bucket, ["CreateGrant"], via)
         allow_interfaces(self.bedrock, scope, settings, bedrock=True)
 
+        # EventBridge Scheduler User Guide, "Confused deputy prevention": the schedule's group, and never the schedule.
+        group = {
+            "aws:SourceAccount": scope.account,
+            "aws:SourceArn": scope.arn("scheduler", "schedule-group/default"),
+        }
         self.expiry = role(
             self,
             "Expiry",
-            iam.ServicePrincipal(
-                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": scope.account}}
-            ),
+            iam.ServicePrincipal("scheduler.amazonaws.com", conditions={"StringEquals": group}),
             "Deletes Tuneway's endpoint when its time is over",
         )
         allow(self.expiry, ["sagemaker:DeleteEndpoint"], [scope.endpoint])
@@ -100,9 +113,15 @@ OWN_RUN = "a run's id is its own"
 
 
 def _read(role: iam.Role, bucket: s3.Bucket, keys: list[str]) -> None:
-    """Let `role` list and read what the patterns `keys` match."""
+    """Let `role` list and read what the patterns `keys` match, which end in `/*`.
+
+    A service may list a folder without its last slash: `checkpoints/*/*` would deny that of `checkpoints/RUN`.
+    """
     allow(role, ["s3:GetObject"], [bucket.arn_for_objects(key) for key in keys], reason=OWN_RUN)
-    allow(role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": keys}})
+    folders = [key.removesuffix("/*") for key in keys]
+    # `checkpoints/*` matches what is below it, too; `uploads/models` does not.
+    below = [f"{folder}/*" for folder in folders if not folder.endswith("*")]
+    allow(role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": folders + below}})
 
 
 def _pull(role: iam.Role, scope: Scope, uri: str) -> None:

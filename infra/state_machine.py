@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
@@ -14,7 +13,7 @@ from constructs import Construct
 from infra.data_states import SHARD_DATA
 from infra.definition import definition
 from infra.functions import A_RUN, SHARD_LIST
-from infra.policies import acknowledge, allow, role
+from infra.policies import acknowledge, allow, role, state_machines
 from infra.storage import allow_key
 from pipeline import names
 
@@ -45,7 +44,7 @@ class StateMachine(Construct):
     ) -> None:
         """Render the definition with the stack's own names, and grant the role what its states do."""
         super().__init__(parent, id)
-        self.role = role(self, "Role", iam.ServicePrincipal("states.amazonaws.com"), "Tuneway's state machine")
+        self.role = role(self, "Role", state_machines(scope), "Tuneway's state machine")
         self._grant_map(scope, bucket)
         allow(self.role, ["sns:Publish"], [topic.topic_arn])
         # Any version of the functions: a running execution goes on with the one its definition names, after a deploy too.

@@ -133,8 +133,7 @@ class Runtime:
         key = (config["Role"], config["FunctionName"])
         known = self._credentials.get(key)
         if known is None or known.expired():
-            arn = config["FunctionArn"]
-            known = private.role_session(key[0], key[1], "lambda", source_arn=":".join(arn.split(":")[:7]))
+            known = private.role_session(key[0], key[1], "lambda")
             self._credentials[key] = known
         return known
 

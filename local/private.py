@@ -275,8 +275,8 @@ def role_session(
 ) -> Credentials:
     """Assume a role as `<service>.amazonaws.com` does, if the role's trust policy lets it.
 
-    `source_arn` is the resource on whose behalf the service acts (aws:SourceArn, and its account as aws:SourceAccount):
-    the keys that guard against the confused deputy. Raises NotAssumableError.
+    `source_arn` is the resource on whose behalf the service acts, in the form that the service's documentation of trust
+    policies gives: see `_may_assume`. Lambda has none. Raises NotAssumableError.
     """
     check, allowed = _may_assume(role_arn, service, source_arn, region)
     principal = _service_principal(service)
@@ -289,9 +289,9 @@ def role_session(
     return _new_session(role_arn, re.sub(r"[^\w+=,.@-]", "-", session_name)[:64])
 
 
-def trusts_service(role_arn: str, service: str, region: str = "") -> bool:
+def trusts_service(role_arn: str, service: str, source_arn: str, region: str) -> bool:
     """Whether the role exists and lets `<service>.amazonaws.com` in; asked when a role is only handed over."""
-    return _may_assume(role_arn, service, "", region)[1]
+    return _may_assume(role_arn, service, source_arn, region)[1]
 
 
 def _service_principal(service: str) -> str:
@@ -299,9 +299,14 @@ def _service_principal(service: str) -> str:
 
 
 def _may_assume(role_arn: str, service: str, source_arn: str, region: str) -> tuple[Check, bool]:
-    keys = {"aws:sourceaccount": role_arn.split(":")[4] if role_arn.count(":") >= 5 else ""}
-    if source_arn:
-        keys |= {"aws:sourcearn": source_arn, "aws:sourceaccount": source_arn.split(":")[4]}
+    """Whether the trust policy lets the service in, which shows the keys that its documentation promises and no others.
+
+    So a trust that relies on any other key fails here. Of SageMaker only aws:SourceArn is documented ("Cross-service
+    confused deputy prevention"), of Lambda's execution roles neither key.
+    """
+    keys = {"aws:sourcearn": source_arn} if source_arn else {}
+    if source_arn and service != "sagemaker":
+        keys["aws:sourceaccount"] = source_arn.split(":")[4]
     check = Check("sts:AssumeRole", role_arn, dict(keys))
     role = _role(role_arn)
     return check, role is not None and _trusts(role, _service_principal(service), check, region)
@@ -314,7 +319,7 @@ def _trusts(role: dict[str, Any], principal: str, check: Check, region: str) -> 
     context = iam_evaluator.EvalContext(
         principal_arn=principal,
         principal_type="Service",
-        principal_account=check.context["aws:sourceaccount"],
+        principal_account=check.resource.split(":")[4],
         action=check.action,
         resource_arn=check.resource,
         region=region or responses.get_region(),
@@ -379,6 +384,7 @@ def current_region() -> str:
 class _Current:
     call: ApiCall
     passes_role_checked: bool = False
+    asked: tuple[str, Check] | None = None  # The access key, and the first check of the call.
     denied: Check | None = None
 
 
@@ -467,6 +473,7 @@ def _enforce(
         if own is not None:
             checks = [replace(check, context={**checks[0].context, **check.context}) for check in own]
         checks += passed_roles(current.call, iam_action)
+        current.asked = access_key_id, checks[0]
     for check in checks:
         owner = "iam" if check.action == "iam:PassRole" else service
         denied = _decide(access_key_id, check, owner, region)
@@ -490,13 +497,41 @@ async def _dispatch(
     service = _detect_service(method, path, headers, routing)
     region = ministack_router.extract_region(headers, query)
     call = ApiCall(service, path, routing, body, region, responses.get_account_id())
-    token = _current.set(_Current(call))
+    current = _Current(call)
+    token = _current.set(current)
     try:
-        return await _ministack_dispatch(method, path, headers, body, query, request_id)
+        answer = await _ministack_dispatch(method, path, headers, body, query, request_id)
+        return (_hide_missing_key(current, headers, request_id) if answer[0] == 404 else None) or answer
     except _CallFailedError as error:
         return error.answer(service, headers, request_id)
     finally:
         _current.reset(token)
+
+
+def _hide_missing_key(current: _Current, headers: dict[str, str], request_id: str) -> Any:
+    """S3's 403 in the place of a 404, for who may not list the bucket; None where the 404 stands.
+
+    "If you don't have the s3:ListBucket permission, Amazon S3 returns an HTTP status code 403" (API Reference, GetObject and
+    HeadObject). No page says what s3:prefix is then. Here there is none, so that a grant by prefix does not help: the
+    stricter of two readings, for ceph takes the key as the prefix "to match aws behavior" (its pull request 68577).
+    """
+    access_key_id, check = current.asked or ("", Check("", ""))
+    bucket = check.resource.partition("/")[0]
+    if check.action not in ("s3:GetObject", "s3:GetObjectVersion") or s3._ensure_bucket(bucket.split(":")[-1]) is None:
+        return None
+    current.denied = Check("s3:ListBucket", bucket)
+    denied = _decide(access_key_id, current.denied, "s3", current.call.region)
+    if denied is None or isinstance(denied, iam_evaluator.AuthError):
+        return None
+    return _access_denied(
+        "s3",
+        "s3:ListBucket",
+        denied.principal_arn,
+        request_id,
+        headers=headers,
+        explicit_deny=denied.decision == "Deny",
+        resource_policy_arn=denied.resource_policy_arn,
+    )
 
 
 def _access_denied(service: str, action: str, principal_arn: str, request_id: str, **options: Any) -> Any:
@@ -619,9 +654,9 @@ def node_bootstrap() -> str:
 
 def run_schedules_with(
     invoke: Callable[[dict[str, Any], dict[str, Any], float, str], None],
-    check_target: Callable[[dict[str, Any], str], str | None],
+    check: Callable[[dict[str, Any], str], str | None],
 ) -> None:
-    """Call due targets through `invoke(schedule, target, time, region)`; `check_target` refuses one when it is set."""
+    """Call due targets through `invoke(schedule, target, time, region)`; `check(schedule, region)` refuses a new one."""
     rule_target, create, update = (
         eventbridge._invoke_target,
         scheduler._create_schedule,
@@ -640,13 +675,13 @@ def run_schedules_with(
 
     def checked(operation: Callable[[str, dict[str, Any]], Any]) -> Callable[[str, dict[str, Any]], Any]:
         def call(name: str, body: dict[str, Any]) -> Any:
-            refusal = check_target(body.get("Target") or {}, responses.get_region())
+            refusal = check(body, responses.get_region())
             return scheduler._error(400, "ValidationException", refusal) if refusal else operation(name, body)
 
         return call
 
     def provision_checked(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
-        refusal = check_target(props.get("Target") or {}, responses.get_region())
+        refusal = check(props, responses.get_region())
         if refusal:
             raise ValueError(refusal)
         return provision(logical_id, props, stack_name)

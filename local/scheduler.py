@@ -43,10 +43,12 @@ _SERVICE_NAMES = {
 }
 
 
-def check_target(target: dict[str, Any], region: str) -> str | None:
-    """Why Scheduler refuses a target when the schedule is made, or None. ValidationException's messages."""
-    role = str(target.get("RoleArn", ""))
-    if not private.trusts_service(role, "scheduler", region):
+def check(schedule: dict[str, Any], region: str) -> str | None:
+    """Why Scheduler refuses a schedule's target when the schedule is made, or None. ValidationException's messages."""
+    target = schedule.get("Target") or {}
+    root = f"arn:aws:scheduler:{region}:{private.caller_account()}"
+    group = f"{root}:schedule-group/{schedule.get('GroupName') or 'default'}"
+    if not private.trusts_service(str(target.get("RoleArn", "")), "scheduler", group, region):
         return "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
     found = _UNIVERSAL.fullmatch(str(target.get("Arn", "")))
     if found is None:
@@ -146,4 +148,4 @@ def register(state_dir: Path, endpoint_url: str) -> None:
         arguments = (endpoint_url, schedule, target, scheduled_time, region)
         threading.Thread(target=_invoke, args=arguments, daemon=True).start()
 
-    private.run_schedules_with(invoke, check_target)
+    private.run_schedules_with(invoke, check)

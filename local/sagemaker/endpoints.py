@@ -15,6 +15,7 @@ from typing import Any
 from local import faults, private
 from local.sagemaker import quota
 from local.sagemaker.fleet import Fleet, FleetFailedError
+from local.sagemaker.role import hosting_source
 from local.sagemaker.store import Call, Store, now, page, validation_error
 from local.shapes import ServiceError
 
@@ -121,7 +122,7 @@ class Endpoint:
                     fleet.model["ExecutionRoleArn"],
                     "SageMaker",
                     "sagemaker",
-                    source_arn=self.arn,
+                    source_arn=hosting_source(self.arn),
                     region=self.arn.split(":")[3],
                 )
             except private.NotAssumableError as error:

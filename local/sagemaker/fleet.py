@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from local import images, private, processes
 from local.sagemaker.container import Container
 from local.sagemaker.hosting import container_of, data_uri, no_access
-from local.sagemaker.role import LogStream, PullDeniedError, Role, describe, follow
+from local.sagemaker.role import LogStream, PullDeniedError, Role, describe, follow, hosting_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ class Fleet:
     def _start(self, sick: bool) -> None:
         container = container_of(self.model)
         try:
-            role = Role(self.model["ExecutionRoleArn"], self._arn, self.store.endpoint_url)
+            role = Role(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
         except private.NotAssumableError as error:
             uri = data_uri(container) or "(none)"
             raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self._arn.split(":")[3])) from error

@@ -13,7 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from local import private
-from local.sagemaker.role import Role
+from local.sagemaker.role import Role, hosting_source
 from local.sagemaker.store import Call, Store, now, page, validation_error
 
 
@@ -59,7 +59,7 @@ def create_model(store: Store, call: Call, params: dict[str, Any]) -> dict[str, 
             raise validation_error(f'Cannot create already existing model "{arn}".')
     uri = data_uri(container)
     try:
-        role = Role(params["ExecutionRoleArn"], arn, store.endpoint_url)
+        role = Role(params["ExecutionRoleArn"], hosting_source(arn), store.endpoint_url)
         if uri is not None and not readable(role, uri):
             raise validation_error(no_access(uri, role.arn, call.region))
     except private.NotAssumableError as error:

@@ -50,6 +50,15 @@ def describe(error: ClientError) -> str:
     return f"{details.get('Code')}: {details.get('Message')}"
 
 
+def hosting_source(arn: str) -> str:
+    """The aws:SourceArn under which SageMaker hosts the model or endpoint `arn`.
+
+    "The ARN must be in the format provided above. The asterisk in the ARN template does not stand for wildcard and should
+    not be changed" ("Cross-service confused deputy prevention", SageMaker AI Inference).
+    """
+    return f"{':'.join(arn.split(':')[:5])}:*"
+
+
 class Role:
     """A session of an execution role, held by SageMaker on behalf of `source_arn`."""
 
@@ -75,9 +84,14 @@ class Role:
                 raise PullDeniedError(action) from error
 
     def objects(self, uri: str) -> list[str]:
-        """Keys under an S3 prefix, "folder" markers left out. Raises ClientError."""
+        """Keys under an S3 prefix, "folder" markers left out. Raises ClientError.
+
+        No page says whether SageMaker lists a folder with its last "/" or without it: the role must be allowed both.
+        """
         bucket, prefix = split_uri(uri)
-        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        s3 = self.client("s3")
+        s3.list_objects_v2(Bucket=bucket, Prefix=prefix.rstrip("/"), MaxKeys=1)
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
 
     def download(self, uri: str, folder: Path) -> int:

@@ -120,8 +120,9 @@ class Run:
     def _assume(self) -> private.Credentials:
         name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))  # As AWS names these sessions.
         try:
+            # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).
             return private.role_session(
-                self.role_arn, name, "states", source_arn=self.machine["stateMachineArn"], region=self.region
+                self.role_arn, name, "states", source_arn=self.execution["stateMachineArn"], region=self.region
             )
         except private.NotAssumableError as error:
             raise private.ExecutionError("States.Runtime", str(error)) from None

@@ -185,6 +185,62 @@ def test_a_role_has_one_policy_so_that_lint_sees_all_its_grants(synthesised: Syn
     assert not [name for name, r in synthesised.resources("AWS::IAM::Role").items() if "Policies" in r["Properties"]]
 
 
+ACCOUNT, REGION = "123456789012", "us-west-2"
+OWN_ACCOUNT = {"aws:SourceAccount": ACCOUNT}
+STATE_MACHINES = (
+    "states.amazonaws.com",
+    {"StringEquals": OWN_ACCOUNT, "ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:*"}},
+)
+TRUSTS: dict[str, tuple[str, dict[str, Any] | None]] = {
+    # The role's logical id, without its hash -> who assumes it, and the conditions as AWS's documentation of that service
+    # has them, to the letter.
+    "RolesTraining": (
+        "sagemaker.amazonaws.com",
+        {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/*"}},
+    ),
+    "RolesModel": (
+        "sagemaker.amazonaws.com",
+        {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"}},
+    ),
+    "RolesBedrock": (
+        "bedrock.amazonaws.com",
+        {
+            "StringEquals": OWN_ACCOUNT,
+            "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*"},
+        },
+    ),
+    "RolesExpiry": (
+        "scheduler.amazonaws.com",
+        {
+            "StringEquals": {
+                "aws:SourceAccount": ACCOUNT,
+                "aws:SourceArn": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/default",
+            }
+        },
+    ),
+    "PipelineRole": STATE_MACHINES,
+    "CleanupRole": STATE_MACHINES,
+    "CleanupRuleRole": (
+        "events.amazonaws.com",
+        {
+            "StringEquals": OWN_ACCOUNT,
+            "ArnLike": {"aws:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/tuneway-0a1b2c3d-ended"},
+        },
+    ),
+    # The Provider framework's own.
+    "TeardownProviderwaiterstatemachineRole": ("states.amazonaws.com", None),
+}
+
+
+def test_each_role_is_for_one_service_under_the_conditions_that_aws_documents(synthesised: Synthesised) -> None:
+    found: dict[str, tuple[str, dict[str, Any] | None]] = {}
+    for name, (statement,) in documents(synthesised, "AWS::IAM::Role", "AssumeRolePolicyDocument").items():
+        assert statement.keys() - {"Condition"} == {"Effect", "Principal", "Action"}
+        found[name[:-8]] = statement["Principal"]["Service"], statement.get("Condition")
+    # No page says that Lambda shows a source when it assumes an execution role: a condition might close it.
+    assert {name: trust for name, trust in found.items() if trust != ("lambda.amazonaws.com", None)} == TRUSTS
+
+
 def test_trust_and_bucket_policies_use_global_condition_keys_alone(synthesised: Synthesised) -> None:
     trust = documents(synthesised, "AWS::IAM::Role", "AssumeRolePolicyDocument")
     bucket = documents(synthesised, "AWS::S3::BucketPolicy")

@@ -51,6 +51,12 @@ def granted(synthesised: Synthesised, role: str, service: str) -> Iterator[tuple
                     yield action, text, statement.get("Condition", {})
 
 
+def listed(synthesised: Synthesised, role: str) -> list[list[str]]:
+    """The s3:prefix patterns of each statement that lets a role list a bucket; of one without, none."""
+    grants = [c for a, _, c in granted(synthesised, role, "s3") if a == "s3:ListBucket"]
+    return [condition["StringLike"]["s3:prefix"] if condition else [] for condition in grants]
+
+
 @pytest.mark.parametrize("settings", [ENCRYPTED, VPC, ISOLATED], ids=["key", "vpc", "isolation"])
 def test_synth_is_clean_with_each_setting_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
     synthesise(tmp_path, settings)
@@ -169,8 +175,8 @@ def test_of_the_uploads_the_training_role_reads_models_and_the_named_wheels(
         found = [path for path in expected if any(f'"{path}"' in r for r in read)]
         assert found == expected
         assert len([r for r in read if "uploads" in r]) == len(expected)
-        (listed,) = [c["StringLike"]["s3:prefix"] for action, _, c in grants if action == "s3:ListBucket"]
-        assert [p for p in listed if p.startswith("uploads/")] == [path[1:] for path in expected]
+        folders = {path[1:] for path in expected} | {path[1:].removesuffix("/*") for path in expected}
+        assert {p for p in listed(stack, "RolesTraining")[0] if p.startswith("uploads/")} == folders
         assert not [r for action, r, _ in grants if action in ("s3:PutObject", "s3:DeleteObject") and "/uploads/" in r]
 
 
@@ -188,13 +194,23 @@ def test_checkpoints_are_the_training_roles_to_read_write_and_delete_and_a_model
     assert objects(synthesised, role, "s3:DeleteObject") == {"checkpoints/*/*"}
     read = {"code/*/*", "data/*/*", "baselines/*/*", "checkpoints/*/*", "uploads/models/*"}
     assert objects(synthesised, role, "s3:GetObject") == read
-    (listed,) = [c["StringLike"]["s3:prefix"] for a, _, c in granted(synthesised, role, "s3") if a == "s3:ListBucket"]
-    assert set(listed) == read
+
+
+def test_a_service_may_list_a_folder_with_its_last_slash_and_without(synthesised: Synthesised) -> None:
+    models = ["uploads/models", "uploads/models/*"]
+    assert listed(synthesised, "RolesTraining") == [["code/*", "data/*", "baselines/*", "checkpoints/*", *models]]
+    assert listed(synthesised, "RolesModel") == [["models/*"]]
+    assert listed(synthesised, "RolesBedrock") == [["data/*/bedrock", "bedrock/*", "data/*/bedrock/*"]]
+
+
+def test_data_prep_lists_uploads_and_shards_their_reports(synthesised: Synthesised) -> None:
+    assert listed(synthesised, "FunctionsDataPrep") == [["uploads/*"]]
+    assert listed(synthesised, "FunctionsShardData") == [["uploads/*", "shards/*/*"]]
+    assert listed(synthesised, "FunctionsMergeData") == [["shards/*/*"]]
 
 
 def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:
-    (listed,) = [c for a, _, c in granted(synthesised, "FunctionsPlan", "s3") if a == "s3:ListBucket"]
-    assert listed == {"StringLike": {"s3:prefix": ["uploads/*", "baselines/*/*"]}}
+    assert listed(synthesised, "FunctionsPlan") == [["uploads/*", "baselines/*/*"]]
     assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {
         "baselines/*/baseline.json",
         "models/*/run.json",

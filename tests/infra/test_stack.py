@@ -82,14 +82,6 @@ def test_each_principal_has_a_role_of_its_own(synthesised: Synthesised) -> None:
         assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
 
 
-def test_the_bedrock_role_trusts_only_this_accounts_customization_jobs(synthesised: Synthesised) -> None:
-    (role,) = [r for name, r in synthesised.resources("AWS::IAM::Role").items() if name.startswith("RolesBedrock")]
-    (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    assert statement["Principal"] == {"Service": "bedrock.amazonaws.com"}
-    assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == {"Ref": "AWS::AccountId"}
-    assert "model-customization-job/*" in json.dumps(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
-
-
 def test_the_bucket_is_private_encrypted_versioned_and_tls_only(synthesised: Synthesised) -> None:
     (bucket,) = synthesised.resources("AWS::S3::Bucket").values()
     properties = bucket["Properties"]

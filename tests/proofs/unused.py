@@ -41,14 +41,11 @@ UNUSED: tuple[Unused, ...] = (
         )
         for name, folder in _WRITERS.items()
     ),
-    *(
-        Unused(
-            f"Functions/{name}Role",
-            ("s3:ListBucket on arn:aws:s3:::BUCKET",),
-            "without it a missing object is answered by 403 and not by 404; MiniStack answers 404 without asking",
-            "S3 API Reference, GetObject, Permissions",
-        )
-        for name in _WRITERS
+    Unused(
+        "Functions/DataPrepRole",
+        ("s3:ListBucket on arn:aws:s3:::BUCKET if s3:prefix StringLike uploads/*",),
+        "an upload that has gone since Plan listed it is told from one that is denied; none goes in this life",
+        "S3 API Reference, GetObject, Permissions",
     ),
     Unused(
         "Functions/DeployRole",

@@ -169,7 +169,7 @@ def test_a_shard_that_was_cut_short_is_read_again(
 def test_a_shard_that_aws_fails_raises_for_a_retry(s3: Any, small: dict[str, Any], output: str) -> None:
     one = {"request": small["request"], "shard": three(small)[0]}
     for operation, key, code in [
-        ("GetObject", "/report.json", "AccessDenied"),
+        ("ListObjectsV2", "", "AccessDenied"),
         ("GetObject", "/uploads/", "InternalError"),
         ("PutObject", "/report.json", "SlowDown"),
     ]:

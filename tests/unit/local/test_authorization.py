@@ -250,6 +250,29 @@ def test_decisions_of_sessions_and_root_are_logged(aws: LocalAws) -> None:
     assert aws.decisions(principal=f"arn:aws:iam::{ACCOUNT}:root", action="s3:CreateBucket")
 
 
+@pytest.mark.parametrize(
+    ("name", "condition", "code"),
+    [("nothing", None, "403"), ("prefix", {"StringLike": {"s3:prefix": "*"}}, "403"), ("everything", {}, "404")],
+)
+def test_a_missing_object_is_denied_to_who_may_not_list_the_bucket(
+    aws: LocalAws, name: str, condition: dict[str, Any] | None, code: str
+) -> None:
+    bucket, root = f"lists-{name}", aws.client("s3")
+    root.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    root.put_object(Bucket=bucket, Key="there", Body=b"1")
+    grants = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}]
+    if condition is not None:
+        lists = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}", "Condition": condition}
+        grants.append({"Effect": "Allow", **lists})
+    s3 = aws.client("s3", aws.session(aws.role(f"{bucket}-role", *grants)))
+    assert s3.get_object(Bucket=bucket, Key="there")["Body"].read() == b"1"
+    message = f'not authorized to perform: s3:ListBucket on resource: "arn:aws:s3:::{bucket}" because no identity-based'
+    with pytest.raises(ClientError, match="NoSuchKey" if code == "404" else message):
+        s3.get_object(Bucket=bucket, Key="missing")
+    with pytest.raises(ClientError, match=rf"\({code}\) when calling the HeadObject"):
+        s3.head_object(Bucket=bucket, Key="missing")
+
+
 def test_loopback_counts_as_secure_transport(aws: LocalAws) -> None:
     condition = {"Bool": {"aws:SecureTransport": "false"}}
     insecure = {"Effect": "Deny", "Action": "s3:*", "Resource": "*", "Condition": condition}
@@ -288,6 +311,27 @@ def test_rule_needs_the_functions_permission(aws: LocalAws) -> None:
     permission = {"Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com", "SourceArn": rule}
     aws.client("lambda").add_permission(FunctionName="ruled", StatementId="rule", **permission)
     assert keys("second") == ["second"]
+
+
+def test_a_rule_starts_a_machine_under_a_role_that_trusts_the_rule_alone(aws: LocalAws) -> None:
+    events, states = aws.client("events"), aws.client("stepfunctions")
+    definition = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
+    machine = states.create_state_machine(
+        name="by-rule", definition=definition, roleArn=aws.role("by-rule-machine", service="states")
+    )["stateMachineArn"]
+    start = {"Effect": "Allow", "Action": "states:StartExecution", "Resource": machine}
+    for name in ("mine", "theirs"):
+        rule = events.put_rule(Name=f"starts-{name}", EventPattern=json.dumps({"source": [name]}))["RuleArn"]
+        condition = {
+            "StringEquals": {"aws:SourceAccount": ACCOUNT},
+            "ArnLike": {"aws:SourceArn": rule.replace(name, "mine")},
+        }
+        starter = aws.role(f"starter-{name}", start, service="events", Condition=condition)
+        events.put_targets(Rule=f"starts-{name}", Targets=[{"Id": "1", "Arn": machine, "RoleArn": starter}])
+        events.put_events(Entries=[{"Source": name, "DetailType": "t", "Detail": "{}"}])
+        asked = eventually(lambda role=starter: aws.decisions(action="sts:AssumeRole", resource=role))
+        assert [d["allowed"] for d in asked] == [name == "mine"]
+        assert asked[0]["context"] == {"aws:sourcearn": rule, "aws:sourceaccount": ACCOUNT}
 
 
 @pytest.mark.parametrize("leftover", ["object", "version", "delete marker"])

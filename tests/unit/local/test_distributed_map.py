@@ -128,6 +128,9 @@ def test_every_item_of_an_object_is_an_execution_of_its_own(aws: LocalAws) -> No
     assert result["all"] == [{"n": n, "index": n, "request": "r", "given": True} for n in range(25)]
     assert result["map"] == {"count": 25, "first": result["all"][0]}
     assert asked(aws, "s3:GetObject", role) == [(key, True)]
+    machine = arn.rpartition(":")[0].replace(":execution:", ":stateMachine:")
+    sources = {d["context"]["aws:sourcearn"] for d in aws.decisions(action="sts:AssumeRole", resource=role)}
+    assert sources == {machine, f"{machine}/Shards"}
     assert kinds(aws, arn)[3:9] == [
         "MapStateEntered", "MapStateStarted", "MapRunStarted", "MapRunSucceeded", "MapStateSucceeded", "MapStateExited",
     ]  # fmt: skip
@@ -192,7 +195,7 @@ def test_an_unreadable_list_can_be_caught(aws: LocalAws, role: str) -> None:
     catch = [{"ErrorEquals": ["States.ItemReaderFailed"], "Output": "{% $states.errorOutput %}", "Next": "Caught"}]
     for who, key, cause in (
         (nobody, "list.json", "not authorized to perform: s3:GetObject"),
-        (role, "missing.json", "NoSuchKey"),
+        (role, "missing.json", "not authorized to perform: s3:ListBucket"),
         (role, "no-list.json", "non-iterable"),
     ):
         states = {

@@ -202,6 +202,13 @@ def test_role_that_does_not_trust_lambda(aws: LocalAws) -> None:
     assert payload["errorMessage"] == "The role defined for the function cannot be assumed by Lambda."
 
 
+def test_a_trust_with_a_source_condition_lets_lambda_not_in(aws: LocalAws) -> None:
+    condition = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    aws.function("guarded", "def handler(event, context): return 1\n", aws.role("guarded-role", Condition=condition))
+    payload, _ = aws.invoke("guarded")
+    assert payload["errorMessage"] == "The role defined for the function cannot be assumed by Lambda."
+
+
 def test_function_has_its_roles_permissions(aws: LocalAws) -> None:
     source = """
 def handler(event, context):

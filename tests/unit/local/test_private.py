@@ -351,6 +351,69 @@ def test_role_session_asks_the_trust_policy(echo: LocalAws) -> None:
     assert [d["allowed"] for d in decisions] == [True, False, False]
 
 
+SAGEMAKER, STATES, EVENTS, SCHEDULER, BEDROCK = (
+    f"arn:aws:{service}:{REGION}:{ACCOUNT}" for service in ("sagemaker", "states", "events", "scheduler", "bedrock")
+)
+OWN = {"aws:SourceAccount": ACCOUNT}
+TRUSTS = {
+    # The conditions that AWS documents, and which the stack has (tests/infra/test_policies.py) -> the service's own source.
+    "training": (
+        "sagemaker",
+        f"{SAGEMAKER}:training-job/a",
+        {"ArnLike": {"aws:SourceArn": f"{SAGEMAKER}:training-job/*"}},
+    ),
+    "hosting": ("sagemaker", f"{SAGEMAKER}:*", {"ArnLike": {"aws:SourceArn": f"{SAGEMAKER}:*"}}),
+    "bedrock": (
+        "bedrock",
+        f"{BEDROCK}:model-customization-job/a",
+        {"StringEquals": OWN, "ArnEquals": {"aws:SourceArn": f"{BEDROCK}:model-customization-job/*"}},
+    ),
+    "states": (
+        "states",
+        f"{STATES}:stateMachine:a",
+        {"StringEquals": OWN, "ArnLike": {"aws:SourceArn": f"{STATES}:stateMachine:*"}},
+    ),
+    "events": (
+        "events",
+        f"{EVENTS}:rule/a",
+        {"StringEquals": OWN, "ArnLike": {"aws:SourceArn": f"{EVENTS}:rule/a"}},
+    ),
+    "scheduler": (
+        "scheduler",
+        f"{SCHEDULER}:schedule-group/default",
+        {"StringEquals": OWN | {"aws:SourceArn": f"{SCHEDULER}:schedule-group/default"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRUSTS)
+def test_a_strangers_resource_gets_in_without_the_conditions_and_not_with_them(echo: LocalAws, name: str) -> None:
+    service, source, condition = TRUSTS[name]
+    open_role = echo.role(f"{name}-open", service=service)
+    guarded = echo.role(f"{name}-guarded", service=service, Condition=condition)
+    answers = [
+        set(control(echo, "session", {"role": role, "service": service, "source": asked}))
+        for role in (open_role, guarded)
+        for asked in (source, source.replace(ACCOUNT, "111111111111"))
+    ]
+    assert answers == [{"key"}, {"key"}, {"key"}, {"error"}]
+
+
+@pytest.mark.parametrize(
+    ("service", "source", "condition"),
+    [
+        ("sagemaker", f"{SAGEMAKER}:training-job/a", {"StringEquals": OWN}),
+        ("lambda", "", {"StringEquals": OWN}),
+        ("lambda", "", {"ArnLike": {"aws:SourceArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:*"}}),
+    ],
+)
+def test_a_trust_on_a_key_that_the_service_is_not_documented_to_have_is_closed(
+    echo: LocalAws, service: str, source: str, condition: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    role = echo.role(f"{service}-{request.node.callspec.id[-10:]}", service=service, Condition=condition)
+    assert "error" in control(echo, "session", {"role": role, "service": service, "source": source})
+
+
 def test_authorize_evaluates_and_logs(echo: LocalAws) -> None:
     condition = {"StringEquals": {"s3:prefix": "runs/"}}
     allow = {

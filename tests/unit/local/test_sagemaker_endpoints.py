@@ -248,6 +248,18 @@ def test_a_missing_grant_fails_the_endpoint(aws: LocalAws, role: str, lacking: s
     remove(aws, name)
 
 
+def test_a_trust_on_models_or_endpoints_lets_hosting_not_in(aws: LocalAws, role: str) -> None:
+    """The asterisk of the documented ARN is a literal one: no narrower pattern matches it."""
+    for kind in ("model", "endpoint"):
+        condition = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/*"}}
+        narrow = aws.role(f"trusts-{kind}s", *statements(), service="sagemaker", Condition=condition)
+        with pytest.raises(ClientError, match="trust relationship"):
+            prepare(aws, f"trusts-{kind}s", narrow, "one")
+    condition = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"}}
+    up(aws, "trusted", aws.role("trusted", *statements(), service="sagemaker", Condition=condition), "one")
+    remove(aws, "trusted")
+
+
 def test_deleting_needs_the_execution_role(aws: LocalAws, role: str) -> None:
     gone = aws.role("goes", *statements(), service="sagemaker")
     up(aws, "orphan", gone, "one")

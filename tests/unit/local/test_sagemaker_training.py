@@ -278,6 +278,29 @@ def test_a_missing_grant_fails_the_job_or_its_creation(aws: LocalAws, role: str,
         assert job["FailureReason"].startswith("ClientError: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "prefixes", "allowed"),
+    [
+        ("both", ["code*", "data/*"], True),
+        ("slash-only", ["code/*", "data/*"], False),
+        ("no-slash-only", ["code", "data/train"], False),
+    ],
+)
+def test_a_channel_is_listed_with_its_last_slash_and_without(
+    aws: LocalAws, role: str, name: str, prefixes: list[str], allowed: bool
+) -> None:
+    lists = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{BUCKET}"}
+    condition = {"StringLike": {"s3:prefix": prefixes}}
+    grants = [*statements(without="s3:ListBucket"), {"Effect": "Allow", **lists, "Condition": condition}]
+    trust = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/*"}}
+    poor = aws.role(f"lists-{name}", *grants, service="sagemaker", Condition=trust)
+    if allowed:
+        assert run(aws, f"lists-{name}", poor)["TrainingJobStatus"] == "Completed"
+    else:
+        with pytest.raises(ClientError, match="No S3 objects found"):
+            run(aws, f"lists-{name}", poor)
+
+
 def test_refusals_have_awss_codes_and_messages(aws: LocalAws, role: str) -> None:
     client = aws.client("sagemaker")
     create = client.create_training_job

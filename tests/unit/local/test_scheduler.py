@@ -84,6 +84,24 @@ def test_role_must_trust_scheduler(aws: LocalAws, trusted: str) -> None:
         create(aws, "untrusted", {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role})
 
 
+@pytest.mark.parametrize(("source", "allowed"), [("schedule-group/default", True), ("schedule/default/guard*", False)])
+def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(aws: LocalAws, source: str, allowed: bool) -> None:
+    condition = {
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        "ArnLike": {"aws:SourceArn": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:{source}"},
+    }
+    name = f"guard-{'group' if allowed else 'schedule'}"
+    role = aws.role(name, service="scheduler", Condition=condition)
+    target = {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role, "Input": "{}"}
+    if not allowed:
+        with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
+            create(aws, name, target)
+        return
+    create(aws, name, target)
+    assumed = eventually(lambda: aws.decisions(action="sts:AssumeRole", resource=role))
+    assert all(d["allowed"] for d in assumed)
+
+
 @pytest.mark.parametrize("call", ["sqs:sendMesage", "nosuch:thing", "sagemaker:describeEndpoint"])
 def test_universal_target_must_exist_and_write(aws: LocalAws, call: str) -> None:
     role = aws.role(f"universal-{call.replace(':', '-')}", service="scheduler")

@@ -192,6 +192,9 @@ def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: LocalAws)
         create(aws, aws.role("states-trusts-lambda", service="lambda"), {"A": passing(1)})
     guarded = {"ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:machine-*"}}
     assert output(aws, aws.role("guarded", service="states", Condition=guarded), {"A": passing(1)}) == 1
+    guarded["ArnLike"]["aws:SourceArn"] = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:*"
+    with pytest.raises(ClientError, match=r"Neither the global service principal states\.amazonaws\.com"):
+        create(aws, aws.role("guarded-elsewhere", service="states", Condition=guarded), {"A": passing(1)})
 
 
 # Limits

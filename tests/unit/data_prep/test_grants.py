@@ -1,0 +1,62 @@
+"""Objects that are missing, to a role that may list by prefix only: S3 answers as for those that it may not read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from data_prep.request import Piece, S3Location, parse
+from data_prep.shard import read_report
+from data_prep.sources import Source
+from data_prep.writer import Folder
+from pipeline.errors import Refused
+from tests.unit.data_prep.conftest import make_event
+from tests.unit.local.conftest import REGION, LocalAws, aws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["aws"]
+
+BUCKET = "data-prep-grants"
+ARN = f"arn:aws:s3:::{BUCKET}"
+
+
+@pytest.fixture(scope="module")
+def client(aws: LocalAws) -> Callable[..., Any]:
+    """An S3 client of a role that reads uploads/ and shards/ and lists what it is asked for."""
+    aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def make(name: str, *prefixes: str) -> Any:
+        condition = {"StringLike": {"s3:prefix": list(prefixes)}}
+        read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": [f"{ARN}/uploads/*", f"{ARN}/shards/*"]}
+        lists = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": ARN, "Condition": condition}
+        closed = {"Effect": "Deny", "Action": "s3:GetObject", "Resource": f"{ARN}/uploads/closed.jsonl"}
+        return aws.client("s3", aws.session(aws.role(name, read, lists, closed)))
+
+    return make
+
+
+def refusal(s3: Any, key: str) -> str:
+    event = make_event("out/", f"s3://{BUCKET}/{key}", {"train": key})
+    with pytest.raises(Refused) as caught:
+        list(Source(parse(event["request"]).dataset, None, s3).rows(Piece(key, "train", 1, '"0"', 0, 1)))
+    return str(caught.value)
+
+
+def test_a_shard_that_left_no_report_is_not_done(aws: LocalAws, client: Callable[..., Any]) -> None:
+    folder = Folder(client("shard", "uploads/*", "shards/*/*"), S3Location(BUCKET, "shards/1/"))
+    assert read_report(folder, 0) is None
+    aws.client("s3").put_object(Bucket=BUCKET, Key="shards/1/00000/report.json.old", Body=b"")
+    assert read_report(folder, 0) is None
+
+
+def test_an_upload_that_has_gone_is_told_from_one_that_is_denied(aws: LocalAws, client: Callable[..., Any]) -> None:
+    reader, blind = client("reader", "uploads/*"), client("blind", "shards/*")
+    aws.client("s3").put_object(Bucket=BUCKET, Key="uploads/closed.jsonl", Body=b"{}")
+    assert f"s3://{BUCKET}/uploads/gone.jsonl has gone since this run was planned" in refusal(
+        reader, "uploads/gone.jsonl"
+    )
+    for s3, key in ((reader, "uploads/closed.jsonl"), (blind, "uploads/gone.jsonl")):
+        assert f"access to s3://{BUCKET}/{key} is denied" in refusal(s3, key)
