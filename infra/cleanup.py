@@ -13,6 +13,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory, step
+from infra.lambda_task import HOUR
 from infra.policies import acknowledge, allow, role, state_machines
 from infra.state_machine import OWN_EXECUTIONS, StateMachine
 from pipeline.names import STACK_TAG
@@ -143,7 +144,7 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
                         "region": region,
                     },
                 },
-                "Retry": [_RETRY],
+                "Retry": [HOUR, _RETRY],
                 "Assign": {"done": "{% $states.result.Payload %}", "tries": "{% $tries + 1 %}"},
                 "Catch": [
                     {

@@ -1,7 +1,7 @@
 """AWS as the functions call it: clients that retry for seconds, and errors sorted by who tries again and for how long.
 
 A function raises one of three errors for what AWS answers, and the state machine calls it again by that name
-(`infra.lambda_task`). docs/retries.md lists every call with its errors; `python -m pipeline.calls` writes it.
+(`infra.lambda_task`). docs/retries.md lists every call with its errors.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,11 +22,16 @@ ATTEMPTS = 3
 """Calls that a client makes before it gives up: a second or two. The state machine has more patience than a function."""
 
 BUSY = (
+    "ConcurrentModificationException",
     "InternalError",
+    "InternalException",
     "InternalFailure",
     "InternalServerError",
     "InternalServerException",
+    "InternalServiceError",
+    "KmsThrottlingException",
     "OperationAborted",
+    "OperationAbortedException",
     "RequestLimitExceeded",
     "RequestTimeout",
     "ServiceException",
@@ -87,7 +93,7 @@ def handler(function: Handler) -> Handler:
 def kind(error: ClientError | BotoCoreError) -> type[Exception]:
     """Return which of the three an error of boto3's is. No connection at all is no ClientError."""
     if not isinstance(error, ClientError):
-        return AwsBusy if isinstance(error, HTTPClientError) else AwsRefused
+        return AwsBusy if isinstance(error, (HTTPClientError, NoConnectionError)) else AwsRefused
     return kind_of_code(code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 

@@ -160,13 +160,14 @@ class Teardown:
     def _endpoint_configs(self) -> list[str]:
         for config in self._listed("list_endpoint_configs", "EndpointConfigs"):
             if self._is_ours(config["EndpointConfigArn"]):
-                self.sagemaker.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+                delete = partial(self.sagemaker.delete_endpoint_config, EndpointConfigName=config["EndpointConfigName"])
+                _unless(delete, "ValidationException")  # somebody else was faster
         return []
 
     def _models(self) -> list[str]:
         for model in self._listed("list_models", "Models"):
             if self._is_ours(model["ModelArn"]):
-                self.sagemaker.delete_model(ModelName=model["ModelName"])
+                _unless(partial(self.sagemaker.delete_model, ModelName=model["ModelName"]), "ValidationException")
         return []
 
     def _custom_models(self) -> list[str]:

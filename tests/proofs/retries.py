@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from botocore import xform_name
 
@@ -29,13 +31,19 @@ HANDED = {
     "data_prep/sources.py": ("s3",),
     "data_prep/writer.py": ("s3",),
 }
-THROTTLED, UNAVAILABLE = "throttled", "unavailable, or no connection"
 # Beside what a service's model names, all answer this: (words, code, HTTP status).
 COMMON = (
-    (THROTTLED, "ThrottlingException", 400),
-    (UNAVAILABLE, "ServiceUnavailable", 503),
+    ("throttled", "ThrottlingException", 400),
+    ("unavailable", "ServiceUnavailable", 503),
     ("denied", "AccessDenied", 403),
 )
+# Names that several services of a module have, and a word that is no call -> the service that is meant.
+MEANT = {
+    "delete_endpoint": "sagemaker",
+    "list_endpoints": "sagemaker",
+    "list_tags_for_resource": "bedrock",
+    "search": "",
+}
 FOUND = "answered by looking whether it is there"
 ABSENT = "taken for: it is not there"
 LATER = "the next look tries again"
@@ -119,7 +127,8 @@ def calls() -> list[Call]:
         words = set(re.findall(r"\b[a-z]\w+\b", path.read_text(encoding="utf-8")))
         for service in services(path) or HANDED.get(module, ()):
             for operation in service_model(service).operation_names:
-                if xform_name(operation) in words:
+                name = xform_name(operation)
+                if name in words and MEANT.get(name, service) == service:
                     found.setdefault((service, operation), set()).add(module)
     return [Call(*key, tuple(sorted(modules))) for key, modules in sorted(found.items())]
 
@@ -135,57 +144,59 @@ def services(path: Path) -> list[str]:
     return sorted(named)
 
 
+HEAD = """# What is tried again, by whom, for how long
+
+Written by `python -m tests.proofs.retries --write docs/retries.md` out of the code and botocore's service models; a test
+holds it against both.
+
+A client tries each call three times within seconds (data prep's five times). Then the function raises one of three errors
+([pipeline/aws.py](../pipeline/aws.py)), by which the state machine calls it again
+([infra/lambda_task.py](../infra/lambda_task.py)):
+
+| Error | Which | Called again |
+|---|---|---|
+| AwsBusy | {busy}; HTTP 429, 500 and above; no connection | for an hour: {hour} |
+| AwsLimit | {limits} | for minutes: {minutes} |
+| AwsRefused | every other | for seconds, as a role may not be known everywhere yet: {seconds}; then it is final |
+
+The cleanup after a run is called again like a run's functions, and then in a loop of two hours. The teardown takes what is
+busy for something left, and looks again until its 50 minutes are over. The start of the Bedrock job alone is not called
+again: the last state of the run asks anew. What the last column names, a function deals with itself.
+
+| Call | By | For an hour | For minutes | Final after seconds | Dealt with |
+|---|---|---|---|---|---|
+"""
+
+
+def pauses(retrier: dict[str, Any]) -> list[float]:
+    """The pauses of a state's retrier in seconds, where no jitter shortens them."""
+    interval, rate, most = retrier["IntervalSeconds"], retrier["BackoffRate"], retrier.get("MaxDelaySeconds", math.inf)
+    return [min(interval * rate**count, most) for count in range(retrier["MaxAttempts"])]
+
+
 def table() -> str:
     """The page, in Markdown."""
-    pauses = [
-        min(HOUR["IntervalSeconds"] * HOUR["BackoffRate"] ** n, HOUR["MaxDelaySeconds"])
-        for n in range(HOUR["MaxAttempts"])
-    ]
-    minutes = sum(MINUTES["IntervalSeconds"] * MINUTES["BackoffRate"] ** n for n in range(MINUTES["MaxAttempts"])) // 60
-    seconds = sum(SECONDS["IntervalSeconds"] * SECONDS["BackoffRate"] ** n for n in range(SECONDS["MaxAttempts"]))
-    lines = [
-        "# What is tried again, by whom, for how long",
-        "",
-        "Written by `python -m tests.proofs.retries --write docs/retries.md` out of the code and botocore's service models; a test",
-        "holds it against both.",
-        "",
-        "A client tries each call three times within seconds (data prep's five times). Then the function raises one of three errors",
-        "([pipeline/aws.py](../pipeline/aws.py)), by which the state machine calls it again ([infra/lambda_task.py](../infra/lambda_task.py)):",
-        "",
-        "| Error | Which | Called again |",
-        "|---|---|---|",
-        f"| AwsBusy | {', '.join(aws.BUSY)}; HTTP 429, 500 and above; no connection | for an hour: {HOUR['MaxAttempts']} times, "
-        f"{sum(pauses) / 60:.0f} minutes of pauses in all |",
-        f"| AwsLimit | {', '.join(aws.LIMITS)} | for minutes: {MINUTES['MaxAttempts']} times, up to {minutes} minutes of pauses |",
-        f"| AwsRefused | every other | for seconds, as a role may not be known everywhere yet: {SECONDS['MaxAttempts']} times, "
-        f"up to {seconds} s of pauses; then it is final |",
-        "",
-        "The cleanup after a run is called again like a run's functions, and then in a loop of two hours. The teardown takes what is",
-        "busy for something left, and looks again until its 50 minutes are over. What the last column names, a function deals with",
-        "itself.",
-        "",
-        "| Call | By | For an hour | For minutes | Final after seconds | Dealt with |",
-        "|---|---|---|---|---|---|",
-    ]
-    for call in calls():
-        sorted_errors: dict[type[Exception], list[str]] = {aws.AwsBusy: [], aws.AwsLimit: [], aws.AwsRefused: []}
-        for words, code, status in COMMON:
-            sorted_errors[aws.kind_of_code(code, status)].append(words)
-        for code, status in call.errors().items():
-            sorted_errors[aws.kind_of_code(code, status)].append(code)
-        handled = HANDLED.get((call.service, call.operation), {})
-        busy, limit, refused = ([code for code in codes if code not in handled] for codes in sorted_errors.values())
-        dealt = "; ".join(f"{code}: {what}" for code, what in handled.items())
-        cells = (
-            f"{call.service}:{call.operation}",
-            ", ".join(call.modules),
-            ", ".join(busy),
-            ", ".join(limit),
-            ", ".join(refused),
-            dealt,
-        )
-        lines.append("| " + " | ".join(cell or "–" for cell in cells) + " |")
-    return "\n".join([*lines, ""])
+    hour, minutes, seconds = (
+        f"{retrier['MaxAttempts']} times, {sum(pauses(retrier)):g} s of pauses in all"
+        for retrier in (HOUR, MINUTES, SECONDS)
+    )
+    head = HEAD.format(
+        busy=", ".join(aws.BUSY), limits=", ".join(aws.LIMITS), hour=hour, minutes=minutes, seconds=seconds
+    )
+    return head + "".join(map(_line, calls()))
+
+
+def _line(call: Call) -> str:
+    by_kind: dict[type[Exception], list[str]] = {aws.AwsBusy: [], aws.AwsLimit: [], aws.AwsRefused: []}
+    errors = [*COMMON, *((code, code, status) for code, status in call.errors().items())]
+    handled = HANDLED.get((call.service, call.operation), {})
+    for words, code, status in errors:
+        if code not in handled and words not in by_kind[aws.kind_of_code(code, status)]:
+            by_kind[aws.kind_of_code(code, status)].append(words)
+    dealt = "; ".join(f"{code}: {what}" for code, what in handled.items())
+    modules = ", ".join(module.removesuffix(".py") for module in call.modules)
+    cells = (f"{call.service}:{call.operation}", modules, *map(", ".join, by_kind.values()), dealt)
+    return "| " + " | ".join(cell or "none" for cell in cells) + " |\n"
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from data_prep import outputs as outputs_module
 from data_prep.errors import ReadBackError
 from data_prep.handler import _client, handler, shard
 from data_prep.sources import Source
+from pipeline.aws import AwsBusy
 from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import BUCKET, csv_bytes, dialogues, keys, listed
 from tests.unit.data_prep.test_refusals import failing
@@ -76,7 +76,7 @@ def test_an_upload_that_aws_refuses_leaves_nothing_of_it(
     s3: Any, large: dict[str, Any], output: str, operation: str
 ) -> None:
     # The smaller splits may be complete by then; without a manifest nobody reads them.
-    with failing(operation, "SlowDown"), pytest.raises(ClientError, match="SlowDown"):
+    with failing(operation, "SlowDown"), pytest.raises(AwsBusy, match="SlowDown"):
         handler(large, None)
     assert not keys(s3, output) & {"train/train.jsonl", "manifest.json"}
     assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
@@ -133,7 +133,7 @@ def test_a_failure_after_the_files_leaves_no_manifest(
     s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(100)))
-    with failing("PutObject", "InternalError", "manifest.json"), pytest.raises(ClientError):
+    with failing("PutObject", "InternalError", "manifest.json"), pytest.raises(AwsBusy):
         handler(listed(event), None)
     assert "manifest.json" not in keys(s3, output)
     assert handler(listed(event), None)["refused"] is None, "a later try goes through"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from data_prep import merge as merge_module
 from data_prep import seen
 from data_prep.errors import ReadBackError, ShardFailed
 from data_prep.handler import handler, merge
+from pipeline.aws import AwsBusy, AwsRefused
 from tests.unit.data_prep.conftest import (
     BUCKET,
     csv_bytes,
@@ -177,6 +177,6 @@ def test_the_merge_raises_awss_own_failures(s3: Any, small: dict[str, Any]) -> N
         ("GetObject", "/marks", "AccessDenied"),
         ("PutObject", "/train.jsonl", "SlowDown"),
     ]:
-        with failing(operation, code, key), pytest.raises(ClientError, match=code):
+        with failing(operation, code, key), pytest.raises((AwsBusy, AwsRefused), match=code):
             merge(event, None)
     assert merge(event, None)["refused"] is None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from data_prep import prepare as prepare_module
 from data_prep import seen
 from data_prep.handler import _client, handler
 from data_prep.seen import Seen
+from pipeline.aws import AwsBusy, AwsRefused
 from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import (
     BUCKET,
@@ -116,7 +116,7 @@ def test_awss_own_failures_are_raised(
     event: dict[str, Any], put: Callable[[str, bytes], None], operation: str, key: str, code: str
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(100)))
-    with failing(operation, code, key), pytest.raises(ClientError, match=code):
+    with failing(operation, code, key), pytest.raises((AwsBusy, AwsRefused), match=code):
         handler(listed(event), None)
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from botocore.exceptions import ClientError
 
 from data_prep.handler import handler, shard
 from data_prep.shard import MARK
 from pipeline import shards as plan
+from pipeline.aws import AwsBusy, AwsRefused
 from pipeline.splits import File
 from tests.unit.data_prep.conftest import (
     BUCKET,
@@ -173,7 +173,7 @@ def test_a_shard_that_aws_fails_raises_for_a_retry(s3: Any, small: dict[str, Any
         ("GetObject", "/uploads/", "InternalError"),
         ("PutObject", "/report.json", "SlowDown"),
     ]:
-        with failing(operation, code, key), pytest.raises(ClientError, match=code):
+        with failing(operation, code, key), pytest.raises((AwsBusy, AwsRefused), match=code):
             shard(one, None)
     assert f"{0:05}/report.json" not in keys(s3, f"shards/{output}")
     assert shard(one, None)["read"] > 0

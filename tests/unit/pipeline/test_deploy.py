@@ -32,6 +32,10 @@ def test_one_that_serves_another_config_is_updated_once() -> None:
     assert decide("InService", "old", "new", False, None) == "update"
 
 
+def test_one_whose_config_was_deleted_is_made_anew_since_it_cannot_be_updated() -> None:
+    assert decide("InService", "old", "new", False, None, known=False) == "delete"
+
+
 def test_through_means_in_service_on_the_config_asked_for() -> None:
     assert decide("InService", "new", "new", True, "old") == "serving"
     assert decide("InService", "new", "new", False, None) == "serving"  # a redrive after it came up

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import pytest
+from botocore.exceptions import ClientError
 
-from pipeline import assess, plan
+from pipeline import assess, cost, plan, record
 from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:
@@ -104,7 +105,18 @@ def test_the_setting_decides_and_the_reason_names_it(
     put(aws, bucket, f"{FOLDER}baseline.json", {"digest": "new"})
     put(aws, bucket, f"baselines/{KEY}/baseline.json", {"digest": "old"})
     event = {
-        "model": f"s3://{bucket}/{FOLDER.removesuffix('tuneway/')}",
+        "training": {"model": f"s3://{bucket}/{FOLDER.removesuffix('tuneway/')}", "billed_seconds": 1800},
+        "record": {
+            "folder": f"s3://{bucket}/models/0123456789/",
+            "run": "0123456789",
+            "execution": "arn:e",
+            "settings": {"training.epochs": 2},
+            "base_model": "a/b@main",
+            "bedrock_base_model": None,
+            "instance": "ml.g5.xlarge",
+            "bedrock_usd_at_most": 0,
+        },
+        "manifest": f"s3://{bucket}/data/0123456789/manifest.json",
         "baseline": f"s3://{bucket}/baselines/{KEY}/",
         "enabled": enabled,
         "only_if_better": only_if_better,
@@ -123,5 +135,73 @@ def test_the_setting_decides_and_the_reason_names_it(
         "longer than training.max_length and left out of train: 2 of its rows, by their lines in train.jsonl "
         f"in s3://{bucket}/{FOLDER}left_out.json"
     ]
-    kept = aws.client("s3").get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
+    s3 = aws.client("s3")
+    kept = s3.get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
     assert json.loads(kept) == {"digest": "new"}
+    left = json.loads(s3.get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert (left["promoted"], left["why"], left["scores"]) == (promote, found["why"], found["scores"])
+    assert (left["serving"], left["bedrock"], left["settings"]) == (None, None, {"training.epochs": 2})
+    assert left["spent"] == {
+        "training_seconds_billed": 1800,
+        "training_usd": 0.7,
+        "bedrock_usd_at_most": 0,
+        "prices_as_of": cost.AS_OF,
+    }
+
+
+def test_the_record_names_the_settings_that_are_not_as_deployed() -> None:
+    deployed = settings().model_dump(mode="json")
+    other = settings(training={"epochs": 2, "lora": {"r": 8}}, bedrock={"hyperparameters": {"epochCount": 3}})
+    assert record.differing(other.model_dump(mode="json"), deployed) == {
+        "training.epochs": 2,
+        "training.lora.r": 8,
+        "bedrock.hyperparameters.epochCount": 3,
+    }
+    assert record.differing(deployed, deployed) == {}
+
+
+def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAws, bucket: str) -> None:
+    known = {
+        "folder": f"s3://{bucket}/models/0123456789/",
+        "run": "0123456789",
+        "execution": "arn:e",
+        "settings": {},
+        "base_model": "a/b@main",
+        "bedrock_base_model": "arn:b",
+        "instance": "ml.unknown.xlarge",
+        "bedrock_usd_at_most": 7.02,
+    }
+    event = {
+        "record": known,
+        "training": {"model": "s3://m/", "billed_seconds": 60},
+        "assessment": {"scores": {}, "promote": True, "why": "w"},
+        "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
+        "customization": {"job": "j", "custom_model": "arn:c"},
+        "manifest": "s3://d/",
+    }
+    spent = record.handler(event, None)["spent"]
+    assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, 7.02)
+    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
+    assert left["bedrock"] == {"job": "j", "custom_model": "arn:c"}
+
+
+def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws: LocalAws, bucket: str) -> None:
+    del bucket
+    wanted = settings(endpoint={"enabled": False})
+    action = "servicequotas:ListServiceQuotas"
+    try:
+        for code in ("TooManyRequestsException", "ServiceException"):
+            faults(aws, {"kind": "error", "action": action, "code": code})
+            (warning,) = plan._check_quotas(wanted, "tuneway-0a1b2c3d")
+            assert warning.startswith("quota 'ml.g5.xlarge for training job usage' could not be read")
+        faults(aws, {"kind": "error", "action": action, "code": "AccessDeniedException"})
+        with pytest.raises(ClientError, match="AccessDenied"):
+            plan._check_quotas(wanted, "tuneway-0a1b2c3d")
+    finally:
+        faults(aws)
+
+
+def faults(aws: LocalAws, *given: dict[str, Any]) -> None:
+    with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
+        assert answer.status == 200

@@ -1,0 +1,216 @@
+"""The train and customize functions on local AWS: real jobs, made once, followed, stopped in time, told in one line."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from pipeline import customize, train
+from pipeline.aws import AwsLimit, AwsRefused
+from pipeline.jobs import NotOurs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.unit.local.conftest import LocalAws
+
+EVERYTHING = {"Effect": "Allow", "Action": ["s3:*", "logs:*", "ecr:*", "cloudwatch:PutMetricData"], "Resource": "*"}
+RUN_TAGS = {"tuneway:stack": "tuneway-0a1b2c3d", "tuneway:run": "0123456789"}
+SCRIPT = """
+import signal, sys, time
+def slowly(*_):
+    time.sleep(1)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, slowly)
+for step in range(1, 400):
+    print(f"step={step}/400 epoch=0.1 loss={5 - step / 100:.4f} grad_norm=1", flush=True)
+    time.sleep(0.05)
+    if sys.argv[1] == "end" and step == 5:
+        break
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def training(aws: LocalAws, bucket: str) -> Callable[..., dict[str, Any]]:
+    aws.client("s3").put_object(Bucket=bucket, Key="code/run.py", Body=SCRIPT.encode())
+    quota = json.dumps({"ml.g6.xlarge for training job usage": 9}).encode()
+    with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", quota, method="POST")) as answer:
+        assert answer.status == 200
+    role = aws.role(f"train-{bucket[5:13]}", EVERYTHING, service="sagemaker")
+    code = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/code/"}}
+
+    def event(*arguments: str, redrive: int = 0) -> dict[str, Any]:
+        request = {
+            "RoleArn": role,
+            "AlgorithmSpecification": {
+                "TrainingImage": "763104351884.dkr.ecr.us-west-2.amazonaws.com/huggingface-pytorch-training:2.9.0",
+                "TrainingInputMode": "File",
+                "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/run.py"],
+                "ContainerArguments": list(arguments),
+            },
+            "InputDataConfig": [{"ChannelName": "code", "DataSource": code}],
+            "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/out/", "CompressionType": "NONE"},
+            "ResourceConfig": {"InstanceType": "ml.g6.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+            "Tags": [{"Key": key, "Value": value} for key, value in RUN_TAGS.items()],
+        }
+        return {"name": f"run-{bucket[5:13]}", "redrive": redrive, "request": request}
+
+    return event
+
+
+def until(look: Callable[[], dict[str, Any]], phase: str, says: str = "") -> dict[str, Any]:
+    """Look until it is so."""
+    deadline = time.time() + 30
+    while (found := look())["phase"] != phase or says not in found["progress"]:
+        assert time.time() < deadline, found
+        time.sleep(0.1)
+    return found
+
+
+def test_a_training_job_is_followed_from_its_start_to_its_model(
+    training: Callable[..., dict[str, Any]], bucket: str
+) -> None:
+    event = training("end", "0")
+    first = train.handler(event, None)
+    assert (first["phase"], first["job"], first["wait_seconds"]) == ("working", f"{event['name']}-0", 10)
+    done = until(lambda: train.handler(event, None), "completed")
+    assert done["model"] == f"s3://{bucket}/out/{event['name']}-0/output/model/"
+    assert done["billed_seconds"] >= 1
+    # A redrive of a step after it, or one whose answer was lost, adopts it.
+    assert train.handler({**event, "redrive": 2}, None)["model"] == done["model"]
+
+
+def test_a_look_tells_step_loss_and_time_left(training: Callable[..., dict[str, Any]], aws: LocalAws) -> None:
+    event = training("run", "0")
+    found = until(lambda: train.handler(event, None), "working", "of training left")
+    assert found["progress"].startswith("Training for ")
+    assert "step " in found["progress"]
+    assert " of 400, loss " in found["progress"]
+    aws.client("sagemaker").stop_training_job(TrainingJobName=found["job"])
+    # Two redrives while it stops wait for it; then the later one makes its own.
+    assert train.handler({**event, "redrive": 1}, None)["job"] == found["job"]
+    until(lambda: train.handler({**event, "redrive": 2}, None), "working", "Starting")
+    jobs = aws.client("sagemaker").list_training_jobs(NameContains=event["name"])["TrainingJobSummaries"]
+    assert {job["TrainingJobName"] for job in jobs} <= {f"{event['name']}-{redrive}" for redrive in (0, 2)}
+    aws.client("sagemaker").stop_training_job(TrainingJobName=f"{event['name']}-2")
+
+
+def test_a_job_that_fails_says_why_and_is_made_again_by_a_redrive_only(training: Callable[..., dict[str, Any]]) -> None:
+    event = training("end", "7")
+    with pytest.raises(train.TrainingFailed, match=r"training job \S+-0 Failed: AlgorithmError: .*exit code: 7"):
+        until(lambda: train.handler(event, None), "completed")
+    with pytest.raises(train.TrainingFailed):
+        train.handler(event, None)
+    assert train.handler({**training("end", "0"), "redrive": 1}, None)["job"] == f"{event['name']}-1"
+
+
+def test_a_stopped_job_says_so(training: Callable[..., dict[str, Any]], aws: LocalAws) -> None:
+    event = training("run", "0")
+    until(lambda: train.handler(event, None), "working", "Training")
+    aws.client("sagemaker").stop_training_job(TrainingJobName=f"{event['name']}-0")
+    with pytest.raises(train.TrainingFailed, match=r"training job \S+-0 Stopped: "):
+        until(lambda: train.handler(event, None), "completed")
+
+
+def test_what_sagemaker_refuses_has_a_name_to_retry_on(
+    training: Callable[..., dict[str, Any]], faults: Callable[..., None]
+) -> None:
+    event = training("end", "0")
+    create = {"kind": "error", "action": "sagemaker:CreateTrainingJob", "message": "no"}
+    faults({**create, "code": "ResourceLimitExceeded"})
+    with pytest.raises(AwsLimit, match="ResourceLimitExceeded"):
+        train.handler(event, None)
+    faults({**create, "code": "ValidationException"})
+    with pytest.raises(AwsRefused, match="ValidationException"):
+        train.handler(event, None)
+
+
+def test_anothers_job_with_the_runs_name_is_not_adopted(training: Callable[..., dict[str, Any]]) -> None:
+    event = training("end", "0")
+    train.handler(event, None)
+    event["request"]["Tags"][1]["Value"] = "9876543210"
+    with pytest.raises(NotOurs, match="has the name of this run's job and not its tags"):
+        train.handler(event, None)
+
+
+@pytest.fixture
+def faults(aws: LocalAws) -> Iterator[Callable[..., None]]:
+    def put(*given: dict[str, Any]) -> None:
+        with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
+            assert answer.status == 200
+
+    yield put
+    put()
+
+
+@pytest.fixture
+def tuning(aws: LocalAws, bucket: str) -> dict[str, Any]:
+    """The event of a customization job that completes."""
+    line = json.dumps({"prompt": "Amanda: I baked cookies", "completion": "Cookies."}) + "\n"
+    aws.client("s3").put_object(Bucket=bucket, Key="train.jsonl", Body=(line * 100).encode())
+    tags = [{"key": key, "value": value} for key, value in RUN_TAGS.items()]
+    request = {
+        "roleArn": aws.role(f"tune-{bucket[5:13]}", EVERYTHING, service="bedrock"),
+        "baseModelIdentifier": "meta.llama3-1-8b-instruct-v1:0:128k",
+        "trainingDataConfig": {"s3Uri": f"s3://{bucket}/train.jsonl"},
+        "outputDataConfig": {"s3Uri": f"s3://{bucket}/out/"},
+        "jobTags": tags,
+        "customModelTags": tags,
+    }
+    return {"name": f"run-{bucket[5:13]}", "redrive": 0, "request": request, "timeout_hours": 12, "follow": True}
+
+
+def test_a_customization_job_is_started_without_waiting_and_then_followed(
+    tuning: dict[str, Any], aws: LocalAws
+) -> None:
+    started = customize.handler({**tuning, "follow": False}, None)
+    assert (started["phase"], started["job"]) == ("working", f"{tuning['name']}-0")
+    done = until(lambda: customize.handler(tuning, None), "completed")
+    model = aws.client("bedrock").get_custom_model(modelIdentifier=done["custom_model"])
+    assert model["modelName"] == f"{tuning['name']}-0"
+    assert customize.handler({**tuning, "redrive": 3}, None)["custom_model"] == done["custom_model"]
+
+
+def test_what_refuses_the_start_is_kept_and_what_refuses_the_end_is_not(
+    tuning: dict[str, Any], faults: Callable[..., None]
+) -> None:
+    faults({"kind": "error", "action": "bedrock:CreateModelCustomizationJob", "code": "ServiceQuotaExceededException"})
+    kept = customize.handler({**tuning, "follow": False}, None)
+    assert (kept["phase"], kept["job"], kept["custom_model"]) == ("refused", None, None)
+    assert kept["progress"].startswith("refused the job, which is tried again at the end of the run: ")
+    assert "ServiceQuotaExceededException" in kept["progress"]
+    with pytest.raises(AwsLimit, match="ServiceQuotaExceededException"):
+        customize.handler(tuning, None)
+    faults()
+    assert until(lambda: customize.handler(tuning, None), "completed")["job"] == f"{tuning['name']}-0"
+
+
+def test_a_job_that_is_not_completed_in_time_is_stopped_and_the_run_fails_for_it(
+    tuning: dict[str, Any], faults: Callable[..., None]
+) -> None:
+    faults({"kind": "customization", "how": "slow"})
+    assert customize.handler(tuning, None)["progress"].endswith("of at most 12 h")
+    late = {**tuning, "timeout_hours": 0}
+    told = customize.handler(late, None)
+    assert (told["phase"], told["wait_seconds"]) == ("working", 10)
+    assert told["progress"].endswith("being stopped")
+    with pytest.raises(customize.CustomizationFailed, match=r"not completed within bedrock.timeout_hours \(0\)"):
+        until(lambda: customize.handler(late, None), "completed")
+    faults()
+    # A redrive has a new job with as much time.
+    assert until(lambda: customize.handler({**tuning, "redrive": 1}, None), "completed")["job"] == f"{tuning['name']}-1"
+
+
+@pytest.mark.parametrize(("how", "says"), [("fail", "Failed: Encountered an unexpected error"), ("stop", "Stopped: ")])
+def test_a_job_that_ends_badly_says_why(
+    tuning: dict[str, Any], faults: Callable[..., None], how: str, says: str
+) -> None:
+    faults({"kind": "customization", "how": how})
+    with pytest.raises(customize.CustomizationFailed, match=rf"customization job \S+-0 {says}"):
+        until(lambda: customize.handler(tuning, None), "completed")
