@@ -32,7 +32,6 @@ _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "training": ({"how"}, {"after"}, ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim")),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),
     "endpoint": ({"how"}, set(), ("fail", "capacity", "stuck", "rollback-failed")),
-    "execution": ({"how"}, set(), ("orphan",)),
 }
 _PATTERNS = ("principal", "resource", "function", "payload")
 # Training's `how` that may have `after` -> how many checkpoints the job has copied up when it happens, by default.

@@ -216,7 +216,6 @@ class NotAssumableError(AccessDeniedError):
 _decisions_lock = threading.Lock()
 _sessions_lock = threading.Lock()
 _decisions_path: list[Path] = []
-_internal_sessions: dict[str, Credentials] = {}
 
 
 def _log_decision(principal: str, check: Check, allowed: bool, reason: str = "", injected: bool = False) -> None:
@@ -341,23 +340,16 @@ def _trusts(role: dict[str, Any], principal: str, check: Check, region: str) -> 
 
 
 def authorize(
-    principal: Credentials | str,
+    principal: Credentials,
     action: str,
     resource: str,
     context: Mapping[str, str | Sequence[str]] | None = None,
 ) -> None:
-    """Check one action of a session, or of a role given by its ARN, as the service itself would have to make it.
+    """Check one action of a session, as the service itself would have to make it.
 
     Identity policies, boundary and the resource's own policy are evaluated and the decision is logged. Raises
     AccessDeniedError with AWS's message.
     """
-    if isinstance(principal, str):
-        if _role(principal) is None:
-            _log_decision(principal, Check(action, resource, dict(context or {})), False, "no such role")
-            raise AccessDeniedError(iam_actions.identity_denial_message(action, principal, resource, False))
-        if principal not in _internal_sessions:
-            _internal_sessions[principal] = _new_session(principal, "local-aws")
-        principal = _internal_sessions[principal]
     check = Check(action, resource, dict(context or {}))
     fields = resource.split(":")
     region = fields[3] if len(fields) > 5 and fields[3] else responses.get_region()
@@ -785,9 +777,6 @@ _STATES_FUNCTIONS = {
     "add_event": "_add_event",
     "error_matches": "_error_matches",
     "invoke": "_invoke_resource",
-    "invoke_with_timeout": "_invoke_resource_with_timeout",
-    "invoke_lambda": "_call_lambda",
-    "invoke_sdk": "_invoke_aws_sdk_integration",
     "fail_state": "_fail_state_error",
     "output_path": "_apply_output_path",
     "Pass": "_execute_pass",

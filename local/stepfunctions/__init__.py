@@ -1,4 +1,4 @@
-"""Step Functions on this machine: MiniStack's engine, AWS's service integrations, its differences corrected."""
+"""Step Functions on this machine: MiniStack's engine, calls under the role, its differences corrected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def register(state_dir: Path, endpoint_url: str) -> None:
-    """Put the integrations and corrections into MiniStack's Step Functions."""
+    """Put the calls and corrections into MiniStack's Step Functions."""
     del state_dir
     wrappers = {
         "create_state_machine": definition.create_state_machine,
@@ -31,9 +31,6 @@ def register(state_dir: Path, endpoint_url: str) -> None:
         "error_matches": machine.error_matches,
         "output_path": machine.output_path,
         "invoke": tasks.invoke,
-        "invoke_with_timeout": tasks.invoke_with_timeout,
-        "invoke_lambda": tasks.invoke_lambda,
-        "invoke_sdk": tasks.invoke_sdk,
         **dict.fromkeys(("Pass", "Task", "Choice", "Wait", "Parallel", "Map"), machine.state),
     }
     for name, make in wrappers.items():

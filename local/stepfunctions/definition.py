@@ -1,10 +1,9 @@
 """What CreateStateMachine and UpdateStateMachine refuse before anything runs.
 
 Sources: refusals quoted in public issues: `The field "key" is not supported by Step Functions at
-/States/Train Step/Parameters` (aws-step-functions-data-science-sdk-python#200, aws-cdk#10014), `'ROLE' is not
-authorized to create managed-rule.` (many, for a role without the events permissions of "IAM policies for
-integrated services"), `Neither the global service principal states.amazonaws.com, nor the regional one is
-authorized to assume the provided role.`
+/States/Train Step/Parameters` (aws-step-functions-data-science-sdk-python#200, aws-cdk#10014), `Neither the global
+service principal states.amazonaws.com, nor the regional one is authorized to assume the provided role.`
+What passes here may fail in the run: AWS has created machines whose fields the run then refused (the same SDK, #15).
 """
 
 from __future__ import annotations
@@ -13,18 +12,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from local import private
-from local.stepfunctions import distributed_map, resources
-from local.stepfunctions.resources import OPTIMIZED, Resource
+from local.stepfunctions import distributed_map, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-# `.sync` operations that Step Functions follows through an EventBridge rule it makes with the machine's role.
-_MANAGED_RULES = {"sagemaker:createTrainingJob": "StepFunctionsGetEventsForSageMakerTrainingJobsRule"}
-_NOT_RECOGNIZED = (
-    "The resource provided {arn} is not recognized. The value is not a valid resource ARN, or the resource is not "
-    "available in this region."
-)
 
 
 class InvalidDefinitionError(Exception):
@@ -51,56 +42,32 @@ def states(
                 yield from states(state[inner], own, f"{where}/{inner}")
 
 
-def check(definition: dict[str, Any]) -> list[Resource]:
-    """The service integrations of a definition. Raises InvalidDefinitionError for the first that AWS does not have."""
-    found = []
+def check(definition: dict[str, Any]) -> None:
+    """Raise InvalidDefinitionError for the first state that AWS refuses, or that local AWS does not have."""
     for state, jsonata, where in states(definition):
         if jsonata and distributed_map.is_distributed(state):
             for problem in distributed_map.problems(state):
                 raise InvalidDefinitionError(problem, where)
-        if state.get("Type") != "Task":
-            continue
-        arn = state.get("Resource", "")
-        resource = resources.parse(arn)
-        if resource is None:
-            if ":function:" not in arn and ":activity:" not in arn:
-                raise InvalidDefinitionError(_NOT_RECOGNIZED.format(arn=arn), f"{where}/Resource")
-            continue
-        _check_resource(resource, arn, where)
-        _check_fields(resource, state, jsonata, where)
-        found.append(resource)
-    return found
+        if state.get("Type") == "Task":
+            _check_task(state, "Arguments" if jsonata else "Parameters", where)
 
 
-def _check_resource(resource: Resource, arn: str, where: str) -> None:
-    if resource.sdk:
-        known = resources.operation_model(resource) is not None and resource.pattern in ("", "waitForTaskToken")
-    elif resource.service in resources.ELSEWHERE:
-        known = True  # AWS has it; MiniStack says at run time whether it does.
-    else:
-        patterns = OPTIMIZED.get(resource.key)
-        known = patterns is not None and resource.pattern in ("", *patterns)
-    if not known:
-        raise InvalidDefinitionError(_NOT_RECOGNIZED.format(arn=arn), f"{where}/Resource")
-
-
-def _check_fields(resource: Resource, state: dict[str, Any], jsonata: bool, where: str) -> None:
-    if not resource.sdk and (resource.service not in resources.CHECKED or resource.key == "bedrock:invokeModel"):
-        return
-    operation = resources.operation_model(resource)
-    member = "Arguments" if jsonata else "Parameters"
-    if operation is None or not isinstance(state.get(member), dict):
-        return
-    unknown = resources.unknown_literal(operation.input_shape, state[member], jsonata)
-    if unknown is not None:
-        raise InvalidDefinitionError(f'The field "{unknown}" is not supported by Step Functions', f"{where}/{member}")
+def _check_task(state: dict[str, Any], member: str, where: str) -> None:
+    arn = state.get("Resource", "")
+    name = tasks.integration(arn)
+    if name is None and ":function:" not in arn:
+        raise InvalidDefinitionError(
+            f"Local AWS does not have the resource {arn}: call the service from a function", f"{where}/Resource"
+        )
+    if name is not None and isinstance(state.get(member), dict) and (reason := tasks.problem(name, state[member])):
+        raise InvalidDefinitionError(reason, f"{where}/{member}")
 
 
 def _refusal(definition: str, role_arn: str, machine_arn: str) -> tuple[str, str] | None:
     """Code and message of what AWS would refuse, else None."""
     region = machine_arn.split(":")[3]
     try:
-        found = check(json.loads(definition))
+        check(json.loads(definition))
     except ValueError as error:
         return "InvalidDefinition", f"Invalid State Machine Definition: 'INVALID_JSON_DESCRIPTION: {error}'"
     except InvalidDefinitionError as error:
@@ -112,22 +79,7 @@ def _refusal(definition: str, role_arn: str, machine_arn: str) -> tuple[str, str
             "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume "
             "the provided role."
         )
-    for resource in found:
-        rule = _MANAGED_RULES.get(resource.key) if resource.pattern == "sync" else None
-        if rule is not None and not _may_manage(
-            role_arn, f"arn:aws:events:{region}:{role_arn.split(':')[4]}:rule/{rule}"
-        ):
-            return "AccessDeniedException", f"'{role_arn}' is not authorized to create managed-rule."
     return None
-
-
-def _may_manage(role_arn: str, rule_arn: str) -> bool:
-    try:
-        for action in ("events:PutTargets", "events:PutRule", "events:DescribeRule"):
-            private.authorize(role_arn, action, rule_arn)
-    except private.AccessDeniedError:
-        return False
-    return True
 
 
 def create_state_machine(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,7 +95,7 @@ def create_state_machine(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def update_state_machine(original: Callable[..., Any]) -> Callable[..., Any]:
-    """UpdateStateMachine: what stays as it is counts too, since a new role must fit the old definition."""
+    """UpdateStateMachine, where a definition or role that is not given stays as it is."""
 
     def update(data: dict[str, Any]) -> Any:
         machine = private.states_machine(data.get("stateMachineArn", ""))

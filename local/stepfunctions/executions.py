@@ -154,8 +154,6 @@ def end(run: Run, end: str, error: str | None = None, cause: str | None = None, 
         token = RUN.set(run)  # The caller may be an attempt that has ended, whose own events are no more recorded.
         private.states_function("add_event")(execution, kind, {f"e{kind[1:]}EventDetails": details})
         RUN.reset(token)
-        if end == "FAILED":
-            output = json.dumps({"Error": error, "Cause": cause})  # Where MiniStack's nested executions look for it.
         execution.update(status=end, stopDate=now(), error=error, cause=cause, output=output)
         run.scope.ended.set()
         detail = status.change(execution)
@@ -215,7 +213,7 @@ def start_execution(endpoint_url: str) -> Callable[[Callable[..., Any]], Callabl
 
 
 def stop_execution(original: Callable[..., Any]) -> Callable[..., Any]:
-    """StopExecution also tells the running tasks, which stop their jobs."""
+    """StopExecution calls off what runs, which changes nothing in the execution any more."""
 
     def stop(data: dict[str, Any]) -> Any:
         run = attempt(data.get("executionArn", ""))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from local.stepfunctions import resources
 from local.stepfunctions.runs import LOCK, RUN, TASK
+from local.stepfunctions.tasks import integration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +32,13 @@ def add_event(original: Callable[..., Any]) -> Callable[..., Any]:
 def _task_event(
     original: Callable[..., Any], execution: dict[str, Any], kind: str, arn: str, details: dict[str, Any]
 ) -> Any:
-    resource, task = resources.parse(arn), TASK.get()
-    body = {name: value for name, value in details.items() if name not in ("resource", "resourceType")}
-    if resource is None and ":function:" in arn:
+    name, task = integration(arn), TASK.get()
+    body = {key: value for key, value in details.items() if key not in ("resource", "resourceType")}
+    if name is None:
         kind = kind.replace("Task", "LambdaFunction")
         head = {"resource": arn} if kind == "LambdaFunctionScheduled" else {}
-    elif resource is None:
-        head = {"resourceType": "activity", "resource": arn}
     else:
-        head = {"resourceType": resource.type, "resource": resource.action}
+        head = dict(zip(("resourceType", "resource"), name.split(":"), strict=True))
     if kind == "TaskFailed" and details.get("error") == "States.Timeout":
         kind = "TaskTimedOut"
     if kind == "TaskScheduled":

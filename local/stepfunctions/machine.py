@@ -22,7 +22,6 @@ from local.stepfunctions.tasks import check_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BRANCH_GRACE_SECONDS = 5.0  # How long a failed Parallel waits for its other branches to stop their jobs.
 _NEVER_CAUGHT_BY_WILDCARD = ("States.DataLimitExceeded", "States.Runtime")
 # The child workflow execution of a Distributed Map that this thread runs: it sees no variable from outside.
 _CHILD: contextvars.ContextVar[str] = contextvars.ContextVar("states_child", default="")
@@ -74,9 +73,7 @@ def state(original: Callable[..., Any]) -> Callable[..., Any]:
         token = None
         if definition.get("Type") == "Task" and context is not None:
             entered = len(rest[0].get("events", [])) if isinstance(rest[0], dict) else 0
-            token = TASK.set(
-                Task(name, definition.get("Resource", ""), private.is_jsonata(definition, context), entered)
-            )
+            token = TASK.set(Task(name, private.is_jsonata(definition, context), entered))
         try:
             output, following = original(definition, raw_input, *rest)
         finally:
@@ -201,7 +198,6 @@ def _run_branches(branches: list[Any], data: Any, execution: dict[str, Any], con
         threading.Thread(target=contextvars.copy_context().run, args=(run, index), daemon=True).start()
     with changed:
         changed.wait_for(lambda: left == 0 or failures)
-        changed.wait_for(lambda: left == 0, timeout=_BRANCH_GRACE_SECONDS)
     if failures:
         raise failures[0]
     return results

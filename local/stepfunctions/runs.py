@@ -30,7 +30,7 @@ def now() -> str:
 
 @dataclass
 class Scope:
-    """Something that can be called off: an execution, a branch of it, one attempt of a task."""
+    """Something that can be called off: an execution, or a branch of it."""
 
     parent: Scope | None = None
     ended: threading.Event = field(default_factory=threading.Event)
@@ -130,13 +130,11 @@ class Run:
 
 @dataclass
 class Task:
-    """The task state that is being run, and its current attempt."""
+    """The task state that is being run, and the details of its TaskScheduled event."""
 
     name: str
-    resource: str
     jsonata: bool
     entered_event: int
-    attempt: Scope = field(default_factory=Scope)
     scheduled: dict[str, Any] = field(default_factory=dict)
 
 

@@ -52,7 +52,8 @@ def session(request: Request) -> Response:
 def authorize(request: Request) -> Response:
     asked = json.loads(request.body)
     try:
-        private.authorize(asked["role"], asked["action"], asked["resource"], asked["context"])
+        role = private.role_session(asked["role"], "job", "sagemaker")
+        private.authorize(role, asked["action"], asked["resource"], asked["context"])
     except private.AccessDeniedError as error:
         return Response(200, {}, json.dumps({"error": str(error)}).encode())
     return Response(200, {}, b'{"allowed": true}')

@@ -6,7 +6,6 @@ import itertools
 import json
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
 
 import pytest
 from botocore.exceptions import ClientError
@@ -16,8 +15,7 @@ from .conftest import ACCOUNT, REGION, eventually
 if TYPE_CHECKING:
     from .conftest import LocalAws
 
-QUOTA = "arn:aws:states:::aws-sdk:servicequotas:getServiceQuota"
-ASK = {"ServiceCode": "sagemaker", "QuotaCode": "L-B6D80D9C"}
+INVOKE, PUBLISH = "arn:aws:states:::lambda:invoke", "arn:aws:states:::sns:publish"
 _numbers = itertools.count()
 
 
@@ -27,7 +25,7 @@ def allow(actions: str | list[str], resource: str | list[str] = "*") -> dict[str
 
 @pytest.fixture(scope="module")
 def role(aws: LocalAws) -> str:
-    return aws.role("machine", allow("servicequotas:GetServiceQuota"), service="states")
+    return aws.role("machine", service="states")
 
 
 def create(aws: LocalAws, role: str, states: dict[str, Any], **top: Any) -> str:
@@ -77,67 +75,102 @@ def passing(value: Any, **more: Any) -> dict[str, Any]:
     return {"Type": "Pass", "Output": value, **({"End": True} if "Next" not in more else {}), **more}
 
 
-# Tasks under the machine's role
+# Messages under the machine's role
 
 
-def test_an_sdk_task_is_called_under_the_machines_role(aws: LocalAws, role: str) -> None:
-    arn = start(aws, role, {"Ask": task(QUOTA, ASK)})
-    assert json.loads(ended(aws, arn)["output"])["Quota"]["QuotaName"] == "ml.g5.xlarge for training job usage"
-    scheduled = next(event for event in history(aws, arn) if event["type"] == "TaskScheduled")
-    details = scheduled["taskScheduledEventDetails"]
-    assert (details["resourceType"], details["resource"]) == ("aws-sdk:servicequotas", "getServiceQuota")
-    assert json.loads(details["parameters"]) == ASK
-    made = aws.decisions(action="servicequotas:GetServiceQuota", allowed=True)
-    assert any(":assumed-role/machine/" in decision["principal"] for decision in made)
+class Topic:
+    """A topic, a queue that gets its messages, and a role that may publish to it."""
+
+    def __init__(self, aws: LocalAws) -> None:
+        self.sqs, sns = aws.client("sqs"), aws.client("sns")
+        self.url = self.sqs.create_queue(QueueName="states-topic")["QueueUrl"]
+        self.arn = str(sns.create_topic(Name="states-topic")["TopicArn"])
+        queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:states-topic"
+        allowed = {**allow("sqs:SendMessage", queue), "Principal": {"Service": "sns.amazonaws.com"}}
+        self.sqs.set_queue_attributes(QueueUrl=self.url, Attributes={"Policy": json.dumps({"Statement": [allowed]})})
+        sns.subscribe(TopicArn=self.arn, Protocol="sqs", Endpoint=queue)
+        self.role = aws.role(
+            "machine-publisher", allow("sns:Publish", [self.arn, f"{self.arn}-none"]), service="states"
+        )
+
+    def received(self) -> dict[str, Any]:
+        """The next message, as SNS wraps it."""
+        message = eventually(lambda: self.sqs.receive_message(QueueUrl=self.url).get("Messages"))[0]
+        self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return dict(json.loads(message["Body"]))
 
 
-def test_a_missing_grant_fails_the_execution_with_its_name(aws: LocalAws) -> None:
+@pytest.fixture(scope="module")
+def topic(aws: LocalAws) -> Topic:
+    return Topic(aws)
+
+
+def test_a_message_is_published_under_the_machines_role(aws: LocalAws, topic: Topic) -> None:
+    message = {"TopicArn": topic.arn, "Subject": "s", "Message": "m"}
+    arn = start(aws, topic.role, {"Tell": task(PUBLISH, message)})
+    result = json.loads(ended(aws, arn)["output"])
+    assert set(result) == {"MessageId", "SdkHttpMetadata", "SdkResponseMetadata"}
+    assert result["SdkHttpMetadata"] == {"HttpStatusCode": 200}
+    told = topic.received()
+    assert (told["MessageId"], told["Subject"], told["Message"]) == (result["MessageId"], "s", "m")
+    assert [event["type"] for event in history(aws, arn)][2:5] == ["TaskScheduled", "TaskStarted", "TaskSucceeded"]
+    details = history(aws, arn)[2]["taskScheduledEventDetails"]
+    assert (details["resourceType"], details["resource"]) == ("sns", "publish")
+    assert json.loads(details["parameters"]) == message
+    (made,) = aws.decisions(action="sns:Publish", resource=topic.arn)
+    assert (made["allowed"], ":assumed-role/machine-publisher/" in made["principal"]) == (True, True)
+
+
+def test_a_message_that_is_no_text_is_sent_as_its_json(aws: LocalAws, topic: Topic) -> None:
+    output(aws, topic.role, {"Tell": task(PUBLISH, {"TopicArn": topic.arn, "Message": {"a": [1]}})})
+    assert json.loads(topic.received()["Message"]) == {"a": [1]}
+
+
+def test_a_missing_grant_fails_the_execution_with_its_name(aws: LocalAws, topic: Topic) -> None:
     nobody = aws.role("machine-nobody", service="states")
-    arn = start(aws, nobody, {"Ask": task(QUOTA, ASK)})
+    arn = start(aws, nobody, {"Tell": task(PUBLISH, {"TopicArn": topic.arn, "Message": "m"})})
     execution = ended(aws, arn)
-    assert (execution["status"], execution["error"]) == ("FAILED", "ServiceQuotas.AccessDeniedException")
-    assert "is not authorized to perform: servicequotas:GetServiceQuota" in execution["cause"]
+    assert (execution["status"], execution["error"]) == ("FAILED", "SNS.AuthorizationErrorException")
+    assert f"is not authorized to perform: sns:Publish on resource: {topic.arn}" in execution["cause"]
+    assert "(Service: AmazonSNS; Status Code: 403; Error Code: AuthorizationError; Request ID: " in execution["cause"]
     assert "output" not in execution
     events = history(aws, arn)
     failed = next(event["taskFailedEventDetails"] for event in events if event["type"] == "TaskFailed")
-    assert failed["resourceType"] == "aws-sdk:servicequotas"
-    assert failed["error"] == execution["error"]
+    assert (failed["resourceType"], failed["error"]) == ("sns", execution["error"])
     assert events[-1]["type"] == "ExecutionFailed"
     assert events[-1]["executionFailedEventDetails"] == {"error": execution["error"], "cause": execution["cause"]}
 
 
-def test_an_unknown_computed_field_fails_in_the_run(aws: LocalAws, role: str) -> None:
-    execution = run(aws, role, {"Ask": task(QUOTA, "{% $states.input %}")}, {**ASK, "Quota": "x"})
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"MessageGroup": "g"}, 'The field "MessageGroup" is not supported by Step Functions'),
+        ({"Subject": 1}, "The value of the field 'Subject' has an invalid format"),
+    ],
+)
+def test_computed_parameters_that_are_not_taken_fail_in_the_run(
+    aws: LocalAws, topic: Topic, more: dict[str, Any], reason: str
+) -> None:
+    given = {"TopicArn": topic.arn, "Message": "m"} | more
+    execution = run(aws, topic.role, {"Tell": task(PUBLISH, "{% $states.input %}")}, given)
     assert execution["error"] == "States.Runtime"
-    assert (
-        'could not be used to start the Task: [The field "Quota" is not supported by Step Functions]'
-        in execution["cause"]
+    assert "An error occurred while executing the state 'Tell' (entered at the event id #2)" in execution["cause"]
+    assert f"could not be used to start the Task: [{reason}]" in execution["cause"]
+
+
+def test_a_service_refusal_can_be_caught_by_its_name(aws: LocalAws, topic: Topic) -> None:
+    catch = [{"ErrorEquals": ["SNS.NotFoundException"], "Next": "Default"}]
+    tell = task(PUBLISH, {"TopicArn": f"{topic.arn}-none", "Message": "m"}, Catch=catch)
+    assert output(aws, topic.role, {"Tell": tell, "Default": passing("unknown")}) == "unknown"
+
+
+def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: LocalAws, topic: Topic) -> None:
+    arn = f"{{% '{topic.arn}' & ($states.context.State.RetryCount = 0 ? '-none' : '') %}}"
+    retry = [{"ErrorEquals": ["SNS.NotFoundException"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    tell = task(
+        PUBLISH, {"TopicArn": arn, "Message": "m"}, Retry=retry, Output="{% $states.context.State.RetryCount %}"
     )
-
-
-def test_a_service_refusal_can_be_caught_by_its_name(aws: LocalAws, role: str) -> None:
-    catch = [{"ErrorEquals": ["ServiceQuotas.NoSuchResourceException"], "Next": "Default"}]
-    ask = task(QUOTA, {**ASK, "QuotaCode": "L-00000000"}, Catch=catch)
-    assert output(aws, role, {"Ask": ask, "Default": passing("unknown")}) == "unknown"
-
-
-def test_an_optimized_message_needs_a_grant_too(aws: LocalAws) -> None:
-    sqs = aws.client("sqs")
-    url = sqs.create_queue(QueueName="states")["QueueUrl"]
-    send = {"Send": task("arn:aws:states:::sqs:sendMessage", {"QueueUrl": url, "MessageBody": {"a": 1}})}
-    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:states"
-    sender = aws.role("machine-sender", allow("sqs:SendMessage", queue), service="states")
-    assert "MessageId" in output(aws, sender, send)
-    assert json.loads(sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"]) == {"a": 1}
-    execution = run(aws, aws.role("machine-silent", service="states"), send)
-    assert "is not authorized to perform: sqs:sendmessage" in execution["cause"].lower()
-
-
-def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: LocalAws, role: str) -> None:
-    code = "{% $states.context.State.RetryCount = 0 ? 'L-00000000' : 'L-B6D80D9C' %}"
-    retry = [{"ErrorEquals": ["ServiceQuotas.NoSuchResourceException"], "IntervalSeconds": 1, "MaxAttempts": 1}]
-    ask = task(QUOTA, {**ASK, "QuotaCode": code}, Retry=retry, Output="{% $states.context.State.RetryCount %}")
-    assert output(aws, role, {"Ask": ask}) == 1
+    assert output(aws, topic.role, {"Tell": tell}) == 1
 
 
 def test_a_state_can_be_tested_alone(aws: LocalAws, role: str) -> None:
@@ -157,14 +190,18 @@ def test_a_state_can_be_tested_alone(aws: LocalAws, role: str) -> None:
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        (task("arn:aws:states:::aws-sdk:sagemaker:createTrainingJob.sync", {}), "is not recognized"),
         (
-            task(QUOTA, {"Servicecode": "x"}),
-            'The field "Servicecode" is not supported by Step Functions at /States/A/Arguments',
+            task("arn:aws:states:::sagemaker:createTrainingJob.sync", {}),
+            "Local AWS does not have the resource arn:aws:states:::sagemaker:createTrainingJob.sync: "
+            "call the service from a function at /States/A/Resource",
+        ),
+        (
+            task(PUBLISH, {"Message": "m", "Topic": "t"}),
+            'The field "Topic" is not supported by Step Functions at /States/A/Arguments',
         ),
     ],
 )
-def test_creation_refuses_what_aws_does_not_have(aws: LocalAws, role: str, state: Any, message: str) -> None:
+def test_creation_refuses_what_cannot_run(aws: LocalAws, role: str, state: Any, message: str) -> None:
     with pytest.raises(ClientError) as refused:
         create(aws, role, {"A": state})
     assert refused.value.response["Error"]["Code"] == "InvalidDefinition"
@@ -173,18 +210,6 @@ def test_creation_refuses_what_aws_does_not_have(aws: LocalAws, role: str, state
         definition=json.dumps({"StartAt": "A", "QueryLanguage": "JSONata", "States": {"A": state}})
     )
     assert checked["result"] == "FAIL"
-
-
-def test_waiting_for_training_needs_the_managed_rule_at_creation(aws: LocalAws) -> None:
-    states = {"Train": task("arn:aws:states:::sagemaker:createTrainingJob.sync", "{% $states.input %}")}
-    rule = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule"
-    some = aws.role("machine-some", allow(["events:PutTargets", "events:PutRule"], rule), service="states")
-    with pytest.raises(ClientError) as refused:
-        create(aws, some, states)
-    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
-    assert refused.value.response["Error"]["Message"] == f"'{some}' is not authorized to create managed-rule."
-    actions = ["events:PutTargets", "events:PutRule", "events:DescribeRule"]
-    assert create(aws, aws.role("machine-rule", allow(actions, rule), service="states"), states)
 
 
 def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: LocalAws) -> None:
@@ -333,8 +358,10 @@ def function(aws: LocalAws) -> str:
     runs = aws.role("echo", allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], logs))
     source = (
         "class DatasetRefused(Exception):\n    pass\n"
+        "import time\n"
         "def handler(event, context):\n"
         "    if event.get('fail'):\n        raise DatasetRefused('no rows')\n"
+        "    time.sleep(event.get('seconds', 0))\n"
         "    return {'version': context.function_version, 'event': event}\n"
     )
     aws.function("echo", source, runs)
@@ -344,12 +371,15 @@ def function(aws: LocalAws) -> str:
 
 def test_a_function_is_called_by_its_version_under_the_role(aws: LocalAws, function: str) -> None:
     caller = aws.role("machine-caller", allow("lambda:InvokeFunction", function), service="states")
-    invoke = task("arn:aws:states:::lambda:invoke", {"FunctionName": function, "Payload": {"a": 1}})
+    invoke = task(INVOKE, {"FunctionName": function, "Payload": {"a": 1}})
     result = output(aws, caller, {"Call": invoke})
     assert result["Payload"] == {"version": "1", "event": {"a": 1}}
     assert (result["StatusCode"], result["ExecutedVersion"]) == (200, "1")
     assert output(aws, caller, {"Call": task(function, {"b": 2})}) == {"version": "1", "event": {"b": 2}}
-    unqualified = task("arn:aws:states:::lambda:invoke", {"FunctionName": function.rpartition(":")[0]})
+    name, _, version = function.rpartition(":")
+    qualified = task(INVOKE, {"FunctionName": name, "Qualifier": version})
+    assert output(aws, caller, {"Call": qualified})["Payload"] == {"version": "1", "event": {}}
+    unqualified = task(INVOKE, {"FunctionName": name})
     execution = run(aws, caller, {"Call": unqualified})
     assert execution["error"] == "Lambda.AWSLambdaException"
     assert "is not authorized to perform: lambda:InvokeFunction" in execution["cause"]
@@ -357,7 +387,7 @@ def test_a_function_is_called_by_its_version_under_the_role(aws: LocalAws, funct
 
 def test_a_functions_exception_is_the_tasks_error(aws: LocalAws, function: str) -> None:
     caller = aws.role("machine-catcher", allow("lambda:InvokeFunction", function), service="states")
-    invoke = task("arn:aws:states:::lambda:invoke", {"FunctionName": function, "Payload": {"fail": True}})
+    invoke = task(INVOKE, {"FunctionName": function, "Payload": {"fail": True}})
     arn = start(aws, caller, {"Call": invoke})
     execution = ended(aws, arn)
     assert execution["error"] == "DatasetRefused"
@@ -368,194 +398,22 @@ def test_a_functions_exception_is_the_tasks_error(aws: LocalAws, function: str) 
     assert output(aws, caller, {"Call": invoke, "Caught": passing("caught")}) == "caught"
 
 
-# Waiting for jobs
-
-TRAIN = "arn:aws:states:::sagemaker:createTrainingJob.sync"
-TUNE = "arn:aws:states:::bedrock:createModelCustomizationJob.sync"
-RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule"
-RULES = allow(["events:PutTargets", "events:PutRule", "events:DescribeRule"], RULE)
-TRAINING_JOBS = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/*"
-CREATE = allow("sagemaker:CreateTrainingJob", TRAINING_JOBS)
-DESCRIBE = allow("sagemaker:DescribeTrainingJob", TRAINING_JOBS)
-STOP = allow("sagemaker:StopTrainingJob", TRAINING_JOBS)
-TAG = allow("sagemaker:AddTags", TRAINING_JOBS)
+def test_a_task_that_times_out_fails_and_its_function_runs_on(aws: LocalAws, function: str) -> None:
+    caller = aws.role("machine-patient", allow("lambda:InvokeFunction", function), service="states")
+    invoke = task(INVOKE, {"FunctionName": function, "Payload": {"seconds": 3}}, TimeoutSeconds=1)
+    arn = start(aws, caller, {"Call": invoke})
+    assert ended(aws, arn)["error"] == "States.Timeout"
+    told = history(aws, arn)
+    time.sleep(3)
+    assert history(aws, arn) == told
+    assert [event["type"] for event in told][-2:] == ["TaskTimedOut", "ExecutionFailed"]
 
 
-def passing_to(service: str, role_arn: str) -> dict[str, Any]:
-    return {**allow("iam:PassRole", role_arn), "Condition": {"StringEquals": {"iam:PassedToService": service}}}
-
-
-@pytest.fixture(scope="module")
-def trainer(aws: LocalAws) -> str:
-    """An execution role that may do what a job needs, on a bucket with one script."""
-    s3 = aws.client("s3")
-    s3.create_bucket(Bucket="states-training", CreateBucketConfiguration={"LocationConstraint": REGION})
-    script = "import sys, time\nif sys.argv[1] == 'sleep':\n    time.sleep(60)\nsys.exit(int(sys.argv[2]))\n"
-    s3.put_object(Bucket="states-training", Key="code/run.py", Body=script.encode())
-    everything = ["s3:*", "logs:*", "ecr:*", "cloudwatch:PutMetricData"]
-    return aws.role("states-trainer", allow(everything), service="sagemaker")
-
-
-def training(trainer: str, name: str, *arguments: str) -> dict[str, Any]:
-    code = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://states-training/code/"}}
-    return {
-        "TrainingJobName": name,
-        "RoleArn": trainer,
-        "AlgorithmSpecification": {
-            "TrainingImage": f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:2.9.0",
-            "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/run.py"],
-            "ContainerArguments": list(arguments),
-        },
-        "InputDataConfig": [{"ChannelName": "code", "DataSource": code}],
-        "OutputDataConfig": {"S3OutputPath": "s3://states-training/out/", "CompressionType": "NONE"},
-        "ResourceConfig": {"InstanceType": "ml.g6.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
-        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
-        "Tags": [{"Key": "tuneway:run", "Value": "r"}],
-    }
-
-
-@pytest.fixture(scope="module")
-def waiter(aws: LocalAws, trainer: str) -> str:
-    grants = [RULES, CREATE, DESCRIBE, STOP, TAG, passing_to("sagemaker.amazonaws.com", trainer)]
-    return aws.role("states-waiter", *grants, service="states")
-
-
-def test_a_waiting_task_ends_with_the_jobs_description(aws: LocalAws, trainer: str, waiter: str) -> None:
-    arn = start(aws, waiter, {"Train": task(TRAIN, training(trainer, "states-waited", "end", "0"))})
-    execution = ended(aws, arn)
-    assert execution["status"] == "SUCCEEDED", execution.get("cause")
-    job = json.loads(execution["output"])
-    assert (job["TrainingJobName"], job["TrainingJobStatus"]) == ("states-waited", "Completed")
-    assert isinstance(job["CreationTime"], int)
-    tags = aws.client("sagemaker").list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
-    assert {"Key": "MANAGED_BY_AWS", "Value": "STARTED_BY_STEP_FUNCTIONS"} in tags
-    kinds = [event["type"] for event in history(aws, arn)]
-    assert kinds[2:6] == ["TaskScheduled", "TaskStarted", "TaskSubmitted", "TaskSucceeded"]
-
-
-def test_a_failed_job_fails_the_task_with_its_description(aws: LocalAws, trainer: str, waiter: str) -> None:
-    execution = run(aws, waiter, {"Train": task(TRAIN, training(trainer, "broken", "end", "3"))})
-    assert (execution["status"], execution["error"]) == ("FAILED", "States.TaskFailed")
-    cause = json.loads(execution["cause"])
-    assert cause["TrainingJobStatus"] == "Failed"
-    assert "exit code: 3" in cause["FailureReason"]
-
-
-@pytest.mark.parametrize(
-    ("missing", "action"),
-    [
-        (CREATE, "sagemaker:CreateTrainingJob"),
-        (TAG, "sagemaker:AddTags"),
-        (DESCRIBE, "sagemaker:DescribeTrainingJob"),
-        (None, "iam:PassRole"),
-    ],
-)
-def test_a_waiting_task_without_a_grant_fails(
-    aws: LocalAws, trainer: str, missing: dict[str, Any] | None, action: str
-) -> None:
-    name = action.replace(":", "-")
-    grants = [grant for grant in (RULES, CREATE, DESCRIBE, STOP, TAG) if grant is not missing]
-    passed = "sagemaker.amazonaws.com" if missing is not None else "bedrock.amazonaws.com"
-    lacking = aws.role(f"no-{name}", *grants, passing_to(passed, trainer), service="states")
-    execution = run(aws, lacking, {"Train": task(TRAIN, training(trainer, f"no-{name}", "end", "0"))})
-    assert execution["error"] == "SageMaker.AmazonSageMakerException"
-    assert f"is not authorized to perform: {action} on resource" in execution["cause"]
-    assert "Error Code: AccessDeniedException" in execution["cause"]
-    # Without DescribeTrainingJob the job runs on, on the one instance of the quota.
-    assert eventually(lambda: status(aws, f"no-{name}") in ("", "Completed"))
-
-
-def status(aws: LocalAws, job: str) -> str:
-    try:
-        return str(aws.client("sagemaker").describe_training_job(TrainingJobName=job)["TrainingJobStatus"])
-    except ClientError:
-        return ""
-
-
-def test_stopping_the_execution_stops_its_job(aws: LocalAws, trainer: str, waiter: str) -> None:
-    arn = start(aws, waiter, {"Train": task(TRAIN, training(trainer, "states-stopped", "sleep", "0"))})
-    assert eventually(lambda: status(aws, "states-stopped") == "InProgress")
-    aws.client("stepfunctions").stop_execution(executionArn=arn)
-    assert eventually(lambda: status(aws, "states-stopped") == "Stopped")
-    assert ended(aws, arn)["status"] == "ABORTED"
-
-
-def test_a_redrive_starts_a_stopped_job_again_under_its_new_name(aws: LocalAws, trainer: str, waiter: str) -> None:
-    count = "$string($states.context.Execution.RedriveCount)"
-    train = training(trainer, f"{{% 'again-' & {count} %}}", f"{{% {count} = '0' ? 'sleep' : 'end' %}}", "0")
-    arn = start(aws, waiter, {"Train": task(TRAIN, train)})
-    assert eventually(lambda: status(aws, "again-0") == "InProgress")
-    aws.client("stepfunctions").stop_execution(executionArn=arn)
-    assert eventually(lambda: status(aws, "again-0") == "Stopped")  # The quota is one instance.
-    aws.client("stepfunctions").redrive_execution(executionArn=arn)
-    execution = ended(aws, arn)
-    assert execution["status"] == "SUCCEEDED", execution.get("cause")
-    assert json.loads(execution["output"])["TrainingJobName"] == "again-1"
-    assert status(aws, "again-0") == "Stopped"
-
-
-def test_a_task_that_times_out_stops_its_job(aws: LocalAws, trainer: str, waiter: str) -> None:
-    train = task(TRAIN, training(trainer, "slow", "sleep", "0"), TimeoutSeconds=2)
-    assert run(aws, waiter, {"Train": train})["error"] == "States.Timeout"
-    assert eventually(lambda: status(aws, "slow") == "Stopped")
-
-
-def test_a_used_job_name_and_a_quota_of_none_have_names_to_retry_on(aws: LocalAws, trainer: str, waiter: str) -> None:
-    train = training(trainer, "states-waited", "end", "0")
-    assert run(aws, waiter, {"Train": task(TRAIN, train)})["error"] == "SageMaker.ResourceInUseException"
-    none = json.dumps({"ml.g6.xlarge for training job usage": 0}).encode()
-    one = none.replace(b"0}", b"1}")
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", none, method="POST")):
-        execution = run(aws, waiter, {"Train": task(TRAIN, {**train, "TrainingJobName": "over"})})
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", one, method="POST")):
-        assert execution["error"] == "SageMaker.ResourceLimitExceededException"
-    assert "'ml.g6.xlarge for training job usage' is 0 Instances" in execution["cause"]
-
-
-@pytest.fixture(scope="module")
-def tuning(aws: LocalAws) -> dict[str, Any]:
-    """The arguments of a customization job that completes."""
-    s3 = aws.client("s3")
-    s3.create_bucket(Bucket="states-tuning", CreateBucketConfiguration={"LocationConstraint": REGION})
-    line = json.dumps({"prompt": "Amanda: I baked cookies", "completion": "Cookies."}) + "\n"
-    s3.put_object(Bucket="states-tuning", Key="train.jsonl", Body=(line * 100).encode())
-    return {
-        "JobName": "tune",
-        "CustomModelName": "tune",
-        "RoleArn": aws.role("states-bedrock", allow("s3:*"), service="bedrock"),
-        "BaseModelIdentifier": "meta.llama3-1-8b-instruct-v1:0:128k",
-        "TrainingDataConfig": {"S3Uri": "s3://states-tuning/train.jsonl"},
-        "OutputDataConfig": {"S3Uri": "s3://states-tuning/out/"},
-        "CustomModelTags": [{"Key": "tuneway:run", "Value": "r"}],
-    }
-
-
-GET = allow("bedrock:GetModelCustomizationJob", f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*")
-TUNING = [allow(["bedrock:CreateModelCustomizationJob", "bedrock:TagResource"])]
-
-
-def test_a_customization_task_waits_for_its_model(aws: LocalAws, tuning: dict[str, Any]) -> None:
-    grants = [*TUNING, GET, passing_to("bedrock.amazonaws.com", tuning["RoleArn"])]
-    tuner = aws.role("states-tuner", *grants, service="states")
-    job = output(aws, tuner, {"Tune": task(TUNE, tuning)})
-    assert (job["JobName"], job["Status"]) == ("tune", "Completed")
-    assert job["CreationTime"].endswith("Z")
-    model = aws.client("bedrock").get_custom_model(modelIdentifier=job["OutputModelArn"])
-    assert model["modelName"] == "tune"
-    again = run(aws, tuner, {"Tune": task(TUNE, tuning)})
-    assert again["error"] == "Bedrock.ValidationException"
-    assert again["cause"].startswith("The provided job name is currently in use. (Service: Bedrock, Status Code: 400,")
-    aws.client("s3").put_object(Bucket="states-tuning", Key="bad.jsonl", Body=b"no json")
-    bad = {"JobName": "bad", "CustomModelName": "bad", "TrainingDataConfig": {"S3Uri": "s3://states-tuning/bad.jsonl"}}
-    failed = run(aws, tuner, {"Tune": task(TUNE, {**tuning, **bad})})
-    assert failed["error"] == "States.TaskFailed"
-    assert json.loads(failed["cause"])["FailureMessage"].startswith("Unable to parse Amazon S3 file: bad.jsonl.")
-
-
-def test_a_customization_task_that_may_not_look_fails(aws: LocalAws, tuning: dict[str, Any]) -> None:
-    blind = aws.role("states-blind", *TUNING, passing_to("bedrock.amazonaws.com", tuning["RoleArn"]), service="states")
-    job = {**tuning, "JobName": "unseen", "CustomModelName": "unseen"}
-    execution = run(aws, blind, {"Tune": task(TUNE, job)})
-    assert execution["error"] == "Bedrock.AccessDeniedException"
-    assert "is not authorized to perform: bedrock:GetModelCustomizationJob" in execution["cause"]
+def test_a_field_that_lambda_invoke_does_not_take_fails_in_the_run(aws: LocalAws, function: str, role: str) -> None:
+    for given, reason in (
+        ({"FunctionName": function, "Event": {}}, 'The field "Event" is not supported by Step Functions'),
+        ({"Payload": {}}, "The field 'FunctionName' is required but was missing"),
+    ):
+        execution = run(aws, role, {"Call": task(INVOKE, "{% $states.input %}")}, given)
+        assert execution["error"] == "States.Runtime"
+        assert f"could not be used to start the Task: [{reason}]" in execution["cause"]
