@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
@@ -21,6 +20,7 @@ from pipeline.names import STACK_TAG
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
 
+    from infra.notifications import Notifications
     from infra.scope import Scope
     from pipeline.settings import Settings
 
@@ -47,18 +47,25 @@ class Cleanup(Construct):
     """
 
     def __init__(
-        self, parent: Construct, id: str, scope: Scope, machine: StateMachine, topic: sns.Topic, settings: Settings
+        self,
+        parent: Construct,
+        id: str,
+        scope: Scope,
+        machine: StateMachine,
+        notifications: Notifications,
+        settings: Settings,
     ) -> None:
-        """Make them; `topic` is told."""
+        """Make them; they tell what they did by `notifications`."""
         super().__init__(parent, id)
         function = FunctionFactory(self, scope, settings).make("cleanup", "pipeline.cleanup.handler", minutes=5)
         _grant(function, scope)
         version = step(function)
         own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
         allow(own_role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
-        allow(own_role, ["sns:Publish"], [topic.topic_arn])
+        notifications.let_publish(own_role)
         poll = settings.endpoint.poll_seconds
-        body = definition(version.version_arn, topic.topic_arn, scope.prefix, scope.region, poll)
+        topic = notifications.topic.topic_arn
+        body = definition(version.version_arn, topic, scope.prefix, scope.region, poll)
         cleanup = sfn.StateMachine(
             self,
             "StateMachine",
@@ -220,7 +227,7 @@ def _grant(function: lambda_.Function, scope: Scope) -> None:
         ["sagemaker:DescribeEndpoint", "sagemaker:ListTags", "sagemaker:DeleteEndpoint"],
         [scope.endpoint],
     )
-    allow(own, ["scheduler:GetSchedule"], [scope.schedule])
+    allow(own, ["scheduler:GetSchedule", "scheduler:DeleteSchedule"], [scope.schedule])
     configs = scope.sagemaker("endpoint-config")
     allow(own, ["sagemaker:DescribeEndpointConfig"], [configs], reason=OWN_NAMES)
     allow(own, ["sagemaker:UpdateEndpoint"], [scope.endpoint, configs], reason=OWN_NAMES)

@@ -25,7 +25,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
     """Return the whole definition.
 
     Args:
-        stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, topic).
+        stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, topic, expiry role and queue).
         settings: the deployed settings, handed to Plan as they are.
         functions: version ARNs of the functions by name, as `infra.functions.Functions.versions` has them.
     """

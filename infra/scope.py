@@ -45,6 +45,11 @@ class Scope:
         """The one schedule that deletes the endpoint when its time is over."""
         return self.arn("scheduler", f"schedule/default/{self.prefix}")
 
+    @property
+    def expiry_failed(self) -> str:
+        """The queue for what the schedule could not do."""
+        return self.arn("sqs", f"{self.prefix}-expiry-failed")
+
     def secret(self, name: str) -> str:
         """The ARN of a secret, which ends in a hyphen and six characters of Secrets Manager's own (its user guide)."""
         return self.arn("secretsmanager", f"secret:{name}-??????")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 
 from infra.cleanup import Cleanup
+from infra.expiry import Expiry
 from infra.functions import Functions
 from infra.images import Images
-from infra.notices import Notices
+from infra.notifications import Notifications
 from infra.roles import ServiceRoles
 from infra.scope import Scope
 from infra.state_machine import StateMachine
@@ -49,13 +50,16 @@ class TunewayStack(cdk.Stack):
 
         storage = Storage(self, "Storage", settings)
         roles = ServiceRoles(self, "Roles", scope, storage.bucket, settings, images)
+        notifications = Notifications(self, "Notifications", scope, storage.bucket, settings)
+        expiry = Expiry(self, "Expiry", scope, storage.bucket, roles.expiry, notifications)
         functions = Functions(self, "Functions", scope, storage.bucket, roles, settings)
-        topic = Notices(self, "Notices", scope, settings).topic
-        machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, functions, images, topic, settings)
-        cleanup = Cleanup(self, "Cleanup", scope, machine, topic, settings)
+        machine = StateMachine(
+            self, "Pipeline", scope, storage.bucket, roles, functions, images, notifications, settings
+        )
+        cleanup = Cleanup(self, "Cleanup", scope, machine, notifications, settings)
         teardown = Teardown(self, "Teardown", scope, storage.bucket, machine, cleanup, settings)
         # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
-        teardown.resource.node.add_dependency(storage, roles, functions, machine, cleanup)
+        teardown.resource.node.add_dependency(storage, roles, notifications, expiry, functions, machine, cleanup)
 
         cdk.CfnOutput(
             self, "StateMachineArn", value=machine.arn, description="Start an execution of it with the input {}"
@@ -64,7 +68,7 @@ class TunewayStack(cdk.Stack):
         cdk.CfnOutput(
             self,
             "TopicArn",
-            value=topic.topic_arn,
-            description="Subscribe to it: one message a run, how it ended",
+            value=notifications.topic.topic_arn,
+            description="Subscribe to it: when a model serves, how a run ended, and an endpoint that outlives its time",
         )
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
@@ -20,6 +19,7 @@ from pipeline import names
 if TYPE_CHECKING:
     from infra.functions import Functions
     from infra.images import Images
+    from infra.notifications import Notifications
     from infra.roles import ServiceRoles
     from infra.scope import Scope
     from pipeline.settings import Settings
@@ -39,14 +39,14 @@ class StateMachine(Construct):
         roles: ServiceRoles,
         functions: Functions,
         images: Images,
-        topic: sns.Topic,
+        notifications: Notifications,
         settings: Settings,
     ) -> None:
         """Render the definition with the stack's own names, and grant the role what its states do."""
         super().__init__(parent, id)
         self.role = role(self, "Role", state_machines(scope), "Tuneway's state machine")
         self._grant_map(scope, bucket)
-        allow(self.role, ["sns:Publish"], [topic.topic_arn])
+        notifications.let_publish(self.role)
         # Any version of the functions: a running execution goes on with the one its definition names, after a deploy too.
         versions = [f"{step.function.function_arn}:*" for step in functions.steps.values()]
         allow(self.role, ["lambda:InvokeFunction"], versions, reason="published versions, of this and earlier deploys")
@@ -58,9 +58,10 @@ class StateMachine(Construct):
             "model_role": roles.model.role_arn,
             "bedrock_role": roles.bedrock.role_arn,
             "expiry_role": roles.expiry.role_arn,
+            "expiry_failed": scope.expiry_failed,
             "training_image": images.training,
             "serving_image": images.serving,
-            "topic": topic.topic_arn,
+            "topic": notifications.topic.topic_arn,
             "tags": settings.stack.tags,
         }
         versions_now = {name: step.version_arn for name, step in functions.steps.items()}

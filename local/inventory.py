@@ -70,6 +70,10 @@ def left(client: Callable[[str], Any]) -> list[str]:
     add("topic", (topic["TopicArn"].rsplit(":", 1)[-1] for topic in every(sns, "list_topics", "Topics")))
     subscriptions = every(sns, "list_subscriptions", "Subscriptions")
     add("subscription", (f"{s['TopicArn'].rsplit(':', 1)[-1]} {s['Endpoint']}" for s in subscriptions))
+    urls = [url for page in client("sqs").get_paginator("list_queues").paginate() for url in page.get("QueueUrls", [])]
+    add("queue", (url.rsplit("/", 1)[-1] for url in urls))
+    alarms = every(client("cloudwatch"), "describe_alarms", "MetricAlarms")
+    add("alarm", (alarm["AlarmName"] for alarm in alarms))
     add(
         "role",
         (r["RoleName"] for r in every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]),

@@ -12,6 +12,7 @@ import contextvars
 import inspect
 import json
 import logging
+import operator
 import re
 import secrets
 import threading
@@ -33,7 +34,20 @@ from ministack.core import (
     responses,
 )
 from ministack.core import router as ministack_router
-from ministack.services import cloudformation, eventbridge, iam, lambda_svc, s3, scheduler, stepfunctions, sts, tagging
+from ministack.services import (
+    cloudformation,
+    cloudwatch,
+    eventbridge,
+    iam,
+    lambda_svc,
+    s3,
+    scheduler,
+    sns,
+    sqs,
+    stepfunctions,
+    sts,
+    tagging,
+)
 from ministack.services.cloudformation import provisioners, stacks
 
 from local import faults
@@ -584,7 +598,7 @@ def _pin_origin(source_ip: str, secure_transport: bool) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Functions, schedules, buckets
+# Functions, schedules, alarms, buckets
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -701,20 +715,93 @@ def _rule_may_invoke(function_arn: str, rule: dict[str, Any]) -> bool:
     found = lambda_svc.function_policy_for_arn(function_arn)
     if found is None:
         return True  # No such function: MiniStack's own delivery says so.
-    keys = {"aws:sourcearn": rule.get("Arn", ""), "aws:sourceaccount": caller_account()}
-    check = Check("lambda:InvokeFunction", function_arn, dict(keys))
+    return _service_may("events", "lambda:InvokeFunction", function_arn, rule.get("Arn", ""), found[0])
+
+
+def _service_may(service: str, action: str, resource: str, source_arn: str, policy: str) -> bool:
+    """Whether a resource's own policy lets a service in on behalf of `source_arn`, over TLS; the decision is logged.
+
+    aws:SourceOwner is the key of a topic's default policy (Amazon SNS Developer Guide, "aws:SourceAccount versus
+    aws:SourceOwner").
+    """
+    keys = {"aws:sourcearn": source_arn} | dict.fromkeys(("aws:sourceaccount", "aws:sourceowner"), caller_account())
+    principal = _service_principal(service)
+    check = Check(action, resource, dict(keys))
     context = iam_evaluator.EvalContext(
-        principal_arn="events.amazonaws.com",
+        principal_arn=principal,
         principal_type="Service",
         principal_account=caller_account(),
         action=check.action,
-        resource_arn=function_arn,
+        resource_arn=resource,
         region=responses.get_region(),
+        secure_transport=True,
         service_context=keys,
     )
-    result = iam_evaluator.evaluate_resource_policy(found[0], context, service="events.amazonaws.com")
-    _log_decision("events.amazonaws.com", check, result.decision == "Allow")
-    return bool(result.decision == "Allow")
+    allowed = bool(iam_evaluator.evaluate_resource_policy(policy, context, service=principal).decision == "Allow")
+    _log_decision(principal, check, allowed)
+    return allowed
+
+
+_COMPARISONS = {
+    "GreaterThanThreshold": operator.gt,
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "LessThanThreshold": operator.lt,
+    "LessThanOrEqualToThreshold": operator.le,
+}
+
+
+def _alarm_on_queues() -> None:
+    """Set every alarm on a queue's ApproximateNumberOfMessagesVisible after each call of SQS.
+
+    MiniStack's SQS has no metrics, and its alarms look at those of all dimensions together.
+    """
+    handle = app.SERVICE_HANDLERS["sqs"]
+
+    async def handle_and_look(method: str, path: str, headers: dict[str, str], body: bytes, query: Any) -> Any:
+        answer = await handle(method, path, headers, body, query)
+        for alarm in list(cloudwatch._alarms.values()):
+            if (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible"):
+                _set_alarm(alarm)
+        return answer
+
+    app.SERVICE_HANDLERS["sqs"] = handle_and_look
+
+
+def _set_alarm(alarm: dict[str, Any]) -> None:
+    (name,) = (dimension["Value"] for dimension in alarm["Dimensions"])
+    queue = sqs._queue_by_arn(f"arn:aws:sqs:{responses.get_region()}:{caller_account()}:{name}")
+    if queue is None:
+        return
+    sqs._refresh_counts(queue)
+    visible = int(queue["attributes"]["ApproximateNumberOfMessages"])
+    breaching = _COMPARISONS[alarm["ComparisonOperator"]](visible, alarm["Threshold"])
+    reason = f"Threshold Crossed: 1 datapoint [{visible}.0] ({alarm['ComparisonOperator']} {alarm['Threshold']})"
+    state = {"StateValue": "ALARM" if breaching else "OK", "StateReason": reason}
+    cloudwatch._set_alarm_state({}, {"AlarmName": alarm["AlarmName"], **state}, is_cbor=False, is_json=True)
+
+
+def _publish_alarms_by_policy() -> None:
+    """An alarm's message is lost where the topic's policy does not let CloudWatch publish; MiniStack asks nobody.
+
+    AWS keeps "Failed to execute action ..." in the alarm's history and tells nobody (AWS re:Post, "Why didn't I receive an
+    SNS notification for my CloudWatch alarm trigger?").
+    """
+    dispatch = cloudwatch._dispatch_alarm_actions
+    actions = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}
+
+    def dispatch_allowed(alarm: dict[str, Any], old_state: str, new_state: str, reason: str) -> None:
+        allowed = [arn for arn in alarm.get(actions[new_state]) or [] if _alarm_may_publish(alarm["AlarmArn"], arn)]
+        dispatch({**alarm, actions[new_state]: allowed}, old_state, new_state, reason)
+
+    cloudwatch._dispatch_alarm_actions = dispatch_allowed
+
+
+def _alarm_may_publish(alarm: str, topic: str) -> bool:
+    found = sns.topic_policy_for_arn(topic)
+    if found is not None and _service_may("cloudwatch", "sns:Publish", topic, alarm, found[0]):
+        return True
+    logger.warning("the message of %s is lost: its policy does not let CloudWatch publish to %s", alarm, topic)
+    return False
 
 
 def _refuse_full_buckets() -> None:
@@ -896,6 +983,8 @@ def install(state_dir: Path) -> None:
     tagging.resource_tags = _resource_tags
     _refuse_full_buckets()
     _keep_dependencies()
+    _alarm_on_queues()
+    _publish_alarms_by_policy()
     iam_evaluator._request_origin = contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True))
 
 

@@ -1,7 +1,8 @@
 """EventBridge Scheduler's targets, called under the schedule's own role.
 
 MiniStack keeps the schedules and their clock; what a schedule calls is done here, as an ordinary signed API call of
-the role: templated targets (Lambda, Step Functions, SQS, SNS) and universal ones.
+the role: templated targets (Lambda, Step Functions, SQS, SNS) and universal ones. When all attempts have failed, the
+event goes to the target's dead-letter queue, by a call of the same role; without one it is lost.
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
 """
 
@@ -33,6 +34,7 @@ _UNIVERSAL = re.compile(r"arn:aws[a-z-]*:scheduler:::aws-sdk:([a-z0-9-]+):([A-Za
 _READ_ONLY = re.compile(
     r"(get|describe|list|poll|receive|search|scan|query|select|lookup|discover|validate|batchGet)(?=[A-Z])"
 )
+_FAILURES = (ClientError, BotoCoreError, private.AccessDeniedError, ValueError)
 _ATTEMPTS = 3  # AWS goes on for up to 24 hours and 185 retries; fractions of that tell a local run as much.
 # Names in universal targets that differ from botocore's (the SDK for Java's): "sfn" is the one a pipeline meets.
 _SERVICE_NAMES = {
@@ -112,10 +114,18 @@ def _request(target: dict[str, Any], text: str, endpoint_url: str) -> tuple[str,
 def _invoke(
     endpoint_url: str, schedule: dict[str, Any], target: dict[str, Any], scheduled_time: float, region: str
 ) -> None:
-    arn, execution = str(schedule.get("Arn", "")), str(uuid.uuid4())
+    arn, execution, role = str(schedule.get("Arn", "")), str(uuid.uuid4()), str(target.get("RoleArn", ""))
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(scheduled_time))
     retries = int((target.get("RetryPolicy") or {}).get("MaximumRetryAttempts", 185))
-    for attempt in range(1, min(_ATTEMPTS, retries + 1) + 1):
+    attempts = min(_ATTEMPTS, retries + 1)
+
+    def call(service: str, operation: str, parameters: dict[str, Any]) -> None:
+        group = arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
+        credentials = private.role_session(role, execution, "scheduler", source_arn=group, region=region)
+        client = clients.client(service, credentials, endpoint_url=endpoint_url, region=region)
+        getattr(client, xform_name(operation))(**parameters)
+
+    for attempt in range(1, attempts + 1):
         text = str(target.get("Input") or "")
         for name, value in {
             "schedule-arn": arn,
@@ -126,18 +136,39 @@ def _invoke(
             text = text.replace(f"<aws.scheduler.{name}>", value)
         try:
             service, operation, parameters = _request(target, text, endpoint_url)
-            group = arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
-            credentials = private.role_session(
-                str(target.get("RoleArn", "")), execution, "scheduler", source_arn=group, region=region
-            )
-            client = clients.client(service, credentials, endpoint_url=endpoint_url, region=region)
-            getattr(client, xform_name(operation))(**parameters)
-        except (ClientError, BotoCoreError, private.AccessDeniedError, ValueError) as error:
+            call(service, operation, parameters)
+        except _FAILURES as error:
             logger.warning("schedule %s, attempt %d: %s", arn, attempt, error)
-            time.sleep(attempt)
+            failure = error
+            if attempt < attempts:
+                time.sleep(attempt)
         else:
             logger.info("schedule %s called %s %s", arn, service, operation)
             return
+
+    queue = (target.get("DeadLetterConfig") or {}).get("Arn")
+    if not queue:
+        logger.warning("schedule %s has no dead-letter queue: its event is lost", arn)
+        return
+    # The names are those of the EventBridge Scheduler User Guide, "Configuring a schedule's dead-letter queue".
+    code = failure.response["Error"]["Code"] if isinstance(failure, ClientError) else type(failure).__name__
+    attributes = {
+        "ERROR_CODE": code,
+        "ERROR_MESSAGE": str(failure),
+        "EXECUTION_ID": execution,
+        "EXHAUSTED_RETRY_CONDITION": "MaximumRetryAttempts" if attempts > retries else "MaximumEventAgeInSeconds",
+        "IS_PAYLOAD_TRUNCATED": "false",
+        "RETRY_ATTEMPTS": str(attempts - 1),
+        "SCHEDULED_TIME": moment,
+        "SCHEDULE_ARN": arn,
+        "TARGET_ARN": str(target["Arn"]),
+    }
+    _, _, message = _request({"Arn": queue}, text or "{}", endpoint_url)
+    message["MessageAttributes"] = {k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()}
+    try:
+        call("sqs", "SendMessage", message)
+    except _FAILURES as error:
+        logger.warning("schedule %s, dead-letter queue %s: its event is lost: %s", arn, queue, error)
 
 
 def register(state_dir: Path, endpoint_url: str) -> None:

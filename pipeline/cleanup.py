@@ -21,6 +21,8 @@ logger.setLevel(logging.INFO)
 
 Action = Literal["done", "wait", "back", "delete"]
 
+_REFUSALS = ("ValidationException", "ConflictException", "ResourceNotFound", "ResourceNotFoundException")
+
 
 @aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
         return f"endpoint {name} is {status} on {current}, {_until(name)}", []
     # Both may be refused as long as a deployment is in progress: the next call tries again.
     if action == "delete":
-        _unless_refused(partial(client.delete_endpoint, EndpointName=name))
+        _unless_refused(partial(_delete, client, name))
         return f"endpoint {name} is being deleted", [f"endpoint {name} ({status})"]
     if action == "back":
         _unless_refused(partial(client.update_endpoint, EndpointName=name, EndpointConfigName=passed))
@@ -102,6 +104,15 @@ def _until(name: str) -> str:
     except client.exceptions.ResourceNotFoundException:
         return "without an end: it bills until somebody deletes it"
     return f"until {expression.removeprefix('at(').removesuffix(')')} UTC"
+
+
+def _delete(client: Any, name: str) -> None:
+    """Delete the endpoint, then the schedule of its end, which would find nothing to delete and be told as a failure.
+
+    While the endpoint is Deleting, no run can deploy to it; one that does so later sets its own schedule.
+    """
+    client.delete_endpoint(EndpointName=name)
+    aws.client("scheduler").delete_schedule(Name=name)
 
 
 def _training_jobs(run: str) -> list[str]:
@@ -136,6 +147,6 @@ def _unless_refused(call: partial[Any]) -> None:
     try:
         call()
     except ClientError as error:
-        if aws.code(error) not in ("ValidationException", "ConflictException", "ResourceNotFound"):
+        if aws.code(error) not in _REFUSALS:
             raise
         logger.info("refused for now: %s", error)

@@ -31,6 +31,13 @@ logger.setLevel(logging.INFO)
 
 Action = Literal["create", "update", "delete", "wait", "serving", "superseded", "failed"]
 
+EXPIRY_RETRY = {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185}
+"""How long the schedule tries to delete the endpoint before a person is told.
+
+An hour: creating an endpoint can hang for that long, and it cannot be deleted before. Scheduler's own 24 hours would bill
+24 hours first. The attempts are Scheduler's most, so that the time alone decides.
+"""
+
 PROVISIONING_MINUTES = 30
 """Time for instances, image and model before the container starts (on top of endpoint.startup_timeout_minutes)."""
 
@@ -180,21 +187,28 @@ def describe(client: Any, name: str) -> dict[str, Any]:
     return endpoint
 
 
-def expiry(name: str, minutes: int, role: str) -> dict[str, Any]:
+def expiry(name: str, planned: dict[str, Any]) -> dict[str, Any]:
     """A one-time schedule that deletes the endpoint; EventBridge Scheduler deletes the schedule after it.
 
     Set before the endpoint is asked for, so that no failure in between leaves one without an end, and set again with every
     deployment: at a redrive of another day the schedule of before has fired.
+
+    Args:
+        name: the endpoint's, and the schedule's.
+        planned: `Minutes` from now, `RoleArn` to delete it by, and `DeadLetterArn`, the queue for an end that failed.
     """
+    end = datetime.now(UTC) + timedelta(minutes=planned["Minutes"])
     return {
         "Name": name,
-        "ScheduleExpression": f"at({datetime.now(UTC) + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S})",
+        "ScheduleExpression": f"at({end:%Y-%m-%dT%H:%M:%S})",
         "ActionAfterCompletion": "DELETE",
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "Target": {
             "Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint",
-            "RoleArn": role,
+            "RoleArn": planned["RoleArn"],
             "Input": json.dumps({"EndpointName": name}),
+            "RetryPolicy": EXPIRY_RETRY,
+            "DeadLetterConfig": {"Arn": planned["DeadLetterArn"]},
         },
     }
 
@@ -203,7 +217,7 @@ def _set_expiry(name: str, wanted: dict[str, Any] | None) -> str | None:
     """Schedule the endpoint's end, and return when that is (ISO 8601, UTC); None where it has none."""
     if wanted is None:
         return None
-    schedule = expiry(name, wanted["Minutes"], wanted["RoleArn"])
+    schedule = expiry(name, wanted)
     client = aws.client("scheduler")
     try:
         client.update_schedule(**schedule)

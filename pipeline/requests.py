@@ -273,7 +273,11 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
     endpoint = settings.endpoint
     # Counted from the start of a deployment, with the longest start-up on top.
     life = endpoint.time_to_live_minutes
-    expiry = life and {"RoleArn": stack["expiry_role"], "Minutes": life + endpoint.startup_timeout_minutes}
+    expiry = life and {
+        "RoleArn": stack["expiry_role"],
+        "DeadLetterArn": stack["expiry_failed"],
+        "Minutes": life + endpoint.startup_timeout_minutes,
+    }
     return {
         "EndpointName": stack["prefix"],
         "Model": {"ExecutionRoleArn": stack["model_role"], **_network(settings)},

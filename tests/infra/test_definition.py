@@ -348,13 +348,15 @@ def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any])
 
 def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]) -> None:
     planned = variables["plan"]["deploy"]
-    arguments = deploy.expiry(planned["EndpointName"], planned["Expiry"]["Minutes"], planned["Expiry"]["RoleArn"])
+    arguments = deploy.expiry(planned["EndpointName"], planned["Expiry"])
     for action in ("CreateSchedule", "UpdateSchedule"):
         validate(service_model("scheduler").operation_model(action), arguments)
     at = datetime.strptime(arguments["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
     assert abs(at - datetime.now(UTC) - timedelta(minutes=80)) < timedelta(minutes=1)
     assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": planned["EndpointName"]}
     assert arguments["ActionAfterCompletion"] == "DELETE"
+    assert arguments["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"] == 3600
+    assert arguments["Target"]["DeadLetterConfig"] == {"Arn": planned["Expiry"]["DeadLetterArn"]}
 
 
 def test_a_redriven_job_has_another_name_and_the_same_checkpoints(variables: dict[str, Any]) -> None:

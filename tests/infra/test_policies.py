@@ -32,7 +32,9 @@ ARNS = {
     "AWS::IAM::Role": "arn:aws:iam::123456789012:role/{}",
     "AWS::Lambda::Function": "arn:aws:lambda:us-west-2:123456789012:function:{}",
     "AWS::Logs::LogGroup": "arn:aws:logs:us-west-2:123456789012:log-group:{}:*",
+    "AWS::CloudWatch::Alarm": "arn:aws:cloudwatch:us-west-2:123456789012:alarm:{}",
     "AWS::SNS::Topic": "arn:aws:sns:us-west-2:123456789012:{}",
+    "AWS::SQS::Queue": "arn:aws:sqs:us-west-2:123456789012:{}",
     "AWS::StepFunctions::StateMachine": "arn:aws:states:us-west-2:123456789012:stateMachine:{}",
 }
 GLOBAL_KEYS = {"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn"}
@@ -241,11 +243,12 @@ def test_each_role_is_for_one_service_under_the_conditions_that_aws_documents(sy
     assert {name: trust for name, trust in found.items() if trust != ("lambda.amazonaws.com", None)} == TRUSTS
 
 
-def test_trust_and_bucket_policies_use_global_condition_keys_alone(synthesised: Synthesised) -> None:
+def test_trust_and_resource_policies_use_global_condition_keys_alone(synthesised: Synthesised) -> None:
     trust = documents(synthesised, "AWS::IAM::Role", "AssumeRolePolicyDocument")
-    bucket = documents(synthesised, "AWS::S3::BucketPolicy")
+    kinds = ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy")
+    own = [statements for kind in kinds for statements in documents(synthesised, kind).values()]
     assert {s["Action"] for statements in trust.values() for s in statements} == {"sts:AssumeRole"}
-    used = {key for ss in [*trust.values(), *bucket.values()] for s in ss for key in condition_keys(s)}
+    used = {key for ss in [*trust.values(), *own] for s in ss for key in condition_keys(s)}
     assert used == GLOBAL_KEYS
 
 

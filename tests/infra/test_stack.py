@@ -101,7 +101,8 @@ def test_teardown_goes_first_and_keeps_its_physical_id(synthesised: Synthesised)
 
 
 def test_what_the_stack_makes_carries_its_tag(synthesised: Synthesised) -> None:
-    for kind in ("AWS::S3::Bucket", "AWS::IAM::Role", "AWS::Lambda::Function", "AWS::StepFunctions::StateMachine"):
+    kinds = ["AWS::S3::Bucket", "AWS::IAM::Role", "AWS::Lambda::Function", "AWS::StepFunctions::StateMachine"]
+    for kind in [*kinds, "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::CloudWatch::Alarm"]:
         for name, resource in synthesised.resources(kind).items():
             assert "tuneway:stack" in json.dumps(resource["Properties"].get("Tags")), name
 

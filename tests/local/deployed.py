@@ -15,7 +15,7 @@ from local import cdk, inventory, settings, tiny_model
 from local.session import LocalAws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-west-2"
@@ -114,6 +114,42 @@ class Deployed:
     def left(self) -> list[str]:
         """What of this stack is in the account."""
         return [line for line in inventory.left(self.aws.client) if self.name in line]
+
+    @contextmanager
+    def listening(self) -> Iterator[Callable[[], list[str]]]:
+        """Subscribe a queue to the stack's topic, and give what returns every notification since its last call."""
+        sqs, sns = self.aws.client("sqs"), self.aws.client("sns")
+        queue = sqs.create_queue(QueueName=f"{self.prefix}-notices")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        sender = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [sender]})
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+        subscription = sns.subscribe(
+            TopicArn=self.outputs["TopicArn"],
+            Protocol="sqs",
+            Endpoint=arn,
+            Attributes={"RawMessageDelivery": "true"},
+            ReturnSubscriptionArn=True,
+        )
+
+        def notices() -> list[str]:
+            found = []
+            while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+                for message in messages:
+                    found.append(message["Body"])
+                    sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            return found
+
+        try:
+            yield notices
+        finally:
+            sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+            sqs.delete_queue(QueueUrl=queue)
 
     def faults(self, *faults: dict[str, Any]) -> None:
         """Put these faults in the place of those that are set; none ends them (docs/local-aws.md, "Faults")."""

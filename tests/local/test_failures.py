@@ -33,6 +33,8 @@ def test_an_endpoint_that_never_gets_healthy_leaves_none_behind(stack: Deployed)
     assert "did not pass the ping health check" in line
     notice = stack.cleaned(ended["executionArn"])
     assert (notice["left"], stack.endpoint()) == ([], None)
+    # Its end went with it: it would find nothing to delete, and be told as an endpoint that is left.
+    assert stack.aws.client("scheduler").list_schedules(NamePrefix=stack.prefix)["Schedules"] == []
     assert "Step: Deploy\n" in notice["message"]
 
 

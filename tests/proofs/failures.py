@@ -29,7 +29,7 @@ from tests.proofs import datasets
 from tests.proofs.cells import CHAINS, Cell, Chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.local.deployed import Deployed
 
@@ -61,35 +61,12 @@ class Result:
 class World:
     """A deployed stack, its notifications, and what may be wrong with it after a run has failed."""
 
-    def __init__(self, stack: Deployed, folder: Path) -> None:
-        """Subscribe a queue to the stack's topic; `folder` is for the mute server."""
+    def __init__(self, stack: Deployed, notices: Callable[[], list[str]], folder: Path) -> None:
+        """`notices` returns every notification since its last call; `folder` is for the mute server."""
         self.stack = stack
+        self.notices = notices
         self._mute = folder / "mute.py"
         self._mute.write_text(MUTE)
-        sqs = stack.aws.client("sqs")
-        self._queue = sqs.create_queue(QueueName=f"{stack.prefix}-notices")["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        topic = stack.outputs["TopicArn"]
-        sender = {
-            "Effect": "Allow",
-            "Principal": {"Service": "sns.amazonaws.com"},
-            "Action": "sqs:SendMessage",
-            "Resource": arn,
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [sender]})
-        sqs.set_queue_attributes(QueueUrl=self._queue, Attributes={"Policy": policy})
-        stack.aws.client("sns").subscribe(
-            TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
-        )
-
-    def notices(self) -> list[str]:
-        """Every notification since the last call."""
-        sqs, found = self.stack.aws.client("sqs"), []
-        while messages := sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                found.append(message["Body"])
-                sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
-        return found
 
     def serving(self) -> str | None:
         """The config that the endpoint serves, if it answers; "sick: ..." if it is there and does not."""
@@ -276,8 +253,12 @@ def main() -> None:
         console.print(f"{result.chain}: {result.kind}: {'; '.join(result.problems) or 'held'} ({result.ended})")
 
     started = time.time()
-    with tempfile.TemporaryDirectory(prefix="tuneway-failures-") as folder, on_its_own(Path(folder)) as stack:
-        world = World(stack, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="tuneway-failures-") as folder,
+        on_its_own(Path(folder)) as stack,
+        stack.listening() as notices,
+    ):
+        world = World(stack, notices, Path(folder))
         datasets.upload(stack)
         for chain in chains:
             run_chain(world, chain, results, say)

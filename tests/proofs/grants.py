@@ -77,7 +77,8 @@ def deployed(client: Callable[[str], Any], stack: str, prefix: str) -> list[Role
 
     Raises:
         ProofError: a role has a managed policy or a boundary, a policy has NotAction or NotResource, or the policy of a
-            bucket, topic or function allows something: the inline policies are then not all that decides.
+            bucket, topic, queue or function allows something to more than a service: the inline policies are then not all
+            that decides.
     """
     cloudformation, iam = client("cloudformation"), client("iam")
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
@@ -97,8 +98,13 @@ def deployed(client: Callable[[str], Any], stack: str, prefix: str) -> list[Role
             names[name] = "BUCKET"
         elif kind in _NAMED and not name.startswith(prefix):  # a name of CloudFormation's, with a random end
             names[name] = construct
-        if kind in ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::Lambda::Permission"):
-            _only_denies(declared[resource["LogicalResourceId"]], construct)
+        if kind in (
+            "AWS::S3::BucketPolicy",
+            "AWS::SNS::TopicPolicy",
+            "AWS::SQS::QueuePolicy",
+            "AWS::Lambda::Permission",
+        ):
+            _allows_no_role(declared[resource["LogicalResourceId"]], construct)
     made = []
     for name, construct in roles.items():
         attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
@@ -110,9 +116,9 @@ def deployed(client: Callable[[str], Any], stack: str, prefix: str) -> list[Role
     return sorted(made, key=lambda role: role.name)
 
 
-def _only_denies(declared: Document, construct: str) -> None:
+def _allows_no_role(declared: Document, construct: str) -> None:
     statements = declared["Properties"].get("PolicyDocument", {}).get("Statement", [{"Effect": "Allow"}])
-    if any(statement["Effect"] != "Deny" for statement in statements):
+    if any(s["Effect"] != "Deny" and set(s.get("Principal", "*")) != {"Service"} for s in statements):
         raise ProofError(f"{construct} allows something: the roles' own policies are not all that decides")
 
 

@@ -33,6 +33,7 @@ MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelErr
 HELD = {"kind": "function", "function": "-shard-data$", "how": "stuck"}
 # The endpoint's model and config are made, and nobody is told.
 LOST = tuple({"kind": "lost", "action": f"sagemaker:Create{what}", "times": 1} for what in ("Model", "EndpointConfig"))
+UNDELETABLE = {"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "RolesExpiry"}
 
 
 class LifeError(Exception):
@@ -129,13 +130,25 @@ class _Life:
         self._stop(ENDLESS, "training", redrive=arn, saves=True)
         arn = self._stop({}, "customization")
         self._stop({}, "customization", redrive=arn)
-        name = self.stack.prefix
-        scheduler = self.stack.aws.client("scheduler")
-        schedule = scheduler.get_schedule(Name=name)
+        self._expire()
+
+    def _expire(self) -> None:
+        """The endpoint's time is over, and its schedule may not delete it, which the topic tells; the next one may."""
+        stack, scheduler = self.stack, self.stack.aws.client("scheduler")
+        schedule = scheduler.get_schedule(Name=stack.prefix)
         soon = f"at({datetime.now(UTC) + timedelta(seconds=2):%Y-%m-%dT%H:%M:%S})"
         kept = ("Name", "ActionAfterCompletion", "FlexibleTimeWindow", "Target")
-        scheduler.update_schedule(ScheduleExpression=soon, **{key: schedule[key] for key in kept})
-        self._until(lambda: self.stack.endpoint() is None, "the schedule deletes the endpoint")
+        request = {"ScheduleExpression": soon, **{key: schedule[key] for key in kept}}
+        stack.faults(UNDELETABLE)
+        with stack.listening() as notices:
+            scheduler.update_schedule(**request)
+            told = f"{stack.prefix}-expiry-failed"
+            self._until(
+                lambda: any(told in notice for notice in notices()), "the topic tells that the endpoint is left"
+            )
+        stack.faults()
+        scheduler.create_schedule(**request)
+        self._until(lambda: stack.endpoint() is None, "the schedule deletes the endpoint")
 
     def _stop(self, run_input: dict[str, Any], kind: str, *, redrive: str = "", saves: bool = False) -> str:
         """Start or redrive an execution and stop it while its job runs, once that has saved a checkpoint if it `saves`."""

@@ -92,6 +92,11 @@ EXPECTED = {
         "_delete_resource": "resource_type physical_id props stack_name logical_id",
         "_with_dependencies": "logical_ids res_defs remaining",
     },
+    "services.cloudwatch": {
+        "_alarms": "<AccountRegionScopedDict>",
+        "_dispatch_alarm_actions": "alarm old_state new_state reason",
+        "_set_alarm_state": "params cbor_data is_cbor is_json",
+    },
     "services.eventbridge": {
         "_invoke_target": "target event rule view",
         "_put_events": "data allow_aws_source",
@@ -117,6 +122,13 @@ EXPECTED = {
         "_create_schedule": "name body",
         "_error": "status code message",
         "_update_schedule": "name body",
+    },
+    "services.sns": {
+        "topic_policy_for_arn": "topic_arn",
+    },
+    "services.sqs": {
+        "_queue_by_arn": "arn",
+        "_refresh_counts": "q",
     },
     "services.stepfunctions": {
         "_ExecutionError": "class",

@@ -107,3 +107,68 @@ def test_universal_target_must_exist_and_write(aws: LocalAws, call: str) -> None
     role = aws.role(f"universal-{call.replace(':', '-')}", service="scheduler")
     with pytest.raises(ClientError, match="is not supported"):
         create(aws, "wrong", {"Arn": f"arn:aws:scheduler:::aws-sdk:{call}", "RoleArn": role, "Input": "{}"})
+
+
+FORBIDDEN = "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
+
+
+def dead_letter(aws: LocalAws, name: str, retries: int, *statements: dict[str, Any]) -> tuple[str, str]:
+    """Have a schedule fail whose dead-letter queue is NAME-failed; the queue's URL and ARN."""
+    queue = str(aws.client("sqs").create_queue(QueueName=f"{name}-failed")["QueueUrl"])
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-failed"
+    target = {
+        "Arn": FORBIDDEN,
+        "RoleArn": aws.role(f"{name}-caller", *statements, service="scheduler"),
+        "Input": '{"EndpointName": "kept"}',
+        "RetryPolicy": {"MaximumRetryAttempts": retries},
+        "DeadLetterConfig": {"Arn": arn},
+    }
+    create(aws, name, target)
+    return queue, arn
+
+
+def logged(aws: LocalAws, *words: str) -> bool:
+    lines = (aws.state_dir / "server.log").read_text().splitlines()
+    return any(all(word in line for word in words) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("retries", "condition", "tried"), [(0, "MaximumRetryAttempts", "0"), (185, "MaximumEventAgeInSeconds", "2")]
+)
+def test_what_fails_goes_to_the_dead_letter_queue_when_the_retries_are_used_up(
+    aws: LocalAws, retries: int, condition: str, tried: str
+) -> None:
+    name = f"fails-{retries}"
+    send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:*:*:{name}-failed"}
+    queue, arn = dead_letter(aws, name, retries, send)
+    receive = aws.client("sqs").receive_message
+    [message] = eventually(lambda: receive(QueueUrl=queue, MessageAttributeNames=["All"]).get("Messages"))
+    assert message["Body"] == '{"EndpointName": "kept"}'
+    attributes = {key: value["StringValue"] for key, value in message["MessageAttributes"].items()}
+    assert "is not authorized to perform: sagemaker:DeleteEndpoint" in attributes.pop("ERROR_MESSAGE")
+    assert attributes.pop("EXECUTION_ID")
+    assert attributes.pop("SCHEDULED_TIME").endswith("Z")
+    assert attributes == {
+        "ERROR_CODE": "AccessDeniedException",
+        "EXHAUSTED_RETRY_CONDITION": condition,
+        "IS_PAYLOAD_TRUNCATED": "false",
+        "RETRY_ATTEMPTS": tried,
+        "SCHEDULE_ARN": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{name}",
+        "TARGET_ARN": FORBIDDEN,
+    }
+    [sent] = aws.decisions(action="sqs:SendMessage", resource=arn)
+    assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}-caller/")
+
+
+def test_a_dead_letter_that_the_role_may_not_send_is_lost(aws: LocalAws) -> None:
+    queue, arn = dead_letter(aws, "mute", 0)
+    assert eventually(lambda: aws.decisions(action="sqs:SendMessage", resource=arn, allowed=False))
+    assert eventually(lambda: logged(aws, "schedule/default/mute", "its event is lost"))
+    assert "Messages" not in aws.client("sqs").receive_message(QueueUrl=queue)
+
+
+def test_without_a_dead_letter_queue_the_event_is_lost(aws: LocalAws) -> None:
+    role = aws.role("no-queue", service="scheduler")
+    target = {"Arn": FORBIDDEN, "RoleArn": role, "Input": "{}", "RetryPolicy": {"MaximumRetryAttempts": 0}}
+    create(aws, "no-queue", target)
+    assert eventually(lambda: logged(aws, "schedule/default/no-queue has no dead-letter queue"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
 RUN = names.run_id(EXECUTION)
-ROLES = ("training_role", "bedrock_role", "model_role", "expiry_role")
+ROLES = ("training_role", "bedrock_role", "model_role", "expiry_role", "expiry_failed")
 
 
 def planned(bucket: str, hub: str = "http://127.0.0.1:1", secret: str = "none", **dataset: Any) -> dict[str, Any]:

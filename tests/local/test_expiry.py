@@ -1,0 +1,38 @@
+"""An end of the endpoint that its schedule cannot make is not lost: the topic tells of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from pipeline.deploy import expiry
+
+if TYPE_CHECKING:
+    from tests.local.conftest import Deployed
+
+
+def test_an_endpoint_that_its_schedule_cannot_delete_is_told_by_the_topic(stack: Deployed) -> None:
+    machine = stack.aws.client("stepfunctions").describe_state_machine(stateMachineArn=stack.outputs["StateMachineArn"])
+    facts = json.loads(machine["definition"])["States"]["Plan"]["Arguments"]["Payload"]["stack"]
+    planned = {"Minutes": 0, "RoleArn": facts["expiry_role"], "DeadLetterArn": facts["expiry_failed"]}
+    stack.faults({"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "RolesExpiry"})
+    with stack.listening() as notices:
+        # Beside the stack's own schedule, which an endpoint of another test may have.
+        schedule = expiry(stack.prefix, planned) | {"Name": f"{stack.prefix}-fails"}
+        stack.aws.client("scheduler").create_schedule(**schedule)
+        found: list[str] = []
+        deadline = time.time() + 30
+        while not found and time.time() < deadline:
+            time.sleep(0.2)
+            found = [notice for notice in notices() if "expiry-failed" in notice]
+    stack.faults()
+    (notice,) = map(json.loads, found)
+    assert (notice["AlarmName"], notice["NewStateValue"]) == (f"{stack.prefix}-expiry-failed", "ALARM")
+    assert f"delete-endpoint --region us-west-2 --endpoint-name {stack.prefix}`" in notice["AlarmDescription"]
+    sqs = stack.aws.client("sqs")
+    queue = sqs.get_queue_url(QueueName=f"{stack.prefix}-expiry-failed")["QueueUrl"]
+    (message,) = sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["ERROR_CODE"])["Messages"]
+    assert json.loads(message["Body"]) == {"EndpointName": stack.prefix}
+    assert message["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "AccessDeniedException"
+    sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
