@@ -28,6 +28,7 @@ SLOW_SECONDS = 60.0  # How much longer a slow job takes.
 _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
     "deny": ({"action"}, {"principal", "resource"}, ()),
+    "lost": ({"action"}, {"principal", "resource"}, ()),
     "function": ({"how"}, {"function", "payload"}, ("crash", "memory", "timeout", "throttle", "stuck")),
     "training": ({"how"}, {"after"}, ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim")),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),

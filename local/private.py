@@ -391,6 +391,7 @@ class _Current:
     call: ApiCall
     passes_role_checked: bool = False
     asked: tuple[str, Check] | None = None  # The access key, and the first check of the call.
+    where: dict[str, str] = field(default_factory=dict)  # What faults of this call are looked up by.
     denied: Check | None = None
 
 
@@ -445,8 +446,12 @@ def _denial_fault(principal: str, check: Check) -> faults.Fault:
     return faults.take("deny", action=check.action, principal=principal, resource=check.resource)
 
 
+# What a front end answers that has waited in vain for the service behind it.
+_LOST = faults.Fault({}, kind="error", code="InternalFailure", message="The answer was lost.", status=500)
+
+
 class _CallFailedError(Exception):
-    """A fault of kind "error" takes the place of the service's answer."""
+    """A fault takes the place of the service's answer."""
 
     def __init__(self, fault: faults.Fault) -> None:
         super().__init__(fault.code)
@@ -489,7 +494,8 @@ def _enforce(
             return denied
     if current is not None and current.call.service == service:
         asked = f"{checks[0].resource} {current.call.path} {current.call.body[:_SEARCHED].decode('utf-8', 'replace')}"
-        fault = faults.take("error", action=checks[0].action, principal=_principal(access_key_id), resource=asked)
+        current.where = {"action": checks[0].action, "principal": _principal(access_key_id), "resource": asked}
+        fault = faults.take("error", **current.where)
         if fault:
             raise _CallFailedError(fault)
     return None
@@ -507,6 +513,8 @@ async def _dispatch(
     token = _current.set(current)
     try:
         answer = await _ministack_dispatch(method, path, headers, body, query, request_id)
+        if current.where and answer[0] < 400 and faults.take("lost", **current.where):
+            raise _CallFailedError(_LOST)
         return (_hide_missing_key(current, headers, request_id) if answer[0] == 404 else None) or answer
     except _CallFailedError as error:
         return error.answer(service, headers, request_id)
@@ -642,6 +650,12 @@ def run_functions_with(
             return {"body": result.error, "error": True, "function_error": "Unhandled", "log": result.log}
         return {"body": json.loads(result.payload or "null"), "log": result.log}
 
+    def reserved(record: dict[str, Any], config: dict[str, Any]) -> int | None:
+        """MiniStack keeps a version's own record; reserved concurrency is the whole function's."""
+        return of_record(lambda_svc._functions.get(config.get("FunctionName", "")) or record, config)
+
+    of_record = lambda_svc._reserved_concurrency
+
     def invalidate_worker(name: str, *_qualifier: Any, **_scope: Any) -> None:
         invalidate(name)
 
@@ -649,6 +663,7 @@ def run_functions_with(
         """Logs are written by `execute`, with the permissions of the function's role."""
 
     lambda_svc._execute_function_warm = execute_warm
+    lambda_svc._reserved_concurrency = reserved
     lambda_svc.invalidate_worker = invalidate_worker
     lambda_svc._emit_lambda_logs = no_logs
 

@@ -23,8 +23,9 @@ SAMPLE = {
 
 
 @pytest.fixture(scope="module")
-def world(stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(stack, tmp_path_factory.mktemp("world"))
+def world(stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with stack.listening() as notices:
+        yield World(stack, notices, tmp_path_factory.mktemp("world"))
 
 
 @pytest.mark.parametrize("name", SAMPLE)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.local.conftest import Deployed
 
 SHARDS = 24
+FEW = 4
 FIRST_STATES = ["Plan", "Planned", "DataPath", "ShardData"]
 
 
@@ -76,6 +77,39 @@ def test_shards_and_one_function_write_the_same_bytes_and_a_shard_that_dies_once
     one, many = outputs(stack, alone["output"]["manifest"]), outputs(stack, sharded["output"]["manifest"])
     assert one.keys() == many.keys() >= {"manifest.json", "rejected.jsonl", "bedrock/train.jsonl"}
     assert one == many
+
+
+def test_the_few_functions_that_a_new_account_runs_at_once_make_shards_wait_and_not_fail(
+    stack: Deployed, dataset: dict[str, Any]
+) -> None:
+    s3, bucket = stack.aws.client("s3"), stack.outputs["BucketName"]
+    for number in range(FEW):
+        part = f"part-{number:02}.jsonl"
+        s3.copy_object(Bucket=bucket, Key=f"uploads/few/{part}", CopySource=f"{bucket}/uploads/large/{part}")
+    functions, name = stack.aws.client("lambda"), f"{stack.prefix}-shard-data"
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+    try:
+        ended = stack.run({"dataset": {**dataset, "source": "uploads/few/"}})
+    finally:
+        functions.delete_function_concurrency(FunctionName=name)
+    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["output"]["data"]["rejected"] == FEW - 1
+    map_run = stack.aws.client("stepfunctions").list_map_runs(executionArn=ended["executionArn"])["mapRuns"][0]
+    assert throttled(stack, map_run["mapRunArn"]) > 0
+
+
+def throttled(stack: Deployed, map_run: str) -> int:
+    """How many calls of a Map Run's children Lambda has throttled."""
+    client = stack.aws.client("stepfunctions")
+    children = [
+        child["executionArn"]
+        for page in client.get_paginator("list_executions").paginate(mapRunArn=map_run)
+        for child in page["executions"]
+    ]
+    events = [event for child in children for event in client.get_execution_history(executionArn=child)["events"]]
+    return sum(
+        event.get("taskFailedEventDetails", {}).get("error") == "Lambda.TooManyRequestsException" for event in events
+    )
 
 
 def test_a_shard_that_always_dies_fails_the_run_with_its_name_and_a_redrive_reads_it_again(

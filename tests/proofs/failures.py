@@ -144,13 +144,11 @@ class World:
     def interrupt(self, cell: Cell, arn: str) -> None:
         """End an execution from outside, in the state where it is held, or where its job runs."""
         kinds = {fault["kind"] for fault in cell.faults}
-        if kinds & {"training", "customization"}:
-            self.until(self.jobs, "the job runs")
-        elif "endpoint" in kinds:
+        if "endpoint" in kinds:
             moving = ("Creating", "Updating")
             self.until(lambda: (self.stack.endpoint() or {}).get("EndpointStatus") in moving, "the endpoint moves")
         else:
-            self.until(lambda: all(fault["fired"] for fault in self.faults()), "the execution is held")
+            self.until(lambda: all(fault["fired"] for fault in self.faults()), "the execution, or its job, is held")
         if cell.how == "time-out":
             self.stack.aws.control("_tuneway/states", {"time_out": arn})
         else:

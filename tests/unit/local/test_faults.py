@@ -74,11 +74,12 @@ def failure(call: Any, **params: Any) -> tuple[str, str, int]:
     [
         ("{}", "faults are a JSON list"),
         ("[", "Expecting value"),
-        ('["error"]', "a fault needs a kind, one of error, deny, function"),
+        ('["error"]', "a fault needs a kind, one of error, deny, lost, function"),
         ('[{"kind": ["error"]}]', "a fault needs a kind"),
         ('[{"kind": "flood"}]', "a fault needs a kind"),
         ('[{"kind": "deny"}]', "lacks action"),
         ('[{"kind": "deny", "action": "s3:GetObject", "code": "x"}]', "does not know code"),
+        ('[{"kind": "lost", "action": "s3:GetObject", "status": 503}]', "does not know status"),
         ('[{"kind": "training", "how": "crash"}]', "how is one of fail, capacity, stop, max-runtime"),
         ('[{"kind": "training", "how": "fail", "times": 0}]', "times is a number from 1 on"),
         ('[{"kind": "training", "how": "kill", "after": -1}]', "after is a number from 0 on"),
@@ -163,6 +164,21 @@ def test_an_error_ends_after_its_times_and_the_service_sees_nothing_before(aws: 
     assert s3.list_objects_v2(Bucket="faults")["KeyCount"] == 0
     s3.put_object(**put)
     assert fired(aws) == [2]
+
+
+def test_a_lost_answer_is_an_error_after_the_service_has_obeyed_and_a_refusal_is_no_answer_to_lose(
+    aws: LocalAws,
+) -> None:
+    s3 = aws.client("s3")
+    post(aws, {"kind": "lost", "action": "s3:PutObject", "resource": "lost-key", "times": 1})
+    assert failure(s3.put_object, Bucket="none", Key="lost-key", Body=b"v")[0] == "NoSuchBucket"
+    assert fired(aws) == [0]
+    lost = failure(s3.put_object, Bucket="faults", Key="lost-key", Body=b"v")
+    assert lost == ("InternalFailure", "The answer was lost.", 500)
+    assert s3.get_object(Bucket="faults", Key="lost-key")["Body"].read() == b"v"
+    s3.put_object(Bucket="faults", Key="lost-key", Body=b"w")
+    s3.delete_object(Bucket="faults", Key="lost-key")
+    assert fired(aws) == [1]
 
 
 def test_two_callers_share_the_count(aws: LocalAws) -> None:

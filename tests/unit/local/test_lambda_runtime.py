@@ -168,6 +168,17 @@ def test_published_version_keeps_code_and_configuration(aws: LocalAws, role: str
     assert aws.invoke("versioned", Qualifier=version)[0] == ["old", "red", version]
 
 
+def test_reserved_concurrency_holds_for_a_version_too(aws: LocalAws, role: str) -> None:
+    client = aws.client("lambda")
+    aws.function("reserved", "def handler(event, context): return 'ran'\n", role)
+    version = client.publish_version(FunctionName="reserved")["Version"]
+    client.put_function_concurrency(FunctionName="reserved", ReservedConcurrentExecutions=0)
+    with pytest.raises(client.exceptions.TooManyRequestsException):
+        client.invoke(FunctionName="reserved", Qualifier=version)
+    client.delete_function_concurrency(FunctionName="reserved")
+    assert aws.invoke("reserved", Qualifier=version)[0] == "ran"
+
+
 def test_log_is_written_by_the_role(aws: LocalAws, role: str, function: str) -> None:
     first, _ = aws.invoke(function, {"do": "log"})
     second, _ = aws.invoke(function, {"do": "log"})

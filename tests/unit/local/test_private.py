@@ -107,6 +107,8 @@ EXPECTED = {
     "services.lambda_svc": {
         "_emit_lambda_logs": "func request_id log_text error duration_ms log_source",
         "_execute_function_warm": "func event request_id",
+        "_functions": "<AccountRegionScopedDict>",
+        "_reserved_concurrency": "func config",
         "_resolve_layer_zip": "attachment",
         "_throttle_response": "reason_code msg retry_after",
         "_xray_trace_id_for_invocation": "config inbound_trace_header",

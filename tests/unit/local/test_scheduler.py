@@ -52,7 +52,7 @@ def test_universal_target_is_called_once_under_its_role(aws: LocalAws, queue: st
     assert received[0]["Body"] == f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/tick 1"
     assert aws.client("scheduler").list_schedules(NamePrefix="tick")["Schedules"] == []
     assert aws.client("sqs").receive_message(QueueUrl=queue, WaitTimeSeconds=2).get("Messages") is None
-    [sent] = aws.decisions(action="sqs:SendMessage", allowed=True)
+    [sent] = aws.decisions(action="sqs:SendMessage", resource=f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks")
     assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/ticker/")
 
 

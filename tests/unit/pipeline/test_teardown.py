@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -85,3 +86,23 @@ def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: Lo
     left = client.list_endpoint_configs(NameContains=prefix)["EndpointConfigs"]
     assert [config["EndpointConfigName"] for config in left] == [f"{prefix}-0"]
     assert [model["ModelName"] for model in client.list_models(NameContains=prefix)["Models"]] == [f"{prefix}-0"]
+
+
+@pytest.mark.usefixtures("bucket")
+def test_an_object_that_s3_keeps_is_told_as_left_and_goes_with_a_later_pass(aws: LocalAws) -> None:
+    s3, name, held = aws.client("s3"), "held-objects", {"Key": "uploads/held"}
+    place = {"LocationConstraint": s3.meta.region_name}
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    for key in ("uploads/held", "uploads/other"):
+        s3.put_object(Bucket=name, Key=key, Body=b"x")
+    s3.put_object_legal_hold(Bucket=name, **held, LegalHold={"Status": "ON"})
+    machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
+    properties = {"Prefix": "p-held", "Bucket": name, "Rule": "r", "StateMachines": machine, "KeepModels": "false"}
+    one_pass = teardown.Teardown(properties)
+    (left,) = one_pass._objects()
+    assert left.startswith(f"1 objects in s3://{name} (Access Denied because object protected by object lock")
+    assert [entry["Key"] for entry in s3.list_object_versions(Bucket=name)["Versions"]] == ["uploads/held"]
+    s3.put_object_legal_hold(Bucket=name, **held, LegalHold={"Status": "OFF"})
+    assert one_pass._objects() == []
+    assert "Versions" not in s3.list_object_versions(Bucket=name)
