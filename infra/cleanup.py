@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 2 * 3600
 """How long the cleanup tries: creating an endpoint can hang for an hour, and it cannot be deleted before."""
 
+LEAST_WAIT_SECONDS = 5
+
 SETTLE_SECONDS = 65
 """A little longer than the functions that make jobs and endpoints may run (a minute, in infra/functions.py)."""
 
@@ -63,7 +65,8 @@ class Cleanup(Construct):
         own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
         allow(own_role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
         notifications.let_publish(own_role)
-        poll = settings.endpoint.poll_seconds
+        # More often, and its history would be full before its patience is over (25,000 events).
+        poll = max(settings.endpoint.poll_seconds, LEAST_WAIT_SECONDS)
         topic = notifications.topic.topic_arn
         body = definition(version.version_arn, topic, scope.prefix, scope.region, poll)
         cleanup = sfn.StateMachine(

@@ -45,7 +45,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
                 "deployment": None,
                 "deployed": {"phase": "skipped", "until": None, "warnings": []},
                 "samples": [],
-                "customization": {"job": None, "progress": "not wanted", "custom_model": None},
+                "customization": {"job": None, "jobs": 0, "progress": "not wanted", "custom_model": None},
             },
             "Next": "Planned",
         },
@@ -84,7 +84,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
 def _train(functions: dict[str, str]) -> dict[str, Any]:
     return {
         "Train": {
-            **lambda_task(functions["train"], {**_attempt(), "request": "{% $plan.train %}"}),
+            **lambda_task(functions["train"], {**_attempt(), "request": "{% $plan.train %}"}, looks=True),
             "Assign": {"training": "{% $states.result.Payload %}"},
             "Output": "{% $states.result.Payload.progress %}",
             "Next": "Trained",
@@ -98,7 +98,7 @@ def _customize(functions: dict[str, str]) -> dict[str, Any]:
     """The start of the Bedrock job. Whatever refuses it is kept: the last state of the run asks again."""
     task = lambda_task(functions["customize"], _customization(follow=False))
     refused = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
-    kept = {"phase": "refused", "job": None, "progress": refused, "wait_seconds": 0, "custom_model": None}
+    kept = {"phase": "refused", "job": None, "jobs": 0, "progress": refused, "wait_seconds": 0, "custom_model": None}
     return {
         "CustomizeWanted": _choice(("{% $plan.customize != null %}", "Customize", {}), default="DeployWanted"),
         "Customize": {
@@ -138,7 +138,7 @@ def _deploy(functions: dict[str, str]) -> dict[str, Any]:
     return {
         "DeployWanted": _choice(("{% $assessment.promote %}", "Deploy", {}), default="Served"),
         "Deploy": {
-            **lambda_task(functions["deploy"], deploy),
+            **lambda_task(functions["deploy"], deploy, looks=True),
             "Assign": {"deployment": "{% $states.result.Payload %}", "deployed": "{% $states.result.Payload %}"},
             "Output": "{% $states.result.Payload.progress %}",
             "Next": "Deployed",
@@ -182,16 +182,18 @@ def _finish(functions: dict[str, str], topic: str, prefix: str) -> dict[str, Any
     return {
         "Served": _choice(
             ("{% $plan.customize = null %}", "Record", {}),
-            ("{% $deployed.phase = 'passed' %}", "TellServing", {}),
+            ("{% $deployed.phase = 'passed' %}", "RecordServing", {}),
             default="FinishCustomize",
         ),
+        # What serves is on record, also when Bedrock fails later on.
+        "RecordServing": {**lambda_task(functions["record"], result), "Next": "TellServing"},
         # Bedrock takes hours: who waits for the model is told now, and once more at the end.
         "TellServing": {
             "Type": "Task",
             "Resource": "arn:aws:states:::sns:publish",
             "Arguments": {
                 "TopicArn": topic,
-                "Subject": f"{prefix}: the tuned model serves, Bedrock still works",
+                "Subject": f"{prefix}: the tuned model serves, Bedrock is not through",
                 "Message": serving,
             },
             "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],
@@ -200,7 +202,7 @@ def _finish(functions: dict[str, str], topic: str, prefix: str) -> dict[str, Any
             "Next": "FinishCustomize",
         },
         "FinishCustomize": {
-            **lambda_task(functions["customize"], _customization(follow=True)),
+            **lambda_task(functions["customize"], _customization(follow=True), looks=True),
             "Assign": {"customization": "{% $states.result.Payload %}"},
             "Output": "{% $states.result.Payload.progress %}",
             "Next": "Customized",

@@ -250,7 +250,7 @@ class Functions(Construct):
         _allow(customize, ["bedrock:CreateModelCustomizationJob"], [*bases, models, jobs], OWN_IDS)
         _allow(customize, ["bedrock:GetModelCustomizationJob", "bedrock:ListTagsForResource"], [jobs], OWN_IDS)
         assert isinstance(customize.role, iam.Role)
-        # What is tagged gets this stack's tag and has no other stack's: nobody's model can be made this stack's own.
+        # What is tagged gets this stack's tag and has no other stack's: no model of another stack can be made this one's.
         mine = {
             "StringEquals": {f"aws:RequestTag/{STACK_TAG}": scope.prefix},
             "StringEqualsIfExists": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-HOUR = {
+HOUR: dict[str, Any] = {
     # What passes by itself: `pipeline.aws.AwsBusy`, Lambda's own failures (developer guide, "Handle transient Lambda service
     # exceptions"), and the concurrency of a new account, which is small. No paid job is lost over a minute of it. Without
     # jitter, the pauses are an hour and more in all: 5, 10, ... 160 s, then 300 s each.
@@ -26,16 +26,15 @@ MINUTES = {
     "IntervalSeconds": 60,
     "BackoffRate": 2,
     "MaxAttempts": 3,
-    "JitterStrategy": "FULL",
 }
 SECONDS = {
-    # A role may not be known everywhere yet; of Lambda it is AWSLambdaException. SourceUnavailable: the Hub stays down, or a
-    # source changes while it is read, and data prep has tried for minutes itself.
-    "ErrorEquals": ["AwsRefused", "Lambda.AWSLambdaException", "SourceUnavailable"],
+    # A role may not be known everywhere yet, of Lambda it is AWSLambdaException; nor the tags of a job of a second ago
+    # (NotOurs). SourceUnavailable: the Hub stays down, or a source changes while it is read, and data prep has tried for
+    # minutes itself.
+    "ErrorEquals": ["AwsRefused", "Lambda.AWSLambdaException", "NotOurs", "SourceUnavailable"],
     "IntervalSeconds": 2,
     "BackoffRate": 2,
     "MaxAttempts": 4,
-    "JitterStrategy": "FULL",
 }
 ONCE = {
     # A function whose process died: once more, and not oftener. Every step can be run again. Out of memory or out of time
@@ -46,11 +45,18 @@ ONCE = {
 }
 
 
-def lambda_task(version: str, payload: dict[str, Any] | str) -> dict[str, Any]:
-    """Return a Task without what follows it: it calls the function's version (ARN) with `payload`."""
+def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = False) -> dict[str, Any]:
+    """Return a Task without what follows it.
+
+    Args:
+        version: ARN of the function's version that it calls.
+        payload: what the function gets.
+        looks: whether it looks at long work. Its time is over then only where AWS hangs, which passes, too.
+    """
+    busy = {**HOUR, "ErrorEquals": [*HOUR["ErrorEquals"], "Sandbox.Timedout"]} if looks else HOUR
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::lambda:invoke",
         "Arguments": {"FunctionName": version, "Payload": payload},
-        "Retry": [HOUR, MINUTES, SECONDS, ONCE],
+        "Retry": [busy, MINUTES, SECONDS, ONCE],
     }

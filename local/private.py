@@ -191,6 +191,7 @@ def _detect_service(method: str, path: str, headers: dict[str, str], query: dict
 # ---------------------------------------------------------------------------------------------------------------------
 
 _SESSION_SECONDS = 12 * 3600
+_REFUSED = 400  # The first HTTP status of a refusal.
 _SEARCHED = 1 << 16  # Bytes of a request's body that a fault's `resource` is searched in.
 
 
@@ -391,7 +392,6 @@ class _Current:
     call: ApiCall
     passes_role_checked: bool = False
     asked: tuple[str, Check] | None = None  # The access key, and the first check of the call.
-    where: dict[str, str] = field(default_factory=dict)  # What faults of this call are looked up by.
     denied: Check | None = None
 
 
@@ -492,13 +492,18 @@ def _enforce(
             if current is not None:
                 current.denied = check
             return denied
-    if current is not None and current.call.service == service:
-        asked = f"{checks[0].resource} {current.call.path} {current.call.body[:_SEARCHED].decode('utf-8', 'replace')}"
-        current.where = {"action": checks[0].action, "principal": _principal(access_key_id), "resource": asked}
-        fault = faults.take("error", **current.where)
-        if fault:
-            raise _CallFailedError(fault)
+    if current is not None and current.call.service == service and (fault := _call_fault("error", current)):
+        raise _CallFailedError(fault)
     return None
+
+
+def _call_fault(kind: str, current: _Current) -> faults.Fault | None:
+    """The fault that is meant for a call which IAM has let pass."""
+    if current.asked is None:
+        return None
+    access_key_id, check = current.asked
+    searched = f"{check.resource} {current.call.path} {current.call.body[:_SEARCHED].decode('utf-8', 'replace')}"
+    return faults.take(kind, action=check.action, principal=_principal(access_key_id), resource=searched)
 
 
 async def _dispatch(
@@ -513,7 +518,7 @@ async def _dispatch(
     token = _current.set(current)
     try:
         answer = await _ministack_dispatch(method, path, headers, body, query, request_id)
-        if current.where and answer[0] < 400 and faults.take("lost", **current.where):
+        if answer[0] < _REFUSED and _call_fault("lost", current):
             raise _CallFailedError(_LOST)
         return (_hide_missing_key(current, headers, request_id) if answer[0] == 404 else None) or answer
     except _CallFailedError as error:
@@ -652,7 +657,8 @@ def run_functions_with(
 
     def reserved(record: dict[str, Any], config: dict[str, Any]) -> int | None:
         """MiniStack keeps a version's own record; reserved concurrency is the whole function's."""
-        return of_record(lambda_svc._functions.get(config.get("FunctionName", "")) or record, config)
+        found: int | None = of_record(lambda_svc._functions.get(config.get("FunctionName", "")) or record, config)
+        return found
 
     of_record = lambda_svc._reserved_concurrency
 

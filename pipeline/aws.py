@@ -64,17 +64,18 @@ class AwsRefused(Exception):
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-    # A call that hangs is given up within the minute that a function of a loop has.
+    # A call that hangs is given up within the minute that a function of a loop has. Several are not: the state that looks
+    # calls its function again then, too (infra.lambda_task).
     connect_timeout=3,
     read_timeout=15,
 )
 
 
-def client(service: str) -> Any:
-    """Return a client of the package's own boto3."""
+def client(service: str, **patience: Any) -> Any:
+    """Return a client of the package's own boto3; `patience` are values of botocore's Config in the place of the usual ones."""
     import boto3  # data prep, which takes botocore alone to start sooner, imports this module, too
 
-    return boto3.client(service, config=_CONFIG)
+    return boto3.client(service, config=_CONFIG.merge(Config(**patience)))
 
 
 def handler(function: Handler) -> Handler:

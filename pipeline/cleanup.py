@@ -11,7 +11,7 @@ import logging
 from functools import partial
 from typing import Any, Literal
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, names, report
 from pipeline.deploy import describe, is_there
@@ -41,11 +41,25 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         logger.info("%s runs again: nothing to do", event["execution"])
         return {"left": [], "subject": None, "message": None}
     run = f"{event['prefix']}-{names.run_id(event['execution'])}-"
-    endpoint, endpoint_left = _endpoint(event["prefix"], run)
-    bedrock, bedrock_left = _customization_jobs(run)
-    left = [*_training_jobs(run), *bedrock_left, *endpoint_left]
+    # In the order of what bills most. What is refused to one holds none of the others back.
+    refused: list[Exception] = []
+    _, training_left = _tried(partial(_training_jobs, run), refused)
+    bedrock, bedrock_left = _tried(partial(_customization_jobs, run), refused)
+    endpoint, endpoint_left = _tried(partial(_endpoint, event["prefix"], run), refused)
+    if refused:
+        raise refused[0]
+    left = [*training_left, *bedrock_left, *endpoint_left]
     logger.info("left: %s", left or "nothing")
     return {"left": left, **report.notice(described, event["prefix"], event["region"], endpoint, bedrock, left)}
+
+
+def _tried(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tuple[str, list[str]]:
+    """Do one part; what AWS refuses goes to `refused`."""
+    try:
+        return part()
+    except (ClientError, BotoCoreError) as error:
+        refused.append(error)
+    return "", []
 
 
 def decide(status: str, current: str | None, pending: str | None, run: str, passed: str | None) -> Action:
@@ -74,6 +88,7 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
     endpoint = describe(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
     if status == "Absent":
+        _delete_schedule(name, run)
         return "nothing: there is no endpoint", []
     tags = client.list_tags(ResourceArn=endpoint["EndpointArn"])["Tags"]
     passed = next((tag["Value"] for tag in tags if tag["Key"] == names.PASSED_TAG), None)
@@ -89,7 +104,7 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
         return f"endpoint {name} is {status} on {current}, {_until(name)}", []
     # Both may be refused as long as a deployment is in progress: the next call tries again.
     if action == "delete":
-        _unless_refused(partial(_delete, client, name))
+        _unless_refused(partial(client.delete_endpoint, EndpointName=name))
         return f"endpoint {name} is being deleted", [f"endpoint {name} ({status})"]
     if action == "back":
         _unless_refused(partial(client.update_endpoint, EndpointName=name, EndpointConfigName=passed))
@@ -106,16 +121,18 @@ def _until(name: str) -> str:
     return f"until {expression.removeprefix('at(').removesuffix(')')} UTC"
 
 
-def _delete(client: Any, name: str) -> None:
-    """Delete the endpoint, then the schedule of its end, which would find nothing to delete and be told as a failure.
+def _delete_schedule(name: str, run: str) -> None:
+    """Delete the schedule of an end that has come, if this run has set it: it would be told as a failure to delete."""
+    client = aws.client("scheduler")
+    try:
+        if f"{client.get_schedule(Name=name).get('Description')}-" == run:
+            client.delete_schedule(Name=name)
+    except client.exceptions.ResourceNotFoundException:
+        logger.info("%s has no schedule", name)
 
-    While the endpoint is Deleting, no run can deploy to it; one that does so later sets its own schedule.
-    """
-    client.delete_endpoint(EndpointName=name)
-    aws.client("scheduler").delete_schedule(Name=name)
 
-
-def _training_jobs(run: str) -> list[str]:
+def _training_jobs(run: str) -> tuple[str, list[str]]:
+    """What is left to wait for; in words there is nothing to tell of training jobs."""
     client = aws.client("sagemaker")
     left = []
     for status in ("InProgress", "Stopping"):
@@ -124,7 +141,7 @@ def _training_jobs(run: str) -> list[str]:
                 left.append(f"training job {job['TrainingJobName']} ({status})")
                 if status == "InProgress":
                     _unless_refused(partial(client.stop_training_job, TrainingJobName=job["TrainingJobName"]))
-    return left
+    return "", left
 
 
 def _customization_jobs(run: str) -> tuple[str, list[str]]:

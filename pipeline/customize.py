@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 
+STOPPING_WAIT_SECONDS = 60
+
+
 class CustomizationFailed(Exception):
     """The customization job ended without a model: one line with Bedrock's status and message."""
 
@@ -36,7 +39,9 @@ class CustomizationJobs:
         try:
             told = self._client.get_model_customization_job(jobIdentifier=name)
         except ClientError as error:
-            if not aws.is_absent(error):
+            # The service model has both for a name that Bedrock does not know, and no page says which. Were it another
+            # fault, the job of that name could not be made either, and CreateModelCustomizationJob would say so.
+            if not aws.is_absent(error) and aws.code(error) != "ValidationException":
                 raise
             return None
         return Job(name, told["jobArn"], told["status"], told["creationTime"], told)
@@ -65,8 +70,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             names and token), `timeout_hours`, and `follow`: false for the start, which keeps what refuses the job.
 
     Returns:
-        `phase` ("refused", "working" or "completed"), `job`, `progress` (one line), `wait_seconds` until the next look, and
-        `custom_model` (ARN, of a completed job).
+        `phase` ("refused", "working" or "completed"), `job`, `jobs` (how many the run has made), `progress` (one line),
+        `wait_seconds` until the next look, and `custom_model` (ARN, of a completed job).
 
     Raises:
         CustomizationFailed: the job has failed or was stopped.
@@ -79,7 +84,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             raise
         logger.warning("refused: %s", error)
         line = f"refused the job, which is tried again at the end of the run: {error}"
-        return {"phase": "refused", "job": None, "progress": line, "wait_seconds": 0, "custom_model": None}
+        return {"phase": "refused", "job": None, "jobs": 0, "progress": line, "wait_seconds": 0, "custom_model": None}
 
 
 def _look(event: dict[str, Any]) -> dict[str, Any]:
@@ -87,15 +92,16 @@ def _look(event: dict[str, Any]) -> dict[str, Any]:
     request = event["request"]
     tags = {tag["key"]: tag["value"] for tag in request["jobTags"]}
     service = CustomizationJobs(request)
-    job, _ = jobs.ensure(service, event["name"], event["redrive"], names.own(tags))
+    job, made = jobs.ensure(service, event["name"], event["redrive"], names.own(tags))
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
         return {
             "phase": "completed",
             "job": job.name,
+            "jobs": len(made),
             "progress": "completed",
             "wait_seconds": 0,
-            "custom_model": job.description["outputModelArn"],
+            "custom_model": job.description.get("outputModelArn"),
         }
     late = job.age > hours * 3600
     if job.status not in ("InProgress", "Stopping"):
@@ -103,11 +109,12 @@ def _look(event: dict[str, Any]) -> dict[str, Any]:
     if job.status == "InProgress" and late:
         service.stop(job)
     progress = f"{_stage(job)} for {job.age / 3600:.1f} h of at most {hours} h{', being stopped' if late else ''}"
-    # Neither its end in time nor that of a stop is waited for longer than it takes.
-    left = 0 if job.status == "Stopping" else round(hours * 3600 - job.age)
+    # Neither its end in time nor that of a stop is waited for much longer than it takes.
+    left = STOPPING_WAIT_SECONDS if job.status == "Stopping" else round(hours * 3600 - job.age)
     return {
         "phase": "working",
         "job": job.name,
+        "jobs": len(made),
         "progress": progress,
         "wait_seconds": max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), left)),
         "custom_model": None,

@@ -99,7 +99,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         progress |= {"endpoint": name, "config": wanted, "warnings": []}
     endpoint = describe(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
-    known = status != "InService" or is_there(client.describe_endpoint_config, EndpointConfigName=current)
+    # Only of the stack's own configs: somebody may have put the endpoint on another one, which the role may not describe.
+    mine = status == "InService" and str(current).startswith(f"{name}-")
+    known = not mine or is_there(client.describe_endpoint_config, EndpointConfigName=current)
     action = decide(status, current, wanted, progress["asked"], progress["before"], known)
     logger.info("%s is %s on %s: %s", name, status, current, action)
 
@@ -111,7 +113,10 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             f"endpoint {name} is still {status} after {limit // 60} minutes; redrive the execution to try again"
         )
     if action in ("create", "update"):
-        progress = {**progress, "until": _set_expiry(name, request["Expiry"]), "asked": True, "before": current}
+        progress = {**progress, "asked": True, "before": current}
+    # Serving without a known end: the answer of the call that asked for it was lost.
+    if action in ("create", "update") or (action == "serving" and progress["until"] is None):
+        progress = {**progress, "until": _set_expiry(name, event["name"], request["Expiry"])}
     if action == "create":
         client.create_endpoint(EndpointName=name, EndpointConfigName=wanted, Tags=request["Tags"])
     elif action == "update":
@@ -187,7 +192,7 @@ def describe(client: Any, name: str) -> dict[str, Any]:
     return endpoint
 
 
-def expiry(name: str, planned: dict[str, Any]) -> dict[str, Any]:
+def expiry(name: str, run: str, planned: dict[str, Any]) -> dict[str, Any]:
     """A one-time schedule that deletes the endpoint; EventBridge Scheduler deletes the schedule after it.
 
     Set before the endpoint is asked for, so that no failure in between leaves one without an end, and set again with every
@@ -195,11 +200,13 @@ def expiry(name: str, planned: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         name: the endpoint's, and the schedule's.
+        run: what the names of the run that sets it begin with; the cleanup knows its own schedule by it.
         planned: `Minutes` from now, `RoleArn` to delete it by, and `DeadLetterArn`, the queue for an end that failed.
     """
     end = datetime.now(UTC) + timedelta(minutes=planned["Minutes"])
     return {
         "Name": name,
+        "Description": run,
         "ScheduleExpression": f"at({end:%Y-%m-%dT%H:%M:%S})",
         "ActionAfterCompletion": "DELETE",
         "FlexibleTimeWindow": {"Mode": "OFF"},
@@ -213,11 +220,11 @@ def expiry(name: str, planned: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_expiry(name: str, wanted: dict[str, Any] | None) -> str | None:
+def _set_expiry(name: str, run: str, wanted: dict[str, Any] | None) -> str | None:
     """Schedule the endpoint's end, and return when that is (ISO 8601, UTC); None where it has none."""
     if wanted is None:
         return None
-    schedule = expiry(name, wanted)
+    schedule = expiry(name, run, wanted)
     client = aws.client("scheduler")
     try:
         client.update_schedule(**schedule)

@@ -18,6 +18,10 @@ WAITED_SHARE = 0.05
 """Share of a job's age that is waited until the next look: an end is seen late by 5% of the job's time at most."""
 
 
+_FOLLOWED = ("Completed", "InProgress", "Stopping")
+"""Statuses of a job that is followed, the best first."""
+
+
 class Job(NamedTuple):
     """A job of SageMaker's or Bedrock's.
 
@@ -78,13 +82,14 @@ def ensure(service: Service, run: str, redrive: int, tags: dict[str, str]) -> tu
     """
     own = f"{run}-{redrive}"
     jobs = _all(service, run, redrive)
-    # Two run at once only if a call of an aborted attempt came too late. The younger has not begun: they share checkpoints.
-    running = [job for job in jobs if job.status == "InProgress"]
-    for twin in running[1:]:
-        service.stop(twin)
-    followed = next(
-        (job for status in ("Completed", "InProgress", "Stopping") for job in jobs if job.status == status), None
+    well = sorted(
+        (job for job in jobs if job.status in _FOLLOWED), key=lambda job: (_FOLLOWED.index(job.status), job.created)
     )
+    # Two run at once only if a call of an aborted attempt came too late. They share checkpoints: the younger one goes.
+    for twin in well[1:]:
+        if twin.status == "InProgress":
+            service.stop(twin)
+    followed = well[0] if well else None
     if followed is None and (not jobs or jobs[-1].name != own):
         try:
             service.create(own)

@@ -1,6 +1,7 @@
 """What a run leaves of itself: `models/RUN/run.json`, beside its model. The bucket is the list of runs.
 
-The Assess step writes it, so that no model is without; the last step writes it again, with what serves and what was spent.
+The Assess step writes it, so that no model is without. It is written again when the model serves and Bedrock is not through,
+and at the end, with what Bedrock made and what was spent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ NAME = "run.json"
 
 @aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Write the record of a run that is through.
+    """Write the record of a run whose model serves, or that is through.
 
     Args:
         event: `record` (`begin`'s), `training`, `assessment`, `deployed` and `customization` (what the train, assess, deploy
@@ -29,7 +30,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     deployed, customization = event["deployed"], event["customization"]
     serving = {key: deployed[key] for key in ("endpoint", "config", "until")} if deployed["phase"] == "passed" else None
-    bedrock = {key: customization[key] for key in ("job", "custom_model")} if customization["custom_model"] else None
+    bedrock = {key: customization[key] for key in ("job", "jobs", "custom_model")} if customization["job"] else None
     return {"spent": write(event, event["assessment"], serving=serving, bedrock=bedrock)["spent"]}
 
 
@@ -82,7 +83,7 @@ def write(
         event: `record`, `training` and `manifest`, as `handler`'s.
         assessment: `scores`, `promote` and `why`.
         serving: `endpoint`, `config` and `until` of what serves the model.
-        bedrock: `job` and `custom_model` of a completed customization job.
+        bedrock: `job`, `jobs` (how many were made) and `custom_model` (null until it is there) of the customization.
     """
     known, training = event["record"], event["training"]
     seconds, price = training["billed_seconds"], cost.INSTANCE_PER_HOUR.get(known["instance"])
@@ -99,7 +100,7 @@ def write(
             "training_seconds_billed": seconds,
             # At the full price, also of spot capacity, whose discount SageMaker tells in the seconds.
             "training_usd": price if price is None else round(price * seconds / 3600, 2),
-            "bedrock_usd_at_most": known["bedrock_usd_at_most"] if bedrock else 0,
+            "bedrock_usd_at_most": round(known["bedrock_usd_at_most"] * bedrock["jobs"], 2) if bedrock else 0,
             "prices_as_of": cost.AS_OF,
         },
     }

@@ -50,7 +50,8 @@ _REMEDIES = (
     ),
     (
         r"Sandbox\.Timedout|Task timed out",
-        "the function ran out of time: start a new execution with fewer or smaller files",
+        "the function ran out of time: start a new execution with fewer or smaller files if it was to prepare data, else "
+        "redrive the execution",
     ),
     (r"\b(Stopped|Stopping)\b", f"somebody stopped the job: {REDRIVE}"),
     (r"^(ABORTED|TIMED_OUT)", REDRIVE),
@@ -122,14 +123,10 @@ def remedy(error: str, reason: str) -> str:
 
 
 def _reason(cause: str) -> str:
-    """The one line that matters in a cause: a function's message, or the description of a job that failed."""
+    """The one line that matters in a cause: a function's message, or the cause itself."""
     try:
         document = json.loads(cause)
     except ValueError:
         return cause[:REASON_LIMIT]
-    if not isinstance(document, dict):
-        return cause[:REASON_LIMIT]
-    kinds = ("errorMessage", "FailureReason", "FailureMessage")
-    said = next((str(document[kind]) for kind in kinds if document.get(kind)), "")
-    status = document.get("SecondaryStatus") or document.get("TrainingJobStatus") or document.get("Status")
-    return (f"{status}: {said}" if status and said else said or str(status or cause))[:REASON_LIMIT]
+    said = document.get("errorMessage") if isinstance(document, dict) else None
+    return str(said or cause)[:REASON_LIMIT]

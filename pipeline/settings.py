@@ -55,7 +55,11 @@ class Stack(_Section):
     """What the stack is called and where it lives."""
 
     name: str = _deploy(
-        "CloudFormation stack name, and the beginning of every name", pattern=r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$"
+        # Bedrock's names of jobs and custom models hold no two hyphens side by side.
+        "CloudFormation stack name, and the beginning of every name",
+        pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
+        min_length=3,
+        max_length=24,
     )
     region: str | None = _deploy("region; null: CDK_DEFAULT_REGION, else us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     tags: dict[str, str] = _deploy("tags on everything, for your cost reports")
@@ -68,7 +72,7 @@ class Notifications(_Section):
     """Who is told how a run ended."""
 
     email: str | None = _deploy(
-        "address that gets one message a run; null: subscribe to the topic yourself",
+        "address that gets the messages of runs; null: subscribe to the topic yourself",
         pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
     )
 
@@ -344,7 +348,8 @@ class Endpoint(_Section):
     instance_type: str = _run("instance of the endpoint", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
     max_model_len: int = _run("longest prompt and answer together, in tokens", ge=128, le=131_072)
     startup_timeout_minutes: int = _run("the container must be healthy by then", ge=1, le=60)
-    time_to_live_minutes: int | None = _run("the endpoint deletes itself after this time; null: never", ge=10)
+    # Not shorter than what instances and image may take on top of the start-up (pipeline.deploy.PROVISIONING_MINUTES).
+    time_to_live_minutes: int | None = _run("the endpoint deletes itself after this time; null: never", ge=30)
     poll_seconds: int = _run(
         "how often a run looks at first whether the endpoint is up; more rarely later on", ge=1, le=300
     )

@@ -6,8 +6,6 @@ import json
 import logging
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from pipeline import aws
@@ -55,7 +53,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         try:
             answer = _ask(name, prompt)
         # A refusal, no answer in time, or an answer in another form.
-        except (ClientError, BotoCoreError, ValueError, KeyError, IndexError) as error:
+        except (ClientError, BotoCoreError, ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, (ClientError, BotoCoreError)) and _is_elsewhere(error):
                 raise
             # Not the container's own words, which may hold the dialogue.
@@ -92,7 +90,7 @@ def _test_rows(folder: str) -> list[list[dict[str, str]]]:
 
 def _ask(endpoint: str, messages: list[dict[str, str]]) -> str:
     # The runtime answers within 60 s or not at all (SageMaker quotas). Asked once: all rows must fit the function's time.
-    runtime = boto3.client("sagemaker-runtime", config=Config(read_timeout=70, retries={"total_max_attempts": 1}))
+    runtime = aws.client("sagemaker-runtime", read_timeout=70, retries={"total_max_attempts": 1})
     request = {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
     response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=json.dumps(request))
     text: str = json.loads(response["Body"].read())["choices"][0]["message"]["content"]

@@ -227,28 +227,33 @@ class Teardown:
 
     def _objects(self) -> list[str]:
         """Every version, delete marker and open upload: CloudFormation only deletes an empty bucket."""
-        s3, until, left = aws.client("s3"), time.time() + OBJECTS_SECONDS, list[str]()
+        s3, until = aws.client("s3"), time.time() + OBJECTS_SECONDS
         self._close(s3)
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
             for upload in page.get("Uploads", []):
                 s3.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
-            entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
-            objects = [
-                {"Key": entry["Key"], "VersionId": entry["VersionId"]}
-                for entry in entries
-                if not (self.keep_models and names.is_model(entry["Key"]))
-            ]
-            if objects:
+        deleted = True
+        left: list[str] = []
+        while deleted:  # Listed again after that: where a page begins could depend on what is gone.
+            deleted, left = False, []
+            for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
+                entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
+                objects = [
+                    {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+                    for entry in entries
+                    if not (self.keep_models and names.is_model(entry["Key"]))
+                ]
+                if not objects:
+                    continue
                 answer = s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
                 # Of one object AWS may say that it is busy (SlowDown, InternalError) where the call itself succeeds (API
                 # reference, DeleteObjects): the next pass tries again.
                 if refused := answer.get("Errors", []):
                     why = refused[0].get("Message") or refused[0].get("Code")
                     left.append(f"{len(refused)} objects in s3://{self.bucket} ({why})")
-            if time.time() > until:
-                left.append(f"objects in s3://{self.bucket}")
-                break
+                deleted = deleted or len(objects) > len(refused)
+                if time.time() > until:
+                    return [*left, f"objects in s3://{self.bucket}"]
         return left
 
     def _close(self, s3: Any) -> None:

@@ -125,7 +125,7 @@ def _in_phase(job: Job) -> float:
 
 def _newest_events(job: str) -> list[dict[str, Any]]:
     """Return the newest events of the first host's last log stream; a spot job has one stream a start."""
-    client = aws.client("logs")
+    client = aws.client("logs", read_timeout=5, retries={"total_max_attempts": 1})
     try:
         found = client.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
         if not found:

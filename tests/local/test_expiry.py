@@ -19,7 +19,7 @@ def test_an_endpoint_that_its_schedule_cannot_delete_is_told_by_the_topic(stack:
     stack.faults({"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "RolesExpiry"})
     with stack.listening() as notices:
         # Beside the stack's own schedule, which an endpoint of another test may have.
-        schedule = expiry(stack.prefix, planned) | {"Name": f"{stack.prefix}-fails"}
+        schedule = expiry(stack.prefix, "run", planned) | {"Name": f"{stack.prefix}-fails"}
         stack.aws.client("scheduler").create_schedule(**schedule)
         found: list[str] = []
         deadline = time.time() + 30

@@ -73,13 +73,29 @@ def test_a_config_that_somebody_deleted_while_it_served_is_repaired_and_told(sta
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", ended["output"]["config"])
 
 
+def test_one_that_somebody_put_on_a_config_of_their_own_is_updated_as_ever(stack: Deployed) -> None:
+    sagemaker, before = stack.aws.client("sagemaker"), stack.endpoint()
+    assert before is not None
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
+    sagemaker.create_endpoint_config(EndpointConfigName="their-own", ProductionVariants=config["ProductionVariants"])
+    sagemaker.update_endpoint(EndpointName=stack.prefix, EndpointConfigName="their-own")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=stack.prefix, WaiterConfig={"Delay": 1})
+    ended = stack.run(SHORT)
+    assert ended["status"] == "SUCCEEDED", ended.get("cause")
+    after = stack.endpoint()
+    assert after is not None
+    assert after["EndpointConfigName"] == ended["output"]["config"]
+    sagemaker.delete_endpoint_config(EndpointConfigName="their-own")
+
+
 def test_a_bad_end_over_a_config_that_somebody_deleted_leaves_no_endpoint(stack: Deployed) -> None:
     before = stack.endpoint()
     assert before is not None
-    stack.faults({"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"})
+    stack.faults({"kind": "function", "function": "-smoke-test$", "how": "stuck"})
     arn = stack.start(SHORT)
     stack.reach(arn, "SmokeTest")
     stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
+    stack.faults({"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"})
     assert stack.end(arn)["error"] == "EndpointSick"
     cleaned = stack.cleaned(arn)
     stack.faults()

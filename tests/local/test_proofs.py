@@ -11,6 +11,8 @@ from tests.proofs.cells import CHAINS
 from tests.proofs.failures import Result, World, run_chain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.local.deployed import Deployed
 
 # Chain -> the kinds of it that are run here, beside what a retry mends and the redrive to a served model.

@@ -57,6 +57,7 @@ class Chain:
         return self.state if self.over_serving else f"{self.state}, nothing before"
 
 
+LOOKS = ("Train", "Deploy", "FinishCustomize")  # States that look at long work, for which they are patient.
 BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
 CAPACITY, AGAIN = "no such instance free now", "redrive the execution"
 MACHINE = "-PipelineRole"
@@ -106,7 +107,6 @@ def function(
     inside: str,
     *more: Cell,
     first: tuple[Cell, ...] = (),
-    looks: bool = False,
     mended: dict[str, Fault] | None = None,
     over_serving: bool = True,
     serves: bool = False,
@@ -121,12 +121,13 @@ def function(
         inside: an IAM action of a call that it makes.
         more: cells of this state alone.
         first: the same, before all others.
-        looks: whether the state looks at long work, for which it is patient.
         mended: what else a retry must mend.
         over_serving: see Chain.
         serves: see Chain.
         run_input: the execution's.
     """
+
+    looks = state in LOOKS
 
     def broken(how: str, times: int | None = None) -> Fault:
         return broken_function(name, how, times)
@@ -141,7 +142,7 @@ def function(
             Cell("access denied inside", DENIED, (deny(inside, role),)),
             Cell("function crashes for good", AGAIN, (broken("crash"),)),
             Cell("function out of memory", "memory ran out", (broken("memory"),)),
-            Cell("function out of time", "ran out of time", (broken("timeout"),)),
+            Cell("function out of time", "ran out of time", (broken("timeout"),), patient=looks),
             *more,
             *endings(broken("stuck")),
         ),
@@ -150,6 +151,7 @@ def function(
             "throttled inside": throttled(inside, role, 8),
             "unavailable inside": unavailable(inside, role, 4),
             "function crashes once": broken("crash", 1),
+            **({"function out of time": broken("timeout", 2)} if looks else {}),
             **(mended or {}),
         },
         over_serving,
@@ -255,7 +257,6 @@ CHAINS = (
         Cell("capacity", CAPACITY, (job("training", "capacity"),)),
         Cell("job out of time", "max_runtime_minutes", (job("training", "max-runtime"),)),
         *running("training"),
-        looks=True,
         mended={
             "answer to CreateTrainingJob lost": lost("sagemaker:CreateTrainingJob", TRAIN),
             "log cannot be read": {**deny("logs:DescribeLogStreams", TRAIN), "times": 1},
@@ -287,7 +288,6 @@ CHAINS = (
             invalid(CREATE_JOB, CUSTOMIZE),
             *running("customization"),
         ),
-        looks=True,
         serves=True,
     ),
     function(
@@ -296,12 +296,20 @@ CHAINS = (
         "FunctionsDeployRole",
         "sagemaker:DescribeEndpoint",
         *SERVING_ENDPOINT,
-        looks=True,
         mended={
             f"answer to {call} lost": lost(f"sagemaker:{call}", "FunctionsDeployRole")
             for call in ("CreateModel", "CreateEndpointConfig", "UpdateEndpoint")
         },
     ),
     function("SmokeTest", "smoke-test", "FunctionsSmokeTestRole", "s3:GetObject", ERRING),
-    function("Record", "record", "FunctionsRecordRole", "s3:PutObject", serves=True),
+    function("RecordServing", "record", "FunctionsRecordRole", "s3:PutObject", serves=True),
+    # Without Bedrock, or the state before would call the function first.
+    function(
+        "Record",
+        "record",
+        "FunctionsRecordRole",
+        "s3:PutObject",
+        serves=True,
+        run_input={"bedrock": {"enabled": False}},
+    ),
 )

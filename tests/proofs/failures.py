@@ -229,6 +229,8 @@ def _mend(world: World, chain: Chain, arn: str, before: str | None, results: lis
     run = f"{stack.prefix}-{names.run_id(arn)}-"
     if not (serving := world.serving() or "").startswith(run) or serving == before:
         problems.append(f"serves {serving}, not the run's own model")
+    if ended["status"] == "SUCCEEDED" and not ended["output"]["until"]:
+        problems.append("the output does not say until when it serves")
     for kind, fault in zip(chain.mended, listed, strict=True):
         fired = [] if fault["fired"] == fault["times"] else [f"met {fault['fired']} of {fault['times']} times"]
         results.append(Result(chain.name, kind, f"{ended['status']} after a retry", (*problems, *fired)))

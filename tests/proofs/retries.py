@@ -45,6 +45,7 @@ MEANT = {
     "search": "",
 }
 FOUND = "answered by looking whether it is there"
+ENDED = "in cleanup and teardown: it has ended meanwhile"
 ABSENT = "taken for: it is not there"
 LATER = "the next look tries again"
 # (service, operation) -> error -> what the function does with it.
@@ -52,14 +53,14 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("bedrock", "CreateModelCustomizationJob"): {
         "any": f"{FOUND}; at the start of the job kept and told, and tried again at the end"
     },
-    ("bedrock", "GetModelCustomizationJob"): {"ResourceNotFoundException": ABSENT},
+    ("bedrock", "GetModelCustomizationJob"): {"ResourceNotFoundException": ABSENT, "ValidationException": ABSENT},
     ("bedrock", "GetFoundationModel"): {
         "ResourceNotFoundException": "refused with a line",
         "ValidationException": "refused with a line",
     },
     ("bedrock", "StopModelCustomizationJob"): {
-        "ConflictException": "it has ended meanwhile",
-        "ValidationException": "it has ended meanwhile",
+        "ConflictException": ENDED,
+        "ValidationException": ENDED,
     },
     ("bedrock", "DeleteCustomModel"): {"ConflictException": f"named as in use; {LATER}"},
     ("bedrock", "DeleteCustomModelDeployment"): {"ConflictException": LATER, "ValidationException": LATER},
@@ -86,11 +87,13 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("sagemaker", "DescribeEndpoint"): {"ValidationException": "not found: it is not there"},
     ("sagemaker", "DescribeEndpointConfig"): {"ValidationException": "not found: it is not there"},
     ("sagemaker", "DescribeModel"): {"ValidationException": "not found: it is not there"},
-    ("sagemaker", "StopTrainingJob"): {"ValidationException": "it has ended meanwhile"},
+    ("sagemaker", "StopTrainingJob"): {"ValidationException": ENDED},
     ("sagemaker", "UpdateEndpoint"): {"ValidationException": f"in the cleanup: {LATER}"},
     ("sagemaker", "DeleteEndpoint"): {"ValidationException": f"in cleanup and teardown: {LATER}"},
     ("sagemaker-runtime", "InvokeEndpoint"): {"any but busy": "the endpoint is sick: the state fails at once"},
-    ("scheduler", "GetSchedule"): {"ResourceNotFoundException": "told as an endpoint without an end"},
+    ("scheduler", "GetSchedule"): {
+        "ResourceNotFoundException": "told as an endpoint without an end, or nothing to delete"
+    },
     ("scheduler", "UpdateSchedule"): {"ResourceNotFoundException": "made by CreateSchedule"},
     ("scheduler", "DeleteSchedule"): {"ResourceNotFoundException": ABSENT},
     ("secretsmanager", "DescribeSecret"): {"ResourceNotFoundException": "refused with a line"},

@@ -215,8 +215,10 @@ def test_role_that_does_not_trust_lambda(aws: LocalAws) -> None:
 
 def test_a_trust_with_a_source_condition_lets_lambda_not_in(aws: LocalAws) -> None:
     condition = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
-    aws.function("guarded", "def handler(event, context): return 1\n", aws.role("guarded-role", Condition=condition))
-    payload, _ = aws.invoke("guarded")
+    aws.function(
+        "conditioned", "def handler(event, context): return 1\n", aws.role("conditioned-role", Condition=condition)
+    )
+    payload, _ = aws.invoke("conditioned")
     assert payload["errorMessage"] == "The role defined for the function cannot be assumed by Lambda."
 
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from local.authorization import service_model
+from pipeline import aws as client_maker
+from pipeline import cleanup
+from pipeline.aws import AwsBusy
 from pipeline.cleanup import decide
+
+if TYPE_CHECKING:
+    from tests.unit.local.conftest import LocalAws
 
 STATUSES = [*service_model("sagemaker").shape_for("EndpointStatus").enum, "Absent"]
 RUN = "tuneway-0a1b2c3d-0123456789-"
@@ -45,3 +54,46 @@ def test_one_that_serves_nothing_is_deleted(status: str, passed: str | None) -> 
 
 def test_absent_is_done() -> None:
     assert decide("Absent", None, None, RUN, None) == "done"
+
+
+def test_what_is_refused_to_one_part_holds_none_of_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        def describe_execution(self, **_: str) -> dict[str, Any]:
+            return {"status": "ABORTED"}
+
+    done = []
+
+    def no_bedrock(_run: str) -> tuple[str, list[str]]:
+        done.append("bedrock")
+        raise EndpointConnectionError(endpoint_url="none")
+
+    def rest(name: str) -> Any:
+        return lambda *_: (done.append(name), ("", []))[1]
+
+    monkeypatch.setattr(client_maker, "client", lambda _: Ended())
+    monkeypatch.setattr(cleanup, "_customization_jobs", no_bedrock)
+    monkeypatch.setattr(cleanup, "_training_jobs", rest("training"))
+    monkeypatch.setattr(cleanup, "_endpoint", rest("endpoint"))
+    event = {"execution": "arn:aws:states:r:a:execution:m:n", "redrives": 0, "prefix": "p", "region": "r"}
+    with pytest.raises(AwsBusy):
+        cleanup.handler(event, None)
+    assert done == ["training", "bedrock", "endpoint"]
+
+
+def test_a_schedule_whose_endpoint_is_gone_goes_with_the_run_that_set_it(aws: LocalAws, bucket: str) -> None:
+    name, scheduler = f"p-{bucket[-8:]}", aws.client("scheduler")
+    role = aws.role(f"{name}-expiry", {"Effect": "Allow", "Action": "*", "Resource": "*"}, service="scheduler")
+    target = {"Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint", "RoleArn": role, "Input": "{}"}
+    scheduler.create_schedule(
+        Name=name,
+        Description=f"{name}-0123456789",
+        ScheduleExpression="at(2099-01-01T00:00:00)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=target,
+    )
+    cleanup._endpoint(name, f"{name}-9876543210-")
+    assert scheduler.get_schedule(Name=name)["Description"] == f"{name}-0123456789"
+    for _ in range(2):
+        assert cleanup._endpoint(name, f"{name}-0123456789-") == ("nothing: there is no endpoint", [])
+    with pytest.raises(scheduler.exceptions.ResourceNotFoundException):
+        scheduler.get_schedule(Name=name)

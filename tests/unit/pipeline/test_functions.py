@@ -176,14 +176,14 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAw
         "training": {"model": "s3://m/", "billed_seconds": 60},
         "assessment": {"scores": {}, "promote": True, "why": "w"},
         "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
-        "customization": {"job": "j", "custom_model": "arn:c"},
+        "customization": {"job": "j", "jobs": 2, "custom_model": "arn:c"},
         "manifest": "s3://d/",
     }
     spent = record.handler(event, None)["spent"]
-    assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, 7.02)
+    assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, 14.04)
     left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
     assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
-    assert left["bedrock"] == {"job": "j", "custom_model": "arn:c"}
+    assert left["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c"}
 
 
 def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws: LocalAws, bucket: str) -> None:

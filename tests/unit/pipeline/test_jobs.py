@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -36,7 +36,8 @@ class Service:
     def describe(self, name: str) -> Job | None:
         if name in self.unseen or name not in self.jobs:
             return None
-        return Job(name, f"arn:{name}", self.jobs[name], datetime.now(UTC), {})
+        created = datetime.now(UTC) + timedelta(seconds=list(self.jobs).index(name))
+        return Job(name, f"arn:{name}", self.jobs[name], created, {})
 
     def create(self, name: str) -> None:
         if self.refused:
@@ -127,9 +128,12 @@ def test_two_redrives_within_a_minute_wait_for_the_job_that_is_being_stopped() -
 
 def test_of_two_that_run_since_an_aborted_attempt_came_late_the_younger_is_stopped() -> None:
     service = Service()
-    service.jobs = {f"{RUN}-0": "InProgress", f"{RUN}-1": "InProgress"}
+    service.jobs = {f"{RUN}-1": "InProgress", f"{RUN}-0": "InProgress"}
+    assert look(service, 1).name == f"{RUN}-1"
+    assert service.running() == [f"{RUN}-1"]
+    service.jobs = {f"{RUN}-0": "Completed", f"{RUN}-1": "InProgress"}
     assert look(service, 1).name == f"{RUN}-0"
-    assert service.running() == [f"{RUN}-0"]
+    assert service.running() == []
 
 
 @pytest.mark.parametrize("tags", [{}, {**OURS, RUN_TAG: "9876543210"}, {**OURS, STACK_TAG: "other"}])

@@ -106,3 +106,19 @@ def test_an_object_that_s3_keeps_is_told_as_left_and_goes_with_a_later_pass(aws:
     s3.put_object_legal_hold(Bucket=name, **held, LegalHold={"Status": "OFF"})
     assert one_pass._objects() == []
     assert "Versions" not in s3.list_object_versions(Bucket=name)
+
+
+def test_more_versions_and_markers_than_a_page_holds_all_go_in_one_call(aws: LocalAws, bucket: str) -> None:
+    s3 = aws.client("s3")
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    # A page of a thousand ends between two versions of one key, of which the first is then gone.
+    for number in range(350):
+        for _ in range(2):
+            s3.put_object(Bucket=bucket, Key=f"checkpoints/{number:03}", Body=b"x")
+        s3.delete_object(Bucket=bucket, Key=f"checkpoints/{number:03}")
+    machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
+    properties = {"Prefix": "p", "Bucket": bucket, "Rule": "r", "StateMachines": machine, "KeepModels": "false"}
+    assert teardown.Teardown(properties)._objects() == []
+    listed = s3.list_object_versions(Bucket=bucket)
+    assert not {"Versions", "DeleteMarkers"} & listed.keys()
