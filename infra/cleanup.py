@@ -28,6 +28,7 @@ PATIENCE_SECONDS = 2 * 3600
 """How long the cleanup tries: creating an endpoint can hang for an hour, and it cannot be deleted before."""
 
 LEAST_WAIT_SECONDS = 5
+"""More often, and its history would be full (25,000 events) before its patience is over."""
 
 SETTLE_SECONDS = 65
 """A little longer than the functions that make jobs and endpoints may run (a minute, in infra/functions.py)."""
@@ -65,8 +66,7 @@ class Cleanup(Construct):
         own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
         allow(own_role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
         notifications.let_publish(own_role)
-        # More often, and its history would be full before its patience is over (25,000 events).
-        poll = max(settings.endpoint.poll_seconds, LEAST_WAIT_SECONDS)
+        poll = settings.endpoint.poll_seconds
         topic = notifications.topic.topic_arn
         body = definition(version.version_arn, topic, scope.prefix, scope.region, poll)
         cleanup = sfn.StateMachine(
@@ -123,6 +123,7 @@ class Cleanup(Construct):
 
 def definition(function: str, topic: str, prefix: str, region: str, poll_seconds: int) -> dict[str, Any]:
     """Clean up until nothing is left, then publish once."""
+    wait_seconds = max(poll_seconds, LEAST_WAIT_SECONDS)
     return {
         "Comment": "Follows the end of every execution: stops its jobs, puts the endpoint right, tells how it ended",
         "QueryLanguage": "JSONata",
@@ -179,7 +180,7 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
                 "Choices": [
                     {
                         "Condition": (
-                            f"{{% $count($done.left) > 0 and $tries * {poll_seconds} < {PATIENCE_SECONDS} %}}"
+                            f"{{% $count($done.left) > 0 and $tries * {wait_seconds} < {PATIENCE_SECONDS} %}}"
                         ),
                         "Next": "Wait",
                     },
@@ -187,7 +188,7 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
                 ],
                 "Default": "Tell",
             },
-            "Wait": {"Type": "Wait", "Seconds": poll_seconds, "Next": "CleanUp"},
+            "Wait": {"Type": "Wait", "Seconds": wait_seconds, "Next": "CleanUp"},
             "Redriven": {"Type": "Succeed"},
             "Tell": {
                 "Type": "Task",

@@ -17,7 +17,6 @@ MAX_WAIT_SECONDS = 600
 WAITED_SHARE = 0.05
 """Share of a job's age that is waited until the next look: an end is seen late by 5% of the job's time at most."""
 
-
 _FOLLOWED = ("Completed", "InProgress", "Stopping")
 """Statuses of a job that is followed, the best first."""
 
@@ -66,7 +65,7 @@ class NotOurs(Exception):
 
 
 def ensure(service: Service, run: str, redrive: int, tags: dict[str, str]) -> tuple[Job, list[Job]]:
-    """Return the job to follow, made now if it has to be, and all jobs of the run, the oldest first.
+    """Return the job to follow, made now if it has to be, and all jobs of the run, in the order of its redrives.
 
     One that has ended badly is returned only if it is the redrive's own.
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import jsonata
 import pytest
 
-from infra.cleanup import definition
+from infra.cleanup import PATIENCE_SECONDS, definition
 from tests.infra.conftest import MAIL, ROOT, Synthesised
 from tests.infra.test_policies import render
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BODY = definition("arn:aws:lambda:us-west-2:1:function:cleanup:1", "arn:aws:sns:us-west-2:1:t", "p", "us-west-2", 30)
+FUNCTION, TOPIC = "arn:aws:lambda:us-west-2:1:function:cleanup:1", "arn:aws:sns:us-west-2:1:t"
+BODY = definition(FUNCTION, TOPIC, "p", "us-west-2", 30)
 
 
 def choose(**variables: Any) -> str:
@@ -43,6 +44,11 @@ def test_it_goes_on_until_nothing_is_left_or_two_hours_are_over(
     left: list[str], message: str | None, tries: int, following: str
 ) -> None:
     assert choose(done={"left": left, "message": message, "subject": message}, tries=tries) == following
+
+
+def test_its_history_holds_two_hours_of_looks_however_often_they_are() -> None:
+    waits = definition(FUNCTION, TOPIC, "p", "us-west-2", 1)["States"]["Wait"]["Seconds"]
+    assert 9 * PATIENCE_SECONDS / waits < 25_000  # a turn: of the task 5 events, of the choice and the wait 2 each
 
 
 def test_asl_validator_accepts_the_definition(tmp_path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import pytest
 
-from pipeline import customize, train
+from pipeline import customize, jobs, train
 from pipeline.aws import AwsLimit, AwsRefused
-from pipeline.jobs import NotOurs
+from pipeline.jobs import Job, NotOurs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,6 +206,17 @@ def test_a_job_that_is_not_completed_in_time_is_stopped_and_the_run_fails_for_it
     faults()
     # A redrive has a new job with as much time.
     assert until(lambda: customize.handler({**tuning, "redrive": 1}, None), "completed")["job"] == f"{tuning['name']}-1"
+
+
+def test_a_job_that_is_long_in_stopping_does_not_fill_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job("j", "arn:j", "Stopping", datetime.now(UTC) - timedelta(hours=13), {})
+    monkeypatch.setattr(customize, "CustomizationJobs", lambda _: None)
+    monkeypatch.setattr(jobs, "ensure", lambda *_: (job, [job]))
+    tags = [{"key": key, "value": value} for key, value in RUN_TAGS.items()]
+    event = {"name": "n", "redrive": 0, "request": {"jobTags": tags}, "timeout_hours": 12, "follow": True}
+    waits = customize.handler(event, None)["wait_seconds"]
+    assert 10 < waits <= 600
+    assert 9 * 24 * 3600 / waits < 25_000  # a day, of nine events a look
 
 
 @pytest.mark.parametrize(("how", "says"), [("fail", "Failed: Encountered an unexpected error"), ("stop", "Stopped: ")])
