@@ -8,6 +8,7 @@ container, it will also be deleted in the S3 folder." What a killed script had o
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import threading
 from pathlib import Path
@@ -59,7 +60,7 @@ class CheckpointSync:
             self._role.download(self._uri, self._folder)
         except ClientError as error:
             self.failure = error
-        self._seen = self._state(self._folder)
+        self._seen = file_states(self._folder)
 
     def start(self) -> None:
         """Begin to copy up."""
@@ -85,7 +86,7 @@ class CheckpointSync:
 
     def _copy_up(self, folder: Path) -> None:
         s3 = self._role.client("s3")
-        found = self._state(folder)
+        found = file_states(folder)
         bucket, prefix = split_uri(self._uri)
         for path in self._seen.keys() - found.keys():
             s3.delete_object(Bucket=bucket, Key=prefix + path.relative_to(folder).as_posix())
@@ -98,12 +99,15 @@ class CheckpointSync:
                     if path.name == "complete.json" and path.parent.name.startswith("checkpoint-"):
                         self.complete |= {path.parent.name}
 
-    @staticmethod
-    def _state(folder: Path) -> dict[Path, tuple[int, int]]:
-        states = {}
-        for path in folder.rglob("*"):
+
+def file_states(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Returns modification time in ns and size in bytes of every file below `folder`, which may change meanwhile."""
+    states = {}
+    # Not rglob: it raises where a folder goes away while it is looked through.
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
             with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
                 if stat.S_ISREG(found.st_mode):
                     states[path] = (found.st_mtime_ns, found.st_size)
-        return states
+    return states

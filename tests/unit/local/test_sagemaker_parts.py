@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local import images
+from local.sagemaker.checkpoints import file_states
 from local.sagemaker.container import Container
 from local.sagemaker.metrics import Metrics
 from local.sagemaker.role import relative_key
@@ -59,6 +62,26 @@ def test_where_an_object_lands_in_its_channel(key: str, prefix: str, path: str) 
 def test_only_the_containers_own_opt_ml_is_mapped(tmp_path: Path, text: str, mapped: str) -> None:
     container = Container(tmp_path / "job")
     assert container.map(text) == mapped.format(base=tmp_path / "job" / "opt" / "ml")
+
+
+def test_files_are_seen_while_a_script_makes_and_removes_folders(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("four")
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            (tmp_path / "checkpoint-1" / "inner").mkdir(parents=True)
+            (tmp_path / "checkpoint-1" / "state").write_text("x")
+            shutil.rmtree(tmp_path / "checkpoint-1")
+
+    script = threading.Thread(target=work)
+    script.start()
+    try:
+        for _ in range(1000):
+            assert file_states(tmp_path)[tmp_path / "kept"][1] == 4
+    finally:
+        done.set()
+        script.join()
 
 
 def test_metrics_keep_the_last_number() -> None:
