@@ -30,6 +30,8 @@ _C1 = re.compile(rb"\xc2[\x80-\x9f]")
 """Unicode's other control characters, U+0080 to U+009F, as UTF-8."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Both kinds, to name the first of them."""
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+"""Of any script: each word has one (`training.evaluate.words`), and no answer can be scored against a summary without words."""
 
 
 Checked = tuple[str | None, bool, str | None, bytes, bytes, bytes]
@@ -92,8 +94,11 @@ class Checks:
             return None
         texts = [body.decode() for body in bodies]
         dialogues, summaries = texts[:count], texts[count:]
-        if max(map(len, texts)) * 2 > longest and any(
-            len(dialogue) + len(summary) > longest for dialogue, summary in zip(dialogues, summaries, strict=True)
+        if not all(map(_LETTER_OR_DIGIT.search, summaries)) or (
+            max(map(len, texts)) * 2 > longest
+            and any(
+                len(dialogue) + len(summary) > longest for dialogue, summary in zip(dialogues, summaries, strict=True)
+            )
         ):
             return None
         problems = self._bedrock.problems(dialogues, summaries) if self._bedrock else [None] * count
@@ -121,7 +126,9 @@ class Checks:
         control = _CONTROL.search(both)
         if control:
             return f"control character U+{ord(control[0]):04X}"
-        return self._too_long if len(both) > self._longest else None
+        if len(both) > self._longest:
+            return self._too_long
+        return None if _LETTER_OR_DIGIT.search(summary) else "summary has no letter or digit"
 
 
 def _fit(batch: list[Row], reasons: list[str | None]) -> list[Row]:

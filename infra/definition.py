@@ -59,7 +59,7 @@ def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[
             **lambda_task(
                 functions["assess"],
                 {
-                    **_plan("assess", "baseline", "enabled", "only_if_better"),
+                    **_plan("assess", "baseline", "enabled", "promote", "max_faulty_share"),
                     "record": "{% $plan.record %}",
                     "training": "{% $training %}",
                     "manifest": "{% $data.manifest %}",
@@ -136,7 +136,7 @@ def _deploy(functions: dict[str, str]) -> dict[str, Any]:
         "redrive": _REDRIVE,
     }
     return {
-        "DeployWanted": _choice(("{% $assessment.promote %}", "Deploy", {}), default="Served"),
+        "DeployWanted": _choice(("{% $assessment.promoted %}", "Deploy", {}), default="Served"),
         "Deploy": {
             **lambda_task(functions["deploy"], deploy, looks=True),
             "Assign": {"deployment": "{% $states.result.Payload %}", "deployed": "{% $states.result.Payload %}"},

@@ -1,7 +1,8 @@
 """The whole life on this machine: `python -m local.run [--dataset FILE|FOLDER --fields DIALOGUE:SUMMARY] [--keep]`.
 
 Synthesise, start local AWS, bootstrap and deploy with the real CDK CLI, upload the dataset, execute, ask the endpoint,
-destroy, and list what is left. `make local` runs it. The exit code is 0 only when all of it held.
+destroy, and list what is left. `make local` runs it. The exit code is 0 only when all of it held. A model that is not promoted
+is a result like another: nothing is asked then.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     """Upload, start, follow, ask; what is learned goes into `record`.
 
     Raises:
-        RunError: the execution did not succeed, or its model was not served.
+        RunError: the execution did not succeed, or its model was to be served and is not.
     """
     outputs = aws.stack_outputs(stack)
     uploads, run_input = dataset_input(dataset, fields)
@@ -155,6 +156,9 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
         raise RunError(f"execution {record['status']}: {record['error']}: {reason(record['cause'])}")
     output = execution.output
     record |= {"output": output, "scores": output["scores"]}
+    if output["deployment"] == "skipped":
+        console.print(f"[bold]No model is served, and none is asked.[/bold] {output['why']}")
+        return
     if output["endpoint"] is None:
         raise RunError(f"the model was not served ({output['deployment']}): {output['why']}")
     record["texts"] = ask_endpoint(aws, output)

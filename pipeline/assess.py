@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import aws, record
+
+if TYPE_CHECKING:
+    from pipeline.settings import Promote
 
 
 @aws.handler
@@ -14,14 +17,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
     Args:
         event: `training` (the train function's answer, with the model's S3 prefix); `baseline`, the prefix that the base's
-            answers are kept below; `enabled` and `only_if_better` of the endpoint's settings; `record` and `manifest` for
-            `pipeline.record`.
+            answers are kept below; `enabled` and `promote` of the endpoint's settings, `max_faulty_share` of the
+            evaluation's; `record` and `manifest` for `pipeline.record`.
 
     Returns:
-        `promote`; `better`; `why` (one line: the scores, and what was decided by which setting); `warnings`: how many rows
-        were longer than a sequence, which only the job's tokenizer knew; and `scores`: of base and tuned ROUGE with its 95%
-        interval, length in words and shares of empty, truncated and copied answers, the same of the references as far as it
-        has a meaning, and the ROUGE of the difference.
+        `promoted`; `why` (one line: the scores, what was decided by which setting, and whether too many answers repeat
+        themselves or are cut); `warnings`: the same of the answers, and how many rows were longer than a sequence, which only
+        the job's tokenizer knew; and `scores`: of base and tuned ROUGE and chrF with their 95% intervals, length in words and
+        shares of empty, truncated, copied and repeating answers, the same of the references as far as it has a meaning, and
+        ROUGE and chrF of the difference.
     """
     bucket, _, key = event["training"]["model"].removeprefix("s3://").partition("/")
     folder = f"{key.rstrip('/')}/tuneway"
@@ -35,32 +39,70 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
-    base, tuned, difference = (evaluation[name]["rougeL"] for name in ("base", "tuned", "difference"))
-    better = difference["mean"] > 0
-    promote, because = decide(better, enabled=event["enabled"], only_if_better=event["only_if_better"])
+    promoted, because = decide(evaluation["difference"]["rougeL"], enabled=event["enabled"], promote=event["promote"])
+    faults = faulty(evaluation["tuned"]["shares"], event["max_faulty_share"])
     why = (
-        f"ROUGE-L on {evaluation['rows']} held-out rows: tuned {tuned['mean']:.1f}, base {base['mean']:.1f}, difference "
-        f"{difference['mean']:+.1f} (95% {difference['low']:+.1f} to {difference['high']:+.1f}): "
-        f"{'promoted' if promote else 'not promoted'}, because {because}"
+        f"ROUGE-L on {evaluation['rows']} held-out rows: {_compared(evaluation, 'rougeL')}; chrF: "
+        f"{_compared(evaluation, 'chrF')}: {'promoted' if promoted else 'not promoted'}, because {because}"
     )
+    if faults:
+        why += f"; but {' and '.join(faults)}"
     scores = {name: value for name, value in evaluation.items() if name != "samples"}
-    warnings = [
+    warnings = [f"{fault}: read some in s3://{bucket}/{folder}/evaluation.json" for fault in faults]
+    warnings += [
         f"longer than training.max_length and left out of {split}: {len(lines)} of its rows, by their lines in {split}.jsonl "
         f"in s3://{bucket}/{folder}/left_out.json"
         for split, lines in left_out.items()
         if lines
     ]
-    assessment = {"promote": promote, "better": better, "why": why, "warnings": warnings, "scores": scores}
+    assessment = {"promoted": promoted, "why": why, "warnings": warnings, "scores": scores}
     record.write(event, assessment)
     return assessment
 
 
-def decide(better: bool, *, enabled: bool, only_if_better: bool) -> tuple[bool, str]:
-    """Whether the model is to be served, and by which setting."""
+def decide(difference: dict[str, float], *, enabled: bool, promote: Promote) -> tuple[bool, str]:
+    """Whether the model is to be served, and why, by which setting.
+
+    Args:
+        difference: `mean` and `low`, the lower end of its 95% interval, of the tuned model's ROUGE-L less its base's.
+        enabled: endpoint.enabled.
+        promote: endpoint.promote.
+    """
     if not enabled:
         return False, "endpoint.enabled is false"
-    if not only_if_better:
-        return True, "endpoint.only_if_better is false: any model is served"
-    if better:
-        return True, "it does better than its base, as endpoint.only_if_better asks"
-    return False, "endpoint.only_if_better asks for more than the base's ROUGE-L"
+    if promote == "always":
+        return True, "endpoint.promote is always: any model is served"
+    if promote == "better":
+        if difference["mean"] > 0:
+            return True, "its ROUGE-L is higher than its base's, as endpoint.promote: better asks"
+        return False, "endpoint.promote: better asks for more than the base's ROUGE-L"
+    asks = "endpoint.promote: clearly_better asks"
+    if difference["low"] > 0:
+        return True, f"the lower end of the difference's 95% interval is above 0, as {asks}"
+    return (
+        False,
+        f"{asks} that the lower end of the difference's 95% interval is above 0, and it is {difference['low']:+.1f}",
+    )
+
+
+def faulty(shares: dict[str, float], most: float) -> list[str]:
+    """What more than the share `most` of the tuned model's answers do, each in words.
+
+    Args:
+        shares: `repeating` and `truncated`, from 0 to 1.
+        most: training.evaluation.max_faulty_share.
+    """
+    kinds = {"repeating": "repeat themselves", "truncated": "are cut at training.evaluation.max_new_tokens"}
+    return [
+        f"{100 * shares[kind]:g}% of the tuned model's answers {what} (training.evaluation.max_faulty_share is {most:g})"
+        for kind, what in kinds.items()
+        if shares[kind] > most
+    ]
+
+
+def _compared(evaluation: dict[str, Any], metric: str) -> str:
+    base, tuned, difference = (evaluation[name][metric] for name in ("base", "tuned", "difference"))
+    return (
+        f"tuned {tuned['mean']:.1f}, base {base['mean']:.1f}, difference {difference['mean']:+.1f} "
+        f"(95% {difference['low']:+.1f} to {difference['high']:+.1f})"
+    )

@@ -81,7 +81,7 @@ def write(
 
     Args:
         event: `record`, `training` and `manifest`, as `handler`'s.
-        assessment: `scores`, `promote` and `why`.
+        assessment: `scores`, `promoted` and `why`.
         serving: `endpoint`, `config` and `until` of what serves the model.
         bedrock: `job`, `jobs` (how many were made) and `custom_model` (null until it is there) of the customization.
     """
@@ -92,7 +92,7 @@ def write(
         "model": training["model"],
         "manifest": event["manifest"],
         "scores": assessment["scores"],
-        "promoted": assessment["promote"],
+        "promoted": assessment["promoted"],
         "why": assessment["why"],
         "serving": serving,
         "bedrock": bedrock,

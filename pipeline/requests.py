@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _NUMBER = "([0-9.eE+-]+)"
 _STEP = ("loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_gib")
-_ROUGE = [f"{metric}_{model}" for metric in ("rouge1", "rouge2", "rougeL") for model in ("base", "tuned")]
+_SCORES = [f"{metric}_{model}" for metric in ("rouge1", "rouge2", "rougeL", "chrF") for model in ("base", "tuned")]
 METRICS = {
     **{f"train:{name}": rf"step=\d+/\d+ .*?\b{name}={_NUMBER}" for name in _STEP},
     "validation:loss": rf"\beval_loss={_NUMBER}",
-    **{f"test:{name}": rf"\b{name}={_NUMBER}" for name in _ROUGE},
+    **{f"test:{name}": rf"\b{name}={_NUMBER}" for name in _SCORES},
 }
 """What SageMaker reads from the job's log (CreateTrainingJob, MetricDefinitions: name and regular expression)."""
 
@@ -113,7 +113,12 @@ def baseline_key(settings: Settings) -> str:
                 "instruction": True,
                 "seed": True,
             },
-            "training": {"base_model", "base_revision", "max_length", "evaluation"},
+            "training": {
+                "base_model": True,
+                "base_revision": True,
+                "max_length": True,
+                "evaluation": {"max_new_tokens", "batch_size"},
+            },
         },
     )
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
@@ -238,7 +243,8 @@ def assess(settings: Settings, stack: dict[str, Any]) -> dict[str, Any]:
     return {
         "baseline": names.place(stack["bucket"], "baselines", baseline_key(settings)),
         "enabled": settings.endpoint.enabled,
-        "only_if_better": settings.endpoint.only_if_better,
+        "promote": settings.endpoint.promote,
+        "max_faulty_share": settings.training.evaluation.max_faulty_share,
     }
 
 

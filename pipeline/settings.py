@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Scope = Literal["deploy", "run"]
+Promote = Literal["always", "better", "clearly_better"]
+
+_RENAMED = {
+    "endpoint.only_if_better": "endpoint.promote: better (which true was), always (which false was) or clearly_better",
+}
+"""Fields of earlier releases, by their path: what each is now, with the value that means the same."""
 
 CONSOLE_FIELDS = ("Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")
 """What the Step Functions console may add to an execution's input by itself: ignored."""
@@ -257,6 +263,9 @@ class Evaluation(_Section):
 
     max_new_tokens: int = _run("longest summary, in tokens", ge=8, le=1024)
     batch_size: int = _run("rows answered at once", ge=1, le=256)
+    max_faulty_share: float = _run(
+        "a run says so when more of the tuned model's answers than this repeat themselves, or are cut", ge=0, le=1
+    )
 
 
 class Training(_Section):
@@ -344,7 +353,10 @@ class Endpoint(_Section):
     """The SageMaker endpoint that serves the tuned model."""
 
     enabled: bool = _run("whether a run serves its model")
-    only_if_better: bool = _run("serve only a model whose ROUGE-L on the test rows beats its base's")
+    promote: Promote = _run(
+        "which model is served, by its ROUGE-L on the test rows less its base's: always; better: the mean is above 0; "
+        "clearly_better: the lower end of its 95% interval is"
+    )
     instance_type: str = _run("instance of the endpoint", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
     max_model_len: int = _run("longest prompt and answer together, in tokens", ge=128, le=131_072)
     startup_timeout_minutes: int = _run("the container must be healthy by then", ge=1, le=60)
@@ -438,6 +450,7 @@ def validate(values: dict[str, Any], where: str) -> Settings:
     Raises:
         SettingsError: the first wrong field by name, and what is allowed there.
     """
+    _no_renamed_field(values, where)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -461,6 +474,7 @@ def with_run_input(deployed: dict[str, Any], given: Any) -> Settings:
     if not isinstance(given, dict):
         raise SettingsError(f'{where}: must be a JSON object such as {{}} or {{"training": {{"epochs": 2}}}}')
     given = {name: value for name, value in given.items() if name not in CONSOLE_FIELDS}
+    _no_renamed_field(given, where)
     _only_run_fields(Settings, given, where, "")
     return validate(overlay(deployed, given), where)
 
@@ -486,6 +500,18 @@ def scope(model: type[BaseModel], name: str) -> Scope:
     extra = model.model_fields[name].json_schema_extra
     assert isinstance(extra, dict)
     return "deploy" if extra["scope"] == "deploy" else "run"
+
+
+def _no_renamed_field(values: dict[str, Any], where: str) -> None:
+    # Before all other checks: without its new name the field would be called missing.
+    for old, now in _RENAMED.items():
+        found: Any = values
+        for part in old.split("."):
+            if not isinstance(found, dict) or part not in found:
+                break
+            found = found[part]
+        else:
+            raise SettingsError(f"{where}: {old} is now {now}")
 
 
 def _only_run_fields(model: type[BaseModel], given: dict[str, Any], where: str, above: str) -> None:

@@ -43,7 +43,7 @@ ANSWERS: dict[str, Any] = {
         "model": MODEL,
         "billed_seconds": 60,
     },
-    "Assess": {"promote": True, "better": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
+    "Assess": {"promoted": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
     "Customize": {
         "phase": "working",
         "job": "j",

@@ -85,6 +85,8 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
             return f"control character U+{ord(letter):04X}", *unfit
     if len(INSTRUCTION) + len(letters) > max_tokens * 6:
         return f"longer than {max_tokens} tokens (estimated)", *unfit
+    if not any(letter.isalnum() for letter in texts[1]):
+        return "summary has no letter or digit", *unfit
     problem = None
     if base_model:
         [problem] = formats.BedrockRules(BASE_MODELS[base_model], INSTRUCTION).problems([texts[0]], [texts[1]])
@@ -134,6 +136,11 @@ def test_rows_are_taken_a_batch_at_a_time() -> None:
     assert len(taken) == BATCH_ROWS
 
 
+def test_a_summary_of_any_script_has_a_letter_or_digit() -> None:
+    for summary in ("x", "8", "é", "да", "好", "ก", "नूर", "ነ", "٣", "½", "\U00020000", ":-) ok"):
+        assert check("d", summary)[0] is None, summary
+
+
 @pytest.mark.parametrize(
     ("dialogue", "summary", "reason"),
     [
@@ -143,6 +150,7 @@ def test_rows_are_taken_a_batch_at_a_time() -> None:
         ("d", "", "summary is empty"),
         (" \r\n\t\u3000", "s", "dialogue is blank"),
         ("d", "\n", "summary is blank"),
+        *(("d", text, "summary has no letter or digit") for text in ("...", ":-)", "\U0001f600\ufe0f", "_", "\u0301")),
         (["d"], "s", "dialogue is not a string"),
         ("d", 0, "summary is not a string"),
         (False, "s", "dialogue is not a string"),

@@ -63,48 +63,30 @@ def set_quotas(aws: LocalAws, values: dict[str, float]) -> None:
         assert answer.status == 200
 
 
-def evaluation(difference: float) -> dict[str, Any]:
+def evaluation(difference: float, repeating: float = 0.0, truncated: float = 0.0) -> dict[str, Any]:
     def scores(mean: float) -> dict[str, Any]:
-        return {"rougeL": {"mean": mean, "low": mean - 1, "high": mean + 1}}
+        rouge, chrf = ({"mean": mean + more, "low": mean + more - 1, "high": mean + more + 1} for more in (0, 3))
+        return {"rougeL": rouge, "chrF": chrf}
 
-    habits = {"words": {"mean": 20.0, "median": 19.0, "p90": 31.0}, "shares": {"empty": 0.0, "copied": 0.25}}
+    words = {"mean": 20.0, "median": 19.0, "p90": 31.0}
+    habits = {"empty": 0.0, "copied": 0.25, "repeating": repeating, "truncated": truncated}
     return {
         "rows": 40,
-        "base": scores(20) | habits,
-        "tuned": scores(20 + difference) | habits,
-        "reference": habits,
+        "base": scores(20) | {"words": words, "shares": {**habits, "repeating": 0.5, "truncated": 0.5}},
+        "tuned": scores(20 + difference) | {"words": words, "shares": habits},
+        "reference": {"words": words, "shares": {"copied": 0.25}},
         "difference": scores(difference),
         "samples": [{"base": "a", "tuned": "b"}],
     }
 
 
-BETTER, WORSE = 6.4, -0.5
-
-
-@pytest.mark.parametrize(
-    ("difference", "enabled", "only_if_better", "promote", "why"),
-    [
-        (BETTER, True, True, True, "promoted, because it does better than its base, as endpoint.only_if_better asks"),
-        (
-            WORSE,
-            True,
-            True,
-            False,
-            "not promoted, because endpoint.only_if_better asks for more than the base's ROUGE-L",
-        ),
-        (0.0, True, True, False, "not promoted, because endpoint.only_if_better asks for more than the base's ROUGE-L"),
-        (WORSE, True, False, True, "promoted, because endpoint.only_if_better is false: any model is served"),
-        (BETTER, False, True, False, "not promoted, because endpoint.enabled is false"),
-    ],
-)
-def test_the_setting_decides_and_the_reason_names_it(
-    aws: LocalAws, bucket: str, difference: float, enabled: bool, only_if_better: bool, promote: bool, why: str
-) -> None:
-    put(aws, bucket, f"{FOLDER}evaluation.json", evaluation(difference))
+def judged(aws: LocalAws, bucket: str, found: dict[str, Any], **how: Any) -> dict[str, Any]:
+    """Assess's event, for what a job has left."""
+    put(aws, bucket, f"{FOLDER}evaluation.json", found)
     put(aws, bucket, f"{FOLDER}left_out.json", {"train": [3, 17], "validation": []})
     put(aws, bucket, f"{FOLDER}baseline.json", {"digest": "new"})
     put(aws, bucket, f"baselines/{KEY}/baseline.json", {"digest": "old"})
-    event = {
+    return {
         "training": {"model": f"s3://{bucket}/{FOLDER.removesuffix('tuneway/')}", "billed_seconds": 1800},
         "record": {
             "folder": f"s3://{bucket}/models/0123456789/",
@@ -118,15 +100,72 @@ def test_the_setting_decides_and_the_reason_names_it(
         },
         "manifest": f"s3://{bucket}/data/0123456789/manifest.json",
         "baseline": f"s3://{bucket}/baselines/{KEY}/",
-        "enabled": enabled,
-        "only_if_better": only_if_better,
+        "max_faulty_share": 0.1,
+        **how,
     }
+
+
+# The interval is one to each side of the mean.
+BETTER, PERHAPS, WORSE = 6.4, 0.7, -0.5
+CLEARLY = "endpoint.promote: clearly_better asks"
+
+
+@pytest.mark.parametrize(
+    ("difference", "enabled", "wanted", "promoted", "why"),
+    [
+        (
+            BETTER,
+            True,
+            "clearly_better",
+            True,
+            f"promoted, because the lower end of the difference's 95% interval is above 0, as {CLEARLY}",
+        ),
+        *(
+            (
+                difference,
+                True,
+                "clearly_better",
+                False,
+                f"not promoted, because {CLEARLY} that the lower end of the difference's 95% interval is above 0, "
+                f"and it is {difference - 1:+.1f}",
+            )
+            for difference in (1.0, PERHAPS, WORSE)
+        ),
+        *(
+            (
+                difference,
+                True,
+                "better",
+                True,
+                "promoted, because its ROUGE-L is higher than its base's, as endpoint.promote: better asks",
+            )
+            for difference in (BETTER, PERHAPS)
+        ),
+        *(
+            (
+                difference,
+                True,
+                "better",
+                False,
+                "not promoted, because endpoint.promote: better asks for more than the base's ROUGE-L",
+            )
+            for difference in (0.0, WORSE)
+        ),
+        (WORSE, True, "always", True, "promoted, because endpoint.promote is always: any model is served"),
+        (BETTER, False, "always", False, "not promoted, because endpoint.enabled is false"),
+    ],
+)
+def test_the_setting_decides_and_the_reason_names_it(
+    aws: LocalAws, bucket: str, difference: float, enabled: bool, wanted: str, promoted: bool, why: str
+) -> None:
+    event = judged(aws, bucket, evaluation(difference), enabled=enabled, promote=wanted)
     found = assess.handler(event, None)
     assert found == assess.handler(event, None)  # a redrive
-    assert (found["promote"], found["better"]) == (promote, difference > 0)
+    assert found["promoted"] is promoted
     assert found["why"] == (
         f"ROUGE-L on 40 held-out rows: tuned {20 + difference:.1f}, base 20.0, difference {difference:+.1f} "
-        f"(95% {difference - 1:+.1f} to {difference + 1:+.1f}): {why}"
+        f"(95% {difference - 1:+.1f} to {difference + 1:+.1f}); chrF: tuned {23 + difference:.1f}, base 23.0, "
+        f"difference {difference + 3:+.1f} (95% {difference + 2:+.1f} to {difference + 4:+.1f}): {why}"
     )
     assert found["scores"]["tuned"]["shares"]["copied"] == 0.25
     assert found["scores"]["tuned"]["words"]["median"] == 19
@@ -139,7 +178,7 @@ def test_the_setting_decides_and_the_reason_names_it(
     kept = s3.get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
     assert json.loads(kept) == {"digest": "new"}
     left = json.loads(s3.get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
-    assert (left["promoted"], left["why"], left["scores"]) == (promote, found["why"], found["scores"])
+    assert (left["promoted"], left["why"], left["scores"]) == (promoted, found["why"], found["scores"])
     assert (left["serving"], left["bedrock"], left["settings"]) == (None, None, {"training.epochs": 2})
     assert left["spent"] == {
         "training_seconds_billed": 1800,
@@ -147,6 +186,34 @@ def test_the_setting_decides_and_the_reason_names_it(
         "bedrock_usd_at_most": 0,
         "prices_as_of": cost.AS_OF,
     }
+
+
+@pytest.mark.parametrize(
+    ("repeating", "truncated", "said"),
+    [
+        (0.1, 0.1, []),
+        (0.29, 0.1, ["29% of the tuned model's answers repeat themselves"]),
+        (0.1, 0.104, ["10.4% of the tuned model's answers are cut at training.evaluation.max_new_tokens"]),
+        (
+            1.0,
+            0.5,
+            [
+                "100% of the tuned model's answers repeat themselves",
+                "50% of the tuned model's answers are cut at training.evaluation.max_new_tokens",
+            ],
+        ),
+    ],
+)
+def test_a_model_that_loops_or_is_cut_is_told_whatever_the_verdict(
+    aws: LocalAws, bucket: str, repeating: float, truncated: float, said: list[str]
+) -> None:
+    found_in_job = evaluation(BETTER, repeating=repeating, truncated=truncated)
+    found = assess.handler(judged(aws, bucket, found_in_job, enabled=True, promote="clearly_better"), None)
+    lines = [f"{line} (training.evaluation.max_faulty_share is 0.1)" for line in said]
+    assert found["promoted"] is True
+    assert found["why"].endswith(f"{CLEARLY}; but {' and '.join(lines)}" if lines else CLEARLY)
+    where = f"read some in s3://{bucket}/{FOLDER}evaluation.json"
+    assert found["warnings"][:-1] == [f"{line}: {where}" for line in lines]
 
 
 def test_the_record_names_the_settings_that_are_not_as_deployed() -> None:
@@ -174,7 +241,7 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAw
     event = {
         "record": known,
         "training": {"model": "s3://m/", "billed_seconds": 60},
-        "assessment": {"scores": {}, "promote": True, "why": "w"},
+        "assessment": {"scores": {}, "promoted": True, "why": "w"},
         "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
         "customization": {"job": "j", "jobs": 2, "custom_model": "arn:c"},
         "manifest": "s3://d/",

@@ -81,9 +81,10 @@ def test_hyperparameters_are_text_that_the_training_job_takes() -> None:
 
 SAME = [
     {"training": {"learning_rate": 0.5, "spot": True, "instance_count": 2}},
+    {"training": {"evaluation": {"max_faulty_share": 0.5}}},
     {"dataset": {"shard_mb": 1, "max_rejected_share": 0.5, "gated": True}},
     {"dataset": {"max_rows": {"train": 3, "validation": 3}, "ratios": {"validation": 0.2}}},
-    {"endpoint": {"only_if_better": False}},
+    {"endpoint": {"promote": "always"}},
     {"bedrock": {"enabled": False}},
 ]
 OTHER = [
@@ -113,7 +114,10 @@ def test_a_baseline_is_found_by_what_the_base_is_asked() -> None:
 # Each line that a job prints, as in docs/architecture.md and training/.
 STEP = "step=10/300 epoch=0.05 loss=1.2345 grad_norm=0.567 learning_rate=2.0e-04 tokens_per_second=1234.5 peak_memory_gib=5.43"
 EVALUATION = "eval_loss=1.2346"
-ROUGE = "rouge1_base=23.68 rouge1_tuned=30.11 rouge2_base=5.02 rouge2_tuned=9.99 rougeL_base=17.18 rougeL_tuned=23.90"
+SCORES = (
+    "rouge1_base=23.68 rouge1_tuned=30.11 rouge2_base=5.02 rouge2_tuned=9.99 rougeL_base=17.18 rougeL_tuned=23.90 "
+    "chrF_base=24.50 chrF_tuned=31.25"
+)
 SILENT = [
     "evaluated=40/40 model=base",
     "evaluated=40/40 model=base, by an earlier run",
@@ -131,13 +135,15 @@ READ = {
         "train:peak_memory_gib": 5.43,
     },
     EVALUATION: {"validation:loss": 1.2346},
-    ROUGE: {
+    SCORES: {
         "test:rouge1_base": 23.68,
         "test:rouge1_tuned": 30.11,
         "test:rouge2_base": 5.02,
         "test:rouge2_tuned": 9.99,
         "test:rougeL_base": 17.18,
         "test:rougeL_tuned": 23.9,
+        "test:chrF_base": 24.5,
+        "test:chrF_tuned": 31.25,
     },
     **{line: {} for line in SILENT},
 }

@@ -43,6 +43,12 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
     ("given_input", "expected"),
     [
         ({"trainin": {}}, r"trainin: unknown field; allowed here: stack, .*training"),
+        (
+            {"endpoint": {"only_if_better": True, "promot": "better"}},
+            r"input: endpoint\.only_if_better is now endpoint\.promote: better \(which true was\), always",
+        ),
+        ({"endpoint": {"promote": True}}, r"endpoint\.promote: .*'always', 'better' or 'clearly_better', not True"),
+        ({"training": {"evaluation": {"max_faulty_share": 2}}}, r"max_faulty_share: .*less than or equal to 1, not 2"),
         ({"a\nb": {}}, r"a\\nb: unknown field; allowed here: stack"),
         ({"training": {"lora": {"rank": 8}}}, r"training\.lora\.rank: unknown field; allowed here: r, alpha"),
         ({"stack": {"name": "other"}}, r"stack\.name: is fixed when the stack is deployed; edit config\.yaml"),
@@ -173,6 +179,7 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
         ("network: {wheels: uploads/wheels}", "network.wheels"),
         ("network: {isolation: true}", "network.isolation: an isolated training job reaches neither the Hub nor PyPI"),
         ("storage: {expire_days: 1}", "storage.expire_days"),
+        ("endpoint: {only_if_better: false}", "yaml: endpoint.only_if_better is now endpoint.promote: better ("),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expected: str) -> None:

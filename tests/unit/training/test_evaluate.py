@@ -1,5 +1,8 @@
+# ruff: noqa: RUF001  # other scripts have letters that look alike
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,12 +10,27 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 
 from tests.unit.training.conftest import make_chat
 from training import model
 from training.data import Encoder
 from training.errors import InterruptedTrainingError
-from training.evaluate import METRICS, SAMPLES, Answer, answer, bootstrap, is_copied, judge, lengths, rouge, words
+from training.evaluate import (
+    METRICS,
+    ROUGE,
+    SAMPLES,
+    Answer,
+    answer,
+    bootstrap,
+    chrf,
+    is_copied,
+    is_repeating,
+    judge,
+    lengths,
+    rouge,
+    words,
+)
 from training.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -28,8 +46,87 @@ def test_rouge_is_from_0_to_100_and_stemmed() -> None:
     assert scores[2].tolist() == pytest.approx([66.67, 0, 66.67], abs=0.01)
 
 
+SAMPLE_ROWS = list(csv.DictReader((Path(__file__).parents[3] / "data" / "test.csv").open(encoding="utf-8")))
+DIALOGUES, SUMMARIES = ([row[column] for row in SAMPLE_ROWS] for column in ("dialogue", "summary"))
+OTHERS = SUMMARIES[1:] + SUMMARIES[:1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "means", "mean_square"),
+    [
+        (DIALOGUES, [32.78722489398799, 10.30377510853807, 22.841976340532646], 611.5308607538318),
+        (OTHERS, [16.610237653478528, 0.7535970637639474, 10.913445995970212], 146.64950158764466),
+    ],
+)
+def test_rouge_of_english_is_rouge_scores_own(answers: list[str], means: list[float], mean_square: float) -> None:
+    # Tromsoe and Sigrun have letters in them that rouge_score takes for the ends of words.
+    assert any(not character.isascii() for text in SUMMARIES for character in text)
+    scores = rouge(SUMMARIES, answers)
+    assert scores.mean(axis=0) == pytest.approx(means, rel=0, abs=1e-9)
+    assert (scores**2).mean() == pytest.approx(mean_square, rel=0, abs=1e-9)
+    own = RougeScorer(list(ROUGE), use_stemmer=True)
+    for row, reference, text in zip(scores, SUMMARIES, answers, strict=True):
+        found = own.score(reference, text)
+        assert row == pytest.approx([100 * found[metric].fmeasure for metric in ROUGE], rel=0, abs=1e-9)
+
+
+SCRIPTS = {
+    "Latin": "Noor trifft Ívo um acht am Fluß, wie gewöhnlich.",
+    "Cyrillic": "Нина встретит Иво в восемь у реки.",
+    "Greek": "Η Νίνα θα συναντήσει τον Ίβο στις οκτώ.",
+    "Arabic": "نور تلتقي سامر غدًا عند النهر",
+    "Hebrew": "נור תפגוש את עידו בשמונה ליד הנהר",
+    "Devanagari": "नूर और समीर कल नदी के पास मिलेंगे।",
+    "Thai": "นุชจะพบอีโว่ตอนแปดโมงที่แม่น้ำ",
+    "Chinese": "阿宁和小许八点在河边见面。",
+    "Japanese": "ノアとイボは八時に川のコーヒー店で会う。",
+    "Korean": "누르는 여덟 시에 강가에서 이보를 만난다.",
+    "Amharic": "ኑር፡ኢቮን፡በስምንት፡ሰዓት፡ታገኛለች።",
+    "Khmer": "នូរជួបអ៊ីវ៉ូនៅម៉ោងប្រាំបី",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_identical_texts_score_100_in_any_script_and_others_less(script: str) -> None:
+    text = SCRIPTS[script]
+    half = text[: len(text) // 2]
+    for score in (rouge, chrf):
+        assert score([text], [text]) == pytest.approx(100)
+        (parts,) = score([text], [half])
+        assert (parts > 10).all()
+        assert (parts < 90).all()
+        assert (score([text], ["?"]) == 0).all()
+    assert len(words(text)) > len(words(half)) > 1
+
+
+def test_rows_of_many_scripts_are_judged_together() -> None:
+    texts = list(SCRIPTS.values())
+    assert rouge(texts, texts) == pytest.approx(100)
+    # A row of another script among English ones, too.
+    assert rouge([*SUMMARIES, *texts[7:8]], [*SUMMARIES, *texts[7:8]]) == pytest.approx(100)
+    chats = [[{"role": "user", "content": "Ann: hi"}, {"role": "assistant", "content": text}] for text in texts]
+    found = judge(chats, said(*["?"] * len(texts)), said(*texts), seed=1)
+    for metric in METRICS:
+        assert found["difference"][metric] == pytest.approx({"mean": 100, "low": 100, "high": 100})
+
+
+def test_vowels_and_accents_tell_words_apart() -> None:
+    # Not by rouge_score's own tokens: to it these are t and r, or nothing.
+    for reference, other in (("tôi bán xe đạp rồi", "tời bẩn xẹ đáp rởi"), ("नदी", "नाद")):
+        assert rouge([reference], [other])[0].tolist() == [0, 0, 0]
+    assert rouge(["Việt Nam"], ["Vie\u0302\u0323t Nam"])[0, 0] == 100  # composed or not, it is one text
+
+
+def test_chrf_is_that_of_the_paper() -> None:
+    # "ab" has runs of one and of two characters: precision 1 and 1, recall 2/3 and 1/2.
+    precision, recall = 1, (2 / 3 + 1 / 2) / 2
+    assert chrf(["abc"], ["ab"])[0, 0] == pytest.approx(100 * 5 * precision * recall / (4 * precision + recall))
+    assert chrf(["好"], ["好"])[0, 0] == 100
+    assert chrf(["abc"], [""])[0, 0] == 0
+
+
 def test_the_interval_is_the_one_that_theory_gives() -> None:
-    scores = np.random.default_rng(1).normal(50, 10, size=(400, 3))
+    scores = np.random.default_rng(1).normal(50, 10, size=(400, 4))
     result = bootstrap(scores, seed=42)
     half = 1.96 * scores.std(axis=0) / np.sqrt(400)
     for column, metric in enumerate(METRICS):
@@ -42,7 +139,7 @@ def test_the_interval_is_the_one_that_theory_gives() -> None:
 
 
 def test_a_paired_difference_is_surer_than_two_means() -> None:
-    base = np.random.default_rng(2).normal(50, 20, size=(40, 3))
+    base = np.random.default_rng(2).normal(50, 20, size=(40, 4))
     tuned = base + 1  # every row gains exactly 1
     assert bootstrap(tuned - base, 0)["rougeL"] == pytest.approx({"mean": 1, "low": 1, "high": 1})
     assert bootstrap(tuned, 0)["rougeL"]["low"] < bootstrap(base, 0)["rougeL"]["high"]
@@ -50,7 +147,7 @@ def test_a_paired_difference_is_surer_than_two_means() -> None:
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.integers(0, 2**31))
 def test_any_interval_holds_within_the_scores(values: list[float], seed: int) -> None:
-    interval = bootstrap(np.repeat(np.array([values]).T, 3, axis=1), seed)["rouge1"]
+    interval = bootstrap(np.repeat(np.array([values]).T, len(METRICS), axis=1), seed)["rouge1"]
     assert min(values) - 1e-9 <= interval["low"] <= interval["high"] <= max(values) + 1e-9
 
 
@@ -84,10 +181,10 @@ def test_the_judgement_counts_lengths_and_bad_habits() -> None:
         *said("One two.", "One two three four five six!"),
     ]
     found = judge(chats, base, said(*["Bob wants tea."] * 4), seed=1)
-    assert found["base"]["shares"] == {"empty": 0.25, "truncated": 0.25, "copied": 0.25}
-    assert found["tuned"]["shares"] == {"empty": 0, "truncated": 0, "copied": 0}
+    assert found["base"]["shares"] == {"empty": 0.25, "truncated": 0.25, "copied": 0.25, "repeating": 0}
+    assert found["tuned"]["shares"] == {"empty": 0, "truncated": 0, "copied": 0, "repeating": 0}
     assert found["tuned"]["words"] == {"mean": 3, "median": 3, "p90": 3}
-    copied = len(dialogue.split())
+    copied = len(words(dialogue))
     assert found["base"]["words"]["mean"] == pytest.approx((0 + copied + 2 + 6) / 4, abs=0.06)
     assert found["base"]["words"]["median"] == 4
     assert found["reference"]["words"] == lengths([chat[-1]["content"] for chat in chats])
@@ -99,8 +196,69 @@ def test_lengths_are_mean_median_and_ninetieth_percentile_of_the_words() -> None
     assert lengths(texts) == {"mean": 22, "median": 3, "p90": pytest.approx(61.6)}
 
 
-def test_words_are_lower_case_without_punctuation() -> None:
-    assert words("Ann:  DON'T go -- at 8:30, \u00c9va!") == ["ann", "dont", "go", "at", "830", "\u00e9va"]
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Ann:  DON'T go -- at 8:30, \u00c9va!", "ann don t go at 8 30 \u00e9va"),
+        ("阿宁：1点去GPT-4店。", "阿 宁 1 点 去 gpt 4 店"),
+        ("コーヒーを", "コ ー ヒ ー を"),
+        ("กิน น้ำ", "กิ น น้ ำ"),
+        ("नूर और समीर।", "नूर और समीर"),
+        ("ሰላም፡ዓለም", "ሰላም ዓለም"),
+        ("l'e\u0301te\u0301", "l \u00e9t\u00e9"),
+        ("1\ufe0f\u20e3 \N{THUMBS UP SIGN}\ufe0f _ \u0301", "1\ufe0f\u20e3"),
+        ("", ""),
+    ],
+)
+def test_words_are_lower_case_without_punctuation_and_characters_where_there_are_no_spaces(
+    text: str, found: str
+) -> None:
+    assert words(text) == found.split()
+
+
+# What SmolLM2-135M-Instruct said of dialogues in data/test.csv, in 128 tokens at most, without any tuning.
+LOOPS = [
+    "Keola: I'm not sure what to do with him, " + "I'm not sure what to do with him. " * 12 + "I'm not sure what",
+    "Matthias: 265\nEszter: 265\n" * 9 + "Matth",
+    "Solveig: I'll leave it in the school office on Monday mornings.\nParveen: I'll leave it in the school office on Monday "
+    "mornings.\n"
+    + "Solveig: I'll leave it in the school office on Monday mornings.\n" * 5
+    + "Solveig: I'll leave it in",
+    "阿宁在第2号梯子还在吗？\n小许在第3点来拿。\n\n" + "这是一个硬硬的语法，小许在第3点来拿。" * 3 + "这是一个硬",
+    "Ann's Ann's Ann's Ann's",
+    "!" * 12,
+    "吗吗吗吗" * 3,
+]
+NO_LOOPS = [
+    "This scene has a lot of humor and humor, but it also has a lot of heart and empathy. The dialogue is well-written and "
+    "engaging, and the scene has a lighthearted and carefree tone. The scene also has a bit of a comedic edge, with the use of "
+    "humor and sarcasm. The scene also has a bit of a romantic undertones, with the scene being set up for a romantic moment. "
+    "The scene also has a bit of a humorous undertones, with the use of humor and sarcasm.",
+    "阿宁在说话中，他是一个美丽的小孩子，他的话说的是，他们在一位小孩子的身份说话。他们是一个美丽的小孩子，他们的话说的是，"
+    "他们在一位小孩子的身份说话。他们是一个美丽的",
+    "Ha ha ha, no, no, no.",
+    "It was very, very, very good.",
+    "",
+    "?",
+]
+
+
+@pytest.mark.parametrize("text", LOOPS)
+def test_an_answer_that_loops_is_repeating(text: str) -> None:
+    assert is_repeating(text)
+    assert is_repeating(text.upper().replace(" ", "\n"))
+
+
+@pytest.mark.parametrize("text", [*NO_LOOPS, *SUMMARIES, *SCRIPTS.values()])
+def test_an_answer_that_only_comes_back_to_its_words_is_not(text: str) -> None:
+    assert not is_repeating(text)
+
+
+@given(st.text(min_size=1, max_size=30), st.text(max_size=30), st.text(max_size=30))
+def test_three_times_in_a_row_is_a_loop_wherever_it_stands(piece: str, before: str, after: str) -> None:
+    loop = piece * 3
+    if len("".join(loop.casefold().split())) >= 12:
+        assert is_repeating(before + loop + after)
 
 
 DIALOGUE = "Ann: Shall we meet at the station at eight?\nBob: Yes, I will bring the keys and a cake."

@@ -53,7 +53,7 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
     evaluation = json.loads((extra / "evaluation.json").read_text())
     assert evaluation["rows"] == len(evaluation["samples"]) == 6
     for side in ("base", "tuned", "difference"):
-        for metric in ("rouge1", "rouge2", "rougeL"):
+        for metric in ("rouge1", "rouge2", "rougeL", "chrF"):
             assert evaluation[side][metric].keys() == {"mean", "low", "high"}
     metrics = json.loads((extra / "metrics.json").read_text())
     assert metrics["eval_loss"] < metrics["eval_loss_before"]
@@ -68,7 +68,7 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
         next(line for line in lines if line.startswith("step=")),
     )
     assert any(re.fullmatch(r"eval_loss=\d+\.\d{4}", line) for line in lines)
-    assert re.fullmatch(r"(rouge[12L]_(base|tuned)=\d+\.\d\d ?){6}", lines[-1])
+    assert re.fullmatch(r"((rouge[12L]|chrF)_(base|tuned)=\d+\.\d\d ?){8}", lines[-1])
     # SageMaker's metrics are read out of these very lines.
     found = {name: [value for line in lines for value in re.findall(regex, line)] for name, regex in METRICS.items()}
     assert {name: len(values) for name, values in found.items()} == {
