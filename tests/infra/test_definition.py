@@ -279,7 +279,7 @@ def test_what_refuses_bedrocks_job_holds_nothing_back(synthesised: Synthesised, 
 def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
-    entered, events, output = run(synthesised, variables, Assess={**ANSWERS["Assess"], "promote": False})
+    entered, events, output = run(synthesised, variables, Assess={**ANSWERS["Assess"], "promoted": False})
     assert not {"Deploy", "SmokeTest", "TellServing"} & set(entered)
     assert (output["promoted"], output["endpoint"], output["until"], output["custom_model"]) == (
         False,
