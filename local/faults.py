@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
     "deny": ({"action"}, {"principal", "resource"}, ()),
     "lost": ({"action"}, {"principal", "resource"}, ()),
+    "no-endpoint": ({"service"}, {"function"}, ()),
     "function": ({"how"}, {"function", "payload"}, ("crash", "memory", "timeout", "throttle", "stuck")),
     "training": ({"how"}, {"after"}, ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim")),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),
@@ -53,6 +55,7 @@ class Fault:
     status: int = 400
     principal: str = ""
     resource: str = ""
+    service: str = ""
     function: str = ""
     payload: str = ""
     after: int | None = None
@@ -70,7 +73,7 @@ class Fault:
             and (not hows or self.how in hows)
             and checkpoints >= after
             and (self.times is None or self.fired < self.times)
-            and self.action == where.get("action", "")
+            and fnmatchcase(where.get("action", ""), self.action)
             and all(re.search(getattr(self, name), where.get(name, "")) for name in _PATTERNS)
         )
 
@@ -87,7 +90,8 @@ def take(kind: str, *hows: str, checkpoints: int = 0, **where: str) -> Fault:
         kind: the fault's kind.
         hows: the values of `how` that can happen here; all when none is given.
         checkpoints: how many a training job has copied up, for `after`.
-        where: `action` (compared), `principal`, `resource`, `function` and `payload` (searched by the fault's patterns).
+        where: `action` (compared; a fault's may have `*`), `principal`, `resource`, `function` and `payload` (searched by
+            the fault's patterns).
     """
     with _changed:
         for fault in _faults:

@@ -25,6 +25,7 @@ from local.lambda_sandbox import Launch, Outcome, Sandbox
 logger = logging.getLogger("local.lambda")
 
 _IDLE_SECONDS = 300.0
+_NO_ENDPOINT = "http://127.0.0.1:1"  # Refuses every connection, which botocore takes for a name that nobody knows.
 # Setting one of these is refused on AWS ("Defined runtime environment variables"); here the runtime's own value wins.
 _RESERVED = frozenset(
     {
@@ -92,8 +93,10 @@ class Runtime:
         mismatch = _runtime_mismatch(config["Runtime"])
         if mismatch:
             return private.FunctionResult(error={"errorType": "Runtime.InvalidRuntime", "errorMessage": mismatch})
-        key = _pool_key(config)
-        sandbox = self._acquire(key) or self._create(function, credentials)
+        # A function that has an endpoint keeps it while it is warm, and one that has none does not get it.
+        missing = faults.take("no-endpoint", function=config["FunctionName"]).service
+        key = (*_pool_key(config), missing)
+        sandbox = self._acquire(key) or self._create(function, credentials, missing)
         try:
             outcome = sandbox.invoke(event, request_id, config["FunctionArn"], function.trace_id, fault)
         except BaseException:
@@ -137,7 +140,7 @@ class Runtime:
             self._credentials[key] = known
         return known
 
-    def _create(self, function: private.Function, credentials: private.Credentials) -> Sandbox:
+    def _create(self, function: private.Function, credentials: private.Credentials, missing: str) -> Sandbox:
         config = function.config
         task_root = self._extract(function.code_zip)
         work_dir = self._dir / "sandboxes" / uuid.uuid4().hex
@@ -146,6 +149,9 @@ class Runtime:
         version = config.get("Version", "$LATEST")
         stream = f"{time.strftime('%Y/%m/%d', now)}/[{version}]{uuid.uuid4().hex}"
         environment = self._environment(config, credentials, task_root, work_dir, stream)
+        if missing:
+            # Variables of a service's own endpoint: AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
+            environment[f"AWS_ENDPOINT_URL_{missing.upper().replace('-', '_')}"] = _NO_ENDPOINT
         init: dict[str, Any] | None = None
         if config["Runtime"].startswith("nodejs"):
             script = self._dir / "node_bootstrap.js"

@@ -18,7 +18,7 @@ from local import faults
 from . import test_bedrock as customization
 from . import test_sagemaker_endpoints as endpoints
 from . import test_sagemaker_training as training
-from .conftest import ACCOUNT, REGION, LocalAws, start, stop
+from .conftest import ACCOUNT, IMPORT_BOTO3, REGION, LocalAws, start, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,12 +74,13 @@ def failure(call: Any, **params: Any) -> tuple[str, str, int]:
     [
         ("{}", "faults are a JSON list"),
         ("[", "Expecting value"),
-        ('["error"]', "a fault needs a kind, one of error, deny, lost, function"),
+        ('["error"]', "a fault needs a kind, one of error, deny, lost, no-endpoint, function"),
         ('[{"kind": ["error"]}]', "a fault needs a kind"),
         ('[{"kind": "flood"}]', "a fault needs a kind"),
         ('[{"kind": "deny"}]', "lacks action"),
         ('[{"kind": "deny", "action": "s3:GetObject", "code": "x"}]', "does not know code"),
         ('[{"kind": "lost", "action": "s3:GetObject", "status": 503}]', "does not know status"),
+        ('[{"kind": "no-endpoint"}]', "lacks service"),
         ('[{"kind": "training", "how": "crash"}]', "how is one of fail, capacity, stop, max-runtime"),
         ('[{"kind": "training", "how": "fail", "times": 0}]', "times is a number from 1 on"),
         ('[{"kind": "training", "how": "kill", "after": -1}]', "after is a number from 0 on"),
@@ -263,7 +264,39 @@ def test_what_a_call_and_a_service_need_beside_can_be_denied(aws: LocalAws, job_
     assert training.run(aws, "denied", job_role)["FailureReason"].startswith("ClientError: Could not publish metrics")
 
 
+def test_a_whole_service_fails_by_a_star_and_no_other(aws: LocalAws) -> None:
+    bedrock = aws.client("bedrock")
+    post(aws, {"kind": "error", "action": "bedrock:*", "code": "UnknownOperationException", "status": 404})
+    for call in (bedrock.list_custom_models, bedrock.list_model_customization_jobs, bedrock.list_imported_models):
+        assert failure(call)[::2] == ("UnknownOperationException", 404)
+    assert aws.client("sagemaker").list_models()["Models"] == []
+    post(aws, {"kind": "deny", "action": "bedrock:*"})
+    assert failure(bedrock.list_custom_models)[0] == "AccessDeniedException"
+    assert aws.client("sagemaker").list_models()["Models"] == []
+
+
 # -- functions
+
+
+def test_a_function_finds_no_endpoint_of_a_service_and_finds_it_again(aws: LocalAws) -> None:
+    source = f"""{IMPORT_BOTO3}
+def handler(event, context):
+    try:
+        boto3.client(event).get_paginator(
+            {{"bedrock": "list_custom_models", "sagemaker": "list_models"}}[event]
+        ).paginate().build_full_result()
+    except Exception as error:
+        return type(error).__name__
+    return "fine"
+"""
+    listing = {"Effect": "Allow", "Action": ["bedrock:*", "sagemaker:*"], "Resource": "*"}
+    aws.function("asks", source, aws.role("asks", listing), Timeout=60)
+    assert [aws.invoke("asks", service)[0] for service in ("bedrock", "sagemaker")] == ["fine", "fine"]
+    post(aws, {"kind": "no-endpoint", "service": "bedrock", "function": "^asks$"})
+    assert [aws.invoke("asks", s)[0] for s in ("bedrock", "sagemaker")] == ["EndpointConnectionError", "fine"]
+    assert fired(aws) == [2]
+    post(aws)
+    assert aws.invoke("asks", "bedrock")[0] == "fine"
 
 
 @pytest.mark.parametrize(
