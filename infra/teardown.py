@@ -12,9 +12,12 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import custom_resources as cr
 from constructs import Construct
 
-from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory
+from infra.functions import A_RUN, OWN_IDS, OWN_NAMES, FunctionFactory
 from infra.policies import acknowledge, allow, role
-from pipeline.names import STACK_TAG
+from infra.storage import allow_key
+from pipeline import record
+from pipeline.names import MODELS, STACK_TAG
+from pipeline.teardown import USERS
 
 if TYPE_CHECKING:
     from infra.cleanup import Cleanup
@@ -67,6 +70,7 @@ class Teardown(Construct):
             total_timeout=cdk.Duration.minutes(55),
         )
         _acknowledge_framework(self, provider, [on_event, is_complete])
+        keep_models = "true" if settings.stack.on_destroy == "keep_models" else "false"
         self.resource = cdk.CustomResource(
             self,
             "Resource",
@@ -77,8 +81,18 @@ class Teardown(Construct):
                 "Bucket": bucket.bucket_name,
                 "Rule": cleanup.rule_name,
                 "StateMachines": f"{machine.arn},{cleanup.arn}",
-                "KeepModels": "true" if settings.stack.on_destroy == "keep_models" else "false",
+                "KeepModels": keep_models,
+                "BedrockEnabled": "true" if settings.bedrock.enabled else "false",
             },
+        )
+        # CloudFormation deletes it beside the teardown. Local AWS deletes one resource after the other, of two that do not
+        # depend on each other the one whose name sorts last: so this one is called Users.
+        cdk.CustomResource(
+            self,
+            "Users",
+            service_token=provider.service_token,
+            resource_type=USERS,
+            properties={"Prefix": scope.prefix, "KeepModels": keep_models},
         )
 
     def _framework_role(self, name: str, log_group: logs.LogGroup) -> iam.Role:
@@ -142,6 +156,10 @@ def _grant(
         objects,
         "the bucket goes with the stack",
     )
+    # Whether a run has used Bedrock, where that cannot be asked.
+    let(["s3:GetObject"], [bucket.arn_for_objects(f"{MODELS}*/{record.NAME}")], A_RUN)
+    assert isinstance(function.role, iam.Role)
+    allow_key(function.role, bucket, ["Decrypt"])
 
 
 def _acknowledge_framework(parent: Construct, provider: cr.Provider, functions: list[lambda_.Function]) -> None:

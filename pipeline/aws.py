@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 if TYPE_CHECKING:
@@ -110,6 +110,13 @@ def is_busy(error: ClientError | BotoCoreError) -> bool:
     return kind(error) is AwsBusy
 
 
+def is_out_of_reach(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether the account cannot ask the service here at all: the Region has none, or not all of it, or a denial."""
+    if not isinstance(error, ClientError):
+        return isinstance(error, EndpointConnectionError)
+    return code(error) in ("UnknownOperationException", "AccessDeniedException", "AccessDenied")
+
+
 def code(error: ClientError) -> str:
     """Return an error's code."""
     return str(error.response["Error"].get("Code", ""))
@@ -123,3 +130,11 @@ def is_absent(error: ClientError) -> bool:
     """
     text = error.response["Error"].get("Message", "")
     return code(error).startswith("ResourceNotFound") or "Could not find" in text or "resource not found" in text
+
+
+def all_of(client: Any, operation: str, key: str, **arguments: str) -> list[dict[str, Any]]:
+    """Return all pages of a listing, read to its end.
+
+    A caller that deletes what is listed must not do so between two pages: where a page begins could depend on what is gone.
+    """
+    return [item for page in client.get_paginator(operation).paginate(**arguments) for item in page.get(key, [])]

@@ -112,6 +112,11 @@ BASE_MODELS: dict[str, BaseModel] = {
     )
 }
 
+REGIONS = ("us-east-1", "us-west-2")
+"""Where a run can make something in Bedrock: in any other Region nobody asks Bedrock for what a stack has there, and it need
+not even have an endpoint. A Region stays in this list when its last model leaves the catalogue: a stack that was deployed
+before may have models there."""
+
 END_OF_LIFE: dict[str, str] = {
     "meta.llama3-2-1b-instruct-v1:0": (
         "Llama 3.2 1B became Legacy on 2026-01-07 and reached its end of life on Bedrock on 2026-07-07; "

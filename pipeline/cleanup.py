@@ -21,6 +21,9 @@ logger.setLevel(logging.INFO)
 
 Action = Literal["done", "wait", "back", "delete"]
 
+CUSTOMIZE = "Customize"
+"""The state that starts a run's Bedrock job. No job is made before an execution enters it (infra/definition.py)."""
+
 _REFUSALS = ("ValidationException", "ConflictException", "ResourceNotFound", "ResourceNotFoundException")
 
 
@@ -44,7 +47,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     # In the order of what bills most. What is refused to one holds none of the others back.
     refused: list[Exception] = []
     _, training_left = _tried(partial(_training_jobs, run), refused)
-    bedrock, bedrock_left = _tried(partial(_customization_jobs, run), refused)
+    bedrock, bedrock_left = _tried(partial(_customization_jobs, run, event["execution"]), refused)
     endpoint, endpoint_left = _tried(partial(_endpoint, event["prefix"], run), refused)
     if refused:
         raise refused[0]
@@ -144,8 +147,13 @@ def _training_jobs(run: str) -> tuple[str, list[str]]:
     return "", left
 
 
-def _customization_jobs(run: str) -> tuple[str, list[str]]:
-    """What became of the run's Bedrock jobs, in words, and what is left to wait for."""
+def _customization_jobs(run: str, execution: str) -> tuple[str, list[str]]:
+    """What became of the run's Bedrock jobs, in words, and what is left to wait for.
+
+    Bedrock is asked only if the run came to it: where the account has none, a run without it needs none.
+    """
+    if not report.has_entered(execution, CUSTOMIZE):
+        return "no job", []
     client = aws.client("bedrock")
     told, left = [], []
     pages = client.get_paginator("list_model_customization_jobs").paginate(nameContains=run, sortOrder="Ascending")

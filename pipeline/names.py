@@ -22,6 +22,9 @@ instance is replaced. What shards left goes after `SHARDS_EXPIRE_DAYS`, always: 
 SHARDS_EXPIRE_DAYS = 15
 """A redrive, which merges what shards left, is possible for 14 days (API reference, RedriveExecution)."""
 
+MODELS = "models/"
+"""What the keys of all runs' models and records begin with."""
+
 STACK_TAG = "tuneway:stack"
 """Tag on everything that a stack or its runs make; its value is the stack's prefix. Teardown acts on it."""
 
@@ -53,4 +56,4 @@ def place(bucket: str, folder: Folder, run: str) -> str:
 
 def is_model(key: str) -> bool:
     """Whether an object of the bucket belongs to a tuned model (a training job's output)."""
-    return key.startswith("models/")
+    return key.startswith(MODELS)

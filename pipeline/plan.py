@@ -156,11 +156,18 @@ def _check_bedrock(settings: Settings, region: str) -> BaseModel:
     try:
         details = client.get_foundation_model(modelIdentifier=base_model.id)["modelDetails"]
     except ClientError as error:
-        if aws.code(error) not in ("ResourceNotFoundException", "ValidationException"):
+        code, told = aws.code(error), error.response["Error"]["Message"]
+        if code == "AccessDeniedException":
+            # No refusal yet: a new role may not be known everywhere, and the state machine asks again for seconds.
+            raise aws.AwsRefused(
+                f"bedrock.enabled: this account may not use Bedrock in {region} ({told}); let it, or set bedrock.enabled to "
+                "false"
+            ) from error
+        if code not in ("ResourceNotFoundException", "ValidationException", "UnknownOperationException"):
             raise
         raise Refusal(
-            f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} "
-            f"({error.response['Error']['Message']}); choose another one or set bedrock.enabled to false"
+            f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} ({told}); choose another one or set "
+            "bedrock.enabled to false"
         ) from error
     status = details.get("modelLifecycle", {}).get("status")
     if status == "LEGACY":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import aws
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SUBJECT_LIMIT = 100  # SNS API reference, Publish: Subject, ASCII without line ends.
 REASON_LIMIT = 1500
@@ -105,15 +108,24 @@ def _failure(execution: dict[str, Any]) -> list[str]:
 
 def step(execution_arn: str) -> str | None:
     """The last task, or the Map over shards, that the execution entered."""
+    tasks = ("TaskStateEntered", "MapStateEntered")
+    return next((state for kind, state in _entered(execution_arn) if kind in tasks), None)
+
+
+def has_entered(execution_arn: str, state: str) -> bool:
+    """Whether the execution ever entered the state."""
+    return any(entered == state for _, entered in _entered(execution_arn))
+
+
+def _entered(execution_arn: str) -> Iterator[tuple[str, str]]:
+    """The states that the execution entered, the last one first: the event's type and the state's name."""
     client = aws.client("stepfunctions")
     pages = client.get_paginator("get_execution_history").paginate(
         executionArn=execution_arn, reverseOrder=True, includeExecutionData=False
     )
-    events = (event for page in pages for event in page["events"])
-    entered = (
-        e["stateEnteredEventDetails"]["name"] for e in events if e["type"] in ("TaskStateEntered", "MapStateEntered")
-    )
-    return next(entered, None)
+    for event in (event for page in pages for event in page["events"]):
+        if "stateEnteredEventDetails" in event:
+            yield event["type"], event["stateEnteredEventDetails"]["name"]
 
 
 def remedy(error: str, reason: str) -> str:

@@ -5,10 +5,15 @@ Both only act when the stack itself is being deleted. What belongs to the stack 
 its tag `tuneway:stack`. The order: executions, jobs (and wait), the expiry schedule, endpoint, endpoint configs and
 models, custom models, endpoint log group, the bucket's versions and uploads. Roles go after this resource, by
 CloudFormation's order: DeleteEndpoint needs them.
+
+CloudFormation shows nothing of what a custom resource says before it has ended, and then only why it failed. So a second
+resource, of the type `USERS`, is deleted beside it. It looks once whether somebody else's deployment or throughput holds a
+custom model of the stack, and fails at once with the line that names it, while the teardown goes on.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
@@ -17,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, names
+from pipeline import aws, names, record
+from pipeline.custom_models import CustomModels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +45,14 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
     """Delete what can be deleted now; complete when nothing of the stack's runs is left.
 
     Raises:
-        RuntimeError: something cannot go; CloudFormation shows the line, and another `cdk destroy` goes on from there.
+        RuntimeError: somebody else holds a custom model (of the resource of type `USERS`), or something cannot go within
+            the teardown's time; CloudFormation shows the line, and another `cdk destroy` goes on from there.
         ClientError: AWS refused for another reason than that something is still in motion, or that it is busy.
     """
     if event["RequestType"] != "Delete":
+        return {"IsComplete": True}
+    if event["ResourceType"] == USERS:
+        _name_users(event["ResourceProperties"])
         return {"IsComplete": True}
     try:
         left = Teardown(event["ResourceProperties"]).step()
@@ -59,6 +69,25 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
     return {"IsComplete": not left}
 
 
+def _name_users(properties: dict[str, str]) -> None:
+    """Fail if somebody else uses a custom model that the teardown has to delete."""
+    if properties["KeepModels"] == "true":
+        return
+    try:
+        held = CustomModels(properties["Prefix"]).held()
+    except (ClientError, BotoCoreError) as error:
+        # The teardown makes the same calls, and knows what is to be tried again and what is an error.
+        logger.info("not known who uses the custom models: %s", error)
+        return
+    if held:
+        raise RuntimeError(
+            f"{'; '.join(held)}. It may still be needed; if not, run that command now. The rest of the stack is being deleted "
+            f"meanwhile, and the model when it is free, for up to {PATIENCE_MINUTES} minutes; then run `cdk destroy` again"
+        )
+
+
+USERS = "Custom::TunewayModelUsers"
+
 PATIENCE_MINUTES = 50
 """CloudFormation waits an hour for a custom resource, and the framework 55 minutes: this one says what is left before."""
 
@@ -72,14 +101,19 @@ class Teardown:
     """One pass over everything; each pass deletes what it may and names what is left."""
 
     def __init__(self, properties: dict[str, str]) -> None:
-        """Take the resource's properties: `Prefix`, `Bucket`, `Rule` (name), `StateMachines` (ARNs) and `KeepModels`."""
+        """Take the resource's properties.
+
+        Args:
+            properties: `Prefix`, `Bucket`, `Rule` (name), `StateMachines` (ARNs), `KeepModels` and `BedrockEnabled`.
+        """
         self.prefix = properties["Prefix"]
         self.bucket = properties["Bucket"]
         self.rule = properties["Rule"]
         self.state_machines = properties["StateMachines"].split(",")
         self.keep_models = properties["KeepModels"] == "true"
+        self.bedrock_enabled = properties["BedrockEnabled"] == "true"
         self.sagemaker = aws.client("sagemaker")
-        self.bedrock = aws.client("bedrock")
+        self.bedrock = CustomModels(self.prefix)
 
     def step(self) -> list[str]:
         """One pass, in order; a kind is only touched when nothing is left of those before it that depends on it."""
@@ -87,8 +121,10 @@ class Teardown:
             (self._notifications, self._executions),
             (self._training_jobs, self._customization_jobs),
             (self._schedule, self._endpoint),
-            (self._endpoint_configs, self._models, self._custom_models, self._imported_models),
-            (self._log_group, self._objects),
+            (
+                *(self._endpoint_configs, self._models, self._custom_models, self._imported_models),
+                *(self._log_group, self._objects),
+            ),
         )
         for stage in stages:
             left = [name for action in stage for name in action()]
@@ -100,7 +136,7 @@ class Teardown:
         client = aws.client("stepfunctions")
         running = []
         for machine in self.state_machines:
-            found = _all(client, "list_executions", "executions", stateMachineArn=machine, statusFilter="RUNNING")
+            found = aws.all_of(client, "list_executions", "executions", stateMachineArn=machine, statusFilter="RUNNING")
             running += [execution["executionArn"] for execution in found]
         for arn in running:
             client.stop_execution(executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
@@ -128,15 +164,16 @@ class Teardown:
     def _customization_jobs(self) -> list[str]:
         left = []
         for status in ("InProgress", "Stopping"):
-            for job in self._listed_in_bedrock(
+            jobs = self._in_bedrock(
                 "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status
-            ):
-                if not self._is_ours_in_bedrock(job["jobArn"]):
+            )
+            for job in jobs:
+                if not self.bedrock.is_ours(job["jobArn"]):
                     continue
                 left.append(job["jobName"])
                 if status == "InProgress":
                     _unless(
-                        partial(self.bedrock.stop_model_customization_job, jobIdentifier=job["jobArn"]),
+                        partial(self.bedrock.client.stop_model_customization_job, jobIdentifier=job["jobArn"]),
                         "ConflictException",  # it ended meanwhile
                         "ValidationException",
                     )
@@ -174,49 +211,28 @@ class Teardown:
         left: list[str] = []
         if self.keep_models:
             return left
-        for model in self._listed_in_bedrock("list_custom_models", "modelSummaries"):
-            if not self._is_ours_in_bedrock(model["modelArn"]):
+        for model in self._in_bedrock("list_custom_models", "modelSummaries"):
+            if not self.bedrock.is_ours(model["modelArn"]):
                 continue
-            users = [*self._deployments(model["modelArn"]), *self._throughputs(model["modelArn"])]
+            users = self.bedrock.users(model["modelArn"])
+            for user in users:
+                if user.ours and not user.leaves:
+                    # While a deployment is being created, it cannot be deleted: the next pass tries again. Throughput of a
+                    # committed term cannot before its end.
+                    _unless(user.delete, "ConflictException", "ValidationException")
             # A model that a deployment or throughput still uses stays, and is named, until its user lets it go.
-            if users or not _unless(
-                partial(self.bedrock.delete_custom_model, modelIdentifier=model["modelArn"]), "ConflictException"
-            ):
-                left.append(f"custom model {model['modelName']}" + (f", used by {', '.join(users)}" if users else ""))
-        return left
-
-    def _deployments(self, model: str) -> list[str]:
-        """On-demand deployments of a custom model; those with the stack's tag are deleted."""
-        left = []
-        operation, key = "list_custom_model_deployments", "modelDeploymentSummaries"
-        for deployment in _all(self.bedrock, operation, key, modelArnEquals=model):
-            arn = deployment["customModelDeploymentArn"]
-            left.append(f"deployment {deployment['customModelDeploymentName']} ({deployment['status']})")
-            if deployment["status"] != "Deleting" and self._is_ours_in_bedrock(arn):
-                # While it is being created, it cannot be deleted: the next pass tries again.
-                delete = partial(self.bedrock.delete_custom_model_deployment, customModelDeploymentIdentifier=arn)
-                _unless(delete, "ConflictException", "ValidationException")
-        return left
-
-    def _throughputs(self, model: str) -> list[str]:
-        """Provisioned Throughput of a custom model, which bills by the hour; those with the stack's tag are deleted."""
-        left = []
-        operation, key = "list_provisioned_model_throughputs", "provisionedModelSummaries"
-        for throughput in _all(self.bedrock, operation, key, modelArnEquals=model):
-            arn = throughput["provisionedModelArn"]
-            left.append(f"Provisioned Throughput {throughput['provisionedModelName']} ({throughput['status']})")
-            if self._is_ours_in_bedrock(arn):
-                # A committed term cannot be deleted before its end.
-                delete = partial(self.bedrock.delete_provisioned_model_throughput, provisionedModelId=arn)
-                _unless(delete, "ConflictException", "ValidationException")
+            delete = partial(self.bedrock.client.delete_custom_model, modelIdentifier=model["modelArn"])
+            if users or not _unless(delete, "ConflictException"):
+                used = f", used by {', '.join(map(str, users))}" if users else ""
+                left.append(f"custom model {model['modelName']}{used}")
         return left
 
     def _imported_models(self) -> list[str]:
         if self.keep_models:
             return []
-        for model in self._listed_in_bedrock("list_imported_models", "modelSummaries"):
-            if self._is_ours_in_bedrock(model["modelArn"]):
-                self.bedrock.delete_imported_model(modelIdentifier=model["modelArn"])
+        for model in self._in_bedrock("list_imported_models", "modelSummaries"):
+            if self.bedrock.is_ours(model["modelArn"]):
+                self.bedrock.client.delete_imported_model(modelIdentifier=model["modelArn"])
         return []
 
     def _log_group(self) -> list[str]:
@@ -268,23 +284,39 @@ class Teardown:
 
     def _listed(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
         """All that SageMaker lists by the prefix."""
-        return _all(self.sagemaker, operation, key, NameContains=self.prefix, **filters)
-
-    def _listed_in_bedrock(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
-        return _all(self.bedrock, operation, key, nameContains=self.prefix, **filters)
+        return aws.all_of(self.sagemaker, operation, key, NameContains=self.prefix, **filters)
 
     def _is_ours(self, arn: str) -> bool:
         tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
         return {"Key": names.STACK_TAG, "Value": self.prefix} in tags
 
-    def _is_ours_in_bedrock(self, arn: str) -> bool:
-        tags = self.bedrock.list_tags_for_resource(resourceARN=arn)["tags"]
-        return {"key": names.STACK_TAG, "value": self.prefix} in tags
+    def _in_bedrock(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
+        """All that Bedrock lists by the prefix; nothing where the account cannot ask it, and no run ever could."""
+        try:
+            return self.bedrock.listed(operation, key, **filters)
+        except (ClientError, BotoCoreError) as error:
+            if not aws.is_out_of_reach(error) or self._used_bedrock:
+                raise
+            logger.info("nothing in Bedrock: %s", error)
+            return []
 
+    @functools.cached_property
+    def _used_bedrock(self) -> bool:
+        """Whether a run may have made something in Bedrock: by the deployed setting, or by the record of any run.
 
-def _all(client: Any, operation: str, key: str, **arguments: str) -> list[dict[str, Any]]:
-    """All pages of a listing, before anything listed is deleted: where a page begins could depend on what is gone."""
-    return [item for page in client.get_paginator(operation).paginate(**arguments) for item in page[key]]
+        A run's record names its Bedrock base model before the customization job starts, and stays until the bucket is
+        emptied. The setting alone does not tell: a run's input or an earlier deployment may have had another one.
+        """
+        if self.bedrock_enabled:
+            return True
+        s3 = aws.client("s3")
+        records = (
+            item["Key"]
+            for item in aws.all_of(s3, "list_object_versions", "Versions", Bucket=self.bucket, Prefix=names.MODELS)
+            if item["IsLatest"] and item["Key"].endswith(f"/{record.NAME}")
+        )
+        bodies = (s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in records)
+        return any(json.loads(body)["bedrock_base_model"] for body in bodies)
 
 
 def _unless(call: Callable[[], Any], *expected: str) -> bool:

@@ -10,6 +10,7 @@ import jsonata
 import pytest
 
 from infra.cleanup import PATIENCE_SECONDS, definition
+from pipeline.cleanup import CUSTOMIZE
 from tests.infra.conftest import MAIL, ROOT, Synthesised
 from tests.infra.test_policies import render
 
@@ -77,3 +78,12 @@ def test_an_address_is_subscribed_only_where_one_is_set(synthesised: Synthesised
     (subscription,) = everything.resources("AWS::SNS::Subscription").values()
     found = subscription["Properties"]
     assert (found["Protocol"], found["Endpoint"]) == ("email", MAIL["notifications"]["email"])
+
+
+def test_the_state_that_tells_whether_a_run_came_to_bedrock_is_the_first_that_makes_a_job(
+    synthesised: Synthesised,
+) -> None:
+    states = synthesised.definition["States"]
+    makers = {name for name, state in states.items() if "$plan.customize.request" in json.dumps(state)}
+    assert makers == {CUSTOMIZE, "FinishCustomize"}
+    assert states["CustomizeWanted"]["Choices"][0]["Next"] == CUSTOMIZE

@@ -100,6 +100,29 @@ def test_teardown_goes_first_and_keeps_its_physical_id(synthesised: Synthesised)
     assert {"AWS::S3::Bucket", "AWS::IAM::Role", "AWS::IAM::Policy", "AWS::StepFunctions::StateMachine"} <= kinds
 
 
+def test_who_uses_the_models_is_asked_beside_the_teardown_and_with_its_grants(synthesised: Synthesised) -> None:
+    ((teardown, _),) = synthesised.resources("Custom::TunewayTeardown").items()
+    ((users, _),) = synthesised.resources("Custom::TunewayModelUsers").items()
+    needed = dependencies(synthesised, users)
+    assert not {teardown, users} & (needed | dependencies(synthesised, teardown))
+    policies = [name for name in needed if synthesised.template["Resources"][name]["Type"] == "AWS::IAM::Policy"]
+    granted = {action for name, s in statements(synthesised) if name in policies for action in as_list(s["Action"])}
+    assert {"bedrock:ListCustomModels", "bedrock:ListTagsForResource", "lambda:InvokeFunction"} <= granted
+    # Local AWS, which deletes one after the other, takes it first.
+    assert users > teardown
+
+
+def dependencies(synthesised: Synthesised, name: str) -> set[str]:
+    """What a resource depends on, directly or not."""
+    resources, found, ahead = synthesised.template["Resources"], set[str](), [name]
+    while ahead:
+        body = json.dumps(resources[ahead.pop()])
+        new = {other for other in resources if f'"{other}"' in body or f"${{{other}}}" in body} - found - {name}
+        found |= new
+        ahead += new
+    return found
+
+
 def test_what_the_stack_makes_carries_its_tag(synthesised: Synthesised) -> None:
     kinds = ["AWS::S3::Bucket", "AWS::IAM::Role", "AWS::Lambda::Function", "AWS::StepFunctions::StateMachine"]
     for kind in [*kinds, "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::CloudWatch::Alarm"]:

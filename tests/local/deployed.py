@@ -15,7 +15,7 @@ from local import cdk, inventory, settings, tiny_model
 from local.session import LocalAws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-west-2"
@@ -38,7 +38,7 @@ class Deployed:
 
     @property
     def env(self) -> dict[str, str]:
-        return cdk.environment(self.aws.endpoint_url, REGION, self.log.parent / "home")
+        return cdk.environment(self.aws.endpoint_url, self.aws.region, self.log.parent / "home")
 
     def cdk(self, command: str, *arguments: str) -> None:
         cdk.run(command, "--app", str(self.assembly), *arguments, env=self.env, log=self.log)
@@ -206,14 +206,21 @@ def wait_scale(aws: LocalAws, scale: float = 0.1) -> None:
 
 
 @contextmanager
-def on_its_own(folder: Path, **changes: Any) -> Iterator[Deployed]:
-    """The stack, with `changes` of its settings, on a local AWS of its own, with a tiny random Llama and quick waits."""
+def on_its_own(
+    folder: Path, region: str = REGION, faults: Sequence[dict[str, Any]] = (), **changes: Any
+) -> Iterator[Deployed]:
+    """The stack, with `changes` of its settings, on a local AWS of its own, with a tiny random Llama and quick waits.
+
+    `faults` are there before it is deployed.
+    """
+    changes["stack"] = {"region": region} | changes.get("stack", {})
     tiny_model.ensure(folder / "hub")
     assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml", **changes)
-    aws = LocalAws(folder / "state", REGION, folder / "hub")
+    aws = LocalAws(folder / "state", region, folder / "hub")
     aws.start()
     try:
         stack = Deployed(aws, name, assembly, folder / "cdk.log")
+        stack.faults(*faults)
         stack.cdk("bootstrap")
         stack.deploy()
         stack.quota(training=2, endpoint=4)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local import inventory
+from local.cdk import CdkError
 from tests.local.conftest import Deployed, synthesise
 from tests.local.test_moments import ENDED
 from tests.local.test_moments import NAME as MOMENTS
 
 if TYPE_CHECKING:
     from local.session import LocalAws
+
+OPTION = "--custom-model-deployment-identifier"
+ENDS = ("endpoint ", "endpoint config ", "model ", "training job ", "objects in ")
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +59,41 @@ def test_destroy_in_the_middle_of_training_stops_it_and_spares_the_neighbour(
     assert set(before) <= set(left)
 
 
-def test_destroy_over_a_serving_endpoint_leaves_nothing(stack: Deployed, aws: LocalAws) -> None:
+def test_destroy_over_a_serving_endpoint_names_what_somebody_else_holds_and_leaves_nothing(
+    stack: Deployed, aws: LocalAws
+) -> None:
     if stack.endpoint() is None:
         assert stack.run({})["status"] == "SUCCEEDED"
+    bedrock = aws.client("bedrock")
+    model = bedrock.list_custom_models(nameContains=stack.prefix)["modelSummaries"][0]["modelArn"]
+    deployment = bedrock.create_custom_model_deployment(modelDeploymentName="somebody-elses", modelArn=model)[
+        "customModelDeploymentArn"
+    ]
+    identifier = {"customModelDeploymentIdentifier": deployment}
+    before, deadline = len(stack.log.read_text()), time.time() + 60
+
+    def shown() -> str:
+        return stack.log.read_text()[before:]
+
+    def custom_models() -> list[dict[str, Any]]:
+        return list(bedrock.list_custom_models(nameContains=stack.prefix)["modelSummaries"])
+
+    with ThreadPoolExecutor(1) as pool:
+        destroyed = pool.submit(stack.cdk, "destroy", "--force")
+        # What the terminal shows within a minute, with the command that lets the model go.
+        while f"aws bedrock delete-custom-model-deployment --region us-west-2 {OPTION} {deployment}" not in shown():
+            assert time.time() < deadline, shown()
+            time.sleep(0.5)
+        # All else has ended, too, a minute later, while the model is waited for.
+        while [line for line in stack.left() if line.startswith(ENDS)] or len(custom_models()) > 1:
+            assert time.time() < deadline + 60, stack.left()
+            time.sleep(0.5)
+        assert not destroyed.done()
+        assert [held["modelArn"] for held in custom_models()] == [model]
+        bedrock.delete_custom_model_deployment(**identifier)
+        with pytest.raises(CdkError, match="destroy"):
+            destroyed.result(timeout=60)
+    assert custom_models() == []
     stack.cdk("destroy", "--force")
     assert inventory.left(aws.client) == []
     # A run of test_refusals names a bucket that is nobody's: Plan may not list that.

@@ -91,6 +91,12 @@ UNUSED: tuple[Unused, ...] = (
         "Service Authorization Reference, AWS Step Functions",
     ),
     Unused(
+        "Teardown/TeardownRole",
+        ("s3:GetObject on arn:aws:s3:::BUCKET/models/*/run.json",),
+        "where Bedrock cannot be asked, the records of the runs tell whether one has used it; in this life it can be asked",
+        "pipeline/teardown.py",
+    ),
+    Unused(
         "Teardown/FrameworkPollRole",
         (
             f"lambda:GetFunction on {_FUNCTION}:PREFIX-teardown",

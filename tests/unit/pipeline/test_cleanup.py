@@ -63,7 +63,7 @@ def test_what_is_refused_to_one_part_holds_none_of_the_others_back(monkeypatch: 
 
     done = []
 
-    def no_bedrock(_run: str) -> tuple[str, list[str]]:
+    def no_bedrock(_run: str, _execution: str) -> tuple[str, list[str]]:
         done.append("bedrock")
         raise EndpointConnectionError(endpoint_url="none")
 
@@ -97,3 +97,30 @@ def test_a_schedule_whose_endpoint_is_gone_goes_with_the_run_that_set_it(aws: Lo
         assert cleanup._endpoint(name, f"{name}-0123456789-") == ("nothing: there is no endpoint", [])
     with pytest.raises(scheduler.exceptions.ResourceNotFoundException):
         scheduler.get_schedule(Name=name)
+
+
+@pytest.mark.parametrize(("states", "asked"), [(["Plan", "Train"], False), (["Plan", "Customize", "Deploy"], True)])
+def test_bedrock_is_asked_of_runs_that_came_to_it_alone(
+    monkeypatch: pytest.MonkeyPatch, states: list[str], asked: bool
+) -> None:
+    class History:
+        def get_paginator(self, name: str) -> History:
+            assert name == "get_execution_history"
+            return self
+
+        def paginate(self, **arguments: Any) -> list[dict[str, Any]]:
+            assert arguments["executionArn"] == "arn"
+            entered = [{"type": "TaskStateEntered", "stateEnteredEventDetails": {"name": name}} for name in states]
+            return [{"events": [{"type": "ExecutionFailed"}, entered[-1]]}, {"events": entered[:-1]}]
+
+    class Bedrock:
+        def get_paginator(self, _name: str) -> None:
+            raise EndpointConnectionError(endpoint_url="https://bedrock.ap-east-1.amazonaws.com")
+
+    services = {"stepfunctions": History(), "bedrock": Bedrock()}
+    monkeypatch.setattr(client_maker, "client", services.__getitem__)
+    if asked:
+        with pytest.raises(EndpointConnectionError):
+            cleanup._customization_jobs(RUN, "arn")
+    else:
+        assert cleanup._customization_jobs(RUN, "arn") == ("no job", [])

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import assess, cost, plan, record
+from pipeline.aws import AwsRefused
 from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:
@@ -265,6 +266,33 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws
         faults(aws, {"kind": "error", "action": action, "code": "AccessDeniedException"})
         with pytest.raises(ClientError, match="AccessDenied"):
             plan._check_quotas(wanted, "tuneway-0a1b2c3d")
+    finally:
+        faults(aws)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "line"),
+    [
+        (
+            {"kind": "error", "code": "UnknownOperationException", "status": 404},
+            plan.Refusal,
+            r"^bedrock.base_model: Bedrock does not know meta.llama3-3.* in us-west-2 .*set bedrock.enabled to false$",
+        ),
+        (
+            {"kind": "deny"},
+            AwsRefused,
+            r"^bedrock.enabled: this account may not use Bedrock in us-west-2 \(.*not authorized.*bedrock.enabled to false$",
+        ),
+    ],
+)
+def test_a_bedrock_that_is_not_there_is_told_with_the_remedy_before_money(
+    aws: LocalAws, bucket: str, fault: dict[str, Any], error: type[Exception], line: str
+) -> None:
+    del bucket
+    faults(aws, {**fault, "action": "bedrock:*"})
+    try:
+        with pytest.raises(error, match=line):
+            plan._check_bedrock(settings(), "us-west-2")
     finally:
         faults(aws)
 

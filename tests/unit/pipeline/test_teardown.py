@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from pipeline import names, teardown
+from pipeline import aws as client_maker
+from pipeline import names, record, teardown
+from pipeline.catalogue import BASE_MODELS, REGIONS
+from pipeline.custom_models import NAMED_AT_MOST, CustomModels
+from tests.unit.pipeline.test_functions import faults
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.unit.local.conftest import LocalAws
 
 PROPERTIES = {"Prefix": "p-0a1b2c3d"}
+NOT_KEPT = {"KeepModels": "false", "BedrockEnabled": "false"}
 
 
 def event(kind: str = "Delete", deadline: float = 60) -> dict[str, Any]:
-    return {"RequestType": kind, "ResourceProperties": PROPERTIES, "Deadline": int(time.time() + deadline)}
+    return {
+        "RequestType": kind,
+        "ResourceType": "Custom::TunewayTeardown",
+        "ResourceProperties": PROPERTIES,
+        "Deadline": int(time.time() + deadline),
+    }
 
 
 @pytest.fixture
@@ -80,7 +93,7 @@ def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: Lo
         client.create_model(ModelName=name, PrimaryContainer={"Image": image}, ExecutionRoleArn=role, Tags=tags)
         variant = {"VariantName": "v", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.g5.xlarge"}
         client.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=tags)
-    properties = {"Prefix": prefix, "Bucket": bucket, "Rule": "r", "StateMachines": "", "KeepModels": "false"}
+    properties = {"Prefix": prefix, "Bucket": bucket, "Rule": "r", "StateMachines": ""} | NOT_KEPT
     one_pass = teardown.Teardown(properties)
     assert one_pass._endpoint_configs() == one_pass._models() == []
     left = client.list_endpoint_configs(NameContains=prefix)["EndpointConfigs"]
@@ -98,7 +111,7 @@ def test_an_object_that_s3_keeps_is_told_as_left_and_goes_with_a_later_pass(aws:
         s3.put_object(Bucket=name, Key=key, Body=b"x")
     s3.put_object_legal_hold(Bucket=name, **held, LegalHold={"Status": "ON"})
     machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
-    properties = {"Prefix": "p-held", "Bucket": name, "Rule": "r", "StateMachines": machine, "KeepModels": "false"}
+    properties = {"Prefix": "p-held", "Bucket": name, "Rule": "r", "StateMachines": machine} | NOT_KEPT
     one_pass = teardown.Teardown(properties)
     (left,) = one_pass._objects()
     assert left.startswith(f"1 objects in s3://{name} (Access Denied because object protected by object lock")
@@ -118,7 +131,201 @@ def test_more_versions_and_markers_than_a_page_holds_all_go_in_one_call(aws: Loc
             s3.put_object(Bucket=bucket, Key=f"checkpoints/{number:03}", Body=b"x")
         s3.delete_object(Bucket=bucket, Key=f"checkpoints/{number:03}")
     machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
-    properties = {"Prefix": "p", "Bucket": bucket, "Rule": "r", "StateMachines": machine, "KeepModels": "false"}
+    properties = {"Prefix": "p", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
     assert teardown.Teardown(properties)._objects() == []
     listed = s3.list_object_versions(Bucket=bucket)
     assert not {"Versions", "DeleteMarkers"} & listed.keys()
+
+
+# -- an account or a Region without Bedrock
+
+DENIED = {"kind": "deny", "action": "bedrock:*"}
+UNKNOWN = {"kind": "error", "action": "bedrock:*", "code": "UnknownOperationException", "status": 404}
+BUSY = {"kind": "error", "action": "bedrock:*", "code": "ThrottlingException", "message": "Rate exceeded"}
+NO_ENDPOINT = None
+
+
+@pytest.fixture
+def without(
+    aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[dict[str, Any] | None], None]]:
+    """Takes Bedrock away in one way, until the test ends."""
+    del bucket
+
+    def take(way: dict[str, Any] | None) -> None:
+        if way is None:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK", "http://127.0.0.1:1")
+        else:
+            faults(aws, way)
+
+    yield take
+    faults(aws)
+
+
+def one_pass(bucket: str, enabled: str = "false") -> teardown.Teardown:
+    properties = {"Prefix": PROPERTIES["Prefix"], "Bucket": bucket, "Rule": "r", "StateMachines": ""} | NOT_KEPT
+    return teardown.Teardown(properties | {"BedrockEnabled": enabled})
+
+
+def left_in_bedrock(of: teardown.Teardown) -> list[str]:
+    return [*of._customization_jobs(), *of._custom_models(), *of._imported_models()]
+
+
+def put_record(aws: LocalAws, bucket: str, run: str, base_model: str | None) -> None:
+    body = json.dumps({"bedrock_base_model": base_model})
+    aws.client("s3").put_object(Bucket=bucket, Key=f"models/{run}/{record.NAME}", Body=body)
+
+
+@pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT])
+def test_where_bedrock_cannot_be_asked_and_no_run_ever_used_it_nothing_is_there(
+    aws: LocalAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+) -> None:
+    put_record(aws, bucket, "one", None)
+    without(way)
+    assert left_in_bedrock(one_pass(bucket)) == []
+
+
+@pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT, BUSY])
+def test_where_a_run_used_it_or_the_settings_have_it_that_is_an_error(
+    aws: LocalAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+) -> None:
+    without(way)
+    with pytest.raises((ClientError, EndpointConnectionError)):
+        one_pass(bucket, enabled="true")._custom_models()
+    put_record(aws, bucket, "one", None)
+    put_record(aws, bucket, "two", "meta.llama")
+    with pytest.raises((ClientError, EndpointConnectionError)):
+        one_pass(bucket)._custom_models()
+
+
+def test_a_busy_bedrock_is_never_taken_for_none(bucket: str, without: Callable[[dict[str, Any] | None], None]) -> None:
+    without(BUSY)
+    with pytest.raises(ClientError, match="Rate exceeded"):
+        one_pass(bucket)._customization_jobs()
+
+
+def test_in_a_region_where_no_run_can_use_it_bedrock_is_not_asked(
+    bucket: str, without: Callable[[dict[str, Any] | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(BUSY)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-east-1")
+    assert left_in_bedrock(one_pass(bucket, enabled="true")) == []
+    assert {model.region for model in BASE_MODELS.values()} <= set(REGIONS)
+
+
+# -- what somebody else holds
+
+
+class Bedrock:
+    """A client that answers every listing with `answers`."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.meta = SimpleNamespace(region_name="us-west-2")
+        self._answers = answers
+
+    def get_paginator(self, operation: str) -> Any:
+        def paginate(**arguments: str) -> list[dict[str, Any]]:
+            key, items = self._answers[operation]
+            return [{key: [item for item in items if item.get("model", "") == arguments.get("modelArnEquals", "")]}]
+
+        return SimpleNamespace(paginate=paginate)
+
+    def list_tags_for_resource(self, resourceARN: str) -> dict[str, Any]:
+        ours = [{"key": names.STACK_TAG, "value": PROPERTIES["Prefix"]}]
+        return {"tags": [] if "theirs" in resourceARN else ours}
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda **_: None
+
+
+@pytest.fixture
+def held_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bedrock], None]:
+    """Puts a client in the place of Bedrock's."""
+    make = client_maker.client
+    return lambda bedrock: monkeypatch.setattr(
+        client_maker, "client", lambda service: bedrock if service == "bedrock" else make(service)
+    )
+
+
+def serving(*who: str, status: str = "Active") -> Bedrock:
+    deployments = [
+        {
+            "model": "m",
+            "customModelDeploymentArn": f"arn:{name}",
+            "customModelDeploymentName": name,
+            "status": status,
+        }
+        for name in who
+    ]
+    throughput = {
+        "model": "m",
+        "provisionedModelArn": "arn:theirs-t",
+        "provisionedModelName": "t",
+        "status": "InService",
+    }
+    return Bedrock(
+        list_custom_models=("modelSummaries", [{"modelArn": "m", "modelName": "p-0a1b2c3d-model"}]),
+        list_custom_model_deployments=("modelDeploymentSummaries", deployments),
+        list_provisioned_model_throughputs=("provisionedModelSummaries", [throughput]),
+    )
+
+
+def users_event(keep: str = "false") -> dict[str, Any]:
+    return event() | {"ResourceType": teardown.USERS, "ResourceProperties": PROPERTIES | {"KeepModels": keep}}
+
+
+def test_somebody_elses_use_of_a_model_is_named_at_once_with_the_command_that_ends_it(
+    held_by: Callable[[Bedrock], None],
+) -> None:
+    held_by(serving("theirs-d", "ours"))
+    with pytest.raises(RuntimeError) as told:
+        teardown.is_complete(users_event(), None)
+    line = str(told.value)
+    assert "\n" not in line
+    assert (
+        "custom model p-0a1b2c3d-model is used by deployment theirs-d (Active), which is not this stack's: `aws bedrock "
+        "delete-custom-model-deployment --region us-west-2 --custom-model-deployment-identifier arn:theirs-d`"
+    ) in line
+    assert (
+        "Provisioned Throughput t (InService), which is not this stack's: `aws bedrock "
+        "delete-provisioned-model-throughput --region us-west-2 --provisioned-model-id arn:theirs-t`"
+    ) in line
+    assert line.endswith("then run `cdk destroy` again")
+    assert "ours (Active)" not in line
+
+
+def test_many_uses_are_not_more_than_cloudformation_takes(held_by: Callable[[Bedrock], None]) -> None:
+    held_by(serving(*(f"theirs-{number}-{'x' * 200}" for number in range(20))))
+    with pytest.raises(RuntimeError, match=f"and {21 - NAMED_AT_MOST} more") as told:
+        teardown.is_complete(users_event(), None)
+    assert len(str(told.value)) < 3500
+
+
+def test_what_is_kept_is_not_held(held_by: Callable[[Bedrock], None]) -> None:
+    held_by(serving("theirs-d"))
+    assert teardown.is_complete(users_event(keep="true"), None) == {"IsComplete": True}
+    assert teardown.is_complete({**users_event(), "RequestType": "Update"}, None) == {"IsComplete": True}
+
+
+@pytest.mark.parametrize("way", [DENIED, NO_ENDPOINT, BUSY])
+def test_whose_users_cannot_be_asked_for_is_left_to_the_teardown(
+    without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+) -> None:
+    without(way)
+    assert teardown.is_complete(users_event(), None) == {"IsComplete": True}
+
+
+def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable[[Bedrock], None]) -> None:
+    bedrock = serving("theirs-d", status="Deleting")
+    bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
+    held_by(bedrock)
+    assert CustomModels(PROPERTIES["Prefix"]).held() == []
+    teardown.is_complete(users_event(), None)
+
+
+def test_a_model_that_is_held_stays_and_the_last_word_has_the_command_too(
+    bucket: str, held_by: Callable[[Bedrock], None]
+) -> None:
+    held_by(serving("theirs-d"))
+    (left,) = one_pass(bucket)._custom_models()
+    assert "used by deployment theirs-d (Active), which is not this stack's: `aws bedrock delete-custom-model-d" in left
