@@ -135,6 +135,7 @@ def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(ever
         "FunctionsAssess": {read, write},
         "FunctionsSmokeTest": {read, write},
         "FunctionsRecord": {write},
+        "TeardownTeardownRole": {read},
     }
     for role, actions in roles.items():
         grants = list(granted(everything, role, "kms"))
