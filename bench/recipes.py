@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
-import torch
 import transformers
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments, trainer
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from training.data import Chat
     from training.recipe import Recipe
 
-DEVICE = Device("cpu", torch.float32, None)
+DEVICE = Device("cpu", None, None)
 """Also where there is a GPU: CPU-seconds are what is compared."""
 
 
@@ -136,7 +135,7 @@ def tuneway(run: Run, device: Device = DEVICE) -> None:
 
 def batched(run: Run) -> None:
     """This project's own code with padded batches, as a GPU gets them."""
-    tuneway(run, _AtOnce(DEVICE.name, DEVICE.dtype, None))
+    tuneway(run, _AtOnce(DEVICE.name, None, None))
 
 
 def trl(run: Run, **own: Any) -> None:

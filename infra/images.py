@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.settings import Settings, SettingsError
+from pipeline.settings import SettingsError
 
 TRANSFORMERS = "5.3.0"
 """Version of transformers in the training image; training/requirements.txt pins the same."""
 
 PYTORCH = "2.9.0"
+
+_GPU = "ml.g5.xlarge"
+"""Both images exist for GPUs alone, so this stands for every instance type, also for a job on CPUs (training.device: cpu)."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Images:
     serving: str
 
     @classmethod
-    def of(cls, settings: Settings, region: str) -> Images:
+    def of(cls, region: str) -> Images:
         """Resolve both images for `region`.
 
         Raises:
@@ -36,11 +39,9 @@ class Images:
                 base_framework_version=f"pytorch{PYTORCH}",
                 py_version="py312",
                 image_scope="training",
-                instance_type=settings.training.instance_type,
+                instance_type=_GPU,
             )
-            serving = image_uris.retrieve(
-                framework="vllm", region=region, image_scope="inference", instance_type=settings.endpoint.instance_type
-            )
+            serving = image_uris.retrieve(framework="vllm", region=region, image_scope="inference", instance_type=_GPU)
         except (ValueError, KeyError) as error:
             raise SettingsError(f"stack.region: AWS has no training or vLLM image for {region} ({error})") from error
         return cls(training, serving)

@@ -42,7 +42,7 @@ class TunewayStack(cdk.Stack):
         )
         if settings.bedrock.enabled:
             bedrock.choose(settings, region)
-        images = Images.of(settings, region)
+        images = Images.of(region)
         scope = Scope.of(self, region)
         for name, value in {**settings.stack.tags, STACK_TAG: scope.prefix}.items():
             # Not on the stack itself: its own tags cannot hold its id, which is known only when it exists.

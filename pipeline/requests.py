@@ -7,7 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipeline import names, shards
+from pipeline import instances, names, shards
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -146,6 +146,7 @@ def train(
         "base_model": training.base_model,
         "base_revision": "" if training.is_uploaded else training.base_revision,
         "hub_token_secret": secret or "",
+        "device": training.device,
         "quantization": training.quantization,
         "double_quantization": str(training.double_quantization).lower(),
         "lora_r": str(training.lora.r),
@@ -277,6 +278,9 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
         its names), `EndpointName`, `Tags`, `StartupTimeoutMinutes`, `PollSeconds`, and `Expiry` (null: the endpoint stays).
     """
     endpoint = settings.endpoint
+    environment = {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)}
+    if dtype := instances.vllm_dtype(endpoint.instance_type):
+        environment["SM_VLLM_DTYPE"] = dtype
     # Counted from the start of a deployment, with the longest start-up on top.
     life = endpoint.time_to_live_minutes
     expiry = life and {
@@ -289,7 +293,7 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
         "Model": {"ExecutionRoleArn": stack["model_role"], **_network(settings)},
         "Container": {
             "Image": stack["serving_image"],
-            "Environment": {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)},
+            "Environment": environment,
         },
         "Variant": {
             "InstanceType": endpoint.instance_type,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
-from pipeline import catalogue
+from pipeline import catalogue, instances
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -277,12 +277,18 @@ class Training(_Section):
     base_revision: str = _run("branch, tag or commit of the base model", pattern=r"^[\w./-]+$")
     gated: bool = _run("whether the base model needs a Hub token (access.hub_token_secret)")
     instance_type: str = _run("instance of the training job", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    device: Literal["gpu", "cpu"] = _run("what it trains on; gpu never falls back to a CPU, cpu trains without a GPU")
     instance_count: int = _run("instances of the training job, which share each step's rows", ge=1, le=16)
     spot: bool = _run("whether it takes spot capacity, which is cheaper and may be reclaimed")
     spot_wait_minutes: int = _run(
         "how long a spot job may wait for capacity in all, beside its run time", ge=1, le=40_320
     )
-    volume_gb: int = _run("disk of the training job, in GB", ge=10, le=16_384)
+    volume_gb: int = _run(
+        "disk of the training job, in GB; does nothing on an instance type with disks of its own (NVMe), such as ml.g4dn, "
+        "ml.g5, ml.g6 and ml.p4d",
+        ge=10,
+        le=16_384,
+    )
     max_runtime_minutes: int = _run("the job is stopped after this time", ge=5, le=40_320)
     quantization: Literal["nf4", "none"] = _run("4-bit base (QLoRA), or none")
     double_quantization: bool = _run("quantize the quantization constants too")
@@ -293,7 +299,9 @@ class Training(_Section):
     batch_size: int = _run("rows a device and forward pass", ge=1, le=1024)
     gradient_accumulation_steps: int = _run("forward passes an optimizer step", ge=1, le=1024)
     max_length: int = _run("longest sequence in tokens", ge=64, le=131_072)
-    packing: bool = _run("whether a GPU gets a batch's rows one after another, without padding; a CPU always pads")
+    packing: bool = _run(
+        "whether flash attention, where there is one, gets a batch's rows one after another, not padded"
+    )
     epochs: int = _run("passes over the training rows", ge=1, le=100)
     max_steps: int | None = _run("most optimizer steps, whatever the epochs; null: no such limit", ge=1)
     checkpoint_steps: int = _run(
@@ -323,6 +331,15 @@ class Training(_Section):
     def _gated_is_the_hubs(self) -> Training:
         if self.is_uploaded and self.gated:
             raise ValueError("gated: no token is needed for a base model in the stack's own bucket; set it to false")
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_where_it_needs_one(self) -> Training:
+        if self.device == "gpu" and not instances.has_gpu(self.instance_type):
+            raise ValueError(
+                f"instance_type: {self.instance_type} has no GPU; choose one that has, such as ml.g5.xlarge, or set device to "
+                "cpu"
+            )
         return self
 
 
@@ -365,6 +382,15 @@ class Endpoint(_Section):
     poll_seconds: int = _run(
         "how often a run looks at first whether the endpoint is up; more rarely later on", ge=1, le=300
     )
+
+    @model_validator(mode="after")
+    def _gpu_to_serve_on(self) -> Endpoint:
+        if not instances.has_gpu(self.instance_type):
+            raise ValueError(
+                f"instance_type: {self.instance_type} has no GPU, which vLLM's image needs; choose one that has, such as "
+                "ml.g5.xlarge"
+            )
+        return self
 
 
 class Settings(_Section):

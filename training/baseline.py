@@ -16,6 +16,7 @@ import transformers
 
 from training.evaluate import Answer
 from training.layout import sha256
+from training.model import own_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,14 +39,17 @@ def digest(
         end_ids: tokens that end an answer.
         recipe: of it, how answers are generated. The rows of a batch count, too: they decide how each is padded, which a
             GPU's rounding shows.
-        device: its kind counts.
+        device: its kind counts, and in which number format and by which attention the base answers on it.
     """
+    precision = device.precision(own_dtype(folder))
     asked: dict[str, Any] = {
         "prompts": [list(prompt) for prompt in prompts],
         "end_ids": sorted(end_ids),
         "max_new_tokens": recipe.max_new_tokens,
         "eval_batch_size": recipe.eval_batch_size,
         "device": device.name.partition(":")[0],
+        "dtype": str(precision.evaluation),
+        "attention": precision.attention,
         "versions": [torch.__version__, transformers.__version__],
         "files": {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }

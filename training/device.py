@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from transformers.utils.import_utils import is_flash_attn_2_available
+
+from training import precision
+from training.errors import TrainingError, one_line
+
+if TYPE_CHECKING:
+    from training.precision import Precision
 
 GIB = 1024**3
 # Bytes that one token keeps in one decoder layer until the backward pass, as a multiple of the hidden size, in 2-byte
@@ -18,33 +25,44 @@ ACTIVATION_BYTES = 51
 
 @dataclass(frozen=True)
 class Device:
-    """Where the model runs and in which number format."""
+    """Where the model runs."""
 
     name: str
     """cuda:0, cuda:1, ... or cpu, as torch says it."""
-    dtype: torch.dtype
-    """Format of computations: bfloat16 on a GPU; float32 on a CPU, where bfloat16 is the slower of the two."""
+    capability: tuple[int, int] | None
+    """Compute capability of the GPU; None on a CPU."""
     memory_bytes: int | None
     """Memory of the GPU; None on a CPU, which has no second memory to fit into."""
 
     @classmethod
-    def find(cls, local_rank: int = 0) -> Device:
-        """Takes this process's GPU where there is one."""
-        if torch.cuda.is_available():
+    def find(cls, kind: str, local_rank: int = 0) -> Device:
+        """Returns what the recipe's `device` (gpu or cpu) means for this process.
+
+        Raises:
+            TrainingError: PyTorch sees no GPU; a CPU in its place would spend max_runtime_minutes on a few steps.
+        """
+        if kind == "cpu":
+            return cls("cpu", None, None)
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
             torch.cuda.set_device(local_rank)
-            memory = torch.cuda.get_device_properties(local_rank).total_memory
-            return cls(f"cuda:{local_rank}", torch.bfloat16, memory)
-        return cls("cpu", torch.float32, None)
+        except (AssertionError, RuntimeError) as error:  # built without CUDA; no driver, an old one, or no GPU
+            raise TrainingError(
+                f"training.device is gpu, and PyTorch {torch.__version__} can use none here "
+                f"({one_line(str(error).partition('. ')[0])}): choose a training.instance_type with a GPU, or set "
+                "training.device to cpu"
+            ) from error
+        memory = torch.cuda.get_device_properties(local_rank).total_memory
+        return cls(f"cuda:{local_rank}", torch.cuda.get_device_capability(local_rank), memory)
+
+    def precision(self, weights: torch.dtype) -> Precision:
+        """Returns what a base with weights of this format is computed in here."""
+        return precision.choose(weights, self.capability, flash_attn=is_flash_attn_2_available())
 
     @property
     def is_gpu(self) -> bool:
         """Whether this is a GPU."""
-        return self.name.startswith("cuda")
-
-    @property
-    def attention(self) -> str:
-        """The attn_implementation: flash attention where the GPU's image has it, else PyTorch's own."""
-        return "flash_attention_2" if self.is_gpu and is_flash_attn_2_available() else "sdpa"
+        return self.capability is not None
 
     @property
     def rows_at_once(self) -> int | None:
@@ -54,12 +72,12 @@ class Device:
         """
         return None if self.is_gpu else 1
 
-    def packs(self, *, wanted: bool) -> bool:
+    def packs(self, *, wanted: bool, attention: str) -> bool:
         """Tells whether the rows of a batch are packed into one sequence.
 
-        Never on a CPU: without flash attention every token is compared with every other of the sequence.
+        Only with flash attention: without it every token is compared with every other of the sequence.
         """
-        return wanted and self.is_gpu
+        return wanted and attention == "flash_attention_2"
 
     def needs_checkpointing(self, *, weight_bytes: int, layers: int, hidden_size: int, tokens: int) -> bool:
         """Tells whether activations must be recomputed in the backward pass to fit (a third more time for the memory).

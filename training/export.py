@@ -10,6 +10,8 @@ import torch
 from peft import PeftModel
 
 from training.errors import TrainingError
+from training.model import own_dtype
+from training.precision import export_dtype
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,14 +48,14 @@ def attach(base: PreTrainedModel, adapter: Path) -> PeftModel:
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folder: Path, folder: Path) -> None:
-    """Merges the adapter and saves the whole model in bfloat16, whatever the base is published in.
+    """Merges the adapter and saves the whole model in the format that `export_dtype` has for its base.
 
     Raises:
         TrainingError: the model under the adapter is quantized.
     """
     _refuse_quantized(model)
-    # Not float16, whose largest number (65,504) a model published in bfloat16 or float32 may exceed.
-    merged = model.merge_and_unload().to(torch.bfloat16)
+    # peft adds the float32 adapter to each weight before it rounds.
+    merged = model.merge_and_unload().to(export_dtype(own_dtype(base_folder)))
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _rewrite(folder / "config.json", lambda config: as_4x_config(config, _read(base_folder / "config.json")))

@@ -103,7 +103,9 @@ def finetune(
     world = world or World()
     check_rows(len(train), recipe)
     schedule, share = recipe.schedule(len(train)), recipe.share(world.size, device.rows_at_once)
-    packing = device.packs(wanted=recipe.packing)
+    # As the model was loaded (`Precision.training`).
+    dtype, attention = model.config.dtype, model.config._attn_implementation
+    packing = device.packs(wanted=recipe.packing, attention=attention)
     collate = Collator(padding_id(tokenizer), packing)
     checkpointing = device.needs_checkpointing(
         weight_bytes=model.get_memory_footprint(),
@@ -121,7 +123,8 @@ def finetune(
         warmup_steps=schedule.warmup_steps,
         optim=recipe.optimizer,
         seed=recipe.seed,
-        bf16=device.is_gpu,
+        bf16=dtype is torch.bfloat16,
+        fp16=dtype is torch.float16,  # with a GradScaler, whose state is in the checkpoints (scaler.pt)
         use_cpu=not device.is_gpu,
         gradient_checkpointing=checkpointing,
         train_sampling_strategy="sequential",  # the rows stand in training_order
@@ -146,7 +149,8 @@ def finetune(
         batch_size=recipe.batch_size,
         seed=recipe.seed,
     )
-    run = _identity(recipe, train, device, packing=packing)
+    numbers = {"dtype": str(dtype).removeprefix("torch."), "attention": attention, "versions": VERSIONS}
+    run = _identity(recipe, train) | {"device": device.name.partition(":")[0], "packed": packing} | numbers
     resumed = _resume(checkpoints, run, world)
     watch = Watch(
         recipe,
@@ -190,8 +194,6 @@ def finetune(
         eval_loss_before=watch.eval_losses[0],
         used={
             "device": device.name,
-            "dtype": str(device.dtype).removeprefix("torch."),
-            "attention": model.config._attn_implementation,
             "packing": packing,
             "processes": world.size,
             "batch_size": share.batch_size,
@@ -200,21 +202,20 @@ def finetune(
             "warmup_steps": schedule.warmup_steps,
             "gradient_checkpointing": checkpointing,
             "resumed_from_step": resumed.step if resumed else None,
-            "versions": VERSIONS,
-        },
+        }
+        | numbers,
     )
 
 
-def _identity(recipe: Recipe, train: Dataset, device: Device, *, packing: bool) -> dict[str, Any]:
-    """Returns what a checkpoint must share with this run to be gone on from, as JSON values."""
+def _identity(recipe: Recipe, train: Dataset) -> dict[str, Any]:
+    """Returns what of recipe and rows a checkpoint must share with this run to be gone on from, as JSON values."""
     # Neither changes the training: how often it is saved, how it is judged, and who may fetch the base.
     free = ("checkpoint_steps", "eval_steps", "max_new_tokens", "eval_batch_size", "hub_token_secret", "packing")
     rows = hashlib.sha256()
     for ids in train["input_ids"]:
         rows.update(repr(ids).encode())
     settings = {name: value for name, value in recipe.as_dict().items() if name not in free}
-    device_kind = device.name.partition(":")[0]
-    return {**settings, "rows": rows.hexdigest(), "device": device_kind, "packed": packing, "versions": VERSIONS}
+    return {**settings, "rows": rows.hexdigest()}
 
 
 def _resume(folder: Path, run: dict[str, Any], world: World) -> saved.Checkpoint | None:

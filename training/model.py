@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from training.errors import TrainingError
@@ -51,29 +52,36 @@ def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def own_dtype(folder: Path) -> torch.dtype:
-    """Returns the format of the base's weights as published; the tuned model is published in the same."""
+    """Returns the format of the base's weights as published: config.json says it, or else the weights themselves."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    name = config.get("torch_dtype") or config.get("dtype") or "float32"  # 4.x says torch_dtype, 5.x dtype
+    name = config.get("torch_dtype") or config.get("dtype")  # 4.x says torch_dtype, 5.x dtype
     dtype = getattr(torch, str(name).removeprefix("torch."), None)
-    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+    return dtype if isinstance(dtype, torch.dtype) else _weights_dtype(folder)
+
+
+def _weights_dtype(folder: Path) -> torch.dtype:
+    with safe_open(min(folder.glob("*.safetensors")), framework="pt") as weights:
+        found = {weights.get_slice(name).get_dtype() for name in list(weights.keys())}
+    return torch.bfloat16 if "BF16" in found else torch.float16 if "F16" in found else torch.float32
 
 
 def load_base(folder: Path, device: Device) -> PreTrainedModel:
-    """Loads the model as published, un-quantized, computing in the wider of its own and the device's format."""
-    return _load(folder, device, dtype=torch.promote_types(own_dtype(folder), device.dtype))
+    """Loads the model as published, un-quantized, in the format of `Precision.evaluation`."""
+    return _load(folder, device, dtype=device.precision(own_dtype(folder)).evaluation)
 
 
 def load_for_training(folder: Path, recipe: Recipe, device: Device) -> PreTrainedModel:
-    """Loads the frozen base of the training run: in 4 bit for QLoRA, as it is for LoRA."""
+    """Loads the frozen base of the training run: in 4 bit for QLoRA, un-quantized for LoRA."""
+    dtype = device.precision(own_dtype(folder)).training
     if recipe.quantization == "none":
-        return _load(folder, device, dtype=device.dtype)
+        return _load(folder, device, dtype=dtype)
     quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=recipe.quantization,
         bnb_4bit_use_double_quant=recipe.double_quantization,
-        bnb_4bit_compute_dtype=device.dtype,
+        bnb_4bit_compute_dtype=dtype,
     )
-    model = _load(folder, device, dtype=device.dtype, quantization_config=quantization)
+    model = _load(folder, device, dtype=dtype, quantization_config=quantization)
     keep_4bit_layout(model)
     return model
 
@@ -96,7 +104,7 @@ def keep_4bit_layout(model: torch.nn.Module) -> None:
 def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     """Puts a fresh LoRA adapter on the frozen base.
 
-    Its weights are float32 on every device (peft's own choice for trained weights). peft's
+    Its weights are float32 on every device (peft's autocast_adapter_dtype; see `Precision.training`). peft's
     prepare_model_for_kbit_training is left out: beside what `get_peft_model` does anyway it only widens embeddings and
     head to float32, 1 GB for Llama 3.2 1B.
 
@@ -130,7 +138,10 @@ def _is_linear(module: torch.nn.Module) -> bool:
 def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, device_map={"": device.name}, attn_implementation=device.attention, **options
+            folder,
+            device_map={"": device.name},
+            attn_implementation=device.precision(own_dtype(folder)).attention,
+            **options,
         )
     except ValueError as error:
         # transformers' own words are a paragraph of all the architectures that it knows.

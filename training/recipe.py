@@ -25,6 +25,8 @@ class Recipe:
     """Branch, tag or commit; None is the default branch."""
     hub_token_secret: str | None = None
     """ARN of the Secrets Manager secret that holds the Hub token."""
+    device: str = "gpu"
+    """gpu, or cpu, also where there is a GPU; gpu never falls back to a CPU."""
     quantization: str = "nf4"
     """How the frozen base is held while training: nf4 (QLoRA) or none (LoRA)."""
     double_quantization: bool = True
@@ -49,7 +51,7 @@ class Recipe:
     optimizer: str = "paged_adamw_8bit"
     seed: int = 42
     packing: bool = False
-    """On a GPU, the rows of a batch stand one after another in one sequence, without padding; a CPU always pads."""
+    """With flash attention, the rows of a batch stand one after another in one sequence, without padding."""
     checkpoint_steps: int = 50
     """Optimizer steps between two checkpoints."""
     eval_steps: int | None = None
@@ -237,6 +239,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "base_model": _text,
     "base_revision": _text,
     "hub_token_secret": _text,
+    "device": _one_of("gpu", "cpu"),
     "quantization": _one_of("nf4", "none"),
     "double_quantization": _flag,
     "lora_r": _whole(1),

@@ -6,13 +6,14 @@ rest is not there yet.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -73,18 +74,17 @@ def _workers(launcher: int) -> list[int]:
 
 
 def _training(root: Path) -> list[str]:
-    """Returns the command that trains on this host: torchrun, where the job has more than one process.
+    """Returns the command that trains on this host: torchrun, where the job has more than one process: one a GPU, or one.
 
     Hosts are in resourceconfig.json, which has no number of GPUs; nvidia-smi is what SageMaker's training toolkit asks.
     https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
     """
-    file = root / "input" / "config" / "resourceconfig.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    config, hyperparameters = _config(root, "resourceconfig"), _config(root, "hyperparameters")
     hosts = sorted(config.get("hosts") or ["localhost"])
-    try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
-        listed = ""
+    listed = ""
+    if hyperparameters.get("device") != "cpu":
+        with contextlib.suppress(FileNotFoundError):
+            listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
     processes = max(1, sum(line.startswith("GPU ") for line in listed.splitlines()))
     if len(hosts) < 2 and processes == 1:
         return [sys.executable, "-m", "training.train"]
@@ -99,6 +99,12 @@ def _training(root: Path) -> list[str]:
         *(f"--master-addr={hosts[0] if len(hosts) > 1 else '127.0.0.1'}", f"--master-port={MASTER_PORT}"),
         *("-m", "training.train"),
     ]
+
+
+def _config(root: Path, name: str) -> dict[str, Any]:
+    file = root / "input" / "config" / f"{name}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
 
 
 def main() -> int:

@@ -31,6 +31,7 @@ from training import baseline, errors, evaluate, export, finetune, hub, model
 from training.data import Collator, Encoder, read_channel
 from training.device import Device
 from training.layout import Layout
+from training.precision import export_dtype
 from training.recipe import Recipe, read_recipe
 from training.stop import StopSignal
 from training.world import World
@@ -47,13 +48,13 @@ class Job:
     """One run from the channels to the published model."""
 
     def __init__(self, layout: Layout, stop: StopSignal, world: World) -> None:
-        """Reads recipe and data, so that a mistake in them ends the job before anything is downloaded."""
+        """Reads recipe and data and looks for the GPU, so that a mistake ends the job before anything is downloaded."""
         self.layout = layout
         self.stop = stop
         self.world = world
-        self.device = Device.find(world.local_rank)
         self.seconds: dict[str, float] = {}
         self.recipe: Recipe = read_recipe(layout.hyperparameters)
+        self.device = Device.find(self.recipe.device, world.local_rank)
         self.train, self.validation, self.test = (
             read_channel(layout.channel(name)) for name in ("train", "validation", "test")
         )
@@ -131,7 +132,7 @@ class Job:
             evaluation = evaluate.judge(self.test, base_answers, tuned_answers, self.recipe.seed)
         export.write_json(extra / "evaluation.json", evaluation)
         export.write_json(extra / "left_out.json", self.left_out)
-        export.write_json(extra / "recipe.json", self.recipe.as_dict() | {"used": result.used})
+        export.write_json(extra / "recipe.json", self.recipe.as_dict() | {"used": result.used | self._dtypes()})
         export.write_json(extra / "metrics.json", self._metrics(result, logit_error))
         self.stop.check("publishing")
         export.publish(self.work, self.layout.model)
@@ -167,6 +168,11 @@ class Job:
             stop=self.stop,
             name=name,
         )
+
+    def _dtypes(self) -> dict[str, str]:
+        weights = model.own_dtype(self.base_folder)
+        used = {"evaluation_dtype": self.device.precision(weights).evaluation, "export_dtype": export_dtype(weights)}
+        return {name: str(dtype).removeprefix("torch.") for name, dtype in used.items()}
 
     def _metrics(self, result: finetune.TrainingResult, logit_error: float) -> dict[str, Any]:
         return {

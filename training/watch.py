@@ -95,9 +95,14 @@ class Watch(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Scores the untrained adapter, which is the base."""
+        """Scores the untrained adapter, which is the base.
+
+        Raises:
+            TrainingError: the base itself cannot compute a loss.
+        """
         if not self.eval_losses:
             self._evaluate(kwargs["model"])
+            check_base_loss(self.eval_losses[0], kwargs["model"].config.dtype)
         self._logged_step, self._since = state.global_step, time.monotonic()
 
     def on_step_begin(
@@ -180,6 +185,22 @@ class Watch(TrainerCallback):
         self.eval_losses.append(loss)
         if self._world.is_first:
             print(f"eval_loss={loss:.4f}", flush=True)
+
+
+def check_base_loss(loss: float, dtype: torch.dtype) -> None:
+    """Refuses a base that is broken before any training, most likely by numbers above float16's largest, 65,504.
+
+    Raises:
+        TrainingError: the loss is no number.
+    """
+    if math.isfinite(loss):
+        return
+    remedy = "its weights are damaged: choose another base_model or base_revision"
+    if dtype is torch.float16:
+        remedy = "the model needs bfloat16: choose a training.instance_type whose GPU has it, such as ml.g5.xlarge"
+    raise TrainingError(
+        f"the base model's own loss, before any training, is {loss} in {str(dtype).removeprefix('torch.')}; {remedy}"
+    )
 
 
 def check_gradients(model: torch.nn.Module) -> None:

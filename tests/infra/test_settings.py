@@ -103,7 +103,7 @@ def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
     with_key = set()
     types = service_model("sagemaker").shape_for("TrainingInstanceType").enum
     for kind in types:
-        settings = schema.with_run_input(deployed, {"training": {"instance_type": kind}})
+        settings = schema.with_run_input(deployed, {"training": {"instance_type": kind, "device": "cpu"}})
         config = requests.train(settings, "1", None, stack)["ResourceConfig"]
         if "VolumeKmsKeyId" in config:
             assert config["VolumeKmsKeyId"] == KEY

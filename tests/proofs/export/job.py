@@ -25,6 +25,7 @@ MAX_NEW_TOKENS = 40
 # Chosen to change the model a good deal in half a minute on two cores; the rest is the recipe's default (QLoRA in NF4).
 HYPERPARAMETERS = {
     "base_model": REPO,
+    "device": "cpu",
     "learning_rate": "2e-3",
     "warmup_steps": "0",
     "gradient_accumulation_steps": "1",

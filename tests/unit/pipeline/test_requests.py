@@ -79,6 +79,35 @@ def test_hyperparameters_are_text_that_the_training_job_takes() -> None:
     assert parse_recipe(train()["HyperParameters"]).packing is False
 
 
+def test_the_job_is_told_its_device() -> None:
+    assert train()["HyperParameters"]["device"] == "gpu"
+    assert train(device="cpu", instance_type="ml.m5.xlarge")["HyperParameters"]["device"] == "cpu"
+
+
+def test_the_base_model_is_downloaded_to_the_large_disk() -> None:
+    assert train()["Environment"] == {"HF_ENDPOINT": "https://huggingface.co", "HF_HOME": "/tmp/huggingface"}
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "environment"),
+    [
+        ("ml.g5.xlarge", {"SM_VLLM_MAX_MODEL_LEN": "2048"}),
+        ("ml.g4dn.xlarge", {"SM_VLLM_MAX_MODEL_LEN": "2048", "SM_VLLM_DTYPE": "float16"}),
+    ],
+)
+def test_the_endpoint_serves_in_a_format_that_its_gpu_has(instance_type: str, environment: dict[str, str]) -> None:
+    stack = {
+        "prefix": "p",
+        "model_role": "r",
+        "serving_image": "i",
+        "expiry_role": "r",
+        "expiry_failed": "q",
+        "tags": {},
+    }
+    request = requests.deploy(settings(endpoint={"instance_type": instance_type}), "1", stack)
+    assert request["Container"]["Environment"] == environment
+
+
 SAME = [
     {"training": {"learning_rate": 0.5, "spot": True, "instance_count": 2}},
     {"training": {"evaluation": {"max_faulty_share": 0.5}}},

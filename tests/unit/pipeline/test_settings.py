@@ -56,6 +56,15 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"learning_rate": "2e-4"}}, r"training\.learning_rate: .*number, not '2e-4'"),
         ({"training": {"epochs": 1.5}}, r"training\.epochs: .*integer"),
         ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
+        (
+            {"training": {"instance_type": "ml.m5.xlarge"}},
+            r"training: instance_type: ml\.m5\.xlarge has no GPU; choose one that has, .* or set device to cpu",
+        ),
+        ({"training": {"device": "tpu"}}, r"training\.device: .*'gpu' or 'cpu', not 'tpu'"),
+        (
+            {"endpoint": {"instance_type": "ml.inf2.xlarge"}},
+            r"endpoint: instance_type: ml\.inf2\.xlarge has no GPU, which",
+        ),
         ({"training": 3}, r"training: must be an object with fields of base_model"),
         *(
             (

@@ -118,7 +118,7 @@ def _offline(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def device() -> Device:
     """The CPU, whatever the machine has."""
-    return Device("cpu", torch.float32, None)
+    return Device("cpu", None, None)
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +126,7 @@ def recipe() -> Recipe:
     """A run of a few steps that learns."""
     return Recipe(
         base_model=NAME,
+        device="cpu",
         lora_r=4,
         lora_alpha=8,
         lora_dropout=0.0,

@@ -56,7 +56,7 @@ def _replaced(folder: Path) -> None:
 
 
 def _renamed(folder: Path) -> None:
-    (folder / "config.json").rename(folder / "conf.json")
+    (folder / "tokenizer.json").rename(folder / "tokens.json")
 
 
 def _nothing(_: Path) -> None:
@@ -74,6 +74,7 @@ def _nothing(_: Path) -> None:
         (_nothing, {"max_new_tokens": 9}),
         (_nothing, {"eval_batch_size": 5}),
         (_nothing, {"device": "cuda:0"}),
+        (_nothing, {"capability": (7, 5)}),
     ],
 )
 def test_a_digest_changes_with_all_that_an_answer_depends_on(
@@ -97,7 +98,7 @@ def test_a_digest_changes_with_all_that_an_answer_depends_on(
         asked.get("prompts", PROMPTS),
         asked.get("end_ids", ENDS),
         replace(recipe, **generation),
-        replace(device, name=asked.get("device", device.name)),
+        replace(device, name=asked.get("device", device.name), capability=asked.get("capability")),
     )
     assert after != before
 
@@ -107,3 +108,11 @@ def test_one_gpu_of_a_machine_is_like_the_next(tiny: TinyModel, recipe: Recipe, 
         baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, replace(device, name=name)) for name in ("cuda:0", "cuda:3")
     }
     assert len(digests) == 1
+
+
+def test_gpus_of_one_number_format_are_alike(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
+    t4, a10g, l4 = (
+        baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, replace(device, name="cuda:0", capability=capability))
+        for capability in ((7, 5), (8, 6), (8, 9))
+    )
+    assert t4 != a10g == l4

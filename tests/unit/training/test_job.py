@@ -60,6 +60,8 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
     assert metrics["export_logit_error"] < 0.02
     recipe = json.loads((extra / "recipe.json").read_text())
     assert (recipe["warmup_steps"], recipe["used"]["warmup_steps"], recipe["used"]["steps"]) == (50, 0, 4)
+    formats = [recipe["used"][name] for name in ("dtype", "evaluation_dtype", "export_dtype", "attention")]
+    assert formats == ["float32", "float32", "bfloat16", "sdpa"]
     captured = capfd.readouterr()
     lines = captured.out.splitlines()
     assert re.fullmatch(
@@ -103,6 +105,17 @@ def test_a_mistake_is_one_line_without_traceback(
     assert captured.out.splitlines()[-1] == failure(job)
     assert "Traceback" not in captured.out + captured.err
     assert published(job) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_the_gpu_that_it_is_for_a_job_ends_before_it_loads_anything(job: Path, recipe: Recipe) -> None:
+    write_hyperparameters(job, recipe, device="gpu", base_model="tuneway/none")
+    assert train.main() == 1
+    assert re.fullmatch(
+        r"training\.device is gpu, and PyTorch \S+ can use none here \(.+\): choose a training\.instance_type with a GPU, or "
+        r"set training\.device to cpu",
+        failure(job),
+    )
 
 
 def test_an_empty_channel_and_a_row_without_answer_are_said(job: Path) -> None:

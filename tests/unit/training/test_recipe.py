@@ -20,6 +20,7 @@ RECIPES = st.builds(
     base_model=NAMES,
     base_revision=st.none() | NAMES,
     hub_token_secret=st.none() | NAMES,
+    device=st.sampled_from(["gpu", "cpu"]),
     quantization=st.sampled_from(["nf4", "none"]),
     double_quantization=st.booleans(),
     lora_r=st.integers(1, 512),

@@ -143,11 +143,25 @@ def test_another_recipe_begins_anew_and_leaves_nothing_of_the_old_one(bench: Ben
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("dtype", "float16"), ("attention", "flash_attention_2")])
+def test_a_checkpoint_of_another_number_format_or_attention_is_not_gone_on_from(
+    bench: Bench, tmp_path: Path, name: str, value: str
+) -> None:
+    bench.recipe = replace(bench.recipe, max_steps=2)
+    bench.train(tmp_path)
+    file = tmp_path / "checkpoint-2" / "complete.json"
+    told = json.loads(file.read_text())
+    assert (told["run"]["dtype"], told["run"]["attention"]) == ("float32", "sdpa")
+    told["run"][name] = value  # as another GPU would have written it
+    file.write_text(json.dumps(told))
+    assert sorted(bench.train(tmp_path).losses) == [1, 2]
+
+
 @dataclass(frozen=True)
 class AtOnce(Device):
     """A CPU that takes all rows of a batch at once and packs them when asked to, as a GPU does."""
 
-    def packs(self, *, wanted: bool) -> bool:
+    def packs(self, *, wanted: bool, attention: str) -> bool:
         return wanted
 
     @property
@@ -160,7 +174,7 @@ def test_padded_and_packed_batches_train_what_rows_one_by_one_do(bench: Bench, t
     single = bench.train(tmp_path / "single")
     assert single.result is not None
     assert single.result.used["batch_size"] == 1
-    bench.device = AtOnce("cpu", torch.float32, None)
+    bench.device = AtOnce("cpu", None, None)
     for packing in (False, True):
         bench.recipe = replace(bench.recipe, packing=packing)
         batched = bench.train(tmp_path / f"packing-{packing}")

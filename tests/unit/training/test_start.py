@@ -189,6 +189,13 @@ def test_a_host_with_two_gpus_trains_in_two_processes_and_a_stop_reaches_each(co
     assert sorted(path.name for path in code.parents[3].glob("stopped-*")) == ["stopped-0", "stopped-1"]
 
 
+def test_a_job_on_cpus_is_one_process_also_where_there_are_gpus(code: Path) -> None:
+    resources(code, ["algo-1"], "algo-1")
+    (code.parents[2] / "config" / "hyperparameters.json").write_text(json.dumps({"device": "cpu"}))
+    process = start(code, "import os\nprint('RANK' in os.environ)", PATH=gpus(code, 2))
+    assert process.communicate(timeout=60)[0] == "False\n"
+
+
 def test_two_hosts_meet_at_the_first(tmp_path: Path) -> None:
     # Names that resolve here; SageMaker calls them algo-1 and algo-2.
     hosts = ["127.0.0.1", "127.0.0.2"]
