@@ -32,6 +32,12 @@ VolumeKmsKeyId (API reference, ResourceConfig). Nothing tells them but a list: t
 (`sagemaker.core.common_utils.volume_size_supported`), by family, so that its next member is in it."""
 
 
+_HF_HOME = "/tmp/huggingface"
+"""Where the base model is downloaded to. /tmp is on the instance's large disk, its own or the volume of VolumeSizeInGB: "we
+recommend that you use the /tmp directory as a scratch space for temporarily storing any large objects during training"
+(SageMaker developer guide, "Managing storage paths for different types of instance local storage")."""
+
+
 def prepare(
     settings: Settings,
     run: str,
@@ -208,7 +214,8 @@ def train(
         "EnableManagedSpotTraining": training.spot,
         # The run's and not the job's: a redriven Train goes on where the job before it was interrupted.
         "CheckpointConfig": {"S3Uri": names.place(stack["bucket"], "checkpoints", run)},
-        "Environment": {"HF_ENDPOINT": settings.access.hub_endpoint},
+        # HF_HOME: the image's own, below /root, is on the small disk of the system.
+        "Environment": {"HF_ENDPOINT": settings.access.hub_endpoint, "HF_HOME": _HF_HOME},
         "Tags": _tags(run, stack),
         **_network(settings),
     }

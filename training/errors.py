@@ -35,7 +35,10 @@ def explain(error: BaseException) -> str | None:
             return one_line(str(cause))
         # Libraries wrap the operating system's error in one of their own (safetensors does), so the text counts too.
         if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or _says_disk_full(str(cause)):
-            return "disk full: the job's volume has no space left; set a larger training.volume_gb"
+            return (
+                "disk full: set a larger training.volume_gb, or, where the instance type has disks of its own (ml.g5 and the "
+                "like), choose a larger one of its family"
+            )
         if _is_out_of_memory(cause):
             return (
                 "out of memory: lower training.batch_size (raise gradient_accumulation_steps to match) or "

@@ -1,9 +1,9 @@
 """A container's file system and environment on this machine.
 
 Source: "How Amazon SageMaker AI Provides Training Information" (paths below /opt/ml, the three files of
-input/config, the environment) and "Run your own inference code". There is no container here: /opt/ml lies below
-the job's own folder, which SAGEMAKER_BASE_DIR names (a variable of the SageMaker training toolkit, /opt/ml by
-default), and `/opt/ml` in the entry point, the arguments and the environment is mapped to it.
+input/config, the environment) and "Run your own inference code". There is no container here: /opt/ml and /tmp lie below
+the job's own folder, SAGEMAKER_BASE_DIR (a variable of the SageMaker training toolkit, /opt/ml by default) and TMPDIR
+name them, and `/opt/ml` and `/tmp` in the entry point, the arguments and the environment are mapped to them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from local import images
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_OPT_ML = re.compile(r"(?<![\w./-])/opt/ml(?=/|$|[\s:;,'\"])")
+_OWN = re.compile(r"(?<![\w./-])/(opt/ml|tmp)(?=/|$|[\s:;,'\"])")
 # What the gateway was given about this machine, and a program needs to run on it at all.
 _MACHINE = ("PATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
 
@@ -39,8 +39,8 @@ class Container:
             (root / folder).mkdir()
 
     def map(self, text: str) -> str:
-        """Put this container's folder in the place of /opt/ml."""
-        return _OPT_ML.sub(lambda _: str(self.base), text)
+        """Put this container's folders in the place of /opt/ml and /tmp."""
+        return _OWN.sub(lambda found: str(self.root / found[1]), text)
 
     def write_config(self, job: Mapping[str, Any], number: int) -> None:
         """Write hyperparameters.json, resourceconfig.json and inputdataconfig.json of a CreateTrainingJob request.

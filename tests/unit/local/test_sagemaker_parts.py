@@ -54,14 +54,17 @@ def test_where_an_object_lands_in_its_channel(key: str, prefix: str, path: str) 
         ("/opt/ml", "{base}"),
         ("--out=/opt/ml/model", "--out={base}/model"),
         ("a:/opt/ml/code:/opt/ml/model", "a:{base}/code:{base}/model"),
+        ("/tmp/huggingface", "{root}/tmp/huggingface"),
         ("/opt/mlx", "/opt/mlx"),
+        ("/tmpfs", "/tmpfs"),
+        ("/var/tmp", "/var/tmp"),
         ("/srv/opt/ml/model", "/srv/opt/ml/model"),
         ("s3://bucket/opt/ml/x", "s3://bucket/opt/ml/x"),
     ],
 )
-def test_only_the_containers_own_opt_ml_is_mapped(tmp_path: Path, text: str, mapped: str) -> None:
+def test_only_the_containers_own_folders_are_mapped(tmp_path: Path, text: str, mapped: str) -> None:
     container = Container(tmp_path / "job")
-    assert container.map(text) == mapped.format(base=tmp_path / "job" / "opt" / "ml")
+    assert container.map(text) == mapped.format(base=container.base, root=container.root)
 
 
 def test_files_are_seen_while_a_script_makes_and_removes_folders(tmp_path: Path) -> None:
