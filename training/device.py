@@ -21,6 +21,9 @@ GIB = 1024**3
 # Transformer Models (https://arxiv.org/abs/2205.05198), attention matrices aside, which sdpa never stores; half as much
 # again for LoRA's own.
 ACTIVATION_BYTES = 51
+TOKENS_AT_ONCE = 512
+"""Of a CPU's forward pass. Each pass unpacks all 4-bit weights anew, which short rows one by one do too often; more tokens
+bring nothing any more, and take memory. docs/decisions.md has the figures."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,16 @@ class Device:
         """Whether this is a GPU."""
         return self.capability is not None
 
-    @property
-    def rows_at_once(self) -> int | None:
-        """Most rows of a forward pass; None leaves it to the recipe.
+    def rows_at_once(self, mean_length: float) -> int | None:
+        """Returns the most rows of a forward pass; None leaves it to the recipe.
 
-        A CPU takes one: nothing is padded, and the matrices of one row fill its caches already. `make bench-training` has both.
+        A CPU takes as many as make `TOKENS_AT_ONCE`: by the rows alone, so that a run that goes on elsewhere has the same
+        batches, and so the same dropout.
+
+        Args:
+            mean_length: tokens of a training row.
         """
-        return None if self.is_gpu else 1
+        return None if self.is_gpu else max(1, round(TOKENS_AT_ONCE / mean_length))
 
     def packs(self, *, wanted: bool, attention: str) -> bool:
         """Tells whether the rows of a batch are packed into one sequence.

@@ -11,6 +11,7 @@ import hashlib
 import math
 import warnings
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import accelerate
@@ -102,7 +103,8 @@ def finetune(
     """
     world = world or World()
     check_rows(len(train), recipe)
-    schedule, share = recipe.schedule(len(train)), recipe.share(world.size, device.rows_at_once)
+    schedule = recipe.schedule(len(train))
+    share = recipe.share(world.size, device.rows_at_once(fmean(train["length"])))
     # As the model was loaded (`Precision.training`).
     dtype, attention = model.config.dtype, model.config._attn_implementation
     packing = device.packs(wanted=recipe.packing, attention=attention)

@@ -202,3 +202,9 @@ def test_activations_are_recomputed_only_where_memory_asks() -> None:
     assert a10g.needs_checkpointing(weight_bytes=1 * GIB, **(llama_1b | {"tokens": 16 * 2048}))
     assert a10g.needs_checkpointing(weight_bytes=18 * GIB, **llama_1b)
     assert not Device("cpu", None, None).needs_checkpointing(weight_bytes=99 * GIB, **llama_1b)
+
+
+@pytest.mark.parametrize(("mean_length", "rows"), [(60, 9), (128, 4), (165, 3), (260, 2), (400, 1), (5000, 1)])
+def test_a_cpu_takes_as_many_rows_at_once_as_their_length_allows(mean_length: float, rows: int) -> None:
+    assert Device("cpu", None, None).rows_at_once(mean_length) == rows
+    assert Device("cuda", (8, 6), 22 * GIB).rows_at_once(mean_length) is None

@@ -91,7 +91,7 @@ def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None
     assert start(pair, tiny, 2).wait(120) == 0, (pair / "log").read_text()
     close(pair, whole)
     used = json.loads((pair / "model" / "tuneway" / "recipe.json").read_text())["used"]
-    assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 1, 8)
+    assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 4, 2)
     log = (pair / "log").read_text()
     assert len(re.findall(r"^step=1/12 ", log, re.MULTILINE)) == 1  # one of them speaks
     assert log.count("evaluated=6/6 model=tuned") == 1

@@ -53,7 +53,7 @@ class Bench:
 
         # Called in the first batch of the step after: the signal comes in the middle of a step.
         if stop_after is not None:
-            stop_after *= self.recipe.rows_a_step  # a CPU takes them one by one
+            stop_after *= self.recipe.gradient_accumulation_steps  # rows this short fill the recipe's batches
             trained.get_base_model().model.layers[0].register_forward_hook(count)
         self.capsys.readouterr()
         try:
@@ -159,22 +159,24 @@ def test_a_checkpoint_of_another_number_format_or_attention_is_not_gone_on_from(
 
 @dataclass(frozen=True)
 class AtOnce(Device):
-    """A CPU that takes all rows of a batch at once and packs them when asked to, as a GPU does."""
+    """A CPU that takes so many rows at once, whatever their length, and packs them when asked to, as a GPU does."""
+
+    rows: int = 1
 
     def packs(self, *, wanted: bool, attention: str) -> bool:
         return wanted
 
-    @property
-    def rows_at_once(self) -> int | None:
-        return None
+    def rows_at_once(self, mean_length: float) -> int | None:
+        return self.rows
 
 
 def test_padded_and_packed_batches_train_what_rows_one_by_one_do(bench: Bench, tmp_path: Path) -> None:
     bench.recipe = replace(bench.recipe, lora_dropout=0.0)
+    bench.device = AtOnce("cpu", None, None)
     single = bench.train(tmp_path / "single")
     assert single.result is not None
     assert single.result.used["batch_size"] == 1
-    bench.device = AtOnce("cpu", None, None)
+    bench.device = AtOnce("cpu", None, None, rows=4)
     for packing in (False, True):
         bench.recipe = replace(bench.recipe, packing=packing)
         batched = bench.train(tmp_path / f"packing-{packing}")
