@@ -32,11 +32,15 @@ _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "lost": ({"action"}, {"principal", "resource"}, ()),
     "no-endpoint": ({"service"}, {"function"}, ()),
     "function": ({"how"}, {"function", "payload"}, ("crash", "memory", "timeout", "throttle", "stuck")),
-    "training": ({"how"}, {"after"}, ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim")),
+    "training": (
+        {"how"},
+        {"after", "instance_type"},
+        ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim"),
+    ),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),
-    "endpoint": ({"how"}, set(), ("fail", "capacity", "stuck", "rollback-failed")),
+    "endpoint": ({"how"}, {"instance_type"}, ("fail", "capacity", "stuck", "rollback-failed")),
 }
-_PATTERNS = ("principal", "resource", "function", "payload")
+_PATTERNS = ("principal", "resource", "function", "payload", "instance_type")
 # Training's `how` that may have `after` -> how many checkpoints the job has copied up when it happens, by default.
 _AFTER = {"stop": 0, "kill": 1, "reclaim": 1}
 _NUMBERS = ("times", "status", "after")
@@ -58,6 +62,7 @@ class Fault:
     service: str = ""
     function: str = ""
     payload: str = ""
+    instance_type: str = ""
     after: int | None = None
     times: int | None = None
     fired: int = 0
@@ -90,8 +95,8 @@ def take(kind: str, *hows: str, checkpoints: int = 0, **where: str) -> Fault:
         kind: the fault's kind.
         hows: the values of `how` that can happen here; all when none is given.
         checkpoints: how many a training job has copied up, for `after`.
-        where: `action` (compared; a fault's may have `*`), `principal`, `resource`, `function` and `payload` (searched by
-            the fault's patterns).
+        where: `action` (compared; a fault's may have `*`), `principal`, `resource`, `function`, `payload` and
+            `instance_type` (searched by the fault's patterns).
     """
     with _changed:
         for fault in _faults:
@@ -127,6 +132,8 @@ def parse(item: Any) -> Fault:
     after = item.get("after", 0)
     if type(after) is not int or after < 0 or ("after" in item and item["how"] not in _AFTER):
         raise ValueError(f"after is a number from 0 on, with how {', '.join(_AFTER)}: {json.dumps(item)}")
+    if "instance_type" in item and item["how"] != "capacity":
+        raise ValueError(f"instance_type goes with how capacity: {json.dumps(item)}")
     for name, value in item.items():
         if name not in _NUMBERS and not isinstance(value, str):
             raise ValueError(f"{name} is a text: {json.dumps(item)}")

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 from local import faults, private
 from local.sagemaker import quota
 from local.sagemaker.fleet import Fleet, FleetFailedError
+from local.sagemaker.instances import pools
 from local.sagemaker.role import hosting_source
 from local.sagemaker.store import Call, Store, now, page, validation_error
 from local.shapes import ServiceError
@@ -36,17 +38,15 @@ class Endpoint:
         self._starting: Fleet | None = None
 
     @property
-    def instances(self) -> dict[str, int]:
+    def instances(self) -> Counter[str]:
         """Instances in use by type, for the quota."""
-        held = [self.config] if self.status != "Failed" else []
+        counts: Counter[str] = Counter()
+        if self.status != "Failed":
+            (variant,) = self.config["ProductionVariants"]
+            kind = self.fleet.instance_type if self.fleet is not None else pools(variant)[0]
+            counts[kind] += variant["InitialInstanceCount"]
         if self._starting is not None and self.status == "Updating":
-            held.append(self._starting.config)
-        counts: dict[str, int] = {}
-        for config in held:
-            for variant in config["ProductionVariants"]:
-                counts[variant["InstanceType"]] = (
-                    counts.get(variant["InstanceType"], 0) + variant["InitialInstanceCount"]
-                )
+            counts[self._starting.instance_type] += self._starting.variant["InitialInstanceCount"]
         return counts
 
     def set_status(self, status: str, failure: str = "") -> None:
@@ -57,7 +57,7 @@ class Endpoint:
     def create(self, call: Call) -> None:
         """Bring up the first fleet."""
         try:
-            fleet = self._bring_up(call, self.config, faults.take("endpoint", "fail", "capacity", "stuck"))
+            fleet = self._bring_up(call, self.config, *_place(self.config, "fail", "capacity", "stuck"))
         except FleetFailedError as error:
             self.set_status("Failed", str(error))
             return
@@ -67,9 +67,9 @@ class Endpoint:
 
     def update(self, call: Call, config: dict[str, Any]) -> None:
         """Bring up a fleet on another config beside the old one, then take that down; or go back to it."""
-        fault = faults.take("endpoint")
+        kind, fault = _place(config)
         try:
-            fleet = self._bring_up(call, config, fault)
+            fleet = self._bring_up(call, config, kind, fault)
         except FleetFailedError as error:
             with self.store.lock:
                 self._starting = None
@@ -89,7 +89,7 @@ class Endpoint:
             self._starting = None
             self.set_status("InService")
 
-    def _bring_up(self, call: Call, config: dict[str, Any], fault: faults.Fault) -> Fleet:
+    def _bring_up(self, call: Call, config: dict[str, Any], kind: str, fault: faults.Fault) -> Fleet:
         time.sleep(self.store.settings.status_seconds)
         if fault.how == "capacity":
             raise FleetFailedError(faults.ENDPOINT_CAPACITY)
@@ -99,7 +99,7 @@ class Endpoint:
             model = self.store.model(call, config["ProductionVariants"][0]["ModelName"])
         except ServiceError as error:
             raise FleetFailedError(error.message) from error
-        fleet = Fleet(self.store, self.arn, self.name, config, model)
+        fleet = Fleet(self.store, self.arn, self.name, config, model, kind)
         with self.store.lock:
             self._starting = fleet
         try:
@@ -150,7 +150,7 @@ class Endpoint:
                 "ProductionVariants": [
                     {
                         "VariantName": variant["VariantName"],
-                        "InstanceType": variant["InstanceType"],
+                        **(_pool_summaries(variant, "") or {"InstanceType": variant["InstanceType"]}),
                         "DesiredWeight": variant["InitialVariantWeight"],
                         "DesiredInstanceCount": variant["InitialInstanceCount"],
                     }
@@ -166,6 +166,7 @@ class Endpoint:
             description["ProductionVariants"] = [
                 {
                     "VariantName": variant["VariantName"],
+                    **_pool_summaries(variant, self.fleet.instance_type),
                     "CurrentWeight": weight,
                     "DesiredWeight": weight,
                     "CurrentInstanceCount": count,
@@ -175,11 +176,31 @@ class Endpoint:
         return description
 
 
+def _place(config: dict[str, Any], *hows: str) -> tuple[str, faults.Fault]:
+    """The first instance type of the config that has capacity, or the last that has not, and the fault that happens there."""
+    (variant,) = config["ProductionVariants"]
+    for kind in pools(variant):
+        fault = faults.take("endpoint", *hows, instance_type=kind)
+        if fault.how != "capacity":
+            break
+    return kind, fault
+
+
+def _pool_summaries(variant: dict[str, Any], kind: str) -> dict[str, Any]:
+    """InstancePools of a variant's description, whose instances are of type `kind`; nothing of a variant without pools."""
+    if "InstancePools" not in variant:
+        return {}
+    count = variant["InitialInstanceCount"]
+    listed = [{"InstanceType": name, "CurrentInstanceCount": count * (name == kind)} for name in pools(variant)]
+    return {"InstancePools": listed}
+
+
 def _check_quota(store: Store, config: dict[str, Any]) -> None:
+    """Ask for all instance types of a list: "Quota does not fall back" (Deepgram, "Deploy Deepgram on Amazon SageMaker")."""
     for variant in config["ProductionVariants"]:
-        kind = variant["InstanceType"]
-        in_use = sum(endpoint.instances.get(kind, 0) for endpoint in store.endpoints.values())
-        quota.check(store.endpoint_url, f"{kind} for endpoint usage", in_use, variant["InitialInstanceCount"])
+        for kind in pools(variant):
+            in_use = sum(endpoint.instances[kind] for endpoint in store.endpoints.values())
+            quota.check(store.endpoint_url, f"{kind} for endpoint usage", in_use, variant["InitialInstanceCount"])
 
 
 def _run(target: Any, *arguments: Any) -> None:

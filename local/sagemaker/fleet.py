@@ -41,12 +41,18 @@ class FleetFailedError(Exception):
 
 
 class Fleet:
-    """One instance, whatever InitialInstanceCount says: it stands for all of them."""
+    """One server, whatever InitialInstanceCount says: it stands for all instances, which are of one type."""
 
     def __init__(
-        self, store: Store, endpoint_arn: str, endpoint_name: str, config: dict[str, Any], model: dict[str, Any]
+        self,
+        store: Store,
+        endpoint_arn: str,
+        endpoint_name: str,
+        config: dict[str, Any],
+        model: dict[str, Any],
+        instance_type: str,
     ) -> None:
-        self.store, self.config, self.model = store, config, model
+        self.store, self.config, self.model, self.instance_type = store, config, model, instance_type
         self.variant: dict[str, Any] = config["ProductionVariants"][0]
         self.log_group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
         self.port = 0

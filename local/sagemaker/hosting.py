@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from local import private
+from local.sagemaker.instances import pools
 from local.sagemaker.role import Role, hosting_source
 from local.sagemaker.store import Call, Store, now, page, validation_error
 
@@ -118,9 +119,9 @@ def create_endpoint_config(store: Store, call: Call, params: dict[str, Any]) -> 
         if len(params["ProductionVariants"]) != 1:
             raise validation_error("local AWS runs endpoint configs of exactly one production variant")
         variant = params["ProductionVariants"][0]
-        if not variant.get("ModelName") or not variant.get("InstanceType") or not variant.get("InitialInstanceCount"):
+        if not variant.get("ModelName") or not pools(variant) or not variant.get("InitialInstanceCount"):
             raise validation_error(
-                "local AWS runs instance-based variants: give ModelName, InstanceType and InitialInstanceCount"
+                "local AWS runs instance-based variants: give ModelName, InitialInstanceCount and InstanceType or InstancePools"
             )
         store.model(call, variant["ModelName"])
         described = {name: value for name, value in params.items() if name != "Tags"}

@@ -13,28 +13,28 @@ from botocore.exceptions import ClientError
 
 from local import images, private
 from local.sagemaker import quota
+from local.sagemaker.instances import Instances, preferences
 from local.sagemaker.role import PullDeniedError, Role, split_uri
 from local.sagemaker.store import Call, Store, page, validation_error
 from local.sagemaker.training import TrainingJob
 from local.shapes import ServiceError
-
-_MAX_INSTANCES = 4
 
 
 def create_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
     """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
     arn = call.arn("training-job", params["TrainingJobName"])
     _check_form(params)
+    wanted = preferences(params)
     with store.lock:
         _check_name(store, arn)
     role = _assume(params["RoleArn"], arn, store)
     image = _check_image(role, params["AlgorithmSpecification"])
     for channel in params.get("InputDataConfig", []):
         _check_channel(role, channel, call.region)
-    job = TrainingJob(store, arn, params, role=role, image=image)
     with store.lock:
         _check_name(store, arn)
-        _check_quota(store, params)
+        allowed = _within_quota(store, wanted, spot=bool(params.get("EnableManagedSpotTraining")))
+        job = TrainingJob(store, arn, params, wanted=allowed, role=role, image=image)
         store.training_jobs[arn] = job
         store.tag(arn, params.get("Tags"))
     job.start()
@@ -61,11 +61,6 @@ def _check_form(params: dict[str, Any]) -> None:
     elif stopping.get("MaxWaitTimeInSeconds"):
         raise validation_error(
             "MaxWaitTimeInSeconds above zero must not be specified when EnableManagedSpotTraining is false"
-        )
-    resources = params["ResourceConfig"]
-    if not resources.get("InstanceType") or not 1 <= resources.get("InstanceCount", 0) <= _MAX_INSTANCES:
-        raise validation_error(
-            f"local AWS trains on up to {_MAX_INSTANCES} instances: give ResourceConfig InstanceType and InstanceCount"
         )
     for channel in params.get("InputDataConfig", []):
         source = channel["DataSource"].get("S3DataSource")
@@ -133,15 +128,25 @@ def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
     )
 
 
-def _check_quota(store: Store, params: dict[str, Any]) -> None:
-    kind, spot = params["ResourceConfig"]["InstanceType"], bool(params.get("EnableManagedSpotTraining"))
-    in_use = sum(
-        job.instance_count
-        for job in store.training_jobs.values()
-        if job.active and job.instance_type == kind and job.spot == spot
-    )
-    name = f"{kind} for {'spot ' if spot else ''}training job usage"
-    quota.check(store.endpoint_url, name, in_use, params["ResourceConfig"]["InstanceCount"])
+def _within_quota(store: Store, wanted: list[Instances], *, spot: bool) -> list[Instances]:
+    """What of a list the quotas allow now. Raises ServiceError, as for its first, if that is nothing."""
+    allowed, refusals = [], []
+    for instances in wanted:
+        in_use = sum(
+            job.instances.count
+            for job in store.training_jobs.values()
+            if job.active and job.instances.type == instances.type and job.spot == spot
+        )
+        name = f"{instances.type} for {'spot ' if spot else ''}training job usage"
+        try:
+            quota.check(store.endpoint_url, name, in_use, instances.count)
+        except ServiceError as refusal:
+            refusals.append(refusal)
+        else:
+            allowed.append(instances)
+    if not allowed:
+        raise refusals[0]
+    return allowed
 
 
 def _job(store: Store, call: Call, params: dict[str, Any]) -> TrainingJob:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import threading
     from datetime import datetime
 
+    from local.sagemaker.instances import Instances
+
 DEFAULT_MAX_RUNTIME = 86_400
 FAILURE_LENGTH = 1024
 # BillableTimeInSeconds of a spot job, in proportion to its TrainingTimeInSeconds: the saving is a made-up 60 %.
@@ -50,6 +52,7 @@ class Record:
         self._created = self._modified = now()
         self._transitions: list[dict[str, Any]] = []
         self._times: dict[str, datetime] = {}
+        self._selected: dict[str, Any] = {}
         self._seconds = 0.0
         self.metrics = Metrics(params["AlgorithmSpecification"].get("MetricDefinitions", []))
         self._move("Starting")
@@ -74,10 +77,12 @@ class Record:
             self._times["TrainingEndTime"] = now()
             self._move(secondary)
 
-    def launched(self) -> None:
+    def launched(self, instances: Instances) -> None:
         """The job has its instances."""
         with self._lock:
             self._times.setdefault("TrainingStartTime", now())
+            if "InstancePreferences" in self._params["ResourceConfig"]:
+                self._selected = {"SelectedInstanceType": instances.type, "SelectedInstanceCount": instances.count}
 
     def held(self, seconds: float) -> None:
         """The job had its instances for so long."""
@@ -106,6 +111,7 @@ class Record:
         description.setdefault("EnableInterContainerTrafficEncryption", False)
         description.setdefault("EnableManagedSpotTraining", False)
         description |= {
+            "ResourceConfig": {**self._params["ResourceConfig"], **self._selected},
             "TrainingJobArn": self._arn,
             "TrainingJobStatus": self.status,
             "SecondaryStatus": self._secondary,

@@ -26,6 +26,7 @@ from local.sagemaker.role import Role, describe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from local.sagemaker.instances import Instances
     from local.sagemaker.store import Store
 
 _POLL_SECONDS = 0.1
@@ -36,13 +37,22 @@ class TrainingJob:
 
     Attributes:
         params: the CreateTrainingJob request.
+        instances: those that it has, or waits for.
         spot: whether it runs on spot instances.
     """
 
-    def __init__(self, store: Store, arn: str, params: dict[str, Any], *, role: Role, image: images.ImageUri) -> None:
+    def __init__(
+        self,
+        store: Store,
+        arn: str,
+        params: dict[str, Any],
+        *,
+        wanted: list[Instances],
+        role: Role,
+        image: images.ImageUri,
+    ) -> None:
         self.store, self.region, self.arn, self.params, self.image = store, role.region, arn, params, image
-        self.name, self.instance_type = params["TrainingJobName"], params["ResourceConfig"]["InstanceType"]
-        self.instance_count: int = params["ResourceConfig"]["InstanceCount"]
+        self.name, self._wanted, self.instances = params["TrainingJobName"], wanted, wanted[0]
         self.spot = bool(params.get("EnableManagedSpotTraining"))
         self._role = role
         self._record = Record(store.lock, arn, params)
@@ -88,7 +98,7 @@ class TrainingJob:
         interrupted = True
         while interrupted and self._get_instances():
             began = time.monotonic()
-            self._record.launched()
+            self._record.launched(self.instances)
             try:
                 interrupted = self._use_instances()
             finally:
@@ -105,7 +115,12 @@ class TrainingJob:
     def _get_instances(self) -> bool:
         """Wait for the instances; whether the job got them before it was stopped."""
         self._pause(self.store.settings.status_seconds)
-        fault = faults.take("training", "capacity", "slow").how
+        fault = ""
+        for instances in self._wanted:
+            self.instances = instances
+            fault = faults.take("training", "capacity", "slow", instance_type=instances.type).how
+            if fault != "capacity":
+                break
         if fault == "slow":
             self._pause(faults.SLOW_SECONDS)
         if fault == "capacity" and not self.spot:
@@ -130,8 +145,10 @@ class TrainingJob:
         root = self.store.state_dir / "jobs" / self.name
         if root.exists():  # Left by instances that were taken back, or by an earlier job of that name.
             shutil.rmtree(root)
-        numbers = range(1, self.instance_count + 1)
-        hosts = [Host(number, root / f"algo-{number}", self.params, self._role) for number in numbers]
+        numbers = range(1, self.instances.count + 1)
+        launched = {"InstanceType": self.instances.type, "InstanceCount": self.instances.count}
+        params = {**self.params, "ResourceConfig": launched}
+        hosts = [Host(number, root / f"algo-{number}", params, self._role) for number in numbers]
         self._record.advance("Downloading")
         for host in hosts:
             host.download()

@@ -90,6 +90,8 @@ def failure(call: Any, **params: Any) -> tuple[str, str, int]:
             "after is a number from 0 on, with how stop, kill, reclaim",
         ),
         ('[{"kind": "endpoint", "how": "fail", "after": 1}]', "does not know after"),
+        ('[{"kind": "training", "how": "slow", "instance_type": "g5"}]', "instance_type goes with how capacity"),
+        ('[{"kind": "endpoint", "how": "capacity", "instance_type": 5}]', "instance_type is a text"),
         ('[{"kind": "error", "action": "s3:GetObject", "code": "x", "status": 200}]', "from 400 to 599"),
         ('[{"kind": "error", "action": "s3:GetObject", "code": 1}]', "code is a text"),
         ('[{"kind": "function", "how": "crash", "function": "("}]', "function is not a regular expression"),
@@ -378,6 +380,18 @@ def test_a_training_job_ends(aws: LocalAws, job_role: str, how: str, ends: list[
     assert fired(aws) == [1]
 
 
+def test_a_job_is_given_the_next_type_of_its_list_where_one_has_no_capacity(aws: LocalAws, job_role: str) -> None:
+    resources = {**training.LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
+    post(aws, {"kind": "training", "how": "capacity", "instance_type": "g6"})
+    job = training.run(aws, "next-type", job_role, ResourceConfig=resources)
+    assert (job["TrainingJobStatus"], job["ResourceConfig"]["SelectedInstanceType"]) == ("Completed", "ml.g5.xlarge")
+    assert fired(aws) == [1]
+    post(aws, {"kind": "training", "how": "capacity"})  # of any type
+    job = training.run(aws, "no-type", job_role, ResourceConfig=resources)
+    assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", faults.TRAINING_CAPACITY)
+    assert ("SelectedInstanceType" in job["ResourceConfig"], fired(aws)) == (False, [2])
+
+
 @pytest.fixture(scope="module")
 def bedrock_role(own: LocalAws) -> str:
     s3 = own.client("s3")
@@ -454,6 +468,27 @@ def test_an_endpoint_is_not_created_or_comes_back_from_its_update(
     assert (endpoint["EndpointConfigName"], endpoint.get("FailureReason")) == ("one", None)
     assert (endpoints.ask(aws, how), fired(aws)) == (b"one:hello", [1])
     endpoints.remove(aws, how)
+
+
+def test_an_endpoint_is_given_the_next_type_of_its_list_where_one_has_no_capacity(
+    aws: LocalAws, server_role: str
+) -> None:
+    client = aws.client("sagemaker")
+    endpoints.control(aws, "quotas", **{f"{endpoints.OTHER} for endpoint usage": 9})
+    endpoints.prepare(aws, "pools", server_role, "one", instances=endpoints.POOLS)
+    post(aws, {"kind": "endpoint", "how": "capacity", "instance_type": endpoints.INSTANCE})
+    client.create_endpoint(EndpointName="pools", EndpointConfigName="pools")
+    assert statuses(aws, "pools", "Failed", "InService") == ["Creating", "InService"]
+    (variant,) = client.describe_endpoint(EndpointName="pools")["ProductionVariants"]
+    counts = {pool["InstanceType"]: pool["CurrentInstanceCount"] for pool in variant["InstancePools"]}
+    assert (counts, fired(aws)) == ({endpoints.INSTANCE: 0, endpoints.OTHER: 2}, [1])
+    endpoints.remove(aws, "pools")
+    post(aws, {"kind": "endpoint", "how": "capacity"})  # of any type
+    client.create_endpoint(EndpointName="pools", EndpointConfigName="pools")
+    assert statuses(aws, "pools", "Failed", "InService") == ["Creating", "Failed"]
+    assert client.describe_endpoint(EndpointName="pools")["FailureReason"] == faults.ENDPOINT_CAPACITY
+    assert fired(aws) == [2]
+    endpoints.remove(aws, "pools")
 
 
 def test_an_endpoint_is_stuck_until_the_list_is_replaced(aws: LocalAws, server_role: str) -> None:

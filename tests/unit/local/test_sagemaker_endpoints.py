@@ -78,7 +78,15 @@ def role(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def prepare(
-    aws: LocalAws, name: str, role: str, data: str, *, image: str = IMAGE, seconds: int = 60, **env: str
+    aws: LocalAws,
+    name: str,
+    role: str,
+    data: str,
+    *,
+    image: str = IMAGE,
+    seconds: int = 60,
+    instances: dict[str, Any] | None = None,
+    **env: str,
 ) -> None:
     client = aws.client("sagemaker")
     source = {"S3Uri": f"s3://{BUCKET}/{data}/", "S3DataType": "S3Prefix", "CompressionType": "None"}
@@ -93,8 +101,7 @@ def prepare(
             {
                 "VariantName": "AllTraffic",
                 "ModelName": name,
-                "InstanceType": INSTANCE,
-                "InitialInstanceCount": 1,
+                **(instances or {"InstanceType": INSTANCE, "InitialInstanceCount": 1}),
                 "ContainerStartupHealthCheckTimeoutInSeconds": seconds,
             }
         ],
@@ -186,6 +193,42 @@ def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: Local
         "ValidationError",
         message,
     )
+
+
+OTHER = "ml.g6.xlarge"
+POOLS = {
+    "InstancePools": [{"InstanceType": OTHER, "Priority": 2}, {"InstanceType": INSTANCE, "Priority": 1}],
+    "InitialInstanceCount": 2,
+    "VariantInstanceProvisionTimeoutInSeconds": 900,
+}
+
+
+def test_an_endpoint_of_several_types_tells_which_it_has(aws: LocalAws, role: str) -> None:
+    client = aws.client("sagemaker")
+    control(aws, "quotas", **{f"{OTHER} for endpoint usage": 2})
+    prepare(aws, "pooled", role, "one", instances=POOLS)
+    client.create_endpoint(EndpointName="pooled", EndpointConfigName="pooled")
+
+    def pools(*counts: int) -> list[dict[str, Any]]:
+        return [
+            {"InstanceType": kind, "CurrentInstanceCount": count}
+            for kind, count in zip((INSTANCE, OTHER), counts, strict=True)
+        ]
+
+    (pending,) = client.describe_endpoint(EndpointName="pooled")["PendingDeploymentSummary"]["ProductionVariants"]
+    assert (pending["InstancePools"], "InstanceType" in pending) == (pools(0, 0), False)
+    (serving,) = wait(aws, "pooled")["ProductionVariants"]
+    assert (serving["InstancePools"], serving["CurrentInstanceCount"]) == (pools(2, 0), 2)
+    # The quota of every type of the list is asked for: of the second one, two are there.
+    prepare(aws, "pooled-more", role, "two", instances=POOLS | {"InitialInstanceCount": 3})
+    code, message = refused(client.update_endpoint, EndpointName="pooled", EndpointConfigName="pooled-more")
+    assert code == "ResourceLimitExceeded"
+    assert message.startswith(f"The account-level service limit '{OTHER} for endpoint usage' is 2 Instances")
+    with pytest.raises(
+        ClientError, match="InstanceType and InstancePools of production variant AllTraffic are mutually"
+    ):
+        prepare(aws, "both", role, "one", instances=POOLS | {"InstanceType": INSTANCE})
+    remove(aws, "pooled")
 
 
 @pytest.mark.parametrize("trouble", ["dead", "sick"])

@@ -328,6 +328,40 @@ def test_refusals_have_awss_codes_and_messages(aws: LocalAws, role: str) -> None
     assert refused(create, **request("spot", role, **spot))[1].startswith("Invalid MaxWaitTimeInSeconds")
 
 
+LISTED = {"InstancePreferences": [{"InstanceType": "ml.g6.xlarge"}, {"InstanceType": "ml.g5.xlarge"}]}
+
+
+@pytest.mark.parametrize(("quota", "selected"), [(1, "ml.g6.xlarge"), (0, "ml.g5.xlarge")])
+def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_tells_which(
+    aws: LocalAws, role: str, quota: int, selected: str
+) -> None:
+    control(aws, "quotas", **{"ml.g6.xlarge for training job usage": quota})
+    name = f"listed-{quota}"
+    resources = {**LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
+    job = run(aws, name, role, ResourceConfig=resources)
+    assert job["ResourceConfig"] == {**resources, "SelectedInstanceType": selected, "SelectedInstanceCount": 1}
+    seen = json.loads(read(aws, f"out/{name}/output/data/seen.json"))["resources"]
+    assert seen["current_instance_type"] == seen["instance_groups"][0]["instance_type"] == selected
+    output = aws.client("sagemaker").meta.service_model.operation_model("DescribeTrainingJob").output_shape
+    job.pop("ResponseMetadata")
+    assert not ParamValidator().validate(job, output).has_errors()
+
+
+def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_wrong_one(aws: LocalAws, role: str) -> None:
+    create = aws.client("sagemaker").create_training_job
+    wrong = {**LISTED, "InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
+    code, message = refused(create, **request("both", role, ResourceConfig=wrong))
+    assert (code, message) == ("ValidationException", "InstancePreferences and InstanceType are mutually exclusive")
+    control(aws, "quotas", **{f"ml.{kind}.xlarge for training job usage": 0 for kind in ("g5", "g6")})
+    resources = {**LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
+    try:
+        code, message = refused(create, **request("none", role, ResourceConfig=resources))
+    finally:
+        control(aws, "quotas", **{"ml.g5.xlarge for training job usage": 20})
+    assert code == "ResourceLimitExceeded"
+    assert message.startswith("The account-level service limit 'ml.g6.xlarge for training job usage' is 0 Instances")
+
+
 def test_a_caller_needs_pass_role_and_add_tags(aws: LocalAws, role: str) -> None:
     allowed = {"Effect": "Allow", "Action": ["sagemaker:CreateTrainingJob"], "Resource": "*"}
     caller = aws.role("caller", allowed)

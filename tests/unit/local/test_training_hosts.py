@@ -206,7 +206,7 @@ def test_instances_are_counted_and_what_is_not_there_is_refused(aws: LocalAws, r
     assert "is 4 Instances, with current utilization of 3 Instances and a request delta of 2 Instances" in message
     client.stop_training_job(TrainingJobName="holds-three")
     assert training.wait(aws, "holds-three")["TrainingJobStatus"] == "Stopped"
-    refusal = "local AWS trains on up to 4 instances: give ResourceConfig InstanceType and InstanceCount"
+    refusal = "local AWS trains on up to 4 instances: give InstanceType or InstancePreferences, and InstanceCount"
     for count in (0, 5):
         assert training.refused(create, **training.request("wants", role, **on(count)))[1] == refusal
     sharded = training.request("sharded", role, **on(2))
