@@ -179,6 +179,7 @@ class Functions(Construct):
         quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
         _allow(plan, quotas, ["*"], "the actions have no resource")
         _allow(plan, ["sagemaker:DescribeEndpoint"], [scope.endpoint])
+        _allow(plan, ["sagemaker:DescribeEndpointConfig"], [scope.sagemaker("endpoint-config")], OWN_NAMES)
         # A secret that does not exist has no six characters yet: the bare name is asked for, and must be answered with
         # "not found" rather than "access denied".
         secret = scope.secret(access.hub_token_secret)

@@ -17,7 +17,7 @@ _GPU = "ml.g5.xlarge"
 
 @dataclass(frozen=True)
 class Images:
-    """Image URIs, and the account and region that own their repositories."""
+    """Image URIs, and the account and region that own their repositories: one each, whichever type of a list is taken."""
 
     training: str
     serving: str

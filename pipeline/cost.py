@@ -28,28 +28,27 @@ BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
 def estimate(settings: Settings, bedrock_model: str | None) -> dict[str, Any]:
     """The most one run costs: the training job at its time limit, Bedrock at its record limit, the endpoint to its end.
 
-    Spot capacity is counted at the full price: its discount changes, and waiting for it costs nothing. A Bedrock record is
-    counted at the training's `max_length` tokens, which is above what a dialogue has. The endpoint lives from its start
-    for `time_to_live_minutes` and the longest start-up; without an end, it has no bound to count.
+    Of several instance types the dearest is counted. Spot capacity is counted at the full price: its discount changes, and
+    waiting for it costs nothing. A Bedrock record is counted at the training's `max_length` tokens, which is above what a
+    dialogue has. The endpoint lives from its start for `time_to_live_minutes` and the longest start-up; without an end, it has
+    no bound to count.
 
     Returns:
         dollars for `training`, `bedrock`, `endpoint`, `total`; `unknown` names what has no price here.
     """
-    unknown = []
-    training = endpoint = bedrock = 0.0
+    unknown: list[str] = []
+    endpoint = bedrock = 0.0
     hours = settings.training.max_runtime_minutes / 60
-    if (price := INSTANCE_PER_HOUR.get(settings.training.instance_type)) is not None:
-        training = price * hours * settings.training.instance_count
-    else:
-        unknown.append(settings.training.instance_type)
+    price = _dearest(settings.training.instance_types, unknown)
+    training = price * hours * settings.training.instance_count
     if settings.endpoint.enabled:
         life = settings.endpoint.time_to_live_minutes
         if life is None:
             unknown.append("an endpoint without an end")
-        elif (price := INSTANCE_PER_HOUR.get(settings.endpoint.instance_type)) is not None:
-            endpoint = price * (life + settings.endpoint.startup_timeout_minutes) / 60
         else:
-            unknown.append(settings.endpoint.instance_type)
+            price = _dearest(settings.endpoint.instance_types, unknown)
+            hours = (life + settings.endpoint.startup_timeout_minutes) / 60
+            endpoint = price * hours * settings.endpoint.instance_count
     if bedrock_model is not None:
         default = BASE_MODELS[bedrock_model].hyperparameters["epochCount"].default
         epochs = float(settings.bedrock.hyperparameters.get("epochCount", default))
@@ -64,6 +63,12 @@ def estimate(settings: Settings, bedrock_model: str | None) -> dict[str, Any]:
         "prices_as_of": AS_OF,
         "unknown": unknown,
     }
+
+
+def _dearest(types: list[str], unknown: list[str]) -> float:
+    """The highest price an hour, 0 where none is known; types without a price are added to `unknown`."""
+    unknown += [name for name in types if name not in INSTANCE_PER_HOUR]
+    return max((INSTANCE_PER_HOUR[name] for name in types if name in INSTANCE_PER_HOUR), default=0.0)
 
 
 if __name__ == "__main__":

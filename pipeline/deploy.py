@@ -148,7 +148,7 @@ def _make_config(client: Any, name: str, model: str, request: dict[str, Any]) ->
         ),
         partial(client.describe_model, ModelName=name),
     )
-    variant = {"VariantName": "AllTraffic", "ModelName": name, "InitialInstanceCount": 1, **request["Variant"]}
+    variant = {"VariantName": "AllTraffic", "ModelName": name, **request["Variant"]}
     _make(
         partial(
             client.create_endpoint_config, EndpointConfigName=name, ProductionVariants=[variant], Tags=request["Tags"]

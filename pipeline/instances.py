@@ -8,6 +8,10 @@ family is taken to have it.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _GPU = re.compile(r"ml\.[gp]\d")
 _BEFORE_AMPERE = re.compile(r"ml\.(p2|p3|p3dn|g4dn)\.")
@@ -18,10 +22,10 @@ def has_gpu(instance_type: str) -> bool:
     return _GPU.match(instance_type) is not None
 
 
-def vllm_dtype(instance_type: str) -> str | None:
-    """Returns vLLM's --dtype for an endpoint on this instance type; None: the model's own (`training.precision.export_dtype`).
+def vllm_dtype(instance_types: Sequence[str]) -> str | None:
+    """Returns vLLM's --dtype for an endpoint on one of these types; None: the model's own (`training.precision.export_dtype`).
 
     vLLM refuses bfloat16 below compute capability 8.0 and names float16 as the way ("Bfloat16 is only supported on GPUs with
     compute capability of at least 8.0 ... --dtype=half").
     """
-    return "float16" if _BEFORE_AMPERE.match(instance_type) else None
+    return "float16" if any(_BEFORE_AMPERE.match(name) for name in instance_types) else None

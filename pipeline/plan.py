@@ -66,7 +66,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]:
-    warnings = _check_quotas(settings, stack["prefix"])
+    settings, warnings = _within_quotas(settings, stack["prefix"])
     base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
     train_secret, data_secret = (
         _check_token(settings, section, stack["region"]) for section in ("training", "dataset")
@@ -97,29 +97,76 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
     }
 
 
-def _check_quotas(settings: Settings, endpoint: str) -> list[str]:
-    """Refuse a run whose instances the account may not start; an unknown quota is only a warning.
+def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[str]]:
+    """Return the settings with the instance types that the account may start, and a warning for each that it may not.
 
-    An update of an endpoint that serves needs two instances for a while: SageMaker starts the new fleet before it stops
-    the old one (API reference, UpdateEndpoint).
+    What SageMaker does with a list in which one quota is too small is documented nowhere, and one vendor's guide says that it
+    refuses the whole list (Deepgram, "Deploy Deepgram on Amazon SageMaker"): no request names such a type. An unknown quota is
+    only a warning. An update of an endpoint needs its old and its new instances for a while: SageMaker starts the new fleet
+    before it stops the old one (API reference, UpdateEndpoint).
+
+    Raises:
+        Refusal: no type of a list may be started.
     """
     kind = "spot training job" if settings.training.spot else "training job"
-    training = f"{settings.training.instance_type} for {kind} usage"
-    serving = f"{settings.endpoint.instance_type} for endpoint usage"
-    wanted = {training: settings.training.instance_count}
+    checks = [("training", f"for {kind} usage", dict[str, int]())]
     if settings.endpoint.enabled:
-        status = describe(aws.client("sagemaker"), endpoint)["EndpointStatus"]
-        wanted[serving] = 1 if status in ("Absent", "Failed", "Deleting") else 2
-    quotas = _quotas(list(wanted))
-    for name, least in wanted.items():
-        if name in quotas and quotas[name] < least:
-            updates = name == serving and least == 2
-            why = f"endpoint {endpoint} is there, and its update runs two for a while; " if updates else ""
+        checks.append(("endpoint", "for endpoint usage", _kept(endpoint, settings.endpoint.instance_types)))
+    quotas = _quotas(
+        [f"{name} {usage}" for part, usage, _ in checks for name in getattr(settings, part).instance_types]
+    )
+    warnings = []
+    for part, usage, kept in checks:
+        section = getattr(settings, part)
+        lacking = {}
+        for name in section.instance_types:
+            quota, held = f"{name} {usage}", kept.get(name, 0)
+            needed = section.instance_count + held
+            if quota not in quotas:
+                warnings.append(f"quota '{quota}' could not be read; SageMaker will say if it is 0")
+            elif quotas[quota] < needed:
+                why = f", as endpoint {endpoint} keeps its {held} while an update starts others" if held else ""
+                limit = f"quota '{quota}' is {quotas[quota]:g} in this account and region"
+                lacking[name] = f"{limit}, and this run needs {needed}{why}"
+        usable = [name for name in section.instance_types if name not in lacking]
+        if not usable:
             raise Refusal(
-                f"quota '{name}' is {quotas[name]:g} in this account and region, and this run needs {least}: {why}request an "
-                "increase in the Service Quotas console (Amazon SageMaker), or choose another instance_type"
+                f"{'; '.join(lacking.values())}: request an increase in the Service Quotas console (Amazon SageMaker), or "
+                f"choose another type in {part}.instance_types"
             )
-    return [f"quota '{name}' could not be read; SageMaker will say if it is 0" for name in wanted if name not in quotas]
+        warnings += [f"{line}: {part}.instance_types is used without it" for line in lacking.values()]
+        settings = settings.model_copy(update={part: section.model_copy(update={"instance_types": usable})})
+    return settings, warnings
+
+
+def _kept(endpoint: str, types: list[str]) -> dict[str, int]:
+    """How many instances of which type the endpoint keeps until an update of it is through.
+
+    Args:
+        endpoint: its name.
+        types: those that are asked for: each may be what the endpoint has, where that cannot be known.
+    """
+    client = aws.client("sagemaker")
+    found = describe(client, endpoint)
+    if found["EndpointStatus"] in ("Absent", "Failed", "Deleting"):
+        return {}
+    config = str(found.get("EndpointConfigName"))
+    served = found.get("ProductionVariants", [])
+    if not config.startswith(f"{endpoint}-"):
+        # Somebody has put it on another config, which the role may not describe.
+        return dict.fromkeys(types, sum(variant["CurrentInstanceCount"] for variant in served))
+    try:
+        (variant,) = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+    except ClientError as error:
+        if not aws.is_absent(error):
+            raise
+        return {}  # SageMaker cannot update it: Deploy deletes it first.
+    count = variant["InitialInstanceCount"]
+    if "InstanceType" in variant:
+        return {variant["InstanceType"]: count}
+    # A list: which of its types it has is told as soon as it serves.
+    pools = [pool for one in served for pool in one.get("InstancePools", [])]
+    return {pool["InstanceType"]: pool.get("CurrentInstanceCount", count) for pool in pools or variant["InstancePools"]}
 
 
 def _quotas(names_wanted: list[str]) -> dict[str, float]:

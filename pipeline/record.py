@@ -54,7 +54,6 @@ def begin(
         "settings": differing(settings.model_dump(mode="json"), deployed),
         "base_model": f"{settings.training.base_model}@{settings.training.base_revision}",
         "bedrock_base_model": customize and customize["request"]["baseModelIdentifier"],
-        "instance": settings.training.instance_type,
         "bedrock_usd_at_most": estimate["bedrock"] if customize else 0,
     }
 
@@ -86,7 +85,6 @@ def write(
         bedrock: `job`, `jobs` (how many were made) and `custom_model` (null until it is there) of the customization.
     """
     known, training = event["record"], event["training"]
-    seconds, price = training["billed_seconds"], cost.INSTANCE_PER_HOUR.get(known["instance"])
     document = {
         **{key: known[key] for key in ("run", "execution", "settings", "base_model", "bedrock_base_model")},
         "model": training["model"],
@@ -97,9 +95,9 @@ def write(
         "serving": serving,
         "bedrock": bedrock,
         "spent": {
-            "training_seconds_billed": seconds,
-            # At the full price, also of spot capacity, whose discount SageMaker tells in the seconds.
-            "training_usd": price if price is None else round(price * seconds / 3600, 2),
+            "training_seconds_billed": sum(training["billed_seconds"].values()),
+            "training_instance_types": list(training["billed_seconds"]),
+            "training_usd": _dollars(training["billed_seconds"]),
             "bedrock_usd_at_most": round(known["bedrock_usd_at_most"] * bedrock["jobs"], 2) if bedrock else 0,
             "prices_as_of": cost.AS_OF,
         },
@@ -108,3 +106,13 @@ def write(
     body = json.dumps(document, indent=2, ensure_ascii=False).encode()
     aws.client("s3").put_object(Bucket=bucket, Key=key + NAME, Body=body, ContentType="application/json")
     return document
+
+
+def _dollars(seconds: dict[str, int]) -> float | None:
+    """What billed seconds of these instance types cost, None if one has no price here.
+
+    At the full price, also of spot capacity, whose discount SageMaker tells in the seconds.
+    """
+    if seconds.keys() - cost.INSTANCE_PER_HOUR.keys():
+        return None
+    return round(sum(cost.INSTANCE_PER_HOUR[name] * billed / 3600 for name, billed in seconds.items()), 2)

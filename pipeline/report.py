@@ -20,7 +20,8 @@ _REMEDIES = (
     (r"^Tuneway\.Refused", "nothing was spent; do what the line says, then start a new execution"),
     (
         r"CapacityError|InsufficientInstanceCapacity|Unable to provision",
-        "AWS has no such instance free now: redrive the execution later, or start a new one with another instance_type",
+        "AWS has no such instance free now: redrive the execution later, or start a new one with more types in "
+        "training.instance_types or endpoint.instance_types",
     ),
     (
         r"ResourceLimitExceeded|ServiceQuotaExceeded|LimitExceeded",

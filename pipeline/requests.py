@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pipeline import instances, names, shards
+from pipeline.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -36,6 +37,10 @@ _HF_HOME = "/tmp/huggingface"
 """Where the base model is downloaded to. /tmp is on the instance's large disk, its own or the volume of VolumeSizeInGB: "we
 recommend that you use the /tmp directory as a scratch space for temporarily storing any large objects during training"
 (SageMaker developer guide, "Managing storage paths for different types of instance local storage")."""
+POOLS_SECONDS = 900
+"""How long SageMaker looks for instances of any type of a list, for an endpoint (300 to 3,600; for one type it has a time of
+its own). Half of what Deploy waits before the container starts (`pipeline.deploy.PROVISIONING_MINUTES`): image and model are
+fetched after it."""
 
 
 def prepare(
@@ -141,8 +146,12 @@ def train(
         secret: ARN of the secret with the Hub token, if the base model needs one.
         stack: what exists.
         baseline: S3 prefix of the base model's answers of an earlier run, if there are any.
+
+    Raises:
+        Refused: no key of the user's can encrypt the volumes of some of the instance types alone.
     """
     training = settings.training
+    types, several = training.instance_types, len(training.instance_types) > 1
     layers = training.lora.target_modules
     runtime = training.max_runtime_minutes
     stopping = {"MaxRuntimeInSeconds": runtime * 60}
@@ -175,7 +184,6 @@ def train(
         "eval_batch_size": str(training.evaluation.batch_size),
     }
     key = settings.encryption.kms_key_arn
-    volume_key = None if _LOCAL_DISKS.match(training.instance_type) else key
     return {
         "AlgorithmSpecification": {
             "TrainingImage": stack["training_image"],
@@ -205,13 +213,18 @@ def train(
             **({"KmsKeyId": key} if key else {}),
         },
         "ResourceConfig": {
-            "InstanceType": training.instance_type,
+            **(
+                {"InstancePreferences": [{"InstanceType": name} for name in types]}
+                if several
+                else {"InstanceType": types[0]}
+            ),
             "InstanceCount": training.instance_count,
             "VolumeSizeInGB": training.volume_gb,
-            **({"VolumeKmsKeyId": volume_key} if volume_key else {}),
+            **_volume_key(types, key),
         },
         "StoppingCondition": stopping,
-        "EnableManagedSpotTraining": training.spot,
+        # InstancePreferences excludes it, false or true.
+        **({} if several else {"EnableManagedSpotTraining": training.spot}),
         # The run's and not the job's: a redriven Train goes on where the job before it was interrupted.
         "CheckpointConfig": {"S3Uri": names.place(stack["bucket"], "checkpoints", run)},
         # HF_HOME: the image's own, below /root, is on the small disk of the system.
@@ -219,6 +232,19 @@ def train(
         "Tags": _tags(run, stack),
         **_network(settings),
     }
+
+
+def _volume_key(types: list[str], key: str | None) -> dict[str, str]:
+    """The parameter that encrypts the job's volumes, where there is a key and SageMaker takes it."""
+    own_disks = [name for name in types if _LOCAL_DISKS.match(name)]
+    if key is None or len(own_disks) == len(types):
+        return {}
+    if own_disks:
+        raise Refused(
+            f"training.instance_types: with encryption.kms_key_arn SageMaker takes no list that mixes types with disks of "
+            f"their own ({', '.join(own_disks)}) and others; name only such types, or only others"
+        )
+    return {"VolumeKmsKeyId": key}
 
 
 def _network(settings: Settings) -> dict[str, Any]:
@@ -285,9 +311,14 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
         its names), `EndpointName`, `Tags`, `StartupTimeoutMinutes`, `PollSeconds`, and `Expiry` (null: the endpoint stays).
     """
     endpoint = settings.endpoint
+    types = endpoint.instance_types
     environment = {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)}
-    if dtype := instances.vllm_dtype(endpoint.instance_type):
+    if dtype := instances.vllm_dtype(types):
         environment["SM_VLLM_DTYPE"] = dtype
+    pools = {
+        "InstancePools": [{"InstanceType": name, "Priority": number} for number, name in enumerate(types, start=1)],
+        "VariantInstanceProvisionTimeoutInSeconds": POOLS_SECONDS,
+    }
     # Counted from the start of a deployment, with the longest start-up on top.
     life = endpoint.time_to_live_minutes
     expiry = life and {
@@ -303,7 +334,8 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
             "Environment": environment,
         },
         "Variant": {
-            "InstanceType": endpoint.instance_type,
+            **(pools if len(types) > 1 else {"InstanceType": types[0]}),
+            "InitialInstanceCount": endpoint.instance_count,
             # The image is built on CUDA 13, whose driver only this AMI has; without it the container dies at its health check.
             "InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1",
             "ModelDataDownloadTimeoutInSeconds": 1200,

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 Scope = Literal["deploy", "run"]
 Promote = Literal["always", "better", "clearly_better"]
 
-_RENAMED = {
-    "endpoint.only_if_better": "endpoint.promote: better (which true was), always (which false was) or clearly_better",
-}
-"""Fields of earlier releases, by their path: what each is now, with the value that means the same."""
-
 CONSOLE_FIELDS = ("Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")
 """What the Step Functions console may add to an execution's input by itself: ignored."""
 
@@ -34,6 +29,14 @@ history holds, since the waits between their looks grow (`pipeline.jobs.wait`)."
 
 _RESERVE_HOURS = 24
 """What of that is left to the steps that no setting bounds, most of all a training job's wait for its instances."""
+
+
+RENAMED = {
+    "training.instance_type": "training.instance_types: one type, or a list in order of preference",
+    "endpoint.instance_type": "endpoint.instance_types: one type, or a list in order of preference",
+    "endpoint.only_if_better": "endpoint.promote: better (which true was), always (which false was) or clearly_better",
+}
+"""Keys that are called otherwise now: a section's key, and its new name with what it takes."""
 
 
 class SettingsError(ValueError):
@@ -268,6 +271,30 @@ class Evaluation(_Section):
     )
 
 
+MAX_INSTANCE_TYPES = 5
+"""The most that InstancePreferences and InstancePools hold (SageMaker's service model)."""
+
+
+def _types(value: Any) -> list[str]:
+    # By hand, for the same reason as `_layers`.
+    types = [value] if isinstance(value, str) else value
+    if (
+        isinstance(types, list)
+        and 1 <= len(types) <= MAX_INSTANCE_TYPES
+        and all(isinstance(name, str) and re.fullmatch(r"ml\.[a-z0-9-]+\.[a-z0-9]+", name) for name in types)
+        and len(set(types)) == len(types)
+    ):
+        return types
+    raise ValueError(
+        "must be an instance type such as ml.g5.xlarge, or a list in order of preference such as "
+        f"[ml.g5.xlarge, ml.g6.xlarge], of at most {MAX_INSTANCE_TYPES}, none twice"
+    )
+
+
+InstanceTypes = Annotated[list[str], PlainValidator(_types)]
+"""Instance types in order of preference; one alone may be written without a list."""
+
+
 class Training(_Section):
     """The SageMaker QLoRA job."""
 
@@ -276,7 +303,7 @@ class Training(_Section):
     )
     base_revision: str = _run("branch, tag or commit of the base model", pattern=r"^[\w./-]+$")
     gated: bool = _run("whether the base model needs a Hub token (access.hub_token_secret)")
-    instance_type: str = _run("instance of the training job", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    instance_types: InstanceTypes = _run("instance type of the training job, or several in order of preference")
     device: Literal["gpu", "cpu"] = _run("what it trains on; gpu never falls back to a CPU, cpu trains without a GPU")
     instance_count: int = _run("instances of the training job, which share each step's rows", ge=1, le=16)
     spot: bool = _run("whether it takes spot capacity, which is cheaper and may be reclaimed")
@@ -335,10 +362,19 @@ class Training(_Section):
 
     @model_validator(mode="after")
     def _gpu_where_it_needs_one(self) -> Training:
-        if self.device == "gpu" and not instances.has_gpu(self.instance_type):
+        without = [name for name in self.instance_types if not instances.has_gpu(name)]
+        if self.device == "gpu" and without:
             raise ValueError(
-                f"instance_type: {self.instance_type} has no GPU; choose one that has, such as ml.g5.xlarge, or set device to "
-                "cpu"
+                f"instance_types: {without[0]} has no GPU; choose one that has, such as ml.g5.xlarge, or set device to cpu"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _spot_is_of_one_type(self) -> Training:
+        # InstancePreferences excludes EnableManagedSpotTraining (service model, ResourceConfig).
+        if self.spot and len(self.instance_types) > 1:
+            raise ValueError(
+                "spot: SageMaker takes spot capacity of one instance type only; set it to false, or instance_types to one type"
             )
         return self
 
@@ -374,7 +410,8 @@ class Endpoint(_Section):
         "which model is served, by its ROUGE-L on the test rows less its base's: always; better: the mean is above 0; "
         "clearly_better: the lower end of its 95% interval is"
     )
-    instance_type: str = _run("instance of the endpoint", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    instance_types: InstanceTypes = _run("instance type of the endpoint, or several in order of preference")
+    instance_count: int = _run("instances of the endpoint, which share its requests", ge=1, le=10)
     max_model_len: int = _run("longest prompt and answer together, in tokens", ge=128, le=131_072)
     startup_timeout_minutes: int = _run("the container must be healthy by then", ge=1, le=60)
     # Not shorter than what instances and image may take on top of the start-up (pipeline.deploy.PROVISIONING_MINUTES).
@@ -385,10 +422,10 @@ class Endpoint(_Section):
 
     @model_validator(mode="after")
     def _gpu_to_serve_on(self) -> Endpoint:
-        if not instances.has_gpu(self.instance_type):
+        without = [name for name in self.instance_types if not instances.has_gpu(name)]
+        if without:
             raise ValueError(
-                f"instance_type: {self.instance_type} has no GPU, which vLLM's image needs; choose one that has, such as "
-                "ml.g5.xlarge"
+                f"instance_types: {without[0]} has no GPU, which vLLM's image needs; choose one that has, such as ml.g5.xlarge"
             )
         return self
 
@@ -466,6 +503,7 @@ def load(*paths: Path) -> Settings:
             raise SettingsError(
                 f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml"
             )
+        _refuse_renamed(layer, str(path))
         merged = overlay(merged, layer)
     return validate(merged, where=" + ".join(str(path) for path in paths))
 
@@ -476,7 +514,6 @@ def validate(values: dict[str, Any], where: str) -> Settings:
     Raises:
         SettingsError: the first wrong field by name, and what is allowed there.
     """
-    _no_renamed_field(values, where)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -500,9 +537,16 @@ def with_run_input(deployed: dict[str, Any], given: Any) -> Settings:
     if not isinstance(given, dict):
         raise SettingsError(f'{where}: must be a JSON object such as {{}} or {{"training": {{"epochs": 2}}}}')
     given = {name: value for name, value in given.items() if name not in CONSOLE_FIELDS}
-    _no_renamed_field(given, where)
+    _refuse_renamed(given, where)
     _only_run_fields(Settings, given, where, "")
     return validate(overlay(deployed, given), where)
+
+
+def _refuse_renamed(values: dict[str, Any], where: str) -> None:
+    for old, now in RENAMED.items():
+        section, _, name = old.partition(".")
+        if isinstance(values.get(section), dict) and name in values[section]:
+            raise SettingsError(f"{where}: {old} is now {now}")
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -526,18 +570,6 @@ def scope(model: type[BaseModel], name: str) -> Scope:
     extra = model.model_fields[name].json_schema_extra
     assert isinstance(extra, dict)
     return "deploy" if extra["scope"] == "deploy" else "run"
-
-
-def _no_renamed_field(values: dict[str, Any], where: str) -> None:
-    # Before all other checks: without its new name the field would be called missing.
-    for old, now in _RENAMED.items():
-        found: Any = values
-        for part in old.split("."):
-            if not isinstance(found, dict) or part not in found:
-                break
-            found = found[part]
-        else:
-            raise SettingsError(f"{where}: {old} is now {now}")
 
 
 def _only_run_fields(model: type[BaseModel], given: dict[str, Any], where: str, above: str) -> None:

@@ -68,7 +68,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
     Returns:
         `phase` ("working" or "completed"), `job`, `progress` (one line), `wait_seconds` until the next look, and of a
-        completed job `model` (S3 prefix, with its slash) and `billed_seconds` (of all the run's jobs and their instances).
+        completed job `model` (S3 prefix, with its slash) and `billed_seconds` (of all the run's jobs and their instances, by
+        instance type).
 
     Raises:
         TrainingFailed: the job has failed or was stopped.
@@ -80,24 +81,38 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if job.status == "Completed":
         # An uncompressed model is a prefix, and an endpoint takes a prefix only with its slash.
         model = job.description["ModelArtifacts"]["S3ModelArtifacts"].rstrip("/") + "/"
-        progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on its instances"
+        progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on {_instance_type(job)}"
         return {
             "phase": "completed",
             "job": job.name,
             "progress": progress,
             "wait_seconds": 0,
             "model": model,
-            "billed_seconds": sum(_billed_seconds(one) for one in made),
+            "billed_seconds": _billed_seconds(made),
         }
     if job.status not in ("InProgress", "Stopping"):
         raise TrainingFailed(_ending(job))
     return {"phase": "working", "job": job.name, "progress": _progress(job), "wait_seconds": jobs.wait(job.age)}
 
 
-def _billed_seconds(job: Job) -> int:
-    """Return the seconds that SageMaker bills, which it tells of one instance (API reference, DescribeTrainingJob)."""
-    instances = job.description.get("ResourceConfig", {}).get("InstanceCount", 1)
-    return int(job.description.get("BillableTimeInSeconds", 0) * instances)
+def _billed_seconds(made: list[Job]) -> dict[str, int]:
+    """Return the seconds that SageMaker bills, by instance type.
+
+    It tells those of one instance (API reference, DescribeTrainingJob).
+    """
+    billed: dict[str, int] = {}
+    for job in made:
+        # A job that ended before it had instances was given no type of its list.
+        if seconds := job.description.get("BillableTimeInSeconds", 0):
+            instances = job.description["ResourceConfig"]["InstanceCount"]
+            billed[_instance_type(job)] = billed.get(_instance_type(job), 0) + seconds * instances
+    return billed
+
+
+def _instance_type(job: Job) -> str:
+    """Return the type that a job ran on, which of a list SageMaker has selected and bills (service model, ResourceConfig)."""
+    resources = job.description["ResourceConfig"]
+    return str(resources.get("SelectedInstanceType") or resources["InstanceType"])
 
 
 def _ending(job: Job) -> str:

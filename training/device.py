@@ -52,7 +52,7 @@ class Device:
         except (AssertionError, RuntimeError) as error:  # built without CUDA; no driver, an old one, or no GPU
             raise TrainingError(
                 f"training.device is gpu, and PyTorch {torch.__version__} can use none here "
-                f"({one_line(str(error).partition('. ')[0])}): choose a training.instance_type with a GPU, or set "
+                f"({one_line(str(error).partition('. ')[0])}): choose training.instance_types with a GPU, or set "
                 "training.device to cpu"
             ) from error
         memory = torch.cuda.get_device_properties(local_rank).total_memory

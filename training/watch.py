@@ -197,7 +197,7 @@ def check_base_loss(loss: float, dtype: torch.dtype) -> None:
         return
     remedy = "its weights are damaged: choose another base_model or base_revision"
     if dtype is torch.float16:
-        remedy = "the model needs bfloat16: choose a training.instance_type whose GPU has it, such as ml.g5.xlarge"
+        remedy = "the model needs bfloat16: choose training.instance_types whose GPUs have it, such as ml.g5.xlarge"
     raise TrainingError(
         f"the base model's own loss, before any training, is {loss} in {str(dtype).removeprefix('torch.')}; {remedy}"
     )

@@ -41,7 +41,7 @@ ANSWERS: dict[str, Any] = {
         "progress": "x",
         "wait_seconds": 0,
         "model": MODEL,
-        "billed_seconds": 60,
+        "billed_seconds": {"ml.g5.xlarge": 60},
     },
     "Assess": {"promoted": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
     "Customize": {

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from infra import images
 from tests.infra.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -46,6 +47,15 @@ def image(synthesised: Synthesised) -> Image:
 
 def test_the_tag_is_read_as_it_is_meant(image: Image) -> None:
     assert image == Image("2.9.0", "5.3.0", "3.12")
+
+
+@pytest.mark.parametrize(
+    "kind", ["ml.g4dn.xlarge", "ml.g6e.2xlarge", "ml.p3.2xlarge", "ml.p4d.24xlarge", "ml.p5.48xlarge"]
+)
+def test_one_image_serves_every_gpu_type(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = images.Images.of("us-west-2")
+    monkeypatch.setattr(images, "_GPU", kind)
+    assert images.Images.of("us-west-2") == expected
 
 
 def test_transformers_is_pinned_to_the_images_own(image: Image) -> None:

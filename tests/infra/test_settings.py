@@ -10,6 +10,7 @@ import pytest
 from local.authorization import service_model
 from pipeline import requests
 from pipeline import settings as schema
+from pipeline.errors import Refused
 from pipeline.names import is_model
 from tests.infra.conftest import (
     ENCRYPTED,
@@ -103,7 +104,7 @@ def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
     with_key = set()
     types = service_model("sagemaker").shape_for("TrainingInstanceType").enum
     for kind in types:
-        settings = schema.with_run_input(deployed, {"training": {"instance_type": kind, "device": "cpu"}})
+        settings = schema.with_run_input(deployed, {"training": {"instance_types": kind, "device": "cpu"}})
         config = requests.train(settings, "1", None, stack)["ResourceConfig"]
         if "VolumeKmsKeyId" in config:
             assert config["VolumeKmsKeyId"] == KEY
@@ -113,6 +114,20 @@ def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
     younger = {k for k in types if k.split(".")[1] in ("g7", "p6-b300", "p6e-gb200")}
     assert {k for k in types if instance_supports_kms(k)} - with_key == younger
     assert {"ml.m5.xlarge", "ml.c5.xlarge", "ml.p3.2xlarge"} <= with_key
+
+
+def test_of_a_list_all_volumes_get_the_key_or_none_needs_it() -> None:
+    deployed = schema.load(ROOT / "config.yaml").model_dump(mode="json") | ENCRYPTED
+    stack = {"bucket": "b", "training_image": "i", "training_role": "r", "tags": {}, "prefix": "p"}
+
+    def resources(*types: str) -> dict[str, Any]:
+        settings = schema.with_run_input(deployed, {"training": {"instance_types": list(types), "device": "cpu"}})
+        return dict(requests.train(settings, "1", None, stack)["ResourceConfig"])
+
+    assert resources("ml.p3.2xlarge", "ml.m5.xlarge")["VolumeKmsKeyId"] == KEY
+    assert "VolumeKmsKeyId" not in resources("ml.g5.xlarge", "ml.g6.xlarge")
+    with pytest.raises(Refused, match=r"^training\.instance_types: .*encryption\.kms_key_arn .* \(ml\.g5\.xlarge\)"):
+        resources("ml.p3.2xlarge", "ml.g5.xlarge")
 
 
 def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(everything: Synthesised) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
 # Before the secret exists, Plan refuses a gated model. The account has no quota of its own for this instance, so that
 # Plan goes on to AWS's defaults.
-GATED_WITHOUT_SECRET = {"training": {"gated": True, "instance_type": "ml.g6.4xlarge"}}
+GATED_WITHOUT_SECRET = {"training": {"gated": True, "instance_types": "ml.g6.4xlarge"}}
 # Updates the endpoint, with the token and the other Bedrock base model.
 SECOND = {"training": {"gated": True}, "bedrock": {"base_model": "meta.llama3-1-8b-instruct-v1:0:128k"}}
 ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60, "checkpoint_steps": 20}}

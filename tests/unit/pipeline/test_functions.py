@@ -11,9 +11,13 @@ from botocore.exceptions import ClientError
 
 from pipeline import assess, cost, plan, record
 from pipeline.aws import AwsRefused
+from tests.unit.local import test_sagemaker_endpoints as endpoints
 from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.unit.local.conftest import LocalAws
 
 KEY = "0123456789abcdef"
@@ -45,18 +49,120 @@ def test_a_baseline_is_used_while_every_redrive_of_the_run_will_find_it(aws: Loc
 def test_the_quota_of_the_kind_and_number_of_instances_is_asked_for(
     aws: LocalAws, bucket: str, training: dict[str, Any], quota: str, needed: int
 ) -> None:
-    wanted = settings(training={"instance_type": "ml.g6.xlarge", **training}, endpoint={"enabled": False})
+    wanted = settings(training={"instance_types": "ml.g6.xlarge", **training}, endpoint={"enabled": False})
     kinds = {f"ml.g6.xlarge for {kind}training job usage": 16.0 for kind in ("", "spot ")}
     try:
         set_quotas(aws, kinds | {quota: needed - 1})
         with pytest.raises(
             plan.Refusal, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
         ):
-            plan._check_quotas(wanted, "tuneway-0a1b2c3d")
+            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
         set_quotas(aws, {quota: needed})
-        assert plan._check_quotas(wanted, "tuneway-0a1b2c3d") == []
+        assert plan._within_quotas(wanted, "tuneway-0a1b2c3d") == (wanted, [])
     finally:
         set_quotas(aws, dict.fromkeys(kinds, 1))
+
+
+G5, G6 = "ml.g5.xlarge", "ml.g6.xlarge"
+TRAINING, ENDPOINT = "for training job usage", "for endpoint usage"
+BOTH = {"training": {"instance_types": [G5, G6]}, "endpoint": {"instance_types": [G5, G6], "instance_count": 2}}
+
+
+def test_a_type_beyond_its_quota_is_left_out_with_a_warning_and_none_is_refused(aws: LocalAws, bucket: str) -> None:
+    del bucket
+    wanted = settings(**BOTH)
+    try:
+        set_quotas(aws, {f"{G5} {TRAINING}": 0, f"{G6} {TRAINING}": 1, f"{G5} {ENDPOINT}": 2, f"{G6} {ENDPOINT}": 1})
+        used, warnings = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+        assert (used.training.instance_types, used.endpoint.instance_types) == ([G6], [G5])
+        assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
+        where = "in this account and region, and this run needs"
+        assert warnings == [
+            f"quota '{G5} {TRAINING}' is 0 {where} 1: training.instance_types is used without it",
+            f"quota '{G6} {ENDPOINT}' is 1 {where} 2: endpoint.instance_types is used without it",
+        ]
+        set_quotas(aws, {f"{G5} {ENDPOINT}": 1})
+        with pytest.raises(plan.Refusal) as refused:
+            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+        assert str(refused.value) == (
+            f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
+            "Service Quotas console (Amazon SageMaker), or choose another type in endpoint.instance_types"
+        )
+    finally:
+        set_quotas(aws, {f"{kind} {usage}": 1 for kind in (G5, G6) for usage in (TRAINING, ENDPOINT)})
+
+
+TYPES: dict[str, Any] = {part: {"instance_types"} for part in ("training", "endpoint")}
+POOLS = {
+    "InstancePools": [{"InstanceType": G5, "Priority": 1}, {"InstanceType": G6, "Priority": 2}],
+    "InitialInstanceCount": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("serves", "kept"),
+    [({"InstanceType": G6, "InitialInstanceCount": 3}, {G6: 3}), (POOLS, {G5: 2, G6: 0})],
+    ids=["one type", "a list"],
+)
+def test_an_update_needs_what_serves_and_what_is_to_serve(
+    aws: LocalAws, bucket: str, server: Callable[..., None], serves: dict[str, Any], kept: dict[str, int]
+) -> None:
+    name = f"tuneway-{bucket[5:13]}"
+    sagemaker = aws.client("sagemaker")
+    try:
+        set_quotas(aws, {f"{kind} {ENDPOINT}": 4 for kind in (G5, G6)})
+        server(f"{name}-1-0", serves)
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-1-0")
+        endpoints.wait(aws, name)
+        assert plan._kept(name, [G5, G6]) == kept
+        set_quotas(aws, {f"{kind} {ENDPOINT}": kept.get(kind, 0) + 2 for kind in (G5, G6)})
+        wanted = settings(training={"instance_types": G5}, endpoint=BOTH["endpoint"])
+        assert plan._within_quotas(wanted, name) == (wanted, [])
+        held = max(kept, key=lambda kind: kept[kind])
+        set_quotas(aws, {f"{held} {ENDPOINT}": kept[held] + 1})
+        used, (warning,) = plan._within_quotas(wanted, name)
+        assert held not in used.endpoint.instance_types
+        needed = (
+            f"this run needs {kept[held] + 2}, as endpoint {name} keeps its {kept[held]} while an update starts others"
+        )
+        assert needed in warning
+        sagemaker.delete_endpoint_config(EndpointConfigName=f"{name}-1-0")
+        assert plan._kept(name, [G5, G6]) == {}  # Deploy deletes such an endpoint first
+    finally:
+        set_quotas(aws, {f"{kind} {ENDPOINT}": 1 for kind in (G5, G6)})
+        endpoints.remove(aws, name)
+
+
+def test_of_anothers_config_each_type_may_be_what_the_endpoint_has(
+    aws: LocalAws, bucket: str, server: Callable[..., None]
+) -> None:
+    name = f"tuneway-{bucket[5:13]}"
+    server("theirs", {"InstanceType": G5, "InitialInstanceCount": 1})
+    aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName="theirs")
+    endpoints.wait(aws, name)
+    assert plan._kept(name, [G5, G6]) == {G5: 1, G6: 1}
+    endpoints.remove(aws, name)
+
+
+@pytest.fixture
+def server(aws: LocalAws, bucket: str, tmp_path: Path) -> Callable[..., None]:
+    """Makes a model and an endpoint config of that name, which a real server serves."""
+    aws.client("s3").put_object(Bucket=bucket, Key="one/answer.txt", Body=b"one")
+    script = tmp_path / "server.py"
+    script.write_text(endpoints.SERVER)
+    endpoints.control(aws, "sagemaker", images={"little-server": ["python3", str(script), "{port}"]})
+    everything = {"Effect": "Allow", "Action": ["s3:*", "logs:*", "ecr:*", "cloudwatch:*"], "Resource": "*"}
+    role = aws.role(f"serve-{bucket[5:13]}", everything, service="sagemaker")
+
+    def make(name: str, instances: dict[str, Any]) -> None:
+        source = {"S3Uri": f"s3://{bucket}/one/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+        container = {"Image": endpoints.IMAGE, "ModelDataSource": {"S3DataSource": source}}
+        sagemaker = aws.client("sagemaker")
+        sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container)
+        variant = {"VariantName": "AllTraffic", "ModelName": name, **instances}
+        sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+
+    return make
 
 
 def set_quotas(aws: LocalAws, values: dict[str, float]) -> None:
@@ -88,7 +194,11 @@ def judged(aws: LocalAws, bucket: str, found: dict[str, Any], **how: Any) -> dic
     put(aws, bucket, f"{FOLDER}baseline.json", {"digest": "new"})
     put(aws, bucket, f"baselines/{KEY}/baseline.json", {"digest": "old"})
     return {
-        "training": {"model": f"s3://{bucket}/{FOLDER.removesuffix('tuneway/')}", "billed_seconds": 1800},
+        "training": {
+            "model": f"s3://{bucket}/{FOLDER.removesuffix('tuneway/')}",
+            # A redriven job may be given another type than the job before it.
+            "billed_seconds": {"ml.g5.xlarge": 600, "ml.g6.xlarge": 1200},
+        },
         "record": {
             "folder": f"s3://{bucket}/models/0123456789/",
             "run": "0123456789",
@@ -96,7 +206,6 @@ def judged(aws: LocalAws, bucket: str, found: dict[str, Any], **how: Any) -> dic
             "settings": {"training.epochs": 2},
             "base_model": "a/b@main",
             "bedrock_base_model": None,
-            "instance": "ml.g5.xlarge",
             "bedrock_usd_at_most": 0,
         },
         "manifest": f"s3://{bucket}/data/0123456789/manifest.json",
@@ -183,7 +292,8 @@ def test_the_setting_decides_and_the_reason_names_it(
     assert (left["serving"], left["bedrock"], left["settings"]) == (None, None, {"training.epochs": 2})
     assert left["spent"] == {
         "training_seconds_billed": 1800,
-        "training_usd": 0.7,
+        "training_instance_types": ["ml.g5.xlarge", "ml.g6.xlarge"],
+        "training_usd": 0.61,
         "bedrock_usd_at_most": 0,
         "prices_as_of": cost.AS_OF,
     }
@@ -236,12 +346,11 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAw
         "settings": {},
         "base_model": "a/b@main",
         "bedrock_base_model": "arn:b",
-        "instance": "ml.unknown.xlarge",
         "bedrock_usd_at_most": 7.02,
     }
     event = {
         "record": known,
-        "training": {"model": "s3://m/", "billed_seconds": 60},
+        "training": {"model": "s3://m/", "billed_seconds": {"ml.g5.xlarge": 60, "ml.unknown.xlarge": 60}},
         "assessment": {"scores": {}, "promoted": True, "why": "w"},
         "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
         "customization": {"job": "j", "jobs": 2, "custom_model": "arn:c"},
@@ -261,11 +370,12 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws
     try:
         for code in ("TooManyRequestsException", "ServiceException"):
             faults(aws, {"kind": "error", "action": action, "code": code})
-            (warning,) = plan._check_quotas(wanted, "tuneway-0a1b2c3d")
+            same, (warning,) = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+            assert same == wanted
             assert warning.startswith("quota 'ml.g5.xlarge for training job usage' could not be read")
         faults(aws, {"kind": "error", "action": action, "code": "AccessDeniedException"})
         with pytest.raises(ClientError, match="AccessDenied"):
-            plan._check_quotas(wanted, "tuneway-0a1b2c3d")
+            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
     finally:
         faults(aws)
 

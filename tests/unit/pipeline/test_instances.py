@@ -33,4 +33,4 @@ def test_each_family_is_looked_at() -> None:
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_family_has_a_gpu_and_serves_in_what_it_has(kind: str) -> None:
     assert instances.has_gpu(kind) is (family(kind) in WITH_BFLOAT16 | WITHOUT)
-    assert instances.vllm_dtype(kind) == ("float16" if family(kind) in WITHOUT else None)
+    assert instances.vllm_dtype([kind]) == ("float16" if family(kind) in WITHOUT else None)

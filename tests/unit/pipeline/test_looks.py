@@ -82,7 +82,9 @@ def test_a_training_job_is_followed_from_its_start_to_its_model(
     assert (first["phase"], first["job"], first["wait_seconds"]) == ("working", f"{event['name']}-0", 10)
     done = until(lambda: train.handler(event, None), "completed")
     assert done["model"] == f"s3://{bucket}/out/{event['name']}-0/output/model/"
-    assert done["billed_seconds"] >= 1
+    assert done["progress"].endswith(" on ml.g6.xlarge")
+    assert done["billed_seconds"].keys() == {"ml.g6.xlarge"}
+    assert done["billed_seconds"]["ml.g6.xlarge"] >= 1
     # A redrive of a step after it, or one whose answer was lost, adopts it.
     assert train.handler({**event, "redrive": 2}, None)["model"] == done["model"]
 
@@ -109,6 +111,25 @@ def test_a_job_that_fails_says_why_and_is_made_again_by_a_redrive_only(training:
     with pytest.raises(train.TrainingFailed):
         train.handler(event, None)
     assert train.handler({**training("end", "0"), "redrive": 1}, None)["job"] == f"{event['name']}-1"
+
+
+def test_what_is_billed_is_the_type_of_a_list_that_the_job_was_given(
+    training: Callable[..., dict[str, Any]], faults: Callable[..., None]
+) -> None:
+    event = training("end", "0")
+    resources = event["request"]["ResourceConfig"]
+    resources["InstancePreferences"] = [
+        {"InstanceType": "ml.g5.xlarge"},
+        {"InstanceType": resources.pop("InstanceType")},
+    ]
+    faults({"kind": "training", "how": "capacity"})
+    with pytest.raises(train.TrainingFailed, match=r"\S+-0 Failed: CapacityError: "):
+        until(lambda: train.handler(event, None), "completed")
+    # The redriven job is given the second type, and the one before had no type at all.
+    faults({"kind": "training", "how": "capacity", "instance_type": "g5"})
+    done = until(lambda: train.handler({**event, "redrive": 1}, None), "completed")
+    assert done["progress"].endswith(" on ml.g6.xlarge")
+    assert list(done["billed_seconds"]) == ["ml.g6.xlarge"]
 
 
 def test_a_stopped_job_says_so(training: Callable[..., dict[str, Any]], aws: LocalAws) -> None:

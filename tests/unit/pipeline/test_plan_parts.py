@@ -61,8 +61,22 @@ def test_the_endpoint_is_counted_to_its_end() -> None:
 
 
 def test_what_has_no_price_is_named_and_not_counted_as_free() -> None:
-    estimate = cost.estimate(settings(training={"instance_type": "ml.p5.48xlarge"}), None)
+    estimate = cost.estimate(settings(training={"instance_types": "ml.p5.48xlarge"}), None)
     assert estimate["unknown"] == ["ml.p5.48xlarge"]
+
+
+def test_of_several_types_the_dearest_is_counted_and_each_instance() -> None:
+    both = ["ml.g6.xlarge", "ml.g5.xlarge"]
+    dear, listed = (
+        cost.estimate(settings(training={"instance_types": types}, endpoint={"instance_types": types}), None)
+        for types in (both[1], both)
+    )
+    assert listed == dear
+    assert dear["training"] == round(3 * cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], 2)
+    three = cost.estimate(settings(endpoint={"instance_types": both, "instance_count": 3}), None)
+    assert three["endpoint"] == pytest.approx(3 * listed["endpoint"], abs=0.02)
+    partly = cost.estimate(settings(training={"instance_types": ["ml.p5.48xlarge", "ml.g6.xlarge"]}), None)
+    assert (partly["unknown"], partly["training"]) == (["ml.p5.48xlarge"], round(3 * 1.1267, 2))
 
 
 SAGEMAKER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")

@@ -10,6 +10,7 @@ import pytest
 from local.authorization import service_model
 from local.shapes import validate
 from pipeline import cost, requests
+from pipeline.deploy import PROVISIONING_MINUTES
 from tests.unit.pipeline.test_plan_parts import settings
 
 STACK = {
@@ -17,6 +18,10 @@ STACK = {
     "bucket": "bucket",
     "training_image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/huggingface-pytorch-training:2.9.0",
     "training_role": "arn:aws:iam::123456789012:role/training",
+    "serving_image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0",
+    "model_role": "arn:aws:iam::123456789012:role/model",
+    "expiry_role": "arn:aws:iam::123456789012:role/expiry",
+    "expiry_failed": "arn:aws:sqs:us-west-2:123456789012:failed",
     "tags": {},
 }
 SPOT = {"spot": True, "max_runtime_minutes": 30, "spot_wait_minutes": 15}
@@ -52,6 +57,44 @@ def test_several_instances_are_asked_for_and_cost_as_many_times() -> None:
     assert four == pytest.approx(4 * one, abs=0.02)
 
 
+TYPES = ["ml.g6.xlarge", "ml.g5.xlarge"]
+
+
+def test_several_types_are_preferences_without_what_they_exclude() -> None:
+    one = train(instance_types=TYPES[0])
+    assert one == train(instance_types=TYPES[:1])
+    assert one["ResourceConfig"] == {"InstanceType": "ml.g6.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50}
+    several = train(instance_types=TYPES, instance_count=2)
+    assert several["ResourceConfig"] == {
+        "InstancePreferences": [{"InstanceType": "ml.g6.xlarge"}, {"InstanceType": "ml.g5.xlarge"}],
+        "InstanceCount": 2,
+        "VolumeSizeInGB": 50,
+    }
+    assert one.keys() - several.keys() == {"EnableManagedSpotTraining"}
+
+
+def variant(**endpoint: Any) -> dict[str, Any]:
+    """The endpoint config's variant of a run with these settings, which CreateEndpointConfig takes."""
+    found: dict[str, Any] = requests.deploy(settings(endpoint=endpoint), "0123456789", STACK)["Variant"]
+    named = {"VariantName": "v", "ModelName": "m", **found}
+    params = {"EndpointConfigName": "c", "ProductionVariants": [named]}
+    validate(service_model("sagemaker").operation_model("CreateEndpointConfig"), params)
+    return found
+
+
+def test_several_types_of_the_endpoint_are_pools_by_priority() -> None:
+    one, several = variant(instance_types=TYPES[:1]), variant(instance_types=TYPES, instance_count=3)
+    assert (one.pop("InstanceType"), one.pop("InitialInstanceCount")) == ("ml.g6.xlarge", 1)
+    assert several.pop("InstancePools") == [
+        {"InstanceType": "ml.g6.xlarge", "Priority": 1},
+        {"InstanceType": "ml.g5.xlarge", "Priority": 2},
+    ]
+    assert several.pop("InitialInstanceCount") == 3
+    # A half of the time that Deploy gives instances, image and model.
+    assert several.pop("VariantInstanceProvisionTimeoutInSeconds") == PROVISIONING_MINUTES * 60 / 2
+    assert one == several
+
+
 @pytest.mark.parametrize("training", [{}, SPOT])
 def test_checkpoints_are_the_runs_so_that_its_next_job_goes_on(training: dict[str, Any]) -> None:
     # Ends in a slash: SageMaker would restore those of each run whose id begins with this one's.
@@ -81,7 +124,7 @@ def test_hyperparameters_are_text_that_the_training_job_takes() -> None:
 
 def test_the_job_is_told_its_device() -> None:
     assert train()["HyperParameters"]["device"] == "gpu"
-    assert train(device="cpu", instance_type="ml.m5.xlarge")["HyperParameters"]["device"] == "cpu"
+    assert train(device="cpu", instance_types="ml.m5.xlarge")["HyperParameters"]["device"] == "cpu"
 
 
 def test_the_base_model_is_downloaded_to_the_large_disk() -> None:
@@ -89,28 +132,25 @@ def test_the_base_model_is_downloaded_to_the_large_disk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("instance_type", "environment"),
+    ("types", "dtype"),
     [
-        ("ml.g5.xlarge", {"SM_VLLM_MAX_MODEL_LEN": "2048"}),
-        ("ml.g4dn.xlarge", {"SM_VLLM_MAX_MODEL_LEN": "2048", "SM_VLLM_DTYPE": "float16"}),
+        (["ml.g5.xlarge"], None),
+        (["ml.g4dn.xlarge"], "float16"),
+        # Which of them serves is not known before: the format is one that both have.
+        (["ml.g5.xlarge", "ml.g4dn.xlarge"], "float16"),
+        (["ml.g5.xlarge", "ml.g6.xlarge"], None),
     ],
 )
-def test_the_endpoint_serves_in_a_format_that_its_gpu_has(instance_type: str, environment: dict[str, str]) -> None:
-    stack = {
-        "prefix": "p",
-        "model_role": "r",
-        "serving_image": "i",
-        "expiry_role": "r",
-        "expiry_failed": "q",
-        "tags": {},
-    }
-    request = requests.deploy(settings(endpoint={"instance_type": instance_type}), "1", stack)
-    assert request["Container"]["Environment"] == environment
+def test_the_endpoint_serves_in_a_format_that_its_gpu_has(types: list[str], dtype: str | None) -> None:
+    request = requests.deploy(settings(endpoint={"instance_types": types}), "0123456789", STACK)
+    expected = {"SM_VLLM_MAX_MODEL_LEN": "2048"} | ({"SM_VLLM_DTYPE": dtype} if dtype else {})
+    assert request["Container"]["Environment"] == expected
 
 
 SAME = [
     {"training": {"learning_rate": 0.5, "spot": True, "instance_count": 2}},
     {"training": {"evaluation": {"max_faulty_share": 0.5}}},
+    {"training": {"instance_types": TYPES}, "endpoint": {"instance_types": TYPES, "instance_count": 2}},
     {"dataset": {"shard_mb": 1, "max_rejected_share": 0.5, "gated": True}},
     {"dataset": {"max_rows": {"train": 3, "validation": 3}, "ratios": {"validation": 0.2}}},
     {"endpoint": {"promote": "always"}},

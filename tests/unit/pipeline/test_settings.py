@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "config.yaml"
 
 
+SIX_TYPES = [f"ml.g5.{size}xlarge" for size in (2, 4, 8, 12, 16, 24)]
+
+
 @pytest.fixture(scope="module")
 def deployed() -> dict[str, Any]:
     return schema.load(CONFIG).model_dump(mode="json")
@@ -30,6 +33,21 @@ def test_a_partial_input_changes_only_what_it_names(deployed: dict[str, Any]) ->
     assert changed.training.lora.r == 8
     assert changed.training.lora.alpha == deployed["training"]["lora"]["alpha"]
     assert changed.dataset.model_dump(mode="json") == deployed["dataset"]
+
+
+@pytest.mark.parametrize("types", ["ml.g6.xlarge", ["ml.g6.xlarge"], SIX_TYPES[:5]])
+def test_instance_types_are_one_or_a_list_and_are_kept_as_a_list(deployed: dict[str, Any], types: Any) -> None:
+    listed = [types] if isinstance(types, str) else types
+    for part in ("training", "endpoint"):
+        changed = schema.with_run_input(deployed, {part: {"instance_types": types}}).model_dump(mode="json")
+        assert changed[part]["instance_types"] == listed
+        assert schema.with_run_input(changed, {}).model_dump(mode="json") == changed
+
+
+def test_spot_capacity_is_of_one_type_also_where_it_is_written_as_a_list(deployed: dict[str, Any]) -> None:
+    assert schema.with_run_input(
+        deployed, {"training": {"instance_types": ["ml.g6.xlarge"], "spot": True}}
+    ).training.spot
 
 
 @pytest.mark.parametrize("layers", ["all-linear", ["q_proj"], ["model.layers.0.mlp.up_proj", "v_proj"]])
@@ -57,13 +75,13 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"epochs": 1.5}}, r"training\.epochs: .*integer"),
         ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
         (
-            {"training": {"instance_type": "ml.m5.xlarge"}},
-            r"training: instance_type: ml\.m5\.xlarge has no GPU; choose one that has, .* or set device to cpu",
+            {"training": {"instance_types": "ml.m5.xlarge"}},
+            r"training: instance_types: ml\.m5\.xlarge has no GPU; choose one that has, .* or set device to cpu",
         ),
         ({"training": {"device": "tpu"}}, r"training\.device: .*'gpu' or 'cpu', not 'tpu'"),
         (
-            {"endpoint": {"instance_type": "ml.inf2.xlarge"}},
-            r"endpoint: instance_type: ml\.inf2\.xlarge has no GPU, which",
+            {"endpoint": {"instance_types": "ml.inf2.xlarge"}},
+            r"endpoint: instance_types: ml\.inf2\.xlarge has no GPU, which",
         ),
         ({"training": 3}, r"training: must be an object with fields of base_model"),
         *(
@@ -124,6 +142,27 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ),
         ({"training": {"instance_count": 0}}, r"training\.instance_count: .*greater than or equal to 1, not 0"),
         ({"training": {"instance_count": 17}}, r"training\.instance_count: .*less than or equal to 16, not 17"),
+        *(
+            (
+                {part: {"instance_types": wrong}},
+                rf"{part}\.instance_types: must be an instance type such as ml\.g5\.xlarge, or a list in order of",
+            )
+            for part in ("training", "endpoint")
+            for wrong in ("g5.xlarge", [], ["ml.g5.xlarge", "g6"], ["ml.g5.xlarge"] * 2, None, 3, [None], SIX_TYPES)
+        ),
+        (
+            {"training": {"instance_types": ["ml.g5.xlarge", "ml.g6.xlarge"], "spot": True}},
+            r"training: spot: SageMaker takes spot capacity of one instance type only; set it to false, or",
+        ),
+        *(
+            (
+                {part: {"instance_type": "ml.g5.xlarge"}},
+                rf"input: {part}\.instance_type is now {part}\.instance_types: one type, or a list in order of preference$",
+            )
+            for part in ("training", "endpoint")
+        ),
+        ({"endpoint": {"instance_count": 0}}, r"endpoint\.instance_count: .*greater than or equal to 1, not 0"),
+        ({"endpoint": {"instance_count": 11}}, r"endpoint\.instance_count: .*less than or equal to 10, not 11"),
         ({"training": {"checkpoint_steps": 0}}, r"training\.checkpoint_steps: .*greater than or equal to 1, not 0"),
         ({"training": {"spot": "yes"}}, r"training\.spot: .*boolean, not 'yes'"),
         ({"training": {"spot_wait_minutes": 0}}, r"training\.spot_wait_minutes: .*greater than or equal to 1, not 0"),
@@ -178,6 +217,7 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
         ("dataset: [", "line 1 is not YAML"),
         ("stack: {nam: x}", "stack.nam: unknown field; allowed here: name, region, tags"),
         ("endpoint: {time_to_live_minutes: '60'}", "endpoint.time_to_live_minutes"),
+        *((f"{old.replace('.', ': {')}: x}}", f"mine.yaml: {old} is now {now}") for old, now in schema.RENAMED.items()),
         ("stack: {name: Tuneway_1}", "stack.name"),
         ("stack: {name: my--stack}", "stack.name"),
         ("stack: {name: a-name-of-25-characters-x}", "stack.name"),
@@ -188,7 +228,6 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
         ("network: {wheels: uploads/wheels}", "network.wheels"),
         ("network: {isolation: true}", "network.isolation: an isolated training job reaches neither the Hub nor PyPI"),
         ("storage: {expire_days: 1}", "storage.expire_days"),
-        ("endpoint: {only_if_better: false}", "yaml: endpoint.only_if_better is now endpoint.promote: better ("),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expected: str) -> None:
@@ -213,6 +252,12 @@ def test_an_isolated_stack_refuses_a_run_that_needs_the_hub(tmp_path: Path) -> N
         schema.SettingsError, match=r"^execution input: network\.isolation: .* set training\.base_model to"
     ):
         schema.with_run_input(deployed, {"training": {"base_model": "owner/name"}})
+
+
+def test_a_renamed_key_is_none_of_the_schema_and_its_new_name_is() -> None:
+    for old, now in schema.RENAMED.items():
+        leaves = _leaves(schema.Settings)
+        assert (old in leaves, now.partition(":")[0] in leaves) == (False, True), old
 
 
 def test_a_missing_file_is_refused() -> None:

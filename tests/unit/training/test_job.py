@@ -112,7 +112,7 @@ def test_without_the_gpu_that_it_is_for_a_job_ends_before_it_loads_anything(job:
     write_hyperparameters(job, recipe, device="gpu", base_model="tuneway/none")
     assert train.main() == 1
     assert re.fullmatch(
-        r"training\.device is gpu, and PyTorch \S+ can use none here \(.+\): choose a training\.instance_type with a GPU, or "
+        r"training\.device is gpu, and PyTorch \S+ can use none here \(.+\): choose training\.instance_types with a GPU, or "
         r"set training\.device to cpu",
         failure(job),
     )

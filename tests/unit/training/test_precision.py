@@ -173,7 +173,7 @@ def test_the_tuned_model_is_published_in_one_format_whatever_it_was_trained_on(
 def test_a_base_whose_numbers_do_not_fit_is_told_before_it_is_trained() -> None:
     check_base_loss(3.2, F16)
     with pytest.raises(
-        TrainingError, match=r"is nan in float16; the model needs bfloat16: choose a training.instance_type"
+        TrainingError, match=r"is nan in float16; the model needs bfloat16: choose training.instance_types"
     ):
         check_base_loss(float("nan"), F16)
     with pytest.raises(TrainingError, match="is inf in float32; its weights are damaged"):
