@@ -114,6 +114,7 @@ class Teardown:
         self.bedrock_enabled = properties["BedrockEnabled"] == "true"
         self.sagemaker = aws.client("sagemaker")
         self.bedrock = CustomModels(self.prefix)
+        self._keep_records = False
 
     def step(self) -> list[str]:
         """One pass, in order; a kind is only touched when nothing is left of those before it that depends on it."""
@@ -225,6 +226,8 @@ class Teardown:
             if users or not _unless(delete, "ConflictException"):
                 used = f", used by {', '.join(map(str, users))}" if users else ""
                 left.append(f"custom model {model['modelName']}{used}")
+        # Without them a later pass, or another `cdk destroy`, that is denied would take the model for nothing there.
+        self._keep_records = bool(left) and not self.bedrock_enabled
         return left
 
     def _imported_models(self) -> list[str]:
@@ -258,6 +261,7 @@ class Teardown:
                     {"Key": entry["Key"], "VersionId": entry["VersionId"]}
                     for entry in entries
                     if not (self.keep_models and names.is_model(entry["Key"]))
+                    and not (self._keep_records and _is_record(entry["Key"]))
                 ]
                 if not objects:
                     continue
@@ -304,8 +308,8 @@ class Teardown:
     def _used_bedrock(self) -> bool:
         """Whether a run may have made something in Bedrock: by the deployed setting, or by the record of any run.
 
-        A run's record names its Bedrock base model before the customization job starts, and stays until the bucket is
-        emptied. The setting alone does not tell: a run's input or an earlier deployment may have had another one.
+        A run's record names its Bedrock base model before the customization job starts, and stays until no custom model
+        is left. The setting alone does not tell: a run's input or an earlier deployment may have had another one.
         """
         if self.bedrock_enabled:
             return True
@@ -313,10 +317,15 @@ class Teardown:
         records = (
             item["Key"]
             for item in aws.all_of(s3, "list_object_versions", "Versions", Bucket=self.bucket, Prefix=names.MODELS)
-            if item["IsLatest"] and item["Key"].endswith(f"/{record.NAME}")
+            if item["IsLatest"] and _is_record(item["Key"])
         )
         bodies = (s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in records)
         return any(json.loads(body)["bedrock_base_model"] for body in bodies)
+
+
+def _is_record(key: str) -> bool:
+    """Whether an object of the bucket is a run's record."""
+    return names.is_model(key) and key.endswith(f"/{record.NAME}")
 
 
 def _unless(call: Callable[[], Any], *expected: str) -> bool:

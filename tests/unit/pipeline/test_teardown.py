@@ -162,8 +162,8 @@ def without(
     faults(aws)
 
 
-def one_pass(bucket: str, enabled: str = "false") -> teardown.Teardown:
-    properties = {"Prefix": PROPERTIES["Prefix"], "Bucket": bucket, "Rule": "r", "StateMachines": ""} | NOT_KEPT
+def one_pass(bucket: str, enabled: str = "false", machine: str = "") -> teardown.Teardown:
+    properties = {"Prefix": PROPERTIES["Prefix"], "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
     return teardown.Teardown(properties | {"BedrockEnabled": enabled})
 
 
@@ -211,6 +211,32 @@ def test_in_a_region_where_no_run_can_use_it_bedrock_is_not_asked(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-east-1")
     assert left_in_bedrock(one_pass(bucket, enabled="true")) == []
     assert {model.region for model in BASE_MODELS.values()} <= set(REGIONS)
+
+
+@pytest.mark.parametrize("enabled", ["false", "true"])
+def test_what_tells_that_bedrock_was_used_stays_while_a_model_is_held(
+    aws: LocalAws,
+    bucket: str,
+    without: Callable[[dict[str, Any] | None], None],
+    monkeypatch: pytest.MonkeyPatch,
+    enabled: str,
+) -> None:
+    s3 = aws.client("s3")
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    s3.put_object(Bucket=bucket, Key="models/one/model.safetensors", Body=b"x")
+    put_record(aws, bucket, "one", "meta.llama")
+    with monkeypatch.context() as somebody:
+        made = client_maker.client
+        somebody.setattr(client_maker, "client", lambda of: serving("theirs-d") if of == "bedrock" else made(of))
+        held = one_pass(bucket, enabled, machine="arn:aws:states:us-west-2:000000000000:stateMachine:p")
+        assert len(held._custom_models()) == 1
+        assert held._objects() == []
+    kept = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    # Where the setting tells it, nothing else has to.
+    assert kept == ([f"models/one/{record.NAME}"] if enabled == "false" else [])
+    without(DENIED)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        one_pass(bucket, enabled)._custom_models()
 
 
 # -- what somebody else holds
