@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from pipeline import aws, catalogue, names
 
 NAMED_AT_MOST = 5
@@ -17,7 +19,7 @@ class User(NamedTuple):
 
     Attributes:
         words: kind, name and status.
-        ours: whether it has the stack's tag.
+        ours: whether it has the stack's tag; of one that leaves, nobody asks.
         leaves: whether it is being deleted.
         delete: the call that deletes it.
         command: the same for a terminal.
@@ -51,7 +53,16 @@ class CustomModels:
 
     def is_ours(self, arn: str) -> bool:
         """Tell whether a resource of Bedrock's has the stack's tag."""
-        tags = self.client.list_tags_for_resource(resourceARN=arn)["tags"]
+        return self._has_tag(arn) is True
+
+    def _has_tag(self, arn: str) -> bool | None:
+        """Tell whether a resource has the stack's tag; None if it has gone since it was listed."""
+        try:
+            tags = self.client.list_tags_for_resource(resourceARN=arn)["tags"]
+        except ClientError as error:
+            if not aws.is_absent(error):
+                raise
+            return None
         return {"key": names.STACK_TAG, "value": self._prefix} in tags
 
     def users(self, model: str) -> list[User]:
@@ -60,11 +71,15 @@ class CustomModels:
         operation, key = "list_custom_model_deployments", "modelDeploymentSummaries"
         for deployment in aws.all_of(self.client, operation, key, modelArnEquals=model):
             arn, status = deployment["customModelDeploymentArn"], deployment["status"]
+            leaves = status == "Deleting"
+            ours = False if leaves else self._has_tag(arn)
+            if ours is None:
+                continue
             found.append(
                 User(
                     f"deployment {deployment['customModelDeploymentName']} ({status})",
-                    self.is_ours(arn),
-                    status == "Deleting",
+                    ours,
+                    leaves,
                     partial(self.client.delete_custom_model_deployment, customModelDeploymentIdentifier=arn),
                     f"aws bedrock delete-custom-model-deployment --region {region} "
                     f"--custom-model-deployment-identifier {arn}",
@@ -73,10 +88,13 @@ class CustomModels:
         operation, key = "list_provisioned_model_throughputs", "provisionedModelSummaries"
         for throughput in aws.all_of(self.client, operation, key, modelArnEquals=model):
             arn = throughput["provisionedModelArn"]
+            ours = self._has_tag(arn)
+            if ours is None:
+                continue
             found.append(
                 User(
                     f"Provisioned Throughput {throughput['provisionedModelName']} ({throughput['status']})",
-                    self.is_ours(arn),
+                    ours,
                     False,
                     partial(self.client.delete_provisioned_model_throughput, provisionedModelId=arn),
                     f"aws bedrock delete-provisioned-model-throughput --region {region} --provisioned-model-id {arn}",

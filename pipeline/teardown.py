@@ -93,6 +93,9 @@ PATIENCE_MINUTES = 50
 
 CLOSED = "TunewayDestroyed"
 
+GONE = "ResourceNotFoundException"
+"""Of what Bedrock has just listed: somebody else was faster, or the pass before was and the listing is late."""
+
 OBJECTS_SECONDS = 600
 """How long one call deletes objects: a thousand a request, and the function has 15 minutes."""
 
@@ -220,10 +223,10 @@ class Teardown:
                 if user.ours and not user.leaves:
                     # While a deployment is being created, it cannot be deleted: the next pass tries again. Throughput of a
                     # committed term cannot before its end.
-                    _unless(user.delete, "ConflictException", "ValidationException")
+                    _unless(user.delete, "ConflictException", "ValidationException", GONE)
             # A model that a deployment or throughput still uses stays, and is named, until its user lets it go.
             delete = partial(self.bedrock.client.delete_custom_model, modelIdentifier=model["modelArn"])
-            if users or not _unless(delete, "ConflictException"):
+            if users or not _unless(delete, "ConflictException", GONE):
                 used = f", used by {', '.join(map(str, users))}" if users else ""
                 left.append(f"custom model {model['modelName']}{used}")
         # Without them a later pass, or another `cdk destroy`, that is denied would take the model for nothing there.
@@ -235,7 +238,8 @@ class Teardown:
             return []
         for model in self._in_bedrock("list_imported_models", "modelSummaries"):
             if self.bedrock.is_ours(model["modelArn"]):
-                self.bedrock.client.delete_imported_model(modelIdentifier=model["modelArn"])
+                delete = partial(self.bedrock.client.delete_imported_model, modelIdentifier=model["modelArn"])
+                _unless(delete, GONE)
         return []
 
     def _log_group(self) -> list[str]:

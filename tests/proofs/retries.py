@@ -70,9 +70,20 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
         }
         for kind in ("CustomModels", "ImportedModels", "ModelCustomizationJobs")
     },
-    ("bedrock", "DeleteCustomModel"): {"ConflictException": f"named as in use; {LATER}"},
-    ("bedrock", "DeleteCustomModelDeployment"): {"ConflictException": LATER, "ValidationException": LATER},
-    ("bedrock", "DeleteProvisionedModelThroughput"): {"ConflictException": LATER, "ValidationException": LATER},
+    ("bedrock", "DeleteCustomModel"): {
+        "ConflictException": f"named as in use; {LATER}",
+        "ResourceNotFoundException": LATER,
+    },
+    **{
+        ("bedrock", f"Delete{kind}"): {
+            "ConflictException": LATER,
+            "ValidationException": LATER,
+            "ResourceNotFoundException": LATER,
+        }
+        for kind in ("CustomModelDeployment", "ProvisionedModelThroughput")
+    },
+    ("bedrock", "DeleteImportedModel"): {"ResourceNotFoundException": ABSENT},
+    ("bedrock", "ListTagsForResource"): {"ResourceNotFoundException": f"in the teardown {ABSENT}"},
     ("events", "DisableRule"): {"ResourceNotFoundException": ABSENT},
     ("logs", "DeleteLogGroup"): {"ResourceNotFoundException": ABSENT},
     ("logs", "DescribeLogStreams"): {"any": "told as a log that cannot be read; the look goes on without"},

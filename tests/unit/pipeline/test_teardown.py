@@ -6,6 +6,7 @@ import json
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -247,6 +248,7 @@ class Bedrock:
 
     def __init__(self, **answers: Any) -> None:
         self.meta = SimpleNamespace(region_name="us-west-2")
+        self.delete_custom_model = Mock()
         self._answers = answers
 
     def get_paginator(self, operation: str) -> Any:
@@ -257,6 +259,9 @@ class Bedrock:
         return SimpleNamespace(paginate=paginate)
 
     def list_tags_for_resource(self, resourceARN: str) -> dict[str, Any]:
+        if "gone" in resourceARN:
+            error = {"Code": "ResourceNotFoundException", "Message": "The specified resource ARN not found"}
+            raise ClientError({"Error": error}, "ListTagsForResource")
         ours = [{"key": names.STACK_TAG, "value": PROPERTIES["Prefix"]}]
         return {"tags": [] if "theirs" in resourceARN else ours}
 
@@ -347,6 +352,24 @@ def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable
     held_by(bedrock)
     assert CustomModels(PROPERTIES["Prefix"]).held() == []
     teardown.is_complete(users_event(), None)
+
+
+def test_what_is_gone_since_it_was_listed_holds_nothing_and_fails_nothing(
+    bucket: str, held_by: Callable[[Bedrock], None]
+) -> None:
+    bedrock = serving("gone-d")
+    bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
+    bedrock._answers["list_custom_models"][1].append({"modelArn": "gone-m", "modelName": "p-0a1b2c3d-gone"})
+    held_by(bedrock)
+    assert CustomModels(PROPERTIES["Prefix"]).held() == []
+    assert one_pass(bucket)._custom_models() == []
+    # The model itself, between its tags and its deletion, is looked for once more.
+    gone = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "not found"}}, "DeleteCustomModel")
+    bedrock.delete_custom_model = Mock(side_effect=gone)
+    assert one_pass(bucket)._custom_models() == ["custom model p-0a1b2c3d-model"]
+    # Of one that leaves, the tags are not asked for: they may be gone first.
+    bedrock._answers["list_custom_model_deployments"][1][0]["status"] = "Deleting"
+    assert one_pass(bucket)._custom_models() == ["custom model p-0a1b2c3d-model, used by deployment gone-d (Deleting)"]
 
 
 def test_a_model_that_is_held_stays_and_the_last_word_has_the_command_too(
