@@ -62,8 +62,11 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
         left = [f"AWS is busy: {error}"]
     logger.info("left: %s", left or "nothing")
     if left and time.time() > event["Deadline"]:
+        names_left = "; ".join(left)
+        if len(names_left) > MOST_CHARACTERS:
+            names_left = f"{names_left[:MOST_CHARACTERS]} ... (all of it is in this function's log)"
         raise RuntimeError(
-            f"still there after {PATIENCE_MINUTES} minutes: {'; '.join(left)}. Let it end, or delete it in the console; "
+            f"still there after {PATIENCE_MINUTES} minutes: {names_left}. Let it end, or delete it in the console; "
             "then run `cdk destroy` again"
         )
     return {"IsComplete": not left}
@@ -95,6 +98,10 @@ CLOSED = "TunewayDestroyed"
 
 GONE = "ResourceNotFoundException"
 """Of what Bedrock has just listed: somebody else was faster, or the pass before was and the listing is late."""
+
+MOST_CHARACTERS = 2000
+"""Of what is left, in a custom resource's answer of 4,096 bytes at most (`pipeline.custom_models.NAMED_AT_MOST`), to which
+the framework adds the stack traces of both functions."""
 
 OBJECTS_SECONDS = 600
 """How long one call deletes objects: a thousand a request, and the function has 15 minutes."""
