@@ -7,8 +7,9 @@ models, custom models, endpoint log group, the bucket's versions and uploads. Ro
 CloudFormation's order: DeleteEndpoint needs them.
 
 CloudFormation shows nothing of what a custom resource says before it has ended, and then only why it failed. So a second
-resource, of the type `USERS`, is deleted beside it. It looks once whether somebody else's deployment or throughput holds a
-custom model of the stack, and fails at once with the line that names it, while the teardown goes on.
+resource, of the type `USERS`, is deleted beside it. It looks whether somebody else's deployment or throughput holds a
+custom model of the stack (once, or until AWS is not too busy to tell), and fails at once with the line that names it,
+while the teardown goes on.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
     if event["RequestType"] != "Delete":
         return {"IsComplete": True}
     if event["ResourceType"] == USERS:
-        _name_users(event["ResourceProperties"])
-        return {"IsComplete": True}
+        known = _name_users(event["ResourceProperties"])
+        return {"IsComplete": known or time.time() > event["Deadline"]}
     try:
         left = Teardown(event["ResourceProperties"]).step()
     except (ClientError, BotoCoreError) as error:
@@ -72,21 +73,22 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
     return {"IsComplete": not left}
 
 
-def _name_users(properties: dict[str, str]) -> None:
-    """Fail if somebody else uses a custom model that the teardown has to delete."""
+def _name_users(properties: dict[str, str]) -> bool:
+    """Fail if somebody else uses a custom model that the teardown has to delete; False if AWS is too busy to tell."""
     if properties["KeepModels"] == "true":
-        return
+        return True
     try:
         held = CustomModels(properties["Prefix"]).held()
     except (ClientError, BotoCoreError) as error:
         # The teardown makes the same calls, and knows what is to be tried again and what is an error.
         logger.info("not known who uses the custom models: %s", error)
-        return
+        return not aws.is_busy(error) or aws.is_out_of_reach(error)
     if held:
         raise RuntimeError(
             f"{'; '.join(held)}. It may still be needed; if not, run that command now. The rest of the stack is being deleted "
             f"meanwhile, and the model when it is free, for up to {PATIENCE_MINUTES} minutes; then run `cdk destroy` again"
         )
+    return True
 
 
 USERS = "Custom::TunewayModelUsers"

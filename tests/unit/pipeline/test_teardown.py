@@ -345,12 +345,21 @@ def test_what_is_kept_is_not_held(held_by: Callable[[Bedrock], None]) -> None:
     assert teardown.is_complete({**users_event(), "RequestType": "Update"}, None) == {"IsComplete": True}
 
 
-@pytest.mark.parametrize("way", [DENIED, NO_ENDPOINT, BUSY])
+@pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT])
 def test_whose_users_cannot_be_asked_for_is_left_to_the_teardown(
     without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
 ) -> None:
     without(way)
     assert teardown.is_complete(users_event(), None) == {"IsComplete": True}
+
+
+def test_a_busy_bedrock_is_asked_again_who_uses_the_models(
+    without: Callable[[dict[str, Any] | None], None],
+) -> None:
+    without(BUSY)
+    assert teardown.is_complete(users_event(), None) == {"IsComplete": False}
+    # Then the teardown's own last word is all there is.
+    assert teardown.is_complete({**users_event(), "Deadline": 0}, None) == {"IsComplete": True}
 
 
 def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable[[Bedrock], None]) -> None:
