@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,19 +155,24 @@ def _kept(endpoint: str, types: list[str]) -> dict[str, int]:
     served = found.get("ProductionVariants", [])
     if not config.startswith(f"{endpoint}-"):
         # Somebody has put it on another config, which the role may not describe.
-        return dict.fromkeys(types, sum(variant["CurrentInstanceCount"] for variant in served))
+        return dict.fromkeys(types, sum(variant.get("CurrentInstanceCount", 0) for variant in served))
     try:
-        (variant,) = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+        variants = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
     except ClientError as error:
         if not aws.is_absent(error):
             raise
         return {}  # SageMaker cannot update it: Deploy deletes it first.
-    count = variant["InitialInstanceCount"]
-    if "InstanceType" in variant:
-        return {variant["InstanceType"]: count}
-    # A list: which of its types it has is told as soon as it serves.
-    pools = [pool for one in served for pool in one.get("InstancePools", [])]
-    return {pool["InstanceType"]: pool.get("CurrentInstanceCount", count) for pool in pools or variant["InstancePools"]}
+    kept = Counter[str]()
+    for variant in variants:
+        now: dict[str, Any] = next((one for one in served if one["VariantName"] == variant["VariantName"]), {})
+        # Somebody may have changed the count since, or made a config without instances.
+        count = now.get("CurrentInstanceCount", variant.get("InitialInstanceCount", 0))
+        if "InstanceType" in variant:
+            kept[variant["InstanceType"]] += count
+        # A list: which of its types it has is told as soon as it serves.
+        for pool in now.get("InstancePools") or variant.get("InstancePools", []):
+            kept[pool["InstanceType"]] += pool.get("CurrentInstanceCount", count)
+    return dict(kept)
 
 
 def _quotas(names_wanted: list[str]) -> dict[str, float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 from urllib.request import Request, urlopen
 
 import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import assess, cost, plan, record
+from pipeline import aws as client_maker
 from pipeline.aws import AwsRefused
 from tests.unit.local import test_sagemaker_endpoints as endpoints
 from tests.unit.pipeline.test_plan_parts import settings
@@ -142,6 +144,39 @@ def test_of_anothers_config_each_type_may_be_what_the_endpoint_has(
     endpoints.wait(aws, name)
     assert plan._kept(name, [G5, G6]) == {G5: 1, G6: 1}
     endpoints.remove(aws, name)
+
+
+SERVES = {"VariantName": "v", "CurrentInstanceCount": 3}
+
+
+@pytest.mark.parametrize(
+    ("config", "variants", "served", "kept"),
+    [
+        ("p-1-0", [{"VariantName": "v", "ServerlessConfig": {}}], [{"VariantName": "v"}], {}),
+        ("theirs", [], [{"VariantName": "v", "CurrentServerlessConfig": {}}], {G5: 0, G6: 0}),
+        ("p-1-0", [{"VariantName": "v", "InstanceType": G6, "InitialInstanceCount": 1}], [SERVES], {G6: 3}),
+        (
+            "p-1-0",
+            [{"VariantName": name, "InstanceType": G6, "InitialInstanceCount": 1} for name in ("v", "w")],
+            [],
+            {G6: 2},
+        ),
+    ],
+    ids=["serverless", "another's, serverless", "more than at first", "two variants"],
+)
+def test_whatever_somebody_put_the_endpoint_on_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    variants: list[dict[str, Any]],
+    served: list[dict[str, Any]],
+    kept: dict[str, int],
+) -> None:
+    client = Mock()
+    found = {"EndpointStatus": "InService", "EndpointConfigName": config, "ProductionVariants": served}
+    client.describe_endpoint.return_value = found
+    client.describe_endpoint_config.return_value = {"ProductionVariants": variants}
+    monkeypatch.setattr(client_maker, "client", lambda _: client)
+    assert plan._kept("p", [G5, G6]) == kept
 
 
 @pytest.fixture
