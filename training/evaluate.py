@@ -117,7 +117,10 @@ def words(text: str) -> list[str]:
 
 
 class _AnyScript(Tokenizer):  # type: ignore[misc]  # rouge_score is untyped
-    """ROUGE's tokens of any script: `words`, but rouge_score's own of those that fully match `own`."""
+    """ROUGE's tokens of any script: `words`, but rouge_score's own of those that fully match `own`.
+
+    A text of which rouge_score leaves nothing (a lone half, or Arabic or full-width digits) is taken by its words all the same.
+    """
 
     def __init__(self, own: regex.Pattern[str]) -> None:
         self._own, self._rouge_score = own, DefaultTokenizer(use_stemmer=True)
@@ -125,7 +128,8 @@ class _AnyScript(Tokenizer):  # type: ignore[misc]  # rouge_score is untyped
     def tokenize(self, text: str) -> list[str]:
         """Returns the tokens in their order."""
         tokenize, is_own = self._rouge_score.tokenize, self._own.fullmatch
-        return [token for word in words(text) for token in (tokenize(word) if is_own(word) else [word])]
+        found = words(text)
+        return [token for word in found for token in (tokenize(word) if is_own(word) else [word])] or found
 
 
 def rouge(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
@@ -146,10 +150,11 @@ def rouge(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float
 def chrf(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
     """Returns chrF (chrF2: runs of one to six characters, recall counting twice) of each row, [rows, 1], from 0 to 100.
 
-    It needs no rule about words (Popovic 2015, https://aclanthology.org/W15-3049); sacrebleu's defaults.
+    It needs no rule about words (Popovic 2015, https://aclanthology.org/W15-3049); sacrebleu's defaults, of composed texts.
     """
     scorer = CHRF()
-    pairs = zip(references, answers, strict=True)
+    composed = ([unicodedata.normalize("NFC", text) for text in texts] for texts in (references, answers))
+    pairs = zip(*composed, strict=True)
     return np.array([[scorer.sentence_score(text, [reference]).score] for reference, text in pairs])
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,22 @@ def test_identical_texts_score_100_in_any_script_and_others_less(script: str) ->
         assert (parts < 90).all()
         assert (score([text], ["?"]) == 0).all()
     assert len(words(text)) > len(words(half)) > 1
+
+
+@pytest.mark.parametrize("text", ["½", "١٢٣", "１２３", "①②", "Ⅳ", "ø", "5"])
+def test_any_text_with_a_word_in_it_scores_100_against_itself(text: str) -> None:
+    # Of these rouge_score leaves nothing, but of the last: neither alone nor among English ones may one score 0.
+    assert rouge([text], [text])[0, [0, 2]].tolist() == [100, 100]
+    among = [*SUMMARIES, text]
+    assert rouge(among, among)[-1, [0, 2]].tolist() == [100, 100]
+    assert rouge(among, [*SUMMARIES, "?"])[-1].tolist() == [0, 0, 0]
+
+
+def test_composed_or_not_is_one_text() -> None:
+    composed, decomposed = "한국어는 Việt", unicodedata.normalize("NFD", "한국어는 Việt")
+    assert composed != decomposed
+    for score in (rouge, chrf):
+        assert score([composed], [decomposed])[0, 0] == pytest.approx(100)
 
 
 def test_rows_of_many_scripts_are_judged_together() -> None:
