@@ -94,7 +94,7 @@ def faulty(shares: dict[str, float], most: float) -> list[str]:
     """
     kinds = {"repeating": "repeat themselves", "truncated": "are cut at training.evaluation.max_new_tokens"}
     return [
-        f"{100 * shares[kind]:g}% of the tuned model's answers {what} (training.evaluation.max_faulty_share is {most:g})"
+        f"{100 * shares[kind]:.4g}% of the tuned model's answers {what} (training.evaluation.max_faulty_share is {most:g})"
         for kind, what in kinds.items()
         if shares[kind] > most
     ]

@@ -31,6 +31,8 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 METRICS = (*ROUGE, "chrF")
 RESAMPLES = 2000
 SAMPLES = 20
+FAULTY_SAMPLES = 5
+"""Tuned answers of each fault that are among the samples, wherever they stand."""
 COPIED_WORDS = 4
 COPIED_SHARE = 0.8
 """An answer is copied if more than this share of its runs of `COPIED_WORDS` words stands in the dialogue."""
@@ -186,20 +188,28 @@ def is_copied(text: str, dialogue: str) -> bool:
     return sum(run in there for run in runs) > COPIED_SHARE * len(runs)
 
 
-def is_repeating(text: str) -> bool:
+def is_repeating(text: str, reference: str = "") -> bool:
     """Tells whether an answer loops.
 
     It does if some piece of it stands there `REPEATS` times or more in a row, in all `REPEATED_CHARACTERS` characters or more.
-    A piece is anything from one character to a third of the answer; white space and case do not count.
+    A piece is anything from one character to a third of the answer; white space and case do not count. Where the reference
+    has such a run itself (the ruler of a table, laughter), the answer's must be more than twice as long.
     """
+    longest = _longest_loop(text)
+    return longest >= REPEATED_CHARACTERS and longest > 2 * _longest_loop(reference)
+
+
+def _longest_loop(text: str) -> int:
+    """Returns the characters of the longest run of a piece that stands there `REPEATS` times or more in a row; 0: none."""
     said = np.array([ord(character) for character in "".join(text.casefold().split())])
+    longest = 0
     for period in range(1, len(said) // REPEATS + 1):
         differs = np.flatnonzero(said[period:] != said[:-period])
         # Between two such places the text is what it was `period` characters before.
         equal = int(np.diff(differs, prepend=-1, append=len(said) - period).max()) - 1
-        if equal + period >= max(REPEATS * period, REPEATED_CHARACTERS):
-            return True
-    return False
+        if equal + period >= REPEATS * period:
+            longest = max(longest, equal + period)
+    return longest
 
 
 def _runs(of: Sequence[str], size: int) -> list[tuple[str, ...]]:
@@ -221,21 +231,25 @@ def judge(chats: Sequence[Chat], base: Sequence[Answer], tuned: Sequence[Answer]
 
     Of `base` and `tuned`: each metric of `METRICS` with its interval, `words` (`lengths`), and `shares` of the rows, from
     0 to 1: `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`). Of
-    `reference`: `words` and the share `copied`. Of `difference`: the metrics.
+    `reference`: `words` and the share `copied`. Of `difference`: the metrics. `samples`: the first `SAMPLES` rows, and the
+    first `FAULTY_SAMPLES` whose tuned answer repeats itself and the first that were cut.
     """
     references = [chat[-1]["content"] for chat in chats]
     dialogues = [chat[-2]["content"] for chat in chats]
+    repeating = [is_repeating(answer.text, reference) for answer, reference in zip(tuned, references, strict=True)]
+    faults = (repeating, [not answer.finished for answer in tuned])
+    faulty = [row for fault in faults for row in np.flatnonzero(fault)[:FAULTY_SAMPLES].tolist()]
     base_scores, tuned_scores = (_scores(references, [answer.text for answer in answers]) for answers in (base, tuned))
     return {
         "rows": len(chats),
-        "base": bootstrap(base_scores, seed) | _habits(base, dialogues),
-        "tuned": bootstrap(tuned_scores, seed) | _habits(tuned, dialogues),
+        "base": bootstrap(base_scores, seed) | _habits(base, dialogues, references),
+        "tuned": bootstrap(tuned_scores, seed) | _habits(tuned, dialogues, references),
         "reference": {"words": lengths(references), "shares": {"copied": _copied(references, dialogues)}},
         "difference": bootstrap(tuned_scores - base_scores, seed),
         "samples": [
-            {"dialogue": dialogue, "reference": reference, "base": of_base.text, "tuned": of_tuned.text}
-            for dialogue, reference, of_base, of_tuned in zip(dialogues, references, base, tuned, strict=True)
-        ][:SAMPLES],
+            {"dialogue": dialogues[row], "reference": references[row], "base": base[row].text, "tuned": tuned[row].text}
+            for row in sorted({*range(min(SAMPLES, len(chats))), *faulty})
+        ],
     }
 
 
@@ -243,13 +257,16 @@ def _scores(references: Sequence[str], texts: Sequence[str]) -> NDArray[np.float
     return np.hstack([rouge(references, texts), chrf(references, texts)])
 
 
-def _habits(answers: Sequence[Answer], dialogues: Sequence[str]) -> dict[str, dict[str, float]]:
+def _habits(
+    answers: Sequence[Answer], dialogues: Sequence[str], references: Sequence[str]
+) -> dict[str, dict[str, float]]:
     texts = [answer.text for answer in answers]
     shares = {
         "empty": round(float(np.mean([not text.strip() for text in texts])), 3),
-        "truncated": round(float(np.mean([not answer.finished for answer in answers])), 3),
+        # Not rounded: one in thousands is more than a training.evaluation.max_faulty_share of 0.
+        "truncated": float(np.mean([not answer.finished for answer in answers])),
         "copied": _copied(texts, dialogues),
-        "repeating": round(float(np.mean([is_repeating(text) for text in texts])), 3),
+        "repeating": float(np.mean([is_repeating(*pair) for pair in zip(texts, references, strict=True)])),
     }
     return {"words": lengths(texts), "shares": shares}
 

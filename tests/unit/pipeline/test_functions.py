@@ -339,6 +339,7 @@ def test_the_setting_decides_and_the_reason_names_it(
     [
         (0.1, 0.1, []),
         (0.29, 0.1, ["29% of the tuned model's answers repeat themselves"]),
+        (1 / 3, 0.1, ["33.33% of the tuned model's answers repeat themselves"]),
         (0.1, 0.104, ["10.4% of the tuned model's answers are cut at training.evaluation.max_new_tokens"]),
         (
             1.0,

@@ -208,6 +208,19 @@ def test_the_judgement_counts_lengths_and_bad_habits() -> None:
     assert found["reference"]["shares"] == {"copied": 0}
 
 
+def test_answers_that_loop_or_are_cut_are_among_the_samples_wherever_they_stand() -> None:
+    chats = [make_chat(number) for number in range(300)]
+    tuned = said(*[f"Answer {row}." for row in range(300)])
+    tuned[250] = Answer("no " * 12, finished=True)
+    tuned[260:290] = [Answer(f"Cut {row}", finished=False) for row in range(260, 290)]
+    found = judge(chats, said(*[""] * 300), tuned, seed=1)
+    texts = [sample["tuned"] for sample in found["samples"]]
+    assert texts == [*(f"Answer {row}." for row in range(20)), "no " * 12, *(f"Cut {row}" for row in range(260, 265))]
+    assert found["samples"][20]["reference"] == chats[250][-1]["content"]
+    # Not rounded: one in thousands is more than a share of 0.
+    assert found["tuned"]["shares"]["repeating"] == pytest.approx(1 / 300)
+
+
 def test_lengths_are_mean_median_and_ninetieth_percentile_of_the_words() -> None:
     texts = [" ".join(["word"] * count) for count in (1, 2, 3, 4, 100)]
     assert lengths(texts) == {"mean": 22, "median": 3, "p90": pytest.approx(61.6)}
@@ -269,6 +282,24 @@ def test_an_answer_that_loops_is_repeating(text: str) -> None:
 @pytest.mark.parametrize("text", [*NO_LOOPS, *SUMMARIES, *SCRIPTS.values()])
 def test_an_answer_that_only_comes_back_to_its_words_is_not(text: str) -> None:
     assert not is_repeating(text)
+
+
+TABLE = "| when | who | what |\n|---|---|---|\n| 8:30 | {} | keys |"
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "found"),
+    [
+        (TABLE.format("Ann"), TABLE.format("Bob"), False),
+        ("Report\n" + "-" * 30 + "\nAnn left.", "Report\n" + "-" * 20 + "\nBob left.", False),
+        ("He laughs: ha ha ha ha ha ha", "He laughed: ha ha ha ha", False),
+        ("He laughs: " + "ha " * 12, "He laughed: ha ha ha ha", True),
+        (TABLE.format("Ann's " * 6), TABLE.format("Bob"), True),
+        (TABLE.format("Ann"), "Ann comes at 8:30.", True),
+    ],
+)
+def test_what_the_reference_does_itself_is_no_loop(text: str, reference: str, found: bool) -> None:
+    assert is_repeating(text, reference) is found
 
 
 @given(st.text(min_size=1, max_size=30), st.text(max_size=30), st.text(max_size=30))
