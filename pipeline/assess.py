@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from pipeline.settings import Promote
 
 
+FEWEST_ROWS = 6
+"""Of fewer held-out rows no resampling shows that a model is better: the interval of two equal models lies above 0 as soon as
+all rows do by chance, which of 5 rows is once in 32 runs (more than the 2.5% beyond a 95% interval's end), of 1 once in 2."""
+
+
 @aws.handler
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Read what the job left, decide, keep the base model's answers for the next run that asks the same, and record the run.
@@ -39,14 +44,16 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
-    promoted, because = decide(evaluation["difference"]["rougeL"], enabled=event["enabled"], promote=event["promote"])
+    promoted, because = decide(
+        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event["enabled"], promote=event["promote"]
+    )
     faults = faulty(evaluation["tuned"]["shares"], event["max_faulty_share"])
     why = (
-        f"ROUGE-L on {evaluation['rows']} held-out rows: {_compared(evaluation, 'rougeL')}; chrF: "
+        f"ROUGE-L on {_rows(evaluation['rows'])}: {_compared(evaluation, 'rougeL')}; chrF: "
         f"{_compared(evaluation, 'chrF')}: {'promoted' if promoted else 'not promoted'}, because {because}"
     )
     if faults:
-        why += f"; but {' and '.join(faults)}"
+        why += f"; {'but' if promoted else 'and'} {' and '.join(faults)}"
     scores = {name: value for name, value in evaluation.items() if name != "samples"}
     warnings = [f"{fault}: read some in s3://{bucket}/{folder}/evaluation.json" for fault in faults]
     warnings += [
@@ -60,11 +67,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     return assessment
 
 
-def decide(difference: dict[str, float], *, enabled: bool, promote: Promote) -> tuple[bool, str]:
+def decide(difference: dict[str, float], rows: int, *, enabled: bool, promote: Promote) -> tuple[bool, str]:
     """Whether the model is to be served, and why, by which setting.
 
     Args:
         difference: `mean` and `low`, the lower end of its 95% interval, of the tuned model's ROUGE-L less its base's.
+        rows: how many were held out.
         enabled: endpoint.enabled.
         promote: endpoint.promote.
     """
@@ -73,10 +81,15 @@ def decide(difference: dict[str, float], *, enabled: bool, promote: Promote) -> 
     if promote == "always":
         return True, "endpoint.promote is always: any model is served"
     if promote == "better":
-        if difference["mean"] > 0:
-            return True, "its ROUGE-L is higher than its base's, as endpoint.promote: better asks"
-        return False, "endpoint.promote: better asks for more than the base's ROUGE-L"
+        better = difference["mean"] > 0
+        yes = "its ROUGE-L is higher than its base's, as endpoint.promote: better asks"
+        return better, yes if better else "endpoint.promote: better asks for more than the base's ROUGE-L"
     asks = "endpoint.promote: clearly_better asks"
+    if rows < FEWEST_ROWS:
+        return (
+            False,
+            f"{asks} for at least {FEWEST_ROWS} held-out rows: on fewer, a model is better by chance too often",
+        )
     if difference["low"] > 0:
         return True, f"the lower end of the difference's 95% interval is above 0, as {asks}"
     return (
@@ -98,6 +111,10 @@ def faulty(shares: dict[str, float], most: float) -> list[str]:
         for kind, what in kinds.items()
         if shares[kind] > most
     ]
+
+
+def _rows(count: int) -> str:
+    return f"{count} held-out row{'s' * (count != 1)}"
 
 
 def _compared(evaluation: dict[str, Any], metric: str) -> str:

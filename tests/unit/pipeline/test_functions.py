@@ -363,6 +363,23 @@ def test_a_model_that_loops_or_is_cut_is_told_whatever_the_verdict(
     assert found["warnings"][:-1] == [f"{line}: {where}" for line in lines]
 
 
+def test_few_rows_are_not_clearly_better(aws: LocalAws, bucket: str) -> None:
+    few = evaluation(BETTER, truncated=1.0) | {"rows": 1}
+    found = assess.handler(judged(aws, bucket, few, enabled=True, promote="clearly_better"), None)
+    assert found["promoted"] is False
+    assert found["why"].startswith("ROUGE-L on 1 held-out row: tuned")
+    assert found["why"].endswith(
+        f": not promoted, because {CLEARLY} for at least 6 held-out rows: on fewer, a model is better by chance too often; "
+        "and 100% of the tuned model's answers are cut at training.evaluation.max_new_tokens "
+        "(training.evaluation.max_faulty_share is 0.1)"
+    )
+    difference = {"mean": 2.0, "low": 1.0}
+    for rows in (5, 6):
+        for promote in ("always", "better", "clearly_better"):
+            promoted, _ = assess.decide(difference, rows, enabled=True, promote=promote)
+            assert promoted is (rows == 6 or promote != "clearly_better")
+
+
 def test_the_record_names_the_settings_that_are_not_as_deployed() -> None:
     deployed = settings().model_dump(mode="json")
     other = settings(training={"epochs": 2, "lora": {"r": 8}}, bedrock={"hyperparameters": {"epochCount": 3}})
