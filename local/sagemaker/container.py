@@ -81,14 +81,29 @@ class Container:
             (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
 
     def environment(
-        self, *, state_dir: Path, endpoint_url: str, region: str, credentials: Mapping[str, str], own: Mapping[str, str]
+        self,
+        *,
+        state_dir: Path,
+        endpoint_url: str,
+        region: str,
+        credentials: Mapping[str, str],
+        service: Mapping[str, str],
+        own: Mapping[str, str],
     ) -> dict[str, str]:
         """The whole environment of the container's process: nothing is inherited that is not named here.
 
         As in the real one, the region stands in AWS_REGION only (boto3 reads AWS_DEFAULT_REGION). Credentials
         come from variables, since there is no metadata address here. The Hub's cache is `state_dir`/hub and the
-        Hub itself is out of reach; packages come from no index. `own` (the request's Environment) goes over all
-        of it.
+        Hub itself is out of reach; packages come from no index.
+
+        Args:
+            state_dir: the gateway's.
+            endpoint_url: the gateway's.
+            region: where the container runs.
+            credentials: those of its role, as variables.
+            service: what SageMaker sets itself. It stays as it is: a path in it is this machine's, and a checkout of this
+                repository may lie below /tmp.
+            own: the request's Environment, whose paths are the container's; it goes over all the rest.
         """
         machine = {name: os.environ[name] for name in _MACHINE if name in os.environ}
         bin_dir = str(Path(sys.executable).parent)
@@ -109,6 +124,7 @@ class Container:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            **service,
             **{name: self.map(value) for name, value in own.items()},
         }
 

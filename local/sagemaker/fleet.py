@@ -122,8 +122,8 @@ class Fleet:
             endpoint_url=self.store.endpoint_url,
             region=role.region,
             credentials=role.credentials.environment(),
-            own={"PYTHONPATH": str(images.REPOSITORY_ROOT), "SAGEMAKER_BIND_TO_PORT": str(self.port)}
-            | container.get("Environment", {}),
+            service={"PYTHONPATH": str(images.REPOSITORY_ROOT), "SAGEMAKER_BIND_TO_PORT": str(self.port)},
+            own=container.get("Environment", {}),
         )
         command = box.command(image.repository, [], [], self.port)
         self._process = processes.start(

@@ -181,7 +181,6 @@ class TrainingJob:
         except private.AccessDeniedError as error:
             raise JobFailedError(f"ClientError: Could not publish metrics: {error}") from error
         algorithm = self.params["AlgorithmSpecification"]
-        own = {"TRAINING_JOB_NAME": self.name, "TRAINING_JOB_ARN": self.arn, **self.params.get("Environment", {})}
         self._stream_moment = max(int(time.time()), self._stream_moment + 1)  # A stream's name can be used once.
         for host in hosts:
             environment = host.container.environment(
@@ -189,7 +188,8 @@ class TrainingJob:
                 endpoint_url=self.store.endpoint_url,
                 region=self.region,
                 credentials=self._role.credentials.environment(),
-                own=own,
+                service={"TRAINING_JOB_NAME": self.name, "TRAINING_JOB_ARN": self.arn},
+                own=self.params.get("Environment", {}),
             )
             command = host.container.command(
                 self.image.repository, algorithm.get("ContainerEntrypoint", []), algorithm.get("ContainerArguments", [])

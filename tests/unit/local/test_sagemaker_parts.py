@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from botocore.eventstream import EventStreamBuffer
@@ -18,9 +18,6 @@ from local.sagemaker.metrics import Metrics
 from local.sagemaker.role import relative_key
 from local.sagemaker.runtime import encode_event
 from local.shapes import ServiceError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @given(payloads=st.lists(st.binary(max_size=300), min_size=1, max_size=4), cut=st.integers(min_value=1, max_value=50))
@@ -65,6 +62,20 @@ def test_where_an_object_lands_in_its_channel(key: str, prefix: str, path: str) 
 def test_only_the_containers_own_folders_are_mapped(tmp_path: Path, text: str, mapped: str) -> None:
     container = Container(tmp_path / "job")
     assert container.map(text) == mapped.format(base=container.base, root=container.root)
+
+
+def test_a_path_of_the_request_is_the_containers_and_one_of_the_service_this_machines(tmp_path: Path) -> None:
+    container = Container(tmp_path / "job")
+    found = container.environment(
+        state_dir=Path("/tmp/state"),
+        endpoint_url="http://127.0.0.1:1",
+        region="us-west-2",
+        credentials={},
+        service={"PYTHONPATH": "/tmp/checkout"},
+        own={"HF_HOME": "/tmp/huggingface"},
+    )
+    assert (found["PYTHONPATH"], found["HF_HUB_CACHE"]) == ("/tmp/checkout", "/tmp/state/hub")
+    assert found["HF_HOME"] == str(container.root / "tmp" / "huggingface")
 
 
 def test_files_are_seen_while_a_script_makes_and_removes_folders(tmp_path: Path) -> None:
