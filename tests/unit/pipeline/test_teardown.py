@@ -15,7 +15,7 @@ from pipeline import aws as client_maker
 from pipeline import names, record, teardown
 from pipeline.catalogue import BASE_MODELS, REGIONS
 from pipeline.custom_models import NAMED_AT_MOST, CustomModels
-from tests.unit.pipeline.test_functions import faults
+from tests.unit.pipeline.test_plan_account import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

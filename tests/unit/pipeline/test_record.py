@@ -1,0 +1,48 @@
+"""run.json: the settings that differ, and what a run left at its end."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pipeline import record
+from tests.unit.pipeline.test_plan_parts import settings
+
+if TYPE_CHECKING:
+    from tests.unit.local.conftest import LocalAws
+
+
+def test_the_record_names_the_settings_that_are_not_as_deployed() -> None:
+    deployed = settings().model_dump(mode="json")
+    other = settings(training={"epochs": 2, "lora": {"r": 8}}, bedrock={"hyperparameters": {"epochCount": 3}})
+    assert record.differing(other.model_dump(mode="json"), deployed) == {
+        "training.epochs": 2,
+        "training.lora.r": 8,
+        "bedrock.hyperparameters.epochCount": 3,
+    }
+    assert record.differing(deployed, deployed) == {}
+
+
+def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAws, bucket: str) -> None:
+    known = {
+        "folder": f"s3://{bucket}/models/0123456789/",
+        "run": "0123456789",
+        "execution": "arn:e",
+        "settings": {},
+        "base_model": "a/b@main",
+        "bedrock_base_model": "arn:b",
+        "bedrock_usd_at_most": 7.02,
+    }
+    event = {
+        "record": known,
+        "training": {"model": "s3://m/", "billed_seconds": {"ml.g5.xlarge": 60, "ml.unknown.xlarge": 60}},
+        "assessment": {"scores": {}, "promoted": True, "why": "w"},
+        "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
+        "customization": {"job": "j", "jobs": 2, "custom_model": "arn:c"},
+        "manifest": "s3://d/",
+    }
+    spent = record.handler(event, None)["spent"]
+    assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, 14.04)
+    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
+    assert left["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c"}
