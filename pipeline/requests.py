@@ -37,6 +37,7 @@ _HF_HOME = "/tmp/huggingface"
 """Where the base model is downloaded to. /tmp is on the instance's large disk, its own or the volume of VolumeSizeInGB: "we
 recommend that you use the /tmp directory as a scratch space for temporarily storing any large objects during training"
 (SageMaker developer guide, "Managing storage paths for different types of instance local storage")."""
+
 POOLS_SECONDS = 900
 """How long SageMaker looks for instances of any type of a list, for an endpoint (300 to 3,600; for one type it has a time of
 its own). Half of what Deploy waits before the container starts (`pipeline.deploy.PROVISIONING_MINUTES`): image and model are

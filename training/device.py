@@ -23,7 +23,7 @@ GIB = 1024**3
 ACTIVATION_BYTES = 51
 TOKENS_AT_ONCE = 512
 """Of a CPU's forward pass. Each pass unpacks all 4-bit weights anew, which short rows one by one do too often; more tokens
-bring nothing any more, and take memory. docs/decisions.md has the figures."""
+bring nothing any more, and take memory. `make bench-training` has it beside all rows at once."""
 
 
 @dataclass(frozen=True)
