@@ -152,7 +152,10 @@ class Teardown:
             found = aws.all_of(client, "list_executions", "executions", stateMachineArn=machine, statusFilter="RUNNING")
             running += [execution["executionArn"] for execution in found]
         for arn in running:
-            client.stop_execution(executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
+            stop = partial(client.stop_execution, executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
+            _unless(
+                stop, "ValidationException", "ExecutionDoesNotExist"
+            )  # it ended meanwhile; the next pass looks again
         return running
 
     def _notifications(self) -> list[str]:
@@ -263,7 +266,10 @@ class Teardown:
         self._close(s3)
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
             for upload in page.get("Uploads", []):
-                s3.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                place = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                _unless(
+                    partial(s3.abort_multipart_upload, Bucket=self.bucket, **place), "NoSuchUpload"
+                )  # completed meanwhile
         deleted = True
         left: list[str] = []
         while deleted:  # Listed again after that: where a page begins could depend on what is gone.

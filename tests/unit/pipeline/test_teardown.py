@@ -15,6 +15,7 @@ from pipeline import aws as client_maker
 from pipeline import names, record, teardown
 from pipeline.catalogue import BASE_MODELS, REGIONS
 from pipeline.custom_models import NAMED_AT_MOST, CustomModels
+from tests.unit.local.test_stepfunctions import ended, start
 from tests.unit.pipeline.test_plan_account import faults
 
 if TYPE_CHECKING:
@@ -107,6 +108,41 @@ def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: Lo
     left = client.list_endpoint_configs(NameContains=prefix)["EndpointConfigs"]
     assert [config["EndpointConfigName"] for config in left] == [f"{prefix}-0"]
     assert [model["ModelName"] for model in client.list_models(NameContains=prefix)["Models"]] == [f"{prefix}-0"]
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_ends_after_it_was_listed_fails_nothing(
+    aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = aws.role(f"ended-{bucket[-8:]}", service="states")
+    execution = start(aws, role, {"Done": {"Type": "Succeed"}})
+    ended(aws, execution)
+    s3, key = aws.client("s3"), {"Bucket": bucket, "Key": "uploads/part"}
+    upload = s3.create_multipart_upload(**key)["UploadId"]
+    s3.abort_multipart_upload(**key, UploadId=upload)
+    machine = execution.replace(":execution:", ":stateMachine:").rpartition(":")[0]
+    properties = {"Prefix": f"p-{bucket[-8:]}", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
+    gone = f"{machine.replace(':stateMachine:', ':execution:')}:gone"
+
+    def late(*_: object, **__: object) -> list[dict[str, str]]:
+        return [{"executionArn": execution}, {"executionArn": gone}]
+
+    one_pass = teardown.Teardown(properties)
+    with monkeypatch.context() as patched:
+        patched.setattr(client_maker, "all_of", late)
+        assert one_pass._executions() == [execution, gone]
+    assert one_pass._executions() == []
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    pages = Mock(paginate=Mock(return_value=[{"Uploads": [{"Key": key["Key"], "UploadId": upload}]}]))
+    versions = s3.get_paginator("list_object_versions")
+    monkeypatch.setattr(
+        client_maker,
+        "client",
+        lambda _: Mock(
+            wraps=s3, get_paginator={"list_multipart_uploads": pages, "list_object_versions": versions}.__getitem__
+        ),
+    )
+    assert one_pass._objects() == []
 
 
 @pytest.mark.usefixtures("bucket")
