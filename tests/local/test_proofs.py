@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 # Chain -> the kinds of it that are run here, beside what a retry mends and the redrive to a served model.
 SAMPLE = {
     "Train": ("throttled inside for good", "capacity", "aborted, job running"),
-    "FinishCustomize": ("job failed",),
     "SmokeTest": ("endpoint answers with an error",),
-    "Deploy, nothing before": ("aborted", "function out of memory"),
 }
 
 
