@@ -153,9 +153,8 @@ class Teardown:
             running += [execution["executionArn"] for execution in found]
         for arn in running:
             stop = partial(client.stop_execution, executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
-            _unless(
-                stop, "ValidationException", "ExecutionDoesNotExist"
-            )  # it ended meanwhile; the next pass looks again
+            # It may have ended meanwhile: the next pass lists again.
+            _unless(stop, "ValidationException", "ExecutionDoesNotExist")
         return running
 
     def _notifications(self) -> list[str]:
@@ -266,10 +265,9 @@ class Teardown:
         self._close(s3)
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
             for upload in page.get("Uploads", []):
-                place = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-                _unless(
-                    partial(s3.abort_multipart_upload, Bucket=self.bucket, **place), "NoSuchUpload"
-                )  # completed meanwhile
+                key, number = upload["Key"], upload["UploadId"]
+                abort = partial(s3.abort_multipart_upload, Bucket=self.bucket, Key=key, UploadId=number)
+                _unless(abort, "NoSuchUpload")  # it is complete meanwhile
         deleted = True
         left: list[str] = []
         while deleted:  # Listed again after that: where a page begins could depend on what is gone.

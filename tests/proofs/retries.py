@@ -88,7 +88,7 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("logs", "DeleteLogGroup"): {"ResourceNotFoundException": ABSENT},
     ("logs", "DescribeLogStreams"): {"any": "told as a log that cannot be read; the look goes on without"},
     ("logs", "GetLogEvents"): {"any": "told as a log that cannot be read; the look goes on without"},
-    ("s3", "AbortMultipartUpload"): {"NoSuchUpload": "in the teardown: it has been completed meanwhile"},
+    ("s3", "AbortMultipartUpload"): {"NoSuchUpload": "in the teardown: it is complete meanwhile"},
     ("s3", "DeleteObjects"): {"of single objects": f"told as left; {LATER}"},
     ("s3", "ListObjectsV2"): {"NoSuchBucket": "refused with a line", "AccessDenied": "refused with a line (a dataset)"},
     ("s3", "GetObject"): {
@@ -116,11 +116,14 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     },
     ("scheduler", "UpdateSchedule"): {"ResourceNotFoundException": "made by CreateSchedule"},
     ("scheduler", "DeleteSchedule"): {"ResourceNotFoundException": ABSENT},
-    ("stepfunctions", "StopExecution"): {"ValidationException": ENDED, "ExecutionDoesNotExist": ENDED},
     ("secretsmanager", "DescribeSecret"): {"ResourceNotFoundException": "refused with a line"},
     ("secretsmanager", "GetSecretValue"): {"ResourceNotFoundException": "refused with a line"},
     ("service-quotas", "ListServiceQuotas"): {"any busy": "a warning: the quota could not be read"},
     ("service-quotas", "ListAWSDefaultServiceQuotas"): {"any busy": "a warning: the quota could not be read"},
+    ("stepfunctions", "StopExecution"): {
+        "ValidationException": f"it has ended meanwhile; {LATER}",
+        "ExecutionDoesNotExist": f"it is gone; {LATER}",
+    },
 }
 
 

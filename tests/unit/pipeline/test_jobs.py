@@ -160,8 +160,8 @@ def test_whatever_happens_two_jobs_never_run_at_once_and_none_is_made_beside_one
     for move in moves:
         before = dict(service.jobs)
         if move == "redrive":
-            # What was made is seen by then: in seconds, and a redrive follows a failure that was told. Were it not, the
-            # younger of the two would be stopped at the next look (the test above).
+            # A service hides a new job for seconds only, and a redrive comes after a failure was told. Of two jobs
+            # the younger would be stopped (test_of_two_that_run_since_an_aborted_attempt_came_late_the_younger_is_stopped).
             redrive, service.unseen = redrive + 1, set()
         elif move == "lose":
             service.lost = "InternalFailure"

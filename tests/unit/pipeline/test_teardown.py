@@ -110,39 +110,40 @@ def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: Lo
     assert [model["ModelName"] for model in client.list_models(NameContains=prefix)["Models"]] == [f"{prefix}-0"]
 
 
-@pytest.mark.usefixtures("bucket")
-def test_what_ends_after_it_was_listed_fails_nothing(
+def test_an_execution_that_ends_after_it_was_listed_fails_nothing(
     aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    role = aws.role(f"ended-{bucket[-8:]}", service="states")
-    execution = start(aws, role, {"Done": {"Type": "Succeed"}})
+    execution = start(aws, aws.role(f"ended-{bucket[-8:]}", service="states"), {"Done": {"Type": "Succeed"}})
     ended(aws, execution)
-    s3, key = aws.client("s3"), {"Bucket": bucket, "Key": "uploads/part"}
-    upload = s3.create_multipart_upload(**key)["UploadId"]
-    s3.abort_multipart_upload(**key, UploadId=upload)
     machine = execution.replace(":execution:", ":stateMachine:").rpartition(":")[0]
     properties = {"Prefix": f"p-{bucket[-8:]}", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    gone = f"{machine.replace(':stateMachine:', ':execution:')}:gone"
-
-    def late(*_: object, **__: object) -> list[dict[str, str]]:
-        return [{"executionArn": execution}, {"executionArn": gone}]
-
-    one_pass = teardown.Teardown(properties)
-    with monkeypatch.context() as patched:
-        patched.setattr(client_maker, "all_of", late)
-        assert one_pass._executions() == [execution, gone]
+    one_pass, listed = teardown.Teardown(properties), [execution, f"{execution}-gone"]
+    with monkeypatch.context() as late:
+        late.setattr(client_maker, "all_of", lambda *_, **__: [{"executionArn": arn} for arn in listed])
+        assert one_pass._executions() == listed
     assert one_pass._executions() == []
+
+
+def test_an_upload_that_is_complete_after_it_was_listed_fails_nothing(
+    aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3, key = aws.client("s3"), {"Bucket": bucket, "Key": "uploads/part"}
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
-    pages = Mock(paginate=Mock(return_value=[{"Uploads": [{"Key": key["Key"], "UploadId": upload}]}]))
-    versions = s3.get_paginator("list_object_versions")
-    monkeypatch.setattr(
-        client_maker,
-        "client",
-        lambda _: Mock(
-            wraps=s3, get_paginator={"list_multipart_uploads": pages, "list_object_versions": versions}.__getitem__
-        ),
-    )
-    assert one_pass._objects() == []
+    upload = s3.create_multipart_upload(**key)["UploadId"]
+    (page,) = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
+    assert [listed["UploadId"] for listed in page["Uploads"]] == [upload]
+    part = s3.upload_part(**key, UploadId=upload, PartNumber=1, Body=b"x")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**key, UploadId=upload, MultipartUpload=parts)
+    pages = {
+        "list_multipart_uploads": Mock(paginate=lambda **_: [page]),
+        "list_object_versions": s3.get_paginator("list_object_versions"),
+    }
+    monkeypatch.setattr(client_maker, "client", lambda _: Mock(wraps=s3, get_paginator=pages.__getitem__))
+    machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
+    properties = {"Prefix": "p-late", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
+    assert teardown.Teardown(properties)._objects() == []
+    assert "Versions" not in s3.list_object_versions(Bucket=bucket)
 
 
 @pytest.mark.usefixtures("bucket")
