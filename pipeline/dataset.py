@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from pipeline import hub
-from pipeline.errors import Refused
-from pipeline.splits import FORMATS, Dealt, File, deal, is_read
+from pipeline.errors import Refused, quoted
+from pipeline.splits import FORMATS, Dealt, File, by_name, deal, is_read, matching, names_a_split, no_format
 from pipeline.stream import ResumingStream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.settings import Dataset, Settings
 
 MOST_FILES = 10_000
@@ -60,31 +63,36 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
         return Source(uri, None, {"train": [_find_object(s3, place, key)]}, [])
     listed = [file._replace(name=file.name.removeprefix(key)) for file in _list(s3, place, key)]
     if not listed:
-        raise Refused(f"dataset.source: there is nothing in {uri}; upload the files there, or correct the name")
+        raise Refused(f"dataset.source: there is nothing in {quoted(uri)}; upload the files there, or correct the name")
     dealt = deal(listed, dataset.files.model_dump())
     files = {split: [file._replace(name=key + file.name) for file in of] for split, of in dealt.files.items()}
     return Source(uri, None, files, _warnings(uri, dealt))
 
 
 def _warnings(uri: str, dealt: Dealt) -> list[str]:
-    if not dealt.others:
-        return []
-    more = f" and {len(dealt.others) - _SHOWN} more" if len(dealt.others) > _SHOWN else ""
+    why = {f"hidden, about the data, or none of {FORMATS}": dealt.others, "empty (0 bytes)": dealt.empty}
     return [
-        f"dataset.source: not read in {uri}, being hidden or none of {FORMATS}: {', '.join(dealt.others[:_SHOWN])}{more}"
+        f"dataset.source: not read in {uri}, being {reason}: {_shown(names)}" for reason, names in why.items() if names
     ]
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(map(quoted, names[:_SHOWN]))}{more}"
 
 
 def _find_object(s3: Any, bucket: str, key: str) -> File:
     """The one object. It is listed and not asked for, so that Plan needs no right to read datasets."""
     if not is_read(key, key):
-        raise Refused(
-            f"dataset.source: s3://{bucket}/{key} is of no format that is read; these are {FORMATS} (a folder ends in /)"
-        )
+        raise no_format("dataset.source", f"s3://{bucket}/{key}")
     # Of the keys that begin so it is the first: ListObjectsV2 sorts them by their bytes.
     found = _list(s3, bucket, key, most=1)
     if not found or found[0].name != key:
-        raise Refused(f"dataset.source: there is no object s3://{bucket}/{key}; upload it there, or correct the name")
+        raise Refused(
+            f"dataset.source: there is no object {quoted(f's3://{bucket}/{key}')}; upload it there, or correct the name"
+        )
+    if not found[0].bytes:
+        raise Refused(f"dataset.source: {quoted(f's3://{bucket}/{key}')} is empty (0 bytes); upload it again")
     return found[0]
 
 
@@ -134,7 +142,8 @@ def _look_at_hub(dataset: Dataset, endpoint: str, token: str | None) -> Source:
         told = json.loads(answer)
         commit, gated = str(told["sha"]), bool(told.get("gated"))
         listed = [_sibling(entry) for entry in told["siblings"]]
-        card = _splits_of_card(told.get("cardData") or {})
+        card = told.get("cardData") or {}
+        configs = _configs(card)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(
             f"access.hub_endpoint: {about.url} does not answer as the Hub's API does ({error!r}); name the Hub or a mirror "
@@ -147,7 +156,16 @@ def _look_at_hub(dataset: Dataset, endpoint: str, token: str | None) -> Source:
         )
     if len(listed) > MOST_FILES:
         raise _too_many(dataset.source)
-    return Source(dataset.source, commit, deal(listed, dataset.files.model_dump(), card).files, [])
+    wanted = dataset.files.model_dump()
+    splits: dict[str, list[str]] = {}
+    for split, value in wanted.items():
+        if value and names_a_split(value):
+            splits = _splits_of_card(
+                f"dataset.files.{split}: {quoted(value)}", card, configs, [file.name for file in listed]
+            )
+            break
+    dealt = deal(listed, wanted, splits)
+    return Source(dataset.source, commit, dealt.files, _warnings(dataset.source, dealt._replace(others=[])))
 
 
 def _sibling(entry: dict[str, Any]) -> File:
@@ -155,28 +173,99 @@ def _sibling(entry: dict[str, Any]) -> File:
     return File(entry["rfilename"], int(entry["size"]), lfs["sha256"] if lfs else entry["blobId"])
 
 
-def _splits_of_card(card: dict[str, Any]) -> dict[str, list[str]]:
-    """The patterns by split of the card's default configuration (Hub documentation, "Manual Configuration").
+Config = dict[str, Any]
 
-    It is that which is marked so or called so, else the first. Without files of its own it has no say.
+
+def _configs(card: dict[str, Any]) -> dict[str, Config]:
+    """The configurations of a dataset card by name; of two with one name the last counts."""
+    return {str(config["config_name"]): config for config in card.get("configs") or []}
+
+
+def _splits_of_card(
+    what: str, card: dict[str, Any], configs: dict[str, Config], names: Sequence[str]
+) -> dict[str, list[str]]:
+    """The patterns by split of the configuration that `datasets.load_dataset` takes where none is named.
+
+    That is the only one; or that which is called or marked default; or the only one of which the card has a `dataset_info`
+    (`MetadataConfigs.get_default_config_name` and `HubDatasetModuleFactory.get_module` in datasets 5.2.0). Where the library
+    raises an error, there is none.
+
+    Args:
+        what: the setting and its value, which names a split of the dataset's own.
+        card: the metadata of README.md.
+        configs: its configurations.
+        names: all files.
+
+    Returns:
+        Nothing if the card names no files: then the files' names tell.
+
+    Raises:
+        Refused: it is not certain which configuration is meant, or it does not say which files it has.
     """
-    configs = [config for config in card.get("configs") or [] if config.get("data_files")]
     if not configs:
         return {}
-    config = next(
-        (one for one in configs if one.get("default")),
-        next((one for one in configs if one.get("config_name") == "default"), configs[0]),
-    )
-    data, folder = config["data_files"], config.get("data_dir", "")
-    given = data.items() if isinstance(data, dict) else _pairs(data if isinstance(data, list) else [data])
+    by_hand = "name the files of one in dataset.files, by pattern or folder"
+    for config in card["configs"]:
+        if config.get("data_files") is not None and _patterns(config["data_files"]) is None:
+            raise Refused(
+                f"{what}: the card's configuration {quoted(str(config['config_name']))} has data_files that are not of the "
+                f"form which the datasets library reads; {by_hand}"
+            )
+    default = [
+        name for name, config in configs.items() if len(configs) == 1 or name == "default" or config.get("default")
+    ]
+    told = card.get("dataset_info") or []
+    infos = [str(info.get("config_name", "default")) for info in (told if isinstance(told, list) else [told])]
+    chosen = default or (infos if len(set(infos)) == 1 and infos[0] in configs else [])
+    if len(set(chosen)) != 1:
+        why = f"several of them are default ({_shown(chosen)})" if chosen else "none of them is the default"
+        raise Refused(
+            f"{what} is a split of which configuration? The card has {_shown(list(configs))}, and {why}; {by_hand}"
+        )
+    config = configs[chosen[0]]
+    folder = str(config.get("data_dir") or "").strip("/").removeprefix("./")
+    below = f"{folder}/" if folder.strip(".") else ""
+    if config.get("data_files") is None:
+        inside = [name.removeprefix(below) for name in names if name.startswith(below)]
+        return {split: [below + name for name in of] for split, of in by_name(inside).items()} or {
+            "train": [f"{below}**"]
+        }
+    splits = _patterns(config["data_files"]) or {}
+    below_it = {split: [below + path.removeprefix("./") for path in paths] for split, paths in splits.items()}
+    # A pattern may match nothing, a name may not (`datasets.data_files.DataFilesList.from_patterns`).
+    paths = [path for of in below_it.values() for path in of]
+    missing = [path for path in paths if not matching([path], names) and not re.search(r"[*?\[]", path)]
+    if missing:
+        raise Refused(
+            f"{what}: the card's configuration {quoted(chosen[0])} names files that are not there ({_shown(missing)}); "
+            f"{by_hand}"
+        )
+    return below_it
+
+
+def _patterns(data_files: object) -> dict[str, list[str]] | None:
+    """The patterns by split; None if the library takes no such value.
+
+    It takes one pattern or a list of them (of train), or a list of splits with their patterns, each split once
+    (`MetadataConfigs._raise_if_data_files_field_not_valid` and `sanitize_patterns` in datasets 5.2.0).
+    """
+    if isinstance(data_files, str):
+        return {"train": [data_files]}
+    if not isinstance(data_files, list):
+        return None
+    if all(isinstance(entry, str) for entry in data_files):
+        return {"train": data_files}
     found: dict[str, list[str]] = {}
-    for split, paths in given:
-        for path in paths if isinstance(paths, list) else [paths]:
-            below = f"{folder.strip('/')}/{path}" if folder.strip("./") else path
-            found.setdefault(str(split), []).append(below.removeprefix("./"))
+    for entry in data_files:
+        if not isinstance(entry, dict) or entry.keys() != {"split", "path"} or entry["split"] in found:
+            return None
+        split, paths = entry["split"], entry["path"]
+        paths = [paths] if isinstance(paths, str) else paths
+        if not isinstance(split, str) or not _SPLIT.match(split) or not isinstance(paths, list):
+            return None
+        found[split] = paths
     return found
 
 
-def _pairs(entries: list[Any]) -> list[tuple[str, Any]]:
-    """Split and paths of each entry; a bare path is of train."""
-    return [(entry["split"], entry["path"]) if isinstance(entry, dict) else ("train", entry) for entry in entries]
+_SPLIT = re.compile(r"^\w+(\.\w+)*$")
+"""A split's name (`datasets.naming._split_re`)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import Refused
+from pipeline.errors import Refused, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,42 @@ if TYPE_CHECKING:
 READ_ORDER = ("test", "validation", "train")
 """Held-out files first, so that a dialogue of theirs is known, and kept out, when train is read."""
 
-FORMATS = ".csv, .jsonl and .json, each also with .gz or .zst after it, and .parquet"
-_FORMAT = re.compile(r".*\.(?:(?:csv|jsonl|json)(?:\.(?:gz|zst))?|parquet)", re.IGNORECASE | re.DOTALL)
+FORMATS = ".csv, .tsv, .jsonl and .json, each also with .gz or .zst after it, .parquet, .arrow and .feather"
+_FORMAT = re.compile(
+    r".*\.(?:(?:csv|tsv|jsonl|json)(?:\.(?:gz|zst))?|parquet|arrow|feather)", re.IGNORECASE | re.DOTALL
+)
 _SHOWN = 20
 
-_ABOUT = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
-"""JSON about a dataset, not of it: the datasets library passes over the same (`datasets.data_files.FILES_TO_IGNORE`)."""
+_ABOUT = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""JSON about a dataset, not of it: the datasets library passes over the same (`datasets.data_files.FILES_TO_IGNORE`), and its
+save_to_disk writes state.json."""
+_CACHE = re.compile(r"cache-[0-9a-f]{16}(?:_\d{5}_of_\d{5})?\.arrow")
+"""What datasets' map and filter leave beside the files of save_to_disk (`Dataset._get_cache_file_path`)."""
+
+_REMEDIES = {
+    ("xlsx", "xlsm", "xls", "ods", "numbers"): "save the sheet as CSV UTF-8",
+    ("zip", "tar", "tgz", "7z", "rar"): "unpack it, and upload what is in it",
+    ("bz2", "xz", "lz4", "br", "z", "snappy"): "compress it with gzip or zstd, or not at all",
+    ("gz", "zst"): "say in its name what is in it, such as NAME.csv.gz",
+    ("txt", "tab", "psv", "dat"): "name it .csv if it has a header and columns (its separator is found), or .jsonl",
+    ("ndjson", "ldjson", "jsonlines", "jl"): "name it .jsonl",
+    (
+        "orc",
+        "avro",
+        "pkl",
+        "pickle",
+        "h5",
+        "hdf5",
+        "db",
+        "sqlite",
+        "sql",
+        "xml",
+        "yaml",
+        "yml",
+    ): "write it as Parquet or JSON Lines",
+    ("pq", "parq"): "name it .parquet",
+}
+_REMEDY = {suffix: remedy for suffixes, remedy in _REMEDIES.items() for suffix in suffixes}
 
 _KEYWORDS = {
     "train": "train|training",
@@ -46,10 +76,17 @@ class File(NamedTuple):
 
 
 class Dealt(NamedTuple):
-    """Files by split, in reading order, and the names that were met where data files were looked for, but are none."""
+    """Which files are read.
+
+    Attributes:
+        files: by split, in reading order.
+        others: names that were met where data files were looked for, but are none.
+        empty: names of data files of 0 bytes, as Spark writes them for a partition without rows.
+    """
 
     files: dict[str, list[File]]
     others: list[str]
+    empty: list[str]
 
 
 def deal(
@@ -65,9 +102,11 @@ def deal(
     Raises:
         Refused: a file, pattern, folder or split that is not there, a file of another format, a file in two splits.
     """
-    names = sorted(file.name for file in listed)
+    files = {file.name: file for file in listed}
+    names = sorted(files)
     chosen: dict[str, list[str]] = {}
     others: set[str] = set()
+    empty: set[str] = set()
     reader: dict[str, str] = {}
     for split in READ_ORDER:
         value = wanted[split]
@@ -77,25 +116,64 @@ def deal(
             met = [name for name in names if name not in reader]
         else:
             continue
-        chosen[split] = [name for name in met if is_read(name, value or "")]
-        others.update(set(met) - set(chosen[split]))
+        data = [name for name in met if is_read(name, value or "")]
+        others.update(set(met) - set(data))
+        chosen[split] = [name for name in data if files[name].bytes]
+        empty.update(set(data) - set(chosen[split]))
         if not chosen[split]:
-            what = f"'{value}' has no data file" if value else "no data file is left for it"
-            raise Refused(f"dataset.files.{split}: {what}; {_there_is(names)}; data files are {FORMATS}")
+            raise Refused(
+                f"dataset.files.{split}: {_nothing(value, met, data)}; {_there_is(names)}; data files are {FORMATS}"
+            )
         for name in chosen[split]:
             if reader.setdefault(name, split) != split:
                 raise Refused(
-                    f"dataset.files: {reader[name]} and {split} would both read '{name}'; give each split files of its own"
+                    f"dataset.files: {reader[name]} and {split} would both read {quoted(name)}; give each split files of its "
+                    "own"
                 )
-    by_name = {file.name: file for file in listed}
-    return Dealt({split: [by_name[name] for name in met] for split, met in chosen.items()}, sorted(others))
+    dealt = {split: [files[name] for name in of] for split, of in chosen.items()}
+    return Dealt(dealt, sorted(others), sorted(empty))
+
+
+def _nothing(value: str | None, met: Sequence[str], data: Sequence[str]) -> str:
+    if data:
+        what = "what it names" if value else "all that is left for it"
+        return f"{what} is empty (0 bytes): {', '.join(map(quoted, data[:_SHOWN]))}"
+    what = f"{quoted(value)} has no data file" if value else "no data file is left for it"
+    remedy = next((_REMEDY[suffix] for suffix in map(_suffix, met) if suffix in _REMEDY), None)
+    return f"{what} ({remedy})" if remedy else what
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[2].lower()
+
+
+def no_format(field: str, name: str) -> Refused:
+    """The refusal of a file that is none of `FORMATS`, with what to do about it."""
+    base = name.rpartition("/")[2]
+    remedy = _REMEDY.get(_suffix(name))
+    if base != base.strip():
+        remedy = "its name begins or ends in a blank: correct it"
+    elif "." not in base:
+        remedy = "its name has no suffix: give it that of its format, or end it in / if it is a folder"
+    return Refused(
+        f"{field}: {quoted(name)} is of no format that is read; {remedy + '; ' if remedy else ''}these are {FORMATS}"
+    )
+
+
+def names_a_split(value: str) -> bool:
+    """Whether a value of dataset.files is the name of one of the dataset's own splits, and no file, pattern or folder."""
+    return not re.search(r"[./*?\[]", value)
 
 
 def is_read(name: str, asked: str = "") -> bool:
     """Whether a file is data: by its suffix; nothing hidden (as in the datasets library), unless it was `asked` for."""
     return bool(_FORMAT.fullmatch(name)) and (
-        name == asked or (name.rsplit("/", 1)[-1] not in _ABOUT and (not _hidden(name) or _hidden(asked)))
+        name == asked or (not _is_about(name.rsplit("/", 1)[-1]) and (not _hidden(name) or _hidden(asked)))
     )
+
+
+def _is_about(base: str) -> bool:
+    return base in _ABOUT or bool(_CACHE.fullmatch(base))
 
 
 def _hidden(path: str) -> bool:
@@ -104,22 +182,26 @@ def _hidden(path: str) -> bool:
 
 def _choose(field: str, value: str, names: Sequence[str], card: Mapping[str, Sequence[str]] | None) -> list[str]:
     """The names that a value of dataset.files stands for."""
-    if not re.search(r"[./*?\[]", value):
-        own = {split: _matching(patterns, names) for split, patterns in card.items()} if card else _by_name(names)
+    if names_a_split(value):
+        own = {split: matching(patterns, names) for split, patterns in card.items()} if card else by_name(names)
         if value not in own:
             has = f"its own are {', '.join(sorted(own)[:_SHOWN])}" if own else f"it has none; {_there_is(names)}"
-            folder = f"; for the folder write '{value}/'" if any(name.startswith(f"{value}/") for name in names) else ""
-            raise Refused(f"{field}: the dataset has no split '{value}'; {has}{folder}")
+            folder = (
+                f"; for the folder write {quoted(value + '/')}"
+                if any(name.startswith(f"{value}/") for name in names)
+                else ""
+            )
+            raise Refused(f"{field}: the dataset has no split {quoted(value)}; {has}{folder}")
         return own[value]
-    found = _matching([value], names)
+    found = matching([value], names)
     if not found:
-        raise Refused(f"{field}: there is no file '{value}'; {_there_is(names)}")
+        raise Refused(f"{field}: there is no file {quoted(value)}; {_there_is(names)}")
     if value in names and not _FORMAT.fullmatch(value):
-        raise Refused(f"{field}: '{value}' is of no format that is read; these are {FORMATS}")
+        raise no_format(field, value)
     return found
 
 
-def _matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
+def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     """The names that are one of the patterns, match one, or lie in a folder that ends in `/`, in their order."""
     found: set[str] = set()
     for pattern in patterns:
@@ -146,10 +228,10 @@ def _regex(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(regex, re.DOTALL)
     except re.error as error:
-        raise Refused(f"dataset.files: '{pattern}' is no pattern ({error})") from error
+        raise Refused(f"dataset.files: {quoted(pattern)} is no pattern ({error})") from error
 
 
-def _by_name(names: Sequence[str]) -> dict[str, list[str]]:
+def by_name(names: Sequence[str]) -> dict[str, list[str]]:
     """Splits by the names of files and folders: data/SPLIT-00000-of-00001, else words, those of the folders first."""
     found: dict[str, list[str]] = {}
     for name in names:
@@ -175,4 +257,4 @@ def _there_is(names: Sequence[str]) -> str:
     if not shown:
         return "the source has no files"
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    return f"the source has {', '.join(shown[:_SHOWN])}{more}"
+    return f"the source has {', '.join(map(quoted, shown[:_SHOWN]))}{more}"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import datasets
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from pipeline import dataset
 from pipeline.errors import Refused, SourceUnavailable
-from pipeline.splits import File
+from pipeline.splits import File, matching
 from pipeline.stream import ATTEMPTS
 from tests.unit.pipeline.hub_server import Answer, HubServer
 from tests.unit.pipeline.test_plan_parts import settings
@@ -62,8 +68,8 @@ def test_a_folder_is_listed_with_whole_keys_and_told_what_is_not_read(aws: Local
         "train": ["uploads/my set/x/ü 1.jsonl"],
     }
     assert found.warnings == [
-        f"dataset.source: not read in s3://{bucket}/uploads/my set/, being hidden or none of .csv, .jsonl and .json, each also "
-        "with .gz or .zst after it, and .parquet: notes.txt"
+        f"dataset.source: not read in s3://{bucket}/uploads/my set/, being hidden, about the data, or none of .csv, .tsv, "
+        ".jsonl and .json, each also with .gz or .zst after it, .parquet, .arrow and .feather: 'notes.txt'"
     ]
 
 
@@ -81,17 +87,17 @@ def test_every_page_of_a_folder_is_listed_up_to_the_most(
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("uploads/b.csv", "dataset.source: there is no object s3://BUCKET/uploads/b.csv; upload it there"),
-        ("uploads/a.cs", "dataset.source: s3://BUCKET/uploads/a.cs is of no format that is read; these are .csv"),
+        ("uploads/b.csv", "dataset.source: there is no object 's3://BUCKET/uploads/b.csv'; upload it there"),
+        ("uploads/a.cs", "dataset.source: 's3://BUCKET/uploads/a.cs' is of no format that is read; these are .csv"),
         (
             "uploads/folder",
-            "is of no format that is read; these are .csv, .jsonl and .json, each also with .gz or .zst",
+            "is of no format that is read; its name has no suffix: give it that of its format, or end it in / if it is a",
         ),
-        ("uploads/b/", "dataset.source: there is nothing in s3://BUCKET/uploads/b/; upload the files there"),
-        ("uploads/empty/", "dataset.source: there is nothing in s3://BUCKET/uploads/empty/"),
+        ("uploads/b/", "dataset.source: there is nothing in 's3://BUCKET/uploads/b/'; upload the files there"),
+        ("uploads/empty/", "dataset.source: there is nothing in 's3://BUCKET/uploads/empty/'"),
         (
             "uploads/other/",
-            "dataset.files.train: no data file is left for it; the source has b.txt; data files are .csv",
+            "no data file is left for it (name it .csv if it has a header and columns",
         ),
         (
             "s3://no-such-bucket-here/a.csv",
@@ -126,6 +132,15 @@ def test_a_denied_bucket_is_refused_and_reading_is_not_needed(aws: LocalAws, buc
         line = refusal(aws, bucket, in_s3(source), role)
         assert line.startswith(f"dataset.source: access to {source} is denied; check that bucket ")
         assert "access.dataset_buckets lists it (then deploy)" in line
+
+
+def test_empty_objects_are_passed_over_in_a_folder_and_refused_alone(aws: LocalAws, bucket: str) -> None:
+    put(aws, bucket, "uploads/a/part-0.csv")
+    put(aws, bucket, "uploads/a/part-1.csv", "uploads/a/_SUCCESS", "uploads/e.csv", body=b"")
+    found = look(aws, bucket, in_s3("uploads/a/"))
+    assert by_split(found) == {"train": ["uploads/a/part-0.csv"]}
+    assert [line.rpartition("being ")[2] for line in found.warnings][1] == "empty (0 bytes): 'part-1.csv'"
+    assert refusal(aws, bucket, in_s3("uploads/e.csv")).endswith("uploads/e.csv' is empty (0 bytes); upload it again")
 
 
 def sibling(name: str, size: int = 5, **more: Any) -> dict[str, Any]:
@@ -183,7 +198,6 @@ DATA_FILES = [
     (["train.csv", "dev.csv"], {"train": ["dev.csv", "train.csv"]}),
     ([{"split": "train", "path": ["./train.csv", "dev.*"]}, {"split": "test", "path": "holdout.csv"}],
      {"train": ["dev.csv", "train.csv"], "test": ["holdout.csv"]}),
-    ({"train": "train.csv", "test": ["holdout.csv"]}, {"train": ["train.csv"], "test": ["holdout.csv"]}),
 ]  # fmt: skip
 
 
@@ -194,33 +208,104 @@ def test_the_card_says_which_files_a_split_has(hub: HubServer, data_files: Any, 
     assert by_split(on_hub(hub, **{split: split for split in expected})) == expected
 
 
-@pytest.mark.parametrize(
-    ("configs", "train"),
-    [
-        ([("one", {}), ("two", {})], "one.csv"),
-        ([("one", {}), ("default", {})], "default.csv"),
-        ([("default", {}), ("two", {"default": True})], "two.csv"),
-        ([("one", {"data_dir": "below"})], "below/one.csv"),
-        ([("one", {"data_files": None}), ("two", {})], "two.csv"),
-    ],
+NAMES = ["one/train.csv", "one/test.csv", "two/train.csv", "train.csv", "one.csv"]
+PATHS = st.sampled_from(["one/train.csv", "two/*.csv", "*.csv", "**", "./train.csv", "none.csv"])
+SPLIT = st.sampled_from(["train", "test", "my-split", "a.b", ""])
+DATA_FILES_OF_ANY_FORM = st.one_of(
+    PATHS,
+    st.lists(PATHS, max_size=2),
+    st.lists(
+        st.fixed_dictionaries({"split": SPLIT, "path": PATHS | st.lists(PATHS, min_size=1, max_size=2)}), max_size=2
+    ),
+    st.sampled_from([{"train": "train.csv"}, [{"split": "train"}], [{"path": "a"}, "b"], [1], 3]),
 )
-def test_of_several_configurations_the_default_is_taken(
-    hub: HubServer, configs: list[tuple[str, dict[str, Any]]], train: str
+CONFIG = st.fixed_dictionaries(
+    {"config_name": st.sampled_from(["default", "one", "two"])},
+    optional={
+        "data_files": DATA_FILES_OF_ANY_FORM,
+        "data_dir": st.sampled_from(["one", "two/", "./one"]),
+        "default": st.booleans(),
+    },
+)
+INFOS = st.none() | CONFIG.map(lambda config: {"config_name": config["config_name"]}) | st.just({}) | st.just([])
+INFOS |= st.lists(st.sampled_from(["default", "one", "two"]).map(lambda name: {"config_name": name}), max_size=2)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the card speaks of."""
+    root = tmp_path_factory.mktemp("repository")
+    for name in NAMES:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("dialogue,summary\na,b\n", encoding="utf-8")
+    return root
+
+
+def the_librarys(root: Path, card: dict[str, Any]) -> dict[str, list[str]] | None:
+    """The files by split that the datasets library takes where no configuration is named; None if it raises an error."""
+    readme = root / "README.md"
+    readme.write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
+    try:
+        # Of a folder, by the same functions as of a repository (`LocalDatasetModuleFactory`, `HubDatasetModuleFactory`).
+        builder = datasets.load_dataset_builder(str(root))
+    except Exception:  # whatever it raises
+        return None
+    files = builder.config.data_files or {}
+    found = {split: sorted({Path(path).relative_to(root).as_posix() for path in of}) for split, of in files.items()}
+    return found if all(found.values()) else None  # it fails as soon as it reads
+
+
+@given(st.lists(CONFIG, min_size=1, max_size=3, unique_by=lambda config: str(config["config_name"])), INFOS)
+@example([{"config_name": "one"}, {"config_name": "two"}], None)
+@example([{"config_name": "one", "data_dir": "one"}, {"config_name": "two", "default": True, "data_dir": "two"}], None)
+@example([{"config_name": "one", "data_dir": "one"}, {"config_name": "two", "data_dir": "two"}], {"config_name": "two"})
+@example([{"config_name": "one", "default": True}, {"config_name": "default"}], None)
+@settings_of_hypothesis(max_examples=150, deadline=None)
+def test_of_several_configurations_that_is_taken_which_the_datasets_library_takes(
+    repository: Path, configs: list[dict[str, Any]], infos: Any
 ) -> None:
-    names = ["one.csv", "two.csv", "default.csv", "below/one.csv"]
-    made = [
-        {"config_name": name, "data_files": [{"split": "train", "path": f"{name}.csv"}], **more}
-        for name, more in configs
-    ]
-    hub.answers[REPO] = described(made, [sibling(name) for name in names])
-    assert by_split(on_hub(hub, train="train")) == {"train": [train]}
+    card = {"configs": configs} | ({} if infos is None else {"dataset_info": infos})
+    wanted = the_librarys(repository, card)
+    try:
+        patterns = dataset._splits_of_card("train", card, dataset._configs(card), NAMES)
+        found = {split: matching(paths, NAMES) for split, paths in patterns.items()}
+    except Refused:
+        found = {}
+    if wanted is not None:
+        assert {split: sorted(names) for split, names in found.items()} == wanted
+    elif not any("data_dir" in config for config in configs):
+        # The library looks for the first one's files without its folder, too: what it then refuses, is read here.
+        assert not any(found.values())
+
+
+def test_a_split_of_no_certain_configuration_is_refused_and_its_files_are_taken(hub: HubServer) -> None:
+    both = [{"config_name": name, "data_files": [{"split": "train", "path": f"{name}.csv"}]} for name in ("nl", "mt")]
+    siblings = [sibling("nl.csv"), sibling("mt.csv")]
+    hub.answers[REPO] = described(both, siblings)
+    line = hub_refusal(hub, train="train")
+    assert line == (
+        "dataset.files.train: 'train' is a split of which configuration? The card has 'nl', 'mt', and none of them is the "
+        "default; name the files of one in dataset.files, by pattern or folder"
+    )
+    assert by_split(on_hub(hub, train="nl.csv")) == {"train": ["nl.csv"]}
+    hub.answers[REPO] = described([{**one, "default": True} for one in both], siblings)
+    assert "several of them are default ('nl', 'mt')" in hub_refusal(hub, train="train")
+    hub.answers[REPO] = described([{"config_name": "a", "data_files": {"train": "nl.csv"}}], siblings)
+    assert "configuration 'a' has data_files that are not of the form" in hub_refusal(hub, train="train")
+
+
+def test_empty_files_of_the_hub_are_told(hub: HubServer) -> None:
+    hub.answers[REPO] = described(siblings=[sibling("a.csv"), sibling("b.csv", 0)])
+    found = on_hub(hub)
+    assert by_split(found) == {"train": ["a.csv"]}
+    assert found.warnings == ["dataset.source: not read in hub:own/set, being empty (0 bytes): 'b.csv'"]
 
 
 def test_a_split_or_file_that_is_not_there_is_refused_with_what_there_is(hub: HubServer) -> None:
     hub.answers[REPO] = described()
     assert "has no split 'test'; its own are train, validation" in hub_refusal(hub, test="test")
     line = hub_refusal(hub, test="test.csv")
-    assert line.endswith("there is no file 'test.csv'; the source has dev.csv, holdout.csv, train.csv")
+    assert line.endswith("there is no file 'test.csv'; the source has 'dev.csv', 'holdout.csv', 'train.csv'")
 
 
 @pytest.mark.parametrize("gated", ["auto", "manual"])

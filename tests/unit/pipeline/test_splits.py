@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Refused
-from pipeline.splits import Dealt, File, _by_name, _matching, deal
+from pipeline.splits import Dealt, File, by_name, deal, matching, no_format
 
 NONE = {"train": None, "validation": None, "test": None}
 REPO = ["README.md", ".gitattributes", "data/test.csv", "data/train-1.csv", "data/train-2.csv", "more/a.parquet"]
@@ -47,7 +47,7 @@ def test_each_kind_of_value_stands_for_its_files(files: dict[str, str], expected
     assert split(REPO, **files) == expected
 
 
-def test_held_out_splits_come_first_and_files_by_name() -> None:
+def test_held_out_splits_come_first_and_filesby_name() -> None:
     assert list(split(["c.csv", "b.csv", "a.csv"], test="b.csv", validation="c.csv")) == ["test", "validation", "train"]
     assert split(["c.csv", "b.csv", "a.csv"]) == {"train": ["a.csv", "b.csv", "c.csv"]}
 
@@ -59,9 +59,9 @@ def test_a_name_may_look_like_a_pattern() -> None:
 
 def test_two_stars_stand_for_any_folders_or_none_and_a_set_for_no_slash() -> None:
     names = ["a.csv", "b/a.csv", "b/c/a.csv", "bxa.csv"]
-    assert _matching(["**/a.csv"], names) == names[:3]
-    assert _matching(["b/**"], names) == names[1:3]
-    assert _matching(["b[!c]a.csv"], names) == names[3:]
+    assert matching(["**/a.csv"], names) == names[:3]
+    assert matching(["b/**"], names) == names[1:3]
+    assert matching(["b[!c]a.csv"], names) == names[3:]
 
 
 def test_a_folder_is_one_with_all_below_it() -> None:
@@ -85,7 +85,7 @@ def test_a_folder_is_one_with_all_below_it() -> None:
 def test_splits_are_known_by_the_names_of_files_and_folders(expected: dict[str, list[str]]) -> None:
     others = ["trainer.csv", "latest.csv", "devices.csv", "evaluations.csv", "train.md", "test.txt"]
     names = dict.fromkeys([*others, *(name for names in expected.values() for name in names)])
-    assert _by_name(list(names)) == expected
+    assert by_name(list(names)) == expected
 
 
 def test_the_datasets_card_comes_before_the_names() -> None:
@@ -99,9 +99,16 @@ def test_the_datasets_card_comes_before_the_names() -> None:
 
 
 def test_what_is_hidden_or_only_about_the_data_is_not_data_unless_it_is_named() -> None:
-    about = [".cache/a.csv", "__MACOSX/b.csv", "dataset_infos.json", "en/config.json"]
-    assert dealt([*about, "a.csv"]) == Dealt({"train": [File("a.csv", 1, None)]}, about)
-    assert split(about, train="en/config.json", test=".cache/*") == {"test": about[:1], "train": about[3:]}
+    about = [
+        ".cache/a.csv",
+        "__MACOSX/b.csv",
+        "cache-0123456789abcdef.arrow",
+        "dataset_infos.json",
+        "en/config.json",
+        "state.json",
+    ]
+    assert dealt([*about, "a.csv"]) == Dealt({"train": [File("a.csv", 1, None)]}, about, [])
+    assert split(about, train="en/config.json", test=".cache/*") == {"test": about[:1], "train": about[4:5]}
 
 
 def test_other_files_are_told_where_they_were_met() -> None:
@@ -114,14 +121,14 @@ def test_other_files_are_told_where_they_were_met() -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"test": "dev.csv"}, "dataset.files.test: there is no file 'dev.csv'; the source has data/test.csv, data/train-1.csv"),
+        ({"test": "dev.csv"}, "dataset.files.test: there is no file 'dev.csv'; the source has 'data/test.csv', 'data/train"),
         ({"test": "dev"}, "dataset.files.test: the dataset has no split 'dev'; its own are test, train"),
         ({"test": "more"}, "the dataset has no split 'more'; its own are test, train; for the folder write 'more/'"),
-        ({"test": "data/dev-*.csv"}, "dataset.files.test: there is no file 'data/dev-*.csv'; the source has data/test.csv"),
+        ({"test": "data/dev-*.csv"}, "dataset.files.test: there is no file 'data/dev-*.csv'; the source has 'data/test.csv'"),
         ({"test": "*.csv"}, "dataset.files.test: there is no file '*.csv'"),
         ({"test": "dev/"}, "dataset.files.test: there is no file 'dev/'"),
         ({"test": "README.md"}, "dataset.files.test: 'README.md' is of no format that is read; these are .csv"),
-        ({"test": "*.md"}, "dataset.files.test: '*.md' has no data file; the source has data/test.csv"),
+        ({"test": "*.md"}, "dataset.files.test: '*.md' has no data file; the source has 'data/test.csv'"),
         ({"test": "data/[z-a]"}, "dataset.files: 'data/[z-a]' is no pattern (bad character range"),
         ({"test": "data/test.csv", "train": "data/"}, "dataset.files: test and train would both read 'data/test.csv'; give"),
         ({"test": "test", "validation": "data/t*"}, "dataset.files: test and validation would both read 'data/test.csv'"),
@@ -134,22 +141,56 @@ def test_a_wrong_value_is_refused_with_what_there_is(files: dict[str, str], expe
 
 def test_at_most_twenty_names_are_shown() -> None:
     line = refusal([f"{number:02}.csv" for number in range(23)], train="x.csv")
-    assert line.endswith("the source has " + ", ".join(f"{number:02}.csv" for number in range(20)) + " and 3 more")
+    assert line.endswith("the source has " + ", ".join(f"'{number:02}.csv'" for number in range(20)) + " and 3 more")
     assert "the source has no files" in refusal([], train=None)
-    assert "no split 'train'; it has none; the source has a.csv" in refusal(["a.csv"], train="train")
+    assert "no split 'train'; it has none; the source has 'a.csv'" in refusal(["a.csv"], train="train")
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst", ".GZ"])
-@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".json", ".JSON"])
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".json", ".JSON"])
 def test_text_is_read_plain_and_compressed(kind: str, suffix: str) -> None:
     assert split([f"a{kind}{suffix}"]) == {"train": [f"a{kind}{suffix}"]}
 
 
 @pytest.mark.parametrize(
-    "name", ["a.parquet.gz", "a.csv.bz2", "a.gz", "csv", "a.csv.txt", "a.tsv", "a.arrow", "a.csv\n"]
+    "name", ["a.parquet.gz", "a.csv.bz2", "a.gz", "csv", "a.csv.txt", "a.tab", "a.arrow.gz", "a.csv\n"]
 )
 def test_nothing_else_is_data(name: str) -> None:
     assert "no data file is left" in refusal([name])
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.xlsx", "save the sheet as CSV UTF-8"),
+        ("a.csv.zip", "unpack it, and upload what is in it"),
+        ("a.csv.bz2", "compress it with gzip or zstd"),
+        ("a.gz", "say in its name what is in it"),
+        ("a.txt", "name it .csv if it has a header and columns"),
+        ("a.ndjson", "name it .jsonl"),
+        ("a.orc", "write it as Parquet or JSON Lines"),
+        ("part-00000", "its name has no suffix"),
+        ("a.csv ", "its name begins or ends in a blank: correct it"),
+    ],
+)
+def test_a_file_of_another_format_is_told_what_to_do_about_it(name: str, remedy: str) -> None:
+    assert f"{name!r} is of no format that is read; {remedy}" in str(no_format("dataset.source", name))
+
+
+def test_the_remedy_for_a_folder_of_another_format_is_told() -> None:
+    assert "no data file is left for it (save the sheet as CSV UTF-8)" in refusal(["a/b.xlsx", "c.md"])
+
+
+def test_empty_files_are_passed_over_and_told() -> None:
+    files = [File(name, size, None) for name, size in [("a.csv", 1), ("b.csv", 0), ("c.jsonl", 0), ("_SUCCESS", 0)]]
+    found = deal(files, NONE)
+    assert (found.files, found.empty) == ({"train": files[:1]}, ["b.csv", "c.jsonl"])
+    with pytest.raises(
+        Refused, match=r"dataset.files.train: what it names is empty \(0 bytes\): 'b.csv', 'c.jsonl'; the source"
+    ):
+        deal(files, NONE | {"train": "[bc].*"})
+    with pytest.raises(Refused, match=r"all that is left for it is empty \(0 bytes\): 'b.csv'"):
+        deal(files[1:2], NONE)
 
 
 _TEXT = st.text(alphabet="ab.[]!^-\\*?", max_size=8)
@@ -161,7 +202,7 @@ def test_within_a_folder_patterns_are_those_of_fnmatch(pattern: str, name: str) 
     if "**" in pattern or "[]" in pattern or "[!]" in pattern or pattern == name:
         return
     try:
-        found = _matching([pattern], [name])
+        found = matching([pattern], [name])
     except Refused:
         assert re.search(r"\[.*-.*\]", pattern)  # a range that ends before it begins, which fnmatch passes over
         return
@@ -172,10 +213,10 @@ def test_within_a_folder_patterns_are_those_of_fnmatch(pattern: str, name: str) 
     names=st.lists(st.text(alphabet="ab/", min_size=1, max_size=6), unique=True), pattern=st.text("ab/*", min_size=1)
 )
 def test_a_star_does_not_cross_a_slash_and_two_do(names: list[str], pattern: str) -> None:
-    for name in _matching([pattern], names):
+    for name in matching([pattern], names):
         if "**" not in pattern and not pattern.endswith("/"):
             assert name.count("/") == pattern.count("/")
-    assert _matching(["**"], names) == names
+    assert matching(["**"], names) == names
 
 
 @given(
