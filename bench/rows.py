@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.checks import Checks
-from data_prep.request import Dataset, Request, S3Location
-from data_prep.rows import read_csv, read_jsonl
+from data_prep.delimited import CsvFile
+from data_prep.request import Csv, Dataset, Request, S3Location
+from data_prep.rows import read_jsonl
 from pipeline import settings
 from pipeline.errors import Refused
 
@@ -35,9 +36,9 @@ def read(file: Path, fields: str | None = None) -> list[Chat]:
     dialogue, _, summary = (fields or f"{dataset.fields.dialogue}:{dataset.fields.summary}").partition(":")
     if file.suffix not in (".csv", ".jsonl"):
         raise Refused(f"'{file.name}' is neither .csv nor .jsonl; name one of them")
-    reader = read_csv if file.suffix == ".csv" else read_jsonl
+    reader = CsvFile if file.suffix == ".csv" else read_jsonl
     nowhere = S3Location("", "")
-    wanted = Dataset("", None, (), dialogue, summary, {}, {}, 1.0, dataset.instruction, 0)
+    wanted = Dataset("", None, (), dialogue, summary, Csv(), {}, {}, 1.0, dataset.instruction, 0)
     checks = Checks(Request(wanted, nowhere, nowhere, MOST_TOKENS, None, 0, None))
     with file.open("rb") as stream:
         checked = checks.check(reader(stream, file.name, (dialogue, summary)))

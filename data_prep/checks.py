@@ -6,6 +6,7 @@ batch at once, joined; only a batch with a bad row in it is looked at row by row
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ _C1 = re.compile(rb"\xc2[\x80-\x9f]")
 """Unicode's other control characters, U+0080 to U+009F, as UTF-8."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Both kinds, to name the first of them."""
+_HEADER = "the header again"
+"""Of a file that was put together from several."""
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 """Of any script: each word has one (`training.evaluate.words`), and no answer can be scored against a summary without words."""
 
@@ -51,6 +54,7 @@ class Checks:
     def __init__(self, request: Request) -> None:
         """Take what the rules depend on out of the request."""
         instruction = request.dataset.instruction
+        self._header = (request.dataset.dialogue, request.dataset.summary, None)
         self._seed = request.dataset.seed % 2**64  # of the digests, so that dealing and sampling follow it
         self._longest = request.max_tokens * formats.CHARS_PER_TOKEN - len(instruction)
         self._too_long = f"longer than {request.max_tokens} tokens (estimated)"
@@ -62,6 +66,10 @@ class Checks:
         source = iter(rows)
         while batch := list(islice(source, BATCH_ROWS)):
             reasons = [_why_no_texts(*row) for row in batch]
+            if self._header in batch:
+                reasons = [
+                    why or (_HEADER if row == self._header else None) for row, why in zip(batch, reasons, strict=True)
+                ]
             checked = self._together(_fit(batch, reasons))
             if checked is None:
                 reasons = [why or self._why_unfit(*row) for row, why in zip(batch, reasons, strict=True)]
@@ -152,6 +160,8 @@ def _why_no_texts(dialogue: object, summary: object, problem: str | None) -> str
 def _why_no_text(value: object) -> str:
     if value is None:
         return "is null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is NaN or Infinity"
     if not isinstance(value, str):
         return "is not a string"
     return "is blank" if value else "is empty"

@@ -28,7 +28,10 @@ RULES = (
 
 @dataclass
 class FileRead:
-    """What was read of one file, which has the ETag of S3 or the object id of the Hub. read = accepted + rejected, always."""
+    """What was read of one file, which has the ETag of S3 or the object id of the Hub. read = accepted + rejected, always.
+
+    `encoding` and `separator` are of a CSV file, the first of a JSON file, too.
+    """
 
     name: str
     bytes: int
@@ -36,6 +39,8 @@ class FileRead:
     read: int = 0
     rejected: int = 0
     line_ends_normalized: int = 0
+    encoding: str | None = None
+    separator: str | None = None
 
 
 def render(

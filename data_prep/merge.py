@@ -104,8 +104,9 @@ class _Shards:
         drawn = {name: sample.numbers() for name, sample in samples.items()}
         next_drawn = {name: next(numbers, None) for name, numbers in drawn.items()}
         for report in self._reports:
-            for piece in report.pieces:
+            for piece, read_as in zip(report.pieces, report.read_as, strict=True):
                 outputs.file(piece)  # also of a file without rows
+                outputs.note(piece, read_as)
         for row in self._decided(with_lines=True):
             file = outputs.file(row.piece)
             file.read += 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from data_prep import formats, manifest
+from data_prep import formats, manifest, shapes
 from data_prep.errors import ReadBackError
 from data_prep.request import SPLITS
 from data_prep.splits import Lowest, bedrock_shares
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from data_prep.request import Request
+    from data_prep.sources import ReadAs
     from data_prep.writer import Folder, Upload
     from pipeline.shards import Piece
 
@@ -95,6 +96,12 @@ class Outputs:
         """The account of the file that the piece belongs to: whoever reads a row adds one to its `read`."""
         return self._files.setdefault(piece.file, manifest.FileRead(piece.file, piece.bytes, piece.etag))
 
+    def note(self, piece: Piece, read_as: ReadAs | None) -> None:
+        """How the piece was read, if its format leaves that open."""
+        if read_as:
+            file = self.file(piece)
+            file.encoding, file.separator = read_as
+
     def reject(self, file: manifest.FileRead, reason: str) -> None:
         """The row read last is not fit."""
         file.rejected += 1
@@ -132,7 +139,7 @@ class Outputs:
         if rejected > dataset.max_rejected_share * read:
             raise Refused(
                 f"dataset: {_tally(self._rejected)} of {read} rows are not fit, more than the share of "
-                f"{dataset.max_rejected_share:g}, {listed}; mend them, or raise dataset.max_rejected_share"
+                f"{dataset.max_rejected_share:g}, {listed}; {self._remedy(read)}"
             )
         for split in self.splits.values():
             if not split.upload.rows:
@@ -158,6 +165,22 @@ class Outputs:
                 f"{_tally(self._rejected)} rejected, {_tally(self._left_out)} not fit for this model, {self._limit} "
                 "allowed); add rows, raise dataset.max_rows or bedrock.max_records, or set bedrock.enabled to false"
             )
+
+    def _remedy(self, read: int) -> str:
+        """What to do about the reason that most rows have."""
+        dataset, reason = self._request.dataset, self._rejected.most_common(1)[0][0]
+        if reason.startswith("broken UTF-8"):
+            return (
+                "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to what a CSV file is in, such as cp1252"
+            )
+        if (dataset.dialogue, dataset.summary) == ("input", "output") and reason in shapes.WITHOUT_INPUT:
+            return (
+                "these are Alpaca rows (instruction, input, output), of which an empty input leaves the instruction as the "
+                "prompt; write both into one column, and name that and 'output' in dataset.fields"
+            )
+        if reason.endswith("is not a string"):
+            return "name two columns of text in dataset.fields"
+        return "mend them" if self._rejected.total() == read else "mend them, or raise dataset.max_rejected_share"
 
     def publish(self) -> dict[str, Any]:
         """Read back, write Bedrock's files out of what was read, and the manifest last; returns the function's answer."""

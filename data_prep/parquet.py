@@ -1,4 +1,4 @@
-"""Parquet as rows, in memory that does not grow with the file. The one file that imports pyarrow, and only when asked."""
+"""Parquet and Arrow as rows, in memory that does not grow with the file. Imported when asked only, as pyarrow is with it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.rows import index
-from pipeline.errors import Refused
+from data_prep.shapes import index, refuse_turns
+from pipeline.errors import Refused, quoted
 
 if TYPE_CHECKING:
     import io
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 BATCH_ROWS = 256
 BUFFER_BYTES = 512 * 1024
 """Read of a column at once. Without it, and with pre_buffer, pyarrow reads a row group's whole column into memory."""
+_FILE_MARK = b"ARROW1"
+"""With it the file format begins (Arrow columnar format, "IPC File Format")."""
 
 
 def read_parquet(file: io.RawIOBase, piece: Piece, fields: Fields) -> Iterator[Row]:
@@ -33,8 +35,7 @@ def read_parquet(file: io.RawIOBase, piece: Piece, fields: Fields) -> Iterator[R
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
-        names = parquet.schema_arrow.names
-        columns = [names[index(names, piece.file, field)] for field in fields]
+        columns = _columns(parquet.schema_arrow, piece.file, fields)
         meta = parquet.metadata
         groups = [i for i in range(meta.num_row_groups) if piece.start <= _begin(meta.row_group(i)) < piece.end]
         for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
@@ -42,7 +43,51 @@ def read_parquet(file: io.RawIOBase, piece: Piece, fields: Fields) -> Iterator[R
             yield from zip(dialogues, summaries, repeat(None), strict=False)
     except (pa.ArrowException, OSError) as error:  # OSError is Arrow's for a page that is cut or damaged
         line = str(error).split("\n", 1)[0]
-        raise Refused(f"dataset: '{piece.file}' is no Parquet file that can be read ({line}); write it anew") from error
+        raise Refused(
+            f"dataset: {quoted(piece.file)} is no Parquet file that can be read ({line}); write it anew"
+        ) from error
+
+
+def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: Fields) -> Iterator[Row]:
+    """The rows of an Arrow file: IPC's stream, as datasets' save_to_disk writes it, or its file format, also called Feather.
+
+    Args:
+        file: to seek in, for the file format.
+        stream: the same from its beginning to its end, for the stream.
+        piece: the whole file.
+        fields: the columns.
+
+    Raises:
+        Refused: as `read_parquet`.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        if file.read(len(_FILE_MARK)) == _FILE_MARK:
+            reader = pa.ipc.open_file(file)
+            batches = map(reader.get_batch, range(reader.num_record_batches))
+        else:
+            reader = batches = pa.ipc.open_stream(stream)
+        columns = _columns(reader.schema, piece.file, fields)
+        for batch in batches:
+            for part in range(0, batch.num_rows, BATCH_ROWS):
+                rows = batch.slice(part, BATCH_ROWS)
+                dialogues, summaries = (_values(rows.column(name)) for name in columns)
+                yield from zip(dialogues, summaries, repeat(None), strict=False)
+    except (pa.ArrowException, OSError) as error:
+        line = str(error).split("\n", 1)[0]
+        raise Refused(
+            f"dataset: {quoted(piece.file)} is no Arrow file that can be read ({line}); write it anew"
+        ) from error
+
+
+def _columns(schema: Any, file: str, fields: Fields) -> list[str]:
+    """The two columns by name. None is a list of turns, nor is another one, if they are not there."""
+    names = schema.names
+    for field in fields if set(fields) <= set(names) else names:
+        kind = schema.field(names.index(field)).type
+        if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_struct(kind.value_type):
+            refuse_turns(file, field, [part.name for part in kind.value_type])
+    return [names[place] for place in index(names, file, fields)]
 
 
 def _begin(group: Any) -> int:

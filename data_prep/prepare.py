@@ -64,6 +64,7 @@ def _read(request: Request, pieces: Sequence[Piece], source: Source, outputs: Ou
                 samples[name].add(digest, problem, line)
             else:
                 outputs.emit(split, digest, problem, line)
+        outputs.note(piece, source.read_as.get(piece.file))
     for name, sample in samples.items():
         sample.emit(outputs, outputs.splits[name])
 

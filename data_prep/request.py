@@ -29,6 +29,19 @@ class S3Location:
 
 
 @dataclass(frozen=True)
+class Csv:
+    """How CSV files are written, where they do not say so themselves.
+
+    Attributes:
+        separator: what stands between two fields; None is told by the header.
+        encoding: a codec of Python's; None is UTF-8, or what a byte order mark says.
+    """
+
+    separator: str | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """What the rows are and how they are dealt.
 
@@ -38,6 +51,7 @@ class Dataset:
         splits: the splits with files of their own; the others are dealt out of train's rows.
         dialogue: column with the text.
         summary: column with its summary.
+        csv: how CSV files are written.
         max_rows: most rows of each split; None is all.
         ratios: share of train's rows for each split without a file of its own.
         max_rejected_share: the run stops when more of the rows than this are not fit.
@@ -50,6 +64,7 @@ class Dataset:
     splits: tuple[str, ...]
     dialogue: str
     summary: str
+    csv: Csv
     max_rows: Mapping[str, int | None]
     ratios: Mapping[str, float]
     max_rejected_share: float
@@ -107,6 +122,7 @@ def parse(request: Mapping[str, Any]) -> Request:
         splits=tuple(values["splits"]),
         dialogue=fields["dialogue"],
         summary=fields["summary"],
+        csv=Csv(**values["csv"]),
         max_rows=values["max_rows"],
         ratios=values["ratios"],
         max_rejected_share=values["max_rejected_share"],

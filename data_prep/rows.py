@@ -1,20 +1,20 @@
-"""CSV, JSON Lines and JSON as rows. Nothing is skipped: what is no row comes with its problem."""
+"""JSON Lines and JSON as rows. Nothing is skipped: what is no row comes with its problem."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import re
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from pipeline.errors import Refused
+from data_prep.encoding import HEAD_BYTES, Prefixed, detect, refuse_others
+from data_prep.shapes import no_column, refuse_chat, refuse_half_a_prompt, shown_keys
+from pipeline.errors import Refused, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 Fields = tuple[str, str]
 """The columns with the dialogue and the summary."""
@@ -25,116 +25,8 @@ Row = tuple[object, object, str | None]
 LONGEST_BYTES = 16 * 1024 * 1024
 """Longest CSV field, JSON line or JSON element: what is longer lacks line ends, or leaves a quote open."""
 _BOM = "\ufeff"
-_BOM_BYTES = _BOM.encode()
-_CHUNK_BYTES = _CHUNK_CHARACTERS = 256 * 1024
-_SHOWN_COLUMNS, _SHOWN_CHARACTERS = 20, 40
-
-csv.field_size_limit(LONGEST_BYTES)
-
-
-def read_csv(stream: io.BufferedReader[Any], name: str, fields: Fields) -> Iterator[Row]:
-    """The rows of a CSV file with a header (RFC 4180; line ends inside quotes belong to the text).
-
-    Broken UTF-8 arrives as lone surrogates, for the checks to find. The csv module says what a row is; a regular expression
-    takes the plain ones, which it does four times as fast, and leaves whatever it does not match to the module.
-
-    Raises:
-        Refused: no header, a mapped column that is not there, or a quote that never closes.
-    """
-    text = _Text(stream, name)
-    # strict: a quote out of place is an error and not text guessed at.
-    cells = csv.reader(text, strict=True)
-    try:
-        header = next(cells, None)
-    except csv.Error as error:
-        raise Refused(f"dataset: the header of '{name}' is no CSV ({error}); mend its quotes") from error
-    if header is None:
-        raise Refused(f"dataset: '{name}' is empty; it needs a header and rows")
-    dialogue, summary = (index(header, name, field) for field in fields)
-    width, number = len(header), 0
-    plain, groups = _plain_row(width, dialogue, summary), ("dq", "d", "sq", "s")
-    while True:
-        buffer, at = text.buffer, text.at
-        while found := plain(buffer, at):
-            at = found.end()
-            number += 1
-            quoted, bare, summary_quoted, summary_bare = found.group(*groups)
-            yield _cell(quoted, bare), _cell(summary_quoted, summary_bare), None
-        text.at = at
-        number += 1
-        try:
-            row = next(cells)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end of data" in str(error) or "field limit" in str(error):
-                raise Refused(f"dataset: '{name}' opens a quote in row {number} that never closes; close it") from error
-            yield None, None, "malformed CSV quoting"
-            continue
-        if len(row) == width:
-            yield row[dialogue], row[summary], None
-        else:
-            yield None, None, "wrong number of columns" if row else "blank line"
-
-
-def _plain_row(width: int, dialogue: int, summary: int) -> Callable[[bytes, int], re.Match[bytes] | None]:
-    """Matches a whole row: each field is either quoted or without any quote, and the line end is there."""
-    if width == 1 or dialogue == summary:
-        # An empty line could be taken for a row; one column for both is nobody's dataset.
-        return re.compile(rb"(?!)").match
-    names = {dialogue: "d", summary: "s"}
-    fields = [
-        rf'(?:"(?P<{names[n]}q>[^"]*+(?:""[^"]*+)*+)"|(?P<{names[n]}>[^",\r\n]*+))'
-        if n in names
-        else r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
-        for n in range(width)
-    ]
-    return re.compile((",".join(fields) + r"\r?\n").encode()).match
-
-
-def _cell(quoted: bytes | None, bare: bytes) -> str:
-    if quoted is None:
-        return bare.decode("utf-8", "surrogateescape")
-    if b'""' in quoted:
-        quoted = quoted.replace(b'""', b'"')
-    return quoted.decode("utf-8", "surrogateescape")
-
-
-class _Text:
-    """A stream without its BOM: a buffer to match rows in, and, as an iterator, its lines as text."""
-
-    def __init__(self, stream: io.BufferedReader[Any], name: str) -> None:
-        self._stream, self._name = stream, name
-        self._ended = False
-        self.buffer, self.at = b"", 0
-        while len(self.buffer) < len(_BOM_BYTES) and not self._ended:
-            self._fill()
-        self.buffer = self.buffer.removeprefix(_BOM_BYTES)
-
-    def _fill(self) -> None:
-        data = self._stream.read(_CHUNK_BYTES)
-        self.buffer, self.at, self._ended = self.buffer[self.at :] + data, 0, not data
-
-    def __iter__(self) -> _Text:
-        return self
-
-    def __next__(self) -> str:
-        """The next line with its end: CRLF, CR or LF, as `open` has them with newline=""."""
-        while True:
-            end = _LINE_END.search(self.buffer, self.at)
-            # A CR that is last may be half of a line end.
-            if self._ended or (end and not (end.end() == len(self.buffer) and end[0] == b"\r")):
-                line = self.buffer[self.at : end.end() if end else len(self.buffer)]
-                if not line:
-                    raise StopIteration
-                self.at += len(line)
-                return line.decode("utf-8", "surrogateescape")
-            if len(self.buffer) - self.at > LONGEST_BYTES:
-                raise Refused(f"dataset: '{self._name}' has a line of over {LONGEST_BYTES} bytes; write one row a line")
-            self._fill()
-
-
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+BOM_BYTES = _BOM.encode()
+_CHUNK_CHARACTERS = 256 * 1024
 
 
 def read_jsonl(
@@ -150,7 +42,7 @@ def read_jsonl(
         first: whether the stream is at the beginning of the file, where a BOM may be.
 
     Raises:
-        Refused: no row of a whole file has a mapped field, or a line has no end.
+        Refused: no row of a whole file has a mapped field, a line has no end, or the file is another kind of JSON.
     """
     dialogue, summary = fields
     columns, at, number = _Columns(name, fields), 0, 0
@@ -159,9 +51,14 @@ def read_jsonl(
         if not raw:
             break
         number += 1
-        line = raw.removeprefix(_BOM_BYTES) if number == 1 and first else raw
+        line = raw
+        if number == 1 and first:
+            line = raw.removeprefix(BOM_BYTES)
+            _refuse_other_shapes(line, name, fields)
         if len(raw) == LONGEST_BYTES and not raw.endswith(b"\n"):
-            raise Refused(f"dataset: line {number} of '{name}' is over {LONGEST_BYTES} bytes; write one object a line")
+            raise Refused(
+                f"dataset: line {number} of {quoted(name)} is over {LONGEST_BYTES} bytes; write one object a line"
+            )
         at += len(raw)
         try:
             value = orjson.loads(line)
@@ -177,26 +74,130 @@ def read_jsonl(
         columns.refuse_unless_found()
 
 
+def _refuse_other_shapes(line: bytes, name: str, fields: Fields) -> None:
+    """Refuse by its first line what is another kind of JSON, or is JSON Lines of another kind of row."""
+    refuse_others(line[:HEAD_BYTES], name)
+    if detect(line[:HEAD_BYTES]) != "utf-8":
+        raise Refused(f"dataset: {quoted(name)} is {detect(line[:HEAD_BYTES])}, and JSON Lines are UTF-8; write it so")
+    if line.strip() in (b"{", b"[") or line.startswith(b"[{"):
+        raise Refused(
+            f"dataset: {quoted(name)} has JSON over several lines or in an array, which is not JSON Lines; write one object "
+            "a line (jq -c, or pandas to_json(orient='records', lines=True)), or name it .json"
+        )
+    value = _parse(line)
+    if isinstance(value, dict):
+        refuse_chat(name, value, fields)
+        refuse_half_a_prompt(name, value, fields)
+
+
 def read_json(stream: io.BufferedReader[Any], name: str, fields: Fields) -> Iterator[Row]:
-    """The rows of a JSON file: an array of objects, or, as many datasets on the Hub have it, JSON Lines.
+    """The rows of a JSON file, in UTF-8.
+
+    That is an array of objects; or objects one after the other, on a line each (JSON Lines, as many datasets on the Hub have
+    it) or over several (as jq writes them); or one object with the rows in a list below one of its keys.
 
     Raises:
-        Refused: an element that is no JSON (what follows it cannot be found), or what `read_jsonl` refuses.
+        Refused: an element that is no JSON (what follows it cannot be found), what `read_jsonl` refuses, or one object
+            that is no row and has no such key.
     """
-    start = stream.peek(64).removeprefix(_BOM_BYTES).lstrip()
-    if not start.startswith(b"["):
-        yield from read_jsonl(stream, name, fields)
+    head = stream.peek(64).removeprefix(BOM_BYTES).lstrip()
+    if head.startswith(b"["):
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+        yield from _rows(_elements(text, name), name, fields)
         return
+    line = stream.readline(LONGEST_BYTES)
+    lines = [line]
+    while line and not line.removeprefix(BOM_BYTES).strip():
+        line = stream.readline(LONGEST_BYTES)
+        lines.append(line)
+    value = _parse(line.removeprefix(BOM_BYTES))
+    if isinstance(value, _NotJson) and line.removeprefix(BOM_BYTES).strip() == b"{":
+        read = io.BufferedReader(Prefixed(b"".join(lines), stream))
+        text = io.TextIOWrapper(read, encoding="utf-8", errors="surrogateescape", newline="")
+        objects = _objects(text, name)
+        value, second = next(objects), next(objects, None)
+        yield from _rows(
+            _below(value, name, fields) if second is None else chain((value, second), objects), name, fields
+        )
+        return
+    if isinstance(value, dict) and not set(fields) <= value.keys():
+        # One object on one line, unless another follows.
+        while following := stream.readline(LONGEST_BYTES):
+            lines.append(following)
+            if following.strip():
+                break
+        else:
+            yield from _rows(_below(value, name, fields), name, fields)
+            return
+    elif isinstance(value, dict):
+        _refuse_columns(value, name, fields)
+    yield from read_jsonl(io.BufferedReader(Prefixed(b"".join(lines), stream)), name, fields)
+
+
+def _rows(values: Iterable[object], name: str, fields: Fields) -> Iterator[Row]:
     dialogue, summary = fields
-    columns = _Columns(name, fields)
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
-    for value in _elements(text, name):
+    columns, first = _Columns(name, fields), True
+    for value in values:
+        if first and isinstance(value, dict):
+            refuse_chat(name, value, fields)
+            refuse_half_a_prompt(name, value, fields)
+        first = False
         if type(value) is dict and dialogue in value and summary in value:
             columns.complete = True
             yield value[dialogue], value[summary], None
         else:
             yield None, None, columns.problem(value)
     columns.refuse_unless_found()
+
+
+def _below(value: object, name: str, fields: Fields) -> list[object]:
+    """The rows of a file that is one object: those in a list below one of its keys, or the object itself."""
+    if not isinstance(value, dict):
+        return [value]
+    _refuse_columns(value, name, fields)
+    lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
+    if set(fields) <= value.keys() or not any(isinstance(inner, list | dict) for inner in value.values()):
+        return [value]
+    if len(lists) == 1:
+        refuse_chat(name, value, fields)
+        return lists[0]
+    raise Refused(
+        f"dataset: {quoted(name)} is one object with {shown_keys(value)}, and not one alone of them holds a list of rows; "
+        "write an array of rows, or JSON Lines"
+    )
+
+
+def _refuse_columns(value: dict[str, Any], name: str, fields: Fields) -> None:
+    if all(isinstance(value.get(field), dict | list) for field in fields):
+        refuse_chat(name, value, fields)
+        raise Refused(
+            f"dataset: {quoted(name)} holds columns and not rows, each a list or an object of values (as pandas' to_json() and "
+            "datasets' to_dict() have them); write to_json(orient='records', lines=True)"
+        )
+
+
+def _objects(text: io.TextIOWrapper, name: str) -> Iterator[object]:
+    """The values that stand one after the other in `text`, one in memory at a time."""
+    buffer, at, number, ended = text.read(_CHUNK_CHARACTERS).removeprefix(_BOM), 0, 0, False
+    size = _CHUNK_CHARACTERS
+    while True:
+        at = _blank(buffer, at)
+        try:
+            value, at = _DECODER.raw_decode(buffer, at)
+        except (ValueError, RecursionError) as error:
+            if ended and at == len(buffer) and number:
+                return
+            if ended or len(buffer) - at > LONGEST_BYTES:
+                raise Refused(
+                    f"dataset: object {number + 1} of {quoted(name)} is not valid JSON or over {LONGEST_BYTES} bytes; mend it, "
+                    "or write JSON Lines or an array of rows"
+                ) from error
+            # Twice as much each time, or a long value would be parsed for each chunk of it.
+            more = text.read(size)
+            buffer, at, ended, size = buffer[at:] + more, 0, not more, 2 * size
+            continue
+        number, size = number + 1, _CHUNK_CHARACTERS
+        yield value
 
 
 def _elements(text: io.TextIOWrapper, name: str) -> Iterator[object]:
@@ -221,17 +222,21 @@ def _elements(text: io.TextIOWrapper, name: str) -> Iterator[object]:
                 at = end
                 break
             if buffer[end] != ",":
-                raise Refused(f"dataset: '{name}' has no comma after element {number}; mend it, or write JSON Lines")
+                raise Refused(
+                    f"dataset: {quoted(name)} has no comma after element {number}; mend it, or write JSON Lines"
+                )
             at = end + 1
             continue
         if ended or len(buffer) - at > LONGEST_BYTES:
-            raise Refused(f"dataset: element {number + 1} of '{name}' is not valid JSON; mend it, or write JSON Lines")
+            raise Refused(
+                f"dataset: element {number + 1} of {quoted(name)} is not valid JSON; mend it, or write JSON Lines"
+            )
         more = text.read(_CHUNK_CHARACTERS)
         buffer, at, ended = buffer[at:] + more, 0, not more
     # To the end: what else is there would be dropped, and only there is a file known to be whole.
     for rest in chain((buffer[at + 1 :],), iter(lambda: text.read(_CHUNK_CHARACTERS), "")):
         if rest.strip():
-            raise Refused(f"dataset: '{name}' goes on after the end of its array; mend it, or write JSON Lines")
+            raise Refused(f"dataset: {quoted(name)} goes on after the end of its array; mend it, or write JSON Lines")
 
 
 def _blank(buffer: str, at: int) -> int:
@@ -243,11 +248,8 @@ def _blank(buffer: str, at: int) -> int:
 _BLANKS = tuple(" \t\r\n")
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_DECODER = json.JSONDecoder()
+"""Takes NaN and Infinity, which are no JSON and which pandas and Python write: the checks say so where a text is wanted."""
 
 
 class _NotJson(NamedTuple):
@@ -256,16 +258,28 @@ class _NotJson(NamedTuple):
     why: str
 
 
+def _parse(line: bytes) -> object:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _other_json(line)
+
+
 def _other_json(line: bytes) -> object:
-    """What orjson does not read: lone surrogates, which are for the checks to find, or what is no JSON."""
+    """What orjson does not read: lone surrogates and NaN, which are for the checks to find, or what is no JSON."""
     if not line.strip():
         return _NotJson("blank line")
     try:
-        return _DECODER.decode(line.decode())
+        text = line.decode().strip()
+        value, end = _DECODER.raw_decode(text)
     except UnicodeDecodeError:
         return _NotJson("broken UTF-8")
     except (ValueError, RecursionError):
-        return _NotJson("not valid JSON")
+        return _NotJson("a Python dict and not JSON" if line.lstrip().startswith(b"{'") else "not valid JSON")
+    rest = text[end:].lstrip()
+    if not rest:
+        return value
+    return _NotJson({"{": "two objects on one line", ",": "a comma after the object"}.get(rest[0], "not valid JSON"))
 
 
 class _Columns:
@@ -291,26 +305,3 @@ class _Columns:
         for field in self._fields:
             if self._known is not None and not self.complete and field not in self._found:
                 no_column(self._name, field, self._known)
-
-
-def index(header: list[str], name: str, field: str) -> int:
-    """The place of a column.
-
-    Raises:
-        Refused: it is not there, or more than once.
-    """
-    if field not in header:
-        no_column(name, field, header)
-    if header.count(field) > 1:
-        raise Refused(f"dataset.fields: '{name}' has the column '{field}' more than once; rename one")
-    return header.index(field)
-
-
-def no_column(name: str, field: str, there: Iterable[str]) -> NoReturn:
-    """Refuse a file without the mapped column."""
-    names = list(there)
-    shown = ", ".join(f"'{column[:_SHOWN_CHARACTERS]}'" for column in names[:_SHOWN_COLUMNS]) or "none"
-    more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
-    raise Refused(
-        f"dataset.fields: '{name}' has no column '{field}'; it has {shown}{more}; name two of them in dataset.fields"
-    )

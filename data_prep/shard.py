@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from data_prep.checks import DIGEST_BYTES, Checks
+from data_prep.sources import ReadAs
 from pipeline.shards import Piece
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Report:
     Attributes:
         pieces: what was read.
         read: rows of each piece.
+        read_as: how each piece was read, if its format leaves that open.
         reasons: why rows are not fit.
         problems: why Bedrock's base model does not take rows.
         rows: the file `rows.jsonl`.
@@ -49,6 +51,7 @@ class Report:
 
     pieces: list[Piece]
     read: list[int]
+    read_as: list[ReadAs | None]
     reasons: list[str]
     problems: list[str]
     rows: File
@@ -84,9 +87,14 @@ def read_shard(request: Request, number: int, pieces: Sequence[Piece], source: S
                 if reason is None:
                     lines.write(line)
             read.append(marks.rows - before)
-    report = Report(list(pieces), read, list(reasons), list(problems), _file(lines), _file(marks))
+    read_as = [source.read_as.get(piece.file) for piece in pieces]
+    report = Report(list(pieces), read, read_as, list(reasons), list(problems), _file(lines), _file(marks))
     with folder.write(name_of(number, "report.json")) as upload:
-        upload.write(orjson.dumps({**asdict(report), "pieces": [list(piece) for piece in pieces]}))
+        upload.write(
+            orjson.dumps(
+                {**asdict(report), "pieces": list(map(list, pieces)), "read_as": [one and list(one) for one in read_as]}
+            )
+        )
     return marks.rows
 
 
@@ -104,6 +112,7 @@ def read_report(folder: Folder, number: int) -> Report | None:
     return Report(
         [Piece(*piece) for piece in values["pieces"]],
         values["read"],
+        [ReadAs(*one) if one else None for one in values["read_as"]],
         values["reasons"],
         values["problems"],
         File(**values["rows"]),

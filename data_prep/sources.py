@@ -8,14 +8,16 @@ import os
 import zlib
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
 from data_prep import rows
+from data_prep.delimited import CsvFile
+from data_prep.encoding import as_utf8
 from data_prep.request import S3Location, parse_s3
 from pipeline import hub
-from pipeline.errors import Refused
+from pipeline.errors import Refused, quoted
 from pipeline.stream import BUFFER_BYTES, Opened, ResumingStream
 
 if TYPE_CHECKING:
@@ -32,12 +34,27 @@ class OpenAt(Protocol):
         """The response."""
 
 
+class ReadAs(NamedTuple):
+    """How a text file was read.
+
+    Attributes:
+        encoding: by its name in Python.
+        separator: what stands between the fields of a CSV file; None of JSON and of an empty file.
+    """
+
+    encoding: str
+    separator: str | None = None
+
+
 class Source:
     """The dataset's files."""
 
     def __init__(self, dataset: Dataset, hub_token: str | None, s3: Any) -> None:
         """Nothing is requested yet."""
         self._fields = (dataset.dialogue, dataset.summary)
+        self._csv = dataset.csv
+        self.read_as: dict[str, ReadAs] = {}
+        """How the CSV and JSON files were read, by name, as soon as their rows are."""
         self._open_at: Callable[[Piece], OpenAt]
         if dataset.source.startswith("hub:"):
             repo, endpoint = dataset.source.removeprefix("hub:"), os.environ["HF_ENDPOINT"]
@@ -60,26 +77,35 @@ class Source:
         path = PurePosixPath(piece.file.lower())
         unpack = _UNPACKERS.get(path.suffix)
         kind = path.with_suffix("").suffix if unpack else path.suffix
-        if kind == ".parquet":
+        if kind in (".parquet", ".arrow", ".feather"):
             # Only now: pyarrow takes longer to import than all the rest.
             try:
-                from data_prep.parquet import read_parquet
+                from data_prep.parquet import read_arrow, read_parquet
             except ImportError as error:
                 # Of Lambda's Pythons 3.11 alone runs on Amazon Linux 2, whose glibc is older than pyarrow's wheels take.
                 raise Refused(
-                    f"dataset: '{piece.file}' is Parquet, and pyarrow does not load here ({error}); set functions.python "
+                    f"dataset: {quoted(piece.file)} needs pyarrow, which does not load here ({error}); set functions.python "
                     "to 3.12 or 3.13 and deploy, or write it as JSONL"
                 ) from error
 
-            yield from read_parquet(Seekable(self, piece), piece, self._fields)
+            if kind == ".parquet":
+                yield from read_parquet(Seekable(self, piece), piece, self._fields)
+                return
+            with self.stream(piece, 0).buffered() as whole:
+                yield from read_arrow(Seekable(self, piece), whole, piece, self._fields)
             return
         # A part begins with the first line that begins in it: the byte before says whether that is the very first.
         raw: io.RawIOBase = self.stream(piece, max(piece.start - 1, 0))
         with io.BufferedReader(unpack(raw, piece.file) if unpack else raw, BUFFER_BYTES) as text:
-            if kind == ".csv":
-                yield from rows.read_csv(text, piece.file, self._fields)
+            if kind in (".csv", ".tsv"):
+                utf8, encoding = as_utf8(text, piece.file, self._csv.encoding)
+                table = CsvFile(utf8, piece.file, self._fields, self._csv.separator)
+                self.read_as[piece.file] = ReadAs(encoding, table.separator)
+                yield from table
             elif kind == ".json":
-                yield from rows.read_json(text, piece.file, self._fields)
+                utf8, encoding = as_utf8(text, piece.file, None)
+                self.read_as[piece.file] = ReadAs(encoding)
+                yield from rows.read_json(utf8, piece.file, self._fields)
             else:
                 skipped = len(text.readline(rows.LONGEST_BYTES)) if piece.start else 1
                 size = None if piece.end == piece.bytes else piece.end - piece.start + 1 - skipped
@@ -138,7 +164,9 @@ class _Gzip(gzip.GzipFile):
         try:
             return super().read(size)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise Refused(f"dataset: '{self._called}' is no whole gzip file ({error}); compress it anew") from error
+            raise Refused(
+                f"dataset: {quoted(self._called)} is no whole gzip file ({error}); compress it anew"
+            ) from error
 
     def close(self) -> None:
         super().close()
@@ -166,14 +194,18 @@ class _Zstd(io.RawIOBase):
             self._packed = self._packed or self._raw.read(BUFFER_BYTES // 4) or b""
             if not self._packed:
                 if self._frame is not None:
-                    raise Refused(f"dataset: '{self._name}' is no whole zstd file (it ends early); compress it anew")
+                    raise Refused(
+                        f"dataset: {quoted(self._name)} is no whole zstd file (it ends early); compress it anew"
+                    )
                 return 0
             if self._frame is None:
                 self._frame = self._zstandard.ZstdDecompressor().decompressobj()
             try:
                 self._out = memoryview(self._frame.decompress(self._packed))
             except self._zstandard.ZstdError as error:
-                raise Refused(f"dataset: '{self._name}' is no whole zstd file ({error}); compress it anew") from error
+                raise Refused(
+                    f"dataset: {quoted(self._name)} is no whole zstd file ({error}); compress it anew"
+                ) from error
             self._packed = self._frame.unused_data
             if self._frame.eof:
                 self._frame = None

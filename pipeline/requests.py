@@ -75,7 +75,7 @@ def prepare(
     files = [file for split in source.files.values() for file in split]
     amount = f"{_count(files, 'file')}, {shards.megabytes(sum(file.bytes for file in files))}"
     shared = dataset.model_dump(
-        mode="json", include={"fields", "max_rows", "ratios", "max_rejected_share", "instruction", "seed"}
+        mode="json", include={"fields", "csv", "max_rows", "ratios", "max_rejected_share", "instruction", "seed"}
     )
     return {
         "request": {
@@ -120,6 +120,7 @@ def baseline_key(settings: Settings) -> str:
                 "revision": True,
                 "files": True,
                 "fields": True,
+                "csv": True,
                 "max_rows": {"test"},
                 "ratios": {"test"},
                 "instruction": True,

@@ -153,6 +153,41 @@ class Fields(_Section):
     dialogue: str = _run("column with the text to summarize", min_length=1)
     summary: str = _run("column with the summary", min_length=1)
 
+    @model_validator(mode="after")
+    def _are_two(self) -> Fields:
+        if self.dialogue == self.summary:
+            raise ValueError(
+                f"dialogue and summary are both {self.dialogue!r}: a model would learn to repeat its input; name two columns "
+                "(chat rows, with one column of turns, are not read: write what the model is asked and its answer into two)"
+            )
+        return self
+
+
+class Csv(_Section):
+    """How CSV files are written, where they do not say so themselves."""
+
+    separator: str | None = _run("what stands between two fields; null: told by the header")
+    encoding: str | None = _run(
+        "a text encoding of Python's, such as cp1252; null: UTF-8, or what a byte order mark says"
+    )
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is None or (len(value) == 1 and value.isascii() and value not in '"\r\n\0'):
+            return value
+        raise ValueError('must be null or one ASCII character such as ";" or "\\t" (a tab), and no quote or line end')
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_pythons(cls, value: str | None) -> str | None:
+        try:
+            if value is None or "a,\n".encode(value):
+                return value
+        except (LookupError, UnicodeError):
+            pass
+        raise ValueError("must be null or a text encoding of Python's, such as cp1252, latin-1, utf-16 or shift_jis")
+
 
 class Files(_Section):
     """A dataset's files by split, below its source (`pipeline.dataset`). A source that is one file needs none of them.
@@ -199,6 +234,7 @@ class Dataset(_Section):
     gated: bool = _run("whether reading it needs the Hub token (access.hub_token_secret)")
     files: Files
     fields: Fields
+    csv: Csv
     max_rows: MaxRows
     ratios: Ratios
     max_rejected_share: float = _run("a run stops when more of the rows than this are not fit", ge=0, le=1)

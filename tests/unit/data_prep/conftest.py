@@ -114,6 +114,7 @@ def make_event(
         "revision": None,
         "splits": sorted(files),
         "fields": {"dialogue": "dialogue", "summary": "summary"},
+        "csv": {"separator": None, "encoding": None},
         "max_rows": {"train": None, "validation": None, "test": None},
         "ratios": {"validation": 0.2, "test": 0.2},
         "max_rejected_share": 1.0,

@@ -107,11 +107,29 @@ def as_parquet(rows: Rows) -> bytes:
     return out.getvalue()
 
 
+def as_unicode_text(rows: Rows) -> bytes:
+    """Excel's "Unicode text": UTF-16 with tabs."""
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter="\t", quoting=csv.QUOTE_ALL).writerows([("dialogue", "summary"), *rows])
+    return b"\xff\xfe" + out.getvalue().encode("utf-16-le", "surrogatepass")
+
+
+def as_arrow(rows: Rows) -> bytes:
+    """An Arrow stream in batches of 50 rows, as datasets' save_to_disk writes it."""
+    table = pq.read_table(io.BytesIO(as_parquet(rows)))
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table, 50)
+    return out.getvalue()
+
+
 FORMATS: dict[str, Callable[[Rows], bytes]] = {
     "csv": as_csv,
     "jsonl": as_jsonl,
     "json": as_json,
     "parquet": as_parquet,
+    "arrow": as_arrow,
+    "tsv": as_unicode_text,
     "csv.gz": lambda rows: gzip.compress(as_csv(rows), 1, mtime=0),
     "jsonl.zst": lambda rows: zstandard.ZstdCompressor().compress(as_jsonl(rows)),
 }
@@ -119,9 +137,9 @@ FORMATS: dict[str, Callable[[Rows], bytes]] = {
 
 def as_read(rows: Rows, suffix: str) -> Rows:
     """The values that a format has left of the rows."""
-    if suffix.startswith("csv"):
+    if suffix.startswith(("csv", "tsv")):
         return [(cell(d), cell(s)) for d, s in rows]
-    if suffix == "parquet":
+    if suffix in ("parquet", "arrow"):
         return [(d if d is None else str(d), s if s is None else str(s)) for d, s in rows]
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -42,10 +43,11 @@ PIECES = [
 ]
 TEXT = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=5).map("".join)
 CLEAN = st.sampled_from(["A: hi\nB: yo", "naïve 😀", "x"])
-VALUE = CLEAN | CLEAN | CLEAN | TEXT | st.none() | st.integers() | st.just(["a"]) | st.just(b"bytes")
+VALUE = CLEAN | CLEAN | CLEAN | TEXT | st.none() | st.integers() | st.floats() | st.just(["a"]) | st.just(b"bytes")
 ROW: st.SearchStrategy[Row] = st.one_of(
     st.tuples(CLEAN, CLEAN, st.none()),
     st.tuples(VALUE, VALUE, st.none()),
+    st.just(("dialogue", "summary", None)),
     st.tuples(st.none(), st.none(), st.just("blank line")),
 )
 
@@ -69,12 +71,16 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
     for name, value in zip(("dialogue", "summary"), row[:2], strict=True):
         if value is None:
             return f"{name} is null", *unfit
+        if value in (math.inf, -math.inf) or value != value:  # NaN alone is not what it is
+            return f"{name} is NaN or Infinity", *unfit
         if not isinstance(value, str):
             return f"{name} is not a string", *unfit
         if value == "":
             return f"{name} is empty", *unfit
         if value.strip() == "":
             return f"{name} is blank", *unfit
+    if row[:2] == ("dialogue", "summary"):
+        return "the header again", *unfit
     before = [str(value) for value in row[:2]]
     texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in before]
     letters = "".join(texts)

@@ -87,6 +87,8 @@ def test_the_manifest_accounts_for_every_row_and_byte(
         "accepted": 200,
         "rejected": 1,
         "line_ends_normalized": 200,
+        "encoding": "utf-8",
+        "separator": ",",
     }
     splits = manifest["splits"]
     assert sum(split["accepted"] for split in splits.values()) == 200

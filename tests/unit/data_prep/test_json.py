@@ -74,8 +74,7 @@ def test_lone_surrogates_and_broken_utf_8_are_left_to_the_checks() -> None:
         (b"[,]", "element 1 of 'a.json' is not valid JSON"),
         (b"[" + ROW + b" " + ROW + b"]", "'a.json' has no comma after element 1"),
         (b"[" + ROW + b", {'a': 1}]", "element 2 of 'a.json' is not valid JSON"),
-        (b"[" + ROW + b", NaN]", "element 2 of 'a.json' is not valid JSON"),
-        (b'[{"dialogue": NaN, "summary": "s"}]', "element 1 of 'a.json' is not valid JSON"),
+        (b"[" + ROW + b", nan]", "element 2 of 'a.json' is not valid JSON"),
         (b"[" * 5000, "element 1 of 'a.json' is not valid JSON"),
         (b"[" + ROW + b"12]", "'a.json' has no comma after element 1"),
         (b'[{"dialogue": "d"}]', "no column 'summary'; it has 'dialogue'"),
@@ -102,6 +101,61 @@ def test_an_element_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("data", [ROW, ROW + b"\n" + ROW + b"\n", b"\xef\xbb\xbf" + ROW + b"\r\n\r\n", b""])
 def test_json_lines_go_by_that_name_too(data: bytes) -> None:
     assert from_json(data) == list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.json", FIELDS))
+
+
+OBJECTS = [{"dialogue": f"a{n} \\u00e9", "summary": f"s{n}"} for n in range(3)]
+FOUND = [(row["dialogue"], row["summary"], None) for row in OBJECTS]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("more", [{}, {"version": 2}, {"meta": {"a": [1, 2]}, "columns": ["dialogue", "summary"]}])
+@pytest.mark.parametrize("key", ["data", "rows"])
+def test_the_rows_below_the_one_key_that_holds_them_are_read(
+    indent: int | None, more: dict[str, Any], key: str
+) -> None:
+    data = json.dumps({**more, key: OBJECTS, "end": None}, indent=indent).encode()
+    for blank in (b"", b"\xef\xbb\xbf", b"\n\n"):
+        assert from_json(blank + data + b"\n\n") == FOUND
+
+
+@pytest.mark.parametrize("between", [b"", b"\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_objects_over_several_lines_are_rows(between: bytes, count: int) -> None:
+    data = between.join(json.dumps(row, indent=2).encode() for row in OBJECTS[:count])
+    assert from_json(data) == FOUND[:count]
+    assert from_json(data + b"\n") == FOUND[:count]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"dialogue": {"0": "a"}, "summary": {"0": "s"}}, "'a.json' holds columns and not rows, each a list or an object"),
+        ({"dialogue": ["a"], "summary": ["s"]}, "'a.json' holds columns and not rows"),
+        ({"train": OBJECTS, "test": OBJECTS}, "is one object with the keys 'train', 'test', and not one alone of them holds"),
+        ({"columns": ["dialogue"], "data": [["a"]]}, "is one object with the keys 'columns', 'data'"),
+        ({str(n): row for n, row in enumerate(OBJECTS)}, "is one object with 3 keys, and not one alone of them"),
+        ({"Ms Vella, born 1971": {"a": 1}}, "is one object with 1 keys"),
+        ({"id": 1, "text": "a"}, "has no column 'dialogue'; it has 'id', 'text'"),
+        ({"data": [{"messages": [{"role": "user", "content": "a"}]}]}, "has chat rows, the column 'messages' being"),
+        ([{"messages": [{"role": "user", "content": "a"}]}], "has chat rows, the column 'messages' being"),
+        ({"messages": [{"role": "user", "content": "a"}]}, "has chat rows, the column 'messages' being"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_object_of_another_shape_is_refused_by_its_name(value: Any, said: str, indent: int | None) -> None:
+    with pytest.raises(Refused) as caught:
+        from_json(json.dumps(value, indent=indent).encode())
+    assert said in str(caught.value)
+    assert "Vella" not in str(caught.value)
+
+
+def test_a_broken_object_over_several_lines_is_refused_where_it_breaks() -> None:
+    with pytest.raises(Refused, match=r"object 2 of 'a\.json' is not valid JSON"):
+        from_json(b'{\n"dialogue": "a", "summary": "s"}\n{\n"dialogue": }')
+
+
+def test_one_row_of_json_lines_is_a_row() -> None:
+    assert from_json(b'{"dialogue": "a", "summary": "s", "x": [{"a": 1}]}\n') == [("a", "s", None)]
 
 
 @given(st.lists(JSON, max_size=8), st.booleans(), st.sampled_from([None, 0, 1]), st.sampled_from([3, 4, 5, 7, 11, 50]))

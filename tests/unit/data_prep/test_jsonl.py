@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from data_prep.rows import Fields, Row
 
 FIELDS = ("dialogue", "summary")
+CHAT = "'a.jsonl' has chat rows, the column '{}' being a list of turns with {}; wanted are two columns of text"
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -47,10 +49,13 @@ def test_a_line_is_an_object() -> None:
         (b'"blank line"', "not a JSON object"),
         (b"null", "not a JSON object"),
         (b'{"dialogue": "a"', "not valid JSON"),
-        (b"{'dialogue': 'a'}", "not valid JSON"),
-        (b'{"dialogue": "a", "summary": NaN}', "not valid JSON"),
-        (b'{"dialogue": -Infinity, "summary": "a"}', "not valid JSON"),
-        (b'{"dialogue": "a", "summary": "b"} {}', "not valid JSON"),
+        (b"{'dialogue': 'a'}", "a Python dict and not JSON"),
+        (b"NaN", "not a JSON object"),
+        (b'{"dialogue": "a", "summary": "b"} {}', "two objects on one line"),
+        (b'{"dialogue": "a", "summary": "b"}{"dialogue": "c", "summary": "d"}', "two objects on one line"),
+        (b'{"dialogue": "a", "summary": "b"},', "a comma after the object"),
+        (b'{"dialogue": "a", "summary": "b"}]', "not valid JSON"),
+        ("{“dialogue”: “a”}".encode(), "not valid JSON"),
         (b'{"dialogue": "a\nb", "summary": "b"}'.replace(b"\n", b"\x01"), "not valid JSON"),
         (b'{"dialogue": "\xff", "summary": "s"}', "broken UTF-8"),
         (b'{"dialogue": "a"}', "no field 'summary'"),
@@ -71,6 +76,54 @@ def test_lone_surrogates_are_valid_json_and_left_to_the_checks() -> None:
     assert from_jsonl(data) == [("\ud800", "s", None), ("😀", "\udfff", None)]
 
 
+def test_nan_and_infinity_are_read_and_left_to_the_checks() -> None:
+    # Python and pandas write them. Beside the two columns they do no harm.
+    lines = [b'{"dialogue": "a", "summary": "s", "score": NaN}', b'{"dialogue": -Infinity, "summary": "s"}']
+    assert from_jsonl(b"\n".join(lines)) == [("a", "s", None), (-math.inf, "s", None)]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{\n  "dialogue": "a",\n  "summary": "s"\n}\n', "'a.jsonl' has JSON over several lines or in an array"),
+        (b'[\n{"dialogue": "a", "summary": "s"}\n]\n', "'a.jsonl' has JSON over several lines or in an array"),
+        (b'[{"dialogue": "a", "summary": "s"}]\n', "or name it .json"),
+        ('\ufeff{"dialogue": "a", "summary": "s"}\n'.encode("utf-16-le"), "'a.jsonl' is utf-16-le, and JSON Lines are UTF-8"),
+        ('{"dialogue": "a", "summary": "s"}\n'.encode("utf-16-be"), "'a.jsonl' is utf-16-be, and JSON Lines are UTF-8"),
+        (b'{"messages": [{"role": "user", "content": "a"}]}\n', CHAT.format("messages", "content and role")),
+        (b'{"id": 1, "conversations": [{"from": "human", "value": "a"}]}\n', CHAT.format("conversations", "from and value")),
+        (b'{"dialogue": [{"role": "user", "content": "a"}], "summary": "s"}\n', CHAT.format("dialogue", "content and role")),
+        (b'{"instruction": "a", "input": "b", "output": "c"}\n', "no column 'dialogue', but Alpaca rows (instruction, in"),
+    ],
+)  # fmt: skip
+def test_json_of_another_shape_is_refused_by_its_name(data: bytes, said: str) -> None:
+    with pytest.raises(Refused) as caught:
+        from_jsonl(data)
+    assert said in str(caught.value)
+
+
+def test_of_alpaca_rows_the_instruction_alone_is_refused() -> None:
+    data = b'{"instruction": "a", "input": "b", "output": "c"}\n'
+    with pytest.raises(
+        Refused, match="the column 'instruction' alone leaves out the input; write both into one column"
+    ):
+        from_jsonl(data, ("instruction", "output"))
+    assert from_jsonl(data, ("input", "output")) == [("b", "c", None)]
+
+
+def test_keys_that_do_not_read_like_names_are_not_shown() -> None:
+    with pytest.raises(Refused) as caught:
+        from_jsonl(b'{"Ms Vella, born 1971: hello": "a", "x": "b"}\n')
+    assert "Vella" not in str(caught.value)
+    assert "it has 2 columns and no header?" in str(caught.value)
+
+
+def test_a_chat_beside_the_two_columns_does_no_harm() -> None:
+    assert from_jsonl(b'{"dialogue": "a", "summary": "s", "messages": [{"role": "user", "content": "a"}]}\n') == [
+        ("a", "s", None)
+    ]
+
+
 def test_numbers_may_be_longer_than_64_bits() -> None:
     assert from_jsonl(b'{"dialogue": 123456789012345678901234567890, "summary": "s"}') == [
         (pytest.approx(123456789012345678901234567890), "s", None)
@@ -79,7 +132,7 @@ def test_numbers_may_be_longer_than_64_bits() -> None:
 
 @given(st.lists(JSON, min_size=1, max_size=8), st.booleans(), st.sampled_from(["\n", "\r\n"]))
 def test_what_the_json_module_writes_comes_back(values: list[Any], ascii_only: bool, end: str) -> None:
-    values.append({"dialogue": "d", "summary": "s"})
+    values.insert(0, {"dialogue": "d", "summary": "s"})
     data = end.join(json.dumps(value, ensure_ascii=ascii_only) for value in values).encode()
     for value, row in zip(values, from_jsonl(data), strict=True):
         if isinstance(value, dict) and value.keys() >= set(FIELDS):

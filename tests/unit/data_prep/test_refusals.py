@@ -183,3 +183,52 @@ def test_a_sample_that_grows_too_large_is_refused(
     event["request"]["output"] += "again/"
     assert refused(event).startswith("dataset.max_rows.train: choosing 100 rows takes more than ")
     assert keys(s3, output + "again/") == {"rejected.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "remedy"),
+    [
+        (
+            [("1", "caf\udce9", "s")],
+            ("dialogue", "summary"),
+            "; write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding",
+        ),
+        (
+            [("1", "", "s")],
+            ("input", "output"),
+            "; these are Alpaca rows (instruction, input, output), of which an",
+        ),
+        ([("1", "", "s")], ("dialogue", "summary"), "; mend them, or raise dataset.max_rejected_share"),
+    ],
+)
+def test_the_remedy_is_that_of_most_rows(
+    event: dict[str, Any],
+    put: Callable[[str, bytes], None],
+    rows: list[tuple[str, str, str]],
+    fields: tuple[str, str],
+    remedy: str,
+) -> None:
+    header = ",".join(("id", *fields))
+    lines = [",".join(row) for row in [*rows * 9, ("2", "d", "s")]]
+    put("uploads/data.csv", "\n".join([header, *lines, ""]).encode("utf-8", "surrogateescape"))
+    event["request"]["dataset"]["fields"] = dict(zip(("dialogue", "summary"), fields, strict=True))
+    event["request"]["dataset"]["max_rejected_share"] = 0.1
+    assert remedy in refused(event)
+
+
+def test_rows_that_are_all_unfit_are_not_helped_by_the_share(
+    event: dict[str, Any], put: Callable[[str, bytes], None]
+) -> None:
+    put("uploads/data.csv", csv_bytes([("1", "", "s")] * 9))
+    event["request"]["dataset"]["max_rejected_share"] = 0.1
+    assert refused(event).endswith("; mend them")
+
+
+def test_a_row_that_is_no_row_is_refused_by_its_number_and_nothing_of_it_is_told(
+    s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None]
+) -> None:
+    put("uploads/data.csv", csv_bytes(dialogues(50)) + b'50,"Ms Vella \\"said\\": no, no",s\r\n')
+    line = refused(event)
+    assert line.startswith("dataset: row 51 of 'uploads/data.csv' has a backslash before a quote")
+    assert "Vella" not in line
+    assert keys(s3, output) == {"rejected.jsonl"}

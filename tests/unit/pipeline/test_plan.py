@@ -43,7 +43,7 @@ def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str) -> None:
     put(aws, bucket, "uploads/a/train.csv", "uploads/a/test.csv", "uploads/a/x.txt", body=b"a" * 123_456)
     made = planned(bucket, source="uploads/a/", files=EVERY | {"test": "test.csv"}, max_rejected_share=0.5)
     assert made["refusal"] is None
-    assert [line for line in made["warnings"] if line.endswith("x.txt")]
+    assert [line for line in made["warnings"] if line.endswith("'x.txt'")]
     prepare = made["prepare"]
     assert prepare.keys() == {"request", "pieces", "shards", "path"}
     assert prepare["shards"] is None
@@ -54,6 +54,7 @@ def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str) -> None:
             "revision": None,
             "splits": ["test", "train"],
             "fields": {"dialogue": "dialogue", "summary": "summary"},
+            "csv": {"separator": None, "encoding": None},
             "max_rows": {"train": None, "validation": 200, "test": 200},
             "ratios": {"validation": 0.1, "test": 0.1},
             "max_rejected_share": 0.5,
@@ -124,7 +125,7 @@ def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
 
 
 def test_what_the_source_lacks_is_a_refusal_and_nothing_is_left(aws: LocalAws, bucket: str) -> None:
-    line = f"dataset.source: there is no object s3://{bucket}/uploads/a.csv; upload it there, or correct the name"
+    line = f"dataset.source: there is no object 's3://{bucket}/uploads/a.csv'; upload it there, or correct the name"
     assert planned(bucket, source="uploads/a.csv") == {"refusal": line}
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
 

@@ -166,6 +166,7 @@ OTHER = [
     {"dataset": {"files": {"test": "other.csv"}}},
     {"dataset": {"files": {"train": None}}},
     {"dataset": {"fields": {"summary": "other"}}},
+    {"dataset": {"csv": {"encoding": "cp1252"}}},
     {"dataset": {"revision": "main"}},
     {"dataset": {"seed": 3}},
     {"training": {"max_length": 256}},

@@ -300,3 +300,40 @@ def test_the_local_settings_are_ordinary_settings() -> None:
     layer = yaml.safe_load((ROOT / "local" / "settings.yaml").read_text())
     assert set(layer) <= set(schema.Settings.model_fields)
     assert schema.load(CONFIG, ROOT / "local" / "settings.yaml").training.gated is False
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "~", " "])
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-8", "utf-16", "shift_jis", "gb18030"])
+def test_how_csv_files_are_written_may_be_said(deployed: dict[str, Any], separator: str, encoding: str) -> None:
+    csv = schema.with_run_input(
+        deployed, {"dataset": {"csv": {"separator": separator, "encoding": encoding}}}
+    ).dataset.csv
+    assert (csv.separator, csv.encoding) == (separator, encoding)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"separator": ""}, 'dataset.csv.separator: must be null or one ASCII character such as ";"'),
+        ({"separator": "tab"}, "must be null or one ASCII character"),
+        ({"separator": '"'}, "must be null or one ASCII character"),
+        ({"separator": "\n"}, "must be null or one ASCII character"),
+        ({"separator": "¦"}, "must be null or one ASCII character"),
+        ({"encoding": "windows"}, "dataset.csv.encoding: must be null or a text encoding of Python's, such as cp1252"),
+        ({"encoding": "hex"}, "must be null or a text encoding of Python's"),
+        ({"encoding": ""}, "must be null or a text encoding of Python's"),
+    ],
+)
+def test_a_separator_or_encoding_that_is_none_is_refused(
+    deployed: dict[str, Any], given: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(schema.SettingsError) as refused:
+        schema.with_run_input(deployed, {"dataset": {"csv": given}})
+    assert expected in str(refused.value)
+
+
+def test_one_column_for_both_texts_is_refused(deployed: dict[str, Any]) -> None:
+    with pytest.raises(
+        schema.SettingsError, match=r"dataset\.fields: dialogue and summary are both 'a': a model would"
+    ):
+        schema.with_run_input(deployed, {"dataset": {"fields": {"dialogue": "a", "summary": "a"}}})

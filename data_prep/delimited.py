@@ -1,0 +1,282 @@
+"""CSV files, whatever separates their fields, as rows. A file in which it is not certain where a row ends is refused."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from data_prep.rows import BOM_BYTES, LONGEST_BYTES
+from data_prep.shapes import index, no_column
+from pipeline.errors import Refused, quoted
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterator
+
+    from data_prep.rows import Fields, Row
+
+SEPARATORS = (",", ";", "\t", "|")
+"""What is tried on the header where no separator is given."""
+_CHUNK_BYTES = 256 * 1024
+_HEADER_LINES = 20
+"""Lines in which a header is looked for that is not the first."""
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_EXCELS = re.compile(r'"?sep=([^\w\s"]|\t)"?[,;\t]*\s*', re.ASCII)
+"""Excel's own line above the header, which names the separator."""
+_REMEDY = (
+    "so pieces of a row could pass for rows; quote each text that holds a line end, a quote or the separator, and write its "
+    "quotes twice (RFC 4180; Python's csv module and pandas do), or write JSON Lines"
+)
+
+_BARE = "has a quote inside a field that is not quoted"
+
+csv.field_size_limit(LONGEST_BYTES)
+
+
+class CsvFile:
+    """A CSV file with a header (RFC 4180, with any separator; line ends inside quotes belong to the text).
+
+    Broken UTF-8 arrives as lone surrogates, for the checks to find. The csv module says what a row is; a regular expression
+    takes the plain ones, which it does four times as fast, and leaves whatever it does not match to the module.
+
+    The first row that breaks the rules ends it: where a quote is not closed where it seems, or a line end stands in a text
+    without quotes, the lines before and after may be pieces of one row, and nothing tells them from rows.
+
+    Attributes:
+        separator: what stands between two fields: that which is given, or the one by which the header has both columns.
+            None if the file is empty.
+    """
+
+    def __init__(self, stream: io.BufferedReader[Any], name: str, fields: Fields, separator: str | None = None) -> None:
+        """Read the header.
+
+        Raises:
+            Refused: there is none, or it lacks a column.
+        """
+        self._name, self._fields = name, fields
+        self._text = _Text(stream, name)
+        separators = SEPARATORS if separator is None else (separator,)
+        self.separator, self._header = self._read_header(separators)
+        if self.separator is not None:
+            self._dialogue, self._summary = index(self._header, name, fields)
+
+    def _read_header(self, separators: tuple[str, ...]) -> tuple[str | None, list[str]]:
+        text = self._text
+        text.mark()
+        found: dict[str, list[str]] = {}
+        failed: csv.Error | None = None
+        if excels := _EXCELS.fullmatch(next(text, "")):
+            separators = (excels[1],)
+            text.mark()
+        for separator in separators:
+            text.rewind()
+            try:
+                lines = csv.reader(text, strict=True, delimiter=separator)
+                header = next((line for line in lines if line), None)
+            except csv.Error as error:
+                failed = error
+                continue
+            if header is None:
+                return None, []
+            found[separator] = header
+            if set(header) >= set(self._fields):
+                text.release()
+                return separator, header
+        if not found:
+            raise Refused(
+                f"dataset: the header of {quoted(self._name)} is no CSV ({failed}); mend its quotes"
+            ) from failed
+        # The one that finds the most columns; the first of equals.
+        return self._refuse_header(max(found, key=lambda one: len(found[one])), found)
+
+    def _refuse_header(self, separator: str, found: dict[str, list[str]]) -> NoReturn:
+        header = found[separator]
+        line = self._line_with_both(tuple(found))
+        if line:
+            raise Refused(
+                f"dataset: {quoted(self._name)} has its header in line {line}; remove the lines above it, so that it is the "
+                "first"
+            )
+        if any("\udc80" <= letter <= "\udcff" for column in header for letter in column):
+            raise Refused(
+                f"dataset.csv.encoding: the header of {quoted(self._name)} is not UTF-8; write the file as UTF-8 (Excel: 'CSV "
+                "UTF-8'), or set dataset.csv.encoding to what it is, such as cp1252"
+            )
+        missing = next(field for field in self._fields if field not in header)
+        more = "" if separator == "," else f" (separated by {quoted(separator)})"
+        if len(header) == 1:
+            more = " (if another character separates the columns, set dataset.csv.separator to it)"
+        no_column(self._name, missing, header, more)
+
+    def _line_with_both(self, separators: tuple[str, ...]) -> int | None:
+        self._text.rewind()
+        for number, line in zip(range(1, _HEADER_LINES + 1), self._text, strict=False):
+            for separator in separators:
+                cells = [cell.strip('"') for cell in line.rstrip("\r\n").split(separator)]
+                if number > 1 and set(cells) >= set(self._fields):
+                    return number
+        return None
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows.
+
+        Raises:
+            Refused: a row is no CSV, has more or fewer columns than the header, or opens a quote that never closes.
+        """
+        if self.separator is None:
+            return
+        text, width, dialogue, summary = self._text, len(self._header), self._dialogue, self._summary
+        rules = _Rules(self.separator, width, dialogue, summary)
+        cells = csv.reader(text, strict=True, delimiter=self.separator)  # strict: no text guessed at
+        number = 0
+        plain, groups = rules.plain, ("dq", "d", "sq", "s")
+        while True:
+            buffer, at = text.buffer, text.at
+            while found := plain(buffer, at):
+                at = found.end()
+                number += 1
+                quoted_text, bare, summary_quoted, summary_bare = found.group(*groups)
+                yield _cell(quoted_text, bare), _cell(summary_quoted, summary_bare), None
+            rules.has_quoted = rules.has_quoted or buffer.find(b'"', text.at, at) >= 0
+            text.at = at
+            number += 1
+            text.lines.clear()
+            try:
+                row = next(cells)
+            except StopIteration:
+                if rules.are_broken():
+                    self._refuse(rules.bare_row, _BARE)
+                return
+            except csv.Error as error:
+                self._refuse_unread(number, error)
+            rules.look_at(b"".join(text.lines), number)
+            if rules.are_broken():
+                self._refuse(rules.bare_row, _BARE)
+            if len(row) == width:
+                yield row[dialogue], row[summary], None
+            elif not "".join(row).strip() and len(row) <= 1:
+                yield None, None, "blank line"
+            else:
+                columns = f"{len(row)} column{'s' * (len(row) != 1)}"
+                self._refuse(number, f"has {columns}, and the header has {width}")
+
+    def _refuse_unread(self, number: int, error: csv.Error) -> NoReturn:
+        if "unexpected end of data" in str(error) or "field limit" in str(error):
+            raise Refused(
+                f"dataset: {quoted(self._name)} opens a quote in row {number} that never closes; close it"
+            ) from error
+        if rb"\"" in b"".join(self._text.lines):
+            way = "which is Spark's and MySQL's way and not CSV's (Spark writes CSV by option('escape', '\"'))"
+            self._refuse(number, f"has a backslash before a quote, {way}")
+        self._refuse(number, "has a quote inside a text that is not written twice")
+
+    def _refuse(self, number: int, what: str) -> NoReturn:
+        raise Refused(f"dataset: row {number} of {quoted(self._name)} {what}, {_REMEDY}")
+
+
+class _Rules:
+    """What a row may look like, and what of it was met in the file."""
+
+    def __init__(self, separator: str, width: int, dialogue: int, summary: int) -> None:
+        mark = re.escape(separator)
+        names = {dialogue: "d", summary: "s"}
+        bare = rf'[^"\r\n{mark}]*+'
+        fields = [
+            rf'(?:"(?P<{names[n]}q>[^"]*+(?:""[^"]*+)*+)"|(?P<{names[n]}>{bare}))'
+            if n in names
+            else rf'(?:"[^"]*+(?:""[^"]*+)*+"|{bare})'
+            for n in range(width)
+        ]
+        self.plain: Callable[[bytes, int], re.Match[bytes] | None]
+        # A whole row: each field is either quoted or without any quote, and the line end is there.
+        self.plain = re.compile((mark.join(fields) + r"\r?\n").encode()).match
+        field = rf'(?:"[^"]*+(?:""[^"]*+)*+"|{bare})'
+        self._strict = re.compile(rf"{field}(?:{mark}{field})*+(?:\r\n|\r|\n|)".encode()).fullmatch
+        self._opens = re.compile(rf'(?:\A|{mark})"'.encode()).search
+        self._separator = separator.encode()
+        self.has_quoted, self.bare_row, self._closes = False, 0, False
+
+    def look_at(self, raw: bytes, number: int) -> None:
+        """Take note of quotes in the row `number`: such as enclose fields, and such as stand inside bare ones."""
+        if b'"' not in raw:
+            return
+        self.has_quoted = self.has_quoted or bool(self._opens(raw))
+        if self._strict(raw):
+            return
+        # The last of an odd number of quotes may close a text whose first is lost.
+        fields = raw.rstrip(b"\r\n").split(self._separator)
+        self._closes = self._closes or any(field.endswith(b'"') and field.count(b'"') % 2 for field in fields)
+        if self._closes or not self.bare_row:
+            self.bare_row = number
+
+    def are_broken(self) -> bool:
+        """Whether quotes stand where they tell nothing for certain.
+
+        In a file that quotes nothing a quote is a letter, and a line is a row.
+        """
+        return bool(self.bare_row) and (self.has_quoted or self._closes)
+
+
+def _cell(quoted_text: bytes | None, bare: bytes) -> str:
+    if quoted_text is None:
+        return bare.decode("utf-8", "surrogateescape")
+    if b'""' in quoted_text:
+        quoted_text = quoted_text.replace(b'""', b'"')
+    return quoted_text.decode("utf-8", "surrogateescape")
+
+
+class _Text:
+    """A stream without its BOM: a buffer to match rows in, and, as an iterator, its lines as text."""
+
+    def __init__(self, stream: io.BufferedReader[Any], name: str) -> None:
+        self._stream, self._name = stream, name
+        self._ended = False
+        self._marked: int | None = None
+        self.buffer, self.at = b"", 0
+        self.lines: list[bytes] = []
+        """Those that were iterated over since somebody emptied the list."""
+        while len(self.buffer) < len(BOM_BYTES) and not self._ended:
+            self._fill()
+        self.buffer = self.buffer.removeprefix(BOM_BYTES)
+
+    def mark(self) -> None:
+        """Keep all from here on."""
+        self._marked = self.at
+
+    def rewind(self) -> None:
+        """Go back to the mark."""
+        self.at = self._marked or 0
+        self.lines.clear()
+
+    def release(self) -> None:
+        """Keep no more than is needed."""
+        self._marked = None
+
+    def _fill(self) -> None:
+        data = self._stream.read(_CHUNK_BYTES)
+        kept = self.at if self._marked is None else self._marked
+        self.buffer, self._ended = self.buffer[kept:] + data, not data
+        self.at -= kept
+        self._marked = None if self._marked is None else 0
+
+    def __iter__(self) -> _Text:
+        return self
+
+    def __next__(self) -> str:
+        """The next line with its end: CRLF, CR or LF, as `open` has them with newline=""."""
+        while True:
+            end = _LINE_END.search(self.buffer, self.at)
+            # A CR that is last may be half of a line end.
+            if self._ended or (end and not (end.end() == len(self.buffer) and end[0] == b"\r")):
+                line = self.buffer[self.at : end.end() if end else len(self.buffer)]
+                if not line:
+                    raise StopIteration
+                self.at += len(line)
+                self.lines.append(line)
+                return line.decode("utf-8", "surrogateescape")
+            if len(self.buffer) - self.at > LONGEST_BYTES:
+                raise Refused(
+                    f"dataset: {quoted(self._name)} has a line of over {LONGEST_BYTES} bytes; write one row a line"
+                )
+            self._fill()

@@ -1,0 +1,73 @@
+"""Arrow files as rows: streams as datasets' save_to_disk writes them, and the file format, also called Feather."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import pyarrow as pa
+import pytest
+from pyarrow import feather
+
+from pipeline.errors import Refused
+from tests.unit.data_prep.test_parquet import ROWS, WANTED, table
+from tests.unit.data_prep.test_sources import listed, source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from data_prep.rows import Row
+
+
+@pytest.fixture
+def read(s3: Any, put: Callable[[str, bytes], None]) -> Callable[[bytes], list[Row]]:
+    """The rows of an object."""
+
+    def rows(data: bytes) -> list[Row]:
+        put("columns/a.arrow", data)
+        return list(source(s3).rows(listed(s3, "columns/a.arrow")))
+
+    return rows
+
+
+def stream(columns: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    made = pa.table(columns)
+    with pa.ipc.new_stream(out, made.schema) as writer:
+        writer.write_table(made, 700)
+    return out.getvalue()
+
+
+def test_what_save_to_disk_writes_is_read(read: Callable[[bytes], list[Row]], tmp_path: Path) -> None:
+    datasets.Dataset.from_list([{"dialogue": one, "summary": other} for one, other in ROWS]).save_to_disk(tmp_path)
+    (file,) = tmp_path.glob("*.arrow")
+    assert read(file.read_bytes()) == WANTED
+
+
+def test_a_stream_of_any_kind_of_text_is_read(read: Callable[[bytes], list[Row]]) -> None:
+    for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
+        assert read(stream(table(ROWS, kind))) == WANTED
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
+def test_the_file_format_is_read(read: Callable[[bytes], list[Row]], compression: str) -> None:
+    out = io.BytesIO()
+    feather.write_feather(pa.table(table()), out, compression=compression, chunksize=700)
+    assert read(out.getvalue()) == WANTED
+
+
+def test_a_column_that_is_not_there_or_holds_chats_is_refused(read: Callable[[bytes], list[Row]]) -> None:
+    with pytest.raises(Refused, match=r"'columns/a\.arrow' has no column 'summary'; it has 'dialogue'"):
+        read(stream({"dialogue": ["a"]}))
+    turns = pa.array([[{"role": "user", "content": "a"}]])
+    for columns in ({"messages": turns}, {"dialogue": turns, "summary": ["a"]}):
+        with pytest.raises(Refused, match=r"has chat rows, the column '(messages|dialogue)' being a list of turns"):
+            read(stream(columns))
+
+
+@pytest.mark.parametrize("cut", [0, 3, 10, 400, 40_000])
+def test_what_is_no_whole_arrow_file_is_refused(read: Callable[[bytes], list[Row]], cut: int) -> None:
+    with pytest.raises(Refused, match=r"'columns/a.arrow' is no Arrow file that can be read \(.+\); write it anew"):
+        read(stream(table())[:cut])
