@@ -6,14 +6,17 @@ A `run` field shapes one run: an execution's input may override it, in the same 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
-from pipeline import catalogue, instances
+from pipeline import catalogue, instances, settings_line
+from pipeline.settings_line import BROKEN, sections
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 Scope = Literal["deploy", "run"]
@@ -57,7 +60,16 @@ def _run(description: str, **constraints: Any) -> Any:
 
 class _Section(BaseModel):
     # Strict: a string where a number belongs is a mistake to report, not to convert.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+MAX_TAGS = 47
+"""The 50 that a resource takes (SageMaker's service model, TagList), less those of `pipeline.names`."""
+
+_TAG = r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$"
+"""SageMaker's TagKey and TagValue, which are IAM's, Lambda's and CloudWatch Logs', too (service models)."""
+_BEDROCK_TAG = re.compile(r"[a-zA-Z0-9\s._:/=+@-]*", re.ASCII)
+"""Bedrock's TagKey and TagValue (service model)."""
 
 
 class Stack(_Section):
@@ -69,12 +81,37 @@ class Stack(_Section):
         pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
         min_length=3,
         max_length=24,
+        examples=["tuneway-2"],
     )
-    region: str | None = _deploy("region; null: CDK_DEFAULT_REGION, else us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    tags: dict[str, str] = _deploy("tags on everything, for your cost reports")
+    region: str | None = _deploy(
+        "region; null: CDK_DEFAULT_REGION, else us-west-2",
+        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
+        examples=["us-west-2"],
+    )
+    tags: dict[
+        Annotated[str, Field(pattern=_TAG, min_length=1, max_length=128)],
+        Annotated[str, Field(pattern=_TAG, max_length=256)],
+    ] = _deploy(
+        "tags on everything, for your cost reports; of letters, digits, blanks and _ . : / = + - @",
+        max_length=MAX_TAGS,
+        examples=["cost-center"],
+    )
     on_destroy: Literal["delete", "keep_models"] = _deploy(
         "what `cdk destroy` does with tuned models: delete, or keep the bucket with them and Bedrock's custom models"
     )
+
+    @field_validator("tags")
+    @classmethod
+    def _nobody_elses(cls, tags: dict[str, str]) -> dict[str, str]:
+        folded: dict[str, str] = {}
+        for key in tags:
+            # AWS keeps aws: for itself in any case (IAM user guide, "Rules for tagging"), and the stack what it acts on.
+            if key.lower().startswith(("aws:", "tuneway:")):
+                raise ValueError(f"the keys that begin with aws: and tuneway: are taken; call '{key}' otherwise")
+            # IAM takes no two keys that differ in their case alone: of one role, a deploy would fail.
+            if (other := folded.setdefault(key.casefold(), key)) != key:
+                raise ValueError(f"'{other}' and '{key}' are one key to IAM, which does not mind the case; keep one")
+        return tags
 
 
 class Notifications(_Section):
@@ -83,6 +120,8 @@ class Notifications(_Section):
     email: str | None = _deploy(
         "address that gets the messages of runs; null: subscribe to the topic yourself",
         pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+        max_length=320,
+        examples=["you@example.com"],
     )
 
 
@@ -98,13 +137,19 @@ class Access(_Section):
     """What the roles may reach outside the stack."""
 
     hub_endpoint: str = _deploy(
-        "the Hugging Face Hub (HF_ENDPOINT), or a mirror of it", pattern=r"^https?://[^\s]+[^/\s]$"
+        "the Hugging Face Hub (HF_ENDPOINT), or a mirror of it; without a slash at its end",
+        pattern=r"^https?://[^\s]+[^/\s]$",
+        max_length=512,  # TrainingEnvironmentValue (SageMaker's service model)
+        examples=["https://huggingface.co"],
     )
     hub_token_secret: str = _deploy(
-        "name of the Secrets Manager secret that holds your Hub token", pattern=r"^[A-Za-z0-9/_+=.@-]{1,500}$"
+        "name of the Secrets Manager secret that holds your Hub token, not its ARN",
+        pattern=r"^[A-Za-z0-9/_+=.@-]{1,500}$",
+        examples=["tuneway/hub-token"],
     )
+    # The policies that name them have 10,240 characters a role (IAM user guide, "IAM and AWS STS quotas").
     dataset_buckets: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]] = _deploy(
-        "other S3 buckets that data prep may read"
+        "names of other S3 buckets that data prep may read", max_length=20, examples=["my-bucket"]
     )
 
 
@@ -114,22 +159,29 @@ class Encryption(_Section):
     kms_key_arn: str | None = _deploy(
         "customer-managed key for the bucket, the jobs' and models' data; null: S3's own keys",
         pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]{36}$",
+        max_length=2048,
+        examples=["arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"],
     )
 
 
 class Network(_Section):
     """Where the training job, the Bedrock job and the endpoint have their network interfaces, and what they reach."""
 
-    subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")]] = _deploy(
-        "your VPC's subnets for the jobs and the endpoint; needs security_groups", max_length=16
+    # 32 characters: SubnetId and SecurityGroupId (SageMaker's service model).
+    subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$", max_length=32)]] = _deploy(
+        "your VPC's subnets for the jobs and the endpoint; needs security_groups",
+        max_length=16,
+        examples=["subnet-0bb1c79de3example"],
     )
-    security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = _deploy(
-        "security groups of the same VPC; needs subnets", max_length=5
+    security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$", max_length=32)]] = _deploy(
+        "security groups of the same VPC; needs subnets", max_length=5, examples=["sg-0a1b2c3d4e5f6g7h8"]
     )
     isolation: bool = _deploy("whether training job and endpoint have no network at all")
     wheels: str | None = _deploy(
         "folder in the stack's bucket with the wheels of training/requirements.txt; null: PyPI",
         pattern=r"^uploads/[\w./-]+/$",
+        max_length=512,
+        examples=["uploads/wheels/"],
     )
 
     @model_validator(mode="after")
@@ -143,15 +195,23 @@ class Storage(_Section):
     """What the bucket keeps."""
 
     expire_days: int | None = _deploy(
-        "days after which a run's code, data and Bedrock metrics are deleted; null: never. Models stay", ge=15
+        "days after which a run's code, data and Bedrock metrics are deleted; null: never. Models stay",
+        ge=15,
+        le=36_500,
     )
+
+
+_KEY = 1024
+"""The longest key of an S3 object, and so the longest path, in bytes of UTF-8 (S3 user guide, "Naming Amazon S3 objects")."""
+_MANY = 1_000_000_000
+"""The most of what has no limit of its own: far from the 2^53 up to which JSON's numbers are exact."""
 
 
 class Fields(_Section):
     """Which columns hold what."""
 
-    dialogue: str = _run("column with the text to summarize", min_length=1)
-    summary: str = _run("column with the summary", min_length=1)
+    dialogue: str = _run("column with the text to summarize", min_length=1, max_length=_KEY)
+    summary: str = _run("column with the summary", min_length=1, max_length=_KEY)
 
     @model_validator(mode="after")
     def _are_two(self) -> Fields:
@@ -195,9 +255,13 @@ class Files(_Section):
     Each is a file, a pattern (data/train-*.parquet), a folder (data/), or a split of the dataset's own by its name (train).
     """
 
-    train: str | None = _run("files of the training split; null: every one that is not another split's", min_length=1)
-    validation: str | None = _run("files of the validation split; null: dealt out of train's rows", min_length=1)
-    test: str | None = _run("files of the test split; null: dealt out of train's rows", min_length=1)
+    train: str | None = _run(
+        "files of the training split; null: every one that is not another split's", min_length=1, max_length=_KEY
+    )
+    validation: str | None = _run(
+        "files of the validation split; null: dealt out of train's rows", min_length=1, max_length=_KEY
+    )
+    test: str | None = _run("files of the test split; null: dealt out of train's rows", min_length=1, max_length=_KEY)
 
     @field_validator("train", "validation", "test")
     @classmethod
@@ -212,9 +276,11 @@ class Files(_Section):
 class MaxRows(_Section):
     """Subsampling: the same rows every time, chosen by a seeded hash."""
 
-    train: int | None = _run("most training rows; null: all", ge=1)
-    validation: int | None = _run("most validation rows; null: all", ge=1)
-    test: int | None = _run("most test rows: each is answered by the base and the tuned model", ge=1)
+    train: int | None = _run("most training rows; null: all", ge=1, le=_MANY)
+    validation: int | None = _run("most validation rows; null: all", ge=1, le=_MANY)
+    test: int | None = _run(
+        "most test rows: each is answered by the base and the tuned model; null: all", ge=1, le=_MANY
+    )
 
 
 class Ratios(_Section):
@@ -224,13 +290,29 @@ class Ratios(_Section):
     test: float = _run("share of test rows", gt=0, lt=0.5)
 
 
+def _is_hub_name(name: str) -> bool:
+    """Whether it is OWNER/NAME as the Hub and its client library take it (`huggingface_hub.utils.validate_repo_id`)."""
+    part = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+    return (
+        re.fullmatch(f"{part}/(?=.{{1,96}}$){part}", name) is not None
+        and not {"--", ".."} & {name[n : n + 2] for n in range(len(name))}
+        and not name.endswith(".git")
+    )
+
+
 class Dataset(_Section):
     """The dialogues and their summaries."""
 
     source: str = _run(
-        "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder"
+        "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder",
+        max_length=_KEY + 69,  # s3://BUCKET/ has 69 at most
     )
-    revision: str | None = _run("commit of a Hub dataset, so that a run can be repeated", pattern=r"^[\w./-]+$")
+    revision: str | None = _run(
+        "commit of a Hub dataset, so that a run can be repeated",
+        pattern=r"^[\w./-]+$",
+        max_length=256,
+        examples=["6b929ff10edec703164e3ddb2e94aae058c9ab5f"],
+    )
     gated: bool = _run("whether reading it needs the Hub token (access.hub_token_secret)")
     files: Files
     fields: Fields
@@ -242,14 +324,17 @@ class Dataset(_Section):
         "a source larger than this, or of more than 100 files, is prepared in shards of about this size, "
         "by functions that run at once",
         ge=1,
+        le=100_000,
     )
-    instruction: str = _run("the task, said to the model before each dialogue", min_length=1, max_length=2000)
-    seed: int = _run("seed of splits and subsampling", ge=0)
+    instruction: str = _run("the task, said to the model before each dialogue", pattern=r"\S", max_length=2000)
+    seed: int = _run("seed of splits and subsampling", ge=0, le=2**53 - 1)
 
     @field_validator("source")
     @classmethod
     def _somewhere(cls, value: str) -> str:
-        if re.fullmatch(r"hub:[\w.-]+/[\w.-]+|s3://[a-z0-9.-]{3,63}/\S.*|uploads/\S.*", value):
+        if re.fullmatch(r"s3://[a-z0-9.-]{3,63}/\S.*|uploads/\S.*", value) or (
+            value.startswith("hub:") and _is_hub_name(value.removeprefix("hub:"))
+        ):
             return value
         raise ValueError(
             "must be hub:OWNER/NAME (a dataset on the Hub), s3://BUCKET/KEY, or uploads/KEY in the stack's bucket; "
@@ -272,6 +357,9 @@ class Dataset(_Section):
 
 ALL_LINEAR = "all-linear"
 
+_HYPERPARAMETER = 2500
+"""The longest value of a hyperparameter (SageMaker's service model, HyperParameterValue)."""
+
 
 def _layers(value: Any) -> list[str] | str:
     # By hand: of a union, pydantic would tell what is wrong once for each of its members.
@@ -281,9 +369,13 @@ def _layers(value: Any) -> list[str] | str:
         isinstance(value, list)
         and value
         and all(isinstance(name, str) and re.fullmatch(r"[\w.]+", name) for name in value)
+        and len(",".join(value)) <= _HYPERPARAMETER
     ):
         return value
-    raise ValueError(f"must be a list of layer names such as [q_proj, v_proj], or the one word {ALL_LINEAR}")
+    raise ValueError(
+        f"must be a list of layer names such as [q_proj, v_proj], of {_HYPERPARAMETER} characters in all at most, or the one "
+        f"word {ALL_LINEAR}"
+    )
 
 
 class Lora(_Section):
@@ -335,9 +427,12 @@ class Training(_Section):
     """The SageMaker QLoRA job."""
 
     base_model: str = _run(
-        "causal language model with a chat template: OWNER/NAME on the Hub, or uploads/models/FOLDER/ in the stack's bucket"
+        "causal language model with a chat template: OWNER/NAME on the Hub, or uploads/models/FOLDER/ in the stack's bucket",
+        max_length=512,
     )
-    base_revision: str = _run("branch, tag or commit of the base model", pattern=r"^[\w./-]+$")
+    base_revision: str = _run(
+        "branch, tag or commit of the base model", pattern=r"^[\w./-]+$", max_length=256, examples=["main"]
+    )
     gated: bool = _run("whether the base model needs a Hub token (access.hub_token_secret)")
     instance_types: InstanceTypes = _run("instance type of the training job, or several in order of preference")
     device: Literal["gpu", "cpu"] = _run("what it trains on; gpu never falls back to a CPU, cpu trains without a GPU")
@@ -358,7 +453,7 @@ class Training(_Section):
     lora: Lora
     learning_rate: float = _run("peak learning rate", gt=0, le=1)
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = _run("learning rate over the steps")
-    warmup_steps: int = _run("warm-up steps; a short run warms up for a tenth of its steps", ge=0)
+    warmup_steps: int = _run("warm-up steps; a short run warms up for a tenth of its steps", ge=0, le=_MANY)
     batch_size: int = _run("rows a device and forward pass", ge=1, le=1024)
     gradient_accumulation_steps: int = _run("forward passes an optimizer step", ge=1, le=1024)
     max_length: int = _run("longest sequence in tokens", ge=64, le=131_072)
@@ -366,20 +461,22 @@ class Training(_Section):
         "whether flash attention, where there is one, gets a batch's rows one after another, not padded"
     )
     epochs: int = _run("passes over the training rows", ge=1, le=100)
-    max_steps: int | None = _run("most optimizer steps, whatever the epochs; null: no such limit", ge=1)
+    max_steps: int | None = _run("most optimizer steps, whatever the epochs; null: no such limit", ge=1, le=_MANY)
     checkpoint_steps: int = _run(
-        "optimizer steps between two checkpoints; an interrupted job goes on from the last", ge=1
+        "optimizer steps between two checkpoints; an interrupted job goes on from the last", ge=1, le=_MANY
     )
     optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch"] = _run(
         "transformers' optimizer name"
     )
-    seed: int = _run("seed of the training", ge=0)
+    seed: int = _run("seed of the training", ge=0, le=2**32 - 1)  # numpy takes no other (transformers.set_seed)
     evaluation: Evaluation
 
     @field_validator("base_model")
     @classmethod
     def _somewhere(cls, value: str) -> str:
-        if re.fullmatch(r"(?!uploads/)[\w.-]+/[\w.-]+|uploads/models/[\w./-]+/", value):
+        if re.fullmatch(r"uploads/models/[\w./-]+/", value) or (
+            not value.startswith("uploads/") and _is_hub_name(value)
+        ):
             return value
         raise ValueError(
             "must be OWNER/NAME on the Hub, or uploads/models/FOLDER/, with its slash, in the stack's bucket"
@@ -415,15 +512,24 @@ class Training(_Section):
         return self
 
 
+def _number(value: Any) -> int | float:
+    # By hand, for the same reason as `_layers`.
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise ValueError("must be a number, without quotes")
+
+
 class Bedrock(_Section):
     """The Bedrock customization job."""
 
     enabled: bool = _run("whether a run customizes a Bedrock model too")
     base_model: str | None = _run("base model of the catalogue; null: the region's own", min_length=1)
     max_records: int = _run(
-        "most records, training and validation together; tokens times epochs is what it costs", ge=8
+        "most records, training and validation together; tokens times epochs is what it costs", ge=8, le=20_000
     )
-    hyperparameters: dict[str, int | float] = _run("Bedrock's own names; what is absent keeps Bedrock's default")
+    hyperparameters: dict[str, Annotated[int | float, PlainValidator(_number)]] = _run(
+        "Bedrock's own names; what is absent keeps Bedrock's default"
+    )
     timeout_hours: int = _run(
         "a job that is not completed by then is stopped, and its custom model given up", ge=1, le=144
     )
@@ -451,7 +557,9 @@ class Endpoint(_Section):
     max_model_len: int = _run("longest prompt and answer together, in tokens", ge=128, le=131_072)
     startup_timeout_minutes: int = _run("the container must be healthy by then", ge=1, le=60)
     # Not shorter than what instances and image may take on top of the start-up (pipeline.deploy.PROVISIONING_MINUTES).
-    time_to_live_minutes: int | None = _run("the endpoint deletes itself after this time; null: never", ge=30)
+    time_to_live_minutes: int | None = _run(
+        "the endpoint deletes itself after this time; null: never", ge=30, le=525_600
+    )
     poll_seconds: int = _run(
         "how often a run looks at first whether the endpoint is up; more rarely later on", ge=1, le=300
     )
@@ -491,6 +599,17 @@ class Settings(_Section):
         return self
 
     @model_validator(mode="after")
+    def _tags_that_bedrock_takes(self) -> Settings:
+        texts = [text for tag in self.stack.tags.items() for text in tag] if self.bedrock.enabled else []
+        wrong = next((text for text in texts if not _BEDROCK_TAG.fullmatch(text)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"stack.tags: Bedrock takes only a to z, digits, blanks and _ . : / = + - @ in tags, and not '{wrong}'; "
+                "write it with these, or set bedrock.enabled to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _within_an_execution(self) -> Settings:
         training, endpoint = self.training, self.endpoint
         minutes = {
@@ -522,23 +641,15 @@ def load(*paths: Path) -> Settings:
     """Read the settings files, each laid over the one before.
 
     Raises:
-        SettingsError: a file cannot be read, is no mapping, or holds a wrong value.
+        SettingsError: a file cannot be read, is no mapping, has a key twice, or holds a wrong value.
     """
-    import yaml  # only where files are read: the functions get their settings from the state machine
+    from pipeline import (
+        settings_file,
+    )  # reads YAML, which the functions do not have: theirs come from the state machine
 
     merged: dict[str, Any] = {}
     for path in paths:
-        try:
-            layer = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: cannot be read ({error}); name a settings file that exists") from error
-        except yaml.YAMLError as error:
-            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-            raise SettingsError(f"{path}: line {line} is not YAML; compare it with config.yaml") from error
-        if not isinstance(layer, dict):
-            raise SettingsError(
-                f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml"
-            )
+        layer = settings_file.read(path)
         _refuse_renamed(layer, str(path))
         merged = overlay(merged, layer)
     return validate(merged, where=" + ".join(str(path) for path in paths))
@@ -553,10 +664,35 @@ def validate(values: dict[str, Any], where: str) -> Settings:
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(f"{where}: {_one_line(error)}") from error
-    if "{%" in settings.model_dump_json():
-        raise SettingsError(f"{where}: no text may hold '{{%', which Step Functions would evaluate as JSONata")
+        raise SettingsError(f"{where}: {settings_line.first_mistake(Settings, error)}") from error
+    for path, text in _texts(settings.model_dump(), ""):
+        if wrong := _UNFIT.search(text):
+            raise SettingsError(f"{where}: {path}: holds U+{ord(wrong[0]):04X}, {BROKEN}")
+        if "{%" in text:
+            raise SettingsError(
+                f"{where}: {path}: no text may hold '{{%', which Step Functions would evaluate as JSONata; write it otherwise"
+            )
     return settings
+
+
+_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters and halves of surrogate pairs. The latter have no UTF-8, which every request is sent in."""
+_BROKEN = (
+    "a control character or half of a character (a surrogate), which AWS and the tokenizers do not take; write it anew"
+)
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """All texts of the settings with their fields; the keys of tags and hyperparameters are texts, too."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, path)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield path, name
+            yield from _texts(inner, f"{path}.{name}" if path else name)
 
 
 def with_run_input(deployed: dict[str, Any], given: Any) -> Settings:
@@ -595,12 +731,6 @@ def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The fields of `model` that are sections of their own."""
-    found = ((name, info.annotation) for name, info in model.model_fields.items())
-    return {name: kind for name, kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)}
-
-
 def scope(model: type[BaseModel], name: str) -> Scope:
     """Who may set the field: `deploy` or `run`."""
     extra = model.model_fields[name].json_schema_extra
@@ -625,22 +755,3 @@ def _only_run_fields(model: type[BaseModel], given: dict[str, Any], where: str, 
             raise SettingsError(
                 f"{where}: {path}: is fixed when the stack is deployed; edit config.yaml and run `cdk deploy`"
             )
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first mistake as `field: what is wrong (what was given)`, and how many more there are."""
-    first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    message = re.sub(r"^Value error, ", "", first["msg"])
-    if first["type"] == "extra_forbidden":
-        model: type[BaseModel] = Settings
-        for part in first["loc"][:-1]:
-            model = sections(model).get(str(part), model)
-        message = f"unknown field; allowed here: {', '.join(model.model_fields)}"
-    elif first["type"] == "missing":
-        message = "is missing; config.yaml shows it with its meaning"
-    elif not isinstance(first["input"], (dict, BaseModel)):
-        message = f"{message}, not {first['input']!r}"
-    more = error.error_count() - 1
-    # A check across sections names its field itself.
-    return (f"{path}: {message}" if path else message) + (f" (and {more} more)" if more else "")

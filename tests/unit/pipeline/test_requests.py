@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,7 +11,9 @@ from local.authorization import service_model
 from local.shapes import validate
 from pipeline import cost, requests
 from pipeline.deploy import PROVISIONING_MINUTES
+from pipeline.settings import Evaluation, Lora, Training
 from tests.unit.pipeline.test_plan_parts import settings
+from training.recipe import parse_recipe
 
 STACK = {
     "prefix": "tuneway-0a1b2c3d",
@@ -113,8 +115,6 @@ def test_layers_are_named_or_all() -> None:
 
 
 def test_hyperparameters_are_text_that_the_training_job_takes() -> None:
-    from training.recipe import parse_recipe
-
     recipe = parse_recipe(
         train(packing=True, checkpoint_steps=7, lora={"target_modules": "all-linear"})["HyperParameters"]
     )
@@ -238,3 +238,37 @@ def test_every_metric_has_its_line() -> None:
 @pytest.mark.parametrize(("written", "number"), [("12", 12.0), ("0.0", 0.0), ("1.5e+01", 15.0), ("3e-05", 3e-5)])
 def test_a_number_is_read_in_any_form_that_python_prints(written: str, number: float) -> None:
     assert read(re.sub(r"\bloss=\S+", f"loss={written}", STEP))["train:loss"] == [number]
+
+
+def bounds() -> list[tuple[str, Any]]:
+    """The lowest, the highest and, of texts, the longest value of each of the job's settings, by its dotted name."""
+    found: list[tuple[str, Any]] = [
+        ("lora.target_modules", ["a" * 2500]),
+        ("base_model", f"{'a' * 400}/{'b' * 96}"),
+        ("base_revision", "c" * 256),
+        *(
+            ("instance_types", types)
+            for types in ([f"ml.g5.{n}xlarge" for n in (2, 4, 8, 12, 24)], ["ml.p4d.24xlarge"])
+        ),
+    ]
+    for above, model in (("", Training), ("lora.", Lora), ("evaluation.", Evaluation)):
+        for name, info in model.model_fields.items():
+            for limit in info.metadata:
+                at = {key: getattr(limit, key) for key in ("ge", "le", "gt", "lt") if hasattr(limit, key)}
+                nudge = {"gt": 1e-9, "lt": -1e-9}
+                found += [(f"{above}{name}", value + nudge.get(key, 0)) for key, value in at.items()]
+            found += [(f"{above}{name}", word) for word in get_args(info.annotation) if isinstance(word, str)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), bounds())
+def test_what_the_schema_takes_the_job_takes_to_its_bounds(name: str, value: Any) -> None:
+    section, _, inner = name.rpartition(".")
+    given = {section: {inner: value}} if section else {name: value}
+    # The bounds that hold between settings are looked at elsewhere.
+    room = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"enabled": False}} if name == "max_length" else {}
+    if name in ("max_runtime_minutes", "spot_wait_minutes") and value > 40_000:
+        return
+    made = requests.train(settings(training=given, **room), "0123456789", None, STACK)
+    validate(service_model("sagemaker").operation_model("CreateTrainingJob"), made | {"TrainingJobName": "job"})
+    assert parse_recipe(made["HyperParameters"])

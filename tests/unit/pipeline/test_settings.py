@@ -71,7 +71,27 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"lora": {"rank": 8}}}, r"training\.lora\.rank: unknown field; allowed here: r, alpha"),
         ({"stack": {"name": "other"}}, r"stack\.name: is fixed when the stack is deployed; edit config\.yaml"),
         ({"functions": {"python": "3.12"}}, r"functions\.python: is fixed when the stack is deployed"),
-        ({"training": {"learning_rate": "2e-4"}}, r"training\.learning_rate: .*number, not '2e-4'"),
+        (
+            {"training": {"learning_rate": "2e-4"}},
+            r"learning_rate: .*number, not '2e-4'; write 0\.0002, without quotes",
+        ),
+        (
+            {"bedrock": {"hyperparameters": {"epochCount": "2"}}},
+            r"epochCount: must be a number, without quotes, not '2'$",
+        ),
+        ({"bedrock": {"hyperparameters": {"epochCount": True}}}, r"hyperparameters\.epochCount: must be a number, "),
+        ({"training": {"epochs": "3"}}, r"epochs: .*integer, not '3'; write 3$"),
+        ({"training": {"gated": "no"}}, r"gated: .*boolean, not 'no'; write false$"),
+        ({"training": None}, r"training: must be an object with fields of base_model"),
+        ({"training": {"lora": {"target_modules": ["a" * 2501]}}}, r"of 2500 characters .*, not \['a{78}\.\.\.$"),
+        *(
+            ({"training": {"base_model": name}}, rf"base_model: must be OWNER/NAME on the Hub, .*, not '{name[:20]}")
+            for name in ("own/.x", "own/a..b", "own/a--b", "own/x.git", "own/x-", f"own/{'a' * 97}")
+        ),
+        *(
+            ({"dataset": {"source": f"hub:{name}"}}, r"dataset\.source: must be hub:OWNER/NAME")
+            for name in ("own/-x", "own/a--b", "a/b/c")
+        ),
         ({"training": {"epochs": 1.5}}, r"training\.epochs: .*integer"),
         ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
         (
@@ -112,7 +132,9 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"dataset": {"shard_mb": 0}}, r"dataset\.shard_mb: .*greater than or equal to 1, not 0"),
         ({"dataset": {"shard_mb": 0.5}}, r"dataset\.shard_mb: .*integer"),
         ({"dataset": {"revision": None}}, r"a Hub dataset needs dataset\.revision"),
-        ({"dataset": {"instruction": "{% $plan %}"}}, r"which Step Functions would evaluate"),
+        ({"dataset": {"instruction": "{% $plan %}"}}, r"dataset\.instruction: .* which Step Functions would evaluate"),
+        ({"dataset": {"instruction": " \n"}}, r"dataset\.instruction: is not of the form"),
+        ({"training": {"seed": 2**32}}, r"training\.seed: .*less than or equal to 4294967295"),
         ({"bedrock": {"base_model": "meta.llama3-2-1b-instruct-v1:0"}}, r"bedrock\.base_model: .*end of life"),
         ({"bedrock": {"base_model": "gpt-7"}}, r"bedrock\.base_model: not in the catalogue; use one of amazon"),
         (
@@ -214,7 +236,54 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
     ("text", "expected"),
     [
         ("- a list", "must be a mapping of sections"),
-        ("dataset: [", "line 1 is not YAML"),
+        ("dataset: [", "line 1 is not YAML (expected the node content, but found '<stream end>'); mend it: indent by"),
+        (
+            "dataset:\n  instruction: Sum up: shortly",
+            "line 2 is not YAML (mapping values are not allowed here); mend it",
+        ),
+        (
+            "dataset:\n\tseed: 1",
+            "line 2 is not YAML (found character '\\t' that cannot start any token); mend it: indent",
+        ),
+        ("dataset:\n  source: *x", "line 2 is not YAML (found undefined alias 'x'); mend it"),
+        ("dataset: {}\n---\ndataset: {}", "line 2 is not YAML (but found another document)"),
+        (
+            "dataset: {seed: 1}\nstack: {}\ndataset: {seed: 1}",
+            "line 3: dataset stands twice, first in line 1; keep one",
+        ),
+        ("stack:\n  tags:\n    a: b\n    a: c", "line 4: a stands twice, first in line 3; keep one of them"),
+        ("stack: {tags: {a: b\x07}}", "line 1 holds the control character U+0007; remove it"),
+        ("training:", "training: must hold fields of base_model, "),
+        ("functions: {python: 3.13}", '"3.13"'),
+        ("functions: {python: 3.9}", "'3.13', not 3.9"),
+        ("functions: {log_retention_days: '30'}", "not '30'; write 30 without quotes"),
+        (
+            "stack: {tags: {a: 4711}}",
+            'stack.tags.a: Input should be a valid string, not 4711; put it in quotes: "4711"',
+        ),
+        (
+            "stack: {tags: {2026: a}}",
+            'stack.tags.2026: Input should be a valid string, not 2026; put it in quotes: "2026"',
+        ),
+        ("stack: {tags: {a: true}}", 'not True; put it in quotes: "true"'),
+        (
+            "stack: {tags: {a: 'b!'}}",
+            "stack.tags.a: is not of the form that it needs (tags on everything, for your cost",
+        ),
+        ("stack: {tags: {'': b}}", "stack.tags.: String should have at least 1 character"),
+        ("stack: {tags: {aws:a: b}}", "the keys that begin with aws: and tuneway: are taken; call 'aws:a' otherwise"),
+        ("stack: {tags: {A: b, a: c}}", "'A' and 'a' are one key to IAM, which does not mind the case; keep one"),
+        ("stack: {tags: {a: Köln}}", "stack.tags: Bedrock takes only a to z, digits, "),
+        (
+            f"stack: {{tags: {{{', '.join(f'a{n}: b' for n in range(48))}}}}}",
+            "stack.tags: Dictionary should have at most 47",
+        ),
+        ("training: {max_steps: 1e1}", "training.max_steps: Input should be a valid integer, not 10.0; write 10"),
+        ("training: {epochs: 1.5}", "not 1.5; write a whole number"),
+        ("training: {epochs: yes}", "not 'yes'; write a whole number"),
+        ("training: {gated: yes}", "training.gated: Input should be a valid boolean, not 'yes'; write true"),
+        ("training: {learning_rate: .nan}", "not '.nan'; write a number"),
+        ("stack: {region: oregon}", "not 'oregon'; write for example us-west-2"),
         ("stack: {nam: x}", "stack.nam: unknown field; allowed here: name, region, tags"),
         ("endpoint: {time_to_live_minutes: '60'}", "endpoint.time_to_live_minutes"),
         *((f"{old.replace('.', ': {')}: x}}", f"mine.yaml: {old} is now {now}") for old, now in schema.RENAMED.items()),
@@ -232,10 +301,108 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
 )
 def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(schema.SettingsError, match=r"mine\.yaml") as refused:
         schema.load(CONFIG, path)
     assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("2E-5", 2e-5),
+        ("1.e-3", 1e-3),
+        (".5", 0.5),
+        ("1", 1),
+    ],
+)
+def test_a_number_is_taken_as_it_is_usually_written(tmp_path: Path, text: str, value: float) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"training:\n  learning_rate: {text}\nbedrock:\n  hyperparameters:\n    learningRate: {text}\n")
+    loaded = schema.load(CONFIG, path)
+    assert loaded.training.learning_rate == loaded.bedrock.hyperparameters["learningRate"] == value
+
+
+@pytest.mark.parametrize("text", ["0123456789", "2026-01-01", "1:30", "no", "1_000", "0x1f", "on", "1.2.3"])
+def test_what_yaml_1_1_would_make_something_else_of_stays_a_text(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"stack: {{tags: {{{text}: {text}}}}}")
+    assert schema.load(CONFIG, path).stack.tags == {text: text}
+
+
+def test_a_tag_that_bedrock_does_not_take_is_one_where_no_bedrock_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("stack: {tags: {Straße: Köln}}\nbedrock: {enabled: false}", encoding="utf-8")
+    deployed = schema.load(CONFIG, path).model_dump(mode="json")
+    with pytest.raises(schema.SettingsError, match=r"Bedrock takes only a to z.*or set bedrock\.enabled to false"):
+        schema.with_run_input(deployed, {"bedrock": {"enabled": True}})
+
+
+def test_a_file_of_another_encoding_is_refused_and_one_with_a_byte_order_mark_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {epochs: 3}", encoding="utf-16")
+    with pytest.raises(schema.SettingsError, match=r"mine\.yaml: is not UTF-8 \(.*\); save it in that encoding"):
+        schema.load(CONFIG, path)
+    path.write_text("training: {epochs: 3}", encoding="utf-8-sig")
+    assert schema.load(CONFIG, path).training.epochs == 3
+
+
+def _texts(values: dict[str, Any], *above: str) -> list[tuple[str, ...]]:
+    """The path of every field that holds a text, or a list or mapping of texts."""
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict) and name not in ("tags", "hyperparameters"):
+            found += _texts(value, *above, name)
+        elif not isinstance(value, (bool, int, float)):
+            found.append((*above, name))
+    return found
+
+
+BROKEN = ("a\ud83d", "a\x00", "a\x9f")
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_text_that_no_service_takes_is_refused_in_every_field(deployed: dict[str, Any], broken: str) -> None:
+    paths = _texts(deployed)
+    assert len(paths) > 30
+    for *above, name in paths:
+        for value in (broken, [broken], {broken: "b"}, {"a": broken}, f"uploads/{broken}/", f"s3://abc/{broken}"):
+            given: Any = {name: value}
+            for section in reversed(above):
+                given = {section: given}
+            with pytest.raises(schema.SettingsError, match=rf"^x: .*{name}"):
+                schema.validate(schema.overlay(deployed, given), "x")
+
+
+@given(st.text("ab.-_/ü", max_size=8) | st.text("ab-.", min_size=90, max_size=100))
+def test_a_name_on_the_hub_is_one_that_its_client_library_takes(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    for whole in (f"own/{name}", f"{name}/name"):
+        try:
+            validate_repo_id(whole)
+        except HFValidationError:
+            assert not schema._is_hub_name(whole)
+        else:
+            assert schema._is_hub_name(whole) or len(name) > 96
+
+
+def test_every_number_has_bounds_and_every_form_an_example_that_has_it() -> None:
+    import re
+
+    def look(model: type[Any]) -> None:
+        for inner in schema.sections(model).values():
+            look(inner)
+        for name, info in model.model_fields.items():
+            limits = [type(limit).__name__ for limit in info.metadata]
+            if info.annotation in (int, int | None):
+                assert {"Ge", "Le"} <= set(limits), name
+            patterns = [p for limit in info.metadata if (p := getattr(limit, "pattern", None))]
+            assert not patterns or name == "instruction" or re.search(patterns[0], info.examples[0]), name
+
+    look(schema.Settings)
 
 
 ISOLATED = (

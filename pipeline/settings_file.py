@@ -1,0 +1,80 @@
+"""A settings file read as YAML 1.2 reads it: what stands there, and each key once."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipeline.settings import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HINT = (
+    "mend it: indent by blanks and not by tabs, and put quotes around a text that holds ': ' or ' #' or begins with a sign "
+    "such as * & ! % @ ` [ or {"
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the types of YAML 1.2 (chapter 10.3, "Core Schema"), and without repeated keys.
+
+    PyYAML's own are those of YAML 1.1, where 1e-4 is a text, `no` is false, 0123 is 83 and 2024-01-01 is a date. Here 0123
+    stays a text: it may be the number of an account.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping as PyYAML does, which keeps the last of two equal keys and does not say so."""
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise SettingsError(
+                    f"{self.name}: line {line}: {key.value} stands twice, first in line {lines[key.value]}; keep one of them"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _regex, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_regex})$"), list(_first))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the file's sections.
+
+    Raises:
+        SettingsError: it cannot be read, is not YAML (with the line), has a key twice, or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error}); name a settings file that exists") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: is not UTF-8 ({error.reason}); save it in that encoding") from error
+    try:
+        loader = _Loader(text)
+        loader.name = str(path)
+        layer = loader.get_single_data()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SettingsError(
+            f"{path}: line {line} holds the control character U+{error.character:04X}; remove it"
+        ) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, problem = mark.line + 1 if mark else 1, error.problem or error.context
+        raise SettingsError(f"{path}: line {line} is not YAML ({problem}); {_HINT}") from error
+    if not isinstance(layer, dict):
+        raise SettingsError(f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml")
+    return layer
