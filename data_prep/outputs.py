@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BEDROCK_SPLITS = ("train", "validation")
 _SHOWN_REASONS = 3
+_UNLIKELY = 1e-6
 
 
 def publish(request: Request, folder: Folder, fill: Callable[[Outputs], None]) -> dict[str, Any]:
@@ -136,39 +137,51 @@ class Outputs:
         dataset, model = self._request.dataset, self._request.base_model
         read, rejected = sum(file.read for file in self._files.values()), self._rejected.total()
         listed = f"listed in {self._folder.place('rejected.jsonl')}"
+        if not read:
+            raise Refused(
+                "dataset: the source has no rows (headers at most); add rows, or name other files in dataset.source"
+            )
+        left = all(split.upload.rows for split in self.splits.values())
         if rejected > dataset.max_rejected_share * read:
             raise Refused(
                 f"dataset: {_tally(self._rejected)} of {read} rows are not fit, more than the share of "
-                f"{dataset.max_rejected_share:g}, {listed}; {self._remedy(read)}"
+                f"{dataset.max_rejected_share:g}, {listed}; {self._mend_rejected(read, more_allowed=left)}"
             )
         for split in self.splits.values():
             if not split.upload.rows:
                 raise Refused(
                     f"dataset: no row is left for {split.name} ({read} rows read, {_tally(self._rejected)} rejected, "
-                    f"{listed}); mend or add rows, or raise dataset.ratios.{split.name}"
+                    f"{listed}); {self._fill(split, read)}"
                 )
         if model is None:
             return
         accepted = sum(split.accepted for split in self.splits.values() if split.bedrock)
+        eligible = {name: self.splits[name].eligible for name in BEDROCK_SPLITS}
+        self._shares = bedrock_shares(eligible, model, self._limit)
+        enough = (
+            sum(self._shares.values()) >= model.min_records and min(self._shares.values()) >= model.min_file_records
+        )
         if self._left_out.total() > dataset.max_rejected_share * accepted:
             raise Refused(
                 f"bedrock: {model.id} does not take {_tally(self._left_out)} of {accepted} rows, more than the share of "
-                f"{dataset.max_rejected_share:g}, {listed}; mend them, raise dataset.max_rejected_share, choose another "
-                "bedrock.base_model, or set bedrock.enabled to false"
+                f"{dataset.max_rejected_share:g}, {listed}; mend them, "
+                f"{'raise dataset.max_rejected_share, ' if enough else ''}choose another bedrock.base_model, or set "
+                "bedrock.enabled to false"
             )
-        eligible = {name: self.splits[name].eligible for name in BEDROCK_SPLITS}
-        self._shares = bedrock_shares(eligible, self._limit)
-        if sum(self._shares.values()) < model.min_records or not all(eligible.values()):
+        if not enough:
+            left_out = any(split.accepted > split.upload.rows for split in self.splits.values() if split.bedrock)
             raise Refused(
-                f"bedrock: {model.id} needs {model.min_records} records, train and validation together and some of each, "
-                f"and gets {self._shares['train']} + {self._shares['validation']} ({read} rows read, "
-                f"{_tally(self._rejected)} rejected, {_tally(self._left_out)} not fit for this model, {self._limit} "
-                "allowed); add rows, raise dataset.max_rows or bedrock.max_records, or set bedrock.enabled to false"
+                f"bedrock: {model.id} needs {model.min_records} records, train and validation together, and at least "
+                f"{model.min_file_records} of each, and gets {self._shares['train']} + {self._shares['validation']} "
+                f"({read} rows read, {_tally(self._rejected)} rejected, {_tally(self._left_out)} not fit for this model, "
+                f"{self._limit} allowed); add rows, {'raise dataset.max_rows, ' if left_out else ''}or set bedrock.enabled "
+                "to false"
             )
 
-    def _remedy(self, read: int) -> str:
-        """What to do about the reason that most rows have."""
-        dataset, reason = self._request.dataset, self._rejected.most_common(1)[0][0]
+    def _mend_rejected(self, read: int, *, more_allowed: bool) -> str:
+        """The remedy where too many rows are not fit: to allow them helps only if some are left for every split."""
+        dataset = self._request.dataset
+        (reason, count), *_ = self._rejected.most_common(1)
         if reason.startswith("broken UTF-8"):
             return (
                 "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to what a CSV file is in, such as cp1252"
@@ -180,7 +193,31 @@ class Outputs:
             )
         if reason.endswith("is not a string"):
             return "name two columns of text in dataset.fields"
-        return "mend them" if self._rejected.total() == read else "mend them, or raise dataset.max_rejected_share"
+        what = "mend them"
+        if reason == f"longer than {self._request.max_tokens} tokens (estimated)":
+            what += ", raise training.max_length"
+        elif count > read / 2 and reason.startswith(("dialogue ", "summary ")):
+            what += ", name other columns in dataset.fields"
+        return f"{what}, or raise dataset.max_rejected_share" if more_allowed else what
+
+    def _fill(self, split: Split, read: int) -> str:
+        """The remedy for a split without rows."""
+        dataset, name = self._request.dataset, split.name
+        dealt = [other for other in ("validation", "test") if other not in dataset.splits]
+        if not any(other.accepted for other in self.splits.values()):
+            return self._mend_rejected(read, more_allowed=False)
+        if name not in dealt and (name != "train" or not dealt):
+            return f"mend or add rows in its files (dataset.files.{name})"
+        pool = sum(self.splits[other].accepted for other in ("train", *dealt))
+        share = 1 - sum(dataset.ratios[other] for other in dealt) if name == "train" else dataset.ratios[name]
+        # Rows are dealt by their dialogue. With as many dialogues as rows, a split stays empty so rarely.
+        if (1 - share) ** pool < _UNLIKELY:
+            return (
+                f"the {pool} rows that are fit have hardly more than one dialogue, and rows with the same one stay together: "
+                "name the column that differs from row to row in dataset.fields.dialogue"
+            )
+        ratios = " and ".join(f"dataset.ratios.{other}" for other in dealt)
+        return f"mend or add rows, or {f'lower {ratios}' if name == 'train' else f'raise dataset.ratios.{name}'}"
 
     def publish(self) -> dict[str, Any]:
         """Read back, write Bedrock's files out of what was read, and the manifest last; returns the function's answer."""

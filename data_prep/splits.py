@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from pipeline.catalogue import BaseModel
+
 _SPAN = 2**64
 
 
@@ -62,10 +64,11 @@ class Lowest:
         return iter(sorted(number for _, number in kept))
 
 
-def bedrock_shares(eligible: Mapping[str, int], limit: int) -> dict[str, int]:
-    """How many of the `eligible` train and validation rows go to Bedrock, which limits both together.
+def bedrock_shares(eligible: Mapping[str, int], model: BaseModel, limit: int) -> dict[str, int]:
+    """How many of the `eligible` train and validation rows go to Bedrock, which limits both together, and validation alone.
 
     Validation takes a tenth of the limit, and more only where train leaves room.
     """
-    validation = min(eligible["validation"], max(limit // 10, limit - eligible["train"], 1))
+    wanted = max(limit // 10, limit - eligible["train"], model.min_file_records)
+    validation = min(eligible["validation"], model.max_validation_records, wanted)
     return {"train": min(eligible["train"], limit - validation), "validation": validation}

@@ -1,7 +1,19 @@
 """The Bedrock base models that Tuneway can customize, with their documented formats, limits and ranges.
 
-Sources: Amazon Bedrock user guide, "Supported models and Regions for fine-tuning", "Prepare data for fine-tuning"
-(record formats, quotas, forbidden words of Nova) and "Custom model hyperparameters". Prices are in `cost.py`.
+Sources, by which each rule below is marked:
+
+- [guide] Amazon Bedrock user guide, "Supported models and Regions for fine-tuning", "Prepare data for fine-tuning" (record
+  formats, quotas) and "Custom model hyperparameters".
+- [llama] AWS's validator for Llama: github.com/aws-samples/amazon-bedrock-samples at
+  85fba9d9c404ae120c0ceee5e67befed35004fdc, custom-models/bedrock-fine-tuning/meta-llama/dataset_validation
+  (dataset_validation.py, utils/constants.py, utils/schema.py, README.md).
+- [nova] AWS's validator for Nova: the same commit, custom-models/bedrock-fine-tuning/nova/understanding/dataset_validation/
+  nova_ft_dataset_validator.py.
+- [forge] AWS's SDK for Nova: github.com/aws/nova-forge-sdk at a4d5b3df0bae826a0364a9087d768248c1883f42,
+  src/amzn_nova_forge/dataset (configs/dataset_checks_config.py, dataset_validator/sft_dataset_validator.py).
+
+`data_prep.formats.check_bedrock` holds every record against the format, and tests/unit/data_prep/test_aws_validators.py every
+file against the validators' rules. Where sources differ, the stricter one counts. Prices are in `cost.py`.
 """
 
 from __future__ import annotations
@@ -32,6 +44,8 @@ class BaseModel:
         format: the training data's record format.
         min_records: the fewest training and validation records together.
         max_records: the most training and validation records together.
+        min_file_records: the fewest records of each of both files.
+        max_validation_records: the most validation records.
         max_tokens_per_record: the longest record in tokens, estimated at `chars_per_token` characters each.
         hyperparameters: allowed names and ranges.
         on_demand: whether the custom model can be deployed on demand (else only with Provisioned Throughput).
@@ -46,10 +60,13 @@ class BaseModel:
     max_tokens_per_record: int
     hyperparameters: dict[str, Range]
     on_demand: bool
+    max_validation_records: int
+    min_file_records: int = 1
     forbidden: tuple[str, ...] = ()
     chars_per_token: int = field(default=6)
 
 
+# [guide], as the ranges of Nova.
 _LLAMA = {
     "epochCount": Range(int, 1, 10, 5),
     "batchSize": Range(int, 1, 1, 1),
@@ -73,7 +90,9 @@ _NOVA_FORBIDDEN = (
     "[EOS]",
     "<image>",
     "<video>",
+    "<unk>",
 )
+"""[forge] CONVERSE_FORMAT_RESERVED_KEYWORDS, which are also [guide]'s but for the last; matched with their case, anywhere."""
 
 BASE_MODELS: dict[str, BaseModel] = {
     model.id: model
@@ -82,9 +101,11 @@ BASE_MODELS: dict[str, BaseModel] = {
             id="amazon.nova-micro-v1:0:128k",
             region="us-east-1",
             format="conversation",
-            min_records=8,
-            max_records=20_000,
-            max_tokens_per_record=32_000,
+            min_records=16,  # [guide] 8 together; [nova] 8 in a file (MODEL_TO_NUM_SAMPLES_MAP)
+            min_file_records=8,
+            max_records=20_000,  # [guide] [nova] [forge]
+            max_validation_records=20_000,
+            max_tokens_per_record=32_000,  # [guide]
             hyperparameters=_NOVA,
             on_demand=True,
             forbidden=_NOVA_FORBIDDEN,
@@ -93,9 +114,10 @@ BASE_MODELS: dict[str, BaseModel] = {
             id="meta.llama3-3-70b-instruct-v1:0:128k",
             region="us-west-2",
             format="conversation",
-            min_records=100,
-            max_records=10_000,
-            max_tokens_per_record=16_000,
+            min_records=100,  # [guide]
+            max_records=10_000,  # [guide]; [llama] as many in the training file alone
+            max_validation_records=1_000,  # [llama] MAX_VALIDATION_RECORDS
+            max_tokens_per_record=16_000,  # [guide] [llama] README.md
             hyperparameters=_LLAMA,
             on_demand=True,
         ),
@@ -103,9 +125,10 @@ BASE_MODELS: dict[str, BaseModel] = {
             id="meta.llama3-1-8b-instruct-v1:0:128k",
             region="us-west-2",
             format="prompt_completion",
-            min_records=100,
-            max_records=10_000,
-            max_tokens_per_record=16_000,
+            min_records=100,  # [guide]
+            max_records=10_000,  # [guide]; [llama] as many in the training file alone
+            max_validation_records=1_000,  # [llama] MAX_VALIDATION_RECORDS
+            max_tokens_per_record=16_000,  # [guide] [llama] README.md
             hyperparameters=_LLAMA,
             on_demand=False,
         ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.unit.data_prep.conftest import (
     BUCKET,
     NOVA,
@@ -77,7 +79,80 @@ def test_what_bedrock_does_not_take_has_the_same_share_of_what_it_is_offered(
     assert {line["from"] for line in records(get(output + "again/rejected.jsonl"))} == {"bedrock"}
 
 
-def test_a_source_without_any_row_is_refused_for_that(output: str, put: Callable[[str, bytes], None]) -> None:
-    event = make_event(output, max_rejected_share=0.05)
-    put("uploads/data.csv", csv_bytes([]))
-    assert refused(event).startswith("dataset: no row is left for train (0 rows read, 0 rejected, listed in")
+@pytest.mark.parametrize("ways", [{}, {"validation": "uploads/more.csv"}])
+def test_a_source_without_any_row_is_refused_for_that(
+    output: str, put: Callable[[str, bytes], None], ways: dict[str, str]
+) -> None:
+    event = make_event(output, files={"train": "uploads/data.csv", **ways}, max_rejected_share=0.05)
+    for key in ("uploads/data.csv", "uploads/more.csv"):
+        put(key, csv_bytes([]))
+    assert refused(event) == (
+        "dataset: the source has no rows (headers at most); add rows, or name other files in dataset.source"
+    )
+
+
+GOOD = dialogues(60)
+BLANK = [(str(n), "", "s") for n in range(60)]
+LONG = [(str(n), f"{n} " + "x" * 70_000, "s") for n in range(60)]
+ONE = [(str(n), "Summarize.", f"s {n}") for n in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "files", "share", "remedy"),
+    [
+        (GOOD[:57] + BLANK[:3], {}, 0.01, "; mend them, or raise dataset.max_rejected_share"),
+        (GOOD[:57] + LONG[:3], {}, 0.01, "; mend them, raise training.max_length, or raise dataset.max_rejected_share"),
+        # Nothing that is fit would be left for some split: to allow more unfit rows leads to the next refusal.
+        (BLANK, {}, 0.01, "; mend them, name other columns in dataset.fields"),
+        (GOOD[:1] + BLANK, {}, 0.01, "; mend them, name other columns in dataset.fields"),
+        (LONG, {}, 0.01, "; mend them, raise training.max_length"),
+        (BLANK, {}, 1.0, "; mend them, name other columns in dataset.fields"),
+        (LONG, {}, 1.0, "; mend them, raise training.max_length"),
+        (
+            ONE,
+            {},
+            0.01,
+            "; the 100 rows that are fit have hardly more than one dialogue, and rows with the same one stay "
+            "together: name the column that differs from row to row in dataset.fields.dialogue",
+        ),
+        (GOOD[:1], {}, 0.01, "; mend or add rows, or "),
+        (GOOD, {"validation": []}, 0.01, "; mend or add rows in its files (dataset.files.validation)"),
+        (GOOD, {"test": BLANK[:1]}, 1.0, "; mend or add rows in its files (dataset.files.test)"),
+        (
+            BLANK,
+            {"validation": GOOD, "test": dialogues(9, 100)},
+            1.0,
+            "; mend or add rows in its files (dataset.files.train)",
+        ),
+    ],
+)
+def test_the_remedy_for_too_few_rows_helps(
+    output: str,
+    put: Callable[[str, bytes], None],
+    rows: list[tuple[str, str, str]],
+    files: dict[str, list[tuple[str, str, str]]],
+    share: float,
+    remedy: str,
+) -> None:
+    for name, inside in {"train": rows, **files}.items():
+        put(f"uploads/{name}.csv", csv_bytes(inside))
+    named = {name: f"uploads/{name}.csv" for name in ("train", *files)}
+    line = refused(make_event(output, f"s3://{BUCKET}/uploads/", named, max_rejected_share=share))
+    assert f"{output}rejected.jsonl" in line
+    assert remedy in line
+    if not remedy.endswith("or "):
+        assert line.endswith(remedy)
+
+
+def test_bedrocks_remedy_helps(output: str, put: Callable[[str, bytes], None]) -> None:
+    event = with_bedrock(make_event(output), NOVA)
+    put("uploads/data.csv", csv_bytes([(str(n), f"USER: {n}", "s") for n in range(100)]))
+    event["request"]["dataset"]["max_rejected_share"] = 0.5
+    assert refused(event).endswith("; mend them, choose another bedrock.base_model, or set bedrock.enabled to false")
+    put("uploads/data.csv", csv_bytes(dialogues(100)))
+    event["request"]["dataset"]["max_rows"]["train"] = 5
+    assert "needs 16 records, train and validation together, and at least 8 of each, and gets 5 + " in refused(event)
+    assert refused(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.enabled to false")
+    event["request"]["dataset"]["max_rows"]["train"] = None
+    put("uploads/data.csv", csv_bytes(dialogues(14)))
+    assert refused(event).endswith("; add rows, or set bedrock.enabled to false")

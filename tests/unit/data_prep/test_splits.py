@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.splits import Lowest, bedrock_shares, dealer
+from pipeline.catalogue import BASE_MODELS, BaseModel
+from tests.unit.data_prep.conftest import LLAMA, NOVA
 
 DIGESTS = st.lists(
     st.binary(min_size=16, max_size=16) | st.binary(max_size=15).map(lambda b: b.rjust(16, b"\xff")), unique=True
@@ -85,25 +87,32 @@ def test_a_sample_does_not_depend_on_the_order(rows: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "limit", "shares"),
+    ("train", "validation", "model", "limit", "shares"),
     [
-        (14731, 200, 10_000, (9800, 200)),
-        (14731, 818, 3000, (2700, 300)),
-        (100, 50, 1000, (100, 50)),
-        (60, 500, 100, (60, 40)),
-        (500, 60, 5, (4, 1)),
+        (14731, 200, LLAMA, 10_000, (9800, 200)),
+        (14731, 818, LLAMA, 3000, (2700, 300)),
+        (4000, 2500, LLAMA, 10_000, (4000, 1000)),
+        (14731, 2500, LLAMA, 10_000, (9000, 1000)),
+        (4000, 2500, NOVA, 10_000, (4000, 2500)),
+        (100, 50, LLAMA, 1000, (100, 50)),
+        (60, 500, LLAMA, 100, (60, 40)),
+        (500, 60, NOVA, 20, (12, 8)),
+        (500, 60, LLAMA, 5, (4, 1)),
     ],
 )
-def test_validation_takes_a_tenth_or_what_train_leaves(
-    train: int, validation: int, limit: int, shares: tuple[int, int]
+def test_validation_takes_a_tenth_or_what_train_leaves_within_its_bounds(
+    train: int, validation: int, model: str, limit: int, shares: tuple[int, int]
 ) -> None:
-    found = bedrock_shares({"train": train, "validation": validation}, limit)
+    found = bedrock_shares({"train": train, "validation": validation}, BASE_MODELS[model], limit)
     assert (found["train"], found["validation"]) == shares
 
 
-@given(*[st.integers(1, 2000)] * 2, st.integers(2, 3000))
-def test_shares_use_the_whole_limit_and_no_more(train: int, validation: int, limit: int) -> None:
-    shares = bedrock_shares({"train": train, "validation": validation}, limit)
-    assert sum(shares.values()) == min(train + validation, limit)
+@given(*[st.integers(1, 2000)] * 2, st.sampled_from(list(BASE_MODELS.values())), st.integers(0, 3000))
+def test_shares_use_the_whole_limit_and_no_more(train: int, validation: int, model: BaseModel, more: int) -> None:
+    limit = model.min_records + more
+    shares = bedrock_shares({"train": train, "validation": validation}, model, limit)
+    assert sum(shares.values()) == min(train + min(validation, model.max_validation_records), limit)
     assert 0 < shares["train"] <= train
-    assert 0 < shares["validation"] <= validation
+    assert 0 < shares["validation"] <= min(validation, model.max_validation_records)
+    if min(train, validation) >= model.min_file_records:
+        assert min(shares.values()) >= model.min_file_records
