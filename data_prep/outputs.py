@@ -169,13 +169,18 @@ class Outputs:
                 "bedrock.enabled to false"
             )
         if not enough:
-            left_out = any(split.accepted > split.upload.rows for split in self.splits.values() if split.bedrock)
+            remedies = ["add rows"]
+            if self._left_out:
+                remedies.append("mend those that are not fit")
+            if any(split.accepted > split.upload.rows for split in self.splits.values() if split.bedrock):
+                remedies.append("raise dataset.max_rows")
+            if self._shares["validation"] < model.min_file_records and "validation" not in dataset.splits:
+                remedies.append("raise dataset.ratios.validation")
             raise Refused(
                 f"bedrock: {model.id} needs {model.min_records} records, train and validation together, and at least "
                 f"{model.min_file_records} of each, and gets {self._shares['train']} + {self._shares['validation']} "
                 f"({read} rows read, {_tally(self._rejected)} rejected, {_tally(self._left_out)} not fit for this model, "
-                f"{self._limit} allowed); add rows, {'raise dataset.max_rows, ' if left_out else ''}or set bedrock.enabled "
-                "to false"
+                f"{self._limit} allowed); {', '.join(remedies)}, or set bedrock.enabled to false"
             )
 
     def _mend_rejected(self, read: int, *, more_allowed: bool) -> str:

@@ -142,15 +142,15 @@ def test_bedrock_gets_a_sample_of_the_chat_rows_in_its_format(
 def test_a_forbidden_word_keeps_a_row_from_bedrock_alone(
     event: dict[str, Any], output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
 ) -> None:
-    rows = [*dialogues(50), *((str(n), f"User: hi {n}", "s") for n in range(20))]
+    rows = [*dialogues(90), *((str(n), f"User: hi {n}", "s") for n in range(20))]
     put("uploads/data.csv", csv_bytes(rows))
     answer = prepared(with_bedrock(event, NOVA))
     assert answer["rejected"] == {}
-    assert answer["counts"]["train"] + answer["counts"]["validation"] + answer["counts"]["test"] == 70
+    assert answer["counts"]["train"] + answer["counts"]["validation"] + answer["counts"]["test"] == 110
     kept_out = records(get(output + "rejected.jsonl"))
     assert {line["from"] for line in kept_out} == {"bedrock"}
     assert {line["reason"] for line in kept_out} == {"holds User:"}
-    assert all(line["row"] > 50 for line in kept_out)
+    assert all(line["row"] > 90 for line in kept_out)
     assert b"User:" in get(output + "train/train.jsonl")
     assert b"User:" not in get(output + "bedrock/train.jsonl") + get(output + "bedrock/validation.jsonl")
     manifest = orjson.loads(get(output + "manifest.json"))

@@ -155,4 +155,4 @@ def test_bedrocks_remedy_helps(output: str, put: Callable[[str, bytes], None]) -
     assert refused(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.enabled to false")
     event["request"]["dataset"]["max_rows"]["train"] = None
     put("uploads/data.csv", csv_bytes(dialogues(14)))
-    assert refused(event).endswith("; add rows, or set bedrock.enabled to false")
+    assert refused(event).endswith("; add rows, raise dataset.ratios.validation, or set bedrock.enabled to false")
