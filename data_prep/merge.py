@@ -55,7 +55,7 @@ def merge_shards(
     for number in range(count):
         report = read_report(work, number)
         if report is None:
-            raise ReadBackError(f"{work.place(name_of(number, 'report.json'))} is not there; start a new run")
+            raise ReadBackError(f"{work.place(name_of(number, 'report.json'))} is not there; start a new execution")
         reports.append(report)
     shards = _Shards(request, reports, work)
     return publish(request, folder, shards.fill)

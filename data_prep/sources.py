@@ -279,7 +279,7 @@ def _refuse(error: ClientError, s3: Any, place: S3Location) -> None:
     match code:
         case "PreconditionFailed":
             raise Refused(
-                f"dataset.source: {place} has changed since this run was planned; start the run again"
+                f"dataset.source: {place} has changed since this run was planned; start a new execution"
             ) from error
         case "NoSuchKey" | "NoSuchBucket":
             raise Refused(f"dataset.source: {place} has gone since this run was planned; upload it again") from error

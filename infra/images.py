@@ -43,7 +43,9 @@ class Images:
             )
             serving = image_uris.retrieve(framework="vllm", region=region, image_scope="inference", instance_type=_GPU)
         except (ValueError, KeyError) as error:
-            raise SettingsError(f"stack.region: AWS has no training or vLLM image for {region} ({error})") from error
+            raise SettingsError(
+                f"stack.region: AWS has no training or vLLM image for {region} ({error}); choose another region"
+            ) from error
         return cls(training, serving)
 
     @staticmethod

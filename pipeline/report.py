@@ -15,6 +15,7 @@ SUBJECT_LIMIT = 100  # SNS API reference, Publish: Subject, ASCII without line e
 REASON_LIMIT = 1500
 
 REDRIVE = "redrive the execution in the Step Functions console: it goes on at this step"
+ANEW = "a redrive would send the same input to the same end: do what the reason says, then start a new execution"
 _REMEDIES = (
     # Looked for in "ERROR: REASON", the first that matches.
     (r"^Tuneway\.Refused", "nothing was spent; do what the line says, then start a new execution"),
@@ -34,6 +35,26 @@ _REMEDIES = (
         "a permission is missing: run `cdk deploy` to restore the roles, or ask "
         "who manages your organization's policies, then redrive the execution",
     ),
+    (r"^EndpointSick", f"look into the endpoint's log group, then {REDRIVE}"),
+    (
+        r"^EndpointFailed",
+        f"look into the endpoint's log group. Where it names memory or a length, a redrive ends the same way: start a new "
+        "execution with a lower endpoint.max_model_len or larger endpoint.instance_types. Else "
+        f"{REDRIVE}",
+    ),
+    (r"InternalServerError", f"AWS failed by itself: {REDRIVE}"),
+    # A line of Tuneway's own that knows it. What ends by the settings or the data says what to change, and never this.
+    (r"(?i)redrive the execution", f"do what the reason says: {REDRIVE}"),
+    (
+        # "unexpected" is how training begins a line for what it does not know (training.train).
+        r"AlgorithmError: (unexpected |training ended with exit code)",
+        "the job's log group has the traceback. A redrive would send the same input to the same end: start a new execution "
+        "with what that suggests, or report it",
+    ),
+    # What the job's own code ends by: its line (training.errors). A redrive would pay for the same end again.
+    (r"AlgorithmError", ANEW),
+    # Data or settings that SageMaker could not use, by its word for the user's part in it.
+    (r"Failed: ClientError", ANEW),
     (
         r"MaxRuntimeExceeded",
         "the job reached its time limit: redrive the execution, and it goes on from its last checkpoint for as long again, "
@@ -59,8 +80,29 @@ _REMEDIES = (
     ),
     (r"\b(Stopped|Stopping)\b", f"somebody stopped the job: {REDRIVE}"),
     (r"^(ABORTED|TIMED_OUT)", REDRIVE),
-    (r"EndpointSick|EndpointFailed", f"look into the endpoint's log group, then {REDRIVE}"),
+    (
+        # What Bedrock says of itself, and not of data or hyperparameters (its user guide, "Troubleshooting model
+        # customization issues").
+        r"^CustomizationFailed: .*(?i:internal|try again|retry|capacity|high traffic|gives no reason)",
+        f"Bedrock failed by itself: {REDRIVE}, and repeats nothing else",
+    ),
+    (
+        r"^CustomizationFailed",
+        "Bedrock takes these records or hyperparameters no better a second time, and the tuned model serves all the same: "
+        "change what the reason names, then start a new execution, or leave Bedrock out with bedrock.enabled false",
+    ),
+    (
+        r"\bBadRecord\b",
+        "a row came out in a form that its format does not allow, and would again: start a new execution without the row, "
+        "and report it",
+    ),
+    (r"^ReadBackError", "what was written is not what was meant: start a new execution, which writes it anew"),
+    (r"^NotOurs", "do what the reason says"),
+    (r"^AwsRefused: .*(Conflict|InUse|NotFound|NoSuch)", f"something was in use, or has gone: {REDRIVE}"),
+    (r"^AwsRefused", ANEW),
 )
+UNKNOWN = f"{REDRIVE}. If it ends so again, report it"
+"""For what none of them matches: a step that is no job costs nothing to try again."""
 
 
 def notice(
@@ -130,9 +172,9 @@ def _entered(execution_arn: str) -> Iterator[tuple[str, str]]:
 
 
 def remedy(error: str, reason: str) -> str:
-    """What a user can do about an error; in doubt, the step can be run again."""
+    """What a user can do about an error: to redrive only where it may pass, since a job is paid for each time."""
     text = f"{error}: {reason}"
-    return next((what for pattern, what in _REMEDIES if re.search(pattern, text)), REDRIVE)
+    return next((what for pattern, what in _REMEDIES if re.search(pattern, text)), UNKNOWN)
 
 
 def _reason(cause: str) -> str:

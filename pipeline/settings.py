@@ -349,7 +349,7 @@ class Dataset(_Section):
     @model_validator(mode="after")
     def _as_the_hub_asks(self) -> Dataset:
         if self.is_hubs and self.revision is None:
-            raise ValueError("a Hub dataset needs dataset.revision, the commit to read")
+            raise ValueError("a Hub dataset needs dataset.revision, the commit to read; set it")
         if self.gated and not self.is_hubs:
             raise ValueError("gated: only a Hub dataset is read with the Hub token; set it to false")
         return self
@@ -632,7 +632,8 @@ class Settings(_Section):
         if self.endpoint.max_model_len < self.training.max_length:
             raise ValueError(
                 f"endpoint.max_model_len: {self.endpoint.max_model_len} is less than training.max_length "
-                f"({self.training.max_length}): the endpoint would refuse what the model was trained on"
+                f"({self.training.max_length}): the endpoint would refuse what the model was trained on; raise the "
+                "one, or lower the other"
             )
         return self
 
@@ -667,7 +668,7 @@ def validate(values: dict[str, Any], where: str) -> Settings:
         raise SettingsError(f"{where}: {settings_line.first_mistake(Settings, error)}") from error
     for path, text in _texts(settings.model_dump(), ""):
         if wrong := _UNFIT.search(text):
-            raise SettingsError(f"{where}: {path}: holds U+{ord(wrong[0]):04X}, {BROKEN}")
+            raise SettingsError(f"{where}: {path}: holds U+{ord(wrong[0]):04X}, {BROKEN}; write it anew")
         if "{%" in text:
             raise SettingsError(
                 f"{where}: {path}: no text may hold '{{%', which Step Functions would evaluate as JSONata; write it otherwise"

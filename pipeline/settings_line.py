@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic.fields import FieldInfo
 
-BROKEN = (
-    "a control character or half of a character (a surrogate), which AWS and the tokenizers do not take; write it anew"
-)
+BROKEN = "a control character or half of a character (a surrogate), which AWS and the tokenizers do not take"
 _LONGEST_SHOWN = 80
 _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
 
@@ -38,7 +36,7 @@ def first_mistake(settings: type[BaseModel], error: ValidationError) -> str:
     elif kind == "model_type":
         message = f"must hold fields of {', '.join(model.model_fields)}; leave it out to keep them all"
     elif kind == "string_unicode":
-        message = f"holds {BROKEN}"
+        message = f"holds {BROKEN}; write it anew"
     elif not isinstance(given, (dict, BaseModel)):
         if kind == "string_pattern_mismatch" and field:
             message = f"is not of the form that it needs ({field.description})"

@@ -228,7 +228,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(regex, re.DOTALL)
     except re.error as error:
-        raise Refused(f"dataset.files: {quoted(pattern)} is no pattern ({error})") from error
+        raise Refused(f"dataset.files: {quoted(pattern)} is no pattern ({error}); correct it") from error
 
 
 def by_name(names: Sequence[str]) -> dict[str, list[str]]:

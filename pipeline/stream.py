@@ -121,7 +121,9 @@ class ResumingStream(io.RawIOBase):
         if self._opened is None:
             self._opened = self._open_at(self.position)
             if self._total not in (None, self._opened.total):
-                raise SourceUnavailable(f"{self._name}: the file changed while it was being read; run again")
+                raise SourceUnavailable(
+                    f"{self._name}: the file changed while it was being read; start a new execution"
+                )
             self._total = self._opened.total
         data = b"" if self.position == self._total else self._opened.body.read(amount)
         if self._total is not None and self.position + len(data) > self._total:

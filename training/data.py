@@ -42,7 +42,9 @@ def read_channel(folder: Path) -> list[Chat]:
     """
     chats = [chat for file in sorted(folder.glob("*.jsonl")) for chat in _read_file(file)]
     if not chats:
-        raise TrainingError(f"channel {folder.name} has no rows: {folder} holds no chat in a .jsonl file")
+        raise TrainingError(
+            f"channel {folder.name} has no rows: {folder} holds no chat in a .jsonl file; prepare the data anew"
+        )
     return chats
 
 
@@ -57,7 +59,7 @@ def _read_chat(line: str, where: str) -> Chat:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise TrainingError(f"{where} is not JSON ({error})") from None
+        raise TrainingError(f"{where} is not JSON ({error}); write it anew") from None
     messages = row.get("messages") if isinstance(row, dict) else None
     if not isinstance(messages, list) or not all(
         isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
@@ -96,7 +98,7 @@ class Encoder:
         if not whole.startswith(prompt):
             raise TrainingError(
                 "the base model's chat template changes the prompt once there is an answer, so the answer cannot be "
-                "told from it; choose a base model whose template only appends"
+                "told from it; choose a training.base_model whose template only appends"
             )
         prompt_ids, answer = self._ids(prompt), self._ids(whole[len(prompt) :])
         ends = [index for index, token in enumerate(answer) if token in self.end_ids]
@@ -126,7 +128,10 @@ class Encoder:
                 flush=True,
             )
         if len(left_out) == len(rows):
-            raise TrainingError(f"every row of channel {name} is longer than max_length {max_length} tokens: raise it")
+            raise TrainingError(
+                f"every row of channel {name} is longer than training.max_length {max_length} tokens: raise it, or "
+                "shorten the rows"
+            )
         return Dataset.from_list([dict(row) for row in rows if row["length"] <= max_length]), left_out
 
     def _render(self, chat: Chat, *, ask: bool) -> str:

@@ -37,19 +37,19 @@ def explain(error: BaseException) -> str | None:
         if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or _says_disk_full(str(cause)):
             return (
                 "disk full: set a larger training.volume_gb, or, where the instance type has disks of its own (ml.g5 and the "
-                "like), choose a larger one of its family"
+                "like), choose a larger one of its family in training.instance_types"
             )
         if _is_out_of_memory(cause):
             return (
-                "out of memory: lower training.batch_size (raise gradient_accumulation_steps to match) or "
-                "training.max_length, or choose an instance type with more memory"
+                "out of memory: lower training.batch_size (raise training.gradient_accumulation_steps to match) or "
+                "training.max_length, or choose training.instance_types with more memory"
             )
     return None
 
 
 LOST_PEER = (
     "another process of this job has ended; its own line, in the log of its host, says why. Without one, the operating system "
-    "killed it, most likely for its memory"
+    "killed it, most likely for its memory: lower training.batch_size or training.max_length"
 )
 
 

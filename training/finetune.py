@@ -232,7 +232,7 @@ def _resume(folder: Path, run: dict[str, Any], world: World) -> saved.Checkpoint
         return None
     here = saved.Checkpoint(folder / found.folder.name, found.step, found.eval_losses)
     if not here.folder.is_dir():
-        raise TrainingError(f"{here.folder.name} is on the first host and not on this one: start the run again")
+        raise TrainingError(f"{here.folder.name} is on the first host and not on this one: redrive the execution")
     return here
 
 

@@ -59,15 +59,22 @@ def fetch_token(secret: str, client: SecretsClient | None = None) -> str:
         code = error.response.get("Error", {}).get("Code", "")
         raise TrainingError(
             f"could not read the Hub token secret {secret}: {code}; "
-            "check that the secret exists and that the training role may secretsmanager:GetSecretValue on it"
+            "check that the secret exists and that the training role may secretsmanager:GetSecretValue on it, then redrive the "
+            "execution"
         ) from error
     except BotoCoreError as error:
-        raise TrainingError(f"could not read the Hub token secret {secret}: {error}") from error
+        raise TrainingError(
+            f"could not read the Hub token secret {secret}: {error}; check the job's network access (network.subnets), "
+            "then redrive the execution"
+        ) from error
     if not token:
-        raise TrainingError(f"the Hub token secret {secret} is empty: put the token in as its plain text")
+        raise TrainingError(
+            f"the Hub token secret {secret} is empty: put the token in as its plain text, then redrive the execution"
+        )
     if not token.isascii() or not token.isprintable() or " " in token:
         raise TrainingError(
-            f"the Hub token secret {secret} holds more than a token: put the token in as its plain text"
+            f"the Hub token secret {secret} holds more than a token: put the token in as its plain text, then redrive the "
+            "execution"
         )
     return token
 
@@ -83,7 +90,7 @@ def base_model(recipe: Recipe, channel: Path) -> Path:
     if not (channel / "config.json").is_file() or not any(channel.glob("*.safetensors")):
         raise TrainingError(
             f"base model {recipe.base_model} has no config.json and *.safetensors at its top: upload what save_pretrained "
-            "writes for model and tokenizer"
+            "writes for model and tokenizer, then redrive the execution"
         )
     return channel
 
@@ -104,16 +111,18 @@ def fetch_base_model(recipe: Recipe) -> Path:
             ignore_patterns=UNWANTED,
         )
     except HFValidationError:
-        raise TrainingError(f"base_model {recipe.base_model!r} is not a Hub name: write OWNER/NAME") from None
+        raise TrainingError(f"training.base_model {recipe.base_model!r} is not a Hub name: write OWNER/NAME") from None
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise TrainingError(_explain_refusal(recipe, error, with_token=token is not None)) from error
     except httpx.HTTPError as error:  # a connection cut in the middle of a download
         raise TrainingError(
             f"the download of {recipe.base_model} from {constants.ENDPOINT} broke off "
-            f"({type(error).__name__}); start the run again"
+            f"({type(error).__name__}); redrive the execution"
         ) from None  # what httpx raises may quote a header
     if not any(Path(folder).glob("*.safetensors")):
-        raise TrainingError(f"base_model {recipe.base_model} has no safetensors weights; choose a model that has")
+        raise TrainingError(
+            f"training.base_model {recipe.base_model} has no safetensors weights; choose a model that has"
+        )
     return Path(folder)
 
 
@@ -122,23 +131,28 @@ def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> s
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, RevisionNotFoundError):
         return (
-            f"base model {model} has no revision {recipe.base_revision}: check base_revision against {page}/tree/main"
+            f"base model {model} has no revision {recipe.base_revision}: "
+            f"check training.base_revision against {page}/tree/main"
         )
     if isinstance(error, GatedRepoError) or status in {401, 403}:
         if not with_token and isinstance(error, GatedRepoError):
             return (
                 f"base model {model} is gated and no Hub token was given: accept its licence at {page} and set "
-                "hub_token_secret (README: The Hub token)"
+                "training.gated to true (README: The Hub token)"
             )
         if with_token:
             return (
                 f"the Hub refused the token for {model} ({status}): accept the licence at {page} with the token's own "
-                "account, or replace an expired or mistyped token in the secret (README: The Hub token)"
+                "account, or replace an expired or mistyped token in the secret (README: The Hub token), then redrive the "
+                "execution"
             )
         # Asked without a token, the Hub answers 401 for a private repository and for none at all.
-        return f"base model {model} does not exist at {constants.ENDPOINT}, or is private: check base_model, or give a token"
+        return (
+            f"base model {model} does not exist at {constants.ENDPOINT}, or is private: check training.base_model, or set "
+            "training.gated to true, so that it is asked for with the token"
+        )
     if isinstance(error, RepositoryNotFoundError):
-        return f"base model {model} does not exist at {constants.ENDPOINT}: check base_model for its spelling"
+        return f"base model {model} does not exist at {constants.ENDPOINT}: check training.base_model for its spelling"
     if constants.is_offline_mode():
         return (
             f"base model {model} is not in the cache {constants.HF_HUB_CACHE} and HF_HUB_OFFLINE forbids a download: "
@@ -147,5 +161,6 @@ def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> s
     reason = f"status {status}" if status else "no answer"
     return (
         f"the Hub at {constants.ENDPOINT} could not be asked for {model} ({reason}): "
-        "check the job's network access (VPC, network isolation) and HF_ENDPOINT, then start the run again"
+        "check the job's network access (network.subnets, network.isolation) and access.hub_endpoint, then redrive the "
+        "execution"
     )

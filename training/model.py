@@ -29,9 +29,14 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if not tokenizer.chat_template:
-        raise TrainingError(f"base model {name} has no chat template: choose its instruct or chat variant")
+        raise TrainingError(
+            f"base model {name} has no chat template: choose its instruct or chat variant as training.base_model"
+        )
     if tokenizer.eos_token_id is None:
-        raise TrainingError(f"base model {name} has no end-of-sequence token, so its answers would never end")
+        raise TrainingError(
+            f"base model {name} has no end-of-sequence token, so its answers would never end: choose another "
+            "training.base_model"
+        )
     return tokenizer
 
 
@@ -127,7 +132,8 @@ def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
             raise
         linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module)})
         raise TrainingError(
-            f"target_modules {','.join(named)} are not layers of {recipe.base_model}: it has {', '.join(linear)}"
+            f"training.lora.target_modules {','.join(named)} are not layers of {recipe.base_model}: name some of "
+            f"{', '.join(linear)}"
         ) from error
 
 
@@ -148,6 +154,6 @@ def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
         if "Unrecognized" not in str(error) and "does not recognize this architecture" not in str(error):
             raise
         raise TrainingError(
-            "the base model is not a causal language model that transformers knows; choose another base_model"
+            "the base model is not a causal language model that transformers knows; choose another training.base_model"
         ) from error
     return model

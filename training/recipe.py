@@ -88,8 +88,8 @@ class Recipe:
         if rest:
             raise TrainingError(
                 f"an optimizer step has {self.rows_a_step} rows (training.batch_size {self.batch_size} x "
-                f"gradient_accumulation_steps {self.gradient_accumulation_steps}), which {processes} processes (one a GPU) "
-                f"cannot share evenly: make it a multiple of {processes}"
+                f"training.gradient_accumulation_steps {self.gradient_accumulation_steps}), which {processes} processes "
+                f"(one a GPU) cannot share evenly: make it a multiple of {processes}"
             )
         most = min(self.batch_size, rows_at_once or self.batch_size)
         batch = max(size for size in range(1, most + 1) if rows % size == 0)
@@ -127,7 +127,7 @@ def read_recipe(path: Path) -> Recipe:
     except FileNotFoundError:
         raise TrainingError(f"no hyperparameters: {path} is missing; set at least base_model") from None
     except ValueError as error:
-        raise TrainingError(f"{path} is not JSON ({error})") from None
+        raise TrainingError(f"{path} is not JSON ({error}); write it anew") from None
     if not isinstance(values, dict):
         raise TrainingError(f"{path} must hold one JSON object of strings")
     return parse_recipe(values)

@@ -125,16 +125,19 @@ def main() -> int:
         lines = pip_log.read_text(encoding="utf-8", errors="replace").split("\n")
         reason = next((text for text in lines if text.startswith("ERROR")), "see the job's log")
         print("\n".join(lines), flush=True)
-        line = f"could not install training/requirements.txt (pip exit code {code}): {reason}"
+        line = (
+            f"could not install training/requirements.txt (pip exit code {code}): {reason}; check the job's way to PyPI or "
+            "network.wheels, then redrive the execution"
+        )
     else:
         code = child.run(_training(root))
         if code == 0 or failure.exists():
             return _exit_code(code)
-        line = f"training ended with exit code {code} and no reason of its own; see the job's log"
+        line = f"training ended with exit code {code} and no reason of its own; look into the job's log"
         if code == -signal.SIGKILL:
             line = (
                 "out of memory: the operating system killed training; lower training.batch_size or "
-                "training.max_length, or choose an instance type with more memory"
+                "training.max_length, or choose training.instance_types with more memory"
             )
         if child.stopped:  # while torch was loading, before training listened for it
             line = INTERRUPTED

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from training.stop import StopSignal
 
 NO_GRADIENT = (
-    "the adapter gets no gradient, so nothing would be learned: {what}; check target_modules and quantization "
-    "(quantization none trains without bitsandbytes)"
+    "the adapter gets no gradient, so nothing would be learned: {what}; check training.lora.target_modules and "
+    "training.quantization (none trains without bitsandbytes)"
 )
 
 
@@ -195,7 +195,7 @@ def check_base_loss(loss: float, dtype: torch.dtype) -> None:
     """
     if math.isfinite(loss):
         return
-    remedy = "its weights are damaged: choose another base_model or base_revision"
+    remedy = "its weights are damaged: choose another training.base_model or training.base_revision"
     if dtype is torch.float16:
         remedy = "the model needs bfloat16: choose training.instance_types whose GPUs have it, such as ml.g5.xlarge"
     raise TrainingError(

@@ -59,9 +59,7 @@ def test_a_refused_shards_line_is_the_answer_whatever_else_failed(
 ) -> None:
     put("uploads/small.jsonl", FORMATS["jsonl"](some_rows(301)))
     results = read_all(small, three(small))
-    line = (
-        f"dataset.source: s3://{BUCKET}/uploads/small.jsonl has changed since this run was planned; start the run again"
-    )
+    line = f"dataset.source: s3://{BUCKET}/uploads/small.jsonl has changed since this run was planned; start a new execution"
     assert results == [{"shard": f"shard {n}", "refused": line} for n in range(3)]
     assert merged(small, 3, [FAILED, results[2]]) == {"refused": line}
     assert keys(s3, output) == keys(s3, f"shards/{output}") == set()

@@ -133,7 +133,7 @@ def test_an_object_that_changed_after_it_was_listed_is_refused(
     with pytest.raises(Refused) as caught:
         list(source(s3).rows(piece))
     assert str(caught.value) == (
-        f"dataset.source: s3://{BUCKET}/changing/{name} has changed since this run was planned; start the run again"
+        f"dataset.source: s3://{BUCKET}/changing/{name} has changed since this run was planned; start a new execution"
     )
 
 

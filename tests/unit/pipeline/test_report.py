@@ -43,7 +43,7 @@ from pipeline import report
             "CustomizationFailed",
             json.dumps({"errorMessage": "customization job j Failed: bad row"}),
             "customization job j Failed: bad row",
-            "redrive",
+            "or leave Bedrock out with bedrock.enabled false",
         ),
         (
             "AwsLimit",
@@ -92,6 +92,62 @@ def test_error_and_cause_become_reason_and_remedy(error: str, cause: str, reason
     said = report._reason(cause)
     assert said.startswith(reason) or reason in said
     assert remedy in report.remedy(error, said)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("TrainingFailed", "training job j Failed: AlgorithmError: interrupted: asked to stop (SIGTERM) while training; step 3 "
+         "of 9 is saved as checkpoint-3, and no model was published. Redrive the execution: training goes on from there"),
+        ("TrainingFailed", "training job j Failed: CapacityError: Unable to provision requested ML compute capacity"),
+        ("TrainingFailed", "training job j Failed: InternalServerError: We encountered an internal error. Please try again."),
+        ("TrainingFailed", "training job j Stopped: SageMaker gives no reason; its log group is g"),
+        ("TrainingFailed", "training job j Failed: AlgorithmError: the Hub at h could not be asked for m (no answer): check "
+         "the job's network access, then redrive the execution, exit code: 1"),
+        ("CustomizationFailed", "customization job j Failed: Internal error. Please try again."),
+        ("CustomizationFailed", "customization job j Failed: Amazon Bedrock is currently at capacity"),
+        ("CustomizationFailed", "customization job j Stopped: Bedrock gives no reason"),
+        ("EndpointSick", "endpoint x did not answer"),
+        ("EndpointFailed", "endpoint x is still Creating after 35 minutes; redrive the execution to try again"),
+        ("AwsBusy", "An error occurred (ThrottlingException) when calling CreateTrainingJob: Rate exceeded"),
+        ("AwsRefused", "An error occurred (ConflictException) when calling CreateModelCustomizationJob: in use"),
+        ("SourceUnavailable", "dataset.source: hub:a/b: the Hub answered 503; gave up after 5 tries"),
+        ("Runtime.ExitError", "RequestId: x Error: Runtime exited"),
+        ("States.TaskFailed", "what nobody has seen"),
+        ("ABORTED", ""),
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_redriven(error: str, reason: str) -> None:
+    assert "redrive the execution" in report.remedy(error, reason)
+    assert report.ANEW not in report.remedy(error, reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        *(
+            ("TrainingFailed", f"training job j Failed: AlgorithmError: {line}, exit code: 1; its log group is g")
+            for line in (
+                "training.lora.target_modules q_porj are not layers of own/model: name some of k_proj, q_proj",
+                "every row of channel train is longer than training.max_length 512 tokens: raise it, or shorten the rows",
+                "the loss became nan at step 12: lower training.learning_rate",
+                "base model own/model has no chat template: choose its instruct or chat variant as training.base_model",
+                "disk full: set a larger training.volume_gb",
+                "out of memory: lower training.batch_size",
+                "unexpected KeyError: 'x' (traceback in the job's log)",
+            )
+        ),
+        ("TrainingFailed", "training job j Failed: ClientError: Please use an instance type with more memory"),
+        ("CustomizationFailed", "customization job j Failed: Max sum of input and output token length exceeds 16000"),
+        ("AwsRefused", "An error occurred (ValidationException) when calling CreateTrainingJob: no such instance type"),
+        ("BadRecord", "a text is missing or blank"),
+        ("ShardFailed", "shard 'a' failed: BadRecord: a text is blank; a redrive reads it again"),
+        ("ReadBackError", "s3://b/k does not hold the bytes that were written"),
+    ],
+)
+def test_what_the_same_input_leads_to_again_needs_a_new_execution(error: str, reason: str) -> None:
+    assert "start a new execution" in report.remedy(error, reason)
+    assert "redrive the execution" not in report.remedy(error, reason)
 
 
 @given(

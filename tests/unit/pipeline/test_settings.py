@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -377,9 +380,6 @@ def test_a_text_that_no_service_takes_is_refused_in_every_field(deployed: dict[s
 
 @given(st.text("ab.-_/ü", max_size=8) | st.text("ab-.", min_size=90, max_size=100))
 def test_a_name_on_the_hub_is_one_that_its_client_library_takes(name: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
     for whole in (f"own/{name}", f"{name}/name"):
         try:
             validate_repo_id(whole)
@@ -390,8 +390,6 @@ def test_a_name_on_the_hub_is_one_that_its_client_library_takes(name: str) -> No
 
 
 def test_every_number_has_bounds_and_every_form_an_example_that_has_it() -> None:
-    import re
-
     def look(model: type[Any]) -> None:
         for inner in schema.sections(model).values():
             look(inner)

@@ -160,7 +160,9 @@ def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsy
     assert sorted(kept["length"]) == lengths[:4]
     assert sorted(encoder.row(chats[number - 1])["length"] for number in left_out) == lengths[4:]
     assert capsys.readouterr().out == f"train: left out 2 of 6 rows, longer than {lengths[3]} tokens\n"
-    with pytest.raises(TrainingError, match="every row of channel train is longer than max_length 16 tokens"):
+    with pytest.raises(
+        TrainingError, match=r"every row of channel train is longer than training\.max_length 16 tokens"
+    ):
         encoder.dataset(chats, "train", 16)
 
 

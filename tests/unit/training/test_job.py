@@ -88,7 +88,7 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
     [
         ({"learning_rate": "much"}, "hyperparameter learning_rate is 'much'"),
         ({"batch_size": "64"}, "channel train has 40 usable rows, fewer than one batch of 64"),
-        ({"max_length": "20"}, "every row of channel train is longer than max_length 20"),
+        ({"max_length": "20"}, "every row of channel train is longer than training.max_length 20"),
         ({"target_modules": "query"}, "target_modules query are not layers"),
         ({"base_model": "tuneway/none"}, "base model tuneway/none is not in the cache"),
         ({"base_model": "a/b/c"}, "base_model 'a/b/c' is not a Hub name"),
