@@ -135,6 +135,9 @@ def show(texts: dict[str, str], why: str) -> None:
 def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None, record: dict[str, Any]) -> None:
     """Upload, start, follow, ask; what is learned goes into `record`.
 
+    Rows that are too few for Bedrock's base model, or that it does not take, are run without it: whoever tries some rows of
+    their own here wants to see them trained.
+
     Raises:
         RunError: the execution did not succeed, or its model was to be served and is not.
     """
@@ -143,14 +146,12 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     s3 = aws.client("s3")
     for path, key in uploads:
         s3.upload_file(str(path), outputs["BucketName"], key)
-    stepfunctions = aws.client("stepfunctions")
-    arn = stepfunctions.start_execution(stateMachineArn=outputs["StateMachineArn"], input=json.dumps(run_input))[
-        "executionArn"
-    ]
-    shown = escape(json.dumps(run_input, ensure_ascii=False))
-    console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {shown}")
-    execution = progress.follow(aws.client, arn, console)
-    record |= {"status": execution.description["status"], "states": execution.seconds}
+    execution = _run(aws, outputs["StateMachineArn"], run_input)
+    if is_bedrocks(execution.description):
+        console.print(f"[bold]Bedrock is left out.[/bold] {escape(execution.description['cause'])}")
+        run_input = {**run_input, "bedrock": {"enabled": False}}
+        execution = _run(aws, outputs["StateMachineArn"], run_input)
+    record |= {"status": execution.description["status"], "states": execution.seconds, "input": run_input}
     if not execution.succeeded:
         record |= {"error": execution.description.get("error"), "cause": execution.description.get("cause")}
         raise RunError(f"execution {record['status']}: {record['error']}: {reason(record['cause'])}")
@@ -163,6 +164,19 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
         raise RunError(f"the model was not served ({output['deployment']}): {output['why']}")
     record["texts"] = ask_endpoint(aws, output)
     show(record["texts"], output["why"])
+
+
+def is_bedrocks(ended: dict[str, Any]) -> bool:
+    """Whether an execution (DescribeExecution) was refused for what Bedrock's base model takes (`data_prep.outputs`)."""
+    return ended.get("error") == "Tuneway.Refused" and str(ended.get("cause")).startswith("bedrock: ")
+
+
+def _run(aws: LocalAws, state_machine: str, run_input: dict[str, Any]) -> progress.Execution:
+    started = aws.client("stepfunctions").start_execution(stateMachineArn=state_machine, input=json.dumps(run_input))
+    arn = started["executionArn"]
+    shown = escape(json.dumps(run_input, ensure_ascii=False))
+    console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {shown}")
+    return progress.follow(aws.client, arn, console)
 
 
 def main() -> None:
@@ -192,7 +206,7 @@ def main() -> None:
 def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     """Synthesise to destroy. True when all of it held."""
     started = time.time()
-    record: dict[str, Any] = {"status": "NOT_FINISHED", "states": {}, "denied": [], "left": None}
+    record: dict[str, Any] = {"status": "NOT_FINISHED", "states": {}, "input": {}, "denied": [], "left": None}
     stack = settings.write()
     assembly, log = HOME / "cdk.out", HOME / "cdk.log"
     log.unlink(missing_ok=True)
@@ -219,7 +233,8 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         record["denied"] = aws.denied()
         if keep:
             kept = True
-            console.print(aws.how_to_talk(stack))
+            aws.let_update()
+            console.print(escape(aws.how_to_talk(aws.stack_outputs(stack), record["input"])))
         else:
             if failed:
                 console.print(f"[red]{escape(str(failed))}[/red]")

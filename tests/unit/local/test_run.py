@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.run import RunError, dataset_input
+from local.run import RunError, dataset_input, is_bedrocks
+from local.session import LocalAws as Session
 from pipeline import settings as schema
 from pipeline.splits import FORMATS
 
-from .conftest import ROOT
+from .conftest import REGION, ROOT
+
+if TYPE_CHECKING:
+    from .conftest import LocalAws
 
 DATA = ("train.csv", "more/B.JSONL", "c d \N{PARTY POPPER}.json.gz", "e.csv.zst", "f.parquet")
 OTHERS = ("docs/README.md", "config.json", ".git/x.csv", "g.xlsx")
@@ -87,3 +93,55 @@ def test_a_mistake_is_one_line_with_its_remedy(
         dataset_input(folder / name if name else None, fields)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def session(aws: LocalAws, tmp_path: Path) -> Session:
+    """The driver's own view of the local AWS of the tests."""
+    found = Session(tmp_path, REGION, tmp_path)
+    found.endpoint_url, found._process = aws.endpoint, aws.process
+    return found
+
+
+def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(aws: LocalAws, session: Session) -> None:
+    ends = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
+    role = aws.role("kept", service="states")
+    client = aws.client("stepfunctions")
+    machine = client.create_state_machine(name="kept", definition=ends, roleArn=role)["stateMachineArn"]
+    run_input = {"dataset": {"source": "uploads/it's \N{PARTY POPPER} [a].csv", "fields": {"dialogue": 'say "x"'}}}
+    printed = session.how_to_talk({"StateMachineArn": machine, "EndpointName": "e"}, run_input)
+    typed = "\n".join(line for line in printed.splitlines() if line.startswith("  "))
+    ran = subprocess.run(["bash", "-euc", typed], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (started,) = client.list_executions(stateMachineArn=machine)["executions"]
+    assert ran.stdout.strip() == started["executionArn"]
+    assert json.loads(client.describe_execution(executionArn=started["executionArn"])["input"]) == run_input
+
+
+def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
+    before = json.loads(session.control("_tuneway/quotas"))
+    try:
+        session.let_update()
+        after = json.loads(session.control("_tuneway/quotas"))
+        assert after["ml.g5.xlarge for endpoint usage"] == 2
+        assert {name for name in after if after[name] != before[name]} == {
+            name for name in after if name.endswith("for endpoint usage")
+        }
+    finally:
+        session.control("_tuneway/quotas", before)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "expected"),
+    [
+        ("Tuneway.Refused", "bedrock: m needs 100 records, train and validation together", True),
+        ("Tuneway.Refused", "bedrock.max_records: 5 is outside the range", False),
+        ("Tuneway.Refused", "dataset: the source has no rows", False),
+        ("TrainingFailed", "bedrock: x", False),
+        (None, None, False),
+    ],
+)
+def test_bedrock_is_left_out_only_where_its_base_model_does_not_take_the_rows(
+    error: str | None, cause: str | None, expected: bool
+) -> None:
+    assert is_bedrocks({"error": error, "cause": cause}) is expected
