@@ -80,12 +80,13 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
     baseline = _find_baseline(stack["bucket"], requests.baseline_key(settings), settings.storage.expire_days)
     name = f"{stack['prefix']}-{run}"
     _copy_code(stack["bucket"], names.prefix("code", run))
+    estimate = cost.estimate(settings, base_model.id if base_model else None, stack["region"])
     return {
         "refusal": None,
         "run": run,
         "name": name,
-        "warnings": warnings + source.warnings,
-        "estimate": cost.estimate(settings, base_model.id if base_model else None),
+        "warnings": warnings + source.warnings + cost.warnings(estimate),
+        "estimate": estimate,
         "prepare": prepare,
         "train": requests.train(settings, run, train_secret, stack, baseline),
         "assess": requests.assess(settings, stack),

@@ -55,6 +55,7 @@ def begin(
         "base_model": f"{settings.training.base_model}@{settings.training.base_revision}",
         "bedrock_base_model": customize and customize["request"]["baseModelIdentifier"],
         "bedrock_usd_at_most": estimate["bedrock"] if customize else 0,
+        "region": stack["region"],
     }
 
 
@@ -97,8 +98,8 @@ def write(
         "spent": {
             "training_seconds_billed": sum(training["billed_seconds"].values()),
             "training_instance_types": list(training["billed_seconds"]),
-            "training_usd": _dollars(training["billed_seconds"]),
-            "bedrock_usd_at_most": round(known["bedrock_usd_at_most"] * bedrock["jobs"], 2) if bedrock else 0,
+            "training_usd": _dollars(training["billed_seconds"], known["region"]),
+            "bedrock_usd_at_most": _times(known["bedrock_usd_at_most"], bedrock["jobs"]) if bedrock else 0,
             "prices_as_of": cost.AS_OF,
         },
     }
@@ -108,11 +109,20 @@ def write(
     return document
 
 
-def _dollars(seconds: dict[str, int]) -> float | None:
+def _times(dollars: float | None, jobs: int) -> float | None:
+    """What that many jobs cost, None if the price of one is not known."""
+    return None if dollars is None else round(dollars * jobs, 2)
+
+
+def _dollars(seconds: dict[str, int], region: str) -> float | None:
     """What billed seconds of these instance types cost, None if one has no price here.
 
     At the full price, also of spot capacity, whose discount SageMaker tells in the seconds.
     """
-    if seconds.keys() - cost.INSTANCE_PER_HOUR.keys():
-        return None
-    return round(sum(cost.INSTANCE_PER_HOUR[name] * billed / 3600 for name, billed in seconds.items()), 2)
+    total = 0.0
+    for name, billed in seconds.items():
+        price = cost.instance_price(name, region)
+        if price is None:
+            return None
+        total += price * billed / 3600
+    return round(total, 2)

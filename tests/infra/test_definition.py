@@ -114,7 +114,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
         "run": RUN,
         "name": f"{stack['prefix']}-{RUN}",
         "warnings": ["a"],
-        "estimate": cost.estimate(settings, base_model.id),
+        "estimate": cost.estimate(settings, base_model.id, stack["region"]),
         "prepare": requests.prepare(settings, RUN, base_model, stack, source),
         "train": requests.train(settings, RUN, None, stack),
         "assess": requests.assess(settings, stack),

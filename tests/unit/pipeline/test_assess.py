@@ -57,6 +57,7 @@ def judged(aws: LocalAws, bucket: str, found: dict[str, Any], **how: Any) -> dic
             "base_model": "a/b@main",
             "bedrock_base_model": None,
             "bedrock_usd_at_most": 0,
+            "region": "us-west-2",
         },
         "manifest": f"s3://{bucket}/data/0123456789/manifest.json",
         "baseline": f"s3://{bucket}/baselines/{KEY}/",

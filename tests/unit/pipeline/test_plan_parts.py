@@ -48,35 +48,66 @@ def test_what_the_base_model_does_not_take_is_refused(section: dict[str, Any], r
 
 def test_one_default_run_stays_under_25_dollars() -> None:
     for region, model in DEFAULT_BY_REGION.items():
-        estimate = cost.estimate(settings(), model)
+        estimate = cost.estimate(settings(), model, region)
         assert 0 < estimate["total"] < 25, region
         assert estimate["unknown"] == []
 
 
 def test_the_endpoint_is_counted_to_its_end() -> None:
-    hour, two = (cost.estimate(settings(endpoint={"time_to_live_minutes": life}), None) for life in (60, 120))
+    hour, two = (
+        cost.estimate(settings(endpoint={"time_to_live_minutes": life}), None, "us-west-2") for life in (60, 120)
+    )
     assert two["endpoint"] - hour["endpoint"] == pytest.approx(cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], abs=0.01)
-    endless = cost.estimate(settings(endpoint={"time_to_live_minutes": None}), None)
-    assert endless["unknown"] == ["an endpoint without an end"]
+    endless = cost.estimate(settings(endpoint={"time_to_live_minutes": None}), None, "us-west-2")
+    assert (endless["unknown"], endless["endpoint"], endless["total"]) == (["an endpoint without an end"], None, None)
 
 
-def test_what_has_no_price_is_named_and_not_counted_as_free() -> None:
-    estimate = cost.estimate(settings(training={"instance_types": "ml.p5.48xlarge"}), None)
-    assert estimate["unknown"] == ["ml.p5.48xlarge"]
+TYPE = {"instance_types": "ml.p5.48xlarge"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "region", "unknown", "parts"),
+    [
+        ({"training": TYPE}, "us-west-2", ["ml.p5.48xlarge in us-west-2"], ("training",)),
+        ({"endpoint": TYPE}, "us-west-2", ["ml.p5.48xlarge in us-west-2"], ("endpoint",)),
+        ({"training": TYPE, "endpoint": TYPE}, "us-east-1", ["ml.p5.48xlarge in us-east-1"], ("training", "endpoint")),
+        # The prices that are here are those of two Regions.
+        ({}, "eu-central-1", ["ml.g5.xlarge in eu-central-1"], ("training", "endpoint")),
+        ({"endpoint": {"enabled": False}}, "eu-central-1", ["ml.g5.xlarge in eu-central-1"], ("training",)),
+    ],
+)
+def test_what_has_no_price_makes_the_total_unknown_and_a_warning(
+    sections: dict[str, Any], region: str, unknown: list[str], parts: tuple[str, ...]
+) -> None:
+    estimate = cost.estimate(settings(**sections), "meta.llama3-3-70b-instruct-v1:0:128k", region)
+    assert estimate["unknown"] == unknown
+    assert {name for name in ("training", "bedrock", "endpoint", "total") if estimate[name] is None} == {
+        *parts,
+        "total",
+    }
+    (warning,) = cost.warnings(estimate)
+    assert f"what {', '.join(unknown)} costs, and so there is no total" in warning
+
+
+def test_every_base_model_and_default_has_a_price_and_no_warning() -> None:
+    assert cost.BEDROCK_PER_1K_TOKENS.keys() == BASE_MODELS.keys()
+    assert not cost.warnings(cost.estimate(settings(), None, "us-east-1"))
 
 
 def test_of_several_types_the_dearest_is_counted_and_each_instance() -> None:
     both = ["ml.g6.xlarge", "ml.g5.xlarge"]
     dear, listed = (
-        cost.estimate(settings(training={"instance_types": types}, endpoint={"instance_types": types}), None)
+        cost.estimate(
+            settings(training={"instance_types": types}, endpoint={"instance_types": types}), None, "us-west-2"
+        )
         for types in (both[1], both)
     )
     assert listed == dear
     assert dear["training"] == round(3 * cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], 2)
-    three = cost.estimate(settings(endpoint={"instance_types": both, "instance_count": 3}), None)
+    three = cost.estimate(settings(endpoint={"instance_types": both, "instance_count": 3}), None, "us-west-2")
     assert three["endpoint"] == pytest.approx(3 * listed["endpoint"], abs=0.02)
-    partly = cost.estimate(settings(training={"instance_types": ["ml.p5.48xlarge", "ml.g6.xlarge"]}), None)
-    assert (partly["unknown"], partly["training"]) == (["ml.p5.48xlarge"], round(3 * 1.1267, 2))
+    partly = cost.estimate(settings(training={"instance_types": ["ml.p5.48xlarge", "ml.g6.xlarge"]}), None, "us-west-2")
+    assert (partly["unknown"], partly["training"]) == (["ml.p5.48xlarge in us-west-2"], None)
 
 
 SAGEMAKER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")

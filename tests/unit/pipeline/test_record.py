@@ -32,6 +32,7 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAw
         "base_model": "a/b@main",
         "bedrock_base_model": "arn:b",
         "bedrock_usd_at_most": 7.02,
+        "region": "us-west-2",
     }
     event = {
         "record": known,
@@ -43,6 +44,11 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAw
     }
     spent = record.handler(event, None)["spent"]
     assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, 14.04)
+    priced = {**event, "training": {**event["training"], "billed_seconds": {"ml.g5.xlarge": 3600}}}
+    assert record.handler(priced, None)["spent"]["training_usd"] == 1.41
+    elsewhere = {**priced, "record": {**known, "region": "eu-west-1", "bedrock_usd_at_most": None}}
+    spent = record.handler(elsewhere, None)["spent"]
+    assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, None)
     left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
     assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
     assert left["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c"}
