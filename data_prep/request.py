@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.catalogue import BASE_MODELS, BaseModel
-from pipeline.errors import Refused
 from pipeline.shards import Piece
 
 if TYPE_CHECKING:
@@ -109,11 +108,7 @@ def pieces(listed: list[dict[str, Any]]) -> list[Piece]:
 
 
 def parse(request: Mapping[str, Any]) -> Request:
-    """The request of an event.
-
-    Raises:
-        Refused: the instruction holds what the Bedrock base model does not accept.
-    """
+    """The request of an event."""
     values = request["dataset"]
     fields = values["fields"]
     dataset = Dataset(
@@ -132,9 +127,6 @@ def parse(request: Mapping[str, Any]) -> Request:
     bedrock, model = request["bedrock"], None
     if bedrock:
         model = BASE_MODELS[bedrock["base_model"]]
-        held = next((word for word in model.forbidden if word in dataset.instruction), None)
-        if held:
-            raise Refused(f"dataset.instruction: {model.id} does not accept texts that hold '{held}'; reword it")
     return Request(
         dataset=dataset,
         output=parse_s3(request["output"]),

@@ -7,10 +7,11 @@ from pipeline.settings import Settings, SettingsError
 
 
 def choose(settings: Settings, region: str) -> BaseModel:
-    """The base model for `region`, with `bedrock.hyperparameters` and `bedrock.max_records` checked against it.
+    """The base model for `region`, with what of the settings it must take checked against it.
 
     Raises:
-        SettingsError: the region has none, the one named belongs to another region, or a value is out of its range.
+        SettingsError: the region has none, the one named belongs to another region, a value is out of its range, or the
+            instruction holds a text that it does not accept.
     """
     name = settings.bedrock.base_model or DEFAULT_BY_REGION.get(region)
     if name is None:
@@ -40,4 +41,7 @@ def choose(settings: Settings, region: str) -> BaseModel:
             f"bedrock.max_records: {settings.bedrock.max_records} is outside the range of {name}; "
             f"allowed: {model.min_records} to {model.max_records}"
         )
+    held = next((word for word in model.forbidden if word in settings.dataset.instruction), None)
+    if held:
+        raise SettingsError(f"dataset.instruction: {name} does not accept texts that hold '{held}'; reword it")
     return model

@@ -67,6 +67,14 @@ def count_records(rules: Rules, file: str, content: bytes) -> int:
     return len(lines)
 
 
+def check_file(rules: Rules, what: str, records: int) -> None:
+    """The bounds of one file: AWS's validators in aws-samples/amazon-bedrock-samples. Raises InvalidDataError."""
+    most = rules.most_in_validation
+    if records < rules.least_in_file or (what == "validation" and most is not None and records > most):
+        bounds = f"at least {rules.least_in_file}" + (f" and at most {most}" if what == "validation" and most else "")
+        raise InvalidDataError(f"The number of {what} records is {records}. It must be {bounds}")
+
+
 def check_total(rules: Rules, records: int) -> None:
     """The quota "Sum of training and validation records". Raises InvalidDataError."""
     least, greatest = rules.records

@@ -279,10 +279,12 @@ class Jobs:
         rules, total = job.base.rules, 0
         if rules is None:
             return
-        for _what, uri in _inputs(job.request):
+        for what, uri in _inputs(job.request):
             bucket, key = split_uri(uri)
             content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            total += data.count_records(rules, key.rsplit("/", 1)[-1], content)
+            records = data.count_records(rules, key.rsplit("/", 1)[-1], content)
+            data.check_file(rules, what, records)
+            total += records
         data.check_total(rules, total)
 
     def _write_metrics(self, job: Job, s3: Any) -> None:

@@ -23,6 +23,8 @@ class Rules:
         tokens: the most tokens of one record, counted as characters divided by 6.
         hyperparameters: name -> (is an integer, least, greatest).
         reserved: texts that no record may hold.
+        least_in_file: the fewest records of the training file and of the validation file.
+        most_in_validation: the most records of the validation file; None: as many as there may be together.
     """
 
     record_format: Literal["conversation", "prompt_completion"]
@@ -30,6 +32,8 @@ class Rules:
     tokens: int
     hyperparameters: dict[str, tuple[bool, float, float]]
     reserved: tuple[str, ...] = ()
+    least_in_file: int = 1
+    most_in_validation: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ _NOVA_HYPERPARAMETERS = {
 }
 _NOVA_RESERVED = (
     *("System:", "SYSTEM:", "User:", "USER:", "Bot:", "BOT:", "Assistant:", "ASSISTANT:", "Thought:"),
-    *("[EOS]", "<image>", "<video>"),
+    *("[EOS]", "<image>", "<video>", "<unk>"),
 )
-_LLAMA_CONVERSATION = Rules("conversation", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS)
-_LLAMA_PROMPT = Rules("prompt_completion", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS)
-_NOVA = Rules("conversation", (8, 20_000), 32_000, _NOVA_HYPERPARAMETERS, _NOVA_RESERVED)
+_LLAMA_CONVERSATION = Rules("conversation", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS, most_in_validation=1_000)
+_LLAMA_PROMPT = Rules("prompt_completion", (100, 10_000), 16_000, _LLAMA_HYPERPARAMETERS, most_in_validation=1_000)
+_NOVA = Rules("conversation", (8, 20_000), 32_000, _NOVA_HYPERPARAMETERS, _NOVA_RESERVED, least_in_file=8)
 
 
 def _day(text: str) -> datetime:

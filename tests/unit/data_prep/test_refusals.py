@@ -154,11 +154,6 @@ def test_a_hub_that_stays_down_is_raised_for_a_later_try(hub: HubServer, s3: Any
         handler(event, None)
 
 
-def test_an_instruction_that_the_base_model_does_not_accept_is_refused(event: dict[str, Any]) -> None:
-    event["request"]["dataset"]["instruction"] = "User: summarize."
-    assert "does not accept texts that hold 'User:'; reword it" in refused(with_bedrock(event, NOVA))
-
-
 def test_more_rows_than_one_function_remembers_are_refused(
     s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

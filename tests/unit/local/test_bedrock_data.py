@@ -99,6 +99,27 @@ def test_nova_refuses_reserved_words_and_llama_does_not(word: str) -> None:
         data.count_records(NOVA.rules, "t.jsonl", content)
 
 
+@pytest.mark.parametrize(
+    ("model", "what", "records", "fits"),
+    [
+        (LLAMA, "validation", 1_000, True),
+        (LLAMA, "validation", 1_001, False),
+        (LLAMA, "training", 1_001, True),
+        (NOVA, "validation", 1_001, True),
+        (NOVA, "validation", 7, False),
+        (NOVA, "training", 7, False),
+        (NOVA, "training", 8, True),
+    ],
+)
+def test_each_file_has_bounds(model: models.FoundationModel, what: str, records: int, fits: bool) -> None:
+    assert model.rules
+    if fits:
+        data.check_file(model.rules, what, records)
+        return
+    with pytest.raises(data.InvalidDataError, match=f"The number of {what} records is {records}"):
+        data.check_file(model.rules, what, records)
+
+
 @pytest.mark.parametrize(("records", "fits"), [(99, False), (100, True), (10_000, True), (10_001, False)])
 def test_the_sum_of_records_has_bounds(records: int, fits: bool) -> None:
     if fits:

@@ -46,6 +46,15 @@ def test_what_the_base_model_does_not_take_is_refused(section: dict[str, Any], r
         bedrock.choose(settings(bedrock=section), region)
 
 
+def test_an_instruction_that_the_base_model_does_not_accept_is_refused() -> None:
+    taken = settings(dataset={"instruction": "User: summarize."})
+    assert bedrock.choose(taken, "us-west-2")
+    with pytest.raises(
+        schema.SettingsError, match=r"dataset\.instruction: amazon.* texts that hold 'User:'; reword it"
+    ):
+        bedrock.choose(taken, "us-east-1")
+
+
 def test_one_default_run_stays_under_25_dollars() -> None:
     for region, model in DEFAULT_BY_REGION.items():
         estimate = cost.estimate(settings(), model, region)
