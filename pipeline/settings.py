@@ -653,7 +653,9 @@ def load(*paths: Path) -> Settings:
         layer = settings_file.read(path)
         _refuse_renamed(layer, str(path))
         merged = overlay(merged, layer)
-    return validate(merged, where=" + ".join(str(path) for path in paths))
+    checked = validate(merged, where=" + ".join(str(path) for path in paths))
+    # Numbers are numbers from here on, and no longer show as they were written.
+    return Settings.model_validate_json(checked.model_dump_json())
 
 
 def validate(values: dict[str, Any], where: str) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
@@ -16,6 +16,22 @@ _HINT = (
     "mend it: indent by blanks and not by tabs, and put quotes around a text that holds ': ' or ' #' or begins with a sign "
     "such as * & ! % @ ` [ or {"
 )
+
+
+class _Number(float):
+    """A number that shows as it was written: where a text belongs, 1.10 and 5319e7 are what must stand in quotes."""
+
+    def __new__(cls, written: str) -> Self:
+        """Read the number that is written."""
+        number = super().__new__(cls, written)
+        number.written = written
+        return number
+
+    written: str
+
+    def __repr__(self) -> str:
+        """As it was written."""
+        return self.written
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,6 +64,7 @@ for _tag, _regex, _first in (
     ("merge", r"<<", "<"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_regex})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _Number(str(node.value)))
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -89,7 +89,16 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"lora": {"target_modules": ["a" * 2501]}}}, r"of 2500 characters .*, not \['a{78}\.\.\.$"),
         *(
             ({"training": {"base_model": name}}, rf"base_model: must be OWNER/NAME on the Hub, .*, not '{name[:20]}")
-            for name in ("own/.x", "own/a..b", "own/a--b", "own/x.git", "own/x-", f"own/{'a' * 97}")
+            for name in (
+                "own/.x",
+                "own/a..b",
+                "./own/x",
+                "https://huggingface.co/own/x",
+                "own/a--b",
+                "own/x.git",
+                "own/x-",
+                f"own/{'a' * 97}",
+            )
         ),
         *(
             ({"dataset": {"source": f"hub:{name}"}}, r"dataset\.source: must be hub:OWNER/NAME")
@@ -273,6 +282,14 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
             "stack: {tags: {a: 'b!'}}",
             "stack.tags.a: is not of the form that it needs (tags on everything, for your cost",
         ),
+        *(
+            (
+                f"stack: {{tags: {{a: '{value}'}}}}",
+                f"stack.tags.a: is not of the form that it needs (tags on everything, for your "
+                f"cost reports; of letters, digits, blanks and _ . : / = + - @), not '{value}'",
+            )
+            for value in ("metal,openstack", "{var.team}", "https://a/?gr=1&b=2", "19%3a", 'say "x"')
+        ),
         ("stack: {tags: {'': b}}", "stack.tags.: String should have at least 1 character"),
         ("stack: {tags: {aws:a: b}}", "the keys that begin with aws: and tuneway: are taken; call 'aws:a' otherwise"),
         ("stack: {tags: {A: b, a: c}}", "'A' and 'a' are one key to IAM, which does not mind the case; keep one"),
@@ -281,7 +298,7 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
             f"stack: {{tags: {{{', '.join(f'a{n}: b' for n in range(48))}}}}}",
             "stack.tags: Dictionary should have at most 47",
         ),
-        ("training: {max_steps: 1e1}", "training.max_steps: Input should be a valid integer, not 10.0; write 10"),
+        ("training: {max_steps: 1e1}", "training.max_steps: Input should be a valid integer, not 1e1; write 10"),
         ("training: {epochs: 1.5}", "not 1.5; write a whole number"),
         ("training: {epochs: yes}", "not 'yes'; write a whole number"),
         ("training: {gated: yes}", "training.gated: Input should be a valid boolean, not 'yes'; write true"),
@@ -325,6 +342,9 @@ def test_a_number_is_taken_as_it_is_usually_written(tmp_path: Path, text: str, v
     path.write_text(f"training:\n  learning_rate: {text}\nbedrock:\n  hyperparameters:\n    learningRate: {text}\n")
     loaded = schema.load(CONFIG, path)
     assert loaded.training.learning_rate == loaded.bedrock.hyperparameters["learningRate"] == value
+    assert repr(loaded.training.learning_rate) == repr(float(value))
+    assert repr(loaded.bedrock.hyperparameters["learningRate"]) == repr(value)
+    assert schema.Settings.model_validate(loaded.model_dump(mode="json")) == loaded
 
 
 @pytest.mark.parametrize("text", ["0123456789", "2026-01-01", "1:30", "no", "1_000", "0x1f", "on", "1.2.3"])
