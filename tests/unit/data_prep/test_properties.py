@@ -109,7 +109,7 @@ def test_every_row_is_accounted_for_every_output_is_fit_and_shards_make_no_diffe
     assert outputs() == written
 
     if answer["refused"] is not None:
-        assert "needs 100 records" in answer["refused"], "too few of max_rows is all that can be wrong"
+        assert f"needs {BASE_MODELS[str(base_model)].min_records} records" in answer["refused"], "all that can be wrong"
         assert any(max_rows.values())
         assert set(written) == {"rejected.jsonl"}
         return
