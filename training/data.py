@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from datasets import Dataset
 
 from training.errors import TrainingError
+from training.template import settle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """Label of a token that is not learned; torch's cross_entropy skips it by default."""
-
 
 Chat = list[dict[str, str]]
 """Turns of one chat, each with its role and content."""
@@ -74,36 +74,44 @@ def _read_chat(line: str, where: str) -> Chat:
     return chat
 
 
-@dataclass(frozen=True)
 class Encoder:
-    """Turns chats into token ids as the model's own chat template says."""
+    """Turns chats into token ids as the model's own chat template says (`template.settle`)."""
 
-    tokenizer: PreTrainedTokenizerBase
-    end_ids: Collection[int]
-    """Tokens that end an answer: generation stops at each of them."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: Collection[int]) -> None:
+        """Decides how the tokenizer's chat template is used.
+
+        Args:
+            tokenizer: the base model's.
+            end_ids: tokens that end an answer; generation stops at each of them.
+
+        Raises:
+            TrainingError: the template takes no dialogue with an answer.
+        """
+        self.tokenizer = tokenizer
+        self.end_ids = end_ids
+        template = settle(tokenizer)
+        ends = any(token in end_ids for token in self._ids(template.tail))
+        self.template = template if ends else replace(template, tail="")
 
     def prompt(self, chat: Chat) -> list[int]:
         """Returns the ids up to where the assistant's answer begins: what the model is given when it is served."""
-        return self._ids(self._render(chat[:-1], ask=True))
+        return self._ids(self._prompt(chat))
 
     def row(self, chat: Chat) -> Row:
-        """Returns the whole chat, the answer ending with its end-of-turn token.
+        """Returns prompt and answer, the answer ending with its end-of-turn token.
 
-        Prompt and answer are tokenized apart, as they are when the model answers, so that no token spans the two.
-
-        Raises:
-            TrainingError: the chat template does not put the answer after the generation prompt.
+        The prompt is the one that the model is asked with, even where a template writes another once there is an answer.
         """
-        prompt, whole = self._render(chat[:-1], ask=True), self._render(chat, ask=False)
-        if not whole.startswith(prompt):
-            raise TrainingError(
-                "the base model's chat template changes the prompt once there is an answer, so the answer cannot be "
-                "told from it; choose a training.base_model whose template only appends"
-            )
-        prompt_ids, answer = self._ids(prompt), self._ids(whole[len(prompt) :])
-        ends = [index for index, token in enumerate(answer) if token in self.end_ids]
-        if ends:  # some templates put a line break after the end of the turn, which the model never gets to write
-            answer = answer[: ends[-1] + 1]
+        prompt = self._prompt(chat)
+        answer_text = self.template.answer(chat[-1]["content"])
+        prompt_ids, whole = self._ids(prompt), self._ids(prompt + answer_text)
+        # Together, since some tokenizers begin every text with a space. A token that spans the two is none that the model
+        # could answer with.
+        together = whole[: len(prompt_ids)] == prompt_ids
+        answer = whole[len(prompt_ids) :] if together else self._ids(answer_text)
+        end = next((index for index, token in enumerate(answer) if token in self.end_ids), None)
+        if end is not None:  # some templates write more after the end of the turn, which the model never gets to write
+            answer = answer[: end + 1]
         else:
             answer.append(int(self.tokenizer.eos_token_id))
         ids = prompt_ids + answer
@@ -134,9 +142,8 @@ class Encoder:
             )
         return Dataset.from_list([dict(row) for row in rows if row["length"] <= max_length]), left_out
 
-    def _render(self, chat: Chat, *, ask: bool) -> str:
-        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask)
-        return str(text)
+    def _prompt(self, chat: Chat) -> str:
+        return self.template.render(self.tokenizer, chat[:-1], ask=True)
 
     def _ids(self, text: str) -> list[int]:
         # The template has written the special tokens already.

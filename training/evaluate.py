@@ -17,6 +17,7 @@ from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from sacrebleu.metrics.chrf import CHRF
 
 from training.model import padding_id
+from training.template import answer_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,9 +102,8 @@ def answer(
         said = output[:, longest:].cpu()
         # Padding, which may be the same token, only ever follows an end.
         finished = torch.isin(said, ends).any(dim=1).tolist()
-        texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-        for index, text, end in zip(batch, texts, finished, strict=True):
-            answers[index] = Answer(text.strip(), end)
+        for index, ids, end in zip(batch, said.tolist(), finished, strict=True):
+            answers[index] = Answer(answer_text(tokenizer, ids), end)
         print(f"evaluated={min(start + batch_size, len(order))}/{len(order)} model={name}", flush=True)
     return [answers[index] for index in range(len(prompts))]
 

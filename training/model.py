@@ -28,6 +28,10 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
         TrainingError: it has no chat template or no end-of-sequence token.
     """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    if isinstance(
+        tokenizer.chat_template, dict
+    ):  # Command R's, Hermes 3's: one for chats, others for tools or documents
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
         raise TrainingError(
             f"base model {name} has no chat template: choose its instruct or chat variant as training.base_model"

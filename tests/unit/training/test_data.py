@@ -34,7 +34,8 @@ def test_the_labels_are_exactly_the_answer_and_its_end_of_turn(encoder: Encoder)
         learned = batch["labels"][line][batch["labels"][line] != IGNORED]
         assert encoder.tokenizer.decode(learned) == chat[-1]["content"] + "<|end|>"
         seen = batch["input_ids"][line][batch["attention_mask"][line] == 1]
-        assert encoder.tokenizer.decode(seen) == encoder._render(chat, ask=False).removesuffix("\n")
+        text = str(encoder.tokenizer.apply_chat_template(chat, tokenize=False))
+        assert encoder.tokenizer.decode(seen) == text.removesuffix("\n")
         assert batch["position_ids"][line][batch["attention_mask"][line] == 1].tolist() == list(range(len(seen)))
 
 
@@ -48,13 +49,6 @@ def test_an_answer_whose_template_writes_no_end_of_turn_gets_one(encoder: Encode
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     row = Encoder(tokenizer, encoder.end_ids).row(make_chat(1))
     assert row["input_ids"][-1] == tokenizer.eos_token_id
-
-
-def test_a_template_that_rewrites_the_prompt_is_refused(encoder: Encoder, tiny: TinyModel) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    tokenizer.chat_template = "{{ messages | length }}" + str(tokenizer.chat_template)
-    with pytest.raises(TrainingError, match="changes the prompt"):
-        Encoder(tokenizer, encoder.end_ids).row(make_chat(1))
 
 
 def test_a_model_without_chat_template_is_refused(tiny: TinyModel, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import chat_template_utils
 
 from pipeline.requests import METRICS
-from tests.unit.training.conftest import QWEN, make_chat, write_channel, write_hyperparameters
+from tests.unit.training.conftest import COMMIT, QWEN, TEMPLATE, make_chat, write_channel, write_hyperparameters
 from training import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.unit.training.conftest import TinyModel
     from training.recipe import Recipe
 
 
@@ -81,6 +84,40 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
     # What was published is a model that answers as nothing but itself.
     model = AutoModelForCausalLM.from_pretrained(job / "model")
     assert model.dtype == torch.bfloat16
+
+
+ODD = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    "Today is {{ strftime_now('%d %B') }}.\n"
+    + TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+)
+
+
+def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_day(
+    job: Path, tiny: TinyModel, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    repository = tiny.cache / "models--tuneway--odd"
+    shutil.copytree(tiny.folder.parent.parent, repository)
+    folder = repository / "snapshots" / COMMIT
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = ODD
+    tokenizer.save_pretrained(folder)
+    write_hyperparameters(job, recipe, base_model="tuneway/odd", checkpoint_steps="2")
+    for day in (30, 31):
+        clock = type("Clock", (), {"now": staticmethod(lambda tz=None, day=day: datetime.datetime(2031, 12, day))})
+        monkeypatch.setattr(chat_template_utils, "datetime", clock)
+        shutil.rmtree(job / "model", ignore_errors=True)
+        assert train.main() == 0
+        said = capfd.readouterr().out
+        for sign in ("going on from checkpoint-4", "evaluated=6/6 model=base, by an earlier run"):
+            assert (sign in said) == (day == 31), sign
+        answers = job / "input" / "data" / "baseline"
+        answers.mkdir(exist_ok=True)
+        shutil.copy(job / "model" / "tuneway" / "baseline.json", answers)
+    served = AutoTokenizer.from_pretrained(job / "model")
+    asked = served.apply_chat_template(make_chat(1)[:-1], tokenize=False, add_generation_prompt=True)
+    assert asked.startswith("Today is 31 December.\n<|start|>user\nSummarize.\n\nBob: do you want a cake?")
+    assert asked.endswith("<|start|>assistant\n<think>\n\n</think>\n\n")
 
 
 @pytest.mark.parametrize(
