@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # rounding the merged weights to bfloat16, 0.15 for a rope_theta misread as 10,000, 0.24 for an adapter left out. An
 # adapter that changes next to nothing would pass without its merge.
 LOGIT_TOLERANCE = 0.05
+SHARD_SIZE = "2GB"
 _ROPE_4X = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
 """What transformers 5 moves into rope_parameters."""
 
@@ -56,7 +57,9 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
     _refuse_quantized(model)
     # peft adds the float32 adapter to each weight before it rounds.
     merged = model.merge_and_unload().to(export_dtype(own_dtype(base_folder)))
-    merged.save_pretrained(folder)
+    # A file is copied from the GPU into the host's memory as a whole: of an ml.g5.xlarge's 16 GB, transformers 5's 50 GB a file
+    # would take all for a model of 8 billion parameters.
+    merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
     tokenizer.save_pretrained(folder)
     _rewrite(folder / "config.json", lambda config: as_4x_config(config, _read(base_folder / "config.json")))
     _rewrite(folder / "tokenizer_config.json", lambda config: as_4x_tokenizer_config(config, tokenizer))

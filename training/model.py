@@ -9,16 +9,22 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 
+from training import base_files
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from training.device import Device
     from training.recipe import Recipe
+
+_ADAPTED = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+"""Modules that peft puts an adapter on and merges. bitsandbytes' own are among them; Conv1D is GPT-2's linear layer."""
 
 
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
@@ -33,14 +39,9 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     ):  # Command R's, Hermes 3's: one for chats, others for tools or documents
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
-        raise TrainingError(
-            f"base model {name} has no chat template: choose its instruct or chat variant as training.base_model"
-        )
+        raise base_files.no_chat_template(name)
     if tokenizer.eos_token_id is None:
-        raise TrainingError(
-            f"base model {name} has no end-of-sequence token, so its answers would never end: choose another "
-            "training.base_model"
-        )
+        raise base_files.no_end(name)
     return tokenizer
 
 
@@ -118,7 +119,7 @@ def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     head to float32, 1 GB for Llama 3.2 1B.
 
     Raises:
-        TrainingError: the model has no such layers.
+        TrainingError: the model has no layer that is called so.
     """
     named = list(recipe.target_modules)
     config = LoraConfig(
@@ -129,26 +130,33 @@ def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        if "arget modules" not in str(error):
-            raise
-        linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module)})
-        raise TrainingError(
-            f"training.lora.target_modules {','.join(named)} are not layers of {recipe.base_model}: name some of "
-            f"{', '.join(linear)}"
-        ) from error
+    # Before peft renames them. It takes a name for every module that is called so, or whose path ends in it after a dot.
+    modules = [path for path, module in model.named_modules() if isinstance(module, _ADAPTED)]
+    for name in named if named != [base_files.ALL_LINEAR] else []:
+        if not any(path == name or path.endswith(f".{name}") for path in modules):
+            raise base_files.no_layer(recipe.base_model, name, modules)
+    return get_peft_model(model, config)
 
 
-def _is_linear(module: torch.nn.Module) -> bool:
-    return isinstance(module, torch.nn.Linear)
+def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int], name: str) -> None:
+    """Refuses a token that the embeddings have no row for; on a GPU it would end the job without a word of sense.
+
+    Raises:
+        TrainingError: names the token.
+    """
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+    largest = max(tokens)
+    if largest >= rows:
+        raise base_files.beyond_embeddings(name, str(tokenizer.convert_ids_to_tokens(largest)), largest, rows)
 
 
 def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel
+        loaded: dict[str, Any]
+        model, loaded = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             folder,
+            output_loading_info=True,
             device_map={"": device.name},
             attn_implementation=device.precision(own_dtype(folder)).attention,
             **options,
@@ -160,4 +168,9 @@ def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
         raise TrainingError(
             "the base model is not a causal language model that transformers knows; choose another training.base_model"
         ) from error
+    if missing := sorted(loaded["missing_keys"]):  # transformers fills them with random numbers, with a warning
+        raise TrainingError(
+            f"training.base_model: its files lack {len(missing)} of the weights of a {type(model).__name__}, such as "
+            f"{missing[0]}, so it is no whole causal language model; upload it again, whole, or choose another one"
+        )
     return model

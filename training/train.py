@@ -27,7 +27,7 @@ import datasets
 import torch
 import transformers
 
-from training import baseline, errors, evaluate, export, finetune, hub, model
+from training import base_files, baseline, errors, evaluate, export, finetune, hub, model
 from training.data import Collator, Encoder, read_channel
 from training.device import Device
 from training.layout import Layout
@@ -68,6 +68,12 @@ class Job:
         transformers.set_seed(self.recipe.seed)
         with self._phase("load"):
             self.base_folder = self._base_model()
+            base_files.look(
+                base_files.LocalFolder(self.base_folder),
+                self.recipe.base_model,
+                self.recipe.target_modules,
+                ("training.max_length", self.recipe.max_length),
+            )
             self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
             self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
             encoder = Encoder(self.tokenizer, self.end_ids)
@@ -75,11 +81,12 @@ class Job:
             train, train_left_out = encoder.dataset(self.train, "train", self.recipe.max_length)
             validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
-        result = self._train(train, validation)
+            prompts = [encoder.prompt(chat) for chat in self.test]
+        result = self._train(train, validation, prompts)
         if self.world.is_first:
             probe = validation.select(range(min(CHECKED_ROWS, len(validation))))
             batch = Collator(model.padding_id(self.tokenizer))([probe[index] for index in range(len(probe))])
-            self._finish(result, batch, [encoder.prompt(chat) for chat in self.test])
+            self._finish(result, batch, prompts)
         self.world.wait()
 
     def _base_model(self) -> Path:
@@ -89,9 +96,14 @@ class Job:
         self.world.wait()
         return hub.base_model(self.recipe, self.layout.channel("model"))
 
-    def _train(self, train: datasets.Dataset, validation: datasets.Dataset) -> finetune.TrainingResult:
+    def _train(
+        self, train: datasets.Dataset, validation: datasets.Dataset, prompts: list[list[int]]
+    ) -> finetune.TrainingResult:
         with self._phase("load_quantized"):
             quantized = model.load_for_training(self.base_folder, self.recipe, self.device)
+            rows = (*train["input_ids"], *validation["input_ids"], *prompts, self.end_ids)
+            used = (token for row in rows for token in row)
+            model.check_tokens(quantized, self.tokenizer, used, self.recipe.base_model)
             peft_model = model.add_adapter(quantized, self.recipe)
         with self._phase("train"):
             result = finetune.finetune(

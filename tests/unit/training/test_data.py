@@ -55,7 +55,7 @@ def test_a_model_without_chat_template_is_refused(tiny: TinyModel, tmp_path: Pat
     tokenizer = model.load_tokenizer(tiny.folder, "tiny")
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(TrainingError, match="org/base has no chat template: choose its instruct"):
+    with pytest.raises(TrainingError, match="org/base has no chat template; choose its instruct"):
         model.load_tokenizer(tmp_path, "org/base")
 
 

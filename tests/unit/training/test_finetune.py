@@ -190,9 +190,9 @@ def test_layers_that_the_model_lacks_are_refused_with_those_it_has(
     tiny: TinyModel, recipe: Recipe, device: Device
 ) -> None:
     with pytest.raises(
-        TrainingError, match=r"target_modules query are not layers of .*: name some of .*q_proj.*v_proj"
+        TrainingError, match=r"target_modules: v_porj is no linear layer of .*: it has .*q_proj.*v_proj"
     ):
-        adapter(tiny, replace(recipe, target_modules=("query",)), device)
+        adapter(tiny, replace(recipe, target_modules=("q_proj", "v_porj")), device)
     every = adapter(tiny, replace(recipe, target_modules=("all-linear",)), device)
     assert len({name.split(".lora_")[0] for name, _ in every.named_parameters() if "lora_" in name}) == 2 * 7
 

@@ -126,7 +126,10 @@ def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_
         ({"learning_rate": "much"}, "hyperparameter learning_rate is 'much'"),
         ({"batch_size": "64"}, "channel train has 40 usable rows, fewer than one batch of 64"),
         ({"max_length": "20"}, "every row of channel train is longer than training.max_length 20"),
-        ({"target_modules": "query"}, "target_modules query are not layers"),
+        (
+            {"target_modules": "q_proj,v_porj"},
+            "training.lora.target_modules: v_porj is no linear layer of tuneway/tiny-llama: it has down_proj, gate_proj,",
+        ),
         ({"base_model": "tuneway/none"}, "base model tuneway/none is not in the cache"),
         ({"base_model": "a/b/c"}, "base_model 'a/b/c' is not a Hub name"),
     ],

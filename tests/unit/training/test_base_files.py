@@ -1,0 +1,462 @@
+"""What the files of a base model tell: folders as transformers writes them, and as people publish them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tests.unit.training.conftest import make_chat, make_tokenizer, write_hyperparameters
+from training import base_files, model, train
+from training.architectures import CAUSAL_LANGUAGE_MODELS
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.unit.training.conftest import TinyModel
+    from training.base_files import BaseFiles
+    from training.recipe import Recipe
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.fixture
+def folder(tiny: TinyModel, tmp_path: Path) -> Path:
+    """A copy of the tiny Llama."""
+    return shutil.copytree(tiny.folder, tmp_path / "base")
+
+
+def look(folder: Path, layers: tuple[str, ...] = ("q_proj", "v_proj"), tokens: int = 512) -> BaseFiles:
+    return base_files.look(base_files.LocalFolder(folder), "org/base", layers, ("endpoint.max_model_len", tokens))
+
+
+def refusal(folder: Path, **how: Any) -> str:
+    with pytest.raises(TrainingError) as refused:
+        look(folder, **how)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def edit(file: str, **values: Any) -> Callable[[Path], None]:
+    """Sets keys of a JSON file; None takes one away."""
+
+    def change(folder: Path) -> None:
+        path = folder / file
+        content = json.loads(path.read_text()) if path.exists() else {}
+        content |= values
+        path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+    return change
+
+
+def only(*kept: str, **added: str) -> Callable[[Path], None]:
+    """Leaves these files alone, and adds empty ones."""
+
+    def change(folder: Path) -> None:
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+        for name, content in added.items():
+            (folder / name.replace("__", ".")).write_text(content)
+
+    return change
+
+
+def saved(made: transformers.PreTrainedModel, folder: Path, **how: Any) -> Path:
+    """The model as save_pretrained writes it, with the tokenizer that is there."""
+    for path in folder.glob("model*.safetensors*"):
+        path.unlink()
+    made.save_pretrained(folder, **how)
+    return folder
+
+
+def test_the_table_is_that_of_the_training_images_transformers() -> None:
+    runs = {}
+    for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        found = getattr(transformers, name)
+        if found._supports_sdpa and found._supports_flash_attn:
+            runs[kind] = name
+    assert runs == CAUSAL_LANGUAGE_MODELS
+
+
+def test_a_fit_model_is_counted_by_its_header(folder: Path) -> None:
+    found = look(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    assert found.parameters == loaded.num_parameters()
+    assert found.vocabulary == loaded.get_input_embeddings().weight.numel()
+    assert found.adapted == 2 * ((64 + 64) + (64 + 32))  # of two layers: q_proj and v_proj
+    assert found.cache_bytes == 2 * 2 * 2 * 2 * 16  # keys and values, in 2 bytes, of 2 layers, 2 heads, 16 wide
+    assert found.warnings == []
+    assert look(folder, ("all-linear",)).adapted == 2 * (2 * 128 + 2 * 96 + 3 * 192)
+    assert look(folder, ("mlp.gate_proj", "model.layers.0.self_attn.o_proj")).adapted == 2 * 192 + 128
+
+
+def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
+    whole = look(folder)
+    saved(AutoModelForCausalLM.from_pretrained(folder), folder, max_shard_size="50KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    assert look(folder) == whole
+    lost = min(folder.glob("*.safetensors"))
+    content = lost.read_bytes()
+    lost.unlink()
+    line = f"lacks 1 of the files that model.safetensors.index.json names, such as {lost.name}; upload it again"
+    assert line in refusal(folder)
+    lost.write_bytes(content[:-1])
+    assert f"has a {lost.name} of {len(content) - 1} bytes that is no whole safetensors file; upload" in refusal(folder)
+    lost.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert f"has a {lost.name} of 43 bytes that is no whole safetensors file" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            only("tokenizer.json", adapter_config__json='{"base_model_name_or_path": "org/real"}'),
+            "is an adapter of org/real and no whole model; name the model that it belongs to, or merge it",
+        ),
+        (edit("adapter_config.json", r=8), "is an adapter and no whole model; name the model"),
+        (only(a__gguf=""), "has GGUF files only; name the repository with safetensors that they were made from"),
+        (only("config.json", a__gguf=""), "has GGUF files only; name the repository with safetensors"),
+        (only(model_index__json="{}"), "is a pipeline of diffusers, which makes images; choose another base_model"),
+        (edit("modules.json"), "is an embedding model (sentence-transformers), which answers nothing; choose"),
+        (only("model.safetensors"), "has no config.json; name a repository in the form of transformers, or upload"),
+        (only("model.safetensors", params__json=""), "has no config.json, but its maker's own form (params.json"),
+        (
+            only("config.json", "tokenizer.json", pytorch_model__bin=""),
+            "has no model.safetensors and no model.safetensors.index.json (it has pytorch_model.bin); choose a model that has, "
+            "or load it with transformers",
+        ),
+        (
+            only("config.json", consolidated__safetensors=""),
+            "has no model.safetensors and no model.safetensors.index.json (it has consolidated.safetensors); choose",
+        ),
+        (lambda folder: (folder / "config.json").write_text("{"), "has a config.json that is no JSON object; upload"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "has a config.json that is no JSON object; upload"),
+        *(
+            (
+                edit("config.json", **{key: {"quant_method": method, "bits": 4}}),
+                f"has quantized weights (config.json: {method}), into which no adapter can be merged; name the un-quantized "
+                "model that it was made from",
+            )
+            for key, method in (
+                ("quantization_config", "awq"),
+                ("quantization_config", "fp8"),
+                ("compression_config", "x"),
+            )
+        ),
+        (edit("config.json", quantization={"group_size": 64}), "has quantized weights (config.json: quantization)"),
+        (edit("quantize_config.json", bits=4), "has quantized weights (quantize_config.json), into which"),
+        (
+            edit("config.json", auto_map={"AutoModelForCausalLM": "modeling_x.X"}, architectures=["XForCausalLM"]),
+            "needs code of its own to run (config.json, auto_map, for XForCausalLM), which is not trusted here; choose a model "
+            "that transformers has itself",
+        ),
+        (
+            edit("config.json", auto_map={"AutoConfig": "x.X"}, architectures=None, model_type="x"),
+            "needs code of its own to run (config.json, auto_map, for x), which",
+        ),
+        (
+            edit("tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]}),
+            "needs code of its own to run (tokenizer_config.json, auto_map), which is not trusted here",
+        ),
+        (edit("config.json", model_type="x"), "is of the type 'x', which is none of the causal language models that"),
+        (edit("config.json", model_type=None), "is of the type None, which is none of the causal language models"),
+        (edit("config.json", model_type="mpt"), "is of the type 'mpt', which is none"),  # no attention but its own
+        *(
+            (
+                edit("config.json", architectures=[name]),
+                f"is a {name} and no whole causal language model (LlamaForCausalLM); choose another base_model",
+            )
+            for name in ("LlamaForSequenceClassification", "LlamaModel", "LlamaForTokenClassification")
+        ),
+        (edit("config.json", is_encoder_decoder=True), "and no whole causal language model"),
+        (edit("config.json", audio_config={}), "is a model of more than text (llama: audio_config); name a text-only"),
+        (only("config.json", "model.safetensors"), "has no tokenizer that transformers reads (tokenizer.json or tok"),
+        (lambda folder: (folder / "chat_template.jinja").unlink(), "has no chat template; choose its instruct or chat"),
+        (lambda folder: (folder / "chat_template.jinja").write_text(""), "has no chat template; choose"),
+        (
+            edit("tokenizer_config.json", eos_token=None),
+            "has no end-of-sequence token (tokenizer_config.json, eos_token)",
+        ),
+        (edit("config.json", num_hidden_layers=3), "has weights of 2 layers where config.json has 3; upload it again"),
+        (
+            edit("config.json", tie_word_embeddings=False),
+            "has no weights of a head (lm_head), so it is no whole causal language model; choose another",
+        ),
+        (
+            edit("config.json", vocab_size=401),
+            "has embeddings of 400 tokens where config.json has a vocab_size of 401; load it with transformers, call resize_",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_remedy(
+    folder: Path, change: Callable[[Path], None], expected: str
+) -> None:
+    change(folder)
+    line = refusal(folder)
+    assert line.startswith("training.base_model: org/base ")
+    assert expected in line
+
+
+def test_a_list_of_templates_needs_one_that_is_called_default(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    templates = [{"name": "tool_use", "template": "x"}]
+    edit("tokenizer_config.json", chat_template=templates)(folder)
+    assert "has chat templates (tool_use) and none that is called default; choose its instruct" in refusal(folder)
+    edit("tokenizer_config.json", chat_template=[*templates, {"name": "default", "template": "y"}])(folder)
+    look(folder)
+    edit("tokenizer_config.json", chat_template="z")(folder)
+    look(folder)
+
+
+def test_code_that_is_not_needed_is_no_reason(folder: Path) -> None:
+    edit("config.json", auto_map={"AutoModelForCausalLM": "modeling_llama.LlamaForCausalLM"})(folder)
+    assert look(folder).warnings == [
+        "training.base_model: org/base brings code of its own, which is not run: transformers' own LlamaForCausalLM is used"
+    ]
+    AutoModelForCausalLM.from_pretrained(folder)  # transformers asks for no trust, either
+
+
+def test_a_model_in_4_bit_or_8_is_refused_by_configuration_and_by_weights_alone(folder: Path) -> None:
+    quantized = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")  # type: ignore[no-untyped-call]
+    saved(AutoModelForCausalLM.from_pretrained(folder, quantization_config=quantized), folder)
+    assert "has quantized weights (config.json: bitsandbytes), into which no adapter can be merged" in refusal(folder)
+    edit("config.json", quantization_config=None)(folder)
+    assert "has quantized weights (model.layers.0.mlp.down_proj.weight.absmax is F32), into which" in refusal(folder)
+
+
+def test_weights_in_8_bit_floats_are_quantized_whatever_the_configuration_says(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file(tensors | {name: tensors[name].to(torch.float8_e4m3fn)}, folder / "model.safetensors")
+    assert f"has quantized weights ({name} is F8_E4M3), into which" in refusal(folder)
+
+
+def test_a_model_of_text_and_images_is_refused(folder: Path) -> None:
+    text = transformers.Gemma3TextConfig(**SHAPE, vocab_size=400, head_dim=16, max_position_embeddings=512)
+    eyes = transformers.SiglipVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    config = transformers.Gemma3Config(text_config=text.to_dict(), vision_config=eyes.to_dict(), mm_tokens_per_image=4)
+    saved(transformers.Gemma3ForConditionalGeneration(config), folder)
+    assert refusal(folder) == (
+        "training.base_model: org/base is a model of more than text (gemma3: text_config, vision_config); name a text-only "
+        "model of its family, such as google/gemma-3-1b-it among Gemma 3"
+    )
+
+
+@pytest.mark.parametrize("kind", ["LlamaModel", "LlamaForSequenceClassification", "BartForConditionalGeneration"])
+def test_a_part_of_a_model_or_another_kind_is_refused(folder: Path, kind: str) -> None:
+    config = transformers.BartConfig if kind.startswith("Bart") else transformers.LlamaConfig
+    shape = {"d_model": 32, "vocab_size": 400} if kind.startswith("Bart") else SHAPE | {"vocab_size": 400}
+    saved(getattr(transformers, kind)(config(**shape)), folder)
+    assert f"is a {kind} and no whole causal language model" in refusal(folder)
+
+
+KINDS: dict[str, tuple[transformers.PretrainedConfig, tuple[str, ...]]] = {
+    "gpt2": (transformers.GPT2Config(vocab_size=400, n_embd=64, n_layer=2, n_head=4), ("c_attn", "c_proj")),
+    "gpt_neox": (
+        transformers.GPTNeoXConfig(
+            vocab_size=400, **{key: value for key, value in SHAPE.items() if key != "num_key_value_heads"}
+        ),
+        ("query_key_value",),
+    ),
+    "gemma3_text": (transformers.Gemma3TextConfig(vocab_size=400, head_dim=16, **SHAPE), ("q_proj", "v_proj")),
+    "phi3": (transformers.Phi3Config(vocab_size=400, pad_token_id=0, **SHAPE), ("qkv_proj", "gate_up_proj")),
+    "qwen2": (transformers.Qwen2Config(vocab_size=400, **SHAPE), ("q_proj", "lm_head")),
+    "qwen3_moe": (
+        transformers.Qwen3MoeConfig(vocab_size=400, num_experts=4, moe_intermediate_size=32, head_dim=16, **SHAPE),
+        ("q_proj", "v_proj"),
+    ),
+    "mistral": (transformers.MistralConfig(vocab_size=400, **SHAPE), ("q_proj", "v_proj")),
+    "olmo2": (transformers.Olmo2Config(vocab_size=400, **SHAPE), ("q_proj", "v_proj")),
+    "falcon": (
+        transformers.FalconConfig(vocab_size=400, hidden_size=64, num_hidden_layers=2, num_attention_heads=4),
+        ("query_key_value",),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_other_families_are_fit_and_counted(folder: Path, kind: str, recipe: Recipe) -> None:
+    config, layers = KINDS[kind]
+    made = AutoModelForCausalLM.from_config(config)
+    saved(made, folder)
+    found = look(folder, layers)
+    assert found.parameters == made.num_parameters()
+    adapter = model.add_adapter(made, replace(recipe, target_modules=layers))
+    trainable = sum(weight.numel() for weight in adapter.parameters() if weight.requires_grad)
+    assert trainable == recipe.lora_r * found.adapted
+    every = model.add_adapter(AutoModelForCausalLM.from_config(config), replace(recipe, target_modules=("all-linear",)))
+    trainable = sum(weight.numel() for weight in every.parameters() if weight.requires_grad)
+    counted = recipe.lora_r * look(folder, ("all-linear",)).adapted
+    assert counted <= trainable if "moe" in kind else counted == trainable  # experts are left out of the bound
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (
+            ("q_proj", "v_porj"),
+            "v_porj is no linear layer of org/base: it has down_proj, gate_proj, k_proj, o_proj, q_proj, ",
+        ),
+        (("proj",), "proj is no linear layer of"),  # the end of a name is not the name
+        (("mlp",), "mlp is no linear layer of"),
+        (("input_layernorm",), "input_layernorm is no linear layer of"),
+        (("layers.7.self_attn.q_proj",), "layers.7.self_attn.q_proj is no linear layer of"),
+        (("q_proj", "all-linear"), "all-linear is no linear layer of"),
+        (
+            ("q_proj", "embed_tokens"),
+            "embed_tokens cannot get an adapter in org/base, whose embeddings and head share one",
+        ),
+        (("lm_head",), "lm_head cannot get an adapter in org/base, whose embeddings and head share one weight"),
+    ],
+)
+def test_each_name_of_a_layer_is_there_and_can_be_merged(folder: Path, layers: tuple[str, ...], expected: str) -> None:
+    assert refusal(folder, layers=layers).startswith(f"training.lora.target_modules: {expected}")
+
+
+def test_a_copy_of_a_tied_head_is_not_counted(folder: Path) -> None:
+    whole = look(folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, folder / "model.safetensors")
+    assert look(folder) == whole
+
+
+def test_layers_after_the_last_are_not_loaded_and_not_counted(folder: Path) -> None:
+    whole = look(folder)
+    tensors = load_file(folder / "model.safetensors")
+    more = {name.replace(".1.", ".2."): tensor.clone() for name, tensor in tensors.items() if ".layers.1." in name}
+    save_file(tensors | more, folder / "model.safetensors")
+    assert look(folder) == whole
+
+
+def test_a_tokenizer_larger_than_the_embeddings_is_refused(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(folder)
+    assert refusal(folder) == (
+        "training.base_model: org/base has a tokenizer that is larger than its embeddings of 400 rows: '<new>' is 400; load it "
+        "with transformers, call resize_token_embeddings(len(tokenizer)), save it and upload it to uploads/models/FOLDER/, or "
+        "choose another one"
+    )
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    loaded.resize_token_embeddings(len(tokenizer))
+    look(saved(loaded, folder))
+
+
+def test_a_vocabulary_larger_than_the_embeddings_is_refused(folder: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    loaded.resize_token_embeddings(399)
+    saved(loaded, folder)
+    assert "is larger than its embeddings of 399 rows: " in refusal(folder)
+
+
+def test_a_special_token_that_nothing_uses_needs_no_row(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<image_soft_token>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    assert look(folder).warnings == [
+        "training.base_model: org/base has special tokens without a row in the embeddings, which nothing uses: "
+        "<image_soft_token>"
+    ]
+    with (folder / "chat_template.jinja").open("a") as template:
+        template.write("<image_soft_token>")
+    assert "is larger than its embeddings of 400 rows: '<image_soft_token>' is 400" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        ({}, 512),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, 2048),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, 1024),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_a_sequence_longer_than_its_positions_is_refused(
+    folder: Path, changes: dict[str, Any], most: int | None
+) -> None:
+    edit("config.json", **changes)(folder)
+    look(folder, tokens=most or 131_072)
+    if most:
+        assert refusal(folder, tokens=most + 1) == (
+            f"endpoint.max_model_len: {most + 1} is more than the {most} tokens that org/base takes; lower it to that"
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"num_key_value_heads": None}, 256),
+        ({"head_dim": 32}, 256),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, 0),
+        ({"sliding_window": 4096}, 0),
+        ({"sliding_window": 4096, "use_sliding_window": False}, 128),
+        ({"kv_lora_rank": 16}, 0),
+        ({"hidden_size": "wide", "head_dim": None}, 0),
+    ],
+)
+def test_the_cache_is_counted_only_where_every_layer_keeps_all(
+    folder: Path, changes: dict[str, Any], kept: int
+) -> None:
+    edit("config.json", **{"head_dim": None} | changes)(folder)
+    assert look(folder).cache_bytes == kept * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (edit("config.json", quantization_config={"quant_method": "awq"}), "has quantized weights (config.json: awq)"),
+        (only("config.json"), "has no model.safetensors and no model.safetensors.index.json"),
+    ],
+)
+def test_the_job_looks_again_before_it_loads_anything(
+    job: Path, recipe: Recipe, folder: Path, change: Callable[[Path], None], expected: str
+) -> None:
+    change(folder)
+    folder.rename(job / "input" / "data" / "model")
+    write_hyperparameters(job, recipe)
+    assert train.main() == 1
+    assert expected in (job / "output" / "failure").read_text()
+
+
+def test_weights_that_transformers_misses_end_the_job(job: Path, recipe: Recipe, folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    folder.rename(job / "input" / "data" / "model")
+    write_hyperparameters(job, recipe)
+    assert train.main() == 1
+    assert (job / "output" / "failure").read_text() == (
+        "training.base_model: its files lack 1 of the weights of a LlamaForCausalLM, such as "
+        "model.layers.1.mlp.up_proj.weight, so it is no whole causal language model; upload it again, whole, or choose "
+        "another one"
+    )
+
+
+def test_a_token_of_the_rows_without_a_row_in_the_embeddings_ends_the_job(tiny: TinyModel) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(tiny.folder)
+    tokenizer = make_tokenizer([make_chat(number) for number in range(100)])
+    model.check_tokens(loaded, tokenizer, [0, 399], "org/base")
+    tokenizer.add_tokens(["<new>"])
+    with pytest.raises(
+        TrainingError, match=r"org/base has a tokenizer that is larger .* of 400 rows: '<new>' is 400; load"
+    ):
+        model.check_tokens(loaded, tokenizer, tokenizer("<new>").input_ids, "org/base")
