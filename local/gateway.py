@@ -10,12 +10,23 @@ import signal
 import sys
 from pathlib import Path
 
-from local import bedrock, faults, lambda_runtime, private, processes, quotas, sagemaker, scheduler, stepfunctions
+from local import (
+    bedrock,
+    faults,
+    hub_server,
+    lambda_runtime,
+    private,
+    processes,
+    quotas,
+    sagemaker,
+    scheduler,
+    stepfunctions,
+)
 from local.sagemaker.container import kill
 
 
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
-    for service in (faults, lambda_runtime, scheduler, sagemaker, bedrock, quotas, stepfunctions):
+    for service in (faults, hub_server, lambda_runtime, scheduler, sagemaker, bedrock, quotas, stepfunctions):
         service.register(state_dir, endpoint_url)
 
 

@@ -207,14 +207,14 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     """Synthesise to destroy. True when all of it held."""
     started = time.time()
     record: dict[str, Any] = {"status": "NOT_FINISHED", "states": {}, "input": {}, "denied": [], "left": None}
-    stack = settings.write()
+    aws = LocalAws(HOME / "aws", REGION, HOME / "hub")
+    stack = settings.write(access={"hub_endpoint": aws.hub_endpoint})
     assembly, log = HOME / "cdk.out", HOME / "cdk.log"
     log.unlink(missing_ok=True)
     LAST_RUN.unlink(missing_ok=True)
     env = cdk.environment(None, REGION, HOME / "home")
     with step("Synthesise"):
         cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
-    aws = LocalAws(HOME / "aws", REGION, HOME / "hub")
     failed: Exception | None = None
     kept = False
     try:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
+from local.hub_server import PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,6 +44,8 @@ class LocalAws:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
+        self.hub_endpoint = f"{self.endpoint_url}{PREFIX}"
+        """access.hub_endpoint of a stack whose Plan is to look at the base models of the cache."""
 
     def start(self, timeout: float = 60) -> None:
         """Start with an empty account, and wait until it answers.

@@ -33,7 +33,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 def stack(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """The stack, deployed with the sample data in uploads/samples/."""
     folder = tmp_path_factory.mktemp("stack")
-    assembly, name = synthesise(folder, Path(__file__).with_name("settings.yaml"))
+    assembly, name = synthesise(folder, Path(__file__).with_name("settings.yaml"), aws)
     deployed = Deployed(aws, name, assembly, folder / "cdk.log")
     deployed.cdk("bootstrap")
     deployed.deploy()

@@ -189,8 +189,12 @@ class Deployed:
             return None
 
 
-def synthesise(folder: Path, layer: Path, **changes: Any) -> tuple[Path, str]:
-    """Run `cdk synth` with a settings file of `layer` for this machine; the assembly and the stack's name."""
+def synthesise(folder: Path, layer: Path, aws: LocalAws, **changes: Any) -> tuple[Path, str]:
+    """Run `cdk synth` with a settings file of `layer` for this machine; the assembly and the stack's name.
+
+    Its Hub is that of `aws`, unless `changes` name another.
+    """
+    changes["access"] = {"hub_endpoint": aws.hub_endpoint} | changes.get("access", {})
     target = folder / "settings.yaml"
     name = settings.write(layer, target, **changes)
     env = cdk.environment(None, REGION, folder / "home")
@@ -215,8 +219,8 @@ def on_its_own(
     """
     changes["stack"] = {"region": region} | changes.get("stack", {})
     tiny_model.ensure(folder / "hub")
-    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml", **changes)
     aws = LocalAws(folder / "state", region, folder / "hub")
+    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml", aws, **changes)
     aws.start()
     try:
         stack = Deployed(aws, name, assembly, folder / "cdk.log")

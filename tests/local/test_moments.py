@@ -32,7 +32,7 @@ QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"enabled": Fa
 def fresh(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """The stack, synthesised and not yet deployed; the teardown is asked every second, and not every five."""
     folder = tmp_path_factory.mktemp("moments")
-    assembly, name = synthesise(folder, Path(__file__).with_name("settings.yaml"), stack={"name": NAME})
+    assembly, name = synthesise(folder, Path(__file__).with_name("settings.yaml"), aws, stack={"name": NAME})
     deployed = Deployed(aws, name, assembly, folder / "cdk.log")
     deployed.cdk("bootstrap")
     yield deployed
@@ -131,7 +131,7 @@ def test_a_redeploy_leaves_a_serving_endpoint_alone_and_a_redrive_goes_on_then_m
         "dataset": {"instruction": "Say it shorter."},
         "access": {"hub_endpoint": "https://mirror.example"},
     }
-    assembly, _ = synthesise(tmp_path, Path(__file__).with_name("settings.yaml"), **changes)
+    assembly, _ = synthesise(tmp_path, Path(__file__).with_name("settings.yaml"), fresh.aws, **changes)
     changed = Deployed(fresh.aws, fresh.name, assembly, tmp_path / "cdk.log")
     changed.deploy()
     assert changed.outputs == fresh.outputs

@@ -27,7 +27,7 @@ def neighbour(aws: LocalAws, stack: Deployed, tmp_path_factory: pytest.TempPathF
     """A second stack, whose name begins with the first one's (and not as that one's prefix, which has a hash after it)."""
     folder = tmp_path_factory.mktemp("neighbour")
     layer = Path(__file__).with_name("settings.yaml")
-    assembly, name = synthesise(folder, layer, stack={"name": f"{stack.name}-two"})
+    assembly, name = synthesise(folder, layer, aws, stack={"name": f"{stack.name}-two"})
     deployed = Deployed(aws, name, assembly, folder / "cdk.log")
     deployed.deploy()
     return deployed

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.unit.pipeline.hub_server import Answer
+from local.hub_server import Answer
 
 if TYPE_CHECKING:
+    from local.hub_server import HubServer
     from tests.local.deployed import Deployed
-    from tests.unit.pipeline.hub_server import HubServer
 
 KEY = "uploads/sharded.jsonl"
 QUICK = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}

@@ -7,13 +7,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from local.hub_server import HubServer
 from pipeline import names
 from tests.local.deployed import on_its_own
 from tests.proofs import datasets
 from tests.proofs.datasets import QUICK
 from tests.proofs.grants import Decision, Role, deployed, read
 from tests.proofs.reruns import Rerun, rerun
-from tests.unit.pipeline.hub_server import HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def live(folder: Path, say: Callable[[str], None]) -> tuple[list[Role], list[Dec
     Raises:
         LifeError: something went otherwise than it must.
     """
-    with HubServer() as hub, on_its_own(folder, access={"hub_endpoint": hub.url}) as stack:
+    with HubServer(folder / "hub") as hub, on_its_own(folder, access={"hub_endpoint": hub.url}) as stack:
         life = _Life(stack, say)
         life.executions()
         datasets.offer(hub)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.pipeline.hub_server import HubServer
+from local.hub_server import HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from data_prep import handler as handler_module
+from local.hub_server import Answer, HubServer
 from tests.unit.data_prep.dirty import as_jsonl, some_rows
-from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -10,6 +10,7 @@ from data_prep import prepare as prepare_module
 from data_prep import seen
 from data_prep.handler import _client, handler
 from data_prep.seen import Seen
+from local.hub_server import Answer, HubServer
 from pipeline.aws import AwsBusy, AwsRefused
 from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import (
@@ -28,7 +29,6 @@ from tests.unit.data_prep.conftest import (
     refused,
     with_bedrock,
 )
-from tests.unit.pipeline.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
