@@ -162,19 +162,22 @@ class Functions(Construct):
 
     def _plan(self) -> lambda_.Function:
         scope, access = self._scope, self._settings.access
-        plan = self._make("plan", "pipeline.plan.handler", minutes=5)
+        # The memory is for reading a tokenizer.json: Gemma 3's has 33 MB, and takes 200 MB when it is parsed.
+        plan = self._make("plan", "pipeline.plan.handler", minutes=5, memory_mb=1024)
         written = [self._objects("code"), self._objects("shards", SHARD_LIST)]
         _allow(plan, ["s3:PutObject"], written, A_RUN)
-        _allow_key(plan, self._bucket, ["GenerateDataKey"])
+        models = self._bucket.arn_for_objects("uploads/models/*")
+        _allow(plan, ["s3:GetObject"], [models], "the user's own base models, in whatever folder")
+        _allow_key(plan, self._bucket, ["Decrypt", "GenerateDataKey"])
         assert isinstance(plan.role, iam.Role)
-        # It lists datasets, and looks for a baseline.
+        # It lists datasets and base models, and looks for a baseline.
         listed = ["uploads/*", f"{names.prefix('baselines', '*')}*"]
         allow(plan.role, ["s3:ListBucket"], [self._bucket.bucket_arn], {"StringLike": {"s3:prefix": listed}})
         if self._datasets:
             _allow(plan, ["s3:ListBucket"], self._datasets)
-        models = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
+        bedrock = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
         _allow(
-            plan, ["bedrock:GetFoundationModel"], [models], "reads what AWS publishes of any base model a run may name"
+            plan, ["bedrock:GetFoundationModel"], [bedrock], "reads what AWS publishes of any base model a run may name"
         )
         quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
         _allow(plan, quotas, ["*"], "the actions have no resource")

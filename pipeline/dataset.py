@@ -32,12 +32,16 @@ class Source(NamedTuple):
         revision: the commit of a Hub dataset; else None.
         files: by split, in reading order; named by their key, or by their path in the repository.
         warnings: what is not read although it lies there.
+        licence: of a Hub dataset, as its card says it.
+        gated: whether the Hub asks for its terms to be accepted; None elsewhere.
     """
 
     uri: str
     revision: str | None
     files: dict[str, list[File]]
     warnings: list[str]
+    licence: str | None = None
+    gated: bool | None = None
 
 
 def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
@@ -144,6 +148,7 @@ def _look_at_hub(dataset: Dataset, endpoint: str, token: str | None) -> Source:
         listed = [_sibling(entry) for entry in told["siblings"]]
         card = told.get("cardData") or {}
         configs = _configs(card)
+        licence = hub.licence(told)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(
             f"access.hub_endpoint: {about.url} does not answer as the Hub's API does ({error!r}); name the Hub or a mirror "
@@ -165,7 +170,7 @@ def _look_at_hub(dataset: Dataset, endpoint: str, token: str | None) -> Source:
             )
             break
     dealt = deal(listed, wanted, splits)
-    return Source(dataset.source, commit, dealt.files, _warnings(dataset.source, dealt._replace(others=[])))
+    return Source(dataset.source, commit, dealt.files, _warnings(dataset.source, dealt._replace(others=[])), licence, gated)
 
 
 def _sibling(entry: dict[str, Any]) -> File:

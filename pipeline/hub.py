@@ -1,4 +1,4 @@
-"""A Hugging Face dataset over HTTPS, at a pinned revision: the list of its files, and each of them."""
+"""A Hugging Face dataset or model over HTTPS, at a revision: the list of its files, and each of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,42 @@ _PARTIAL_CONTENT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 206, 401, 403, 404
 _REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS, _SERVER_ERROR = 408, 416, 429, 500
 
 
+class Kind(NamedTuple):
+    """What a repository holds, in the Hub's addresses and in the lines for the user.
+
+    Attributes:
+        name: `dataset` or `model`.
+        api: its part of the API's addresses.
+        folder: what stands before OWNER/NAME in the addresses of its pages and files.
+        field: the setting that names it.
+        prefix: what stands before OWNER/NAME there.
+        section: the settings beside it.
+        revision: the setting of its revision.
+        files: what to do if it has not the file.
+    """
+
+    name: str
+    api: str
+    folder: str
+    field: str
+    prefix: str
+    section: str
+    revision: str
+    files: str
+
+
+DATASET = Kind(
+    *("dataset", "datasets", "datasets/", "dataset.source", "hub:", "dataset", "dataset.revision"),
+    "set dataset.files to names that {page} lists",
+)
+MODEL = Kind(
+    *("model", "models", "", "training.base_model", "", "training", "training.base_revision"),
+    "it went while it was read: start the run again",
+)
+
+
 class HubFile(NamedTuple):
-    """One file of a dataset repository.
+    """One file of a repository.
 
     Attributes:
         endpoint: HF_ENDPOINT, `https://huggingface.co` or a mirror.
@@ -34,6 +68,7 @@ class HubFile(NamedTuple):
         revision: commit.
         path: the file inside the repository; empty for the repository itself.
         token: the Hub token, or None.
+        kind: of the repository.
     """
 
     endpoint: str
@@ -41,14 +76,20 @@ class HubFile(NamedTuple):
     revision: str
     path: str
     token: str | None
+    kind: Kind = DATASET
 
     @property
     def url(self) -> str:
-        """Where the Hub resolves the file (huggingface_hub's `hf_hub_url`), or describes the repository (`dataset_info`)."""
+        """Where the Hub resolves the file (huggingface_hub's `hf_hub_url`), or describes the repository (`repo_info`)."""
         endpoint, revision = self.endpoint.rstrip("/"), quote(self.revision, safe="")
         if not self.path:
-            return f"{endpoint}/api/datasets/{self.repo}/revision/{revision}?blobs=true"
-        return f"{endpoint}/datasets/{self.repo}/resolve/{revision}/{quote(self.path)}"
+            return f"{endpoint}/api/{self.kind.api}/{self.repo}/revision/{revision}?blobs=true"
+        return f"{endpoint}/{self.kind.folder}{self.repo}/resolve/{revision}/{quote(self.path)}"
+
+    @property
+    def page(self) -> str:
+        """Where a person reads about the repository, and accepts its terms."""
+        return f"{self.endpoint.rstrip('/')}/{self.kind.folder}{self.repo}"
 
     def open_at(self, offset: int, stop: int | None = None) -> Opened:
         """Request the file (or the repository's description) from byte `offset` on, or to before `stop`.
@@ -102,35 +143,42 @@ class HubFile(NamedTuple):
         if status in (_REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS) or status >= _SERVER_ERROR:
             wait = headers.get("Retry-After", "")
             raise Interrupted(f"the Hub answered {status}", float(wait) if wait.isdecimal() else None)
-        dataset, page = f"dataset.source: hub:{self.repo}", f"{self.endpoint.rstrip('/')}/datasets/{self.repo}"
+        kind, page = self.kind, self.page
+        where = f"{kind.field}: {kind.prefix}{self.repo}"
         if status == _UNAUTHORIZED and self.token:
             raise Refused(
-                f"{dataset}: the Hub refused the token (401); put a valid one into the secret, "
-                f"and check that {page} exists"
+                f"{where}: the Hub refused the token (401); put a valid one into the secret, and check that {page} exists"
             )
         if status == _UNAUTHORIZED:
             raise Refused(
-                f"{dataset}: the Hub wants a token (401): the dataset is gated or private, or does not "
-                f"exist; check {page}, accept its terms there and set dataset.gated to true (README: The Hub token)"
+                f"{where}: the Hub wants a token (401): the {kind.name} is gated or private, or does not "
+                f"exist; check {page}, accept its terms there and set {kind.section}.gated to true (README: The Hub token)"
             )
         if status == _FORBIDDEN:
             raise Refused(
-                f"{dataset}: this token may not read it (403); accept the terms at {page} with the token's "
+                f"{where}: this token may not read it (403); accept the terms at {page} with the token's "
                 "account, and let a fine-grained token read gated repositories"
             )
         if status == _NOT_FOUND:
-            no_repo = f"there is no such dataset (404); check the name at {page}"
+            no_repo = f"there is no such {kind.name} (404); check the name at {page}"
             no_file = (
-                f"it has no file '{self.path}' at revision '{self.revision}' (404); "
-                f"set dataset.files to names that {page} lists"
+                f"it has no file '{self.path}' at revision '{self.revision}' (404); {kind.files.format(page=page)}"
             )
             what = {
                 "RepoNotFound": no_repo,
                 "RevisionNotFound": f"it has no revision '{self.revision}' (404); "
-                f"set dataset.revision to a commit of {page}",
+                f"set {kind.revision} to a commit of {page}",
             }.get(headers.get("X-Error-Code", ""), no_file if self.path else no_repo)
-            raise Refused(f"{dataset}: {what}")
-        raise Refused(f"{dataset}: the Hub answered {status}; open {self.url} in a browser to see why")
+            raise Refused(f"{where}: {what}")
+        raise Refused(f"{where}: the Hub answered {status}; open {self.url} in a browser to see why")
+
+
+def licence(told: dict[str, Any]) -> str | None:
+    """The licence of a repository, by its description: its id, or its own name where the Hub has no id for it."""
+    card = told.get("cardData") or {}
+    name = card.get("license_name") if card.get("license") == "other" else None
+    found = name or card.get("license")
+    return ", ".join(map(str, found)) if isinstance(found, list) else found and str(found)
 
 
 def hub_token(secrets: Any, arn: str) -> str:

@@ -1,9 +1,9 @@
 """The Plan step: everything that can be known before money is spent.
 
-It lays the execution's input over the deployed settings, checks them and the account, lists the dataset's files and cuts
-them into shards if they are many or large, copies the training code to the run's own prefix, and resolves the requests of
-both jobs and of the endpoint. Later states only read its result. What the user can mend is returned as a refusal, one line,
-and ends the execution; AWS's own errors are raised, for the state machine to retry.
+It lays the execution's input over the deployed settings, checks them and the account, looks at the base model's files, lists
+the dataset's files and cuts them into shards if they are many or large, copies the training code to the run's own prefix, and
+resolves the requests of both jobs and of the endpoint. Later states only read its result. What the user can mend is returned as
+a refusal, one line, and ends the execution; AWS's own errors are raised, for the state machine to retry.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, bedrock, cost, dataset, hub, names, record, requests, shards
+from pipeline import aws, base_model, bedrock, cost, dataset, hub, names, record, requests, shards
 from pipeline.deploy import describe
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
@@ -48,8 +48,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             prefix, bucket, region, roles, images, topic, expiry).
 
     Returns:
-        `{"refusal": line}`, or the plan: `run`, `name`, `prepare`, `train`, `assess`, `customize`, `deploy`, `record`,
-        `estimate`, `warnings`.
+        `{"refusal": line}`, or the plan: `run`, `name`, `base_model`, `dataset`, `prepare`, `train`, `assess`, `customize`,
+        `deploy`, `record`, `estimate`, `warnings`.
 
     Raises:
         SourceUnavailable: the Hub does not answer.
@@ -61,38 +61,56 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     except (SettingsError, Refused) as refusal:
         logger.warning("refused: %s", refusal)
         return {"refusal": str(refusal)}
-    shown = {key: plan[key] for key in ("run", "estimate", "warnings")} | {"data": plan["prepare"]["path"]}
+    shown = {key: plan[key] for key in ("run", "base_model", "dataset", "estimate", "warnings")} | {
+        "data": plan["prepare"]["path"]
+    }
     logger.info("planned: %s", json.dumps(shown))
     return plan
 
 
 def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]:
     settings, warnings = _within_quotas(settings, stack["prefix"])
-    base_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
+    bedrock_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
     train_secret, data_secret = (
         _check_token(settings, section, stack["region"]) for section in ("training", "dataset")
     )
-    source = _look_at_dataset(settings, stack["bucket"], data_secret)
+    base = base_model.look(settings, stack["bucket"], _token(train_secret), aws.client("s3"))
+    settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
+    source = dataset.look(settings, stack["bucket"], _token(data_secret), aws.client("s3"))
     cut = shards.shard(source.files, settings.dataset.shard_mb)
-    prepare = requests.prepare(settings, run, base_model, stack, source, data_secret, cut)
+    prepare = requests.prepare(settings, run, bedrock_model, stack, source, data_secret, cut)
     if cut:
         _write_shards(prepare["shards"], cut)
     baseline = _find_baseline(stack["bucket"], requests.baseline_key(settings), settings.storage.expire_days)
     name = f"{stack['prefix']}-{run}"
     _copy_code(stack["bucket"], names.prefix("code", run))
-    estimate = cost.estimate(settings, base_model.id if base_model else None, stack["region"])
+    estimate = cost.estimate(settings, bedrock_model.id if bedrock_model else None, stack["region"])
     return {
         "refusal": None,
         "run": run,
         "name": name,
-        "warnings": warnings + source.warnings + cost.warnings(estimate),
+        "warnings": warnings + base.files.warnings + left_out + source.warnings + cost.warnings(estimate),
+        "base_model": {
+            "name": settings.training.base_model,
+            "revision": base.revision,
+            "licence": base.licence,
+            "gated": base.gated,
+            "parameters": base.files.parameters,
+            "gpu_memory_gb": gpu_memory,
+        },
+        "dataset": {
+            "name": settings.dataset.source,
+            "revision": source.revision,
+            "licence": source.licence,
+            "gated": source.gated,
+        },
         "estimate": estimate,
         "prepare": prepare,
-        "train": requests.train(settings, run, train_secret, stack, baseline),
+        "train": requests.train(settings, run, train_secret, stack, baseline, base.revision),
         "assess": requests.assess(settings, stack),
-        "customize": base_model
+        "customize": bedrock_model
         and {
-            "request": requests.customize(settings, run, base_model, stack),
+            "request": requests.customize(settings, run, bedrock_model, stack),
             "timeout_hours": settings.bedrock.timeout_hours,
         },
         "deploy": requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
@@ -259,9 +277,8 @@ def _check_token(settings: Settings, section: str, region: str) -> str | None:
     return arn
 
 
-def _look_at_dataset(settings: Settings, bucket: str, secret: str | None) -> dataset.Source:
-    token = hub.hub_token(aws.client("secretsmanager"), secret) if secret else None
-    return dataset.look(settings, bucket, token, aws.client("s3"))
+def _token(secret: str | None) -> str | None:
+    return hub.hub_token(aws.client("secretsmanager"), secret) if secret else None
 
 
 def _write_shards(place: dict[str, Any], cut: list[shards.Shard]) -> None:

@@ -52,7 +52,8 @@ def begin(
         "run": plan["run"],
         "execution": execution,
         "settings": differing(settings.model_dump(mode="json"), deployed),
-        "base_model": f"{settings.training.base_model}@{settings.training.base_revision}",
+        "base_model": f"{settings.training.base_model}@{plan['base_model']['revision'] or settings.training.base_revision}",
+        "licences": {part: plan[part]["licence"] for part in ("base_model", "dataset")},
         "bedrock_base_model": customize and customize["request"]["baseModelIdentifier"],
         "bedrock_usd_at_most": estimate["bedrock"] if customize else 0,
         "region": stack["region"],
@@ -87,7 +88,7 @@ def write(
     """
     known, training = event["record"], event["training"]
     document = {
-        **{key: known[key] for key in ("run", "execution", "settings", "base_model", "bedrock_base_model")},
+        **{key: known[key] for key in ("run", "execution", "settings", "base_model", "licences", "bedrock_base_model")},
         "model": training["model"],
         "manifest": event["manifest"],
         "scores": assessment["scores"],

@@ -138,7 +138,12 @@ def baseline_key(settings: Settings) -> str:
 
 
 def train(
-    settings: Settings, run: str, secret: str | None, stack: dict[str, Any], baseline: str | None = None
+    settings: Settings,
+    run: str,
+    secret: str | None,
+    stack: dict[str, Any],
+    baseline: str | None = None,
+    revision: str | None = None,
 ) -> dict[str, Any]:
     """CreateTrainingJob without TrainingJobName.
 
@@ -148,6 +153,7 @@ def train(
         secret: ARN of the secret with the Hub token, if the base model needs one.
         stack: what exists.
         baseline: S3 prefix of the base model's answers of an earlier run, if there are any.
+        revision: the commit of the base model that Plan has looked at, so that the job trains that; None of an upload.
 
     Raises:
         Refused: no key of the user's can encrypt the volumes of some of the instance types alone.
@@ -161,7 +167,7 @@ def train(
         stopping["MaxWaitTimeInSeconds"] = (runtime + training.spot_wait_minutes) * 60
     hyperparameters = {
         "base_model": training.base_model,
-        "base_revision": "" if training.is_uploaded else training.base_revision,
+        "base_revision": revision or "",
         "hub_token_secret": secret or "",
         "device": training.device,
         "quantization": training.quantization,

@@ -495,11 +495,9 @@ class Training(_Section):
 
     @model_validator(mode="after")
     def _gpu_where_it_needs_one(self) -> Training:
-        without = [name for name in self.instance_types if not instances.has_gpu(name)]
-        if self.device == "gpu" and without:
-            raise ValueError(
-                f"instance_types: {without[0]} has no GPU; choose one that has, such as ml.g5.xlarge, or set device to cpu"
-            )
+        cannot = [why for name in self.instance_types if (why := instances.cannot(name))]
+        if self.device == "gpu" and cannot:
+            raise ValueError(f"instance_types: {cannot[0]}; choose another, such as ml.g5.xlarge, or set device to cpu")
         return self
 
     @model_validator(mode="after")
@@ -566,11 +564,9 @@ class Endpoint(_Section):
 
     @model_validator(mode="after")
     def _gpu_to_serve_on(self) -> Endpoint:
-        without = [name for name in self.instance_types if not instances.has_gpu(name)]
-        if without:
-            raise ValueError(
-                f"instance_types: {without[0]} has no GPU, which vLLM's image needs; choose one that has, such as ml.g5.xlarge"
-            )
+        cannot = [why for name in self.instance_types if (why := instances.cannot(name))]
+        if cannot:
+            raise ValueError(f"instance_types: {cannot[0]}; choose another, such as ml.g5.xlarge")
         return self
 
 

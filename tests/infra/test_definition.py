@@ -115,6 +115,8 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
         "name": f"{stack['prefix']}-{RUN}",
         "warnings": ["a"],
         "estimate": cost.estimate(settings, base_model.id, stack["region"]),
+        "base_model": {"revision": "c" * 40, "licence": "mit"},
+        "dataset": {"licence": None},
         "prepare": requests.prepare(settings, RUN, base_model, stack, source),
         "train": requests.train(settings, RUN, None, stack),
         "assess": requests.assess(settings, stack),

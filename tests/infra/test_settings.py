@@ -142,7 +142,7 @@ def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(ever
         "RolesExpiry": {read, write},
         "CleanupRole": {read, write},
         "RolesBedrock": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
-        "FunctionsPlan": {write},
+        "FunctionsPlan": {read, write},
         "FunctionsDataPrep": {read, write},
         "FunctionsShardData": {read, write},
         "FunctionsMergeData": {read, write},
@@ -225,6 +225,10 @@ def test_data_prep_lists_uploads_and_shards_their_reports(synthesised: Synthesis
     assert listed(synthesised, "FunctionsDataPrep") == [["uploads/*"]]
     assert listed(synthesised, "FunctionsShardData") == [["uploads/*", "shards/*/*"]]
     assert listed(synthesised, "FunctionsMergeData") == [["shards/*/*"]]
+
+
+def test_plan_reads_the_users_base_models_and_no_dataset(synthesised: Synthesised) -> None:
+    assert objects(synthesised, "FunctionsPlan", "s3:GetObject") == {"uploads/models/*"}
 
 
 def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep")
 # Modules that are handed their clients.
 HANDED = {
+    "pipeline/base_model.py": ("s3",),
     "pipeline/dataset.py": ("s3",),
     "pipeline/hub.py": ("secretsmanager",),
     "pipeline/splits.py": (),

@@ -72,6 +72,12 @@ UNUSED: tuple[Unused, ...] = (
         "Bedrock User Guide, Create a service role for model customization",
     ),
     Unused(
+        "Functions/PlanRole",
+        ("s3:GetObject on arn:aws:s3:::BUCKET/uploads/models/*",),
+        "a run may name a base model of the user's own below this folder; none of this life does",
+        "docs/architecture.md",
+    ),
+    Unused(
         "Roles/Training",
         ("s3:GetObject on arn:aws:s3:::BUCKET/uploads/models/*",),
         "a run may name a base model of the user's own below this folder; none of this life does",

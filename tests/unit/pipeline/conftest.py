@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
+from local import tiny_model
+from local.hub_server import HubServer
 from tests.unit.local.conftest import REGION, LocalAws, aws
 
-__all__ = ["aws", "bucket"]
+__all__ = ["aws", "bucket", "cache", "models"]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hub cache with the tiny random Llama."""
+    folder = tmp_path_factory.mktemp("hub")
+    tiny_model.ensure(folder)
+    return folder
+
+
+@pytest.fixture
+def models(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub that has the models of the cache."""
+    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+    with HubServer(cache) as server:
+        yield server
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def judged(aws: LocalAws, bucket: str, found: dict[str, Any], **how: Any) -> dic
             "execution": "arn:e",
             "settings": {"training.epochs": 2},
             "base_model": "a/b@main",
+            "licences": {"base_model": "mit", "dataset": None},
             "bedrock_base_model": None,
             "bedrock_usd_at_most": 0,
             "region": "us-west-2",
@@ -141,6 +142,7 @@ def test_the_setting_decides_and_the_reason_names_it(
     left = json.loads(s3.get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
     assert (left["promoted"], left["why"], left["scores"]) == (promoted, found["why"], found["scores"])
     assert (left["serving"], left["bedrock"], left["settings"]) == (None, None, {"training.epochs": 2})
+    assert left["licences"] == {"base_model": "mit", "dataset": None}
     assert left["spent"] == {
         "training_seconds_billed": 1800,
         "training_instance_types": ["ml.g5.xlarge", "ml.g6.xlarge"],

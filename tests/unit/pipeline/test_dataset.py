@@ -14,11 +14,11 @@ from hypothesis import example, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
+from local.hub_server import Answer, HubServer
 from pipeline import dataset
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.splits import File, matching
 from pipeline.stream import ATTEMPTS
-from tests.unit.pipeline.hub_server import Answer, HubServer
 from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_an_object_is_all_train_whatever_the_files_are(aws: LocalAws, bucket: st
     put(aws, bucket, "uploads/a.csv.gz", "uploads/a.csv", "uploads/a.csv/b.csv", body=b"abc")
     etag = aws.client("s3").head_object(Bucket=bucket, Key="uploads/a.csv")["ETag"]
     found = look(aws, bucket, in_s3("uploads/a.csv", test="test.csv"))
-    assert found == (f"s3://{bucket}/uploads/a.csv", None, {"train": [File("uploads/a.csv", 3, etag)]}, [])
+    assert found == (f"s3://{bucket}/uploads/a.csv", None, {"train": [File("uploads/a.csv", 3, etag)]}, [], None, None)
     assert aws.client("s3").get_object(Bucket=bucket, Key="uploads/a.csv", IfMatch=etag)["ContentLength"] == 3
 
 

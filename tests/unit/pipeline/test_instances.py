@@ -1,17 +1,14 @@
-"""Every instance type of SageMaker's service model, by its family: whether it has a GPU, and one with bfloat16."""
+"""Every instance type of SageMaker's service model, by its family: its GPU, and whether the images run on it."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 
 from local.authorization import service_model
 from pipeline import instances
 
-WITH_BFLOAT16 = {
-    *("g5", "g6", "g6e", "g7", "g7e"),
-    *("p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300", "p6e-gb200"),
-}
-WITHOUT = {"g4dn", "p2", "p3", "p3dn"}
 TYPES = sorted(
     {
         kind
@@ -25,12 +22,45 @@ def family(instance_type: str) -> str:
     return str(instance_type.split(".")[1])
 
 
-def test_each_family_is_looked_at() -> None:
-    # A new family of GPUs is to be looked up and written down here.
-    assert {family(kind) for kind in TYPES if family(kind).startswith(("g", "p"))} == WITH_BFLOAT16 | WITHOUT
+def test_each_family_of_gpus_is_looked_at() -> None:
+    # A new family of GPUs is to be looked up and written down there.
+    found = {family(kind) for kind in TYPES if family(kind).startswith(("g", "p"))}
+    assert found <= instances.GPUS.keys() | set(instances._OTHERS)
+    assert instances.GPUS.keys() <= found
 
 
-@pytest.mark.parametrize("kind", TYPES)
-def test_a_family_has_a_gpu_and_serves_in_what_it_has(kind: str) -> None:
-    assert instances.has_gpu(kind) is (family(kind) in WITH_BFLOAT16 | WITHOUT)
-    assert instances.vllm_dtype([kind]) == ("float16" if family(kind) in WITHOUT else None)
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (r"(g[5-7]|g4dn|p[4-6])", None),
+        (
+            r"p[23]",
+            r"the GPU of ml\.p[23]\S+ \([KV]\d+\) is older than Turing, the first that CUDA 13 of the images runs on",
+        ),
+        (r"(?!g|p\d)|p6e-gb200", r"ml\.\S+ has no NVIDIA GPU that the images, for CUDA on x86_64, run on"),
+    ],
+)
+def test_every_type_of_sagemakers_is_told_apart(names: str, why: str | None) -> None:
+    kinds = [kind for kind in TYPES if re.match(names, family(kind)) and (why or "gb200" not in kind)]
+    assert kinds
+    for kind in kinds:
+        found = instances.cannot(kind)
+        assert re.fullmatch(why, found or "") if why else found is None, kind
+
+
+def test_families_that_sagemaker_has_not_are_told_apart_too() -> None:
+    for kind in ("ml.g4ad.xlarge", "ml.g5g.xlarge"):
+        assert f"{kind} has no NVIDIA GPU" in str(instances.cannot(kind))
+    assert instances.cannot("ml.g9.xlarge") is None  # a family of the future
+    assert instances.gpu("ml.g9.xlarge") is None
+
+
+def test_only_gpus_without_bfloat16_serve_in_float16() -> None:
+    assert (
+        instances.vllm_dtype(["ml.g4dn.xlarge"])
+        == instances.vllm_dtype(["ml.g5.xlarge", "ml.g4dn.2xlarge"])
+        == "float16"
+    )
+    assert {instances.vllm_dtype([kind]) for kind in TYPES if not instances.cannot(kind) and "g4dn" not in kind} == {
+        None
+    }

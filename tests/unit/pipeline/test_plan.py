@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from local import tiny_model
+from local.hub_server import Answer
 from pipeline import names, plan
 from pipeline import settings as schema
 from pipeline.errors import SourceUnavailable
@@ -15,17 +17,26 @@ from tests.unit.pipeline.test_dataset import COMMIT, EVERY, described, put
 from tests.unit.pipeline.test_plan_parts import CONFIG
 
 if TYPE_CHECKING:
+    from local.hub_server import HubServer
     from tests.unit.local.conftest import LocalAws
-    from tests.unit.pipeline.hub_server import HubServer
 
 EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
 RUN = names.run_id(EXECUTION)
+ABOUT = f"/api/models/{tiny_model.REPO}/revision/main?blobs=true"
 ROLES = ("training_role", "bedrock_role", "model_role", "expiry_role", "expiry_failed")
 
 
-def planned(bucket: str, hub: str = "http://127.0.0.1:1", secret: str = "none", **dataset: Any) -> dict[str, Any]:
+@pytest.fixture
+def hub(models: HubServer) -> HubServer:
+    """The Hub that Plan asks."""
+    return models
+
+
+def planned(
+    bucket: str, hub: HubServer, secret: str = "none", training: dict[str, Any] | None = None, **dataset: Any
+) -> dict[str, Any]:
     deployed = schema.load(CONFIG).model_dump(mode="json")
-    deployed["access"] |= {"hub_endpoint": hub, "hub_token_secret": secret}
+    deployed["access"] |= {"hub_endpoint": hub.url, "hub_token_secret": secret}
     stack = {
         "prefix": f"tuneway-{uuid4().hex[:8]}",
         "bucket": bucket,
@@ -35,13 +46,14 @@ def planned(bucket: str, hub: str = "http://127.0.0.1:1", secret: str = "none", 
         "tags": {},
         **dict.fromkeys(ROLES, "arn:aws:iam::000000000000:role/any"),
     }
-    given = {"training": {"gated": False}, "endpoint": {"enabled": False}, "dataset": dataset}
+    base = {"base_model": tiny_model.REPO, "gated": False} | (training or {})
+    given = {"training": base, "endpoint": {"enabled": False}, "dataset": dataset}
     return plan.handler({"settings": deployed, "input": given, "execution": EXECUTION, "stack": stack}, None)
 
 
-def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str) -> None:
+def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str, hub: HubServer) -> None:
     put(aws, bucket, "uploads/a/train.csv", "uploads/a/test.csv", "uploads/a/x.txt", body=b"a" * 123_456)
-    made = planned(bucket, source="uploads/a/", files=EVERY | {"test": "test.csv"}, max_rejected_share=0.5)
+    made = planned(bucket, hub, source="uploads/a/", files=EVERY | {"test": "test.csv"}, max_rejected_share=0.5)
     assert made["refusal"] is None
     assert [line for line in made["warnings"] if line.endswith("'x.txt'")]
     prepare = made["prepare"]
@@ -75,9 +87,9 @@ def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str) -> None:
     assert train == expected | {"file": "uploads/a/train.csv", "split": "train"}
 
 
-def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: LocalAws, bucket: str) -> None:
+def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: LocalAws, bucket: str, hub: HubServer) -> None:
     put(aws, bucket, "uploads/a.jsonl", body=b"a" * 2_500_000)
-    prepare = planned(bucket, source="uploads/a.jsonl", shard_mb=1)["prepare"]
+    prepare = planned(bucket, hub, source="uploads/a.jsonl", shard_mb=1)["prepare"]
     assert prepare["pieces"] is None
     assert prepare["shards"] == {"count": 3, "bucket": bucket, "key": f"shards/{RUN}/shards.json"}
     assert prepare["path"] == "3 shards: 1 file, 2.5 MB (dataset.shard_mb: 1)"
@@ -98,7 +110,7 @@ def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: LocalAws, bucke
 
 def test_a_dataset_of_the_hub_is_pinned_to_its_commit(bucket: str, hub: HubServer) -> None:
     hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described()
-    prepare = planned(bucket, hub.url, source="hub:own/set", revision="main", files=EVERY)["prepare"]
+    prepare = planned(bucket, hub, source="hub:own/set", revision="main", files=EVERY)["prepare"]
     assert prepare["request"]["dataset"]["source"] == "hub:own/set"
     assert prepare["request"]["dataset"]["revision"] == COMMIT
     assert prepare["request"]["hub_token_secret"] is None
@@ -110,29 +122,67 @@ def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
     hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described(gated="auto")
     name = f"test/{uuid4()}"
     wanted = {"source": "hub:own/set", "revision": "main", "files": EVERY, "gated": True}
-    line = planned(bucket, hub.url, name, **wanted)["refusal"]
+    line = planned(bucket, hub, name, **wanted)["refusal"]
     assert line.startswith(
         f"dataset.source: hub:own/set is gated and the secret {name} does not exist; make it with `aws "
     )
-    assert hub.seen == []
+    assert not [seen for seen in hub.seen if "/datasets/" in seen.path]
     arn = aws.client("secretsmanager").create_secret(Name=name, SecretString="hf_secret")["ARN"]
-    made = planned(bucket, hub.url, name, **wanted)
+    made = planned(bucket, hub, name, **wanted)
     assert made["prepare"]["request"]["hub_token_secret"] == arn
-    assert [seen.authorization for seen in hub.seen] == ["Bearer hf_secret"]
+    assert [seen.authorization for seen in hub.seen if "/datasets/" in seen.path] == ["Bearer hf_secret"]
+    assert {seen.authorization for seen in hub.seen if "/datasets/" not in seen.path} == {None}
     assert "hf_secret" not in json.dumps(made)
     aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString="two words")
-    assert "holds no Hub token; store the token alone" in planned(bucket, hub.url, name, **wanted)["refusal"]
+    assert "holds no Hub token; store the token alone" in planned(bucket, hub, name, **wanted)["refusal"]
 
 
-def test_what_the_source_lacks_is_a_refusal_and_nothing_is_left(aws: LocalAws, bucket: str) -> None:
+def test_what_the_source_lacks_is_a_refusal_and_nothing_is_left(aws: LocalAws, bucket: str, hub: HubServer) -> None:
     line = f"dataset.source: there is no object 's3://{bucket}/uploads/a.csv'; upload it there, or correct the name"
-    assert planned(bucket, source="uploads/a.csv") == {"refusal": line}
+    assert planned(bucket, hub, source="uploads/a.csv") == {"refusal": line}
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
 
 
-def test_a_hub_out_of_reach_is_for_the_state_machine_to_try_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+def test_a_hub_out_of_reach_is_for_the_state_machine_to_try_again(bucket: str, hub: HubServer) -> None:
+    hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = [Answer(503)]
+    with pytest.raises(SourceUnavailable, match=r"hub:own/set: the Hub answered 503; gave up after 5 tries"):
+        planned(bucket, hub, source="hub:own/set", revision="main")
+    hub.answers[ABOUT] = [Answer(503)]
     with pytest.raises(
-        SourceUnavailable, match=r"hub:own/set: 127.0.0.1:1 cannot be reached .*; gave up after 5 tries"
+        SourceUnavailable, match=rf"training.base_model: {tiny_model.REPO}: the Hub answered 503; gave up"
     ):
-        planned(bucket, source="hub:own/set", revision="main")
+        planned(bucket, hub, source="hub:own/set", revision="main")
+
+
+def test_the_base_model_is_pinned_and_told_with_licences_and_memory(bucket: str, hub: HubServer) -> None:
+    hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described(cardData={"license": "cc-by-nc-nd-4.0"})
+    made = planned(bucket, hub, source="hub:own/set", revision="main", files=EVERY)
+    told = made["base_model"]
+    assert told | {"parameters": 0} == {
+        "name": tiny_model.REPO,
+        "revision": tiny_model.REVISION,
+        "licence": None,
+        "gated": False,
+        "parameters": 0,
+        "gpu_memory_gb": {"training": {"needs": 0.0, "has": {"ml.g5.xlarge": 24.16}}},
+    }
+    assert made["dataset"] == {
+        "name": "hub:own/set",
+        "revision": COMMIT,
+        "licence": "cc-by-nc-nd-4.0",
+        "gated": False,
+    }
+    assert made["train"]["HyperParameters"]["base_revision"] == tiny_model.REVISION
+    assert made["record"]["base_model"] == f"{tiny_model.REPO}@{tiny_model.REVISION}"
+    assert made["record"]["licences"] == {"base_model": None, "dataset": "cc-by-nc-nd-4.0"}
+
+
+def test_a_base_model_that_cannot_be_used_is_refused_before_anything_is_left(
+    aws: LocalAws, bucket: str, hub: HubServer
+) -> None:
+    lora = {"lora": {"target_modules": ["q_proj", "v_porj"]}}
+    line = planned(bucket, hub, training=lora, source="uploads/a.csv")["refusal"]
+    assert line.startswith(
+        f"training.lora.target_modules: v_porj is no linear layer of {tiny_model.REPO}: it has down_proj"
+    )
+    assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)

@@ -30,6 +30,7 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAw
         "execution": "arn:e",
         "settings": {},
         "base_model": "a/b@main",
+        "licences": {"base_model": "mit", "dataset": None},
         "bedrock_base_model": "arn:b",
         "bedrock_usd_at_most": 7.02,
         "region": "us-west-2",

@@ -108,12 +108,19 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
         (
             {"training": {"instance_types": "ml.m5.xlarge"}},
-            r"training: instance_types: ml\.m5\.xlarge has no GPU; choose one that has, .* or set device to cpu",
+            r"training: instance_types: ml\.m5\.xlarge has no NVIDIA GPU that .*; choose another, .* or set device to cpu",
+        ),
+        (
+            {"training": {"instance_types": ["ml.g5.xlarge", "ml.p3.2xlarge"]}},
+            r"instance_types: the GPU of ml\.p3\.2xlarge \(V100\) is older than Turing, .*; choose another, such as ml\.g5",
         ),
         ({"training": {"device": "tpu"}}, r"training\.device: .*'gpu' or 'cpu', not 'tpu'"),
-        (
-            {"endpoint": {"instance_types": "ml.inf2.xlarge"}},
-            r"endpoint: instance_types: ml\.inf2\.xlarge has no GPU, which",
+        *(
+            (
+                {"endpoint": {"instance_types": kind}},
+                rf"endpoint: instance_types: {kind} has no NVIDIA GPU that .*; choose another, such as ml\.g5\.xlarge",
+            )
+            for kind in ("ml.inf2.xlarge", "ml.t2.medium", "ml.trn1.2xlarge", "ml.g4ad.xlarge", "ml.g5g.xlarge")
         ),
         ({"training": 3}, r"training: must be an object with fields of base_model"),
         *(

@@ -1,0 +1,223 @@
+"""Plan's look at the base model: its small files, on the Hub or in the bucket, and the GPU memory that it needs at least.
+
+What the files tell is decided by `training.base_files`, the code with which the job looks at its own copy.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline import hub, instances
+from pipeline.errors import Refused
+from pipeline.stream import ResumingStream
+from training import base_files
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings, Training
+    from training.base_files import BaseFiles
+
+NF4_BYTES = 0.5
+"""Of a quantized number: 4 bits. Its share of the constants of its block, up to 0.0625, is left out."""
+OPTIMIZER_BYTES = {"paged_adamw_8bit": 0, "paged_adamw_32bit": 0, "adamw_8bit": 2, "adamw_torch": 8}
+"""Of both moments of one number; those of a paged optimizer may lie in the host's memory."""
+GPU_MEMORY_UTILIZATION = 0.92
+"""The share of a GPU's memory that vLLM takes (its CacheConfig, gpu_memory_utilization)."""
+
+
+class Base(NamedTuple):
+    """What is known of the base model before the run.
+
+    Attributes:
+        revision: the commit that was looked at, and that the job gets; None of an upload.
+        licence: as its card on the Hub says it.
+        gated: whether the Hub asks for its terms to be accepted; None of an upload.
+        files: what its files tell.
+    """
+
+    revision: str | None
+    licence: str | None
+    gated: bool | None
+    files: BaseFiles
+
+
+def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Base:
+    """Look at the base model that the run is to train.
+
+    Args:
+        settings: the run's.
+        bucket: the stack's own, where `uploads/models/` is.
+        token: the Hub token, if the base model needs it.
+        s3: client.
+
+    Raises:
+        Refused: it is not there, is not readable, or cannot be trained, merged, exported or served.
+        SourceUnavailable: the Hub does not answer.
+        botocore.exceptions.ClientError: AWS's own failure.
+    """
+    training = settings.training
+    folder: _Upload | _Repository
+    folder = _Upload(s3, bucket, training.base_model) if training.is_uploaded else _Repository(settings, token)
+    layers = training.lora.target_modules
+    longest = (
+        ("endpoint.max_model_len", settings.endpoint.max_model_len)
+        if settings.endpoint.enabled
+        else ("training.max_length", training.max_length)
+    )
+    try:
+        files = base_files.look(folder, training.base_model, [layers] if isinstance(layers, str) else layers, longest)
+    except TrainingError as error:
+        raise Refused(str(error)) from error
+    return Base(folder.revision, folder.licence, folder.gated, files)
+
+
+def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[str, dict[str, Any]], list[str]]:
+    """Return the settings with the instance types whose GPUs can hold the model, the bounds, and a warning for each other.
+
+    The bounds are lower ones: what must be on the GPU at one time, by the numbers of the model alone. Activations and what CUDA
+    itself takes come on top. docs/architecture.md has the formulas.
+
+    Returns:
+        the settings, GB by `training` and `endpoint`: `needs` and, by instance type, `has`; and the warnings.
+
+    Raises:
+        Refused: no type of a list can hold it.
+    """
+    bounds: dict[str, dict[str, Any]] = {}
+    warnings = []
+    needed: dict[str, tuple[float, float]] = {}
+    if settings.training.device == "gpu":
+        needed["training"] = training_bytes(settings.training, files), 1.0
+    if settings.endpoint.enabled:
+        needed["endpoint"] = endpoint_bytes(settings, files), GPU_MEMORY_UTILIZATION
+    for part, (needs, share) in needed.items():
+        section = getattr(settings, part)
+        has = {name: _memory(name, share) for name in section.instance_types}
+        bounds[part] = {"needs": _gb(needs), "has": {name: _gb(found) for name, found in has.items()}}
+        small = {name: found for name, found in has.items() if found is not None and found < needs}
+        usable = [name for name in section.instance_types if name not in small]
+        what = {
+            "training": "to train and judge",
+            "endpoint": f"to serve with endpoint.max_model_len {settings.endpoint.max_model_len}",
+        }[part]
+        line = f"{settings.training.base_model} needs {_gb(needs)} GB of one GPU's memory {what}, and "
+        lacking = [f"{name} has {_gb(found)}" for name, found in small.items()]
+        if not usable:
+            raise Refused(
+                f"{part}.instance_types: {line}{', '.join(lacking)}; choose {_larger(needs, share)}a smaller base_model"
+            )
+        warnings += [f"{part}.instance_types: {line}{one}: it is used without it" for one in lacking]
+        warnings += [
+            f"{part}.instance_types: the GPU memory of {name} is not known here, so whether the model fits was not looked at"
+            for name, found in has.items()
+            if found is None
+        ]
+        settings = settings.model_copy(update={part: section.model_copy(update={"instance_types": usable})})
+    return settings, bounds, warnings
+
+
+def training_bytes(training: Training, files: BaseFiles) -> float:
+    """Return what one GPU of the training job holds at least, in bytes: while it trains, or while the base answers.
+
+    It trains on the base in 4 bits but for embeddings and head (or all of it in 16), with the adapter and its gradients in
+    float32 and the optimizer's moments. The base is judged, and the adapter merged, with all of it in 16 bits.
+    """
+    quantized = 0 if training.quantization == "none" else files.parameters - files.vocabulary
+    adapter = training.lora.r * files.adapted * (4 + 4 + OPTIMIZER_BYTES[training.optimizer])
+    return max(quantized * NF4_BYTES + (files.parameters - quantized) * 2 + adapter, files.parameters * 2)
+
+
+def endpoint_bytes(settings: Settings, files: BaseFiles) -> float:
+    """Return what one GPU of the endpoint holds at least, in bytes: the model in 16 bits, and one sequence of the longest.
+
+    vLLM refuses to start if its cache cannot hold one of max_model_len.
+    """
+    return files.parameters * 2 + files.cache_bytes * settings.endpoint.max_model_len
+
+
+def _memory(instance_type: str, share: float) -> float | None:
+    found = instances.gpu(instance_type)
+    return found and found.gib * instances.GIB * share
+
+
+def _larger(needs: float, share: float) -> str:
+    """The family with the smallest GPU that is large enough, if there is one, for the remedy; P families have eight of them."""
+    enough = [
+        (family.startswith("p"), found.gib, family, found.name)
+        for family, found in instances.GPUS.items()
+        if not instances.cannot(f"ml.{family}.xlarge") and found.gib * instances.GIB * share >= needs
+    ]
+    if not enough:
+        return ""
+    _, gib, family, name = min(enough)
+    return f"a type with a larger GPU, such as one of ml.{family} ({name}, {_gb(gib * instances.GIB * share)} GB), or "
+
+
+def _gb(number: float | None) -> float | None:
+    return number if number is None else round(number / 1e9, 2)
+
+
+class _Repository:
+    """A model on the Hub, as it is at the revision's commit now."""
+
+    def __init__(self, settings: Settings, token: str | None) -> None:
+        """One request (huggingface_hub, `HfApi.model_info` with files_metadata) tells commit, files, sizes and card."""
+        training = settings.training
+        repo, endpoint = training.base_model, settings.access.hub_endpoint
+        about = hub.HubFile(endpoint, repo, training.base_revision, "", token, hub.MODEL)
+        self._name = f"training.base_model: {repo}"
+        with ResumingStream(self._name, about.open_at, hub.INTERRUPTIONS) as stream:
+            answer = stream.readall()
+        try:
+            told = json.loads(answer)
+            self.revision: str | None = str(told["sha"])
+            self.gated: bool | None = bool(told.get("gated"))
+            self.licence = hub.licence(told)
+            sizes = {str(entry["rfilename"]): int(entry["size"]) for entry in told["siblings"]}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused(
+                f"access.hub_endpoint: {about.url} does not answer as the Hub's API does ({error!r}); name the Hub or a mirror "
+                "that has its API"
+            ) from error
+        if self.gated and not token:
+            raise Refused(
+                f"training.gated: {repo} is gated; accept its licence at {about.page}, and set training.gated to true, so that "
+                "it is read with the Hub token (README: The Hub token)"
+            )
+        self.sizes = {name: size for name, size in sizes.items() if "/" not in name}
+        self._about = about._replace(revision=self.revision)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """A file's bytes from `start` to before `stop`."""
+        file = self._about._replace(path=name)
+        place = f"{self._name}, {name}"
+        with ResumingStream(place, lambda offset: file.open_at(offset, stop), hub.INTERRUPTIONS, start=start) as stream:
+            return bytes(stream.readall())
+
+
+class _Upload:
+    """A model of the user's own, in a folder of the stack's bucket."""
+
+    revision: str | None = None
+    licence: str | None = None
+    gated: bool | None = None
+
+    def __init__(self, s3: Any, bucket: str, prefix: str) -> None:
+        self._s3, self._bucket, self._prefix = s3, bucket, prefix
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        found = {
+            entry["Key"].removeprefix(prefix): entry["Size"] for page in pages for entry in page.get("Contents", [])
+        }
+        self.sizes = {name: size for name, size in found.items() if name}
+        if not self.sizes:
+            raise Refused(
+                f"training.base_model: there is nothing in s3://{bucket}/{prefix}; upload there what save_pretrained writes "
+                "for model and tokenizer, or correct the name"
+            )
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """A file's bytes from `start` to before `stop`."""
+        span = {} if stop is None and not start else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
+        body: bytes = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + name, **span)["Body"].read()
+        return body

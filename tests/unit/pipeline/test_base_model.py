@@ -1,0 +1,248 @@
+"""The look at a base model: on the Hub over a real connection, in S3 on local AWS; and the GPU memory that it needs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import pytest
+
+from local import tiny_model
+from local.hub_server import Answer, HubServer
+from pipeline import base_model
+from pipeline.errors import Refused, SourceUnavailable
+from pipeline.stream import ATTEMPTS
+from tests.unit.pipeline.test_plan_parts import settings
+from training.base_files import BaseFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.settings import Settings
+    from tests.unit.local.conftest import LocalAws
+
+REPO = tiny_model.REPO
+ABOUT = f"/api/models/{REPO}/revision/main?blobs=true"
+FOLDER = "uploads/models/mine/"
+
+
+def on_hub(hub: HubServer | str, **training: Any) -> Settings:
+    wanted = settings(training={"base_model": REPO, "gated": False} | training)
+    url = hub if isinstance(hub, str) else hub.url
+    return wanted.model_copy(update={"access": wanted.access.model_copy(update={"hub_endpoint": url})})
+
+
+def look(hub: HubServer, token: str | None = None, **training: Any) -> base_model.Base:
+    return base_model.look(on_hub(hub, **training), "bucket", token, None)
+
+
+def refusal(hub: HubServer, token: str | None = None, **training: Any) -> str:
+    with pytest.raises(Refused) as refused:
+        look(hub, token, **training)
+    assert "\n" not in str(refused.value)
+    assert "hf_secret" not in str(refused.value)
+    return str(refused.value)
+
+
+def described(**changes: Any) -> list[Answer]:
+    """The Hub's answer for a model, as huggingface_hub's ModelInfo reads it."""
+    siblings = [{"rfilename": "config.json", "size": 3}, {"rfilename": "original/params.json", "size": 3}]
+    return [Answer(body=json.dumps({"sha": "c" * 40, "gated": False, "siblings": siblings} | changes).encode())]
+
+
+def test_weights_are_looked_at_by_two_ranges_and_the_commit_is_kept(models: HubServer, cache: Path) -> None:
+    found = look(models, token="hf_secret")
+    assert (found.revision, found.licence, found.gated) == (tiny_model.REVISION, None, False)
+    weights = (
+        cache / f"models--{REPO.replace('/', '--')}/snapshots/{tiny_model.REVISION}/model.safetensors"
+    ).read_bytes()
+    end = 8 + int.from_bytes(weights[:8], "little")
+    asked = [(seen.path.rpartition("/")[2], seen.range) for seen in models.seen if "safetensors" in seen.path]
+    assert asked == [("model.safetensors", "bytes=0-7"), ("model.safetensors", f"bytes=8-{end - 1}")]
+    assert all(seen.path == ABOUT or f"/resolve/{tiny_model.REVISION}/" in seen.path for seen in models.seen)
+    assert {seen.authorization for seen in models.seen} == {"Bearer hf_secret"}
+
+
+def test_the_rules_are_those_of_the_settings(models: HubServer) -> None:
+    assert "v_porj is no linear layer" in refusal(models, lora={"target_modules": ["v_porj"]})
+    look(models, lora={"target_modules": "all-linear"})
+    wanted = on_hub(models)
+    served = wanted.model_copy(update={"endpoint": wanted.endpoint.model_copy(update={"max_model_len": 2049})})
+    with pytest.raises(Refused, match=r"^endpoint.max_model_len: 2049 is more than the 2048 tokens that"):
+        base_model.look(served, "bucket", None, None)
+    unserved = served.model_copy(update={"endpoint": served.endpoint.model_copy(update={"enabled": False})})
+    base_model.look(unserved, "bucket", None, None)
+
+
+def test_a_gated_model_needs_the_setting_and_tells_its_licence(models: HubServer) -> None:
+    models.answers[ABOUT] = described(gated="manual", cardData={"license": "llama3.2"})
+    assert refusal(models) == (
+        f"training.gated: {REPO} is gated; accept its licence at {models.url}/{REPO}, and set training.gated to true, so that "
+        "it is read with the Hub token (README: The Hub token)"
+    )
+    models.answers[f"/{REPO}/resolve/{'c' * 40}/config.json"] = [Answer(403)]
+    models.answers[ABOUT] = described(gated="manual", siblings=[{"rfilename": "config.json", "size": 3}])
+    assert "has no model.safetensors and no" in refusal(models, "hf_secret", gated=True)
+    weights = [{"rfilename": name, "size": 3} for name in ("config.json", "model.safetensors")]
+    models.answers[ABOUT] = described(gated="manual", siblings=weights)
+    assert refusal(models, "hf_secret", gated=True) == (
+        f"training.base_model: {REPO}: this token may not read it (403); accept the terms at {models.url}/{REPO} with the "
+        "token's account, and let a fine-grained token read gated repositories"
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ({"license": "apache-2.0"}, "apache-2.0"),
+        ({"license": "other", "license_name": "qwen-research"}, "qwen-research"),
+        ({"license": ["mit", "cc-by-4.0"]}, "mit, cc-by-4.0"),
+        ({"license": "other"}, "other"),
+        (None, None),
+    ],
+)
+def test_the_licence_is_that_of_the_card(models: HubServer, card: Any, licence: str | None) -> None:
+    with urlopen(models.url + ABOUT) as answer:
+        told = json.loads(answer.read())
+    models.answers[ABOUT] = [Answer(body=json.dumps(told | {"cardData": card}).encode())]
+    assert look(models).licence == licence
+
+
+@pytest.mark.parametrize(
+    ("answer", "token", "expected"),
+    [
+        (Answer(401), None, "the Hub wants a token (401): the model is gated or private, or does not exist; check "),
+        (Answer(401), "hf_secret", "the Hub refused the token (401); put a valid one into the secret, and check that"),
+        (
+            Answer(404, headers={"X-Error-Code": "RepoNotFound"}),
+            None,
+            "there is no such model (404); check the name at ",
+        ),
+        (
+            Answer(404, headers={"X-Error-Code": "RevisionNotFound"}),
+            None,
+            "it has no revision 'main' (404); set training.base_revision to a commit of ",
+        ),
+        (Answer(418), None, "the Hub answered 418; open "),
+    ],
+)
+def test_what_the_hub_refuses_is_said(models: HubServer, answer: Answer, token: str | None, expected: str) -> None:
+    models.answers[ABOUT] = [answer]
+    line = refusal(models, token)
+    assert line.startswith(f"training.base_model: {REPO}: {expected}")
+    assert len(models.seen) == 1
+    if answer.status == 401 and token is None:
+        assert (
+            f"{models.url}/{REPO}, accept its terms there and set training.gated to true (README: The Hub token)"
+            in line
+        )
+
+
+def test_a_hub_that_is_no_hub_is_said(models: HubServer) -> None:
+    models.answers[ABOUT] = [Answer(body=b"<html>")]
+    assert "access.hub_endpoint: " in refusal(models)
+    models.answers[ABOUT] = described(siblings=[{"rfilename": "config.json"}])
+    assert "does not answer as the Hub's API does (KeyError('size')); name the Hub or a mirror" in refusal(models)
+
+
+def test_a_hub_out_of_reach_is_asked_again_and_then_an_error(models: HubServer) -> None:
+    weights = f"/{REPO}/resolve/{tiny_model.REVISION}/model.safetensors"
+    models.answers[weights] = [Answer(503)]
+    with pytest.raises(SourceUnavailable, match=rf"{REPO}, model.safetensors: the Hub answered 503; gave up after 5"):
+        look(models)
+    assert len([seen for seen in models.seen if seen.path == weights]) == ATTEMPTS
+    with pytest.raises(SourceUnavailable, match=r"127.0.0.1:1 cannot be reached .*; gave up after 5 tries"):
+        base_model.look(on_hub("http://127.0.0.1:1"), "bucket", None, None)
+
+
+def test_an_upload_is_looked_at_by_plans_own_grant(aws: LocalAws, bucket: str, cache: Path) -> None:
+    wanted = settings(training={"base_model": FOLDER, "gated": False})
+    with pytest.raises(
+        Refused, match=rf"^training.base_model: there is nothing in s3://{bucket}/{FOLDER}; upload there what"
+    ):
+        base_model.look(wanted, bucket, None, aws.client("s3"))
+    snapshot = cache / f"models--{REPO.replace('/', '--')}/snapshots/{tiny_model.REVISION}"
+    for path in snapshot.iterdir():
+        aws.client("s3").put_object(Bucket=bucket, Key=FOLDER + path.name, Body=path.read_bytes())
+    aws.client("s3").put_object(Bucket=bucket, Key=f"{FOLDER}original/config.json", Body=b"{}")
+    found = base_model.look(wanted, bucket, None, aws.client("s3"))
+    assert (found.revision, found.licence, found.gated) == (None, None, None)
+    assert found.files.parameters > 0
+    aws.client("s3").delete_object(Bucket=bucket, Key=f"{FOLDER}tokenizer.json")
+    with pytest.raises(Refused, match=rf"^training.base_model: {FOLDER} has no tokenizer that transformers reads"):
+        base_model.look(wanted, bucket, None, aws.client("s3"))
+
+
+def llama(billions: float, vocabulary: float = 0.5, cache_bytes: int = 131_072, adapted: int = 400_000) -> BaseFiles:
+    return BaseFiles(int(billions * 1e9), int(vocabulary * 1e9), adapted, cache_bytes, [])
+
+
+G5, G6E, P4D, G4DN = "ml.g5.xlarge", "ml.g6e.xlarge", "ml.p4d.24xlarge", "ml.g4dn.xlarge"
+
+
+@pytest.mark.parametrize(
+    ("files", "training"),
+    [
+        (llama(1.24, 0.26), {}),  # Llama 3.2 1B, the default
+        (llama(8.03, 1.05), {}),  # Llama 3.1 8B in 4 bit
+        (llama(8.03, 1.05), {"quantization": "none"}),
+        (llama(7.24), {"instance_types": G4DN}),  # Mistral 7B on a T4: 14.5 of 16.1 GB
+    ],
+)
+def test_what_fits_is_taken(files: BaseFiles, training: dict[str, Any]) -> None:
+    wanted = settings(training=training, endpoint={"max_model_len": 2048})
+    same, bounds, warnings = base_model.within_memory(wanted, files)
+    assert (same, warnings) == (wanted, [])
+    assert bounds["training"]["needs"] == pytest.approx(files.parameters * 2 / 1e9, abs=0.1)
+
+
+def test_what_is_too_large_is_refused_with_a_type_that_is_not() -> None:
+    def line(files: BaseFiles, **sections: Any) -> str:
+        with pytest.raises(Refused) as refused:
+            base_model.within_memory(settings(**sections), files)
+        return str(refused.value)
+
+    # The base is judged in 16 bits, whatever it is trained in.
+    assert line(llama(14.8)) == (
+        "training.instance_types: meta-llama/Llama-3.2-1B-Instruct needs 29.6 GB of one GPU's memory to train and judge, and "
+        "ml.g5.xlarge has 24.16; choose a type with a larger GPU, such as one of ml.g7 (RTX PRO 4500 Blackwell, 34.36 GB), or "
+        "a smaller base_model"
+    )
+    assert line(llama(70.6), training={"instance_types": [G5, P4D]}).endswith(
+        "and ml.g5.xlarge has 24.16, ml.p4d.24xlarge has 42.95; choose a type with a larger GPU, such as one of ml.p5e (H200, "
+        "151.4 GB), or a smaller base_model"
+    )
+    assert line(llama(405)).endswith("ml.g5.xlarge has 24.16; choose a smaller base_model")
+    # With everything on one GPU, an adapter of a high rank needs more than the judging.
+    wide = {"lora": {"r": 256, "target_modules": "all-linear"}, "quantization": "none", "optimizer": "adamw_torch"}
+    assert "needs 24.87 GB of one GPU's memory to train" in line(llama(8.03, adapted=2_150_000), training=wide)
+    # 16.06 GB and a cache of 131,072 tokens, 131,072 bytes each, in 92% of the memory.
+    assert line(llama(8.03), endpoint={"max_model_len": 131_072}).startswith(
+        "endpoint.instance_types: meta-llama/Llama-3.2-1B-Instruct needs 33.24 GB of one GPU's memory to serve with "
+        "endpoint.max_model_len 131072, and ml.g5.xlarge has 22.23; choose a type with a larger GPU, such as one of ml.g6e"
+    )
+
+
+def test_of_a_list_the_types_that_are_too_small_are_left_out_with_a_warning() -> None:
+    wanted = settings(training={"instance_types": [G5, G6E]}, endpoint={"instance_types": [G6E, G4DN, "ml.g9.xlarge"]})
+    used, bounds, warnings = base_model.within_memory(wanted, llama(14.8))
+    assert (used.training.instance_types, used.endpoint.instance_types) == ([G6E], [G6E, "ml.g9.xlarge"])
+    assert bounds == {
+        "training": {"needs": 29.6, "has": {G5: 24.16, G6E: 48.32}},
+        "endpoint": {"needs": 29.87, "has": {G6E: 44.45, G4DN: 14.82, "ml.g9.xlarge": None}},
+    }
+    name = "meta-llama/Llama-3.2-1B-Instruct"
+    assert warnings == [
+        f"training.instance_types: {name} needs 29.6 GB of one GPU's memory to train and judge, and {G5} has 24.16: it is used "
+        "without it",
+        f"endpoint.instance_types: {name} needs 29.87 GB of one GPU's memory to serve with endpoint.max_model_len 2048, and "
+        f"{G4DN} has 14.82: it is used without it",
+        "endpoint.instance_types: the GPU memory of ml.g9.xlarge is not known here, so whether the model fits was not looked "
+        "at",
+    ]
+
+
+def test_a_job_on_a_cpu_and_an_endpoint_that_is_not_wanted_have_no_bound() -> None:
+    wanted = settings(training={"device": "cpu"}, endpoint={"enabled": False})
+    assert base_model.within_memory(wanted, llama(405)) == (wanted, {}, [])
