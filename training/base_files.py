@@ -43,7 +43,7 @@ _HEADS = re.compile(r"head|embed_out|output|decoder|lm_loss")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
-_NO_DEFAULT_EOS = ("PreTrainedTokenizerFast", "TokenizersBackend", None)
+_NO_DEFAULT_EOS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Tokenizer classes without special tokens of their own."""
 _SHOWN = 12
 
