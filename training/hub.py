@@ -104,6 +104,8 @@ def fetch_base_model(recipe: Recipe) -> Path:
             token=token or False,
             allow_patterns=WANTED,
             ignore_patterns=UNWANTED,
+            # Of a commit it would list the files on the Hub all the same (huggingface_hub 1.33, snapshot_download).
+            local_files_only=constants.is_offline_mode(),
         )
     except HFValidationError:
         raise TrainingError(f"training.base_model {recipe.base_model!r} is not a Hub name: write OWNER/NAME") from None

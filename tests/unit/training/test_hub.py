@@ -13,6 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 from huggingface_hub import constants
 
+from tests.unit.training.conftest import COMMIT as TINY_COMMIT
+from tests.unit.training.conftest import NAME
 from training import hub
 from training.errors import TrainingError
 from training.recipe import Recipe
@@ -20,6 +22,8 @@ from training.recipe import Recipe
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.unit.training.conftest import TinyModel
 
 RECIPE = Recipe(base_model="org/base")
 SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:tuneway/hub-token-AbCdEf"
@@ -122,6 +126,13 @@ def test_weights_configuration_and_nothing_else_are_downloaded(
     assert sorted(fake_hub.downloaded) == ["config.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == b"weights"
     assert fake_hub.tokens == {None}  # only the token of the secret is ever sent
+
+
+@pytest.mark.parametrize("revision", [None, "main", TINY_COMMIT])
+def test_offline_the_cache_has_branch_and_commit(tiny: TinyModel, revision: str | None) -> None:
+    assert hub.fetch_base_model(Recipe(base_model=NAME, base_revision=revision)) == tiny.folder
+    with pytest.raises(TrainingError, match=r"org/base is not in the cache .* and HF_HUB_OFFLINE forbids a download"):
+        hub.fetch_base_model(Recipe(base_model="org/base", base_revision=revision))
 
 
 def test_a_model_channel_stands_in_for_the_hub(fake_hub: FakeHub, tmp_path: Path) -> None:
