@@ -170,7 +170,9 @@ def _look_at_hub(dataset: Dataset, endpoint: str, token: str | None) -> Source:
             )
             break
     dealt = deal(listed, wanted, splits)
-    return Source(dataset.source, commit, dealt.files, _warnings(dataset.source, dealt._replace(others=[])), licence, gated)
+    return Source(
+        dataset.source, commit, dealt.files, _warnings(dataset.source, dealt._replace(others=[])), licence, gated
+    )
 
 
 def _sibling(entry: dict[str, Any]) -> File:
