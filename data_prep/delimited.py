@@ -194,7 +194,7 @@ class _Rules:
         field = rf'(?:"[^"]*+(?:""[^"]*+)*+"|{bare})'
         self._strict = re.compile(rf"{field}(?:{mark}{field})*+(?:\r\n|\r|\n|)".encode()).fullmatch
         self._opens = re.compile(rf'(?:\A|{mark})"'.encode()).search
-        self._separator = separator.encode()
+        self._fields = re.compile(rf'(?:\A|{mark})(?:"[^"]*+(?:""[^"]*+)*+"|(?P<bare>[^{mark}]*+))'.encode()).finditer
         self.has_quoted, self.bare_row, self._closes = False, 0, False
 
     def look_at(self, raw: bytes, number: int) -> None:
@@ -205,8 +205,8 @@ class _Rules:
         if self._strict(raw):
             return
         # The last of an odd number of quotes may close a text whose first is lost.
-        fields = raw.rstrip(b"\r\n").split(self._separator)
-        self._closes = self._closes or any(field.endswith(b'"') and field.count(b'"') % 2 for field in fields)
+        bare = (field["bare"] or b"" for field in self._fields(raw.rstrip(b"\r\n")))
+        self._closes = self._closes or any(text.endswith(b'"') and text.count(b'"') % 2 for text in bare)
         if self._closes or not self.bare_row:
             self.bare_row = number
 

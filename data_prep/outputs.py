@@ -198,12 +198,14 @@ class Outputs:
             )
         if reason.endswith("is not a string"):
             return "name two columns of text in dataset.fields"
-        what = "mend them"
+        ways = ["mend them"]
         if reason == f"longer than {self._request.max_tokens} tokens (estimated)":
-            what += ", raise training.max_length"
+            ways.append("raise training.max_length")
         elif count > read / 2 and reason.startswith(("dialogue ", "summary ")):
-            what += ", name other columns in dataset.fields"
-        return f"{what}, or raise dataset.max_rejected_share" if more_allowed else what
+            ways.append("name other columns in dataset.fields")
+        if more_allowed:
+            ways.append("raise dataset.max_rejected_share")
+        return ", or ".join((", ".join(ways[:-1]), ways[-1])) if len(ways) > 1 else ways[0]
 
     def _fill(self, split: Split, read: int) -> str:
         """The remedy for a split without rows."""

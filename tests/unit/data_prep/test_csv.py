@@ -146,6 +146,7 @@ def same(text: str) -> None:
 @example(HEADER, 'a,b"\n"c"d,e\nf,g')
 @example(HEADER, '"a""",""""\r"",""\r\n')
 @example(HEADER, "\n\r\n\ra,b\r")
+@example(HEADER, 'a,a\na,a"b\n"a,b",a"b\n')
 @settings(max_examples=1500, deadline=None)
 def test_any_text_gives_what_the_csv_module_gives(header: str, text: str) -> None:
     same(header + text)

@@ -193,7 +193,11 @@ def test_a_sample_that_grows_too_large_is_refused(
             ("input", "output"),
             "; these are Alpaca rows (instruction, input, output), of which an",
         ),
-        ([("1", "", "s")], ("dialogue", "summary"), "; mend them, or raise dataset.max_rejected_share"),
+        (
+            [("1", "", "s")],
+            ("dialogue", "summary"),
+            "; mend them, or name other columns in dataset.fields",
+        ),
     ],
 )
 def test_the_remedy_is_that_of_most_rows(
@@ -216,7 +220,7 @@ def test_rows_that_are_all_unfit_are_not_helped_by_the_share(
 ) -> None:
     put("uploads/data.csv", csv_bytes([("1", "", "s")] * 9))
     event["request"]["dataset"]["max_rejected_share"] = 0.1
-    assert refused(event).endswith("; mend them")
+    assert refused(event).endswith("; mend them, or name other columns in dataset.fields")
 
 
 def test_a_row_that_is_no_row_is_refused_by_its_number_and_nothing_of_it_is_told(

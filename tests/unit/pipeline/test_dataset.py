@@ -260,6 +260,7 @@ def the_librarys(root: Path, card: dict[str, Any]) -> dict[str, list[str]] | Non
 @example([{"config_name": "one", "data_dir": "one"}, {"config_name": "two", "default": True, "data_dir": "two"}], None)
 @example([{"config_name": "one", "data_dir": "one"}, {"config_name": "two", "data_dir": "two"}], {"config_name": "two"})
 @example([{"config_name": "one", "default": True}, {"config_name": "default"}], None)
+@example([{"config_name": "one", "data_files": []}, {"config_name": "default"}], None)
 @settings_of_hypothesis(max_examples=150, deadline=None)
 def test_of_several_configurations_that_is_taken_which_the_datasets_library_takes(
     repository: Path, configs: list[dict[str, Any]], infos: Any
@@ -273,8 +274,9 @@ def test_of_several_configurations_that_is_taken_which_the_datasets_library_take
         found = {}
     if wanted is not None:
         assert {split: sorted(names) for split, names in found.items()} == wanted
-    elif not any("data_dir" in config for config in configs):
-        # The library looks for the first one's files without its folder, too: what it then refuses, is read here.
+    elif not any("data_dir" in config or config.get("data_files") == [] for config in configs):
+        # The library tells the format by the first one's files, which it looks for without its folder: what it then
+        # refuses, is read here.
         assert not any(found.values())
 
 
