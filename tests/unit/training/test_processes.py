@@ -123,7 +123,7 @@ def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, tiny
     assert start(job, tiny, 2).wait(60) == 1
     line = (job / "output" / "failure").read_text()
     assert line.startswith(
-        "an optimizer step has 3 rows (training.batch_size 3 x gradient_accumulation_steps 1), which 2"
+        "an optimizer step has 3 rows (training.batch_size 3 x training.gradient_accumulation_steps 1), which 2"
     )
     assert "make it a multiple of 2" in line
 
