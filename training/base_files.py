@@ -118,7 +118,13 @@ def look(folder: Folder, name: str, layers: Sequence[str], longest: tuple[str, i
     Raises:
         TrainingError: it cannot be trained, merged, exported or served: why, and what to do.
     """
-    return _Look(folder, name).check(layers, longest)
+    seen = _Look(folder, name)
+    try:
+        return seen.check(layers, longest)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise seen.refuse(
+            f"has a value that transformers does not write in one of {', '.join(seen.read)} ({type(error).__name__})", _WHOLE
+        ) from error
 
 
 class _Look:
@@ -127,7 +133,7 @@ class _Look:
         self.sizes = folder.sizes
         self.name = name
         self.warnings: list[str] = []
-        self._read: dict[str, dict[str, Any]] = {}
+        self.read: dict[str, dict[str, Any]] = {}
 
     def check(self, layers: Sequence[str], longest: tuple[str, int]) -> BaseFiles:
         self._is_a_model()
@@ -161,8 +167,8 @@ class _Look:
 
     def json(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the folder."""
-        if name in self._read:
-            return self._read[name]
+        if name in self.read:
+            return self.read[name]
         if self.sizes[name] > MAX_JSON_BYTES:
             raise self.refuse(f"has a {name} of {self.sizes[name]} bytes", f"the most is {MAX_JSON_BYTES}: {_OTHER}")
         try:
@@ -171,7 +177,7 @@ class _Look:
             value = None
         if not isinstance(value, dict):
             raise self.refuse(f"has a {name} that is no JSON object", _WHOLE)
-        self._read[name] = value
+        self.read[name] = value
         return value
 
     def _is_a_model(self) -> None:

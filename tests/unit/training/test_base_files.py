@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -20,7 +22,7 @@ from training.architectures import CAUSAL_LANGUAGE_MODELS
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.unit.training.conftest import TinyModel
@@ -460,3 +462,50 @@ def test_a_token_of_the_rows_without_a_row_in_the_embeddings_ends_the_job(tiny: 
         TrainingError, match=r"org/base has a tokenizer that is larger .* of 400 rows: '<new>' is 400; load"
     ):
         model.check_tokens(loaded, tokenizer, tokenizer("<new>").input_ids, "org/base")
+
+
+def places(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every value in a JSON document."""
+    yield above
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inner:
+        yield from places(below, (*above, key))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(["", "a", "0", "é" * 200]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "factor", "0"]), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_in_its_files_is_fit_or_one_line(folder: Path, data: st.DataObject) -> None:
+    names = [
+        "config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "generation_config.json",
+    ]
+    name = data.draw(st.sampled_from([name for name in names if (folder / name).exists()]))
+    text = (folder / name).read_bytes()
+    document = {"": json.loads(text)}
+    # Not each of the tokenizer's many tokens and merges alike: the first few.
+    paths = [path for path in places(document) if path and all(not isinstance(key, int) or key < 3 for key in path)]
+    path = data.draw(st.sampled_from(paths[:200]))
+    value: Any = document
+    for key in path[:-1]:
+        value = value[key]
+    value[path[-1]] = data.draw(JSON_VALUES)
+    try:
+        (folder / name).write_text(json.dumps(document[""]), encoding="utf-8")
+        look(folder)
+    except TrainingError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 800
+    finally:
+        (folder / name).write_bytes(text)
