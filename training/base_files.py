@@ -123,7 +123,8 @@ def look(folder: Folder, name: str, layers: Sequence[str], longest: tuple[str, i
         return seen.check(layers, longest)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise seen.refuse(
-            f"has a value that transformers does not write in one of {', '.join(seen.read)} ({type(error).__name__})", _WHOLE
+            f"has a value that transformers does not write in one of {', '.join(seen.read)} ({type(error).__name__})",
+            _WHOLE,
         ) from error
 
 
