@@ -10,23 +10,24 @@ if TYPE_CHECKING:
     from tests.local.conftest import Deployed
 
 SHORT = {"bedrock": {"enabled": False}}
-# Beyond what the model's config allows: vLLM refuses to start, and the container never gets healthy.
-UNSERVABLE = {**SHORT, "endpoint": {"max_model_len": 100_000}}
+UNHEALTHY = {"kind": "endpoint", "how": "fail"}
 
 
 def test_a_training_job_that_dies_fails_the_run_with_its_reason(stack: Deployed) -> None:
-    ended = stack.run({"training": {"base_model": "tuneway/nowhere"}, **SHORT})
+    ended = stack.run({"training": {"batch_size": 1024}, **SHORT})
     assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed")
     line = json.loads(ended["cause"])["errorMessage"]
     assert re.match(
-        r"training job \S+-0 Failed: AlgorithmError: .*base model tuneway/nowhere is not in the cache", line
+        r"training job \S+-0 Failed: AlgorithmError: .*channel train has \d+ usable rows, fewer than one batch of 1024", line
     )
     assert stack.endpoint() is None
 
 
 def test_an_endpoint_that_never_gets_healthy_leaves_none_behind(stack: Deployed) -> None:
     assert stack.endpoint() is None
-    ended = stack.run(UNSERVABLE)
+    stack.faults(UNHEALTHY)
+    ended = stack.run(SHORT)
+    stack.faults()
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointFailed")
     line = json.loads(ended["cause"])["errorMessage"]
     assert "did not become healthy: " in line
@@ -43,7 +44,9 @@ def test_one_that_served_before_still_serves_its_old_model(stack: Deployed) -> N
     assert served["status"] == "SUCCEEDED", served.get("cause")
     before = stack.endpoint()
     assert before is not None
-    ended = stack.run(UNSERVABLE)
+    stack.faults(UNHEALTHY)
+    ended = stack.run(SHORT)
+    stack.faults()
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointFailed")
     assert f"and serves {before['EndpointConfigName']} as before" in json.loads(ended["cause"])["errorMessage"]
     after = stack.endpoint()

@@ -37,6 +37,12 @@ def uploads(stack: Deployed) -> None:
             {"training": {"gated": True}},
             "aws secretsmanager create-secret --region us-west-2 --name tuneway/hub-token --secret-string",
         ),
+        ({"training": {"base_model": "tuneway/nowhere"}}, "training.base_model: tuneway/nowhere"),
+        (
+            {"training": {"lora": {"target_modules": ["q_proj", "v_porj"]}}},
+            "training.lora.target_modules: v_porj is no linear layer of ",
+        ),
+        ({"endpoint": {"max_model_len": 100_000}}, "endpoint.max_model_len: 100000 is more than the "),
         ({"dataset": {"source": "uploads/nothing.jsonl"}}, "uploads/nothing.jsonl"),
         ({"dataset": {"source": "s3://no-such-bucket-here/x.csv"}}, "no-such-bucket-here"),
         ({"dataset": {**DATASET, "fields": {"dialogue": "dialog", "summary": "gist"}}}, "dialog"),

@@ -49,7 +49,7 @@ def test_it_deploys_runs_cleans_up_and_goes(
         assert stack.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == before
         assert stack.cleaned(ended["executionArn"])["left"] == []
 
-        ended = stack.run({"training": {"base_model": "tuneway/nowhere"}})
+        ended = stack.run({"training": {"batch_size": 1024}})
         assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed")
         assert stack.cleaned(ended["executionArn"])["left"] == []
 
