@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
+from transformers import GenerationConfig
 
 from training.errors import TrainingError
 from training.model import own_dtype
@@ -59,7 +60,10 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
     merged = model.merge_and_unload().to(export_dtype(own_dtype(base_folder)))
     # A file is copied from the GPU into the host's memory as a whole: of an ml.g5.xlarge's 16 GB, transformers 5's 50 GB a file
     # would take all for a model of 8 billion parameters.
+    # transformers reads sampling settings without do_sample, which Vicuna and old Llama 2 chats have, and refuses to save them.
+    generation, merged.generation_config = merged.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
+    generation.to_json_file(folder / "generation_config.json")
     tokenizer.save_pretrained(folder)
     _rewrite(folder / "config.json", lambda config: as_4x_config(config, _read(base_folder / "config.json")))
     _rewrite(folder / "tokenizer_config.json", lambda config: as_4x_tokenizer_config(config, tokenizer))

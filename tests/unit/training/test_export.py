@@ -98,6 +98,23 @@ def test_a_base_of_another_number_format_is_saved_in_bfloat16_too(
     assert export.check_same(export.logits(model.load_base(out, device), batch), expected) < 0.02
 
 
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_how_the_base_samples_is_saved_as_it_was_published(
+    tiny: TinyModel, device: Device, adapter: Path, tmp_path: Path, file: str
+) -> None:
+    published = shutil.copytree(tiny.folder, tmp_path / "published")
+    (published / "generation_config.json").unlink()
+    said = json.loads((tiny.folder / file).read_text()) | {"temperature": 0.9, "top_p": 0.6}  # and no do_sample
+    (published / file).write_text(json.dumps(said))
+    tuned, tokenizer = (
+        export.attach(model.load_base(published, device), adapter),
+        model.load_tokenizer(published, NAME),
+    )
+    export.save_merged(tuned, tokenizer, published, tmp_path / "model")
+    saved = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert (saved["temperature"], saved["top_p"], saved["eos_token_id"]) == (0.9, 0.6, said["eos_token_id"])
+
+
 LLAMA3 = {
     "factor": 32.0,
     "high_freq_factor": 4.0,
