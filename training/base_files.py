@@ -143,12 +143,11 @@ class _Look:
         self._is_a_causal_lm(config)
         tokenizer = self.json("tokenizer_config.json") if "tokenizer_config.json" in self.sizes else {}
         self._talks(tokenizer)
+        self._ends()
         self._takes(config, *longest)
         weights = self._weights()
-        # config.json may leave out what is its type's default.
-        tied = config.get("tie_word_embeddings", not any(_HEAD.search(name) for name in weights)) is True
-        if tied:  # some repositories keep the copy, which transformers does not load
-            weights = {name: tensor for name, tensor in weights.items() if not _HEAD.search(name)}
+        # A head that is there is a weight of its own, whatever config.json says (transformers 5.3.0, `tie_weights`).
+        tied = not any(_HEAD.search(name) for name in weights)
         weights = self._whole(config, weights)
         rows = self._rows(config, weights)
         self._fits(tokenizer, rows)
@@ -239,7 +238,8 @@ class _Look:
             )
         known = CAUSAL_LANGUAGE_MODELS.get(kind) if isinstance(kind, str) else None
         own_code = config.get("auto_map")
-        if own_code and not (known and (not named or known in named)):
+        # Some are spelled otherwise in transformers: PhiMoEForCausalLM, Ernie4_5_ForCausalLM.
+        if own_code and not (known and (not named or _spelled(known) in map(_spelled, named))):
             raise self._code(f"config.json, auto_map, for {', '.join(named) or kind}")
         if not known:
             raise self.refuse(
@@ -287,12 +287,20 @@ class _Look:
             if not special.get("eos_token"):
                 raise no_end(self.name)
 
+    def _ends(self) -> None:
+        """The tokens at which an answer ends are numbers. One beyond the embeddings does no harm: no model can say it."""
+        generation = self.json("generation_config.json") if "generation_config.json" in self.sizes else {}
+        ends = generation.get("eos_token_id")
+        if not all(
+            isinstance(end, int) for end in (ends if isinstance(ends, list) else [] if ends is None else [ends])
+        ):
+            raise self.refuse("has an eos_token_id in generation_config.json that is no number", _WHOLE)
+
     def _takes(self, config: dict[str, Any], setting: str, tokens: int) -> None:
         positions = max((config[key] for key in _POSITIONS if isinstance(config.get(key), int)), default=None)
         if positions is None:
             return
-        # vLLM multiplies them so for most kinds of scaling (vllm/config/model.py, _get_and_verify_max_len).
-        most = int(positions * _rope_factor(config))
+        most = _scaled(positions, config)
         if tokens > most:
             raise TrainingError(
                 f"{setting}: {tokens} is more than the {most} tokens that {self.name} takes; lower it to that"
@@ -424,12 +432,13 @@ class _Look:
         peft takes a name for every module that is called so or whose path ends in it, after a dot (peft,
         `check_target_module_exists`), and says nothing of one that is nowhere.
         """
-        modules = {name.removesuffix(".weight"): tensor for name, tensor in weights.items() if name.endswith(".weight")}
-        linear = {
-            path: tensor
-            for path, tensor in modules.items()
-            if len(tensor.shape) == 2 and _LAYER.search(path) and ".experts." not in path
+        # transformers 5 loads the experts of a layer as one weight, which is no linear layer.
+        modules = {
+            name.removesuffix(".weight"): tensor
+            for name, tensor in weights.items()
+            if name.endswith(".weight") and ".experts." not in name
         }
+        linear = {path: tensor for path, tensor in modules.items() if len(tensor.shape) == 2 and _LAYER.search(path)}
         if list(names) == [ALL_LINEAR]:
             return list(linear.values())
         found: list[Tensor] = []
@@ -437,10 +446,10 @@ class _Look:
             matched = {path: tensor for path, tensor in modules.items() if path == name or path.endswith(f".{name}")}
             if tied and any(pattern.search(f"{name}.weight") for pattern in (_EMBEDDINGS, _HEAD)):
                 raise self._tied(name)
-            # A container and not a layer (mlp, self_attn), a norm, or nothing at all.
-            if not any(len(tensor.shape) > 1 for tensor in matched.values()):
+            flat = [tensor for tensor in matched.values() if len(tensor.shape) == 2]
+            if not flat:  # a container and not a layer (mlp, self_attn), a norm, a convolution, or nothing at all
                 raise no_layer(self.name, name, linear)
-            found += [tensor for tensor in matched.values() if len(tensor.shape) > 1]
+            found += flat
         return found
 
     def _tied(self, name: str) -> TrainingError:
@@ -484,11 +493,24 @@ def no_layer(model: str, name: str, linear: Sequence[str] | dict[str, Tensor]) -
     )
 
 
-def _rope_factor(config: dict[str, Any]) -> float:
+def _spelled(architecture: str) -> str:
+    return architecture.replace("_", "").lower()
+
+
+def _scaled(positions: int, config: dict[str, Any]) -> int:
+    """The longest sequence that vLLM serves (vllm/config/model.py, _get_and_verify_max_len)."""
     scalings = [config.get("rope_scaling"), config.get("rope_parameters")]
     scalings += [value for one in scalings if isinstance(one, dict) for value in one.values()]
-    factors = [one.get("factor") for one in scalings if isinstance(one, dict)]
-    return max([float(factor) for factor in factors if isinstance(factor, int | float)], default=1.0)
+    for one in scalings:
+        factor = one.get("factor") if isinstance(one, dict) else None
+        if not isinstance(factor, int | float):
+            continue
+        kind = one.get("rope_type", one.get("type"))
+        if kind == "yarn":
+            return int(one.get("original_max_position_embeddings", positions) * factor)
+        if kind not in ("su", "longrope", "llama3"):  # of these, config.json has the scaled positions
+            return int(positions * factor)
+    return positions
 
 
 def _cache_bytes(config: dict[str, Any]) -> int:

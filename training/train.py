@@ -101,7 +101,7 @@ class Job:
     ) -> finetune.TrainingResult:
         with self._phase("load_quantized"):
             quantized = model.load_for_training(self.base_folder, self.recipe, self.device)
-            rows = (*train["input_ids"], *validation["input_ids"], *prompts, self.end_ids)
+            rows = (*train["input_ids"], *validation["input_ids"], *prompts)
             used = (token for row in rows for token in row)
             model.check_tokens(quantized, self.tokenizer, used, self.recipe.base_model)
             peft_model = model.add_adapter(quantized, self.recipe)

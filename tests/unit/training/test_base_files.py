@@ -196,6 +196,14 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
             edit("tokenizer_config.json", eos_token=None),
             "has no end-of-sequence token (tokenizer_config.json, eos_token)",
         ),
+        (
+            edit("generation_config.json", eos_token_id=["<|end|>"]),
+            "has an eos_token_id in generation_config.json that is no number; upload it again",
+        ),
+        (
+            lambda folder: (folder / "generation_config.json").write_text(""),
+            "has a generation_config.json that is no JSON",
+        ),
         (edit("config.json", num_hidden_layers=3), "has weights of 2 layers where config.json has 3; upload it again"),
         (
             edit("config.json", tie_word_embeddings=False),
@@ -233,6 +241,14 @@ def test_code_that_is_not_needed_is_no_reason(folder: Path) -> None:
         "training.base_model: org/base brings code of its own, which is not run: transformers' own LlamaForCausalLM is used"
     ]
     AutoModelForCausalLM.from_pretrained(folder)  # transformers asks for no trust, either
+
+
+def test_an_architecture_may_be_spelled_otherwise_than_in_transformers(folder: Path) -> None:
+    saved(AutoModelForCausalLM.from_config(transformers.Ernie4_5Config(vocab_size=400, **SHAPE)), folder)
+    own = {"AutoModelForCausalLM": "modeling_ernie4_5.Ernie4_5_ForCausalLM"}
+    edit("config.json", architectures=["Ernie4_5_ForCausalLM"], auto_map=own)(folder)
+    assert look(folder).warnings[0].endswith("is not run: transformers' own Ernie4_5ForCausalLM is used")
+    AutoModelForCausalLM.from_pretrained(folder)
 
 
 def test_a_model_in_4_bit_or_8_is_refused_by_configuration_and_by_weights_alone(folder: Path) -> None:
@@ -311,6 +327,18 @@ def test_models_of_other_families_are_fit_and_counted(folder: Path, kind: str, r
     assert counted <= trainable if "moe" in kind else counted == trainable  # experts are left out of the bound
 
 
+def test_the_layers_of_experts_alone_are_none(folder: Path, recipe: Recipe) -> None:
+    made = AutoModelForCausalLM.from_config(KINDS["qwen3_moe"][0])
+    saved(made, folder)
+    layers = ("q_proj", "gate_proj")
+    line = refusal(folder, layers=layers)
+    assert line.startswith(
+        "training.lora.target_modules: gate_proj is no linear layer of org/base: it has gate, k_proj, "
+    )
+    with pytest.raises(TrainingError, match="gate_proj is no linear layer of"):  # as the job would say
+        model.add_adapter(made, replace(recipe, target_modules=layers))
+
+
 @pytest.mark.parametrize(
     ("layers", "expected"),
     [
@@ -334,11 +362,13 @@ def test_each_name_of_a_layer_is_there_and_can_be_merged(folder: Path, layers: t
     assert refusal(folder, layers=layers).startswith(f"training.lora.target_modules: {expected}")
 
 
-def test_a_copy_of_a_tied_head_is_not_counted(folder: Path) -> None:
-    whole = look(folder)
+def test_a_head_that_is_there_counts_and_takes_an_adapter_whatever_config_json_says(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
-    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, folder / "model.safetensors")
-    assert look(folder) == whole
+    head = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors | {"lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"]
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    assert look(folder, ("lm_head",)).parameters == loaded.num_parameters()
 
 
 def test_layers_after_the_last_are_not_loaded_and_not_counted(folder: Path) -> None:
@@ -389,6 +419,9 @@ def test_a_special_token_that_nothing_uses_needs_no_row(folder: Path) -> None:
         ({}, 512),
         ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, 2048),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, 1024),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 256}}, 512),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 16}}, 512),
+        ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, 512),
         ({"max_position_embeddings": None}, None),
     ],
 )
@@ -437,6 +470,13 @@ def test_the_job_looks_again_before_it_loads_anything(
     write_hyperparameters(job, recipe)
     assert train.main() == 1
     assert expected in (job / "output" / "failure").read_text()
+
+
+def test_an_end_of_an_answer_that_no_model_can_say_does_no_harm(job: Path, recipe: Recipe, folder: Path) -> None:
+    edit("generation_config.json", eos_token_id=[1, 50_256])(folder)  # GPT-2's, left over
+    folder.rename(job / "input" / "data" / "model")
+    write_hyperparameters(job, recipe)
+    assert train.main() == 0
 
 
 def test_weights_that_transformers_misses_end_the_job(job: Path, recipe: Recipe, folder: Path) -> None:
