@@ -12,7 +12,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from botocore.exceptions import ClientError
 
 from pipeline.errors import Refused
-from pipeline.stream import BUFFER_BYTES, Interrupted, Opened
+from pipeline.stream import BUFFER_BYTES, Body, Interrupted, Opened
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -115,7 +115,7 @@ class HubFile(NamedTuple):
             raise Interrupted(f"{host} cannot be reached ({getattr(error, 'reason', None) or error!r})") from error
         try:
             opened = self._opened(response, offset, redirects.linked)
-            return opened if stop is None else Opened(opened.body, stop)
+            return opened if stop is None else Opened(_Part(opened.body, stop - offset), stop)
         except BaseException:
             response.close()
             raise
@@ -205,6 +205,21 @@ class Linked(NamedTuple):
 
     size: int | None = None
     sha256: str | None = None
+
+
+class _Part:
+    """The first bytes of a body, which goes on beyond them where the server ignores Range."""
+
+    def __init__(self, body: Body, left: int) -> None:
+        self._body, self._left = body, left
+
+    def read(self, amount: int, /) -> bytes:
+        data = self._body.read(min(amount, self._left))
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._body.close()
 
 
 class _Redirects(HTTPRedirectHandler):

@@ -64,6 +64,14 @@ def test_weights_are_looked_at_by_two_ranges_and_the_commit_is_kept(models: HubS
     assert {seen.authorization for seen in models.seen} == {"Bearer hf_secret"}
 
 
+def test_a_mirror_that_ignores_ranges_tells_the_same(models: HubServer, cache: Path) -> None:
+    file = f"{REPO}/resolve/{tiny_model.REVISION}/model.safetensors"
+    weights = cache / f"models--{REPO.replace('/', '--')}/snapshots/{tiny_model.REVISION}/model.safetensors"
+    told = look(models)
+    models.answers[f"/{file}"] = [Answer(body=weights.read_bytes(), ranges=False)]
+    assert look(models) == told
+
+
 def test_the_rules_are_those_of_the_settings(models: HubServer) -> None:
     assert "v_porj is no linear layer" in refusal(models, lora={"target_modules": ["v_porj"]})
     look(models, lora={"target_modules": "all-linear"})
