@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sentencepiece
 import torch
 import transformers
 from hypothesis import HealthCheck, given, settings
@@ -233,6 +234,23 @@ def test_a_list_of_templates_needs_one_that_is_called_default(folder: Path) -> N
     look(folder)
     edit("tokenizer_config.json", chat_template="z")(folder)
     look(folder)
+
+
+def test_the_job_reads_a_tokenizer_that_is_a_tokenizer_model_alone(folder: Path) -> None:
+    texts = folder / "texts"
+    texts.write_text("\n".join(turn["content"] for number in range(100) for turn in make_chat(number)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(texts),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=300,
+        hard_vocab_limit=False,
+        model_type="bpe",
+    )
+    (folder / "tokenizer.json").unlink()
+    edit("tokenizer_config.json", tokenizer_class="LlamaTokenizer", bos_token="<s>", eos_token="</s>")(folder)
+    look(folder)
+    tokenizer = model.load_tokenizer(folder, "org/base")
+    assert tokenizer.decode(tokenizer("Ann: hi</s>")["input_ids"]) == "Ann: hi</s>"
 
 
 def test_code_that_is_not_needed_is_no_reason(folder: Path) -> None:
