@@ -15,6 +15,7 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from sacrebleu.metrics.chrf import CHRF
+from transformers import GenerationConfig
 
 from training.model import padding_id
 from training.template import answer_text
@@ -81,6 +82,11 @@ def answer(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     ends = torch.tensor(sorted(end_ids))
     answers: dict[int, Answer] = {}
+    # All that vLLM takes of it for a request with temperature 0 (ModelConfig.get_diff_sampling_param). Other settings, such as
+    # num_beams, give other answers than are served, and some end generate(): stop_strings, return_dict_in_generate.
+    published = causal_lm.generation_config
+    penalty = published.repetition_penalty
+    causal_lm.generation_config = GenerationConfig(repetition_penalty=penalty)  # type: ignore[no-untyped-call]
     for start in range(0, len(order), batch_size):
         stop.check(f"evaluating the {name} model")
         batch = order[start : start + batch_size]
@@ -105,6 +111,7 @@ def answer(
         for index, ids, end in zip(batch, said.tolist(), finished, strict=True):
             answers[index] = Answer(answer_text(tokenizer, ids), end)
         print(f"evaluated={min(start + batch_size, len(order))}/{len(order)} model={name}", flush=True)
+    causal_lm.generation_config = published  # it is exported
     return [answers[index] for index in range(len(prompts))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import csv
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+from transformers import GenerationConfig
 
 from tests.unit.training.conftest import make_chat
 from training import model
@@ -373,6 +374,36 @@ def test_answers_do_not_depend_on_the_batch_and_keep_their_order(tiny: TinyModel
     stop.requested = True
     with pytest.raises(InterruptedTrainingError, match="while evaluating the base model"):
         answer(base, tokenizer, prompts, end_ids=ends, max_new_tokens=8, batch_size=2, stop=stop, name="base")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"stop_strings": ["e"], "no_repeat_ngram_size": 2, "min_new_tokens": 9},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"penalty_alpha": 0.6, "top_k": 4},
+        {"prompt_lookup_num_tokens": 3},
+    ],
+)
+def test_how_the_base_was_published_to_sample_is_no_part_of_the_answers(
+    tiny: TinyModel, device: Device, settings: dict[str, Any]
+) -> None:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    ends = model.end_ids(tiny.folder, tokenizer)
+    prompts = [Encoder(tokenizer, ends).prompt(make_chat(number)) for number in range(3)]
+    base = model.load_base(tiny.folder, device)
+
+    def ask(published: GenerationConfig) -> list[Answer]:
+        base.generation_config = published
+        how: Any = {"end_ids": ends, "max_new_tokens": 8, "batch_size": 3, "stop": StopSignal(), "name": "base"}
+        answers = answer(base, tokenizer, prompts, **how)
+        assert base.generation_config is published
+        return answers
+
+    plain = ask(GenerationConfig())
+    assert ask(GenerationConfig(**settings)) == plain
+    assert ask(GenerationConfig(repetition_penalty=9.0)) != plain  # which vLLM takes
 
 
 def test_an_answer_is_finished_if_it_came_to_an_end_by_itself(tiny: TinyModel, device: Device) -> None:
