@@ -499,23 +499,20 @@ def _spelled(architecture: str) -> str:
 
 def _scaled(positions: int, config: dict[str, Any]) -> int:
     """The longest sequence that vLLM serves (vllm/config/model.py, _get_and_verify_max_len)."""
-    scalings = [config.get("rope_scaling"), config.get("rope_parameters")]
-    scalings += [value for one in scalings if isinstance(one, dict) for value in one.values()]
-    for one in scalings:
-        factor = one.get("factor") if isinstance(one, dict) else None
-        if not isinstance(factor, int | float):
+    found = [one for one in (config.get("rope_scaling"), config.get("rope_parameters")) if isinstance(one, dict)]
+    found += [inner for one in found for inner in one.values() if isinstance(inner, dict)]  # by kind of layer
+    for one in found:
+        factor, kind = one.get("factor"), one.get("rope_type", one.get("type"))
+        # Of these three config.json has the scaled positions.
+        if not isinstance(factor, int | float) or kind in ("su", "longrope", "llama3"):
             continue
-        kind = one.get("rope_type", one.get("type"))
-        if kind == "yarn":
-            return int(one.get("original_max_position_embeddings", positions) * factor)
-        if kind not in ("su", "longrope", "llama3"):  # of these, config.json has the scaled positions
-            return int(positions * factor)
+        return int((one.get("original_max_position_embeddings", positions) if kind == "yarn" else positions) * factor)
     return positions
 
 
 def _cache_bytes(config: dict[str, Any]) -> int:
     """Bytes that vLLM's cache keeps of one token; 0 for a model of which some layers keep less than all of them."""
-    less = re.compile(r"mamba|ssm|linear_|kv_lora_rank|attn_layer|recurrent|share")
+    less = re.compile(r"mamba|ssm|linear_|kv_lora_rank|attn_layer|full_attn_idxs|recurrent|share")
     kinds = config.get("layer_types") or []
     if (
         any(less.search(key) and config[key] for key in config)

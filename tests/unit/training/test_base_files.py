@@ -463,6 +463,7 @@ def test_a_sequence_longer_than_its_positions_is_refused(
         ({"sliding_window": 4096}, 0),
         ({"sliding_window": 4096, "use_sliding_window": False}, 128),
         ({"kv_lora_rank": 16}, 0),
+        ({"full_attn_idxs": [1]}, 0),  # LFM2
         ({"hidden_size": "wide", "head_dim": None}, 0),
     ],
 )
