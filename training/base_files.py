@@ -39,7 +39,7 @@ _VOCABULARIES = (
     *("spiece.model", "sentencepiece.bpe.model"),
 )
 _EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|tok_embeddings|wte|word_embeddings|embed_in|embeddings?)\.weight$")
-_HEADS = re.compile(r"head|embed_out|output|decoder|lm_loss")
+_ANY_HEAD = re.compile(r"head|embed_out|output|decoder|lm_loss")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
@@ -123,7 +123,7 @@ def look(folder: Folder, name: str, layers: Sequence[str], longest: tuple[str, i
         return seen.check(layers, longest)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise seen.refuse(
-            f"has a value that transformers does not write in one of {', '.join(seen.read)} ({type(error).__name__})",
+            f"has a value that transformers does not write in one of {', '.join(seen.documents)} ({type(error).__name__})",
             _WHOLE,
         ) from error
 
@@ -134,7 +134,7 @@ class _Look:
         self.sizes = folder.sizes
         self.name = name
         self.warnings: list[str] = []
-        self.read: dict[str, dict[str, Any]] = {}
+        self.documents: dict[str, dict[str, Any]] = {}
 
     def check(self, layers: Sequence[str], longest: tuple[str, int]) -> BaseFiles:
         self._is_a_model()
@@ -167,8 +167,8 @@ class _Look:
 
     def json(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the folder."""
-        if name in self.read:
-            return self.read[name]
+        if name in self.documents:
+            return self.documents[name]
         if self.sizes[name] > MAX_JSON_BYTES:
             raise self.refuse(f"has a {name} of {self.sizes[name]} bytes", f"the most is {MAX_JSON_BYTES}: {_OTHER}")
         try:
@@ -177,7 +177,7 @@ class _Look:
             value = None
         if not isinstance(value, dict):
             raise self.refuse(f"has a {name} that is no JSON object", _WHOLE)
-        self.read[name] = value
+        self.documents[name] = value
         return value
 
     def _is_a_model(self) -> None:
@@ -359,7 +359,7 @@ class _Look:
                 raise self.refuse(f"has weights of {have} layers where config.json has {layers}", _WHOLE)
             # What comes after them predicts further tokens (DeepSeek, GLM), and is not loaded.
             weights = {name: tensor for name, tensor in weights.items() if numbers.get(name, 0) < layers}
-        if config.get("tie_word_embeddings") is False and not any(_HEADS.search(name) for name in weights):
+        if config.get("tie_word_embeddings") is False and not any(_ANY_HEAD.search(name) for name in weights):
             raise self.refuse("has no weights of a head (lm_head), so it is no whole causal language model", _OTHER)
         return weights
 

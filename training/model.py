@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.pytorch_utils import Conv1D
 
 from training import base_files
-from training.errors import TrainingError
+from training.errors import TrainingError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,11 +52,20 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Returns every token that ends an answer: the tokenizer's and generation_config.json's (Llama has three)."""
+    """Returns every token that ends an answer: the tokenizer's and generation_config.json's (Llama has three).
+
+    Raises:
+        TrainingError: transformers does not take that file.
+    """
     ends = {int(tokenizer.eos_token_id)}
-    file = folder / "generation_config.json"
-    if file.exists():
-        configured = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+    if (folder / "generation_config.json").exists():
+        try:
+            configured = GenerationConfig.from_pretrained(folder).eos_token_id
+        except (TypeError, ValueError) as error:
+            raise TrainingError(
+                f"training.base_model: transformers does not take its generation_config.json ({one_line(str(error))[:200]}); "
+                "take that setting out and upload the model to uploads/models/FOLDER/, or choose another one"
+            ) from error
         ends.update(configured if isinstance(configured, list) else [] if configured is None else [configured])
     return sorted(ends)
 

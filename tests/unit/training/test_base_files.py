@@ -491,6 +491,19 @@ def test_the_job_looks_again_before_it_loads_anything(
     assert expected in (job / "output" / "failure").read_text()
 
 
+@pytest.mark.parametrize(
+    "setting", [{"num_return_sequences": 2}, {"cache_implementation": "new"}, {"watermarking_config": {"a": 1}}]
+)
+def test_a_generation_config_that_transformers_does_not_take_is_refused_in_one_line(
+    folder: Path, setting: dict[str, Any]
+) -> None:
+    edit("generation_config.json", **setting)(folder)
+    with pytest.raises(
+        TrainingError, match=r"^training.base_model: transformers does not take its generation_config.json \(.*\); take"
+    ):
+        model.end_ids(folder, model.load_tokenizer(folder, "org/base"))
+
+
 def test_an_end_of_an_answer_that_no_model_can_say_does_no_harm(job: Path, recipe: Recipe, folder: Path) -> None:
     edit("generation_config.json", eos_token_id=[1, 50_256])(folder)  # GPT-2's, left over
     folder.rename(job / "input" / "data" / "model")
