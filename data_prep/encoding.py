@@ -35,6 +35,7 @@ _OTHERS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save the sheet as CSV UTF-8"),
     (b"par1", "Parquet; let its name end in .parquet"),
     (b"arrow1", "Arrow; let its name end in .arrow"),
+    (b"fea1", "Feather of version 1, which only old libraries write; write it anew with pandas' to_feather"),
     (b"sqlite format 3\0", "an SQLite database; export the table as CSV"),
     (b"{\\rtf", "rich text; save it as plain text in UTF-8"),
     (b"%pdf-", "a PDF; only CSV, JSON, Parquet and Arrow are read"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.encoding import HEAD_BYTES, refuse_others
 from data_prep.shapes import index, refuse_turns
 from pipeline.errors import Refused, quoted
 
@@ -23,6 +24,9 @@ BUFFER_BYTES = 512 * 1024
 """Read of a column at once. Without it, and with pre_buffer, pyarrow reads a row group's whole column into memory."""
 _FILE_MARK = b"ARROW1"
 """With it the file format begins (Arrow columnar format, "IPC File Format")."""
+_PARQUET_MARK = b"PAR1"
+"""With it a Parquet file begins (Parquet's format, "File format")."""
+_AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
 def read_parquet(file: io.RawIOBase, piece: Piece, fields: Fields) -> Iterator[Row]:
@@ -42,10 +46,7 @@ def read_parquet(file: io.RawIOBase, piece: Piece, fields: Fields) -> Iterator[R
             dialogues, summaries = (_values(batch.column(name)) for name in columns)
             yield from zip(dialogues, summaries, repeat(None), strict=False)
     except (pa.ArrowException, OSError) as error:  # OSError is Arrow's for a page that is cut or damaged
-        line = str(error).split("\n", 1)[0]
-        raise Refused(
-            f"dataset: {quoted(piece.file)} is no Parquet file that can be read ({line}); write it anew"
-        ) from error
+        _refuse(file, piece, "Parquet", _PARQUET_MARK, error)
 
 
 def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: Fields) -> Iterator[Row]:
@@ -69,15 +70,42 @@ def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece,
             reader = batches = pa.ipc.open_stream(stream)
         columns = _columns(reader.schema, piece.file, fields)
         for batch in batches:
+            for name in columns:
+                _check_offsets(batch.column(name))
             for part in range(0, batch.num_rows, BATCH_ROWS):
                 rows = batch.slice(part, BATCH_ROWS)
                 dialogues, summaries = (_values(rows.column(name)) for name in columns)
                 yield from zip(dialogues, summaries, repeat(None), strict=False)
+        if batches is reader and stream.read(1):
+            raise Refused(
+                f"dataset: {quoted(piece.file)} goes on after the end of its Arrow stream; write each stream to a file of its own"
+            )
     except (pa.ArrowException, OSError) as error:
-        line = str(error).split("\n", 1)[0]
-        raise Refused(
-            f"dataset: {quoted(piece.file)} is no Arrow file that can be read ({line}); write it anew"
-        ) from error
+        _refuse(file, piece, "Arrow", _FILE_MARK, error)
+
+
+def _refuse(file: io.RawIOBase, piece: Piece, kind: str, mark: bytes, error: Exception) -> NoReturn:
+    """Refuse a file that pyarrow cannot read, as what it is if its first bytes tell."""
+    file.seek(0)
+    head = file.read(HEAD_BYTES) or b""
+    if not head.startswith(mark):
+        refuse_others(head, piece.file)
+    line = str(error).split("\n", 1)[0]
+    raise Refused(
+        f"dataset: {quoted(piece.file)} is no {kind} file that can be read ({line}); write it anew"
+    ) from error
+
+
+def _check_offsets(column: Any) -> None:
+    """Raise ArrowInvalid if a text would lie outside its buffer: pyarrow reads there unasked, which may end the process.
+
+    Looked at as bytes, so that what is no UTF-8 is left to the checks.
+    """
+    if pa.types.is_dictionary(column.type):
+        column.indices.validate(full=True)
+        column = column.dictionary
+    as_bytes = _AS_BYTES.get(column.type)
+    (column.view(as_bytes) if as_bytes else column).validate(full=as_bytes is not None)
 
 
 def _columns(schema: Any, file: str, fields: Fields) -> list[str]:

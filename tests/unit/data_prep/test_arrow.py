@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -71,3 +72,48 @@ def test_a_column_that_is_not_there_or_holds_chats_is_refused(read: Callable[[by
 def test_what_is_no_whole_arrow_file_is_refused(read: Callable[[bytes], list[Row]], cut: int) -> None:
     with pytest.raises(Refused, match=r"'columns/a.arrow' is no Arrow file that can be read \(.+\); write it anew"):
         read(stream(table())[:cut])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_text_outside_its_buffer_is_a_refusal_and_no_end_of_the_process(
+    read: Callable[[bytes], list[Row]], kind: pa.DataType
+) -> None:
+    texts = pa.array([f"{n:05}" for n in range(9)]).cast(kind)
+    data = stream({"dialogue": texts, "summary": texts})
+    offsets = struct.Struct("<3q" if kind == pa.large_string() else "<3i")
+    damaged = data.replace(offsets.pack(5, 10, 15), offsets.pack(5, -1, 15))
+    assert damaged != data
+    with pytest.raises(Refused, match=r"no Arrow file that can be read \(Offset invariant failure"):
+        read(damaged)
+
+
+def test_an_index_outside_its_dictionary_is_a_refusal(read: Callable[[bytes], list[Row]]) -> None:
+    texts = pa.array(["a", "b", "c"]).dictionary_encode()
+    data = stream({"dialogue": texts, "summary": texts})
+    damaged = data.replace(struct.pack("<3i", 0, 1, 2), struct.pack("<3i", 0, 9, 2))
+    assert damaged.count(struct.pack("<3i", 0, 9, 2))
+    with pytest.raises(Refused, match=r"no Arrow file that can be read"):
+        read(damaged)
+
+
+def test_a_second_stream_in_the_same_file_is_not_dropped_in_silence(read: Callable[[bytes], list[Row]]) -> None:
+    with pytest.raises(
+        Refused, match=r"goes on after the end of its Arrow stream; write each stream to a file of its own"
+    ):
+        read(stream(table()) * 2)
+
+
+@pytest.mark.parametrize(
+    ("begin", "what"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n",
+            "a Git LFS pointer and not the file itself",
+        ),
+        (b"PAR1", "Parquet; let its name end in .parquet"),
+        (b"FEA1", "Feather of version 1"),
+    ],
+)
+def test_what_is_something_else_is_called_so(read: Callable[[bytes], list[Row]], begin: bytes, what: str) -> None:
+    with pytest.raises(Refused, match=what):
+        read(begin + b"\0" * 100)

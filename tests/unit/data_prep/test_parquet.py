@@ -172,6 +172,11 @@ def test_what_is_no_parquet_file_is_refused(read: Callable[..., list[Row]], data
         read(data)
 
 
+def test_a_git_lfs_pointer_is_called_so(read: Callable[..., list[Row]]) -> None:
+    with pytest.raises(Refused, match="'columns/a.parquet' is a Git LFS pointer and not the file itself"):
+        read(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
+
+
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_file_is_rows_or_a_refusal(read: Callable[..., list[Row]], place: int, damage: bytes) -> None:
