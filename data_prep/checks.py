@@ -54,7 +54,13 @@ class Checks:
     def __init__(self, request: Request) -> None:
         """Take what the rules depend on out of the request."""
         instruction = request.dataset.instruction
-        self._header = (request.dataset.dialogue, request.dataset.summary, None)
+        dialogue, summary = request.dataset.dialogue, request.dataset.summary
+        # A file that was put after another keeps its byte order mark.
+        self._headers = (
+            (dialogue, summary, None),
+            (f"\ufeff{dialogue}", summary, None),
+            (dialogue, f"\ufeff{summary}", None),
+        )
         self._seed = request.dataset.seed % 2**64  # of the digests, so that dealing and sampling follow it
         self._longest = request.max_tokens * formats.CHARS_PER_TOKEN - len(instruction)
         self._too_long = f"longer than {request.max_tokens} tokens (estimated)"
@@ -66,9 +72,9 @@ class Checks:
         source = iter(rows)
         while batch := list(islice(source, BATCH_ROWS)):
             reasons = [_why_no_texts(*row) for row in batch]
-            if self._header in batch:
+            if any(header in batch for header in self._headers):
                 reasons = [
-                    why or (_HEADER if row == self._header else None) for row, why in zip(batch, reasons, strict=True)
+                    why or (_HEADER if row in self._headers else None) for row, why in zip(batch, reasons, strict=True)
                 ]
             checked = self._together(_fit(batch, reasons))
             if checked is None:

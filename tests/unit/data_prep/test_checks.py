@@ -177,6 +177,11 @@ def test_a_problem_found_while_reading_is_the_reason() -> None:
     assert check(None, None, "blank line") == ("blank line", False, None, b"", b"", b"")
 
 
+def test_the_header_of_a_file_that_was_put_after_another_is_no_row() -> None:
+    for row in (("dialogue", "summary"), ("\ufeffdialogue", "summary"), ("dialogue", "\ufeffsummary")):
+        assert check(*row)[0] == "the header again"
+
+
 def texts(found: Checked) -> list[str]:
     return [message["content"] for message in orjson.loads(found[5])["messages"]]
 
