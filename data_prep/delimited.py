@@ -6,7 +6,7 @@ import csv
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from data_prep.rows import BOM_BYTES, LONGEST_BYTES
+from data_prep.rows import BLANK_LINE, BOM_BYTES, LONGEST_BYTES
 from data_prep.shapes import index, no_column
 from pipeline.errors import Refused, quoted
 
@@ -156,7 +156,7 @@ class CsvFile:
             if len(row) == width:
                 yield row[dialogue], row[summary], None
             elif not "".join(row).strip() and len(row) <= 1:
-                yield None, None, "blank line"
+                yield None, None, BLANK_LINE
             else:
                 columns = f"{len(row)} column{'s' * (len(row) != 1)}"
                 self._refuse(number, f"has {columns}, and the header has {width}")

@@ -16,6 +16,7 @@ import orjson
 from data_prep import formats, manifest, shapes
 from data_prep.errors import ReadBackError
 from data_prep.request import SPLITS
+from data_prep.rows import BLANK_LINE
 from data_prep.splits import Lowest, bedrock_shares
 from pipeline.errors import Refused
 from pipeline.stream import BUFFER_BYTES
@@ -135,22 +136,23 @@ class Outputs:
             Refused: too many rows are not fit, or too few are left.
         """
         dataset, model = self._request.dataset, self._request.base_model
-        read, rejected = sum(file.read for file in self._files.values()), self._rejected.total()
+        unfit = self._unfit()
+        read = sum(file.read for file in self._files.values()) - self._rejected[BLANK_LINE]
         listed = f"listed in {self._folder.place('rejected.jsonl')}"
         if not read:
             raise Refused(
                 "dataset: the source has no rows (headers at most); add rows, or name other files in dataset.source"
             )
         left = all(split.upload.rows for split in self.splits.values())
-        if rejected > dataset.max_rejected_share * read:
+        if unfit.total() > dataset.max_rejected_share * read:
             raise Refused(
-                f"dataset: {_tally(self._rejected)} of {read} rows are not fit, more than the share of "
+                f"dataset: {_tally(unfit)} of {read} rows are not fit, more than the share of "
                 f"{dataset.max_rejected_share:g}, {listed}; {self._mend_rejected(read, more_allowed=left)}"
             )
         for split in self.splits.values():
             if not split.upload.rows:
                 raise Refused(
-                    f"dataset: no row is left for {split.name} ({read} rows read, {_tally(self._rejected)} rejected, "
+                    f"dataset: no row is left for {split.name} ({read} rows read, {_tally(unfit)} rejected, "
                     f"{listed}); {self._fill(split, read)}"
                 )
         if model is None:
@@ -179,14 +181,18 @@ class Outputs:
             raise Refused(
                 f"bedrock: {model.id} needs {model.min_records} records, train and validation together, and at least "
                 f"{model.min_file_records} of each, and gets {self._shares['train']} + {self._shares['validation']} "
-                f"({read} rows read, {_tally(self._rejected)} rejected, {_tally(self._left_out)} not fit for this model, "
+                f"({read} rows read, {_tally(unfit)} rejected, {_tally(self._left_out)} not fit for this model, "
                 f"{self._limit} allowed); {', '.join(remedies)}, or set bedrock.enabled to false"
             )
+
+    def _unfit(self) -> Counter[str]:
+        """Why rows are not fit. A blank line is no row: of a CSV file whose CRLF became CRCRLF, every second line is one."""
+        return Counter({reason: count for reason, count in self._rejected.items() if reason != BLANK_LINE})
 
     def _mend_rejected(self, read: int, *, more_allowed: bool) -> str:
         """The remedy where too many rows are not fit: to allow them helps only if some are left for every split."""
         dataset = self._request.dataset
-        (reason, count), *_ = self._rejected.most_common(1)
+        (reason, count), *_ = self._unfit().most_common(1)
         if reason.startswith("broken UTF-8"):
             return (
                 "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to what a CSV file is in, such as cp1252"

@@ -24,6 +24,8 @@ Row = tuple[object, object, str | None]
 
 LONGEST_BYTES = 16 * 1024 * 1024
 """Longest CSV field, JSON line or JSON element: what is longer lacks line ends, or leaves a quote open."""
+BLANK_LINE = "blank line"
+"""The problem of a line that is no row, and harms none: it does not count among the rows that are not fit."""
 _BOM = "\ufeff"
 BOM_BYTES = _BOM.encode()
 _CHUNK_CHARACTERS = 256 * 1024
@@ -79,14 +81,14 @@ def _refuse_other_shapes(line: bytes, name: str, fields: Fields) -> None:
     refuse_others(line[:HEAD_BYTES], name)
     if detect(line[:HEAD_BYTES]) != "utf-8":
         raise Refused(f"dataset: {quoted(name)} is {detect(line[:HEAD_BYTES])}, and JSON Lines are UTF-8; write it so")
-    if line.strip() in (b"{", b"[") or line.startswith(b"[{"):
+    value = _parse(line)
+    refuse_chat(name, value, fields)
+    if line.strip() == b"{" or line.lstrip().startswith(b"["):
         raise Refused(
             f"dataset: {quoted(name)} has JSON over several lines or in an array, which is not JSON Lines; write one object "
             "a line (jq -c, or pandas to_json(orient='records', lines=True)), or name it .json"
         )
-    value = _parse(line)
     if isinstance(value, dict):
-        refuse_chat(name, value, fields)
         refuse_half_a_prompt(name, value, fields)
 
 
@@ -138,8 +140,9 @@ def _rows(values: Iterable[object], name: str, fields: Fields) -> Iterator[Row]:
     dialogue, summary = fields
     columns, first = _Columns(name, fields), True
     for value in values:
-        if first and isinstance(value, dict):
+        if first:
             refuse_chat(name, value, fields)
+        if first and isinstance(value, dict):
             refuse_half_a_prompt(name, value, fields)
         first = False
         if type(value) is dict and dialogue in value and summary in value:
@@ -268,7 +271,7 @@ def _parse(line: bytes) -> object:
 def _other_json(line: bytes) -> object:
     """What orjson does not read: lone surrogates and NaN, which are for the checks to find, or what is no JSON."""
     if not line.strip():
-        return _NotJson("blank line")
+        return _NotJson(BLANK_LINE)
     try:
         text = line.decode().strip()
         value, end = _DECODER.raw_decode(text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pipeline.errors import Refused, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from data_prep.rows import Fields
 
@@ -80,8 +80,12 @@ def refuse_half_a_prompt(name: str, columns: Collection[str], fields: Fields) ->
         )
 
 
-def refuse_chat(name: str, row: Mapping[str, object], fields: Fields) -> None:
-    """Refuse a file whose first row has its texts in a list of turns."""
+def refuse_chat(name: str, row: object, fields: Fields) -> None:
+    """Refuse a file whose first row has its texts in a list of turns, or is such a list."""
+    if isinstance(row, list) and row and isinstance(row[0], dict):
+        refuse_turns(name, None, row[0])
+    if not isinstance(row, dict):
+        return
     mapped = [field for field in fields if field in row]
     for column in mapped if len(mapped) == len(fields) else row:
         turns = row[column]
@@ -89,11 +93,13 @@ def refuse_chat(name: str, row: Mapping[str, object], fields: Fields) -> None:
             refuse_turns(name, column, turns[0])
 
 
-def refuse_turns(name: str, column: str, keys: Collection[str]) -> None:
-    """Refuse the file if these are the keys of a turn, and `column` therefore a chat."""
+def refuse_turns(name: str, column: str | None, keys: Collection[str]) -> None:
+    """Refuse the file if these are the keys of a turn, and `column`, or each row where it is None, therefore a chat."""
     for turn in _TURNS:
         if turn.issubset(keys):
-            where = f"the column {quoted(column)}" if _reads_like_a_name(column) else "one column"
+            where = "each"
+            if column is not None:
+                where = f"the column {quoted(column)}" if _reads_like_a_name(column) else "one column"
             raise Refused(
                 f"dataset.fields: {quoted(name)} has chat rows, {where} being a list of turns with "
                 f"{' and '.join(sorted(turn))}; {_WANTED}"

@@ -44,6 +44,24 @@ def test_exactly_the_share_is_allowed_and_a_row_more_is_not(
     assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 
 
+def test_blank_lines_are_no_rows_that_are_not_fit(
+    output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
+) -> None:
+    event = make_event(output, max_rejected_share=0.0)
+    # As Python's csv module writes on Windows to a file that was opened without newline="".
+    put("uploads/data.csv", csv_bytes(dialogues(50)).replace(b"\r\nB", b"\nB").replace(b"\r\n", b"\r\r\n"))
+    answer = prepared(event)
+    assert (
+        answer["counts"]["rejected"],
+        sum(answer["counts"][split] for split in ("train", "validation", "test")),
+    ) == (51, 50)
+    assert {line["reason"] for line in records(get(output + "rejected.jsonl"))} == {"blank line"}
+    put("uploads/data.csv", b"id,dialogue,summary\r\r\n" + b"1,a\xe4,s\r\r\n" * 50)
+    assert "set dataset.csv.encoding" in refused(event)
+    put("uploads/data.csv", b"id,dialogue,summary\r\r\n\r\r\n")
+    assert refused(event).startswith("dataset: the source has no rows")
+
+
 def test_duplicates_and_leaks_count_as_well(output: str, put: Callable[[str, bytes], None]) -> None:
     event = make_event(output, max_rejected_share=0.0)
     put("uploads/data.csv", csv_bytes(dialogues(50)))
@@ -103,11 +121,11 @@ ONE = [(str(n), "Summarize.", f"s {n}") for n in range(100)]
         (GOOD[:57] + BLANK[:3], {}, 0.01, "; mend them, or raise dataset.max_rejected_share"),
         (GOOD[:57] + LONG[:3], {}, 0.01, "; mend them, raise training.max_length, or raise dataset.max_rejected_share"),
         # Nothing that is fit would be left for some split: to allow more unfit rows leads to the next refusal.
-        (BLANK, {}, 0.01, "; mend them, name other columns in dataset.fields"),
-        (GOOD[:1] + BLANK, {}, 0.01, "; mend them, name other columns in dataset.fields"),
-        (LONG, {}, 0.01, "; mend them, raise training.max_length"),
-        (BLANK, {}, 1.0, "; mend them, name other columns in dataset.fields"),
-        (LONG, {}, 1.0, "; mend them, raise training.max_length"),
+        (BLANK, {}, 0.01, "; mend them, or name other columns in dataset.fields"),
+        (GOOD[:1] + BLANK, {}, 0.01, "; mend them, or name other columns in dataset.fields"),
+        (LONG, {}, 0.01, "; mend them, or raise training.max_length"),
+        (BLANK, {}, 1.0, "; mend them, or name other columns in dataset.fields"),
+        (LONG, {}, 1.0, "; mend them, or raise training.max_length"),
         (
             ONE,
             {},
