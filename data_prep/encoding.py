@@ -27,7 +27,7 @@ _OTHERS = (
     ),
     (b"<!doctype html", "an HTML page and no data (servers send one to whom they do not know); download it again"),
     (b"<html", "an HTML page and no data (servers send one to whom they do not know); download it again"),
-    (b"\x1f\x8b", "compressed by gzip; let its name end in .gz"),
+    (b"\x1f\x8b", "compressed by gzip; let its name end in .gz, or unpack it once if that is its second time"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd; let its name end in .zst"),
     (b"bzh", "compressed by bzip2; compress it by gzip or zstd, or not at all"),
     (b"\xfd7zxz\0", "compressed by xz; compress it by gzip or zstd, or not at all"),
@@ -65,6 +65,10 @@ def detect(head: bytes, given: str | None = None) -> str:
             return "utf-16-le"
         case [True, False, True, False]:
             return "utf-16-be"
+        case [False, True, True, True]:
+            return "utf-32-le"
+        case [True, True, True, False]:
+            return "utf-32-be"
     return "utf-8"
 
 

@@ -78,7 +78,8 @@ def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece,
                 yield from zip(dialogues, summaries, repeat(None), strict=False)
         if batches is reader and stream.read(1):
             raise Refused(
-                f"dataset: {quoted(piece.file)} goes on after the end of its Arrow stream; write each stream to a file of its own"
+                f"dataset: {quoted(piece.file)} goes on after the end of its Arrow stream; write each stream to a file of its "
+                "own"
             )
     except (pa.ArrowException, OSError) as error:
         _refuse(file, piece, "Arrow", _FILE_MARK, error)

@@ -164,9 +164,8 @@ class _Gzip(gzip.GzipFile):
         try:
             return super().read(size)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise Refused(
-                f"dataset: {quoted(self._called)} is no whole gzip file ({error}); compress it anew"
-            ) from error
+            why = str(error).partition(" (")[0]  # What follows is two of the file's own bytes.
+            raise Refused(f"dataset: {quoted(self._called)} is no whole gzip file ({why}); compress it anew") from error
 
     def close(self) -> None:
         super().close()

@@ -113,6 +113,9 @@ def test_what_is_not_packed_is_refused(read: Callable[[str, bytes], list[Row]], 
 def test_the_wrong_suffix_is_refused(read: Callable[[str, bytes], list[Row]]) -> None:
     with pytest.raises(Refused, match="is no whole gzip file"):
         read("g.jsonl.gz", PACKED[".zst"])
+    # And no byte of the file, which the library's own words have.
+    with pytest.raises(Refused, match=r"is no whole gzip file \(Not a gzipped file\); compress it anew"):
+        read("g.jsonl.gz", JSONL)
     with pytest.raises(Refused, match="is no whole zstd file"):
         read("g.jsonl.zst", PACKED[".gz"])
 

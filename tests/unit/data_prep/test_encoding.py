@@ -76,7 +76,7 @@ def test_a_csv_file_of_any_encoding_has_its_rows(encoding: str) -> None:
     assert list(CsvFile(stream, "a.csv", FIELDS)) == [(*row, None) for row in rows]
 
 
-@pytest.mark.parametrize("encoding", [*MARKED, "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", [*MARKED, "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("text", ['[{"dialogue": "é", "summary": "s"}]', '{"dialogue": "é", "summary": "s"}\r\n'])
 def test_a_json_file_of_any_unicode_encoding_has_its_rows(encoding: str, text: str) -> None:
     stream, _ = as_utf8(io.BufferedReader(io.BytesIO(text.encode(encoding))), "a.json", None)

@@ -173,7 +173,7 @@ def test_what_is_no_parquet_file_is_refused(read: Callable[..., list[Row]], data
 
 
 def test_a_git_lfs_pointer_is_called_so(read: Callable[..., list[Row]]) -> None:
-    with pytest.raises(Refused, match="'columns/a.parquet' is a Git LFS pointer and not the file itself"):
+    with pytest.raises(Refused, match=r"'columns/a\.parquet' is a Git LFS pointer and not the file itself"):
         read(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
 
 
