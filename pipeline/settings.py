@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from pipeline import catalogue, instances, settings_line
+from pipeline.errors import quoted
 from pipeline.settings_line import BROKEN, sections
 
 if TYPE_CHECKING:
@@ -217,8 +218,9 @@ class Fields(_Section):
     def _are_two(self) -> Fields:
         if self.dialogue == self.summary:
             raise ValueError(
-                f"dialogue and summary are both {self.dialogue!r}: a model would learn to repeat its input; name two columns "
-                "(chat rows, with one column of turns, are not read: write what the model is asked and its answer into two)"
+                f"dialogue and summary are both {quoted(self.dialogue)}: a model would learn to repeat its input; name two "
+                "columns (chat rows, with one column of turns, are not read: write what the model is asked and its answer into "
+                "two)"
             )
         return self
 
@@ -234,9 +236,16 @@ class Csv(_Section):
     @field_validator("separator")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
-        if value is None or (len(value) == 1 and value.isascii() and value not in '"\r\n\0'):
+        if (
+            value is None
+            or value == "\t"
+            or (len(value) == 1 and value.isascii() and value.isprintable() and value != '"')
+        ):
             return value
-        raise ValueError('must be null or one ASCII character such as ";" or "\\t" (a tab), and no quote or line end')
+        raise ValueError(
+            'must be null or one ASCII character such as ";" or "\\t" (a tab), no quote, line end or control character; write '
+            "the file with one of these"
+        )
 
     @field_validator("encoding")
     @classmethod
@@ -244,7 +253,7 @@ class Csv(_Section):
         try:
             if value is None or "a,\n".encode(value):
                 return value
-        except (LookupError, UnicodeError):
+        except (LookupError, ValueError):
             pass
         raise ValueError("must be null or a text encoding of Python's, such as cp1252, latin-1, utf-16 or shift_jis")
 
@@ -676,9 +685,6 @@ def validate(values: dict[str, Any], where: str) -> Settings:
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and halves of surrogate pairs. The latter have no UTF-8, which every request is sent in."""
-_BROKEN = (
-    "a control character or half of a character (a surrogate), which AWS and the tokenizers do not take; write it anew"
-)
 
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -92,6 +92,14 @@ def read(path: Path) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         line, problem = mark.line + 1 if mark else 1, error.problem or error.context
         raise SettingsError(f"{path}: line {line} is not YAML ({problem}); {_HINT}") from error
+    except SettingsError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # PyYAML's constructors of scalars look at nothing before Python's own do.
+        raise SettingsError(
+            f"{path}: has a value that is not what its tag (!!int, !!float ...) says, a number of thousands of digits, or "
+            "brackets too deep; write the value without a tag, as config.yaml has it"
+        ) from error
     if not isinstance(layer, dict):
         raise SettingsError(f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml")
     return layer

@@ -29,7 +29,7 @@ def first_mistake(settings: type[BaseModel], error: ValidationError) -> str:
     path, kind, given = ".".join(loc), first["type"], first["input"]
     message = re.sub(r"^Value error, ", "", first["msg"])
     model, field = _find(settings, loc)
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         message = f"unknown field; allowed here: {', '.join(model.model_fields)}"
     elif kind == "missing":
         message = "is missing; config.yaml shows it with its meaning"
@@ -37,10 +37,12 @@ def first_mistake(settings: type[BaseModel], error: ValidationError) -> str:
         message = f"must hold fields of {', '.join(model.model_fields)}; leave it out to keep them all"
     elif kind == "string_unicode":
         message = f"holds {BROKEN}; write it anew"
-    elif not isinstance(given, (dict, BaseModel)):
+    else:
         if kind == "string_pattern_mismatch" and field:
             message = f"is not of the form that it needs ({field.description})"
-        message = f"{message}, not {_shown(given)}{_what_to_write(kind, given, field)}"
+        if not isinstance(given, (dict, BaseModel)):
+            message = f"{message}, not {_shown(given)}"
+        message += _what_to_write(kind, given, field)
     more = error.error_count() - 1
     # A check across sections names its field itself.
     return (f"{path}: {message}" if path else message) + (f" (and {more} more)" if more else "")
@@ -78,6 +80,12 @@ def _what_to_write(kind: str, given: Any, field: FieldInfo | None) -> str:
         what = f'put it in quotes: "{str(given).lower() if isinstance(given, bool) else given}"'
     elif given is None:
         what = "give it a value, or leave it out"
+    elif kind == "string_type":
+        what = "write one text"
+    elif kind == "list_type":
+        what = f"write a list such as [{field.examples[0]}]" if field and field.examples else "write a list"
+    elif kind == "dict_type":
+        what = "write names with values, such as {name: value}"
     return f"; {what}" if what else ""
 
 

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import Refused
+from pipeline.errors import Refused, quoted
 from pipeline.splits import READ_ORDER
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _check_size(file: File) -> None:
     largest = LARGEST.get(suffix, LARGEST[""])
     if file.bytes > largest:
         raise Refused(
-            f"dataset.source: '{file.name}' has {megabytes(file.bytes)} and cannot be divided, and one function reads at most "
-            f"{megabytes(largest)} of its kind; write it as uncompressed JSONL or as Parquet, or as several files"
+            f"dataset.source: {quoted(file.name)} has {megabytes(file.bytes)} and cannot be divided, and one function reads at "
+            f"most {megabytes(largest)} of its kind; write it as uncompressed JSONL or as Parquet, or as several files"
         )
 
 

@@ -272,6 +272,22 @@ def test_any_input_is_accepted_or_refused_in_one_line(given_input: Any) -> None:
         ),
         ("stack:\n  tags:\n    a: b\n    a: c", "line 4: a stands twice, first in line 3; keep one of them"),
         ("stack: {tags: {a: b\x07}}", "line 1 holds the control character U+0007; remove it"),
+        *(
+            (f"training: {{{value}}}", "has a value that is not what its tag (!!int, !!float ...) says")
+            for value in (
+                "epochs: !!int x",
+                "gated: !!bool x",
+                "learning_rate: !!float x",
+                "lora: !!map [1]",
+                f"seed: {'9' * 5000}",
+            )
+        ),
+        ("training: " + "[" * 3000, "brackets too deep; write the value"),
+        ("training: {true: 1}", "training.1: unknown field; allowed here: base_model"),
+        ("training: {epochs: {a: 1}}", "training.epochs: Input should be a valid integer; write a whole number"),
+        ("dataset: {files: {train: [a.csv]}}", "not ['a.csv']; write one text"),
+        ("access: {dataset_buckets: mine}", "not 'mine'; write a list such as [my-bucket]"),
+        ("stack: {tags: [a]}", "not ['a']; write names with values, such as {name: value}"),
         ("training:", "training: must hold fields of base_model, "),
         ("functions: {python: 3.13}", '"3.13"'),
         ("functions: {python: 3.9}", "'3.13', not 3.9"),
@@ -508,12 +524,14 @@ def test_how_csv_files_are_written_may_be_said(deployed: dict[str, Any], separat
     [
         ({"separator": ""}, 'dataset.csv.separator: must be null or one ASCII character such as ";"'),
         ({"separator": "tab"}, "must be null or one ASCII character"),
+        ({"separator": "\x01"}, "no quote, line end or control character; write the file with one of these"),
         ({"separator": '"'}, "must be null or one ASCII character"),
         ({"separator": "\n"}, "must be null or one ASCII character"),
         ({"separator": "¦"}, "must be null or one ASCII character"),
         ({"encoding": "windows"}, "dataset.csv.encoding: must be null or a text encoding of Python's, such as cp1252"),
         ({"encoding": "hex"}, "must be null or a text encoding of Python's"),
         ({"encoding": ""}, "must be null or a text encoding of Python's"),
+        ({"encoding": "\0"}, "must be null or a text encoding of Python's"),
     ],
 )
 def test_a_separator_or_encoding_that_is_none_is_refused(
@@ -529,3 +547,5 @@ def test_one_column_for_both_texts_is_refused(deployed: dict[str, Any]) -> None:
         schema.SettingsError, match=r"dataset\.fields: dialogue and summary are both 'a': a model would"
     ):
         schema.with_run_input(deployed, {"dataset": {"fields": {"dialogue": "a", "summary": "a"}}})
+    with pytest.raises(schema.SettingsError, match=r"are both 'x{39}\.\.\.x{38}': a model would"):
+        schema.with_run_input(deployed, {"dataset": {"fields": {"dialogue": "x" * 500, "summary": "x" * 500}}})
