@@ -126,13 +126,13 @@ class _Transcoded(io.RawIOBase):
             data, self._head = self._head + self._stream.read(_CHUNK_BYTES), b""
             self._ended = not data
             try:
-                text = self._decode(data, self._ended)
+                text = self._decode(data, self._ended).encode("utf-8", self._errors)
             except UnicodeError as error:
                 raise Refused(
                     f"dataset: {quoted(self._name)} is not whole as {self._encoding}; write it as UTF-8, or correct "
                     "dataset.csv.encoding"
                 ) from error
-            self._out = memoryview(text.encode("utf-8", self._errors))
+            self._out = memoryview(text)
         count = min(len(buffer), len(self._out))
         buffer[:count], self._out = self._out[:count], self._out[count:]
         return count

@@ -301,7 +301,7 @@ class _Columns:
         self._known = self._known or list(value)
         has = [field in value for field in self._fields]
         self._found.update(field for field in self._fields if field in value)
-        return f"no field '{self._fields[1 if has[0] else 0]}'"
+        return f"no field {quoted(self._fields[1 if has[0] else 0])}"
 
     def refuse_unless_found(self) -> None:
         """Raise Refused if no row had a column."""

@@ -66,6 +66,9 @@ def test_a_file_that_ends_within_a_character_is_refused() -> None:
         Refused, match=r"'a\.csv' is not whole as utf-16-le; write it as UTF-8, or correct dataset.csv.encoding"
     ):
         read("dialogue".encode("utf-16") + b"x")
+    # And one of which the codec makes half of a character: Python's own words would quote it.
+    with pytest.raises(Refused, match=r"'a\.csv' is not whole as unicode-escape"):
+        as_utf8(io.BufferedReader(io.BytesIO(b"dialogue\\ud83d")), "a.csv", "unicode_escape")[0].read()
 
 
 @pytest.mark.parametrize("encoding", [*MARKED, "utf-16-le", "cp1252"])
