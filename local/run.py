@@ -104,9 +104,8 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
         return str(s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
     sample = json.loads(read(f"{output['model']}tuneway/evaluation.json"))["samples"][0]
-    rows = read(output["manifest"].replace("manifest.json", "test/test.jsonl")).splitlines()
-    messages = next(m for m in (json.loads(row)["messages"] for row in rows) if m[1]["content"] == sample["dialogue"])
-    body = json.dumps({"messages": messages[:-1], "max_tokens": 96, "temperature": 0})
+    rows = read(output["manifest"].replace("manifest.json", "test/test.jsonl"))
+    body = json.dumps({"messages": prompt(rows, sample["dialogue"]), "max_tokens": 96, "temperature": 0})
     response = aws.client("sagemaker-runtime").invoke_endpoint(
         EndpointName=output["endpoint"], ContentType="application/json", Body=body
     )
@@ -119,17 +118,24 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def prompt(rows: str, dialogue: str) -> list[dict[str, str]]:
+    """The messages before the answer in that row of a chat file that has the dialogue."""
+    # Not splitlines, which also splits at a U+2028 within a text.
+    every = (json.loads(row)["messages"] for row in rows.split("\n"))
+    return next(messages[:-1] for messages in every if messages[1]["content"] == dialogue)
+
+
 def show(texts: dict[str, str], why: str) -> None:
     """Print the three texts side by side."""
     table = Table(show_header=False, title="A held-out dialogue", title_justify="left", padding=(0, 1, 1, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("dialogue", texts["dialogue"])
-    table.add_row("tuned (endpoint)", texts["endpoint"])
-    table.add_row("base", texts["base"])
-    table.add_row("reference", texts["reference"])
+    table.add_row("dialogue", escape(texts["dialogue"]))
+    table.add_row("tuned (endpoint)", escape(texts["endpoint"]))
+    table.add_row("base", escape(texts["base"]))
+    table.add_row("reference", escape(texts["reference"]))
     console.print(table)
-    console.print(why)
+    console.print(escape(why))
 
 
 def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None, record: dict[str, Any]) -> None:
@@ -158,7 +164,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     output = execution.output
     record |= {"output": output, "scores": output["scores"]}
     if output["deployment"] == "skipped":
-        console.print(f"[bold]No model is served, and none is asked.[/bold] {output['why']}")
+        console.print(f"[bold]No model is served, and none is asked.[/bold] {escape(output['why'])}")
         return
     if output["endpoint"] is None:
         raise RunError(f"the model was not served ({output['deployment']}): {output['why']}")

@@ -158,7 +158,7 @@ class LocalAws:
             f"Local AWS stays up, and endpoint {outputs['EndpointName']} with it. In another shell:\n"
             f"  export AWS_ENDPOINT_URL={self.endpoint_url} AWS_REGION={self.region} AWS_DEFAULT_REGION={self.region} "
             "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
-            f"  {sys.executable} -c {shlex.quote(start)}\n"
+            f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n"
             f"Stop it, and all that runs in it, with: kill {self._process.pid}"
         )
 

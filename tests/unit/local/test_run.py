@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.run import RunError, dataset_input, is_bedrocks
+from local.run import RunError, dataset_input, is_bedrocks, prompt, show
 from local.session import LocalAws as Session
 from pipeline import settings as schema
 from pipeline.splits import FORMATS
@@ -95,6 +96,21 @@ def test_a_mistake_is_one_line_with_its_remedy(
     assert "\n" not in str(error.value)
 
 
+def test_a_row_with_a_line_separator_in_its_text_is_found() -> None:
+    rows = [
+        json.dumps({"messages": [{"content": "Sum up."}, {"content": text}, {"content": "s"}]}, ensure_ascii=False)
+        for text in ("a\u2028b", "c\u2029\u0085")
+    ]
+    assert [one["content"] for one in prompt("\n".join(rows) + "\n", "c\u2029\u0085")] == ["Sum up.", "c\u2029\u0085"]
+
+
+def test_texts_are_shown_as_they_are_whatever_is_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {"dialogue": "[/INST] [bold]hi[/b]", "endpoint": "[x]", "base": "[/]", "reference": "[red]"}
+    show(texts, "why [/y]")
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in (*texts.values(), "why [/y]"))
+
+
 @pytest.fixture
 def session(aws: LocalAws, tmp_path: Path) -> Session:
     """The driver's own view of the local AWS of the tests."""
@@ -103,7 +119,13 @@ def session(aws: LocalAws, tmp_path: Path) -> Session:
     return found
 
 
-def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(aws: LocalAws, session: Session) -> None:
+def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(
+    aws: LocalAws, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "a clone's own python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
     ends = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
     role = aws.role("kept", service="states")
     client = aws.client("stepfunctions")
