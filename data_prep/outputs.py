@@ -207,7 +207,7 @@ class Outputs:
         ways = ["mend them"]
         if reason == f"longer than {self._request.max_tokens} tokens (estimated)":
             ways.append("raise training.max_length")
-        elif count > read / 2 and reason.startswith(("dialogue ", "summary ")):
+        elif count > read / 2 and reason.startswith(("dialogue ", "summary ", "no field ")):
             ways.append("name other columns in dataset.fields")
         if more_allowed:
             ways.append("raise dataset.max_rejected_share")

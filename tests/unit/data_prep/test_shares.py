@@ -12,12 +12,14 @@ from tests.unit.data_prep.conftest import (
     csv_bytes,
     dialogues,
     keys,
+    listed,
     make_event,
     prepared,
     records,
     refused,
     with_bedrock,
 )
+from tests.unit.data_prep.sharded import cut, in_shards, shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +162,16 @@ def test_the_remedy_for_too_few_rows_helps(
     assert remedy in line
     if not remedy.endswith("or "):
         assert line.endswith(remedy)
+
+
+def test_rows_without_the_column_in_a_part_of_a_file_are_helped_by_another_column(
+    event: dict[str, Any], put: Callable[[str, bytes], None]
+) -> None:
+    put("uploads/a.jsonl", b'{"dialogue": "a", "text": "s"}\n' * 9)
+    event["pieces"] = [{"file": "uploads/a.jsonl", "split": "train"}]
+    event = listed(event)
+    parts = shards(cut(event["pieces"], [0.4]), [1])
+    assert in_shards(event, parts)["refused"].endswith("; mend them, or name other columns in dataset.fields")
 
 
 def test_bedrocks_remedy_helps(output: str, put: Callable[[str, bytes], None]) -> None:
