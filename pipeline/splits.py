@@ -25,6 +25,9 @@ save_to_disk writes state.json."""
 _CACHE = re.compile(r"cache-[0-9a-f]{16}(?:_\d{5}_of_\d{5})?\.arrow")
 """What datasets' map and filter leave beside the files of save_to_disk (`Dataset._get_cache_file_path`)."""
 
+_TABLE = re.compile(r"(?:.*/)?(?:_delta_log/.*|metadata/[^/]*\.metadata\.json)")
+"""The log of a Delta Lake table, and that of an Iceberg table: it says which of the other files still count."""
+
 _REMEDIES = {
     ("xlsx", "xlsm", "xls", "ods", "numbers"): "save the sheet as CSV UTF-8",
     ("zip", "tar", "tgz", "7z", "rar"): "unpack it, and upload what is in it",
@@ -123,6 +126,11 @@ def deal(
         if not chosen[split]:
             raise Refused(
                 f"dataset.files.{split}: {_nothing(value, met, data)}; {_there_is(names)}; data files are {FORMATS}"
+            )
+        if log := next(filter(_TABLE.fullmatch, chosen[split]), None):
+            raise Refused(
+                f"dataset.files.{split}: {quoted(log)} is the log of a Delta or Iceberg table, whose other files may hold rows "
+                "that were deleted since; write the table as Parquet or JSON Lines (Spark: df.write.parquet)"
             )
         for name in chosen[split]:
             if reader.setdefault(name, split) != split:

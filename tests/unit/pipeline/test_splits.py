@@ -234,3 +234,15 @@ def test_any_names_and_values_are_dealt_once_or_refused(names: list[str], values
     assert len(read) == len(set(read))
     assert set(read) <= {*names, "a.csv"}
     assert set(files) == {"train", *(name for name, value in wanted.items() if value is not None)}
+
+
+@pytest.mark.parametrize(
+    "log", ["_delta_log/00000000000000000000.json", "t/_delta_log/1.checkpoint.parquet", "metadata/v1.metadata.json"]
+)
+def test_a_table_whose_log_says_which_files_count_is_refused(log: str) -> None:
+    parts = [f"part-{n}.parquet" for n in range(2)]
+    assert refusal([*parts, log]) == (
+        f"dataset.files.train: '{log}' is the log of a Delta or Iceberg table, whose other files may hold rows that were "
+        "deleted since; write the table as Parquet or JSON Lines (Spark: df.write.parquet)"
+    )
+    assert split([*parts, log], train="*.parquet") == {"train": parts}
