@@ -203,7 +203,7 @@ class Outputs:
                 "prompt; write both into one column, and name that and 'output' in dataset.fields"
             )
         if reason.endswith("is not a string"):
-            return "name two columns of text in dataset.fields"
+            return "name two columns of text in dataset.fields, or write what these hold as text"
         ways = ["mend them"]
         if reason == f"longer than {self._request.max_tokens} tokens (estimated)":
             ways.append("raise training.max_length")

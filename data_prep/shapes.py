@@ -19,8 +19,8 @@ _NAME = re.compile(r"[@#$]?[^\W\d]\w*(?:[ ._/:#-]{1,2}\w+){0,3}(?: ?[(\[][\w .%-
 ALPACA = {"instruction", "input", "output"}
 WITHOUT_INPUT = {"dialogue is empty", "dialogue is blank", "dialogue is null"}
 """Reasons of Alpaca rows without an input, where that is mapped."""
-_TURNS = ({"role", "content"}, {"from", "value"})
-"""Keys of a turn: OpenAI's and trl's messages, ShareGPT's conversations."""
+_TURNS = ({"role", "content"}, {"from", "value"}, {"role", "parts"})
+"""Keys of a turn: OpenAI's and trl's messages, ShareGPT's conversations, Gemini's contents."""
 _WANTED = (
     "wanted are two columns of text: write what the model is asked into one and its answer into the other, and name them "
     "in dataset.fields"

@@ -88,6 +88,7 @@ def test_nan_and_infinity_are_read_and_left_to_the_checks() -> None:
         (b'{\n  "dialogue": "a",\n  "summary": "s"\n}\n', "'a.jsonl' has JSON over several lines or in an array"),
         (b'[\n{"dialogue": "a", "summary": "s"}\n]\n', "'a.jsonl' has JSON over several lines or in an array"),
         (b'[ {"dialogue": "a", "summary": "s"},\n{}]\n', "'a.jsonl' has JSON over several lines or in an array"),
+        (b'{"contents": [{"role": "user", "parts": [{"text": "a"}]}]}\n', CHAT.format("contents", "parts and role")),
         (b'[{"role": "user", "content": "a"}]\n', "'a.jsonl' has chat rows, each being a list of turns with content and role"),
         (b'[{"dialogue": "a", "summary": "s"}]\n', "or name it .json"),
         ('\ufeff{"dialogue": "a", "summary": "s"}\n'.encode("utf-16-le"), "'a.jsonl' is utf-16-le, and JSON Lines are UTF-8"),

@@ -174,6 +174,14 @@ def test_rows_without_the_column_in_a_part_of_a_file_are_helped_by_another_colum
     assert in_shards(event, parts)["refused"].endswith("; mend them, or name other columns in dataset.fields")
 
 
+def test_columns_that_are_right_and_hold_no_text_are_helped_by_writing_text(
+    event: dict[str, Any], put: Callable[[str, bytes], None]
+) -> None:
+    put("uploads/a.jsonl", b'{"dialogue": [{"speaker": "Ann", "text": "a"}], "summary": "s"}\n' * 9)
+    event["pieces"] = [{"file": "uploads/a.jsonl", "split": "train"}]
+    assert refused(event).endswith("; name two columns of text in dataset.fields, or write what these hold as text")
+
+
 def test_bedrocks_remedy_helps(output: str, put: Callable[[str, bytes], None]) -> None:
     event = with_bedrock(make_event(output), NOVA)
     put("uploads/data.csv", csv_bytes([(str(n), f"USER: {n}", "s") for n in range(100)]))
