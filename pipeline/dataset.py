@@ -170,9 +170,13 @@ def _look_at_hub(dataset: Dataset, endpoint: str, token: str | None) -> Source:
             )
             break
     dealt = deal(listed, wanted, splits)
-    return Source(
-        dataset.source, commit, dealt.files, _warnings(dataset.source, dealt._replace(others=[])), licence, gated
-    )
+    warnings = _warnings(dataset.source, dealt._replace(others=[]))
+    if len(configs) > 1 and wanted["train"] is None:
+        warnings.append(
+            f"dataset.files.train: null reads the files of every configuration of the card ({_shown(list(configs))}); name the "
+            "files of one, by pattern or folder, if they are not meant to be mixed"
+        )
+    return Source(dataset.source, commit, dealt.files, warnings, licence, gated)
 
 
 def _sibling(entry: dict[str, Any]) -> File:

@@ -296,6 +296,16 @@ def test_a_split_of_no_certain_configuration_is_refused_and_its_files_are_taken(
     assert "configuration 'a' has data_files that are not of the form" in hub_refusal(hub, train="train")
 
 
+def test_every_configuration_is_read_with_a_warning_alone(hub: HubServer) -> None:
+    both = [{"config_name": name, "data_files": f"{name}.csv"} for name in ("nl", "mt")]
+    hub.answers[REPO] = described(both, [sibling("nl.csv"), sibling("mt.csv")])
+    (warning,) = on_hub(hub).warnings
+    assert "null reads the files of every configuration of the card ('nl', 'mt'); name the files of one" in warning
+    assert on_hub(hub, train="nl.csv").warnings == []
+    hub.answers[REPO] = described(both[:1], [sibling("nl.csv")])
+    assert on_hub(hub).warnings == []
+
+
 def test_empty_files_of_the_hub_are_told(hub: HubServer) -> None:
     hub.answers[REPO] = described(siblings=[sibling("a.csv"), sibling("b.csv", 0)])
     found = on_hub(hub)
