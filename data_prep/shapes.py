@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _SHOWN_COLUMNS = 20
 _NAME_BYTES = 40
 """The longest name that is shown: 40 letters of English, 13 of Chinese."""
-_NAME = re.compile(r"[@#$]?[^\W\d]\w*(?:[ ._/:#-]{1,2}\w+){0,3}(?: ?[(\[][\w .%-]{1,20}[)\]])?")
+_NAME = re.compile(r"(?!.*: )[@#$]?[^\W\d]\w*(?:[ ._/:#-]{1,2}\w+){0,3}(?: ?[(\[][\w .%-]{1,20}[)\]])?")
+"""What a column is called. A colon before a blank is what somebody says: "Ann: see you"."""
 ALPACA = {"instruction", "input", "output"}
 WITHOUT_INPUT = {"dialogue is empty", "dialogue is blank", "dialogue is null"}
 """Reasons of Alpaca rows without an input, where that is mapped."""
@@ -50,7 +51,7 @@ def no_column(name: str, field: str, there: Iterable[str], more: str = "") -> No
         raise Refused(f"{begin}, but Alpaca rows (instruction, input, output); {_WANTED}")
     if not all(map(_reads_like_a_name, names)):
         raise Refused(
-            f"{begin}; it has {len(names)} columns and no header? What stands there reads like data; write a line with "
+            f"{begin}; it has {len(names)} column{'s' * (len(names) != 1)} and no header? What stands there reads like data; write a line with "
             f"names above the rows, and name two of them in dataset.fields{more}"
         )
     shown = ", ".join(map(quoted, names[:_SHOWN_COLUMNS])) or "none"

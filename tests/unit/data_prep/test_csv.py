@@ -362,6 +362,8 @@ def test_an_empty_file_has_no_rows(data: bytes) -> None:
         (b"instruction,input,output\na,b,c\n", "Alpaca rows (instruction, input, output); wanted are two columns of text"),
         (b'0,"Ms Vella, born 1971:\nmy card is 0000",Noted.\n', "it has 3 columns and no header? What stands there reads"),
         (b"What is wrong with you today my friend,b\n", "it has 2 columns and no header?"),
+        (b"Ann: see you,Agreed\n", "it has 2 columns and no header?"),
+        (b"Ann: see you!\n", "it has 1 column and no header?"),
     ],
 )  # fmt: skip
 def test_a_header_that_will_not_do_is_refused(data: bytes, said: str) -> None:
