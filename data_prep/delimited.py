@@ -149,6 +149,8 @@ class CsvFile:
                     self._refuse(rules.bare_row, _BARE)
                 return
             except csv.Error as error:
+                if rules.are_broken():  # by a row before it
+                    self._refuse(rules.bare_row, _BARE)
                 self._refuse_unread(number, error)
             rules.look_at(b"".join(text.lines), number)
             if rules.are_broken():

@@ -178,6 +178,7 @@ LINE = st.tuples(
 
 
 @given(HEADERS, st.lists(LINE, max_size=8).map("".join), st.sampled_from(["", "", '"', '"a', "a,b", '"a","b"', "a,"]))
+@example("dialogue,summary\n", 'a,a"b\na,"a"\na,"a"b\n', "")
 @settings(max_examples=1000, deadline=None)
 def test_lines_of_cells_give_what_the_csv_module_gives(header: str, lines: str, end: str) -> None:
     same(header + lines + end)
