@@ -50,9 +50,10 @@ def no_column(name: str, field: str, there: Iterable[str], more: str = "") -> No
     if set(names) >= ALPACA:
         raise Refused(f"{begin}, but Alpaca rows (instruction, input, output); {_WANTED}")
     if not all(map(_reads_like_a_name, names)):
+        count = f"{len(names)} column{'s' * (len(names) != 1)}"
         raise Refused(
-            f"{begin}; it has {len(names)} column{'s' * (len(names) != 1)} and no header? What stands there reads like data; write a line with "
-            f"names above the rows, and name two of them in dataset.fields{more}"
+            f"{begin}; it has {count} and no header? What stands there reads like data; write a line with names above the "
+            f"rows, and name two of them in dataset.fields{more}"
         )
     shown = ", ".join(map(quoted, names[:_SHOWN_COLUMNS])) or "none"
     rest = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
