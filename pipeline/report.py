@@ -66,11 +66,12 @@ _REMEDIES = (
         "start a new one with a higher training.spot_wait_minutes, or with training.spot false",
     ),
     (
-        r"^ShardFailed: .*(OutOfMemory|Timedout|timed out)",
+        r"^ShardFailed: .*(OutOfMemory|signal: killed|Timedout|timed out)",
         "a shard was too much for its function: start a new execution with a smaller dataset.shard_mb",
     ),
     (
-        r"OutOfMemory|ENOMEM|MemoryError",
+        # Lambda ends a function without memory by a signal, and often calls it Runtime.ExitError.
+        r"OutOfMemory|ENOMEM|MemoryError|signal: killed",
         "memory ran out: start a new execution with fewer rows or shorter texts",
     ),
     (

@@ -67,6 +67,22 @@ from pipeline import report
             "memory ran out",
         ),
         (
+            "Runtime.ExitError",
+            json.dumps({"errorMessage": "RequestId: x Error: Runtime exited with error: signal: killed"}),
+            "signal: killed",
+            "memory ran out",
+        ),
+        (
+            "ShardFailed",
+            json.dumps(
+                {
+                    "errorMessage": "shard 'b.csv' failed: Runtime.ExitError: Error: Runtime exited with error: signal: killed"
+                }
+            ),
+            "shard 'b.csv' failed: Runtime.ExitError",
+            "dataset.shard_mb",
+        ),
+        (
             "Sandbox.Timedout",
             json.dumps({"errorMessage": "Task timed out after 900.00 seconds"}),
             "timed out",
