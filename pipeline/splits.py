@@ -32,7 +32,7 @@ _REMEDIES = {
     ("xlsx", "xlsm", "xls", "ods", "numbers"): "save the sheet as CSV UTF-8",
     ("zip", "tar", "tgz", "7z", "rar"): "unpack it, and upload what is in it",
     ("bz2", "xz", "lz4", "br", "z", "snappy"): "compress it with gzip or zstd, or not at all",
-    ("gz", "zst"): "say in its name what is in it, such as NAME.csv.gz",
+    ("gz", "gzip", "zst", "zstd"): "say in its name what is in it, such as NAME.csv.gz",
     ("txt", "tab", "psv", "dat"): "name it .csv if it has a header and columns (its separator is found), or .jsonl",
     ("ndjson", "ldjson", "jsonlines", "jl"): "name it .jsonl",
     (
@@ -148,11 +148,15 @@ def _nothing(value: str | None, met: Sequence[str], data: Sequence[str]) -> str:
         return f"{what} is empty (0 bytes): {', '.join(map(quoted, data[:_SHOWN]))}"
     what = f"{quoted(value)} has no data file" if value else "no data file is left for it"
     remedy = next((_REMEDY[suffix] for suffix in map(_suffix, met) if suffix in _REMEDY), None)
+    if not remedy and any(not _suffix(name) and not _hidden(name) for name in met):
+        remedy = "give names without a suffix that of their format"
     return f"{what} ({remedy})" if remedy else what
 
 
 def _suffix(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[2].lower()
+    """What the name ends in, in lower case, without its dot; "tar" also of a compressed one."""
+    _, *suffixes = name.rpartition("/")[2].lower().split(".")
+    return "tar" if "tar" in suffixes else suffixes[-1] if suffixes else ""
 
 
 def no_format(field: str, name: str) -> Refused:
@@ -161,7 +165,7 @@ def no_format(field: str, name: str) -> Refused:
     remedy = _REMEDY.get(_suffix(name))
     if base != base.strip():
         remedy = "its name begins or ends in a blank: correct it"
-    elif "." not in base:
+    elif not _suffix(name):
         remedy = "its name has no suffix: give it that of its format, or end it in / if it is a folder"
     return Refused(
         f"{field}: {quoted(name)} is of no format that is read; {remedy + '; ' if remedy else ''}these are {FORMATS}"

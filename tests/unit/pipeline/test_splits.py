@@ -236,6 +236,15 @@ def test_any_names_and_values_are_dealt_once_or_refused(names: list[str], values
     assert set(files) == {"train", *(name for name, value in wanted.items() if value is not None)}
 
 
+def test_a_folder_of_names_without_suffix_or_of_archives_has_its_remedy() -> None:
+    assert "no data file is left for it (give names without a suffix that of their format)" in refusal(
+        ["000000_0", "_SUCCESS"]
+    )
+    assert "(unpack it, and upload what is in it)" in refusal(["README", "a.tar.gz"])
+    assert "(say in its name what is in it, such as NAME.csv.gz)" in refusal(["part-0.csv.gzip"])
+    assert "unpack it, and upload" in str(no_format("dataset.source", "s3://b/a.tar.zst"))
+
+
 @pytest.mark.parametrize(
     "log", ["_delta_log/00000000000000000000.json", "t/_delta_log/1.checkpoint.parquet", "metadata/v1.metadata.json"]
 )
