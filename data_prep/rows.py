@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,8 @@ BLANK_LINE = "blank line"
 _BOM = "\ufeff"
 BOM_BYTES = _BOM.encode()
 _CHUNK_CHARACTERS = 256 * 1024
+_OPENS = re.compile(rb"\s*(?:\{\s*$|\[\s*(?:\{|$))")
+"""A line with which an object over several lines, or an array of objects, begins."""
 
 
 def read_jsonl(
@@ -83,7 +86,7 @@ def _refuse_other_shapes(line: bytes, name: str, fields: Fields) -> None:
         raise Refused(f"dataset: {quoted(name)} is {detect(line[:HEAD_BYTES])}, and JSON Lines are UTF-8; write it so")
     value = _parse(line)
     refuse_chat(name, value, fields)
-    if line.strip() == b"{" or line.lstrip().startswith(b"["):
+    if _OPENS.match(line):
         raise Refused(
             f"dataset: {quoted(name)} has JSON over several lines or in an array, which is not JSON Lines; write one object "
             "a line (jq -c, or pandas to_json(orient='records', lines=True)), or name it .json"
