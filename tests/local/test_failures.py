@@ -18,7 +18,8 @@ def test_a_training_job_that_dies_fails_the_run_with_its_reason(stack: Deployed)
     assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed")
     line = json.loads(ended["cause"])["errorMessage"]
     assert re.match(
-        r"training job \S+-0 Failed: AlgorithmError: .*channel train has \d+ usable rows, fewer than one batch of 1024", line
+        r"training job \S+-0 Failed: AlgorithmError: .*channel train has \d+ usable rows, fewer than one batch of 1024",
+        line,
     )
     assert stack.endpoint() is None
 
