@@ -261,6 +261,8 @@ def the_librarys(root: Path, card: dict[str, Any]) -> dict[str, list[str]] | Non
 @example([{"config_name": "one", "data_dir": "one"}, {"config_name": "two", "data_dir": "two"}], {"config_name": "two"})
 @example([{"config_name": "one", "default": True}, {"config_name": "default"}], None)
 @example([{"config_name": "one", "data_files": []}, {"config_name": "default"}], None)
+@example([{"config_name": "one", "data_files": ["none.csv"]}, {"config_name": "default"}], None)
+@example([{"config_name": "one", "data_files": [{"split": "train", "path": "none.csv"}]}, {"config_name": "two"}], None)
 @settings_of_hypothesis(max_examples=150, deadline=None)
 def test_of_several_configurations_that_is_taken_which_the_datasets_library_takes(
     repository: Path, configs: list[dict[str, Any]], infos: Any
@@ -274,10 +276,18 @@ def test_of_several_configurations_that_is_taken_which_the_datasets_library_take
         found = {}
     if wanted is not None:
         assert {split: sorted(names) for split, names in found.items()} == wanted
-    elif not any("data_dir" in config or config.get("data_files") == [] for config in configs):
+    elif not any("data_dir" in config or _names_no_file(config) for config in configs):
         # The library tells the format by the first one's files, which it looks for without its folder: what it then
         # refuses, is read here.
         assert not any(found.values())
+
+
+def _names_no_file(config: dict[str, Any]) -> bool:
+    """Whether one part of the `data_files`, each in the form that the library takes, matches nothing."""
+    named = config.get("data_files")
+    parts = named if isinstance(named, list) else [] if named is None else [named]
+    paths = [part.get("path") if isinstance(part, dict) else part for part in parts]
+    return named == [] or any(not matching(path if isinstance(path, list) else [str(path)], NAMES) for path in paths)
 
 
 def test_a_split_of_no_certain_configuration_is_refused_and_its_files_are_taken(hub: HubServer) -> None:
