@@ -51,6 +51,13 @@ _REMEDIES = (
         "the job's log group has the traceback. A redrive would send the same input to the same end: start a new execution "
         "with what that suggests, or report it",
     ),
+    (
+        # 128 + SIGKILL, which no code can answer with a line: nearly always Linux's, for want of memory.
+        r"exit code: 137",
+        "the job was killed, most often because its instance's memory ran out (not the GPU's): start a new execution with a "
+        "larger type in training.instance_types. Where the log group tells another cause, redrive the execution: it goes on "
+        "from its last checkpoint",
+    ),
     # What the job's own code ends by: its line (training.errors). A redrive would pay for the same end again.
     (r"AlgorithmError", ANEW),
     # Data or settings that SageMaker could not use, by its word for the user's part in it.
@@ -72,7 +79,8 @@ _REMEDIES = (
     (
         # Lambda ends a function without memory by a signal, and often calls it Runtime.ExitError.
         r"OutOfMemory|ENOMEM|MemoryError|signal: killed",
-        "memory ran out: start a new execution with fewer rows or shorter texts",
+        "memory ran out: start a new execution with fewer rows or shorter texts if it was to prepare data, else redrive the "
+        "execution",
     ),
     (
         r"Sandbox\.Timedout|Task timed out",

@@ -59,12 +59,13 @@ class Chain:
 
 LOOKS = ("Train", "Deploy", "FinishCustomize")  # States that look at long work, for which they are patient.
 BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
-CAPACITY, AGAIN = "no such instance free now", "redrive the execution"
+CAPACITY, AGAIN, ANEW = "no such instance free now", "redrive the execution", "then start a new execution"
 MACHINE = "-PipelineRole"
 TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
 CREATE_JOB = "bedrock:CreateModelCustomizationJob"
 A_SHARD = (
-    r"Reason: ShardFailed: shard 'uploads/sharded\.jsonl, bytes 0 to \d+' failed: Runtime\.ExitError.*\(and 1 more"
+    # Of two; the second may have been read in the redrive before.
+    r"Reason: ShardFailed: shard 'uploads/sharded\.jsonl, bytes \d+ to \d+' failed: Runtime\.ExitError"
 )
 
 
@@ -140,7 +141,7 @@ def function(
             *([Cell("throttled inside for good", BUSY, (throttled(inside, role),), patient=True)] if looks else []),
             Cell("access denied", DENIED, (deny("lambda:InvokeFunction", MACHINE),)),
             Cell("access denied inside", DENIED, (deny(inside, role),)),
-            Cell("function crashes for good", AGAIN, (broken("crash"),)),
+            Cell("function crashes for good", "memory ran out", (broken("crash"),)),
             Cell("function out of memory", "memory ran out", (broken("memory"),)),
             Cell("function out of time", "ran out of time", (broken("timeout"),), patient=looks),
             *more,
@@ -178,7 +179,7 @@ def limit(action: str, code: str, principal: str) -> Cell:
 def invalid(action: str, principal: str) -> Cell:
     """A request that the service does not take."""
     refused = error(action, "ValidationException", "1 validation error detected", principal)
-    return Cell(f"{action} refused", AGAIN, (refused,))
+    return Cell(f"{action} refused", ANEW, (refused,))
 
 
 def job(kind: str, how: str) -> Fault:
@@ -252,7 +253,7 @@ CHAINS = (
         "sagemaker:DescribeTrainingJob",
         limit("sagemaker:CreateTrainingJob", "ResourceLimitExceeded", TRAIN),
         invalid("sagemaker:CreateTrainingJob", TRAIN),
-        Cell("job failed", AGAIN, (job("training", "fail"),)),
+        Cell("job failed", "the job was killed", (job("training", "fail"),)),
         Cell("job stopped", "somebody stopped the job", (job("training", "stop"),)),
         Cell("capacity", CAPACITY, (job("training", "capacity"),)),
         Cell("job out of time", "max_runtime_minutes", (job("training", "max-runtime"),)),

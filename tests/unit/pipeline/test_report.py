@@ -123,6 +123,8 @@ def test_error_and_cause_become_reason_and_remedy(error: str, cause: str, reason
         ("CustomizationFailed", "customization job j Failed: Internal error. Please try again."),
         ("CustomizationFailed", "customization job j Failed: Amazon Bedrock is currently at capacity"),
         ("CustomizationFailed", "customization job j Stopped: Bedrock gives no reason"),
+        ("TrainingFailed", "training job j Failed: AlgorithmError: , exit code: 137; its log group is g"),
+        ("Runtime.ExitError", "RequestId: x Error: Runtime exited with error: signal: killed"),
         ("EndpointSick", "endpoint x did not answer"),
         ("EndpointFailed", "endpoint x is still Creating after 35 minutes; redrive the execution to try again"),
         ("AwsBusy", "An error occurred (ThrottlingException) when calling CreateTrainingJob: Rate exceeded"),
