@@ -235,7 +235,10 @@ def _set_expiry(name: str, run: str, wanted: dict[str, Any] | None) -> str | Non
 
 def _failure(name: str, endpoint: dict[str, Any], wanted: str) -> EndpointFailed:
     reason = endpoint.get("FailureReason") or "SageMaker gives no reason"
-    logs = f"its log group /aws/sagemaker/Endpoints/{name} says whether a setting of endpoint must change, or else redrive it"
+    logs = (
+        f"look into its log group /aws/sagemaker/Endpoints/{name}: if that names a setting of endpoint, start a new execution "
+        "with another value, else redrive the execution"
+    )
     if endpoint["EndpointStatus"] == "InService":
         serving = endpoint["EndpointConfigName"]
         return EndpointFailed(f"endpoint {name} refused {wanted} and serves {serving} as before: {reason}; {logs}")

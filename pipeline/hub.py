@@ -50,12 +50,24 @@ class Kind(NamedTuple):
 
 
 DATASET = Kind(
-    *("dataset", "datasets", "datasets/", "dataset.source", "hub:", "dataset", "dataset.revision"),
-    "set dataset.files to names that {page} lists",
+    name="dataset",
+    api="datasets",
+    folder="datasets/",
+    field="dataset.source",
+    prefix="hub:",
+    section="dataset",
+    revision="dataset.revision",
+    files="set dataset.files to names that {page} lists",
 )
 MODEL = Kind(
-    *("model", "models", "", "training.base_model", "", "training", "training.base_revision"),
-    "it went while it was read: start the run again",
+    name="model",
+    api="models",
+    folder="",
+    field="training.base_model",
+    prefix="",
+    section="training",
+    revision="training.base_revision",
+    files="it was removed while Plan read the model; start a new execution",
 )
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # adapter that changes next to nothing would pass without its merge.
 LOGIT_TOLERANCE = 0.05
 SHARD_SIZE = "2GB"
+"""Of one file of weights, which passes through the host's memory as a whole. transformers 5's default, 50 GB, would take all
+16 GB of an ml.g5.xlarge for a model of 8 billion parameters."""
 _ROPE_4X = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
 """What transformers 5 moves into rope_parameters."""
 
@@ -58,8 +60,6 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
     _refuse_quantized(model)
     # peft adds the float32 adapter to each weight before it rounds.
     merged = model.merge_and_unload().to(export_dtype(own_dtype(base_folder)))
-    # A file is copied from the GPU into the host's memory as a whole: of an ml.g5.xlarge's 16 GB, transformers 5's 50 GB a file
-    # would take all for a model of 8 billion parameters.
     # transformers reads sampling settings without do_sample, which Vicuna and old Llama 2 chats have, and refuses to save them.
     generation, merged.generation_config = merged.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
