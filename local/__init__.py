@@ -1,1 +1,1 @@
-"""AWS on this machine: MiniStack with IAM enforced, plus what it lacks. Imports none of the product's code."""
+"""What `make local` runs: it starts local AWS, deploys, executes, asks the endpoint, destroys and lists what is left."""

@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local import cdk, inventory, progress, settings
-from local.session import LocalAws, LocalAwsError
+from local_aws.session import LocalAws, LocalAwsError
 from pipeline.splits import FORMATS, is_read
 
 if TYPE_CHECKING:

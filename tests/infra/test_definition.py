@@ -14,8 +14,8 @@ import pytest
 from botocore import xform_name
 
 from infra.lambda_task import HOUR, MINUTES, SECONDS
-from local.authorization import service_model
-from local.shapes import validate
+from local_aws.core.authorization import service_model
+from local_aws.core.shapes import validate
 from pipeline import cost, deploy, plan, record, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose

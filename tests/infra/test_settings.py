@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.authorization import service_model
+from local_aws.core.authorization import service_model
 from pipeline import requests
 from pipeline import settings as schema
 from pipeline.errors import Refused

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local import tiny_model
-from local.session import LocalAws
+from local_aws.session import LocalAws
 from tests.local.deployed import REGION, Deployed, synthesise, wait_scale
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from local import cdk, inventory, settings, tiny_model
-from local.session import LocalAws
+from local_aws.session import LocalAws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -20,7 +20,7 @@ from tests.local.deployed import Deployed, synthesise
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from local.session import LocalAws
+    from local_aws.session import LocalAws
 
 NAME = "tuneway-moment"
 ENDED: list[float] = []

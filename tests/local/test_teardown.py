@@ -16,7 +16,7 @@ from tests.local.test_moments import ENDED
 from tests.local.test_moments import NAME as MOMENTS
 
 if TYPE_CHECKING:
-    from local.session import LocalAws
+    from local_aws.session import LocalAws
 
 OPTION = "--custom-model-deployment-identifier"
 ENDS = ("endpoint ", "endpoint config ", "model ", "training job ", "objects in ")

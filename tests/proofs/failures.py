@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from local import images
+from local_aws.services.sagemaker import images
 from pipeline import names
 from tests.local.deployed import on_its_own, wait_scale
 from tests.proofs import datasets

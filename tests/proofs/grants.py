@@ -1,8 +1,8 @@
 """Which grants of the deployed roles a life needed: the decision log, evaluated again with one grant removed at a time.
 
 Local AWS logs every decision of IAM with all that was asked (`<state dir>/decisions.jsonl`). A role's policies and what was
-asked of them give the decision again, by MiniStack's own evaluator (`local.private.evaluate`). So a grant without which
-every decision of the log comes out the same was not needed in that life.
+asked of them give the decision again, by MiniStack's own evaluator (`local_aws.ministack.private.evaluate`). So a grant
+without which every decision of the log comes out the same was not needed in that life.
 
 What this does not show: whether a run goes on after a denial, and what it would ask then. Two grants for the same thing cover
 each other: each of them alone is not needed.
@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local import private
+from local_aws.ministack import private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from local.hub_server import HubServer
+from local_aws.services.hub_server import HubServer
 from pipeline import names
 from tests.local.deployed import on_its_own
 from tests.proofs import datasets

@@ -18,7 +18,7 @@ from typing import Any
 from botocore import xform_name
 
 from infra.lambda_task import HOUR, MINUTES, SECONDS
-from local.authorization import service_model
+from local_aws.core.authorization import service_model
 from pipeline import aws
 
 ROOT = Path(__file__).resolve().parents[2]

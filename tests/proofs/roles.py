@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.cdk import CdkError
-from local.session import LocalAwsError
+from local_aws.session import LocalAwsError
 from tests.proofs.grants import Assumed, Decision, ProofError, Replayed, Role, assumed, replay
 from tests.proofs.life import LifeError, live
 from tests.proofs.unused import UNUSED, Unused

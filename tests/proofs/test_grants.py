@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local import private
+from local_aws.ministack import private
 from tests.proofs import roles
 from tests.proofs.grants import Assumed, ProofError, Role, asked, assumed, replay, split, used
 from tests.proofs.unused import UNUSED, Unused

@@ -11,8 +11,8 @@ from data_prep.shard import read_report
 from data_prep.sources import Source
 from data_prep.writer import Folder
 from pipeline.errors import Refused
+from tests.local_aws.conftest import REGION, LocalAws, aws
 from tests.unit.data_prep.conftest import make_event
-from tests.unit.local.conftest import REGION, LocalAws, aws
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local import inventory
-
-from .conftest import ACCOUNT, REGION, eventually
+from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 
 if TYPE_CHECKING:
-    from .conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 
 def test_what_is_named(aws: LocalAws) -> None:

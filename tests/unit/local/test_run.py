@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.run import RunError, dataset_input, is_bedrocks, prompt, show
-from local.session import LocalAws as Session
+from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
 from pipeline.splits import FORMATS
-
-from .conftest import REGION, ROOT
+from tests.local_aws.conftest import REGION, ROOT
 
 if TYPE_CHECKING:
-    from .conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 DATA = ("train.csv", "more/B.JSONL", "c d \N{PARTY POPPER}.json.gz", "e.csv.zst", "f.parquet")
 OTHERS = ("docs/README.md", "config.json", ".git/x.csv", "g.xlsx")

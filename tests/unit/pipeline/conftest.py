@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from local import tiny_model
-from local.hub_server import HubServer
-from tests.unit.local.conftest import REGION, LocalAws, aws
+from local_aws.services.hub_server import HubServer
+from tests.local_aws.conftest import REGION, LocalAws, aws
 
 __all__ = ["aws", "bucket", "cache", "models"]
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline import assess, cost
 
 if TYPE_CHECKING:
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 KEY = "0123456789abcdef"
 FOLDER = "models/0123456789/tuneway-0-0/output/model/tuneway/"

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from local import tiny_model
-from local.hub_server import Answer, HubServer
+from local_aws.services.hub_server import Answer, HubServer
 from pipeline import base_model
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.stream import ATTEMPTS
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.settings import Settings
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 REPO = tiny_model.REPO
 ABOUT = f"/api/models/{REPO}/revision/main?blobs=true"

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from local.authorization import service_model
+from local_aws.core.authorization import service_model
 from pipeline import aws as client_maker
 from pipeline import cleanup
 from pipeline.aws import AwsBusy
 from pipeline.cleanup import decide
 
 if TYPE_CHECKING:
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 STATUSES = [*service_model("sagemaker").shape_for("EndpointStatus").enum, "Absent"]
 RUN = "tuneway-0a1b2c3d-0123456789-"

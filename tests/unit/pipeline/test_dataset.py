@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from local.hub_server import Answer, HubServer
+from local_aws.services.hub_server import Answer, HubServer
 from pipeline import dataset
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.splits import File, matching
@@ -23,7 +23,7 @@ from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 COMMIT = "6b929ff10edec703164e3ddb2e94aae058c9ab5f"
 REPO = "/api/datasets/own/set/revision/main?blobs=true"

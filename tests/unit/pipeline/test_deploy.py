@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local.authorization import service_model
+from local_aws.core.authorization import service_model
 from pipeline.deploy import decide
 
 STATUSES = [*service_model("sagemaker").shape_for("EndpointStatus").enum, "Absent"]

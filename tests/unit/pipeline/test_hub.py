@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.hub_server import Answer, HubServer
+from local_aws.services.hub_server import Answer, HubServer
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.hub import INTERRUPTIONS, HubFile
 from pipeline.stream import ATTEMPTS, MAX_WAIT_SECONDS, ResumingStream

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from local.authorization import service_model
+from local_aws.core.authorization import service_model
 from pipeline import instances
 
 TYPES = sorted(

@@ -17,7 +17,7 @@ from pipeline.jobs import Job, NotOurs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 EVERYTHING = {"Effect": "Allow", "Action": ["s3:*", "logs:*", "ecr:*", "cloudwatch:PutMetricData"], "Resource": "*"}
 RUN_TAGS = {"tuneway:stack": "tuneway-0a1b2c3d", "tuneway:run": "0123456789"}

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from local import tiny_model
-from local.hub_server import Answer
+from local_aws.services.hub_server import Answer
 from pipeline import names, plan
 from pipeline import settings as schema
 from pipeline.errors import SourceUnavailable
@@ -17,8 +17,8 @@ from tests.unit.pipeline.test_dataset import COMMIT, EVERY, described, put
 from tests.unit.pipeline.test_plan_parts import CONFIG
 
 if TYPE_CHECKING:
-    from local.hub_server import HubServer
-    from tests.unit.local.conftest import LocalAws
+    from local_aws.services.hub_server import HubServer
+    from tests.local_aws.conftest import LocalAws
 
 EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
 RUN = names.run_id(EXECUTION)

@@ -13,14 +13,14 @@ from botocore.exceptions import ClientError
 from pipeline import aws as client_maker
 from pipeline import plan
 from pipeline.aws import AwsRefused
-from tests.unit.local import test_sagemaker_endpoints as endpoints
+from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
 from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 KEY = "0123456789abcdef"
 

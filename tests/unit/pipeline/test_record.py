@@ -9,7 +9,7 @@ from pipeline import record
 from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 
 def test_the_record_names_the_settings_that_are_not_as_deployed() -> None:

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
-from local.authorization import service_model
-from local.shapes import validate
+from local_aws.core.authorization import service_model
+from local_aws.core.shapes import validate
 from pipeline import cost, requests
 from pipeline.deploy import PROVISIONING_MINUTES
 from pipeline.settings import Evaluation, Lora, Training

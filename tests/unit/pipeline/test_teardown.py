@@ -15,13 +15,13 @@ from pipeline import aws as client_maker
 from pipeline import names, record, teardown
 from pipeline.catalogue import BASE_MODELS, REGIONS
 from pipeline.custom_models import NAMED_AT_MOST, CustomModels
-from tests.unit.local.test_stepfunctions import ended, start
+from tests.local_aws.services.stepfunctions.test_stepfunctions import ended, start
 from tests.unit.pipeline.test_plan_account import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.unit.local.conftest import LocalAws
+    from tests.local_aws.conftest import LocalAws
 
 PROPERTIES = {"Prefix": "p-0a1b2c3d"}
 NOT_KEPT = {"KeepModels": "false", "BedrockEnabled": "false"}

@@ -1,7 +1,0 @@
-"""SageMaker on this machine: training jobs and endpoints as real processes under their own roles."""
-
-from __future__ import annotations
-
-from local.sagemaker.service import register
-
-__all__ = ["register"]

@@ -1,0 +1,47 @@
+"""Botocore clients of this server's own endpoint, under the credentials of a role's session.
+
+Whatever AWS does "with the role" is done here as a signed call over HTTP, so that the role's policies are
+evaluated on it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+from botocore.session import Session
+
+if TYPE_CHECKING:
+    from local_aws.ministack.private import Credentials
+
+_creating = threading.Lock()  # Making a client is not thread-safe in botocore; using one is.
+# One attempt: a refusal has to reach the caller as it came. Parameters are checked by the service, in its own words.
+_CONFIG = Config(
+    retries={"total_max_attempts": 1},
+    parameter_validation=False,
+    connect_timeout=5,
+    read_timeout=900,
+    inject_host_prefix=False,  # sync-127.0.0.1 would be another host.
+    s3={"addressing_style": "path"},
+)
+
+
+@functools.cache
+def _session() -> Session:
+    return Session()
+
+
+def client(service: str, credentials: Credentials, *, endpoint_url: str, region: str) -> Any:
+    """A client of `service` (botocore's name of it) that signs with `credentials`."""
+    with _creating:
+        return _session().create_client(
+            service,
+            region_name=region,
+            endpoint_url=endpoint_url,
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key,
+            aws_session_token=credentials.session_token,
+            config=_CONFIG,
+        )

@@ -1,0 +1,171 @@
+"""Faults on demand: any step of a run fails in a way in which AWS can fail.
+
+`POST /_tuneway/faults` replaces the list of faults (JSON, see "Faults" in docs/local-aws.md), `GET` shows it with how
+often each one has `fired`; both answer the list. A fault that is not understood is refused with 400 and one line, and
+the list stays as it was. The places where things can fail ask `take`; with no list nothing changes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Texts that AWS gives: DIAGNijmegen/rse-grand-challenge issue 2631, aws/deep-learning-containers pull 6673.
+TRAINING_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
+ENDPOINT_CAPACITY = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
+
+SLOW_SECONDS = 60.0  # How much longer a slow job takes.
+
+# Kind -> keys it must have, keys it may have (beside `times`), values of `how`.
+_KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
+    "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
+    "deny": ({"action"}, {"principal", "resource"}, ()),
+    "lost": ({"action"}, {"principal", "resource"}, ()),
+    "no-endpoint": ({"service"}, {"function"}, ()),
+    "function": ({"how"}, {"function", "payload"}, ("crash", "memory", "timeout", "throttle", "stuck")),
+    "training": (
+        {"how"},
+        {"after", "instance_type"},
+        ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim"),
+    ),
+    "customization": ({"how"}, set(), ("fail", "stop", "slow")),
+    "endpoint": ({"how"}, {"instance_type"}, ("fail", "capacity", "stuck", "rollback-failed")),
+}
+_PATTERNS = ("principal", "resource", "function", "payload", "instance_type")
+# Training's `how` that may have `after` -> how many checkpoints the job has copied up when it happens, by default.
+_AFTER = {"stop": 0, "kill": 1, "reclaim": 1}
+_NUMBERS = ("times", "status", "after")
+
+
+@dataclass
+class Fault:
+    """One fault of the list. `given` is its JSON object; an empty pattern fits everything, `times` None is always."""
+
+    given: dict[str, Any]
+    kind: str
+    how: str = ""
+    action: str = ""
+    code: str = ""
+    message: str = ""
+    status: int = 400
+    principal: str = ""
+    resource: str = ""
+    service: str = ""
+    function: str = ""
+    payload: str = ""
+    instance_type: str = ""
+    after: int | None = None
+    times: int | None = None
+    fired: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.kind)
+
+    def fits(self, kind: str, hows: tuple[str, ...], checkpoints: int, where: dict[str, str]) -> bool:
+        """Whether this fault is meant for what happens, is due and is not used up."""
+        after = _AFTER.get(self.how, 0) if self.after is None else self.after
+        return (
+            self.kind == kind
+            and (not hows or self.how in hows)
+            and checkpoints >= after
+            and (self.times is None or self.fired < self.times)
+            and fnmatchcase(where.get("action", ""), self.action)
+            and all(re.search(getattr(self, name), where.get(name, "")) for name in _PATTERNS)
+        )
+
+
+_NONE = Fault({}, kind="")
+_changed = threading.Condition()
+_faults: list[Fault] = []
+
+
+def take(kind: str, *hows: str, checkpoints: int = 0, **where: str) -> Fault:
+    """The first fault of the list that fits, counted as fired; one that is false, with an empty `how`, if none does.
+
+    Args:
+        kind: the fault's kind.
+        hows: the values of `how` that can happen here; all when none is given.
+        checkpoints: how many a training job has copied up, for `after`.
+        where: `action` (compared; a fault's may have `*`), `principal`, `resource`, `function`, `payload` and
+            `instance_type` (searched by the fault's patterns).
+    """
+    with _changed:
+        for fault in _faults:
+            if fault.fits(kind, hows, checkpoints, where):
+                fault.fired += 1
+                return fault
+    return _NONE
+
+
+def wait_replaced(fault: Fault) -> None:
+    """Wait until the list with this fault is replaced by another one."""
+    with _changed:
+        _changed.wait_for(lambda: all(other is not fault for other in _faults))
+
+
+def parse(item: Any) -> Fault:
+    """A fault out of its JSON object. Raises ValueError with one line that says what is wrong."""
+    if not isinstance(item, dict) or item.get("kind") not in tuple(_KINDS):
+        raise ValueError(f"a fault needs a kind, one of {', '.join(_KINDS)}: {json.dumps(item)}")
+    kind = item["kind"]
+    needed, optional, hows = _KINDS[kind]
+    missing, unknown = needed - item.keys(), item.keys() - needed - optional - {"kind", "times"}
+    if missing or unknown:
+        what = f"lacks {', '.join(sorted(missing))}" if missing else f"does not know {', '.join(sorted(unknown))}"
+        raise ValueError(f"a fault of kind {kind} {what}: {json.dumps(item)}")
+    if hows and item["how"] not in hows:
+        raise ValueError(f"how is one of {', '.join(hows)}: {json.dumps(item)}")
+    times, status = item.get("times"), item.get("status", 400)
+    if times is not None and (type(times) is not int or times < 1):
+        raise ValueError(f"times is a number from 1 on, or null for always: {json.dumps(item)}")
+    if type(status) is not int or not 400 <= status < 600:
+        raise ValueError(f"status is a number from 400 to 599: {json.dumps(item)}")
+    after = item.get("after", 0)
+    if type(after) is not int or after < 0 or ("after" in item and item["how"] not in _AFTER):
+        raise ValueError(f"after is a number from 0 on, with how {', '.join(_AFTER)}: {json.dumps(item)}")
+    if "instance_type" in item and item["how"] != "capacity":
+        raise ValueError(f"instance_type goes with how capacity: {json.dumps(item)}")
+    for name, value in item.items():
+        if name not in _NUMBERS and not isinstance(value, str):
+            raise ValueError(f"{name} is a text: {json.dumps(item)}")
+    for name in _PATTERNS:
+        try:
+            re.compile(item.get(name, ""))
+        except re.error as error:
+            raise ValueError(f"{name} is not a regular expression ({error}): {json.dumps(item)}") from None
+    return Fault(given=item, **item)
+
+
+def control(method: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Answer a request to /_tuneway/faults: status, headers, body."""
+    if method == "POST":
+        try:
+            items = json.loads(body)
+            if not isinstance(items, list):
+                raise ValueError("faults are a JSON list")
+            faults = [parse(item) for item in items]
+        except ValueError as error:
+            return 400, {"Content-Type": "text/plain"}, f"{error}\n".encode()
+        with _changed:
+            _faults[:] = faults
+            _changed.notify_all()
+    with _changed:
+        shown = [{**fault.given, "fired": fault.fired} for fault in _faults]
+    return 200, {"Content-Type": "application/json"}, json.dumps(shown).encode()
+
+
+def register(state_dir: Path, endpoint_url: str) -> None:
+    """Answer the control path /_tuneway/faults."""
+    del state_dir, endpoint_url
+    from local_aws.ministack import private  # which asks this module before every call
+
+    private.register_control("faults", lambda request: private.Response(*control(request.method, request.body)))

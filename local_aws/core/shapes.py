@@ -1,0 +1,243 @@
+"""Requests and answers by botocore's own service models: parsed, checked as the service does, serialized.
+
+AWS validates a request against the same models that botocore ships, so the constraints (patterns, lengths,
+enums) and the form of a refusal ("1 validation error detected: Value ... at ... failed to satisfy constraint:
+...") come from there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
+from botocore.validate import ParamValidator
+
+from local_aws.core.authorization import service_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TYPE_ERRORS = "invalid type"
+
+
+class ServiceError(Exception):
+    """What the service answers instead of a result.
+
+    Attributes:
+        code: the error's name in the service model.
+        message: AWS's text.
+        status: the HTTP status.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code, self.message, self.status = code, message, status
+
+
+def match_operation(service: str, method: str, path: str) -> tuple[OperationModel, dict[str, str]] | None:
+    """The REST operation of a request and the values of its path labels; None if the model has none like it."""
+    model = service_model(service)
+    for name in model.operation_names:
+        operation = model.operation_model(name)
+        if operation.http.get("method") != method:
+            continue
+        uri = str(operation.http["requestUri"]).partition("?")[0]
+        pattern = re.sub(r"\\\{(\w+)(?:\\\+)?\\\}", r"(?P<\1>.+)", re.escape(uri))
+        found = re.fullmatch(pattern, path)
+        if found is not None:
+            return operation, {label: unquote(value) for label, value in found.groupdict().items()}
+    return None
+
+
+def parse_rest(
+    operation: OperationModel, labels: Mapping[str, str], query: Mapping[str, list[str]], body: bytes
+) -> dict[str, Any]:
+    """The input of a REST-JSON call under the model's member names.
+
+    Raises ServiceError when the body is not a JSON object.
+    """
+    shape = operation.input_shape
+    params: dict[str, Any] = {}
+    document = _document(body)
+    for name, member in shape.members.items() if shape is not None else ():
+        wire = member.serialization.get("name", name)
+        location = member.serialization.get("location")
+        if location == "uri" and wire in labels:
+            params[name] = labels[wire]
+        elif location == "querystring" and query.get(wire):
+            params[name] = _from_text(member, query[wire])
+        elif location is None and document.get(wire) is not None:
+            params[name] = document[wire]
+    return params
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The input of a JSON-protocol call. Raises ServiceError when the body is not a JSON object."""
+    return {name: value for name, value in _document(body).items() if value is not None}
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body) if body else {}
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ServiceError("SerializationException", "The request body is not a JSON object")
+    return document
+
+
+def _from_text(shape: Shape, values: list[str]) -> Any:
+    if isinstance(shape, ListShape):
+        return values
+    if shape.type_name in ("integer", "long"):
+        return int(values[0]) if re.fullmatch(r"-?\d+", values[0]) else values[0]
+    if shape.type_name == "boolean":
+        return values[0] == "true"
+    return values[0]
+
+
+def validate(operation: OperationModel, params: dict[str, Any]) -> None:
+    """Refuse an input that breaks the model, with AWS's wording. Raises ServiceError(ValidationException)."""
+    shape = operation.input_shape
+    if shape is None:
+        return
+    report = ParamValidator().validate(params, shape)
+    wrong_types = [error for error in report._errors if error[0] == _TYPE_ERRORS]
+    if wrong_types:
+        _, where, details = wrong_types[0]
+        raise ServiceError("SerializationException", f"Invalid type for {where.lstrip('.')}: {details['value']!r}")
+    problems = list(violations(shape, params, ""))
+    if problems:
+        count = len(problems)
+        plural = "error" if count == 1 else "errors"
+        raise ServiceError("ValidationException", f"{count} validation {plural} detected: " + "; ".join(problems))
+
+
+def violations(shape: Shape, value: Any, where: str) -> list[str]:
+    """Every constraint of the model that `value` breaks, in the words of AWS's validation framework."""
+    if isinstance(shape, StructureShape):
+        return _structure_violations(shape, value, where)
+    if isinstance(shape, ListShape):
+        found = _bounds(shape, len(value), value, where, "have length")
+        for index, item in enumerate(value):
+            found += violations(shape.member, item, f"{where}.{index + 1}.member")
+        return found
+    if isinstance(shape, MapShape):
+        found = _bounds(shape, len(value), value, where, "have length")
+        for key, item in value.items():
+            found += violations(shape.value, item, f"{where}.{key}")
+        return found
+    if isinstance(shape, StringShape):
+        return _string_violations(shape, value, where)
+    if shape.type_name in ("integer", "long", "float", "double"):
+        return _bounds(shape, value, value, where, "have value")
+    return []
+
+
+def _structure_violations(shape: StructureShape, value: dict[str, Any], where: str) -> list[str]:
+    found = []
+    for name, member in shape.members.items():
+        path = f"{where}.{name}" if where else name
+        if value.get(name) is not None:
+            found += violations(member, value[name], path)
+        elif name in shape.required_members and not member.metadata.get("idempotencyToken"):
+            found.append(f"Value at '{path}' failed to satisfy constraint: Member must not be null")
+    return found
+
+
+def _string_violations(shape: StringShape, value: str, where: str) -> list[str]:
+    found = _bounds(shape, len(value), value, where, "have length")
+    enum, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
+    if enum and value not in enum:
+        found.append(_failed(value, where, f"Member must satisfy enum value set: [{', '.join(enum)}]"))
+    if pattern and len(value) <= int(shape.metadata.get("max", 2048)) and not _matches(pattern, value):
+        found.append(_failed(value, where, f"Member must satisfy regular expression pattern: {pattern}"))
+    return found
+
+
+# Java's classes in the patterns of tags, which also hold "_" and digits; Python's re has no \\p.
+_JAVA_CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"}
+
+
+# Java's character classes, as they stand inside brackets in the models, for Python's re: letters, numbers and marks
+# are taken a little too widely, which refuses nothing that AWS accepts.
+_JAVA_CLASSES = {
+    "L": r"\w",
+    "N": r"\w",
+    "M": r"\u0300-\u036f",
+    "Z": r"\s",
+    "P": r"!-/:-@\[-`{-~\u00a1-\u00bf\u2000-\u206f",
+    "S": r"!-/:-@\[-`{-~\u00a1-\u00bf\u20a0-\u2bff",
+    "Alnum": "A-Za-z0-9",
+    "ASCII": r"\x00-\x7f",
+    "Print": r"\x20-\x7e",
+}
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    """A model's pattern for Python; None for the few that it cannot read: nothing here needs them."""
+    # "(-*[a-z\-])*" takes exponential time on a near miss; a dash is in the set itself: the inner "-*" says nothing.
+    simple = re.sub(r"\(-\*(\[[^\]]*\\-[^\]]*\])\)\*", r"\1*", pattern)
+    simple = re.sub(r"\\p\{(\w+)\}", lambda found: _JAVA_CLASSES[found[1]], simple).replace(r"\z", r"\Z")
+    try:
+        return re.compile(simple)
+    except re.error:
+        return None
+
+
+def _matches(pattern: str, value: str) -> bool:
+    compiled = _compiled(pattern)
+    return compiled is None or compiled.fullmatch(value) is not None
+
+
+def _bounds(shape: Shape, size: float, value: Any, where: str, verb: str) -> list[str]:
+    found = []
+    if "min" in shape.metadata and size < shape.metadata["min"]:
+        found.append(_failed(value, where, f"Member must {verb} greater than or equal to {shape.metadata['min']}"))
+    if "max" in shape.metadata and size > shape.metadata["max"]:
+        found.append(_failed(value, where, f"Member must {verb} less than or equal to {shape.metadata['max']}"))
+    return found
+
+
+def _failed(value: Any, where: str, constraint: str) -> str:
+    return f"Value '{value}' at '{where}' failed to satisfy constraint: {constraint}"
+
+
+def serialize(operation: OperationModel, result: Mapping[str, Any], protocol: str) -> bytes:
+    """The answer's body by the operation's output shape.
+
+    Members without a value are left out. `protocol` is "rest-json" (timestamps in the shape's own format) or "json"
+    (timestamps as epoch seconds). Raises KeyError for a member that the model does not have.
+    """
+    shape = operation.output_shape
+    document = _wire(shape, result, protocol) if shape is not None else {}
+    return json.dumps(document).encode()
+
+
+def _wire(shape: Shape, value: Any, protocol: str) -> Any:
+    if isinstance(shape, StructureShape):
+        members: dict[str, Any] = {}
+        for name, item in value.items():
+            member = shape.members[name]
+            if item is not None:
+                members[member.serialization.get("name", name)] = _wire(member, item, protocol)
+        return members
+    if isinstance(shape, ListShape):
+        return [_wire(shape.member, item, protocol) for item in value]
+    if isinstance(shape, MapShape):
+        return {key: _wire(shape.value, item, protocol) for key, item in value.items()}
+    if isinstance(value, datetime):
+        iso = shape.serialization.get("timestampFormat") == "iso8601"
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if iso else value.timestamp()
+    return value
+
+
+def error_body(error: ServiceError) -> bytes:
+    """The body of a refusal, for both JSON protocols; the code also goes into the header x-amzn-errortype."""
+    return json.dumps({"__type": error.code, "message": error.message}).encode()

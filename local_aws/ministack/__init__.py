@@ -1,0 +1,1 @@
+"""The only folder with MiniStack's private names."""

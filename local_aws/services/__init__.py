@@ -1,0 +1,1 @@
+"""The services of AWS that are emulated here, one a folder or file."""

@@ -1,0 +1,296 @@
+"""What custom models are served with, and imported models: deployments, Provisioned Throughput, import jobs.
+
+Nothing serves here, and nothing is read to import: a teardown meets what would be left in an account. Statuses follow the
+clock, so nothing runs in the background.
+
+Sources: Bedrock API Reference; "Delete a custom model deployment" in the Nova User Guide (status Deleting, which the
+service model does not list); "Delete a Provisioned Throughput" (at once; never before the end of a commitment); "Delete a
+custom model" (its throughput and deployments first); cloud-custodian's tests/terraform/bedrock_deployable_custom_model
+(the refusal to delete a deployment that is Creating, and that Llama 3.1 8B cannot be deployed on demand).
+docs/local-aws.md lists what nobody could confirm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from local_aws.core.shapes import ServiceError
+from local_aws.services.bedrock import jobs, listing, models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from local_aws.ministack import private
+
+CHANGE = timedelta(seconds=2)
+"""How long a resource is being created, and a deployment deleted."""
+DEPLOYMENT, THROUGHPUT, IMPORTED, IMPORT_JOB = (
+    "custom-model-deployment",
+    "provisioned-model",
+    "imported-model",
+    "model-import-job",
+)
+_STATUSES = {
+    DEPLOYMENT: ("Creating", "Active"),
+    THROUGHPUT: ("Creating", "InService"),
+    IMPORTED: ("Creating", "Active"),  # Never told: a model is listed once its job is Completed.
+    IMPORT_JOB: ("InProgress", "Completed"),
+}
+_WORDS = {
+    DEPLOYMENT: "custom model deployment",
+    THROUGHPUT: "provisioned model",
+    IMPORTED: "imported model",
+    IMPORT_JOB: "model import job",
+}
+_ON_DEMAND = ("amazon.nova-micro-v1:0:128k", "meta.llama3-3-70b-instruct-v1:0:128k")
+_TERMS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=180)}
+
+
+@dataclass
+class Resource:
+    """One resource. `details` is what its Get operation answers beside the status."""
+
+    kind: str
+    arn: str
+    name: str
+    details: dict[str, Any]
+    token: str | None
+    created: datetime
+    deleted: datetime | None = None
+
+    def status(self, now: datetime) -> str:
+        """The status at a time."""
+        if self.deleted is not None:
+            return "Deleting"
+        return _STATUSES[self.kind][now >= self.created + CHANGE]
+
+
+class Serving:
+    """The operations. Each takes the parsed input and the request, answers by the output shape, or raises ServiceError.
+
+    Args:
+        custom_models: holds the custom models, and the lock for all of an account.
+        tags: the tags of all resources by ARN.
+        clock: what time it is.
+    """
+
+    def __init__(
+        self,
+        custom_models: jobs.Jobs,
+        tags: dict[str, dict[str, str]],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._jobs, self._tags, self._clock = custom_models, tags, clock
+        self._resources: dict[tuple[str, str], dict[str, Resource]] = {}
+        self.operations: dict[str, Callable[[dict[str, Any], private.Request], dict[str, Any]]] = {
+            "CreateCustomModelDeployment": self._create_deployment,
+            "GetCustomModelDeployment": lambda p, r: self._get(r, DEPLOYMENT, p["customModelDeploymentIdentifier"]),
+            "ListCustomModelDeployments": self._list_deployments,
+            "DeleteCustomModelDeployment": self._delete_deployment,
+            "CreateProvisionedModelThroughput": self._create_throughput,
+            "GetProvisionedModelThroughput": lambda p, r: self._get(r, THROUGHPUT, p["provisionedModelId"]),
+            "ListProvisionedModelThroughputs": self._list_throughputs,
+            "DeleteProvisionedModelThroughput": self._delete_throughput,
+            "CreateModelImportJob": self._create_import_job,
+            "GetModelImportJob": lambda p, r: self._get(r, IMPORT_JOB, p["jobIdentifier"]),
+            "ListModelImportJobs": self._list_import_jobs,
+            "GetImportedModel": lambda p, r: dict(self._find(r, IMPORTED, p["modelIdentifier"]).details),
+            "ListImportedModels": self._list_imported_models,
+            "DeleteImportedModel": self._delete_imported_model,
+        }
+
+    def holds(self, arn: str, request: private.Request) -> bool:
+        """Whether the account has this resource."""
+        return arn in self._live(request)
+
+    def users(self, model_arn: str, request: private.Request) -> list[str]:
+        """The ARNs of what uses a custom model, those being deleted included."""
+        return [r.arn for r in self._live(request).values() if r.details.get("modelArn") == model_arn]
+
+    def _live(self, request: private.Request) -> dict[str, Resource]:
+        """What there is, by ARN, after what is deleted by now was forgotten."""
+        with self._jobs.account(request.account, request.region).lock:
+            held, now = self._resources.setdefault((request.account, request.region), {}), self._clock()
+            for resource in [r for r in held.values() if r.deleted is not None and now >= r.deleted + CHANGE]:
+                self._forget(request, resource)
+            return {arn: r for arn, r in held.items() if r.kind != IMPORTED or r.status(now) != _STATUSES[IMPORTED][0]}
+
+    def _forget(self, request: private.Request, resource: Resource) -> None:
+        del self._resources[request.account, request.region][resource.arn]
+        self._tags.pop(resource.arn, None)
+
+    def _find(self, request: private.Request, kind: str, identifier: str) -> Resource:
+        for resource in self._live(request).values():
+            if resource.kind == kind and identifier in (resource.arn, resource.name, resource.arn.rsplit("/", 1)[-1]):
+                return resource
+        raise ServiceError("ResourceNotFoundException", f"The provided {_WORDS[kind]} was not found.", 404)
+
+    def _get(self, request: private.Request, kind: str, identifier: str) -> dict[str, Any]:
+        resource = self._find(request, kind, identifier)
+        return self._row(resource, resource.details)
+
+    def _row(self, resource: Resource, members: Iterable[str]) -> dict[str, Any]:
+        now = self._clock()
+        row = {name: resource.details[name] for name in members if name in resource.details}
+        if resource.kind == IMPORT_JOB and resource.status(now) == "Completed":
+            done = resource.created + CHANGE
+            row |= {"importedModelArn": resource.details["importedModelArn"], "endTime": done, "lastModifiedTime": done}
+        elif resource.kind == IMPORT_JOB:
+            row.pop("importedModelArn", None)
+        return row | {"status": resource.status(now)}
+
+    def _rows(self, request: private.Request, kind: str, members: Iterable[str] = ()) -> list[dict[str, Any]]:
+        found = [resource for resource in self._live(request).values() if resource.kind == kind]
+        return [self._row(resource, members or resource.details) for resource in found]
+
+    def _create(
+        self,
+        request: private.Request,
+        kind: str,
+        name: str,
+        params: dict[str, Any],
+        details: Callable[[str, datetime], dict[str, Any]],
+        tags: list[dict[str, str]] | None,
+    ) -> Resource:
+        """Add a resource, or answer the one of the same clientRequestToken; `details` is given its ARN and the time."""
+        token = params.get("clientRequestToken")
+        with self._jobs.account(request.account, request.region).lock:
+            self._live(request)  # Forgets what is deleted by now.
+            held = self._resources[request.account, request.region]
+            same = [resource for resource in held.values() if resource.kind == kind]
+            for resource in same:
+                if token and resource.token == token:
+                    return resource
+            if any(resource.name == name for resource in same):
+                raise ServiceError("ValidationException", f"The provided {_WORDS[kind]} name is currently in use.")
+            arn, now = f"arn:aws:bedrock:{request.region}:{request.account}:{kind}/{jobs.new_id()}", self._clock()
+            resource = Resource(kind, arn, name, details(arn, now), token, now)
+            held[arn] = resource
+            self._tags[arn] = {tag["key"]: tag["value"] for tag in tags or []}
+        return resource
+
+    def _custom_model(self, request: private.Request, identifier: str) -> Mapping[str, Any]:
+        return self._jobs.account(request.account, request.region).model(identifier)
+
+    def _create_deployment(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        def details(arn: str, now: datetime) -> dict[str, Any]:
+            model = self._custom_model(request, params["modelArn"])
+            if model["baseModelArn"].rsplit("/", 1)[-1] not in _ON_DEMAND:
+                raise ServiceError("ValidationException", "The provided model does not support on-demand deployment.")
+            return {
+                "customModelDeploymentArn": arn,
+                "modelDeploymentName": params["modelDeploymentName"],
+                "modelArn": model["modelArn"],
+                "createdAt": now,
+                "lastUpdatedAt": now,
+                "description": params.get("description"),
+            }
+
+        name = params["modelDeploymentName"]
+        made = self._create(request, DEPLOYMENT, name, params, details, params.get("tags"))
+        return {"customModelDeploymentArn": made.arn}
+
+    def _list_deployments(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        rows = self._rows(request, DEPLOYMENT)
+        for row in rows:
+            row.pop("description")
+            row["customModelDeploymentName"] = row.pop("modelDeploymentName")
+        rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
+        return listing.page(rows, params, "modelDeploymentSummaries", "customModelDeploymentName", "createdAt")
+
+    def _delete_deployment(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        with self._jobs.account(request.account, request.region).lock:
+            deployment = self._find(request, DEPLOYMENT, params["customModelDeploymentIdentifier"])
+            if deployment.status(self._clock()) != "Active":
+                # Seen on AWS as ValidationException, although the operation's errors list ConflictException too.
+                raise ServiceError("ValidationException", "Custom model deployment is in a mutating state")
+            deployment.deleted = self._clock()
+        return {}
+
+    def _create_throughput(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        def details(arn: str, now: datetime) -> dict[str, Any]:
+            base = models.find(params["modelId"], request.region)
+            if base is not None:
+                model_arn = base_arn = base.arn(request.region)
+            else:
+                model = self._custom_model(request, params["modelId"])
+                model_arn, base_arn = model["modelArn"], model["baseModelArn"]
+            term = params.get("commitmentDuration")
+            return {
+                "provisionedModelArn": arn,
+                "provisionedModelName": params["provisionedModelName"],
+                "modelUnits": params["modelUnits"],
+                "desiredModelUnits": params["modelUnits"],
+                "modelArn": model_arn,
+                "desiredModelArn": model_arn,
+                "foundationModelArn": base_arn,
+                "creationTime": now,
+                "lastModifiedTime": now,
+                "commitmentDuration": term,
+                "commitmentExpirationTime": now + _TERMS[term] if term else None,
+            }
+
+        name = params["provisionedModelName"]
+        made = self._create(request, THROUGHPUT, name, params, details, params.get("tags"))
+        return {"provisionedModelArn": made.arn}
+
+    def _list_throughputs(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        rows = self._rows(request, THROUGHPUT)
+        rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
+        return listing.page(rows, params, "provisionedModelSummaries", "provisionedModelName")
+
+    def _delete_throughput(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        with self._jobs.account(request.account, request.region).lock:
+            throughput, now = self._find(request, THROUGHPUT, params["provisionedModelId"]), self._clock()
+            until = throughput.details["commitmentExpirationTime"]
+            if throughput.status(now) != "InService":
+                raise ServiceError("ConflictException", "The provisioned model is in the Creating status.")
+            if until is not None and now < until:
+                text = "You can't delete a Provisioned Throughput before the commitment term is over."
+                raise ServiceError("ConflictException", text)
+            self._forget(request, throughput)
+        return {}
+
+    def _create_import_job(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        shared = {"jobName": params["jobName"], "modelDataSource": params["modelDataSource"]}
+        model = {"modelName": params["importedModelName"], **shared}
+
+        def imported(arn: str, now: datetime) -> dict[str, Any]:
+            return {"modelArn": arn, "creationTime": now + CHANGE, **model}
+
+        def job(arn: str, now: datetime) -> dict[str, Any]:
+            made = self._create(
+                request, IMPORTED, params["importedModelName"], {}, imported, params.get("importedModelTags")
+            )
+            made.details["jobArn"] = arn
+            return {
+                "jobArn": arn,
+                "importedModelName": made.name,
+                "importedModelArn": made.arn,
+                "roleArn": params["roleArn"],
+                "creationTime": now,
+                "lastModifiedTime": now,
+                "vpcConfig": params.get("vpcConfig"),
+                **shared,
+            }
+
+        made = self._create(request, IMPORT_JOB, params["jobName"], params, job, params.get("jobTags"))
+        return {"jobArn": made.arn}
+
+    def _list_import_jobs(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        members = ("jobArn", "jobName", "creationTime", "lastModifiedTime", "importedModelArn", "importedModelName")
+        rows = self._rows(request, IMPORT_JOB, members)
+        return listing.page(rows, params, "modelImportJobSummaries", "jobName")
+
+    def _list_imported_models(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        rows = self._rows(request, IMPORTED, ("modelArn", "modelName", "creationTime"))
+        for row in rows:
+            del row["status"]
+        return listing.page(rows, params, "modelSummaries", "modelName")
+
+    def _delete_imported_model(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+        with self._jobs.account(request.account, request.region).lock:
+            self._forget(request, self._find(request, IMPORTED, params["modelIdentifier"]))
+        return {}

@@ -1,0 +1,1 @@
+"""Lambda: functions run in processes of their own under their roles."""

@@ -1,0 +1,198 @@
+"""Runs inside a function's process: what AWS's Python runtime interface client does, spoken over pipes.
+
+Started as `python -I -S bootstrap.py TASK_ROOT [LAYER_DIR ...]`: the interpreter sees the standard library, the
+zip and the layers, nothing else. The runtime's own boto3 is left out, so that a package which relies on it fails here.
+One JSON document a line: first {"status": "ready"} or the init error, then one answer to each {"event", "request_id",
+"arn", "deadline", "trace_id"}.
+
+Messages and error types:
+https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awslambdaric/bootstrap.py
+"""
+
+from __future__ import annotations
+
+import ctypes
+import decimal
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Answer = dict[str, Any]
+
+
+class Context:
+    """The context object a handler gets; see "Using the Lambda context object" in the Lambda Developer Guide."""
+
+    identity = None
+    client_context = None
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+        self.function_version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
+        self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
+        self.log_group_name = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
+        self.log_stream_name = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
+        self.invoked_function_arn = message["arn"]
+        self.aws_request_id = message["request_id"]
+        self._deadline: float = message["deadline"]
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the call."""
+        return max(0, int((self._deadline - time.time()) * 1000))
+
+    def log(self, text: object) -> None:
+        """Write to the log."""
+        sys.stdout.write(str(text))
+
+
+class RequestIdFilter(logging.Filter):
+    """Gives every log record the request id that Lambda's log format shows."""
+
+    request_id = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the id, keep the record."""
+        record.aws_request_id = self.request_id
+        return True
+
+
+def error_answer(kind: str, text: str, trace: Iterable[str] = ()) -> Answer:
+    """An error of the runtime itself."""
+    return {"status": "error", "errorType": kind, "errorMessage": text, "stackTrace": list(trace)}
+
+
+def raised(error: Exception) -> Answer:
+    """An exception of the function's, without this file's own frame."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    return {
+        "status": "error",
+        "errorType": type(error).__name__,
+        "errorMessage": str(error),
+        "stackTrace": traceback.format_list(frames),
+    }
+
+
+def load(handler: str) -> Callable[[Any, Context], Any] | Answer:
+    """The handler, or the error Lambda reports when it cannot be loaded."""
+    module_name, _, function_name = handler.rpartition(".")
+    module = import_module(handler)
+    if isinstance(module, dict):
+        return module
+    try:
+        found: Callable[[Any, Context], Any] = getattr(module, function_name)
+    except AttributeError:
+        return error_answer("Runtime.HandlerNotFound", f"Handler '{function_name}' missing on module '{module_name}'")
+    return found
+
+
+def import_module(handler: str) -> types.ModuleType | Answer:
+    """The handler's module, or the error."""
+    module_name, dot, _ = handler.rpartition(".")
+    if not dot:
+        return error_answer(
+            "Runtime.MalformedHandlerName",
+            f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)",
+        )
+    if module_name.split(".")[0] in sys.builtin_module_names:
+        return error_answer(
+            "Runtime.BuiltInModuleConflict", f"Cannot use built-in module {module_name} as a handler module"
+        )
+    try:
+        return importlib.import_module(module_name.replace("/", "."))
+    except ImportError as error:
+        return error_answer("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {error}")
+    except SyntaxError as error:
+        trace = [f'  File "{error.filename}" Line {error.lineno}\n    {error.text}']
+        return error_answer("Runtime.UserCodeSyntaxError", f"Syntax error in module '{module_name}': {error}", trace)
+    except Exception as error:
+        return raised(error)
+
+
+def plain(value: object) -> float:
+    """What json cannot write itself: Lambda's encoder knows decimals too."""
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def invoke(handler: Callable[[Any, Context], Any], message: dict[str, Any]) -> Answer:
+    """Call the handler with one event."""
+    try:
+        result = handler(message["event"], Context(message))
+    except Exception as error:
+        return raised(error)
+    try:
+        return {"status": "ok", "payload": json.dumps(result, default=plain)}
+    except Exception as error:
+        return error_answer("Runtime.MarshalError", f"Unable to marshal response: {error}")
+
+
+def log_error(answer: Answer) -> None:
+    """Print an error as Lambda logs it."""
+    trace = "".join(answer["stackTrace"])
+    print(f"[ERROR] {answer['errorType']}: {answer['errorMessage']}")
+    if trace:
+        print(f"Traceback (most recent call last):\n{trace}", end="")
+
+
+def main() -> None:
+    """Load the handler, then serve events until the pipe closes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: die with local AWS.
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    # Whatever the function prints, in Python or below it, is log output; the pipes carry only this protocol.
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    task_root, *layers = sys.argv[1:]
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    from_layers = [path for d in layers for path in (f"{d}/python", f"{d}/python/lib/{version}/site-packages")]
+    sys.path[0:0] = [task_root, *from_layers]
+    os.chdir(task_root)
+    # The handler's module must not find this file as __main__ with its names in it.
+    sys.modules["__main__"] = types.ModuleType("__main__")
+
+    request_id = RequestIdFilter()
+    log_handler = logging.StreamHandler(sys.stdout)
+    log_handler.setFormatter(
+        logging.Formatter(
+            "[%(levelname)s]\t%(asctime)s.%(msecs)dZ\t%(aws_request_id)s\t%(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+    )
+    logging.Formatter.converter = time.gmtime
+    log_handler.addFilter(request_id)
+    logging.getLogger().addHandler(log_handler)
+
+    def answer(document: Answer) -> None:
+        if document["status"] == "error":
+            log_error(document)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        answers.write(json.dumps(document).encode() + b"\n")
+        answers.flush()
+
+    handler = load(os.environ["_HANDLER"])
+    if isinstance(handler, dict):
+        answer(handler)
+        return
+    answer({"status": "ready"})
+    for line in requests:
+        message = json.loads(line)
+        request_id.request_id = message["request_id"]
+        if message.get("trace_id"):
+            os.environ["_X_AMZN_TRACE_ID"] = message["trace_id"]
+        answer(invoke(handler, message))
+
+
+main()

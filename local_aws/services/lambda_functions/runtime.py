@@ -1,0 +1,301 @@
+"""Runs functions as Lambda does: isolated sandboxes, the role's credentials, logs written with its permissions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import queue
+import shutil
+import sys
+import threading
+import time
+import uuid
+import zipfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.core import clients, faults
+from local_aws.ministack import private
+from local_aws.services.lambda_functions import sandbox as lambda_sandbox
+from local_aws.services.lambda_functions.sandbox import Launch, Outcome, Sandbox
+
+logger = logging.getLogger("local_aws.lambda")
+
+_IDLE_SECONDS = 300.0
+_NO_ENDPOINT = "http://127.0.0.1:1"  # Refuses every connection, which botocore takes for a name that nobody knows.
+# Setting one of these is refused on AWS ("Defined runtime environment variables"); here the runtime's own value wins.
+_RESERVED = frozenset(
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_LAMBDA_RUNTIME_API",
+        "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+    }
+)
+
+
+@dataclass(frozen=True)
+class _LogBatch:
+    credentials: private.Credentials
+    region: str
+    group: str
+    stream: str
+    lines: list[str]
+    time_ms: int
+
+
+class Runtime:
+    """All sandboxes of this local AWS."""
+
+    def __init__(self, state_dir: Path, endpoint_url: str) -> None:
+        """Keep everything under `state_dir`; functions reach AWS at `endpoint_url`."""
+        self._dir = state_dir / "lambda"
+        self._endpoint_url = endpoint_url
+        self._lock = threading.Lock()
+        self._extracting = threading.Lock()
+        self._idle: dict[tuple[str, ...], list[Sandbox]] = {}
+        self._credentials: dict[tuple[str, str], private.Credentials] = {}
+        self._logs: queue.Queue[_LogBatch] = queue.Queue()
+        threading.Thread(target=self._write_logs, name="lambda-logs", daemon=True).start()
+
+    def execute(self, function: private.Function, event: Any, request_id: str) -> private.FunctionResult:
+        """Run one invocation of one version of a function."""
+        started = time.time()
+        config = function.config
+        taken = faults.take("function", function=config["FunctionName"], payload=json.dumps(event))
+        fault = taken.how
+        if fault == "throttle":
+            return private.FunctionResult(throttled=True)
+        if fault == "stuck":
+            faults.wait_replaced(taken)
+        try:
+            credentials = self._role_credentials(config)
+        except private.NotAssumableError:
+            text = "The role defined for the function cannot be assumed by Lambda."
+            return private.FunctionResult(error={"errorType": "AccessDeniedException", "errorMessage": text})
+        mismatch = _runtime_mismatch(config["Runtime"])
+        if mismatch:
+            return private.FunctionResult(error={"errorType": "Runtime.InvalidRuntime", "errorMessage": mismatch})
+        # A function that has an endpoint keeps it while it is warm, and one that has none does not get it.
+        missing = faults.take("no-endpoint", function=config["FunctionName"]).service
+        key = (*_pool_key(config), missing)
+        sandbox = self._acquire(key) or self._create(function, credentials, missing)
+        try:
+            outcome = sandbox.invoke(event, request_id, config["FunctionArn"], function.trace_id, fault)
+        except BaseException:
+            sandbox.stop()
+            raise
+        if outcome.reusable:
+            with self._lock:
+                self._idle.setdefault(key, []).append(sandbox)
+        else:
+            sandbox.stop()
+        self._reap()
+        self._queue_logs(function, sandbox, outcome, request_id, started)
+        return private.FunctionResult(payload=outcome.payload, error=outcome.error, log=outcome.log)
+
+    def invalidate(self, name: str) -> None:
+        """Stop the idle sandboxes of a function that changed or is gone."""
+        with self._lock:
+            stale = [sandbox for key in [k for k in self._idle if k[2] == name] for sandbox in self._idle.pop(key)]
+        for sandbox in stale:
+            sandbox.stop()
+
+    def _acquire(self, key: tuple[str, ...]) -> Sandbox | None:
+        with self._lock:
+            waiting = self._idle.get(key)
+            return waiting.pop() if waiting else None
+
+    def _reap(self) -> None:
+        limit = time.monotonic() - _IDLE_SECONDS
+        with self._lock:
+            old = [s for waiting in self._idle.values() for s in waiting if s.idle_since < limit]
+            for key, waiting in list(self._idle.items()):
+                self._idle[key] = [s for s in waiting if s.idle_since >= limit]
+        for sandbox in old:
+            sandbox.stop()
+
+    def _role_credentials(self, config: dict[str, Any]) -> private.Credentials:
+        key = (config["Role"], config["FunctionName"])
+        known = self._credentials.get(key)
+        if known is None or known.expired():
+            known = private.role_session(key[0], key[1], "lambda")
+            self._credentials[key] = known
+        return known
+
+    def _create(self, function: private.Function, credentials: private.Credentials, missing: str) -> Sandbox:
+        config = function.config
+        task_root = self._extract(function.code_zip)
+        work_dir = self._dir / "sandboxes" / uuid.uuid4().hex
+        layers = [str(self._extract(layer)) for layer in function.layers]
+        now = time.gmtime()
+        version = config.get("Version", "$LATEST")
+        stream = f"{time.strftime('%Y/%m/%d', now)}/[{version}]{uuid.uuid4().hex}"
+        environment = self._environment(config, credentials, task_root, work_dir, stream)
+        if missing:
+            # Variables of a service's own endpoint: AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
+            environment[f"AWS_ENDPOINT_URL_{missing.upper().replace('-', '_')}"] = _NO_ENDPOINT
+        init: dict[str, Any] | None = None
+        if config["Runtime"].startswith("nodejs"):
+            script = self._dir / "node_bootstrap.js"
+            script.write_text(private.node_bootstrap())
+            module, _, handler = config["Handler"].rpartition(".")
+            command = [str(Path(sys.executable).parent / "node"), str(script)]
+            if layers:
+                environment["NODE_PATH"] = ":".join(f"{layer}/nodejs/node_modules" for layer in layers)
+            init = {
+                "code_dir": str(task_root),
+                "module": module,
+                "handler": handler,
+                "function_name": config["FunctionName"],
+                "memory": config["MemorySize"],
+                "arn": config["FunctionArn"],
+            }
+        else:
+            bootstrap = Path(lambda_sandbox.__file__).with_name("bootstrap.py")
+            command = [sys.executable, "-I", "-S", str(bootstrap), str(task_root), *layers]
+        launch = Launch(command, environment, task_root, work_dir, config["MemorySize"], config["Timeout"], init)
+        return Sandbox(launch, stream)
+
+    def _environment(
+        self,
+        config: dict[str, Any],
+        credentials: private.Credentials,
+        task_root: Path,
+        work_dir: Path,
+        stream: str,
+    ) -> dict[str, str]:
+        """The function's variables and Lambda's, nothing of this machine's; AWS_ENDPOINT_URL is what makes it local."""
+        variables = (config.get("Environment") or {}).get("Variables") or {}
+        region = config["FunctionArn"].split(":")[3]
+        node_bin = str(Path(sys.executable).parent)
+        return {
+            "HOME": str(work_dir),
+            "TMPDIR": str(work_dir / "tmp"),
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "PATH": f"{node_bin}:/usr/local/bin:/usr/bin:/bin"
+            if config["Runtime"].startswith("node")
+            else "/usr/bin:/bin",
+            "AWS_ENDPOINT_URL": self._endpoint_url,
+            **{name: value for name, value in variables.items() if name not in _RESERVED},
+            **credentials.environment(),
+            "_HANDLER": config["Handler"],
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{config['Runtime']}",
+            "AWS_LAMBDA_FUNCTION_NAME": config["FunctionName"],
+            "AWS_LAMBDA_FUNCTION_VERSION": config.get("Version", "$LATEST"),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config["MemorySize"]),
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": _log_group(config),
+            "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+            "LAMBDA_TASK_ROOT": str(task_root),
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        }
+
+    def _extract(self, code_zip: bytes) -> Path:
+        """Unpack a zip once; sandboxes share the folder as they would share a read-only /var/task."""
+        target = self._dir / "code" / hashlib.sha256(code_zip).hexdigest()[:32]
+        with self._extracting:
+            if not target.exists():
+                partial = target.with_suffix(".partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                with zipfile.ZipFile(BytesIO(code_zip)) as archive:
+                    archive.extractall(partial)
+                partial.rename(target)
+        return target
+
+    def _queue_logs(
+        self, function: private.Function, sandbox: Sandbox, outcome: Outcome, request_id: str, started: float
+    ) -> None:
+        config = function.config
+        credentials = self._role_credentials(config)
+        duration = f"{(time.time() - started) * 1000:.2f} ms"
+        report = (
+            f"REPORT RequestId: {request_id}\tDuration: {duration}\tBilled Duration: {duration}\t"
+            f"Memory Size: {config['MemorySize']} MB\tMax Memory Used: {outcome.memory_mb} MB"
+        )
+        start = f"START RequestId: {request_id} Version: {config.get('Version', '$LATEST')}"
+        lines = [start, *outcome.log.splitlines(), f"END RequestId: {request_id}", report]
+        region = config["FunctionArn"].split(":")[3]
+        batch = _LogBatch(credentials, region, _log_group(config), sandbox.log_stream, lines, int(started * 1000))
+        self._logs.put(batch)
+
+    def _write_logs(self) -> None:
+        while True:
+            batch = self._logs.get()
+            try:
+                self._put(batch)
+            except ClientError as error:
+                # As on AWS: a role that may not write its log just has none. The decision log shows the refusal.
+                logger.info("no log for %s: %s", batch.group, error)
+            except Exception:
+                logger.exception("log of %s lost", batch.group)
+
+    def _put(self, batch: _LogBatch) -> None:
+        logs = clients.client("logs", batch.credentials, endpoint_url=self._endpoint_url, region=batch.region)
+        where = {"logGroupName": batch.group, "logStreamName": batch.stream}
+        try:
+            logs.create_log_stream(**where)
+        except logs.exceptions.ResourceAlreadyExistsException:
+            logger.debug("stream %s goes on", batch.stream)
+        except logs.exceptions.ResourceNotFoundException:
+            logs.create_log_group(logGroupName=batch.group)
+            logs.create_log_stream(**where)
+        events = [{"timestamp": batch.time_ms, "message": line or " "} for line in batch.lines]
+        for first in range(0, len(events), 1000):
+            logs.put_log_events(**where, logEvents=events[first : first + 1000])
+
+
+def _log_group(config: dict[str, Any]) -> str:
+    return (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
+
+
+def _runtime_mismatch(runtime: str) -> str:
+    here = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if runtime == here or runtime.startswith("nodejs"):
+        return ""
+    return f"The runtime {runtime} cannot run here, where the interpreter is {here}: set that as the function's runtime"
+
+
+def _pool_key(config: dict[str, Any]) -> tuple[str, ...]:
+    arn = config["FunctionArn"].split(":")
+    shaping = (
+        "Handler",
+        "Runtime",
+        "Role",
+        "CodeSha256",
+        "Environment",
+        "MemorySize",
+        "Timeout",
+        "Layers",
+        "LoggingConfig",
+    )
+    digest = hashlib.sha256(json.dumps({k: config.get(k) for k in shaping}, sort_keys=True, default=str).encode())
+    return arn[4], arn[3], config["FunctionName"], config.get("Version", "$LATEST"), digest.hexdigest()
+
+
+def register(state_dir: Path, endpoint_url: str) -> None:
+    """Make this the way functions run."""
+    runtime = Runtime(state_dir, endpoint_url)
+    private.run_functions_with(runtime.execute, runtime.invalidate)

@@ -1,0 +1,220 @@
+"""What serves one endpoint config: a server process with the model's data, under the model's execution role.
+
+Sources: CreateModel (execution role), ProductionVariant (ModelDataDownloadTimeoutInSeconds,
+ContainerStartupHealthCheckTimeoutInSeconds), "Run your own inference code" (GET /ping must answer 200 within 2
+s). FailureReason of a denied pull: https://github.com/aws/sagemaker-python-sdk/issues/2002.
+"""
+
+from __future__ import annotations
+
+import http.client
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.core import processes
+from local_aws.ministack import private
+from local_aws.services.sagemaker import images
+from local_aws.services.sagemaker.container import Container
+from local_aws.services.sagemaker.hosting import container_of, data_uri, no_access
+from local_aws.services.sagemaker.role import LogStream, PullDeniedError, Role, describe, follow, hosting_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local_aws.services.sagemaker.store import Store
+
+_PING_TIMEOUT_SECONDS = 2.0
+_PING_INTERVAL_SECONDS = 0.2
+# The documentation gives no default; eight minutes is what users report for a container that never answers.
+_DEFAULT_STARTUP_SECONDS = 480
+
+
+class FleetFailedError(Exception):
+    """The fleet did not come up; the text is the endpoint's FailureReason."""
+
+
+class Fleet:
+    """One server, whatever InitialInstanceCount says: it stands for all instances, which are of one type."""
+
+    def __init__(
+        self,
+        store: Store,
+        endpoint_arn: str,
+        endpoint_name: str,
+        config: dict[str, Any],
+        model: dict[str, Any],
+        instance_type: str,
+    ) -> None:
+        self.store, self.config, self.model, self.instance_type = store, config, model, instance_type
+        self.variant: dict[str, Any] = config["ProductionVariants"][0]
+        self.log_group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
+        self.port = 0
+        self._arn = endpoint_arn
+        instance = secrets.token_hex(8)
+        self._root = store.state_dir / "endpoints" / endpoint_name / instance
+        self._log_name = f"{self.variant['VariantName']}/i-0{instance}"
+        self._process: subprocess.Popen[Any] | None = None
+        self._stream: LogStream | None = None
+        self._stopped = threading.Event()
+        self._requests, self._idle = 0, threading.Condition()
+
+    def enter(self) -> None:
+        """One more request is on its way to the server; `leave` when it is answered."""
+        with self._idle:
+            self._requests += 1
+
+    def leave(self) -> None:
+        """A request is answered."""
+        with self._idle:
+            self._requests -= 1
+            self._idle.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until the requests that are under way are answered, so that an update loses none."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._requests == 0, seconds)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, sick: bool = False) -> None:
+        """Pull, fetch the model, start the server and wait until it is healthy. Raises FleetFailedError.
+
+        A `sick` fleet's server is killed as soon as it runs.
+        """
+        try:
+            self._start(sick)
+        except FleetFailedError:
+            self.stop()
+            raise
+
+    def _start(self, sick: bool) -> None:
+        container = container_of(self.model)
+        try:
+            role = Role(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
+        except private.NotAssumableError as error:
+            uri = data_uri(container) or "(none)"
+            raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self._arn.split(":")[3])) from error
+        image = self._pull(role, container.get("Image", ""))
+        box = Container(self._root)
+        self._fetch(role, container, box.base / "model")
+        try:
+            self._stream = LogStream(role, self.log_group, self._log_name)
+            private.authorize(
+                role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "/aws/sagemaker/Endpoints"}
+            )
+        except ClientError as error:
+            raise FleetFailedError(f"Could not write to log group {self.log_group}: {describe(error)}") from error
+        except private.AccessDeniedError as error:
+            raise FleetFailedError(f"Could not publish metrics: {error}") from error
+        self.port = free_port()
+        environment = box.environment(
+            state_dir=self.store.state_dir,
+            endpoint_url=self.store.endpoint_url,
+            region=role.region,
+            credentials=role.credentials.environment(),
+            service={"PYTHONPATH": str(images.REPOSITORY_ROOT), "SAGEMAKER_BIND_TO_PORT": str(self.port)},
+            own=container.get("Environment", {}),
+        )
+        command = box.command(image.repository, [], [], self.port)
+        self._process = processes.start(
+            command, env=environment, cwd=box.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        follow(self._process.stdout, self._stream)
+        if sick:
+            processes.signal_group(self._process, signal.SIGKILL)
+            self._process.wait()
+        self._await_ping()
+
+    def _pull(self, role: Role, uri: str) -> images.ImageUri:
+        image = images.parse(uri)
+        try:
+            if image is not None:
+                role.pull(image)
+        except PullDeniedError as error:
+            lacking = error.action.partition(":")[2]
+            raise FleetFailedError(
+                f"The role '{role.arn}' does not have {lacking} permission for the image: '{uri}'."
+            ) from error
+        if image is None or not images.known(image.repository) or images.command(image.repository) is None:
+            raise FleetFailedError(
+                "Please make sure all images included in the model for the production variant "
+                f"{self.variant['VariantName']} exist, and that the execution role used to create the model "
+                "has permissions to "
+                "access them."
+            )
+        return image
+
+    def _fetch(self, role: Role, container: dict[str, Any], folder: Path) -> None:
+        uri = data_uri(container)
+        if uri is None:
+            return
+        denied = no_access(uri, role.arn, role.region)
+        archived = uri.endswith(".tar.gz")
+        started = time.monotonic()
+        try:
+            target = folder.with_name("model-data") if archived else folder
+            if role.download(uri, target) == 0:
+                raise FleetFailedError(denied)
+            if archived:
+                with tarfile.open(target / uri.rsplit("/", 1)[-1]) as archive:
+                    archive.extractall(folder, filter="data")
+        except ClientError as error:
+            raise FleetFailedError(denied) from error
+        except (tarfile.TarError, ValueError) as error:
+            raise FleetFailedError(f"Failed to extract model data archive from {uri}: {error}") from error
+        limit = self.variant.get("ModelDataDownloadTimeoutInSeconds", 3600)
+        if time.monotonic() - started > limit:
+            raise FleetFailedError(f"Model data download from {uri} timed out after {limit} seconds.")
+
+    def _await_ping(self) -> None:
+        limit = self.variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _DEFAULT_STARTUP_SECONDS)
+        deadline = time.monotonic() + (min(limit, self.store.settings.startup_seconds) or limit)
+        # A server that has died stays dead: AWS would restart it until the time is over, and say the same in the end.
+        while self.alive and time.monotonic() < deadline and not self._stopped.is_set():
+            if self.healthy():
+                return
+            self._stopped.wait(_PING_INTERVAL_SECONDS)
+        raise FleetFailedError(
+            f"The primary container for production variant {self.variant['VariantName']} did not pass the "
+            "ping health check. "
+            "Please check CloudWatch logs for this endpoint."
+        )
+
+    def healthy(self) -> bool:
+        """Whether GET /ping answers 200 within two seconds."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End the server, write its last lines, free the disk."""
+        self._stopped.set()
+        if self._process is not None:
+            processes.stop(self._process, grace_seconds=1.0)
+        if self._stream is not None:
+            self._stream.close()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of the loopback address that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,80 @@
+"""The instance types that a request names, in order of preference: one, or a list.
+
+Sources: service model of ResourceConfig and InstancePreference (what excludes what, counts in all or on the job, the two
+members that are read-only), and of InstancePool and VariantInstanceProvisionTimeoutInSeconds; "Deploy to multiple instance
+types with instance pools" in the Developer Guide ("replace InstanceType"). The texts of the refusals are our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from local_aws.services.sagemaker.store import validation_error
+
+MAX_INSTANCES = 4
+"""Of a training job on this machine."""
+_EXCLUDED = ("InstanceType", "InstanceGroups", "InstancePlacementConfig")
+_READ_ONLY = ("SelectedInstanceType", "SelectedInstanceCount")
+
+
+@dataclass(frozen=True)
+class Instances:
+    """So many instances of one type."""
+
+    type: str
+    count: int
+
+
+def preferences(request: dict[str, Any]) -> list[Instances]:
+    """What a CreateTrainingJob request asks for, the most wanted first. Raises ServiceError."""
+    resources = request["ResourceConfig"]
+    if given := [name for name in _READ_ONLY if name in resources]:
+        raise validation_error(f"ResourceConfig: {given[0]} is read-only and is not accepted in CreateTrainingJob")
+    listed = resources.get("InstancePreferences")
+    if listed is None:
+        wanted = [Instances(resources.get("InstanceType", ""), resources.get("InstanceCount", 0))]
+    else:
+        wanted = _listed(request, listed)
+    if any(not one.type or not 1 <= one.count <= MAX_INSTANCES for one in wanted):
+        raise validation_error(
+            f"local AWS trains on up to {MAX_INSTANCES} instances: give InstanceType or InstancePreferences, and InstanceCount"
+        )
+    return wanted
+
+
+def _listed(request: dict[str, Any], listed: list[dict[str, Any]]) -> list[Instances]:
+    resources = request["ResourceConfig"]
+    excluded = [name for name in _EXCLUDED if name in resources]
+    excluded += ["EnableManagedSpotTraining"] if request.get("EnableManagedSpotTraining") else []
+    if excluded:
+        raise validation_error(f"InstancePreferences and {excluded[0]} are mutually exclusive")
+    types = [one["InstanceType"] for one in listed]
+    if len(set(types)) < len(types):
+        raise validation_error("An instance type can appear only once in an InstancePreferences list")
+    counted = [one for one in listed if "InstanceCount" in one]
+    on_the_job = "InstanceCount" in resources
+    if len(counted) not in (0, len(listed)) or bool(counted) is on_the_job:
+        raise validation_error(
+            "InstanceCount must be set on every one of InstancePreferences, or in ResourceConfig alone"
+        )
+    if any("TrainingPlanArns" in one for one in listed):
+        raise validation_error("local AWS has no training plans: leave TrainingPlanArns out of InstancePreferences")
+    return [Instances(one["InstanceType"], one.get("InstanceCount", resources.get("InstanceCount"))) for one in listed]
+
+
+def pools(variant: dict[str, Any]) -> list[str]:
+    """The instance types of a production variant, the most wanted first; none where it names none.
+
+    Raises ServiceError for a list beside InstanceType, or a model of a pool's own.
+    """
+    listed = variant.get("InstancePools")
+    if listed is None:
+        return [variant["InstanceType"]] if "InstanceType" in variant else []
+    if "InstanceType" in variant:
+        raise validation_error(
+            f"InstanceType and InstancePools of production variant {variant['VariantName']} are mutually exclusive"
+        )
+    if any("ModelNameOverride" in pool for pool in listed):
+        raise validation_error("local AWS serves one model on all instance pools: leave ModelNameOverride out")
+    return [pool["InstanceType"] for pool in sorted(listed, key=lambda pool: int(pool["Priority"]))]

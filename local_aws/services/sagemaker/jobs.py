@@ -1,0 +1,214 @@
+"""Training jobs as the API sees them.
+
+Sources: API Reference of CreateTrainingJob, DescribeTrainingJob, StopTrainingJob, DeleteTrainingJob. Messages:
+"No S3 objects found" https://github.com/aws/amazon-sagemaker-examples/issues/2267, "Access denied for repository"
+https://github.com/aws/sagemaker-spark/issues/158; the others as users meet them (docs/local-aws.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.core.shapes import ServiceError
+from local_aws.ministack import private
+from local_aws.services.sagemaker import images, quota
+from local_aws.services.sagemaker.instances import Instances, preferences
+from local_aws.services.sagemaker.role import PullDeniedError, Role, split_uri
+from local_aws.services.sagemaker.store import Call, Store, page, validation_error
+from local_aws.services.sagemaker.training import TrainingJob
+
+
+def create_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+    """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
+    arn = call.arn("training-job", params["TrainingJobName"])
+    _check_form(params)
+    wanted = preferences(params)
+    with store.lock:
+        _check_name(store, arn)
+    role = _assume(params["RoleArn"], arn, store)
+    image = _check_image(role, params["AlgorithmSpecification"])
+    for channel in params.get("InputDataConfig", []):
+        _check_channel(role, channel, call.region)
+    with store.lock:
+        _check_name(store, arn)
+        allowed = _within_quota(store, wanted, spot=bool(params.get("EnableManagedSpotTraining")))
+        job = TrainingJob(store, arn, params, wanted=allowed, role=role, image=image)
+        store.training_jobs[arn] = job
+        store.tag(arn, params.get("Tags"))
+    job.start()
+    return {"TrainingJobArn": arn}
+
+
+def _check_name(store: Store, arn: str) -> None:
+    if arn in store.training_jobs:
+        raise ServiceError(
+            "ResourceInUse",
+            "Training job names must be unique within an AWS account and region, and a training job with "
+            "this name already "
+            f"exists ({arn})",
+        )
+
+
+def _check_form(params: dict[str, Any]) -> None:
+    stopping = params.get("StoppingCondition", {})
+    if params.get("EnableManagedSpotTraining"):
+        if stopping.get("MaxWaitTimeInSeconds", 0) < stopping.get("MaxRuntimeInSeconds", 86_400):
+            raise validation_error(
+                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
+            )
+    elif stopping.get("MaxWaitTimeInSeconds"):
+        raise validation_error(
+            "MaxWaitTimeInSeconds above zero must not be specified when EnableManagedSpotTraining is false"
+        )
+    for channel in params.get("InputDataConfig", []):
+        source = channel["DataSource"].get("S3DataSource")
+        if source is None or source["S3DataType"] != "S3Prefix" or channel.get("InputMode", "File") != "File":
+            raise validation_error(
+                f"local AWS has S3Prefix channels in File mode only: channel {channel['ChannelName']}"
+            )
+        if source.get("S3DataDistributionType", "FullyReplicated") != "FullyReplicated":
+            raise validation_error(f"local AWS has FullyReplicated channels only: channel {channel['ChannelName']}")
+    local_path = params.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+    if not local_path.startswith("/opt/ml/"):
+        raise validation_error(f"local AWS maps paths below /opt/ml only: CheckpointConfig.LocalPath {local_path}")
+
+
+def _assume(role_arn: str, job_arn: str, store: Store) -> Role:
+    try:
+        return Role(role_arn, job_arn, store.endpoint_url)
+    except private.NotAssumableError as error:
+        raise validation_error(
+            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
+            "'sagemaker.amazonaws.com' to assume the role."
+        ) from error
+
+
+def _check_image(role: Role, algorithm: dict[str, Any]) -> images.ImageUri:
+    uri = algorithm.get("TrainingImage")
+    image = images.parse(uri) if uri else None
+    if image is None:
+        raise validation_error(f"local AWS needs AlgorithmSpecification.TrainingImage as an ECR image URI, not {uri!r}")
+    rights = (
+        f"Please check if your ECR repository and image exist and role {role.arn} has proper pull permissions "
+        "for SageMaker: "
+        "ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer"
+    )
+    try:
+        role.pull(image)
+    except PullDeniedError as error:
+        raise validation_error(
+            f"Access denied for repository: {image.repository} in registry ID: {image.account}. {rights}"
+        ) from error
+    if not images.known(image.repository):
+        raise validation_error(f"Cannot find repository: {image.repository} in registry ID: {image.account} {rights}")
+    if not algorithm.get("ContainerEntrypoint") and images.command(image.repository) is None:
+        raise validation_error(
+            f"local AWS has no entry point of its own for {image.repository}: give "
+            "AlgorithmSpecification.ContainerEntrypoint"
+        )
+    return image
+
+
+def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
+    uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+    bucket, _ = split_uri(uri)
+    trouble = ""
+    try:
+        if role.objects(uri):
+            return
+    except ClientError as error:
+        trouble = f" Error message from S3: {error.response['Error'].get('Message', '')}"
+    raise validation_error(
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
+        "exists in the "
+        f'selected region ({region}), that objects exist under that S3 prefix, and that the role "{role.arn}" has '
+        f'"s3:ListBucket" permissions on bucket "{bucket}".{trouble}'
+    )
+
+
+def _within_quota(store: Store, wanted: list[Instances], *, spot: bool) -> list[Instances]:
+    """What of a list the quotas allow now. Raises ServiceError, as for its first, if that is nothing."""
+    allowed, refusals = [], []
+    for instances in wanted:
+        in_use = sum(
+            job.instances.count
+            for job in store.training_jobs.values()
+            if job.active and job.instances.type == instances.type and job.spot == spot
+        )
+        name = f"{instances.type} for {'spot ' if spot else ''}training job usage"
+        try:
+            quota.check(store.endpoint_url, name, in_use, instances.count)
+        except ServiceError as refusal:
+            refusals.append(refusal)
+        else:
+            allowed.append(instances)
+    if not allowed:
+        raise refusals[0]
+    return allowed
+
+
+def _job(store: Store, call: Call, params: dict[str, Any]) -> TrainingJob:
+    arn = call.arn("training-job", params["TrainingJobName"])
+    if arn not in store.training_jobs:
+        raise validation_error("Requested resource not found.")
+    return store.training_jobs[arn]
+
+
+def describe_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+    """DescribeTrainingJob."""
+    with store.lock:
+        return _job(store, call, params).describe()
+
+
+def list_training_jobs(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+    """ListTrainingJobs."""
+    members = (
+        "TrainingJobName",
+        "TrainingJobArn",
+        "CreationTime",
+        "TrainingEndTime",
+        "LastModifiedTime",
+        "TrainingJobStatus",
+        "SecondaryStatus",
+    )
+    with store.lock:
+        described = [job.describe() for job in store.training_jobs.values()]
+    summaries = [{member: job[member] for member in members if member in job} for job in described]
+    found, token = page(summaries, params, name="TrainingJobName", status="TrainingJobStatus")
+    return {"TrainingJobSummaries": found, "NextToken": token}
+
+
+def stop_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+    """StopTrainingJob: Stopping at once, Stopped when the process has ended and its model is uploaded."""
+    with store.lock:
+        job = _job(store, call, params)
+        if not job.active:
+            status = job.describe()["TrainingJobStatus"]
+            raise validation_error(f"The request was rejected because the training job is in status {status}.")
+        job.stop()
+    return {}
+
+
+def delete_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+    """DeleteTrainingJob frees the name of a job that has ended."""
+    with store.lock:
+        job = _job(store, call, params)
+        if job.active:
+            status = job.describe()["TrainingJobStatus"]
+            raise ServiceError(
+                "ResourceInUse", f"The request was rejected because the training job is in status {status}."
+            )
+        del store.training_jobs[job.arn]
+        store.tags.pop(job.arn, None)
+    return {}
+
+
+OPERATIONS = {
+    "CreateTrainingJob": create_training_job,
+    "DescribeTrainingJob": describe_training_job,
+    "ListTrainingJobs": list_training_jobs,
+    "StopTrainingJob": stop_training_job,
+    "DeleteTrainingJob": delete_training_job,
+}

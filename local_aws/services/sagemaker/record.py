@@ -1,0 +1,134 @@
+"""What DescribeTrainingJob tells of one training job: statuses, times, reasons.
+
+Sources: DescribeTrainingJob and SecondaryStatusTransition in the API Reference; "Managed Spot Training Lifecycle"
+(Interrupted, MaxWaitTimeExceeded).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from local_aws.services.sagemaker.metrics import Metrics
+from local_aws.services.sagemaker.store import now
+
+if TYPE_CHECKING:
+    import threading
+    from datetime import datetime
+
+    from local_aws.services.sagemaker.instances import Instances
+
+DEFAULT_MAX_RUNTIME = 86_400
+FAILURE_LENGTH = 1024
+# BillableTimeInSeconds of a spot job, in proportion to its TrainingTimeInSeconds: the saving is a made-up 60 %.
+_SPOT_SHARE = 0.4
+_MESSAGES = {
+    "Starting": "Preparing the instances for training",
+    "Downloading": "Downloading input data",
+    "Training": "Training image download completed. Training in progress.",
+    "Interrupted": "Spot instances were interrupted",
+    "Uploading": "Uploading generated training model",
+    "Stopping": "Stopping the training job",
+    "Stopped": "Training job stopped",
+    "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    "MaxWaitTimeExceeded": "Training job exceeded MaxWaitTimeInSeconds provided",
+    "Completed": "Training job completed",
+    "Failed": "Training job failed",
+}
+
+
+class Record:
+    """The statuses and times of a job. Every change takes the store's lock.
+
+    Attributes:
+        status: TrainingJobStatus.
+        artifacts: S3ModelArtifacts, empty until they are uploaded.
+        metrics: what the job's output holds of its MetricDefinitions.
+    """
+
+    def __init__(self, lock: threading.RLock, arn: str, params: dict[str, Any]) -> None:
+        self._lock, self._arn, self._params = lock, arn, params
+        self.status, self._secondary, self._failure, self.artifacts = "InProgress", "Starting", "", ""
+        self._created = self._modified = now()
+        self._transitions: list[dict[str, Any]] = []
+        self._times: dict[str, datetime] = {}
+        self._selected: dict[str, Any] = {}
+        self._seconds = 0.0
+        self.metrics = Metrics(params["AlgorithmSpecification"].get("MetricDefinitions", []))
+        self._move("Starting")
+
+    def advance(self, secondary: str) -> None:
+        """Go on to a secondary status, which a job that is Stopping does not show."""
+        with self._lock:
+            if self.status != "Stopping":
+                self._move(secondary)
+
+    def stopping(self) -> None:
+        """The job is asked to end; asked twice is asked once."""
+        with self._lock:
+            if self.status == "InProgress":
+                self.status = "Stopping"
+                self._move("Stopping")
+
+    def end(self, status: str, secondary: str, failure: str = "") -> None:
+        """The job has ended."""
+        with self._lock:
+            self.status, self._failure = status, failure[:FAILURE_LENGTH]
+            self._times["TrainingEndTime"] = now()
+            self._move(secondary)
+
+    def launched(self, instances: Instances) -> None:
+        """The job has its instances."""
+        with self._lock:
+            self._times.setdefault("TrainingStartTime", now())
+            if "InstancePreferences" in self._params["ResourceConfig"]:
+                self._selected = {"SelectedInstanceType": instances.type, "SelectedInstanceCount": instances.count}
+
+    def held(self, seconds: float) -> None:
+        """The job had its instances for so long."""
+        with self._lock:
+            self._seconds += seconds
+
+    def _move(self, secondary: str) -> None:
+        moment = now()
+        if self._transitions:
+            self._transitions[-1].setdefault("EndTime", moment)
+        self._secondary, self._modified = secondary, moment
+        entry = {"Status": secondary, "StartTime": moment, "StatusMessage": _MESSAGES[secondary]}
+        if self.status in ("Completed", "Failed", "Stopped"):
+            entry["EndTime"] = moment
+        self._transitions.append(entry)
+
+    def describe(self) -> dict[str, Any]:
+        """The members of DescribeTrainingJob; the caller holds the store's lock.
+
+        Both times are by the clock, whatever the InstanceCount: "multiply BillableTimeInSeconds by the number of
+        instances to get the total compute time SageMaker bills you".
+        """
+        description = {name: value for name, value in self._params.items() if name != "Tags"}
+        description.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME})
+        description.setdefault("EnableNetworkIsolation", False)
+        description.setdefault("EnableInterContainerTrafficEncryption", False)
+        description.setdefault("EnableManagedSpotTraining", False)
+        description |= {
+            "ResourceConfig": {**self._params["ResourceConfig"], **self._selected},
+            "TrainingJobArn": self._arn,
+            "TrainingJobStatus": self.status,
+            "SecondaryStatus": self._secondary,
+            "SecondaryStatusTransitions": [dict(item) for item in self._transitions],
+            "CreationTime": self._created,
+            "LastModifiedTime": self._modified,
+            **self._times,
+        }
+        if self._failure:
+            description["FailureReason"] = self._failure
+        if self.artifacts:
+            description["ModelArtifacts"] = {"S3ModelArtifacts": self.artifacts}
+        final = self.metrics.final()
+        if final:
+            description["FinalMetricDataList"] = final
+        if {"TrainingStartTime", "TrainingEndTime"} <= self._times.keys():
+            seconds = max(1, round(self._seconds))
+            billable = math.ceil(seconds * _SPOT_SHARE) if description["EnableManagedSpotTraining"] else seconds
+            description |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": billable}
+        return description

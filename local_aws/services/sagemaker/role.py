@@ -1,0 +1,200 @@
+"""What SageMaker does with a job's or model's execution role: pull the image, move files to and from S3, write logs.
+
+Source: "How to use SageMaker AI execution roles" (CreateTrainingJob and CreateModel API: execution role
+permissions). S3 and CloudWatch Logs are called over HTTP with the role's session, so IAM decides on them as on
+any call; ecr: and cloudwatch:PutMetricData, which have nothing behind them here, are put to IAM as questions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from botocore.exceptions import ClientError
+
+from local_aws.core import clients
+from local_aws.ministack import private
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from local_aws.services.sagemaker import images
+
+_PULL_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
+_DENIED = ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled")
+
+
+class PullDeniedError(Exception):
+    """The role may not pull the image; `action` says what it lacks."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(action)
+        self.action = action
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// URI."""
+    parsed = urlparse(uri)
+    return parsed.netloc, parsed.path.lstrip("/")
+
+
+def denied(error: ClientError) -> bool:
+    """Whether an AWS call failed for want of a grant."""
+    return error.response.get("Error", {}).get("Code") in _DENIED
+
+
+def describe(error: ClientError) -> str:
+    """Code and message of an AWS error, in one line."""
+    details = error.response.get("Error", {})
+    return f"{details.get('Code')}: {details.get('Message')}"
+
+
+def hosting_source(arn: str) -> str:
+    """The aws:SourceArn under which SageMaker hosts the model or endpoint `arn`.
+
+    "The ARN must be in the format provided above. The asterisk in the ARN template does not stand for wildcard and should
+    not be changed" ("Cross-service confused deputy prevention", SageMaker AI Inference).
+    """
+    return f"{':'.join(arn.split(':')[:5])}:*"
+
+
+class Role:
+    """A session of an execution role, held by SageMaker on behalf of `source_arn`."""
+
+    def __init__(self, role_arn: str, source_arn: str, endpoint_url: str) -> None:
+        """Assume the role. Raises private.NotAssumableError."""
+        self.arn, self.endpoint_url = role_arn, endpoint_url
+        self.region = source_arn.split(":")[3]
+        self.credentials = private.role_session(
+            role_arn, "SageMaker", "sagemaker", source_arn=source_arn, region=self.region
+        )
+
+    def client(self, service: str) -> Any:
+        """A botocore client under the role's session."""
+        return clients.client(service, self.credentials, endpoint_url=self.endpoint_url, region=self.region)
+
+    def pull(self, image: images.ImageUri) -> None:
+        """Check what pulling the image asks of the role. Raises PullDeniedError."""
+        questions = [("ecr:GetAuthorizationToken", "*"), *((action, image.arn) for action in _PULL_ACTIONS)]
+        for action, resource in questions:
+            try:
+                private.authorize(self.credentials, action, resource)
+            except private.AccessDeniedError as error:
+                raise PullDeniedError(action) from error
+
+    def objects(self, uri: str) -> list[str]:
+        """Keys under an S3 prefix, "folder" markers left out. Raises ClientError.
+
+        No page says whether SageMaker lists a folder with its last "/" or without it: the role must be allowed both.
+        """
+        bucket, prefix = split_uri(uri)
+        s3 = self.client("s3")
+        s3.list_objects_v2(Bucket=bucket, Prefix=prefix.rstrip("/"), MaxKeys=1)
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
+
+    def download(self, uri: str, folder: Path) -> int:
+        """Copy what lies under an S3 prefix into a folder; return the number of files. Raises ClientError."""
+        bucket, prefix = split_uri(uri)
+        s3, keys = self.client("s3"), self.objects(uri)
+        for key in keys:
+            target = (folder / relative_key(key, prefix)).resolve()
+            if not target.is_relative_to(folder.resolve()):
+                raise ValueError(f"s3://{bucket}/{key} would be written outside of its folder")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                for chunk in s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1 << 20):
+                    out.write(chunk)
+        return len(keys)
+
+    def upload(self, path: Path, uri: str, s3: Any = None) -> None:
+        """Copy one file to an S3 URI. Raises ClientError.
+
+        It is read once: botocore reads a file twice, first for its checksum, and a running script may write between.
+        """
+        bucket, key = split_uri(uri)
+        (s3 or self.client("s3")).put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+
+    def upload_files(self, paths: Mapping[str, Path], uri: str) -> None:
+        """Copy files, by their names below an S3 prefix that ends in "/"; folders are left out. Raises ClientError."""
+        s3 = self.client("s3")
+        for name, path in paths.items():
+            if path.is_file():
+                self.upload(path, uri + name, s3)
+
+
+def relative_key(key: str, prefix: str) -> str:
+    """Where an object of an S3Prefix lands below the channel's folder.
+
+    A prefix that ends at a "/" is a folder; any other one selects names that begin with it, which keep their last part.
+    """
+    rest = key[len(prefix) :]
+    if prefix == "" or prefix.endswith("/") or rest.startswith("/"):
+        return rest.lstrip("/")
+    return key[prefix.rfind("/") + 1 :]
+
+
+class LogStream:
+    """One log stream in CloudWatch Logs, written under a role about twice a second."""
+
+    _INTERVAL_SECONDS = 0.5
+    _EVENT_BYTES = 250_000
+    _BATCH = 1_000
+
+    def __init__(self, role: Role, group: str, stream: str) -> None:
+        """Create group and stream, as SageMaker does at the start. Raises ClientError."""
+        self._logs, self.group, self.stream = role.client("logs"), group, stream
+        with contextlib.suppress(self._logs.exceptions.ResourceAlreadyExistsException):
+            self._logs.create_log_group(logGroupName=group)
+        self._logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        self._logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=stream, limit=1)
+        self._events: list[dict[str, Any]] = []
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self.failure: ClientError | None = None
+        self._writer = threading.Thread(target=self._write, name=f"logs {stream}", daemon=True)
+        self._writer.start()
+
+    def add(self, line: str) -> None:
+        """Queue one line; of one that a progress bar rewrote by carriage returns, the last state."""
+        text = line.rstrip("\r\n").rpartition("\r")[2]
+        event = {"timestamp": int(time.time() * 1000), "message": text[: self._EVENT_BYTES] or " "}
+        with self._lock:
+            self._events.append(event)
+
+    def close(self) -> None:
+        """Write what is queued and end."""
+        self._closed.set()
+        self._writer.join(30)
+
+    def _write(self) -> None:
+        while True:
+            last = self._closed.wait(self._INTERVAL_SECONDS)
+            with self._lock:
+                events, self._events = self._events, []
+            for start in range(0, len(events), self._BATCH):
+                batch = events[start : start + self._BATCH]
+                try:
+                    self._logs.put_log_events(logGroupName=self.group, logStreamName=self.stream, logEvents=batch)
+                except ClientError as error:
+                    self.failure = error
+            if last:
+                return
+
+
+def follow(pipe: Any, stream: LogStream, also: Any = None) -> threading.Thread:
+    """Copy a container's output into its log stream, line by line; `also` sees each line."""
+
+    def copy() -> None:
+        for raw in pipe:
+            line = raw.decode("utf-8", "replace")
+            stream.add(line)
+            if also is not None:
+                also(line)
+
+    thread = threading.Thread(target=copy, name=f"output {stream.stream}", daemon=True)
+    thread.start()
+    return thread

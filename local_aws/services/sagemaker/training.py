@@ -1,0 +1,251 @@
+"""One training job: a container on each of its hosts under the execution role, from Starting to its end.
+
+Sources: DescribeTrainingJob (SecondaryStatus, FailureReason), StopTrainingJob (SIGTERM, 120 seconds, artifacts are
+uploaded), CreateTrainingJob (MaxRuntimeInSeconds ends the job the same way), "Managed Spot Training" and its
+"Lifecycle" (Interrupted, MaxWaitTimeExceeded), "Resume training from a checkpoint" (restored in each instance).
+"AlgorithmError: , exit code: 1" for an empty failure file:
+https://github.com/aws-samples/amazon-sagemaker-ml-pipeline-deploy-with-terraform/issues/12.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.core import faults
+from local_aws.ministack import private
+from local_aws.services.sagemaker import images, output
+from local_aws.services.sagemaker.host import LOG_GROUP, Host, JobFailedError, terminate, uploaded_checkpoints
+from local_aws.services.sagemaker.record import DEFAULT_MAX_RUNTIME, FAILURE_LENGTH, Record
+from local_aws.services.sagemaker.role import Role, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from local_aws.services.sagemaker.instances import Instances
+    from local_aws.services.sagemaker.store import Store
+
+_POLL_SECONDS = 0.1
+
+
+class TrainingJob:
+    """A job and the thread that runs it.
+
+    Attributes:
+        params: the CreateTrainingJob request.
+        instances: those that it has, or waits for.
+        spot: whether it runs on spot instances.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        arn: str,
+        params: dict[str, Any],
+        *,
+        wanted: list[Instances],
+        role: Role,
+        image: images.ImageUri,
+    ) -> None:
+        self.store, self.region, self.arn, self.params, self.image = store, role.region, arn, params, image
+        self.name, self._wanted, self.instances = params["TrainingJobName"], wanted, wanted[0]
+        self.spot = bool(params.get("EnableManagedSpotTraining"))
+        self._role = role
+        self._record = Record(store.lock, arn, params)
+        self._stop = threading.Event()
+        self._stopped_by = "Stopped"  # The secondary status with which a job ends that is stopped.
+        stopping = params.get("StoppingCondition", {})
+        self._runtime_left: float = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
+        self._wait_until = time.monotonic() + (stopping["MaxWaitTimeInSeconds"] if self.spot else math.inf)
+        self._stream_moment = 0
+
+    # -- what the API sees; the caller holds the store's lock
+
+    @property
+    def active(self) -> bool:
+        """Whether the job still holds its instances."""
+        return self._record.status in ("InProgress", "Stopping")
+
+    def stop(self) -> None:
+        """Ask the job to end; asked twice is asked once."""
+        self._record.stopping()
+        self._stop.set()
+
+    def describe(self) -> dict[str, Any]:
+        """The members of DescribeTrainingJob."""
+        return self._record.describe()
+
+    # -- its life
+
+    def start(self) -> None:
+        """Run the job on a thread of its own."""
+        threading.Thread(target=self._live, name=f"training job {self.name}", daemon=True).start()
+
+    def _live(self) -> None:
+        try:
+            self._run()
+        except JobFailedError as error:
+            self._record.end("Failed", "Failed", str(error))
+        except Exception as error:  # Local AWS itself is at fault; the job must not hang for it.
+            self._record.end("Failed", "Failed", f"InternalServerError: {error!r}")
+            raise
+
+    def _run(self) -> None:
+        interrupted = True
+        while interrupted and self._get_instances():
+            began = time.monotonic()
+            self._record.launched(self.instances)
+            try:
+                interrupted = self._use_instances()
+            finally:
+                self._record.held(time.monotonic() - began)
+            if interrupted:
+                self._record.advance("Interrupted")
+                self._pause(self.store.settings.status_seconds)
+                self._record.advance("Starting")
+        if self._stop.is_set():
+            self._record.end("Stopped", self._stopped_by)
+        else:
+            self._record.end("Completed", "Completed")
+
+    def _get_instances(self) -> bool:
+        """Wait for the instances; whether the job got them before it was stopped."""
+        self._pause(self.store.settings.status_seconds)
+        fault = ""
+        for instances in self._wanted:
+            self.instances = instances
+            fault = faults.take("training", "capacity", "slow", instance_type=instances.type).how
+            if fault != "capacity":
+                break
+        if fault == "slow":
+            self._pause(faults.SLOW_SECONDS)
+        if fault == "capacity" and not self.spot:
+            raise JobFailedError(faults.TRAINING_CAPACITY)
+        if fault == "capacity":
+            self._pause(math.inf)
+        return not self._stop.is_set()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than until the job is stopped or its MaxWaitTimeInSeconds is over."""
+        until = min(time.monotonic() + seconds, self._wait_until)
+        self._stop.wait(max(0.0, until - time.monotonic()))
+        self._check_wait_time()
+
+    def _check_wait_time(self) -> None:
+        if time.monotonic() >= self._wait_until and not self._stop.is_set():
+            self._stopped_by = "MaxWaitTimeExceeded"
+            self.stop()
+
+    def _use_instances(self) -> bool:
+        """Everything that happens on the instances; whether they were taken back. Raises JobFailedError."""
+        root = self.store.state_dir / "jobs" / self.name
+        if root.exists():  # Left by instances that were taken back, or by an earlier job of that name.
+            shutil.rmtree(root)
+        numbers = range(1, self.instances.count + 1)
+        launched = {"InstanceType": self.instances.type, "InstanceCount": self.instances.count}
+        params = {**self.params, "ResourceConfig": launched}
+        hosts = [Host(number, root / f"algo-{number}", params, self._role) for number in numbers]
+        self._record.advance("Downloading")
+        for host in hosts:
+            host.download()
+        if self._stop.is_set():
+            return False
+        self._record.advance("Training")
+        began = time.monotonic()
+        try:
+            self._start(hosts)
+            interrupted = self._watch(hosts)
+            failed = [host for host in hosts if host.exit_code]
+        finally:
+            for host in hosts:
+                host.close()
+        self._runtime_left -= time.monotonic() - began
+        for host in hosts:
+            host.check()
+        if interrupted:
+            return True
+        if failed and not self._stop.is_set():
+            raise JobFailedError(_algorithm_error(failed, hosts))
+        self._upload(hosts)
+        return False
+
+    def _start(self, hosts: Sequence[Host]) -> None:
+        try:
+            private.authorize(
+                self._role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": LOG_GROUP}
+            )
+        except private.AccessDeniedError as error:
+            raise JobFailedError(f"ClientError: Could not publish metrics: {error}") from error
+        algorithm = self.params["AlgorithmSpecification"]
+        self._stream_moment = max(int(time.time()), self._stream_moment + 1)  # A stream's name can be used once.
+        for host in hosts:
+            environment = host.container.environment(
+                state_dir=self.store.state_dir,
+                endpoint_url=self.store.endpoint_url,
+                region=self.region,
+                credentials=self._role.credentials.environment(),
+                service={"TRAINING_JOB_NAME": self.name, "TRAINING_JOB_ARN": self.arn},
+                own=self.params.get("Environment", {}),
+            )
+            command = host.container.command(
+                self.image.repository, algorithm.get("ContainerEntrypoint", []), algorithm.get("ContainerArguments", [])
+            )
+            host.start(command, environment, self._stream_moment, self._record.metrics.see)
+
+    def _watch(self, hosts: Sequence[Host]) -> bool:
+        """Wait until all hosts have ended, one has failed or the job is to end; whether the instances are taken back.
+
+        A host that ends with 0 leaves the others running.
+        """
+        deadline, interrupted = time.monotonic() + self._runtime_left, False
+        while any(host.exit_code is None for host in hosts) and not any(host.exit_code for host in hosts):
+            if time.monotonic() >= deadline:
+                self._exceed_runtime()
+            self._check_wait_time()
+            interrupted = not self._stop.is_set() and self._meet_fault(hosts)
+            if interrupted or self._stop.wait(_POLL_SECONDS):
+                terminate(hosts, self.store.settings.stop_grace_seconds)
+                break
+        return interrupted
+
+    def _exceed_runtime(self) -> None:
+        if not self._stop.is_set():
+            self._stopped_by = "MaxRuntimeExceeded"
+            self._stop.set()
+
+    def _meet_fault(self, hosts: Sequence[Host]) -> bool:
+        """Let a fault happen that is due; whether it takes the instances back."""
+        hows = ("fail", "kill", "stop", "max-runtime", *(("reclaim",) if self.spot else ()))
+        how = faults.take("training", *hows, checkpoints=uploaded_checkpoints(hosts)).how
+        if how in ("fail", "kill"):
+            # The last host: the first one, which the others wait for, would be missed at once.
+            next((host for host in reversed(hosts) if host.exit_code is None), hosts[-1]).kill()
+        elif how == "stop":
+            with self.store.lock:
+                self.stop()
+        elif how == "max-runtime":
+            self._exceed_runtime()
+        return how == "reclaim"
+
+    def _upload(self, hosts: Sequence[Host]) -> None:
+        self._record.advance("Uploading")
+        try:
+            artifacts = output.upload([host.container for host in hosts], self.params, self._role)
+        except ClientError as error:
+            prefix = output.output_prefix(self.params)
+            raise JobFailedError(f"ClientError: Artifact upload failed:{prefix}: {describe(error)}") from error
+        with self.store.lock:
+            self._record.artifacts = artifacts
+
+
+def _algorithm_error(failed: Sequence[Host], hosts: Sequence[Host]) -> str:
+    """FailureReason: the text of a host that failed, or else of any host that wrote one."""
+    host = next((host for host in failed if host.failure), failed[0])
+    text = host.failure or next((other.failure for other in hosts if other.failure), "")
+    ending = f", exit code: {host.exit_code}"
+    return f"AlgorithmError: {text}"[: FAILURE_LENGTH - len(ending)] + ending

@@ -1,0 +1,183 @@
+"""EventBridge Scheduler's targets, called under the schedule's own role.
+
+MiniStack keeps the schedules and their clock; what a schedule calls is done here, as an ordinary signed API call of
+the role: templated targets (Lambda, Step Functions, SQS, SNS) and universal ones. When all attempts have failed, the
+event goes to the target's dead-letter queue, by a call of the same role; without one it is lost.
+https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import UnknownServiceError
+
+from local_aws.core import clients
+from local_aws.core.authorization import service_model
+from local_aws.ministack import private
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from botocore.model import Shape
+
+logger = logging.getLogger("local_aws.scheduler")
+
+_UNIVERSAL = re.compile(r"arn:aws[a-z-]*:scheduler:::aws-sdk:([a-z0-9-]+):([A-Za-z0-9]+)")
+_READ_ONLY = re.compile(
+    r"(get|describe|list|poll|receive|search|scan|query|select|lookup|discover|validate|batchGet)(?=[A-Z])"
+)
+_FAILURES = (ClientError, BotoCoreError, private.AccessDeniedError, ValueError)
+_ATTEMPTS = 3  # AWS goes on for up to 24 hours and 185 retries; fractions of that tell a local run as much.
+# Names in universal targets that differ from botocore's (the SDK for Java's): "sfn" is the one a pipeline meets.
+_SERVICE_NAMES = {
+    "sfn": "stepfunctions",
+    "cloudwatchlogs": "logs",
+    "eventbridge": "events",
+    "servicequotas": "service-quotas",
+}
+
+
+def check(schedule: dict[str, Any], region: str) -> str | None:
+    """Why Scheduler refuses a schedule's target when the schedule is made, or None. ValidationException's messages."""
+    target = schedule.get("Target") or {}
+    root = f"arn:aws:scheduler:{region}:{private.caller_account()}"
+    group = f"{root}:schedule-group/{schedule.get('GroupName') or 'default'}"
+    if not private.trusts_service(str(target.get("RoleArn", "")), "scheduler", group, region):
+        return "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+    found = _UNIVERSAL.fullmatch(str(target.get("Arn", "")))
+    if found is None:
+        return None
+    service, action = found.groups()
+    if _READ_ONLY.match(action) or _operation(service, action) is None:
+        return f"Invalid RequestJson provided. Reason The service or action {service}:{action} is not supported."
+    return None
+
+
+def _operation(service: str, action: str) -> tuple[str, str] | None:
+    """Botocore's service and operation of a universal target, or None when there is no such thing."""
+    name = _SERVICE_NAMES.get(service, service)
+    try:
+        operations = service_model(name).operation_names
+    except UnknownServiceError:
+        return None
+    return next(((name, operation) for operation in operations if operation.lower() == action.lower()), None)
+
+
+def _renamed(value: Any, shape: Shape | None) -> Any:
+    """The Input's members under the model's own spelling: Scheduler takes PascalCase whatever the API says."""
+    members = getattr(shape, "members", None)
+    if isinstance(value, dict) and members:
+        spelled = {name.lower(): name for name in members}
+        named = {spelled.get(key.lower(), key): item for key, item in value.items()}
+        return {key: _renamed(item, members.get(key)) for key, item in named.items()}
+    if isinstance(value, list):
+        return [_renamed(item, getattr(shape, "member", None)) for item in value]
+    if isinstance(value, dict):
+        return {key: _renamed(item, getattr(shape, "value", None)) for key, item in value.items()}
+    return value
+
+
+def _request(target: dict[str, Any], text: str, endpoint_url: str) -> tuple[str, str, dict[str, Any]]:
+    """Service, operation and parameters of the call a target stands for."""
+    arn = str(target["Arn"])
+    found = _UNIVERSAL.fullmatch(arn)
+    if found is not None:
+        service, operation = _operation(*found.groups()) or ("", "")
+        model = service_model(service).operation_model(operation)
+        return service, operation, _renamed(json.loads(text or "{}"), model.input_shape)
+    kind = arn.split(":")[2]
+    if kind == "lambda":
+        return (
+            "lambda",
+            "Invoke",
+            {"FunctionName": arn, "InvocationType": "Event", "Payload": (text or "{}").encode()},
+        )
+    if kind == "states":
+        return "stepfunctions", "StartExecution", {"stateMachineArn": arn, "input": text or "{}"}
+    if kind == "sns":
+        return "sns", "Publish", {"TopicArn": arn, "Message": text}
+    if kind == "sqs":
+        account, queue = arn.split(":")[4:6]
+        parameters = {"QueueUrl": f"{endpoint_url}/{account}/{queue}", "MessageBody": text}
+        return "sqs", "SendMessage", parameters | dict(target.get("SqsParameters") or {})
+    raise ValueError(f"no such templated target: {arn}")
+
+
+def _invoke(
+    endpoint_url: str, schedule: dict[str, Any], target: dict[str, Any], scheduled_time: float, region: str
+) -> None:
+    arn, execution, role = str(schedule.get("Arn", "")), str(uuid.uuid4()), str(target.get("RoleArn", ""))
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(scheduled_time))
+    retries = int((target.get("RetryPolicy") or {}).get("MaximumRetryAttempts", 185))
+    attempts = min(_ATTEMPTS, retries + 1)
+
+    def call(service: str, operation: str, parameters: dict[str, Any]) -> None:
+        group = arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
+        credentials = private.role_session(role, execution, "scheduler", source_arn=group, region=region)
+        client = clients.client(service, credentials, endpoint_url=endpoint_url, region=region)
+        getattr(client, xform_name(operation))(**parameters)
+
+    for attempt in range(1, attempts + 1):
+        text = str(target.get("Input") or "")
+        for name, value in {
+            "schedule-arn": arn,
+            "scheduled-time": moment,
+            "execution-id": execution,
+            "attempt-number": str(attempt),
+        }.items():
+            text = text.replace(f"<aws.scheduler.{name}>", value)
+        try:
+            service, operation, parameters = _request(target, text, endpoint_url)
+            call(service, operation, parameters)
+        except _FAILURES as error:
+            logger.warning("schedule %s, attempt %d: %s", arn, attempt, error)
+            failure = error
+            if attempt < attempts:
+                time.sleep(attempt)
+        else:
+            logger.info("schedule %s called %s %s", arn, service, operation)
+            return
+
+    queue = (target.get("DeadLetterConfig") or {}).get("Arn")
+    if not queue:
+        logger.warning("schedule %s has no dead-letter queue: its event is lost", arn)
+        return
+    # The names are those of the EventBridge Scheduler User Guide, "Configuring a schedule's dead-letter queue".
+    code = failure.response["Error"]["Code"] if isinstance(failure, ClientError) else type(failure).__name__
+    attributes = {
+        "ERROR_CODE": code,
+        "ERROR_MESSAGE": str(failure),
+        "EXECUTION_ID": execution,
+        "EXHAUSTED_RETRY_CONDITION": "MaximumRetryAttempts" if attempts > retries else "MaximumEventAgeInSeconds",
+        "IS_PAYLOAD_TRUNCATED": "false",
+        "RETRY_ATTEMPTS": str(attempts - 1),
+        "SCHEDULED_TIME": moment,
+        "SCHEDULE_ARN": arn,
+        "TARGET_ARN": str(target["Arn"]),
+    }
+    _, _, message = _request({"Arn": queue}, text or "{}", endpoint_url)
+    message["MessageAttributes"] = {k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()}
+    try:
+        call("sqs", "SendMessage", message)
+    except _FAILURES as error:
+        logger.warning("schedule %s, dead-letter queue %s: its event is lost: %s", arn, queue, error)
+
+
+def register(state_dir: Path, endpoint_url: str) -> None:
+    """Make this the way schedules call their targets."""
+    del state_dir  # Schedules live in MiniStack's memory.
+
+    def invoke(schedule: dict[str, Any], target: dict[str, Any], scheduled_time: float, region: str) -> None:
+        arguments = (endpoint_url, schedule, target, scheduled_time, region)
+        threading.Thread(target=_invoke, args=arguments, daemon=True).start()
+
+    private.run_schedules_with(invoke, check)

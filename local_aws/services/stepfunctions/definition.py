@@ -1,0 +1,130 @@
+"""What CreateStateMachine and UpdateStateMachine refuse before anything runs.
+
+Sources: refusals quoted in public issues: `The field "key" is not supported by Step Functions at
+/States/Train Step/Parameters` (aws-step-functions-data-science-sdk-python#200, aws-cdk#10014), `Neither the global
+service principal states.amazonaws.com, nor the regional one is authorized to assume the provided role.`
+What passes here may fail in the run: AWS has created machines whose fields the run then refused (the same SDK, #15).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from local_aws.ministack import private
+from local_aws.services.stepfunctions import distributed_map, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class InvalidDefinitionError(Exception):
+    """What is wrong, and where as a path into the definition."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} at {where}")
+        self.what, self.where = what, where
+
+
+def states(
+    definition: dict[str, Any], jsonata: bool = False, path: str = ""
+) -> Iterator[tuple[dict[str, Any], bool, str]]:
+    """Every state with whether it is JSONata and its path, branches and iterations included."""
+    jsonata = definition.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
+    for name, state in definition.get("States", {}).items():
+        where = f"{path}/States/{name}"
+        own = state.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
+        yield state, own, where
+        for index, branch in enumerate(state.get("Branches", [])):
+            yield from states(branch, own, f"{where}/Branches[{index}]")
+        for inner in ("ItemProcessor", "Iterator"):
+            if inner in state:
+                yield from states(state[inner], own, f"{where}/{inner}")
+
+
+def check(definition: dict[str, Any]) -> None:
+    """Raise InvalidDefinitionError for the first state that AWS refuses, or that local AWS does not have."""
+    for state, jsonata, where in states(definition):
+        if jsonata and distributed_map.is_distributed(state):
+            for problem in distributed_map.problems(state):
+                raise InvalidDefinitionError(problem, where)
+        if state.get("Type") == "Task":
+            _check_task(state, "Arguments" if jsonata else "Parameters", where)
+
+
+def _check_task(state: dict[str, Any], member: str, where: str) -> None:
+    arn = state.get("Resource", "")
+    name = tasks.integration(arn)
+    if name is None and ":function:" not in arn:
+        raise InvalidDefinitionError(
+            f"Local AWS does not have the resource {arn}: call the service from a function", f"{where}/Resource"
+        )
+    if name is not None and isinstance(state.get(member), dict) and (reason := tasks.problem(name, state[member])):
+        raise InvalidDefinitionError(reason, f"{where}/{member}")
+
+
+def _refusal(definition: str, role_arn: str, machine_arn: str) -> tuple[str, str] | None:
+    """Code and message of what AWS would refuse, else None."""
+    region = machine_arn.split(":")[3]
+    try:
+        check(json.loads(definition))
+    except ValueError as error:
+        return "InvalidDefinition", f"Invalid State Machine Definition: 'INVALID_JSON_DESCRIPTION: {error}'"
+    except InvalidDefinitionError as error:
+        return "InvalidDefinition", f"Invalid State Machine Definition: 'SCHEMA_VALIDATION_FAILED: {error}'"
+    try:
+        private.role_session(role_arn, "create", "states", source_arn=machine_arn, region=region)
+    except private.NotAssumableError:
+        return "AccessDeniedException", (
+            "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume "
+            "the provided role."
+        )
+    return None
+
+
+def create_state_machine(original: Callable[..., Any]) -> Callable[..., Any]:
+    """CreateStateMachine, also where CloudFormation calls it."""
+
+    def create(data: dict[str, Any]) -> Any:
+        root = f"arn:aws:states:{private.current_region()}:{private.caller_account()}"
+        machine_arn = f"{root}:stateMachine:{data.get('name', '')}"
+        refusal = _refusal(data.get("definition", ""), data.get("roleArn", ""), machine_arn)
+        return original(data) if refusal is None else private.states_error_response(*refusal)
+
+    return create
+
+
+def update_state_machine(original: Callable[..., Any]) -> Callable[..., Any]:
+    """UpdateStateMachine, where a definition or role that is not given stays as it is."""
+
+    def update(data: dict[str, Any]) -> Any:
+        machine = private.states_machine(data.get("stateMachineArn", ""))
+        if machine is not None:
+            definition = data.get("definition", machine["definition"])
+            role_arn = data.get("roleArn", machine["roleArn"])
+            refusal = _refusal(definition, role_arn, machine["stateMachineArn"])
+            if refusal is not None:
+                return private.states_error_response(*refusal)
+        return original(data)
+
+    return update
+
+
+def validate_definition(original: Callable[..., Any]) -> Callable[..., Any]:
+    """ValidateStateMachineDefinition finds what creation would refuse in the definition itself."""
+
+    def validate(data: dict[str, Any]) -> Any:
+        try:
+            check(json.loads(data.get("definition", "")))
+        except ValueError as error:
+            return _diagnosis("INVALID_JSON_DESCRIPTION", str(error), "")
+        except InvalidDefinitionError as error:
+            return _diagnosis("SCHEMA_VALIDATION_FAILED", error.what, error.where)
+        return original(data)
+
+    return validate
+
+
+def _diagnosis(code: str, message: str, where: str) -> Any:
+    diagnostic = {"severity": "ERROR", "code": code, "message": message, "location": where}
+    return private.states_json_response({"result": "FAIL", "diagnostics": [diagnostic], "truncated": False})

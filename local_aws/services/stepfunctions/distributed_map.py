@@ -1,0 +1,174 @@
+"""A Distributed Map in JSONata, which MiniStack does not evaluate; one in JSONPath is left to MiniStack.
+
+Sources: Amazon States Language specification "Map State", Developer Guide "Using Map state in Distributed mode",
+"ItemReader (Map)", "ItemSelector (Map)", "Redriving Map Runs" (when a new Map Run is started); the events as AWS
+recorded them for localstack's tests (test_base_scenarios.snapshot.json, test_map_state_config_inline_item_selector).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.ministack import private
+from local_aws.ministack.private import ExecutionError
+from local_aws.services.stepfunctions.map_run import Limits, MapRun
+from local_aws.services.stepfunctions.runs import RUN, Run
+from local_aws.services.stepfunctions.tasks import check_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FIELDS = {
+    *("Type", "QueryLanguage", "Comment", "Label", "Items", "ItemReader", "ItemSelector", "ItemProcessor"),
+    *("MaxConcurrency", "ToleratedFailureCount", "ToleratedFailurePercentage"),
+    *("Retry", "Catch", "Assign", "Output", "Next", "End"),
+}
+_LABEL = r"[^\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]{1,40}"
+_READER = "arn:aws:states:::s3:getObject"
+_READER_FIELDS, _CONFIG_FIELDS = {"Resource", "ReaderConfig", "Arguments"}, {"InputType", "MaxItems"}
+_READ_ARGUMENTS = ("Bucket", "Key", "VersionId")
+
+
+def is_distributed(state: dict[str, Any]) -> bool:
+    """Whether the state is a Map in distributed mode."""
+    config = (state.get("ItemProcessor") or {}).get("ProcessorConfig") or {}
+    return state.get("Type") == "Map" and config.get("Mode") == "DISTRIBUTED"
+
+
+def problems(state: dict[str, Any]) -> Iterator[str]:
+    """What is refused when the machine is created: what AWS does not take, and what is not built here."""
+    yield from (f'The field "{field}" of a Distributed Map is not supported here' for field in set(state) - _FIELDS)
+    if state["ItemProcessor"]["ProcessorConfig"].get("ExecutionType") != "STANDARD":
+        yield "An ExecutionType other than STANDARD is not supported here"
+    if not re.fullmatch(_LABEL, state.get("Label", "label")):
+        yield "A Label has at most 40 characters, and no special ones"
+    reader = state.get("ItemReader")
+    if reader is None:
+        return
+    if "Items" in state:
+        yield "There are either Items or an ItemReader"
+    config = reader.get("ReaderConfig", {})
+    unknown = (set(reader) - _READER_FIELDS) | (set(config) - _CONFIG_FIELDS)
+    yield from (f'The field "{field}" of an ItemReader is not supported here' for field in unknown)
+    if reader.get("Resource") != _READER or config.get("InputType") not in ("JSON", "JSONL"):
+        yield f"An ItemReader other than {_READER} with the InputType JSON or JSONL is not supported here"
+
+
+def run_map(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Stands in for MiniStack's attempt of a Map state; its Retry and Catch are around it."""
+
+    def run(definition: dict[str, Any], raw_input: Any, execution: dict[str, Any], context: dict[str, Any]) -> Any:
+        parent = RUN.get()
+        if parent is None or not is_distributed(definition) or not private.is_jsonata(definition, context):
+            return original(definition, raw_input, execution, context)
+        try:
+            results = _results(parent, definition, raw_input, context)
+            check_size(results, context["State"]["Name"])
+        except ExecutionError:
+            _event(parent, "MapStateFailed")
+            raise
+        _event(parent, "MapStateSucceeded")
+        output = results
+        if "Output" in definition:
+            output = private.evaluate_jsonata(definition["Output"], raw_input, context, results)
+        private.assign_variables(definition, raw_input, context, results)
+        return output, None if definition.get("End") else definition.get("Next")
+
+    return run
+
+
+def _results(parent: Run, definition: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
+    # In a branch of a Parallel or Map state it is not the state that a redrive goes on with.
+    own = context["State"]["Name"] == parent.point.state
+    map_run = parent.map_run if own else None
+    # One of this attempt failed before a retry, one that succeeded failed in its result: a new one is started.
+    if map_run is not None and map_run.parent is not parent and map_run.record["status"] != "SUCCEEDED":
+        map_run.redriven_by(parent)
+        details = {"mapRunArn": map_run.record["mapRunArn"], "redriveCount": map_run.record["redriveCount"]}
+        _event(parent, "MapRunRedriven", details)
+    else:
+        parent.map_run = None
+        map_run = _started(parent, definition, raw_input, context)
+        parent.map_run = map_run if own else None
+    try:
+        results = map_run.results()
+    except ExecutionError as error:
+        _event(parent, "MapRunFailed", {"error": error.error, "cause": error.cause})
+        raise
+    _event(parent, "MapRunSucceeded")
+    return results
+
+
+def _started(parent: Run, definition: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> MapRun:
+    if "ItemReader" in definition:
+        items = _read(parent, definition["ItemReader"], raw_input, context)
+    else:
+        items = (
+            private.evaluate_jsonata(definition["Items"], raw_input, context) if "Items" in definition else raw_input
+        )
+    if not isinstance(items, list):
+        raise _unexpected("Items", "array", items)
+    _event(parent, "MapStateStarted", {"length": len(items)})
+    inputs = [
+        _child_input(definition, raw_input, {**context, "Map": {"Item": {"Index": index, "Value": item}}}, item)
+        for index, item in enumerate(items)
+    ]
+    names = ("MaxConcurrency", "ToleratedFailureCount", "ToleratedFailurePercentage")
+    concurrency, count, percentage = (_number(definition, name, raw_input, context) for name in names)
+    limits = Limits(int(concurrency or 0), count, percentage)
+    label = definition.get("Label") or str(uuid.uuid4())
+    map_run = MapRun(parent, label, definition["ItemProcessor"], inputs, limits)
+    _event(parent, "MapRunStarted", {"mapRunArn": map_run.record["mapRunArn"]})
+    return map_run
+
+
+def _child_input(definition: dict[str, Any], raw_input: Any, context: dict[str, Any], item: Any) -> Any:
+    selector = definition.get("ItemSelector")
+    data = item if selector is None else private.evaluate_jsonata(selector, raw_input, context)
+    check_size(data, context["State"]["Name"])
+    return data
+
+
+def _number(definition: dict[str, Any], field: str, raw_input: Any, context: dict[str, Any]) -> float | None:
+    if field not in definition:
+        return None
+    value = private.evaluate_jsonata(definition[field], raw_input, context)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise _unexpected(field, "number", value)
+    return float(value)
+
+
+def _unexpected(field: str, wanted: str, value: Any) -> Exception:
+    error: Exception = ExecutionError(
+        "States.QueryEvaluationError",
+        f"The JSONata expression specified for the field '{field}' returned an unexpected result type. "
+        f"Expected '{wanted}' for value: {json.dumps(value)[:200]}",
+    )
+    return error
+
+
+def _read(parent: Run, reader: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
+    """The items of an object in S3, read under the role. Raises ExecutionError States.ItemReaderFailed."""
+    arguments = private.evaluate_jsonata(reader.get("Arguments"), raw_input, context)
+    if not isinstance(arguments, dict) or any(name not in _READ_ARGUMENTS for name in arguments):
+        raise ExecutionError("States.ItemReaderFailed", f"Arguments other than {', '.join(_READ_ARGUMENTS)}")
+    try:
+        text = parent.client("s3").get_object(**arguments)["Body"].read().decode()
+        jsonl = reader["ReaderConfig"]["InputType"] == "JSONL"
+        items = [json.loads(line) for line in text.split("\n") if line] if jsonl else json.loads(text)
+    except (ClientError, ValueError) as error:
+        raise ExecutionError("States.ItemReaderFailed", str(error)) from None
+    if not isinstance(items, list):
+        raise ExecutionError("States.ItemReaderFailed", "Attempting to map over non-iterable node.")
+    most = _number(reader["ReaderConfig"], "MaxItems", raw_input, context)
+    return items[: int(most)] if most else items
+
+
+def _event(parent: Run, kind: str, details: dict[str, Any] | None = None) -> None:
+    named = {f"m{kind[1:]}EventDetails": details} if details else None
+    private.states_function("add_event")(parent.execution, kind, named)

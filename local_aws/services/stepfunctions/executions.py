@@ -1,0 +1,264 @@
+"""Executions: started, described, stopped and timed out; and the walk through a machine's states.
+
+MiniStack's own walk has no way in but StartAt, and reads the machine anew when its thread begins. Sources: API Reference
+UpdateStateMachine (what runs keeps its definition and role), Developer Guide "Accessing execution data from the Context
+object".
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import json
+import logging
+import re
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from local_aws.ministack import private
+from local_aws.ministack.private import ExecutionError
+from local_aws.services.stepfunctions import machine, status
+from local_aws.services.stepfunctions.runs import LOCK, RUN, SCOPE, Point, Run, now
+from local_aws.services.stepfunctions.tasks import PAYLOAD_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("local_aws.stepfunctions")
+_ENDS = {
+    "SUCCEEDED": "ExecutionSucceeded",
+    "FAILED": "ExecutionFailed",
+    "TIMED_OUT": "ExecutionTimedOut",
+    "ABORTED": "ExecutionAborted",
+}
+RUNS: dict[str, Run] = {}  # The last attempt of every execution.
+
+
+# Attempts
+
+
+def attempt(arn: str, endpoint_url: str | None = None) -> Run | None:
+    """The last attempt of an execution. With an endpoint the first is made, of the state machine as it is now."""
+    with LOCK:
+        execution, run = private.states_execution(arn), RUNS.get(arn)
+        if execution is not None and run is not None and run.execution is execution:
+            return run
+        found = private.states_machine(execution["stateMachineArn"]) if execution else None
+        if execution is None or found is None or endpoint_url is None:
+            return None
+        definition = json.loads(found["definition"])
+        point = Point(definition["StartAt"], json.loads(execution["input"]))
+        RUNS[arn] = Run(execution, copy.deepcopy(found), definition, endpoint_url, point)
+        return RUNS[arn]
+
+
+def run_execution(endpoint_url: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What StartExecution's thread and StartSyncExecution call, in the place of MiniStack's walk."""
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        del original
+
+        def run(arn: str) -> None:
+            first = attempt(arn, endpoint_url)
+            if first is not None:
+                run_attempt(first)
+
+        return run
+
+    return make
+
+
+def launch(run: Run, detail: dict[str, Any]) -> None:
+    """Start an attempt on a thread of its own; `detail` is what its event tells. Never while LOCK is held."""
+    deliver(run.execution, detail)
+    threading.Thread(target=contextvars.copy_context().run, args=(run_attempt, run), daemon=True).start()
+
+
+def run_attempt(run: Run) -> None:
+    """One attempt to its end, with the machine's own TimeoutSeconds."""
+    tokens = RUN.set(run), SCOPE.set(run.scope)
+    timer = None
+    if seconds := run.definition.get("TimeoutSeconds"):
+        timer = threading.Timer(
+            float(seconds), contextvars.copy_context().run, (end, run, "TIMED_OUT", "States.Timeout")
+        )
+        timer.daemon = True
+        timer.start()
+    try:
+        _walk(run)
+    except ExecutionError as error:
+        end(run, "FAILED", error.error, error.cause)
+    except Exception as error:
+        logger.exception("unexpected error in %s", run.execution["executionArn"])
+        end(run, "FAILED", "States.Runtime", str(error))
+    finally:
+        if timer is not None:
+            timer.cancel()
+        RUN.reset(tokens[0])
+        SCOPE.reset(tokens[1])
+
+
+def _walk(run: Run) -> None:
+    """State after state, from the run's point on, until there is none left or the attempt was ended from outside."""
+    execution, states, context = run.execution, run.definition["States"], _context(run)
+    while (name := run.point.state) is not None:
+        if name not in states:
+            raise ExecutionError("States.Runtime", f"State '{name}' not found in definition")
+        point = run.point
+        context["variables"] = copy.deepcopy(point.variables)
+        with LOCK:
+            if run.scope.cancelled:
+                return
+            if point.entered:  # A redrive goes on in the state; it does not enter it again.
+                context["State"] = {"Name": name, "EnteredTime": point.entered, "RetryCount": 0}
+            else:
+                machine.enter(states[name], name, point.data, execution, context)
+                run.point = replace(point, entered=context["State"]["EnteredTime"])
+        output, following = machine.execute(states[name], copy.deepcopy(point.data), execution, context)
+        with LOCK:
+            if run.scope.cancelled:
+                return
+            machine.leave(states[name], name, output, execution)
+            run.point, run.map_run = Point(following, output, context["variables"]), None
+    end(run, "SUCCEEDED", output=json.dumps(run.point.data))
+
+
+def _context(run: Run) -> dict[str, Any]:
+    execution = run.execution
+    context: dict[str, Any] = {
+        "QueryLanguage": run.definition.get("QueryLanguage", "JSONPath"),  # MiniStack looks for it here.
+        "Execution": {
+            "Id": execution["executionArn"],
+            "Input": json.loads(execution["input"]),
+            "Name": execution["name"],
+            "RoleArn": run.role_arn,
+            "StartTime": execution["startDate"],
+            "RedriveCount": execution.get("redriveCount", 0),
+        },
+        "StateMachine": {"Id": execution["stateMachineArn"], "Name": run.machine["name"]},
+    }
+    if "redriveDate" in execution:
+        context["Execution"]["RedriveTime"] = execution["redriveDate"]
+    return context
+
+
+def end(run: Run, end: str, error: str | None = None, cause: str | None = None, output: str | None = None) -> bool:
+    """End an attempt in this status. False when it has ended before: then nothing changes."""
+    execution = run.execution
+    with LOCK:
+        if run.scope.cancelled:
+            return False
+        kind = _ENDS[end]
+        details = {name: value for name, value in (("error", error), ("cause", cause), ("output", output)) if value}
+        token = RUN.set(run)  # The caller may be an attempt that has ended, whose own events are no more recorded.
+        private.states_function("add_event")(execution, kind, {f"e{kind[1:]}EventDetails": details})
+        RUN.reset(token)
+        execution.update(status=end, stopDate=now(), error=error, cause=cause, output=output)
+        run.scope.ended.set()
+        detail = status.change(execution)
+    deliver(execution, detail)
+    return True
+
+
+def deliver(execution: dict[str, Any], detail: dict[str, Any]) -> None:
+    """Send the event of a status change; never while LOCK is held, since its targets may call back."""
+    if not execution.get("sync"):  # Synchronous executions are Express: they send no events.
+        private.states_announce(detail)
+
+
+def announce(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The event of a status change that MiniStack makes, which is the start of an execution."""
+    del original
+
+    def send(execution: dict[str, Any]) -> None:
+        deliver(execution, status.change(execution))
+
+    return send
+
+
+# Operations
+
+
+def start_execution(endpoint_url: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """StartExecution refuses an input that is too long or no JSON, and a name that is not one."""
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        def start(data: dict[str, Any]) -> Any:
+            text, name = data.get("input", "{}"), data.get("name")
+            if len(text.encode()) > PAYLOAD_LIMIT:
+                return private.states_error_response(
+                    "ValidationException",
+                    "1 validation error detected: Value at 'input' failed to satisfy constraint: "
+                    f"Member must have length less than or equal to {PAYLOAD_LIMIT}",
+                )
+            try:
+                json.loads(text)
+            except ValueError as error:
+                return private.states_error_response(
+                    "InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'"
+                )
+            if name is not None and (
+                not 1 <= len(name) <= 80 or re.search(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]", name)
+            ):
+                return private.states_error_response("InvalidName", f"Invalid Name: '{name}'")
+            code, headers, body = original(data)
+            if code == 200:  # Now, and not when its thread comes to it: the machine may have been updated by then.
+                attempt(json.loads(body)["executionArn"], endpoint_url)
+            return code, headers, body
+
+        return start
+
+    return make
+
+
+def stop_execution(original: Callable[..., Any]) -> Callable[..., Any]:
+    """StopExecution calls off what runs, which changes nothing in the execution any more."""
+
+    def stop(data: dict[str, Any]) -> Any:
+        run = attempt(data.get("executionArn", ""))
+        if run is None or not end(run, "ABORTED", data.get("error"), data.get("cause")):
+            return original(data)  # There is none, or it has ended.
+        return private.states_json_response({"stopDate": run.execution["stopDate"]})
+
+    return stop
+
+
+def control(request: private.Request) -> private.Response:
+    """POST /_tuneway/states {"time_out": ARN}: the execution's own TimeoutSeconds are over now."""
+    run = attempt(str(json.loads(request.body or b"{}").get("time_out")))
+    if run is None or not end(run, "TIMED_OUT", "States.Timeout"):
+        return private.Response(400, body=b"no such running execution\n")
+    return private.Response(200, body=b"ok\n")
+
+
+def describe_execution(original: Callable[..., Any]) -> Callable[..., Any]:
+    """DescribeExecution with its redrives; an execution that did not succeed has no output."""
+
+    def describe(data: dict[str, Any]) -> Any:
+        with LOCK:
+            code, headers, body = original(data)
+            execution = private.states_execution(data.get("executionArn", ""))
+            if code != 200 or execution is None:
+                return code, headers, body
+            document = json.loads(body) | status.redrive_fields(execution)
+        if document["status"] != "SUCCEEDED":
+            del document["output"], document["outputDetails"]
+        return private.states_json_response({name: value for name, value in document.items() if value is not None})
+
+    return describe
+
+
+def describe_machine(original: Callable[..., Any]) -> Callable[..., Any]:
+    """DescribeStateMachineForExecution tells the definition and the role that the execution has."""
+
+    def describe(data: dict[str, Any]) -> Any:
+        code, headers, body = original(data)
+        run = attempt(data.get("executionArn", ""))
+        if code != 200 or run is None:
+            return code, headers, body
+        return private.states_json_response(
+            json.loads(body) | {name: run.machine[name] for name in ("definition", "roleArn")}
+        )
+
+    return describe

@@ -1,0 +1,192 @@
+"""A Map Run: an execution for each item of a Distributed Map, started, followed, stopped and redriven under the role.
+
+Sources: Developer Guide "Using Map state in Distributed mode" (tolerated failures), "Redriving Map Runs" (Standard
+children are redriven where they failed, with the same input), "IAM policies for using Distributed Map states" (what
+the role needs, and on which ARNs); API Reference DescribeMapRun.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any
+
+from local_aws.ministack import private
+from local_aws.ministack.private import ExecutionError
+from local_aws.services.stepfunctions import executions, redrive, status
+from local_aws.services.stepfunctions.runs import LOCK, SCOPE, Point, Run, now
+
+logger = logging.getLogger("local_aws.stepfunctions")
+_POLL_SECONDS = 0.05
+_AT_ONCE = 64  # Executions of a Map Run at a time, whatever MaxConcurrency says: each has a thread.
+_COUNTED = {
+    "PENDING": "pending",
+    "RUNNING": "running",
+    "SUCCEEDED": "succeeded",
+    "FAILED": "failed",
+    "TIMED_OUT": "timedOut",
+    "ABORTED": "aborted",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """MaxConcurrency (0: no limit), ToleratedFailureCount and ToleratedFailurePercentage (None where not given)."""
+
+    concurrency: int
+    count: float | None
+    percentage: float | None
+
+    def exceeded(self, failed: int, total: int) -> bool:
+        """Whether so many failures are too many. Without a threshold one is; of two, each is one."""
+        if self.count is None and self.percentage is None:
+            return failed > 0
+        return (self.count is not None and failed > self.count) or (
+            self.percentage is not None and failed * 100 > self.percentage * total
+        )
+
+
+@dataclass
+class _Child:
+    """The execution of one item; `run` is its last attempt, None until it is started."""
+
+    data: Any
+    run: Run | None = None
+
+    @property
+    def status(self) -> str:
+        return "PENDING" if self.run is None else str(self.run.execution["status"])
+
+
+class MapRun:
+    """The executions of one Map Run. `parent` is the attempt of the parent that it belongs to."""
+
+    def __init__(self, parent: Run, label: str, processor: dict[str, Any], inputs: list[Any], limits: Limits) -> None:
+        root, name = f"arn:aws:states:{parent.region}:{parent.account}", parent.machine["name"]
+        self.parent, self.limits = parent, limits
+        self._definition = {**processor, "QueryLanguage": "JSONata"}
+        self._children = [_Child(data) for data in inputs]
+        # Children are execution:NAME/LABEL:ID. The documented policy allows describing and stopping execution:NAME:*.
+        self._arn, self._asked = f"{root}:execution:{name}/{label}", f"{root}:execution:{name}"
+        self._idle = threading.Event()
+        self._idle.set()
+        self.record: dict[str, Any] = {
+            "mapRunArn": f"{root}:mapRun:{name}/{label}:{uuid.uuid4()}",
+            "executionArn": parent.execution["executionArn"],
+            "status": "RUNNING",
+            "startDate": now(),
+            "maxConcurrency": limits.concurrency,
+            "toleratedFailurePercentage": limits.percentage or 0,
+            "toleratedFailureCount": limits.count or 0,
+            "redriveCount": 0,
+            "_stateMachineArn": f"{root}:stateMachine:{name}/{label}",
+        }
+        self._count()
+        private.states_add_map_run(self.record)
+
+    def redriven_by(self, parent: Run) -> None:
+        """Belong to a redriven parent: what did not succeed runs again. Waits until the last attempt let go of it."""
+        self._idle.wait()
+        self.parent = parent
+        self.record.update(status="RUNNING", redriveCount=self.record["redriveCount"] + 1, redriveDate=now())
+        self.record.pop("stopDate", None)
+
+    def results(self) -> list[Any]:
+        """Run every execution that has not succeeded; the outputs of those that did, in the order of their items.
+
+        Raises ExecutionError: States.ExceedToleratedFailureThreshold, States.Runtime for what the role may not do.
+        """
+        self._idle.clear()
+        running: list[_Child] = []
+        try:
+            self._run(running)
+        except ExecutionError as error:
+            self._stop(running)
+            self.record["status"] = "ABORTED" if error.error == "States.Aborted" else "FAILED"
+            raise
+        else:
+            self.record["status"] = "SUCCEEDED"
+        finally:
+            self.record["stopDate"] = now()
+            self._count()
+            self._idle.set()
+        return [json.loads(c.run.execution["output"]) for c in self._children if c.run and c.status == "SUCCEEDED"]
+
+    def _run(self, running: list[_Child]) -> None:
+        running += [child for child in self._children if child.status == "RUNNING"]  # That could not be stopped.
+        waiting = deque(child for child in self._children if child.status not in ("SUCCEEDED", "RUNNING"))
+        failed, scope = 0, SCOPE.get()
+        self.parent.authorize("states:StartExecution", self.parent.machine["stateMachineArn"])
+        while waiting or running:
+            if scope is not None and scope.cancelled:
+                raise ExecutionError("States.Aborted", "the Map Run is not wanted any more")
+            while waiting and len(running) < min(self.limits.concurrency or _AT_ONCE, _AT_ONCE):
+                child = waiting.popleft()
+                self._start(child)
+                running.append(child)
+            time.sleep(_POLL_SECONDS)
+            for child in [child for child in running if child.status != "RUNNING"]:
+                running.remove(child)
+                self.parent.authorize("states:DescribeExecution", f"{self._asked}:{_name(child)}")
+                failed += child.status != "SUCCEEDED"
+            self._count()
+            if self.limits.exceeded(failed, len(self._children)):
+                raise ExecutionError(
+                    "States.ExceedToleratedFailureThreshold", "The specified tolerated failure threshold was exceeded"
+                )
+
+    def _start(self, child: _Child) -> None:
+        if child.run is not None:
+            self.parent.authorize("states:RedriveExecution", f"{self._arn}:{_name(child)}")
+            child.run, detail = redrive.again(child.run)
+        else:
+            execution = self._execution(json.dumps(child.data))
+            point = Point(self._definition["StartAt"], child.data)
+            child.run = Run(execution, self.parent.machine, self._definition, self.parent.endpoint_url, point)
+            with LOCK:
+                private.states_add_execution(execution)
+                executions.RUNS[execution["executionArn"]] = child.run
+                detail = status.change(execution)
+        executions.launch(child.run, detail)
+
+    def _execution(self, given: str) -> dict[str, Any]:
+        name, started = str(uuid.uuid4()), now()
+        details = {"input": given, "roleArn": self.parent.role_arn}
+        event = {"id": 1, "previousEventId": 0, "type": "ExecutionStarted", "timestamp": started}
+        return {
+            "executionArn": f"{self._arn}:{name}",
+            "stateMachineArn": self.record["_stateMachineArn"],
+            "mapRunArn": self.record["mapRunArn"],
+            "name": name,
+            "status": "RUNNING",
+            "startDate": started,
+            "stopDate": None,
+            "input": given,
+            "output": None,
+            "events": [{**event, "executionStartedEventDetails": details}],
+        }
+
+    def _stop(self, running: list[_Child]) -> None:
+        for child in running:
+            try:
+                self.parent.authorize("states:StopExecution", f"{self._asked}:{_name(child)}")
+            except ExecutionError as error:
+                logger.warning("%s runs on: %s", _name(child), error.cause)
+            else:
+                assert child.run is not None
+                executions.end(child.run, "ABORTED")
+
+    def _count(self) -> None:
+        counts = Counter(child.status for child in self._children)
+        told = {name: counts[state] for state, name in _COUNTED.items()}
+        told |= {"total": len(self._children), "resultsWritten": counts["SUCCEEDED"]}
+        self.record.update(itemCounts=told, executionCounts=told)
+
+
+def _name(child: _Child) -> str:
+    return str(child.run.execution["name"]) if child.run is not None else ""

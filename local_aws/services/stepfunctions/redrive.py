@@ -1,0 +1,85 @@
+"""RedriveExecution, which MiniStack lacks.
+
+Sources: Developer Guide "Redriving executions" (goes on at the unsuccessful state with the same input and definition,
+under the same ARN; the machine's time-out starts anew), "State machine versions" (the role is a part of a revision, as
+the definition is), API Reference RedriveExecution (errors, client tokens).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from datetime import datetime
+from typing import Any
+
+from local_aws.ministack import private
+from local_aws.services.stepfunctions import executions, status
+from local_aws.services.stepfunctions.runs import LOCK, Run, now
+
+_ARN = r"arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:execution:[^:]+:[^:]+"
+_TOKENS, _TOKEN_SECONDS = 10, 15 * 60  # How many client tokens are remembered, and for how long.
+
+
+class _RefusedError(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+async def handle(request: private.Request) -> private.Response | None:
+    """Answer RedriveExecution; every other operation is left to MiniStack."""
+    if not request.headers.get("x-amz-target", "").endswith(".RedriveExecution"):
+        return None
+    try:
+        date = _redrive(*_input(json.loads(request.body)))
+    except _RefusedError as error:
+        return private.Response(*private.states_error_response(error.code, str(error)))
+    seconds = datetime.fromisoformat(date).timestamp()
+    return private.Response(*private.states_json_response({"redriveDate": seconds}))
+
+
+def _input(data: dict[str, Any]) -> tuple[str, str]:
+    arn, token = str(data.get("executionArn", "")), str(data.get("clientToken") or uuid.uuid4())
+    if not arn or not re.fullmatch(r"[!-~]{1,64}", token):
+        raise _RefusedError("ValidationException", f"executionArn '{arn}' or clientToken '{token}' is not valid")
+    if not re.fullmatch(_ARN, arn):
+        raise _RefusedError("InvalidArn", f"Invalid Arn: '{arn}'")
+    return arn, token
+
+
+def _redrive(arn: str, token: str) -> str:
+    """A new attempt goes on where the last one ended: the date. The same client token again gets the same answer."""
+    with LOCK:
+        last, execution = executions.attempt(arn), private.states_execution(arn)
+        if execution is None or execution.get("sync"):
+            raise _RefusedError("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
+        if last is None or "mapRunArn" in execution:
+            raise _RefusedError("ValidationException", "A child of a Distributed Map cannot be redriven by itself")
+        tokens: dict[str, tuple[float, str]] = execution.setdefault("redriveTokens", {})
+        if token in tokens and time.monotonic() - tokens[token][0] < _TOKEN_SECONDS:
+            return tokens[token][1]
+        if reason := status.not_redrivable(execution):
+            raise _RefusedError("ExecutionNotRedrivable", reason)
+        run, detail = again(last)
+        date = str(execution["redriveDate"])
+        tokens[token] = time.monotonic(), date
+        execution["redriveTokens"] = dict(list(tokens.items())[-_TOKENS:])
+    executions.launch(run, detail)
+    return date
+
+
+def again(last: Run) -> tuple[Run, dict[str, Any]]:
+    """A new attempt of an execution that has ended, and its event's detail; it is not launched yet."""
+    execution = last.execution
+    with LOCK:
+        count = execution.get("redriveCount", 0) + 1
+        execution.update(status="RUNNING", redriveCount=count, redriveDate=now())
+        execution.update(dict.fromkeys(("stopDate", "output", "error", "cause")))
+        details = {"executionRedrivenEventDetails": {"redriveCount": count}}
+        private.states_function("add_event")(execution, "ExecutionRedriven", details)
+        # With a scope of its own: what is left of the last attempt sees that it has ended, whatever this one does.
+        run = Run(execution, last.machine, last.definition, last.endpoint_url, last.point, map_run=last.map_run)
+        executions.RUNS[execution["executionArn"]] = run
+        return run, status.change(execution)

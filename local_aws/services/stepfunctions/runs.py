@@ -1,0 +1,144 @@
+"""Who a running task acts for: the attempt of an execution, its role's session, and whether its work is still wanted.
+
+Each attempt runs on a thread of its own and each branch on another, with the context variables copied; so the current
+run, branch and task are context variables here.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import secrets
+import string
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from local_aws.core import clients
+from local_aws.ministack import private
+
+if TYPE_CHECKING:
+    from local_aws.services.stepfunctions.map_run import MapRun
+
+LOCK = threading.RLock()
+"""Held while an execution's status, history or point changes, and never while an event is delivered."""
+
+
+def now() -> str:
+    """The time as Step Functions' records hold it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Scope:
+    """Something that can be called off: an execution, or a branch of it."""
+
+    parent: Scope | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this scope or one around it has ended."""
+        return self.ended.is_set() or (self.parent is not None and self.parent.cancelled)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where an execution stands, and what a redrive goes on with.
+
+    Attributes:
+        state: the first state without an exited event; None when there is none left.
+        data: its raw input, `variables` the variables as it was entered: both are copied before they are used.
+        entered: its EnteredTime; empty until it is entered.
+    """
+
+    state: str | None
+    data: Any
+    variables: dict[str, Any] = field(default_factory=dict)
+    entered: str = ""
+
+
+@dataclass
+class Run:
+    """One attempt of an execution: the original one, or a redrive. What has ended changes nothing any more.
+
+    Attributes:
+        execution: MiniStack's record, which all attempts share.
+        machine: a copy of the state machine's record as it was when the execution was started.
+        definition: its parsed definition.
+        map_run: the Map Run of the Distributed Map that it stands in; a redrive goes on with it.
+    """
+
+    execution: dict[str, Any]
+    machine: dict[str, Any]
+    definition: dict[str, Any]
+    endpoint_url: str
+    point: Point
+    scope: Scope = field(default_factory=Scope)
+    map_run: MapRun | None = None
+    _clients: dict[str, Any] = field(default_factory=dict)
+    _session: private.Credentials | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def role_arn(self) -> str:
+        """The role that the tasks act under; a session of it is assumed at first use."""
+        return str(self.machine["roleArn"])
+
+    @property
+    def region(self) -> str:
+        """The region of the execution."""
+        return str(self.execution["executionArn"].split(":")[3])
+
+    @property
+    def account(self) -> str:
+        """The account of the execution."""
+        return str(self.execution["executionArn"].split(":")[4])
+
+    def client(self, service: str) -> Any:
+        """A client under the role. Raises ExecutionError when the role may not be assumed."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = clients.client(
+                    service, self._assumed(), endpoint_url=self.endpoint_url, region=self.region
+                )
+            return self._clients[service]
+
+    def authorize(self, action: str, resource: str) -> None:
+        """Ask IAM for what Step Functions does under the role without a task. Raises ExecutionError when it says no."""
+        with self._lock:
+            session = self._assumed()
+        try:
+            private.authorize(session, action, resource)
+        except private.AccessDeniedError as error:
+            raise private.ExecutionError("States.Runtime", str(error)) from None
+
+    def _assumed(self) -> private.Credentials:
+        if self._session is None:
+            self._session = self._assume()
+        return self._session
+
+    def _assume(self) -> private.Credentials:
+        name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))  # As AWS names these sessions.
+        try:
+            # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).
+            return private.role_session(
+                self.role_arn, name, "states", source_arn=self.execution["stateMachineArn"], region=self.region
+            )
+        except private.NotAssumableError as error:
+            raise private.ExecutionError("States.Runtime", str(error)) from None
+
+
+@dataclass
+class Task:
+    """The task state that is being run, and the details of its TaskScheduled event."""
+
+    name: str
+    jsonata: bool
+    entered_event: int
+    scheduled: dict[str, Any] = field(default_factory=dict)
+
+
+RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar("states_run", default=None)
+SCOPE: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("states_scope", default=None)
+TASK: contextvars.ContextVar[Task | None] = contextvars.ContextVar("states_task", default=None)

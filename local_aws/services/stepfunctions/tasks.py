@@ -1,0 +1,158 @@
+"""What a Task state does: it calls a function, or publishes to a topic, over HTTP under the machine's role.
+
+Sources: "Call Amazon SNS with Step Functions" in an older copy and aws-cdk-lib's LambdaInvoke (the parameters), "Error
+handling in Step Functions workflows" (error names), real failures quoted in public issues: a field that an integration
+does not take ends with States.Runtime (aws-step-functions-data-science-sdk-python#15), a denied function with
+Lambda.AWSLambdaException.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.ministack.private import ExecutionError
+from local_aws.services.stepfunctions.runs import RUN, SCOPE, TASK, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PAYLOAD_LIMIT = 262_144  # Bytes of UTF-8: "Step Functions service quotas", maximum input or output size.
+# The service integrations -> the parameter that each needs, and all that it takes.
+_PARAMETERS = {
+    "lambda:invoke": ("FunctionName", {"FunctionName", "Payload", "Qualifier", "InvocationType", "ClientContext"}),
+    "sns:publish": (
+        "Message",
+        {"Message", "MessageAttributes", "MessageStructure", "PhoneNumber", "Subject", "TargetArn", "TopicArn"},
+    ),
+}
+_NO_TEXTS = ("Payload", "Message", "MessageAttributes")  # Parameters that may be other JSON than a text.
+# Service -> its name in errors, and in the AWS SDK for Java 1 that these two integrations are built on.
+_NAMES = {"lambda": ("Lambda", "AWSLambda"), "sns": ("SNS", "AmazonSNS")}
+
+
+def size(value: Any) -> int:
+    """Bytes of a payload as Step Functions counts them."""
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def check_size(value: Any, name: str) -> None:
+    """Raise States.DataLimitExceeded for a payload over the limit."""
+    if size(value) > PAYLOAD_LIMIT:
+        raise ExecutionError(
+            "States.DataLimitExceeded",
+            f"The state/task '{name}' returned a result with a size exceeding "
+            "the maximum number of bytes service limit.",
+        )
+
+
+def integration(arn: str) -> str | None:
+    """The service integration that a Resource names, as SERVICE:ACTION; None for functions and what is not here."""
+    name = arn.removeprefix("arn:aws:states:::")
+    return name if name in _PARAMETERS else None
+
+
+def problem(name: str, parameters: Any) -> str | None:
+    """Step Functions' reason to refuse the parameters of an integration before it calls the service."""
+    needed, taken = _PARAMETERS[name]
+    if not isinstance(parameters, dict):
+        return "The parameters must be a JSON object"
+    given = {key.removesuffix(".$"): value for key, value in parameters.items()}
+    for key, value in given.items():
+        if key not in taken:
+            return f'The field "{key}" is not supported by Step Functions'
+        if key not in _NO_TEXTS and not isinstance(value, str):
+            return f"The value of the field '{key}' has an invalid format"
+    return None if needed in given else f"The field '{needed}' is required but was missing"
+
+
+def invoke(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Stands in for MiniStack's dispatch of a task's resource."""
+
+    def invoke_resource(arn: str, parameters: Any) -> Any:
+        run, task, scope = RUN.get(), TASK.get(), SCOPE.get()
+        if run is None or task is None:  # TestState
+            return original(arn, parameters)
+        if scope is not None and scope.cancelled:  # Such as after a retry's pause.
+            raise ExecutionError("States.Aborted", "the task is not wanted any more")
+        task.scheduled["parameters"] = json.dumps(parameters)
+        name = integration(arn)
+        check_size(parameters, task.name)
+        if name is None:
+            result = _call_function(run, parameters, FunctionName=arn)[0]
+        elif reason := problem(name, parameters):
+            raise _refused_parameters(parameters, reason)
+        else:
+            result = _invoke(run, parameters) if name == "lambda:invoke" else _publish(run, parameters)
+        check_size(result, arn if name is None else name.split(":")[0])
+        return result
+
+    return invoke_resource
+
+
+def _refused_parameters(parameters: Any, reason: str) -> Exception:
+    task = TASK.get()
+    assert task is not None
+    word = "Arguments" if task.jsonata else "Parameters"
+    error: Exception = ExecutionError(
+        "States.Runtime",
+        f"An error occurred while executing the state '{task.name}' (entered at the event id #{task.entered_event}). "
+        f"The {word} '{json.dumps(parameters, separators=(',', ':'))}' could not be used to start the Task: [{reason}]",
+    )
+    return error
+
+
+def _invoke(run: Run, parameters: dict[str, Any]) -> dict[str, Any]:
+    others = {key: value for key, value in parameters.items() if key != "Payload"}
+    payload, answer = _call_function(run, parameters.get("Payload", {}), **others)
+    return {
+        "ExecutedVersion": answer.get("ExecutedVersion", "$LATEST"),
+        "Payload": payload,
+        "StatusCode": answer["StatusCode"],
+        **_metadata(answer),
+    }
+
+
+def _call_function(run: Run, event: Any, **request: Any) -> tuple[Any, dict[str, Any]]:
+    """Call a function: its payload, and Lambda's answer. Raises ExecutionError with the function's own errorType."""
+    answer = _call(run, "lambda", "invoke", {**request, "Payload": json.dumps(event).encode()})
+    body = answer["Payload"].read()
+    payload = json.loads(body) if body else None
+    if answer.get("FunctionError"):
+        kind = payload.get("errorType") if isinstance(payload, dict) else None
+        raise ExecutionError(kind or "Lambda.Unknown", json.dumps(payload))
+    return payload, answer
+
+
+def _publish(run: Run, parameters: dict[str, Any]) -> dict[str, Any]:
+    message = parameters["Message"]
+    text = message if isinstance(message, str) else json.dumps(message)
+    answer = _call(run, "sns", "publish", {**parameters, "Message": text})
+    return {"MessageId": answer["MessageId"], **_metadata(answer)}
+
+
+def _metadata(answer: dict[str, Any]) -> dict[str, Any]:
+    metadata = answer["ResponseMetadata"]
+    return {
+        "SdkHttpMetadata": {"HttpStatusCode": metadata["HTTPStatusCode"]},
+        "SdkResponseMetadata": {"RequestId": metadata.get("RequestId", "")},
+    }
+
+
+def _call(run: Run, service: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Call a service under the role. Raises ExecutionError Service.NameException for its refusal."""
+    try:
+        answer: dict[str, Any] = getattr(run.client(service), method)(**request)
+    except ClientError as error:
+        name, vendor = _NAMES[service]
+        # Botocore's class has the name of the service model's exception, and is ClientError where the model has none.
+        kind = type(error).__name__ if type(error) is not ClientError else f"{vendor}Exception"
+        details, metadata = error.response["Error"], error.response["ResponseMetadata"]
+        raise ExecutionError(
+            f"{name}.{kind}",
+            f"{details.get('Message', '')} (Service: {vendor}; Status Code: {metadata.get('HTTPStatusCode', 400)}; "
+            f"Error Code: {details.get('Code', '')}; Request ID: {metadata.get('RequestId', '')}; Proxy: null)",
+        ) from None
+    return answer

@@ -1,0 +1,172 @@
+"""Local AWS as a child process: start it, talk to it, stop all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from local_aws.services.hub_server import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class LocalAwsError(Exception):
+    """Local AWS did not start."""
+
+
+class LocalAws:
+    """One local AWS with its state in one folder, on a port of its own."""
+
+    def __init__(self, state_dir: Path, region: str, hub: Path) -> None:
+        """Choose a free port; nothing runs yet. `hub` is the Hub's cache that jobs find their base models in."""
+        self.state_dir = state_dir
+        self._hub = hub
+        self.region = region
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
+        self.hub_endpoint = f"{self.endpoint_url}{PREFIX}"
+        """access.hub_endpoint of a stack whose Plan is to look at the base models of the cache."""
+
+    def start(self, timeout: float = 60) -> None:
+        """Start with an empty account, and wait until it answers.
+
+        Raises:
+            LocalAwsError: another one lives in the folder, or it ended, or did not answer in time; its log says why.
+        """
+        pid_file = self.state_dir / "server.pid"
+        if pid_file.is_file() and _runs_here(int(pid_file.read_text(encoding="utf-8")), self.state_dir):
+            pid = pid_file.read_text(encoding="utf-8")
+            raise LocalAwsError(
+                f"local AWS of an earlier run is still up in {self.state_dir}: stop it with `kill {pid}`"
+            )
+        shutil.rmtree(self.state_dir, ignore_errors=True)
+        self.state_dir.mkdir(parents=True)
+        (self.state_dir / "hub").symlink_to(self._hub.resolve())
+        log = self.state_dir / "server.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "local_aws.server",
+                    f"--port={self.port}",
+                    f"--state-dir={self.state_dir}",
+                    f"--region={self.region}",
+                ],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        pid_file.write_text(str(self._process.pid), encoding="utf-8")
+        deadline = time.time() + timeout
+        while time.time() < deadline and self._process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.endpoint_url}/_ministack/health", timeout=2).close()
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+            else:
+                return
+        self.stop()
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        raise LocalAwsError(f"local AWS did not start (log: {log}):\n" + "\n".join(last))
+
+    def stop(self) -> None:
+        """Stop it and every job, function and server that it started; kill what does not go in 20 seconds."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        self._process = None
+
+    def client(self, service: str) -> Any:
+        """A boto3 client as root of the local account."""
+        return boto3.client(
+            service,
+            region_name=self.region,
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 3}, read_timeout=90),
+        )
+
+    def control(self, path: str, document: Any = None) -> str:
+        """GET one of local AWS's own controls (docs/local-aws.md), or POST a document to it; its answer."""
+        body = None if document is None else json.dumps(document).encode()
+        request = urllib.request.Request(f"{self.endpoint_url}/{path}", body)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    def stack_outputs(self, stack: str) -> dict[str, str]:
+        """The stack's outputs by key."""
+        stacks = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+    def denied(self) -> list[dict[str, Any]]:
+        """Every call that IAM denied so far: time, principal, action, resource, context."""
+        path = self.state_dir / "decisions.jsonl"
+        if not path.is_file():
+            return []
+        decisions = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        return [decision for decision in decisions if not decision["allowed"]]
+
+    def let_update(self) -> None:
+        """Set the quotas of endpoint instances to 2: an update of the endpoint that serves needs two for a while."""
+        names = json.loads(self.control("_tuneway/quotas"))
+        self.control("_tuneway/quotas", {name: 2 for name in names if name.endswith("for endpoint usage")})
+
+    def how_to_talk(self, outputs: Mapping[str, str], run_input: Mapping[str, Any]) -> str:
+        """What a user types to use the local account while it is up, and to run once more with this input.
+
+        Args:
+            outputs: the stack's.
+            run_input: an execution's.
+        """
+        assert self._process is not None
+        # Not the AWS CLI, which need not be there.
+        start = (
+            "import boto3; print(boto3.client('stepfunctions').start_execution("
+            f"stateMachineArn={outputs['StateMachineArn']!r}, input={json.dumps(run_input)!r})['executionArn'])"
+        )
+        return (
+            f"Local AWS stays up, and endpoint {outputs['EndpointName']} with it. In another shell:\n"
+            f"  export AWS_ENDPOINT_URL={self.endpoint_url} AWS_REGION={self.region} AWS_DEFAULT_REGION={self.region} "
+            "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
+            f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n"
+            f"Stop it, and all that runs in it, with: kill {self._process.pid}"
+        )
+
+
+def _runs_here(pid: int, state_dir: Path) -> bool:
+    """Whether the process is a local AWS of this folder, and not another one that got the number since."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return str(state_dir).encode() in command

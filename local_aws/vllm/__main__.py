@@ -1,0 +1,94 @@
+"""The container's process: `python -m local_aws.vllm --port 8080`, configured by the environment as the vLLM image is.
+
+GET /ping answers 200 and POST /invocations takes an OpenAI chat completion request (SageMaker's "Custom
+inference code with hosting services"); the same routes exist as /health and /v1/chat/completions. The port
+opens only after a real chat completion has come out of the model, so an endpoint is InService only on weights
+that answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from local_aws.vllm.chat import ChatRequest, Engine, RefusedError
+from local_aws.vllm.options import OptionError, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger("local_aws.vllm")
+
+
+def application(engine: Engine) -> FastAPI:
+    """The HTTP routes over one engine."""
+    app = FastAPI()
+
+    @app.get("/ping")
+    @app.get("/health")
+    def ping() -> Response:
+        return Response(status_code=200)
+
+    @app.post("/invocations")
+    @app.post("/v1/chat/completions")
+    def invocations(request: ChatRequest) -> Response:
+        if request.stream:
+            return StreamingResponse(_events(engine.stream(request)), media_type="text/event-stream")
+        return JSONResponse(engine.complete(request))
+
+    @app.exception_handler(RefusedError)
+    def refused(_: Request, error: RefusedError) -> JSONResponse:
+        return JSONResponse(error.body, status_code=error.status)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(part for part in first["loc"][1:] if isinstance(part, str))
+        refusal = RefusedError(f"{where or 'request body'}: {first['msg']}", param=where or None)
+        return JSONResponse(refusal.body, status_code=refusal.status)
+
+    return app
+
+
+def _events(chunks: Iterator[dict[str, Any]]) -> Iterator[str]:
+    for chunk in chunks:
+        yield f"data: {json.dumps(chunk)}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def main() -> int:
+    """Load the model, prove that it answers, serve."""
+    parser = argparse.ArgumentParser(prog="python -m local_aws.vllm")
+    parser.add_argument("--port", type=int, default=8080)
+    port = parser.parse_args().port
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    started = time.monotonic()
+    try:
+        engine = Engine(read(os.environ, Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))))
+        answer = engine.complete(
+            ChatRequest(messages=[{"role": "user", "content": "Hello"}], max_tokens=4, temperature=0)
+        )
+    except (OptionError, OSError, ValueError, RefusedError) as error:
+        logger.error("%s", " ".join(str(error).split()))
+        return 1
+    tokens = answer["usage"]["completion_tokens"]
+    logger.info(
+        "model answers (%d tokens) after %.1f s, context %d", tokens, time.monotonic() - started, engine.max_model_len
+    )
+    uvicorn.run(application(engine), host="127.0.0.1", port=port, log_level="warning")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Chat completions by `transformers` on a CPU: what answers behind /invocations.
+
+`transformers serve` 5.3.0 was tried first and is not used: with huggingface_hub 1.33.0 its command line does
+not start ("Unsupported CLI annotation"), and started from Python under FastAPI 0.165 every request is a 422
+(its handlers look for a query parameter `request`). By its source it also shares one KV cache between
+concurrent requests, waits for ever when generation fails, counts text pieces for `finish_reason`, reports no
+usage and knows no context length.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
+
+from local_aws.vllm.options import Options, context_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+THREADS = 2
+
+
+class RefusedError(Exception):
+    """A request the server refuses: OpenAI's error object, with its HTTP status."""
+
+    def __init__(
+        self, message: str, *, status: int = 400, kind: str = "BadRequestError", param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's `stream_options`."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The part of OpenAI's chat completion request that is served here; other members are let pass, as vLLM does."""
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    model: str | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    n: int = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+
+class Engine:
+    """One model in memory, in float32, answering one request at a time.
+
+    So the same request gives the same text at temperature 0, whatever else is asked meanwhile.
+    """
+
+    def __init__(self, options: Options) -> None:
+        """Load the model. Raises OptionError (a refused option), OSError or ValueError (no model there)."""
+        torch.set_num_threads(THREADS)
+        config = AutoConfig.from_pretrained(options.model)
+        self.max_model_len = context_length(options.max_model_len, int(config.max_position_embeddings))
+        self._options = options
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+        if options.generation_config != "auto":
+            defaults = self.model.generation_config
+            defaults.temperature = defaults.top_p = 1.0
+        self.lock = threading.Lock()
+
+    def complete(self, request: ChatRequest) -> dict[str, Any]:
+        """One whole answer. Raises RefusedError."""
+        run = self._prepare(request)
+        run.generate()
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": run.text, "tool_calls": []},
+            "logprobs": None,
+            "finish_reason": run.finish_reason,
+        }
+        return {**run.head("chat.completion"), "choices": [choice], "usage": run.usage}
+
+    def stream(self, request: ChatRequest) -> Iterator[dict[str, Any]]:
+        """The answer in OpenAI's chunks, as they are generated. Raises RefusedError before the first chunk."""
+        run = self._prepare(request)
+        return run.chunks(bool(request.stream_options and request.stream_options.include_usage))
+
+    def _prepare(self, request: ChatRequest) -> _Run:
+        if request.model is not None and request.model not in self._options.served_model_names:
+            message = f"The model `{request.model}` does not exist."
+            raise RefusedError(message, status=404, kind="NotFoundError", param="model")
+        if request.n != 1:
+            raise RefusedError("local AWS answers with one choice: n must be 1", param="n")
+        if not self.tokenizer.chat_template:
+            raise RefusedError("default chat template is no longer allowed, so you must provide a chat template")
+        messages = [{**message, "content": _text(message)} for message in request.messages]
+        try:
+            prompt: Any = self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            )
+        except Exception as error:  # A template raises whatever its author chose (jinja2, ValueError).
+            raise RefusedError(f"the chat template refused the messages: {error}") from error
+        length = prompt["input_ids"].shape[1]
+        room = self.max_model_len - length
+        asked = request.max_completion_tokens or request.max_tokens
+        if room < 1 or (asked is not None and asked > room):
+            raise RefusedError(
+                f"This model's maximum context length is {self.max_model_len} tokens. However, you requested "
+                f"{asked or 1} output tokens and your prompt contains at least {length} input tokens, for a total "
+                f"of at least {length + (asked or 1)} tokens. Please reduce the length of the input prompt or the "
+                "number of requested output tokens."
+            )
+        seed = request.seed if request.seed is not None else self._options.seed
+        name = request.model or self._options.served_model_names[0]
+        return _Run(self, prompt, self._generation(request, asked or room), seed=seed, name=name)
+
+    def _generation(self, request: ChatRequest, max_new_tokens: int) -> dict[str, Any]:
+        defaults, pad = self.model.generation_config, self.tokenizer.pad_token_id
+        temperature = request.temperature if request.temperature is not None else (defaults.temperature or 1.0)
+        config: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "do_sample": temperature > 0,
+            "pad_token_id": self.tokenizer.eos_token_id if pad is None else pad,
+            "eos_token_id": self._end_ids(),
+        }
+        if temperature > 0:
+            config |= {"temperature": temperature, "top_p": request.top_p or defaults.top_p or 1.0}
+            config["top_k"] = request.top_k if request.top_k is not None and request.top_k > 0 else 0
+        if request.stop:
+            config["stop_strings"] = [request.stop] if isinstance(request.stop, str) else request.stop
+        return config
+
+    def _end_ids(self) -> list[int]:
+        ids = self.model.generation_config.eos_token_id
+        listed = ids if isinstance(ids, list) else [ids]
+        return sorted({i for i in (*listed, self.tokenizer.eos_token_id) if i is not None})
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    if not isinstance(message.get("role"), str):
+        raise RefusedError("every message needs a role", param="messages")
+    if isinstance(content, list):
+        content = "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    if not isinstance(content, str):
+        raise RefusedError("every message needs content: a string or a list of text parts", param="messages")
+    return content
+
+
+class _Run:
+    """One request being answered."""
+
+    def __init__(self, engine: Engine, prompt: Any, generation: dict[str, Any], *, seed: int, name: str) -> None:
+        self._model, self._tokenizer, self._lock = engine.model, engine.tokenizer, engine.lock
+        self._prompt, self._generation, self._seed, self._name = prompt, generation, seed, name
+        self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        self._stops = generation.get("stop_strings", [])
+        self._ids: list[int] = []
+        self._failure: Exception | None = None
+
+    def generate(self, streamer: Any = None) -> None:
+        with self._lock, torch.inference_mode():
+            torch.manual_seed(self._seed)
+            stops = {"tokenizer": self._tokenizer} if self._stops else {}
+            output = self._model.generate(**self._prompt, **self._generation, **stops, streamer=streamer)
+        self._ids = output[0, self._prompt["input_ids"].shape[1] :].tolist()
+
+    @property
+    def text(self) -> str:
+        text = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+        cuts = [text.index(stop) for stop in self._stops if stop in text]
+        return text[: min(cuts)] if cuts else text
+
+    @property
+    def finish_reason(self) -> str:
+        ended = bool(self._ids) and self._ids[-1] in self._generation["eos_token_id"]
+        return "length" if not ended and len(self._ids) >= self._generation["max_new_tokens"] else "stop"
+
+    @property
+    def usage(self) -> dict[str, int]:
+        prompt = int(self._prompt["input_ids"].shape[1])
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": len(self._ids),
+            "total_tokens": prompt + len(self._ids),
+        }
+
+    def head(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._name}
+
+    def chunks(self, include_usage: bool) -> Iterator[dict[str, Any]]:
+        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        worker = threading.Thread(target=self._generate_into, args=(streamer,), daemon=True)
+        worker.start()
+        yield self._chunk({"role": "assistant", "content": ""})
+        for piece in streamer:
+            if piece:
+                yield self._chunk({"content": piece})
+        worker.join()
+        if self._failure is not None:
+            raise self._failure
+        yield self._chunk({}, self.finish_reason)
+        if include_usage:
+            yield {**self.head("chat.completion.chunk"), "choices": [], "usage": self.usage}
+
+    def _generate_into(self, streamer: Any) -> None:
+        try:
+            self.generate(streamer)
+        except Exception as error:
+            self._failure = error
+            streamer.end()  # Without it the reader of the stream would wait for ever.
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return {**self.head("chat.completion.chunk"), "choices": [choice]}

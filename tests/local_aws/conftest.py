@@ -1,0 +1,163 @@
+"""One local AWS a session of tests, on a port and in a folder of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from local_aws.server import gateway_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION = "us-west-2"
+ACCOUNT = "000000000000"
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+# A function finds no boto3 but its package's own. These take this machine's: it is too large to be zipped for each test.
+IMPORT_BOTO3 = f"import sys; sys.path.append({str(Path(boto3.__file__).parents[1])!r})\nimport boto3\n"
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class LocalAws:
+    """A running local AWS and ways to talk to it."""
+
+    process: subprocess.Popen[bytes]
+    endpoint: str
+    state_dir: Path
+
+    def client(self, service: str, credentials: dict[str, str] | None = None) -> Any:
+        """A client of the account's root, or of a session (the Credentials of AssumeRole)."""
+        keys = credentials or {"AccessKeyId": "test", "SecretAccessKey": "test"}
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=keys["AccessKeyId"],
+            aws_secret_access_key=keys["SecretAccessKey"],
+            aws_session_token=keys.get("SessionToken"),
+            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+        )
+
+    def decisions(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The logged decisions that have these values."""
+        lines = (self.state_dir / "decisions.jsonl").read_text().splitlines()
+        return [d for d in map(json.loads, lines) if all(d[k] == v for k, v in wanted.items())]
+
+    def role(self, name: str, *statements: dict[str, Any], service: str = "lambda", **trust: Any) -> str:
+        """Create a role a service (and the account) can assume; its ARN."""
+        principal = {"Service": f"{service}.amazonaws.com", "AWS": ACCOUNT}
+        trusted = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", **trust}
+        iam = self.client("iam")
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trusted]})
+        arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+        if statements:
+            policy = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+            iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=policy)
+        return str(arn)
+
+    def session(self, role_arn: str) -> dict[str, str]:
+        """The Credentials of AssumeRole."""
+        answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="test")
+        return dict(answer["Credentials"])
+
+    def function(self, name: str, source: str, role: str, **config: Any) -> None:
+        """Create a Python function with this index.py and wait until it is active."""
+        config = {"Runtime": PYTHON, "Timeout": 10, "MemorySize": 256, **config}
+        files = {"index.js" if config["Runtime"].startswith("node") else "index.py": source}
+        client = self.client("lambda")
+        client.create_function(
+            FunctionName=name, Role=role, Handler="index.handler", Code={"ZipFile": zipped(files)}, **config
+        )
+        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1})
+
+    def invoke(self, name: str, event: Any = None, **options: Any) -> tuple[Any, str | None]:
+        """The payload and the FunctionError of an invocation."""
+        answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event), **options)
+        return json.loads(answer["Payload"].read()), answer.get("FunctionError")
+
+
+def zipped(files: dict[str, str]) -> bytes:
+    """A zip of these files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
+    """The first true value of `check`, or its last one when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (value := check()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return value
+
+
+def start(state_dir: Path, environment: dict[str, str] | None = None) -> LocalAws:
+    """Start local AWS and wait until it answers."""
+    port = free_port()
+    command = [sys.executable, "-m", "local_aws.server", "--port", str(port), "--state-dir", str(state_dir)]
+    return _start([*command, "--die-with-parent"], port, state_dir, {**os.environ, **(environment or {})})
+
+
+def start_script(script: Path, state_dir: Path) -> LocalAws:
+    """Start a script that serves services of its own on local AWS's gateway."""
+    port = free_port()
+    environment = gateway_environment(port, state_dir, REGION) | {"PYTHONPATH": str(ROOT)}
+    return _start([sys.executable, str(script), str(port), str(state_dir)], port, state_dir, environment)
+
+
+def _start(command: list[str], port: int, state_dir: Path, environment: dict[str, str]) -> LocalAws:
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+    endpoint = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            with urlopen(f"{endpoint}/_ministack/health", timeout=1) as response:
+                return bool(response.status)
+        except (URLError, ConnectionError):
+            return process.poll() is not None
+
+    assert eventually(answers, 30), "local AWS did not answer within 30 s"
+    assert process.poll() is None, (state_dir / "server.log").read_text()
+    return LocalAws(process, endpoint, state_dir)
+
+
+def stop(aws: LocalAws) -> int:
+    """Stop local AWS as Ctrl-C in a script would; its exit code."""
+    aws.process.send_signal(signal.SIGTERM)
+    return aws.process.wait(15)
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """A local AWS for all tests; HF_TOKEN stands for whatever the user's shell holds."""
+    running = start(tmp_path_factory.mktemp("aws"), {"HF_TOKEN": "hf_secret", "AWS_PROFILE": "nobody"})
+    yield running
+    assert stop(running) == 0

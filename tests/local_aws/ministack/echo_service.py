@@ -1,0 +1,86 @@
+"""A gateway whose services tell what they were asked: `python echo_service.py PORT STATE_DIR`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_aws.ministack import private
+from local_aws.ministack.private import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def sagemaker(request: Request) -> Response:
+    seen = {
+        "service": "sagemaker",
+        "caller": request.caller_arn,
+        "account": request.account,
+        "region": request.region,
+        "body": json.loads(request.body),
+    }
+    return Response(200, {}, json.dumps({"FailureReason": json.dumps(seen)}).encode())
+
+
+async def runtime(request: Request) -> Response:
+    return Response(200, {}, f"{request.path}: {request.body.decode()}".encode())
+
+
+def stream(_request: Request) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        for chunk in (b"1", b"2", b"3"):
+            yield chunk
+            await asyncio.sleep(0)
+
+    return Response(200, {"Content-Type": "text/plain"}, chunks())
+
+
+def session(request: Request) -> Response:
+    asked = json.loads(request.body)
+    try:
+        found = private.role_session(asked["role"], "job", asked["service"], source_arn=asked["source"])
+    except private.NotAssumableError as error:
+        return Response(200, {}, json.dumps({"error": str(error)}).encode())
+    return Response(200, {}, json.dumps({"key": found.access_key_id}).encode())
+
+
+def authorize(request: Request) -> Response:
+    asked = json.loads(request.body)
+    try:
+        role = private.role_session(asked["role"], "job", "sagemaker")
+        private.authorize(role, asked["action"], asked["resource"], asked["context"])
+    except private.AccessDeniedError as error:
+        return Response(200, {}, json.dumps({"error": str(error)}).encode())
+    return Response(200, {}, b'{"allowed": true}')
+
+
+async def main() -> None:
+    port, state_dir = int(sys.argv[1]), Path(sys.argv[2])
+    private.install(state_dir)
+    private.register_service(
+        "sagemaker",
+        handler=sagemaker,
+        target_prefix="SageMaker.",
+        tags=lambda arn: {"tuneway:stack": arn.rpartition("/")[2]},
+    )
+    private.register_service(
+        "sagemaker-runtime",
+        handler=runtime,
+        paths=("/endpoints/",),
+        signing_names=("sagemaker",),
+        namespace="sagemaker",
+    )
+    private.register_service("bedrock", handler=lambda _: None, signing_names=("bedrock",), paths=("/foundation",))
+    for name, handler in {"stream": stream, "session": session, "authorize": authorize}.items():
+        private.register_control(name, handler)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await private.serve("127.0.0.1", port, stopped)
+
+
+asyncio.run(main())

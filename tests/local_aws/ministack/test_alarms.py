@@ -1,0 +1,111 @@
+"""An alarm on a queue follows its messages, and publishes where the topic's policy lets CloudWatch in."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.local_aws.conftest import ACCOUNT, REGION, eventually
+
+if TYPE_CHECKING:
+    from tests.local_aws.conftest import LocalAws
+
+
+def alarm_on_a_queue(aws: LocalAws, name: str, policy: dict[str, Any] | None) -> tuple[str, str]:
+    """A queue NAME, an alarm on its messages that publishes to a topic with `policy`, and what the topic tells.
+
+    Returns:
+        The URLs of the queue and of the one that is subscribed to the topic.
+    """
+    cloudwatch, sns, sqs = (aws.client(service) for service in ("cloudwatch", "sns", "sqs"))
+    queue = str(sqs.create_queue(QueueName=name)["QueueUrl"])
+    sender = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    open_to_topics = json.dumps({"Statement": [{**sender, "Resource": "*"}]})
+    told = str(sqs.create_queue(QueueName=f"{name}-told", Attributes={"Policy": open_to_topics})["QueueUrl"])
+    attributes = {"Policy": json.dumps({"Version": "2012-10-17", "Statement": [policy]})} if policy else {}
+    topic = sns.create_topic(Name=name, Attributes=attributes)["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-told")
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        AlarmDescription="Read me.",
+        Namespace="AWS/SQS",
+        MetricName="ApproximateNumberOfMessagesVisible",
+        Dimensions=[{"Name": "QueueName", "Value": name}],
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+        Threshold=0,
+        AlarmActions=[topic],
+    )
+    return queue, told
+
+
+def state(aws: LocalAws, name: str) -> str:
+    (alarm,) = aws.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    return str(alarm["StateValue"])
+
+
+def statement(**changes: Any) -> dict[str, Any]:
+    """The Amazon SNS Developer Guide's, "Example cases for Amazon SNS access control"."""
+    return {
+        "Effect": "Allow",
+        "Principal": {"Service": "cloudwatch.amazonaws.com"},
+        "Action": "sns:Publish",
+        "Resource": "*",
+        "Condition": {
+            "ArnLike": {"aws:SourceArn": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:*"},
+            "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        },
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(("name", "policy"), [("default-policy", None), ("open-topic", statement())])
+def test_an_alarm_follows_its_own_queue_and_tells_its_topic(
+    aws: LocalAws, name: str, policy: dict[str, Any] | None
+) -> None:
+    sqs = aws.client("sqs")
+    queue, told = alarm_on_a_queue(aws, name, policy)
+    other = sqs.create_queue(QueueName=f"{name}-other")["QueueUrl"]
+    sqs.send_message(QueueUrl=other, MessageBody="not this queue's")
+    assert state(aws, name) == "OK"
+    sqs.send_message(QueueUrl=queue, MessageBody="x")
+    assert state(aws, name) == "ALARM"
+    [message] = eventually(lambda: sqs.receive_message(QueueUrl=told).get("Messages"))
+    said = json.loads(json.loads(message["Body"])["Message"])
+    assert (said["AlarmName"], said["AlarmDescription"], said["NewStateValue"]) == (name, "Read me.", "ALARM")
+    [decision] = aws.decisions(principal="cloudwatch.amazonaws.com", resource=f"arn:aws:sns:{REGION}:{ACCOUNT}:{name}")
+    assert decision["context"]["aws:sourcearn"] == f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}"
+    sqs.purge_queue(QueueUrl=queue)
+    assert state(aws, name) == "OK"
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        # What enforce_ssl alone leaves of a topic's policy.
+        (
+            "tls-only",
+            statement(Effect="Deny", Principal="*", Condition={"Bool": {"aws:SecureTransport": "false"}}),
+        ),
+        ("other-service", statement(Principal={"Service": "events.amazonaws.com"})),
+        ("other-account", statement(Condition={"StringEquals": {"aws:SourceAccount": "111122223333"}})),
+    ],
+)
+def test_a_topic_that_does_not_let_cloudwatch_publish_loses_the_alarm(
+    aws: LocalAws, name: str, policy: dict[str, Any]
+) -> None:
+    sqs = aws.client("sqs")
+    queue, told = alarm_on_a_queue(aws, name, policy)
+    sqs.send_message(QueueUrl=queue, MessageBody="x")
+    assert state(aws, name) == "ALARM"
+    [decision] = aws.decisions(principal="cloudwatch.amazonaws.com", resource=f"arn:aws:sns:{REGION}:{ACCOUNT}:{name}")
+    assert decision["allowed"] is False
+    assert (
+        f"the message of arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name} is lost"
+        in (aws.state_dir / "server.log").read_text()
+    )
+    assert "Messages" not in sqs.receive_message(QueueUrl=told)

@@ -1,0 +1,273 @@
+"""What is left of custom models on local Bedrock: deployments, Provisioned Throughput, imported models."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local_aws.core.shapes import ServiceError
+from local_aws.ministack import private
+from local_aws.services.bedrock import jobs, serving
+from tests.local_aws.conftest import ACCOUNT, REGION, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.local_aws.conftest import LocalAws
+
+BUCKET = "bedrock-models-tests"
+LLAMA_70B, LLAMA_8B = "meta.llama3-3-70b-instruct-v1:0:128k", "meta.llama3-1-8b-instruct-v1:0:128k"
+TAGS = [{"key": "stack", "value": "tune"}]
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def make(aws: LocalAws) -> Callable[..., str]:
+    """Makes a custom model; its ARN."""
+    s3, bedrock = aws.client("s3"), aws.client("bedrock")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    turns = [{"role": role, "content": [{"text": "x"}]} for role in ("user", "assistant")]
+    rows = {
+        LLAMA_70B: {"schemaVersion": "bedrock-conversation-2024", "messages": turns},
+        LLAMA_8B: {"prompt": "x", "completion": "y"},
+    }
+    for base, row in rows.items():
+        s3.put_object(Bucket=BUCKET, Key=f"{base[:13]}.jsonl", Body="\n".join([json.dumps(row)] * 100).encode())
+    role = aws.role(
+        "bedrock-models",
+        {"Effect": "Allow", "Action": "s3:*", "Resource": f"arn:aws:s3:::{BUCKET}*"},
+        service="bedrock",
+    )
+
+    def custom_model(base: str = LLAMA_70B) -> str:
+        name = f"served-{next(_numbers)}"
+        job = bedrock.create_model_customization_job(
+            jobName=name,
+            customModelName=name,
+            roleArn=role,
+            baseModelIdentifier=base,
+            trainingDataConfig={"s3Uri": f"s3://{BUCKET}/{base[:13]}.jsonl"},
+            outputDataConfig={"s3Uri": f"s3://{BUCKET}/out/"},
+        )["jobArn"]
+        arn = eventually(lambda: bedrock.get_model_customization_job(jobIdentifier=job).get("outputModelArn"))
+        assert arn, "the job made no model"
+        return str(arn)
+
+    return custom_model
+
+
+def refused(call: Any, **params: Any) -> tuple[str, str, int]:
+    with pytest.raises(ClientError) as caught:
+        call(**params)
+    response = caught.value.response
+    return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def test_a_deployment_is_created_keeps_its_model_and_is_deleted(aws: LocalAws, make: Callable[..., str]) -> None:
+    bedrock, model = aws.client("bedrock"), make()
+    params = {"modelDeploymentName": "life", "modelArn": model, "tags": TAGS, "clientRequestToken": "deployment-1"}
+    made = bedrock.create_custom_model_deployment(**params)
+    arn = made["customModelDeploymentArn"]
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 202
+    assert arn.startswith(f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model-deployment/")
+    assert bedrock.create_custom_model_deployment(**params)["customModelDeploymentArn"] == arn
+    again = refused(bedrock.create_custom_model_deployment, modelDeploymentName="life", modelArn=model)
+    assert again[:2] == ("ValidationException", "The provided custom model deployment name is currently in use.")
+
+    def status() -> str:
+        return str(bedrock.get_custom_model_deployment(customModelDeploymentIdentifier="life")["status"])
+
+    delete, its = bedrock.delete_custom_model_deployment, {"customModelDeploymentIdentifier": arn}
+    mutating = ("ValidationException", "Custom model deployment is in a mutating state", 400)
+    assert status() == "Creating"
+    assert refused(delete, **its) == mutating
+    [row] = bedrock.list_custom_model_deployments(statusEquals="Creating", modelArnEquals=model)[
+        "modelDeploymentSummaries"
+    ]
+    assert (row["customModelDeploymentName"], row["modelArn"], row["status"]) == ("life", model, "Creating")
+    assert eventually(lambda: status() == "Active")
+    assert (
+        bedrock.list_custom_model_deployments(statusEquals="Creating", modelArnEquals=model)["modelDeploymentSummaries"]
+        == []
+    )
+
+    bedrock.tag_resource(resourceARN=arn, tags=[{"key": "more", "value": "m"}])
+    tags = [*TAGS, {"key": "more", "value": "m"}]
+    assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == tags
+    used = refused(bedrock.delete_custom_model, modelIdentifier=model)
+    assert (used[0], arn in used[1], used[2]) == ("ConflictException", True, 400)
+
+    delete(**its)
+    assert status() == "Deleting"
+    assert refused(delete, **its) == mutating
+    assert refused(bedrock.delete_custom_model, modelIdentifier=model)[0] == "ConflictException"
+
+    def gone() -> bool:
+        pages = bedrock.get_paginator("list_custom_model_deployments").paginate(modelArnEquals=model)
+        return not [d for page in pages for d in page["modelDeploymentSummaries"]]
+
+    assert eventually(gone)
+    assert refused(delete, **its)[::2] == ("ResourceNotFoundException", 404)
+    assert refused(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
+    bedrock.delete_custom_model(modelIdentifier=model)
+
+
+def test_deployments_are_listed_by_model_and_name_in_pages(aws: LocalAws, make: Callable[..., str]) -> None:
+    bedrock, one, other = aws.client("bedrock"), make(), make()
+    for name, model in (("list-a", one), ("list-b", one), ("list-c", other)):
+        bedrock.create_custom_model_deployment(modelDeploymentName=name, modelArn=model)
+
+    def names(**params: Any) -> list[list[str]]:
+        pages = bedrock.get_paginator("list_custom_model_deployments").paginate(sortOrder="Ascending", **params)
+        return [[d["customModelDeploymentName"] for d in page["modelDeploymentSummaries"]] for page in pages]
+
+    assert names(nameContains="list-") == [["list-a", "list-b", "list-c"]]
+    assert names(nameContains="list-", maxResults=2) == [["list-a", "list-b"], ["list-c"]]
+    assert names(modelArnEquals=one) == [["list-a", "list-b"]]
+    assert names(nameContains="b", modelArnEquals=one) == [["list-b"]]
+    assert names(nameContains="list-", createdBefore=datetime.now(UTC) - timedelta(hours=1)) == [[]]
+
+
+def test_what_cannot_be_deployed(aws: LocalAws, make: Callable[..., str]) -> None:
+    create, model = aws.client("bedrock").create_custom_model_deployment, make(LLAMA_8B)
+    assert refused(create, modelDeploymentName="eight", modelArn=model)[0] == "ValidationException"
+    nobody = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model/{LLAMA_70B}/{'0' * 12}"
+    assert refused(create, modelDeploymentName="nobody", modelArn=nobody)[::2] == ("ResourceNotFoundException", 404)
+
+
+def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: LocalAws, make: Callable[..., str]) -> None:
+    bedrock, model = aws.client("bedrock"), make(LLAMA_8B)
+    made = bedrock.create_provisioned_model_throughput(
+        provisionedModelName="hourly", modelId=model, modelUnits=1, tags=TAGS
+    )
+    arn = made["provisionedModelArn"]
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
+    committed = bedrock.create_provisioned_model_throughput(
+        provisionedModelName="committed", modelId=model, modelUnits=2, commitmentDuration="OneMonth"
+    )["provisionedModelArn"]
+    delete = bedrock.delete_provisioned_model_throughput
+    assert refused(delete, provisionedModelId=arn)[::2] == ("ConflictException", 400)
+
+    def get(identifier: str) -> dict[str, Any]:
+        return dict(bedrock.get_provisioned_model_throughput(provisionedModelId=identifier))
+
+    assert get("hourly")["status"] == "Creating"
+    assert eventually(lambda: get(committed)["status"] == "InService" == get(arn)["status"])
+    assert (get(arn)["modelArn"], get(arn)["foundationModelArn"]) == (
+        model,
+        f"arn:aws:bedrock:{REGION}::foundation-model/{LLAMA_8B}",
+    )
+    assert "commitmentExpirationTime" not in get(arn)
+    assert get(committed)["commitmentExpirationTime"] > datetime.now(UTC) + timedelta(days=27)
+    listed = bedrock.list_provisioned_model_throughputs(modelArnEquals=model, sortOrder="Ascending")
+    assert [t["provisionedModelName"] for t in listed["provisionedModelSummaries"]] == ["hourly", "committed"]
+    assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == TAGS
+    assert refused(bedrock.delete_custom_model, modelIdentifier=model)[0] == "ConflictException"
+    assert refused(delete, provisionedModelId=committed) == (
+        "ConflictException",
+        "You can't delete a Provisioned Throughput before the commitment term is over.",
+        400,
+    )
+    delete(provisionedModelId=arn)
+    assert refused(bedrock.get_provisioned_model_throughput, provisionedModelId=arn)[0] == "ResourceNotFoundException"
+    listed = bedrock.list_provisioned_model_throughputs(modelArnEquals=model)
+    assert [t["provisionedModelName"] for t in listed["provisionedModelSummaries"]] == ["committed"]
+
+
+def test_a_commitment_ends() -> None:
+    clock = [datetime(2026, 1, 1, tzinfo=UTC)]
+    request = private.Request("POST", "/", {}, {}, b"", ACCOUNT, REGION, "arn:aws:iam::0:root")
+    tags: dict[str, dict[str, str]] = {}
+    served = serving.Serving(jobs.Jobs("", tags.__setitem__), tags, lambda: clock[0])
+    params = {"provisionedModelName": "p", "modelId": LLAMA_70B, "modelUnits": 1, "commitmentDuration": "SixMonths"}
+    arn = served.operations["CreateProvisionedModelThroughput"](params, request)["provisionedModelArn"]
+    delete = served.operations["DeleteProvisionedModelThroughput"]
+    clock[0] += timedelta(days=179)
+    with pytest.raises(ServiceError, match="before the commitment term is over"):
+        delete({"provisionedModelId": arn}, request)
+    clock[0] += timedelta(days=1)
+    delete({"provisionedModelId": arn}, request)
+    assert not served.holds(arn, request)
+    assert tags == {}
+
+
+def test_an_imported_model_appears_with_its_tags_and_is_deleted(aws: LocalAws) -> None:
+    bedrock = aws.client("bedrock")
+    job = bedrock.create_model_import_job(
+        jobName="import",
+        importedModelName="imported",
+        roleArn=f"arn:aws:iam::{ACCOUNT}:role/importer",
+        modelDataSource={"s3DataSource": {"s3Uri": f"s3://{BUCKET}/weights/"}},
+        importedModelTags=TAGS,
+        jobTags=[{"key": "k", "value": "job"}],
+    )["jobArn"]
+    begun = bedrock.get_model_import_job(jobIdentifier=job)
+    assert (begun["status"], "importedModelArn" in begun) == ("InProgress", False)
+    assert bedrock.list_imported_models(nameContains="imported")["modelSummaries"] == []
+    assert eventually(lambda: bedrock.get_model_import_job(jobIdentifier="import")["status"] == "Completed")
+    arn = bedrock.get_model_import_job(jobIdentifier=job)["importedModelArn"]
+    assert [row["jobArn"] for row in bedrock.list_model_import_jobs()["modelImportJobSummaries"]] == [job]
+    [row] = bedrock.list_imported_models(nameContains="imported")["modelSummaries"]
+    assert (row["modelArn"], row["modelName"]) == (arn, "imported")
+    assert bedrock.list_imported_models(nameContains="other")["modelSummaries"] == []
+    model = bedrock.get_imported_model(modelIdentifier="imported")
+    assert (model["modelArn"], model["jobArn"]) == (arn, job)
+    assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == TAGS
+    assert bedrock.list_tags_for_resource(resourceARN=job)["tags"] == [{"key": "k", "value": "job"}]
+    bedrock.delete_imported_model(modelIdentifier=arn)
+    assert refused(bedrock.delete_imported_model, modelIdentifier=arn)[::2] == ("ResourceNotFoundException", 404)
+    assert refused(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
+
+
+def test_a_policy_on_the_tag_decides_what_may_be_deleted(aws: LocalAws, make: Callable[..., str]) -> None:
+    bedrock, model = aws.client("bedrock"), make()
+    arns = {}
+    for stack in ("tune", "other"):
+        tags = [{"key": "stack", "value": stack}]
+        deployment = bedrock.create_custom_model_deployment(
+            modelDeploymentName=f"tagged-{stack}", modelArn=model, tags=tags
+        )
+        throughput = bedrock.create_provisioned_model_throughput(
+            provisionedModelName=f"tagged-{stack}", modelId=model, modelUnits=1, tags=tags
+        )
+        arns[stack] = (deployment["customModelDeploymentArn"], throughput["provisionedModelArn"])
+    ours = {"StringEquals": {"aws:ResourceTag/stack": "tune"}}
+    root = f"arn:aws:bedrock:{REGION}:{ACCOUNT}"
+    kinds = {
+        "CustomModelDeployment": "custom-model-deployment",
+        "ProvisionedModelThroughput": "provisioned-model",
+    }
+    caller = aws.role(
+        "deletes-its-own",
+        *(
+            {"Effect": "Allow", "Action": f"bedrock:Delete{noun}", "Resource": f"{root}:{kind}/*", "Condition": ours}
+            for noun, kind in kinds.items()
+        ),
+    )
+    client = aws.client("bedrock", aws.session(caller))
+
+    def delete(stack: str) -> None:
+        deployment, throughput = arns[stack]
+        client.delete_custom_model_deployment(customModelDeploymentIdentifier=deployment)
+        client.delete_provisioned_model_throughput(provisionedModelId=throughput)
+
+    assert eventually(
+        lambda: (
+            bedrock.get_provisioned_model_throughput(provisionedModelId=arns["other"][1])["status"] == "InService"
+            and bedrock.get_custom_model_deployment(customModelDeploymentIdentifier=arns["other"][0])["status"]
+            == "Active"
+        )
+    )
+    delete("tune")
+    assert aws.decisions(action="bedrock:DeleteCustomModelDeployment", resource=arns["tune"][0], allowed=True)
+    deployment, throughput = arns["other"]
+    denied = refused(client.delete_custom_model_deployment, customModelDeploymentIdentifier=deployment)
+    assert denied[::2] == ("AccessDeniedException", 403)
+    denied = refused(client.delete_provisioned_model_throughput, provisionedModelId=throughput)
+    assert denied[::2] == ("AccessDeniedException", 403)
+    assert bedrock.get_provisioned_model_throughput(provisionedModelId=throughput)["status"] == "InService"

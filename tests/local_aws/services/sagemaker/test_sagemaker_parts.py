@@ -1,0 +1,114 @@
+"""Parts of local SageMaker that take anything: event streams, channel paths, /opt/ml in arguments, metrics."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from botocore.eventstream import EventStreamBuffer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_aws.core.shapes import ServiceError
+from local_aws.services.sagemaker import images
+from local_aws.services.sagemaker.checkpoints import file_states
+from local_aws.services.sagemaker.container import Container
+from local_aws.services.sagemaker.metrics import Metrics
+from local_aws.services.sagemaker.role import relative_key
+from local_aws.services.sagemaker.runtime import encode_event
+
+
+@given(payloads=st.lists(st.binary(max_size=300), min_size=1, max_size=4), cut=st.integers(min_value=1, max_value=50))
+def test_botocore_reads_the_event_stream_whatever_the_payload_and_the_cuts(payloads: list[bytes], cut: int) -> None:
+    stream = b"".join(encode_event({":event-type": "PayloadPart"}, payload) for payload in payloads)
+    buffer = EventStreamBuffer()
+    for start in range(0, len(stream), cut):
+        buffer.add_data(stream[start : start + cut])
+    events = list(buffer)
+    assert [event.payload for event in events] == payloads
+    assert events[0].headers == {":message-type": "event", ":event-type": "PayloadPart"}
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix", "path"),
+    [
+        ("runs/1/code/training/start.py", "runs/1/code/", "training/start.py"),
+        ("runs/1/code/training/start.py", "runs/1/code", "training/start.py"),
+        ("data/train.csv", "data/train.csv", "train.csv"),
+        ("data/train-1.csv", "data/tr", "train-1.csv"),
+        ("train.csv", "", "train.csv"),
+    ],
+)
+def test_where_an_object_lands_in_its_channel(key: str, prefix: str, path: str) -> None:
+    assert relative_key(key, prefix) == path
+
+
+@pytest.mark.parametrize(
+    ("text", "mapped"),
+    [
+        ("/opt/ml", "{base}"),
+        ("--out=/opt/ml/model", "--out={base}/model"),
+        ("a:/opt/ml/code:/opt/ml/model", "a:{base}/code:{base}/model"),
+        ("/tmp/huggingface", "{root}/tmp/huggingface"),
+        ("/opt/mlx", "/opt/mlx"),
+        ("/tmpfs", "/tmpfs"),
+        ("/var/tmp", "/var/tmp"),
+        ("/srv/opt/ml/model", "/srv/opt/ml/model"),
+        ("s3://bucket/opt/ml/x", "s3://bucket/opt/ml/x"),
+    ],
+)
+def test_only_the_containers_own_folders_are_mapped(tmp_path: Path, text: str, mapped: str) -> None:
+    container = Container(tmp_path / "job")
+    assert container.map(text) == mapped.format(base=container.base, root=container.root)
+
+
+def test_a_path_of_the_request_is_the_containers_and_one_of_the_service_this_machines(tmp_path: Path) -> None:
+    container = Container(tmp_path / "job")
+    found = container.environment(
+        state_dir=Path("/tmp/state"),
+        endpoint_url="http://127.0.0.1:1",
+        region="us-west-2",
+        credentials={},
+        service={"PYTHONPATH": "/tmp/checkout"},
+        own={"HF_HOME": "/tmp/huggingface"},
+    )
+    assert (found["PYTHONPATH"], found["HF_HUB_CACHE"]) == ("/tmp/checkout", "/tmp/state/hub")
+    assert found["HF_HOME"] == str(container.root / "tmp" / "huggingface")
+
+
+def test_files_are_seen_while_a_script_makes_and_removes_folders(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("four")
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            (tmp_path / "checkpoint-1" / "inner").mkdir(parents=True)
+            (tmp_path / "checkpoint-1" / "state").write_text("x")
+            shutil.rmtree(tmp_path / "checkpoint-1")
+
+    script = threading.Thread(target=work)
+    script.start()
+    try:
+        for _ in range(1000):
+            assert file_states(tmp_path)[tmp_path / "kept"][1] == 4
+    finally:
+        done.set()
+        script.join()
+
+
+def test_metrics_keep_the_last_number() -> None:
+    metrics = Metrics([{"Name": "loss", "Regex": r" loss=(\S+)"}, {"Name": "groupless", "Regex": "loss"}])
+    for line in ("step=1 loss=2.5", "step=2 loss=1.0e-1", "step=3 loss=none"):
+        metrics.see(line)
+    assert [(m["MetricName"], m["Value"]) for m in metrics.final()] == [("loss", 0.1)]
+    with pytest.raises(ServiceError, match="Invalid regular expression"):
+        Metrics([{"Name": "x", "Regex": "("}])
+
+
+def test_image_uris_are_taken_apart() -> None:
+    image = images.parse("763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0-gpu")
+    assert image is not None
+    assert image.arn == "arn:aws:ecr:us-west-2:763104351884:repository/vllm"
+    assert images.parse("vllm:latest") is None

@@ -1,0 +1,413 @@
+"""Training jobs on local AWS: real processes under their role, AWS's statuses, refusals and artifacts."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+
+from tests.local_aws.conftest import start
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.local_aws.conftest import LocalAws
+
+ACCOUNT, REGION = "000000000000", "us-west-2"
+IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:2.9.0-transformers5.3.0-gpu-py312"
+REPOSITORY = f"arn:aws:ecr:{REGION}:763104351884:repository/huggingface-pytorch-training"
+BUCKET = "sagemaker-training-test"
+GRANTS: dict[str, tuple[list[str], list[str]]] = {
+    "ecr:GetAuthorizationToken": (["ecr:GetAuthorizationToken"], ["*"]),
+    "ecr:BatchGetImage": (
+        ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
+        [REPOSITORY],
+    ),
+    "s3:ListBucket": (["s3:ListBucket"], [f"arn:aws:s3:::{BUCKET}"]),
+    "s3:GetObject": (["s3:GetObject"], [f"arn:aws:s3:::{BUCKET}/*"]),
+    "s3:PutObject": (["s3:PutObject"], [f"arn:aws:s3:::{BUCKET}/out/*", f"arn:aws:s3:::{BUCKET}/checkpoints/*"]),
+    "logs:PutLogEvents": (
+        ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
+        [f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/sagemaker/TrainingJobs*"],
+    ),
+    "cloudwatch:PutMetricData": (["cloudwatch:PutMetricData"], ["*"]),
+}
+SCRIPT = """
+import json, os, pathlib, signal, sys, time
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+config = base / "input" / "config"
+hyper = json.loads((config / "hyperparameters.json").read_text())
+(base / "model" / "sub").mkdir()
+(base / "model" / "weights.bin").write_bytes(b"w" * 10)
+(base / "model" / "sub" / "more.txt").write_text("more")
+(base / "output" / "data" / "report.txt").write_text("report")
+(base / "output" / "data" / "seen.json").write_text(json.dumps({
+    "env": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv,
+    "files": sorted(str(p.relative_to(base)) for p in base.rglob("*") if p.is_file()),
+    "channels": json.loads((config / "inputdataconfig.json").read_text()),
+    "resources": json.loads((config / "resourceconfig.json").read_text()),
+    "checkpoint": [p.read_text() for p in (base / "checkpoints").glob("*.txt")],
+}))
+(base / "checkpoints" / "step.txt").write_text(hyper.get("step", "1"))
+print("step=1/2 loss=2.5"); print("step=2/2 loss=-1.25e-01")
+mode = hyper.get("mode", "")
+if mode == "fail":
+    (base / "output" / "failure").write_text("the data has no rows")
+    sys.exit(3)
+if mode == "silent": sys.exit(1)
+if mode == "wait":
+    def stop(*_):
+        (base / "model" / "stopped.txt").write_text("yes"); print("got SIGTERM"); sys.exit(0)
+    signal.signal(signal.SIGTERM, stop)
+if mode in ("deaf", "family"): signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if mode == "family":
+    child = os.fork()
+    if child: print("child", child, flush=True)
+    time.sleep(60)
+if mode in ("wait", "deaf"):
+    print("waiting", flush=True); time.sleep(60)
+"""
+
+
+def statements(*, without: str = "") -> list[dict[str, Any]]:
+    return [
+        {"Effect": "Allow", "Action": actions, "Resource": resources}
+        for name, (actions, resources) in GRANTS.items()
+        if name != without
+    ]
+
+
+def control(aws: LocalAws, path: str, **values: Any) -> None:
+    with urlopen(Request(f"{aws.endpoint}/_tuneway/{path}", json.dumps(values).encode(), method="POST")) as answer:
+        assert answer.status == 200
+
+
+def stocked(aws: LocalAws) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket=BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
+    s3.put_object(Bucket=BUCKET, Key="data/train/train.jsonl", Body=b"{}\n")
+
+
+@pytest.fixture(scope="module")
+def role(aws: LocalAws) -> str:
+    stocked(aws)
+    control(aws, "quotas", **{"ml.g5.xlarge for training job usage": 20})
+    control(aws, "sagemaker", status_seconds=0.05)
+    return aws.role("training", *statements(), service="sagemaker")
+
+
+def request(name: str, role: str, hyper: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    def channel(name: str, uri: str) -> dict[str, Any]:
+        return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}}
+
+    return {
+        "TrainingJobName": name,
+        "RoleArn": role,
+        "AlgorithmSpecification": {
+            "TrainingImage": IMAGE,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/training/start.py"],
+            "ContainerArguments": ["--out=/opt/ml/model", "/opt/mlx"],
+            "MetricDefinitions": [{"Name": "train:loss", "Regex": r"loss=(-?[0-9.e+-]+)"}],
+        },
+        "InputDataConfig": [
+            channel("code", f"s3://{BUCKET}/code/"),
+            channel("train", f"s3://{BUCKET}/data/train/"),
+        ],
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out/", "CompressionType": "NONE"},
+        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        "HyperParameters": hyper or {},
+        "Environment": {"HF_ENDPOINT": "http://127.0.0.1:1", "MODEL": "/opt/ml/model"},
+        "Tags": [{"Key": "tuneway:stack", "Value": "t"}],
+        **changes,
+    }
+
+
+def wait(aws: LocalAws, name: str, *, until: tuple[str, ...] = ("Completed", "Failed", "Stopped")) -> dict[str, Any]:
+    client, deadline = aws.client("sagemaker"), time.monotonic() + 20
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = client.describe_training_job(TrainingJobName=name)
+        if job["TrainingJobStatus"] in until or job["SecondaryStatus"] in until:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(f"{name} is still {job['SecondaryStatus']}")
+
+
+def run(aws: LocalAws, name: str, role: str, hyper: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    aws.client("sagemaker").create_training_job(**request(name, role, hyper, **changes))
+    return wait(aws, name)
+
+
+def read(aws: LocalAws, key: str) -> bytes:
+    return bytes(aws.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+
+def log(aws: LocalAws, name: str) -> list[str]:
+    logs, group = aws.client("logs"), "/aws/sagemaker/TrainingJobs"
+    if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        return []  # no job has logged yet
+    streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/algo-1-")["logStreams"]
+    events = [logs.get_log_events(logGroupName=group, logStreamName=s["logStreamName"])["events"] for s in streams]
+    return [event["message"] for stream in events for event in stream]
+
+
+def refused(call: Any, **params: Any) -> tuple[str, str]:
+    with pytest.raises(ClientError) as caught:
+        call(**params)
+    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
+
+
+def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: LocalAws, role: str) -> None:
+    job = run(aws, "whole", role, {"step": "7"})
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert [t["Status"] for t in job["SecondaryStatusTransitions"]] == [
+        "Starting",
+        "Downloading",
+        "Training",
+        "Uploading",
+        "Completed",
+    ]
+    assert job["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/whole/output/model/"
+    assert read(aws, "out/whole/output/model/sub/more.txt") == b"more"
+    assert [(m["MetricName"], m["Value"]) for m in job["FinalMetricDataList"]] == [("train:loss", -0.125)]
+    assert "step=1/2 loss=2.5" in log(aws, "whole")
+
+    seen = json.loads(read(aws, "out/whole/output/data/seen.json"))
+    base = str(aws.state_dir / "jobs" / "whole" / "algo-1" / "opt" / "ml")
+    assert seen["files"][:3] == [
+        f"input/config/{n}.json" for n in ("hyperparameters", "inputdataconfig", "resourceconfig")
+    ]
+    assert "input/data/train/train.jsonl" in seen["files"]
+    assert seen["channels"]["train"]["TrainingInputMode"] == "File"
+    assert seen["resources"]["current_host"] == "algo-1"
+    assert seen["argv"][1:] == [f"--out={base}/model", "/opt/mlx"]
+    assert seen["env"]["MODEL"] == f"{base}/model"
+    assert seen["env"]["TRAINING_JOB_NAME"] == "whole"
+    assert seen["env"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+    assert "HF_TOKEN" not in seen["env"], "the shell's token must not reach a job"
+    output = aws.client("sagemaker").meta.service_model.operation_model("DescribeTrainingJob").output_shape
+    job.pop("ResponseMetadata")
+    assert not ParamValidator().validate(job, output).has_errors()
+
+
+def test_gzip_is_the_default_and_makes_an_archive(aws: LocalAws, role: str) -> None:
+    job = run(aws, "gzip", role, OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"})
+    assert job["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/gzip/output/model.tar.gz"
+    with tarfile.open(fileobj=io.BytesIO(read(aws, "out/gzip/output/model.tar.gz"))) as archive:
+        assert "sub/more.txt" in archive.getnames()
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [("fail", "AlgorithmError: the data has no rows, exit code: 3"), ("silent", "AlgorithmError: , exit code: 1")],
+)
+def test_a_failing_script_gives_its_reason(aws: LocalAws, role: str, mode: str, reason: str) -> None:
+    job = run(aws, f"failing-{mode}", role, {"mode": mode})
+    assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", reason)
+
+
+def test_a_command_that_is_not_there_fails_the_job(aws: LocalAws, role: str) -> None:
+    algorithm = {**request("x", role)["AlgorithmSpecification"], "ContainerEntrypoint": ["no-such-program"]}
+    job = run(aws, "no-program", role, AlgorithmSpecification=algorithm)
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("AlgorithmError: ")
+
+
+def test_stop_sends_sigterm_and_uploads_what_there_is(aws: LocalAws, role: str) -> None:
+    client = aws.client("sagemaker")
+    client.create_training_job(**request("stopped", role, {"mode": "wait"}))
+    wait(aws, "stopped", until=("Training",))
+    deadline = time.monotonic() + 10
+    while "waiting" not in log(aws, "stopped"):  # The log can be read while the job runs.
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    client.stop_training_job(TrainingJobName="stopped")
+    assert client.describe_training_job(TrainingJobName="stopped")["TrainingJobStatus"] in ("Stopping", "Stopped")
+    job = wait(aws, "stopped")
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
+    assert read(aws, "out/stopped/output/model/stopped.txt") == b"yes"
+    assert "got SIGTERM" in log(aws, "stopped")
+    assert refused(client.stop_training_job, TrainingJobName="stopped") == (
+        "ValidationException",
+        "The request was rejected because the training job is in status Stopped.",
+    )
+
+
+def test_a_deaf_job_is_killed_after_the_grace_and_time_runs_out(aws: LocalAws, role: str) -> None:
+    control(aws, "sagemaker", stop_grace_seconds=0.3)
+    try:
+        job = run(aws, "overtime", role, {"mode": "deaf"}, StoppingCondition={"MaxRuntimeInSeconds": 1})
+    finally:
+        control(aws, "sagemaker", stop_grace_seconds=120)
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    assert read(aws, "out/overtime/output/model/weights.bin") == b"w" * 10
+
+
+def test_checkpoints_are_copied_up_and_restored(aws: LocalAws, role: str) -> None:
+    config = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/checkpoints/one", "LocalPath": "/opt/ml/checkpoints"}}
+    assert run(aws, "first", role, {"step": "7"}, **config)["TrainingJobStatus"] == "Completed"
+    assert read(aws, "checkpoints/one/step.txt") == b"7"
+    run(aws, "second", role, {"step": "8"}, **config)
+    assert json.loads(read(aws, "out/second/output/data/seen.json"))["checkpoint"] == ["7"]
+    assert read(aws, "checkpoints/one/step.txt") == b"8"
+
+
+@pytest.mark.parametrize("lacking", GRANTS)
+def test_a_missing_grant_fails_the_job_or_its_creation(aws: LocalAws, role: str, lacking: str) -> None:
+    name = "lacks-" + lacking.replace(":", "-")
+    poor = aws.role(name, *statements(without=lacking), service="sagemaker")
+    try:
+        job = run(aws, name, poor)
+    except ClientError as error:
+        assert lacking.startswith(("ecr:", "s3:ListBucket"))
+        message = error.response["Error"]["Message"]
+        assert error.response["Error"]["Code"] == "ValidationException"
+        assert ("Access denied for repository" if lacking.startswith("ecr:") else "No S3 objects found") in message
+    else:
+        assert job["TrainingJobStatus"] == "Failed"
+        assert job["FailureReason"].startswith("ClientError: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "prefixes", "allowed"),
+    [
+        ("both", ["code*", "data/*"], True),
+        ("slash-only", ["code/*", "data/*"], False),
+        ("no-slash-only", ["code", "data/train"], False),
+    ],
+)
+def test_a_channel_is_listed_with_its_last_slash_and_without(
+    aws: LocalAws, role: str, name: str, prefixes: list[str], allowed: bool
+) -> None:
+    lists = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{BUCKET}"}
+    condition = {"StringLike": {"s3:prefix": prefixes}}
+    grants = [*statements(without="s3:ListBucket"), {"Effect": "Allow", **lists, "Condition": condition}]
+    trust = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/*"}}
+    poor = aws.role(f"lists-{name}", *grants, service="sagemaker", Condition=trust)
+    if allowed:
+        assert run(aws, f"lists-{name}", poor)["TrainingJobStatus"] == "Completed"
+    else:
+        with pytest.raises(ClientError, match="No S3 objects found"):
+            run(aws, f"lists-{name}", poor)
+
+
+def test_refusals_have_awss_codes_and_messages(aws: LocalAws, role: str) -> None:
+    client = aws.client("sagemaker")
+    create = client.create_training_job
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/twice"
+    create(**request("twice", role))
+    code, message = refused(create, **request("twice", role))
+    assert (code, arn in message, "already exists" in message) == ("ResourceInUse", True, True)
+    wait(aws, "twice")
+    client.delete_training_job(TrainingJobName="twice")
+    missing = ("ValidationException", "Requested resource not found.")
+    assert refused(client.describe_training_job, TrainingJobName="twice") == missing
+
+    code, message = refused(create, **request("not_a_name", role))
+    assert code == "ValidationException"
+    assert "1 validation error detected: Value 'not_a_name' at 'TrainingJobName'" in message
+    stranger = aws.role("stranger", service="lambda")
+    code, message = refused(create, **request("strange", stranger))
+    assert message.startswith(f"Could not assume role {stranger}.")
+    control(aws, "quotas", **{"ml.g5.2xlarge for training job usage": 0})
+    big = {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
+    code, message = refused(create, **request("big", role, ResourceConfig=big))
+    assert code == "ResourceLimitExceeded"
+    assert message.startswith("The account-level service limit 'ml.g5.2xlarge for training job usage' is 0 Instances")
+    spot = {"EnableManagedSpotTraining": True}
+    assert refused(create, **request("spot", role, **spot))[1].startswith("Invalid MaxWaitTimeInSeconds")
+
+
+LISTED = {"InstancePreferences": [{"InstanceType": "ml.g6.xlarge"}, {"InstanceType": "ml.g5.xlarge"}]}
+
+
+@pytest.mark.parametrize(("quota", "selected"), [(1, "ml.g6.xlarge"), (0, "ml.g5.xlarge")])
+def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_tells_which(
+    aws: LocalAws, role: str, quota: int, selected: str
+) -> None:
+    control(aws, "quotas", **{"ml.g6.xlarge for training job usage": quota})
+    name = f"listed-{quota}"
+    resources = {**LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
+    job = run(aws, name, role, ResourceConfig=resources)
+    assert job["ResourceConfig"] == {**resources, "SelectedInstanceType": selected, "SelectedInstanceCount": 1}
+    seen = json.loads(read(aws, f"out/{name}/output/data/seen.json"))["resources"]
+    assert seen["current_instance_type"] == seen["instance_groups"][0]["instance_type"] == selected
+    output = aws.client("sagemaker").meta.service_model.operation_model("DescribeTrainingJob").output_shape
+    job.pop("ResponseMetadata")
+    assert not ParamValidator().validate(job, output).has_errors()
+
+
+def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_wrong_one(aws: LocalAws, role: str) -> None:
+    create = aws.client("sagemaker").create_training_job
+    wrong = {**LISTED, "InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
+    code, message = refused(create, **request("both", role, ResourceConfig=wrong))
+    assert (code, message) == ("ValidationException", "InstancePreferences and InstanceType are mutually exclusive")
+    control(aws, "quotas", **{f"ml.{kind}.xlarge for training job usage": 0 for kind in ("g5", "g6")})
+    resources = {**LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
+    try:
+        code, message = refused(create, **request("none", role, ResourceConfig=resources))
+    finally:
+        control(aws, "quotas", **{"ml.g5.xlarge for training job usage": 20})
+    assert code == "ResourceLimitExceeded"
+    assert message.startswith("The account-level service limit 'ml.g6.xlarge for training job usage' is 0 Instances")
+
+
+def test_a_caller_needs_pass_role_and_add_tags(aws: LocalAws, role: str) -> None:
+    allowed = {"Effect": "Allow", "Action": ["sagemaker:CreateTrainingJob"], "Resource": "*"}
+    caller = aws.role("caller", allowed)
+    client = aws.client("sagemaker", aws.session(caller))
+    code, message = refused(client.create_training_job, **request("unpassed", role))
+    assert code == "AccessDeniedException"
+    assert "sagemaker:AddTags" in message or "iam:PassRole" in message
+
+
+def test_jobs_run_side_by_side_and_are_listed_and_tagged(aws: LocalAws, role: str) -> None:
+    client = aws.client("sagemaker")
+    names = ["side-a", "side-b"]
+    for name in names:
+        client.create_training_job(**request(name, role, {"mode": "wait"}))
+    for name in names:
+        wait(aws, name, until=("Training",))
+    listed = client.list_training_jobs(
+        NameContains="side-", StatusEquals="InProgress", SortBy="Name", SortOrder="Ascending"
+    )
+    assert [job["TrainingJobName"] for job in listed["TrainingJobSummaries"]] == names
+    page = client.list_training_jobs(NameContains="side-", MaxResults=1)
+    assert page["NextToken"]
+    arn = listed["TrainingJobSummaries"][0]["TrainingJobArn"]
+    client.add_tags(ResourceArn=arn, Tags=[{"Key": "more", "Value": "1"}])
+    assert {t["Key"] for t in client.list_tags(ResourceArn=arn)["Tags"]} == {"tuneway:stack", "more"}
+    client.delete_tags(ResourceArn=arn, TagKeys=["more"])
+    assert [t["Key"] for t in client.list_tags(ResourceArn=arn)["Tags"]] == ["tuneway:stack"]
+    for name in names:
+        client.stop_training_job(TrainingJobName=name)
+    assert {wait(aws, name)["TrainingJobStatus"] for name in names} == {"Stopped"}
+
+
+def test_repeated_signals_leave_no_process_of_a_job_behind(tmp_path: Path) -> None:
+    """Ctrl-C reaches local AWS twice: from the terminal, and from the program that started it."""
+    other = start(tmp_path, {})
+    stocked(other)
+    job = other.role("training", *statements(), service="sagemaker")
+    other.client("sagemaker").create_training_job(**request("family", job, {"mode": "family"}))
+    wait(other, "family", until=("Training",))
+    deadline = time.monotonic() + 20
+    while not (children := [line for line in log(other, "family") if line.startswith("child ")]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    while other.process.poll() is None and time.monotonic() < deadline + 20:
+        other.process.terminate()
+        time.sleep(0.3)
+    assert other.process.wait(1) == 0
+    alive = [p for p in psutil.process_iter(["pid", "status"]) if f"child {p.pid}" == children[0]]
+    assert all(process.info["status"] == psutil.STATUS_ZOMBIE for process in alive), "killed, if not yet reaped by init"

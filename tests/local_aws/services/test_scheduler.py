@@ -1,0 +1,174 @@
+"""Schedules call their target under their own role, once, and are gone afterwards."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.local_aws.conftest import ACCOUNT, IMPORT_BOTO3, REGION, eventually
+
+if TYPE_CHECKING:
+    from tests.local_aws.conftest import LocalAws
+
+
+def at(seconds: float) -> str:
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return f"at({moment:%Y-%m-%dT%H:%M:%S})"
+
+
+def create(aws: LocalAws, name: str, target: dict[str, Any], seconds: float = 0) -> None:
+    aws.client("scheduler").create_schedule(
+        Name=name,
+        ScheduleExpression=at(seconds),
+        FlexibleTimeWindow={"Mode": "OFF"},
+        ActionAfterCompletion="DELETE",
+        Target=target,
+    )
+
+
+@pytest.fixture(scope="module")
+def queue(aws: LocalAws) -> str:
+    return str(aws.client("sqs").create_queue(QueueName="ticks")["QueueUrl"])
+
+
+def test_universal_target_is_called_once_under_its_role(aws: LocalAws, queue: str) -> None:
+    allow = {
+        "Effect": "Allow",
+        "Action": "sqs:SendMessage",
+        "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks",
+    }
+    role = aws.role("ticker", allow, service="scheduler")
+    body = {"queueurl": queue, "MessageBody": "<aws.scheduler.schedule-arn> <aws.scheduler.attempt-number>"}
+    create(
+        aws,
+        "tick",
+        {"Arn": "arn:aws:scheduler:::aws-sdk:sqs:sendMessage", "RoleArn": role, "Input": json.dumps(body)},
+    )
+    received = eventually(lambda: aws.client("sqs").receive_message(QueueUrl=queue).get("Messages"))
+    assert received[0]["Body"] == f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/tick 1"
+    assert aws.client("scheduler").list_schedules(NamePrefix="tick")["Schedules"] == []
+    assert aws.client("sqs").receive_message(QueueUrl=queue, WaitTimeSeconds=2).get("Messages") is None
+    [sent] = aws.decisions(action="sqs:SendMessage", resource=f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks")
+    assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/ticker/")
+
+
+def test_lambda_target_needs_the_roles_permission(aws: LocalAws) -> None:
+    source = "def handler(event, context): raise RuntimeError('must not run')\n"
+    aws.function("guarded", source, aws.role("guarded-role"))
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:guarded"
+    create(aws, "guarded", {"Arn": arn, "RoleArn": aws.role("powerless", service="scheduler"), "Input": "{}"})
+    denied = eventually(lambda: aws.decisions(action="lambda:InvokeFunction", resource=arn, allowed=False))
+    assert denied[0]["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/powerless/")
+
+
+def test_lambda_target_runs(aws: LocalAws) -> None:
+    source = "def handler(e, c): boto3.client('s3').put_object(Bucket='ran', Key=e['key'], Body=b'')\n"
+    aws.client("s3").create_bucket(Bucket="ran", CreateBucketConfiguration={"LocationConstraint": REGION})
+    write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ran/*"}
+    aws.function("runs", IMPORT_BOTO3 + source, aws.role("runs-role", write))
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:runs"
+    invoke = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}
+    role = aws.role("runner", invoke, service="scheduler")
+    create(aws, "runs", {"Arn": arn, "RoleArn": role, "Input": '{"key": "here"}'})
+    assert eventually(lambda: aws.client("s3").list_objects_v2(Bucket="ran")["KeyCount"]) == 1
+
+
+@pytest.mark.parametrize("trusted", ["lambda", "states"])
+def test_role_must_trust_scheduler(aws: LocalAws, trusted: str) -> None:
+    role = aws.role(f"for-{trusted}", service=trusted)
+    with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
+        create(aws, "untrusted", {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role})
+
+
+@pytest.mark.parametrize(("source", "allowed"), [("schedule-group/default", True), ("schedule/default/guard*", False)])
+def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(aws: LocalAws, source: str, allowed: bool) -> None:
+    condition = {
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        "ArnLike": {"aws:SourceArn": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:{source}"},
+    }
+    name = f"guard-{'group' if allowed else 'schedule'}"
+    role = aws.role(name, service="scheduler", Condition=condition)
+    target = {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role, "Input": "{}"}
+    if not allowed:
+        with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
+            create(aws, name, target)
+        return
+    create(aws, name, target)
+    assumed = eventually(lambda: aws.decisions(action="sts:AssumeRole", resource=role))
+    assert all(d["allowed"] for d in assumed)
+
+
+@pytest.mark.parametrize("call", ["sqs:sendMesage", "nosuch:thing", "sagemaker:describeEndpoint"])
+def test_universal_target_must_exist_and_write(aws: LocalAws, call: str) -> None:
+    role = aws.role(f"universal-{call.replace(':', '-')}", service="scheduler")
+    with pytest.raises(ClientError, match="is not supported"):
+        create(aws, "wrong", {"Arn": f"arn:aws:scheduler:::aws-sdk:{call}", "RoleArn": role, "Input": "{}"})
+
+
+FORBIDDEN = "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
+
+
+def dead_letter(aws: LocalAws, name: str, retries: int, *statements: dict[str, Any]) -> tuple[str, str]:
+    """Have a schedule fail whose dead-letter queue is NAME-failed; the queue's URL and ARN."""
+    queue = str(aws.client("sqs").create_queue(QueueName=f"{name}-failed")["QueueUrl"])
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-failed"
+    target = {
+        "Arn": FORBIDDEN,
+        "RoleArn": aws.role(f"{name}-caller", *statements, service="scheduler"),
+        "Input": '{"EndpointName": "kept"}',
+        "RetryPolicy": {"MaximumRetryAttempts": retries},
+        "DeadLetterConfig": {"Arn": arn},
+    }
+    create(aws, name, target)
+    return queue, arn
+
+
+def logged(aws: LocalAws, *words: str) -> bool:
+    lines = (aws.state_dir / "server.log").read_text().splitlines()
+    return any(all(word in line for word in words) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("retries", "condition", "tried"), [(0, "MaximumRetryAttempts", "0"), (185, "MaximumEventAgeInSeconds", "2")]
+)
+def test_what_fails_goes_to_the_dead_letter_queue_when_the_retries_are_used_up(
+    aws: LocalAws, retries: int, condition: str, tried: str
+) -> None:
+    name = f"fails-{retries}"
+    send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:*:*:{name}-failed"}
+    queue, arn = dead_letter(aws, name, retries, send)
+    receive = aws.client("sqs").receive_message
+    [message] = eventually(lambda: receive(QueueUrl=queue, MessageAttributeNames=["All"]).get("Messages"))
+    assert message["Body"] == '{"EndpointName": "kept"}'
+    attributes = {key: value["StringValue"] for key, value in message["MessageAttributes"].items()}
+    assert "is not authorized to perform: sagemaker:DeleteEndpoint" in attributes.pop("ERROR_MESSAGE")
+    assert attributes.pop("EXECUTION_ID")
+    assert attributes.pop("SCHEDULED_TIME").endswith("Z")
+    assert attributes == {
+        "ERROR_CODE": "AccessDeniedException",
+        "EXHAUSTED_RETRY_CONDITION": condition,
+        "IS_PAYLOAD_TRUNCATED": "false",
+        "RETRY_ATTEMPTS": tried,
+        "SCHEDULE_ARN": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{name}",
+        "TARGET_ARN": FORBIDDEN,
+    }
+    [sent] = aws.decisions(action="sqs:SendMessage", resource=arn)
+    assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}-caller/")
+
+
+def test_a_dead_letter_that_the_role_may_not_send_is_lost(aws: LocalAws) -> None:
+    queue, arn = dead_letter(aws, "mute", 0)
+    assert eventually(lambda: aws.decisions(action="sqs:SendMessage", resource=arn, allowed=False))
+    assert eventually(lambda: logged(aws, "schedule/default/mute", "its event is lost"))
+    assert "Messages" not in aws.client("sqs").receive_message(QueueUrl=queue)
+
+
+def test_without_a_dead_letter_queue_the_event_is_lost(aws: LocalAws) -> None:
+    role = aws.role("no-queue", service="scheduler")
+    target = {"Arn": FORBIDDEN, "RoleArn": role, "Input": "{}", "RetryPolicy": {"MaximumRetryAttempts": 0}}
+    create(aws, "no-queue", target)
+    assert eventually(lambda: logged(aws, "schedule/default/no-queue has no dead-letter queue"))
