@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from local_aws.core import faults, processes
-from local_aws.ministack import private
+from local_aws.ministack.server import install, serve
 from local_aws.services import bedrock, hub_server, quotas, sagemaker, scheduler, stepfunctions
 from local_aws.services.lambda_functions import runtime as lambda_runtime
 from local_aws.services.sagemaker.container import kill
@@ -27,7 +27,7 @@ async def _serve(port: int) -> None:
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stopped.set)
-    await private.serve("127.0.0.1", port, stopped)
+    await serve("127.0.0.1", port, stopped)
 
 
 def main() -> None:
@@ -42,8 +42,8 @@ def main() -> None:
         if os.getppid() != arguments.parent:
             sys.exit(1)
     state_dir: Path = arguments.state_dir
-    private.install(state_dir)
     _register_services(state_dir, f"http://127.0.0.1:{arguments.port}")
+    install(state_dir)
     try:
         asyncio.run(_serve(arguments.port))
     finally:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import TYPE_CHECKING, Any
+import time
+from dataclasses import dataclass, field
+from typing import Any
 
 from botocore.config import Config
 from botocore.session import Session
 
-if TYPE_CHECKING:
-    from local_aws.ministack.private import Credentials
-
+_SESSION_SECONDS = 12 * 3600
 _creating = threading.Lock()  # Making a client is not thread-safe in botocore; using one is.
 # One attempt: a refusal has to reach the caller as it came. Parameters are checked by the service, in its own words.
 _CONFIG = Config(
@@ -26,6 +26,28 @@ _CONFIG = Config(
     inject_host_prefix=False,  # sync-127.0.0.1 would be another host.
     s3={"addressing_style": "path"},
 )
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Temporary credentials of a role's session, good for 12 hours."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    expiration: float = field(default_factory=lambda: time.time() + _SESSION_SECONDS)
+
+    def expired(self) -> bool:
+        """Whether less than an hour of the session is left: time to ask for another."""
+        return time.time() > self.expiration - 3600
+
+    def environment(self) -> dict[str, str]:
+        """The variables an SDK reads these credentials from."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_SESSION_TOKEN": self.session_token,
+        }
 
 
 @functools.cache

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from local_aws.core.registry import Request, Response, register_control
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -145,27 +147,24 @@ def parse(item: Any) -> Fault:
     return Fault(given=item, **item)
 
 
-def control(method: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Answer a request to /_tuneway/faults: status, headers, body."""
-    if method == "POST":
+def control(request: Request) -> Response:
+    """Answer a request to /_tuneway/faults."""
+    if request.method == "POST":
         try:
-            items = json.loads(body)
+            items = json.loads(request.body)
             if not isinstance(items, list):
                 raise ValueError("faults are a JSON list")
             faults = [parse(item) for item in items]
         except ValueError as error:
-            return 400, {"Content-Type": "text/plain"}, f"{error}\n".encode()
+            return Response(400, {"Content-Type": "text/plain"}, f"{error}\n".encode())
         with _changed:
             _faults[:] = faults
             _changed.notify_all()
     with _changed:
         shown = [{**fault.given, "fired": fault.fired} for fault in _faults]
-    return 200, {"Content-Type": "application/json"}, json.dumps(shown).encode()
+    return Response(200, {"Content-Type": "application/json"}, json.dumps(shown).encode())
 
 
-def register(state_dir: Path, endpoint_url: str) -> None:
+def register(_state_dir: Path, _endpoint_url: str) -> None:
     """Answer the control path /_tuneway/faults."""
-    del state_dir, endpoint_url
-    from local_aws.ministack import private  # which asks this module before every call
-
-    private.register_control("faults", lambda request: private.Response(*control(request.method, request.body)))
+    register_control("faults", control)

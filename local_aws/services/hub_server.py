@@ -15,13 +15,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
+from local_aws.core.registry import CONTROL, Request, Response, register_control
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from local_aws.ministack import private
 
-PREFIX = "/_tuneway/hub"
+PREFIX = f"{CONTROL}hub"
 """What the routes begin with on local AWS's own port."""
 _ABOUT = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>[^/?]+)(\?.*)?")
 _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>[^/?]+)")
@@ -81,18 +82,15 @@ def answer(cache: Path, path: str, asked: str | None) -> Answer:
     return Answer(206 if span else 200, part, where if span else {})
 
 
-def register(state_dir: Path, endpoint_url: str) -> None:
+def register(state_dir: Path, _endpoint_url: str) -> None:
     """Let local AWS's own port answer for the models of its Hub cache, which access.hub_endpoint then names."""
-    from local_aws.ministack import private  # MiniStack with it, which only local AWS's own process may import
-
-    del endpoint_url
     cache = state_dir / "hub"
 
-    def handle(request: private.Request) -> private.Response:
+    def handle(request: Request) -> Response:
         found = answer(cache, request.path.removeprefix(PREFIX), request.headers.get("range"))
-        return private.Response(found.status, found.headers, found.body)
+        return Response(found.status, found.headers, found.body)
 
-    private.register_control(PREFIX.removeprefix("/_tuneway/"), handle)
+    register_control("hub", handle)
 
 
 @dataclass

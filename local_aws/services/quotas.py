@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from local_aws.core import shapes
 from local_aws.core.authorization import service_model
+from local_aws.core.registry import Request, Response, register_control, register_service
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack import private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,17 +52,17 @@ class Quotas:
         written = json.loads(self._file.read_text("utf-8")) if self._file.exists() else {}
         return float(written.get(name, DEFAULT_VALUE))
 
-    def control(self, request: private.Request) -> private.Response:
+    def control(self, request: Request) -> Response:
         """POST sets values by quota name, GET shows them all."""
         if request.method == "POST":
             for name, value in json.loads(request.body).items():
                 if name not in SAGEMAKER_QUOTAS.values():
-                    return private.Response(400, body=f"unknown quota {name!r}\n".encode())
+                    return Response(400, body=f"unknown quota {name!r}\n".encode())
                 self._set[name] = float(value)
         shown = {name: self.value(name) for name in SAGEMAKER_QUOTAS.values()}
-        return private.Response(200, {"Content-Type": "application/json"}, json.dumps(shown).encode())
+        return Response(200, {"Content-Type": "application/json"}, json.dumps(shown).encode())
 
-    def handle(self, request: private.Request) -> private.Response | None:
+    def handle(self, request: Request) -> Response | None:
         """Answer one call, or leave it to MiniStack (None)."""
         name = request.headers.get("x-amz-target", "").removeprefix(_TARGET)
         operations = {
@@ -80,10 +80,10 @@ class Quotas:
             shapes.validate(operation, params)
             result = operations[name](params, request)
         except ServiceError as error:
-            return private.Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
-        return private.Response(200, headers, shapes.serialize(operation, result, "json"))
+            return Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
+        return Response(200, headers, shapes.serialize(operation, result, "json"))
 
-    def _quota(self, code: str, value: float, request: private.Request) -> dict[str, Any]:
+    def _quota(self, code: str, value: float, request: Request) -> dict[str, Any]:
         return {
             "ServiceCode": "sagemaker",
             "ServiceName": "Amazon SageMaker",
@@ -106,20 +106,20 @@ class Quotas:
             )
         return str(code)
 
-    def _get(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _get(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         code = self._known(params)
         return {"Quota": self._quota(code, self.value(SAGEMAKER_QUOTAS[code]), request)}
 
-    def _get_default(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _get_default(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         return {"Quota": self._quota(self._known(params), 0.0, request)}
 
-    def _list(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         return self._listed(params, request, {code: self.value(name) for code, name in SAGEMAKER_QUOTAS.items()})
 
-    def _list_defaults(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_defaults(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         return self._listed(params, request, dict.fromkeys(SAGEMAKER_QUOTAS, 0.0))
 
-    def _listed(self, params: dict[str, Any], request: private.Request, values: dict[str, float]) -> dict[str, Any]:
+    def _listed(self, params: dict[str, Any], request: Request, values: dict[str, float]) -> dict[str, Any]:
         if params["ServiceCode"] != "sagemaker":
             raise ServiceError("NoSuchResourceException", f"The service {params['ServiceCode']} does not exist.")
         quotas = [self._quota(code, value, request) for code, value in values.items()]
@@ -128,15 +128,14 @@ class Quotas:
         return {"Quotas": quotas[start : start + size], "NextToken": str(start + size) if more else None}
 
 
-def register(state_dir: Path, endpoint_url: str) -> None:
+def register(state_dir: Path, _endpoint_url: str) -> None:
     """Answer Service Quotas' calls, and the control path /_tuneway/quotas."""
-    del endpoint_url
     quotas = Quotas(state_dir)
-    private.register_service(
+    register_service(
         "servicequotas",
         handler=quotas.handle,
         target_prefix=_TARGET,
         signing_names=("servicequotas",),
         model="service-quotas",
     )
-    private.register_control("quotas", quotas.control)
+    register_control("quotas", quotas.control)

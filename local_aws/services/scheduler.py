@@ -22,7 +22,9 @@ from botocore.loaders import UnknownServiceError
 
 from local_aws.core import clients
 from local_aws.core.authorization import service_model
-from local_aws.ministack import private
+from local_aws.ministack.iam import caller_account
+from local_aws.ministack.schedules import run_schedules_with
+from local_aws.ministack.sessions import AccessDeniedError, role_session, trusts_service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +37,7 @@ _UNIVERSAL = re.compile(r"arn:aws[a-z-]*:scheduler:::aws-sdk:([a-z0-9-]+):([A-Za
 _READ_ONLY = re.compile(
     r"(get|describe|list|poll|receive|search|scan|query|select|lookup|discover|validate|batchGet)(?=[A-Z])"
 )
-_FAILURES = (ClientError, BotoCoreError, private.AccessDeniedError, ValueError)
+_FAILURES = (ClientError, BotoCoreError, AccessDeniedError, ValueError)
 _ATTEMPTS = 3  # AWS goes on for up to 24 hours and 185 retries; fractions of that tell a local run as much.
 # Names in universal targets that differ from botocore's (the SDK for Java's): "sfn" is the one a pipeline meets.
 _SERVICE_NAMES = {
@@ -49,9 +51,9 @@ _SERVICE_NAMES = {
 def check(schedule: dict[str, Any], region: str) -> str | None:
     """Why Scheduler refuses a schedule's target when the schedule is made, or None. ValidationException's messages."""
     target = schedule.get("Target") or {}
-    root = f"arn:aws:scheduler:{region}:{private.caller_account()}"
+    root = f"arn:aws:scheduler:{region}:{caller_account()}"
     group = f"{root}:schedule-group/{schedule.get('GroupName') or 'default'}"
-    if not private.trusts_service(str(target.get("RoleArn", "")), "scheduler", group, region):
+    if not trusts_service(str(target.get("RoleArn", "")), "scheduler", group, region):
         return "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
     found = _UNIVERSAL.fullmatch(str(target.get("Arn", "")))
     if found is None:
@@ -122,7 +124,7 @@ def _invoke(
 
     def call(service: str, operation: str, parameters: dict[str, Any]) -> None:
         group = arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
-        credentials = private.role_session(role, execution, "scheduler", source_arn=group, region=region)
+        credentials = role_session(role, execution, "scheduler", source_arn=group, region=region)
         client = clients.client(service, credentials, endpoint_url=endpoint_url, region=region)
         getattr(client, xform_name(operation))(**parameters)
 
@@ -172,12 +174,11 @@ def _invoke(
         logger.warning("schedule %s, dead-letter queue %s: its event is lost: %s", arn, queue, error)
 
 
-def register(state_dir: Path, endpoint_url: str) -> None:
+def register(_state_dir: Path, endpoint_url: str) -> None:
     """Make this the way schedules call their targets."""
-    del state_dir  # Schedules live in MiniStack's memory.
 
     def invoke(schedule: dict[str, Any], target: dict[str, Any], scheduled_time: float, region: str) -> None:
         arguments = (endpoint_url, schedule, target, scheduled_time, region)
         threading.Thread(target=_invoke, args=arguments, daemon=True).start()
 
-    private.run_schedules_with(invoke, check)
+    run_schedules_with(invoke, check)

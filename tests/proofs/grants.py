@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local_aws.ministack import private
+from local_aws.ministack.decisions import RESOURCE_POLICY, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -194,7 +194,7 @@ def used(role: Role, decisions: Sequence[Decision]) -> dict[int, list[Decision]]
     answered: dict[int, list[Decision]] = {}
     for number, grant in enumerate(role.grants):
         alone = {"Version": "2012-10-17", "Statement": [grant.statement, *role.denies]}
-        answered[number] = [d for d in decisions if _same_action(grant, d) and private.evaluate([alone], d)]
+        answered[number] = [d for d in decisions if _same_action(grant, d) and evaluate([alone], d)]
     return answered
 
 
@@ -227,18 +227,18 @@ def replay(role: Role, decisions: Iterable[Decision]) -> Replayed:
         ProofError: with nothing removed, a decision comes out other than it was logged.
     """
     everything = asked(role, decisions)
-    refused = tuple(question for question in everything if question.get("reason") == private.RESOURCE_POLICY)
+    refused = tuple(question for question in everything if question.get("reason") == RESOURCE_POLICY)
     questions = [question for question in everything if question not in refused]
     whole = role.policy()
     for question in questions:
-        if question.get("reason") or private.evaluate([whole], question) is not question["allowed"]:
+        if question.get("reason") or evaluate([whole], question) is not question["allowed"]:
             raise ProofError(f"{role.name}: the policies do not reproduce {json.dumps(question)}")
     answered = used(role, [question for question in questions if question["allowed"]])
     needed, unneeded, covered = [], [], []
     for number, grant in enumerate(role.grants):
         rest = role.policy(without=grant)
         # Only what the grant allows can come out otherwise without it.
-        if any(not private.evaluate([rest], question) for question in answered[number]):
+        if any(not evaluate([rest], question) for question in answered[number]):
             needed.append(grant)
         else:
             unneeded.append(grant)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_aws.ministack import private
+from local_aws.ministack.decisions import RESOURCE_POLICY, evaluate
 from tests.proofs import roles
 from tests.proofs.grants import Assumed, ProofError, Role, asked, assumed, replay, split, used
 from tests.proofs.unused import UNUSED, Unused
@@ -122,7 +122,7 @@ def test_a_log_that_the_policies_do_not_reproduce_voids_the_proof(logged: Any) -
 
 def test_what_a_resource_policy_denied_is_set_aside() -> None:
     role = reader(allow("s3:GetObject", f"{BUCKET}/*"))
-    closed = decision("s3:GetObject", f"{BUCKET}/runs/1", allowed=False) | {"reason": private.RESOURCE_POLICY}
+    closed = decision("s3:GetObject", f"{BUCKET}/runs/1", allowed=False) | {"reason": RESOURCE_POLICY}
     replayed = replay(role, [closed])
     assert [question["action"] for question in replayed.refused] == ["s3:GetObject"]
     assert (replayed.denied, replayed.unneeded) == ((), role.grants)
@@ -222,10 +222,10 @@ def test_splitting_changes_no_decision_and_needed_is_what_a_removal_denies(
     statements: list[dict[str, Any]], questions: list[dict[str, Any]]
 ) -> None:
     unsplit = {"Version": "2012-10-17", "Statement": statements}
-    log = [{**question, "allowed": private.evaluate([unsplit], question)} for question in questions]
+    log = [{**question, "allowed": evaluate([unsplit], question)} for question in questions]
     role = reader(*statements)
     replayed = replay(role, log)
     assert len(replayed.needed) + len(replayed.unneeded) == len(role.grants)
     for grant in role.grants:
-        denied = [q for q in log if q["allowed"] and not private.evaluate([role.policy(without=grant)], q)]
+        denied = [q for q in log if q["allowed"] and not evaluate([role.policy(without=grant)], q)]
         assert bool(denied) is any(grant is needed for needed in replayed.needed)

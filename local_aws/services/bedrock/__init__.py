@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local_aws.core import shapes
+from local_aws.core.registry import Request, Response, register_service
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack import private
 from local_aws.services.bedrock import jobs, listing, models, serving
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Bedrock:
         self._tags: dict[str, dict[str, str]] = {}
         self.jobs = jobs.Jobs(endpoint_url, self._tags.__setitem__)
         self._serving = serving.Serving(self.jobs, self._tags)
-        self._operations: dict[str, Callable[[dict[str, Any], private.Request], dict[str, Any]]] = {
+        self._operations: dict[str, Callable[[dict[str, Any], Request], dict[str, Any]]] = {
             "GetFoundationModel": self._get_foundation_model,
             "ListFoundationModels": self._list_foundation_models,
             "CreateModelCustomizationJob": self._create_job,
@@ -57,7 +57,7 @@ class Bedrock:
             **self._serving.operations,
         }
 
-    def handle(self, request: private.Request) -> private.Response | None:
+    def handle(self, request: Request) -> Response | None:
         """Answer one call, or leave it to MiniStack (None)."""
         found = shapes.match_operation("bedrock", request.method, request.path)
         if found is None or found[0].name not in self._operations:
@@ -71,19 +71,19 @@ class Bedrock:
             result = self._operations[operation.name](params, request)
         except ServiceError as error:
             headers = {"Content-Type": "application/json", "x-amzn-errortype": error.code}
-            return private.Response(error.status, headers, shapes.error_body(error))
+            return Response(error.status, headers, shapes.error_body(error))
         status = int(operation.http.get("responseCode", 200))
         body = shapes.serialize(operation, result, "rest-json")
-        return private.Response(status, {"Content-Type": "application/json"}, body)
+        return Response(status, {"Content-Type": "application/json"}, body)
 
     def tags(self, arn: str) -> dict[str, str]:
         """The tags of a resource, for aws:ResourceTag conditions."""
         return self._tags.get(arn, {})
 
-    def _held(self, request: private.Request) -> jobs.Account:
+    def _held(self, request: Request) -> jobs.Account:
         return self.jobs.account(request.account, request.region)
 
-    def _get_foundation_model(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _get_foundation_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         model = models.find(params["modelIdentifier"], request.region)
         if model is None:
             raise ServiceError(
@@ -93,7 +93,7 @@ class Bedrock:
             )
         return {"modelDetails": model.details(request.region, datetime.now(UTC))}
 
-    def _list_foundation_models(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_foundation_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         now = datetime.now(UTC)
         listed = [m.details(request.region, now) for m in models.FOUNDATION_MODELS if request.region in m.regions]
         listed = [m for m in listed if params.get("byProvider", m["providerName"]).lower() == m["providerName"].lower()]
@@ -107,10 +107,10 @@ class Bedrock:
                 listed = [model for model in listed if params[name] in model[member]]
         return {"modelSummaries": listed}
 
-    def _create_job(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _create_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         return {"jobArn": self.jobs.create(params, request.account, request.region)}
 
-    def _list_jobs(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_jobs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = []
         for job in self._held(request).jobs:
             details = job.details
@@ -131,12 +131,12 @@ class Bedrock:
             )
         return listing.page(rows, params, "modelCustomizationJobSummaries", "jobName")
 
-    def _stop_job(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _stop_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._held(request)
         self.jobs.stop(held.job(params["jobIdentifier"]), held)
         return {}
 
-    def _list_custom_models(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_custom_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = []
         for arn, model in self._held(request).custom_models.items():
             base = model["baseModelArn"]
@@ -157,7 +157,7 @@ class Bedrock:
             )
         return listing.page(rows, params, "modelSummaries", "modelName")
 
-    def _delete_custom_model(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _delete_custom_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._held(request)
         with held.lock:
             arn = held.model(params["modelIdentifier"])["modelArn"]
@@ -168,14 +168,14 @@ class Bedrock:
             self._tags.pop(arn, None)
         return {}
 
-    def _taggable(self, arn: str, request: private.Request) -> dict[str, str]:
+    def _taggable(self, arn: str, request: Request) -> dict[str, str]:
         held = self._held(request)
         known = arn in held.custom_models or self._serving.holds(arn, request)
         if not known and all(job.arn != arn for job in held.jobs):
             raise ServiceError("ResourceNotFoundException", f"The provided resource ARN {arn} was not found.", 404)
         return self._tags.setdefault(arn, {})
 
-    def _tag_resource(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _tag_resource(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._taggable(params["resourceARN"], request)
         tags = held | {tag["key"]: tag["value"] for tag in params["tags"]}
         if len(tags) > _TAG_LIMIT:
@@ -183,21 +183,20 @@ class Bedrock:
         held.update(tags)
         return {}
 
-    def _untag_resource(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _untag_resource(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._taggable(params["resourceARN"], request)
         for key in params["tagKeys"]:
             held.pop(key, None)
         return {}
 
-    def _list_tags(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_tags(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._taggable(params["resourceARN"], request)
         return {"tags": [{"key": key, "value": value} for key, value in held.items()]}
 
 
-def register(state_dir: Path, endpoint_url: str) -> None:
+def register(_state_dir: Path, endpoint_url: str) -> None:
     """Answer Bedrock's calls on this server."""
-    del state_dir  # Nothing is kept: as with MiniStack's own services, a restart begins empty.
     bedrock = Bedrock(endpoint_url)
-    private.register_service(
+    register_service(
         "bedrock", handler=bedrock.handle, paths=_PATHS, signing_names=("bedrock",), model="bedrock", tags=bedrock.tags
     )

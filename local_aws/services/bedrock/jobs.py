@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 
 from local_aws.core import clients, faults
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack import private
+from local_aws.ministack.sessions import NotAssumableError, role_session
 from local_aws.services.bedrock import data, models
 
 if TYPE_CHECKING:
@@ -209,14 +209,14 @@ class Jobs:
     def _service_role_s3(self, job: Job, region: str) -> Any:
         """An S3 client under the service role; aws:SourceArn is the job's ARN, as documented trust policies have it."""
         try:
-            session = private.role_session(
+            session = role_session(
                 job.request["roleArn"],
                 f"BedrockModelCustomization-{job.arn[-12:]}",
                 "bedrock",
                 source_arn=job.arn,
                 region=region,
             )
-        except private.NotAssumableError:
+        except NotAssumableError:
             raise ServiceError("ValidationException", "Could not assume provided IAM role.") from None
         return clients.client("s3", session, endpoint_url=self._endpoint_url, region=region)
 

@@ -22,7 +22,7 @@ from local_aws.services.bedrock import jobs, listing, models
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from local_aws.ministack import private
+    from local_aws.core.registry import Request
 
 CHANGE = timedelta(seconds=2)
 """How long a resource is being created, and a deployment deleted."""
@@ -84,7 +84,7 @@ class Serving:
     ) -> None:
         self._jobs, self._tags, self._clock = custom_models, tags, clock
         self._resources: dict[tuple[str, str], dict[str, Resource]] = {}
-        self.operations: dict[str, Callable[[dict[str, Any], private.Request], dict[str, Any]]] = {
+        self.operations: dict[str, Callable[[dict[str, Any], Request], dict[str, Any]]] = {
             "CreateCustomModelDeployment": self._create_deployment,
             "GetCustomModelDeployment": lambda p, r: self._get(r, DEPLOYMENT, p["customModelDeploymentIdentifier"]),
             "ListCustomModelDeployments": self._list_deployments,
@@ -101,15 +101,15 @@ class Serving:
             "DeleteImportedModel": self._delete_imported_model,
         }
 
-    def holds(self, arn: str, request: private.Request) -> bool:
+    def holds(self, arn: str, request: Request) -> bool:
         """Whether the account has this resource."""
         return arn in self._live(request)
 
-    def users(self, model_arn: str, request: private.Request) -> list[str]:
+    def users(self, model_arn: str, request: Request) -> list[str]:
         """The ARNs of what uses a custom model, those being deleted included."""
         return [r.arn for r in self._live(request).values() if r.details.get("modelArn") == model_arn]
 
-    def _live(self, request: private.Request) -> dict[str, Resource]:
+    def _live(self, request: Request) -> dict[str, Resource]:
         """What there is, by ARN, after what is deleted by now was forgotten."""
         with self._jobs.account(request.account, request.region).lock:
             held, now = self._resources.setdefault((request.account, request.region), {}), self._clock()
@@ -117,17 +117,17 @@ class Serving:
                 self._forget(request, resource)
             return {arn: r for arn, r in held.items() if r.kind != IMPORTED or r.status(now) != _STATUSES[IMPORTED][0]}
 
-    def _forget(self, request: private.Request, resource: Resource) -> None:
+    def _forget(self, request: Request, resource: Resource) -> None:
         del self._resources[request.account, request.region][resource.arn]
         self._tags.pop(resource.arn, None)
 
-    def _find(self, request: private.Request, kind: str, identifier: str) -> Resource:
+    def _find(self, request: Request, kind: str, identifier: str) -> Resource:
         for resource in self._live(request).values():
             if resource.kind == kind and identifier in (resource.arn, resource.name, resource.arn.rsplit("/", 1)[-1]):
                 return resource
         raise ServiceError("ResourceNotFoundException", f"The provided {_WORDS[kind]} was not found.", 404)
 
-    def _get(self, request: private.Request, kind: str, identifier: str) -> dict[str, Any]:
+    def _get(self, request: Request, kind: str, identifier: str) -> dict[str, Any]:
         resource = self._find(request, kind, identifier)
         return self._row(resource, resource.details)
 
@@ -141,13 +141,13 @@ class Serving:
             row.pop("importedModelArn", None)
         return row | {"status": resource.status(now)}
 
-    def _rows(self, request: private.Request, kind: str, members: Iterable[str] = ()) -> list[dict[str, Any]]:
+    def _rows(self, request: Request, kind: str, members: Iterable[str] = ()) -> list[dict[str, Any]]:
         found = [resource for resource in self._live(request).values() if resource.kind == kind]
         return [self._row(resource, members or resource.details) for resource in found]
 
     def _create(
         self,
-        request: private.Request,
+        request: Request,
         kind: str,
         name: str,
         params: dict[str, Any],
@@ -171,10 +171,10 @@ class Serving:
             self._tags[arn] = {tag["key"]: tag["value"] for tag in tags or []}
         return resource
 
-    def _custom_model(self, request: private.Request, identifier: str) -> Mapping[str, Any]:
+    def _custom_model(self, request: Request, identifier: str) -> Mapping[str, Any]:
         return self._jobs.account(request.account, request.region).model(identifier)
 
-    def _create_deployment(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _create_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         def details(arn: str, now: datetime) -> dict[str, Any]:
             model = self._custom_model(request, params["modelArn"])
             if model["baseModelArn"].rsplit("/", 1)[-1] not in _ON_DEMAND:
@@ -192,7 +192,7 @@ class Serving:
         made = self._create(request, DEPLOYMENT, name, params, details, params.get("tags"))
         return {"customModelDeploymentArn": made.arn}
 
-    def _list_deployments(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_deployments(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = self._rows(request, DEPLOYMENT)
         for row in rows:
             row.pop("description")
@@ -200,7 +200,7 @@ class Serving:
         rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
         return listing.page(rows, params, "modelDeploymentSummaries", "customModelDeploymentName", "createdAt")
 
-    def _delete_deployment(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _delete_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
             deployment = self._find(request, DEPLOYMENT, params["customModelDeploymentIdentifier"])
             if deployment.status(self._clock()) != "Active":
@@ -209,7 +209,7 @@ class Serving:
             deployment.deleted = self._clock()
         return {}
 
-    def _create_throughput(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _create_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         def details(arn: str, now: datetime) -> dict[str, Any]:
             base = models.find(params["modelId"], request.region)
             if base is not None:
@@ -236,12 +236,12 @@ class Serving:
         made = self._create(request, THROUGHPUT, name, params, details, params.get("tags"))
         return {"provisionedModelArn": made.arn}
 
-    def _list_throughputs(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_throughputs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = self._rows(request, THROUGHPUT)
         rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
         return listing.page(rows, params, "provisionedModelSummaries", "provisionedModelName")
 
-    def _delete_throughput(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _delete_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
             throughput, now = self._find(request, THROUGHPUT, params["provisionedModelId"]), self._clock()
             until = throughput.details["commitmentExpirationTime"]
@@ -253,7 +253,7 @@ class Serving:
             self._forget(request, throughput)
         return {}
 
-    def _create_import_job(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _create_import_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         shared = {"jobName": params["jobName"], "modelDataSource": params["modelDataSource"]}
         model = {"modelName": params["importedModelName"], **shared}
 
@@ -279,18 +279,18 @@ class Serving:
         made = self._create(request, IMPORT_JOB, params["jobName"], params, job, params.get("jobTags"))
         return {"jobArn": made.arn}
 
-    def _list_import_jobs(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_import_jobs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         members = ("jobArn", "jobName", "creationTime", "lastModifiedTime", "importedModelArn", "importedModelName")
         rows = self._rows(request, IMPORT_JOB, members)
         return listing.page(rows, params, "modelImportJobSummaries", "jobName")
 
-    def _list_imported_models(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _list_imported_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = self._rows(request, IMPORTED, ("modelArn", "modelName", "creationTime"))
         for row in rows:
             del row["status"]
         return listing.page(rows, params, "modelSummaries", "modelName")
 
-    def _delete_imported_model(self, params: dict[str, Any], request: private.Request) -> dict[str, Any]:
+    def _delete_imported_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
             self._forget(request, self._find(request, IMPORTED, params["modelIdentifier"]))
         return {}

@@ -15,14 +15,18 @@ import zipfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from local_aws.core import clients, faults
-from local_aws.ministack import private
+from local_aws.ministack.functions import Function, FunctionResult, node_bootstrap, run_functions_with
+from local_aws.ministack.sessions import NotAssumableError, role_session
 from local_aws.services.lambda_functions import sandbox as lambda_sandbox
 from local_aws.services.lambda_functions.sandbox import Launch, Outcome, Sandbox
+
+if TYPE_CHECKING:
+    from local_aws.core.clients import Credentials
 
 logger = logging.getLogger("local_aws.lambda")
 
@@ -55,7 +59,7 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True)
 class _LogBatch:
-    credentials: private.Credentials
+    credentials: Credentials
     region: str
     group: str
     stream: str
@@ -73,28 +77,28 @@ class Runtime:
         self._lock = threading.Lock()
         self._extracting = threading.Lock()
         self._idle: dict[tuple[str, ...], list[Sandbox]] = {}
-        self._credentials: dict[tuple[str, str], private.Credentials] = {}
+        self._credentials: dict[tuple[str, str], Credentials] = {}
         self._logs: queue.Queue[_LogBatch] = queue.Queue()
         threading.Thread(target=self._write_logs, name="lambda-logs", daemon=True).start()
 
-    def execute(self, function: private.Function, event: Any, request_id: str) -> private.FunctionResult:
+    def execute(self, function: Function, event: Any, request_id: str) -> FunctionResult:
         """Run one invocation of one version of a function."""
         started = time.time()
         config = function.config
         taken = faults.take("function", function=config["FunctionName"], payload=json.dumps(event))
         fault = taken.how
         if fault == "throttle":
-            return private.FunctionResult(throttled=True)
+            return FunctionResult(throttled=True)
         if fault == "stuck":
             faults.wait_replaced(taken)
         try:
             credentials = self._role_credentials(config)
-        except private.NotAssumableError:
+        except NotAssumableError:
             text = "The role defined for the function cannot be assumed by Lambda."
-            return private.FunctionResult(error={"errorType": "AccessDeniedException", "errorMessage": text})
+            return FunctionResult(error={"errorType": "AccessDeniedException", "errorMessage": text})
         mismatch = _runtime_mismatch(config["Runtime"])
         if mismatch:
-            return private.FunctionResult(error={"errorType": "Runtime.InvalidRuntime", "errorMessage": mismatch})
+            return FunctionResult(error={"errorType": "Runtime.InvalidRuntime", "errorMessage": mismatch})
         # A function that has an endpoint keeps it while it is warm, and one that has none does not get it.
         missing = faults.take("no-endpoint", function=config["FunctionName"]).service
         key = (*_pool_key(config), missing)
@@ -111,7 +115,7 @@ class Runtime:
             sandbox.stop()
         self._reap()
         self._queue_logs(function, sandbox, outcome, request_id, started)
-        return private.FunctionResult(payload=outcome.payload, error=outcome.error, log=outcome.log)
+        return FunctionResult(payload=outcome.payload, error=outcome.error, log=outcome.log)
 
     def invalidate(self, name: str) -> None:
         """Stop the idle sandboxes of a function that changed or is gone."""
@@ -134,15 +138,15 @@ class Runtime:
         for sandbox in old:
             sandbox.stop()
 
-    def _role_credentials(self, config: dict[str, Any]) -> private.Credentials:
+    def _role_credentials(self, config: dict[str, Any]) -> Credentials:
         key = (config["Role"], config["FunctionName"])
         known = self._credentials.get(key)
         if known is None or known.expired():
-            known = private.role_session(key[0], key[1], "lambda")
+            known = role_session(key[0], key[1], "lambda")
             self._credentials[key] = known
         return known
 
-    def _create(self, function: private.Function, credentials: private.Credentials, missing: str) -> Sandbox:
+    def _create(self, function: Function, credentials: Credentials, missing: str) -> Sandbox:
         config = function.config
         task_root = self._extract(function.code_zip)
         work_dir = self._dir / "sandboxes" / uuid.uuid4().hex
@@ -157,7 +161,7 @@ class Runtime:
         init: dict[str, Any] | None = None
         if config["Runtime"].startswith("nodejs"):
             script = self._dir / "node_bootstrap.js"
-            script.write_text(private.node_bootstrap())
+            script.write_text(node_bootstrap())
             module, _, handler = config["Handler"].rpartition(".")
             command = [str(Path(sys.executable).parent / "node"), str(script)]
             if layers:
@@ -179,7 +183,7 @@ class Runtime:
     def _environment(
         self,
         config: dict[str, Any],
-        credentials: private.Credentials,
+        credentials: Credentials,
         task_root: Path,
         work_dir: Path,
         stream: str,
@@ -226,7 +230,7 @@ class Runtime:
         return target
 
     def _queue_logs(
-        self, function: private.Function, sandbox: Sandbox, outcome: Outcome, request_id: str, started: float
+        self, function: Function, sandbox: Sandbox, outcome: Outcome, request_id: str, started: float
     ) -> None:
         config = function.config
         credentials = self._role_credentials(config)
@@ -298,4 +302,4 @@ def _pool_key(config: dict[str, Any]) -> tuple[str, ...]:
 def register(state_dir: Path, endpoint_url: str) -> None:
     """Make this the way functions run."""
     runtime = Runtime(state_dir, endpoint_url)
-    private.run_functions_with(runtime.execute, runtime.invalidate)
+    run_functions_with(runtime.execute, runtime.invalidate)

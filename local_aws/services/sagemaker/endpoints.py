@@ -15,7 +15,7 @@ from typing import Any
 
 from local_aws.core import faults
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack import private
+from local_aws.ministack.sessions import NotAssumableError, role_session
 from local_aws.services.sagemaker import quota
 from local_aws.services.sagemaker.fleet import Fleet, FleetFailedError
 from local_aws.services.sagemaker.instances import pools
@@ -119,14 +119,14 @@ class Endpoint:
             fleet = self.fleet
         if fleet is not None:
             try:
-                private.role_session(
+                role_session(
                     fleet.model["ExecutionRoleArn"],
                     "SageMaker",
                     "sagemaker",
                     source_arn=hosting_source(self.arn),
                     region=self.arn.split(":")[3],
                 )
-            except private.NotAssumableError as error:
+            except NotAssumableError as error:
                 self.set_status("Failed", f"SageMaker could not delete the endpoint's resources: {error}")
                 return
             fleet.stop()

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from local_aws.core import processes
-from local_aws.ministack import private
+from local_aws.ministack.iam import authorize
+from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError
 from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.container import Container
 from local_aws.services.sagemaker.hosting import container_of, data_uri, no_access
@@ -103,7 +104,7 @@ class Fleet:
         container = container_of(self.model)
         try:
             role = Role(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
-        except private.NotAssumableError as error:
+        except NotAssumableError as error:
             uri = data_uri(container) or "(none)"
             raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self._arn.split(":")[3])) from error
         image = self._pull(role, container.get("Image", ""))
@@ -111,12 +112,12 @@ class Fleet:
         self._fetch(role, container, box.base / "model")
         try:
             self._stream = LogStream(role, self.log_group, self._log_name)
-            private.authorize(
+            authorize(
                 role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "/aws/sagemaker/Endpoints"}
             )
         except ClientError as error:
             raise FleetFailedError(f"Could not write to log group {self.log_group}: {describe(error)}") from error
-        except private.AccessDeniedError as error:
+        except AccessDeniedError as error:
             raise FleetFailedError(f"Could not publish metrics: {error}") from error
         self.port = free_port()
         environment = box.environment(

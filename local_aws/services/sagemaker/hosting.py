@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local_aws.ministack import private
+from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.sagemaker.instances import pools
 from local_aws.services.sagemaker.role import Role, hosting_source
 from local_aws.services.sagemaker.store import Call, Store, now, page, validation_error
@@ -63,7 +63,7 @@ def create_model(store: Store, call: Call, params: dict[str, Any]) -> dict[str, 
         role = Role(params["ExecutionRoleArn"], hosting_source(arn), store.endpoint_url)
         if uri is not None and not readable(role, uri):
             raise validation_error(no_access(uri, role.arn, call.region))
-    except private.NotAssumableError as error:
+    except NotAssumableError as error:
         raise validation_error(no_access(uri or "(none)", params["ExecutionRoleArn"], call.region)) from error
     with store.lock:
         described = {name: value for name, value in params.items() if name != "Tags"}

@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack import private
+from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.sagemaker import images, quota
 from local_aws.services.sagemaker.instances import Instances, preferences
 from local_aws.services.sagemaker.role import PullDeniedError, Role, split_uri
@@ -78,7 +78,7 @@ def _check_form(params: dict[str, Any]) -> None:
 def _assume(role_arn: str, job_arn: str, store: Store) -> Role:
     try:
         return Role(role_arn, job_arn, store.endpoint_url)
-    except private.NotAssumableError as error:
+    except NotAssumableError as error:
         raise validation_error(
             f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
             "'sagemaker.amazonaws.com' to assume the role."

@@ -16,7 +16,8 @@ from urllib.parse import urlparse
 from botocore.exceptions import ClientError
 
 from local_aws.core import clients
-from local_aws.ministack import private
+from local_aws.ministack.iam import authorize
+from local_aws.ministack.sessions import AccessDeniedError, role_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,12 +67,10 @@ class Role:
     """A session of an execution role, held by SageMaker on behalf of `source_arn`."""
 
     def __init__(self, role_arn: str, source_arn: str, endpoint_url: str) -> None:
-        """Assume the role. Raises private.NotAssumableError."""
+        """Assume the role. Raises NotAssumableError."""
         self.arn, self.endpoint_url = role_arn, endpoint_url
         self.region = source_arn.split(":")[3]
-        self.credentials = private.role_session(
-            role_arn, "SageMaker", "sagemaker", source_arn=source_arn, region=self.region
-        )
+        self.credentials = role_session(role_arn, "SageMaker", "sagemaker", source_arn=source_arn, region=self.region)
 
     def client(self, service: str) -> Any:
         """A botocore client under the role's session."""
@@ -82,8 +81,8 @@ class Role:
         questions = [("ecr:GetAuthorizationToken", "*"), *((action, image.arn) for action in _PULL_ACTIONS)]
         for action, resource in questions:
             try:
-                private.authorize(self.credentials, action, resource)
-            except private.AccessDeniedError as error:
+                authorize(self.credentials, action, resource)
+            except AccessDeniedError as error:
                 raise PullDeniedError(action) from error
 
     def objects(self, uri: str) -> list[str]:

@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from local_aws.ministack import private
+from local_aws.core.registry import Request, Response
 from local_aws.services.sagemaker.endpoints import INVOCATION_SECONDS, Endpoint
 from local_aws.services.sagemaker.store import Call, Store
 
@@ -33,7 +33,7 @@ _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _HEADER_STRING = 7
 
 
-def handle(store: Store, request: private.Request) -> private.Response:
+def handle(store: Store, request: Request) -> Response:
     """Pass one request on to an endpoint's container."""
     found = _PATH.fullmatch(request.path)
     if found is None or request.method != "POST":
@@ -64,7 +64,7 @@ def handle(store: Store, request: private.Request) -> private.Response:
             fleet.leave()
 
 
-def _invoke(endpoint: Endpoint, fleet: Fleet, request: private.Request, streamed: bool) -> private.Response:
+def _invoke(endpoint: Endpoint, fleet: Fleet, request: Request, streamed: bool) -> Response:
     accept = request.headers.get("x-amzn-sagemaker-accept" if streamed else "accept", "*/*")
     headers = {"Content-Type": request.headers.get("content-type", "application/json"), "Accept": accept}
     if _ATTRIBUTES in request.headers:
@@ -95,9 +95,9 @@ def _invoke(endpoint: Endpoint, fleet: Fleet, request: private.Request, streamed
         out["X-Amzn-SageMaker-Custom-Attributes"] = str(answer.getheader(_ATTRIBUTES))
     if not streamed:
         connection.close()
-        return private.Response(200, out | {"Content-Type": content_type}, body)
+        return Response(200, out | {"Content-Type": content_type}, body)
     out |= {"Content-Type": "application/vnd.amazon.eventstream", "X-Amzn-SageMaker-Content-Type": content_type}
-    return private.Response(200, out, _events(fleet, connection, answer))
+    return Response(200, out, _events(fleet, connection, answer))
 
 
 async def _events(
@@ -131,9 +131,7 @@ def encode_event(headers: dict[str, str], payload: bytes) -> bytes:
     return message + struct.pack("!I", binascii.crc32(message))
 
 
-def _model_error(
-    endpoint: Endpoint, fleet: Fleet, request: private.Request, status: int, original: str
-) -> private.Response:
+def _model_error(endpoint: Endpoint, fleet: Fleet, request: Request, status: int, original: str) -> Response:
     kind = "client" if 400 <= status < 500 else "server"
     region, account = request.region, request.account
     message = (
@@ -149,9 +147,9 @@ def _model_error(
         "LogStreamArn": f"arn:aws:logs:{region}:{account}:log-group:{fleet.log_group}",
     }
     headers = {"Content-Type": "application/json", "x-amzn-errortype": "ModelError"}
-    return private.Response(424, headers, json.dumps(document).encode())
+    return Response(424, headers, json.dumps(document).encode())
 
 
-def _error(status: int, code: str, message: str) -> private.Response:
+def _error(status: int, code: str, message: str) -> Response:
     headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
-    return private.Response(status, headers, json.dumps({"Message": message, "message": message}).encode())
+    return Response(status, headers, json.dumps({"Message": message, "message": message}).encode())

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from local_aws.core import shapes
 from local_aws.core.authorization import service_model
+from local_aws.core.registry import Request, Response, register_control, register_service
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack import private
 from local_aws.services.sagemaker import endpoints, hosting, images, jobs, runtime
 from local_aws.services.sagemaker.store import Call, Store, validation_error
 
@@ -66,7 +66,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def handle(store: Store, request: private.Request) -> private.Response:
+def handle(store: Store, request: Request) -> Response:
     """Answer one call of the SageMaker API."""
     headers = {"Content-Type": "application/x-amz-json-1.1"}
     name = request.headers.get("x-amz-target", "").removeprefix(_TARGET)
@@ -79,12 +79,12 @@ def handle(store: Store, request: private.Request) -> private.Response:
         params = shapes.parse_json(request.body)
         shapes.validate(operation, params)
         result = OPERATIONS[name](store, Call(request.account, request.region), params)
-        return private.Response(200, headers, shapes.serialize(operation, result, "json"))
+        return Response(200, headers, shapes.serialize(operation, result, "json"))
     except ServiceError as error:
-        return private.Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
+        return Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
 
 
-def control(store: Store, request: private.Request) -> private.Response:
+def control(store: Store, request: Request) -> Response:
     """POST /_tuneway/sagemaker: set `Settings` by name, or put a command in the place of an image.
 
     {"stop_grace_seconds": 1, "images": {"repository": ["command", "{port}"]}}
@@ -94,25 +94,25 @@ def control(store: Store, request: private.Request) -> private.Response:
         images.add(repository, tuple(command))
     unknown = set(given) - {item.name for item in fields(store.settings)}
     if unknown:
-        return private.Response(400, body=f"unknown: {', '.join(sorted(unknown))}\n".encode())
+        return Response(400, body=f"unknown: {', '.join(sorted(unknown))}\n".encode())
     store.settings = replace(store.settings, **{name: float(value) for name, value in given.items()})
-    return private.Response(200, body=b"ok\n")
+    return Response(200, body=b"ok\n")
 
 
 def register(state_dir: Path, endpoint_url: str) -> None:
     """Answer SageMaker's and SageMaker Runtime's calls in this server."""
     store = Store(state_dir.resolve(), endpoint_url)
-    private.register_service(
+    register_service(
         "sagemaker",
         handler=lambda request: handle(store, request),
         target_prefix=_TARGET,
         tags=lambda arn: store.tags.get(arn, {}),
     )
-    private.register_service(
+    register_service(
         "sagemaker-runtime",
         handler=lambda request: runtime.handle(store, request),
         paths=("/endpoints/",),
         signing_names=("sagemaker",),
         namespace="sagemaker",
     )
-    private.register_control("sagemaker", lambda request: control(store, request))
+    register_control("sagemaker", lambda request: control(store, request))

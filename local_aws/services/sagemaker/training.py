@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from local_aws.core import faults
-from local_aws.ministack import private
+from local_aws.ministack.iam import authorize
+from local_aws.ministack.sessions import AccessDeniedError
 from local_aws.services.sagemaker import images, output
 from local_aws.services.sagemaker.host import LOG_GROUP, Host, JobFailedError, terminate, uploaded_checkpoints
 from local_aws.services.sagemaker.record import DEFAULT_MAX_RUNTIME, FAILURE_LENGTH, Record
@@ -176,10 +177,8 @@ class TrainingJob:
 
     def _start(self, hosts: Sequence[Host]) -> None:
         try:
-            private.authorize(
-                self._role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": LOG_GROUP}
-            )
-        except private.AccessDeniedError as error:
+            authorize(self._role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": LOG_GROUP})
+        except AccessDeniedError as error:
             raise JobFailedError(f"ClientError: Could not publish metrics: {error}") from error
         algorithm = self.params["AlgorithmSpecification"]
         self._stream_moment = max(int(time.time()), self._stream_moment + 1)  # A stream's name can be used once.

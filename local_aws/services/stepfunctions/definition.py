@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from local_aws.ministack import private
+from local_aws.ministack import states as engine
+from local_aws.ministack.iam import caller_account, current_region
+from local_aws.ministack.sessions import NotAssumableError, role_session
 from local_aws.services.stepfunctions import distributed_map, tasks
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ def _refusal(definition: str, role_arn: str, machine_arn: str) -> tuple[str, str
     except InvalidDefinitionError as error:
         return "InvalidDefinition", f"Invalid State Machine Definition: 'SCHEMA_VALIDATION_FAILED: {error}'"
     try:
-        private.role_session(role_arn, "create", "states", source_arn=machine_arn, region=region)
-    except private.NotAssumableError:
+        role_session(role_arn, "create", "states", source_arn=machine_arn, region=region)
+    except NotAssumableError:
         return "AccessDeniedException", (
             "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume "
             "the provided role."
@@ -82,49 +84,40 @@ def _refusal(definition: str, role_arn: str, machine_arn: str) -> tuple[str, str
     return None
 
 
-def create_state_machine(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("create_state_machine")
+def create_state_machine(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     """CreateStateMachine, also where CloudFormation calls it."""
-
-    def create(data: dict[str, Any]) -> Any:
-        root = f"arn:aws:states:{private.current_region()}:{private.caller_account()}"
-        machine_arn = f"{root}:stateMachine:{data.get('name', '')}"
-        refusal = _refusal(data.get("definition", ""), data.get("roleArn", ""), machine_arn)
-        return original(data) if refusal is None else private.states_error_response(*refusal)
-
-    return create
+    root = f"arn:aws:states:{current_region()}:{caller_account()}"
+    machine_arn = f"{root}:stateMachine:{data.get('name', '')}"
+    refusal = _refusal(data.get("definition", ""), data.get("roleArn", ""), machine_arn)
+    return original(data) if refusal is None else engine.error_response(*refusal)
 
 
-def update_state_machine(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("update_state_machine")
+def update_state_machine(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     """UpdateStateMachine, where a definition or role that is not given stays as it is."""
-
-    def update(data: dict[str, Any]) -> Any:
-        machine = private.states_machine(data.get("stateMachineArn", ""))
-        if machine is not None:
-            definition = data.get("definition", machine["definition"])
-            role_arn = data.get("roleArn", machine["roleArn"])
-            refusal = _refusal(definition, role_arn, machine["stateMachineArn"])
-            if refusal is not None:
-                return private.states_error_response(*refusal)
-        return original(data)
-
-    return update
+    machine = engine.machine(data.get("stateMachineArn", ""))
+    if machine is not None:
+        definition = data.get("definition", machine["definition"])
+        role_arn = data.get("roleArn", machine["roleArn"])
+        refusal = _refusal(definition, role_arn, machine["stateMachineArn"])
+        if refusal is not None:
+            return engine.error_response(*refusal)
+    return original(data)
 
 
-def validate_definition(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("validate_definition")
+def validate_definition(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     """ValidateStateMachineDefinition finds what creation would refuse in the definition itself."""
-
-    def validate(data: dict[str, Any]) -> Any:
-        try:
-            check(json.loads(data.get("definition", "")))
-        except ValueError as error:
-            return _diagnosis("INVALID_JSON_DESCRIPTION", str(error), "")
-        except InvalidDefinitionError as error:
-            return _diagnosis("SCHEMA_VALIDATION_FAILED", error.what, error.where)
-        return original(data)
-
-    return validate
+    try:
+        check(json.loads(data.get("definition", "")))
+    except ValueError as error:
+        return _diagnosis("INVALID_JSON_DESCRIPTION", str(error), "")
+    except InvalidDefinitionError as error:
+        return _diagnosis("SCHEMA_VALIDATION_FAILED", error.what, error.where)
+    return original(data)
 
 
 def _diagnosis(code: str, message: str, where: str) -> Any:
     diagnostic = {"severity": "ERROR", "code": code, "message": message, "location": where}
-    return private.states_json_response({"result": "FAIL", "diagnostics": [diagnostic], "truncated": False})
+    return engine.json_response({"result": "FAIL", "diagnostics": [diagnostic], "truncated": False})

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from local_aws.ministack import private
-from local_aws.ministack.private import ExecutionError
+from local_aws.ministack import states as engine
+from local_aws.ministack.states import ExecutionError
 from local_aws.services.stepfunctions.map_run import Limits, MapRun
 from local_aws.services.stepfunctions.runs import RUN, Run
 from local_aws.services.stepfunctions.tasks import check_size
@@ -59,27 +59,30 @@ def problems(state: dict[str, Any]) -> Iterator[str]:
         yield f"An ItemReader other than {_READER} with the InputType JSON or JSONL is not supported here"
 
 
-def run_map(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("run_map")
+def run_map(
+    original: Callable[..., Any],
+    definition: dict[str, Any],
+    raw_input: Any,
+    execution: dict[str, Any],
+    context: dict[str, Any],
+) -> Any:
     """Stands in for MiniStack's attempt of a Map state; its Retry and Catch are around it."""
-
-    def run(definition: dict[str, Any], raw_input: Any, execution: dict[str, Any], context: dict[str, Any]) -> Any:
-        parent = RUN.get()
-        if parent is None or not is_distributed(definition) or not private.is_jsonata(definition, context):
-            return original(definition, raw_input, execution, context)
-        try:
-            results = _results(parent, definition, raw_input, context)
-            check_size(results, context["State"]["Name"])
-        except ExecutionError:
-            _event(parent, "MapStateFailed")
-            raise
-        _event(parent, "MapStateSucceeded")
-        output = results
-        if "Output" in definition:
-            output = private.evaluate_jsonata(definition["Output"], raw_input, context, results)
-        private.assign_variables(definition, raw_input, context, results)
-        return output, None if definition.get("End") else definition.get("Next")
-
-    return run
+    parent = RUN.get()
+    if parent is None or not is_distributed(definition) or not engine.is_jsonata(definition, context):
+        return original(definition, raw_input, execution, context)
+    try:
+        results = _results(parent, definition, raw_input, context)
+        check_size(results, context["State"]["Name"])
+    except ExecutionError:
+        _event(parent, "MapStateFailed")
+        raise
+    _event(parent, "MapStateSucceeded")
+    output = results
+    if "Output" in definition:
+        output = engine.evaluate_jsonata(definition["Output"], raw_input, context, results)
+    engine.assign_variables(definition, raw_input, context, results)
+    return output, None if definition.get("End") else definition.get("Next")
 
 
 def _results(parent: Run, definition: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
@@ -108,9 +111,7 @@ def _started(parent: Run, definition: dict[str, Any], raw_input: Any, context: d
     if "ItemReader" in definition:
         items = _read(parent, definition["ItemReader"], raw_input, context)
     else:
-        items = (
-            private.evaluate_jsonata(definition["Items"], raw_input, context) if "Items" in definition else raw_input
-        )
+        items = engine.evaluate_jsonata(definition["Items"], raw_input, context) if "Items" in definition else raw_input
     if not isinstance(items, list):
         raise _unexpected("Items", "array", items)
     _event(parent, "MapStateStarted", {"length": len(items)})
@@ -129,7 +130,7 @@ def _started(parent: Run, definition: dict[str, Any], raw_input: Any, context: d
 
 def _child_input(definition: dict[str, Any], raw_input: Any, context: dict[str, Any], item: Any) -> Any:
     selector = definition.get("ItemSelector")
-    data = item if selector is None else private.evaluate_jsonata(selector, raw_input, context)
+    data = item if selector is None else engine.evaluate_jsonata(selector, raw_input, context)
     check_size(data, context["State"]["Name"])
     return data
 
@@ -137,7 +138,7 @@ def _child_input(definition: dict[str, Any], raw_input: Any, context: dict[str, 
 def _number(definition: dict[str, Any], field: str, raw_input: Any, context: dict[str, Any]) -> float | None:
     if field not in definition:
         return None
-    value = private.evaluate_jsonata(definition[field], raw_input, context)
+    value = engine.evaluate_jsonata(definition[field], raw_input, context)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise _unexpected(field, "number", value)
     return float(value)
@@ -154,7 +155,7 @@ def _unexpected(field: str, wanted: str, value: Any) -> Exception:
 
 def _read(parent: Run, reader: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
     """The items of an object in S3, read under the role. Raises ExecutionError States.ItemReaderFailed."""
-    arguments = private.evaluate_jsonata(reader.get("Arguments"), raw_input, context)
+    arguments = engine.evaluate_jsonata(reader.get("Arguments"), raw_input, context)
     if not isinstance(arguments, dict) or any(name not in _READ_ARGUMENTS for name in arguments):
         raise ExecutionError("States.ItemReaderFailed", f"Arguments other than {', '.join(_READ_ARGUMENTS)}")
     try:
@@ -171,4 +172,4 @@ def _read(parent: Run, reader: dict[str, Any], raw_input: Any, context: dict[str
 
 def _event(parent: Run, kind: str, details: dict[str, Any] | None = None) -> None:
     named = {f"m{kind[1:]}EventDetails": details} if details else None
-    private.states_function("add_event")(parent.execution, kind, named)
+    engine.function("add_event")(parent.execution, kind, named)

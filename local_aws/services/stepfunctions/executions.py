@@ -16,8 +16,9 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from local_aws.ministack import private
-from local_aws.ministack.private import ExecutionError
+from local_aws.core.registry import Request, Response
+from local_aws.ministack import states as engine
+from local_aws.ministack.states import ExecutionError
 from local_aws.services.stepfunctions import machine, status
 from local_aws.services.stepfunctions.runs import LOCK, RUN, SCOPE, Point, Run, now
 from local_aws.services.stepfunctions.tasks import PAYLOAD_LIMIT
@@ -38,35 +39,27 @@ RUNS: dict[str, Run] = {}  # The last attempt of every execution.
 # Attempts
 
 
-def attempt(arn: str, endpoint_url: str | None = None) -> Run | None:
-    """The last attempt of an execution. With an endpoint the first is made, of the state machine as it is now."""
+def attempt(arn: str, *, create: bool = False) -> Run | None:
+    """The last attempt of an execution. With `create` the first is made, of the state machine as it is now."""
     with LOCK:
-        execution, run = private.states_execution(arn), RUNS.get(arn)
+        execution, run = engine.execution(arn), RUNS.get(arn)
         if execution is not None and run is not None and run.execution is execution:
             return run
-        found = private.states_machine(execution["stateMachineArn"]) if execution else None
-        if execution is None or found is None or endpoint_url is None:
+        found = engine.machine(execution["stateMachineArn"]) if execution else None
+        if execution is None or found is None or not create:
             return None
         definition = json.loads(found["definition"])
         point = Point(definition["StartAt"], json.loads(execution["input"]))
-        RUNS[arn] = Run(execution, copy.deepcopy(found), definition, endpoint_url, point)
+        RUNS[arn] = Run(execution, copy.deepcopy(found), definition, point)
         return RUNS[arn]
 
 
-def run_execution(endpoint_url: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+@engine.replaces("run_execution")
+def run_execution(_original: Any, arn: str) -> None:
     """What StartExecution's thread and StartSyncExecution call, in the place of MiniStack's walk."""
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        del original
-
-        def run(arn: str) -> None:
-            first = attempt(arn, endpoint_url)
-            if first is not None:
-                run_attempt(first)
-
-        return run
-
-    return make
+    first = attempt(arn, create=True)
+    if first is not None:
+        run_attempt(first)
 
 
 def launch(run: Run, detail: dict[str, Any]) -> None:
@@ -152,7 +145,7 @@ def end(run: Run, end: str, error: str | None = None, cause: str | None = None, 
         kind = _ENDS[end]
         details = {name: value for name, value in (("error", error), ("cause", cause), ("output", output)) if value}
         token = RUN.set(run)  # The caller may be an attempt that has ended, whose own events are no more recorded.
-        private.states_function("add_event")(execution, kind, {f"e{kind[1:]}EventDetails": details})
+        engine.function("add_event")(execution, kind, {f"e{kind[1:]}EventDetails": details})
         RUN.reset(token)
         execution.update(status=end, stopDate=now(), error=error, cause=cause, output=output)
         run.scope.ended.set()
@@ -164,101 +157,76 @@ def end(run: Run, end: str, error: str | None = None, cause: str | None = None, 
 def deliver(execution: dict[str, Any], detail: dict[str, Any]) -> None:
     """Send the event of a status change; never while LOCK is held, since its targets may call back."""
     if not execution.get("sync"):  # Synchronous executions are Express: they send no events.
-        private.states_announce(detail)
+        engine.announce(detail)
 
 
-def announce(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("announce")
+def announce(_original: Any, execution: dict[str, Any]) -> None:
     """The event of a status change that MiniStack makes, which is the start of an execution."""
-    del original
-
-    def send(execution: dict[str, Any]) -> None:
-        deliver(execution, status.change(execution))
-
-    return send
+    deliver(execution, status.change(execution))
 
 
 # Operations
 
 
-def start_execution(endpoint_url: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+@engine.replaces("start_execution")
+def start_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     """StartExecution refuses an input that is too long or no JSON, and a name that is not one."""
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def start(data: dict[str, Any]) -> Any:
-            text, name = data.get("input", "{}"), data.get("name")
-            if len(text.encode()) > PAYLOAD_LIMIT:
-                return private.states_error_response(
-                    "ValidationException",
-                    "1 validation error detected: Value at 'input' failed to satisfy constraint: "
-                    f"Member must have length less than or equal to {PAYLOAD_LIMIT}",
-                )
-            try:
-                json.loads(text)
-            except ValueError as error:
-                return private.states_error_response(
-                    "InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'"
-                )
-            if name is not None and (
-                not 1 <= len(name) <= 80 or re.search(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]", name)
-            ):
-                return private.states_error_response("InvalidName", f"Invalid Name: '{name}'")
-            code, headers, body = original(data)
-            if code == 200:  # Now, and not when its thread comes to it: the machine may have been updated by then.
-                attempt(json.loads(body)["executionArn"], endpoint_url)
-            return code, headers, body
-
-        return start
-
-    return make
+    text, name = data.get("input", "{}"), data.get("name")
+    if len(text.encode()) > PAYLOAD_LIMIT:
+        return engine.error_response(
+            "ValidationException",
+            "1 validation error detected: Value at 'input' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {PAYLOAD_LIMIT}",
+        )
+    try:
+        json.loads(text)
+    except ValueError as error:
+        return engine.error_response("InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'")
+    if name is not None and (not 1 <= len(name) <= 80 or re.search(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]", name)):
+        return engine.error_response("InvalidName", f"Invalid Name: '{name}'")
+    code, headers, body = original(data)
+    if code == 200:  # Now, and not when its thread comes to it: the machine may have been updated by then.
+        attempt(json.loads(body)["executionArn"], create=True)
+    return code, headers, body
 
 
-def stop_execution(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("stop_execution")
+def stop_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     """StopExecution calls off what runs, which changes nothing in the execution any more."""
-
-    def stop(data: dict[str, Any]) -> Any:
-        run = attempt(data.get("executionArn", ""))
-        if run is None or not end(run, "ABORTED", data.get("error"), data.get("cause")):
-            return original(data)  # There is none, or it has ended.
-        return private.states_json_response({"stopDate": run.execution["stopDate"]})
-
-    return stop
+    run = attempt(data.get("executionArn", ""))
+    if run is None or not end(run, "ABORTED", data.get("error"), data.get("cause")):
+        return original(data)  # There is none, or it has ended.
+    return engine.json_response({"stopDate": run.execution["stopDate"]})
 
 
-def control(request: private.Request) -> private.Response:
+def control(request: Request) -> Response:
     """POST /_tuneway/states {"time_out": ARN}: the execution's own TimeoutSeconds are over now."""
     run = attempt(str(json.loads(request.body or b"{}").get("time_out")))
     if run is None or not end(run, "TIMED_OUT", "States.Timeout"):
-        return private.Response(400, body=b"no such running execution\n")
-    return private.Response(200, body=b"ok\n")
+        return Response(400, body=b"no such running execution\n")
+    return Response(200, body=b"ok\n")
 
 
-def describe_execution(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("describe_execution")
+def describe_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     """DescribeExecution with its redrives; an execution that did not succeed has no output."""
-
-    def describe(data: dict[str, Any]) -> Any:
-        with LOCK:
-            code, headers, body = original(data)
-            execution = private.states_execution(data.get("executionArn", ""))
-            if code != 200 or execution is None:
-                return code, headers, body
-            document = json.loads(body) | status.redrive_fields(execution)
-        if document["status"] != "SUCCEEDED":
-            del document["output"], document["outputDetails"]
-        return private.states_json_response({name: value for name, value in document.items() if value is not None})
-
-    return describe
-
-
-def describe_machine(original: Callable[..., Any]) -> Callable[..., Any]:
-    """DescribeStateMachineForExecution tells the definition and the role that the execution has."""
-
-    def describe(data: dict[str, Any]) -> Any:
+    with LOCK:
         code, headers, body = original(data)
-        run = attempt(data.get("executionArn", ""))
-        if code != 200 or run is None:
+        execution = engine.execution(data.get("executionArn", ""))
+        if code != 200 or execution is None:
             return code, headers, body
-        return private.states_json_response(
-            json.loads(body) | {name: run.machine[name] for name in ("definition", "roleArn")}
-        )
+        document = json.loads(body) | status.redrive_fields(execution)
+    if document["status"] != "SUCCEEDED":
+        del document["output"], document["outputDetails"]
+    return engine.json_response({name: value for name, value in document.items() if value is not None})
 
-    return describe
+
+@engine.replaces("describe_machine")
+def describe_machine(original: Callable[..., Any], data: dict[str, Any]) -> Any:
+    """DescribeStateMachineForExecution tells the definition and the role that the execution has."""
+    code, headers, body = original(data)
+    run = attempt(data.get("executionArn", ""))
+    if code != 200 or run is None:
+        return code, headers, body
+    return engine.json_response(json.loads(body) | {name: run.machine[name] for name in ("definition", "roleArn")})

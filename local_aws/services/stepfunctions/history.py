@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from local_aws.ministack import states as engine
 from local_aws.services.stepfunctions.runs import LOCK, RUN, TASK
 from local_aws.services.stepfunctions.tasks import integration
 
@@ -11,22 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def add_event(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("add_event")
+def add_event(
+    original: Callable[..., Any], execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None
+) -> Any:
     """Events as GetExecutionHistory documents them; none from what is left of an attempt that has ended."""
-
-    def add(execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None) -> Any:
-        with LOCK:
-            run = RUN.get()
-            if run is not None and run.scope.cancelled:
-                return {}
-            arn = next((d.get("resource", "") for d in (details or {}).values() if isinstance(d, dict)), "")
-            if kind.startswith("Task") and arn.startswith("arn:"):
-                return _task_event(original, execution, kind, arn, next(iter((details or {}).values())))
-            event = original(execution, kind, details)
-            event["previousEventId"] = event["id"] - 1
-            return event
-
-    return add
+    with LOCK:
+        run = RUN.get()
+        if run is not None and run.scope.cancelled:
+            return {}
+        arn = next((d.get("resource", "") for d in (details or {}).values() if isinstance(d, dict)), "")
+        if kind.startswith("Task") and arn.startswith("arn:"):
+            return _task_event(original, execution, kind, arn, next(iter((details or {}).values())))
+        event = original(execution, kind, details)
+        event["previousEventId"] = event["id"] - 1
+        return event
 
 
 def _task_event(

@@ -16,8 +16,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws.ministack import private
-from local_aws.ministack.private import ExecutionError
+from local_aws.ministack import states as engine
+from local_aws.ministack.states import ExecutionError
 from local_aws.services.stepfunctions import executions, redrive, status
 from local_aws.services.stepfunctions.runs import LOCK, SCOPE, Point, Run, now
 
@@ -87,7 +87,7 @@ class MapRun:
             "_stateMachineArn": f"{root}:stateMachine:{name}/{label}",
         }
         self._count()
-        private.states_add_map_run(self.record)
+        engine.add_map_run(self.record)
 
     def redriven_by(self, parent: Run) -> None:
         """Belong to a redriven parent: what did not succeed runs again. Waits until the last attempt let go of it."""
@@ -147,9 +147,9 @@ class MapRun:
         else:
             execution = self._execution(json.dumps(child.data))
             point = Point(self._definition["StartAt"], child.data)
-            child.run = Run(execution, self.parent.machine, self._definition, self.parent.endpoint_url, point)
+            child.run = Run(execution, self.parent.machine, self._definition, point)
             with LOCK:
-                private.states_add_execution(execution)
+                engine.add_execution(execution)
                 executions.RUNS[execution["executionArn"]] = child.run
                 detail = status.change(execution)
         executions.launch(child.run, detail)

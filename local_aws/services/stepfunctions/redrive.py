@@ -14,7 +14,8 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from local_aws.ministack import private
+from local_aws.core.registry import Request, Response
+from local_aws.ministack import states as engine
 from local_aws.services.stepfunctions import executions, status
 from local_aws.services.stepfunctions.runs import LOCK, Run, now
 
@@ -28,16 +29,16 @@ class _RefusedError(Exception):
         self.code = code
 
 
-async def handle(request: private.Request) -> private.Response | None:
+async def handle(request: Request) -> Response | None:
     """Answer RedriveExecution; every other operation is left to MiniStack."""
     if not request.headers.get("x-amz-target", "").endswith(".RedriveExecution"):
         return None
     try:
         date = _redrive(*_input(json.loads(request.body)))
     except _RefusedError as error:
-        return private.Response(*private.states_error_response(error.code, str(error)))
+        return Response(*engine.error_response(error.code, str(error)))
     seconds = datetime.fromisoformat(date).timestamp()
-    return private.Response(*private.states_json_response({"redriveDate": seconds}))
+    return Response(*engine.json_response({"redriveDate": seconds}))
 
 
 def _input(data: dict[str, Any]) -> tuple[str, str]:
@@ -52,7 +53,7 @@ def _input(data: dict[str, Any]) -> tuple[str, str]:
 def _redrive(arn: str, token: str) -> str:
     """A new attempt goes on where the last one ended: the date. The same client token again gets the same answer."""
     with LOCK:
-        last, execution = executions.attempt(arn), private.states_execution(arn)
+        last, execution = executions.attempt(arn), engine.execution(arn)
         if execution is None or execution.get("sync"):
             raise _RefusedError("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
         if last is None or "mapRunArn" in execution:
@@ -78,8 +79,8 @@ def again(last: Run) -> tuple[Run, dict[str, Any]]:
         execution.update(status="RUNNING", redriveCount=count, redriveDate=now())
         execution.update(dict.fromkeys(("stopDate", "output", "error", "cause")))
         details = {"executionRedrivenEventDetails": {"redriveCount": count}}
-        private.states_function("add_event")(execution, "ExecutionRedriven", details)
+        engine.function("add_event")(execution, "ExecutionRedriven", details)
         # With a scope of its own: what is left of the last attempt sees that it has ended, whatever this one does.
-        run = Run(execution, last.machine, last.definition, last.endpoint_url, last.point, map_run=last.map_run)
+        run = Run(execution, last.machine, last.definition, last.point, map_run=last.map_run)
         executions.RUNS[execution["executionArn"]] = run
         return run, status.change(execution)

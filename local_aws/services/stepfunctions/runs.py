@@ -15,13 +15,26 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local_aws.core import clients
-from local_aws.ministack import private
+from local_aws.ministack import states as engine
+from local_aws.ministack.iam import authorize
+from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError, role_session
 
 if TYPE_CHECKING:
+    from local_aws.core.clients import Credentials
     from local_aws.services.stepfunctions.map_run import MapRun
 
 LOCK = threading.RLock()
 """Held while an execution's status, history or point changes, and never while an event is delivered."""
+
+
+@dataclass
+class Server:
+    """Where the tasks of all executions call AWS."""
+
+    endpoint_url: str = ""
+
+
+SERVER = Server()
 
 
 def now() -> str:
@@ -72,12 +85,11 @@ class Run:
     execution: dict[str, Any]
     machine: dict[str, Any]
     definition: dict[str, Any]
-    endpoint_url: str
     point: Point
     scope: Scope = field(default_factory=Scope)
     map_run: MapRun | None = None
     _clients: dict[str, Any] = field(default_factory=dict)
-    _session: private.Credentials | None = None
+    _session: Credentials | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -100,7 +112,7 @@ class Run:
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = clients.client(
-                    service, self._assumed(), endpoint_url=self.endpoint_url, region=self.region
+                    service, self._assumed(), endpoint_url=SERVER.endpoint_url, region=self.region
                 )
             return self._clients[service]
 
@@ -109,24 +121,24 @@ class Run:
         with self._lock:
             session = self._assumed()
         try:
-            private.authorize(session, action, resource)
-        except private.AccessDeniedError as error:
-            raise private.ExecutionError("States.Runtime", str(error)) from None
+            authorize(session, action, resource)
+        except AccessDeniedError as error:
+            raise engine.ExecutionError("States.Runtime", str(error)) from None
 
-    def _assumed(self) -> private.Credentials:
+    def _assumed(self) -> Credentials:
         if self._session is None:
             self._session = self._assume()
         return self._session
 
-    def _assume(self) -> private.Credentials:
+    def _assume(self) -> Credentials:
         name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))  # As AWS names these sessions.
         try:
             # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).
-            return private.role_session(
+            return role_session(
                 self.role_arn, name, "states", source_arn=self.execution["stateMachineArn"], region=self.region
             )
-        except private.NotAssumableError as error:
-            raise private.ExecutionError("States.Runtime", str(error)) from None
+        except NotAssumableError as error:
+            raise engine.ExecutionError("States.Runtime", str(error)) from None
 
 
 @dataclass

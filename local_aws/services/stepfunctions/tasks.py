@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from local_aws.ministack.private import ExecutionError
+from local_aws.ministack import states as engine
+from local_aws.ministack.states import ExecutionError
 from local_aws.services.stepfunctions.runs import RUN, SCOPE, TASK, Run
 
 if TYPE_CHECKING:
@@ -68,28 +69,25 @@ def problem(name: str, parameters: Any) -> str | None:
     return None if needed in given else f"The field '{needed}' is required but was missing"
 
 
-def invoke(original: Callable[..., Any]) -> Callable[..., Any]:
+@engine.replaces("invoke")
+def invoke(original: Callable[..., Any], arn: str, parameters: Any) -> Any:
     """Stands in for MiniStack's dispatch of a task's resource."""
-
-    def invoke_resource(arn: str, parameters: Any) -> Any:
-        run, task, scope = RUN.get(), TASK.get(), SCOPE.get()
-        if run is None or task is None:  # TestState
-            return original(arn, parameters)
-        if scope is not None and scope.cancelled:  # Such as after a retry's pause.
-            raise ExecutionError("States.Aborted", "the task is not wanted any more")
-        task.scheduled["parameters"] = json.dumps(parameters)
-        name = integration(arn)
-        check_size(parameters, task.name)
-        if name is None:
-            result = _call_function(run, parameters, FunctionName=arn)[0]
-        elif reason := problem(name, parameters):
-            raise _refused_parameters(parameters, reason)
-        else:
-            result = _invoke(run, parameters) if name == "lambda:invoke" else _publish(run, parameters)
-        check_size(result, arn if name is None else name.split(":")[0])
-        return result
-
-    return invoke_resource
+    run, task, scope = RUN.get(), TASK.get(), SCOPE.get()
+    if run is None or task is None:  # TestState
+        return original(arn, parameters)
+    if scope is not None and scope.cancelled:  # Such as after a retry's pause.
+        raise ExecutionError("States.Aborted", "the task is not wanted any more")
+    task.scheduled["parameters"] = json.dumps(parameters)
+    name = integration(arn)
+    check_size(parameters, task.name)
+    if name is None:
+        result = _call_function(run, parameters, FunctionName=arn)[0]
+    elif reason := problem(name, parameters):
+        raise _refused_parameters(parameters, reason)
+    else:
+        result = _invoke(run, parameters) if name == "lambda:invoke" else _publish(run, parameters)
+    check_size(result, arn if name is None else name.split(":")[0])
+    return result
 
 
 def _refused_parameters(parameters: Any, reason: str) -> Exception:

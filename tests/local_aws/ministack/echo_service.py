@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_aws.ministack import private
-from local_aws.ministack.private import Request, Response
+from local_aws.core.registry import Request, Response, register_control, register_service
+from local_aws.ministack.iam import authorize
+from local_aws.ministack.server import install, serve
+from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError, role_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,44 +45,44 @@ def stream(_request: Request) -> Response:
 def session(request: Request) -> Response:
     asked = json.loads(request.body)
     try:
-        found = private.role_session(asked["role"], "job", asked["service"], source_arn=asked["source"])
-    except private.NotAssumableError as error:
+        found = role_session(asked["role"], "job", asked["service"], source_arn=asked["source"])
+    except NotAssumableError as error:
         return Response(200, {}, json.dumps({"error": str(error)}).encode())
     return Response(200, {}, json.dumps({"key": found.access_key_id}).encode())
 
 
-def authorize(request: Request) -> Response:
+def ask(request: Request) -> Response:
     asked = json.loads(request.body)
     try:
-        role = private.role_session(asked["role"], "job", "sagemaker")
-        private.authorize(role, asked["action"], asked["resource"], asked["context"])
-    except private.AccessDeniedError as error:
+        role = role_session(asked["role"], "job", "sagemaker")
+        authorize(role, asked["action"], asked["resource"], asked["context"])
+    except AccessDeniedError as error:
         return Response(200, {}, json.dumps({"error": str(error)}).encode())
     return Response(200, {}, b'{"allowed": true}')
 
 
 async def main() -> None:
     port, state_dir = int(sys.argv[1]), Path(sys.argv[2])
-    private.install(state_dir)
-    private.register_service(
+    register_service(
         "sagemaker",
         handler=sagemaker,
         target_prefix="SageMaker.",
         tags=lambda arn: {"tuneway:stack": arn.rpartition("/")[2]},
     )
-    private.register_service(
+    register_service(
         "sagemaker-runtime",
         handler=runtime,
         paths=("/endpoints/",),
         signing_names=("sagemaker",),
         namespace="sagemaker",
     )
-    private.register_service("bedrock", handler=lambda _: None, signing_names=("bedrock",), paths=("/foundation",))
-    for name, handler in {"stream": stream, "session": session, "authorize": authorize}.items():
-        private.register_control(name, handler)
+    register_service("bedrock", handler=lambda _: None, signing_names=("bedrock",), paths=("/foundation",))
+    for name, handler in {"stream": stream, "session": session, "authorize": ask}.items():
+        register_control(name, handler)
+    install(state_dir)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    await private.serve("127.0.0.1", port, stopped)
+    await serve("127.0.0.1", port, stopped)
 
 
 asyncio.run(main())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from local_aws.core.registry import Request
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack import private
 from local_aws.services.bedrock import jobs, serving
 from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 
@@ -181,7 +181,7 @@ def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: LocalAws,
 
 def test_a_commitment_ends() -> None:
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
-    request = private.Request("POST", "/", {}, {}, b"", ACCOUNT, REGION, "arn:aws:iam::0:root")
+    request = Request("POST", "/", {}, {}, b"", ACCOUNT, REGION, "arn:aws:iam::0:root")
     tags: dict[str, dict[str, str]] = {}
     served = serving.Serving(jobs.Jobs("", tags.__setitem__), tags, lambda: clock[0])
     params = {"provisionedModelName": "p", "modelId": LLAMA_70B, "modelUnits": 1, "commitmentDuration": "SixMonths"}

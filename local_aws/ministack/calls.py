@@ -1,0 +1,166 @@
+"""The call that is being answered: all checks that IAM makes of it, and what a fault makes of it after IAM let it pass."""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ministack import app
+from ministack.core import iam_actions, iam_evaluator, responses
+from ministack.core import router as ministack_router
+from ministack.services import s3
+
+from local_aws.core import faults
+from local_aws.core.authorization import ApiCall, Check, passed_roles, resource_checks
+from local_aws.ministack import iam
+from local_aws.ministack.patches import patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_REFUSED = 400  # The first HTTP status of a refusal.
+_SEARCHED = 1 << 16  # Bytes of a request's body that a fault's `resource` is searched in.
+
+
+@dataclass
+class _Current:
+    call: ApiCall
+    passes_role_checked: bool = False
+    asked: tuple[str, Check] | None = None  # The access key, and the first check of the call.
+    denied: Check | None = None
+
+
+_current: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("local_aws_call", default=None)
+
+# What a front end answers that has waited in vain for the service behind it.
+_LOST = faults.Fault({}, kind="error", code="InternalFailure", message="The answer was lost.", status=500)
+
+
+class _CallFailedError(Exception):
+    """A fault takes the place of the service's answer."""
+
+    def __init__(self, fault: faults.Fault) -> None:
+        super().__init__(fault.code)
+        self.fault = fault
+
+    def answer(self, service: str, headers: dict[str, str], request_id: str) -> Any:
+        """The error in the called service's protocol."""
+        code, message = self.fault.code, self.fault.message
+        _, answer_headers, body = iam_actions.access_denied_response(
+            service, "", "", request_id, error_code=code, message=message or code, headers=headers
+        )
+        responses.fix_error_content_type(service, self.fault.status, answer_headers)
+        return self.fault.status, answer_headers, body
+
+
+@patch(iam_evaluator, "enforce")
+def _enforce(
+    _original: Any,
+    access_key_id: str,
+    iam_action: str,
+    service: str,
+    region: str,
+    resource_arn: str = "*",
+    service_context: dict[str, Any] | None = None,
+) -> Any:
+    """Every check of a call, each one logged."""
+    current = _current.get()
+    checks = [Check(iam_action, resource_arn, {k: v for k, v in (service_context or {}).items() if v is not None})]
+    if current is not None and current.call.service == service and not current.passes_role_checked:
+        current.passes_role_checked = True
+        own = resource_checks(current.call, iam_action)
+        if own is not None:
+            checks = [replace(check, context={**checks[0].context, **check.context}) for check in own]
+        checks += passed_roles(current.call, iam_action)
+        current.asked = access_key_id, checks[0]
+    for check in checks:
+        owner = "iam" if check.action == "iam:PassRole" else service
+        denied = iam.decide(access_key_id, check, owner, region)
+        if denied is not None:
+            if current is not None:
+                current.denied = check
+            return denied
+    if current is not None and current.call.service == service and (fault := _call_fault("error", current)):
+        raise _CallFailedError(fault)
+    return None
+
+
+def _call_fault(kind: str, current: _Current) -> faults.Fault | None:
+    """The fault that is meant for a call which IAM has let pass."""
+    if current.asked is None:
+        return None
+    access_key_id, check = current.asked
+    searched = f"{check.resource} {current.call.path} {current.call.body[:_SEARCHED].decode('utf-8', 'replace')}"
+    return faults.take(kind, action=check.action, principal=iam.principal_of(access_key_id), resource=searched)
+
+
+@patch(app, "_dispatch_service_request")
+async def _dispatch(
+    original: Callable[..., Any],
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+    query: dict[str, list[str]],
+    request_id: str,
+) -> Any:
+    """Remembers the call that its checks are about."""
+    routing = app._routing_params(method, path, headers, body, query)
+    service = app.detect_service(method, path, headers, routing)
+    region = ministack_router.extract_region(headers, query)
+    call = ApiCall(service, path, routing, body, region, responses.get_account_id())
+    current = _Current(call)
+    token = _current.set(current)
+    try:
+        answer = await original(method, path, headers, body, query, request_id)
+        if answer[0] < _REFUSED and _call_fault("lost", current):
+            raise _CallFailedError(_LOST)
+        return (_hide_missing_key(current, headers, request_id) if answer[0] == 404 else None) or answer
+    except _CallFailedError as error:
+        return error.answer(service, headers, request_id)
+    finally:
+        _current.reset(token)
+
+
+def _hide_missing_key(current: _Current, headers: dict[str, str], request_id: str) -> Any:
+    """S3's 403 in the place of a 404, for who may not list the bucket; None where the 404 stands.
+
+    "If you don't have the s3:ListBucket permission, Amazon S3 returns an HTTP status code 403" (API Reference, GetObject and
+    HeadObject). No page says what s3:prefix is then. Here there is none, so that a grant by prefix does not help: the
+    stricter of two readings, for ceph takes the key as the prefix "to match aws behavior" (its pull request 68577).
+    """
+    access_key_id, check = current.asked or ("", Check("", ""))
+    bucket = check.resource.partition("/")[0]
+    if check.action not in ("s3:GetObject", "s3:GetObjectVersion") or s3._ensure_bucket(bucket.split(":")[-1]) is None:
+        return None
+    current.denied = Check("s3:ListBucket", bucket)
+    denied = iam.decide(access_key_id, current.denied, "s3", current.call.region)
+    if denied is None or isinstance(denied, iam_evaluator.AuthError):
+        return None
+    return iam_actions.access_denied_response(
+        "s3",
+        "s3:ListBucket",
+        denied.principal_arn,
+        request_id,
+        headers=headers,
+        explicit_deny=denied.decision == "Deny",
+        resource_policy_arn=denied.resource_policy_arn,
+    )
+
+
+@patch(iam_actions, "access_denied_response")
+def _access_denied(
+    original: Callable[..., Any], service: str, action: str, principal_arn: str, request_id: str, **options: Any
+) -> Any:
+    """The message names what was denied, and on which resource."""
+    current = _current.get()
+    denied = current.denied if current is not None else None
+    if denied is not None and not options.get("error_code"):
+        explicit = bool(options.get("explicit_deny"))
+        action = denied.action
+        options["resource_arn"] = denied.resource
+        if not options.get("resource_policy_arn"):
+            resource = f'"{denied.resource}"' if service == "s3" else denied.resource
+            options["message"] = iam_actions.identity_denial_message(action, principal_arn, resource, explicit)
+    return original(service, action, principal_arn, request_id, **options)

@@ -1,0 +1,75 @@
+"""Functions: MiniStack keeps them, and another runtime runs them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ministack.core import lambda_runtime
+from ministack.services import lambda_svc
+
+from local_aws.ministack.patches import patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Function:
+    """One version of a function: its configuration as GetFunctionConfiguration has it, its zip and its layers' zips."""
+
+    config: dict[str, Any]
+    code_zip: bytes
+    layers: list[bytes]
+    trace_id: str | None
+
+
+@dataclass(frozen=True)
+class FunctionResult:
+    """The payload's JSON text, or the error document with errorType and errorMessage, or neither if `throttled`."""
+
+    payload: str | None = None
+    error: dict[str, Any] | None = None
+    log: str = ""
+    throttled: bool = False
+
+
+def run_functions_with(
+    execute: Callable[[Function, Any, str], FunctionResult], invalidate: Callable[[str], None]
+) -> None:
+    """Run every zip function through `execute(function, event, request id)`.
+
+    `invalidate(name)` is called when a function changed or is gone.
+    """
+
+    @patch(lambda_svc, "_execute_function_warm")
+    def execute_warm(_original: Any, record: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
+        config = record["config"]
+        zips = [lambda_svc._resolve_layer_zip(layer) for layer in config.get("Layers") or []]
+        trace_id = lambda_svc._xray_trace_id_for_invocation(config)
+        function = Function(config, record["code_zip"], [layer for layer in zips if layer], trace_id)
+        result = execute(function, event, request_id)
+        if result.throttled:
+            return dict(lambda_svc._throttle_response("ConcurrentInvocationLimitExceeded", "Rate Exceeded."))
+        if result.error is not None:
+            return {"body": result.error, "error": True, "function_error": "Unhandled", "log": result.log}
+        return {"body": json.loads(result.payload or "null"), "log": result.log}
+
+    @patch(lambda_svc, "_reserved_concurrency")
+    def reserved(original: Callable[..., Any], record: dict[str, Any], config: dict[str, Any]) -> Any:
+        """MiniStack keeps a version's own record; reserved concurrency is the whole function's."""
+        return original(lambda_svc._functions.get(config.get("FunctionName", "")) or record, config)
+
+    @patch(lambda_svc, "invalidate_worker")
+    def invalidate_worker(_original: Any, name: str, *_qualifier: Any, **_scope: Any) -> None:
+        invalidate(name)
+
+    @patch(lambda_svc, "_emit_lambda_logs")
+    def no_logs(_original: Any, *_arguments: Any, **_options: Any) -> None:
+        """Logs are written by `execute`, with the permissions of the function's role."""
+
+
+def node_bootstrap() -> str:
+    """MiniStack's bootstrap of Node functions, which stands in for the SDK clients of Lambda's own image too."""
+    return str(lambda_runtime._NODEJS_WORKER_SCRIPT)

@@ -1,0 +1,128 @@
+"""IAM's decisions: identity policies, boundary and the resource's own policy, each one logged with all that was asked."""
+
+from __future__ import annotations
+
+import contextvars
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ministack import app
+from ministack.core import iam_actions, iam_evaluator, responses
+from ministack.services import iam, tagging
+
+from local_aws.core import registry
+from local_aws.core.authorization import Check
+from local_aws.ministack import decisions
+from local_aws.ministack.patches import patch, put
+from local_aws.ministack.sessions import AccessDeniedError, denial_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from local_aws.core.clients import Credentials
+
+
+def authorize(
+    principal: Credentials,
+    action: str,
+    resource: str,
+    context: Mapping[str, str | Sequence[str]] | None = None,
+) -> None:
+    """Check one action of a session, as the service itself would have to make it.
+
+    Identity policies, boundary and the resource's own policy are evaluated and the decision is logged. Raises
+    AccessDeniedError with AWS's message.
+    """
+    check = Check(action, resource, dict(context or {}))
+    fields = resource.split(":")
+    region = fields[3] if len(fields) > 5 and fields[3] else responses.get_region()
+    denied = decide(principal.access_key_id, check, action.partition(":")[0], region)
+    if denied is None:
+        return
+    if isinstance(denied, iam_evaluator.AuthError):
+        raise AccessDeniedError(denied.message)
+    explicit = denied.decision == "Deny"
+    raise AccessDeniedError(iam_actions.identity_denial_message(action, denied.principal_arn, resource, explicit))
+
+
+def caller_account() -> str:
+    """The account of the call that is being answered."""
+    return str(responses.get_account_id())
+
+
+def current_region() -> str:
+    """The Region of the call that is being answered."""
+    return str(responses.get_region())
+
+
+# The tags that an evaluation asks for while it runs, for the decision log.
+_tags_read: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("local_aws_tags", default=None)
+_ministack_enforce = iam_evaluator.enforce  # Without the patch: `authorize` asks outside of any call.
+
+
+def principal_of(access_key_id: str) -> str:
+    """The ARN of an access key's principal."""
+    account = responses._account_from_sts_session(access_key_id) or responses.get_account_id()
+    resolved = iam_evaluator.resolve_credential(access_key_id, account)
+    return str(getattr(resolved, "principal_arn", "") or "unknown")
+
+
+def decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
+    """Decide and log one check: None where it is allowed, else MiniStack's refusal."""
+    principal = principal_of(access_key_id)
+    session = re.fullmatch(r"arn:aws:sts::(\d{12}):assumed-role/([^/]+)/.+", principal)
+    if session is not None and iam._roles.get_scoped(session[1], None, session[2]) is None:
+        # A session ends with its role: an authentication failure, no decision of a policy.
+        text = "The security token included in the request is invalid."
+        return iam_evaluator.AuthError("UnrecognizedClientException", text)
+    tags: dict[str, str] = {}
+    token = _tags_read.set(tags)
+    try:
+        denied = _ministack_enforce(
+            access_key_id,
+            check.action,
+            service,
+            region,
+            resource_arn=check.resource,
+            service_context=check.context,
+        )
+    finally:
+        _tags_read.reset(token)
+    reason = denied.code if isinstance(denied, iam_evaluator.AuthError) else ""
+    if getattr(denied, "resource_policy_arn", ""):
+        reason = decisions.RESOURCE_POLICY
+    # A resource's tags are gone with it, and are a part of what was asked.
+    asked, injected = replace(check, context={**tags, **check.context}), False
+    if denied is None and denial_fault(principal, check):
+        denied, injected = iam_evaluator.EvalResult("ImplicitDeny", principal_arn=principal), True
+    decisions.log(principal, asked, denied is None or injected, reason, injected)
+    return denied
+
+
+@patch(tagging, "resource_tags")
+def _resource_tags(original: Callable[[str], Any], arn: str) -> Any:
+    """Asks the registered services first, and tells `decide` what was read."""
+    owner = next((s for s in registry.SERVICES if s.tags is not None and arn.startswith(_arn_prefix(s.name))), None)
+    tags = dict(owner.tags(arn)) if owner is not None and owner.tags is not None else original(arn)
+    read = _tags_read.get()
+    if read is not None:
+        read.update({f"aws:ResourceTag/{name}": value for name, value in (tags or {}).items()})
+    return tags
+
+
+def _arn_prefix(service: str) -> str:
+    return f"arn:aws:{iam_actions.SERVICE_TO_IAM_NAMESPACE[service]}:"
+
+
+put(
+    iam_evaluator,
+    "_request_origin",
+    contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True)),
+)
+
+
+@patch(app, "pin_request_origin")
+def _pin_origin(_original: Any, source_ip: str, secure_transport: bool) -> None:
+    """Loopback counts as secure transport: a policy that denies plain http means the network, and there is none."""
+    iam_evaluator._request_origin.set((source_ip, secure_transport or source_ip in ("127.0.0.1", "::1")))

@@ -1,0 +1,121 @@
+"""The server: calls and controls go to who registered for them, everything else to MiniStack."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
+from ministack import app
+from ministack.core import concurrency, hypercorn_compat, iam_actions, iam_evaluator, responses
+
+from local_aws.core import registry
+from local_aws.core.registry import Handler, Registered, Request, Response
+from local_aws.ministack import alarms, calls, cloudformation, decisions, iam, patches
+from local_aws.ministack.patches import patch, put
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+PATCHING = (alarms, calls, cloudformation, iam)
+"""The modules whose patches `install` puts in place beside those that the services declare."""
+
+
+async def _answer(handler: Handler, request: Request) -> Response | None:
+    if inspect.iscoroutinefunction(handler):
+        result: Response | None = await handler(request)
+        return result
+    # A thread of its own a call: what runs here may call back into this server.
+    result = await concurrency.run_reentrant(handler, request, thread_name="local-aws-handler")
+    return result
+
+
+def _raw(response: Response) -> tuple[int, dict[str, str], Any]:
+    if isinstance(response.body, bytes):
+        return response.status, dict(response.headers), response.body
+    chunks = response.body
+
+    async def run(send: Callable[[dict[str, Any]], Awaitable[None]], _receive: Any) -> None:
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return response.status, dict(response.headers), responses.StreamingResponse(run)
+
+
+@patch(app, "detect_service")
+def _detect_service(
+    original: Callable[..., str], method: str, path: str, headers: dict[str, str], query: dict[str, Any]
+) -> str:
+    return registry.service_of(path, headers) or original(method, path, headers, query)
+
+
+def _let_answer(service: Registered) -> None:
+    """Have a registered service's calls authorized under its namespace and answered by its handler."""
+    name = service.name
+    namespace = service.namespace or iam_actions.SERVICE_TO_IAM_NAMESPACE.get(name, name)
+    put(iam_actions.SERVICE_TO_IAM_NAMESPACE, name, namespace)
+    if service.model is not None or name not in iam_actions._BOTOCORE_SERVICE_MAP:
+        put(iam_actions._BOTOCORE_SERVICE_MAP, name, [service.model or name])
+
+    @patch(app.SERVICE_HANDLERS, name)
+    async def handle(
+        original: Any, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
+    ) -> Any:
+        caller = iam_evaluator.request_caller_arn(headers, query)
+        account, region = responses.get_account_id(), responses.get_region()
+        response = await _answer(service.handler, Request(method, path, query, headers, body, account, region, caller))
+        if response is None and original is not None:
+            return await original(method, path, headers, body, query)
+        return _raw(response or Response(400, body=b'{"__type": "UnknownOperationException"}'))
+
+
+def install(state_dir: Path) -> None:
+    """Put every patch into MiniStack, once all services are registered. Decisions go to `state_dir`/decisions.jsonl."""
+    decisions.start(state_dir / "decisions.jsonl")
+    for service in reversed(registry.SERVICES):
+        _let_answer(service)
+    patches.apply()
+
+
+async def _gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    path = scope.get("path", "")
+    if scope["type"] != "http" or not path.startswith(registry.CONTROL):
+        await app.app(scope, receive, send)
+        return
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    query = parse_qs(scope.get("query_string", b"").decode(), keep_blank_values=True)
+    responses.set_request_account_id("")
+    responses.set_request_region(None)
+    request = Request(
+        scope["method"], path, query, headers, body, responses.get_account_id(), responses.get_region(), ""
+    )
+    handler = registry.control_of(path)
+    response = await _answer(handler, request) if handler else None
+    status, answer_headers, answer = _raw(response or Response(404, body=b"no such control path\n"))
+    if isinstance(answer, bytes):
+        await app._send_response(send, status, answer_headers, answer)
+    else:
+        await app._send_streaming_response(send, receive, status, answer_headers, answer)
+
+
+async def serve(host: str, port: int, stopped: asyncio.Event) -> None:
+    """Serve every service on one port until `stopped` is set."""
+    hypercorn_compat.install()
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.shutdown_timeout = 2
+    config.loglevel = "WARNING"
+    await hypercorn_serve(_gateway, config, shutdown_trigger=stopped.wait)  # type: ignore[arg-type]

@@ -1,0 +1,160 @@
+"""Sessions of roles: who may assume a role by its trust policy, and what a resource's own policy lets a service do."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from typing import Any
+
+from ministack.core import iam_evaluator, responses
+from ministack.services import iam, sts
+
+from local_aws.core import faults
+from local_aws.core.authorization import Check
+from local_aws.core.clients import Credentials
+from local_aws.ministack import decisions
+
+_lock = threading.Lock()
+
+
+class AccessDeniedError(Exception):
+    """IAM said no; the text is AWS's message."""
+
+
+class NotAssumableError(AccessDeniedError):
+    """A service may not assume the role: it does not exist, or its trust policy does not let the service in."""
+
+
+def role_of(role_arn: str) -> dict[str, Any] | None:
+    """MiniStack's record of a role."""
+    found = re.fullmatch(r"arn:aws[a-z-]*:iam::(\d{12}):role/(.+)", role_arn)
+    if found is None:
+        return None
+    role: dict[str, Any] | None = iam._roles.get_scoped(found[1], None, found[2].rsplit("/", 1)[-1])
+    return role if role is not None and role.get("Arn", role_arn) == role_arn else None
+
+
+def _new_session(role_arn: str, session_name: str) -> Credentials:
+    account = role_arn.split(":")[4]
+    name = role_arn.rsplit("/", 1)[-1]
+    credentials = Credentials(
+        f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), secrets.token_urlsafe(96)
+    )
+    role_id = (role_of(role_arn) or {}).get("RoleId", "AROA")
+    with _lock:  # MiniStack walks all sessions when one is added, from whichever thread.
+        sts.register_session(
+            credentials.access_key_id,
+            {
+                "Arn": f"arn:aws:sts::{account}:assumed-role/{name}/{session_name}",
+                "UserId": f"{role_id}:{session_name}",
+                "SecretAccessKey": credentials.secret_access_key,
+                "SessionToken": credentials.session_token,
+                "Expiration": credentials.expiration,
+                "AccountId": account,
+                "PrincipalType": "AssumedRole",
+            },
+        )
+    return credentials
+
+
+def role_session(
+    role_arn: str, session_name: str, service: str, *, source_arn: str = "", region: str = ""
+) -> Credentials:
+    """Assume a role as `<service>.amazonaws.com` does, if the role's trust policy lets it.
+
+    `source_arn` is the resource on whose behalf the service acts, in the form that the service's documentation of trust
+    policies gives: see `_may_assume`. Lambda has none. Raises NotAssumableError.
+    """
+    check, allowed = _may_assume(role_arn, service, source_arn, region)
+    principal = _service_principal(service)
+    injected = allowed and bool(denial_fault(principal, check))
+    decisions.log(principal, check, allowed, injected=injected)
+    if not allowed or injected:
+        raise NotAssumableError(
+            f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"
+        )
+    return _new_session(role_arn, re.sub(r"[^\w+=,.@-]", "-", session_name)[:64])
+
+
+def trusts_service(role_arn: str, service: str, source_arn: str, region: str) -> bool:
+    """Whether the role exists and lets `<service>.amazonaws.com` in; asked when a role is only handed over."""
+    return _may_assume(role_arn, service, source_arn, region)[1]
+
+
+def _service_principal(service: str) -> str:
+    return service if "." in service else f"{service}.amazonaws.com"
+
+
+def _may_assume(role_arn: str, service: str, source_arn: str, region: str) -> tuple[Check, bool]:
+    """Whether the trust policy lets the service in, which shows the keys that its documentation promises and no others.
+
+    So a trust that relies on any other key fails here. Of SageMaker only aws:SourceArn is documented ("Cross-service
+    confused deputy prevention"), of Lambda's execution roles neither key.
+    """
+    keys = {"aws:sourcearn": source_arn} if source_arn else {}
+    if source_arn and service != "sagemaker":
+        keys["aws:sourceaccount"] = source_arn.split(":")[4]
+    check = Check("sts:AssumeRole", role_arn, dict(keys))
+    role = role_of(role_arn)
+    return check, role is not None and _trusts(role, _service_principal(service), check, region)
+
+
+def _trusts(role: dict[str, Any], principal: str, check: Check, region: str) -> bool:
+    document = role.get("AssumeRolePolicyDocument") or {}
+    trust = json.loads(document) if isinstance(document, str) else document
+    statements = trust.get("Statement", [])
+    context = iam_evaluator.EvalContext(
+        principal_arn=principal,
+        principal_type="Service",
+        principal_account=check.resource.split(":")[4],
+        action=check.action,
+        resource_arn=check.resource,
+        region=region or responses.get_region(),
+        service_context=check.context,
+    )
+    allowed = False
+    for statement in [statements] if isinstance(statements, dict) else statements:
+        actions, named = statement.get("Action", []), statement.get("Principal", {})
+        services = named.get("Service", []) if isinstance(named, dict) else []
+        matches = (
+            iam_evaluator._action_matches(check.action, [actions] if isinstance(actions, str) else actions, [])
+            and (named == "*" or principal in ([services] if isinstance(services, str) else services))
+            and iam_evaluator._conditions_met(statement.get("Condition", {}), context)
+        )
+        if matches and statement.get("Effect") == "Deny":
+            return False
+        allowed = allowed or (matches and statement.get("Effect") == "Allow")
+    return allowed
+
+
+def service_may(service: str, action: str, resource: str, source_arn: str, policy: str) -> bool:
+    """Whether a resource's own policy lets a service in on behalf of `source_arn`, over TLS; the decision is logged.
+
+    aws:SourceOwner is the key of a topic's default policy (Amazon SNS Developer Guide, "aws:SourceAccount versus
+    aws:SourceOwner").
+    """
+    keys = {"aws:sourcearn": source_arn} | dict.fromkeys(
+        ("aws:sourceaccount", "aws:sourceowner"), str(responses.get_account_id())
+    )
+    principal = _service_principal(service)
+    check = Check(action, resource, dict(keys))
+    context = iam_evaluator.EvalContext(
+        principal_arn=principal,
+        principal_type="Service",
+        principal_account=str(responses.get_account_id()),
+        action=check.action,
+        resource_arn=resource,
+        region=responses.get_region(),
+        secure_transport=True,
+        service_context=keys,
+    )
+    allowed = bool(iam_evaluator.evaluate_resource_policy(policy, context, service=principal).decision == "Allow")
+    decisions.log(principal, check, allowed)
+    return allowed
+
+
+def denial_fault(principal: str, check: Check) -> faults.Fault:
+    """The fault that denies this to the principal; a false one if there is none."""
+    return faults.take("deny", action=check.action, principal=principal, resource=check.resource)

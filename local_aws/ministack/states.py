@@ -1,0 +1,145 @@
+"""Step Functions: MiniStack's engine, as local_aws/services/stepfunctions uses and changes it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ministack.core import responses
+from ministack.services import eventbridge, stepfunctions
+
+from local_aws.ministack.patches import Function, patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+logger = logging.getLogger("local_aws.states")
+
+ExecutionError = stepfunctions._ExecutionError  # A state's failure: ExecutionError(error, cause).
+# What services/stepfunctions replaces or calls, by a name of our own -> MiniStack's function of that name.
+_FUNCTIONS = {
+    "create_state_machine": "_create_state_machine",
+    "update_state_machine": "_update_state_machine",
+    "validate_definition": "_validate_state_machine_definition",
+    "start_execution": "_start_execution",
+    "stop_execution": "_stop_execution",
+    "describe_execution": "_describe_execution",
+    "describe_machine": "_describe_state_machine_for_execution",
+    "announce": "_emit_execution_status_event",
+    "run_execution": "_run_execution",
+    "run_branch": "_run_sub_machine",
+    "run_map": "_run_map_items",
+    "run_parallel": "_run_parallel_branches",
+    "add_event": "_add_event",
+    "error_matches": "_error_matches",
+    "invoke": "_invoke_resource",
+    "fail_state": "_fail_state_error",
+    "output_path": "_apply_output_path",
+    "Pass": "_execute_pass",
+    "Task": "_execute_task",
+    "Choice": "_execute_choice",
+    "Wait": "_execute_wait",
+    "Parallel": "_execute_parallel",
+    "Map": "_execute_map",
+}
+
+
+def replaces(*names: str) -> Callable[[Function], Function]:
+    """Let the decorated function stand in for Step Functions' own functions of these names (the keys of _FUNCTIONS).
+
+    It gets the original as its first argument.
+    """
+
+    def declare(function: Function) -> Function:
+        for name in names:
+            patch(stepfunctions, _FUNCTIONS[name])(function)
+        return function
+
+    return declare
+
+
+def function(name: str) -> Callable[..., Any]:
+    """The function as it is now, wrapped or not."""
+    function: Callable[..., Any] = getattr(stepfunctions, _FUNCTIONS[name])
+    return function
+
+
+def execution(arn: str) -> dict[str, Any] | None:
+    """MiniStack's record of an execution (live: changes take effect)."""
+    execution: dict[str, Any] | None = stepfunctions._executions.get(arn)
+    return execution
+
+
+def machine(arn: str) -> dict[str, Any] | None:
+    """MiniStack's record of a state machine."""
+    machine: dict[str, Any] | None = stepfunctions._state_machines.get(arn)
+    return machine
+
+
+def add_execution(execution: dict[str, Any]) -> None:
+    """Make a record an execution that Step Functions' operations know: the child of a Distributed Map."""
+    stepfunctions._executions[execution["executionArn"]] = execution
+
+
+def add_map_run(record: dict[str, Any]) -> None:
+    """Make a record a Map Run: DescribeMapRun's answer, and `_stateMachineArn` for ListMapRuns."""
+    stepfunctions._map_runs[record["mapRunArn"]] = record
+
+
+def announce(detail: Mapping[str, Any]) -> None:
+    """Send EventBridge's "Step Functions Execution Status Change"; its delivery is best effort and raises nothing."""
+    entry = {
+        "Source": "aws.states",
+        "DetailType": "Step Functions Execution Status Change",
+        "Detail": json.dumps(detail),
+        "Resources": [detail["executionArn"]],
+    }
+    try:
+        eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+    except Exception:
+        logger.exception("no event was sent for %s", detail["executionArn"])
+
+
+def error_response(code: str, message: str, status: int = 400) -> Any:
+    """A refusal in the form that Step Functions' functions return."""
+    return responses.error_response_json(code, message, status)
+
+
+def json_response(document: Any) -> Any:
+    """An answer in the form that Step Functions' functions return."""
+    return responses.json_response(document)
+
+
+def is_jsonata(state: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
+    """Whether the state is evaluated as JSONata."""
+    return bool(stepfunctions._state_query_language(state, context) == "JSONata")
+
+
+def evaluate_jsonata(template: Any, raw_input: Any, context: Any, result: Any = None) -> Any:
+    """A value with every {% %} in it evaluated."""
+    return stepfunctions._apply_jsonata_template(template, raw_input, context, result=result)
+
+
+def assign_variables(state: Any, raw_input: Any, context: Any, result: Any = None) -> None:
+    """Evaluate the state's Assign into the context's variables."""
+    stepfunctions._apply_state_assign(state, raw_input, context, result=result)
+
+
+def jsonpath_input(state: Any, raw_input: Any, context: Any) -> Any:
+    """InputPath, then Parameters."""
+    return stepfunctions._apply_parameters(state, stepfunctions._apply_input_path(state, raw_input, context), context)
+
+
+def jsonpath_output(state: Any, raw_input: Any, context: Any, result: Any) -> Any:
+    """ResultSelector, ResultPath, then OutputPath."""
+    selected = stepfunctions._apply_result_selector(state, result)
+    return stepfunctions._apply_output_path(
+        state, stepfunctions._apply_result_path(state, raw_input, selected), context
+    )
+
+
+def succeed_output(state: Any, raw_input: Any, context: Any) -> Any:
+    """What a Succeed state passes on."""
+    selected = stepfunctions._apply_input_path(state, raw_input, context)
+    return stepfunctions._apply_output_path(state, selected, context)
