@@ -17,10 +17,10 @@ from urllib.parse import unquote
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
 from botocore.validate import ParamValidator
 
-from local_aws.core.authorization import service_model
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from botocore.model import ServiceModel
 
 _TYPE_ERRORS = "invalid type"
 
@@ -39,9 +39,8 @@ class ServiceError(Exception):
         self.code, self.message, self.status = code, message, status
 
 
-def match_operation(service: str, method: str, path: str) -> tuple[OperationModel, dict[str, str]] | None:
+def match_operation(model: ServiceModel, method: str, path: str) -> tuple[OperationModel, dict[str, str]] | None:
     """The REST operation of a request and the values of its path labels; None if the model has none like it."""
-    model = service_model(service)
     for name in model.operation_names:
         operation = model.operation_model(name)
         if operation.http.get("method") != method:
@@ -54,16 +53,18 @@ def match_operation(service: str, method: str, path: str) -> tuple[OperationMode
     return None
 
 
-def parse_rest(
-    operation: OperationModel, labels: Mapping[str, str], query: Mapping[str, list[str]], body: bytes
+def parse(
+    operation: OperationModel, labels: Mapping[str, str], query: Mapping[str, list[str]], body: bytes, protocol: str
 ) -> dict[str, Any]:
-    """The input of a REST-JSON call under the model's member names.
+    """The input of a call under the model's member names; members that are null are left out.
 
     Raises ServiceError when the body is not a JSON object.
     """
+    document = _document(body)
+    if protocol == "json":
+        return {name: value for name, value in document.items() if value is not None}
     shape = operation.input_shape
     params: dict[str, Any] = {}
-    document = _document(body)
     for name, member in shape.members.items() if shape is not None else ():
         wire = member.serialization.get("name", name)
         location = member.serialization.get("location")
@@ -74,11 +75,6 @@ def parse_rest(
         elif location is None and document.get(wire) is not None:
             params[name] = document[wire]
     return params
-
-
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The input of a JSON-protocol call. Raises ServiceError when the body is not a JSON object."""
-    return {name: value for name, value in _document(body).items() if value is not None}
 
 
 def _document(body: bytes) -> dict[str, Any]:
@@ -158,10 +154,6 @@ def _string_violations(shape: StringShape, value: str, where: str) -> list[str]:
     if pattern and len(value) <= int(shape.metadata.get("max", 2048)) and not _matches(pattern, value):
         found.append(_failed(value, where, f"Member must satisfy regular expression pattern: {pattern}"))
     return found
-
-
-# Java's classes in the patterns of tags, which also hold "_" and digits; Python's re has no \\p.
-_JAVA_CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"}
 
 
 # Java's character classes, as they stand inside brackets in the models, for Python's re: letters, numbers and marks

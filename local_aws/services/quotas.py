@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from local_aws.core import shapes
-from local_aws.core.authorization import service_model
+from local_aws.core.listing import page
 from local_aws.core.registry import Request, Response, register_control, register_service
 from local_aws.core.shapes import ServiceError
+from local_aws.services.apis import QUOTAS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,6 @@ SAGEMAKER_QUOTAS = {
     "L-A886A53A": "ml.g6.xlarge for spot training job usage",
     "L-98BDE811": "ml.g6.2xlarge for endpoint usage",
 }
-_TARGET = "ServiceQuotasV20190624."
 
 
 class Quotas:
@@ -62,27 +61,6 @@ class Quotas:
         shown = {name: self.value(name) for name in SAGEMAKER_QUOTAS.values()}
         return Response(200, {"Content-Type": "application/json"}, json.dumps(shown).encode())
 
-    def handle(self, request: Request) -> Response | None:
-        """Answer one call, or leave it to MiniStack (None)."""
-        name = request.headers.get("x-amz-target", "").removeprefix(_TARGET)
-        operations = {
-            "GetServiceQuota": self._get,
-            "GetAWSDefaultServiceQuota": self._get_default,
-            "ListServiceQuotas": self._list,
-            "ListAWSDefaultServiceQuotas": self._list_defaults,
-        }
-        if name not in operations:
-            return None
-        operation = service_model("service-quotas").operation_model(name)
-        headers = {"Content-Type": "application/x-amz-json-1.1"}
-        try:
-            params = shapes.parse_json(request.body)
-            shapes.validate(operation, params)
-            result = operations[name](params, request)
-        except ServiceError as error:
-            return Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
-        return Response(200, headers, shapes.serialize(operation, result, "json"))
-
     def _quota(self, code: str, value: float, request: Request) -> dict[str, Any]:
         return {
             "ServiceCode": "sagemaker",
@@ -106,26 +84,28 @@ class Quotas:
             )
         return str(code)
 
-    def _get(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @QUOTAS.operation
+    def get_service_quota(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         code = self._known(params)
         return {"Quota": self._quota(code, self.value(SAGEMAKER_QUOTAS[code]), request)}
 
-    def _get_default(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @QUOTAS.operation
+    def get_aws_default_service_quota(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         return {"Quota": self._quota(self._known(params), 0.0, request)}
 
-    def _list(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @QUOTAS.operation
+    def list_service_quotas(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         return self._listed(params, request, {code: self.value(name) for code, name in SAGEMAKER_QUOTAS.items()})
 
-    def _list_defaults(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @QUOTAS.operation
+    def list_aws_default_service_quotas(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         return self._listed(params, request, dict.fromkeys(SAGEMAKER_QUOTAS, 0.0))
 
     def _listed(self, params: dict[str, Any], request: Request, values: dict[str, float]) -> dict[str, Any]:
         if params["ServiceCode"] != "sagemaker":
             raise ServiceError("NoSuchResourceException", f"The service {params['ServiceCode']} does not exist.")
         quotas = [self._quota(code, value, request) for code, value in values.items()]
-        start, size = int(params.get("NextToken", 0)), params.get("MaxResults", 100)
-        more = start + size < len(quotas)
-        return {"Quotas": quotas[start : start + size], "NextToken": str(start + size) if more else None}
+        return page(quotas, params, "Quotas", size=100)
 
 
 def register(state_dir: Path, _endpoint_url: str) -> None:
@@ -133,8 +113,8 @@ def register(state_dir: Path, _endpoint_url: str) -> None:
     quotas = Quotas(state_dir)
     register_service(
         "servicequotas",
-        handler=quotas.handle,
-        target_prefix=_TARGET,
+        handler=lambda request: QUOTAS.handle(quotas, request),
+        target_prefix=QUOTAS.target_prefix,
         signing_names=("servicequotas",),
         model="service-quotas",
     )

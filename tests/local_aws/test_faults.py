@@ -13,7 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from local_aws.core import faults
+from local_aws.core import faults, registry
 from tests.local_aws.conftest import ACCOUNT, IMPORT_BOTO3, REGION, LocalAws, start, stop
 from tests.local_aws.services.bedrock import test_bedrock as customization
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
@@ -105,24 +105,27 @@ def test_what_is_not_understood_is_refused_in_one_line_and_changes_nothing(aws: 
     assert fired(aws) == [0]
 
 
+def ask(method: str, faults_wanted: Any = None) -> bytes:
+    body = json.dumps(faults_wanted).encode()
+    answer = faults.control(registry.Request(method, "", {}, {}, body, ACCOUNT, REGION, "")).body
+    assert isinstance(answer, bytes)
+    return answer
+
+
 def test_the_first_that_fits_is_taken_and_counts_are_exact_with_many_callers() -> None:
-    assert faults.control(
-        "POST", b'[{"kind": "training", "how": "fail", "times": 50}, {"kind": "training", "how": "stop"}]'
-    )
+    assert ask("POST", [{"kind": "training", "how": "fail", "times": 50}, {"kind": "training", "how": "stop"}])
     try:
         with ThreadPoolExecutor(8) as pool:
             taken = list(pool.map(lambda _: faults.take("training").how, range(200)))
         assert (taken.count("fail"), taken.count("stop")) == (50, 150)
-        assert [fault["fired"] for fault in json.loads(faults.control("GET", b"")[2])] == [50, 150]
+        assert [fault["fired"] for fault in json.loads(ask("GET"))] == [50, 150]
         assert not faults.take("training", "capacity")
         assert not faults.take("endpoint")
-        faults.control(
-            "POST", b'[{"kind": "training", "how": "kill"}, {"kind": "training", "how": "stop", "after": 3}]'
-        )
+        ask("POST", [{"kind": "training", "how": "kill"}, {"kind": "training", "how": "stop", "after": 3}])
         assert [faults.take("training", "stop", checkpoints=number).how for number in (0, 2, 3)] == ["", "", "stop"]
         assert [faults.take("training", checkpoints=number).how for number in (0, 1, 3)] == ["", "kill", "kill"]
     finally:
-        faults.control("POST", b"[]")
+        ask("POST", [])
     assert not faults.take("training")
 
 

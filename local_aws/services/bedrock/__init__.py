@@ -10,13 +10,13 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from local_aws.core import shapes
-from local_aws.core.registry import Request, Response, register_service
+from local_aws.core.registry import Request, register_service
 from local_aws.core.shapes import ServiceError
-from local_aws.services.bedrock import jobs, listing, models, serving
+from local_aws.services.apis import BEDROCK
+from local_aws.services.bedrock import jobs, models
+from local_aws.services.bedrock.serving import Serving, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 _PATHS = (
@@ -34,56 +34,22 @@ _OWN_ARN = re.compile(
 _TAG_LIMIT = 200
 
 
-class Bedrock:
-    """The operations, by name. Each takes the parsed input and answers by the output shape."""
+class Bedrock(Serving):
+    """The state of Bedrock, and its operations beside those of what serves a model."""
 
     def __init__(self, endpoint_url: str) -> None:
-        self._tags: dict[str, dict[str, str]] = {}
-        self.jobs = jobs.Jobs(endpoint_url, self._tags.__setitem__)
-        self._serving = serving.Serving(self.jobs, self._tags)
-        self._operations: dict[str, Callable[[dict[str, Any], Request], dict[str, Any]]] = {
-            "GetFoundationModel": self._get_foundation_model,
-            "ListFoundationModels": self._list_foundation_models,
-            "CreateModelCustomizationJob": self._create_job,
-            "GetModelCustomizationJob": lambda p, r: dict(self._held(r).job(p["jobIdentifier"]).details),
-            "ListModelCustomizationJobs": self._list_jobs,
-            "StopModelCustomizationJob": self._stop_job,
-            "GetCustomModel": lambda p, r: dict(self._held(r).model(p["modelIdentifier"])),
-            "ListCustomModels": self._list_custom_models,
-            "DeleteCustomModel": self._delete_custom_model,
-            "TagResource": self._tag_resource,
-            "UntagResource": self._untag_resource,
-            "ListTagsForResource": self._list_tags,
-            **self._serving.operations,
-        }
-
-    def handle(self, request: Request) -> Response | None:
-        """Answer one call, or leave it to MiniStack (None)."""
-        found = shapes.match_operation("bedrock", request.method, request.path)
-        if found is None or found[0].name not in self._operations:
-            return None
-        operation, labels = found
-        try:
-            params = shapes.parse_rest(operation, labels, request.query, request.body)
-            shapes.validate(operation, params)
-            if not _OWN_ARN.match(params.get("resourceARN", ":custom-model/")):
-                return None
-            result = self._operations[operation.name](params, request)
-        except ServiceError as error:
-            headers = {"Content-Type": "application/json", "x-amzn-errortype": error.code}
-            return Response(error.status, headers, shapes.error_body(error))
-        status = int(operation.http.get("responseCode", 200))
-        body = shapes.serialize(operation, result, "rest-json")
-        return Response(status, {"Content-Type": "application/json"}, body)
+        tags: dict[str, dict[str, str]] = {}
+        super().__init__(jobs.Jobs(endpoint_url, tags.__setitem__), tags)
 
     def tags(self, arn: str) -> dict[str, str]:
         """The tags of a resource, for aws:ResourceTag conditions."""
         return self._tags.get(arn, {})
 
     def _held(self, request: Request) -> jobs.Account:
-        return self.jobs.account(request.account, request.region)
+        return self._jobs.account(request.account, request.region)
 
-    def _get_foundation_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def get_foundation_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         model = models.find(params["modelIdentifier"], request.region)
         if model is None:
             raise ServiceError(
@@ -93,7 +59,8 @@ class Bedrock:
             )
         return {"modelDetails": model.details(request.region, datetime.now(UTC))}
 
-    def _list_foundation_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def list_foundation_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         now = datetime.now(UTC)
         listed = [m.details(request.region, now) for m in models.FOUNDATION_MODELS if request.region in m.regions]
         listed = [m for m in listed if params.get("byProvider", m["providerName"]).lower() == m["providerName"].lower()]
@@ -107,10 +74,20 @@ class Bedrock:
                 listed = [model for model in listed if params[name] in model[member]]
         return {"modelSummaries": listed}
 
-    def _create_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
-        return {"jobArn": self.jobs.create(params, request.account, request.region)}
+    @BEDROCK.operation
+    def create_model_customization_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+        return {"jobArn": self._jobs.create(params, request.account, request.region)}
 
-    def _list_jobs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def get_model_customization_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+        return dict(self._held(request).job(params["jobIdentifier"]).details)
+
+    @BEDROCK.operation
+    def get_custom_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+        return dict(self._held(request).model(params["modelIdentifier"]))
+
+    @BEDROCK.operation
+    def list_model_customization_jobs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = []
         for job in self._held(request).jobs:
             details = job.details
@@ -129,14 +106,16 @@ class Bedrock:
                     "customizationType": details["customizationType"],
                 }
             )
-        return listing.page(rows, params, "modelCustomizationJobSummaries", "jobName")
+        return listed(rows, params, "modelCustomizationJobSummaries", "jobName")
 
-    def _stop_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def stop_model_customization_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._held(request)
-        self.jobs.stop(held.job(params["jobIdentifier"]), held)
+        self._jobs.stop(held.job(params["jobIdentifier"]), held)
         return {}
 
-    def _list_custom_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def list_custom_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = []
         for arn, model in self._held(request).custom_models.items():
             base = model["baseModelArn"]
@@ -155,42 +134,55 @@ class Bedrock:
                     "modelStatus": "Active",
                 }
             )
-        return listing.page(rows, params, "modelSummaries", "modelName")
+        return listed(rows, params, "modelSummaries", "modelName")
 
-    def _delete_custom_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def delete_custom_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._held(request)
         with held.lock:
             arn = held.model(params["modelIdentifier"])["modelArn"]
-            users = self._serving.users(arn, request)
+            users = self.users(arn, request)
             if users:
                 raise ServiceError("ConflictException", f"The custom model is in use by {', '.join(users)}.")
             del held.custom_models[arn]
             self._tags.pop(arn, None)
         return {}
 
-    def _taggable(self, arn: str, request: Request) -> dict[str, str]:
+    def _taggable(self, arn: str, request: Request) -> dict[str, str] | None:
+        """The tags of a resource; None for one of a kind that MiniStack has."""
+        if not _OWN_ARN.match(arn):
+            return None
         held = self._held(request)
-        known = arn in held.custom_models or self._serving.holds(arn, request)
+        known = arn in held.custom_models or self.holds(arn, request)
         if not known and all(job.arn != arn for job in held.jobs):
             raise ServiceError("ResourceNotFoundException", f"The provided resource ARN {arn} was not found.", 404)
         return self._tags.setdefault(arn, {})
 
-    def _tag_resource(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def tag_resource(self, params: dict[str, Any], request: Request) -> dict[str, Any] | None:
         held = self._taggable(params["resourceARN"], request)
+        if held is None:
+            return None
         tags = held | {tag["key"]: tag["value"] for tag in params["tags"]}
         if len(tags) > _TAG_LIMIT:
             raise ServiceError("TooManyTagsException", "The resource has too many tags.")
         held.update(tags)
         return {}
 
-    def _untag_resource(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def untag_resource(self, params: dict[str, Any], request: Request) -> dict[str, Any] | None:
         held = self._taggable(params["resourceARN"], request)
+        if held is None:
+            return None
         for key in params["tagKeys"]:
             held.pop(key, None)
         return {}
 
-    def _list_tags(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def list_tags_for_resource(self, params: dict[str, Any], request: Request) -> dict[str, Any] | None:
         held = self._taggable(params["resourceARN"], request)
+        if held is None:
+            return None
         return {"tags": [{"key": key, "value": value} for key, value in held.items()]}
 
 
@@ -198,5 +190,10 @@ def register(_state_dir: Path, endpoint_url: str) -> None:
     """Answer Bedrock's calls on this server."""
     bedrock = Bedrock(endpoint_url)
     register_service(
-        "bedrock", handler=bedrock.handle, paths=_PATHS, signing_names=("bedrock",), model="bedrock", tags=bedrock.tags
+        "bedrock",
+        handler=lambda request: BEDROCK.handle(bedrock, request),
+        paths=_PATHS,
+        signing_names=("bedrock",),
+        model="bedrock",
+        tags=bedrock.tags,
     )

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
-from local_aws.services.bedrock import jobs, listing, models
+from local_aws.services.apis import BEDROCK
+from local_aws.services.bedrock import jobs, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +69,13 @@ class Resource:
         return _STATUSES[self.kind][now >= self.created + CHANGE]
 
 
+def listed(
+    rows: list[dict[str, Any]], params: dict[str, Any], key: str, name: str, created: str = "creationTime"
+) -> dict[str, Any]:
+    """The output of a list operation; `name` is the member of a summary that nameContains looks at."""
+    return page(rows, params, key, name=name, status="status", created=created, size=1000)
+
+
 class Serving:
     """The operations. Each takes the parsed input and the request, answers by the output shape, or raises ServiceError.
 
@@ -84,22 +93,6 @@ class Serving:
     ) -> None:
         self._jobs, self._tags, self._clock = custom_models, tags, clock
         self._resources: dict[tuple[str, str], dict[str, Resource]] = {}
-        self.operations: dict[str, Callable[[dict[str, Any], Request], dict[str, Any]]] = {
-            "CreateCustomModelDeployment": self._create_deployment,
-            "GetCustomModelDeployment": lambda p, r: self._get(r, DEPLOYMENT, p["customModelDeploymentIdentifier"]),
-            "ListCustomModelDeployments": self._list_deployments,
-            "DeleteCustomModelDeployment": self._delete_deployment,
-            "CreateProvisionedModelThroughput": self._create_throughput,
-            "GetProvisionedModelThroughput": lambda p, r: self._get(r, THROUGHPUT, p["provisionedModelId"]),
-            "ListProvisionedModelThroughputs": self._list_throughputs,
-            "DeleteProvisionedModelThroughput": self._delete_throughput,
-            "CreateModelImportJob": self._create_import_job,
-            "GetModelImportJob": lambda p, r: self._get(r, IMPORT_JOB, p["jobIdentifier"]),
-            "ListModelImportJobs": self._list_import_jobs,
-            "GetImportedModel": lambda p, r: dict(self._find(r, IMPORTED, p["modelIdentifier"]).details),
-            "ListImportedModels": self._list_imported_models,
-            "DeleteImportedModel": self._delete_imported_model,
-        }
 
     def holds(self, arn: str, request: Request) -> bool:
         """Whether the account has this resource."""
@@ -127,9 +120,24 @@ class Serving:
                 return resource
         raise ServiceError("ResourceNotFoundException", f"The provided {_WORDS[kind]} was not found.", 404)
 
-    def _get(self, request: Request, kind: str, identifier: str) -> dict[str, Any]:
-        resource = self._find(request, kind, identifier)
+    @BEDROCK.operation
+    def get_custom_model_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+        resource = self._find(request, DEPLOYMENT, params["customModelDeploymentIdentifier"])
         return self._row(resource, resource.details)
+
+    @BEDROCK.operation
+    def get_provisioned_model_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+        resource = self._find(request, THROUGHPUT, params["provisionedModelId"])
+        return self._row(resource, resource.details)
+
+    @BEDROCK.operation
+    def get_model_import_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+        resource = self._find(request, IMPORT_JOB, params["jobIdentifier"])
+        return self._row(resource, resource.details)
+
+    @BEDROCK.operation
+    def get_imported_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+        return dict(self._find(request, IMPORTED, params["modelIdentifier"]).details)
 
     def _row(self, resource: Resource, members: Iterable[str]) -> dict[str, Any]:
         now = self._clock()
@@ -174,7 +182,8 @@ class Serving:
     def _custom_model(self, request: Request, identifier: str) -> Mapping[str, Any]:
         return self._jobs.account(request.account, request.region).model(identifier)
 
-    def _create_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def create_custom_model_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         def details(arn: str, now: datetime) -> dict[str, Any]:
             model = self._custom_model(request, params["modelArn"])
             if model["baseModelArn"].rsplit("/", 1)[-1] not in _ON_DEMAND:
@@ -192,15 +201,17 @@ class Serving:
         made = self._create(request, DEPLOYMENT, name, params, details, params.get("tags"))
         return {"customModelDeploymentArn": made.arn}
 
-    def _list_deployments(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def list_custom_model_deployments(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = self._rows(request, DEPLOYMENT)
         for row in rows:
             row.pop("description")
             row["customModelDeploymentName"] = row.pop("modelDeploymentName")
         rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
-        return listing.page(rows, params, "modelDeploymentSummaries", "customModelDeploymentName", "createdAt")
+        return listed(rows, params, "modelDeploymentSummaries", "customModelDeploymentName", created="createdAt")
 
-    def _delete_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def delete_custom_model_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
             deployment = self._find(request, DEPLOYMENT, params["customModelDeploymentIdentifier"])
             if deployment.status(self._clock()) != "Active":
@@ -209,7 +220,8 @@ class Serving:
             deployment.deleted = self._clock()
         return {}
 
-    def _create_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def create_provisioned_model_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         def details(arn: str, now: datetime) -> dict[str, Any]:
             base = models.find(params["modelId"], request.region)
             if base is not None:
@@ -236,12 +248,14 @@ class Serving:
         made = self._create(request, THROUGHPUT, name, params, details, params.get("tags"))
         return {"provisionedModelArn": made.arn}
 
-    def _list_throughputs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def list_provisioned_model_throughputs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = self._rows(request, THROUGHPUT)
         rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
-        return listing.page(rows, params, "provisionedModelSummaries", "provisionedModelName")
+        return listed(rows, params, "provisionedModelSummaries", "provisionedModelName")
 
-    def _delete_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def delete_provisioned_model_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
             throughput, now = self._find(request, THROUGHPUT, params["provisionedModelId"]), self._clock()
             until = throughput.details["commitmentExpirationTime"]
@@ -253,7 +267,8 @@ class Serving:
             self._forget(request, throughput)
         return {}
 
-    def _create_import_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def create_model_import_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         shared = {"jobName": params["jobName"], "modelDataSource": params["modelDataSource"]}
         model = {"modelName": params["importedModelName"], **shared}
 
@@ -279,18 +294,21 @@ class Serving:
         made = self._create(request, IMPORT_JOB, params["jobName"], params, job, params.get("jobTags"))
         return {"jobArn": made.arn}
 
-    def _list_import_jobs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def list_model_import_jobs(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         members = ("jobArn", "jobName", "creationTime", "lastModifiedTime", "importedModelArn", "importedModelName")
         rows = self._rows(request, IMPORT_JOB, members)
-        return listing.page(rows, params, "modelImportJobSummaries", "jobName")
+        return listed(rows, params, "modelImportJobSummaries", "jobName")
 
-    def _list_imported_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def list_imported_models(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         rows = self._rows(request, IMPORTED, ("modelArn", "modelName", "creationTime"))
         for row in rows:
             del row["status"]
-        return listing.page(rows, params, "modelSummaries", "modelName")
+        return listed(rows, params, "modelSummaries", "modelName")
 
-    def _delete_imported_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    @BEDROCK.operation
+    def delete_imported_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
             self._forget(request, self._find(request, IMPORTED, params["modelIdentifier"]))
         return {}

@@ -1,202 +1,24 @@
-"""Endpoints: created, updated with roll-back, deleted, over AWS's statuses.
-
-Sources: API Reference of CreateEndpoint, UpdateEndpoint, DescribeEndpoint (EndpointStatus) and DeleteEndpoint;
-"Cannot update in-progress endpoint" for any change while Creating or Updating; an update needs the config the
-endpoint runs on to be there still (https://github.com/hashicorp/terraform-provider-aws/issues/40048). Only a
-Failed endpoint has a FailureReason for certain (DescribeEndpoint), so a rolled-back update shows none here.
-"""
+"""The operations on endpoints; `endpoint.py` has the sources of what they do."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from local_aws.core import faults
-from local_aws.core.shapes import ServiceError
-from local_aws.ministack.sessions import NotAssumableError, role_session
+from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker import quota
-from local_aws.services.sagemaker.fleet import Fleet, FleetFailedError
+from local_aws.services.sagemaker.endpoint import Endpoint
 from local_aws.services.sagemaker.instances import pools
-from local_aws.services.sagemaker.role import hosting_source
-from local_aws.services.sagemaker.store import Call, Store, now, page, validation_error
+from local_aws.services.sagemaker.store import arn_of, listed, now, validation_error
 
-INVOCATION_SECONDS = 60
-"""How long a container may take to answer (InvokeEndpoint)."""
+if TYPE_CHECKING:
+    from local_aws.core.registry import Request
+    from local_aws.services.sagemaker.account import Account
+
 _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
 
-class Endpoint:
-    """One endpoint, its fleet, and the thread that changes it."""
-
-    def __init__(self, store: Store, arn: str, name: str, config: dict[str, Any]) -> None:
-        self.store, self.arn, self.name, self.config = store, arn, name, config
-        self.status, self.failure = "Creating", ""
-        self.created = self.modified = now()
-        self.deploying = config, self.created
-        self.fleet: Fleet | None = None
-        self._starting: Fleet | None = None
-
-    @property
-    def instances(self) -> Counter[str]:
-        """Instances in use by type, for the quota."""
-        counts: Counter[str] = Counter()
-        if self.status != "Failed":
-            (variant,) = self.config["ProductionVariants"]
-            kind = self.fleet.instance_type if self.fleet is not None else pools(variant)[0]
-            counts[kind] += variant["InitialInstanceCount"]
-        if self._starting is not None and self.status == "Updating":
-            counts[self._starting.instance_type] += self._starting.variant["InitialInstanceCount"]
-        return counts
-
-    def set_status(self, status: str, failure: str = "") -> None:
-        """Enter a status."""
-        with self.store.lock:
-            self.status, self.failure, self.modified = status, failure, now()
-
-    def create(self, call: Call) -> None:
-        """Bring up the first fleet."""
-        try:
-            fleet = self._bring_up(call, self.config, *_place(self.config, "fail", "capacity", "stuck"))
-        except FleetFailedError as error:
-            self.set_status("Failed", str(error))
-            return
-        with self.store.lock:
-            self.fleet = fleet
-            self.set_status("InService")
-
-    def update(self, call: Call, config: dict[str, Any]) -> None:
-        """Bring up a fleet on another config beside the old one, then take that down; or go back to it."""
-        kind, fault = _place(config)
-        try:
-            fleet = self._bring_up(call, config, kind, fault)
-        except FleetFailedError as error:
-            with self.store.lock:
-                self._starting = None
-                self.set_status("RollingBack")
-            time.sleep(self.store.settings.status_seconds)
-            if fault.how == "rollback-failed":
-                self.set_status("UpdateRollbackFailed", str(error))
-            else:
-                self.set_status("InService")
-            return
-        with self.store.lock:
-            old, self.fleet, self.config = self.fleet, fleet, config
-        if old is not None:
-            old.drain(INVOCATION_SECONDS)
-            old.stop()
-        with self.store.lock:
-            self._starting = None
-            self.set_status("InService")
-
-    def _bring_up(self, call: Call, config: dict[str, Any], kind: str, fault: faults.Fault) -> Fleet:
-        time.sleep(self.store.settings.status_seconds)
-        if fault.how == "capacity":
-            raise FleetFailedError(faults.ENDPOINT_CAPACITY)
-        if fault.how == "stuck":
-            faults.wait_replaced(fault)
-        try:
-            model = self.store.model(call, config["ProductionVariants"][0]["ModelName"])
-        except ServiceError as error:
-            raise FleetFailedError(error.message) from error
-        fleet = Fleet(self.store, self.arn, self.name, config, model, kind)
-        with self.store.lock:
-            self._starting = fleet
-        try:
-            fleet.start(sick=fault.how in ("fail", "rollback-failed"))
-        except FleetFailedError:
-            raise
-        except Exception as error:
-            fleet.stop()
-            raise FleetFailedError(f"Request to service failed. {error!r}") from error
-        return fleet
-
-    def delete(self) -> None:
-        """Take the fleet down and forget the endpoint, if its execution role is still there to do it with."""
-        time.sleep(self.store.settings.status_seconds)
-        with self.store.lock:
-            fleet = self.fleet
-        if fleet is not None:
-            try:
-                role_session(
-                    fleet.model["ExecutionRoleArn"],
-                    "SageMaker",
-                    "sagemaker",
-                    source_arn=hosting_source(self.arn),
-                    region=self.arn.split(":")[3],
-                )
-            except NotAssumableError as error:
-                self.set_status("Failed", f"SageMaker could not delete the endpoint's resources: {error}")
-                return
-            fleet.stop()
-        with self.store.lock:
-            self.store.endpoints.pop(self.arn, None)
-            self.store.tags.pop(self.arn, None)
-
-    def describe(self) -> dict[str, Any]:
-        """The members of DescribeEndpoint."""
-        description: dict[str, Any] = {
-            "EndpointName": self.name,
-            "EndpointArn": self.arn,
-            "EndpointConfigName": self.config["EndpointConfigName"],
-            "EndpointStatus": self.status,
-            "CreationTime": self.created,
-            "LastModifiedTime": self.modified,
-        }
-        if self.status in ("Creating", "Updating"):
-            config, started = self.deploying
-            description["PendingDeploymentSummary"] = {
-                "EndpointConfigName": config["EndpointConfigName"],
-                "ProductionVariants": [
-                    {
-                        "VariantName": variant["VariantName"],
-                        **(_pool_summaries(variant, "") or {"InstanceType": variant["InstanceType"]}),
-                        "DesiredWeight": variant["InitialVariantWeight"],
-                        "DesiredInstanceCount": variant["InitialInstanceCount"],
-                    }
-                    for variant in config["ProductionVariants"]
-                ],
-                "StartTime": started,
-            }
-        if self.failure:
-            description["FailureReason"] = self.failure[:1024]
-        if self.fleet is not None:
-            variant = self.fleet.variant
-            weight, count = variant["InitialVariantWeight"], variant["InitialInstanceCount"]
-            description["ProductionVariants"] = [
-                {
-                    "VariantName": variant["VariantName"],
-                    **_pool_summaries(variant, self.fleet.instance_type),
-                    "CurrentWeight": weight,
-                    "DesiredWeight": weight,
-                    "CurrentInstanceCount": count,
-                    "DesiredInstanceCount": count,
-                }
-            ]
-        return description
-
-
-def _place(config: dict[str, Any], *hows: str) -> tuple[str, faults.Fault]:
-    """The first instance type of the config that has capacity, or the last that has not, and the fault that happens there."""
-    (variant,) = config["ProductionVariants"]
-    for kind in pools(variant):
-        fault = faults.take("endpoint", *hows, instance_type=kind)
-        if fault.how != "capacity":
-            break
-    return kind, fault
-
-
-def _pool_summaries(variant: dict[str, Any], kind: str) -> dict[str, Any]:
-    """InstancePools of a variant's description, whose instances are of type `kind`; nothing of a variant without pools."""
-    if "InstancePools" not in variant:
-        return {}
-    count = variant["InitialInstanceCount"]
-    listed = [{"InstanceType": name, "CurrentInstanceCount": count * (name == kind)} for name in pools(variant)]
-    return {"InstancePools": listed}
-
-
-def _check_quota(store: Store, config: dict[str, Any]) -> None:
+def _check_quota(store: Account, config: dict[str, Any]) -> None:
     """Ask for all instance types of a list: "Quota does not fall back" (Deepgram, "Deploy Deepgram on Amazon SageMaker")."""
     for variant in config["ProductionVariants"]:
         for kind in pools(variant):
@@ -208,70 +30,71 @@ def _run(target: Any, *arguments: Any) -> None:
     threading.Thread(target=target, args=arguments, name="endpoint", daemon=True).start()
 
 
-def create_endpoint(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def create_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateEndpoint."""
-    arn = call.arn("endpoint", params["EndpointName"])
+    arn = arn_of(request, "endpoint", params["EndpointName"])
     with store.lock:
         if arn in store.endpoints:
             raise validation_error(f'Cannot create already existing endpoint "{arn}".')
-        config = store.config(call, params["EndpointConfigName"])
+        config = store.config(request, params["EndpointConfigName"])
         _check_quota(store, config)
         endpoint = store.endpoints[arn] = Endpoint(store, arn, params["EndpointName"], config)
         store.tag(arn, params.get("Tags"))
-    _run(endpoint.create, call)
+    _run(endpoint.create, request)
     return {"EndpointArn": arn}
 
 
-def update_endpoint(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def update_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """UpdateEndpoint, of an endpoint that is InService."""
     with store.lock:
-        endpoint = store.endpoint(call, params["EndpointName"])
+        endpoint = store.endpoint(request, params["EndpointName"])
         if endpoint.status in (*_IN_PROGRESS, "Deleting"):
             raise validation_error(f'Cannot update in-progress endpoint "{endpoint.arn}".')
         if endpoint.status != "InService":
             raise validation_error(f'Cannot update endpoint "{endpoint.arn}" in status {endpoint.status}.')
-        store.config(call, endpoint.config["EndpointConfigName"])
-        config = store.config(call, params["EndpointConfigName"])
+        store.config(request, endpoint.config["EndpointConfigName"])
+        config = store.config(request, params["EndpointConfigName"])
         _check_quota(store, config)
         endpoint.deploying = config, now()
         endpoint.set_status("Updating")
-    _run(endpoint.update, call, config)
+    _run(endpoint.update, request, config)
     return {"EndpointArn": endpoint.arn}
 
 
-def delete_endpoint(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def delete_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DeleteEndpoint, of an endpoint that is not being changed."""
     with store.lock:
-        endpoint = store.endpoint(call, params["EndpointName"])
+        endpoint = store.endpoint(request, params["EndpointName"])
         if endpoint.status in _IN_PROGRESS:
             raise validation_error(f'Cannot update in-progress endpoint "{endpoint.arn}".')
         if endpoint.status == "Deleting":
             return {}
         endpoint.set_status("Deleting")
-    _run(endpoint.delete)
+    _run(_delete, store, endpoint)
     return {}
 
 
-def describe_endpoint(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+def _delete(store: Account, endpoint: Endpoint) -> None:
+    if endpoint.delete():
+        with store.lock:
+            store.endpoints.pop(endpoint.arn, None)
+            store.tags.pop(endpoint.arn, None)
+
+
+@SAGEMAKER.operation
+def describe_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DescribeEndpoint."""
     with store.lock:
-        return store.endpoint(call, params["EndpointName"]).describe()
+        return store.endpoint(request, params["EndpointName"]).describe()
 
 
-def list_endpoints(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def list_endpoints(store: Account, params: dict[str, Any], _request: Request) -> dict[str, Any]:
     """ListEndpoints."""
     members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
     with store.lock:
         described = [endpoint.describe() for endpoint in store.endpoints.values()]
-    summaries = [{member: item[member] for member in members} for item in described]
-    found, token = page(summaries, params, name="EndpointName", status="EndpointStatus")
-    return {"Endpoints": found, "NextToken": token}
-
-
-OPERATIONS = {
-    "CreateEndpoint": create_endpoint,
-    "UpdateEndpoint": update_endpoint,
-    "DeleteEndpoint": delete_endpoint,
-    "DescribeEndpoint": describe_endpoint,
-    "ListEndpoints": list_endpoints,
-}
+    return listed(described, params, "Endpoints", members, status="EndpointStatus")

@@ -8,14 +8,18 @@ of refused model data: https://github.com/philschmid/llm-sagemaker-sample/issues
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from local_aws.ministack.sessions import NotAssumableError
+from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker.instances import pools
 from local_aws.services.sagemaker.role import Role, hosting_source
-from local_aws.services.sagemaker.store import Call, Store, now, page, validation_error
+from local_aws.services.sagemaker.store import Store, arn_of, listed, now, validation_error
+
+if TYPE_CHECKING:
+    from local_aws.core.registry import Request
 
 
 def container_of(model: dict[str, Any]) -> dict[str, Any]:
@@ -46,9 +50,10 @@ def no_access(uri: str, role_arn: str, region: str) -> str:
     )
 
 
-def create_model(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def create_model(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateModel: the role must be able to read the model data now."""
-    arn = call.arn("model", params["ModelName"])
+    arn = arn_of(request, "model", params["ModelName"])
     container = container_of(params)
     if not params.get("ExecutionRoleArn"):
         raise validation_error("local AWS runs models under a role: give ExecutionRoleArn")
@@ -62,9 +67,9 @@ def create_model(store: Store, call: Call, params: dict[str, Any]) -> dict[str, 
     try:
         role = Role(params["ExecutionRoleArn"], hosting_source(arn), store.endpoint_url)
         if uri is not None and not readable(role, uri):
-            raise validation_error(no_access(uri, role.arn, call.region))
+            raise validation_error(no_access(uri, role.arn, request.region))
     except NotAssumableError as error:
-        raise validation_error(no_access(uri or "(none)", params["ExecutionRoleArn"], call.region)) from error
+        raise validation_error(no_access(uri or "(none)", params["ExecutionRoleArn"], request.region)) from error
     with store.lock:
         described = {name: value for name, value in params.items() if name != "Tags"}
         defaults = {"EnableNetworkIsolation": False}
@@ -85,34 +90,34 @@ def readable(role: Role, uri: str) -> bool:
     return True
 
 
-def describe_model(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def describe_model(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DescribeModel."""
     with store.lock:
-        return store.model(call, params["ModelName"])
+        return store.model(request, params["ModelName"])
 
 
-def list_models(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def list_models(store: Store, params: dict[str, Any], _request: Request) -> dict[str, Any]:
     """ListModels."""
-    members = ("ModelName", "ModelArn", "CreationTime")
     with store.lock:
-        found, token = page(
-            [{m: model[m] for m in members} for model in store.models.values()], params, name="ModelName"
-        )
-    return {"Models": found, "NextToken": token}
+        return listed(store.models.values(), params, "Models", ("ModelName", "ModelArn", "CreationTime"))
 
 
-def delete_model(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def delete_model(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DeleteModel removes the entry alone, whoever still serves it."""
     with store.lock:
-        arn = store.model(call, params["ModelName"])["ModelArn"]
+        arn = store.model(request, params["ModelName"])["ModelArn"]
         del store.models[arn]
         store.tags.pop(arn, None)
     return {}
 
 
-def create_endpoint_config(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def create_endpoint_config(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateEndpointConfig: the models of its variants must exist."""
-    arn = call.arn("endpoint-config", params["EndpointConfigName"])
+    arn = arn_of(request, "endpoint-config", params["EndpointConfigName"])
     with store.lock:
         if arn in store.configs:
             raise validation_error(f'Cannot create already existing endpoint configuration "{arn}".')
@@ -123,7 +128,7 @@ def create_endpoint_config(store: Store, call: Call, params: dict[str, Any]) -> 
             raise validation_error(
                 "local AWS runs instance-based variants: give ModelName, InitialInstanceCount and InstanceType or InstancePools"
             )
-        store.model(call, variant["ModelName"])
+        store.model(request, variant["ModelName"])
         described = {name: value for name, value in params.items() if name != "Tags"}
         described["ProductionVariants"] = [{"InitialVariantWeight": 1.0, **variant}]
         store.configs[arn] = {**described, "EndpointConfigArn": arn, "CreationTime": now()}
@@ -131,37 +136,26 @@ def create_endpoint_config(store: Store, call: Call, params: dict[str, Any]) -> 
     return {"EndpointConfigArn": arn}
 
 
-def describe_endpoint_config(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def describe_endpoint_config(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DescribeEndpointConfig."""
     with store.lock:
-        return store.config(call, params["EndpointConfigName"])
+        return store.config(request, params["EndpointConfigName"])
 
 
-def list_endpoint_configs(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def list_endpoint_configs(store: Store, params: dict[str, Any], _request: Request) -> dict[str, Any]:
     """ListEndpointConfigs."""
     members = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
     with store.lock:
-        summaries = [{member: config[member] for member in members} for config in store.configs.values()]
-    found, token = page(summaries, params, name="EndpointConfigName")
-    return {"EndpointConfigs": found, "NextToken": token}
+        return listed(store.configs.values(), params, "EndpointConfigs", members)
 
 
-def delete_endpoint_config(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def delete_endpoint_config(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DeleteEndpointConfig, also of one in use: dangerous, and not refused."""
     with store.lock:
-        arn = store.config(call, params["EndpointConfigName"])["EndpointConfigArn"]
+        arn = store.config(request, params["EndpointConfigName"])["EndpointConfigArn"]
         del store.configs[arn]
         store.tags.pop(arn, None)
     return {}
-
-
-OPERATIONS = {
-    "CreateModel": create_model,
-    "DescribeModel": describe_model,
-    "ListModels": list_models,
-    "DeleteModel": delete_model,
-    "CreateEndpointConfig": create_endpoint_config,
-    "DescribeEndpointConfig": describe_endpoint_config,
-    "ListEndpointConfigs": list_endpoint_configs,
-    "DeleteEndpointConfig": delete_endpoint_config,
-}

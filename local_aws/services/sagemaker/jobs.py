@@ -7,22 +7,28 @@ https://github.com/aws/sagemaker-spark/issues/158; the others as users meet them
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from local_aws.core.shapes import ServiceError
 from local_aws.ministack.sessions import NotAssumableError
+from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker import images, quota
 from local_aws.services.sagemaker.instances import Instances, preferences
 from local_aws.services.sagemaker.role import PullDeniedError, Role, split_uri
-from local_aws.services.sagemaker.store import Call, Store, page, validation_error
+from local_aws.services.sagemaker.store import Store, arn_of, listed, validation_error
 from local_aws.services.sagemaker.training import TrainingJob
 
+if TYPE_CHECKING:
+    from local_aws.core.registry import Request
+    from local_aws.services.sagemaker.account import Account
 
-def create_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+
+@SAGEMAKER.operation
+def create_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
-    arn = call.arn("training-job", params["TrainingJobName"])
+    arn = arn_of(request, "training-job", params["TrainingJobName"])
     _check_form(params)
     wanted = preferences(params)
     with store.lock:
@@ -30,7 +36,7 @@ def create_training_job(store: Store, call: Call, params: dict[str, Any]) -> dic
     role = _assume(params["RoleArn"], arn, store)
     image = _check_image(role, params["AlgorithmSpecification"])
     for channel in params.get("InputDataConfig", []):
-        _check_channel(role, channel, call.region)
+        _check_channel(role, channel, request.region)
     with store.lock:
         _check_name(store, arn)
         allowed = _within_quota(store, wanted, spot=bool(params.get("EnableManagedSpotTraining")))
@@ -41,7 +47,7 @@ def create_training_job(store: Store, call: Call, params: dict[str, Any]) -> dic
     return {"TrainingJobArn": arn}
 
 
-def _check_name(store: Store, arn: str) -> None:
+def _check_name(store: Account, arn: str) -> None:
     if arn in store.training_jobs:
         raise ServiceError(
             "ResourceInUse",
@@ -128,7 +134,7 @@ def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
     )
 
 
-def _within_quota(store: Store, wanted: list[Instances], *, spot: bool) -> list[Instances]:
+def _within_quota(store: Account, wanted: list[Instances], *, spot: bool) -> list[Instances]:
     """What of a list the quotas allow now. Raises ServiceError, as for its first, if that is nothing."""
     allowed, refusals = [], []
     for instances in wanted:
@@ -149,41 +155,35 @@ def _within_quota(store: Store, wanted: list[Instances], *, spot: bool) -> list[
     return allowed
 
 
-def _job(store: Store, call: Call, params: dict[str, Any]) -> TrainingJob:
-    arn = call.arn("training-job", params["TrainingJobName"])
+def _job(store: Account, params: dict[str, Any], request: Request) -> TrainingJob:
+    arn = arn_of(request, "training-job", params["TrainingJobName"])
     if arn not in store.training_jobs:
         raise validation_error("Requested resource not found.")
     return store.training_jobs[arn]
 
 
-def describe_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def describe_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DescribeTrainingJob."""
     with store.lock:
-        return _job(store, call, params).describe()
+        return _job(store, params, request).describe()
 
 
-def list_training_jobs(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def list_training_jobs(store: Account, params: dict[str, Any], _request: Request) -> dict[str, Any]:
     """ListTrainingJobs."""
-    members = (
-        "TrainingJobName",
-        "TrainingJobArn",
-        "CreationTime",
-        "TrainingEndTime",
-        "LastModifiedTime",
-        "TrainingJobStatus",
-        "SecondaryStatus",
-    )
+    members = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime")
     with store.lock:
         described = [job.describe() for job in store.training_jobs.values()]
-    summaries = [{member: job[member] for member in members if member in job} for job in described]
-    found, token = page(summaries, params, name="TrainingJobName", status="TrainingJobStatus")
-    return {"TrainingJobSummaries": found, "NextToken": token}
+    statuses = ("TrainingJobStatus", "SecondaryStatus")
+    return listed(described, params, "TrainingJobSummaries", members + statuses, status="TrainingJobStatus")
 
 
-def stop_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def stop_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """StopTrainingJob: Stopping at once, Stopped when the process has ended and its model is uploaded."""
     with store.lock:
-        job = _job(store, call, params)
+        job = _job(store, params, request)
         if not job.active:
             status = job.describe()["TrainingJobStatus"]
             raise validation_error(f"The request was rejected because the training job is in status {status}.")
@@ -191,10 +191,11 @@ def stop_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[
     return {}
 
 
-def delete_training_job(store: Store, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+@SAGEMAKER.operation
+def delete_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DeleteTrainingJob frees the name of a job that has ended."""
     with store.lock:
-        job = _job(store, call, params)
+        job = _job(store, params, request)
         if job.active:
             status = job.describe()["TrainingJobStatus"]
             raise ServiceError(
@@ -203,12 +204,3 @@ def delete_training_job(store: Store, call: Call, params: dict[str, Any]) -> dic
         del store.training_jobs[job.arn]
         store.tags.pop(job.arn, None)
     return {}
-
-
-OPERATIONS = {
-    "CreateTrainingJob": create_training_job,
-    "DescribeTrainingJob": describe_training_job,
-    "ListTrainingJobs": list_training_jobs,
-    "StopTrainingJob": stop_training_job,
-    "DeleteTrainingJob": delete_training_job,
-}

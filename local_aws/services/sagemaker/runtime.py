@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from local_aws.core.registry import Request, Response
-from local_aws.services.sagemaker.endpoints import INVOCATION_SECONDS, Endpoint
-from local_aws.services.sagemaker.store import Call, Store
+from local_aws.services.sagemaker.endpoint import INVOCATION_SECONDS, Endpoint
+from local_aws.services.sagemaker.store import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from local_aws.services.sagemaker.account import Account
     from local_aws.services.sagemaker.fleet import Fleet
 
 MAX_BODY_BYTES = 6_291_456
@@ -33,7 +34,7 @@ _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _HEADER_STRING = 7
 
 
-def handle(store: Store, request: Request) -> Response:
+def handle(store: Account, request: Request) -> Response:
     """Pass one request on to an endpoint's container."""
     found = _PATH.fullmatch(request.path)
     if found is None or request.method != "POST":
@@ -41,7 +42,7 @@ def handle(store: Store, request: Request) -> Response:
     if len(request.body) > MAX_BODY_BYTES:
         return _error(413, "413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.")
     name = unquote(found["name"])
-    arn = Call(request.account, request.region).arn("endpoint", name)
+    arn = arn_of(request, "endpoint", name)
     with store.lock:
         endpoint = store.endpoints.get(arn)
         fleet = endpoint.fleet if endpoint is not None and endpoint.status != "Deleting" else None

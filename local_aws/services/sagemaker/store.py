@@ -1,4 +1,4 @@
-"""What SageMaker remembers: training jobs, models, endpoint configs, endpoints and tags, by ARN."""
+"""What SageMaker remembers of models, endpoint configs and tags, by ARN; account.py has the jobs and endpoints."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from local_aws.services.sagemaker.endpoints import Endpoint
-    from local_aws.services.sagemaker.training import TrainingJob
+    from local_aws.core.registry import Request
 
 
 def now() -> datetime:
@@ -38,80 +39,46 @@ class Settings:
     """If above 0: an upper bound on ContainerStartupHealthCheckTimeoutInSeconds, which AWS accepts from 60 on."""
 
 
-@dataclass(frozen=True)
-class Call:
-    """Where a call was made: everything a name needs to become an ARN."""
-
-    account: str
-    region: str
-
-    def arn(self, kind: str, name: str) -> str:
-        """SageMaker writes the names of endpoints, configs and models into ARNs in lower case."""
-        lowered = name if kind == "training-job" else name.lower()
-        return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{lowered}"
+def arn_of(request: Request, kind: str, name: str) -> str:
+    """The ARN of a name; SageMaker writes the names of endpoints, configs and models into ARNs in lower case."""
+    lowered = name if kind == "training-job" else name.lower()
+    return f"arn:aws:sagemaker:{request.region}:{request.account}:{kind}/{lowered}"
 
 
 @dataclass
 class Store:
-    """All records, guarded by `lock`."""
+    """What jobs, endpoints and operations share; the records are guarded by `lock`."""
 
     state_dir: Path
     endpoint_url: str
     settings: Settings = field(default_factory=Settings)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    training_jobs: dict[str, TrainingJob] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    endpoints: dict[str, Endpoint] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
         """Add tags to a resource (which need not have any)."""
         self.tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags or []})
 
-    def model(self, call: Call, name: str) -> dict[str, Any]:
+    def model(self, request: Request, name: str) -> dict[str, Any]:
         """A model's description. Raises ServiceError."""
-        arn = call.arn("model", name)
+        arn = arn_of(request, "model", name)
         if arn not in self.models:
             raise validation_error(f'Could not find model "{arn}".')
         return self.models[arn]
 
-    def config(self, call: Call, name: str) -> dict[str, Any]:
+    def config(self, request: Request, name: str) -> dict[str, Any]:
         """An endpoint config's description. Raises ServiceError."""
-        arn = call.arn("endpoint-config", name)
+        arn = arn_of(request, "endpoint-config", name)
         if arn not in self.configs:
             raise validation_error(f'Could not find endpoint configuration "{arn}".')
         return self.configs[arn]
 
-    def endpoint(self, call: Call, name: str) -> Endpoint:
-        """An endpoint. Raises ServiceError."""
-        arn = call.arn("endpoint", name)
-        if arn not in self.endpoints:
-            raise validation_error(f'Could not find endpoint "{arn}".')
-        return self.endpoints[arn]
 
-
-def page(
-    items: list[dict[str, Any]], params: dict[str, Any], *, name: str, status: str | None = None
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Filter, sort and cut a listing as SageMaker's List operations do.
-
-    `name` and `status` are the members of a summary they filter on. Returns one page (10 by default) and its NextToken.
-    """
-    created = {"CreationTimeAfter": ("CreationTime", 1), "CreationTimeBefore": ("CreationTime", -1)}
-    modified = {"LastModifiedTimeAfter": ("LastModifiedTime", 1), "LastModifiedTimeBefore": ("LastModifiedTime", -1)}
-    kept = [item for item in items if params.get("NameContains", "").lower() in item[name].lower()]
-    if status and params.get("StatusEquals"):
-        kept = [item for item in kept if item[status] == params["StatusEquals"]]
-    for parameter, (member, sign) in {**created, **modified}.items():
-        if params.get(parameter) is not None:
-            limit = float(params[parameter])
-            kept = [item for item in kept if (item[member].timestamp() - limit) * sign > 0]
-    by = {"Name": name, "Status": status or name}.get(params.get("SortBy", ""), "CreationTime")
-    kept.sort(key=lambda item: item[by], reverse=params.get("SortOrder", "Descending") == "Descending")
-    token = str(params.get("NextToken") or "0")
-    if not token.isdigit():
-        raise validation_error("Invalid NextToken")
-    start, size = int(token), int(params.get("MaxResults", 10))
-    following = str(start + size) if start + size < len(kept) else None
-    return kept[start : start + size], following
+def listed(
+    records: Iterable[dict[str, Any]], params: dict[str, Any], key: str, members: tuple[str, ...], status: str = ""
+) -> dict[str, Any]:
+    """The output of a list operation: these members of each record, of which the first is its name."""
+    rows = [{member: record[member] for member in members if member in record} for record in records]
+    return page(rows, params, key, name=members[0], status=status, created="CreationTime", size=10)

@@ -12,16 +12,12 @@ import string
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from local_aws.core import clients
 from local_aws.ministack import states as engine
 from local_aws.ministack.iam import authorize
 from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError, role_session
-
-if TYPE_CHECKING:
-    from local_aws.core.clients import Credentials
-    from local_aws.services.stepfunctions.map_run import MapRun
 
 LOCK = threading.RLock()
 """Held while an execution's status, history or point changes, and never while an event is delivered."""
@@ -71,6 +67,19 @@ class Point:
     entered: str = ""
 
 
+class RedrivableMapRun(Protocol):
+    """What an attempt keeps of its Map Run (`map_run.MapRun`) for a redrive."""
+
+    parent: Run
+    record: dict[str, Any]
+
+    def redriven_by(self, parent: Run) -> None:
+        """Belong to a redriven attempt."""
+
+    def results(self) -> list[Any]:
+        """Run what has not succeeded."""
+
+
 @dataclass
 class Run:
     """One attempt of an execution: the original one, or a redrive. What has ended changes nothing any more.
@@ -87,9 +96,9 @@ class Run:
     definition: dict[str, Any]
     point: Point
     scope: Scope = field(default_factory=Scope)
-    map_run: MapRun | None = None
+    map_run: RedrivableMapRun | None = None
     _clients: dict[str, Any] = field(default_factory=dict)
-    _session: Credentials | None = None
+    _session: clients.Credentials | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -125,12 +134,12 @@ class Run:
         except AccessDeniedError as error:
             raise engine.ExecutionError("States.Runtime", str(error)) from None
 
-    def _assumed(self) -> Credentials:
+    def _assumed(self) -> clients.Credentials:
         if self._session is None:
             self._session = self._assume()
         return self._session
 
-    def _assume(self) -> Credentials:
+    def _assume(self) -> clients.Credentials:
         name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))  # As AWS names these sessions.
         try:
             # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).

@@ -27,6 +27,7 @@ def post(aws: LocalAws, values: dict[str, float]) -> None:
 
 @pytest.fixture
 def reset(aws: LocalAws) -> Iterator[None]:
+    post(aws, dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
     yield
     post(aws, dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
 

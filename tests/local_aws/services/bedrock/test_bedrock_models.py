@@ -185,8 +185,8 @@ def test_a_commitment_ends() -> None:
     tags: dict[str, dict[str, str]] = {}
     served = serving.Serving(jobs.Jobs("", tags.__setitem__), tags, lambda: clock[0])
     params = {"provisionedModelName": "p", "modelId": LLAMA_70B, "modelUnits": 1, "commitmentDuration": "SixMonths"}
-    arn = served.operations["CreateProvisionedModelThroughput"](params, request)["provisionedModelArn"]
-    delete = served.operations["DeleteProvisionedModelThroughput"]
+    arn = served.create_provisioned_model_throughput(params, request)["provisionedModelArn"]
+    delete = served.delete_provisioned_model_throughput
     clock[0] += timedelta(days=179)
     with pytest.raises(ServiceError, match="before the commitment term is over"):
         delete({"provisionedModelId": arn}, request)

@@ -1,0 +1,68 @@
+"""What all list operations share: filters by name, status and time, the order, and pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from local_aws.core.shapes import ServiceError
+
+
+def page(
+    rows: list[dict[str, Any]],
+    params: dict[str, Any],
+    key: str,
+    *,
+    name: str = "",
+    status: str = "",
+    created: str = "",
+    size: int,
+) -> dict[str, Any]:
+    """The output of a list operation: the rows that the input asks for, newest first unless it says otherwise.
+
+    Args:
+        rows: all summaries.
+        params: the operation's input, in SageMaker's or in Bedrock's spelling (NameContains, nameContains).
+        key: the output's member that holds the summaries, in the same spelling.
+        name: the summary's member that NameContains looks at.
+        status: the summary's member that StatusEquals looks at.
+        created: the summary's member with the time of creation; without one the order stays.
+        size: rows of a page where the input says nothing.
+
+    Raises:
+        ServiceError: NextToken is none.
+    """
+    asked = {f"{member[0].lower()}{member[1:]}": value for member, value in params.items()}
+    limits = [
+        (member, sign, _time(asked[prefix + end]))
+        for member, prefix in (
+            (created, "creationTime"),
+            (created, "created"),
+            ("LastModifiedTime", "lastModifiedTime"),
+        )
+        for end, sign in (("After", 1), ("Before", -1))
+        if prefix + end in asked
+    ]
+    kept = [
+        row
+        for row in rows
+        if asked.get("nameContains", "").lower() in row.get(name, "").lower()
+        and asked.get("statusEquals", row.get(status)) == row.get(status)
+        and all((row[member] - limit).total_seconds() * sign > 0 for member, sign, limit in limits)
+    ]
+    by = {"Name": name, "Status": status}.get(asked.get("sortBy", "")) or created
+    if by:
+        kept.sort(key=lambda row: row[by], reverse=asked.get("sortOrder", "Descending") == "Descending")
+    token = str(asked.get("nextToken") or "0")
+    if not token.isdigit():
+        raise ServiceError("ValidationException", "Invalid NextToken")
+    end = int(token) + int(asked.get("maxResults", size))
+    following = "NextToken" if key[0].isupper() else "nextToken"
+    return {key: kept[int(token) : end], following: str(end) if end < len(kept) else None}
+
+
+def _time(given: str | float) -> datetime:
+    """A time of an input: epoch seconds in the JSON protocol, ISO 8601 in REST-JSON."""
+    if isinstance(given, str):
+        return datetime.fromisoformat(given.replace("Z", "+00:00"))
+    return datetime.fromtimestamp(given, UTC)

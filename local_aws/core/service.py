@@ -1,0 +1,78 @@
+"""A service of AWS: its calls are parsed, checked, answered, serialized and refused in one place, by botocore's model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore import xform_name
+
+from local_aws.core import shapes
+from local_aws.core.authorization import service_model
+from local_aws.core.registry import Request, Response
+from local_aws.core.shapes import ServiceError
+
+if TYPE_CHECKING:
+    from botocore.model import OperationModel, ServiceModel
+
+Function = TypeVar("Function", bound=Callable[..., "dict[str, Any] | None"])
+
+
+class Service:
+    """The operations of one service.
+
+    An operation is a function of the service's state, the parsed and validated input, and the request. It returns the
+    output by the model's shape, or None to leave the call to MiniStack, and raises ServiceError.
+    """
+
+    def __init__(self, model: str) -> None:
+        """`model` is botocore's name of the service."""
+        self.name = model
+        self.operations: dict[str, Callable[..., dict[str, Any] | None]] = {}
+
+    def operation(self, function: Function) -> Function:
+        """Let a function or method answer the operation of its name: `create_model` is CreateModel."""
+        self.operations[function.__name__] = function
+        return function
+
+    @cached_property
+    def model(self) -> ServiceModel:
+        """Botocore's model of the service."""
+        return service_model(self.name)
+
+    @property
+    def target_prefix(self) -> str:
+        """What X-Amz-Target begins with."""
+        return f"{self.model.metadata['targetPrefix']}."
+
+    def handle(self, state: Any, request: Request) -> Response | None:
+        """Answer one call; None for an operation that is not here."""
+        found = self._operation(request)
+        function = self.operations.get(xform_name(found[0].name)) if found else None
+        if found is None or function is None:
+            return None
+        operation, labels = found
+        protocol = self.model.metadata["protocol"]
+        kind = (
+            "application/json"
+            if protocol == "rest-json"
+            else f"application/x-amz-json-{self.model.metadata['jsonVersion']}"
+        )
+        headers = {"Content-Type": kind}
+        try:
+            params = shapes.parse(operation, labels, request.query, request.body, protocol)
+            shapes.validate(operation, params)
+            result = function(state, params, request)
+        except ServiceError as error:
+            return Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
+        if result is None:
+            return None
+        status = int(operation.http.get("responseCode", 200))
+        return Response(status, headers, shapes.serialize(operation, result, protocol))
+
+    def _operation(self, request: Request) -> tuple[OperationModel, dict[str, str]] | None:
+        if self.model.metadata["protocol"] == "rest-json":
+            return shapes.match_operation(self.model, request.method, request.path)
+        name = request.headers.get("x-amz-target", "").removeprefix(self.target_prefix)
+        return (self.model.operation_model(name), {}) if name in self.model.operation_names else None

@@ -1,0 +1,9 @@
+"""The services with operations of their own here. An operation is the one of its name in the service's API Reference."""
+
+from __future__ import annotations
+
+from local_aws.core.service import Service
+
+BEDROCK = Service("bedrock")
+QUOTAS = Service("service-quotas")
+SAGEMAKER = Service("sagemaker")

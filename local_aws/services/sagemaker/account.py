@@ -1,0 +1,28 @@
+"""Everything that SageMaker remembers, with the jobs and endpoints that run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from local_aws.services.sagemaker.store import Store, arn_of, validation_error
+
+if TYPE_CHECKING:
+    from local_aws.core.registry import Request
+    from local_aws.services.sagemaker.endpoint import Endpoint
+    from local_aws.services.sagemaker.training import TrainingJob
+
+
+@dataclass
+class Account(Store):
+    """The state that every operation is given."""
+
+    training_jobs: dict[str, TrainingJob] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+    def endpoint(self, request: Request, name: str) -> Endpoint:
+        """An endpoint. Raises ServiceError."""
+        arn = arn_of(request, "endpoint", name)
+        if arn not in self.endpoints:
+            raise validation_error(f'Could not find endpoint "{arn}".')
+        return self.endpoints[arn]
