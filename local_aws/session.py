@@ -117,7 +117,7 @@ class LocalAws:
         )
 
     def control(self, path: str, document: Any = None) -> str:
-        """GET one of local AWS's own controls (docs/local-aws.md), or POST a document to it; its answer."""
+        """GET one of local AWS's own controls (README.md), or POST a document to it; its answer."""
         body = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(f"{self.endpoint_url}/{path}", body)
         with urllib.request.urlopen(request, timeout=30) as answer:

@@ -1,6 +1,6 @@
 """Faults on demand: any step of a run fails in a way in which AWS can fail.
 
-`POST /_tuneway/faults` replaces the list of faults (JSON, see "Faults" in docs/local-aws.md), `GET` shows it with how
+`POST /_tuneway/faults` replaces the list of faults (JSON, see "Faults" in local_aws/README.md), `GET` shows it with how
 often each one has `fired`; both answer the list. A fault that is not understood is refused with 400 and one line, and
 the list stays as it was. The places where things can fail ask `take`; with no list nothing changes.
 """

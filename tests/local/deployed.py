@@ -152,7 +152,7 @@ class Deployed:
             sqs.delete_queue(QueueUrl=queue)
 
     def faults(self, *faults: dict[str, Any]) -> None:
-        """Put these faults in the place of those that are set; none ends them (docs/local-aws.md, "Faults")."""
+        """Put these faults in the place of those that are set; none ends them (local_aws/README.md, "Faults")."""
         self.aws.control("_tuneway/faults", list(faults))
 
     def states(self, arn: str) -> list[str]:

@@ -21,7 +21,7 @@ class Cell:
 
     Attributes:
         kind: column of the matrix.
-        faults: what local AWS does (docs/local-aws.md, "Faults").
+        faults: what local AWS does (local_aws/README.md, "Faults").
         says: regular expression that the notification's reason and remedy must match.
         end: the status that the execution must end in.
         how: "fault", or what else is done: "abort", "time-out", "mute".

@@ -1,7 +1,7 @@
 """What Bedrock checks in the data files and hyperparameters of a customization job.
 
 The texts of the refusals that AWS documents ("Troubleshooting model customization issues" in the Bedrock User
-Guide) are used as they stand there; docs/local-aws.md lists the ones whose wording nobody could confirm.
+Guide) are used as they stand there; PARITY.md lists the ones whose wording nobody could confirm.
 """
 
 from __future__ import annotations

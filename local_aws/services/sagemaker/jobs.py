@@ -2,7 +2,7 @@
 
 Sources: API Reference of CreateTrainingJob, DescribeTrainingJob, StopTrainingJob, DeleteTrainingJob. Messages:
 "No S3 objects found" https://github.com/aws/amazon-sagemaker-examples/issues/2267, "Access denied for repository"
-https://github.com/aws/sagemaker-spark/issues/158; the others as users meet them (docs/local-aws.md).
+https://github.com/aws/sagemaker-spark/issues/158; the others as users meet them (PARITY.md).
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker.account import Account
 
 
+# Unconfirmed: A training job's missing grants
+#   Here: pull and `s3:ListBucket`: CreateTrainingJob is refused; `s3:GetObject`, `s3:PutObject`, logs,
+#     `cloudwatch:PutMetricData`: the job fails
+#   Source: texts of "Access denied for repository" and "No S3 objects found" in public issues; the other
+#     FailureReasons are our own words, and AWS may let a job without logs run on
 @SAGEMAKER.operation
 def create_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
@@ -57,6 +62,10 @@ def _check_name(store: Account, arn: str) -> None:
         )
 
 
+# Differs: Channels
+#   AWS: sharded by key, if asked for
+#   Here: FullyReplicated only
+#   Why: Tuneway has no other
 def _check_form(params: dict[str, Any]) -> None:
     stopping = params.get("StoppingCondition", {})
     if params.get("EnableManagedSpotTraining"):
@@ -134,6 +143,10 @@ def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
     )
 
 
+# Unconfirmed: Quotas of InstancePreferences
+#   Here: the job gets the first type that its quota allows and that has capacity; `ResourceLimitExceeded` if no quota
+#     allows any
+#   Source: nothing found: the service model speaks of capacity only
 def _within_quota(store: Account, wanted: list[Instances], *, spot: bool) -> list[Instances]:
     """What of a list the quotas allow now. Raises ServiceError, as for its first, if that is nothing."""
     allowed, refusals = [], []

@@ -1,7 +1,7 @@
 """The SageMaker API: the operations on tags, and the registration of all.
 
 Every operation here is the one of the same name in the SageMaker API Reference; what nobody could confirm about
-its refusals stands in docs/local-aws.md.
+its refusals stands in PARITY.md.
 """
 
 from __future__ import annotations
