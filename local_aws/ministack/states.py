@@ -30,7 +30,6 @@ _FUNCTIONS = {
     "run_execution": "_run_execution",
     "run_branch": "_run_sub_machine",
     "run_map": "_run_map_items",
-    "run_parallel": "_run_parallel_branches",
     "add_event": "_add_event",
     "error_matches": "_error_matches",
     "invoke": "_invoke_resource",
@@ -40,7 +39,6 @@ _FUNCTIONS = {
     "Task": "_execute_task",
     "Choice": "_execute_choice",
     "Wait": "_execute_wait",
-    "Parallel": "_execute_parallel",
     "Map": "_execute_map",
 }
 
@@ -124,19 +122,6 @@ def evaluate_jsonata(template: Any, raw_input: Any, context: Any, result: Any = 
 def assign_variables(state: Any, raw_input: Any, context: Any, result: Any = None) -> None:
     """Evaluate the state's Assign into the context's variables."""
     stepfunctions._apply_state_assign(state, raw_input, context, result=result)
-
-
-def jsonpath_input(state: Any, raw_input: Any, context: Any) -> Any:
-    """InputPath, then Parameters."""
-    return stepfunctions._apply_parameters(state, stepfunctions._apply_input_path(state, raw_input, context), context)
-
-
-def jsonpath_output(state: Any, raw_input: Any, context: Any, result: Any) -> Any:
-    """ResultSelector, ResultPath, then OutputPath."""
-    selected = stepfunctions._apply_result_selector(state, result)
-    return stepfunctions._apply_output_path(
-        state, stepfunctions._apply_result_path(state, raw_input, selected), context
-    )
 
 
 def succeed_output(state: Any, raw_input: Any, context: Any) -> Any:

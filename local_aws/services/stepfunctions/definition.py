@@ -31,14 +31,12 @@ class InvalidDefinitionError(Exception):
 def states(
     definition: dict[str, Any], jsonata: bool = False, path: str = ""
 ) -> Iterator[tuple[dict[str, Any], bool, str]]:
-    """Every state with whether it is JSONata and its path, branches and iterations included."""
+    """Every state with whether it is JSONata and its path, iterations included."""
     jsonata = definition.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
     for name, state in definition.get("States", {}).items():
         where = f"{path}/States/{name}"
         own = state.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
         yield state, own, where
-        for index, branch in enumerate(state.get("Branches", [])):
-            yield from states(branch, own, f"{where}/Branches[{index}]")
         for inner in ("ItemProcessor", "Iterator"):
             if inner in state:
                 yield from states(state[inner], own, f"{where}/{inner}")
@@ -47,6 +45,8 @@ def states(
 def check(definition: dict[str, Any]) -> None:
     """Raise InvalidDefinitionError for the first state that AWS refuses, or that local AWS does not have."""
     for state, jsonata, where in states(definition):
+        if state.get("Type") == "Parallel":
+            raise InvalidDefinitionError("Local AWS does not have Parallel states", where)
         if jsonata and distributed_map.is_distributed(state):
             for problem in distributed_map.problems(state):
                 raise InvalidDefinitionError(problem, where)

@@ -64,6 +64,10 @@ def problems(state: dict[str, Any]) -> Iterator[str]:
         yield f"An ItemReader other than {_READER} with the InputType JSON or JSONL is not supported here"
 
 
+# Differs: A Parallel state
+#   AWS: runs its branches side by side
+#   Here: refused at creation
+#   Why: Tuneway has none
 # Differs: A Distributed Map in JSONPath
 #   AWS: as one in JSONata
 #   Here: MiniStack's: no permission of the role is asked for, StopExecution does not reach the children, a redrive
@@ -96,7 +100,7 @@ def run_map(
 
 
 def _results(parent: Run, definition: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
-    # In a branch of a Parallel or Map state it is not the state that a redrive goes on with.
+    # In an iteration of a Map state it is not the state that a redrive goes on with.
     own = context["State"]["Name"] == parent.point.state
     map_run = parent.map_run if own else None
     # One of this attempt failed before a retry, one that succeeded failed in its result: a new one is started.

@@ -20,7 +20,7 @@ from local_aws.core.registry import Request, Response
 from local_aws.ministack import states as engine
 from local_aws.ministack.states import ExecutionError
 from local_aws.services.stepfunctions import machine, status
-from local_aws.services.stepfunctions.runs import LOCK, RUN, SCOPE, Point, Run, now
+from local_aws.services.stepfunctions.runs import LOCK, RUN, Point, Run, now
 from local_aws.services.stepfunctions.tasks import PAYLOAD_LIMIT
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def launch(run: Run, detail: dict[str, Any]) -> None:
 
 def run_attempt(run: Run) -> None:
     """One attempt to its end, with the machine's own TimeoutSeconds."""
-    tokens = RUN.set(run), SCOPE.set(run.scope)
+    token = RUN.set(run)
     timer = None
     if seconds := run.definition.get("TimeoutSeconds"):
         timer = threading.Timer(
@@ -88,8 +88,7 @@ def run_attempt(run: Run) -> None:
     finally:
         if timer is not None:
             timer.cancel()
-        RUN.reset(tokens[0])
-        SCOPE.reset(tokens[1])
+        RUN.reset(token)
 
 
 def _walk(run: Run) -> None:
@@ -101,7 +100,7 @@ def _walk(run: Run) -> None:
         point = run.point
         context["variables"] = copy.deepcopy(point.variables)
         with LOCK:
-            if run.scope.cancelled:
+            if run.ended.is_set():
                 return
             if point.entered:  # A redrive goes on in the state; it does not enter it again.
                 context["State"] = {"Name": name, "EnteredTime": point.entered, "RetryCount": 0}
@@ -110,7 +109,7 @@ def _walk(run: Run) -> None:
                 run.point = replace(point, entered=context["State"]["EnteredTime"])
         output, following = machine.execute(states[name], copy.deepcopy(point.data), execution, context)
         with LOCK:
-            if run.scope.cancelled:
+            if run.ended.is_set():
                 return
             machine.leave(states[name], name, output, execution)
             run.point, run.map_run = Point(following, output, context["variables"]), None
@@ -146,7 +145,7 @@ def end(run: Run, end: str, error: str | None = None, cause: str | None = None, 
     """End an attempt in this status. False when it has ended before: then nothing changes."""
     execution = run.execution
     with LOCK:
-        if run.scope.cancelled:
+        if run.ended.is_set():
             return False
         kind = _ENDS[end]
         details = {name: value for name, value in (("error", error), ("cause", cause), ("output", output)) if value}
@@ -154,7 +153,7 @@ def end(run: Run, end: str, error: str | None = None, cause: str | None = None, 
         engine.function("add_event")(execution, kind, {f"e{kind[1:]}EventDetails": details})
         RUN.reset(token)
         execution.update(status=end, stopDate=now(), error=error, cause=cause, output=output)
-        run.scope.ended.set()
+        run.ended.set()
         detail = status.change(execution)
     deliver(execution, detail)
     return True

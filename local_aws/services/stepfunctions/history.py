@@ -19,7 +19,7 @@ def add_event(
     """Events as GetExecutionHistory documents them; none from what is left of an attempt that has ended."""
     with LOCK:
         run = RUN.get()
-        if run is not None and run.scope.cancelled:
+        if run is not None and run.ended.is_set():
             return {}
         arn = next((d.get("resource", "") for d in (details or {}).values() if isinstance(d, dict)), "")
         if kind.startswith("Task") and arn.startswith("arn:"):

@@ -2,21 +2,19 @@
 
 Sources: Amazon States Language specification and Step Functions Developer Guide: "Passing data between states
 with variables" (scope), "Accessing execution data from the Context object", "Error handling" (States.ALL
-catches neither States.DataLimitExceeded nor States.Runtime), "Parallel workflow state" (a failed branch stops
-the others), "Step Functions service quotas" (payload), API Reference GetExecutionHistory (events and their
-details).
+catches neither States.DataLimitExceeded nor States.Runtime), "Step Functions service quotas" (payload), API
+Reference GetExecutionHistory (events and their details).
 """
 
 from __future__ import annotations
 
 import contextvars
 import json
-import threading
 from typing import TYPE_CHECKING, Any
 
 from local_aws.ministack import states as engine
 from local_aws.ministack.states import ExecutionError
-from local_aws.services.stepfunctions.runs import SCOPE, TASK, Scope, Task, now
+from local_aws.services.stepfunctions.runs import TASK, Task, called_off, now
 from local_aws.services.stepfunctions.tasks import check_size
 
 if TYPE_CHECKING:
@@ -37,8 +35,7 @@ def error_matches(original: Callable[..., Any], error_equals: list[str], error: 
 
     What was called off is neither retried nor caught.
     """
-    scope = SCOPE.get()
-    if scope is not None and scope.cancelled:
+    if called_off():
         return False
     if error in _NEVER_CAUGHT_BY_WILDCARD:
         return error in error_equals
@@ -64,7 +61,7 @@ def _name(context: dict[str, Any] | None) -> str:
     return str((context or {}).get("State", {}).get("Name", ""))
 
 
-@engine.replaces("Pass", "Task", "Choice", "Wait", "Parallel", "Map")
+@engine.replaces("Pass", "Task", "Choice", "Wait", "Map")
 def state(original: Callable[..., Any], definition: dict[str, Any], raw_input: Any, *rest: Any) -> Any:
     """One state: its output may not pass the payload limit."""
     context = rest[-1] if rest else None
@@ -89,7 +86,7 @@ def state(original: Callable[..., Any], definition: dict[str, Any], raw_input: A
 def run_branch(
     _original: Any, states: dict[str, Any], start: str, data: Any, execution: dict[str, Any], context: dict[str, Any]
 ) -> Any:
-    """A branch or an iteration: variables of its own on top of those it can read, and its states in the history."""
+    """An iteration of a Map: variables of its own on top of those it can read, and its states in the history."""
     outer = context.get("variables", {})
     if execution.get("mapRunArn") and _CHILD.get() != execution["executionArn"]:
         _CHILD.set(execution["executionArn"])
@@ -97,9 +94,8 @@ def run_branch(
     context = {**context, "variables": dict(outer)}
     name: str | None = start
     while name:
-        scope = SCOPE.get()
-        if scope is not None and scope.cancelled:
-            raise ExecutionError("States.Aborted", "the branch was called off")
+        if called_off():
+            raise ExecutionError("States.Aborted", "the iteration was called off")
         if name not in states:
             raise ExecutionError("States.Runtime", f"State '{name}' not found")
         enter(states[name], name, data, execution, context)
@@ -127,9 +123,9 @@ def execute(
         raise ExecutionError(*engine.function("fail_state")(definition, data, context))
     if kind == "Succeed":
         return engine.succeed_output(definition, data, context), None
-    if kind not in ("Task", "Parallel", "Map", "Pass", "Choice", "Wait"):
+    if kind not in ("Task", "Map", "Pass", "Choice", "Wait"):
         raise ExecutionError("States.Runtime", f"Unknown state type: {kind}")
-    rest = (execution, context) if kind in ("Task", "Parallel", "Map") else (context,)
+    rest = (execution, context) if kind in ("Task", "Map") else (context,)
     output, following = engine.function(kind)(definition, data, *rest)
     return output, following
 
@@ -141,59 +137,3 @@ def leave(definition: dict[str, Any], name: str, output: Any, execution: dict[st
         f"{definition.get('Type')}StateExited",
         {"stateExitedEventDetails": {"name": name, "output": json.dumps(output)}},
     )
-
-
-@engine.replaces("run_parallel")
-def run_parallel(
-    _original: Any, definition: dict[str, Any], raw_input: Any, execution: dict[str, Any], context: dict[str, Any]
-) -> Any:
-    """A Parallel state: Arguments, Output and Assign in JSONata; the first failed branch calls off the others."""
-    jsonata = engine.is_jsonata(definition, context)
-    if jsonata:
-        arguments = definition.get("Arguments")
-        effective = raw_input if arguments is None else engine.evaluate_jsonata(arguments, raw_input, context)
-    else:
-        effective = engine.jsonpath_input(definition, raw_input, context)
-    results = _run_branches(definition["Branches"], effective, execution, context)
-    following = None if definition.get("End") else definition.get("Next")
-    if not jsonata:
-        return engine.jsonpath_output(definition, raw_input, context, results), following
-    template = definition.get("Output")
-    output = results if template is None else engine.evaluate_jsonata(template, raw_input, context, results)
-    engine.assign_variables(definition, raw_input, context, results)
-    return output, following
-
-
-def _run_branches(branches: list[Any], data: Any, execution: dict[str, Any], context: dict[str, Any]) -> list[Any]:
-    scope = Scope(SCOPE.get())
-    results: list[Any] = [None] * len(branches)
-    failures: list[Exception] = []
-    changed = threading.Condition()
-    left = len(branches)
-
-    def run(index: int) -> None:
-        nonlocal left
-        SCOPE.set(scope)
-        branch, failure = branches[index], None
-        try:
-            results[index] = engine.function("run_branch")(
-                branch["States"], branch["StartAt"], data, execution, dict(context)
-            )
-        except ExecutionError as error:
-            failure = error
-        except Exception as error:
-            failure = ExecutionError("States.BranchFailed", str(error))
-        with changed:
-            left -= 1
-            if failure is not None:
-                failures.append(failure)
-                scope.ended.set()
-            changed.notify_all()
-
-    for index in range(len(branches)):
-        threading.Thread(target=contextvars.copy_context().run, args=(run, index), daemon=True).start()
-    with changed:
-        changed.wait_for(lambda: left == 0 or failures)
-    if failures:
-        raise failures[0]
-    return results

@@ -19,7 +19,7 @@ from typing import Any
 from local_aws.ministack import states as engine
 from local_aws.ministack.states import ExecutionError
 from local_aws.services.stepfunctions import executions, redrive, status
-from local_aws.services.stepfunctions.runs import LOCK, SCOPE, Point, Run, now
+from local_aws.services.stepfunctions.runs import LOCK, Point, Run, now
 
 logger = logging.getLogger("local_aws.stepfunctions")
 _POLL_SECONDS = 0.05
@@ -131,10 +131,10 @@ class MapRun:
     def _run(self, running: list[_Child]) -> None:
         running += [child for child in self._children if child.status == "RUNNING"]  # That could not be stopped.
         waiting = deque(child for child in self._children if child.status not in ("SUCCEEDED", "RUNNING"))
-        failed, scope = 0, SCOPE.get()
+        failed = 0
         self.parent.authorize("states:StartExecution", self.parent.machine["stateMachineArn"])
         while waiting or running:
-            if scope is not None and scope.cancelled:
+            if self.parent.ended.is_set():
                 raise ExecutionError("States.Aborted", "the Map Run is not wanted any more")
             while waiting and len(running) < min(self.limits.concurrency or _AT_ONCE, _AT_ONCE):
                 child = waiting.popleft()

@@ -77,10 +77,10 @@ def _redrive(arn: str, token: str) -> str:
     return date
 
 
-# Differs: A redriven Parallel or inline Map
-#   AWS: only the branches and iterations that failed run again
+# Differs: A redriven inline Map
+#   AWS: only the iterations that failed run again
 #   Here: the whole state runs again, with a Distributed Map in it
-#   Why: least code; Tuneway has neither
+#   Why: least code; Tuneway has none
 # Unconfirmed: The role of a redriven execution
 #   Here: that of its start, also when the machine has another one by now
 #   Source: "Redriving executions" says so of the definition and the version; the role is a part of both ("State
@@ -97,7 +97,7 @@ def again(last: Run) -> tuple[Run, dict[str, Any]]:
         execution.update(dict.fromkeys(("stopDate", "output", "error", "cause")))
         details = {"executionRedrivenEventDetails": {"redriveCount": count}}
         engine.function("add_event")(execution, "ExecutionRedriven", details)
-        # With a scope of its own: what is left of the last attempt sees that it has ended, whatever this one does.
+        # With an end of its own: what is left of the last attempt sees that it has ended, whatever this one does.
         run = Run(execution, last.machine, last.definition, last.point, map_run=last.map_run)
         executions.RUNS[execution["executionArn"]] = run
         return run, status.change(execution)

@@ -1,7 +1,7 @@
 """Who a running task acts for: the attempt of an execution, its role's session, and whether its work is still wanted.
 
-Each attempt runs on a thread of its own and each branch on another, with the context variables copied; so the current
-run, branch and task are context variables here.
+Each attempt runs on a thread of its own with the context variables copied; so the current
+run and task are context variables here.
 """
 
 from __future__ import annotations
@@ -36,19 +36,6 @@ SERVER = Server()
 def now() -> str:
     """The time as Step Functions' records hold it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass
-class Scope:
-    """Something that can be called off: an execution, or a branch of it."""
-
-    parent: Scope | None = None
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether this scope or one around it has ended."""
-        return self.ended.is_set() or (self.parent is not None and self.parent.cancelled)
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,7 @@ class Run:
     machine: dict[str, Any]
     definition: dict[str, Any]
     point: Point
-    scope: Scope = field(default_factory=Scope)
+    ended: threading.Event = field(default_factory=threading.Event)
     map_run: RedrivableMapRun | None = None
     _clients: dict[str, Any] = field(default_factory=dict)
     _session: clients.Credentials | None = None
@@ -164,5 +151,10 @@ class Task:
 
 
 RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar("states_run", default=None)
-SCOPE: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("states_scope", default=None)
 TASK: contextvars.ContextVar[Task | None] = contextvars.ContextVar("states_task", default=None)
+
+
+def called_off() -> bool:
+    """Whether the attempt that this thread works for has ended."""
+    run = RUN.get()
+    return run is not None and run.ended.is_set()

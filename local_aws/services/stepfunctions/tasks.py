@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from local_aws.ministack import states as engine
 from local_aws.ministack.states import ExecutionError
-from local_aws.services.stepfunctions.runs import RUN, SCOPE, TASK, Run
+from local_aws.services.stepfunctions.runs import RUN, TASK, Run, called_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,10 +82,10 @@ def problem(name: str, parameters: Any) -> str | None:
 @engine.replaces("invoke")
 def invoke(original: Callable[..., Any], arn: str, parameters: Any) -> Any:
     """Stands in for MiniStack's dispatch of a task's resource."""
-    run, task, scope = RUN.get(), TASK.get(), SCOPE.get()
+    run, task = RUN.get(), TASK.get()
     if run is None or task is None:  # TestState
         return original(arn, parameters)
-    if scope is not None and scope.cancelled:  # Such as after a retry's pause.
+    if called_off():  # Such as after a retry's pause.
         raise ExecutionError("States.Aborted", "the task is not wanted any more")
     task.scheduled["parameters"] = json.dumps(parameters)
     name = integration(arn)

@@ -254,12 +254,15 @@ def test_a_fail_state_fails_again(aws: LocalAws, role: str) -> None:
     assert kinds(aws, arn).count("PassStateEntered") == 1
 
 
-def test_a_parallel_state_runs_again_as_a_whole(aws: LocalAws, role: str) -> None:
-    good = {"StartAt": "G", "States": {"G": passing(COUNT)}}
-    rule = {"Condition": "{% $states.context.Execution.RedriveCount > 0 %}", "Next": "B"}
-    bad = {"StartAt": "C", "States": {"C": {"Type": "Choice", "Choices": [rule], "Default": "F"}}}
-    bad["States"] |= {"B": passing(COUNT), "F": {"Type": "Fail", "Error": "E"}}  # type: ignore[operator]
-    arn = start(aws, role, {"P": {"Type": "Parallel", "Branches": [good, bad], "End": True}})
+def test_an_inline_map_runs_again_as_a_whole(aws: LocalAws, role: str) -> None:
+    rule = {"Condition": "{% $states.input = 0 or $states.context.Execution.RedriveCount > 0 %}", "Next": "B"}
+    inner = {
+        "C": {"Type": "Choice", "QueryLanguage": "JSONata", "Choices": [rule], "Default": "F"},
+        "B": passing(COUNT, QueryLanguage="JSONata"),
+        "F": {"Type": "Fail", "Error": "E"},
+    }
+    each = {"Type": "Map", "ItemProcessor": {"StartAt": "C", "States": inner}, "End": True}
+    arn = start(aws, role, {"M": each}, [0, 1], QueryLanguage="JSONPath")
     assert ended(aws, arn)["error"] == "E"
     redrive(aws, arn)
     assert json.loads(ended(aws, arn)["output"]) == [1, 1]

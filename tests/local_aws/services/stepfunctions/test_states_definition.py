@@ -51,9 +51,17 @@ def test_a_field_that_is_not_taken_is_refused_wherever_it_stands(arn: str, argum
     with pytest.raises(definition.InvalidDefinitionError, match=rf"^{reason}.* at /States/A/Arguments$"):
         definition.check(machine(arn, Arguments=arguments))
     inner = machine(arn, Arguments=arguments)
-    outer = {"StartAt": "P", "QueryLanguage": "JSONata", "States": {"P": {"Type": "Parallel", "Branches": [inner]}}}
-    with pytest.raises(definition.InvalidDefinitionError, match=r"/States/P/Branches\[0\]/States/A/Arguments"):
+    outer = {"StartAt": "M", "QueryLanguage": "JSONata", "States": {"M": {"Type": "Map", "ItemProcessor": inner}}}
+    with pytest.raises(definition.InvalidDefinitionError, match=r"/States/M/ItemProcessor/States/A/Arguments"):
         definition.check(outer)
+
+
+def test_a_parallel_state_is_refused() -> None:
+    parallel = {"StartAt": "P", "States": {"P": {"Type": "Parallel", "Branches": [machine(PUBLISH)], "End": True}}}
+    with pytest.raises(
+        definition.InvalidDefinitionError, match=r"^Local AWS does not have Parallel states at /States/P$"
+    ):
+        definition.check(parallel)
 
 
 def test_computed_arguments_and_jsonpath_keys_pass() -> None:

@@ -1,4 +1,4 @@
-"""State machines on local AWS: under their role, with AWS's limits, scopes, errors and events."""
+"""State machines on local AWS: under their role, with AWS's limits, variables, errors and events."""
 
 from __future__ import annotations
 
@@ -256,10 +256,11 @@ def test_a_state_may_pass_on_262144_bytes_and_no_more(aws: LocalAws, role: str) 
 
 
 def test_a_payload_over_the_limit_is_not_caught_by_a_wildcard(aws: LocalAws, role: str) -> None:
-    inner = {"StartAt": "I", "States": {"I": passing("{% $pad('', 300000, 'x') %}")}}
+    inner = {"StartAt": "I", "States": {"I": passing("{% $pad('', 300000, 'x') %}", QueryLanguage="JSONata")}}
     catch = [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]
-    states = {"P": {"Type": "Parallel", "Branches": [inner], "Catch": catch, "End": True}, "Caught": passing(1)}
-    assert run(aws, role, states)["error"] == "States.DataLimitExceeded"
+    caught = {"Type": "Pass", "End": True}
+    states = {"M": {"Type": "Map", "ItemProcessor": inner, "Catch": catch, "End": True}, "Caught": caught}
+    assert run(aws, role, states, [1], QueryLanguage="JSONPath")["error"] == "States.DataLimitExceeded"
 
 
 def test_an_input_over_the_limit_is_refused(aws: LocalAws, role: str) -> None:
@@ -275,29 +276,18 @@ def test_an_input_over_the_limit_is_refused(aws: LocalAws, role: str) -> None:
 # Variables and context
 
 
-def test_variables_of_a_branch_stay_in_it_and_outer_ones_are_read(aws: LocalAws, role: str) -> None:
-    set_inner = passing("{% $outer %}", Assign={"inner": 2, "outer": 3}, Next="Read")
-    branch = {"StartAt": "Set", "States": {"Set": set_inner, "Read": passing(["{% $states.input %}", "{% $inner %}"])}}
+def test_variables_of_an_iteration_stay_in_it_and_outer_ones_are_read(aws: LocalAws, role: str) -> None:
+    def jsonata(value: Any, **more: Any) -> dict[str, Any]:
+        return passing(value, QueryLanguage="JSONata", **more)
+
+    set_inner = jsonata("{% $outer %}", Assign={"inner": 2, "outer": 3}, Next="Read")
+    inner = {"StartAt": "Set", "States": {"Set": set_inner, "Read": jsonata(["{% $states.input %}", "{% $inner %}"])}}
     states = {
-        "Set": {"Type": "Pass", "Assign": {"outer": 1}, "Next": "P"},
-        "P": {"Type": "Parallel", "Branches": [branch], "Next": "Read"},
-        "Read": passing(["{% $states.input[0] %}", "{% $outer %}", "{% $exists($inner) %}"]),
+        "Set": jsonata([0], Assign={"outer": 1}, Next="M"),
+        "M": {"Type": "Map", "ItemProcessor": inner, "Next": "Read"},
+        "Read": jsonata(["{% $states.input[0] %}", "{% $outer %}", "{% $exists($inner) %}"]),
     }
-    assert output(aws, role, states) == [[1, 2], 1, False]
-
-
-def test_a_parallel_state_has_arguments_output_and_assign(aws: LocalAws, role: str) -> None:
-    branch = {"StartAt": "B", "States": {"B": passing("{% $states.input + 1 %}")}}
-    parallel = {
-        "Type": "Parallel",
-        "Branches": [branch, branch],
-        "Arguments": "{% $states.input.n %}",
-        "Assign": {"total": "{% $sum($states.result) %}"},
-        "Output": "{% $states.result[0] %}",
-        "Next": "Read",
-    }
-    read = passing({"first": "{% $states.input %}", "sum": "{% $total %}"})
-    assert output(aws, role, {"P": parallel, "Read": read}, {"n": 4}) == {"first": 5, "sum": 10}
+    assert output(aws, role, states, QueryLanguage="JSONPath") == [[1, 2], 1, False]
 
 
 def test_children_of_a_distributed_map_see_no_outer_variable(aws: LocalAws, role: str) -> None:
@@ -328,19 +318,10 @@ def test_the_context_tells_redrive_role_and_state(aws: LocalAws, role: str) -> N
     assert run(aws, role, {"Read": fail})["cause"] == "redriven 0"
 
 
-def test_a_failed_branch_calls_off_the_others(aws: LocalAws, role: str) -> None:
-    slow = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 1, "Next": "Never"}, "Never": passing(1)}}
-    broken = {"StartAt": "F", "States": {"F": {"Type": "Fail", "Error": "Broken", "Cause": "c"}}}
-    arn = start(aws, role, {"P": {"Type": "Parallel", "Branches": [slow, broken], "End": True}})
-    assert ended(aws, arn)["error"] == "Broken"
-    entered = [e["stateEnteredEventDetails"]["name"] for e in history(aws, arn) if "stateEnteredEventDetails" in e]
-    assert "Never" not in entered
-
-
 def test_a_stopped_execution_stays_aborted(aws: LocalAws, role: str) -> None:
-    states = {"W": {"Type": "Wait", "Seconds": 1, "Next": "F"}, "F": {"Type": "Fail", "Error": "E"}}
-    branch = {"StartAt": "W", "States": states}
-    arn = start(aws, role, {"P": {"Type": "Parallel", "Branches": [branch], "End": True}})
+    inner = {"W": {"Type": "Wait", "Seconds": 1, "Next": "F"}, "F": {"Type": "Fail", "Error": "E"}}
+    each = {"Type": "Map", "ItemProcessor": {"StartAt": "W", "States": inner}, "End": True}
+    arn = start(aws, role, {"M": each}, [1], QueryLanguage="JSONPath")
     assert eventually(lambda: history(aws, arn)[-1]["type"] == "WaitStateEntered")
     aws.client("stepfunctions").stop_execution(executionArn=arn, error="Mine", cause="enough")
     time.sleep(1.5)
