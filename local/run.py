@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import json
 import re
+import shlex
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from local_aws.session import LocalAws, LocalAwsError
 from pipeline.splits import FORMATS, is_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
 ROOT = cdk.ROOT
@@ -185,6 +186,34 @@ def _run(aws: LocalAws, state_machine: str, run_input: dict[str, Any]) -> progre
     return progress.follow(aws.client, arn, console)
 
 
+def let_update(aws: LocalAws) -> None:
+    """Set the quotas of endpoint instances to 2: an update of the endpoint that serves needs two for a while."""
+    names = json.loads(aws.control("_tuneway/quotas"))
+    aws.control("_tuneway/quotas", {name: 2 for name in names if name.endswith("for endpoint usage")})
+
+
+def how_to_talk(aws: LocalAws, outputs: Mapping[str, str], run_input: Mapping[str, Any]) -> str:
+    """What a user types to use the local account while it is up, and to run once more with this input.
+
+    Args:
+        aws: the local account.
+        outputs: the stack's.
+        run_input: an execution's.
+    """
+    # Not the AWS CLI, which need not be there.
+    start = (
+        "import boto3; print(boto3.client('stepfunctions').start_execution("
+        f"stateMachineArn={outputs['StateMachineArn']!r}, input={json.dumps(run_input)!r})['executionArn'])"
+    )
+    return (
+        f"Local AWS stays up, and endpoint {outputs['EndpointName']} with it. In another shell:\n"
+        f"  export AWS_ENDPOINT_URL={aws.endpoint_url} AWS_REGION={aws.region} AWS_DEFAULT_REGION={aws.region} "
+        "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
+        f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n"
+        f"Stop it, and all that runs in it, with: kill {aws.pid}"
+    )
+
+
 def main() -> None:
     """Parse the command line and live the whole life."""
     parser = argparse.ArgumentParser(prog="python -m local.run", description="Deploy, run and destroy on this machine.")
@@ -239,8 +268,8 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         record["denied"] = aws.denied()
         if keep:
             kept = True
-            aws.let_update()
-            console.print(escape(aws.how_to_talk(aws.stack_outputs(stack), record["input"])))
+            let_update(aws)
+            console.print(escape(how_to_talk(aws, aws.stack_outputs(stack), record["input"])))
         else:
             if failed:
                 console.print(f"[red]{escape(str(failed))}[/red]")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -14,15 +13,12 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 from botocore.config import Config
 
 from local_aws.services.hub_server import PREFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -136,31 +132,11 @@ class LocalAws:
         decisions = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
         return [decision for decision in decisions if not decision["allowed"]]
 
-    def let_update(self) -> None:
-        """Set the quotas of endpoint instances to 2: an update of the endpoint that serves needs two for a while."""
-        names = json.loads(self.control("_tuneway/quotas"))
-        self.control("_tuneway/quotas", {name: 2 for name in names if name.endswith("for endpoint usage")})
-
-    def how_to_talk(self, outputs: Mapping[str, str], run_input: Mapping[str, Any]) -> str:
-        """What a user types to use the local account while it is up, and to run once more with this input.
-
-        Args:
-            outputs: the stack's.
-            run_input: an execution's.
-        """
+    @property
+    def pid(self) -> int:
+        """Of the running local AWS: ended, it takes all with it that it started."""
         assert self._process is not None
-        # Not the AWS CLI, which need not be there.
-        start = (
-            "import boto3; print(boto3.client('stepfunctions').start_execution("
-            f"stateMachineArn={outputs['StateMachineArn']!r}, input={json.dumps(run_input)!r})['executionArn'])"
-        )
-        return (
-            f"Local AWS stays up, and endpoint {outputs['EndpointName']} with it. In another shell:\n"
-            f"  export AWS_ENDPOINT_URL={self.endpoint_url} AWS_REGION={self.region} AWS_DEFAULT_REGION={self.region} "
-            "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
-            f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n"
-            f"Stop it, and all that runs in it, with: kill {self._process.pid}"
-        )
+        return self._process.pid
 
 
 def _runs_here(pid: int, state_dir: Path) -> bool:

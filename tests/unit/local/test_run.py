@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.run import RunError, dataset_input, is_bedrocks, prompt, show
+from local.run import RunError, dataset_input, how_to_talk, is_bedrocks, let_update, prompt, show
 from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
 from pipeline.splits import FORMATS
@@ -130,7 +130,7 @@ def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(
     client = aws.client("stepfunctions")
     machine = client.create_state_machine(name="kept", definition=ends, roleArn=role)["stateMachineArn"]
     run_input = {"dataset": {"source": "uploads/it's \N{PARTY POPPER} [a].csv", "fields": {"dialogue": 'say "x"'}}}
-    printed = session.how_to_talk({"StateMachineArn": machine, "EndpointName": "e"}, run_input)
+    printed = how_to_talk(session, {"StateMachineArn": machine, "EndpointName": "e"}, run_input)
     typed = "\n".join(line for line in printed.splitlines() if line.startswith("  "))
     ran = subprocess.run(["bash", "-euc", typed], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -142,7 +142,7 @@ def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(
 def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
     before = json.loads(session.control("_tuneway/quotas"))
     try:
-        session.let_update()
+        let_update(session)
         after = json.loads(session.control("_tuneway/quotas"))
         assert after["ml.g5.xlarge for endpoint usage"] == 2
         assert {name for name in after if after[name] != before[name]} == {
