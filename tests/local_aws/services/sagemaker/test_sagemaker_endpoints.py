@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local import tiny_model
+from tests.local_aws.services.sagemaker.containers import SERVER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,23 +23,6 @@ REGISTRY = f"763104351884.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{REGISTRY}/little-server:1"
 BUCKET = "sagemaker-endpoint-test"
 INSTANCE = "ml.g5.xlarge"
-# GET /ping as the model's file says, POST /invocations answers with the model's text, or misbehaves on request.
-SERVER = """
-import http.server, os, pathlib, sys, time
-model = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "model", "answer.txt").read_text()
-class Handler(http.server.BaseHTTPRequestHandler):
-    def answer(self, status, body):
-        self.send_response(status); self.send_header("Content-Type", "text/plain")
-        self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
-    def do_GET(self): self.answer(503 if model == "sick" else 200, b"")
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer(400, b"bad input") if body == b"bad" else self.answer(200, model.encode() + b":" + body)
-    def log_message(self, *a): pass
-print("serving", model, flush=True)
-if model == "dead": sys.exit(1)
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
 GRANTS: dict[str, dict[str, Any]] = {
     "ecr": {"Action": ["ecr:GetAuthorizationToken"], "Resource": "*"},
     "pull": {

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
 from tests.local_aws.conftest import start
+from tests.local_aws.services.sagemaker.containers import SCRIPT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,41 +41,6 @@ GRANTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "cloudwatch:PutMetricData": (["cloudwatch:PutMetricData"], ["*"]),
 }
-SCRIPT = """
-import json, os, pathlib, signal, sys, time
-base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
-config = base / "input" / "config"
-hyper = json.loads((config / "hyperparameters.json").read_text())
-(base / "model" / "sub").mkdir()
-(base / "model" / "weights.bin").write_bytes(b"w" * 10)
-(base / "model" / "sub" / "more.txt").write_text("more")
-(base / "output" / "data" / "report.txt").write_text("report")
-(base / "output" / "data" / "seen.json").write_text(json.dumps({
-    "env": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv,
-    "files": sorted(str(p.relative_to(base)) for p in base.rglob("*") if p.is_file()),
-    "channels": json.loads((config / "inputdataconfig.json").read_text()),
-    "resources": json.loads((config / "resourceconfig.json").read_text()),
-    "checkpoint": [p.read_text() for p in (base / "checkpoints").glob("*.txt")],
-}))
-(base / "checkpoints" / "step.txt").write_text(hyper.get("step", "1"))
-print("step=1/2 loss=2.5"); print("step=2/2 loss=-1.25e-01")
-mode = hyper.get("mode", "")
-if mode == "fail":
-    (base / "output" / "failure").write_text("the data has no rows")
-    sys.exit(3)
-if mode == "silent": sys.exit(1)
-if mode == "wait":
-    def stop(*_):
-        (base / "model" / "stopped.txt").write_text("yes"); print("got SIGTERM"); sys.exit(0)
-    signal.signal(signal.SIGTERM, stop)
-if mode in ("deaf", "family"): signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if mode == "family":
-    child = os.fork()
-    if child: print("child", child, flush=True)
-    time.sleep(60)
-if mode in ("wait", "deaf"):
-    print("waiting", flush=True); time.sleep(60)
-"""
 
 
 def statements(*, without: str = "") -> list[dict[str, Any]]:

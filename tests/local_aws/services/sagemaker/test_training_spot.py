@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.local_aws.conftest import LocalAws, start, stop
+from tests.local_aws.faults.conftest import fired, post
 from tests.local_aws.services.sagemaker import test_sagemaker_training as training
 from tests.local_aws.services.sagemaker.test_training_hosts import alive, children, logs, on
-from tests.local_aws.test_faults import fired, post
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
