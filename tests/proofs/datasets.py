@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from local_aws.services.hub_server import Answer
+from tests.hub_server import Answer
 
 if TYPE_CHECKING:
-    from local_aws.services.hub_server import HubServer
+    from tests.hub_server import HubServer
     from tests.local.deployed import Deployed
 
 KEY = "uploads/sharded.jsonl"

@@ -7,8 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from local_aws.services.hub_server import HubServer
 from pipeline import names
+from tests.hub_server import HubServer
 from tests.local.deployed import on_its_own
 from tests.proofs import datasets
 from tests.proofs.datasets import QUICK

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local_aws.services.hub_server import HubServer
+from tests.hub_server import HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

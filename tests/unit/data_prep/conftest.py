@@ -20,7 +20,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from data_prep import handler as handler_module
-from local_aws.services.hub_server import Answer, HubServer
+from tests.hub_server import Answer, HubServer
 from tests.unit.data_prep.dirty import as_jsonl, some_rows
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from tests.unit.data_prep.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local_aws.services.hub_server import HubServer
+    from tests.hub_server import HubServer
 
 CHAT_FILES = {"train/train.jsonl", "validation/validation.jsonl", "test/test.jsonl"}
 BEDROCK_FILES = {"bedrock/train.jsonl", "bedrock/validation.jsonl"}

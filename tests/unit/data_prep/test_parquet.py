@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from data_prep import parquet as parquet_module
 from data_prep.request import Piece, parse
 from data_prep.sources import Source
-from local_aws.services.hub_server import Answer, HubServer
 from pipeline.errors import Refused, SourceUnavailable
+from tests.hub_server import Answer, HubServer
 from tests.unit.data_prep.conftest import HUB_PATH, INSTRUCTION, hub_event, make_event, prepared, records
 from tests.unit.data_prep.test_sources import CutS3, cut, listed, source
 

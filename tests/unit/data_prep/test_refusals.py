@@ -10,9 +10,9 @@ from data_prep import prepare as prepare_module
 from data_prep import seen
 from data_prep.handler import _client, handler
 from data_prep.seen import Seen
-from local_aws.services.hub_server import Answer, HubServer
 from pipeline.aws import AwsBusy, AwsRefused
 from pipeline.errors import SourceUnavailable
+from tests.hub_server import Answer, HubServer
 from tests.unit.data_prep.conftest import (
     BUCKET,
     HUB_PATH,

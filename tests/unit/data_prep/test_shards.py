@@ -30,7 +30,7 @@ from tests.unit.data_prep.test_refusals import failing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local_aws.services.hub_server import HubServer
+    from tests.hub_server import HubServer
 
 WORK_FILES = {"rows.jsonl", "marks", "report.json"}
 

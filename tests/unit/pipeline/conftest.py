@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from local import tiny_model
-from local_aws.services.hub_server import HubServer
+from tests.hub_server import HubServer
 from tests.local_aws.conftest import REGION, LocalAws, aws
 
 __all__ = ["aws", "bucket", "cache", "models"]

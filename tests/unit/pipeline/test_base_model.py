@@ -9,10 +9,10 @@ from urllib.request import urlopen
 import pytest
 
 from local import tiny_model
-from local_aws.services.hub_server import Answer, HubServer
 from pipeline import base_model
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.stream import ATTEMPTS
+from tests.hub_server import Answer, HubServer
 from tests.unit.pipeline.test_plan_parts import settings
 from training.base_files import BaseFiles
 

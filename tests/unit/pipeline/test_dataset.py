@@ -14,11 +14,11 @@ from hypothesis import example, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from local_aws.services.hub_server import Answer, HubServer
 from pipeline import dataset
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.splits import File, matching
 from pipeline.stream import ATTEMPTS
+from tests.hub_server import Answer, HubServer
 from tests.unit.pipeline.test_plan_parts import settings
 
 if TYPE_CHECKING:

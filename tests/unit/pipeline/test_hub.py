@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local_aws.services.hub_server import Answer, HubServer
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.hub import INTERRUPTIONS, HubFile
 from pipeline.stream import ATTEMPTS, MAX_WAIT_SECONDS, ResumingStream
+from tests.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,15 +9,15 @@ from uuid import uuid4
 import pytest
 
 from local import tiny_model
-from local_aws.services.hub_server import Answer
 from pipeline import names, plan
 from pipeline import settings as schema
 from pipeline.errors import SourceUnavailable
+from tests.hub_server import Answer
 from tests.unit.pipeline.test_dataset import COMMIT, EVERY, described, put
 from tests.unit.pipeline.test_plan_parts import CONFIG
 
 if TYPE_CHECKING:
-    from local_aws.services.hub_server import HubServer
+    from tests.hub_server import HubServer
     from tests.local_aws.conftest import LocalAws
 
 EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"

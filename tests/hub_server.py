@@ -1,0 +1,116 @@
+"""A Hub on a thread: the models of a Hub cache, and for each path a script of answers, one a request, the last one repeating.
+
+The scripts are what tests say of datasets, and of a Hub in trouble.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Self
+
+from local_aws.services.hub_server import answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+
+@dataclass
+class Answer:
+    """What one request gets.
+
+    `cut` closes the connection after that many body bytes; `headers` replace those made from the body.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    ranges: bool = True
+
+
+def of_cache(cache: Path, path: str, asked: str | None) -> Answer:
+    """What local AWS's Hub answers."""
+    found = answer(cache, path, asked)
+    assert isinstance(found.body, bytes)
+    return Answer(found.status, found.body, found.headers)
+
+
+@dataclass
+class Seen:
+    """A request as the server got it."""
+
+    path: str
+    authorization: str | None
+    range: str | None
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is part of these tests; anything else is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class HubServer:
+    """`with HubServer() as hub: hub.answers["/path"] = [Answer(...)]`; what has no such answer is of the cache."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self.answers: dict[str, list[Answer]] = {}
+        self.seen: list[Seen] = []
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                hub.seen.append(Seen(self.path, self.headers["Authorization"], self.headers["Range"]))
+                nothing = of_cache(cache, self.path, self.headers["Range"]) if cache else Answer(404)
+                script = hub.answers.get(self.path, [nothing])
+                self._send(script.pop(0) if len(script) > 1 else script[0])
+
+            def _send(self, answer: Answer) -> None:
+                status, body, headers = answer.status, answer.body, {}
+                asked = self.headers["Range"]
+                if status == 200 and asked and answer.ranges:
+                    start, _, last = asked.removeprefix("bytes=").partition("-")
+                    part = body[int(start) : int(last) + 1 if last else None]
+                    headers["Content-Range"] = f"bytes {start}-{int(start) + len(part) - 1}/{len(body)}"
+                    status, body = 206, part
+                headers["Content-Length"] = str(len(body))
+                headers |= answer.headers
+                self.send_response(status)
+                for name, value in headers.items():
+                    if value:
+                        self.send_header(name, value)
+                if not headers["Content-Length"] and "Transfer-Encoding" not in headers:
+                    self.send_header("Connection", "close")
+                self.end_headers()
+                self.wfile.write(body[: answer.cut])
+                if answer.cut is not None or not headers["Content-Length"]:
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Keep the test output clean."""
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """What HF_ENDPOINT is set to."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
