@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from local_aws.core.processes import free_port
 from local_aws.services.hub_server import PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,9 +36,7 @@ class LocalAws:
         self._hub = hub
         self.region = region
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         self.hub_endpoint = f"{self.endpoint_url}{PREFIX}"
         """access.hub_endpoint of a stack whose Plan is to look at the base models of the cache."""

@@ -67,3 +67,9 @@ def client(service: str, credentials: Credentials, *, endpoint_url: str, region:
             aws_session_token=credentials.session_token,
             config=_CONFIG,
         )
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// URI."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +44,13 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 class ShuttingDownError(Exception):
     """Local AWS is stopping and starts nothing any more."""
+
+
+def free_port() -> int:
+    """A port of the loopback address that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def die_with_parent(sig: signal.Signals = signal.SIGTERM) -> None:

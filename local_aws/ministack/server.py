@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -54,6 +55,12 @@ def _detect_service(
     return registry.service_of(path, headers) or original(method, path, headers, query)
 
 
+def _unknown(service: str, operation: str) -> Response:
+    code, message = "UnknownOperationException", f"local AWS does not have {operation} of {service}"
+    headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
+    return Response(400, headers, json.dumps({"__type": code, "message": message}).encode())
+
+
 def _let_answer(service: Registered) -> None:
     """Have a registered service's calls authorized under its namespace and answered by its handler."""
     name = service.name
@@ -71,7 +78,7 @@ def _let_answer(service: Registered) -> None:
         response = await _answer(service.handler, Request(method, path, query, headers, body, account, region, caller))
         if response is None and original is not None:
             return await original(method, path, headers, body, query)
-        return _raw(response or Response(400, body=b'{"__type": "UnknownOperationException"}'))
+        return _raw(response or _unknown(name, headers.get("x-amz-target") or path))
 
 
 def install(state_dir: Path) -> None:

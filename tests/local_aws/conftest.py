@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from local_aws.core.processes import free_port
 from local_aws.server import gateway_environment
 
 if TYPE_CHECKING:
@@ -32,13 +32,6 @@ ACCOUNT = "000000000000"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # A function finds no boto3 but its package's own. These take this machine's: it is too large to be zipped for each test.
 IMPORT_BOTO3 = f"import sys; sys.path.append({str(Path(boto3.__file__).parents[1])!r})\nimport boto3\n"
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

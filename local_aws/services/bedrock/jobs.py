@@ -54,12 +54,6 @@ def new_id() -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(12))
 
 
-def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of an s3:// URI."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key
-
-
 def _stage(status: str, started: datetime) -> dict[str, Any]:
     return {"status": status, "creationTime": started, "lastModifiedTime": started}
 
@@ -237,7 +231,7 @@ class Jobs:
     #   Source: texts in "Troubleshooting model customization issues"
     def _check_access(self, s3: Any, params: dict[str, Any]) -> None:
         for _what, uri in _inputs(params):
-            bucket, key = split_uri(uri)
+            bucket, key = clients.split_uri(uri)
             try:
                 s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
                 s3.head_object(Bucket=bucket, Key=key)
@@ -246,7 +240,7 @@ class Jobs:
                     "ValidationException",
                     f"Could not validate GetObject permissions to access Amazon S3 bucket: {bucket} at key {key}",
                 ) from None
-        bucket, key = split_uri(params["outputDataConfig"]["s3Uri"])
+        bucket, key = clients.split_uri(params["outputDataConfig"]["s3Uri"])
         key = f"{key.rstrip('/')}/.write_access_check_file.tmp".lstrip("/")
         try:
             s3.put_object(Bucket=bucket, Key=key, Body=b"")
@@ -296,7 +290,7 @@ class Jobs:
         if rules is None:
             return
         for what, uri in _inputs(job.request):
-            bucket, key = split_uri(uri)
+            bucket, key = clients.split_uri(uri)
             content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             records = data.count_records(rules, key.rsplit("/", 1)[-1], content)
             data.check_file(rules, what, records)
@@ -307,7 +301,7 @@ class Jobs:
     #   Here: the documented paths and header lines, no rows; GetModelCustomizationJob has no trainingMetrics
     #   Source: nothing is trained here, so no loss is told
     def _write_metrics(self, job: Job, s3: Any) -> None:
-        bucket, prefix = split_uri(job.request["outputDataConfig"]["s3Uri"])
+        bucket, prefix = clients.split_uri(job.request["outputDataConfig"]["s3Uri"])
         folder = f"{prefix.rstrip('/')}/model-customization-job-{job.arn[-12:]}".lstrip("/")
         for path, header in _METRICS.items():
             if path.startswith("training") or len(_inputs(job.request)) > 1:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from local_aws.services.sagemaker.role import split_uri
+from local_aws.core.clients import split_uri
 
 if TYPE_CHECKING:
     from local_aws.services.sagemaker.container import Container

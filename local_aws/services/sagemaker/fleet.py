@@ -11,7 +11,6 @@ import http.client
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import threading
@@ -123,7 +122,7 @@ class Fleet:
             raise FleetFailedError(f"Could not write to log group {self.log_group}: {describe(error)}") from error
         except AccessDeniedError as error:
             raise FleetFailedError(f"Could not publish metrics: {error}") from error
-        self.port = free_port()
+        self.port = processes.free_port()
         environment = box.environment(
             state_dir=self.store.state_dir,
             endpoint_url=self.store.endpoint_url,
@@ -222,10 +221,3 @@ class Fleet:
         if self._stream is not None:
             self._stream.close()
         shutil.rmtree(self._root, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port of the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

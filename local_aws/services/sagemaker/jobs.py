@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from local_aws.core import clients
 from local_aws.core.shapes import ServiceError
 from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker import images, quota
 from local_aws.services.sagemaker.instances import Instances, preferences
-from local_aws.services.sagemaker.role import PullDeniedError, Role, split_uri
+from local_aws.services.sagemaker.role import PullDeniedError, Role
 from local_aws.services.sagemaker.store import Store, arn_of, listed, validation_error
 from local_aws.services.sagemaker.training import TrainingJob
 
@@ -128,7 +129,7 @@ def _check_image(role: Role, algorithm: dict[str, Any]) -> images.ImageUri:
 
 def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
     uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
-    bucket, _ = split_uri(uri)
+    bucket, _ = clients.split_uri(uri)
     trouble = ""
     try:
         if role.objects(uri):

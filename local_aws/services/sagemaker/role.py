@@ -11,7 +11,6 @@ import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
@@ -35,12 +34,6 @@ class PullDeniedError(Exception):
     def __init__(self, action: str) -> None:
         super().__init__(action)
         self.action = action
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of an s3:// URI."""
-    parsed = urlparse(uri)
-    return parsed.netloc, parsed.path.lstrip("/")
 
 
 def denied(error: ClientError) -> bool:
@@ -96,7 +89,7 @@ class Role:
 
         No page says whether SageMaker lists a folder with its last "/" or without it: the role must be allowed both.
         """
-        bucket, prefix = split_uri(uri)
+        bucket, prefix = clients.split_uri(uri)
         s3 = self.client("s3")
         s3.list_objects_v2(Bucket=bucket, Prefix=prefix.rstrip("/"), MaxKeys=1)
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
@@ -104,7 +97,7 @@ class Role:
 
     def download(self, uri: str, folder: Path) -> int:
         """Copy what lies under an S3 prefix into a folder; return the number of files. Raises ClientError."""
-        bucket, prefix = split_uri(uri)
+        bucket, prefix = clients.split_uri(uri)
         s3, keys = self.client("s3"), self.objects(uri)
         for key in keys:
             target = (folder / relative_key(key, prefix)).resolve()
@@ -121,7 +114,7 @@ class Role:
 
         It is read once: botocore reads a file twice, first for its checksum, and a running script may write between.
         """
-        bucket, key = split_uri(uri)
+        bucket, key = clients.split_uri(uri)
         (s3 or self.client("s3")).put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
 
     def upload_files(self, paths: Mapping[str, Path], uri: str) -> None:

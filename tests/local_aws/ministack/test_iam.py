@@ -210,3 +210,9 @@ def test_authorize_evaluates_and_logs(echo: LocalAws) -> None:
         (True, {"s3:prefix": "runs/"}),
         (False, {"s3:prefix": "uploads/"}),
     ]
+
+
+def test_an_operation_that_nobody_has_is_refused_by_its_name(aws: LocalAws) -> None:
+    with pytest.raises(ClientError, match=r"local AWS does not have SageMaker\.ListApps of sagemaker") as refused:
+        aws.client("sagemaker").list_apps()
+    assert refused.value.response["Error"]["Code"] == "UnknownOperationException"

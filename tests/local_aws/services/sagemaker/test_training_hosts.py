@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.local_aws.conftest import LocalAws, eventually, free_port, start, stop
+from local_aws.core.processes import free_port
+from tests.local_aws.conftest import LocalAws, eventually, start, stop
 from tests.local_aws.services.sagemaker import test_sagemaker_training as training
 
 if TYPE_CHECKING:
