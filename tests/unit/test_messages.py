@@ -127,11 +127,11 @@ class Words:
 
 HANDED_ON = {
     ("local/run.py: RunError", "execution {}: {}: {}|{}|{}"),
-    ("pipeline/settings.py: SettingsError", "execution input: {}"),
+    ("pipeline/settings/__init__.py: SettingsError", "execution input: {}"),
     ("local/run.py: RunError", "the model was not served ({}): {}"),
     ("training/base_files.py: TrainingError", "training.base_model: {} {}; {}"),
 }
-"""Reasons of the execution's, with the remedy that these have, and the schema's mistakes (pipeline/settings_line.py)."""
+"""Reasons of the execution's, with the remedy that these have, and the schema's mistakes (pipeline/settings/mistake.py)."""
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
@@ -173,7 +173,7 @@ def makers() -> set[str]:
 
 def lines() -> list[tuple[str, str]]:
     """Each line that needs its remedy in itself."""
-    validators = ("pipeline/settings.py", "ValueError")
+    validators = ("pipeline/settings/__init__.py", "ValueError")
     found = [(f"{name}: {kind}", line) for name, kind, line in raised() if kind in LINES or (name, kind) == validators]
     for name, tree in trees():
         if name == "training/errors.py":  # what the job makes of a library's error

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
-from pipeline import catalogue, instances, settings_line
+from pipeline import catalogue, instances
 from pipeline.errors import quoted
-from pipeline.settings_line import BROKEN, sections
+from pipeline.settings import mistake
+from pipeline.settings.mistake import BROKEN, sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -649,13 +650,13 @@ def load(*paths: Path) -> Settings:
     Raises:
         SettingsError: a file cannot be read, is no mapping, has a key twice, or holds a wrong value.
     """
-    from pipeline import (
-        settings_file,
+    from pipeline.settings import (
+        yaml_file,
     )  # reads YAML, which the functions do not have: theirs come from the state machine
 
     merged: dict[str, Any] = {}
     for path in paths:
-        layer = settings_file.read(path)
+        layer = yaml_file.read(path)
         _refuse_renamed(layer, str(path))
         merged = overlay(merged, layer)
     checked = validate(merged, where=" + ".join(str(path) for path in paths))
@@ -672,7 +673,7 @@ def validate(values: dict[str, Any], where: str) -> Settings:
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(f"{where}: {settings_line.first_mistake(Settings, error)}") from error
+        raise SettingsError(f"{where}: {mistake.first_mistake(Settings, error)}") from error
     for path, text in _texts(settings.model_dump(), ""):
         if wrong := _UNFIT.search(text):
             raise SettingsError(f"{where}: {path}: holds U+{ord(wrong[0]):04X}, {BROKEN}; write it anew")
