@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
+from pipeline.settings.base import sections
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic.fields import FieldInfo
@@ -14,12 +16,6 @@ if TYPE_CHECKING:
 BROKEN = "a control character or half of a character (a surrogate), which AWS and the tokenizers do not take"
 _LONGEST_SHOWN = 80
 _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
-
-
-def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The fields of `model` that are sections of their own."""
-    found = ((name, info.annotation) for name, info in model.model_fields.items())
-    return {name: kind for name, kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
 def first_mistake(settings: type[BaseModel], error: ValidationError) -> str:

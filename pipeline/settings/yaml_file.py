@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
-from pipeline.settings import SettingsError
+from pipeline.settings.base import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -127,7 +127,7 @@ class Words:
 
 HANDED_ON = {
     ("local/run.py: RunError", "execution {}: {}: {}|{}|{}"),
-    ("pipeline/settings/__init__.py: SettingsError", "execution input: {}"),
+    ("pipeline/settings/loading.py: SettingsError", "execution input: {}"),
     ("local/run.py: RunError", "the model was not served ({}): {}"),
     ("training/base_files.py: TrainingError", "training.base_model: {} {}; {}"),
 }
@@ -173,8 +173,11 @@ def makers() -> set[str]:
 
 def lines() -> list[tuple[str, str]]:
     """Each line that needs its remedy in itself."""
-    validators = ("pipeline/settings/__init__.py", "ValueError")
-    found = [(f"{name}: {kind}", line) for name, kind, line in raised() if kind in LINES or (name, kind) == validators]
+    found = [
+        (f"{name}: {kind}", line)
+        for name, kind, line in raised()
+        if kind in LINES or (kind == "ValueError" and name.startswith("pipeline/settings/"))
+    ]
     for name, tree in trees():
         if name == "training/errors.py":  # what the job makes of a library's error
             explain = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "explain")

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import settings as schema
+from pipeline.settings.hub_name import is_hub_name
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "config.yaml"
@@ -427,9 +428,9 @@ def test_a_name_on_the_hub_is_one_that_its_client_library_takes(name: str) -> No
         try:
             validate_repo_id(whole)
         except HFValidationError:
-            assert not schema._is_hub_name(whole)
+            assert not is_hub_name(whole)
         else:
-            assert schema._is_hub_name(whole) or len(name) > 96
+            assert is_hub_name(whole) or len(name) > 96
 
 
 def test_every_number_has_bounds_and_every_form_an_example_that_has_it() -> None:

@@ -1,0 +1,43 @@
+"""The section `bedrock`: the customization of a Bedrock model."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, field_validator
+
+from pipeline import catalogue
+from pipeline.settings.base import Section, run
+
+
+def _number(value: Any) -> int | float:
+    # By hand: of a union, pydantic would tell what is wrong once for each of its members.
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise ValueError("must be a number, without quotes")
+
+
+class Bedrock(Section):
+    """The Bedrock customization job."""
+
+    enabled: bool = run("whether a run customizes a Bedrock model too")
+    base_model: str | None = run("base model of the catalogue; null: the region's own", min_length=1)
+    max_records: int = run(
+        "most records, training and validation together; tokens times epochs is what it costs", ge=8, le=20_000
+    )
+    hyperparameters: dict[str, Annotated[int | float, PlainValidator(_number)]] = run(
+        "Bedrock's own names; what is absent keeps Bedrock's default"
+    )
+    timeout_hours: int = run(
+        "a job that is not completed by then is stopped, and its custom model given up", ge=1, le=144
+    )
+
+    @field_validator("base_model")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is None or value in catalogue.BASE_MODELS:
+            return value
+        gone = catalogue.end_of_life(value)
+        known = ", ".join(catalogue.BASE_MODELS)
+        raise ValueError(f"{gone}; use one of {known}" if gone else f"not in the catalogue; use one of {known}")

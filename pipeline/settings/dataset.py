@@ -1,0 +1,158 @@
+"""The section `dataset`: where the dialogues are, which of them a run takes, and how their files are read."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import field_validator, model_validator
+
+from pipeline.errors import quoted
+from pipeline.settings.base import MANY, Section, run
+from pipeline.settings.hub_name import is_hub_name
+
+_KEY = 1024
+"""The longest key of an S3 object, and so the longest path, in bytes of UTF-8 (S3 user guide, "Naming Amazon S3 objects")."""
+
+
+class Fields(Section):
+    """Which columns hold what."""
+
+    dialogue: str = run("column with the text to summarize", min_length=1, max_length=_KEY)
+    summary: str = run("column with the summary", min_length=1, max_length=_KEY)
+
+    @model_validator(mode="after")
+    def _are_two(self) -> Fields:
+        if self.dialogue == self.summary:
+            raise ValueError(
+                f"dialogue and summary are both {quoted(self.dialogue)}: a model would learn to repeat its input; name two "
+                "columns (chat rows, with one column of turns, are not read: write what the model is asked and its answer into "
+                "two)"
+            )
+        return self
+
+
+class Csv(Section):
+    """How CSV files are written, where they do not say so themselves."""
+
+    separator: str | None = run("what stands between two fields; null: told by the header")
+    encoding: str | None = run(
+        "a text encoding of Python's, such as cp1252; null: UTF-8, or what a byte order mark says"
+    )
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if (
+            value is None
+            or value == "\t"
+            or (len(value) == 1 and value.isascii() and value.isprintable() and value != '"')
+        ):
+            return value
+        raise ValueError(
+            'must be null or one ASCII character such as ";" or "\\t" (a tab), no quote, line end or control character; write '
+            "the file with one of these"
+        )
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_pythons(cls, value: str | None) -> str | None:
+        try:
+            if value is None or "a,\n".encode(value):
+                return value
+        except (LookupError, ValueError):
+            pass
+        raise ValueError("must be null or a text encoding of Python's, such as cp1252, latin-1, utf-16 or shift_jis")
+
+
+class Files(Section):
+    """A dataset's files by split, below its source (`pipeline.dataset`). A source that is one file needs none of them.
+
+    Each is a file, a pattern (data/train-*.parquet), a folder (data/), or a split of the dataset's own by its name (train).
+    """
+
+    train: str | None = run(
+        "files of the training split; null: every one that is not another split's", min_length=1, max_length=_KEY
+    )
+    validation: str | None = run(
+        "files of the validation split; null: dealt out of train's rows", min_length=1, max_length=_KEY
+    )
+    test: str | None = run("files of the test split; null: dealt out of train's rows", min_length=1, max_length=_KEY)
+
+    @field_validator("train", "validation", "test")
+    @classmethod
+    def _below_the_source(cls, value: str | None) -> str | None:
+        if value is None or not (value.startswith("/") or {".", ".."} & set(value.split("/"))):
+            return value
+        raise ValueError(
+            "must be a path below dataset.source, without / at its beginning and without . or .. as a folder"
+        )
+
+
+class MaxRows(Section):
+    """Subsampling: the same rows every time, chosen by a seeded hash."""
+
+    train: int | None = run("most training rows; null: all", ge=1, le=MANY)
+    validation: int | None = run("most validation rows; null: all", ge=1, le=MANY)
+    test: int | None = run("most test rows: each is answered by the base and the tuned model; null: all", ge=1, le=MANY)
+
+
+class Ratios(Section):
+    """How train's rows are dealt to the splits without files of their own, by a seeded hash of each row."""
+
+    validation: float = run("share of validation rows", gt=0, lt=0.5)
+    test: float = run("share of test rows", gt=0, lt=0.5)
+
+
+class Dataset(Section):
+    """The dialogues and their summaries."""
+
+    source: str = run(
+        "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder",
+        max_length=_KEY + 69,  # s3://BUCKET/ has 69 at most
+    )
+    revision: str | None = run(
+        "commit of a Hub dataset, so that a run can be repeated",
+        pattern=r"^[\w./-]+$",
+        max_length=256,
+        examples=["6b929ff10edec703164e3ddb2e94aae058c9ab5f"],
+    )
+    gated: bool = run("whether reading it needs the Hub token (access.hub_token_secret)")
+    files: Files
+    fields: Fields
+    csv: Csv
+    max_rows: MaxRows
+    ratios: Ratios
+    max_rejected_share: float = run("a run stops when more of the rows than this are not fit", ge=0, le=1)
+    shard_mb: int = run(
+        "a source larger than this, or of more than 100 files, is prepared in shards of about this size, "
+        "by functions that run at once",
+        ge=1,
+        le=100_000,
+    )
+    instruction: str = run("the task, said to the model before each dialogue", pattern=r"\S", max_length=2000)
+    seed: int = run("seed of splits and subsampling", ge=0, le=2**53 - 1)
+
+    @field_validator("source")
+    @classmethod
+    def _somewhere(cls, value: str) -> str:
+        if re.fullmatch(r"s3://[a-z0-9.-]{3,63}/\S.*|uploads/\S.*", value) or (
+            value.startswith("hub:") and is_hub_name(value.removeprefix("hub:"))
+        ):
+            return value
+        raise ValueError(
+            "must be hub:OWNER/NAME (a dataset on the Hub), s3://BUCKET/KEY, or uploads/KEY in the stack's bucket; "
+            "a KEY that ends in / is a folder"
+        )
+
+    @property
+    def is_hubs(self) -> bool:
+        """Whether it is a dataset on the Hub."""
+        return self.source.startswith("hub:")
+
+    @model_validator(mode="after")
+    def _as_the_hub_asks(self) -> Dataset:
+        if self.is_hubs and self.revision is None:
+            raise ValueError("a Hub dataset needs dataset.revision, the commit to read; set it")
+        if self.gated and not self.is_hubs:
+            raise ValueError("gated: only a Hub dataset is read with the Hub token; set it to false")
+        return self

@@ -1,0 +1,41 @@
+"""The section `endpoint`: how the tuned model is served."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from pipeline import instances
+from pipeline.settings.base import Section, run
+from pipeline.settings.instance_types import InstanceTypes
+
+Promote = Literal["always", "better", "clearly_better"]
+
+
+class Endpoint(Section):
+    """The SageMaker endpoint that serves the tuned model."""
+
+    enabled: bool = run("whether a run serves its model")
+    promote: Promote = run(
+        "which model is served, by its ROUGE-L on the test rows less its base's: always; better: the mean is above 0; "
+        "clearly_better: the lower end of its 95% interval is"
+    )
+    instance_types: InstanceTypes = run("instance type of the endpoint, or several in order of preference")
+    instance_count: int = run("instances of the endpoint, which share its requests", ge=1, le=10)
+    max_model_len: int = run("longest prompt and answer together, in tokens", ge=128, le=131_072)
+    startup_timeout_minutes: int = run("the container must be healthy by then", ge=1, le=60)
+    # Not shorter than what instances and image may take on top of the start-up (pipeline.deploy.PROVISIONING_MINUTES).
+    time_to_live_minutes: int | None = run(
+        "the endpoint deletes itself after this time; null: never", ge=30, le=525_600
+    )
+    poll_seconds: int = run(
+        "how often a run looks at first whether the endpoint is up; more rarely later on", ge=1, le=300
+    )
+
+    @model_validator(mode="after")
+    def _gpu_to_serve_on(self) -> Endpoint:
+        cannot = [why for name in self.instance_types if (why := instances.cannot(name))]
+        if cannot:
+            raise ValueError(f"instance_types: {cannot[0]}; choose another, such as ml.g5.xlarge")
+        return self

@@ -1,0 +1,87 @@
+"""All sections together, and the rules between them."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import model_validator
+
+from pipeline.settings.base import Section
+from pipeline.settings.bedrock import Bedrock
+from pipeline.settings.dataset import Dataset
+from pipeline.settings.endpoint import Endpoint
+from pipeline.settings.stack import Access, Encryption, Functions, Network, Notifications, Stack, Storage
+from pipeline.settings.training import Training
+
+EXECUTION_DAYS = 7
+"""An execution's time limit: Bedrock jobs take hours and may queue for a day. Its loops stay below the 25,000 events that a
+history holds, since the waits between their looks grow (`pipeline.jobs.wait`)."""
+
+_RESERVE_HOURS = 24
+"""What of that is left to the steps that no setting bounds, most of all a training job's wait for its instances."""
+_BEDROCK_TAG = re.compile(r"[a-zA-Z0-9\s._:/=+@-]*", re.ASCII)
+"""Bedrock's TagKey and TagValue (service model)."""
+
+
+class Settings(Section):
+    """All of it: what config.yaml says."""
+
+    stack: Stack
+    notifications: Notifications
+    functions: Functions
+    access: Access
+    encryption: Encryption
+    network: Network
+    storage: Storage
+    dataset: Dataset
+    training: Training
+    bedrock: Bedrock
+    endpoint: Endpoint
+
+    @model_validator(mode="after")
+    def _isolated_with_all_it_needs(self) -> Settings:
+        if self.network.isolation and not (self.training.is_uploaded and self.network.wheels):
+            raise ValueError(
+                "network.isolation: an isolated training job reaches neither the Hub nor PyPI; set training.base_model to "
+                "uploads/models/FOLDER/ and network.wheels to uploads/FOLDER/, both in the stack's bucket"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tags_that_bedrock_takes(self) -> Settings:
+        texts = [text for tag in self.stack.tags.items() for text in tag] if self.bedrock.enabled else []
+        wrong = next((text for text in texts if not _BEDROCK_TAG.fullmatch(text)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"stack.tags: Bedrock takes only a to z, digits, blanks and _ . : / = + - @ in tags, and not '{wrong}'; "
+                "write it with these, or set bedrock.enabled to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _within_an_execution(self) -> Settings:
+        training, endpoint = self.training, self.endpoint
+        minutes = {
+            "training.max_runtime_minutes": training.max_runtime_minutes,
+            "training.spot_wait_minutes": training.spot_wait_minutes if training.spot else 0,
+            "bedrock.timeout_hours": self.bedrock.timeout_hours * 60 if self.bedrock.enabled else 0,
+            "endpoint.startup_timeout_minutes": endpoint.startup_timeout_minutes if endpoint.enabled else 0,
+        }
+        most = EXECUTION_DAYS * 24 - _RESERVE_HOURS
+        if sum(minutes.values()) > most * 60:
+            largest = max(minutes, key=lambda name: minutes[name])
+            parts, hours = " + ".join(name for name in minutes if minutes[name]), sum(minutes.values()) / 60
+            raise ValueError(
+                f"{largest}: {parts} are {hours:g} hours, and an execution has {most} for them; lower {largest}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _served_as_trained(self) -> Settings:
+        if self.endpoint.max_model_len < self.training.max_length:
+            raise ValueError(
+                f"endpoint.max_model_len: {self.endpoint.max_model_len} is less than training.max_length "
+                f"({self.training.max_length}): the endpoint would refuse what the model was trained on; raise the "
+                "one, or lower the other"
+            )
+        return self

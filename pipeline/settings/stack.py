@@ -1,0 +1,144 @@
+"""The sections that shape what exists in the account."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.settings.base import Section, deploy
+
+MAX_TAGS = 47
+"""The 50 that a resource takes (SageMaker's service model, TagList), less those of `pipeline.names`."""
+
+_TAG = r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$"
+"""SageMaker's TagKey and TagValue, which are IAM's, Lambda's and CloudWatch Logs', too (service models)."""
+
+
+class Stack(Section):
+    """What the stack is called and where it lives."""
+
+    name: str = deploy(
+        # Bedrock's names of jobs and custom models hold no two hyphens side by side.
+        "CloudFormation stack name, and the beginning of every name",
+        pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
+        min_length=3,
+        max_length=24,
+        examples=["tuneway-2"],
+    )
+    region: str | None = deploy(
+        "region; null: CDK_DEFAULT_REGION, else us-west-2",
+        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
+        examples=["us-west-2"],
+    )
+    tags: dict[
+        Annotated[str, Field(pattern=_TAG, min_length=1, max_length=128)],
+        Annotated[str, Field(pattern=_TAG, max_length=256)],
+    ] = deploy(
+        "tags on everything, for your cost reports; of letters, digits, blanks and _ . : / = + - @",
+        max_length=MAX_TAGS,
+        examples=["cost-center"],
+    )
+    on_destroy: Literal["delete", "keep_models"] = deploy(
+        "what `cdk destroy` does with tuned models: delete, or keep the bucket with them and Bedrock's custom models"
+    )
+
+    @field_validator("tags")
+    @classmethod
+    def _nobody_elses(cls, tags: dict[str, str]) -> dict[str, str]:
+        folded: dict[str, str] = {}
+        for key in tags:
+            # AWS keeps aws: for itself in any case (IAM user guide, "Rules for tagging"), and the stack what it acts on.
+            if key.lower().startswith(("aws:", "tuneway:")):
+                raise ValueError(f"the keys that begin with aws: and tuneway: are taken; call '{key}' otherwise")
+            # IAM takes no two keys that differ in their case alone: of one role, a deploy would fail.
+            if (other := folded.setdefault(key.casefold(), key)) != key:
+                raise ValueError(f"'{other}' and '{key}' are one key to IAM, which does not mind the case; keep one")
+        return tags
+
+
+class Notifications(Section):
+    """Who is told how a run ended."""
+
+    email: str | None = deploy(
+        "address that gets the messages of runs; null: subscribe to the topic yourself",
+        pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+        max_length=320,
+        examples=["you@example.com"],
+    )
+
+
+class Functions(Section):
+    """How the Lambda functions are built."""
+
+    python: Literal["3.11", "3.12", "3.13"] = deploy("Lambda's Python version")
+    architecture: Literal["arm64", "x86_64"] = deploy("Lambda's architecture; arm64 costs 20% less")
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = deploy("how long logs are kept, in days")
+
+
+class Access(Section):
+    """What the roles may reach outside the stack."""
+
+    hub_endpoint: str = deploy(
+        "the Hugging Face Hub (HF_ENDPOINT), or a mirror of it; without a slash at its end",
+        pattern=r"^https?://[^\s]+[^/\s]$",
+        max_length=512,  # TrainingEnvironmentValue (SageMaker's service model)
+        examples=["https://huggingface.co"],
+    )
+    hub_token_secret: str = deploy(
+        "name of the Secrets Manager secret that holds your Hub token, not its ARN",
+        pattern=r"^[A-Za-z0-9/_+=.@-]{1,500}$",
+        examples=["tuneway/hub-token"],
+    )
+    # The policies that name them have 10,240 characters a role (IAM user guide, "IAM and AWS STS quotas").
+    dataset_buckets: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]] = deploy(
+        "names of other S3 buckets that data prep may read", max_length=20, examples=["my-bucket"]
+    )
+
+
+class Encryption(Section):
+    """Whose key encrypts what a run leaves."""
+
+    kms_key_arn: str | None = deploy(
+        "customer-managed key for the bucket, the jobs' and models' data; null: S3's own keys",
+        pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]{36}$",
+        max_length=2048,
+        examples=["arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"],
+    )
+
+
+class Network(Section):
+    """Where the training job, the Bedrock job and the endpoint have their network interfaces, and what they reach."""
+
+    # 32 characters: SubnetId and SecurityGroupId (SageMaker's service model).
+    subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$", max_length=32)]] = deploy(
+        "your VPC's subnets for the jobs and the endpoint; needs security_groups",
+        max_length=16,
+        examples=["subnet-0bb1c79de3example"],
+    )
+    security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$", max_length=32)]] = deploy(
+        "security groups of the same VPC; needs subnets", max_length=5, examples=["sg-0a1b2c3d4e5f6g7h8"]
+    )
+    isolation: bool = deploy("whether training job and endpoint have no network at all")
+    wheels: str | None = deploy(
+        "folder in the stack's bucket with the wheels of training/requirements.txt; null: PyPI",
+        pattern=r"^uploads/[\w./-]+/$",
+        max_length=512,
+        examples=["uploads/wheels/"],
+    )
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Network:
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups: a VPC needs both; name both, or leave both empty")
+        return self
+
+
+class Storage(Section):
+    """What the bucket keeps."""
+
+    expire_days: int | None = deploy(
+        "days after which a run's code, data and Bedrock metrics are deleted; null: never. Models stay",
+        ge=15,
+        le=36_500,
+    )
