@@ -1,23 +1,35 @@
-"""The job's hyperparameters, typed. SageMaker hands every one over as a string; an empty string means "not given"."""
+"""The job's hyperparameters, typed. SageMaker hands every one over as a string; an empty string means "not given".
+
+They are fields of `training` in the settings, with the same words and bounds: a test compares the two field by field
+(tests/unit/pipeline/settings/test_recipe.py).
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+import operator
+import re
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
+
+_MANY = 1_000_000_000
+"""The most of what has no limit of its own, as in the settings."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained; the defaults are the tutorial's recipe for Llama 3.2 1B on SAMSum."""
+    """How one model is trained; the defaults are the tutorial's recipe for Llama 3.2 1B on SAMSum.
+
+    A number's bounds stand beside its type, by the names that pydantic and `operator` have for them.
+    """
 
     base_model: str
     """Name on the Hugging Face Hub."""
@@ -25,40 +37,40 @@ class Recipe:
     """Branch, tag or commit; None is the default branch."""
     hub_token_secret: str | None = None
     """ARN of the Secrets Manager secret that holds the Hub token."""
-    device: str = "gpu"
+    device: Literal["gpu", "cpu"] = "gpu"
     """gpu, or cpu, also where there is a GPU; gpu never falls back to a CPU."""
-    quantization: str = "nf4"
+    quantization: Literal["nf4", "none"] = "nf4"
     """How the frozen base is held while training: nf4 (QLoRA) or none (LoRA)."""
     double_quantization: bool = True
-    lora_r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.1
+    lora_r: Annotated[int, {"ge": 1, "le": 256}] = 16
+    lora_alpha: Annotated[int, {"ge": 1, "le": 1024}] = 32
+    lora_dropout: Annotated[float, {"ge": 0, "lt": 1}] = 0.1
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
     """Names of linear layers, or the one name all-linear."""
-    learning_rate: float = 2e-4
-    lr_scheduler: str = "cosine"
-    warmup_steps: int = 50
+    learning_rate: Annotated[float, {"gt": 0, "le": 1}] = 2e-4
+    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    warmup_steps: Annotated[int, {"ge": 0, "le": _MANY}] = 50
     """Most steps of warm-up; never more than a tenth of the run (see `schedule`)."""
-    batch_size: int = 4
+    batch_size: Annotated[int, {"ge": 1, "le": 1024}] = 4
     """Rows in one forward pass."""
-    gradient_accumulation_steps: int = 4
+    gradient_accumulation_steps: Annotated[int, {"ge": 1, "le": 1024}] = 4
     """Forward passes in one optimizer step, on all processes together."""
-    max_length: int = 512
+    max_length: Annotated[int, {"ge": 64, "le": 131_072}] = 512
     """Most tokens of a training or validation row, template and completion included."""
-    epochs: float = 1.0
-    max_steps: int | None = 300
+    epochs: Annotated[int, {"ge": 1, "le": 100}] = 1
+    max_steps: Annotated[int | None, {"ge": 1, "le": _MANY}] = 300
     """Most optimizer steps; training ends at whichever of `epochs` and `max_steps` comes first."""
-    optimizer: str = "paged_adamw_8bit"
-    seed: int = 42
+    optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch"] = "paged_adamw_8bit"
+    seed: Annotated[int, {"ge": 0, "le": 2**32 - 1}] = 42
     packing: bool = False
     """With flash attention, the rows of a batch stand one after another in one sequence, without padding."""
-    checkpoint_steps: int = 50
+    checkpoint_steps: Annotated[int, {"ge": 1, "le": _MANY}] = 50
     """Optimizer steps between two checkpoints."""
-    eval_steps: int | None = None
+    eval_steps: Annotated[int | None, {"ge": 1, "le": _MANY}] = None
     """Optimizer steps between two validations; None validates only before the first and after the last step."""
-    max_new_tokens: int = 128
+    max_new_tokens: Annotated[int, {"ge": 8, "le": 1024}] = 128
     """Longest answer of the evaluation, in tokens."""
-    eval_batch_size: int = 16
+    eval_batch_size: Annotated[int, {"ge": 1, "le": 256}] = 32
     """Rows answered together in the evaluation."""
 
     def schedule(self, rows: int) -> Schedule:
@@ -139,20 +151,20 @@ def parse_recipe(values: Mapping[str, object]) -> Recipe:
     Raises:
         TrainingError: names the first hyperparameter that is wrong and what it may be.
     """
+    types = get_type_hints(Recipe, include_extras=True)
     parsed: dict[str, Any] = {}
     for name, raw in values.items():
         if name.startswith("sagemaker_"):  # the SageMaker SDK adds some of its own to a job that it starts
             continue
-        parser = _PARSERS.get(name)
-        if parser is None:
-            close = get_close_matches(name, _PARSERS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(_PARSERS))}"
+        if name not in types:
+            close = get_close_matches(name, types, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(types))}"
             raise TrainingError(f"hyperparameter {name} is unknown: {hint}")
         text = str(raw).strip()
         if not text:
             continue
         try:
-            parsed[name] = parser(text)
+            parsed[name] = _value(types[name], text)
         except ValueError as error:
             raise TrainingError(f"hyperparameter {name} is {text[:80]!r}, but it must be {error}") from None
     if "base_model" not in parsed:
@@ -160,106 +172,41 @@ def parse_recipe(values: Mapping[str, object]) -> Recipe:
     return Recipe(**parsed)
 
 
-def _text(text: str) -> str:
-    return text
+def _value(kind: Any, text: str) -> object:
+    """Returns the value of a field of type `kind` that is written as `text`.
 
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise ValueError("layer names separated by commas, or all-linear")
-    return names
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise ValueError("true or false")
-    return text.lower() == "true"
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError("one of " + ", ".join(allowed))
+    Raises:
+        ValueError: in words, what it must be.
+    """
+    if kind in (str, str | None):
         return text
-
-    return parse
-
-
-def _whole(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        # int() alone would also take "1_000" and other spellings that no configuration means.
-        digits = text.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit()) or int(text) < minimum:
-            raise ValueError(f"a whole number of at least {minimum}")
-        return int(text)
-
-    return parse
-
-
-def _real(minimum: float, maximum: float, what: str) -> Callable[[str], float]:
-    """Parses a number above `minimum`, at most `maximum`; `what` says so in words."""
-
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            raise ValueError(what) from None
-        if not minimum < number <= maximum:
-            raise ValueError(what)
-        return number
-
-    return parse
-
-
-def _dropout(text: str) -> float:
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ValueError("one of " + ", ".join(get_args(kind)))
+        return text
+    if get_origin(kind) is tuple:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        if names == ("all-linear",) or (names and all(re.fullmatch(r"[\w.]+", name) for name in names)):
+            return names
+        raise ValueError("layer names separated by commas, or all-linear")
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < 1:
-        raise ValueError("a number from 0 to below 1")
-    return number
-
-
-def _step_limit(text: str) -> int | None:
-    # -1 is the Trainer's own word for "no limit".
-    if text == "-1":
+        # Stricter than int() and float(), which take 1_000 and other spellings that no configuration means.
+        value = json.loads(text.lower())
+    except (ValueError, RecursionError):
+        value = None
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
+    number, bounds = get_args(kind)
+    optional = number == int | None
+    if optional and value == -1:  # the Trainer's own word for "no limit"
         return None
-    try:
-        return _whole(1)(text)
-    except ValueError:
-        raise ValueError("a whole number of at least 1, or -1 for no limit") from None
-
-
-_SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
-_OPTIMIZERS = ("paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch")
-
-_PARSERS: dict[str, Callable[[str], object]] = {
-    "base_model": _text,
-    "base_revision": _text,
-    "hub_token_secret": _text,
-    "device": _one_of("gpu", "cpu"),
-    "quantization": _one_of("nf4", "none"),
-    "double_quantization": _flag,
-    "lora_r": _whole(1),
-    "lora_alpha": _whole(1),
-    "lora_dropout": _dropout,
-    "target_modules": _names,
-    "learning_rate": _real(0, 1, "a number above 0 and at most 1, such as 2e-4"),
-    "lr_scheduler": _one_of(*_SCHEDULERS),
-    "warmup_steps": _whole(0),
-    "batch_size": _whole(1),
-    "gradient_accumulation_steps": _whole(1),
-    "max_length": _whole(16),
-    "epochs": _real(0, 1000, "a number above 0 and at most 1000"),
-    "max_steps": _step_limit,
-    "optimizer": _one_of(*_OPTIMIZERS),
-    "seed": _whole(0),
-    "packing": _flag,
-    "checkpoint_steps": _whole(1),
-    "eval_steps": _whole(1),
-    "max_new_tokens": _whole(1),
-    "eval_batch_size": _whole(1),
-}
-assert set(_PARSERS) == {field.name for field in fields(Recipe)}
+    # A bool is an int to Python.
+    fits = type(value) is int or (number is float and isinstance(value, float))
+    if not fits or not all(getattr(operator, name)(value, bound) for name, bound in bounds.items()):
+        words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+        said = " and ".join(f"{words[name]} {bound}" for name, bound in bounds.items())
+        what = "number" if number is float else "whole number"
+        raise ValueError(f"a {what}, {said}{', or -1 for none' if optional else ''}")
+    return float(value) if number is float else value

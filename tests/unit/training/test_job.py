@@ -125,7 +125,7 @@ def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_
     [
         ({"learning_rate": "much"}, "hyperparameter learning_rate is 'much'"),
         ({"batch_size": "64"}, "channel train has 40 usable rows, fewer than one batch of 64"),
-        ({"max_length": "20"}, "every row of channel train is longer than training.max_length 20"),
+        ({"max_length": "64"}, "every row of channel train is longer than training.max_length 64"),
         (
             {"target_modules": "q_proj,v_porj"},
             "training.lora.target_modules: v_porj is no linear layer of tuneway/tiny-llama: it has down_proj, gate_proj,",
@@ -137,6 +137,7 @@ def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_
 def test_a_mistake_is_one_line_without_traceback(
     job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str], changes: dict[str, str], said: str
 ) -> None:
+    write_channel(job, "train", [make_chat(number) for number in range(2, 122, 3)])  # each longer than 64 tokens
     write_hyperparameters(job, recipe, **changes)
     assert train.main() == 1
     assert said in failure(job)

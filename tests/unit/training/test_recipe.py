@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.errors import TrainingError
-from training.recipe import _OPTIMIZERS, _SCHEDULERS, Recipe, parse_recipe, read_recipe
+from training.recipe import Recipe, parse_recipe, read_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAMES = st.text("abcdefghijklmnop_/", min_size=1, max_size=20)
+LAYERS = st.text("abcdefghijklmnop_.0", min_size=1, max_size=20)
+TYPES = get_type_hints(Recipe)
 RECIPES = st.builds(
     Recipe,
     base_model=NAMES,
@@ -23,22 +25,22 @@ RECIPES = st.builds(
     device=st.sampled_from(["gpu", "cpu"]),
     quantization=st.sampled_from(["nf4", "none"]),
     double_quantization=st.booleans(),
-    lora_r=st.integers(1, 512),
+    lora_r=st.integers(1, 256),
     lora_alpha=st.integers(1, 512),
     lora_dropout=st.floats(0, 0.99),
-    target_modules=st.lists(NAMES, min_size=1, max_size=4).map(tuple),
+    target_modules=st.just(("all-linear",)) | st.lists(LAYERS, min_size=1, max_size=4).map(tuple),
     learning_rate=st.floats(1e-9, 1),
-    lr_scheduler=st.sampled_from(_SCHEDULERS),
+    lr_scheduler=st.sampled_from(get_args(TYPES["lr_scheduler"])),
     warmup_steps=st.integers(0, 1000),
     batch_size=st.integers(1, 64),
     gradient_accumulation_steps=st.integers(1, 64),
-    max_length=st.integers(16, 10**5),
-    epochs=st.floats(0.01, 100),
+    max_length=st.integers(64, 10**5),
+    epochs=st.integers(1, 100),
     max_steps=st.none() | st.integers(1, 10**5),
-    optimizer=st.sampled_from(_OPTIMIZERS),
+    optimizer=st.sampled_from(get_args(TYPES["optimizer"])),
     seed=st.integers(0, 2**31),
     eval_steps=st.none() | st.integers(1, 1000),
-    max_new_tokens=st.integers(1, 1000),
+    max_new_tokens=st.integers(8, 1000),
     eval_batch_size=st.integers(1, 64),
 )
 
@@ -75,18 +77,28 @@ def test_any_text_is_either_taken_or_refused_in_one_line_that_names_the_field(na
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("learning_rate", "fast", "hyperparameter learning_rate is 'fast', but it must be a number above 0"),
-        ("learning_rate", "0", "a number above 0"),
-        ("learning_rate", "nan", "a number above 0"),
-        ("batch_size", "1.5", "a whole number of at least 1"),
-        ("batch_size", "0", "a whole number of at least 1"),
-        ("batch_size", "1_0", "a whole number of at least 1"),
-        ("lora_dropout", "1", "from 0 to below 1"),
-        ("lora_dropout", "nan", "from 0 to below 1"),
+        (
+            "learning_rate",
+            "fast",
+            "hyperparameter learning_rate is 'fast', but it must be a number, above 0 and at most 1",
+        ),
+        ("learning_rate", "0", "a number, above 0"),
+        ("learning_rate", "nan", "a number, above 0"),
+        ("batch_size", "1.5", "a whole number, at least 1"),
+        ("batch_size", "0", "a whole number, at least 1"),
+        ("batch_size", "1_0", "a whole number, at least 1"),
+        ("lora_dropout", "1", "a number, at least 0 and below 1"),
+        ("lora_dropout", "nan", "a number, at least 0 and below 1"),
+        ("lr_scheduler", "constant", "one of cosine, linear, constant_with_warmup"),
+        ("max_length", "16", "a whole number, at least 64 and at most 131072"),
+        ("epochs", "1.5", "a whole number, at least 1 and at most 100"),
+        ("seed", "true", "a whole number, at least 0"),
+        ("seed", "[" * 2000, "a whole number, at least 0"),
         ("quantization", "int8", "one of nf4, none"),
         ("double_quantization", "yes", "true or false"),
-        ("max_steps", "-2", "-1 for no limit"),
+        ("max_steps", "-2", "-1 for none"),
         ("target_modules", ",", "layer names"),
+        ("target_modules", "all-linear,q_proj", "layer names"),
         ("learning_rat", "1", "did you mean learning_rate?"),
         ("base_model", " ", "base_model is missing"),
     ],
@@ -120,8 +132,8 @@ def test_a_broken_file_is_said(tmp_path: Path, text: str, said: str) -> None:
         (14731, {"max_steps": None}, 921, 50),
         (160, {"max_steps": None, "gradient_accumulation_steps": 1}, 40, 4),
         (17, {"max_steps": None}, 2, 0),  # 5 batches: an optimizer step of 4 and one of 1
-        (160, {"max_steps": None, "epochs": 1.5}, 15, 1),
-        (4, {"epochs": 0.1}, 1, 0),
+        (160, {"max_steps": None, "epochs": 2}, 20, 2),
+        (4, {}, 1, 0),
     ],
 )
 def test_steps_end_at_whichever_comes_first_and_warm_up_is_a_tenth_at_most(

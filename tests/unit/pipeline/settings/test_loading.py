@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipeline import settings as schema
 from pipeline.settings.hub_name import is_hub_name
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 CONFIG = ROOT / "config.yaml"
 
 

@@ -1,0 +1,140 @@
+"""The fields of `training` in the settings, and those that the training job reads: the same words, bounds and defaults."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from pipeline import requests
+from pipeline.settings import SettingsError, Training, sections
+from tests.unit.pipeline.test_plan_parts import settings
+from tests.unit.pipeline.test_requests import STACK
+from training.errors import TrainingError
+from training.recipe import Recipe, parse_recipe
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+HYPERPARAMETERS = {
+    "evaluation.batch_size": "eval_batch_size",
+    "evaluation.max_new_tokens": "max_new_tokens",
+    "lora.alpha": "lora_alpha",
+    "lora.dropout": "lora_dropout",
+    "lora.r": "lora_r",
+    "lora.target_modules": "target_modules",
+}
+"""Settings that the job knows by another name."""
+
+FOR_SAGEMAKER = {
+    "gated",
+    "instance_types",
+    "instance_count",
+    "spot",
+    "spot_wait_minutes",
+    "volume_gb",
+    "max_runtime_minutes",
+    "evaluation.max_faulty_share",
+}
+"""Settings that the job does not get: they are read by Plan, SageMaker and Assess."""
+
+ONLY_THE_JOBS = {"hub_token_secret", "eval_steps"}
+"""Hyperparameters that are no settings: Plan finds the secret's ARN; the tests validate more often than a run does."""
+
+TEXTS = {"base_model", "base_revision", "target_modules"}
+"""Texts: Plan has looked into the base model, and the job looks into its files. Layers are compared below."""
+
+
+def leaves(model: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:
+    """The fields of `model` and of its sections by dotted name."""
+    inner = sections(model)
+    found: dict[str, FieldInfo] = {}
+    for name, info in model.model_fields.items():
+        found |= leaves(inner[name], f"{above}{name}.") if name in inner else {f"{above}{name}": info}
+    return found
+
+
+FIELDS = {path: info for path, info in leaves(Training).items() if path not in FOR_SAGEMAKER}
+TYPES = get_type_hints(Recipe, include_extras=True)
+
+
+def hyperparameter(path: str) -> str:
+    return HYPERPARAMETERS.get(path, path)
+
+
+def as_the_settings_have_it(path: str) -> Any:
+    """The field's type and bounds, in the form of the recipe's."""
+    info = FIELDS[path]
+    bounds = {
+        key: getattr(limit, key) for limit in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(limit, key)
+    }
+    return Annotated[info.annotation, bounds] if bounds else info.annotation
+
+
+def given(path: str, value: Any) -> dict[str, Any]:
+    section, _, name = path.rpartition(".")
+    return {section: {name: value}} if section else {name: value}
+
+
+def recipe(**training: Any) -> Recipe:
+    """The recipe that the job reads from what Plan writes for a run with these settings."""
+    # What holds between settings is no matter here.
+    others = {"bedrock": {"enabled": False}, "endpoint": {"max_model_len": 131_072}}
+    request = requests.train(settings(training=training, **others), "0123456789", None, STACK)
+    return parse_recipe(request["HyperParameters"])
+
+
+def test_the_job_has_a_hyperparameter_for_each_setting_that_it_needs() -> None:
+    assert {hyperparameter(path) for path in FIELDS} == set(TYPES) - ONLY_THE_JOBS
+    assert set(leaves(Training)) > FOR_SAGEMAKER
+
+
+@pytest.mark.parametrize("path", [path for path in FIELDS if hyperparameter(path) not in TEXTS])
+def test_a_hyperparameter_has_the_type_and_the_bounds_of_its_setting(path: str) -> None:
+    assert TYPES[hyperparameter(path)] == as_the_settings_have_it(path)
+
+
+def test_the_jobs_defaults_are_those_of_config_yaml() -> None:
+    run = recipe()
+    assert run == Recipe(base_model=run.base_model)
+
+
+def other_value(path: str) -> Any:
+    """A value of the field that is not config.yaml's, and no other field's."""
+    kind = as_the_settings_have_it(path)
+    kind, bounds = get_args(kind) if get_origin(kind) is Annotated else (kind, {})
+    if get_origin(kind) is Literal:
+        return next(word for word in get_args(kind) if word != getattr(Recipe("x"), hyperparameter(path)))
+    if kind is bool:
+        return not getattr(Recipe("x"), hyperparameter(path))
+    if bounds:
+        return bounds["le"] if "le" in bounds else bounds["lt"] / 3
+    return {"base_model": "other/model", "base_revision": "v1", "lora.target_modules": ["o_proj", "lm.k"]}[path]
+
+
+@pytest.mark.parametrize("path", sorted(set(FIELDS) - {"base_revision"}))
+def test_each_setting_reaches_its_hyperparameter_and_no_other(path: str) -> None:
+    value = other_value(path)
+    changed = asdict(recipe(**given(path, value)))
+    expected = asdict(recipe()) | {hyperparameter(path): tuple(value) if isinstance(value, list) else value}
+    assert changed == expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["q_proj", "q_proj,v_proj", "model.layers.0.mlp", "all-linear", "all-linear,q_proj", "a b", "a/b", "a-b", "é"],
+)
+def test_layers_are_the_same_to_both(names: str) -> None:
+    def takes(make: Any, error: type[Exception]) -> bool:
+        try:
+            make()
+        except error:
+            return False
+        return True
+
+    layers = names if names == "all-linear" else names.split(",")
+    in_settings = takes(lambda: settings(training={"lora": {"target_modules": layers}}), SettingsError)
+    in_the_job = takes(lambda: parse_recipe({"base_model": "x", "target_modules": names}), TrainingError)
+    assert in_settings == in_the_job
