@@ -24,13 +24,16 @@ class Bedrock(Section):
     enabled: bool = run("whether a run customizes a Bedrock model too")
     base_model: str | None = run("base model of the catalogue; null: the region's own", min_length=1)
     max_records: int = run(
-        "most records, training and validation together; tokens times epochs is what it costs", ge=8, le=20_000
+        "most records, training and validation together; tokens times epochs is what it costs",
+        unit="records",
+        ge=8,
+        le=20_000,
     )
-    hyperparameters: dict[str, Annotated[int | float, PlainValidator(_number)]] = run(
+    hyperparameters: dict[str, Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]] = run(
         "Bedrock's own names; what is absent keeps Bedrock's default"
     )
     timeout_hours: int = run(
-        "a job that is not completed by then is stopped, and its custom model given up", ge=1, le=144
+        "a job that is not completed by then is stopped, and its custom model given up", unit="hours", ge=1, le=144
     )
 
     @field_validator("base_model")

@@ -65,7 +65,7 @@ class Csv(Section):
 
 
 class Files(Section):
-    """A dataset's files by split, below its source (`pipeline.dataset`). A source that is one file needs none of them.
+    """A dataset's files by split, below its source. A source that is one file needs none of them.
 
     Each is a file, a pattern (data/train-*.parquet), a folder (data/), or a split of the dataset's own by its name (train).
     """
@@ -91,16 +91,18 @@ class Files(Section):
 class MaxRows(Section):
     """Subsampling: the same rows every time, chosen by a seeded hash."""
 
-    train: int | None = run("most training rows; null: all", ge=1, le=MANY)
-    validation: int | None = run("most validation rows; null: all", ge=1, le=MANY)
-    test: int | None = run("most test rows: each is answered by the base and the tuned model; null: all", ge=1, le=MANY)
+    train: int | None = run("most training rows; null: all", unit="rows", ge=1, le=MANY)
+    validation: int | None = run("most validation rows; null: all", unit="rows", ge=1, le=MANY)
+    test: int | None = run(
+        "most test rows: each is answered by the base and the tuned model; null: all", unit="rows", ge=1, le=MANY
+    )
 
 
 class Ratios(Section):
     """How train's rows are dealt to the splits without files of their own, by a seeded hash of each row."""
 
-    validation: float = run("share of validation rows", gt=0, lt=0.5)
-    test: float = run("share of test rows", gt=0, lt=0.5)
+    validation: float = run("share of validation rows", unit="share, 1 is all", gt=0, lt=0.5)
+    test: float = run("share of test rows", unit="share, 1 is all", gt=0, lt=0.5)
 
 
 class Dataset(Section):
@@ -122,10 +124,13 @@ class Dataset(Section):
     csv: Csv
     max_rows: MaxRows
     ratios: Ratios
-    max_rejected_share: float = run("a run stops when more of the rows than this are not fit", ge=0, le=1)
+    max_rejected_share: float = run(
+        "a run stops when more of the rows than this are not fit", unit="share, 1 is all", ge=0, le=1
+    )
     shard_mb: int = run(
         "a source larger than this, or of more than 100 files, is prepared in shards of about this size, "
         "by functions that run at once",
+        unit="MB (1,000,000 bytes)",
         ge=1,
         le=100_000,
     )

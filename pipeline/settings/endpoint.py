@@ -22,15 +22,15 @@ class Endpoint(Section):
         "clearly_better: the lower end of its 95% interval is"
     )
     instance_types: InstanceTypes = run("instance type of the endpoint, or several in order of preference")
-    instance_count: int = run("instances of the endpoint, which share its requests", ge=1, le=10)
-    max_model_len: int = run("longest prompt and answer together, in tokens", ge=128, le=131_072)
-    startup_timeout_minutes: int = run("the container must be healthy by then", ge=1, le=60)
+    instance_count: int = run("instances of the endpoint, which share its requests", unit="instances", ge=1, le=10)
+    max_model_len: int = run("longest prompt and answer together", unit="tokens", ge=128, le=131_072)
+    startup_timeout_minutes: int = run("the container must be healthy by then", unit="minutes", ge=1, le=60)
     # Not shorter than what instances and image may take on top of the start-up (pipeline.deploy.PROVISIONING_MINUTES).
     time_to_live_minutes: int | None = run(
-        "the endpoint deletes itself after this time; null: never", ge=30, le=525_600
+        "the endpoint deletes itself after this time; null: never", unit="minutes", ge=30, le=525_600
     )
     poll_seconds: int = run(
-        "how often a run looks at first whether the endpoint is up; more rarely later on", ge=1, le=300
+        "how often a run looks at first whether the endpoint is up; more rarely later on", unit="seconds", ge=1, le=300
     )
 
     @model_validator(mode="after")

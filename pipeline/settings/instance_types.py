@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 
 MAX_INSTANCE_TYPES = 5
 """The most that InstancePreferences and InstancePools hold (SageMaker's service model)."""
+
+_TYPE = r"^ml\.[a-z0-9-]+\.[a-z0-9]+$"
 
 
 def _types(value: Any) -> list[str]:
@@ -17,7 +19,7 @@ def _types(value: Any) -> list[str]:
     if (
         isinstance(types, list)
         and 1 <= len(types) <= MAX_INSTANCE_TYPES
-        and all(isinstance(name, str) and re.fullmatch(r"ml\.[a-z0-9-]+\.[a-z0-9]+", name) for name in types)
+        and all(isinstance(name, str) and re.fullmatch(_TYPE, name) for name in types)
         and len(set(types)) == len(types)
     ):
         return types
@@ -27,5 +29,9 @@ def _types(value: Any) -> list[str]:
     )
 
 
-InstanceTypes = Annotated[list[str], PlainValidator(_types)]
+_Type = Annotated[str, Field(pattern=_TYPE)]
+_Types = Annotated[
+    list[_Type], Field(min_length=1, max_length=MAX_INSTANCE_TYPES, json_schema_extra={"uniqueItems": True})
+]
+InstanceTypes = Annotated[list[str], PlainValidator(_types, json_schema_input_type=_Type | _Types)]
 """Instance types in order of preference; one alone may be written without a list."""

@@ -73,7 +73,7 @@ class Functions(Section):
 
     python: Literal["3.11", "3.12", "3.13"] = deploy("Lambda's Python version")
     architecture: Literal["arm64", "x86_64"] = deploy("Lambda's architecture; arm64 costs 20% less")
-    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = deploy("how long logs are kept, in days")
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = deploy("how long logs are kept", unit="days")
 
 
 class Access(Section):
@@ -139,6 +139,7 @@ class Storage(Section):
 
     expire_days: int | None = deploy(
         "days after which a run's code, data and Bedrock metrics are deleted; null: never. Models stay",
+        unit="days",
         ge=15,
         le=36_500,
     )

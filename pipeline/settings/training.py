@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator, field_validator, model_validator
+from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from pipeline import instances
 from pipeline.settings.base import MANY, Section, run
@@ -17,6 +17,8 @@ ALL_LINEAR = "all-linear"
 _HYPERPARAMETER = 2500
 """The longest value of a hyperparameter (SageMaker's service model, HyperParameterValue)."""
 
+_LAYER = r"^[\w.]+$"
+
 
 def _layers(value: Any) -> list[str] | str:
     # By hand: of a union, pydantic would tell what is wrong once for each of its members.
@@ -25,7 +27,7 @@ def _layers(value: Any) -> list[str] | str:
     if (
         isinstance(value, list)
         and value
-        and all(isinstance(name, str) and re.fullmatch(r"[\w.]+", name) for name in value)
+        and all(isinstance(name, str) and re.fullmatch(_LAYER, name) for name in value)
         and len(",".join(value)) <= _HYPERPARAMETER
     ):
         return value
@@ -35,24 +37,30 @@ def _layers(value: Any) -> list[str] | str:
     )
 
 
+_Layers = Annotated[list[Annotated[str, Field(pattern=_LAYER)]], Field(min_length=1)]
+
+
 class Lora(Section):
     """The adapter (peft.LoraConfig)."""
 
     r: int = run("rank", ge=1, le=256)
     alpha: int = run("scale", ge=1, le=1024)
-    dropout: float = run("dropout", ge=0, lt=1)
-    target_modules: Annotated[list[str] | str, PlainValidator(_layers)] = run(
-        "names of the linear layers that get an adapter, or all-linear: every one but the head"
-    )
+    dropout: float = run("dropout", unit="share, 1 is all", ge=0, lt=1)
+    target_modules: Annotated[
+        list[str] | str, PlainValidator(_layers, json_schema_input_type=Literal["all-linear"] | _Layers)
+    ] = run("names of the linear layers that get an adapter, or all-linear: every one but the head")
 
 
 class Evaluation(Section):
     """How base and tuned model are compared on the test rows."""
 
-    max_new_tokens: int = run("longest summary, in tokens", ge=8, le=1024)
-    batch_size: int = run("rows answered at once", ge=1, le=256)
+    max_new_tokens: int = run("longest summary", unit="tokens", ge=8, le=1024)
+    batch_size: int = run("rows answered at once", unit="rows", ge=1, le=256)
     max_faulty_share: float = run(
-        "a run says so when more of the tuned model's answers than this repeat themselves, or are cut", ge=0, le=1
+        "a run says so when more of the tuned model's answers than this repeat themselves, or are cut",
+        unit="share, 1 is all",
+        ge=0,
+        le=1,
     )
 
 
@@ -69,34 +77,44 @@ class Training(Section):
     gated: bool = run("whether the base model needs a Hub token (access.hub_token_secret)")
     instance_types: InstanceTypes = run("instance type of the training job, or several in order of preference")
     device: Literal["gpu", "cpu"] = run("what it trains on; gpu never falls back to a CPU, cpu trains without a GPU")
-    instance_count: int = run("instances of the training job, which share each step's rows", ge=1, le=16)
+    instance_count: int = run(
+        "instances of the training job, which share each step's rows", unit="instances", ge=1, le=16
+    )
     spot: bool = run("whether it takes spot capacity, which is cheaper and may be reclaimed")
     spot_wait_minutes: int = run(
-        "how long a spot job may wait for capacity in all, beside its run time", ge=1, le=40_320
+        "how long a spot job may wait for capacity in all, beside its run time", unit="minutes", ge=1, le=40_320
     )
     volume_gb: int = run(
         "disk of the training job, in GB; does nothing on an instance type with disks of its own (NVMe), such as ml.g4dn, "
         "ml.g5, ml.g6 and ml.p4d",
+        unit="GB",
         ge=10,
         le=16_384,
     )
-    max_runtime_minutes: int = run("the job is stopped after this time", ge=5, le=40_320)
+    max_runtime_minutes: int = run("the job is stopped after this time", unit="minutes", ge=5, le=40_320)
     quantization: Literal["nf4", "none"] = run("4-bit base (QLoRA), or none")
     double_quantization: bool = run("quantize the quantization constants too")
     lora: Lora
     learning_rate: float = run("peak learning rate", gt=0, le=1)
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = run("learning rate over the steps")
-    warmup_steps: int = run("warm-up steps; a short run warms up for a tenth of its steps", ge=0, le=MANY)
-    batch_size: int = run("rows a device and forward pass", ge=1, le=1024)
-    gradient_accumulation_steps: int = run("forward passes an optimizer step", ge=1, le=1024)
-    max_length: int = run("longest sequence in tokens", ge=64, le=131_072)
+    warmup_steps: int = run(
+        "warm-up steps; a short run warms up for a tenth of its steps", unit="optimizer steps", ge=0, le=MANY
+    )
+    batch_size: int = run("rows a device and forward pass", unit="rows", ge=1, le=1024)
+    gradient_accumulation_steps: int = run("forward passes an optimizer step", unit="forward passes", ge=1, le=1024)
+    max_length: int = run("longest sequence", unit="tokens", ge=64, le=131_072)
     packing: bool = run(
         "whether flash attention, where there is one, gets a batch's rows one after another, not padded"
     )
-    epochs: int = run("passes over the training rows", ge=1, le=100)
-    max_steps: int | None = run("most optimizer steps, whatever the epochs; null: no such limit", ge=1, le=MANY)
+    epochs: int = run("passes over the training rows", unit="epochs", ge=1, le=100)
+    max_steps: int | None = run(
+        "most optimizer steps, whatever the epochs; null: no such limit", unit="optimizer steps", ge=1, le=MANY
+    )
     checkpoint_steps: int = run(
-        "optimizer steps between two checkpoints; an interrupted job goes on from the last", ge=1, le=MANY
+        "optimizer steps between two checkpoints; an interrupted job goes on from the last",
+        unit="optimizer steps",
+        ge=1,
+        le=MANY,
     )
     optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch"] = run(
         "transformers' optimizer name"
