@@ -1,0 +1,124 @@
+"""The section `dataset`: what is taken, and that each refusal names the field and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import settings as schema
+from pipeline.settings.hub_name import is_hub_name
+from tests.unit.pipeline.settings.conftest import assert_input_is_refused
+
+
+@pytest.mark.parametrize(
+    ("given_input", "expected"),
+    [
+        *(
+            ({"dataset": {"source": f"hub:{name}"}}, r"dataset\.source: must be hub:OWNER/NAME")
+            for name in ("own/-x", "own/a--b", "a/b/c")
+        ),
+        *(
+            (
+                {"dataset": {"source": wrong}},
+                rf"dataset\.source: must be hub:OWNER/NAME .*, s3://BUCKET/KEY, .* is a folder, not '{wrong}'",
+            )
+            for wrong in ("ftp://x", "s3://bucket", "s3://b/c.csv", "hub:samsum", "own/set", "uploads/", "uploads")
+        ),
+        ({"dataset": {"gated": True, "source": "uploads/a.csv"}}, r"dataset: gated: only a Hub dataset .* to false"),
+        ({"dataset": {"gated": "yes"}}, r"dataset\.gated: .*boolean, not 'yes'"),
+        (
+            {"dataset": {"files": "train.csv"}},
+            r"dataset\.files: must be an object with fields of train, validation, test",
+        ),
+        ({"dataset": {"files": {"dev": "a"}}}, r"dataset\.files\.dev: unknown field; allowed here: train, valid"),
+        ({"dataset": {"files": {"train": ""}}}, r"dataset\.files\.train: .*at least 1 character"),
+        ({"dataset": {"files": {"test": ["a.csv"]}}}, r"dataset\.files\.test: .*valid string, not \['a.csv'\]"),
+        *(
+            (
+                {"dataset": {"files": {"test": wrong}}},
+                r"dataset\.files\.test: must be a path below dataset\.source, without /",
+            )
+            for wrong in ("/a.csv", "../a.csv", "a/../b.csv", "./a.csv")
+        ),
+        ({"dataset": {"max_rejected_share": 5}}, r"dataset\.max_rejected_share: .*less than or equal to 1, not 5"),
+        ({"dataset": {"max_rejected_share": -0.1}}, r"dataset\.max_rejected_share: .*greater than or equal to 0"),
+        ({"dataset": {"shard_mb": 0}}, r"dataset\.shard_mb: .*greater than or equal to 1, not 0"),
+        ({"dataset": {"shard_mb": 0.5}}, r"dataset\.shard_mb: .*integer"),
+        ({"dataset": {"revision": None}}, r"a Hub dataset needs dataset\.revision"),
+        ({"dataset": {"instruction": "{% $plan %}"}}, r"dataset\.instruction: .* which Step Functions would evaluate"),
+        ({"dataset": {"instruction": " \n"}}, r"dataset\.instruction: is not of the form"),
+    ],
+)
+def test_a_wrong_input_is_refused_in_one_line(deployed: dict[str, Any], given_input: Any, expected: str) -> None:
+    assert_input_is_refused(deployed, given_input, expected)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        {"source": "hub:own/set", "gated": True},
+        {"source": "s3://my-bucket/a b/ü.jsonl", "files": {"train": None, "test": "data/test-*.parquet"}},
+        {"source": "uploads/a/", "files": {"train": "a..b/train", "validation": "dev", "test": "x/"}},
+        {"max_rejected_share": 0, "shard_mb": 1},
+    ],
+)
+def test_a_dataset_is_taken_as_it_is_written(deployed: dict[str, Any], dataset: dict[str, Any]) -> None:
+    changed = schema.with_run_input(deployed, {"dataset": dataset}).dataset.model_dump(mode="json")
+    assert changed == schema.overlay(deployed["dataset"], dataset)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "~", " "])
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-8", "utf-16", "shift_jis", "gb18030"])
+def test_how_csv_files_are_written_may_be_said(deployed: dict[str, Any], separator: str, encoding: str) -> None:
+    csv = schema.with_run_input(
+        deployed, {"dataset": {"csv": {"separator": separator, "encoding": encoding}}}
+    ).dataset.csv
+    assert (csv.separator, csv.encoding) == (separator, encoding)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"separator": ""}, 'dataset.csv.separator: must be null or one ASCII character such as ";"'),
+        ({"separator": "tab"}, "must be null or one ASCII character"),
+        ({"separator": "\x01"}, "no quote, line end or control character; write the file with one of these"),
+        ({"separator": '"'}, "must be null or one ASCII character"),
+        ({"separator": "\n"}, "must be null or one ASCII character"),
+        ({"separator": "¦"}, "must be null or one ASCII character"),
+        ({"encoding": "windows"}, "dataset.csv.encoding: must be null or a text encoding of Python's, such as cp1252"),
+        ({"encoding": "hex"}, "must be null or a text encoding of Python's"),
+        ({"encoding": ""}, "must be null or a text encoding of Python's"),
+        ({"encoding": "\0"}, "must be null or a text encoding of Python's"),
+    ],
+)
+def test_a_separator_or_encoding_that_is_none_is_refused(
+    deployed: dict[str, Any], given: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(schema.SettingsError) as refused:
+        schema.with_run_input(deployed, {"dataset": {"csv": given}})
+    assert expected in str(refused.value)
+
+
+def test_one_column_for_both_texts_is_refused(deployed: dict[str, Any]) -> None:
+    with pytest.raises(
+        schema.SettingsError, match=r"dataset\.fields: dialogue and summary are both 'a': a model would"
+    ):
+        schema.with_run_input(deployed, {"dataset": {"fields": {"dialogue": "a", "summary": "a"}}})
+    with pytest.raises(schema.SettingsError, match=r"are both 'x{39}\.\.\.x{38}': a model would"):
+        schema.with_run_input(deployed, {"dataset": {"fields": {"dialogue": "x" * 500, "summary": "x" * 500}}})
+
+
+@given(st.text("ab.-_/ü", max_size=8) | st.text("ab-.", min_size=90, max_size=100))
+def test_a_name_on_the_hub_is_one_that_its_client_library_takes(name: str) -> None:
+    for whole in (f"own/{name}", f"{name}/name"):
+        try:
+            validate_repo_id(whole)
+        except HFValidationError:
+            assert not is_hub_name(whole)
+        else:
+            assert is_hub_name(whole) or len(name) > 96

@@ -1,0 +1,124 @@
+"""The section `training`: what is taken, and that each refusal names the field and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline import settings as schema
+from tests.unit.pipeline.settings.conftest import assert_input_is_refused
+
+SIX_TYPES = [f"ml.g5.{size}xlarge" for size in (2, 4, 8, 12, 16, 24)]
+
+
+@pytest.mark.parametrize("types", ["ml.g6.xlarge", ["ml.g6.xlarge"], SIX_TYPES[:5]])
+def test_instance_types_are_one_or_a_list_and_are_kept_as_a_list(deployed: dict[str, Any], types: Any) -> None:
+    listed = [types] if isinstance(types, str) else types
+    for part in ("training", "endpoint"):
+        changed = schema.with_run_input(deployed, {part: {"instance_types": types}}).model_dump(mode="json")
+        assert changed[part]["instance_types"] == listed
+        assert schema.with_run_input(changed, {}).model_dump(mode="json") == changed
+
+
+def test_spot_capacity_is_of_one_type_also_where_it_is_written_as_a_list(deployed: dict[str, Any]) -> None:
+    assert schema.with_run_input(
+        deployed, {"training": {"instance_types": ["ml.g6.xlarge"], "spot": True}}
+    ).training.spot
+
+
+@pytest.mark.parametrize("layers", ["all-linear", ["q_proj"], ["model.layers.0.mlp.up_proj", "v_proj"]])
+def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], layers: Any) -> None:
+    changed = schema.with_run_input(deployed, {"training": {"lora": {"target_modules": layers}}})
+    assert changed.training.lora.target_modules == layers
+    assert changed.model_dump(mode="json")["training"]["lora"]["target_modules"] == layers
+
+
+@pytest.mark.parametrize(
+    ("given_input", "expected"),
+    [
+        ({"training": {"evaluation": {"max_faulty_share": 2}}}, r"max_faulty_share: .*less than or equal to 1, not 2"),
+        ({"training": {"lora": {"rank": 8}}}, r"training\.lora\.rank: unknown field; allowed here: r, alpha"),
+        (
+            {"training": {"learning_rate": "2e-4"}},
+            r"learning_rate: .*number, not '2e-4'; write 0\.0002, without quotes",
+        ),
+        ({"training": {"epochs": "3"}}, r"epochs: .*integer, not '3'; write 3$"),
+        ({"training": {"gated": "no"}}, r"gated: .*boolean, not 'no'; write false$"),
+        ({"training": None}, r"training: must be an object with fields of base_model"),
+        ({"training": {"lora": {"target_modules": ["a" * 2501]}}}, r"of 2500 characters .*, not \['a{78}\.\.\.$"),
+        *(
+            ({"training": {"base_model": name}}, rf"base_model: must be OWNER/NAME on the Hub, .*, not '{name[:20]}")
+            for name in (
+                "own/.x",
+                "own/a..b",
+                "./own/x",
+                "https://huggingface.co/own/x",
+                "own/a--b",
+                "own/x.git",
+                "own/x-",
+                f"own/{'a' * 97}",
+            )
+        ),
+        ({"training": {"epochs": 1.5}}, r"training\.epochs: .*integer"),
+        ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
+        (
+            {"training": {"instance_types": "ml.m5.xlarge"}},
+            r"training: instance_types: ml\.m5\.xlarge has no NVIDIA GPU that .*; choose another, .* or set device to cpu",
+        ),
+        (
+            {"training": {"instance_types": ["ml.g5.xlarge", "ml.p3.2xlarge"]}},
+            r"instance_types: the GPU of ml\.p3\.2xlarge \(V100\) is older than Turing, .*; choose another, such as ml\.g5",
+        ),
+        ({"training": {"device": "tpu"}}, r"training\.device: .*'gpu' or 'cpu', not 'tpu'"),
+        ({"training": 3}, r"training: must be an object with fields of base_model"),
+        ({"training": {"seed": 2**32}}, r"training\.seed: .*less than or equal to 4294967295"),
+        (
+            {"training": {"base_model": "llama"}},
+            r"training\.base_model: must be OWNER/NAME on the Hub, or uploads/models",
+        ),
+        (
+            {"training": {"base_model": "uploads/llama"}},
+            r"training\.base_model: must be OWNER/NAME .*, not 'uploads/llama'",
+        ),
+        ({"training": {"base_model": "uploads/models/mine"}}, r"training\.base_model: .*with its slash"),
+        (
+            {"training": {"base_model": "uploads/models/mine/"}},
+            r"training: gated: no token is needed .* set it to false",
+        ),
+        *(
+            (
+                {"training": {"lora": {"target_modules": wrong}}},
+                r"target_modules: must be a list of layer names .*, not ",
+            )
+            for wrong in ("q_proj", [], "", None, 3, ["all-linear"], ["q_proj,v_proj"], [1], ["q_proj", None])
+        ),
+        ({"training": {"instance_count": 0}}, r"training\.instance_count: .*greater than or equal to 1, not 0"),
+        ({"training": {"instance_count": 17}}, r"training\.instance_count: .*less than or equal to 16, not 17"),
+        *(
+            (
+                {part: {"instance_types": wrong}},
+                rf"{part}\.instance_types: must be an instance type such as ml\.g5\.xlarge, or a list in order of",
+            )
+            for part in ("training", "endpoint")
+            for wrong in ("g5.xlarge", [], ["ml.g5.xlarge", "g6"], ["ml.g5.xlarge"] * 2, None, 3, [None], SIX_TYPES)
+        ),
+        (
+            {"training": {"instance_types": ["ml.g5.xlarge", "ml.g6.xlarge"], "spot": True}},
+            r"training: spot: SageMaker takes spot capacity of one instance type only; set it to false, or",
+        ),
+        *(
+            (
+                {part: {"instance_type": "ml.g5.xlarge"}},
+                rf"input: {part}\.instance_type is now {part}\.instance_types: one type, or a list in order of preference$",
+            )
+            for part in ("training", "endpoint")
+        ),
+        ({"training": {"checkpoint_steps": 0}}, r"training\.checkpoint_steps: .*greater than or equal to 1, not 0"),
+        ({"training": {"spot": "yes"}}, r"training\.spot: .*boolean, not 'yes'"),
+        ({"training": {"spot_wait_minutes": 0}}, r"training\.spot_wait_minutes: .*greater than or equal to 1, not 0"),
+        ({"training": {"packing": 1}}, r"training\.packing: .*boolean, not 1"),
+    ],
+)
+def test_a_wrong_input_is_refused_in_one_line(deployed: dict[str, Any], given_input: Any, expected: str) -> None:
+    assert_input_is_refused(deployed, given_input, expected)
