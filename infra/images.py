@@ -1,8 +1,12 @@
-"""The container images: AWS Deep Learning Containers, resolved offline by the SageMaker SDK's own tables."""
+"""The container images: AWS Deep Learning Containers, resolved offline by the tables of the SageMaker SDK."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from pipeline.settings import SettingsError
 
@@ -11,13 +15,16 @@ TRANSFORMERS = "5.3.0"
 
 PYTORCH = "2.9.0"
 
-_GPU = "ml.g5.xlarge"
-"""Both images exist for GPUs alone, so this stands for every instance type, also for a job on CPUs (training.device: cpu)."""
+VLLM = "0.30.0"
+"""Version of vLLM in the serving image: the newest in the table."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Image URIs, and the account and region that own their repositories: one each, whichever type of a list is taken."""
+    """Image URIs: one each, whichever instance type of a list is taken.
+
+    Both images exist for GPUs alone, so they serve every type, also a job on CPUs (training.device: cpu).
+    """
 
     training: str
     serving: str
@@ -29,27 +36,36 @@ class Images:
         Raises:
             SettingsError: AWS has no such image there.
         """
-        from sagemaker.core import image_uris  # seconds to import: only synth needs it
-
-        try:
-            training = image_uris.retrieve(
-                framework="huggingface",
-                region=region,
-                version=TRANSFORMERS,
-                base_framework_version=f"pytorch{PYTORCH}",
-                py_version="py312",
-                image_scope="training",
-                instance_type=_GPU,
-            )
-            serving = image_uris.retrieve(framework="vllm", region=region, image_scope="inference", instance_type=_GPU)
-        except (ValueError, KeyError) as error:
+        training = _versions("huggingface", "training")[TRANSFORMERS][f"pytorch{PYTORCH}"]
+        serving = _versions("vllm", "inference")[VLLM]
+        regions = sorted(training["registries"].keys() & serving["registries"].keys())
+        if region not in regions:
             raise SettingsError(
-                f"stack.region: AWS has no training or vLLM image for {region} ({error}); choose another region"
-            ) from error
-        return cls(training, serving)
+                f"stack.region: AWS has no training or vLLM image for {region}; choose one of {', '.join(regions)}"
+            )
+        return cls(
+            _uri(training, region, f"{PYTORCH}-transformers{TRANSFORMERS}"),
+            _uri(serving, region, serving["tag_prefix"]),
+        )
 
     @staticmethod
     def repository(uri: str) -> tuple[str, str]:
         """Account and repository name of an image URI, for the policies of the roles that pull it."""
         host, _, rest = uri.partition("/")
         return host.split(".")[0], rest.partition(":")[0]
+
+
+def _versions(framework: str, scope: str) -> dict[str, Any]:
+    """The SDK's table of one framework. It is read as a file, because importing the SDK takes three seconds."""
+    sdk = metadata.distribution("sagemaker-core")
+    path = Path(str(sdk.locate_file(f"sagemaker/core/image_uri_config/{framework}.json")))
+    versions: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))[scope]["versions"]
+    return versions
+
+
+def _uri(image: dict[str, Any], region: str, prefix: str) -> str:
+    """The URI as `sagemaker.core.image_uris.retrieve` builds it. All regions of vLLM's image are in the partition `aws`."""
+    registry, repository = image["registries"][region], image["repository"]
+    (python,) = image["py_versions"]
+    tag = f"{prefix}-gpu-{python}-{image['container_version']['gpu']}"
+    return f"{registry}.dkr.ecr.{region}.amazonaws.com/{repository}:{tag}"

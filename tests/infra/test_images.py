@@ -12,8 +12,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from sagemaker.core import image_uris
 
 from infra import images
+from pipeline.settings import SettingsError
 from tests.infra.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -51,13 +53,40 @@ def test_the_tag_is_read_as_it_is_meant(image: Image) -> None:
     assert image == Image("2.9.0", "5.3.0", "3.12")
 
 
+REGIONS = ["af-south-1", "ap-east-2", "cn-north-1", "eu-west-1", "me-west-1", "us-gov-west-1", "us-west-2", "xx-1"]
+
+
 @pytest.mark.parametrize(
-    "kind", ["ml.g4dn.xlarge", "ml.g6e.2xlarge", "ml.p3.2xlarge", "ml.p4d.24xlarge", "ml.p5.48xlarge"]
+    "kind", ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6e.2xlarge", "ml.p3.2xlarge", "ml.p4d.24xlarge", "ml.p5.48xlarge"]
 )
-def test_one_image_serves_every_gpu_type(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = images.Images.of("us-west-2")
-    monkeypatch.setattr(images, "_GPU", kind)
-    assert images.Images.of("us-west-2") == expected
+def test_the_images_of_each_region_are_the_sdks_own_for_every_gpu_type(kind: str) -> None:
+    resolved = []
+    for region in REGIONS:
+        try:
+            ours = images.Images.of(region)
+        except SettingsError as refusal:
+            assert str(refusal).startswith(f"stack.region: AWS has no training or vLLM image for {region}; choose one")
+            with pytest.raises(ValueError, match=f"Unsupported region: {region}"):
+                resolve(region, kind)
+        else:
+            assert ours == resolve(region, kind)
+            resolved.append(region)
+    assert resolved == ["af-south-1", "eu-west-1", "us-west-2"]
+
+
+def resolve(region: str, kind: str) -> images.Images:
+    """Both images by the SDK itself, of vLLM its newest."""
+    training = image_uris.retrieve(
+        framework="huggingface",
+        region=region,
+        version=images.TRANSFORMERS,
+        base_framework_version=f"pytorch{images.PYTORCH}",
+        py_version="py312",
+        image_scope="training",
+        instance_type=kind,
+    )
+    serving = image_uris.retrieve(framework="vllm", region=region, image_scope="inference", instance_type=kind)
+    return images.Images(training, serving)
 
 
 def test_transformers_is_pinned_to_the_images_own(image: Image) -> None:
