@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from infra.roles import ServiceRoles
     from infra.scope import Scope
 
-_CONTENTS = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline")}
-"""What each package holds beside its wheels. Plan copies the training code from its own package to the run's prefix."""
-
 
 def code(room: str, settings: Settings) -> lambda_.Code:
     """The zip of `room`: its wheels and the product's own folders.
@@ -36,20 +32,14 @@ def code(room: str, settings: Settings) -> lambda_.Code:
     Raises:
         SettingsError: the wheels are not there yet, or are those of other pins.
     """
-    wheels = package.wheels(room, settings)
     if not package.is_built(room, settings):
         functions = settings.functions
         raise SettingsError(
-            f"functions: no wheels for Python {functions.python} on {functions.architecture} in {wheels}; run `make setup` "
-            "(with SETTINGS=FILE for another settings file)"
+            f"functions: no wheels for Python {functions.python} on {functions.architecture} in "
+            f"{package.wheels(room, settings)}; run `make setup` (with SETTINGS=FILE for another settings file)"
         )
-    staged = wheels.with_name(f"{room}.zip")
-    shutil.rmtree(staged, ignore_errors=True)
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", "bin")
-    shutil.copytree(wheels, staged, ignore=ignore)
-    for folder in _CONTENTS[room]:
-        shutil.copytree(package.ROOT / folder, staged / folder, ignore=ignore)
-    return lambda_.Code.from_asset(str(staged))
+    path, content = package.pack(room, settings)
+    return lambda_.Code.from_asset(str(path), asset_hash=content)
 
 
 @dataclass(frozen=True)

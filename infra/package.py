@@ -1,16 +1,19 @@
-"""Download the functions' wheels for Lambda's Python and architecture, without Docker: `python -m infra.package [SETTINGS]`.
+"""The functions' zips: wheels for Lambda's Python and architecture, without Docker: `python -m infra.package [SETTINGS]`.
 
-`make setup` runs it, so that synth needs no network. pip gets both platform tags: with manylinux2014 alone it silently
-takes releases years old, from before a project moved to the newer tag.
+`make setup` downloads and zips the wheels, so that synth needs no network. pip gets both platform tags: with manylinux2014
+alone it silently takes releases years old, from before a project moved to the newer tag.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -39,6 +42,9 @@ SERVICES = {
     "data_prep": ("s3", "secretsmanager"),
 }
 """The services that each package's code makes clients of. botocore's data of all others is left out."""
+
+_PRODUCT = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline")}
+"""The product's own folders in each package. Plan copies the training code from its own package to the run's prefix."""
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 _ELF_MACHINES = {"arm64": 183, "x86_64": 62}
@@ -71,36 +77,79 @@ def wheels(room: str, settings: Settings) -> Path:
 
 
 def is_built(room: str, settings: Settings) -> bool:
-    """Whether the wheels of a room are there, by the pins and the services of today."""
-    folder = wheels(room, settings)
-    marker = folder / "requirements.txt"
-    return marker.is_file() and marker.read_text(encoding="utf-8") == _contents(room) and _wrong_version(folder) is None
+    """Whether the wheels of a room are there and zipped, by the pins and the services of today."""
+    return _is_installed(room, wheels(room, settings)) and _zipped(room, settings).is_file()
 
 
 def build(settings: Settings) -> None:
-    """Install each room's pinned requirements into its folder, or leave it if nothing has changed.
+    """Install each room's pinned requirements into its folder and zip them, or leave them if nothing has changed.
 
     Raises:
         PackageError: what came is another version, for another Python or machine, or cannot be imported.
     """
-    functions = settings.functions
-    machine = _MACHINES[functions.architecture]
     for room in ROOMS:
-        if is_built(room, settings):
-            continue
-        target = wheels(room, settings)
-        unfinished = target.with_name(f"{room}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={functions.python}"]
-        command += [f"--platform=manylinux2014_{machine}", f"--platform=manylinux_2_28_{machine}"]
-        command += [f"--requirement={ROOT / room / 'requirements.txt'}", f"--constraint={ROOT / 'constraints.txt'}"]
-        subprocess.run([*command, f"--target={unfinished}"], check=True)
-        _slim(room, unfinished)
-        check(room, unfinished, functions)
-        (unfinished / "requirements.txt").write_text(_contents(room), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        unfinished.rename(target)
+        folder, zipped = wheels(room, settings), _zipped(room, settings)
+        if not _is_installed(room, folder):
+            zipped.unlink(missing_ok=True)
+            _install(room, folder, settings.functions)
+        if not zipped.is_file():
+            unfinished = zipped.with_suffix(".unfinished")
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+                _add(archive, folder, folder)
+            unfinished.replace(zipped)
+
+
+def pack(room: str, settings: Settings) -> tuple[Path, str]:
+    """Write the zip of a room's functions: its zipped wheels and, as they are now, the product's own folders.
+
+    Returns:
+        The zip, and the SHA-256 of what it holds: it does not depend on how this machine's zlib compresses.
+    """
+    zipped = _zipped(room, settings)
+    target = zipped.with_name(f"{room}.code.zip")
+    unfinished = target.with_suffix(f".{os.getpid()}")  # another synth may run beside this one
+    shutil.copyfile(zipped, unfinished)
+    with zipfile.ZipFile(unfinished, "a", zipfile.ZIP_DEFLATED) as archive:
+        for folder in _PRODUCT[room]:
+            _add(archive, ROOT / folder, ROOT)
+        held = [(file.filename, file.file_size, file.CRC) for file in archive.infolist()]
+    unfinished.replace(target)
+    return target, hashlib.sha256(repr(held).encode()).hexdigest()
+
+
+def _zipped(room: str, settings: Settings) -> Path:
+    return wheels(room, settings).with_name(f"{room}.wheels.zip")
+
+
+def _add(archive: zipfile.ZipFile, folder: Path, root: Path) -> None:
+    """Add the files of `folder` by their names below `root`, with fixed dates and modes."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(root)
+        if path.is_file() and not {"__pycache__", "bin"} & set(name.parts):
+            file = zipfile.ZipInfo(name.as_posix())
+            file.external_attr = 0o644 << 16  # Lambda's own user must be able to read it
+            archive.writestr(file, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _is_installed(room: str, folder: Path) -> bool:
+    marker = folder / "requirements.txt"
+    return marker.is_file() and marker.read_text(encoding="utf-8") == _contents(room) and _wrong_version(folder) is None
+
+
+def _install(room: str, folder: Path, functions: Functions) -> None:
+    machine = _MACHINES[functions.architecture]
+    unfinished = folder.with_name(f"{room}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={functions.python}"]
+    command += [f"--platform=manylinux2014_{machine}", f"--platform=manylinux_2_28_{machine}"]
+    command += [f"--requirement={ROOT / room / 'requirements.txt'}", f"--constraint={ROOT / 'constraints.txt'}"]
+    subprocess.run([*command, f"--target={unfinished}"], check=True)
+    _slim(room, unfinished)
+    check(room, unfinished, functions)
+    (unfinished / "requirements.txt").write_text(_contents(room), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def check(room: str, folder: Path, functions: Functions) -> None:
