@@ -17,7 +17,7 @@ from data_prep.sources import Source
 from data_prep.writer import Folder
 from pipeline import aws
 from pipeline.errors import Refused
-from pipeline.hub import hub_token
+from pipeline.source.hub import hub_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ from data_prep.seen import HELD_OUT, Seen
 from data_prep.shard import MARK, Report, name_of, read_report
 from data_prep.splits import Lowest, dealer
 from pipeline.errors import Refused
-from pipeline.stream import BUFFER_BYTES
+from pipeline.source.stream import BUFFER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from data_prep.request import Request, S3Location
     from data_prep.shard import File
     from data_prep.writer import Folder
-    from pipeline.shards import Piece
-    from pipeline.stream import ResumingStream
+    from pipeline.source.shards import Piece
+    from pipeline.source.stream import ResumingStream
 
 MOST_ROWS = 40_000_000
 """Rows of which the merge remembers digests: 16 bytes each, in a function of 1,769 MB."""

@@ -19,7 +19,7 @@ from data_prep.request import SPLITS
 from data_prep.rows import BLANK_LINE
 from data_prep.splits import Lowest, bedrock_shares
 from pipeline.errors import Refused
-from pipeline.stream import BUFFER_BYTES
+from pipeline.source.stream import BUFFER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from data_prep.request import Request
     from data_prep.sources import ReadAs
     from data_prep.writer import Folder, Upload
-    from pipeline.shards import Piece
+    from pipeline.source.shards import Piece
 
 BEDROCK_SPLITS = ("train", "validation")
 _SHOWN_REASONS = 3

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from data_prep.request import Request
     from data_prep.sources import Source
     from data_prep.writer import Folder
-    from pipeline.shards import Piece
+    from pipeline.source.shards import Piece
 
 HELD_BYTES = 256 * 1024 * 1024
 """Most text that samples keep in memory while they are not yet decided."""

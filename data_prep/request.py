@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.catalogue import BASE_MODELS, BaseModel
-from pipeline.shards import Piece
+from pipeline.source.shards import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ import orjson
 
 from data_prep.checks import DIGEST_BYTES, Checks
 from data_prep.sources import ReadAs
-from pipeline.shards import Piece
+from pipeline.source.shards import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

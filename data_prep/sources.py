@@ -16,15 +16,15 @@ from data_prep import rows
 from data_prep.delimited import CsvFile
 from data_prep.encoding import as_utf8
 from data_prep.request import S3Location, parse_s3
-from pipeline import hub
 from pipeline.errors import Refused, quoted
-from pipeline.stream import BUFFER_BYTES, Opened, ResumingStream
+from pipeline.source import hub
+from pipeline.source.stream import BUFFER_BYTES, Opened, ResumingStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from data_prep.request import Dataset
-    from pipeline.shards import Piece
+    from pipeline.source.shards import Piece
 
 
 class OpenAt(Protocol):

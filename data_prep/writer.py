@@ -15,7 +15,7 @@ from data_prep.sources import exists, open_s3
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pipeline.stream import ResumingStream
+    from pipeline.source.stream import ResumingStream
 
 PART_BYTES = 5 * 1024 * 1024
 """Size of an uploaded part: the least that S3 takes, since each open file holds one. 10,000 of them are 52 GB."""

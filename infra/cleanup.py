@@ -60,7 +60,7 @@ class Cleanup(Construct):
     ) -> None:
         """Make them; they tell what they did by `notifications`."""
         super().__init__(parent, id)
-        function = FunctionFactory(self, scope, settings).make("cleanup", "pipeline.cleanup.handler", minutes=5)
+        function = FunctionFactory(self, scope, settings).make("cleanup", "pipeline.steps.cleanup.handler", minutes=5)
         _grant(function, scope)
         version = step(function)
         own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")

@@ -19,7 +19,7 @@ from pipeline import names, record
 from pipeline.catalogue import BASE_MODELS
 from pipeline.names import STACK_TAG
 from pipeline.settings import Settings, SettingsError
-from pipeline.train import LOG_GROUP
+from pipeline.steps.train import LOG_GROUP
 
 if TYPE_CHECKING:
     from infra.roles import ServiceRoles
@@ -153,7 +153,7 @@ class Functions(Construct):
     def _plan(self) -> lambda_.Function:
         scope, access = self._scope, self._settings.access
         # The memory is for reading a tokenizer.json: Gemma 3's has 33 MB, and takes 200 MB when it is parsed.
-        plan = self._make("plan", "pipeline.plan.handler", minutes=5, memory_mb=1024)
+        plan = self._make("plan", "pipeline.steps.plan.handler", minutes=5, memory_mb=1024)
         written = [self._objects("code"), self._objects("shards", SHARD_LIST)]
         _allow(plan, ["s3:PutObject"], written, A_RUN)
         models = self._bucket.arn_for_objects("uploads/models/*")
@@ -217,7 +217,7 @@ class Functions(Construct):
 
     def _train(self, roles: ServiceRoles) -> lambda_.Function:
         scope = self._scope
-        train = self._make("train", "pipeline.train.handler", minutes=1)
+        train = self._make("train", "pipeline.steps.train.handler", minutes=1)
         jobs = scope.sagemaker("training-job")
         actions = ["Create", "Describe", "Stop"]
         _allow(train, [f"sagemaker:{action}TrainingJob" for action in actions], [jobs], OWN_NAMES)
@@ -232,7 +232,7 @@ class Functions(Construct):
 
     def _customize(self, roles: ServiceRoles) -> lambda_.Function:
         scope = self._scope
-        customize = self._make("customize", "pipeline.customize.handler", minutes=1)
+        customize = self._make("customize", "pipeline.steps.customize.handler", minutes=1)
         bases = [
             f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
             for model in BASE_MODELS.values()
@@ -256,7 +256,7 @@ class Functions(Construct):
         return customize
 
     def _assess(self) -> lambda_.Function:
-        assess = self._make("assess", "pipeline.assess.handler", minutes=1)
+        assess = self._make("assess", "pipeline.steps.assess.handler", minutes=1)
         left = [self._objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "baseline")]
         _allow(assess, ["s3:GetObject"], left, A_RUN)
         _allow(assess, ["s3:PutObject"], [self._objects("baselines", "baseline.json")], A_KEY)
@@ -266,7 +266,7 @@ class Functions(Construct):
 
     def _deploy(self, roles: ServiceRoles) -> lambda_.Function:
         scope = self._scope
-        deploy = self._make("deploy", "pipeline.deploy.handler", minutes=1)
+        deploy = self._make("deploy", "pipeline.steps.deploy.handler", minutes=1)
         _allow(
             deploy, ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:AddTags"], [scope.endpoint]
         )
@@ -283,7 +283,7 @@ class Functions(Construct):
         return deploy
 
     def _smoke_test(self) -> lambda_.Function:
-        smoke_test = self._make("smoke-test", "pipeline.smoke_test.handler", minutes=5)
+        smoke_test = self._make("smoke-test", "pipeline.steps.smoke_test.handler", minutes=5)
         _allow(smoke_test, ["s3:GetObject"], [self._objects("data", "test/test.jsonl")], A_RUN)
         _allow(smoke_test, ["s3:PutObject"], [self._objects("models", "smoke_test.json")], A_RUN)
         _allow_key(smoke_test, self._bucket, ["Decrypt", "GenerateDataKey"])

@@ -17,7 +17,7 @@ from infra.policies import acknowledge, allow, role
 from infra.storage import allow_key
 from pipeline import record
 from pipeline.names import MODELS, STACK_TAG
-from pipeline.teardown import USERS
+from pipeline.steps.teardown import USERS
 
 if TYPE_CHECKING:
     from infra.cleanup import Cleanup
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Teardown(Construct):
-    """CDK's Provider framework around `pipeline.teardown`: it polls for up to an hour, which one Lambda could not.
+    """CDK's Provider framework around `pipeline.steps.teardown`: it polls for up to an hour, which one Lambda could not.
 
     The framework's own functions are Node functions, the one exception in this stack: a well-kept library in the place of
     an own poller. They get roles and a log group of this stack's making. The framework's own would keep three log groups
@@ -47,8 +47,8 @@ class Teardown(Construct):
         """Make the two functions and the resource."""
         super().__init__(parent, id)
         factory = FunctionFactory(self, scope, settings)
-        on_event = factory.make("teardown-start", "pipeline.teardown.on_event", minutes=1)
-        is_complete = factory.make("teardown", "pipeline.teardown.is_complete", minutes=15, memory_mb=512)
+        on_event = factory.make("teardown-start", "pipeline.steps.teardown.on_event", minutes=1)
+        is_complete = factory.make("teardown", "pipeline.steps.teardown.is_complete", minutes=15, memory_mb=512)
         _grant(is_complete, scope, bucket, machine, cleanup)
         log_group = logs.LogGroup(
             self,

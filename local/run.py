@@ -25,7 +25,7 @@ from rich.table import Table
 
 from local import cdk, inventory, progress, settings
 from local_aws.session import LocalAws, LocalAwsError
-from pipeline.splits import FORMATS, is_read
+from pipeline.source.splits import FORMATS, is_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,15 +7,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipeline import instances, names, shards
+from pipeline import instances, names
 from pipeline.errors import Refused
+from pipeline.source import shards
 
 if TYPE_CHECKING:
     from collections.abc import Sized
 
     from pipeline.catalogue import BaseModel
-    from pipeline.dataset import Source
     from pipeline.settings import Settings
+    from pipeline.source.listing import Source
 
 _NUMBER = "([0-9.eE+-]+)"
 _STEP = ("loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_gib")
@@ -40,8 +41,8 @@ recommend that you use the /tmp directory as a scratch space for temporarily sto
 
 POOLS_SECONDS = 900
 """How long SageMaker looks for instances of any type of a list, for an endpoint (300 to 3,600; for one type it has a time of
-its own). Half of what Deploy waits before the container starts (`pipeline.deploy.PROVISIONING_MINUTES`): image and model are
-fetched after it."""
+its own). Half of what Deploy waits before the container starts (`pipeline.steps.deploy.PROVISIONING_MINUTES`): image and model
+are fetched after it."""
 
 
 def prepare(

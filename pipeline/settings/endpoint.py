@@ -25,7 +25,7 @@ class Endpoint(Section):
     instance_count: int = run("instances of the endpoint, which share its requests", unit="instances", ge=1, le=10)
     max_model_len: int = run("longest prompt and answer together", unit="tokens", ge=128, le=131_072)
     startup_timeout_minutes: int = run("the container must be healthy by then", unit="minutes", ge=1, le=60)
-    # Not shorter than what instances and image may take on top of the start-up (pipeline.deploy.PROVISIONING_MINUTES).
+    # Not shorter than what instances and image may take on top of the start-up (pipeline.steps.deploy.PROVISIONING_MINUTES).
     time_to_live_minutes: int | None = run(
         "the endpoint deletes itself after this time; null: never", unit="minutes", ge=30, le=525_600
     )

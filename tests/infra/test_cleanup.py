@@ -10,7 +10,7 @@ import jsonata
 import pytest
 
 from infra.cleanup import PATIENCE_SECONDS, definition
-from pipeline.cleanup import CUSTOMIZE
+from pipeline.steps.cleanup import CUSTOMIZE
 from tests.infra.conftest import MAIL, ROOT, Synthesised
 from tests.infra.test_policies import render
 

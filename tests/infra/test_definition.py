@@ -16,13 +16,14 @@ from botocore import xform_name
 from infra.lambda_task import HOUR, MINUTES, SECONDS
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
-from pipeline import cost, deploy, plan, record, requests
+from pipeline import cost, record, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose
-from pipeline.customize import CustomizationJobs
-from pipeline.dataset import Source
-from pipeline.splits import File
-from pipeline.train import TrainingJobs
+from pipeline.source.listing import Source
+from pipeline.source.splits import File
+from pipeline.steps import deploy, plan
+from pipeline.steps.customize import CustomizationJobs
+from pipeline.steps.train import TrainingJobs
 from tests.infra.conftest import ROOT, Synthesised
 
 RUN = "0123456789"
@@ -382,7 +383,7 @@ def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> Non
     assert len(packages) == 1
     shipped = {path.name for path in (packages[0] / "training").iterdir()}
     assert {"start.py", "train.py", "requirements.txt"} <= shipped
-    assert Path(plan.__file__).resolve().parent.parent / "training" == plan.CODE
+    assert Path(plan.__file__).resolve().parents[2] / "training" == plan.CODE
 
 
 def test_asl_validator_accepts_the_definition(synthesised: Synthesised, tmp_path: Path) -> None:

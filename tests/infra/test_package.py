@@ -212,7 +212,7 @@ answer = {"seconds": seconds, "file": data_prep.handler.__file__, "modules": lis
     tries = [run(script, staged) for _ in range(5)]
     for answer in tries:
         assert Path(answer["file"]).is_relative_to(staged)
-        assert {"botocore.session", "orjson", "data_prep.sources", "pipeline.hub"} <= set(answer["modules"])
+        assert {"botocore.session", "orjson", "data_prep.sources", "pipeline.source.hub"} <= set(answer["modules"])
         heavy = {"pyarrow", "zstandard", "numpy", "pydantic", "datasets", "boto3"}
         assert not heavy & set(answer["modules"])
     # The fastest: whatever else this machine does only ever adds.

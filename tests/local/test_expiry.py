@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.deploy import expiry
+from pipeline.steps.deploy import expiry
 
 if TYPE_CHECKING:
     from tests.local.conftest import Deployed

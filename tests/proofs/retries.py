@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep")
 # Modules that are handed their clients.
 HANDED = {
-    "pipeline/base_model.py": ("s3",),
-    "pipeline/dataset.py": ("s3",),
-    "pipeline/hub.py": ("secretsmanager",),
-    "pipeline/splits.py": (),
-    "pipeline/teardown.py": ("bedrock",),
+    "pipeline/source/base_model.py": ("s3",),
+    "pipeline/source/listing.py": ("s3",),
+    "pipeline/source/hub.py": ("secretsmanager",),
+    "pipeline/source/splits.py": (),
+    "pipeline/steps/teardown.py": ("bedrock",),
     "data_prep/sources.py": ("s3",),
     "data_prep/writer.py": ("s3",),
 }
@@ -150,7 +150,7 @@ class Call:
 def calls() -> list[Call]:
     """Every operation that the functions' code names, by service."""
     found: dict[tuple[str, str], set[str]] = {}
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).glob("*.py")):
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         module = path.relative_to(ROOT).as_posix()
         words = set(re.findall(r"\b[a-z]\w+\b", path.read_text(encoding="utf-8")))
         for service in (*services(path), *HANDED.get(module, ())):

@@ -63,7 +63,7 @@ UNUSED: tuple[Unused, ...] = (
         "Functions/CustomizeRole",
         (f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}",),
         "a job that is not completed within bedrock.timeout_hours, an hour at least, is stopped",
-        "pipeline/customize.py",
+        "pipeline/steps/customize.py",
     ),
     Unused(
         "Roles/Bedrock",
@@ -100,7 +100,7 @@ UNUSED: tuple[Unused, ...] = (
         "Teardown/TeardownRole",
         ("s3:GetObject on arn:aws:s3:::BUCKET/models/*/run.json",),
         "where Bedrock cannot be asked, the records of the runs tell whether one has used it; in this life it can be asked",
-        "pipeline/teardown.py",
+        "pipeline/steps/teardown.py",
     ),
     Unused(
         "Teardown/FrameworkPollRole",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub of our own, which the handler asks; waiting between tries takes no time."""
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server

@@ -51,7 +51,7 @@ MAILED = {
 """Those whose remedy is the message's at the end of a run (`pipeline.report`)."""
 
 INNER = {
-    "Interrupted": "caught and tried again by pipeline.stream, whose SourceUnavailable quotes it",
+    "Interrupted": "caught and tried again by pipeline.source.stream, whose SourceUnavailable quotes it",
     "TooManyRows": "caught by data_prep.prepare, which refuses",
     "StopIteration": "Python's own",
     "ValueError": "caught by whoever parses; of the schema's validators it is a line, see below",
@@ -242,7 +242,7 @@ SETTING = re.compile(rf"(?<![\w./$-])({'|'.join(Settings.model_fields)})\.(?!ama
 
 def named() -> list[tuple[str, str]]:
     """Every setting that a text of the product names, with its place."""
-    modules = {f"{path.parent.name}.{path.stem}" for path in ROOT.glob("*/*.py")}
+    modules = {f"{path.parent.name}.{path.stem}" for path in ROOT.glob("*/**/*.py")}
     places = [
         (name, node.value)
         for name, tree in trees()

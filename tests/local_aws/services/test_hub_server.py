@@ -10,8 +10,8 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from local import hub_cache
 from local_aws.services.hub_server import PREFIX
-from pipeline import hub
-from pipeline.stream import ResumingStream
+from pipeline.source import hub
+from pipeline.source.stream import ResumingStream
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -76,7 +76,7 @@ def test_several_members_are_read_through(
 def test_a_connection_that_is_cut_resumes_inside_a_packed_file(
     s3: object, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     put("packed/c.csv.gz", gzip.compress(CSV))
     assert list(source(CutS3(s3, [10, 300_000])).rows(listed(s3, "packed/c.csv.gz"))) == WANTED
 

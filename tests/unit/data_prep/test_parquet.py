@@ -245,7 +245,7 @@ def test_a_changed_object_is_refused_before_any_row(s3: Any, put: Callable[[str,
 def test_a_connection_that_is_cut_resumes_and_one_that_stays_cut_is_unavailable(
     s3: Any, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     put("columns/e.parquet", parquet(table(), 300))
     piece = listed(s3, "columns/e.parquet")
     assert list(source(CutS3(s3, [3, 100, 1, 5, 0, 9])).rows(piece)) == WANTED

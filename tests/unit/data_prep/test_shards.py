@@ -10,9 +10,9 @@ import pytest
 
 from data_prep.handler import handler, shard
 from data_prep.shard import MARK
-from pipeline import shards as plan
 from pipeline.aws import AwsBusy, AwsRefused
-from pipeline.splits import File
+from pipeline.source import shards as plan
+from pipeline.source.splits import File
 from tests.unit.data_prep.conftest import (
     BUCKET,
     NOVA,

@@ -62,7 +62,7 @@ class CutS3:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
 
 
 def source(s3: Any) -> Source:

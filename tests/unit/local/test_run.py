@@ -13,7 +13,7 @@ import pytest
 from local.run import RunError, dataset_input, how_to_talk, is_bedrocks, let_update, prompt, show
 from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
-from pipeline.splits import FORMATS
+from pipeline.source.splits import FORMATS
 from tests.local_aws.conftest import REGION, ROOT
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def models(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub that has the models of the cache."""
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     with HubServer(cache) as server:
         yield server
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pipeline import record
-from tests.unit.pipeline.test_plan_parts import settings
+from tests.unit.pipeline.steps.test_plan_parts import settings
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import LocalAws

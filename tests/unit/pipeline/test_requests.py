@@ -10,9 +10,9 @@ import pytest
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
 from pipeline import cost, requests
-from pipeline.deploy import PROVISIONING_MINUTES
 from pipeline.settings import Evaluation, Lora, Training
-from tests.unit.pipeline.test_plan_parts import settings
+from pipeline.steps.deploy import PROVISIONING_MINUTES
+from tests.unit.pipeline.steps.test_plan_parts import settings
 from training.recipe import parse_recipe
 
 STACK = {

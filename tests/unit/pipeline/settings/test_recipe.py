@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import requests
 from pipeline.settings import SettingsError, Training, sections
-from tests.unit.pipeline.test_plan_parts import settings
+from tests.unit.pipeline.steps.test_plan_parts import settings
 from tests.unit.pipeline.test_requests import STACK
 from training.errors import TrainingError
 from training.recipe import Recipe, parse_recipe

@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from pipeline import dataset
 from pipeline.errors import Refused, SourceUnavailable
-from pipeline.splits import File, matching
-from pipeline.stream import ATTEMPTS
+from pipeline.source import listing
+from pipeline.source.splits import File, matching
+from pipeline.source.stream import ATTEMPTS
 from tests.hub_server import Answer, HubServer
-from tests.unit.pipeline.test_plan_parts import settings
+from tests.unit.pipeline.steps.test_plan_parts import settings
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -40,8 +40,8 @@ def put(aws: LocalAws, bucket: str, *keys: str, body: bytes = b"a") -> None:
         s3.put_object(Bucket=bucket, Key=key, Body=b"" if key.endswith("/") else body)
 
 
-def look(aws: LocalAws, bucket: str, wanted: Settings, credentials: dict[str, str] | None = None) -> dataset.Source:
-    return dataset.look(wanted, bucket, None, aws.client("s3", credentials))
+def look(aws: LocalAws, bucket: str, wanted: Settings, credentials: dict[str, str] | None = None) -> listing.Source:
+    return listing.look(wanted, bucket, None, aws.client("s3", credentials))
 
 
 def refusal(aws: LocalAws, bucket: str, wanted: Settings, credentials: dict[str, str] | None = None) -> str:
@@ -77,10 +77,10 @@ def test_every_page_of_a_folder_is_listed_up_to_the_most(
     aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(aws, bucket, *(f"uploads/a/{number}.csv" for number in range(8)))
-    monkeypatch.setattr(dataset, "PAGE", 3)
-    monkeypatch.setattr(dataset, "MOST_FILES", 8)
+    monkeypatch.setattr(listing, "PAGE", 3)
+    monkeypatch.setattr(listing, "MOST_FILES", 8)
     assert len(look(aws, bucket, in_s3("uploads/a/")).files["train"]) == 8
-    monkeypatch.setattr(dataset, "MOST_FILES", 7)
+    monkeypatch.setattr(listing, "MOST_FILES", 7)
     assert "has more than 7 files; write the rows to fewer" in refusal(aws, bucket, in_s3("uploads/a/"))
 
 
@@ -163,12 +163,12 @@ def described(configs: Any = None, siblings: Any = SIBLINGS, **more: Any) -> lis
     return [Answer(body=json.dumps(told).encode())]
 
 
-def on_hub(hub: HubServer, token: str | None = None, gated: bool = False, **files: str | None) -> dataset.Source:
+def on_hub(hub: HubServer, token: str | None = None, gated: bool = False, **files: str | None) -> listing.Source:
     wanted = settings(
         dataset={"source": "hub:own/set", "revision": "main", "gated": gated, "files": EVERY | files},
     )
     access = wanted.access.model_copy(update={"hub_endpoint": hub.url})
-    return dataset.look(wanted.model_copy(update={"access": access}), "bucket", token, None)
+    return listing.look(wanted.model_copy(update={"access": access}), "bucket", token, None)
 
 
 def hub_refusal(hub: HubServer, token: str | None = None, **files: str | None) -> str:
@@ -178,7 +178,7 @@ def hub_refusal(hub: HubServer, token: str | None = None, **files: str | None) -
     return str(refused.value)
 
 
-def by_split(found: dataset.Source) -> dict[str, list[str]]:
+def by_split(found: listing.Source) -> dict[str, list[str]]:
     return {split: [file.name for file in files] for split, files in found.files.items()}
 
 
@@ -270,7 +270,7 @@ def test_of_several_configurations_that_is_taken_which_the_datasets_library_take
     card = {"configs": configs} | ({} if infos is None else {"dataset_info": infos})
     wanted = the_librarys(repository, card)
     try:
-        patterns = dataset._splits_of_card("train", card, dataset._configs(card), NAMES)
+        patterns = listing._splits_of_card("train", card, listing._configs(card), NAMES)
         found = {split: matching(paths, NAMES) for split, paths in patterns.items()}
     except Refused:
         found = {}

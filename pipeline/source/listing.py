@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from pipeline import hub
 from pipeline.errors import Refused, quoted
-from pipeline.splits import FORMATS, Dealt, File, by_name, deal, is_read, matching, names_a_split, no_format
-from pipeline.stream import ResumingStream
+from pipeline.source import hub
+from pipeline.source.splits import FORMATS, Dealt, File, by_name, deal, is_read, matching, names_a_split, no_format
+from pipeline.source.stream import ResumingStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

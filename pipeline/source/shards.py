@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import Refused, quoted
-from pipeline.splits import READ_ORDER
+from pipeline.source.splits import READ_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.splits import File
+    from pipeline.source.splits import File
 
 MB = 10**6
 MOST_FILES = 100

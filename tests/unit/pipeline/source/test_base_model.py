@@ -9,11 +9,11 @@ from urllib.request import urlopen
 import pytest
 
 from local import tiny_model
-from pipeline import base_model
 from pipeline.errors import Refused, SourceUnavailable
-from pipeline.stream import ATTEMPTS
+from pipeline.source import base_model
+from pipeline.source.stream import ATTEMPTS
 from tests.hub_server import Answer, HubServer
-from tests.unit.pipeline.test_plan_parts import settings
+from tests.unit.pipeline.steps.test_plan_parts import settings
 from training.base_files import BaseFiles
 
 if TYPE_CHECKING:

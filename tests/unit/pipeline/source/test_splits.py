@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Refused
-from pipeline.splits import Dealt, File, by_name, deal, matching, no_format
+from pipeline.source.splits import Dealt, File, by_name, deal, matching, no_format
 
 NONE = {"train": None, "validation": None, "test": None}
 REPO = ["README.md", ".gitattributes", "data/test.csv", "data/train-1.csv", "data/train-2.csv", "more/a.parquet"]

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, base_model, bedrock, cost, dataset, hub, names, record, requests, shards
-from pipeline.deploy import describe
+from pipeline import aws, bedrock, cost, names, record, requests
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
+from pipeline.source import base_model, hub, listing, shards
+from pipeline.steps.deploy import describe
 
 if TYPE_CHECKING:
     from pipeline.catalogue import BaseModel
@@ -31,7 +32,7 @@ logger.setLevel(logging.INFO)
 QUOTAS_A_PAGE = 100
 """The most that ListServiceQuotas gives (service model)."""
 
-CODE = Path(__file__).resolve().parent.parent / "training"
+CODE = Path(__file__).resolve().parents[2] / "training"
 """The training code, shipped in this function's own package."""
 
 
@@ -76,7 +77,7 @@ def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]
     )
     base = base_model.look(settings, stack["bucket"], _token(train_secret), aws.client("s3"))
     settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
-    source = dataset.look(settings, stack["bucket"], _token(data_secret), aws.client("s3"))
+    source = listing.look(settings, stack["bucket"], _token(data_secret), aws.client("s3"))
     cut = shards.shard(source.files, settings.dataset.shard_mb)
     prepare = requests.prepare(settings, run, bedrock_model, stack, source, data_secret, cut)
     if cut:

@@ -11,10 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import aws as client_maker
-from pipeline import plan
 from pipeline.aws import AwsRefused
+from pipeline.steps import plan
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
-from tests.unit.pipeline.test_plan_parts import settings
+from tests.unit.pipeline.steps.test_plan_parts import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from pipeline import aws
-from pipeline.deploy import describe
 from pipeline.names import PASSED_TAG
+from pipeline.steps.deploy import describe
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -36,7 +36,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         `phase`: "passed", "superseded" when another run's config serves by now, or "redeploy" when a redrive finds that the
         config is not there any more; `samples`: the URI of the dialogues, references and answers, which are no part of an
         execution's history. A config that passed is written on the endpoint, as a tag: it is what
-        `pipeline.cleanup` goes back to after a bad end.
+        `pipeline.steps.cleanup` goes back to after a bad end.
 
     Raises:
         EndpointSick: the endpoint serves this config and does not answer.

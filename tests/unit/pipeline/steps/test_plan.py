@@ -9,12 +9,13 @@ from uuid import uuid4
 import pytest
 
 from local import tiny_model
-from pipeline import names, plan
+from pipeline import names
 from pipeline import settings as schema
 from pipeline.errors import SourceUnavailable
+from pipeline.steps import plan
 from tests.hub_server import Answer
-from tests.unit.pipeline.test_dataset import COMMIT, EVERY, described, put
-from tests.unit.pipeline.test_plan_parts import CONFIG
+from tests.unit.pipeline.source.test_listing import COMMIT, EVERY, described, put
+from tests.unit.pipeline.steps.test_plan_parts import CONFIG
 
 if TYPE_CHECKING:
     from tests.hub_server import HubServer

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline import assess, cost
+from pipeline import cost
+from pipeline.steps import assess
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import LocalAws

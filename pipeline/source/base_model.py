@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline import hub, instances
+from pipeline import instances
 from pipeline.errors import Refused
-from pipeline.stream import ResumingStream
+from pipeline.source import hub
+from pipeline.source.stream import ResumingStream
 from training import base_files
 from training.errors import TrainingError
 

@@ -12,11 +12,12 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from pipeline import aws as client_maker
-from pipeline import names, record, teardown
+from pipeline import names, record
 from pipeline.catalogue import BASE_MODELS, REGIONS
 from pipeline.custom_models import NAMED_AT_MOST, CustomModels
+from pipeline.steps import teardown
 from tests.local_aws.services.stepfunctions.test_stepfunctions import ended, start
-from tests.unit.pipeline.test_plan_account import faults
+from tests.unit.pipeline.steps.test_plan_account import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from local_aws.core.authorization import service_model
-from pipeline.deploy import decide
+from pipeline.steps.deploy import decide
 
 STATUSES = [*service_model("sagemaker").shape_for("EndpointStatus").enum, "Absent"]
 MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}

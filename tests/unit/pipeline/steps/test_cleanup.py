@@ -9,9 +9,9 @@ from botocore.exceptions import EndpointConnectionError
 
 from local_aws.core.authorization import service_model
 from pipeline import aws as client_maker
-from pipeline import cleanup
 from pipeline.aws import AwsBusy
-from pipeline.cleanup import decide
+from pipeline.steps import cleanup
+from pipeline.steps.cleanup import decide
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import LocalAws

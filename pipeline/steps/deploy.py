@@ -7,7 +7,7 @@ it sees, and not from what it did before, is why a retry or a redrive can go on 
 Facts it rests on (SageMaker API reference, DescribeEndpoint and UpdateEndpoint): a failed UpdateEndpoint comes back to
 InService on the old config, so through means InService on the config asked for; a Failed endpoint can only be deleted.
 
-What a failed deployment leaves is put right by `pipeline.cleanup`, which follows every bad end of an execution.
+What a failed deployment leaves is put right by `pipeline.steps.cleanup`, which follows every bad end of an execution.
 """
 
 from __future__ import annotations

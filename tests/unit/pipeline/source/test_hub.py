@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.errors import Refused, SourceUnavailable
-from pipeline.hub import INTERRUPTIONS, HubFile
-from pipeline.stream import ATTEMPTS, MAX_WAIT_SECONDS, ResumingStream
+from pipeline.source.hub import INTERRUPTIONS, HubFile
+from pipeline.source.stream import ATTEMPTS, MAX_WAIT_SECONDS, ResumingStream
 from tests.hub_server import Answer, HubServer
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_an_empty_file_is_empty(hub: HubServer) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 1.0)
     hub.answers[PATH] = [Answer(status), Answer(status), Answer(body=BODY)]
     waits: list[float] = []
     assert read(hub, waits=waits) == BODY
@@ -181,7 +181,7 @@ def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: 
 
 
 def test_retry_after_is_heeded_within_reason(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stream.FIRST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 1.0)
     limited = [Answer(429, headers={"Retry-After": seconds}) for seconds in ("7", "9999", "Wed, 21 Oct 2026")]
     hub.answers[PATH] = [*limited, Answer(body=BODY)]
     waits: list[float] = []

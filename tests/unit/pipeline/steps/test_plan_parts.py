@@ -14,7 +14,7 @@ from pipeline import bedrock, cost, names
 from pipeline import settings as schema
 from pipeline.catalogue import BASE_MODELS, DEFAULT_BY_REGION
 
-CONFIG = Path(__file__).resolve().parents[3] / "config.yaml"
+CONFIG = Path(__file__).resolve().parents[4] / "config.yaml"
 
 
 def settings(**sections: Any) -> schema.Settings:

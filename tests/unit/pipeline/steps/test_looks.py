@@ -10,9 +10,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from pipeline import customize, jobs, train
+from pipeline import jobs
 from pipeline.aws import AwsLimit, AwsRefused
 from pipeline.jobs import Job, NotOurs
+from pipeline.steps import customize, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

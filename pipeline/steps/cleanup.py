@@ -14,7 +14,7 @@ from typing import Any, Literal
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, names, report
-from pipeline.deploy import describe, is_there
+from pipeline.steps.deploy import describe, is_there
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)

@@ -12,7 +12,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from botocore.exceptions import ClientError
 
 from pipeline.errors import Refused
-from pipeline.stream import BUFFER_BYTES, Body, Interrupted, Opened
+from pipeline.source.stream import BUFFER_BYTES, Body, Interrupted, Opened
 
 if TYPE_CHECKING:
     from email.message import Message

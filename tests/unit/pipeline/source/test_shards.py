@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Refused
-from pipeline.shards import MB, MOST_FILES, MOST_SHARDS, Piece, cut, shard
-from pipeline.splits import READ_ORDER, File
+from pipeline.source.shards import MB, MOST_FILES, MOST_SHARDS, Piece, cut, shard
+from pipeline.source.splits import READ_ORDER, File
 
 _SUFFIXES = st.sampled_from([".jsonl", ".parquet", ".csv", ".json", ".jsonl.gz", ".csv.zst", ".JSONL"])
 _SIZES = st.integers(0, 900 * MB) | st.integers(0, 3)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.train import last_line
+from pipeline.steps.train import last_line
 
 STEP = "step={0}/300 epoch=0.50 loss={1:.4f} grad_norm=0.5000 learning_rate=1.0e-04 tokens_per_second=99.0 peak_memory_gib=9"
 
