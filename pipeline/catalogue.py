@@ -13,7 +13,8 @@ Sources, by which each rule below is marked:
   src/amzn_nova_forge/dataset (configs/dataset_checks_config.py, dataset_validator/sft_dataset_validator.py).
 
 `data_prep.formats.check_bedrock` holds every record against the format, and tests/unit/data_prep/test_aws_validators.py every
-file against the validators' rules. Where sources differ, the stricter one counts. Prices are in `cost.py`.
+file against the validators' rules. Where sources differ, the stricter one counts. Prices are in dollars, from the secondary
+sources that docs/costs.md names, as of `pipeline.cost.AS_OF`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class BaseModel:
         max_validation_records: the most validation records.
         max_tokens_per_record: the longest record in tokens, estimated at `chars_per_token` characters each.
         hyperparameters: allowed names and ranges.
-        on_demand: whether the custom model can be deployed on demand (else only with Provisioned Throughput).
+        served: how the custom model can be called: deployed on demand, or only with Provisioned Throughput.
+        usd_per_1k_tokens: price of its training (`pipeline.cost.AS_OF` has the day); None is not known, and never 0.
         forbidden: texts that a record must not hold.
     """
 
@@ -59,7 +61,8 @@ class BaseModel:
     max_records: int
     max_tokens_per_record: int
     hyperparameters: dict[str, Range]
-    on_demand: bool
+    served: Literal["on_demand", "provisioned_throughput"]
+    usd_per_1k_tokens: float | None
     max_validation_records: int
     min_file_records: int = 1
     forbidden: tuple[str, ...] = ()
@@ -107,7 +110,9 @@ BASE_MODELS: dict[str, BaseModel] = {
             max_validation_records=20_000,
             max_tokens_per_record=32_000,  # [guide]
             hyperparameters=_NOVA,
-            on_demand=True,
+            served="on_demand",
+            # From memory; articles that name 2.18 dollars for a job of about 5,000 short examples agree with its size.
+            usd_per_1k_tokens=0.001,
             forbidden=_NOVA_FORBIDDEN,
         ),
         BaseModel(
@@ -119,7 +124,8 @@ BASE_MODELS: dict[str, BaseModel] = {
             max_validation_records=1_000,  # [llama] MAX_VALIDATION_RECORDS
             max_tokens_per_record=16_000,  # [guide] [llama] README.md
             hyperparameters=_LLAMA,
-            on_demand=True,
+            served="on_demand",
+            usd_per_1k_tokens=0.0033,
         ),
         BaseModel(
             id="meta.llama3-1-8b-instruct-v1:0:128k",
@@ -130,7 +136,8 @@ BASE_MODELS: dict[str, BaseModel] = {
             max_validation_records=1_000,  # [llama] MAX_VALIDATION_RECORDS
             max_tokens_per_record=16_000,  # [guide] [llama] README.md
             hyperparameters=_LLAMA,
-            on_demand=False,
+            served="provisioned_throughput",
+            usd_per_1k_tokens=0.00149,
         ),
     )
 }

@@ -1,8 +1,8 @@
 """What a run can cost at most, in US dollars before tax: computed from prices with a date, and from the run's own limits.
 
 Prices are those of us-west-2 and us-east-1, from secondary sources as of `AS_OF`; they are shown as an estimate and never used
-to bill anything. What has no price here is not known, and never 0. docs/costs.md explains them. `python -m pipeline.cost`
-prints the estimate of config.yaml.
+to bill anything. Those of Bedrock's base models are in `pipeline.catalogue`. What has no price is not known, and never 0.
+docs/costs.md explains them. `python -m pipeline.cost` prints the estimate of config.yaml.
 """
 
 from __future__ import annotations
@@ -18,12 +18,6 @@ AS_OF = "2026-11-24"
 
 PRICED_REGIONS = ("us-east-1", "us-west-2")
 INSTANCE_PER_HOUR = {"ml.g5.xlarge": 1.408, "ml.g6.xlarge": 1.1267}
-BEDROCK_PER_1K_TOKENS = {
-    "meta.llama3-1-8b-instruct-v1:0:128k": 0.00149,
-    "meta.llama3-3-70b-instruct-v1:0:128k": 0.0033,
-    # From memory; articles that name 2.18 dollars for a job of about 5,000 short examples agree with its size.
-    "amazon.nova-micro-v1:0:128k": 0.001,
-}
 BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
 
 
@@ -97,13 +91,14 @@ def _instances(types: list[str], count: int, minutes: int, region: str, unknown:
 
 def _customization(settings: Settings, model: str, unknown: list[str]) -> float | None:
     """What Bedrock's job at its record limit and a month of its model cost; None where the price is not known."""
-    if model not in BEDROCK_PER_1K_TOKENS:
+    price = BASE_MODELS[model].usd_per_1k_tokens
+    if price is None:
         unknown.append(model)
         return None
     default = BASE_MODELS[model].hyperparameters["epochCount"].default
     epochs = float(settings.bedrock.hyperparameters.get("epochCount", default))
     tokens = settings.bedrock.max_records * settings.training.max_length * epochs
-    return BEDROCK_PER_1K_TOKENS[model] * tokens / 1000 + BEDROCK_MODEL_STORAGE_PER_MONTH
+    return price * tokens / 1000 + BEDROCK_MODEL_STORAGE_PER_MONTH
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +26,7 @@ def settings(**sections: Any) -> schema.Settings:
 def test_each_default_is_of_its_region_and_can_be_deployed_on_demand(region: str, model: str) -> None:
     assert bedrock.choose(settings(), region).id == model
     assert BASE_MODELS[model].region == region
-    assert BASE_MODELS[model].on_demand
+    assert BASE_MODELS[model].served == "on_demand"
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,15 @@ def test_what_has_no_price_makes_the_total_unknown_and_a_warning(
 
 
 def test_every_base_model_and_default_has_a_price_and_no_warning() -> None:
-    assert cost.BEDROCK_PER_1K_TOKENS.keys() == BASE_MODELS.keys()
+    assert all(model.usd_per_1k_tokens for model in BASE_MODELS.values())
     assert not cost.warnings(cost.estimate(settings(), None, "us-east-1"))
+
+
+def test_a_base_model_without_a_price_leaves_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = DEFAULT_BY_REGION["us-west-2"]
+    monkeypatch.setitem(BASE_MODELS, name, replace(BASE_MODELS[name], usd_per_1k_tokens=None))
+    estimate = cost.estimate(settings(), name, "us-west-2")
+    assert (estimate["bedrock"], estimate["total"], estimate["unknown"]) == (None, None, [name])
 
 
 def test_of_several_types_the_dearest_is_counted_and_each_instance() -> None:
