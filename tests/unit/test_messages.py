@@ -242,7 +242,7 @@ SETTING = re.compile(rf"(?<![\w./$-])({'|'.join(Settings.model_fields)})\.(?!ama
 
 def named() -> list[tuple[str, str]]:
     """Every setting that a text of the product names, with its place."""
-    modules = {f"{path.parent.name}.{path.stem}" for path in ROOT.glob("*/**/*.py")}
+    modules = {f"{path.parent.name}.{path.stem}" for path in map(Path, (name for name, _ in trees()))}
     places = [
         (name, node.value)
         for name, tree in trees()
