@@ -7,7 +7,6 @@ import io
 import os
 import zlib
 from functools import partial
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
@@ -18,6 +17,7 @@ from data_prep.encoding import as_utf8
 from data_prep.request import S3Location, parse_s3
 from pipeline.errors import Refused, quoted
 from pipeline.source import hub
+from pipeline.source.formats import format_of
 from pipeline.source.stream import BUFFER_BYTES, Opened, ResumingStream
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class Source:
             Refused: what the user can mend.
             SourceUnavailable: the file does not come whole.
         """
-        path = PurePosixPath(piece.file.lower())
-        unpack = _UNPACKERS.get(path.suffix)
-        kind = path.with_suffix("").suffix if unpack else path.suffix
+        read = format_of(piece.file)
+        kind = read.suffix if read else ".jsonl"
+        unpack = _UNPACKERS[read.compression] if read and read.compression else None
         if kind in (".parquet", ".arrow", ".feather"):
             # Only now: pyarrow takes longer to import than all the rest.
             try:

@@ -25,7 +25,8 @@ from rich.table import Table
 
 from local import cdk, inventory, progress, settings
 from local_aws.session import LocalAws, LocalAwsError
-from pipeline.source.splits import FORMATS, is_read
+from pipeline.source.formats import SUFFIXES
+from pipeline.source.splits import is_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,11 +63,11 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[
         uploads = [(path, f"{key}/{name}") for path, name in below if path.is_file() and is_read(name)]
         section = {"source": f"{key}/", "files": dict.fromkeys(("train", "validation", "test"))}
         if not uploads:
-            raise RunError(f"DATASET={dataset}: no file in this folder is data; data files are {FORMATS}")
+            raise RunError(f"DATASET={dataset}: no file in this folder is data; data files are {SUFFIXES}")
     elif not dataset.is_file():
-        raise RunError(f"DATASET={dataset}: no such file or folder; name one; data files are {FORMATS}")
+        raise RunError(f"DATASET={dataset}: no such file or folder; name one; data files are {SUFFIXES}")
     elif not is_read(dataset.name, dataset.name):
-        raise RunError(f"DATASET={dataset}: is no data file by its name; data files are {FORMATS}")
+        raise RunError(f"DATASET={dataset}: is no data file by its name; data files are {SUFFIXES}")
     else:
         uploads = [(dataset, key)]
     if fields:

@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from pipeline.errors import Refused, quoted
 from pipeline.source import hub
-from pipeline.source.splits import FORMATS, Dealt, File, by_name, deal, is_read, matching, names_a_split, no_format
+from pipeline.source.formats import SUFFIXES, unknown_format
+from pipeline.source.splits import Dealt, File, by_name, deal, is_read, matching, names_a_split
 from pipeline.source.stream import ResumingStream
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
 
 
 def _warnings(uri: str, dealt: Dealt) -> list[str]:
-    why = {f"hidden, about the data, or none of {FORMATS}": dealt.others, "empty (0 bytes)": dealt.empty}
+    why = {f"hidden, about the data, or none of {SUFFIXES}": dealt.others, "empty (0 bytes)": dealt.empty}
     return [
         f"dataset.source: not read in {uri}, being {reason}: {_shown(names)}" for reason, names in why.items() if names
     ]
@@ -88,7 +89,7 @@ def _shown(names: Sequence[str]) -> str:
 def _find_object(s3: Any, bucket: str, key: str) -> File:
     """The one object. It is listed and not asked for, so that Plan needs no right to read datasets."""
     if not is_read(key, key):
-        raise no_format("dataset.source", f"s3://{bucket}/{key}")
+        raise unknown_format("dataset.source", f"s3://{bucket}/{key}")
     # Of the keys that begin so it is the first: ListObjectsV2 sorts them by their bytes.
     found = _list(s3, bucket, key, most=1)
     if not found or found[0].name != key:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import Refused, quoted
+from pipeline.source.formats import FORMATS, MB, format_of
 from pipeline.source.splits import READ_ORDER
 
 if TYPE_CHECKING:
@@ -14,17 +14,14 @@ if TYPE_CHECKING:
 
     from pipeline.source.splits import File
 
-MB = 10**6
 MOST_FILES = 100
 """Files of one function: each costs a request or more, and all of them stand in the state's input (256 KiB)."""
 MOST_SHARDS = 400
 """All their results together stand in one state's result of 256 KiB: 655 bytes each, of which an error's text takes 200
 (`infra.data_states`)."""
+LARGEST = max(one.largest for one in FORMATS)
 _SHOWN = 100
 """Characters of a file's name in the name of a shard, for the same reason: a key may have 1,024 bytes."""
-LARGEST = {"": 4000 * MB, ".gz": 1000 * MB, ".zst": 1000 * MB}
-"""The largest file that one function reads from end to end within its 15 minutes, by its compression."""
-_DIVISIBLE = re.compile(r".*\.(?:jsonl|parquet)", re.IGNORECASE | re.DOTALL)
 
 
 class Piece(NamedTuple):
@@ -70,19 +67,17 @@ def cut(files: Mapping[str, Sequence[File]], size: int | None = None) -> list[Pi
     pieces = []
     for split in READ_ORDER:
         for file in sorted(files.get(split, [])):
-            parts = 1
-            if _DIVISIBLE.fullmatch(file.name):
-                parts = -(-file.bytes // size) if size and file.bytes else 1
-            else:
-                _check_size(file)
+            parts, of = 1, format_of(file.name)
+            if of is None or not of.divisible:
+                _check_size(file, of.largest if of else LARGEST)
+            elif size and file.bytes:
+                parts = -(-file.bytes // size)
             bounds = [file.bytes * part // parts for part in range(parts + 1)]
             pieces += [Piece(file.name, split, file.bytes, file.etag, start, end) for start, end in pairwise(bounds)]
     return pieces
 
 
-def _check_size(file: File) -> None:
-    suffix = "." + file.name.lower().rsplit(".", 1)[-1]
-    largest = LARGEST.get(suffix, LARGEST[""])
+def _check_size(file: File, largest: int) -> None:
     if file.bytes > largest:
         raise Refused(
             f"dataset.source: {quoted(file.name)} has {megabytes(file.bytes)} and cannot be divided, and one function reads at "
@@ -108,7 +103,7 @@ def shard(files: Mapping[str, Sequence[File]], shard_mb: int) -> list[Shard] | N
         if len(groups) <= MOST_SHARDS:
             return [Shard(number, _name(group), group) for number, group in enumerate(groups)]
         size += size // 4 + 1
-        if size > LARGEST[""]:
+        if size > LARGEST:
             raise Refused(
                 f"dataset.source: {megabytes(sum(file.bytes for file in whole))} are more than {MOST_SHARDS} functions read; "
                 "name fewer files in dataset.files"

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import Refused, quoted
+from pipeline.source.formats import SUFFIXES, format_of, remedy, suffix, unknown_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
 READ_ORDER = ("test", "validation", "train")
 """Held-out files first, so that a dialogue of theirs is known, and kept out, when train is read."""
 
-FORMATS = ".csv, .tsv, .jsonl and .json, each also with .gz or .zst after it, .parquet, .arrow and .feather"
-_FORMAT = re.compile(
-    r".*\.(?:(?:csv|tsv|jsonl|json)(?:\.(?:gz|zst))?|parquet|arrow|feather)", re.IGNORECASE | re.DOTALL
-)
 _SHOWN = 20
 
 _ABOUT = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -27,31 +24,6 @@ _CACHE = re.compile(r"cache-[0-9a-f]{16}(?:_\d{5}_of_\d{5})?\.arrow")
 
 _TABLE = re.compile(r"(?:.*/)?(?:_delta_log/.*|metadata/[^/]*\.metadata\.json)")
 """The log of a Delta Lake table, and that of an Iceberg table: it says which of the other files still count."""
-
-_REMEDIES = {
-    ("xlsx", "xlsm", "xls", "ods", "numbers"): "save the sheet as CSV UTF-8",
-    ("zip", "tar", "tgz", "7z", "rar"): "unpack it, and upload what is in it",
-    ("bz2", "xz", "lz4", "br", "z", "snappy"): "compress it with gzip or zstd, or not at all",
-    ("gz", "gzip", "zst", "zstd"): "say in its name what is in it, such as NAME.csv.gz",
-    ("txt", "tab", "psv", "dat"): "name it .csv if it has a header and columns (its separator is found), or .jsonl",
-    ("ndjson", "ldjson", "jsonlines", "jl"): "name it .jsonl",
-    (
-        "orc",
-        "avro",
-        "pkl",
-        "pickle",
-        "h5",
-        "hdf5",
-        "db",
-        "sqlite",
-        "sql",
-        "xml",
-        "yaml",
-        "yml",
-    ): "write it as Parquet or JSON Lines",
-    ("pq", "parq"): "name it .parquet",
-}
-_REMEDY = {suffix: remedy for suffixes, remedy in _REMEDIES.items() for suffix in suffixes}
 
 _KEYWORDS = {
     "train": "train|training",
@@ -125,7 +97,7 @@ def deal(
         empty.update(set(data) - set(chosen[split]))
         if not chosen[split]:
             raise Refused(
-                f"dataset.files.{split}: {_nothing(value, met, data)}; {_there_is(names)}; data files are {FORMATS}"
+                f"dataset.files.{split}: {_nothing(value, met, data)}; {_there_is(names)}; data files are {SUFFIXES}"
             )
         if log := next(filter(_TABLE.fullmatch, chosen[split]), None):
             raise Refused(
@@ -147,29 +119,10 @@ def _nothing(value: str | None, met: Sequence[str], data: Sequence[str]) -> str:
         what = "what it names" if value else "all that is left for it"
         return f"{what} is empty (0 bytes): {', '.join(map(quoted, data[:_SHOWN]))}"
     what = f"{quoted(value)} has no data file" if value else "no data file is left for it"
-    remedy = next((_REMEDY[suffix] for suffix in map(_suffix, met) if suffix in _REMEDY), None)
-    if not remedy and any(not _suffix(name) and not _hidden(name) for name in met):
-        remedy = "give names without a suffix that of their format"
-    return f"{what} ({remedy})" if remedy else what
-
-
-def _suffix(name: str) -> str:
-    """What the name ends in, in lower case, without its dot; "tar" also of a compressed one."""
-    _, *suffixes = name.rpartition("/")[2].lower().split(".")
-    return "tar" if "tar" in suffixes else suffixes[-1] if suffixes else ""
-
-
-def no_format(field: str, name: str) -> Refused:
-    """The refusal of a file that is none of `FORMATS`, with what to do about it."""
-    base = name.rpartition("/")[2]
-    remedy = _REMEDY.get(_suffix(name))
-    if base != base.strip():
-        remedy = "its name begins or ends in a blank: correct it"
-    elif not _suffix(name):
-        remedy = "its name has no suffix: give it that of its format, or end it in / if it is a folder"
-    return Refused(
-        f"{field}: {quoted(name)} is of no format that is read; {remedy + '; ' if remedy else ''}these are {FORMATS}"
-    )
+    advice = next(filter(None, map(remedy, met)), None)
+    if not advice and any(not suffix(name) and not _hidden(name) for name in met):
+        advice = "give names without a suffix that of their format"
+    return f"{what} ({advice})" if advice else what
 
 
 def names_a_split(value: str) -> bool:
@@ -179,7 +132,7 @@ def names_a_split(value: str) -> bool:
 
 def is_read(name: str, asked: str = "") -> bool:
     """Whether a file is data: by its suffix; nothing hidden (as in the datasets library), unless it was `asked` for."""
-    return bool(_FORMAT.fullmatch(name)) and (
+    return format_of(name) is not None and (
         name == asked or (not _is_about(name.rsplit("/", 1)[-1]) and (not _hidden(name) or _hidden(asked)))
     )
 
@@ -208,8 +161,8 @@ def _choose(field: str, value: str, names: Sequence[str], card: Mapping[str, Seq
     found = matching([value], names)
     if not found:
         raise Refused(f"{field}: there is no file {quoted(value)}; {_there_is(names)}")
-    if value in names and not _FORMAT.fullmatch(value):
-        raise no_format(field, value)
+    if value in names and not format_of(value):
+        raise unknown_format(field, value)
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from local.run import RunError, dataset_input, how_to_talk, is_bedrocks, let_update, prompt, show
 from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
-from pipeline.source.splits import FORMATS
+from pipeline.source.formats import SUFFIXES
 from tests.local_aws.conftest import REGION, ROOT
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_without_data_the_samples_are_uploaded() -> None:
     ("name", "fields", "expected"),
     [
         ("nowhere.csv", None, "no such file or folder"),
-        ("g.xlsx", None, FORMATS),
+        ("g.xlsx", None, SUFFIXES),
         ("docs", None, "no file in this folder is data"),
         ("train.csv", "dialogue", "must be DIALOGUE:SUMMARY"),
         ("train.csv", ":summary", "must be DIALOGUE:SUMMARY"),

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Refused
-from pipeline.source.splits import Dealt, File, by_name, deal, matching, no_format
+from pipeline.source.formats import unknown_format
+from pipeline.source.splits import Dealt, File, by_name, deal, matching
 
 NONE = {"train": None, "validation": None, "test": None}
 REPO = ["README.md", ".gitattributes", "data/test.csv", "data/train-1.csv", "data/train-2.csv", "more/a.parquet"]
@@ -174,7 +175,7 @@ def test_nothing_else_is_data(name: str) -> None:
     ],
 )
 def test_a_file_of_another_format_is_told_what_to_do_about_it(name: str, remedy: str) -> None:
-    assert f"{name!r} is of no format that is read; {remedy}" in str(no_format("dataset.source", name))
+    assert f"{name!r} is of no format that is read; {remedy}" in str(unknown_format("dataset.source", name))
 
 
 def test_the_remedy_for_a_folder_of_another_format_is_told() -> None:
@@ -242,7 +243,7 @@ def test_a_folder_of_names_without_suffix_or_of_archives_has_its_remedy() -> Non
     )
     assert "(unpack it, and upload what is in it)" in refusal(["README", "a.tar.gz"])
     assert "(say in its name what is in it, such as NAME.csv.gz)" in refusal(["part-0.csv.gzip"])
-    assert "unpack it, and upload" in str(no_format("dataset.source", "s3://b/a.tar.zst"))
+    assert "unpack it, and upload" in str(unknown_format("dataset.source", "s3://b/a.tar.zst"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""The formats of a dataset's files: the one table of what is read, and what to do about a file of any other format.
+
+A new format is a row of `FORMATS` here and a reader in `data_prep.sources`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pipeline.errors import Refused, quoted
+
+MB = 10**6
+COMPRESSIONS = (".gz", ".zst")
+
+
+class Format(NamedTuple):
+    """How the files of one suffix are read.
+
+    Attributes:
+        suffix: in lower case, with its dot.
+        divisible: whether a part of the file can be read without what is before it: by lines, or by row groups.
+        largest: bytes of the largest file that one function reads from end to end within its 15 minutes.
+        compressible: whether the suffix may be followed by one of `COMPRESSIONS`.
+        compression: the one that follows it; None for an uncompressed file.
+    """
+
+    suffix: str
+    divisible: bool = False
+    largest: int = 4000 * MB
+    compressible: bool = False
+    compression: str | None = None
+
+
+FORMATS = (
+    Format(".csv", compressible=True),
+    Format(".tsv", compressible=True),
+    Format(".jsonl", divisible=True, compressible=True),
+    Format(".json", compressible=True),
+    Format(".parquet", divisible=True),
+    Format(".arrow"),
+    Format(".feather"),
+)
+LARGEST_COMPRESSED = 1000 * MB
+"""As `Format.largest`: it is read once unpacked, to several times its size."""
+
+_BY_ENDING = {
+    **{one.suffix: one for one in FORMATS},
+    **{
+        one.suffix + compression: Format(one.suffix, largest=LARGEST_COMPRESSED, compression=compression)
+        for one in FORMATS
+        if one.compressible
+        for compression in COMPRESSIONS
+    },
+}
+_ENDINGS = tuple(_BY_ENDING)
+
+
+def _listed(suffixes: list[str]) -> str:
+    return f"{', '.join(suffixes[:-1])} and {suffixes[-1]}"
+
+
+SUFFIXES = (
+    f"{_listed([one.suffix for one in FORMATS if one.compressible])}, each also with {' or '.join(COMPRESSIONS)} after it, "
+    f"{_listed([one.suffix for one in FORMATS if not one.compressible])}"
+)
+"""The table in words, as refusals name it."""
+
+_REMEDIES = {
+    ("xlsx", "xlsm", "xls", "ods", "numbers"): "save the sheet as CSV UTF-8",
+    ("zip", "tar", "tgz", "7z", "rar"): "unpack it, and upload what is in it",
+    ("bz2", "xz", "lz4", "br", "z", "snappy"): "compress it with gzip or zstd, or not at all",
+    ("gz", "gzip", "zst", "zstd"): "say in its name what is in it, such as NAME.csv.gz",
+    ("txt", "tab", "psv", "dat"): "name it .csv if it has a header and columns (its separator is found), or .jsonl",
+    ("ndjson", "ldjson", "jsonlines", "jl"): "name it .jsonl",
+    (
+        "orc",
+        "avro",
+        "pkl",
+        "pickle",
+        "h5",
+        "hdf5",
+        "db",
+        "sqlite",
+        "sql",
+        "xml",
+        "yaml",
+        "yml",
+    ): "write it as Parquet or JSON Lines",
+    ("pq", "parq"): "name it .parquet",
+}
+_REMEDY = {suffix: remedy for suffixes, remedy in _REMEDIES.items() for suffix in suffixes}
+
+
+def format_of(name: str) -> Format | None:
+    """The format of a file by its name, whose case does not matter; None: it is not read."""
+    lower = name.lower()
+    return next((_BY_ENDING[ending] for ending in _ENDINGS if lower.endswith(ending)), None)
+
+
+def suffix(name: str) -> str:
+    """What the name ends in, in lower case, without its dot; "tar" also of a compressed one."""
+    _, *suffixes = name.rpartition("/")[2].lower().split(".")
+    return "tar" if "tar" in suffixes else suffixes[-1] if suffixes else ""
+
+
+def remedy(name: str) -> str | None:
+    """What to do about a file of another format, by its suffix; None if nothing is known."""
+    return _REMEDY.get(suffix(name))
+
+
+def unknown_format(field: str, name: str) -> Refused:
+    """The refusal of a file that is of none of `FORMATS`, with what to do about it."""
+    base, advice = name.rpartition("/")[2], remedy(name)
+    if base != base.strip():
+        advice = "its name begins or ends in a blank: correct it"
+    elif not suffix(name):
+        advice = "its name has no suffix: give it that of its format, or end it in / if it is a folder"
+    return Refused(
+        f"{field}: {quoted(name)} is of no format that is read; {advice + '; ' if advice else ''}these are {SUFFIXES}"
+    )
