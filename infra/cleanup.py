@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory, step
+from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory, published_version
 from infra.lambda_task import HOUR
 from infra.policies import acknowledge, allow, role, state_machines
 from infra.state_machine import OWN_EXECUTIONS, StateMachine
@@ -31,7 +31,7 @@ LEAST_WAIT_SECONDS = 5
 """More often, and its history would be full (25,000 events) before its patience is over."""
 
 SETTLE_SECONDS = 65
-"""A little longer than the functions that make jobs and endpoints may run (a minute, in infra/functions.py)."""
+"""A little longer than the functions that make jobs and endpoints may run (a minute, in infra/steps.py)."""
 
 _RETRY = {
     "ErrorEquals": ["States.ALL"],
@@ -62,13 +62,13 @@ class Cleanup(Construct):
         super().__init__(parent, id)
         function = FunctionFactory(self, scope, settings).make("cleanup", "pipeline.steps.cleanup.handler", minutes=5)
         _grant(function, scope)
-        version = step(function)
+        version = published_version(function)
         own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
         allow(own_role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
         notifications.let_publish(own_role)
         poll = settings.endpoint.poll_seconds
         topic = notifications.topic.topic_arn
-        body = definition(version.version_arn, topic, scope.prefix, scope.region, poll)
+        body = definition(version, topic, scope.prefix, scope.region, poll)
         cleanup = sfn.StateMachine(
             self,
             "StateMachine",

@@ -8,12 +8,12 @@ import aws_cdk as cdk
 
 from infra.cleanup import Cleanup
 from infra.expiry import Expiry
-from infra.functions import Functions
 from infra.images import Images
 from infra.notifications import Notifications
 from infra.roles import ServiceRoles
 from infra.scope import Scope
 from infra.state_machine import StateMachine
+from infra.steps import Steps
 from infra.storage import Storage
 from infra.teardown import Teardown
 from pipeline import bedrock
@@ -52,14 +52,12 @@ class TunewayStack(cdk.Stack):
         roles = ServiceRoles(self, "Roles", scope, storage.bucket, settings, images)
         notifications = Notifications(self, "Notifications", scope, storage.bucket, settings)
         expiry = Expiry(self, "Expiry", scope, storage.bucket, roles.expiry, notifications)
-        functions = Functions(self, "Functions", scope, storage.bucket, roles, settings)
-        machine = StateMachine(
-            self, "Pipeline", scope, storage.bucket, roles, functions, images, notifications, settings
-        )
+        steps = Steps(self, "Functions", scope, storage.bucket, roles, settings)
+        machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, steps, images, notifications, settings)
         cleanup = Cleanup(self, "Cleanup", scope, machine, notifications, settings)
         teardown = Teardown(self, "Teardown", scope, storage.bucket, machine, cleanup, settings)
         # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
-        teardown.resource.node.add_dependency(storage, roles, notifications, expiry, functions, machine, cleanup)
+        teardown.resource.node.add_dependency(storage, roles, notifications, expiry, steps, machine, cleanup)
 
         cdk.CfnOutput(
             self, "StateMachineArn", value=machine.arn, description="Start an execution of it with the input {}"

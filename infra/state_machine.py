@@ -11,17 +11,17 @@ from constructs import Construct
 
 from infra.data_states import SHARD_DATA
 from infra.definition import definition
-from infra.functions import A_RUN, SHARD_LIST
+from infra.functions import A_RUN
 from infra.policies import acknowledge, allow, role, state_machines
 from infra.storage import allow_key
 from pipeline import names
 
 if TYPE_CHECKING:
-    from infra.functions import Functions
     from infra.images import Images
     from infra.notifications import Notifications
     from infra.roles import ServiceRoles
     from infra.scope import Scope
+    from infra.steps import Steps
     from pipeline.settings import Settings
 
 OWN_EXECUTIONS = "executions of this state machine"
@@ -37,7 +37,7 @@ class StateMachine(Construct):
         scope: Scope,
         bucket: s3.Bucket,
         roles: ServiceRoles,
-        functions: Functions,
+        steps: Steps,
         images: Images,
         notifications: Notifications,
         settings: Settings,
@@ -47,9 +47,8 @@ class StateMachine(Construct):
         self.role = role(self, "Role", state_machines(scope), "Tuneway's state machine")
         self._grant_map(scope, bucket)
         notifications.let_publish(self.role)
-        # Any version of the functions: a running execution goes on with the one its definition names, after a deploy too.
-        versions = [f"{step.function.function_arn}:*" for step in functions.steps.values()]
-        allow(self.role, ["lambda:InvokeFunction"], versions, reason="published versions, of this and earlier deploys")
+        every = "published versions, of this and earlier deploys"
+        allow(self.role, ["lambda:InvokeFunction"], steps.any_version, reason=every)
         stack = {
             "prefix": scope.prefix,
             "bucket": bucket.bucket_name,
@@ -64,8 +63,7 @@ class StateMachine(Construct):
             "topic": notifications.topic.topic_arn,
             "tags": settings.stack.tags,
         }
-        versions_now = {name: step.version_arn for name, step in functions.steps.items()}
-        body = definition(stack, settings.model_dump(mode="json"), versions_now)
+        body = definition(stack, settings.model_dump(mode="json"), steps.versions)
         machine = sfn.StateMachine(
             self,
             "StateMachine",
@@ -91,6 +89,6 @@ class StateMachine(Construct):
         allow(self.role, ["states:DescribeExecution", "states:StopExecution"], [executions], reason=OWN_EXECUTIONS)
         children = scope.arn("states", f"execution:{scope.prefix}/{SHARD_DATA}:*")
         allow(self.role, ["states:RedriveExecution"], [children], reason=OWN_EXECUTIONS)
-        shards = bucket.arn_for_objects(f"{names.prefix('shards', '*')}{SHARD_LIST}")
+        shards = bucket.arn_for_objects(f"{names.prefix('shards', '*')}{names.SHARD_LIST}")
         allow(self.role, ["s3:GetObject"], [shards], reason=A_RUN)
         allow_key(self.role, bucket, ["Decrypt"])

@@ -22,6 +22,9 @@ instance is replaced. What shards left goes after `SHARDS_EXPIRE_DAYS`, always: 
 SHARDS_EXPIRE_DAYS = 15
 """A redrive, which merges what shards left, is possible for 14 days (API reference, RedriveExecution)."""
 
+SHARD_LIST = "shards.json"
+"""The shards of a run, as Plan lists them and the state machine's Map reads them."""
+
 MODELS = "models/"
 """What the keys of all runs' models and records begin with."""
 

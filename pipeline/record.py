@@ -17,23 +17,6 @@ if TYPE_CHECKING:
 NAME = "run.json"
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Write the record of a run whose model serves, or that is through.
-
-    Args:
-        event: `record` (`begin`'s), `training`, `assessment`, `deployed` and `customization` (what the train, assess, deploy
-            and customize functions returned) and `manifest` (S3 URI).
-
-    Returns:
-        `spent`.
-    """
-    deployed, customization = event["deployed"], event["customization"]
-    serving = {key: deployed[key] for key in ("endpoint", "config", "until")} if deployed["phase"] == "passed" else None
-    bedrock = {key: customization[key] for key in ("job", "jobs", "custom_model")} if customization["job"] else None
-    return {"spent": write(event, event["assessment"], serving=serving, bedrock=bedrock)["spent"]}
-
-
 def begin(
     settings: Settings, deployed: dict[str, Any], stack: dict[str, Any], plan: dict[str, Any], execution: str
 ) -> dict[str, Any]:
@@ -81,7 +64,7 @@ def write(
     """Write the record and return it.
 
     Args:
-        event: `record`, `training` and `manifest`, as `handler`'s.
+        event: `record` (`begin`'s), `training` (the train function's answer) and `manifest` (S3 URI).
         assessment: `scores`, `promoted` and `why`.
         serving: `endpoint`, `config` and `until` of what serves the model.
         bedrock: `job`, `jobs` (how many were made) and `custom_model` (null until it is there) of the customization.

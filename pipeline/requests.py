@@ -93,7 +93,7 @@ def prepare(
             "hub_token_secret": secret,
         },
         "pieces": None if cut else [piece._asdict() for piece in shards.cut(source.files)],
-        "shards": {"count": len(cut), "bucket": bucket, "key": names.prefix("shards", run) + "shards.json"}
+        "shards": {"count": len(cut), "bucket": bucket, "key": names.prefix("shards", run) + names.SHARD_LIST}
         if cut
         else None,
         "path": f"{_count(cut, 'shard')}: {amount} (dataset.shard_mb: {dataset.shard_mb})"

@@ -1,0 +1,43 @@
+"""run.json at the end of a run: what serves, what Bedrock made and what was spent."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pipeline.steps.record import handler
+
+if TYPE_CHECKING:
+    from tests.local_aws.conftest import LocalAws
+
+
+def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAws, bucket: str) -> None:
+    known = {
+        "folder": f"s3://{bucket}/models/0123456789/",
+        "run": "0123456789",
+        "execution": "arn:e",
+        "settings": {},
+        "base_model": "a/b@main",
+        "licences": {"base_model": "mit", "dataset": None},
+        "bedrock_base_model": "arn:b",
+        "bedrock_usd_at_most": 7.02,
+        "region": "us-west-2",
+    }
+    event = {
+        "record": known,
+        "training": {"model": "s3://m/", "billed_seconds": {"ml.g5.xlarge": 60, "ml.unknown.xlarge": 60}},
+        "assessment": {"scores": {}, "promoted": True, "why": "w"},
+        "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
+        "customization": {"job": "j", "jobs": 2, "custom_model": "arn:c"},
+        "manifest": "s3://d/",
+    }
+    spent = handler(event, None)["spent"]
+    assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, 14.04)
+    priced = {**event, "training": {**event["training"], "billed_seconds": {"ml.g5.xlarge": 3600}}}
+    assert handler(priced, None)["spent"]["training_usd"] == 1.41
+    elsewhere = {**priced, "record": {**known, "region": "eu-west-1", "bedrock_usd_at_most": None}}
+    spent = handler(elsewhere, None)["spent"]
+    assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, None)
+    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
+    assert left["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c"}
