@@ -12,9 +12,9 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory, published_version
-from infra.lambda_task import HOUR
 from infra.policies import acknowledge, allow, role, state_machines
 from infra.state_machine import OWN_EXECUTIONS, StateMachine
+from infra.states import HOUR
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ once more; a shard that is done says so at once.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infra.lambda_task import lambda_task
+from infra.states import PAYLOAD, REDRIVE, branch, choice, lambda_task
 
-DATA_PATH = "DataPath"
-"""The first of the states."""
+if TYPE_CHECKING:
+    from infra.states import Deployed, State
 
 SHARD_DATA = "ShardData"
 """The Map's name and its label, which stands in the ARN of each child execution."""
@@ -23,80 +23,72 @@ CONCURRENCY = 10
 user's other functions need some of them (Lambda operator guide, "Scaling and concurrency in Lambda")."""
 
 
-def data_states(functions: dict[str, str], following: str) -> dict[str, Any]:
-    """From Plan's choice to the prepared data.
+_REFUSED = branch("{% $data.refused != null %}", "Refused", refusal="{% $data.refused %}")
 
-    Args:
-        functions: version ARNs of `data_prep`, `shard_data` and `merge_data`.
-        following: the state that comes after them.
-    """
-    refused = {
-        "Condition": "{% $data.refused != null %}",
-        "Assign": {"refusal": "{% $data.refused %}"},
-        "Next": "Refused",
-    }
+
+def data_path(_: Deployed) -> State:
+    """The choice that Plan made."""
+    return choice(branch("{% $plan.prepare.shards != null %}", SHARD_DATA), default="PrepareData")
+
+
+def prepare_data(deployed: Deployed) -> State:
+    """All of the dataset in one function."""
+    event = {"request": "{% $plan.prepare.request %}", "pieces": "{% $plan.prepare.pieces %}"}
+    return {**lambda_task(deployed.steps["data_prep"], event), "Assign": {"data": PAYLOAD}, "Next": "Prepared"}
+
+
+def prepared(_: Deployed) -> State:
+    """Goes on, or ends the run with the refusal."""
+    return choice(_REFUSED, default="Train")
+
+
+def shard_data(deployed: Deployed) -> State:
+    """Each shard in a function of its own."""
     return {
-        DATA_PATH: {
-            "Type": "Choice",
-            "Choices": [{"Condition": "{% $plan.prepare.shards != null %}", "Next": SHARD_DATA}],
-            "Default": "PrepareData",
-        },
-        "PrepareData": {
-            **lambda_task(
-                functions["data_prep"], {key: f"{{% $plan.prepare.{key} %}}" for key in ("request", "pieces")}
-            ),
-            "Assign": {"data": "{% $states.result.Payload %}"},
-            "Next": "Prepared",
-        },
-        "Prepared": {"Type": "Choice", "Choices": [refused], "Default": following},
-        SHARD_DATA: {
-            "Type": "Map",
-            "Label": SHARD_DATA,
-            "ItemReader": {
-                "Resource": "arn:aws:states:::s3:getObject",
-                "ReaderConfig": {"InputType": "JSON"},
-                "Arguments": {
-                    "Bucket": "{% $plan.prepare.shards.bucket %}",
-                    "Key": "{% $plan.prepare.shards.key %}",
-                },
+        "Type": "Map",
+        "Label": SHARD_DATA,
+        "ItemReader": {
+            "Resource": "arn:aws:states:::s3:getObject",
+            "ReaderConfig": {"InputType": "JSON"},
+            "Arguments": {
+                "Bucket": "{% $plan.prepare.shards.bucket %}",
+                "Key": "{% $plan.prepare.shards.key %}",
             },
-            "ItemSelector": {
-                "request": "{% $plan.prepare.request %}",
-                "shard": "{% $states.context.Map.Item.Value %}",
-            },
-            "MaxConcurrency": CONCURRENCY,
-            "ItemProcessor": {
-                # Not EXPRESS: such an execution ends after five minutes.
-                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                "StartAt": "Shard",
-                "States": _child(functions["shard_data"]),
-            },
-            "Assign": {
-                "failed": "{% [$states.result[$exists(error) or $exists(refused)]] %}",
-                "mappedAtRedrive": "{% $states.context.Execution.RedriveCount %}",
-            },
-            "Next": "MergeData",
         },
-        "MergeData": {
-            **lambda_task(
-                functions["merge_data"],
-                {
-                    "request": "{% $plan.prepare.request %}",
-                    "shards": "{% $plan.prepare.shards.count %}",
-                    "failed": "{% $failed %}",
-                    "mapped_at_redrive": "{% $mappedAtRedrive %}",
-                    "redrive": "{% $states.context.Execution.RedriveCount %}",
-                },
-            ),
-            "Assign": {"data": "{% $states.result.Payload %}"},
-            "Next": "Merged",
+        "ItemSelector": {
+            "request": "{% $plan.prepare.request %}",
+            "shard": "{% $states.context.Map.Item.Value %}",
         },
-        "Merged": {
-            "Type": "Choice",
-            "Choices": [{"Condition": "{% $data.again = true %}", "Next": SHARD_DATA}, refused],
-            "Default": following,
+        "MaxConcurrency": CONCURRENCY,
+        "ItemProcessor": {
+            # Not EXPRESS: such an execution ends after five minutes.
+            "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+            "StartAt": "Shard",
+            "States": _child(deployed.steps["shard_data"]),
         },
+        "Assign": {
+            "failed": "{% [$states.result[$exists(error) or $exists(refused)]] %}",
+            "mappedAtRedrive": REDRIVE,
+        },
+        "Next": "MergeData",
     }
+
+
+def merge_data(deployed: Deployed) -> State:
+    """What needs all rows, out of what the shards left."""
+    event = {
+        "request": "{% $plan.prepare.request %}",
+        "shards": "{% $plan.prepare.shards.count %}",
+        "failed": "{% $failed %}",
+        "mapped_at_redrive": "{% $mappedAtRedrive %}",
+        "redrive": REDRIVE,
+    }
+    return {**lambda_task(deployed.steps["merge_data"], event), "Assign": {"data": PAYLOAD}, "Next": "Merged"}
+
+
+def merged(_: Deployed) -> State:
+    """As `prepared`, or the Map once more."""
+    return choice(branch("{% $data.again = true %}", SHARD_DATA), _REFUSED, default="Train")
 
 
 def _child(version: str) -> dict[str, Any]:

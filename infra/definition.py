@@ -12,250 +12,292 @@ the last task only, when the tuned model serves already.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infra.data_states import DATA_PATH, data_states
-from infra.lambda_task import lambda_task
+from infra import data_states
+from infra.states import PAYLOAD, REDRIVE, Deployed, branch, choice, lambda_task, wait
 from pipeline.settings import EXECUTION_DAYS
 
-_REDRIVE = "{% $states.context.Execution.RedriveCount %}"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.states import State
+
+_ATTEMPT = {"name": "{% $plan.name %}", "redrive": REDRIVE}
+"""What each function that makes something gets: what its names begin with, and the count that they end in."""
+_PROGRESS = "{% $states.result.Payload.progress %}"
 
 
-def definition(stack: dict[str, Any], settings: dict[str, Any], functions: dict[str, str]) -> dict[str, Any]:
-    """Return the whole definition.
-
-    Args:
-        stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, topic, expiry role and queue).
-        settings: the deployed settings, handed to Plan as they are.
-        functions: version ARNs of the functions by name, as `infra.functions.Functions.versions` has them.
-    """
-    states: dict[str, Any] = {
-        "Plan": {
-            **lambda_task(
-                functions["plan"],
-                {
-                    "input": "{% $states.input %}",
-                    "execution": "{% $states.context.Execution.Id %}",
-                    "settings": settings,
-                    "stack": stack,
-                },
-            ),
-            "Assign": {
-                "plan": "{% $states.result.Payload %}",
-                "deployment": None,
-                "deployed": {"phase": "skipped", "until": None, "warnings": []},
-                "samples": [],
-                "customization": {"job": None, "jobs": 0, "progress": "not wanted", "custom_model": None},
-            },
-            "Next": "Planned",
-        },
-        "Planned": _choice(
-            ("{% $plan.refusal != null %}", "Refused", {"refusal": "{% $plan.refusal %}"}), default=DATA_PATH
-        ),
-        **data_states(functions, following="Train"),
-        "Refused": {"Type": "Fail", "Error": "Tuneway.Refused", "Cause": "{% $refusal %}"},
-        **_train(functions),
-        "Assess": {
-            **lambda_task(
-                functions["assess"],
-                {
-                    **_plan("assess", "baseline", "enabled", "promote", "max_faulty_share"),
-                    "record": "{% $plan.record %}",
-                    "training": "{% $training %}",
-                    "manifest": "{% $data.manifest %}",
-                },
-            ),
-            "Assign": {"assessment": "{% $states.result.Payload %}"},
-            "Next": "CustomizeWanted",
-        },
-        **_customize(functions),
-        **_deploy(functions),
-        **_finish(functions, stack["topic"], stack["prefix"]),
-    }
+def definition(stack: dict[str, Any], settings: dict[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
+    """Return the whole definition; the arguments are those of `Deployed`."""
+    deployed = Deployed(stack, settings, steps)
     return {
         "Comment": "Tuneway: dialogue dataset in; tuned, evaluated and served model out. Start it with the input {}",
         "QueryLanguage": "JSONata",
         "StartAt": "Plan",
         "TimeoutSeconds": EXECUTION_DAYS * 24 * 3600,
-        "States": states,
+        "States": {name: state(deployed) for name, state in STATES.items()},
     }
 
 
-def _train(functions: dict[str, str]) -> dict[str, Any]:
+def _plan(deployed: Deployed) -> State:
+    event = {
+        "input": "{% $states.input %}",
+        "execution": "{% $states.context.Execution.Id %}",
+        "settings": deployed.settings,
+        "stack": deployed.stack,
+    }
     return {
-        "Train": {
-            **lambda_task(functions["train"], {**_attempt(), "request": "{% $plan.train %}"}, looks=True),
-            "Assign": {"training": "{% $states.result.Payload %}"},
-            "Output": "{% $states.result.Payload.progress %}",
-            "Next": "Trained",
+        **lambda_task(deployed.steps["plan"], event),
+        "Assign": {
+            "plan": PAYLOAD,
+            "deployment": None,
+            "deployed": {"phase": "skipped", "until": None, "warnings": []},
+            "samples": [],
+            "customization": {"job": None, "jobs": 0, "progress": "not wanted", "custom_model": None},
         },
-        "Trained": _choice(("{% $training.phase = 'completed' %}", "Assess", {}), default="WaitForTraining"),
-        "WaitForTraining": _wait("training", "Train"),
+        "Next": "Planned",
     }
 
 
-def _customize(functions: dict[str, str]) -> dict[str, Any]:
+def _planned(_: Deployed) -> State:
+    refused = branch("{% $plan.refusal != null %}", "Refused", refusal="{% $plan.refusal %}")
+    return choice(refused, default="DataPath")
+
+
+def _refused(_: Deployed) -> State:
+    return {"Type": "Fail", "Error": "Tuneway.Refused", "Cause": "{% $refusal %}"}
+
+
+def _train(deployed: Deployed) -> State:
+    return {
+        **lambda_task(deployed.steps["train"], {**_ATTEMPT, "request": "{% $plan.train %}"}, looks=True),
+        "Assign": {"training": PAYLOAD},
+        "Output": _PROGRESS,
+        "Next": "Trained",
+    }
+
+
+def _trained(_: Deployed) -> State:
+    return choice(branch("{% $training.phase = 'completed' %}", "Assess"), default="WaitForTraining")
+
+
+def _wait_for_training(_: Deployed) -> State:
+    return wait("training", "Train")
+
+
+def _assess(deployed: Deployed) -> State:
+    event = {
+        "baseline": "{% $plan.assess.baseline %}",
+        "enabled": "{% $plan.assess.enabled %}",
+        "promote": "{% $plan.assess.promote %}",
+        "max_faulty_share": "{% $plan.assess.max_faulty_share %}",
+        "record": "{% $plan.record %}",
+        "training": "{% $training %}",
+        "manifest": "{% $data.manifest %}",
+    }
+    return {
+        **lambda_task(deployed.steps["assess"], event),
+        "Assign": {"assessment": PAYLOAD},
+        "Next": "CustomizeWanted",
+    }
+
+
+def _customize_wanted(_: Deployed) -> State:
+    return choice(branch("{% $plan.customize != null %}", "Customize"), default="DeployWanted")
+
+
+def _customize(deployed: Deployed) -> State:
     """The start of the Bedrock job. Whatever refuses it is kept: the last state of the run asks again."""
-    task = lambda_task(functions["customize"], _customization(follow=False))
+    task = lambda_task(deployed.steps["customize"], _customization(follow=False))
     refused = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
     kept = {"phase": "refused", "job": None, "jobs": 0, "progress": refused, "wait_seconds": 0, "custom_model": None}
     return {
-        "CustomizeWanted": _choice(("{% $plan.customize != null %}", "Customize", {}), default="DeployWanted"),
-        "Customize": {
-            **{key: value for key, value in task.items() if key != "Retry"},
-            "Assign": {"customization": "{% $states.result.Payload %}"},
-            "Output": "{% $states.result.Payload.progress %}",
-            "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"customization": kept}, "Next": "DeployWanted"}],
-            "Next": "DeployWanted",
-        },
+        **{key: value for key, value in task.items() if key != "Retry"},
+        "Assign": {"customization": PAYLOAD},
+        "Output": _PROGRESS,
+        "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"customization": kept}, "Next": "DeployWanted"}],
+        "Next": "DeployWanted",
     }
 
 
 def _customization(*, follow: bool) -> dict[str, Any]:
     return {
-        **_attempt(),
+        **_ATTEMPT,
         "request": "{% $plan.customize.request %}",
         "timeout_hours": "{% $plan.customize.timeout_hours %}",
         "follow": follow,
     }
 
 
-def _deploy(functions: dict[str, str]) -> dict[str, Any]:
-    deploy = {
-        **_attempt(),
+def _deploy_wanted(_: Deployed) -> State:
+    return choice(branch("{% $assessment.promoted %}", "Deploy"), default="Served")
+
+
+def _deploy(deployed: Deployed) -> State:
+    event = {
+        **_ATTEMPT,
         "model": "{% $training.model %}",
         "request": "{% $plan.deploy %}",
         "progress": "{% $deployment %}",
     }
-    test = {
+    return {
+        **lambda_task(deployed.steps["deploy"], event, looks=True),
+        "Assign": {"deployment": PAYLOAD, "deployed": PAYLOAD},
+        "Output": _PROGRESS,
+        "Next": "Deployed",
+    }
+
+
+def _deployed(_: Deployed) -> State:
+    serving = branch("{% $deployed.phase = 'serving' %}", "SmokeTest")
+    superseded = branch("{% $deployed.phase = 'superseded' %}", "Served")
+    return choice(serving, superseded, default="WaitForEndpoint")
+
+
+def _wait_for_endpoint(_: Deployed) -> State:
+    return wait("deployed", "Deploy")
+
+
+def _smoke_test(deployed: Deployed) -> State:
+    event = {
         "endpoint": "{% $deployed.endpoint %}",
         "config": "{% $deployed.config %}",
         "test": "{% $plan.prepare.request.output & 'test/' %}",
         "samples": "{% $plan.record.folder & 'smoke_test.json' %}",
         "deployed_at_redrive": "{% $deployed.redrive %}",
-        "redrive": _REDRIVE,
+        "redrive": REDRIVE,
     }
     return {
-        "DeployWanted": _choice(("{% $assessment.promoted %}", "Deploy", {}), default="Served"),
-        "Deploy": {
-            **lambda_task(functions["deploy"], deploy, looks=True),
-            "Assign": {"deployment": "{% $states.result.Payload %}", "deployed": "{% $states.result.Payload %}"},
-            "Output": "{% $states.result.Payload.progress %}",
-            "Next": "Deployed",
+        **lambda_task(deployed.steps["smoke_test"], event),
+        "Assign": {
+            "deployed": "{% $merge([$deployed, {'phase': $states.result.Payload.phase}]) %}",
+            "samples": "{% $states.result.Payload.samples %}",
         },
-        "Deployed": _choice(
-            ("{% $deployed.phase = 'serving' %}", "SmokeTest", {}),
-            ("{% $deployed.phase = 'superseded' %}", "Served", {}),
-            default="WaitForEndpoint",
-        ),
-        "WaitForEndpoint": _wait("deployed", "Deploy"),
-        "SmokeTest": {
-            **lambda_task(functions["smoke_test"], test),
-            "Assign": {
-                "deployed": "{% $merge([$deployed, {'phase': $states.result.Payload.phase}]) %}",
-                "samples": "{% $states.result.Payload.samples %}",
-            },
-            "Next": "Tested",
-        },
-        "Tested": _choice(
-            ("{% $deployed.phase = 'redeploy' %}", "Deploy", {"deployment": None}),
-            default="Served",
-        ),
+        "Next": "Tested",
     }
 
 
-def _finish(functions: dict[str, str], topic: str, prefix: str) -> dict[str, Any]:
-    """From the served model to the end: Bedrock's job, the run's record, the output."""
-    serving = (
+def _tested(_: Deployed) -> State:
+    return choice(branch("{% $deployed.phase = 'redeploy' %}", "Deploy", deployment=None), default="Served")
+
+
+def _served(_: Deployed) -> State:
+    without_bedrock = branch("{% $plan.customize = null %}", "Record")
+    passed = branch("{% $deployed.phase = 'passed' %}", "RecordServing")
+    return choice(without_bedrock, passed, default="FinishCustomize")
+
+
+_RESULT = {
+    "record": "{% $plan.record %}",
+    "training": "{% $training %}",
+    "manifest": "{% $data.manifest %}",
+    "assessment": "{% $assessment %}",
+    "deployed": "{% $deployed %}",
+    "customization": "{% $customization %}",
+}
+
+
+def _record_serving(deployed: Deployed) -> State:
+    """What serves is on record, also when Bedrock fails later on."""
+    return {**lambda_task(deployed.steps["record"], _RESULT), "Next": "TellServing"}
+
+
+def _tell_serving(deployed: Deployed) -> State:
+    """Bedrock takes hours: who waits for the model is told now, and once more at the end."""
+    message = (
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & '\\nBedrock: ' & "
         "$customization.progress & '\\nWhy: ' & $assessment.why %}"
     )
-    result = {
-        "record": "{% $plan.record %}",
-        "training": "{% $training %}",
-        "manifest": "{% $data.manifest %}",
-        "assessment": "{% $assessment %}",
-        "deployed": "{% $deployed %}",
-        "customization": "{% $customization %}",
-    }
     return {
-        "Served": _choice(
-            ("{% $plan.customize = null %}", "Record", {}),
-            ("{% $deployed.phase = 'passed' %}", "RecordServing", {}),
-            default="FinishCustomize",
-        ),
-        # What serves is on record, also when Bedrock fails later on.
-        "RecordServing": {**lambda_task(functions["record"], result), "Next": "TellServing"},
-        # Bedrock takes hours: who waits for the model is told now, and once more at the end.
-        "TellServing": {
-            "Type": "Task",
-            "Resource": "arn:aws:states:::sns:publish",
-            "Arguments": {
-                "TopicArn": topic,
-                "Subject": f"{prefix}: the tuned model serves, Bedrock is not through",
-                "Message": serving,
-            },
-            "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],
-            # The message at the end says the same: nothing is held back for want of this one.
-            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "FinishCustomize"}],
-            "Next": "FinishCustomize",
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sns:publish",
+        "Arguments": {
+            "TopicArn": deployed.stack["topic"],
+            "Subject": f"{deployed.stack['prefix']}: the tuned model serves, Bedrock is not through",
+            "Message": message,
         },
-        "FinishCustomize": {
-            **lambda_task(functions["customize"], _customization(follow=True), looks=True),
-            "Assign": {"customization": "{% $states.result.Payload %}"},
-            "Output": "{% $states.result.Payload.progress %}",
-            "Next": "Customized",
-        },
-        "Customized": _choice(("{% $customization.phase = 'completed' %}", "Record", {}), default="WaitForCustomize"),
-        "WaitForCustomize": _wait("customization", "FinishCustomize"),
-        "Record": {
-            **lambda_task(functions["record"], result),
-            "Assign": {"record": "{% $states.result.Payload %}"},
-            "Next": "Done",
-        },
-        "Done": {
-            "Type": "Succeed",
-            "Output": {
-                "promoted": "{% $deployed.phase = 'passed' %}",
-                "why": "{% $assessment.why %}",
-                "endpoint": "{% $deployed.phase = 'passed' ? $deployed.endpoint : null %}",
-                "config": "{% $deployed.phase = 'passed' ? $deployed.config : null %}",
-                "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
-                "deployment": "{% $deployed.phase %}",
-                "model": "{% $training.model %}",
-                "bedrock": "{% $customization.progress %}",
-                "custom_model": "{% $customization.custom_model %}",
-                "scores": "{% $assessment.scores %}",
-                "data": "{% $data.counts %}",
-                "manifest": "{% $data.manifest %}",
-                "samples": "{% $append([$training.model & 'tuneway/evaluation.json'], $samples) %}",
-                "run": "{% $plan.record.folder & 'run.json' %}",
-                "estimate": "{% $plan.estimate %}",
-                "spent": "{% $record.spent %}",
-                "warnings": "{% $append($append($plan.warnings, $assessment.warnings), $deployed.warnings) %}",
-            },
-        },
+        "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],
+        # The message at the end says the same: nothing is held back for want of this one.
+        "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "FinishCustomize"}],
+        "Next": "FinishCustomize",
     }
 
 
-def _attempt() -> dict[str, Any]:
-    """What each function that makes something gets: what its names begin with, and the count that they end in."""
-    return {"name": "{% $plan.name %}", "redrive": _REDRIVE}
+def _finish_customize(deployed: Deployed) -> State:
+    return {
+        **lambda_task(deployed.steps["customize"], _customization(follow=True), looks=True),
+        "Assign": {"customization": PAYLOAD},
+        "Output": _PROGRESS,
+        "Next": "Customized",
+    }
 
 
-def _plan(part: str, *keys: str) -> dict[str, str]:
-    return {key: f"{{% $plan.{part}.{key} %}}" for key in keys}
+def _customized(_: Deployed) -> State:
+    return choice(branch("{% $customization.phase = 'completed' %}", "Record"), default="WaitForCustomize")
 
 
-def _choice(*branches: tuple[str, str, dict[str, Any]], default: str) -> dict[str, Any]:
-    """Return a Choice of (condition, next state, variables to assign)."""
-    choices = [
-        {"Condition": condition, "Next": following, **({"Assign": assigned} if assigned else {})}
-        for condition, following, assigned in branches
-    ]
-    return {"Type": "Choice", "Choices": choices, "Default": default}
+def _wait_for_customize(_: Deployed) -> State:
+    return wait("customization", "FinishCustomize")
 
 
-def _wait(variable: str, following: str) -> dict[str, Any]:
-    return {"Type": "Wait", "Seconds": f"{{% ${variable}.wait_seconds %}}", "Next": following}
+def _record(deployed: Deployed) -> State:
+    return {**lambda_task(deployed.steps["record"], _RESULT), "Assign": {"record": PAYLOAD}, "Next": "Done"}
+
+
+def _done(_: Deployed) -> State:
+    output = {
+        "promoted": "{% $deployed.phase = 'passed' %}",
+        "why": "{% $assessment.why %}",
+        "endpoint": "{% $deployed.phase = 'passed' ? $deployed.endpoint : null %}",
+        "config": "{% $deployed.phase = 'passed' ? $deployed.config : null %}",
+        "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
+        "deployment": "{% $deployed.phase %}",
+        "model": "{% $training.model %}",
+        "bedrock": "{% $customization.progress %}",
+        "custom_model": "{% $customization.custom_model %}",
+        "scores": "{% $assessment.scores %}",
+        "data": "{% $data.counts %}",
+        "manifest": "{% $data.manifest %}",
+        "samples": "{% $append([$training.model & 'tuneway/evaluation.json'], $samples) %}",
+        "run": "{% $plan.record.folder & 'run.json' %}",
+        "estimate": "{% $plan.estimate %}",
+        "spent": "{% $record.spent %}",
+        "warnings": "{% $append($append($plan.warnings, $assessment.warnings), $deployed.warnings) %}",
+    }
+    return {"Type": "Succeed", "Output": output}
+
+
+STATES = {
+    "Plan": _plan,
+    "Planned": _planned,
+    "DataPath": data_states.data_path,
+    "PrepareData": data_states.prepare_data,
+    "Prepared": data_states.prepared,
+    data_states.SHARD_DATA: data_states.shard_data,
+    "MergeData": data_states.merge_data,
+    "Merged": data_states.merged,
+    "Refused": _refused,
+    "Train": _train,
+    "Trained": _trained,
+    "WaitForTraining": _wait_for_training,
+    "Assess": _assess,
+    "CustomizeWanted": _customize_wanted,
+    "Customize": _customize,
+    "DeployWanted": _deploy_wanted,
+    "Deploy": _deploy,
+    "Deployed": _deployed,
+    "WaitForEndpoint": _wait_for_endpoint,
+    "SmokeTest": _smoke_test,
+    "Tested": _tested,
+    "Served": _served,
+    "RecordServing": _record_serving,
+    "TellServing": _tell_serving,
+    "FinishCustomize": _finish_customize,
+    "Customized": _customized,
+    "WaitForCustomize": _wait_for_customize,
+    "Record": _record,
+    "Done": _done,
+}
+"""Each state by its name, in the order of a run."""

@@ -1,7 +1,7 @@
 """AWS as the functions call it: clients that retry for seconds, and errors sorted by who tries again and for how long.
 
 A function raises one of three errors for what AWS answers, and the state machine calls it again by that name
-(`infra.lambda_task`). docs/retries.md lists every call with its errors.
+(`infra.states`). docs/retries.md lists every call with its errors.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class AwsRefused(Exception):
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     # A call that hangs is given up within the minute that a function of a loop has. Several are not: the state that looks
-    # calls its function again then, too (infra.lambda_task).
+    # calls its function again then, too (infra.states).
     connect_timeout=3,
     read_timeout=15,
 )

@@ -13,7 +13,7 @@ import jsonata
 import pytest
 from botocore import xform_name
 
-from infra.lambda_task import HOUR, MINUTES, SECONDS
+from infra.states import HOUR, MINUTES, SECONDS
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
 from pipeline import cost, record, requests

@@ -17,7 +17,7 @@ from typing import Any
 
 from botocore import xform_name
 
-from infra.lambda_task import HOUR, MINUTES, SECONDS
+from infra.states import HOUR, MINUTES, SECONDS
 from local_aws.core.authorization import service_model
 from pipeline import aws
 
@@ -179,7 +179,7 @@ holds it against both.
 
 A client tries each call three times within seconds (data prep's five times). Then the function raises one of three errors
 ([pipeline/aws.py](../pipeline/aws.py)), by which the state machine calls it again
-([infra/lambda_task.py](../infra/lambda_task.py)):
+([infra/states.py](../infra/states.py)):
 
 | Error | Which | Called again |
 |---|---|---|

@@ -14,7 +14,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from infra.lambda_task import HOUR, MINUTES, SECONDS
+from infra.states import HOUR, MINUTES, SECONDS
 from pipeline import aws
 from tests.proofs.retries import HANDLED, ROOT, calls, pauses, table
 

@@ -1,8 +1,33 @@
-"""A state that calls a function, and the failures after which it is called again."""
+"""The kinds of states that the definition is made of, and the failures after which a function is called again."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+State = dict[str, Any]
+"""A state in the Amazon States Language."""
+
+PAYLOAD = "{% $states.result.Payload %}"
+"""What a function has answered."""
+REDRIVE = "{% $states.context.Execution.RedriveCount %}"
+
+
+class Deployed(NamedTuple):
+    """What a state may need of the stack.
+
+    Attributes:
+        stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, topic, expiry role and queue).
+        settings: the deployed settings, handed to Plan as they are.
+        steps: version ARNs of the functions by the names of `infra.steps.STEPS`.
+    """
+
+    stack: dict[str, Any]
+    settings: dict[str, Any]
+    steps: Mapping[str, str]
+
 
 HOUR: dict[str, Any] = {
     # What passes by itself: `pipeline.aws.AwsBusy`, Lambda's own failures (developer guide, "Handle transient Lambda service
@@ -45,7 +70,7 @@ ONCE = {
 }
 
 
-def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = False) -> dict[str, Any]:
+def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = False) -> State:
     """Return a Task without what follows it.
 
     Args:
@@ -60,3 +85,18 @@ def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = Fa
         "Arguments": {"FunctionName": version, "Payload": payload},
         "Retry": [busy, MINUTES, SECONDS, ONCE],
     }
+
+
+def branch(condition: str, following: str, **assigned: Any) -> State:
+    """Return a branch of a Choice: what is assigned and which state comes next where the condition holds."""
+    return {"Condition": condition, **({"Assign": assigned} if assigned else {}), "Next": following}
+
+
+def choice(*branches: State, default: str) -> State:
+    """Return a Choice, whose first branch that holds is taken."""
+    return {"Type": "Choice", "Choices": list(branches), "Default": default}
+
+
+def wait(variable: str, following: str) -> State:
+    """Return a Wait for as long as the function whose answer is in `variable` has said."""
+    return {"Type": "Wait", "Seconds": f"{{% ${variable}.wait_seconds %}}", "Next": following}
