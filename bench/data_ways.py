@@ -74,9 +74,11 @@ def tuneway(job: dict[str, Any]) -> dict[str, Any]:
     """The data-prep function with every check on; its `answer` comes with the figures."""
     from bench.disk_s3 import DiskS3
     from data_prep.handler import prepare_with
+    from pipeline.contracts.data import PrepareEvent
+    from pipeline.contracts.values import as_json, parse
 
     clock = Clock()
-    answer = prepare_with(job["event"], DiskS3(Path(job["root"])))
+    answer = as_json(prepare_with(parse(PrepareEvent, job["event"]), DiskS3(Path(job["root"]))))
     return clock.read() | {"answer": answer}
 
 

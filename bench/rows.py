@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from data_prep.checks import Checks
 from data_prep.delimited import CsvFile
-from data_prep.request import Csv, Dataset, Request, S3Location
+from data_prep.request import PrepDataset, PrepRequest, S3Location
 from data_prep.rows import read_jsonl
 from pipeline import settings
+from pipeline.contracts.data import CsvForm
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def read(file: Path, fields: str | None = None) -> list[Chat]:
         raise Refused(f"'{file.name}' is neither .csv nor .jsonl; name one of them")
     reader = CsvFile if file.suffix == ".csv" else read_jsonl
     nowhere = S3Location("", "")
-    wanted = Dataset("", None, (), dialogue, summary, Csv(), {}, {}, 1.0, dataset.instruction, 0)
-    checks = Checks(Request(wanted, nowhere, nowhere, MOST_TOKENS, None, 0, None))
+    wanted = PrepDataset("", None, (), dialogue, summary, CsvForm(), {}, {}, 1.0, dataset.instruction, 0)
+    checks = Checks(PrepRequest(wanted, nowhere, nowhere, MOST_TOKENS, None, 0, None))
     with file.open("rb") as stream:
         checked = checks.check(reader(stream, file.name, (dialogue, summary)))
         return [json.loads(line)["messages"] for reason, *_, line in checked if reason is None]

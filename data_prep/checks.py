@@ -19,7 +19,7 @@ from data_prep import formats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from data_prep.request import Request
+    from data_prep.request import PrepRequest
     from data_prep.rows import Row
 
 DIGEST_BYTES = 16
@@ -51,7 +51,7 @@ def _unfit(reason: str) -> Checked:
 class Checks:
     """The rules that need no other row."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: PrepRequest) -> None:
         """Take what the rules depend on out of the request."""
         instruction = request.dataset.instruction
         dialogue, summary = request.dataset.dialogue, request.dataset.summary

@@ -4,121 +4,101 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import botocore.session
 from botocore.config import Config
 
 from data_prep.merge import merge_shards
 from data_prep.prepare import prepare
-from data_prep.request import Request, parse, pieces
+from data_prep.request import PrepRequest, resolve
 from data_prep.shard import read_shard
-from data_prep.sources import Source
+from data_prep.sources import DatasetFiles
 from data_prep.writer import Folder
 from pipeline import aws
+from pipeline.contracts.data import (
+    DataRefused,
+    MergeEvent,
+    Prepared,
+    PrepareEvent,
+    ReadAgain,
+    ShardEvent,
+    ShardRead,
+    ShardRefused,
+)
 from pipeline.errors import Refused
 from pipeline.source.hub import hub_token
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _log = logging.getLogger()
 _log.setLevel(logging.INFO)
 
 
-@aws.handler
-def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+@aws.handler(PrepareEvent)
+def handler(event: PrepareEvent) -> Prepared | DataRefused:
     """Prepare a dataset.
-
-    Args:
-        event: `request` and `pieces` of the plan (`pipeline.requests.prepare`).
-        context: not used.
-
-    Returns:
-        `{"refused": None, "manifest": URI, "counts": {...}, "rejected": {reason: rows}}`, or
-        `{"refused": line}` for what the user can mend.
 
     Raises:
         SourceUnavailable: the source did not deliver; a later try may succeed.
         aws.AwsBusy, aws.AwsRefused: AWS's own failure, for the state machine to retry.
     """
+    answer: Prepared | DataRefused
     try:
         answer = prepare_with(event, _client("s3"))
     except Refused as refusal:
-        answer = {"refused": str(refusal)}
+        answer = DataRefused(str(refusal))
     _log.info("%s", answer)
     return answer
 
 
-def prepare_with(event: Mapping[str, Any], s3: Any) -> dict[str, Any]:
+def prepare_with(event: PrepareEvent, s3: Any) -> Prepared:
     """`handler` with a client of the caller's own, and `Refused` as an exception."""
-    request = parse(event["request"])
-    return prepare(request, pieces(event["pieces"]), _source(request, s3), Folder(s3, request.output))
+    request = resolve(event.request)
+    return prepare(request, event.pieces, _source(request, s3), Folder(s3, request.output))
 
 
-@aws.handler
-def shard(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+@aws.handler(ShardEvent)
+def shard(event: ShardEvent) -> ShardRead | ShardRefused:
     """Read one shard of a dataset and leave its rows, checked and formatted, to the merge.
-
-    Args:
-        event: `request` of the plan and one `shard` of its list.
-        context: not used.
-
-    Returns:
-        `{"shard": name, "read": rows}`, or `{"shard": name, "refused": line}` for what the user can mend.
 
     Raises:
         SourceUnavailable, aws.AwsBusy, aws.AwsRefused: as `handler`.
     """
-    name = event["shard"]["name"]
+    number, name, pieces = event.shard
+    answer: ShardRead | ShardRefused
     try:
-        request, s3 = parse(event["request"]), _client("s3")
-        read = read_shard(
-            request,
-            event["shard"]["number"],
-            pieces(event["shard"]["pieces"]),
-            _source(request, s3),
-            Folder(s3, request.work),
-        )
-        answer = {"shard": name, "read": read}
+        request, s3 = resolve(event.request), _client("s3")
+        answer = ShardRead(name, read_shard(request, number, pieces, _source(request, s3), Folder(s3, request.work)))
     except Refused as refusal:
-        answer = {"shard": name, "refused": str(refusal)}
+        answer = ShardRefused(name, str(refusal))
     _log.info("%s", answer)
     return answer
 
 
-@aws.handler
-def merge(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+@aws.handler(MergeEvent)
+def merge(event: MergeEvent) -> Prepared | DataRefused | ReadAgain:
     """Decide what needs all rows, and write the files out of what the shards left.
-
-    Args:
-        event: `request` of the plan, how many `shards` there are, those that `failed` (`shard` with `error` or `refused`),
-            and the redrives at which they were read (`mapped_at_redrive`) and which is now (`redrive`).
-        context: not used.
-
-    Returns:
-        What `handler` returns, or `{"again": True}`: after a redrive the shards that failed shall be read again.
 
     Raises:
         ShardFailed: a shard's function failed in spite of its retries.
         aws.AwsBusy, aws.AwsRefused: as `handler`.
     """
+    answer: Prepared | DataRefused | ReadAgain
     try:
-        request, s3 = parse(event["request"]), _client("s3")
-        if event["failed"] and event["redrive"] > event["mapped_at_redrive"]:
-            answer: dict[str, Any] = {"again": True}
+        request, s3 = resolve(event.request), _client("s3")
+        if event.failed and event.redrive > event.mapped_at_redrive:
+            answer = ReadAgain()
         else:
             folders = Folder(s3, request.work), Folder(s3, request.output)
-            answer = merge_shards(request, event["shards"], event["failed"], *folders)
+            answer = merge_shards(request, event.shards, event.failed, *folders)
     except Refused as refusal:
-        answer = {"refused": str(refusal)}
+        answer = DataRefused(str(refusal))
     _log.info("%s", answer)
     return answer
 
 
-def _source(request: Request, s3: Any) -> Source:
+def _source(request: PrepRequest, s3: Any) -> DatasetFiles:
     secret = request.hub_token_secret
-    return Source(request.dataset, hub_token(_client("secretsmanager"), secret) if secret else None, s3)
+    return DatasetFiles(request.dataset, hub_token(_client("secretsmanager"), secret) if secret else None, s3)
 
 
 @cache

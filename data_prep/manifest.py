@@ -10,7 +10,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from data_prep.request import Request
+    from data_prep.request import PrepRequest
     from data_prep.writer import Upload
 
 RULES = (
@@ -44,7 +44,7 @@ class FileRead:
 
 
 def render(
-    request: Request,
+    request: PrepRequest,
     files: Sequence[FileRead],
     splits: Mapping[str, Any],
     tallies: Mapping[str, Any],
@@ -53,7 +53,7 @@ def render(
     """The manifest as JSON."""
     document = {
         "version": 1,
-        "dataset": asdict(request.dataset),
+        "dataset": {**asdict(request.dataset), "csv": request.dataset.csv._asdict()},
         "rules": RULES,
         "files": [{**asdict(file), "accepted": file.read - file.rejected} for file in files],
         "splits": splits,

@@ -10,7 +10,7 @@ import io
 import re
 import struct
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_prep.errors import ReadBackError, ShardFailed
 from data_prep.outputs import Outputs, publish, read_lines
@@ -21,12 +21,12 @@ from pipeline.errors import Refused
 from pipeline.source.stream import BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from data_prep.request import Request, S3Location
-    from data_prep.shard import File
+    from data_prep.request import PrepRequest, S3Location
+    from data_prep.shard import ShardFile
     from data_prep.writer import Folder
-    from pipeline.source.shards import Piece
+    from pipeline.contracts.data import BadShard, Piece, Prepared
     from pipeline.source.stream import ResumingStream
 
 MOST_ROWS = 40_000_000
@@ -34,8 +34,8 @@ MOST_ROWS = 40_000_000
 
 
 def merge_shards(
-    request: Request, count: int, failed: Sequence[Mapping[str, str]], work: Folder, folder: Folder
-) -> dict[str, Any]:
+    request: PrepRequest, count: int, failed: Sequence[BadShard], work: Folder, folder: Folder
+) -> Prepared:
     """Merge `count` shards, `failed` being the results of those that are not there; returns the function's answer.
 
     Raises:
@@ -44,12 +44,12 @@ def merge_shards(
         ReadBackError: an output, or what a shard left, is not what was meant.
     """
     for result in failed:
-        if "refused" in result:
-            raise Refused(result["refused"])
+        if result.refused is not None:
+            raise Refused(result.refused)
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise ShardFailed(
-            f"shard '{failed[0]['shard']}' failed: {_said(failed[0]['error'])}{more}; a redrive reads it again"
+            f"shard '{failed[0].shard}' failed: {_said(failed[0].error or '')}{more}; a redrive reads it again"
         )
     reports = []
     for number in range(count):
@@ -81,7 +81,7 @@ class _Row(NamedTuple):
 
 
 class _Shards:
-    def __init__(self, request: Request, reports: Sequence[Report], work: Folder) -> None:
+    def __init__(self, request: PrepRequest, reports: Sequence[Report], work: Folder) -> None:
         self._request, self._reports, self._work = request, reports, work
         pieces = [(piece, read) for report in reports for piece, read in zip(report.pieces, report.read, strict=True)]
         # A row of a held-out split is remembered twice: for repeats, and for leaks.
@@ -145,7 +145,7 @@ class _Shards:
             if more:
                 raise ReadBackError(f"{folder} holds more than its report says")
 
-    def _marks(self, number: int, file: File) -> Iterator[tuple[int, int, int, bytes, bytes]]:
+    def _marks(self, number: int, file: ShardFile) -> Iterator[tuple[int, int, int, bytes, bytes]]:
         name = name_of(number, "marks")
         raw = self._work.open(name)
         with io.BufferedReader(raw, BUFFER_BYTES) as stream:
@@ -153,12 +153,12 @@ class _Shards:
                 yield from MARK.iter_unpack(chunk)
         self._hold(raw, self._work.place(name), file)
 
-    def _lines(self, number: int, file: File) -> Iterator[bytes]:
+    def _lines(self, number: int, file: ShardFile) -> Iterator[bytes]:
         name = name_of(number, "rows.jsonl")
         raw = self._work.open(name)
         yield from read_lines(raw)
         self._hold(raw, self._work.place(name), file)
 
-    def _hold(self, raw: ResumingStream, place: S3Location, file: File) -> None:
+    def _hold(self, raw: ResumingStream, place: S3Location, file: ShardFile) -> None:
         if (raw.position, raw.sha256) != (file.bytes, file.sha256):
             raise ReadBackError(f"{place} does not hold the bytes that were written")

@@ -18,23 +18,24 @@ from data_prep.errors import ReadBackError
 from data_prep.request import SPLITS
 from data_prep.rows import BLANK_LINE
 from data_prep.splits import Lowest, bedrock_shares
+from pipeline.contracts.data import Prepared
 from pipeline.errors import Refused
 from pipeline.source.stream import BUFFER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from data_prep.request import Request
+    from data_prep.request import PrepRequest
     from data_prep.sources import ReadAs
     from data_prep.writer import Folder, Upload
-    from pipeline.source.shards import Piece
+    from pipeline.contracts.data import Piece
 
 BEDROCK_SPLITS = ("train", "validation")
 _SHOWN_REASONS = 3
 _UNLIKELY = 1e-6
 
 
-def publish(request: Request, folder: Folder, fill: Callable[[Outputs], None]) -> dict[str, Any]:
+def publish(request: PrepRequest, folder: Folder, fill: Callable[[Outputs], None]) -> Prepared:
     """Write, read back and list what `fill` hands over; returns the function's answer.
 
     Raises:
@@ -70,7 +71,7 @@ class Split:
 class Outputs:
     """Takes rows in reading order."""
 
-    def __init__(self, request: Request, folder: Folder) -> None:
+    def __init__(self, request: PrepRequest, folder: Folder) -> None:
         """Nothing is written yet."""
         self._request, self._folder = request, folder
         model = request.base_model
@@ -232,7 +233,7 @@ class Outputs:
         ratios = " and ".join(f"dataset.ratios.{other}" for other in dealt)
         return f"mend or add rows, or {f'lower {ratios}' if name == 'train' else f'raise dataset.ratios.{name}'}"
 
-    def publish(self) -> dict[str, Any]:
+    def publish(self) -> Prepared:
         """Read back, write Bedrock's files out of what was read, and the manifest last; returns the function's answer."""
         self._read_back_chat()
         self._read_back_bedrock()
@@ -243,16 +244,15 @@ class Outputs:
                     self._request, list(self._files.values()), self._manifest_splits(), self._tallies(), self._uploads
                 )
             )
-        return {
-            "refused": None,
-            "manifest": str(self._folder.place("manifest.json")),
-            "counts": {
+        return Prepared(
+            manifest=str(self._folder.place("manifest.json")),
+            counts={
                 **counts,
                 "rejected": self._rejected.total(),
                 **{f"bedrock_{split}": count for split, count in self._shares.items()},
             },
-            "rejected": dict(sorted(self._rejected.items())),
-        }
+            rejected=dict(sorted(self._rejected.items())),
+        )
 
     def _read_back_chat(self) -> None:
         """Hold the chat files against their rules, and write Bedrock's files out of what was read.

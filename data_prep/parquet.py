@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from data_prep.rows import Fields, Row
-    from pipeline.source.shards import Piece
+    from pipeline.contracts.data import Piece
 
 BATCH_ROWS = 256
 BUFFER_BYTES = 512 * 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data_prep.checks import Checks
 from data_prep.errors import TooManyRows
@@ -14,16 +14,16 @@ from pipeline.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from data_prep.request import Request
-    from data_prep.sources import Source
+    from data_prep.request import PrepRequest
+    from data_prep.sources import DatasetFiles
     from data_prep.writer import Folder
-    from pipeline.source.shards import Piece
+    from pipeline.contracts.data import Piece, Prepared
 
 HELD_BYTES = 256 * 1024 * 1024
 """Most text that samples keep in memory while they are not yet decided."""
 
 
-def prepare(request: Request, pieces: Sequence[Piece], source: Source, folder: Folder) -> dict[str, Any]:
+def prepare(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, folder: Folder) -> Prepared:
     """Prepare the dataset of `request`; returns the function's answer.
 
     Raises:
@@ -44,7 +44,7 @@ def prepare(request: Request, pieces: Sequence[Piece], source: Source, folder: F
     return publish(request, folder, fill)
 
 
-def _read(request: Request, pieces: Sequence[Piece], source: Source, outputs: Outputs) -> None:
+def _read(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, outputs: Outputs) -> None:
     dataset, checks = request.dataset, Checks(request)
     deal, seen = dealer(dataset.ratios, dataset.splits), Seen(dataset.splits)
     samples = {name: _Sample(rows, name) for name, rows in dataset.max_rows.items() if rows is not None}

@@ -1,16 +1,17 @@
-"""The functions' events as typed values. Plan has validated the settings and listed the source: see `pipeline.requests`."""
+"""What data prep is asked for, as it works with it. Plan has validated the settings and listed the source."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.catalogue import BASE_MODELS, BaseModel
-from pipeline.source.shards import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pipeline.contracts.data import CsvForm, DataRequest
 
 SPLITS = ("train", "validation", "test")
 
@@ -28,20 +29,7 @@ class S3Location:
 
 
 @dataclass(frozen=True)
-class Csv:
-    """How CSV files are written, where they do not say so themselves.
-
-    Attributes:
-        separator: what stands between two fields; None is told by the header.
-        encoding: a codec of Python's; None is UTF-8, or what a byte order mark says.
-    """
-
-    separator: str | None = None
-    encoding: str | None = None
-
-
-@dataclass(frozen=True)
-class Dataset:
+class PrepDataset:
     """What the rows are and how they are dealt.
 
     Attributes:
@@ -63,7 +51,7 @@ class Dataset:
     splits: tuple[str, ...]
     dialogue: str
     summary: str
-    csv: Csv
+    csv: CsvForm
     max_rows: Mapping[str, int | None]
     ratios: Mapping[str, float]
     max_rejected_share: float
@@ -72,7 +60,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Request:
+class PrepRequest:
     """What is asked of data prep, whichever function does it.
 
     Attributes:
@@ -85,7 +73,7 @@ class Request:
         hub_token_secret: ARN of the Secrets Manager secret that holds the Hub token, or None.
     """
 
-    dataset: Dataset
+    dataset: PrepDataset
     output: S3Location
     work: S3Location
     max_tokens: int
@@ -102,37 +90,28 @@ def parse_s3(uri: str) -> S3Location:
     return S3Location(*match.groups())
 
 
-def pieces(listed: list[dict[str, Any]]) -> list[Piece]:
-    """The pieces of an event."""
-    return [Piece(**piece) for piece in listed]
-
-
-def parse(request: Mapping[str, Any]) -> Request:
-    """The request of an event."""
-    values = request["dataset"]
-    fields = values["fields"]
-    dataset = Dataset(
-        source=values["source"],
-        revision=values["revision"],
-        splits=tuple(values["splits"]),
-        dialogue=fields["dialogue"],
-        summary=fields["summary"],
-        csv=Csv(**values["csv"]),
-        max_rows=values["max_rows"],
-        ratios=values["ratios"],
-        max_rejected_share=values["max_rejected_share"],
-        instruction=values["instruction"],
-        seed=values["seed"],
+def resolve(asked: DataRequest) -> PrepRequest:
+    """The request of an event with its places taken apart, and its base model out of the catalogue."""
+    wanted = asked.dataset
+    dataset = PrepDataset(
+        source=wanted.source,
+        revision=wanted.revision,
+        splits=tuple(wanted.splits),
+        dialogue=wanted.fields.dialogue,
+        summary=wanted.fields.summary,
+        csv=wanted.csv,
+        max_rows=wanted.max_rows,
+        ratios=wanted.ratios,
+        max_rejected_share=wanted.max_rejected_share,
+        instruction=wanted.instruction,
+        seed=wanted.seed,
     )
-    bedrock, model = request["bedrock"], None
-    if bedrock:
-        model = BASE_MODELS[bedrock["base_model"]]
-    return Request(
+    return PrepRequest(
         dataset=dataset,
-        output=parse_s3(request["output"]),
-        work=parse_s3(request["work"]),
-        max_tokens=request["max_tokens"],
-        base_model=model,
-        max_records=bedrock["max_records"] if bedrock else 0,
-        hub_token_secret=request["hub_token_secret"],
+        output=parse_s3(asked.output),
+        work=parse_s3(asked.work),
+        max_tokens=asked.max_tokens,
+        base_model=BASE_MODELS[asked.bedrock.base_model] if asked.bedrock else None,
+        max_records=asked.bedrock.max_records if asked.bedrock else 0,
+        hub_token_secret=asked.hub_token_secret,
     )

@@ -13,13 +13,13 @@ import orjson
 
 from data_prep.checks import DIGEST_BYTES, Checks
 from data_prep.sources import ReadAs
-from pipeline.source.shards import Piece
+from pipeline.contracts.data import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from data_prep.request import Request
-    from data_prep.sources import Source
+    from data_prep.request import PrepRequest
+    from data_prep.sources import DatasetFiles
     from data_prep.writer import Folder, Upload
 
 MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
@@ -28,7 +28,7 @@ MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
 
 
 @dataclass(frozen=True)
-class File:
+class ShardFile:
     """A file that a shard left: what it must be when it is read back."""
 
     bytes: int
@@ -54,8 +54,8 @@ class Report:
     read_as: list[ReadAs | None]
     reasons: list[str]
     problems: list[str]
-    rows: File
-    marks: File
+    rows: ShardFile
+    marks: ShardFile
 
 
 def name_of(number: int, file: str) -> str:
@@ -63,7 +63,7 @@ def name_of(number: int, file: str) -> str:
     return f"{number:05}/{file}"
 
 
-def read_shard(request: Request, number: int, pieces: Sequence[Piece], source: Source, folder: Folder) -> int:
+def read_shard(request: PrepRequest, number: int, pieces: Sequence[Piece], source: DatasetFiles, folder: Folder) -> int:
     """Read the shard, unless its report says that this is done; returns its rows.
 
     Raises:
@@ -98,8 +98,8 @@ def read_shard(request: Request, number: int, pieces: Sequence[Piece], source: S
     return marks.rows
 
 
-def _file(upload: Upload) -> File:
-    return File(upload.bytes, upload.sha256)
+def _file(upload: Upload) -> ShardFile:
+    return ShardFile(upload.bytes, upload.sha256)
 
 
 def read_report(folder: Folder, number: int) -> Report | None:
@@ -115,6 +115,6 @@ def read_report(folder: Folder, number: int) -> Report | None:
         [ReadAs(*one) if one else None for one in values["read_as"]],
         values["reasons"],
         values["problems"],
-        File(**values["rows"]),
-        File(**values["marks"]),
+        ShardFile(**values["rows"]),
+        ShardFile(**values["marks"]),
     )

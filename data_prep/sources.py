@@ -23,8 +23,8 @@ from pipeline.source.stream import BUFFER_BYTES, Opened, ResumingStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from data_prep.request import Dataset
-    from pipeline.source.shards import Piece
+    from data_prep.request import PrepDataset
+    from pipeline.contracts.data import Piece
 
 
 class OpenAt(Protocol):
@@ -46,10 +46,10 @@ class ReadAs(NamedTuple):
     separator: str | None = None
 
 
-class Source:
+class DatasetFiles:
     """The dataset's files."""
 
-    def __init__(self, dataset: Dataset, hub_token: str | None, s3: Any) -> None:
+    def __init__(self, dataset: PrepDataset, hub_token: str | None, s3: Any) -> None:
         """Nothing is requested yet."""
         self._fields = (dataset.dialogue, dataset.summary)
         self._csv = dataset.csv
@@ -120,7 +120,7 @@ class Source:
 class Seekable(io.RawIOBase):
     """A remote file to seek in: each read is one request."""
 
-    def __init__(self, source: Source, piece: Piece) -> None:
+    def __init__(self, source: DatasetFiles, piece: Piece) -> None:
         """Nothing is requested yet."""
         super().__init__()
         self._source, self._piece, self._at = source, piece, 0

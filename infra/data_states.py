@@ -78,7 +78,7 @@ def merge_data(deployed: Deployed) -> State:
     """What needs all rows, out of what the shards left."""
     event = {
         "request": "{% $plan.prepare.request %}",
-        "shards": "{% $plan.prepare.shards.count %}",
+        "shards": "{% $plan.prepare.shards.total %}",
         "failed": "{% $failed %}",
         "mapped_at_redrive": "{% $mappedAtRedrive %}",
         "redrive": REDRIVE,

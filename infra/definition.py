@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from infra import data_states
 from infra.states import PAYLOAD, REDRIVE, Deployed, branch, choice, lambda_task, wait
+from pipeline.contracts.events import Customization
+from pipeline.contracts.values import as_json
 from pipeline.settings import EXECUTION_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infra.states import State
+    from pipeline.contracts.planned import StackFacts
 
 _ATTEMPT = {"name": "{% $plan.name %}", "redrive": REDRIVE}
 """What each function that makes something gets: what its names begin with, and the count that they end in."""
 _PROGRESS = "{% $states.result.Payload.progress %}"
 
 
-def definition(stack: dict[str, Any], settings: dict[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
+def definition(stack: StackFacts, settings: dict[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
     """Return the whole definition; the arguments are those of `Deployed`."""
     deployed = Deployed(stack, settings, steps)
     return {
@@ -45,7 +48,7 @@ def _plan(deployed: Deployed) -> State:
         "input": "{% $states.input %}",
         "execution": "{% $states.context.Execution.Id %}",
         "settings": deployed.settings,
-        "stack": deployed.stack,
+        "stack": as_json(deployed.stack),
     }
     return {
         **lambda_task(deployed.steps["plan"], event),
@@ -54,7 +57,7 @@ def _plan(deployed: Deployed) -> State:
             "deployment": None,
             "deployed": {"phase": "skipped", "until": None, "warnings": []},
             "samples": [],
-            "customization": {"job": None, "jobs": 0, "progress": "not wanted", "custom_model": None},
+            "customization": as_json(Customization("not wanted", None, 0, "not wanted")),
         },
         "Next": "Planned",
     }
@@ -111,7 +114,7 @@ def _customize(deployed: Deployed) -> State:
     """The start of the Bedrock job. Whatever refuses it is kept: the last state of the run asks again."""
     task = lambda_task(deployed.steps["customize"], _customization(follow=False))
     refused = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
-    kept = {"phase": "refused", "job": None, "jobs": 0, "progress": refused, "wait_seconds": 0, "custom_model": None}
+    kept = as_json(Customization("refused", None, 0, refused))
     return {
         **{key: value for key, value in task.items() if key != "Retry"},
         "Assign": {"customization": PAYLOAD},
@@ -214,8 +217,8 @@ def _tell_serving(deployed: Deployed) -> State:
         "Type": "Task",
         "Resource": "arn:aws:states:::sns:publish",
         "Arguments": {
-            "TopicArn": deployed.stack["topic"],
-            "Subject": f"{deployed.stack['prefix']}: the tuned model serves, Bedrock is not through",
+            "TopicArn": deployed.stack.topic,
+            "Subject": f"{deployed.stack.prefix}: the tuned model serves, Bedrock is not through",
             "Message": message,
         },
         "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],

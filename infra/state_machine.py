@@ -15,6 +15,7 @@ from infra.functions import A_RUN
 from infra.policies import acknowledge, allow, role, state_machines
 from infra.storage import allow_key
 from pipeline import names
+from pipeline.contracts.planned import StackFacts
 
 if TYPE_CHECKING:
     from infra.images import Images
@@ -49,20 +50,20 @@ class StateMachine(Construct):
         notifications.let_publish(self.role)
         every = "published versions, of this and earlier deploys"
         allow(self.role, ["lambda:InvokeFunction"], steps.any_version, reason=every)
-        stack = {
-            "prefix": scope.prefix,
-            "bucket": bucket.bucket_name,
-            "region": scope.region,
-            "training_role": roles.training.role_arn,
-            "model_role": roles.model.role_arn,
-            "bedrock_role": roles.bedrock.role_arn,
-            "expiry_role": roles.expiry.role_arn,
-            "expiry_failed": scope.expiry_failed,
-            "training_image": images.training,
-            "serving_image": images.serving,
-            "topic": notifications.topic.topic_arn,
-            "tags": settings.stack.tags,
-        }
+        stack = StackFacts(
+            prefix=scope.prefix,
+            bucket=bucket.bucket_name,
+            region=scope.region,
+            training_role=roles.training.role_arn,
+            model_role=roles.model.role_arn,
+            bedrock_role=roles.bedrock.role_arn,
+            expiry_role=roles.expiry.role_arn,
+            expiry_failed=scope.expiry_failed,
+            training_image=images.training,
+            serving_image=images.serving,
+            topic=notifications.topic.topic_arn,
+            tags=settings.stack.tags,
+        )
         body = definition(stack, settings.model_dump(mode="json"), steps.versions)
         machine = sfn.StateMachine(
             self,

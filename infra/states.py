@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pipeline.contracts.planned import StackFacts
+
 State = dict[str, Any]
 """A state in the Amazon States Language."""
 
@@ -19,12 +21,12 @@ class Deployed(NamedTuple):
     """What a state may need of the stack.
 
     Attributes:
-        stack: what Plan must know of the stack (prefix, bucket, region, roles, images, tags, topic, expiry role and queue).
+        stack: what exists, handed to Plan.
         settings: the deployed settings, handed to Plan as they are.
         steps: version ARNs of the functions by the names of `infra.steps.STEPS`.
     """
 
-    stack: dict[str, Any]
+    stack: StackFacts
     settings: dict[str, Any]
     steps: Mapping[str, str]
 

@@ -7,16 +7,20 @@ A function raises one of three errors for what AWS answers, and the state machin
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pipeline.contracts.values import as_json, parse
 
-    Handler = Callable[[dict[str, Any], object], Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Handler = Callable[[Mapping[str, Any], object], Any]
+
+Event = TypeVar("Event")
 
 ATTEMPTS = 3
 """Calls that a client makes before it gives up: a second or two. The state machine has more patience than a function."""
@@ -78,17 +82,24 @@ def client(service: str, **patience: Any) -> Any:
     return boto3.client(service, config=_CONFIG.merge(Config(**patience)))
 
 
-def handler(function: Handler) -> Handler:
-    """Decorate a Lambda handler: what boto3 raises leaves it as `AwsBusy`, `AwsLimit` or `AwsRefused`."""
+def handler(event_type: type[Event]) -> Callable[[Callable[[Event], Any]], Handler]:
+    """Decorate a Lambda handler with the type of its event.
 
-    @functools.wraps(function)
-    def call(event: dict[str, Any], context: object) -> Any:
-        try:
-            return function(event, context)
-        except (ClientError, BotoCoreError) as error:
-            raise kind(error)(" ".join(str(error).split())) from error
+    The event is parsed and the answer made JSON here. What boto3 raises leaves the function as `AwsBusy`, `AwsLimit` or
+    `AwsRefused`.
+    """
 
-    return call
+    def decorate(function: Callable[[Event], Any]) -> Handler:
+        @functools.wraps(function)
+        def call(event: Mapping[str, Any], _context: object) -> Any:
+            try:
+                return as_json(function(parse(event_type, event)))
+            except (ClientError, BotoCoreError) as error:
+                raise kind(error)(" ".join(str(error).split())) from error
+
+        return call
+
+    return decorate
 
 
 def kind(error: ClientError | BotoCoreError) -> type[Exception]:

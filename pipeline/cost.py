@@ -7,9 +7,10 @@ docs/costs.md explains them. `python -m pipeline.cost` prints the estimate of co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.catalogue import BASE_MODELS
+from pipeline.contracts.planned import Estimate
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -21,7 +22,7 @@ INSTANCE_PER_HOUR = {"ml.g5.xlarge": 1.408, "ml.g6.xlarge": 1.1267}
 BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
 
 
-def estimate(settings: Settings, bedrock_model: str | None, region: str) -> dict[str, Any]:
+def estimate(settings: Settings, bedrock_model: str | None, region: str) -> Estimate:
     """The most one run costs: the training job at its time limit, Bedrock at its record limit, the endpoint to its end.
 
     Of several instance types the dearest is counted. Spot capacity is counted at the full price: its discount changes, and
@@ -34,8 +35,6 @@ def estimate(settings: Settings, bedrock_model: str | None, region: str) -> dict
         bedrock_model: the base model that Bedrock customizes, if any.
         region: the stack's.
 
-    Returns:
-        dollars for `training`, `bedrock`, `endpoint`, `total`, each None where it is not known; `unknown` names why.
     """
     unknown: list[str] = []
     training, endpoint = settings.training, settings.endpoint
@@ -57,21 +56,21 @@ def estimate(settings: Settings, bedrock_model: str | None, region: str) -> dict
             minutes = life + endpoint.startup_timeout_minutes
             parts["endpoint"] = _instances(endpoint.instance_types, endpoint.instance_count, minutes, region, unknown)
     known = [part for part in parts.values() if part is not None]
-    return {
+    return Estimate(
         **{name: part if part is None else round(part, 2) for name, part in parts.items()},
-        "total": round(sum(known), 2) if len(known) == len(parts) else None,
-        "currency": "USD",
-        "prices_as_of": AS_OF,
-        "unknown": list(dict.fromkeys(unknown)),
-    }
+        total=round(sum(known), 2) if len(known) == len(parts) else None,
+        currency="USD",
+        prices_as_of=AS_OF,
+        unknown=list(dict.fromkeys(unknown)),
+    )
 
 
-def warnings(found: dict[str, Any]) -> list[str]:
+def warnings(found: Estimate) -> list[str]:
     """What of an estimate a user must be told: a bound that leaves something out is none."""
-    if not found["unknown"]:
+    if not found.unknown:
         return []
     return [
-        f"estimate: it is not known here what {', '.join(found['unknown'])} costs, and so there is no total; look it up "
+        f"estimate: it is not known here what {', '.join(found.unknown)} costs, and so there is no total; look it up "
         "(https://aws.amazon.com/sagemaker/ai/pricing/) before this run goes on, or stop the execution"
     ]
 
@@ -110,4 +109,4 @@ if __name__ == "__main__":
 
     config = load(Path(__file__).resolve().parent.parent / "config.yaml")
     for region, model in DEFAULT_BY_REGION.items():
-        print(region, json.dumps(estimate(config, model if config.bedrock.enabled else None, region)))
+        print(region, json.dumps(estimate(config, model if config.bedrock.enabled else None, region)._asdict()))

@@ -7,45 +7,61 @@ and at the end, with what Bedrock made and what was spent.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import aws, cost, names
+from pipeline.contracts.events import Spent
+from pipeline.contracts.planned import RunRecord
 
 if TYPE_CHECKING:
+    from pipeline.contracts.events import Assessment, Customization, Deployment, Training
+    from pipeline.contracts.planned import Estimate, PlannedBaseModel, PlannedDataset, StackFacts
+    from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
 
 NAME = "run.json"
 
 
 def begin(
-    settings: Settings, deployed: dict[str, Any], stack: dict[str, Any], plan: dict[str, Any], execution: str
-) -> dict[str, Any]:
+    settings: Settings,
+    deployed: JsonObject,
+    stack: StackFacts,
+    run: str,
+    execution: str,
+    base_model: PlannedBaseModel,
+    dataset: PlannedDataset,
+    bedrock_base_model: str | None,
+    estimate: Estimate,
+) -> RunRecord:
     """Return what is known of a run when it is planned.
 
     Args:
         settings: the run's.
         deployed: the settings as deployed.
         stack: what exists.
-        plan: the rest of the plan.
+        run: its id.
         execution: the execution's ARN.
+        base_model: as Plan has found it.
+        dataset: as Plan has found it.
+        bedrock_base_model: ARN of the foundation model that Bedrock customizes, if any.
+        estimate: of the run.
     """
-    customize, estimate = plan["customize"], plan["estimate"]
-    return {
-        "folder": names.place(stack["bucket"], "models", plan["run"]),
-        "run": plan["run"],
-        "execution": execution,
-        "settings": differing(settings.model_dump(mode="json"), deployed),
-        "base_model": f"{settings.training.base_model}@{plan['base_model']['revision'] or settings.training.base_revision}",
-        "licences": {part: plan[part]["licence"] for part in ("base_model", "dataset")},
-        "bedrock_base_model": customize and customize["request"]["baseModelIdentifier"],
-        "bedrock_usd_at_most": estimate["bedrock"] if customize else 0,
-        "region": stack["region"],
-    }
+    return RunRecord(
+        folder=names.place(stack.bucket, "models", run),
+        run=run,
+        execution=execution,
+        settings=differing(settings.model_dump(mode="json"), deployed),
+        base_model=f"{settings.training.base_model}@{base_model.revision or settings.training.base_revision}",
+        licences={"base_model": base_model.licence, "dataset": dataset.licence},
+        bedrock_base_model=bedrock_base_model,
+        bedrock_usd_at_most=estimate.bedrock if bedrock_base_model else 0,
+        region=stack.region,
+    )
 
 
-def differing(run: dict[str, Any], deployed: dict[str, Any], above: str = "") -> dict[str, Any]:
+def differing(run: JsonObject, deployed: JsonObject, above: str = "") -> JsonObject:
     """Return the run's settings that are not as deployed, by their names with dots."""
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for name, value in run.items():
         other = deployed.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
@@ -56,41 +72,52 @@ def differing(run: dict[str, Any], deployed: dict[str, Any], above: str = "") ->
 
 
 def write(
-    event: dict[str, Any],
-    assessment: dict[str, Any],
-    serving: dict[str, Any] | None = None,
-    bedrock: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write the record and return it.
+    known: RunRecord,
+    training: Training,
+    manifest: str,
+    assessment: Assessment,
+    deployed: Deployment | None = None,
+    customization: Customization | None = None,
+) -> Spent:
+    """Write the record, and return what the run has spent.
 
     Args:
-        event: `record` (`begin`'s), `training` (the train function's answer) and `manifest` (S3 URI).
-        assessment: `scores`, `promoted` and `why`.
-        serving: `endpoint`, `config` and `until` of what serves the model.
-        bedrock: `job`, `jobs` (how many were made) and `custom_model` (null until it is there) of the customization.
+        known: what was known when it was planned.
+        training: the job that has left the model.
+        manifest: data prep's, as S3 URI.
+        assessment: the verdict.
+        deployed: what serves the model, if anything passed.
+        customization: Bedrock's job, if there is one.
     """
-    known, training = event["record"], event["training"]
+    serving = deployed if deployed and deployed.phase == "passed" else None
+    bedrock = customization if customization and customization.job else None
+    spent = Spent(
+        training_seconds_billed=sum(training.billed_seconds.values()),
+        training_instance_types=list(training.billed_seconds),
+        training_usd=_dollars(training.billed_seconds, known.region),
+        bedrock_usd_at_most=_times(known.bedrock_usd_at_most, bedrock.jobs) if bedrock else 0,
+        prices_as_of=cost.AS_OF,
+    )
     document = {
-        **{key: known[key] for key in ("run", "execution", "settings", "base_model", "licences", "bedrock_base_model")},
-        "model": training["model"],
-        "manifest": event["manifest"],
-        "scores": assessment["scores"],
-        "promoted": assessment["promoted"],
-        "why": assessment["why"],
-        "serving": serving,
-        "bedrock": bedrock,
-        "spent": {
-            "training_seconds_billed": sum(training["billed_seconds"].values()),
-            "training_instance_types": list(training["billed_seconds"]),
-            "training_usd": _dollars(training["billed_seconds"], known["region"]),
-            "bedrock_usd_at_most": _times(known["bedrock_usd_at_most"], bedrock["jobs"]) if bedrock else 0,
-            "prices_as_of": cost.AS_OF,
-        },
+        "run": known.run,
+        "execution": known.execution,
+        "settings": known.settings,
+        "base_model": known.base_model,
+        "licences": known.licences,
+        "bedrock_base_model": known.bedrock_base_model,
+        "model": training.model,
+        "manifest": manifest,
+        "scores": assessment.scores,
+        "promoted": assessment.promoted,
+        "why": assessment.why,
+        "serving": serving and {"endpoint": serving.endpoint, "config": serving.config, "until": serving.until},
+        "bedrock": bedrock and {"job": bedrock.job, "jobs": bedrock.jobs, "custom_model": bedrock.custom_model},
+        "spent": spent._asdict(),
     }
-    bucket, _, key = known["folder"].removeprefix("s3://").partition("/")
+    bucket, _, key = known.folder.removeprefix("s3://").partition("/")
     body = json.dumps(document, indent=2, ensure_ascii=False).encode()
     aws.client("s3").put_object(Bucket=bucket, Key=key + NAME, Body=body, ContentType="application/json")
-    return document
+    return spent
 
 
 def _times(dollars: float | None, jobs: int) -> float | None:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import instances, names
+from pipeline.contracts.data import (
+    BedrockRecords,
+    CsvForm,
+    DataRequest,
+    DatasetRequest,
+    Fields,
+    Preparation,
+    ShardList,
+)
+from pipeline.contracts.planned import AssessPlan, DeployPlan, ExpiryPlan
 from pipeline.errors import Refused
 from pipeline.source import shards
 
@@ -15,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sized
 
     from pipeline.catalogue import BaseModel
+    from pipeline.contracts.data import Shard
+    from pipeline.contracts.planned import StackFacts
+    from pipeline.contracts.values import AwsRequest
     from pipeline.settings import Settings
     from pipeline.source.listing import Source
 
@@ -49,11 +62,11 @@ def prepare(
     settings: Settings,
     run: str,
     base_model: BaseModel | None,
-    stack: dict[str, Any],
+    stack: StackFacts,
     source: Source,
     secret: str | None = None,
-    cut: list[shards.Shard] | None = None,
-) -> dict[str, Any]:
+    cut: list[Shard] | None = None,
+) -> Preparation:
     """What the data-prep functions get.
 
     Args:
@@ -65,41 +78,36 @@ def prepare(
         secret: ARN of the secret with the Hub token, if the dataset needs it.
         cut: the shards, if one function is not enough.
 
-    Returns:
-        `request`, which is the same for each function; `pieces` for one function, or `shards`: how many, and in which
-        object they are listed; `path`: which of both and why, for whoever looks in the console.
-
     Raises:
         Refused: a file is too large for one function.
     """
-    dataset, bucket = settings.dataset, stack["bucket"]
+    dataset, bucket = settings.dataset, stack.bucket
     files = [file for split in source.files.values() for file in split]
     amount = f"{_count(files, 'file')}, {shards.megabytes(sum(file.bytes for file in files))}"
-    shared = dataset.model_dump(
-        mode="json", include={"fields", "csv", "max_rows", "ratios", "max_rejected_share", "instruction", "seed"}
+    request = DataRequest(
+        dataset=DatasetRequest(
+            source=source.uri,
+            revision=source.revision,
+            splits=list(source.files),
+            fields=Fields(dataset.fields.dialogue, dataset.fields.summary),
+            csv=CsvForm(dataset.csv.separator, dataset.csv.encoding),
+            max_rows=dataset.max_rows.model_dump(),
+            ratios=dataset.ratios.model_dump(),
+            max_rejected_share=dataset.max_rejected_share,
+            instruction=dataset.instruction,
+            seed=dataset.seed,
+        ),
+        output=names.place(bucket, "data", run),
+        work=names.place(bucket, "shards", run),
+        max_tokens=settings.training.max_length,
+        bedrock=BedrockRecords(base_model.id, settings.bedrock.max_records) if base_model else None,
+        hub_token_secret=secret,
     )
-    return {
-        "request": {
-            "dataset": {
-                "source": source.uri,
-                "revision": source.revision,
-                "splits": list(source.files),
-                **shared,
-            },
-            "output": names.place(bucket, "data", run),
-            "work": names.place(bucket, "shards", run),
-            "max_tokens": settings.training.max_length,
-            "bedrock": base_model and {"base_model": base_model.id, "max_records": settings.bedrock.max_records},
-            "hub_token_secret": secret,
-        },
-        "pieces": None if cut else [piece._asdict() for piece in shards.cut(source.files)],
-        "shards": {"count": len(cut), "bucket": bucket, "key": names.prefix("shards", run) + names.SHARD_LIST}
-        if cut
-        else None,
-        "path": f"{_count(cut, 'shard')}: {amount} (dataset.shard_mb: {dataset.shard_mb})"
-        if cut
-        else f"one function: {amount}",
-    }
+    if cut:
+        listed = ShardList(len(cut), bucket, names.prefix("shards", run) + names.SHARD_LIST)
+        path = f"{_count(cut, 'shard')}: {amount} (dataset.shard_mb: {dataset.shard_mb})"
+        return Preparation(request, None, listed, path)
+    return Preparation(request, shards.cut(source.files), None, f"one function: {amount}")
 
 
 def _count(things: Sized, name: str) -> str:
@@ -142,10 +150,10 @@ def train(
     settings: Settings,
     run: str,
     secret: str | None,
-    stack: dict[str, Any],
+    stack: StackFacts,
     baseline: str | None = None,
     revision: str | None = None,
-) -> dict[str, Any]:
+) -> AwsRequest:
     """CreateTrainingJob without TrainingJobName.
 
     Args:
@@ -195,12 +203,12 @@ def train(
     key = settings.encryption.kms_key_arn
     return {
         "AlgorithmSpecification": {
-            "TrainingImage": stack["training_image"],
+            "TrainingImage": stack.training_image,
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/training/start.py"],
             "MetricDefinitions": [{"Name": name, "Regex": regex} for name, regex in METRICS.items()],
         },
-        "RoleArn": stack["training_role"],
+        "RoleArn": stack.training_role,
         "HyperParameters": hyperparameters,
         "InputDataConfig": [
             {
@@ -213,11 +221,11 @@ def train(
                     }
                 },
             }
-            for channel, uri in _channels(settings, run, stack["bucket"], baseline).items()
+            for channel, uri in _channels(settings, run, stack.bucket, baseline).items()
         ],
         # Uncompressed: an endpoint mounts the prefix as it is, and nobody waits for a tarball of gigabytes.
         "OutputDataConfig": {
-            "S3OutputPath": names.place(stack["bucket"], "models", run),
+            "S3OutputPath": names.place(stack.bucket, "models", run),
             "CompressionType": "NONE",
             **({"KmsKeyId": key} if key else {}),
         },
@@ -235,7 +243,7 @@ def train(
         # InstancePreferences excludes it, false or true.
         **({} if several else {"EnableManagedSpotTraining": training.spot}),
         # The run's and not the job's: a redriven Train goes on where the job before it was interrupted.
-        "CheckpointConfig": {"S3Uri": names.place(stack["bucket"], "checkpoints", run)},
+        "CheckpointConfig": {"S3Uri": names.place(stack.bucket, "checkpoints", run)},
         # HF_HOME: the image's own, below /root, is on the small disk of the system.
         "Environment": {"HF_ENDPOINT": settings.access.hub_endpoint, "HF_HOME": _HF_HOME},
         "Tags": _tags(run, stack),
@@ -256,10 +264,10 @@ def _volume_key(types: list[str], key: str | None) -> dict[str, str]:
     return {"VolumeKmsKeyId": key}
 
 
-def _network(settings: Settings) -> dict[str, Any]:
+def _network(settings: Settings) -> AwsRequest:
     """The parameters that job and model share, each only where the stack was deployed with it."""
     network = settings.network
-    parameters: dict[str, Any] = {}
+    parameters: AwsRequest = {}
     if network.subnets:
         parameters["VpcConfig"] = {"Subnets": network.subnets, "SecurityGroupIds": network.security_groups}
     if network.isolation:
@@ -281,29 +289,29 @@ def _channels(settings: Settings, run: str, bucket: str, baseline: str | None) -
     return channels
 
 
-def assess(settings: Settings, stack: dict[str, Any]) -> dict[str, Any]:
-    """The assess function's event, without the model."""
-    return {
-        "baseline": names.place(stack["bucket"], "baselines", baseline_key(settings)),
-        "enabled": settings.endpoint.enabled,
-        "promote": settings.endpoint.promote,
-        "max_faulty_share": settings.training.evaluation.max_faulty_share,
-    }
+def assess(settings: Settings, stack: StackFacts) -> AssessPlan:
+    """Where the base model's answers are kept, and the settings that decide."""
+    return AssessPlan(
+        baseline=names.place(stack.bucket, "baselines", baseline_key(settings)),
+        enabled=settings.endpoint.enabled,
+        promote=settings.endpoint.promote,
+        max_faulty_share=settings.training.evaluation.max_faulty_share,
+    )
 
 
-def customize(settings: Settings, run: str, base_model: BaseModel, stack: dict[str, Any]) -> dict[str, Any]:
+def customize(settings: Settings, run: str, base_model: BaseModel, stack: StackFacts) -> AwsRequest:
     """CreateModelCustomizationJob without its names and token."""
     tags = [{"key": tag["Key"], "value": tag["Value"]} for tag in _tags(run, stack)]
-    data = names.place(stack["bucket"], "data", run)
+    data = names.place(stack.bucket, "data", run)
     network, key = settings.network, settings.encryption.kms_key_arn
     vpc = {"subnetIds": network.subnets, "securityGroupIds": network.security_groups}
     return {
         "customizationType": "FINE_TUNING",
         "baseModelIdentifier": f"arn:aws:bedrock:{base_model.region}::foundation-model/{base_model.id}",
-        "roleArn": stack["bedrock_role"],
+        "roleArn": stack.bedrock_role,
         "trainingDataConfig": {"s3Uri": f"{data}bedrock/train.jsonl"},
         "validationDataConfig": {"validators": [{"s3Uri": f"{data}bedrock/validation.jsonl"}]},
-        "outputDataConfig": {"s3Uri": names.place(stack["bucket"], "bedrock", run)},
+        "outputDataConfig": {"s3Uri": names.place(stack.bucket, "bedrock", run)},
         "hyperParameters": {name: _as_text(value) for name, value in settings.bedrock.hyperparameters.items()},
         "jobTags": tags,
         "customModelTags": tags,
@@ -312,13 +320,8 @@ def customize(settings: Settings, run: str, base_model: BaseModel, stack: dict[s
     }
 
 
-def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any]:
-    """What the deploy function gets: parts of CreateModel and CreateEndpointConfig, and how to bring the endpoint up.
-
-    Returns:
-        `Model` and `Container` (CreateModel without its name and the model's place), `Variant` (CreateEndpointConfig's without
-        its names), `EndpointName`, `Tags`, `StartupTimeoutMinutes`, `PollSeconds`, and `Expiry` (null: the endpoint stays).
-    """
+def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
+    """Parts of CreateModel and CreateEndpointConfig, and how to bring the endpoint up."""
     endpoint = settings.endpoint
     types = endpoint.instance_types
     environment = {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)}
@@ -330,19 +333,12 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
     }
     # Counted from the start of a deployment, with the longest start-up on top.
     life = endpoint.time_to_live_minutes
-    expiry = life and {
-        "RoleArn": stack["expiry_role"],
-        "DeadLetterArn": stack["expiry_failed"],
-        "Minutes": life + endpoint.startup_timeout_minutes,
-    }
-    return {
-        "EndpointName": stack["prefix"],
-        "Model": {"ExecutionRoleArn": stack["model_role"], **_network(settings)},
-        "Container": {
-            "Image": stack["serving_image"],
-            "Environment": environment,
-        },
-        "Variant": {
+    expiry = life and ExpiryPlan(life + endpoint.startup_timeout_minutes, stack.expiry_role, stack.expiry_failed)
+    return DeployPlan(
+        endpoint=stack.prefix,
+        model={"ExecutionRoleArn": stack.model_role, **_network(settings)},
+        container={"Image": stack.serving_image, "Environment": environment},
+        variant={
             **(pools if len(types) > 1 else {"InstanceType": types[0]}),
             "InitialInstanceCount": endpoint.instance_count,
             # The image is built on CUDA 13, whose driver only this AMI has; without it the container dies at its health check.
@@ -350,15 +346,15 @@ def deploy(settings: Settings, run: str, stack: dict[str, Any]) -> dict[str, Any
             "ModelDataDownloadTimeoutInSeconds": 1200,
             "ContainerStartupHealthCheckTimeoutInSeconds": endpoint.startup_timeout_minutes * 60,
         },
-        "StartupTimeoutMinutes": endpoint.startup_timeout_minutes,
-        "Expiry": expiry,
-        "PollSeconds": endpoint.poll_seconds,
-        "Tags": _tags(run, stack),
-    }
+        tags=_tags(run, stack),
+        startup_timeout_minutes=endpoint.startup_timeout_minutes,
+        poll_seconds=endpoint.poll_seconds,
+        expiry=expiry or None,
+    )
 
 
-def _tags(run: str, stack: dict[str, Any]) -> list[dict[str, str]]:
-    tags = {**stack["tags"], names.STACK_TAG: stack["prefix"], names.RUN_TAG: run}
+def _tags(run: str, stack: StackFacts) -> list[AwsRequest]:
+    tags = {**stack.tags, names.STACK_TAG: stack.prefix, names.RUN_TAG: run}
     return [{"Key": name, "Value": text} for name, text in tags.items()]
 
 

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import instances
+from pipeline.contracts.planned import GpuMemory
 from pipeline.errors import Refused
 from pipeline.source import hub
 from pipeline.source.stream import ResumingStream
@@ -73,19 +74,19 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Base:
     return Base(folder.revision, folder.licence, folder.gated, files)
 
 
-def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[str, dict[str, Any]], list[str]]:
+def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[str, GpuMemory], list[str]]:
     """Return the settings with the instance types whose GPUs can hold the model, the bounds, and a warning for each other.
 
     The bounds are lower ones: what must be on the GPU at one time, by the numbers of the model alone. Activations and what CUDA
     itself takes come on top. docs/architecture.md has the formulas.
 
     Returns:
-        the settings, GB by `training` and `endpoint`: `needs` and, by instance type, `has`; and the warnings.
+        the settings, the bounds by `training` and `endpoint`, and the warnings.
 
     Raises:
         Refused: no type of a list can hold it.
     """
-    bounds: dict[str, dict[str, Any]] = {}
+    bounds: dict[str, GpuMemory] = {}
     warnings = []
     needed: dict[str, tuple[float, float]] = {}
     if settings.training.device == "gpu":
@@ -95,7 +96,7 @@ def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[
     for part, (needs, share) in needed.items():
         section = getattr(settings, part)
         has = {name: _memory(name, share) for name in section.instance_types}
-        bounds[part] = {"needs": _gb(needs), "has": {name: _gb(found) for name, found in has.items()}}
+        bounds[part] = GpuMemory(_gb(needs), {name: found and _gb(found) for name, found in has.items()})
         small = {name: found for name, found in has.items() if found is not None and found < needs}
         usable = [name for name in section.instance_types if name not in small]
         what = {
@@ -155,8 +156,8 @@ def _larger(needs: float, share: float) -> str:
     return f"a type with a larger GPU, such as one of ml.{family} ({name}, {_gb(gib * instances.GIB * share)} GB), or "
 
 
-def _gb(number: float | None) -> float | None:
-    return number if number is None else round(number / 1e9, 2)
+def _gb(number: float) -> float:
+    return round(number / 1e9, 2)
 
 
 class _Repository:

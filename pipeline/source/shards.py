@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from pipeline.contracts.data import Piece, Shard
 from pipeline.errors import Refused, quoted
 from pipeline.source.formats import FORMATS, MB, format_of
 from pipeline.source.splits import READ_ORDER
@@ -22,40 +23,6 @@ MOST_SHARDS = 400
 LARGEST = max(one.largest for one in FORMATS)
 _SHOWN = 100
 """Characters of a file's name in the name of a shard, for the same reason: a key may have 1,024 bytes."""
-
-
-class Piece(NamedTuple):
-    """A file of the source, or a part of one: the bytes from `start` to before `end`.
-
-    Attributes:
-        file: the object's key, or the path in the repository.
-        split: the split that it is meant for.
-        bytes: size of the whole file.
-        etag: what the file was when it was listed.
-        start: where the part begins: it owns what begins in it, lines of JSONL or row groups of Parquet.
-        end: where it ends.
-    """
-
-    file: str
-    split: str
-    bytes: int
-    etag: str | None
-    start: int
-    end: int
-
-    @property
-    def name(self) -> str:
-        """What a person is told."""
-        whole = (self.start, self.end) == (0, self.bytes)
-        return self.file if whole else f"{self.file}, bytes {self.start} to {self.end}"
-
-
-class Shard(NamedTuple):
-    """Consecutive pieces for one function."""
-
-    number: int
-    name: str
-    pieces: list[Piece]
 
 
 def cut(files: Mapping[str, Sequence[File]], size: int | None = None) -> list[Piece]:

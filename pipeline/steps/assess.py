@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import aws, record
+from pipeline.contracts.events import AssessEvent, Assessment
 
 if TYPE_CHECKING:
+    from pipeline.contracts.values import JsonObject
     from pipeline.settings import Promote
 
 
@@ -16,23 +18,10 @@ FEWEST_ROWS = 6
 all rows do by chance, which of 5 rows is once in 32 runs (more than the 2.5% beyond a 95% interval's end), of 1 once in 2."""
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Read what the job left, decide, keep the base model's answers for the next run that asks the same, and record the run.
-
-    Args:
-        event: `training` (the train function's answer, with the model's S3 prefix); `baseline`, the prefix that the base's
-            answers are kept below; `enabled` and `promote` of the endpoint's settings, `max_faulty_share` of the
-            evaluation's; `record` and `manifest` for `pipeline.record`.
-
-    Returns:
-        `promoted`; `why` (one line: the scores, what was decided by which setting, and whether too many answers repeat
-        themselves or are cut); `warnings`: the same of the answers, and how many rows were longer than a sequence, which only
-        the job's tokenizer knew; and `scores`: of base and tuned ROUGE and chrF with their 95% intervals, length in words and
-        shares of empty, truncated, copied and repeating answers, the same of the references as far as it has a meaning, and
-        ROUGE and chrF of the difference.
-    """
-    bucket, _, key = event["training"]["model"].removeprefix("s3://").partition("/")
+@aws.handler(AssessEvent)
+def handler(event: AssessEvent) -> Assessment:
+    """Read what the job left, decide, keep the base model's answers for the next run that asks the same, and record the run."""
+    bucket, _, key = event.training.model.removeprefix("s3://").partition("/")
     folder = f"{key.rstrip('/')}/tuneway"
     s3 = aws.client("s3")
     evaluation, left_out = (
@@ -40,14 +29,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         for name in ("evaluation", "left_out")
     )
     # Always, as the one that was there may be out of date, and this begins its days until it expires anew.
-    baseline = event["baseline"].removeprefix(f"s3://{bucket}/")
+    baseline = event.baseline.removeprefix(f"s3://{bucket}/")
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
     promoted, because = decide(
-        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event["enabled"], promote=event["promote"]
+        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event.enabled, promote=event.promote
     )
-    faults = faulty(evaluation["tuned"]["shares"], event["max_faulty_share"])
+    faults = faulty(evaluation["tuned"]["shares"], event.max_faulty_share)
     why = (
         f"ROUGE-L on {_rows(evaluation['rows'])}: {_compared(evaluation, 'rougeL')}; chrF: "
         f"{_compared(evaluation, 'chrF')}: {'promoted' if promoted else 'not promoted'}, because {because}"
@@ -62,8 +51,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         for split, lines in left_out.items()
         if lines
     ]
-    assessment = {"promoted": promoted, "why": why, "warnings": warnings, "scores": scores}
-    record.write(event, assessment)
+    assessment = Assessment(promoted, why, warnings, scores)
+    record.write(event.record, event.training, event.manifest, assessment)
     return assessment
 
 
@@ -117,7 +106,7 @@ def _rows(count: int) -> str:
     return f"{count} held-out row{'s' * (count != 1)}"
 
 
-def _compared(evaluation: dict[str, Any], metric: str) -> str:
+def _compared(evaluation: JsonObject, metric: str) -> str:
     base, tuned, difference = (evaluation[name][metric] for name in ("base", "tuned", "difference"))
     return (
         f"tuned {tuned['mean']:.1f}, base {base['mean']:.1f}, difference {difference['mean']:+.1f} "

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, names, report
+from pipeline.contracts.events import CleanedUp, CleanupEvent
 from pipeline.steps.deploy import describe, is_there
 
 logger = logging.getLogger(__name__)
@@ -27,33 +28,24 @@ CUSTOMIZE = "Customize"
 _REFUSALS = ("ValidationException", "ConflictException", "ResourceNotFound", "ResourceNotFoundException")
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Do what can be done now.
-
-    Args:
-        event: `execution` (ARN), `redrives` (how often it had been redriven when it ended), `prefix` and `region` of the
-            stack.
-
-    Returns:
-        `left`: what is still in motion, a line each; `subject` and `message` for the user, as it stands now. Both are null
-        where the execution has been redriven meanwhile: everything is its own again.
-    """
-    described = aws.client("stepfunctions").describe_execution(executionArn=event["execution"])
-    if described["status"] == "RUNNING" or described.get("redriveCount", 0) > event["redrives"]:
-        logger.info("%s runs again: nothing to do", event["execution"])
-        return {"left": [], "subject": None, "message": None}
-    run = f"{event['prefix']}-{names.run_id(event['execution'])}-"
+@aws.handler(CleanupEvent)
+def handler(event: CleanupEvent) -> CleanedUp:
+    """Do what can be done now; of an execution that has been redriven meanwhile, nothing: everything is its own again."""
+    described = aws.client("stepfunctions").describe_execution(executionArn=event.execution)
+    if described["status"] == "RUNNING" or described.get("redriveCount", 0) > event.redrives:
+        logger.info("%s runs again: nothing to do", event.execution)
+        return CleanedUp([], None, None)
+    run = f"{event.prefix}-{names.run_id(event.execution)}-"
     # In the order of what bills most. What is refused to one holds none of the others back.
     refused: list[Exception] = []
     _, training_left = _tried(partial(_training_jobs, run), refused)
-    bedrock, bedrock_left = _tried(partial(_customization_jobs, run, event["execution"]), refused)
-    endpoint, endpoint_left = _tried(partial(_endpoint, event["prefix"], run), refused)
+    bedrock, bedrock_left = _tried(partial(_customization_jobs, run, event.execution), refused)
+    endpoint, endpoint_left = _tried(partial(_endpoint, event.prefix, run), refused)
     if refused:
         raise refused[0]
     left = [*training_left, *bedrock_left, *endpoint_left]
     logger.info("left: %s", left or "nothing")
-    return {"left": left, **report.notice(described, event["prefix"], event["region"], endpoint, bedrock, left)}
+    return CleanedUp(left, **report.notice(described, event.prefix, event.region, endpoint, bedrock, left))
 
 
 def _tried(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tuple[str, list[str]]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, jobs, names
+from pipeline.contracts.events import Customization, CustomizeEvent
 from pipeline.jobs import Job
+
+if TYPE_CHECKING:
+    from pipeline.contracts.values import AwsRequest
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -29,7 +33,7 @@ class CustomizationFailed(Exception):
 class CustomizationJobs:
     """Bedrock's customization jobs of one run (`jobs.Service`)."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
+    def __init__(self, request: AwsRequest) -> None:
         """Take CreateModelCustomizationJob's request without the names and the token."""
         self._request = request
         self._client = aws.client("bedrock")
@@ -61,17 +65,9 @@ class CustomizationJobs:
         return {tag["key"]: tag["value"] for tag in self._client.list_tags_for_resource(resourceARN=job.arn)["tags"]}
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+@aws.handler(CustomizeEvent)
+def handler(event: CustomizeEvent) -> Customization:
     """Look at the run's customization job, make it if it has to be made, and stop it when its time is over.
-
-    Args:
-        event: `name` (what the run's names begin with), `redrive` (count), `request` (CreateModelCustomizationJob without
-            names and token), `timeout_hours`, and `follow`: false for the start, which keeps what refuses the job.
-
-    Returns:
-        `phase` ("refused", "working" or "completed"), `job`, `jobs` (how many the run has made), `progress` (one line),
-        `wait_seconds` until the next look, and `custom_model` (ARN, of a completed job).
 
     Raises:
         CustomizationFailed: the job has failed or was stopped.
@@ -80,29 +76,22 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     try:
         return _look(event)
     except (ClientError, BotoCoreError, jobs.NotOurs, CustomizationFailed) as error:
-        if event["follow"]:
+        if event.follow:
             raise
         logger.warning("refused: %s", error)
         line = f"refused the job, which is tried again at the end of the run: {error}"
-        return {"phase": "refused", "job": None, "jobs": 0, "progress": line, "wait_seconds": 0, "custom_model": None}
+        return Customization("refused", None, 0, line)
 
 
-def _look(event: dict[str, Any]) -> dict[str, Any]:
-    hours = event["timeout_hours"]
-    request = event["request"]
+def _look(event: CustomizeEvent) -> Customization:
+    hours, request = event.timeout_hours, event.request
     tags = {tag["key"]: tag["value"] for tag in request["jobTags"]}
     service = CustomizationJobs(request)
-    job, made = jobs.ensure(service, event["name"], event["redrive"], names.own(tags))
+    job, made = jobs.ensure(service, event.name, event.redrive, names.own(tags))
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
-        return {
-            "phase": "completed",
-            "job": job.name,
-            "jobs": len(made),
-            "progress": "completed",
-            "wait_seconds": 0,
-            "custom_model": job.description.get("outputModelArn"),
-        }
+        custom_model = job.description.get("outputModelArn")
+        return Customization("completed", job.name, len(made), "completed", custom_model=custom_model)
     late = job.age > hours * 3600
     if job.status not in ("InProgress", "Stopping"):
         raise CustomizationFailed(_ending(job, hours))
@@ -111,14 +100,8 @@ def _look(event: dict[str, Any]) -> dict[str, Any]:
     progress = f"{_stage(job)} for {job.age / 3600:.1f} h of at most {hours} h{', being stopped' if late else ''}"
     # Neither its end in time nor that of a stop is waited for much longer than it takes.
     left = STOPPING_WAIT_SECONDS if job.status == "Stopping" else round(hours * 3600 - job.age)
-    return {
-        "phase": "working",
-        "job": job.name,
-        "jobs": len(made),
-        "progress": progress,
-        "wait_seconds": max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), left)),
-        "custom_model": None,
-    }
+    wait_seconds = max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), left))
+    return Customization("working", job.name, len(made), progress, wait_seconds)
 
 
 def _stage(job: Job) -> str:

@@ -22,9 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from botocore.exceptions import ClientError
 
 from pipeline import aws, jobs
+from pipeline.contracts.events import DeployEvent, Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipeline.contracts.planned import DeployPlan, ExpiryPlan
+    from pipeline.contracts.values import AwsRequest
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -75,84 +79,73 @@ def decide(
     return "failed" if asked else "delete"
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+@aws.handler(DeployEvent)
+def handler(event: DeployEvent) -> Deployment:
     """Look at the endpoint and do the next thing.
 
-    Args:
-        event: `name` (what the run's names begin with), `redrive` (count), `model` (S3 prefix), `request`
-            (`pipeline.requests.deploy`), and `progress`: null or what the call before returned.
-
     Returns:
-        `phase` ("working", "serving" or "superseded"), `progress` (one line), `wait_seconds` until the next look, `endpoint`,
-        `config`, `until` (when the endpoint deletes itself; null: never), `warnings`, `asked`, `before`, `since` (epoch
-        seconds) and `redrive`.
+        in the phase "working", "serving" or "superseded".
 
     Raises:
         EndpointFailed: the endpoint cannot serve this config.
     """
-    request, redrive, progress = event["request"], event["redrive"], event["progress"]
-    name, wanted, client = request["EndpointName"], f"{event['name']}-{redrive}", aws.client("sagemaker")
-    if progress is None or progress["redrive"] != redrive:  # a redrive starts anew, with its full time
-        _make_config(client, wanted, event["model"], request)
-        progress = {"asked": False, "before": None, "since": int(time.time()), "redrive": redrive, "until": None}
-        progress |= {"endpoint": name, "config": wanted, "warnings": []}
+    plan, redrive, progress = event.request, event.redrive, event.progress
+    name, wanted, client = plan.endpoint, f"{event.name}-{redrive}", aws.client("sagemaker")
+    if progress is None or progress.redrive != redrive:  # a redrive starts anew, with its full time
+        _make_config(client, wanted, event.model, plan)
+        progress = Deployment("working", endpoint=name, config=wanted, since=int(time.time()), redrive=redrive)
     endpoint = describe(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
     # Only of the stack's own configs: somebody may have put the endpoint on another one, which the role may not describe.
     mine = status == "InService" and str(current).startswith(f"{name}-")
     known = not mine or is_there(client.describe_endpoint_config, EndpointConfigName=current)
-    action = decide(status, current, wanted, progress["asked"], progress["before"], known)
+    action = decide(status, current, wanted, progress.asked, progress.before, known)
     logger.info("%s is %s on %s: %s", name, status, current, action)
 
     if action == "failed":
         raise _failure(name, endpoint, wanted)
-    age, limit = time.time() - progress["since"], 60 * (request["StartupTimeoutMinutes"] + PROVISIONING_MINUTES)
+    age, limit = time.time() - progress.since, 60 * (plan.startup_timeout_minutes + PROVISIONING_MINUTES)
     if action != "serving" and age > limit:
         raise EndpointFailed(
             f"endpoint {name} is still {status} after {limit // 60} minutes; redrive the execution to try again"
         )
     if action in ("create", "update"):
-        progress = {**progress, "asked": True, "before": current}
+        progress = progress._replace(asked=True, before=current)
     # Serving without a known end: the answer of the call that asked for it was lost.
-    if action in ("create", "update") or (action == "serving" and progress["until"] is None):
-        progress = {**progress, "until": _set_expiry(name, event["name"], request["Expiry"])}
+    if action in ("create", "update") or (action == "serving" and progress.until is None):
+        progress = progress._replace(until=_set_expiry(name, event.name, plan.expiry))
     if action == "create":
-        client.create_endpoint(EndpointName=name, EndpointConfigName=wanted, Tags=request["Tags"])
+        client.create_endpoint(EndpointName=name, EndpointConfigName=wanted, Tags=plan.tags)
     elif action == "update":
         client.update_endpoint(EndpointName=name, EndpointConfigName=wanted)
     elif action == "delete":
         client.delete_endpoint(EndpointName=name)
         if not known:
             gone = f"endpoint {name} was made anew, as its config {current} had been deleted and SageMaker updates no such one"
-            progress = {**progress, "warnings": [gone]}
-    return {
-        **progress,
-        "phase": action if action in ("serving", "superseded") else "working",
-        "progress": f"endpoint {name} is {status} on {current}" if current else f"endpoint {name} is {status}",
-        "wait_seconds": jobs.wait(age, request["PollSeconds"]),
-    }
+            progress = progress._replace(warnings=[gone])
+    return progress._replace(
+        phase=action if action in ("serving", "superseded") else "working",
+        progress=f"endpoint {name} is {status} on {current}" if current else f"endpoint {name} is {status}",
+        wait_seconds=jobs.wait(age, plan.poll_seconds),
+    )
 
 
-def _make_config(client: Any, name: str, model: str, request: dict[str, Any]) -> None:
+def _make_config(client: Any, name: str, model: str, plan: DeployPlan) -> None:
     """Make model and endpoint config of this attempt, both called `name`, unless a call before has made them."""
-    container = request["Container"]
     source = {"S3DataSource": {"S3Uri": model, "S3DataType": "S3Prefix", "CompressionType": "None"}}
     _make(
         partial(
             client.create_model,
             ModelName=name,
-            PrimaryContainer={**container, "ModelDataSource": source},
-            Tags=request["Tags"],
-            **request["Model"],
+            PrimaryContainer={**plan.container, "ModelDataSource": source},
+            Tags=plan.tags,
+            **plan.model,
         ),
         partial(client.describe_model, ModelName=name),
     )
-    variant = {"VariantName": "AllTraffic", "ModelName": name, **request["Variant"]}
+    variant = {"VariantName": "AllTraffic", "ModelName": name, **plan.variant}
     _make(
-        partial(
-            client.create_endpoint_config, EndpointConfigName=name, ProductionVariants=[variant], Tags=request["Tags"]
-        ),
+        partial(client.create_endpoint_config, EndpointConfigName=name, ProductionVariants=[variant], Tags=plan.tags),
         partial(client.describe_endpoint_config, EndpointConfigName=name),
     )
 
@@ -192,7 +185,7 @@ def describe(client: Any, name: str) -> dict[str, Any]:
     return endpoint
 
 
-def expiry(name: str, run: str, planned: dict[str, Any]) -> dict[str, Any]:
+def expiry(name: str, run: str, planned: ExpiryPlan) -> AwsRequest:
     """A one-time schedule that deletes the endpoint; EventBridge Scheduler deletes the schedule after it.
 
     Set before the endpoint is asked for, so that no failure in between leaves one without an end, and set again with every
@@ -201,9 +194,9 @@ def expiry(name: str, run: str, planned: dict[str, Any]) -> dict[str, Any]:
     Args:
         name: the endpoint's, and the schedule's.
         run: what the names of the run that sets it begin with; the cleanup knows its own schedule by it.
-        planned: `Minutes` from now, `RoleArn` to delete it by, and `DeadLetterArn`, the queue for an end that failed.
+        planned: minutes from now, role and queue.
     """
-    end = datetime.now(UTC) + timedelta(minutes=planned["Minutes"])
+    end = datetime.now(UTC) + timedelta(minutes=planned.minutes)
     return {
         "Name": name,
         "Description": run,
@@ -212,15 +205,15 @@ def expiry(name: str, run: str, planned: dict[str, Any]) -> dict[str, Any]:
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "Target": {
             "Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint",
-            "RoleArn": planned["RoleArn"],
+            "RoleArn": planned.role,
             "Input": json.dumps({"EndpointName": name}),
             "RetryPolicy": EXPIRY_RETRY,
-            "DeadLetterConfig": {"Arn": planned["DeadLetterArn"]},
+            "DeadLetterConfig": {"Arn": planned.dead_letter},
         },
     }
 
 
-def _set_expiry(name: str, run: str, wanted: dict[str, Any] | None) -> str | None:
+def _set_expiry(name: str, run: str, wanted: ExpiryPlan | None) -> str | None:
     """Schedule the endpoint's end, and return when that is (ISO 8601, UTC); None where it has none."""
     if wanted is None:
         return None

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, bedrock, cost, names, record, requests
+from pipeline.contracts.planned import CustomizePlan, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
+from pipeline.contracts.values import as_json
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
 from pipeline.source import base_model, hub, listing, shards
@@ -25,6 +27,7 @@ from pipeline.steps.deploy import describe
 
 if TYPE_CHECKING:
     from pipeline.catalogue import BaseModel
+    from pipeline.contracts.data import Shard, ShardList
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -36,86 +39,83 @@ CODE = Path(__file__).resolve().parents[2] / "training"
 """The training code, shipped in this function's own package."""
 
 
-class Refusal(SettingsError):
+class NotAllowed(SettingsError):
     """What the account does not allow, in one line: what is missing, where, and what to do."""
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+@aws.handler(PlanEvent)
+def handler(event: PlanEvent) -> Plan | Refusal:
     """Plan one run.
-
-    Args:
-        event: `input` (the execution's), `execution` (its ARN), `settings` (as deployed) and `stack` (what exists:
-            prefix, bucket, region, roles, images, topic, expiry).
-
-    Returns:
-        `{"refusal": line}`, or the plan: `run`, `name`, `base_model`, `dataset`, `prepare`, `train`, `assess`, `customize`,
-        `deploy`, `record`, `estimate`, `warnings`.
 
     Raises:
         SourceUnavailable: the Hub does not answer.
     """
     try:
-        settings = with_run_input(event["settings"], event["input"])
-        plan = _plan(settings, event["stack"], names.run_id(event["execution"]))
-        plan["record"] = record.begin(settings, event["settings"], event["stack"], plan, event["execution"])
+        plan = _plan(event, with_run_input(event.settings, event.input))
     except (SettingsError, Refused) as refusal:
         logger.warning("refused: %s", refusal)
-        return {"refusal": str(refusal)}
-    shown = {key: plan[key] for key in ("run", "base_model", "dataset", "estimate", "warnings")} | {
-        "data": plan["prepare"]["path"]
+        return Refusal(str(refusal))
+    shown = {
+        "run": plan.run,
+        "base_model": plan.base_model,
+        "dataset": plan.dataset,
+        "estimate": plan.estimate,
+        "warnings": plan.warnings,
+        "data": plan.prepare.path,
     }
-    logger.info("planned: %s", json.dumps(shown))
+    logger.info("planned: %s", json.dumps(as_json(shown)))
     return plan
 
 
-def _plan(settings: Settings, stack: dict[str, Any], run: str) -> dict[str, Any]:
-    settings, warnings = _within_quotas(settings, stack["prefix"])
-    bedrock_model = _check_bedrock(settings, stack["region"]) if settings.bedrock.enabled else None
-    train_secret, data_secret = (
-        _check_token(settings, section, stack["region"]) for section in ("training", "dataset")
-    )
-    base = base_model.look(settings, stack["bucket"], _token(train_secret), aws.client("s3"))
+def _plan(event: PlanEvent, settings: Settings) -> Plan:
+    stack, run = event.stack, names.run_id(event.execution)
+    settings, warnings = _within_quotas(settings, stack.prefix)
+    bedrock_model = _check_bedrock(settings, stack.region) if settings.bedrock.enabled else None
+    train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))
+    base = base_model.look(settings, stack.bucket, _token(train_secret), aws.client("s3"))
     settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
-    source = listing.look(settings, stack["bucket"], _token(data_secret), aws.client("s3"))
+    source = listing.look(settings, stack.bucket, _token(data_secret), aws.client("s3"))
     cut = shards.shard(source.files, settings.dataset.shard_mb)
     prepare = requests.prepare(settings, run, bedrock_model, stack, source, data_secret, cut)
-    if cut:
-        _write_shards(prepare["shards"], cut)
-    baseline = _find_baseline(stack["bucket"], requests.baseline_key(settings), settings.storage.expire_days)
-    name = f"{stack['prefix']}-{run}"
-    _copy_code(stack["bucket"], names.prefix("code", run))
-    estimate = cost.estimate(settings, bedrock_model.id if bedrock_model else None, stack["region"])
-    return {
-        "refusal": None,
-        "run": run,
-        "name": name,
-        "warnings": warnings + base.files.warnings + left_out + source.warnings + cost.warnings(estimate),
-        "base_model": {
-            "name": settings.training.base_model,
-            "revision": base.revision,
-            "licence": base.licence,
-            "gated": base.gated,
-            "parameters": base.files.parameters,
-            "gpu_memory_gb": gpu_memory,
-        },
-        "dataset": {
-            "name": settings.dataset.source,
-            "revision": source.revision,
-            "licence": source.licence,
-            "gated": source.gated,
-        },
-        "estimate": estimate,
-        "prepare": prepare,
-        "train": requests.train(settings, run, train_secret, stack, baseline, base.revision),
-        "assess": requests.assess(settings, stack),
-        "customize": bedrock_model
-        and {
-            "request": requests.customize(settings, run, bedrock_model, stack),
-            "timeout_hours": settings.bedrock.timeout_hours,
-        },
-        "deploy": requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
-    }
+    if cut and prepare.shards:
+        _write_shards(prepare.shards, cut)
+    baseline = _find_baseline(stack.bucket, requests.baseline_key(settings), settings.storage.expire_days)
+    _copy_code(stack.bucket, names.prefix("code", run))
+    estimate = cost.estimate(settings, bedrock_model.id if bedrock_model else None, stack.region)
+    customization = requests.customize(settings, run, bedrock_model, stack) if bedrock_model else None
+    planned_model = PlannedBaseModel(
+        name=settings.training.base_model,
+        revision=base.revision,
+        licence=base.licence,
+        gated=base.gated,
+        parameters=base.files.parameters,
+        gpu_memory_gb=gpu_memory,
+    )
+    planned_dataset = PlannedDataset(settings.dataset.source, source.revision, source.licence, source.gated)
+    return Plan(
+        run=run,
+        name=f"{stack.prefix}-{run}",
+        warnings=warnings + base.files.warnings + left_out + source.warnings + cost.warnings(estimate),
+        base_model=planned_model,
+        dataset=planned_dataset,
+        estimate=estimate,
+        prepare=prepare,
+        train=requests.train(settings, run, train_secret, stack, baseline, base.revision),
+        assess=requests.assess(settings, stack),
+        customize=CustomizePlan(customization, settings.bedrock.timeout_hours) if customization else None,
+        deploy=requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
+        record=record.begin(
+            settings,
+            event.settings,
+            stack,
+            run,
+            event.execution,
+            planned_model,
+            planned_dataset,
+            customization["baseModelIdentifier"] if customization else None,
+            estimate,
+        ),
+    )
 
 
 def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[str]]:
@@ -127,7 +127,7 @@ def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[st
     before it stops the old one (API reference, UpdateEndpoint).
 
     Raises:
-        Refusal: no type of a list may be started.
+        NotAllowed: no type of a list may be started.
     """
     kind = "spot training job" if settings.training.spot else "training job"
     checks = [("training", f"for {kind} usage", dict[str, int]())]
@@ -151,7 +151,7 @@ def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[st
                 lacking[name] = f"{limit}, and this run needs {needed}{why}"
         usable = [name for name in section.instance_types if name not in lacking]
         if not usable:
-            raise Refusal(
+            raise NotAllowed(
                 f"{'; '.join(lacking.values())}: request an increase in the Service Quotas console (Amazon SageMaker), or "
                 f"choose another type in {part}.instance_types"
             )
@@ -238,18 +238,18 @@ def _check_bedrock(settings: Settings, region: str) -> BaseModel:
             ) from error
         if code not in ("ResourceNotFoundException", "ValidationException", "UnknownOperationException"):
             raise
-        raise Refusal(
+        raise NotAllowed(
             f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} ({told}); choose another one or set "
             "bedrock.enabled to false"
         ) from error
     status = details.get("modelLifecycle", {}).get("status")
     if status == "LEGACY":
-        raise Refusal(
+        raise NotAllowed(
             f"bedrock.base_model: {base_model.id} is Legacy in {region}, and Bedrock refuses new customization jobs on a "
             "Legacy model; choose another one of the catalogue or set bedrock.enabled to false"
         )
     if "FINE_TUNING" not in details.get("customizationsSupported", []):
-        raise Refusal(
+        raise NotAllowed(
             f"bedrock.base_model: {base_model.id} cannot be fine-tuned in {region}; choose another one of the catalogue or "
             "set bedrock.enabled to false"
         )
@@ -270,7 +270,7 @@ def _check_token(settings: Settings, section: str, region: str) -> str | None:
     except ClientError as error:
         if aws.code(error) != "ResourceNotFoundException":
             raise
-        raise Refusal(
+        raise NotAllowed(
             f"{field}: {what} is gated and the secret {name} does not exist; make it with "
             f"`aws secretsmanager create-secret --region {region} --name {name} --secret-string YOUR_HUB_TOKEN`, "
             "after accepting its licence on the Hub"
@@ -282,10 +282,9 @@ def _token(secret: str | None) -> str | None:
     return hub.hub_token(aws.client("secretsmanager"), secret) if secret else None
 
 
-def _write_shards(place: dict[str, Any], cut: list[shards.Shard]) -> None:
+def _write_shards(listed: ShardList, cut: list[Shard]) -> None:
     """List the shards where the state machine's Map reads them: in S3, for a state's input has no room for many."""
-    items = [{**shard._asdict(), "pieces": [piece._asdict() for piece in shard.pieces]} for shard in cut]
-    aws.client("s3").put_object(Bucket=place["bucket"], Key=place["key"], Body=json.dumps(items).encode())
+    aws.client("s3").put_object(Bucket=listed.bucket, Key=listed.key, Body=json.dumps(as_json(cut)).encode())
 
 
 def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None:

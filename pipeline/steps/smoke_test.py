@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from pipeline import aws
+from pipeline.contracts.events import SmokeTested, SmokeTestEvent
 from pipeline.names import PASSED_TAG
 from pipeline.steps.deploy import describe
 
@@ -24,31 +24,26 @@ class EndpointSick(Exception):
     """The endpoint is up and does not answer as it must: one line with what it said."""
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+@aws.handler(SmokeTestEvent)
+def handler(event: SmokeTestEvent) -> SmokeTested:
     """Ask the endpoint for summaries of held-out dialogues.
 
-    Args:
-        event: `endpoint`, `config`, `test` (S3 folder of the test split), `samples` (S3 URI to write), `deployed_at_redrive`
-            and `redrive` (counts).
-
     Returns:
-        `phase`: "passed", "superseded" when another run's config serves by now, or "redeploy" when a redrive finds that the
-        config is not there any more; `samples`: the URI of the dialogues, references and answers, which are no part of an
-        execution's history. A config that passed is written on the endpoint, as a tag: it is what
-        `pipeline.steps.cleanup` goes back to after a bad end.
+        "passed", "superseded" when another run's config serves by now, or "redeploy" when a redrive finds that the config is
+        not there any more. A config that passed is written on the endpoint, as a tag: it is what `pipeline.steps.cleanup`
+        goes back to after a bad end.
 
     Raises:
         EndpointSick: the endpoint serves this config and does not answer.
     """
     sagemaker = aws.client("sagemaker")
-    name, config = event["endpoint"], event["config"]
+    name, config = event.endpoint, event.config
     endpoint = describe(sagemaker, name)
     if endpoint["EndpointStatus"] != "InService" or endpoint["EndpointConfigName"] != config:
-        again = event["redrive"] > event["deployed_at_redrive"] or endpoint["EndpointStatus"] == "Absent"
-        return {"phase": "redeploy" if again else "superseded", "samples": []}
+        again = event.redrive > event.deployed_at_redrive or endpoint["EndpointStatus"] == "Absent"
+        return SmokeTested("redeploy" if again else "superseded", [])
     samples = []
-    for messages in _test_rows(event["test"]):
+    for messages in _test_rows(event.test):
         prompt, reference = messages[:-1], messages[-1]["content"]
         try:
             answer = _ask(name, prompt)
@@ -67,12 +62,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         raise EndpointSick(
             f"endpoint {name} answered {len(samples)} held-out dialogues with nothing; redrive the execution to deploy again"
         )
-    bucket, _, key = event["samples"].removeprefix("s3://").partition("/")
+    bucket, _, key = event.samples.removeprefix("s3://").partition("/")
     body = json.dumps(samples, indent=2, ensure_ascii=False).encode()
     aws.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
     passed = [{"Key": PASSED_TAG, "Value": config}]
     sagemaker.add_tags(ResourceArn=endpoint["EndpointArn"], Tags=passed)
-    return {"phase": "passed", "samples": [event["samples"]]}
+    return SmokeTested("passed", [event.samples])
 
 
 def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:

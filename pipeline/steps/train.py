@@ -8,12 +8,16 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, jobs, names
+from pipeline.contracts.events import TrainEvent, Training
 from pipeline.jobs import Job
+
+if TYPE_CHECKING:
+    from pipeline.contracts.values import AwsRequest
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -31,7 +35,7 @@ class TrainingFailed(Exception):
 class TrainingJobs:
     """SageMaker's training jobs of one run (`jobs.Service`)."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
+    def __init__(self, request: AwsRequest) -> None:
         """Take CreateTrainingJob's request without the name."""
         self._request = request
         self._client = aws.client("sagemaker")
@@ -59,40 +63,25 @@ class TrainingJobs:
         return {tag["Key"]: tag["Value"] for tag in self._client.list_tags(ResourceArn=job.arn)["Tags"]}
 
 
-@aws.handler
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+@aws.handler(TrainEvent)
+def handler(event: TrainEvent) -> Training:
     """Look at the run's training job, and make it if it has to be made.
-
-    Args:
-        event: `name` (what the run's names begin with), `redrive` (count) and `request` (CreateTrainingJob without the name).
-
-    Returns:
-        `phase` ("working" or "completed"), `job`, `progress` (one line), `wait_seconds` until the next look, and of a
-        completed job `model` (S3 prefix, with its slash) and `billed_seconds` (of all the run's jobs and their instances, by
-        instance type).
 
     Raises:
         TrainingFailed: the job has failed or was stopped.
         jobs.NotOurs: another's job has its name.
     """
-    tags = {tag["Key"]: tag["Value"] for tag in event["request"]["Tags"]}
-    job, made = jobs.ensure(TrainingJobs(event["request"]), event["name"], event["redrive"], names.own(tags))
+    tags = {tag["Key"]: tag["Value"] for tag in event.request["Tags"]}
+    job, made = jobs.ensure(TrainingJobs(event.request), event.name, event.redrive, names.own(tags))
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
         # An uncompressed model is a prefix, and an endpoint takes a prefix only with its slash.
         model = job.description["ModelArtifacts"]["S3ModelArtifacts"].rstrip("/") + "/"
         progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on {_instance_type(job)}"
-        return {
-            "phase": "completed",
-            "job": job.name,
-            "progress": progress,
-            "wait_seconds": 0,
-            "model": model,
-            "billed_seconds": _billed_seconds(made),
-        }
+        return Training("completed", job.name, progress, 0, model, _billed_seconds(made))
     if job.status not in ("InProgress", "Stopping"):
         raise TrainingFailed(_ending(job))
-    return {"phase": "working", "job": job.name, "progress": _progress(job), "wait_seconds": jobs.wait(job.age)}
+    return Training("working", job.name, _progress(job), jobs.wait(job.age))
 
 
 def _billed_seconds(made: list[Job]) -> dict[str, int]:

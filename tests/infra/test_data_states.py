@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.infra.conftest import Synthesised
 
 REQUEST = {"dataset": {"source": "s3://b/uploads/x/"}, "output": "s3://b/data/1/", "work": "s3://b/shards/1/"}
-SHARDS = {"count": 24, "bucket": "b", "key": "shards/1/shards.json"}
+SHARDS = {"total": 24, "bucket": "b", "key": "shards/1/shards.json"}
 ONE = {"request": REQUEST, "pieces": [{"file": "a.csv"}], "shards": None}
 MANY = {"request": REQUEST, "pieces": None, "shards": SHARDS}
 FAILURE = {"shard": "b.csv", "error": "Runtime.ExitError: it died"}

@@ -19,7 +19,9 @@ from local_aws.core.shapes import validate
 from pipeline import cost, record, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose
-from pipeline.source.listing import Source
+from pipeline.contracts.planned import CustomizePlan, DeployPlan, Plan, PlannedBaseModel, PlannedDataset, StackFacts
+from pipeline.contracts.values import as_json, parse
+from pipeline.source import listing
 from pipeline.source.splits import File
 from pipeline.steps import deploy, plan
 from pipeline.steps.customize import CustomizationJobs
@@ -105,27 +107,41 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
     payload = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
     settings = schema.with_run_input(payload["settings"], {})
     # The bucket's name is CloudFormation's to give.
-    stack = payload["stack"] | {"bucket": "bucket"}
-    base_model = choose(settings, stack["region"])
+    stack = StackFacts(**payload["stack"] | {"bucket": "bucket"})
+    base_model = choose(settings, stack.region)
     # The Hub tells Plan which files there are.
     files = {split: [File(f"{split}.csv", 9, None)] for split in ("train", "validation", "test")}
-    source = Source(settings.dataset.source, settings.dataset.revision, files, [])
-    planned = {
-        "refusal": None,
-        "run": RUN,
-        "name": f"{stack['prefix']}-{RUN}",
-        "warnings": ["a"],
-        "estimate": cost.estimate(settings, base_model.id, stack["region"]),
-        "base_model": {"revision": "c" * 40, "licence": "mit"},
-        "dataset": {"licence": None},
-        "prepare": requests.prepare(settings, RUN, base_model, stack, source),
-        "train": requests.train(settings, RUN, None, stack),
-        "assess": requests.assess(settings, stack),
-        "customize": {"request": requests.customize(settings, RUN, base_model, stack), "timeout_hours": 12},
-        "deploy": requests.deploy(settings, RUN, stack),
-    }
-    planned["record"] = record.begin(settings, payload["settings"], stack, planned, CONTEXT["Execution"]["Id"])
-    return {"plan": planned, "states": {"context": CONTEXT, "input": {}}}
+    source = listing.Source(settings.dataset.source, settings.dataset.revision, files, [])
+    estimate = cost.estimate(settings, base_model.id, stack.region)
+    planned_model = PlannedBaseModel("m", "c" * 40, "mit", False, 1, {})
+    dataset = PlannedDataset("d", None, None, None)
+    customization = requests.customize(settings, RUN, base_model, stack)
+    bedrock = customization["baseModelIdentifier"]
+    planned = Plan(
+        run=RUN,
+        name=f"{stack.prefix}-{RUN}",
+        warnings=["a"],
+        estimate=estimate,
+        base_model=planned_model,
+        dataset=dataset,
+        prepare=requests.prepare(settings, RUN, base_model, stack, source),
+        train=requests.train(settings, RUN, None, stack),
+        assess=requests.assess(settings, stack),
+        customize=CustomizePlan(customization, 12),
+        deploy=requests.deploy(settings, RUN, stack),
+        record=record.begin(
+            settings,
+            payload["settings"],
+            stack,
+            RUN,
+            CONTEXT["Execution"]["Id"],
+            planned_model,
+            dataset,
+            bedrock,
+            estimate,
+        ),
+    )
+    return {"plan": as_json(planned), "states": {"context": CONTEXT, "input": {}}}
 
 
 class Recorder:
@@ -155,7 +171,7 @@ def sent(planned: dict[str, Any], name: str) -> dict[str, Any]:
     customization = CustomizationJobs.__new__(CustomizationJobs)
     customization._request, customization._client = planned["customize"]["request"], bedrock
     customization.create(f"{planned['name']}-3")
-    deploy._make_config(sagemaker, f"{planned['name']}-3", MODEL, planned["deploy"])
+    deploy._make_config(sagemaker, f"{planned['name']}-3", MODEL, parse(DeployPlan, planned["deploy"]))
     return (sagemaker.sent | bedrock.sent)[name]
 
 
@@ -359,16 +375,17 @@ def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any])
 
 
 def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]) -> None:
-    planned = variables["plan"]["deploy"]
-    arguments = deploy.expiry(planned["EndpointName"], "run", planned["Expiry"])
+    planned = parse(DeployPlan, variables["plan"]["deploy"])
+    assert planned.expiry
+    arguments = deploy.expiry(planned.endpoint, "run", planned.expiry)
     for action in ("CreateSchedule", "UpdateSchedule"):
         validate(service_model("scheduler").operation_model(action), arguments)
     at = datetime.strptime(arguments["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
     assert abs(at - datetime.now(UTC) - timedelta(minutes=80)) < timedelta(minutes=1)
-    assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": planned["EndpointName"]}
+    assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": planned.endpoint}
     assert arguments["ActionAfterCompletion"] == "DELETE"
     assert arguments["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"] == 3600
-    assert arguments["Target"]["DeadLetterConfig"] == {"Arn": planned["Expiry"]["DeadLetterArn"]}
+    assert arguments["Target"]["DeadLetterConfig"] == {"Arn": planned.expiry.dead_letter}
 
 
 def test_a_redriven_job_has_another_name_and_the_same_checkpoints(variables: dict[str, Any]) -> None:

@@ -233,7 +233,7 @@ def test_parquet_is_read_by_what_is_in_the_zip_alone(staged: Path, tmp_path: Pat
         script = """
 import io
 from data_prep.parquet import read_parquet
-from data_prep.request import Piece
+from pipeline.contracts.data import Piece
 size = int(sys.argv[2])
 piece = Piece("a.parquet", "train", size, None, 0, size)
 with open(sys.argv[1], "rb", buffering=0) as file:

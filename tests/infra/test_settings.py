@@ -27,6 +27,7 @@ from tests.infra.conftest import (
 from tests.infra.test_definition import MODEL, assigned, sent
 from tests.infra.test_policies import documents
 from tests.infra.test_stack import NO_RESOURCE, as_list, statements
+from tests.unit.pipeline.facts import facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +101,7 @@ def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
     from sagemaker.core.common_utils import instance_supports_kms
 
     deployed = schema.load(ROOT / "config.yaml").model_dump(mode="json") | ENCRYPTED
-    stack = {"bucket": "b", "training_image": "i", "training_role": "r", "tags": {}, "prefix": "p"}
+    stack = facts(bucket="b")
     with_key = set()
     types = service_model("sagemaker").shape_for("TrainingInstanceType").enum
     for kind in types:
@@ -118,7 +119,7 @@ def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
 
 def test_of_a_list_all_volumes_get_the_key_or_none_needs_it() -> None:
     deployed = schema.load(ROOT / "config.yaml").model_dump(mode="json") | ENCRYPTED
-    stack = {"bucket": "b", "training_image": "i", "training_role": "r", "tags": {}, "prefix": "p"}
+    stack = facts(bucket="b")
 
     def resources(*types: str) -> dict[str, Any]:
         settings = schema.with_run_input(deployed, {"training": {"instance_types": list(types), "device": "cpu"}})

@@ -27,7 +27,7 @@ PACKAGES = ("pipeline", "data_prep", "training", "infra", "local")
 
 LINES = {
     "SettingsError": "a refusal before anything runs",
-    "Refusal": "Plan's",
+    "NotAllowed": "Plan's",
     "Refused": "of a dataset",
     "RunError": "of make local's command line",
     "TrainingError": "a training job's end",

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from tests.proofs.export.judge import (
     learned,
     loss,
 )
+from tests.unit.pipeline.facts import facts
 
 HOME = job.ROOT / ".local" / "export"
 CACHE = job.ROOT / ".local" / "hub"
@@ -103,7 +103,7 @@ class Proof:
 
     def serve(self) -> Reading:
         """Have vLLM serve the folder with the variables of the product's own CreateModel request."""
-        container = requests.deploy(self.settings, "export", defaultdict(str, tags={}))["Environment"]
+        container = requests.deploy(self.settings, "export", facts()).container["Environment"]
         environment = job.offline(CACHE) | container | serving.HERE | serving.CPU
         name = "vLLM, POST /invocations"
         self.say(f"reading: {name}; {' '.join(f'{key}={value}' for key, value in (container | serving.HERE).items())}")

@@ -20,12 +20,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from data_prep import handler as handler_module
+from data_prep.request import resolve
+from pipeline.contracts import values as contracts
+from pipeline.contracts.data import DataRequest
 from tests.hub_server import Answer, HubServer
 from tests.unit.data_prep.dirty import as_jsonl, some_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from data_prep.request import PrepRequest
 
 BUCKET = "data-prep-tests"
 LLAMA = "meta.llama3-3-70b-instruct-v1:0:128k"
@@ -137,6 +142,11 @@ def make_event(
             for name in sorted(named.get(split, []))
         ],
     }
+
+
+def resolved(request: Mapping[str, Any]) -> PrepRequest:
+    """An event's request as data prep works with it."""
+    return resolve(contracts.parse(DataRequest, request))
 
 
 def hub_event(output: str, hub: HubServer, files: Mapping[str, bytes], **dataset: Any) -> dict[str, Any]:

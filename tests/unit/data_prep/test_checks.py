@@ -14,9 +14,9 @@ from xxhash import xxh3_128_digest
 from data_prep import checks as checks_module
 from data_prep import formats
 from data_prep.checks import BATCH_ROWS, Checked, Checks
-from data_prep.request import parse
 from pipeline.catalogue import BASE_MODELS
 from tests.unit.data_prep.conftest import INSTRUCTION, LLAMA, NOVA, make_event, with_bedrock
+from tests.unit.data_prep.conftest import resolved as parse
 
 if TYPE_CHECKING:
     from data_prep.rows import Row

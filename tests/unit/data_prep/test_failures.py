@@ -10,7 +10,7 @@ import pytest
 from data_prep import outputs as outputs_module
 from data_prep.errors import ReadBackError
 from data_prep.handler import _client, handler, shard
-from data_prep.sources import Source
+from data_prep.sources import DatasetFiles
 from pipeline.aws import AwsBusy
 from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import BUCKET, csv_bytes, dialogues, keys, listed
@@ -19,8 +19,8 @@ from tests.unit.data_prep.test_refusals import failing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from data_prep.request import Piece
     from data_prep.rows import Row
+    from pipeline.contracts.data import Piece
 
 ROWS = [(str(n), f"A: {n} " + "x" * 20_000, "s") for n in range(900)]
 """18 MB: the train split goes up in three parts and a rest, S3 taking none under 5 MiB but the last."""
@@ -92,15 +92,15 @@ def test_a_source_that_fails_in_the_middle_leaves_nothing(
     error: BaseException,
     entry: str,
 ) -> None:
-    whole = Source.rows
+    whole = DatasetFiles.rows
 
-    def half(source: Source, piece: Piece) -> Iterator[Row]:
+    def half(source: DatasetFiles, piece: Piece) -> Iterator[Row]:
         for number, row in enumerate(whole(source, piece)):
             if number == 700:
                 raise error
             yield row
 
-    monkeypatch.setattr(Source, "rows", half)
+    monkeypatch.setattr(DatasetFiles, "rows", half)
     with before("UploadPart", lambda params: None) as called, pytest.raises(type(error)):
         if entry == "all":
             handler(large, None)

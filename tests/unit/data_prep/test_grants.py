@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from data_prep.request import Piece, S3Location, parse
+from data_prep.request import S3Location
 from data_prep.shard import read_report
-from data_prep.sources import Source
+from data_prep.sources import DatasetFiles
 from data_prep.writer import Folder
+from pipeline.contracts.data import Piece
 from pipeline.errors import Refused
 from tests.local_aws.conftest import REGION, LocalAws, aws
 from tests.unit.data_prep.conftest import make_event
+from tests.unit.data_prep.conftest import resolved as parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +43,7 @@ def client(aws: LocalAws) -> Callable[..., Any]:
 def refusal(s3: Any, key: str) -> str:
     event = make_event("out/", f"s3://{BUCKET}/{key}", {"train": key})
     with pytest.raises(Refused) as caught:
-        list(Source(parse(event["request"]).dataset, None, s3).rows(Piece(key, "train", 1, '"0"', 0, 1)))
+        list(DatasetFiles(parse(event["request"]).dataset, None, s3).rows(Piece(key, "train", 1, '"0"', 0, 1)))
     return str(caught.value)
 
 

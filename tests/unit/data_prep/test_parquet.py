@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep import parquet as parquet_module
-from data_prep.request import Piece, parse
-from data_prep.sources import Source
+from data_prep.sources import DatasetFiles
+from pipeline.contracts.data import Piece
 from pipeline.errors import Refused, SourceUnavailable
 from tests.hub_server import Answer, HubServer
 from tests.unit.data_prep.conftest import HUB_PATH, INSTRUCTION, hub_event, make_event, prepared, records
+from tests.unit.data_prep.conftest import resolved as parse
 from tests.unit.data_prep.test_sources import CutS3, cut, listed, source
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def read(s3: Any, put: Callable[[str, bytes], None]) -> Callable[..., list[Row]]
         put("columns/a.parquet", data)
         named = dict(zip(("dialogue", "summary"), fields, strict=True))
         dataset = parse(make_event("out/", fields=named)["request"]).dataset
-        return list(Source(dataset, None, s3).rows(listed(s3, "columns/a.parquet")))
+        return list(DatasetFiles(dataset, None, s3).rows(listed(s3, "columns/a.parquet")))
 
     return rows
 
@@ -293,4 +294,4 @@ def test_a_hub_that_is_down_in_the_middle_is_waited_for(hub: HubServer) -> None:
     hub.answers[HUB_PATH + "a.parquet"] = [Answer(body=data), Answer(503), Answer(body=data, cut=50), Answer(body=data)]
     dataset = parse(make_event("out/", "hub:own/set", {"train": "a.parquet"}, revision="abc")["request"]).dataset
     piece = Piece("a.parquet", "train", len(data), None, 0, len(data))
-    assert list(Source(dataset, None, None).rows(piece)) == WANTED
+    assert list(DatasetFiles(dataset, None, None).rows(piece)) == WANTED

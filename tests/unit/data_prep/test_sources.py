@@ -12,10 +12,12 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from data_prep.request import Piece, S3Location, parse
-from data_prep.sources import Source, open_s3
+from data_prep.request import S3Location
+from data_prep.sources import DatasetFiles, open_s3
+from pipeline.contracts.data import Piece
 from pipeline.errors import Refused, SourceUnavailable
 from tests.unit.data_prep.conftest import BUCKET, make_event
+from tests.unit.data_prep.conftest import resolved as parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +67,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
 
 
-def source(s3: Any) -> Source:
-    return Source(parse(make_event("out/")["request"]).dataset, None, s3)
+def source(s3: Any) -> DatasetFiles:
+    return DatasetFiles(parse(make_event("out/")["request"]).dataset, None, s3)
 
 
 def listed(s3: Any, key: str) -> Piece:

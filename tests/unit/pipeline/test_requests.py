@@ -12,20 +12,21 @@ from local_aws.core.shapes import validate
 from pipeline import cost, requests
 from pipeline.settings import Evaluation, Lora, Training
 from pipeline.steps.deploy import PROVISIONING_MINUTES
+from tests.unit.pipeline.facts import facts
 from tests.unit.pipeline.steps.test_plan_parts import settings
 from training.recipe import parse_recipe
 
-STACK = {
-    "prefix": "tuneway-0a1b2c3d",
-    "bucket": "bucket",
-    "training_image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/huggingface-pytorch-training:2.9.0",
-    "training_role": "arn:aws:iam::123456789012:role/training",
-    "serving_image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0",
-    "model_role": "arn:aws:iam::123456789012:role/model",
-    "expiry_role": "arn:aws:iam::123456789012:role/expiry",
-    "expiry_failed": "arn:aws:sqs:us-west-2:123456789012:failed",
-    "tags": {},
-}
+STACK = facts(
+    prefix="tuneway-0a1b2c3d",
+    bucket="bucket",
+    training_image="763104351884.dkr.ecr.us-west-2.amazonaws.com/huggingface-pytorch-training:2.9.0",
+    training_role="arn:aws:iam::123456789012:role/training",
+    serving_image="763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0",
+    model_role="arn:aws:iam::123456789012:role/model",
+    expiry_role="arn:aws:iam::123456789012:role/expiry",
+    expiry_failed="arn:aws:sqs:us-west-2:123456789012:failed",
+    tags={},
+)
 SPOT = {"spot": True, "max_runtime_minutes": 30, "spot_wait_minutes": 15}
 
 
@@ -79,7 +80,7 @@ def test_several_types_are_preferences_without_what_they_exclude() -> None:
 
 def variant(**endpoint: Any) -> dict[str, Any]:
     """The endpoint config's variant of a run with these settings, which CreateEndpointConfig takes."""
-    found: dict[str, Any] = requests.deploy(settings(endpoint=endpoint), "0123456789", STACK)["Variant"]
+    found: dict[str, Any] = requests.deploy(settings(endpoint=endpoint), "0123456789", STACK).variant
     named = {"VariantName": "v", "ModelName": "m", **found}
     params = {"EndpointConfigName": "c", "ProductionVariants": [named]}
     validate(service_model("sagemaker").operation_model("CreateEndpointConfig"), params)
@@ -146,7 +147,7 @@ def test_the_base_model_is_downloaded_to_the_large_disk() -> None:
 def test_the_endpoint_serves_in_a_format_that_its_gpu_has(types: list[str], dtype: str | None) -> None:
     request = requests.deploy(settings(endpoint={"instance_types": types}), "0123456789", STACK)
     expected = {"SM_VLLM_MAX_MODEL_LEN": "2048"} | ({"SM_VLLM_DTYPE": dtype} if dtype else {})
-    assert request["Container"]["Environment"] == expected
+    assert request.container["Environment"] == expected
 
 
 SAME = [

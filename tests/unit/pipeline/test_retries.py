@@ -16,6 +16,7 @@ from botocore.exceptions import (
 
 from infra.states import HOUR, MINUTES, SECONDS
 from pipeline import aws
+from pipeline.contracts.events import CleanupEvent
 from tests.proofs.retries import HANDLED, ROOT, calls, pauses, table
 
 
@@ -66,11 +67,11 @@ def answer(code: str, status: int = 400) -> ClientError:
 def test_an_error_leaves_a_function_by_the_name_of_who_tries_again(
     raised: ClientError | BotoCoreError, kind: type[Exception]
 ) -> None:
-    def function(event: dict[str, Any], context: object) -> None:
+    def function(event: CleanupEvent) -> None:
         raise raised
 
     with pytest.raises(kind) as found:
-        aws.handler(function)({}, None)
+        aws.handler(CleanupEvent)(function)({"execution": "e", "redrives": 0, "prefix": "p", "region": "r"}, None)
     assert type(found.value) is kind
     assert "\n" not in str(found.value)
     # The state machine knows errors by these names alone.
@@ -78,8 +79,8 @@ def test_an_error_leaves_a_function_by_the_name_of_who_tries_again(
 
 
 def test_a_mistake_of_the_code_stays_what_it_is() -> None:
-    def function(event: dict[str, Any], context: object) -> None:
+    def function(event: CleanupEvent) -> None:
         raise KeyError("name")
 
     with pytest.raises(KeyError):
-        aws.handler(function)({}, None)
+        aws.handler(CleanupEvent)(function)({"execution": "e", "redrives": 0, "prefix": "p", "region": "r"}, None)

@@ -202,7 +202,7 @@ def test_what_fits_is_taken(files: BaseFiles, training: dict[str, Any]) -> None:
     wanted = settings(training=training, endpoint={"max_model_len": 2048})
     same, bounds, warnings = base_model.within_memory(wanted, files)
     assert (same, warnings) == (wanted, [])
-    assert bounds["training"]["needs"] == pytest.approx(files.parameters * 2 / 1e9, abs=0.1)
+    assert bounds["training"].needs == pytest.approx(files.parameters * 2 / 1e9, abs=0.1)
 
 
 def test_what_is_too_large_is_refused_with_a_type_that_is_not() -> None:

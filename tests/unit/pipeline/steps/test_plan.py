@@ -42,6 +42,7 @@ def planned(
         "prefix": f"tuneway-{uuid4().hex[:8]}",
         "bucket": bucket,
         "region": "us-west-2",
+        "topic": "any",
         "training_image": "image",
         "serving_image": "image",
         "tags": {},
@@ -92,7 +93,7 @@ def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: LocalAws, bucke
     put(aws, bucket, "uploads/a.jsonl", body=b"a" * 2_500_000)
     prepare = planned(bucket, hub, source="uploads/a.jsonl", shard_mb=1)["prepare"]
     assert prepare["pieces"] is None
-    assert prepare["shards"] == {"count": 3, "bucket": bucket, "key": f"shards/{RUN}/shards.json"}
+    assert prepare["shards"] == {"total": 3, "bucket": bucket, "key": f"shards/{RUN}/shards.json"}
     assert prepare["path"] == "3 shards: 1 file, 2.5 MB (dataset.shard_mb: 1)"
     body = aws.client("s3").get_object(Bucket=bucket, Key=prepare["shards"]["key"])["Body"].read()
     shards = json.loads(body)

@@ -51,7 +51,7 @@ def test_the_quota_of_the_kind_and_number_of_instances_is_asked_for(
     try:
         set_quotas(aws, kinds | {quota: needed - 1})
         with pytest.raises(
-            plan.Refusal, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
+            plan.NotAllowed, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
         ):
             plan._within_quotas(wanted, "tuneway-0a1b2c3d")
         set_quotas(aws, {quota: needed})
@@ -79,7 +79,7 @@ def test_a_type_beyond_its_quota_is_left_out_with_a_warning_and_none_is_refused(
             f"quota '{G6} {ENDPOINT}' is 1 {where} 2: endpoint.instance_types is used without it",
         ]
         set_quotas(aws, {f"{G5} {ENDPOINT}": 1})
-        with pytest.raises(plan.Refusal) as refused:
+        with pytest.raises(plan.NotAllowed) as refused:
             plan._within_quotas(wanted, "tuneway-0a1b2c3d")
         assert str(refused.value) == (
             f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
@@ -222,7 +222,7 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws
     [
         (
             {"kind": "error", "code": "UnknownOperationException", "status": 404},
-            plan.Refusal,
+            plan.NotAllowed,
             r"^bedrock.base_model: Bedrock does not know meta.llama3-3.* in us-west-2 .*set bedrock.enabled to false$",
         ),
         (

@@ -59,17 +59,17 @@ def test_an_instruction_that_the_base_model_does_not_accept_is_refused() -> None
 def test_one_default_run_stays_under_25_dollars() -> None:
     for region, model in DEFAULT_BY_REGION.items():
         estimate = cost.estimate(settings(), model, region)
-        assert 0 < estimate["total"] < 25, region
-        assert estimate["unknown"] == []
+        assert 0 < estimate.total < 25, region
+        assert estimate.unknown == []
 
 
 def test_the_endpoint_is_counted_to_its_end() -> None:
     hour, two = (
         cost.estimate(settings(endpoint={"time_to_live_minutes": life}), None, "us-west-2") for life in (60, 120)
     )
-    assert two["endpoint"] - hour["endpoint"] == pytest.approx(cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], abs=0.01)
+    assert two.endpoint - hour.endpoint == pytest.approx(cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], abs=0.01)
     endless = cost.estimate(settings(endpoint={"time_to_live_minutes": None}), None, "us-west-2")
-    assert (endless["unknown"], endless["endpoint"], endless["total"]) == (["an endpoint without an end"], None, None)
+    assert (endless.unknown, endless.endpoint, endless.total) == (["an endpoint without an end"], None, None)
 
 
 TYPE = {"instance_types": "ml.p5.48xlarge"}
@@ -90,8 +90,8 @@ def test_what_has_no_price_makes_the_total_unknown_and_a_warning(
     sections: dict[str, Any], region: str, unknown: list[str], parts: tuple[str, ...]
 ) -> None:
     estimate = cost.estimate(settings(**sections), "meta.llama3-3-70b-instruct-v1:0:128k", region)
-    assert estimate["unknown"] == unknown
-    assert {name for name in ("training", "bedrock", "endpoint", "total") if estimate[name] is None} == {
+    assert estimate.unknown == unknown
+    assert {name for name in ("training", "bedrock", "endpoint", "total") if getattr(estimate, name) is None} == {
         *parts,
         "total",
     }
@@ -108,7 +108,7 @@ def test_a_base_model_without_a_price_leaves_no_total(monkeypatch: pytest.Monkey
     name = DEFAULT_BY_REGION["us-west-2"]
     monkeypatch.setitem(BASE_MODELS, name, replace(BASE_MODELS[name], usd_per_1k_tokens=None))
     estimate = cost.estimate(settings(), name, "us-west-2")
-    assert (estimate["bedrock"], estimate["total"], estimate["unknown"]) == (None, None, [name])
+    assert (estimate.bedrock, estimate.total, estimate.unknown) == (None, None, [name])
 
 
 def test_of_several_types_the_dearest_is_counted_and_each_instance() -> None:
@@ -120,11 +120,11 @@ def test_of_several_types_the_dearest_is_counted_and_each_instance() -> None:
         for types in (both[1], both)
     )
     assert listed == dear
-    assert dear["training"] == round(3 * cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], 2)
+    assert dear.training == round(3 * cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], 2)
     three = cost.estimate(settings(endpoint={"instance_types": both, "instance_count": 3}), None, "us-west-2")
-    assert three["endpoint"] == pytest.approx(3 * listed["endpoint"], abs=0.02)
+    assert three.endpoint == pytest.approx(3 * listed.endpoint, abs=0.02)
     partly = cost.estimate(settings(training={"instance_types": ["ml.p5.48xlarge", "ml.g6.xlarge"]}), None, "us-west-2")
-    assert (partly["unknown"], partly["training"]) == (["ml.p5.48xlarge in us-west-2"], None)
+    assert (partly.unknown, partly.training) == (["ml.p5.48xlarge in us-west-2"], None)
 
 
 SAGEMAKER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")

@@ -25,10 +25,23 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAw
     }
     event = {
         "record": known,
-        "training": {"model": "s3://m/", "billed_seconds": {"ml.g5.xlarge": 60, "ml.unknown.xlarge": 60}},
-        "assessment": {"scores": {}, "promoted": True, "why": "w"},
+        "training": {
+            "phase": "completed",
+            "job": "j",
+            "progress": "completed",
+            "wait_seconds": 0,
+            "model": "s3://m/",
+            "billed_seconds": {"ml.g5.xlarge": 60, "ml.unknown.xlarge": 60},
+        },
+        "assessment": {"scores": {}, "promoted": True, "why": "w", "warnings": []},
         "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
-        "customization": {"job": "j", "jobs": 2, "custom_model": "arn:c"},
+        "customization": {
+            "phase": "completed",
+            "progress": "completed",
+            "job": "j",
+            "jobs": 2,
+            "custom_model": "arn:c",
+        },
         "manifest": "s3://d/",
     }
     spent = handler(event, None)["spent"]
