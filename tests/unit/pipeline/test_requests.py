@@ -57,7 +57,7 @@ def test_a_spot_job_may_wait_beside_its_run_time() -> None:
 def test_several_instances_are_asked_for_and_cost_as_many_times() -> None:
     assert train(instance_count=4)["ResourceConfig"]["InstanceCount"] == 4
     one, four = (
-        cost.estimate(settings(training={"instance_count": count}), None, "us-west-2")["training"] for count in (1, 4)
+        cost.estimate(settings(training={"instance_count": count}), None, "us-west-2").training for count in (1, 4)
     )
     assert four == pytest.approx(4 * one, abs=0.02)
 

@@ -9,6 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from local import tiny_model
+from pipeline.contracts.values import as_json
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.source import base_model
 from pipeline.source.stream import ATTEMPTS
@@ -236,7 +237,7 @@ def test_of_a_list_the_types_that_are_too_small_are_left_out_with_a_warning() ->
     wanted = settings(training={"instance_types": [G5, G6E]}, endpoint={"instance_types": [G6E, G4DN, "ml.g9.xlarge"]})
     used, bounds, warnings = base_model.within_memory(wanted, llama(14.8))
     assert (used.training.instance_types, used.endpoint.instance_types) == ([G6E], [G6E, "ml.g9.xlarge"])
-    assert bounds == {
+    assert as_json(bounds) == {
         "training": {"needs": 29.6, "has": {G5: 24.16, G6E: 48.32}},
         "endpoint": {"needs": 29.87, "has": {G6E: 44.45, G4DN: 14.82, "ml.g9.xlarge": None}},
     }
