@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from pipeline.contracts.planned import ExpiryPlan
 from pipeline.steps.deploy import expiry
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def test_an_endpoint_that_its_schedule_cannot_delete_is_told_by_the_topic(stack: Deployed) -> None:
     machine = stack.aws.client("stepfunctions").describe_state_machine(stateMachineArn=stack.outputs["StateMachineArn"])
     facts = json.loads(machine["definition"])["States"]["Plan"]["Arguments"]["Payload"]["stack"]
-    planned = {"Minutes": 0, "RoleArn": facts["expiry_role"], "DeadLetterArn": facts["expiry_failed"]}
+    planned = ExpiryPlan(minutes=0, role=facts["expiry_role"], dead_letter=facts["expiry_failed"])
     stack.faults({"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "RolesExpiry"})
     with stack.listening() as notices:
         # Beside the stack's own schedule, which an endpoint of another test may have.

@@ -51,6 +51,7 @@ MAILED = {
 """Those whose remedy is the message's at the end of a run (`pipeline.report`)."""
 
 INNER = {
+    "ContractError": "a defect of two steps that do not agree, which the tests of the definition find",
     "Interrupted": "caught and tried again by pipeline.source.stream, whose SourceUnavailable quotes it",
     "TooManyRows": "caught by data_prep.prepare, which refuses",
     "StopIteration": "Python's own",
