@@ -5,6 +5,6 @@ that and answers. A function's event is parsed once, at its door (`pipeline.aws.
 missing one and an unknown one end the call. tests/infra/test_contracts.py resolves every path of the definition against these
 types. A part of a request in AWS's own shape is an `AwsRequest`, which tests check against botocore.
 
-Named tuples, as the functions' other values: a frozen dataclass takes at least four times as long to make when a function starts, and
-pydantic is not in data prep's package. Each package imports the modules that it needs.
+Named tuples, as the functions' other values: a frozen dataclass takes at least four times as long to make when a function
+starts, and pydantic is not in data prep's package. Each package imports the modules that it needs.
 """
