@@ -1,7 +1,8 @@
-"""Every path of the definition that begins with a variable leads to something that its type has."""
+"""The definitions against the contracts: every path leads to a field of its type, every payload is its function's event."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from types import NoneType
@@ -9,12 +10,19 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from infra import cleanup
+from infra.data_states import SHARD_DATA
+from infra.definition import definition
+from infra.steps import STEPS
 from pipeline.contracts.data import Prepared
-from pipeline.contracts.events import Assessment, Customization, Deployment, Recorded, Training
+from pipeline.contracts.events import Assessment, CleanedUp, Customization, Deployment, Recorded, Training
 from pipeline.contracts.planned import Plan, StackFacts
 from pipeline.contracts.values import ContractError, as_json, parse
+from tests.unit.pipeline.facts import facts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.infra.conftest import Synthesised
 
 VARIABLES: dict[str, Any] = {
@@ -55,6 +63,60 @@ def test_every_path_of_the_definition_is_of_its_variables_type(synthesised: Synt
             resolve(VARIABLES[name], path)
     with pytest.raises(KeyError):
         resolve(Plan, ["prepare", "shards", "count"])
+
+
+def payloads() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each call of a function: the state, the function's handler and the payload's fields.
+
+    A child of the Map gets the item that the Map selects for it.
+    """
+    states = definition(facts(), {}, {name: name for name in STEPS})["States"]
+    child = states[SHARD_DATA]["ItemProcessor"]["States"]["Shard"]["Arguments"]
+    assert child["Payload"] == "{% $states.input %}"
+    yield SHARD_DATA, STEPS[child["FunctionName"]].handler, states[SHARD_DATA]["ItemSelector"]
+    for name, state in states.items():
+        if state.get("Resource", "").endswith(":lambda:invoke"):
+            yield name, STEPS[state["Arguments"]["FunctionName"]].handler, state["Arguments"]["Payload"]
+    ended = cleanup.definition("cleanup", "topic", "p", "us-west-2", 30)["States"]
+    yield "CleanUp", "pipeline.steps.cleanup.handler", ended["CleanUp"]["Arguments"]["Payload"]
+
+
+PAYLOADS = list(payloads())
+
+
+def event_type(handler: str) -> Any:
+    module, _, name = handler.rpartition(".")
+    return get_type_hints(getattr(importlib.import_module(module), name).__wrapped__)["event"]
+
+
+def is_optional(kind: Any) -> bool:
+    return NoneType in get_args(kind)
+
+
+@pytest.mark.parametrize(("state", "handler", "payload"), PAYLOADS, ids=[name for name, *_ in PAYLOADS])
+def test_a_payload_has_the_fields_of_its_functions_event_and_their_types(
+    state: str, handler: str, payload: dict[str, Any]
+) -> None:
+    event = event_type(handler)
+    assert payload.keys() == set(event._fields)
+    for field, kind in get_type_hints(event).items():
+        path = re.fullmatch(r"\{% \$(\w+)((?:\.\w+)*) %\}", str(payload[field]))
+        if path and path[1] in VARIABLES:
+            found = resolve(VARIABLES[path[1]], path[2].split(".")[1:])
+            # A Choice before the state has seen that what may be null is not.
+            assert found == kind or (is_optional(found) and kind in get_args(found)), f"{state}: {field}"
+
+
+def test_every_step_is_called() -> None:
+    assert {handler for _, handler, _ in PAYLOADS} == {row.handler for row in STEPS.values()} | {
+        "pipeline.steps.cleanup.handler"
+    }
+
+
+def test_every_path_of_the_cleanups_answer_is_of_its_type() -> None:
+    states = json.dumps(cleanup.definition("cleanup", "topic", "p", "us-west-2", 30))
+    read = set(re.findall(r"\$done\.(\w+)", states))
+    assert read == set(CleanedUp._fields)
 
 
 def test_infra_hands_over_the_facts_that_plan_knows(synthesised: Synthesised) -> None:
