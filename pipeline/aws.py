@@ -143,6 +143,17 @@ def is_absent(error: ClientError) -> bool:
     return code(error).startswith("ResourceNotFound") or "Could not find" in text or "resource not found" in text
 
 
+def is_there(look: Callable[..., Any], **arguments: Any) -> bool:
+    """Tell whether what a describe call of SageMaker's asks for exists."""
+    try:
+        look(**arguments)
+    except ClientError as error:
+        if not is_absent(error):
+            raise
+        return False
+    return True
+
+
 def all_of(client: Any, operation: str, key: str, **arguments: str) -> list[dict[str, Any]]:
     """Return all pages of a listing, read to its end.
 

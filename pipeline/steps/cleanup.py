@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, names, report
 from pipeline.contracts.events import CleanedUp, CleanupEvent
-from pipeline.steps.deploy import describe, is_there
+from pipeline.endpoints import describe_endpoint
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -80,7 +80,7 @@ def decide(status: str, current: str | None, pending: str | None, run: str, pass
 def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
     """The endpoint in words, and what is left to wait for."""
     client = aws.client("sagemaker")
-    endpoint = describe(client, name)
+    endpoint = describe_endpoint(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
     if status == "Absent":
         _delete_schedule(name, run)
@@ -90,7 +90,7 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
     pending = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
     action = decide(status, current, pending, run, passed)
     if action == "back" and not all(
-        is_there(client.describe_endpoint_config, EndpointConfigName=config) for config in (current, passed)
+        aws.is_there(client.describe_endpoint_config, EndpointConfigName=config) for config in (current, passed)
     ):
         # Somebody deleted a config in use: SageMaker can neither leave the one nor take the other.
         action = "delete"

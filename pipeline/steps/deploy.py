@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 
 from pipeline import aws, jobs
 from pipeline.contracts.events import DeployEvent, Deployment
+from pipeline.endpoints import describe_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,11 +95,11 @@ def handler(event: DeployEvent) -> Deployment:
     if progress is None or progress.redrive != redrive:  # a redrive starts anew, with its full time
         _make_config(client, wanted, event.model, plan)
         progress = Deployment("working", endpoint=name, config=wanted, since=int(time.time()), redrive=redrive)
-    endpoint = describe(client, name)
+    endpoint = describe_endpoint(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
     # Only of the stack's own configs: somebody may have put the endpoint on another one, which the role may not describe.
     mine = status == "InService" and str(current).startswith(f"{name}-")
-    known = not mine or is_there(client.describe_endpoint_config, EndpointConfigName=current)
+    known = not mine or aws.is_there(client.describe_endpoint_config, EndpointConfigName=current)
     action = decide(status, current, wanted, progress.asked, progress.before, known)
     logger.info("%s is %s on %s: %s", name, status, current, action)
 
@@ -156,33 +157,8 @@ def _make(create: Callable[[], Any], look: Callable[[], Any]) -> None:
     except ClientError:
         # It is there if the answer of a call before was lost. CreateEndpointConfig may also not see the model of a second
         # ago yet: the state machine tries again.
-        if not is_there(look):
+        if not aws.is_there(look):
             raise
-
-
-def is_there(look: Callable[..., Any], **arguments: Any) -> bool:
-    """Tell whether what a describe call asks for exists."""
-    try:
-        look(**arguments)
-    except ClientError as error:
-        if not aws.is_absent(error):
-            raise
-        return False
-    return True
-
-
-def describe(client: Any, name: str) -> dict[str, Any]:
-    """DescribeEndpoint, with EndpointStatus "Absent" for an endpoint that is not there.
-
-    SageMaker has no error of its own for that: it answers ValidationException, "Could not find endpoint".
-    """
-    try:
-        endpoint: dict[str, Any] = client.describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if not aws.is_absent(error):
-            raise
-        return {"EndpointStatus": "Absent"}
-    return endpoint
 
 
 def expiry(name: str, run: str, planned: ExpiryPlan) -> AwsRequest:

@@ -20,10 +20,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pipeline import aws, bedrock, cost, names, record, requests
 from pipeline.contracts.planned import CustomizePlan, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
+from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
 from pipeline.source import base_model, hub, listing, shards
-from pipeline.steps.deploy import describe
 
 if TYPE_CHECKING:
     from pipeline.catalogue import BaseModel
@@ -168,7 +168,7 @@ def _kept(endpoint: str, types: list[str]) -> dict[str, int]:
         types: those that are asked for: each may be what the endpoint has, where that cannot be known.
     """
     client = aws.client("sagemaker")
-    found = describe(client, endpoint)
+    found = describe_endpoint(client, endpoint)
     if found["EndpointStatus"] in ("Absent", "Failed", "Deleting"):
         return {}
     config = str(found.get("EndpointConfigName"))

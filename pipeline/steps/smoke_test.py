@@ -9,8 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from pipeline import aws
 from pipeline.contracts.events import SmokeTested, SmokeTestEvent
+from pipeline.endpoints import describe_endpoint
 from pipeline.names import PASSED_TAG
-from pipeline.steps.deploy import describe
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -38,7 +38,7 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
     """
     sagemaker = aws.client("sagemaker")
     name, config = event.endpoint, event.config
-    endpoint = describe(sagemaker, name)
+    endpoint = describe_endpoint(sagemaker, name)
     if endpoint["EndpointStatus"] != "InService" or endpoint["EndpointConfigName"] != config:
         again = event.redrive > event.deployed_at_redrive or endpoint["EndpointStatus"] == "Absent"
         return SmokeTested("redeploy" if again else "superseded", [])

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep")
 # Modules that are handed their clients.
 HANDED = {
+    "pipeline/endpoints.py": ("sagemaker",),
     "pipeline/source/base_model.py": ("s3",),
     "pipeline/source/listing.py": ("s3",),
     "pipeline/source/hub.py": ("secretsmanager",),
