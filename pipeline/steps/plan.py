@@ -24,6 +24,7 @@ from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
 from pipeline.source import base_model, hub, listing, shards
+from pipeline.source.preparation import preparation
 
 if TYPE_CHECKING:
     from pipeline.catalogue import BaseModel
@@ -76,7 +77,7 @@ def _plan(event: PlanEvent, settings: Settings) -> Plan:
     settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
     source = listing.look(settings, stack.bucket, _token(data_secret), aws.client("s3"))
     cut = shards.shard(source.files, settings.dataset.shard_mb)
-    prepare = requests.prepare(settings, run, bedrock_model, stack, source, data_secret, cut)
+    prepare = preparation(settings, run, bedrock_model, stack, source, data_secret, cut)
     if cut and prepare.shards:
         _write_shards(prepare.shards, cut)
     baseline = _find_baseline(stack.bucket, requests.baseline_key(settings), settings.storage.expire_days)

@@ -22,6 +22,7 @@ from pipeline.bedrock import choose
 from pipeline.contracts.planned import CustomizePlan, DeployPlan, Plan, PlannedBaseModel, PlannedDataset, StackFacts
 from pipeline.contracts.values import as_json, parse
 from pipeline.source import listing
+from pipeline.source.preparation import preparation
 from pipeline.source.splits import File
 from pipeline.steps import deploy, plan
 from pipeline.steps.customize import CustomizationJobs
@@ -124,7 +125,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
         estimate=estimate,
         base_model=planned_model,
         dataset=dataset,
-        prepare=requests.prepare(settings, RUN, base_model, stack, source),
+        prepare=preparation(settings, RUN, base_model, stack, source),
         train=requests.train(settings, RUN, None, stack),
         assess=requests.assess(settings, stack),
         customize=CustomizePlan(customization, 12),

@@ -1,0 +1,82 @@
+"""The request to data prep, made of a source that has been listed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline import names
+from pipeline.contracts.data import (
+    BedrockRecords,
+    CsvForm,
+    DataRequest,
+    DatasetRequest,
+    Fields,
+    Preparation,
+    ShardList,
+)
+from pipeline.source import shards
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
+
+    from pipeline.catalogue import BaseModel
+    from pipeline.contracts.data import Shard
+    from pipeline.contracts.planned import StackFacts
+    from pipeline.settings import Settings
+    from pipeline.source.listing import Source
+
+
+def preparation(
+    settings: Settings,
+    run: str,
+    base_model: BaseModel | None,
+    stack: StackFacts,
+    source: Source,
+    secret: str | None = None,
+    cut: list[Shard] | None = None,
+) -> Preparation:
+    """What the data-prep functions get.
+
+    Args:
+        settings: the run's.
+        run: its id.
+        base_model: Bedrock's, if a model of Bedrock's is customized.
+        stack: what exists.
+        source: the files of the dataset.
+        secret: ARN of the secret with the Hub token, if the dataset needs it.
+        cut: the shards, if one function is not enough.
+
+    Raises:
+        Refused: a file is too large for one function.
+    """
+    dataset, bucket = settings.dataset, stack.bucket
+    files = [file for split in source.files.values() for file in split]
+    amount = f"{_count(files, 'file')}, {shards.megabytes(sum(file.bytes for file in files))}"
+    request = DataRequest(
+        dataset=DatasetRequest(
+            source=source.uri,
+            revision=source.revision,
+            splits=list(source.files),
+            fields=Fields(dataset.fields.dialogue, dataset.fields.summary),
+            csv=CsvForm(dataset.csv.separator, dataset.csv.encoding),
+            max_rows=dataset.max_rows.model_dump(),
+            ratios=dataset.ratios.model_dump(),
+            max_rejected_share=dataset.max_rejected_share,
+            instruction=dataset.instruction,
+            seed=dataset.seed,
+        ),
+        output=names.place(bucket, "data", run),
+        work=names.place(bucket, "shards", run),
+        max_tokens=settings.training.max_length,
+        bedrock=BedrockRecords(base_model.id, settings.bedrock.max_records) if base_model else None,
+        hub_token_secret=secret,
+    )
+    if cut:
+        listed = ShardList(len(cut), bucket, names.prefix("shards", run) + names.SHARD_LIST)
+        path = f"{_count(cut, 'shard')}: {amount} (dataset.shard_mb: {dataset.shard_mb})"
+        return Preparation(request, None, listed, path)
+    return Preparation(request, shards.cut(source.files), None, f"one function: {amount}")
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
