@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -397,9 +398,12 @@ def test_a_redriven_job_has_another_name_and_the_same_checkpoints(variables: dic
 
 
 def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> None:
-    packages = [folder for folder in synthesised.folder.glob("asset.*") if (folder / "training").is_dir()]
-    assert len(packages) == 1
-    shipped = {path.name for path in (packages[0] / "training").iterdir()}
+    zips = [zipfile.ZipFile(path).namelist() for path in synthesised.folder.glob("asset.*.zip")]
+    (shipped,) = [
+        {name.removeprefix("training/") for name in names if name.startswith("training/")}
+        for names in zips
+        if "training/start.py" in names
+    ]
     assert {"start.py", "train.py", "requirements.txt"} <= shipped
     assert Path(plan.__file__).resolve().parents[2] / "training" == plan.CODE
 
