@@ -30,8 +30,8 @@ from training.watch import adapter_weights, evaluate_loss
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from training.data import Chat
     from training.recipe import Recipe
+    from training.template import Chat
 
 DEVICE = Device("cpu", None, None)
 """Also where there is a GPU: CPU-seconds are what is compared."""

@@ -16,7 +16,8 @@ from pipeline.contracts.data import CsvForm
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
-    from training.data import Chat, Encoder
+    from training.data import Encoder
+    from training.template import Chat
 
 ROOT = Path(__file__).parent.parent
 MOST_TOKENS = 10**6

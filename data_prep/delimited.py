@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator
 
-    from data_prep.rows import Fields, Row
+    from data_prep.rows import Row
+    from data_prep.shapes import TextColumns
 
 SEPARATORS = (",", ";", "\t", "|")
 """What is tried on the header where no separator is given."""
@@ -48,7 +49,9 @@ class CsvFile:
             None if the file is empty.
     """
 
-    def __init__(self, stream: io.BufferedReader[Any], name: str, fields: Fields, separator: str | None = None) -> None:
+    def __init__(
+        self, stream: io.BufferedReader[Any], name: str, fields: TextColumns, separator: str | None = None
+    ) -> None:
         """Read the header.
 
         Raises:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
 
-    from data_prep.rows import Fields, Row
+    from data_prep.rows import Row
+    from data_prep.shapes import TextColumns
     from pipeline.contracts.data import Piece
 
 BATCH_ROWS = 256
@@ -29,7 +30,7 @@ _PARQUET_MARK = b"PAR1"
 _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
-def read_parquet(file: io.RawIOBase, piece: Piece, fields: Fields) -> Iterator[Row]:
+def read_parquet(file: io.RawIOBase, piece: Piece, fields: TextColumns) -> Iterator[Row]:
     """The rows of the row groups that begin in `piece`.
 
     Raises:
@@ -49,7 +50,7 @@ def read_parquet(file: io.RawIOBase, piece: Piece, fields: Fields) -> Iterator[R
         _refuse(file, piece, "Parquet", _PARQUET_MARK, error)
 
 
-def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: Fields) -> Iterator[Row]:
+def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: TextColumns) -> Iterator[Row]:
     """The rows of an Arrow file: IPC's stream, as datasets' save_to_disk writes it, or its file format, also called Feather.
 
     Args:
@@ -109,7 +110,7 @@ def _check_offsets(column: Any) -> None:
     (column.view(as_bytes) if as_bytes else column).validate(full=as_bytes is not None)
 
 
-def _columns(schema: Any, file: str, fields: Fields) -> list[str]:
+def _columns(schema: Any, file: str, fields: TextColumns) -> list[str]:
     """The two columns by name. None is a list of turns, nor is another one, if they are not there."""
     names = schema.names
     for field in fields if set(fields) <= set(names) else names:

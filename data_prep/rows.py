@@ -17,8 +17,7 @@ from pipeline.errors import Refused, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Fields = tuple[str, str]
-"""The columns with the dialogue and the summary."""
+    from data_prep.shapes import TextColumns
 
 Row = tuple[object, object, str | None]
 """Dialogue, summary, and the problem that keeps it from being a row."""
@@ -35,7 +34,7 @@ _OPENS = re.compile(rb"\s*(?:\{\s*$|\[\s*(?:\{|$))")
 
 
 def read_jsonl(
-    stream: io.BufferedReader[Any], name: str, fields: Fields, stop: int | None = None, *, first: bool = True
+    stream: io.BufferedReader[Any], name: str, fields: TextColumns, stop: int | None = None, *, first: bool = True
 ) -> Iterator[Row]:
     """The rows of a JSON Lines file: one object a line.
 
@@ -79,7 +78,7 @@ def read_jsonl(
         columns.refuse_unless_found()
 
 
-def _refuse_other_shapes(line: bytes, name: str, fields: Fields) -> None:
+def _refuse_other_shapes(line: bytes, name: str, fields: TextColumns) -> None:
     """Refuse by its first line what is another kind of JSON, or is JSON Lines of another kind of row."""
     refuse_others(line[:HEAD_BYTES], name)
     if detect(line[:HEAD_BYTES]) != "utf-8":
@@ -95,7 +94,7 @@ def _refuse_other_shapes(line: bytes, name: str, fields: Fields) -> None:
         refuse_half_a_prompt(name, value, fields)
 
 
-def read_json(stream: io.BufferedReader[Any], name: str, fields: Fields) -> Iterator[Row]:
+def read_json(stream: io.BufferedReader[Any], name: str, fields: TextColumns) -> Iterator[Row]:
     """The rows of a JSON file, in UTF-8.
 
     That is an array of objects; or objects one after the other, on a line each (JSON Lines, as many datasets on the Hub have
@@ -139,7 +138,7 @@ def read_json(stream: io.BufferedReader[Any], name: str, fields: Fields) -> Iter
     yield from read_jsonl(io.BufferedReader(Prefixed(b"".join(lines), stream)), name, fields)
 
 
-def _rows(values: Iterable[object], name: str, fields: Fields) -> Iterator[Row]:
+def _rows(values: Iterable[object], name: str, fields: TextColumns) -> Iterator[Row]:
     dialogue, summary = fields
     columns, first = _Columns(name, fields), True
     for value in values:
@@ -156,7 +155,7 @@ def _rows(values: Iterable[object], name: str, fields: Fields) -> Iterator[Row]:
     columns.refuse_unless_found()
 
 
-def _below(value: object, name: str, fields: Fields) -> list[object]:
+def _below(value: object, name: str, fields: TextColumns) -> list[object]:
     """The rows of a file that is one object: those in a list below one of its keys, or the object itself."""
     if not isinstance(value, dict):
         return [value]
@@ -173,7 +172,7 @@ def _below(value: object, name: str, fields: Fields) -> list[object]:
     )
 
 
-def _refuse_columns(value: dict[str, Any], name: str, fields: Fields) -> None:
+def _refuse_columns(value: dict[str, Any], name: str, fields: TextColumns) -> None:
     if all(isinstance(value.get(field), dict | list) for field in fields):
         refuse_chat(name, value, fields)
         raise Refused(
@@ -291,7 +290,7 @@ def _other_json(line: bytes) -> object:
 class _Columns:
     """Whether a JSON file has the mapped columns at all: what only some rows lack is those rows' problem."""
 
-    def __init__(self, name: str, fields: Fields) -> None:
+    def __init__(self, name: str, fields: TextColumns) -> None:
         self._name, self._fields = name, fields
         self._known: list[str] | None = None
         self._found: set[str] = set()

@@ -10,7 +10,8 @@ from pipeline.errors import Refused, quoted
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from data_prep.rows import Fields
+TextColumns = tuple[str, str]
+"""The names of the columns with the dialogue and the summary."""
 
 _SHOWN_COLUMNS = 20
 _NAME_BYTES = 40
@@ -28,7 +29,7 @@ _WANTED = (
 )
 
 
-def index(header: list[str], name: str, fields: Fields) -> tuple[int, int]:
+def index(header: list[str], name: str, fields: TextColumns) -> tuple[int, int]:
     """The places of the two columns in the file `name`.
 
     Raises:
@@ -72,7 +73,7 @@ def shown_keys(keys: Collection[str]) -> str:
     return f"the keys {', '.join(map(quoted, keys))}"
 
 
-def refuse_half_a_prompt(name: str, columns: Collection[str], fields: Fields) -> None:
+def refuse_half_a_prompt(name: str, columns: Collection[str], fields: TextColumns) -> None:
     """Refuse Alpaca rows of which only the instruction is mapped: the input, which belongs to it, would be left out."""
     if fields[0] == "instruction" and ALPACA.issubset(columns):
         raise Refused(
@@ -82,7 +83,7 @@ def refuse_half_a_prompt(name: str, columns: Collection[str], fields: Fields) ->
         )
 
 
-def refuse_chat(name: str, row: object, fields: Fields) -> None:
+def refuse_chat(name: str, row: object, fields: TextColumns) -> None:
     """Refuse a file whose first row has its texts in a list of turns, or is such a list."""
     if isinstance(row, list) and row and isinstance(row[0], dict):
         refuse_turns(name, None, row[0])

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from training.template import Chat
+
 IGNORED = -100
 """Label of a token that is not learned; torch's cross_entropy skips it by default."""
-
-Chat = list[dict[str, str]]
-"""Turns of one chat, each with its role and content."""
 
 
 class Row(TypedDict):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from training.data import Chat
+Chat = list[dict[str, str]]
+"""Turns of one chat, each with its role and content."""
 
 THINKING = (
     ("<think>", "</think>"),  # Qwen, DeepSeek, SmolLM3, GLM, Granite, Nemotron, MiniMax

@@ -18,7 +18,8 @@ from pipeline.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from data_prep.rows import Fields, Row
+    from data_prep.rows import Row
+    from data_prep.shapes import TextColumns
 
 FIELDS = ("dialogue", "summary")
 HEADER = "dialogue,summary\n"
@@ -52,7 +53,7 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return size
 
 
-def from_csv(data: bytes, fields: Fields = FIELDS, size: int = 1 << 20) -> list[Row]:
+def from_csv(data: bytes, fields: TextColumns = FIELDS, size: int = 1 << 20) -> list[Row]:
     return list(CsvFile(io.BufferedReader(Dribble(data, size), max(size, 1)), "a.csv", fields))
 
 

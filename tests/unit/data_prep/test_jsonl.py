@@ -16,7 +16,8 @@ from data_prep.rows import read_jsonl
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
-    from data_prep.rows import Fields, Row
+    from data_prep.rows import Row
+    from data_prep.shapes import TextColumns
 
 FIELDS = ("dialogue", "summary")
 CHAT = "'a.jsonl' has chat rows, the column '{}' being a list of turns with {}; wanted are two columns of text"
@@ -31,7 +32,7 @@ JSON = st.recursive(
 )
 
 
-def from_jsonl(data: bytes, fields: Fields = FIELDS) -> list[Row]:
+def from_jsonl(data: bytes, fields: TextColumns = FIELDS) -> list[Row]:
     return list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.jsonl", fields))
 
 

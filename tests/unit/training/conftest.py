@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from training.data import Chat
+    from training.template import Chat
 
 torch.set_num_threads(1)  # a second thread only waits on matrices this small
 NAME = "tuneway/tiny-llama"
