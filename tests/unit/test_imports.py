@@ -1,0 +1,84 @@
+"""Which folder imports which: one way, and in no circle."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS: dict[str, set[str]] = {
+    "training": set(),
+    "local_aws": set(),
+    "pipeline.contracts": set(),
+    "pipeline": {"pipeline.contracts"},
+    "pipeline.source": {"pipeline", "pipeline.contracts", "training"},
+    "pipeline.steps": {"pipeline", "pipeline.contracts", "pipeline.source"},
+    "data_prep": {"pipeline", "pipeline.contracts", "pipeline.source"},
+    "infra": {"pipeline", "pipeline.contracts", "pipeline.steps"},
+    "local": {"local_aws", "pipeline.source"},
+    "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local"},
+    "app": {"infra", "pipeline"},
+}
+"""The folders that the modules of each folder import. A folder stands below those that it imports. The settings belong to
+`pipeline` itself: they know its errors and its catalogue, and the requests and the costs are made of them."""
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module by its name, the tests among them."""
+    tops = {name.partition(".")[0] for name in FOLDERS} - {"app"} | {"tests"}
+    paths = [ROOT / "app.py", *(path for top in tops for path in (ROOT / top).rglob("*.py"))]
+    found = {}
+    for path in paths:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imported(name: str) -> Iterator[str]:
+    """Every module of ours that a module imports anywhere: within functions and for TYPE_CHECKING, too."""
+    for node in ast.walk(modules()[name]):
+        if isinstance(node, ast.Import):
+            named = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute"
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for one in named:
+            found = one if one in modules() else one.rpartition(".")[0]
+            if found in modules() and found != name:
+                yield found
+
+
+def folder(module: str) -> str:
+    two = ".".join(module.split(".")[:2])
+    return two if two in FOLDERS else module.partition(".")[0]
+
+
+def test_folders_import_each_other_one_way() -> None:
+    found: dict[str, set[str]] = {name: set() for name in FOLDERS}
+    for name in modules():
+        if folder(name) != "tests":
+            found[folder(name)] |= {folder(other) for other in imported(name)} - {folder(name)}
+    assert found == FOLDERS
+    order = list(FOLDERS)
+    assert all(order.index(other) < order.index(name) for name, others in FOLDERS.items() for other in others)
+
+
+def test_no_step_imports_another() -> None:
+    steps = [name for name in modules() if name.startswith("pipeline.steps.")]
+    assert len(steps) > 8
+    assert [(name, other) for name in steps for other in imported(name) if other in steps] == []
+
+
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    graph = {name: set(imported(name)) for name in modules()}
+    assert sum(map(len, graph.values())) > 1000
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)  # raises CycleError with the circle
