@@ -17,7 +17,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.settings import Functions, Settings, SettingsError, load
+from pipeline.settings import FunctionsSettings, Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
@@ -136,7 +136,7 @@ def _is_installed(room: str, folder: Path) -> bool:
     return marker.is_file() and marker.read_text(encoding="utf-8") == _contents(room) and _wrong_version(folder) is None
 
 
-def _install(room: str, folder: Path, functions: Functions) -> None:
+def _install(room: str, folder: Path, functions: FunctionsSettings) -> None:
     machine = _MACHINES[functions.architecture]
     unfinished = folder.with_name(f"{room}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -152,7 +152,7 @@ def _install(room: str, folder: Path, functions: Functions) -> None:
     unfinished.rename(folder)
 
 
-def check(room: str, folder: Path, functions: Functions) -> None:
+def check(room: str, folder: Path, functions: FunctionsSettings) -> None:
     """Hold the wheels in `folder` against the pins and, where this interpreter is of Lambda's kind, import them.
 
     Raises:
@@ -197,7 +197,7 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _check_binaries(folder: Path, functions: Functions) -> None:
+def _check_binaries(folder: Path, functions: FunctionsSettings) -> None:
     tag = f".cpython-{functions.python.replace('.', '')}-"
     for path in folder.rglob("*.so*"):
         with path.open("rb") as file:

@@ -5,28 +5,28 @@ A `run` field shapes one run: an execution's input may override it, in the same 
 """
 
 from pipeline.settings.base import Scope, SettingsError, scope, sections
-from pipeline.settings.bedrock import Bedrock
-from pipeline.settings.dataset import Dataset
-from pipeline.settings.endpoint import Endpoint, Promote
+from pipeline.settings.bedrock import BedrockSettings
+from pipeline.settings.dataset import DatasetSettings
+from pipeline.settings.endpoint import EndpointSettings, Promote
 from pipeline.settings.loading import RENAMED, load, overlay, validate, with_run_input
 from pipeline.settings.schema import EXECUTION_DAYS, Settings
-from pipeline.settings.stack import Functions
-from pipeline.settings.training import Evaluation, Lora, Training
+from pipeline.settings.stack import FunctionsSettings
+from pipeline.settings.training import EvaluationSettings, LoraSettings, TrainingSettings
 
 __all__ = [
     "EXECUTION_DAYS",
     "RENAMED",
-    "Bedrock",
-    "Dataset",
-    "Endpoint",
-    "Evaluation",
-    "Functions",
-    "Lora",
+    "BedrockSettings",
+    "DatasetSettings",
+    "EndpointSettings",
+    "EvaluationSettings",
+    "FunctionsSettings",
+    "LoraSettings",
     "Promote",
     "Scope",
     "Settings",
     "SettingsError",
-    "Training",
+    "TrainingSettings",
     "load",
     "overlay",
     "scope",

@@ -18,7 +18,7 @@ def _number(value: Any) -> int | float:
     raise ValueError("must be a number, without quotes")
 
 
-class Bedrock(Section):
+class BedrockSettings(Section):
     """The Bedrock customization job."""
 
     enabled: bool = run("whether a run customizes a Bedrock model too")

@@ -14,14 +14,14 @@ _KEY = 1024
 """The longest key of an S3 object, and so the longest path, in bytes of UTF-8 (S3 user guide, "Naming Amazon S3 objects")."""
 
 
-class Fields(Section):
+class FieldsSettings(Section):
     """Which columns hold what."""
 
     dialogue: str = run("column with the text to summarize", min_length=1, max_length=_KEY)
     summary: str = run("column with the summary", min_length=1, max_length=_KEY)
 
     @model_validator(mode="after")
-    def _are_two(self) -> Fields:
+    def _are_two(self) -> FieldsSettings:
         if self.dialogue == self.summary:
             raise ValueError(
                 f"dialogue and summary are both {quoted(self.dialogue)}: a model would learn to repeat its input; name two "
@@ -31,7 +31,7 @@ class Fields(Section):
         return self
 
 
-class Csv(Section):
+class CsvSettings(Section):
     """How CSV files are written, where they do not say so themselves."""
 
     separator: str | None = run("what stands between two fields; null: told by the header")
@@ -64,7 +64,7 @@ class Csv(Section):
         raise ValueError("must be null or a text encoding of Python's, such as cp1252, latin-1, utf-16 or shift_jis")
 
 
-class Files(Section):
+class FilesSettings(Section):
     """A dataset's files by split, below its source. A source that is one file needs none of them.
 
     Each is a file, a pattern (data/train-*.parquet), a folder (data/), or a split of the dataset's own by its name (train).
@@ -88,7 +88,7 @@ class Files(Section):
         )
 
 
-class MaxRows(Section):
+class MaxRowsSettings(Section):
     """Subsampling: the same rows every time, chosen by a seeded hash."""
 
     train: int | None = run("most training rows; null: all", unit="rows", ge=1, le=MANY)
@@ -98,14 +98,14 @@ class MaxRows(Section):
     )
 
 
-class Ratios(Section):
+class RatiosSettings(Section):
     """How train's rows are dealt to the splits without files of their own, by a seeded hash of each row."""
 
     validation: float = run("share of validation rows", unit="share, 1 is all", gt=0, lt=0.5)
     test: float = run("share of test rows", unit="share, 1 is all", gt=0, lt=0.5)
 
 
-class Dataset(Section):
+class DatasetSettings(Section):
     """The dialogues and their summaries."""
 
     source: str = run(
@@ -119,11 +119,11 @@ class Dataset(Section):
         examples=["6b929ff10edec703164e3ddb2e94aae058c9ab5f"],
     )
     gated: bool = run("whether reading it needs the Hub token (access.hub_token_secret)")
-    files: Files
-    fields: Fields
-    csv: Csv
-    max_rows: MaxRows
-    ratios: Ratios
+    files: FilesSettings
+    fields: FieldsSettings
+    csv: CsvSettings
+    max_rows: MaxRowsSettings
+    ratios: RatiosSettings
     max_rejected_share: float = run(
         "a run stops when more of the rows than this are not fit", unit="share, 1 is all", ge=0, le=1
     )
@@ -155,7 +155,7 @@ class Dataset(Section):
         return self.source.startswith("hub:")
 
     @model_validator(mode="after")
-    def _as_the_hub_asks(self) -> Dataset:
+    def _as_the_hub_asks(self) -> DatasetSettings:
         if self.is_hubs and self.revision is None:
             raise ValueError("a Hub dataset needs dataset.revision, the commit to read; set it")
         if self.gated and not self.is_hubs:

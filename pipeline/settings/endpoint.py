@@ -13,7 +13,7 @@ from pipeline.settings.instance_types import InstanceTypes
 Promote = Literal["always", "better", "clearly_better"]
 
 
-class Endpoint(Section):
+class EndpointSettings(Section):
     """The SageMaker endpoint that serves the tuned model."""
 
     enabled: bool = run("whether a run serves its model")
@@ -34,7 +34,7 @@ class Endpoint(Section):
     )
 
     @model_validator(mode="after")
-    def _gpu_to_serve_on(self) -> Endpoint:
+    def _gpu_to_serve_on(self) -> EndpointSettings:
         cannot = [why for name in self.instance_types if (why := instances.cannot(name))]
         if cannot:
             raise ValueError(f"instance_types: {cannot[0]}; choose another, such as ml.g5.xlarge")

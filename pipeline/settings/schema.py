@@ -7,11 +7,19 @@ import re
 from pydantic import model_validator
 
 from pipeline.settings.base import Section
-from pipeline.settings.bedrock import Bedrock
-from pipeline.settings.dataset import Dataset
-from pipeline.settings.endpoint import Endpoint
-from pipeline.settings.stack import Access, Encryption, Functions, Network, Notifications, Stack, Storage
-from pipeline.settings.training import Training
+from pipeline.settings.bedrock import BedrockSettings
+from pipeline.settings.dataset import DatasetSettings
+from pipeline.settings.endpoint import EndpointSettings
+from pipeline.settings.stack import (
+    AccessSettings,
+    EncryptionSettings,
+    FunctionsSettings,
+    NetworkSettings,
+    NotificationsSettings,
+    StackSettings,
+    StorageSettings,
+)
+from pipeline.settings.training import TrainingSettings
 
 EXECUTION_DAYS = 7
 """An execution's time limit: Bedrock jobs take hours and may queue for a day. Its loops stay below the 25,000 events that a
@@ -26,17 +34,17 @@ _BEDROCK_TAG = re.compile(r"[a-zA-Z0-9\s._:/=+@-]*", re.ASCII)
 class Settings(Section):
     """All of it: what config.yaml says."""
 
-    stack: Stack
-    notifications: Notifications
-    functions: Functions
-    access: Access
-    encryption: Encryption
-    network: Network
-    storage: Storage
-    dataset: Dataset
-    training: Training
-    bedrock: Bedrock
-    endpoint: Endpoint
+    stack: StackSettings
+    notifications: NotificationsSettings
+    functions: FunctionsSettings
+    access: AccessSettings
+    encryption: EncryptionSettings
+    network: NetworkSettings
+    storage: StorageSettings
+    dataset: DatasetSettings
+    training: TrainingSettings
+    bedrock: BedrockSettings
+    endpoint: EndpointSettings
 
     @model_validator(mode="after")
     def _isolated_with_all_it_needs(self) -> Settings:

@@ -15,7 +15,7 @@ _TAG = r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$"
 """SageMaker's TagKey and TagValue, which are IAM's, Lambda's and CloudWatch Logs', too (service models)."""
 
 
-class Stack(Section):
+class StackSettings(Section):
     """What the stack is called and where it lives."""
 
     name: str = deploy(
@@ -57,7 +57,7 @@ class Stack(Section):
         return tags
 
 
-class Notifications(Section):
+class NotificationsSettings(Section):
     """Who is told how a run ended."""
 
     email: str | None = deploy(
@@ -68,7 +68,7 @@ class Notifications(Section):
     )
 
 
-class Functions(Section):
+class FunctionsSettings(Section):
     """How the Lambda functions are built."""
 
     python: Literal["3.11", "3.12", "3.13"] = deploy("Lambda's Python version")
@@ -76,7 +76,7 @@ class Functions(Section):
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = deploy("how long logs are kept", unit="days")
 
 
-class Access(Section):
+class AccessSettings(Section):
     """What the roles may reach outside the stack."""
 
     hub_endpoint: str = deploy(
@@ -96,7 +96,7 @@ class Access(Section):
     )
 
 
-class Encryption(Section):
+class EncryptionSettings(Section):
     """Whose key encrypts what a run leaves."""
 
     kms_key_arn: str | None = deploy(
@@ -107,7 +107,7 @@ class Encryption(Section):
     )
 
 
-class Network(Section):
+class NetworkSettings(Section):
     """Where the training job, the Bedrock job and the endpoint have their network interfaces, and what they reach."""
 
     # 32 characters: SubnetId and SecurityGroupId (SageMaker's service model).
@@ -128,13 +128,13 @@ class Network(Section):
     )
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> Network:
+    def _both_or_none(self) -> NetworkSettings:
         if bool(self.subnets) != bool(self.security_groups):
             raise ValueError("subnets and security_groups: a VPC needs both; name both, or leave both empty")
         return self
 
 
-class Storage(Section):
+class StorageSettings(Section):
     """What the bucket keeps."""
 
     expire_days: int | None = deploy(

@@ -40,7 +40,7 @@ def _layers(value: Any) -> list[str] | str:
 _Layers = Annotated[list[Annotated[str, Field(pattern=_LAYER)]], Field(min_length=1)]
 
 
-class Lora(Section):
+class LoraSettings(Section):
     """The adapter (peft.LoraConfig)."""
 
     r: int = run("rank", ge=1, le=256)
@@ -51,7 +51,7 @@ class Lora(Section):
     ] = run("names of the linear layers that get an adapter, or all-linear: every one but the head")
 
 
-class Evaluation(Section):
+class EvaluationSettings(Section):
     """How base and tuned model are compared on the test rows."""
 
     max_new_tokens: int = run("longest summary", unit="tokens", ge=8, le=1024)
@@ -64,7 +64,7 @@ class Evaluation(Section):
     )
 
 
-class Training(Section):
+class TrainingSettings(Section):
     """The SageMaker QLoRA job."""
 
     base_model: str = run(
@@ -94,7 +94,7 @@ class Training(Section):
     max_runtime_minutes: int = run("the job is stopped after this time", unit="minutes", ge=5, le=40_320)
     quantization: Literal["nf4", "none"] = run("4-bit base (QLoRA), or none")
     double_quantization: bool = run("quantize the quantization constants too")
-    lora: Lora
+    lora: LoraSettings
     learning_rate: float = run("peak learning rate", gt=0, le=1)
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = run("learning rate over the steps")
     warmup_steps: int = run(
@@ -120,7 +120,7 @@ class Training(Section):
         "transformers' optimizer name"
     )
     seed: int = run("seed of the training", ge=0, le=2**32 - 1)  # numpy takes no other (transformers.set_seed)
-    evaluation: Evaluation
+    evaluation: EvaluationSettings
 
     @field_validator("base_model")
     @classmethod
@@ -139,20 +139,20 @@ class Training(Section):
         return self.base_model.startswith("uploads/")
 
     @model_validator(mode="after")
-    def _gated_is_the_hubs(self) -> Training:
+    def _gated_is_the_hubs(self) -> TrainingSettings:
         if self.is_uploaded and self.gated:
             raise ValueError("gated: no token is needed for a base model in the stack's own bucket; set it to false")
         return self
 
     @model_validator(mode="after")
-    def _gpu_where_it_needs_one(self) -> Training:
+    def _gpu_where_it_needs_one(self) -> TrainingSettings:
         cannot = [why for name in self.instance_types if (why := instances.cannot(name))]
         if self.device == "gpu" and cannot:
             raise ValueError(f"instance_types: {cannot[0]}; choose another, such as ml.g5.xlarge, or set device to cpu")
         return self
 
     @model_validator(mode="after")
-    def _spot_is_of_one_type(self) -> Training:
+    def _spot_is_of_one_type(self) -> TrainingSettings:
         # InstancePreferences excludes EnableManagedSpotTraining (service model, ResourceConfig).
         if self.spot and len(self.instance_types) > 1:
             raise ValueError(

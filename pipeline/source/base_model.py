@@ -17,7 +17,7 @@ from training import base_files
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from pipeline.settings import Settings, Training
+    from pipeline.settings import Settings, TrainingSettings
     from training.base_files import BaseFiles
 
 NF4_BYTES = 0.5
@@ -119,7 +119,7 @@ def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[
     return settings, bounds, warnings
 
 
-def training_bytes(training: Training, files: BaseFiles) -> float:
+def training_bytes(training: TrainingSettings, files: BaseFiles) -> float:
     """Return what one GPU of the training job holds at least, in bytes: while it trains, or while the base answers.
 
     It trains on the base in 4 bits but for embeddings and head (or all of it in 16), with the adapter and its gradients in

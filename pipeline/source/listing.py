@@ -17,7 +17,7 @@ from pipeline.source.stream import ResumingStream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.settings import Dataset, Settings
+    from pipeline.settings import DatasetSettings, Settings
 
 MOST_FILES = 10_000
 PAGE = 1000
@@ -137,7 +137,7 @@ def _too_many(where: str) -> Refused:
     return Refused(f"dataset.source: {where} has more than {MOST_FILES} files; write the rows to fewer, larger files")
 
 
-def _look_at_hub(dataset: Dataset, endpoint: str, token: str | None) -> Source:
+def _look_at_hub(dataset: DatasetSettings, endpoint: str, token: str | None) -> Source:
     """One request (huggingface_hub, `HfApi.dataset_info` with files_metadata) tells commit, files, sizes and card."""
     repo = dataset.source.removeprefix("hub:")
     about = hub.HubFile(endpoint, repo, dataset.revision or "", "", token)

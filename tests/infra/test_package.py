@@ -23,7 +23,7 @@ import zstandard
 
 from infra import package
 from infra.functions import code
-from pipeline.settings import Functions, Settings, SettingsError, load
+from pipeline.settings import FunctionsSettings, Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config.yaml"
@@ -260,8 +260,8 @@ while packed:
     assert run(script, staged, file) == "one\n" * 1000 + "two\n"
 
 
-def functions(**changes: str) -> Functions:
-    return Functions.model_validate({"log_retention_days": 30, **HERE, **changes})
+def functions(**changes: str) -> FunctionsSettings:
+    return FunctionsSettings.model_validate({"log_retention_days": 30, **HERE, **changes})
 
 
 def test_wheels_for_another_python_machine_or_version_are_refused_in_one_line(staged: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
 from pipeline import cost, requests
-from pipeline.settings import Evaluation, Lora, Training
+from pipeline.settings import EvaluationSettings, LoraSettings, TrainingSettings
 from pipeline.steps.deploy import PROVISIONING_MINUTES
 from tests.unit.pipeline.facts import facts
 from tests.unit.pipeline.steps.test_plan_parts import settings
@@ -254,7 +254,7 @@ def bounds() -> list[tuple[str, Any]]:
             for types in ([f"ml.g5.{n}xlarge" for n in (2, 4, 8, 12, 24)], ["ml.p4d.24xlarge"])
         ),
     ]
-    for above, model in (("", Training), ("lora.", Lora), ("evaluation.", Evaluation)):
+    for above, model in (("", TrainingSettings), ("lora.", LoraSettings), ("evaluation.", EvaluationSettings)):
         for name, info in model.model_fields.items():
             for limit in info.metadata:
                 at = {key: getattr(limit, key) for key in ("ge", "le", "gt", "lt") if hasattr(limit, key)}

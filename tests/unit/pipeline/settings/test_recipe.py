@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import pytest
 
 from pipeline import requests
-from pipeline.settings import SettingsError, Training, sections
+from pipeline.settings import SettingsError, TrainingSettings, sections
 from tests.unit.pipeline.steps.test_plan_parts import settings
 from tests.unit.pipeline.test_requests import STACK
 from training.errors import TrainingError
@@ -56,7 +56,7 @@ def leaves(model: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:
     return found
 
 
-FIELDS = {path: info for path, info in leaves(Training).items() if path not in FOR_SAGEMAKER}
+FIELDS = {path: info for path, info in leaves(TrainingSettings).items() if path not in FOR_SAGEMAKER}
 TYPES = get_type_hints(Recipe, include_extras=True)
 
 
@@ -88,7 +88,7 @@ def recipe(**training: Any) -> Recipe:
 
 def test_the_job_has_a_hyperparameter_for_each_setting_that_it_needs() -> None:
     assert {hyperparameter(path) for path in FIELDS} == set(TYPES) - ONLY_THE_JOBS
-    assert set(leaves(Training)) > FOR_SAGEMAKER
+    assert set(leaves(TrainingSettings)) > FOR_SAGEMAKER
 
 
 @pytest.mark.parametrize("path", [path for path in FIELDS if hyperparameter(path) not in TEXTS])
