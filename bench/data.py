@@ -19,7 +19,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench.data_rows import FORMATS, LONGEST_TOKENS, Plan, ensure
+from bench.data_rows import FORMATS, LONGEST_TOKENS, ExpectedRows, ensure
 from bench.disk_s3 import DiskS3
 from bench.rows import ROOT
 from data_prep.request import SPLITS
@@ -37,7 +37,7 @@ class Wrong(Exception):
     """The work was not done."""
 
 
-class Run(NamedTuple):
+class MeasuredRun(NamedTuple):
     """What is measured: a way of `bench.data_ways`, on all rows or a tenth of them, for a Bedrock base model."""
 
     way: str
@@ -46,11 +46,11 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    "tutorial": Run("tutorial"),
-    "tuneway": Run("tuneway", base_model=LLAMA),
-    "tuneway, for Nova": Run("tuneway", base_model=NOVA),
-    "tuneway, a tenth": Run("tuneway", True, LLAMA),
-    "alone": Run("alone"),
+    "tutorial": MeasuredRun("tutorial"),
+    "tuneway": MeasuredRun("tuneway", base_model=LLAMA),
+    "tuneway, for Nova": MeasuredRun("tuneway", base_model=NOVA),
+    "tuneway, a tenth": MeasuredRun("tuneway", True, LLAMA),
+    "alone": MeasuredRun("alone"),
 }
 
 
@@ -82,7 +82,7 @@ def make_event(s3: DiskS3, bucket: str, key: str, output: str, instruction: str,
     }
 
 
-def verify(answer: dict[str, Any], out: Path, plan: Plan, kind: str, base_model: str) -> None:
+def verify(answer: dict[str, Any], out: Path, plan: ExpectedRows, kind: str, base_model: str) -> None:
     """Hold data prep's answer and what it wrote into the folder `out` against the plan of the rows.
 
     Raises:

@@ -49,7 +49,7 @@ _OWN_REASONS = {
 _COLUMNS = ("id", "dialogue", "summary")
 
 
-class Row(NamedTuple):
+class DialogueRow(NamedTuple):
     """A row, and the way in which it is dirty, if it is. The byte FF, no UTF-8, is the lone surrogate U+DCFF here."""
 
     id: str
@@ -58,7 +58,7 @@ class Row(NamedTuple):
     dirt: str | None = None
 
 
-class Plan(TypedDict):
+class ExpectedRows(TypedDict):
     """What must come out: accepted rows, their characters (a line end is one), and by format the rows of each reason."""
 
     accepted: int
@@ -66,7 +66,7 @@ class Plan(TypedDict):
     rejected: dict[str, dict[str, int]]
 
 
-def rows(count: int) -> Iterator[Row]:
+def rows(count: int) -> Iterator[DialogueRow]:
     """The first `count` rows."""
     draw, ways = random.Random(0), list(DIRT)
     people, turns, sentences = _vocabulary()
@@ -74,7 +74,7 @@ def rows(count: int) -> Iterator[Row]:
         pair = draw.sample(people, 2)
         said = [*draw.choices(turns, k=draw.randint(4, 16)), f"And that was number {number}"]
         dialogue = "\r\n".join(f"{pair[at % 2]}: {text}" for at, text in enumerate(said))
-        row = Row(f"row-{number}", dialogue, f"{draw.choice(sentences)} Number {number}.")
+        row = DialogueRow(f"row-{number}", dialogue, f"{draw.choice(sentences)} Number {number}.")
         dirty, clean = divmod(number, CLEAN_BETWEEN + 1)
         if clean < CLEAN_BETWEEN:
             before = row
@@ -83,7 +83,7 @@ def rows(count: int) -> Iterator[Row]:
             yield _spoil(row, before, ways[dirty % len(ways)])
 
 
-def _spoil(row: Row, before: Row, way: str) -> Row:
+def _spoil(row: DialogueRow, before: DialogueRow, way: str) -> DialogueRow:
     id_, dialogue, summary, _ = row
     assert dialogue is not None
     changed = {
@@ -95,7 +95,7 @@ def _spoil(row: Row, before: Row, way: str) -> Row:
         "repeat": (before.dialogue, before.summary),
         "long": (dialogue * (3100 // len(dialogue) + 1), summary),
     }
-    return Row(id_, *changed[way], way)
+    return DialogueRow(id_, *changed[way], way)
 
 
 def _vocabulary() -> tuple[list[str], list[str], list[str]]:
@@ -112,7 +112,7 @@ def _vocabulary() -> tuple[list[str], list[str], list[str]]:
     return list(people), turns, sentences
 
 
-def ensure(home: Path, count: int) -> tuple[Path, Plan]:
+def ensure(home: Path, count: int) -> tuple[Path, ExpectedRows]:
     """The folder below `home` with `rows.csv`, `rows.jsonl` and `rows.parquet`, written unless they are there, and the plan."""
     made_of = b"".join(path.read_bytes() for path in (Path(__file__), *sorted(DATA.glob("*.csv"))))
     folder = home / f"{count}-{hashlib.sha256(made_of).hexdigest()[:8]}"
@@ -122,11 +122,11 @@ def ensure(home: Path, count: int) -> tuple[Path, Plan]:
             shutil.rmtree(old)
         folder.mkdir(parents=True, exist_ok=True)
         plan.write_text(json.dumps(_write(folder, count)), encoding="utf-8")
-    loaded: Plan = json.loads(plan.read_text(encoding="utf-8"))
+    loaded: ExpectedRows = json.loads(plan.read_text(encoding="utf-8"))
     return folder, loaded
 
 
-def _write(folder: Path, count: int) -> Plan:
+def _write(folder: Path, count: int) -> ExpectedRows:
     schema = pa.schema([(column, pa.string()) for column in _COLUMNS])
     dirt: Counter[str] = Counter()
     accepted = characters = 0

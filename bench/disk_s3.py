@@ -19,7 +19,7 @@ _UPLOADS = ".uploads"
 """Folder below `root` with the parts of unfinished uploads."""
 
 
-class Body:
+class FileBody:
     """A response's body: `left` bytes of a file from where it stands."""
 
     def __init__(self, file: BinaryIO, left: int) -> None:
@@ -65,7 +65,7 @@ class DiskS3:
         left = min(int(asked[2] or size) + 1, size) - first
         file = path.open("rb")
         file.seek(first)
-        return {"Body": Body(file, left), "ContentLength": left, "ETag": etag}
+        return {"Body": FileBody(file, left), "ContentLength": left, "ETag": etag}
 
     def list_objects_v2(self, *, Bucket: str, Prefix: str = "") -> dict[str, Any]:
         """All of a bucket's objects (S3 lists 1,000 at most) with the prefix, sorted; no `Contents` where there are none."""

@@ -62,7 +62,7 @@ class Meter(TrainerCallback):
 
 
 @dataclass(frozen=True)
-class Run:
+class RecipeInput:
     """What a recipe gets."""
 
     model: PeftModel
@@ -93,7 +93,7 @@ class Run:
         } | own
 
 
-def tutorial(run: Run) -> None:
+def tutorial(run: RecipeInput) -> None:
     """The usual tutorial: every row padded to `max_length`, all its tokens learned, all logits made.
 
     Padding is not learned (DataCollatorForLanguageModeling), although many a tutorial learns it as well.
@@ -118,7 +118,7 @@ class _AtOnce(Device):
         return None
 
 
-def tuneway(run: Run, device: Device = DEVICE) -> None:
+def tuneway(run: RecipeInput, device: Device = DEVICE) -> None:
     """This project's own code, as the training job calls it."""
     finetune(
         run.model,
@@ -132,12 +132,12 @@ def tuneway(run: Run, device: Device = DEVICE) -> None:
     )
 
 
-def batched(run: Run) -> None:
+def batched(run: RecipeInput) -> None:
     """This project's own code with padded batches, as a GPU gets them."""
     tuneway(run, _AtOnce(DEVICE.name, None, None))
 
 
-def trl(run: Run, **own: Any) -> None:
+def trl(run: RecipeInput, **own: Any) -> None:
     """SFTTrainer of trl, at its best on a CPU; `own` are settings, to try others.
 
     Conversational prompt and completion, the prompt masked. A step's rows pass one after another: no padding, and faster
@@ -199,7 +199,7 @@ def measure(name: str, job: dict[str, Any], **own: Any) -> dict[str, float]:
     callbacks.append(meter)
     try:
         with tempfile.TemporaryDirectory() as output:
-            RECIPES[name](Run(peft_model, encoder, recipe, job["train"], held_out, Path(output)), **own)
+            RECIPES[name](RecipeInput(peft_model, encoder, recipe, job["train"], held_out, Path(output)), **own)
     finally:
         callbacks.remove(meter)
     cpu, clock = meter.seconds

@@ -14,7 +14,7 @@ from data_prep.prepare import prepare
 from data_prep.request import PrepRequest, resolve
 from data_prep.shard import read_shard
 from data_prep.sources import DatasetFiles
-from data_prep.writer import Folder
+from data_prep.writer import S3Folder
 from pipeline import aws
 from pipeline.contracts.data import (
     DataRefused,
@@ -53,7 +53,7 @@ def handler(event: PrepareEvent) -> Prepared | DataRefused:
 def prepare_with(event: PrepareEvent, s3: Any) -> Prepared:
     """`handler` with a client of the caller's own, and `Refused` as an exception."""
     request = resolve(event.request)
-    return prepare(request, event.pieces, _source(request, s3), Folder(s3, request.output))
+    return prepare(request, event.pieces, _source(request, s3), S3Folder(s3, request.output))
 
 
 @aws.handler(ShardEvent)
@@ -67,7 +67,7 @@ def shard(event: ShardEvent) -> ShardRead | ShardRefused:
     answer: ShardRead | ShardRefused
     try:
         request, s3 = resolve(event.request), _client("s3")
-        answer = ShardRead(name, read_shard(request, number, pieces, _source(request, s3), Folder(s3, request.work)))
+        answer = ShardRead(name, read_shard(request, number, pieces, _source(request, s3), S3Folder(s3, request.work)))
     except Refused as refusal:
         answer = ShardRefused(name, str(refusal))
     _log.info("%s", answer)
@@ -88,7 +88,7 @@ def merge(event: MergeEvent) -> Prepared | DataRefused | ReadAgain:
         if event.failed and event.redrive > event.mapped_at_redrive:
             answer = ReadAgain()
         else:
-            folders = Folder(s3, request.work), Folder(s3, request.output)
+            folders = S3Folder(s3, request.work), S3Folder(s3, request.output)
             answer = merge_shards(request, event.shards, event.failed, *folders)
     except Refused as refusal:
         answer = DataRefused(str(refusal))

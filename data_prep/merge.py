@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from data_prep.request import PrepRequest, S3Location
     from data_prep.shard import ShardFile
-    from data_prep.writer import Folder
+    from data_prep.writer import S3Folder
     from pipeline.contracts.data import BadShard, Piece, Prepared
     from pipeline.source.stream import ResumingStream
 
@@ -34,7 +34,7 @@ MOST_ROWS = 40_000_000
 
 
 def merge_shards(
-    request: PrepRequest, count: int, failed: Sequence[BadShard], work: Folder, folder: Folder
+    request: PrepRequest, count: int, failed: Sequence[BadShard], work: S3Folder, folder: S3Folder
 ) -> Prepared:
     """Merge `count` shards, `failed` being the results of those that are not there; returns the function's answer.
 
@@ -81,7 +81,7 @@ class _Row(NamedTuple):
 
 
 class _Shards:
-    def __init__(self, request: PrepRequest, reports: Sequence[Report], work: Folder) -> None:
+    def __init__(self, request: PrepRequest, reports: Sequence[Report], work: S3Folder) -> None:
         self._request, self._reports, self._work = request, reports, work
         pieces = [(piece, read) for report in reports for piece, read in zip(report.pieces, report.read, strict=True)]
         # A row of a held-out split is remembered twice: for repeats, and for leaks.

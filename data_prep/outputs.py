@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from data_prep.request import PrepRequest
     from data_prep.sources import ReadAs
-    from data_prep.writer import Folder, Upload
+    from data_prep.writer import S3Folder, Upload
     from pipeline.contracts.data import Piece
 
 BEDROCK_SPLITS = ("train", "validation")
@@ -35,7 +35,7 @@ _SHOWN_REASONS = 3
 _UNLIKELY = 1e-6
 
 
-def publish(request: PrepRequest, folder: Folder, fill: Callable[[Outputs], None]) -> Prepared:
+def publish(request: PrepRequest, folder: S3Folder, fill: Callable[[Outputs], None]) -> Prepared:
     """Write, read back and list what `fill` hands over; returns the function's answer.
 
     Raises:
@@ -71,7 +71,7 @@ class Split:
 class Outputs:
     """Takes rows in reading order."""
 
-    def __init__(self, request: PrepRequest, folder: Folder) -> None:
+    def __init__(self, request: PrepRequest, folder: S3Folder) -> None:
         """Nothing is written yet."""
         self._request, self._folder = request, folder
         model = request.base_model

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from data_prep.request import PrepRequest
     from data_prep.sources import DatasetFiles
-    from data_prep.writer import Folder
+    from data_prep.writer import S3Folder
     from pipeline.contracts.data import Piece, Prepared
 
 HELD_BYTES = 256 * 1024 * 1024
 """Most text that samples keep in memory while they are not yet decided."""
 
 
-def prepare(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, folder: Folder) -> Prepared:
+def prepare(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, folder: S3Folder) -> Prepared:
     """Prepare the dataset of `request`; returns the function's answer.
 
     Raises:

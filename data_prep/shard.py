@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from data_prep.request import PrepRequest
     from data_prep.sources import DatasetFiles
-    from data_prep.writer import Folder, Upload
+    from data_prep.writer import S3Folder, Upload
 
 MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
 """Of each row read, in reading order: the reason why it is not fit and the problem that Bedrock's base model has with it
@@ -63,7 +63,9 @@ def name_of(number: int, file: str) -> str:
     return f"{number:05}/{file}"
 
 
-def read_shard(request: PrepRequest, number: int, pieces: Sequence[Piece], source: DatasetFiles, folder: Folder) -> int:
+def read_shard(
+    request: PrepRequest, number: int, pieces: Sequence[Piece], source: DatasetFiles, folder: S3Folder
+) -> int:
     """Read the shard, unless its report says that this is done; returns its rows.
 
     Raises:
@@ -102,7 +104,7 @@ def _file(upload: Upload) -> ShardFile:
     return ShardFile(upload.bytes, upload.sha256)
 
 
-def read_report(folder: Folder, number: int) -> Report | None:
+def read_report(folder: S3Folder, number: int) -> Report | None:
     """What a shard left; None if it is not done."""
     name = name_of(number, "report.json")
     if not folder.has(name):

@@ -22,7 +22,7 @@ PART_BYTES = 5 * 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
-class Folder:
+class S3Folder:
     """A folder of the run. Parts are sent on one thread, one after another, while the next ones are filled."""
 
     def __init__(self, s3: Any, place: S3Location) -> None:
@@ -62,7 +62,7 @@ class Folder:
 class Upload:
     """An object being written. A small one is one PutObject; an exception leaves nothing, not even parts."""
 
-    def __init__(self, s3: Any, place: S3Location, folder: Folder) -> None:
+    def __init__(self, s3: Any, place: S3Location, folder: S3Folder) -> None:
         """Nothing is sent before the first part is full or the block ends."""
         self._s3, self._to, self._folder = s3, {"Bucket": place.bucket, "Key": place.key}, folder
         self._buffer = bytearray()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from infra.states import PAYLOAD, REDRIVE, branch, choice, lambda_task
 
 if TYPE_CHECKING:
-    from infra.states import Deployed, State
+    from infra.states import StackParts, State
 
 SHARD_DATA = "ShardData"
 """The Map's name and its label, which stands in the ARN of each child execution."""
@@ -26,23 +26,23 @@ user's other functions need some of them (Lambda operator guide, "Scaling and co
 _REFUSED = branch("{% $data.refused != null %}", "Refused", refusal="{% $data.refused %}")
 
 
-def data_path(_: Deployed) -> State:
+def data_path(_: StackParts) -> State:
     """The choice that Plan made."""
     return choice(branch("{% $plan.prepare.shards != null %}", SHARD_DATA), default="PrepareData")
 
 
-def prepare_data(deployed: Deployed) -> State:
+def prepare_data(deployed: StackParts) -> State:
     """All of the dataset in one function."""
     event = {"request": "{% $plan.prepare.request %}", "pieces": "{% $plan.prepare.pieces %}"}
     return {**lambda_task(deployed.steps["data_prep"], event), "Assign": {"data": PAYLOAD}, "Next": "Prepared"}
 
 
-def prepared(_: Deployed) -> State:
+def prepared(_: StackParts) -> State:
     """Goes on, or ends the run with the refusal."""
     return choice(_REFUSED, default="Train")
 
 
-def shard_data(deployed: Deployed) -> State:
+def shard_data(deployed: StackParts) -> State:
     """Each shard in a function of its own."""
     return {
         "Type": "Map",
@@ -74,7 +74,7 @@ def shard_data(deployed: Deployed) -> State:
     }
 
 
-def merge_data(deployed: Deployed) -> State:
+def merge_data(deployed: StackParts) -> State:
     """What needs all rows, out of what the shards left."""
     event = {
         "request": "{% $plan.prepare.request %}",
@@ -86,7 +86,7 @@ def merge_data(deployed: Deployed) -> State:
     return {**lambda_task(deployed.steps["merge_data"], event), "Assign": {"data": PAYLOAD}, "Next": "Merged"}
 
 
-def merged(_: Deployed) -> State:
+def merged(_: StackParts) -> State:
     """As `prepared`, or the Map once more."""
     return choice(branch("{% $data.again = true %}", SHARD_DATA), _REFUSED, default="Train")
 

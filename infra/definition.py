@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infra import data_states
-from infra.states import PAYLOAD, REDRIVE, Deployed, branch, choice, lambda_task, wait
+from infra.states import PAYLOAD, REDRIVE, StackParts, branch, choice, lambda_task, wait
 from pipeline.contracts.events import Customization
 from pipeline.contracts.values import as_json
 from pipeline.settings import EXECUTION_DAYS
@@ -32,8 +32,8 @@ _PROGRESS = "{% $states.result.Payload.progress %}"
 
 
 def definition(stack: StackFacts, settings: dict[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
-    """Return the whole definition; the arguments are those of `Deployed`."""
-    deployed = Deployed(stack, settings, steps)
+    """Return the whole definition; the arguments are those of `StackParts`."""
+    deployed = StackParts(stack, settings, steps)
     return {
         "Comment": "Tuneway: dialogue dataset in; tuned, evaluated and served model out. Start it with the input {}",
         "QueryLanguage": "JSONata",
@@ -43,7 +43,7 @@ def definition(stack: StackFacts, settings: dict[str, Any], steps: Mapping[str, 
     }
 
 
-def _plan(deployed: Deployed) -> State:
+def _plan(deployed: StackParts) -> State:
     event = {
         "input": "{% $states.input %}",
         "execution": "{% $states.context.Execution.Id %}",
@@ -63,16 +63,16 @@ def _plan(deployed: Deployed) -> State:
     }
 
 
-def _planned(_: Deployed) -> State:
+def _planned(_: StackParts) -> State:
     refused = branch("{% $plan.refusal != null %}", "Refused", refusal="{% $plan.refusal %}")
     return choice(refused, default="DataPath")
 
 
-def _refused(_: Deployed) -> State:
+def _refused(_: StackParts) -> State:
     return {"Type": "Fail", "Error": "Tuneway.Refused", "Cause": "{% $refusal %}"}
 
 
-def _train(deployed: Deployed) -> State:
+def _train(deployed: StackParts) -> State:
     return {
         **lambda_task(deployed.steps["train"], {**_ATTEMPT, "request": "{% $plan.train %}"}, looks=True),
         "Assign": {"training": PAYLOAD},
@@ -81,15 +81,15 @@ def _train(deployed: Deployed) -> State:
     }
 
 
-def _trained(_: Deployed) -> State:
+def _trained(_: StackParts) -> State:
     return choice(branch("{% $training.phase = 'completed' %}", "Assess"), default="WaitForTraining")
 
 
-def _wait_for_training(_: Deployed) -> State:
+def _wait_for_training(_: StackParts) -> State:
     return wait("training", "Train")
 
 
-def _assess(deployed: Deployed) -> State:
+def _assess(deployed: StackParts) -> State:
     event = {
         "baseline": "{% $plan.assess.baseline %}",
         "enabled": "{% $plan.assess.enabled %}",
@@ -106,11 +106,11 @@ def _assess(deployed: Deployed) -> State:
     }
 
 
-def _customize_wanted(_: Deployed) -> State:
+def _customize_wanted(_: StackParts) -> State:
     return choice(branch("{% $plan.customize != null %}", "Customize"), default="DeployWanted")
 
 
-def _customize(deployed: Deployed) -> State:
+def _customize(deployed: StackParts) -> State:
     """The start of the Bedrock job. Whatever refuses it is kept: the last state of the run asks again."""
     task = lambda_task(deployed.steps["customize"], _customization(follow=False))
     refused = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
@@ -133,11 +133,11 @@ def _customization(*, follow: bool) -> dict[str, Any]:
     }
 
 
-def _deploy_wanted(_: Deployed) -> State:
+def _deploy_wanted(_: StackParts) -> State:
     return choice(branch("{% $assessment.promoted %}", "Deploy"), default="Served")
 
 
-def _deploy(deployed: Deployed) -> State:
+def _deploy(deployed: StackParts) -> State:
     event = {
         **_ATTEMPT,
         "model": "{% $training.model %}",
@@ -152,17 +152,17 @@ def _deploy(deployed: Deployed) -> State:
     }
 
 
-def _deployed(_: Deployed) -> State:
+def _deployed(_: StackParts) -> State:
     serving = branch("{% $deployed.phase = 'serving' %}", "SmokeTest")
     superseded = branch("{% $deployed.phase = 'superseded' %}", "Served")
     return choice(serving, superseded, default="WaitForEndpoint")
 
 
-def _wait_for_endpoint(_: Deployed) -> State:
+def _wait_for_endpoint(_: StackParts) -> State:
     return wait("deployed", "Deploy")
 
 
-def _smoke_test(deployed: Deployed) -> State:
+def _smoke_test(deployed: StackParts) -> State:
     event = {
         "endpoint": "{% $deployed.endpoint %}",
         "config": "{% $deployed.config %}",
@@ -181,11 +181,11 @@ def _smoke_test(deployed: Deployed) -> State:
     }
 
 
-def _tested(_: Deployed) -> State:
+def _tested(_: StackParts) -> State:
     return choice(branch("{% $deployed.phase = 'redeploy' %}", "Deploy", deployment=None), default="Served")
 
 
-def _served(_: Deployed) -> State:
+def _served(_: StackParts) -> State:
     without_bedrock = branch("{% $plan.customize = null %}", "Record")
     passed = branch("{% $deployed.phase = 'passed' %}", "RecordServing")
     return choice(without_bedrock, passed, default="FinishCustomize")
@@ -201,12 +201,12 @@ _RESULT = {
 }
 
 
-def _record_serving(deployed: Deployed) -> State:
+def _record_serving(deployed: StackParts) -> State:
     """What serves is on record, also when Bedrock fails later on."""
     return {**lambda_task(deployed.steps["record"], _RESULT), "Next": "TellServing"}
 
 
-def _tell_serving(deployed: Deployed) -> State:
+def _tell_serving(deployed: StackParts) -> State:
     """Bedrock takes hours: who waits for the model is told now, and once more at the end."""
     message = (
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
@@ -228,7 +228,7 @@ def _tell_serving(deployed: Deployed) -> State:
     }
 
 
-def _finish_customize(deployed: Deployed) -> State:
+def _finish_customize(deployed: StackParts) -> State:
     return {
         **lambda_task(deployed.steps["customize"], _customization(follow=True), looks=True),
         "Assign": {"customization": PAYLOAD},
@@ -237,19 +237,19 @@ def _finish_customize(deployed: Deployed) -> State:
     }
 
 
-def _customized(_: Deployed) -> State:
+def _customized(_: StackParts) -> State:
     return choice(branch("{% $customization.phase = 'completed' %}", "Record"), default="WaitForCustomize")
 
 
-def _wait_for_customize(_: Deployed) -> State:
+def _wait_for_customize(_: StackParts) -> State:
     return wait("customization", "FinishCustomize")
 
 
-def _record(deployed: Deployed) -> State:
+def _record(deployed: StackParts) -> State:
     return {**lambda_task(deployed.steps["record"], _RESULT), "Assign": {"record": PAYLOAD}, "Next": "Done"}
 
 
-def _done(_: Deployed) -> State:
+def _done(_: StackParts) -> State:
     output = {
         "promoted": "{% $deployed.phase = 'passed' %}",
         "why": "{% $assessment.why %}",

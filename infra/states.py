@@ -17,7 +17,7 @@ PAYLOAD = "{% $states.result.Payload %}"
 REDRIVE = "{% $states.context.Execution.RedriveCount %}"
 
 
-class Deployed(NamedTuple):
+class StackParts(NamedTuple):
     """What a state may need of the stack.
 
     Attributes:

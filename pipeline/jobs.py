@@ -44,7 +44,7 @@ class Job(NamedTuple):
         return (datetime.now(UTC) - self.created).total_seconds()
 
 
-class Service(Protocol):
+class JobService(Protocol):
     """What makes one kind of job."""
 
     def describe(self, name: str) -> Job | None:
@@ -64,7 +64,7 @@ class NotOurs(Exception):
     """A job with the run's name is not the run's. One line."""
 
 
-def ensure(service: Service, run: str, redrive: int, tags: dict[str, str]) -> tuple[Job, list[Job]]:
+def ensure(service: JobService, run: str, redrive: int, tags: dict[str, str]) -> tuple[Job, list[Job]]:
     """Return the job to follow, made now if it has to be, and all jobs of the run, in the order of its redrives.
 
     One that has ended badly is returned only if it is the redrive's own.
@@ -108,7 +108,7 @@ def ensure(service: Service, run: str, redrive: int, tags: dict[str, str]) -> tu
     return followed, jobs
 
 
-def _all(service: Service, run: str, redrive: int) -> list[Job]:
+def _all(service: JobService, run: str, redrive: int) -> list[Job]:
     # By name and not by a list, which may show a job late.
     return [job for attempt in range(redrive + 1) if (job := service.describe(f"{run}-{attempt}"))]
 

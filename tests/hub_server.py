@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Answer:
+class HubAnswer:
     """What one request gets.
 
     `cut` closes the connection after that many body bytes; `headers` replace those made from the body.
@@ -32,15 +32,15 @@ class Answer:
     ranges: bool = True
 
 
-def of_cache(cache: Path, path: str, asked: str | None) -> Answer:
+def of_cache(cache: Path, path: str, asked: str | None) -> HubAnswer:
     """What local AWS's Hub answers."""
     found = answer(cache, path, asked)
     assert isinstance(found.body, bytes)
-    return Answer(found.status, found.body, found.headers)
+    return HubAnswer(found.status, found.body, found.headers)
 
 
 @dataclass
-class Seen:
+class HubRequest:
     """A request as the server got it."""
 
     path: str
@@ -59,20 +59,20 @@ class HubServer:
     """`with HubServer() as hub: hub.answers["/path"] = [Answer(...)]`; what has no such answer is of the cache."""
 
     def __init__(self, cache: Path | None = None) -> None:
-        self.answers: dict[str, list[Answer]] = {}
-        self.seen: list[Seen] = []
+        self.answers: dict[str, list[HubAnswer]] = {}
+        self.seen: list[HubRequest] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                hub.seen.append(Seen(self.path, self.headers["Authorization"], self.headers["Range"]))
-                nothing = of_cache(cache, self.path, self.headers["Range"]) if cache else Answer(404)
+                hub.seen.append(HubRequest(self.path, self.headers["Authorization"], self.headers["Range"]))
+                nothing = of_cache(cache, self.path, self.headers["Range"]) if cache else HubAnswer(404)
                 script = hub.answers.get(self.path, [nothing])
                 self._send(script.pop(0) if len(script) > 1 else script[0])
 
-            def _send(self, answer: Answer) -> None:
+            def _send(self, answer: HubAnswer) -> None:
                 status, body, headers = answer.status, answer.body, {}
                 asked = self.headers["Range"]
                 if status == 200 and asked and answer.ranges:

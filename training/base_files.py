@@ -48,7 +48,7 @@ _NO_DEFAULT_EOS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _SHOWN = 12
 
 
-class Folder(Protocol):
+class ModelFolder(Protocol):
     """The files at the top of a base model's folder."""
 
     @property
@@ -106,7 +106,7 @@ class BaseFiles:
     warnings: list[str] = field(default_factory=list)
 
 
-def look(folder: Folder, name: str, layers: Sequence[str], longest: tuple[str, int]) -> BaseFiles:
+def look(folder: ModelFolder, name: str, layers: Sequence[str], longest: tuple[str, int]) -> BaseFiles:
     """Looks at the base model's small files and at the headers of its weights.
 
     Args:
@@ -129,7 +129,7 @@ def look(folder: Folder, name: str, layers: Sequence[str], longest: tuple[str, i
 
 
 class _Look:
-    def __init__(self, folder: Folder, name: str) -> None:
+    def __init__(self, folder: ModelFolder, name: str) -> None:
         self.folder = folder
         self.sizes = folder.sizes
         self.name = name

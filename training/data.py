@@ -24,7 +24,7 @@ IGNORED = -100
 """Label of a token that is not learned; torch's cross_entropy skips it by default."""
 
 
-class Row(TypedDict):
+class TokenizedChat(TypedDict):
     """One tokenized chat."""
 
     input_ids: list[int]
@@ -96,7 +96,7 @@ class Encoder:
         """Returns the ids up to where the assistant's answer begins: what the model is given when it is served."""
         return self._ids(self._prompt(chat))
 
-    def row(self, chat: Chat) -> Row:
+    def row(self, chat: Chat) -> TokenizedChat:
         """Returns prompt and answer, the answer ending with its end-of-turn token.
 
         The prompt is the one that the model is asked with, even where a template writes another once there is an answer.
@@ -163,12 +163,12 @@ class Collator:
     """Any token: the attention mask hides it and it is never a label, so it may well be the end-of-turn token."""
     packed: bool = False
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
         """Returns the model's inputs and the labels, as `_padded` or `_packed` describe them."""
         # A cache is for generation; with one, transformers would not tell packed rows apart.
         return (self._packed(rows) if self.packed else self._padded(rows)) | {"use_cache": False}
 
-    def _padded(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def _padded(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
         """Returns input_ids, attention_mask and position_ids [rows, longest], labels [rows, logits_to_keep]."""
         longest = max(row["length"] for row in rows)
         # One more than the longest answer: the token before an answer predicts its first token.
@@ -190,7 +190,7 @@ class Collator:
             "logits_to_keep": kept,
         }
 
-    def _packed(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def _packed(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
         """Returns input_ids and position_ids [1, tokens], logits_to_keep (which tokens) and labels [1, kept].
 
         Positions begin anew with every row, and there is no attention mask: by this transformers and flash attention keep

@@ -44,7 +44,7 @@ CHECKED_ROWS = 4
 """Rows on which the saved model's logits are compared."""
 
 
-class Job:
+class TrainingRun:
     """One run from the channels to the published model."""
 
     def __init__(self, layout: Layout, stop: StopSignal, world: World) -> None:
@@ -220,7 +220,7 @@ def main() -> int:
     try:
         errors.reserve(layout.failure)
         world = World.join()
-        job = Job(layout, stop, world)
+        job = TrainingRun(layout, stop, world)
         work = job.work
         job.run()
     except Exception as error:

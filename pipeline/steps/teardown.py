@@ -56,7 +56,7 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
         known = _name_users(event["ResourceProperties"])
         return {"IsComplete": known or time.time() > event["Deadline"]}
     try:
-        left = Teardown(event["ResourceProperties"]).step()
+        left = TeardownPass(event["ResourceProperties"]).step()
     except (ClientError, BotoCoreError) as error:
         if not aws.is_busy(error):
             raise
@@ -109,7 +109,7 @@ OBJECTS_SECONDS = 600
 """How long one call deletes objects: a thousand a request, and the function has 15 minutes."""
 
 
-class Teardown:
+class TeardownPass:
     """One pass over everything; each pass deletes what it may and names what is left."""
 
     def __init__(self, properties: dict[str, str]) -> None:

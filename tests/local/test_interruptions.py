@@ -56,7 +56,7 @@ def saved(stack: Deployed, arn: str) -> list[int]:
     return [int(key.split("/")[0].rpartition("-")[2]) for key in found if key.endswith("/complete.json")]
 
 
-class Ended:
+class EndedRun:
     """A succeeded execution: its training's numbers in full, its adapter, and its last job's record and log."""
 
     def __init__(self, stack: Deployed, execution: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ class Ended:
             for stream in streams["logStreams"]
         }
 
-    def same(self, whole: Ended, tolerance: float) -> None:
+    def same(self, whole: EndedRun, tolerance: float) -> None:
         for step, entry in whole.steps.items():
             for number in ("loss", "grad_norm"):
                 assert self.steps[step][number] == pytest.approx(entry[number], abs=tolerance), (step, number)
@@ -92,9 +92,9 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def whole(stack: Deployed) -> Ended:
+def whole(stack: Deployed) -> EndedRun:
     """The run that nothing interrupts."""
-    ended = Ended(stack, stack.run({"training": TRAINING, **QUICK}))
+    ended = EndedRun(stack, stack.run({"training": TRAINING, **QUICK}))
     assert ended.steps[STEPS]["loss"] < ended.steps[1]["loss"] - 0.05
     return ended
 
@@ -109,7 +109,7 @@ def whole(stack: Deployed) -> Ended:
     ],
 )
 def test_after_a_stop_or_a_kill_a_redrive_goes_on_to_the_same_model(
-    stack: Deployed, whole: Ended, how: str, step: int, says: str
+    stack: Deployed, whole: EndedRun, how: str, step: int, says: str
 ) -> None:
     # Answers that take long enough for the last moment to come before the job's end.
     slow = {"evaluation": {"max_new_tokens": 512, "batch_size": 1}} if step == STEPS else {}
@@ -127,14 +127,14 @@ def test_after_a_stop_or_a_kill_a_redrive_goes_on_to_the_same_model(
     # Nothing that is half trained is published: no model at all, so none that could be served.
     left = keys(stack, names.prefix("models", names.run_id(arn)))
     assert not [key for key in left if key.endswith(".safetensors")]
-    ended = Ended(stack, stack.redrive(failed["executionArn"]))
+    ended = EndedRun(stack, stack.redrive(failed["executionArn"]))
     ended.same(whole, 1e-5)
     assert (ended.used["resumed_from_step"] or 0) >= step
 
 
-def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deployed, whole: Ended) -> None:
+def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deployed, whole: EndedRun) -> None:
     stack.faults({"kind": "training", "how": "reclaim", "after": 2, "times": 1})
-    ended = Ended(stack, stack.run({"training": {**TRAINING, "spot": True}, **QUICK}))
+    ended = EndedRun(stack, stack.run({"training": {**TRAINING, "spot": True}, **QUICK}))
     ended.same(whole, 1e-5)
     statuses = [transition["Status"] for transition in ended.job["SecondaryStatusTransitions"]]
     assert statuses.count("Interrupted") == 1
@@ -143,8 +143,8 @@ def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deploy
     assert len(ended.logs) == 2
 
 
-def test_two_hosts_train_the_model_that_one_does(stack: Deployed, whole: Ended) -> None:
-    ended = Ended(stack, stack.run({"training": {**TRAINING, "instance_count": 2}, **QUICK}))
+def test_two_hosts_train_the_model_that_one_does(stack: Deployed, whole: EndedRun) -> None:
+    ended = EndedRun(stack, stack.run({"training": {**TRAINING, "instance_count": 2}, **QUICK}))
     assert (ended.used["processes"], ended.used["gradient_accumulation_steps"]) == (2, 16)
     ended.same(whole, 1e-3)
     speaks = {name.split("-")[1] for name, lines in ended.logs.items() if any("step=1/12" in line for line in lines)}

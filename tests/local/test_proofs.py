@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.proofs.cells import CHAINS
-from tests.proofs.failures import Result, World, run_chain
+from tests.proofs.failures import FailureProof, Result, run_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +23,13 @@ SAMPLE = {
 
 
 @pytest.fixture(scope="module")
-def world(stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailureProof]:
     with stack.listening() as notices:
-        yield World(stack, notices, tmp_path_factory.mktemp("world"))
+        yield FailureProof(stack, notices, tmp_path_factory.mktemp("world"))
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_failures_lead_to_one_notice_and_a_redrive_to_a_served_model(world: World, name: str) -> None:
+def test_failures_lead_to_one_notice_and_a_redrive_to_a_served_model(world: FailureProof, name: str) -> None:
     (chain,) = [chain for chain in CHAINS if chain.name == name]
     cells = tuple(cell for cell in chain.fails if cell.kind in SAMPLE[name])
     assert len(cells) == len(SAMPLE[name])
@@ -39,7 +39,7 @@ def test_failures_lead_to_one_notice_and_a_redrive_to_a_served_model(world: Worl
     assert len(results) == len(cells) + len(chain.mended) + 1
 
 
-def test_a_cleanup_that_fails_says_so(world: World) -> None:
+def test_a_cleanup_that_fails_says_so(world: FailureProof) -> None:
     world.notices()
     world.stack.faults({"kind": "function", "function": "-cleanup$", "how": "crash"})
     ended = world.stack.run({"trainin": {}})

@@ -35,7 +35,7 @@ IMPORT_BOTO3 = f"import sys; sys.path.append({str(Path(boto3.__file__).parents[1
 
 
 @dataclass
-class LocalAws:
+class RunningAws:
     """A running local AWS and ways to talk to it."""
 
     process: subprocess.Popen[bytes]
@@ -110,21 +110,21 @@ def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
     return value
 
 
-def start(state_dir: Path, environment: dict[str, str] | None = None) -> LocalAws:
+def start(state_dir: Path, environment: dict[str, str] | None = None) -> RunningAws:
     """Start local AWS and wait until it answers."""
     port = free_port()
     command = [sys.executable, "-m", "local_aws.server", "--port", str(port), "--state-dir", str(state_dir)]
     return _start([*command, "--die-with-parent"], port, state_dir, {**os.environ, **(environment or {})})
 
 
-def start_script(script: Path, state_dir: Path) -> LocalAws:
+def start_script(script: Path, state_dir: Path) -> RunningAws:
     """Start a script that serves services of its own on local AWS's gateway."""
     port = free_port()
     environment = gateway_environment(port, state_dir, REGION) | {"PYTHONPATH": str(ROOT)}
     return _start([sys.executable, str(script), str(port), str(state_dir)], port, state_dir, environment)
 
 
-def _start(command: list[str], port: int, state_dir: Path, environment: dict[str, str]) -> LocalAws:
+def _start(command: list[str], port: int, state_dir: Path, environment: dict[str, str]) -> RunningAws:
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / "server.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
@@ -139,17 +139,17 @@ def _start(command: list[str], port: int, state_dir: Path, environment: dict[str
 
     assert eventually(answers, 30), "local AWS did not answer within 30 s"
     assert process.poll() is None, (state_dir / "server.log").read_text()
-    return LocalAws(process, endpoint, state_dir)
+    return RunningAws(process, endpoint, state_dir)
 
 
-def stop(aws: LocalAws) -> int:
+def stop(aws: RunningAws) -> int:
     """Stop local AWS as Ctrl-C in a script would; its exit code."""
     aws.process.send_signal(signal.SIGTERM)
     return aws.process.wait(15)
 
 
 @pytest.fixture(scope="session")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
     """A local AWS for all tests; HF_TOKEN stands for whatever the user's shell holds."""
     running = start(tmp_path_factory.mktemp("aws"), {"HF_TOKEN": "hf_secret", "AWS_PROFILE": "nobody"})
     yield running

@@ -15,7 +15,7 @@ from local_aws.core import processes
 from tests.local_aws.conftest import eventually, start, stop
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 SLEEPER = """
 import os, subprocess
@@ -33,7 +33,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def run_sleeper(aws: LocalAws) -> list[int]:
+def run_sleeper(aws: RunningAws) -> list[int]:
     aws.function("sleeper", SLEEPER, aws.role("sleeper-role"))
     pids, error = aws.invoke("sleeper")
     assert error is None
@@ -64,7 +64,7 @@ def test_function_dies_with_a_killed_server(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
 
 
-def test_two_at_once_do_not_meet(aws: LocalAws, tmp_path: Path) -> None:
+def test_two_at_once_do_not_meet(aws: RunningAws, tmp_path: Path) -> None:
     other = start(tmp_path / "state")
     other.role("only-here")
     assert "only-here" in [role["RoleName"] for role in other.client("iam").list_roles()["Roles"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.hub_server import Answer
+from tests.hub_server import HubAnswer
 
 if TYPE_CHECKING:
     from tests.hub_server import HubServer
@@ -47,5 +47,5 @@ def offer(hub: HubServer) -> None:
         "siblings": [{"rfilename": "rows.jsonl", "size": len(body), "blobId": "1"}],
     }
     described = f"/api/datasets/{_REPO}/revision/{_COMMIT}?blobs=true"
-    hub.answers[described] = [Answer(body=json.dumps(about).encode())]
-    hub.answers[f"/datasets/{_REPO}/resolve/{_COMMIT}/rows.jsonl"] = [Answer(body=body)]
+    hub.answers[described] = [HubAnswer(body=json.dumps(about).encode())]
+    hub.answers[f"/datasets/{_REPO}/resolve/{_COMMIT}/rows.jsonl"] = [HubAnswer(body=body)]

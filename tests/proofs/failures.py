@@ -58,7 +58,7 @@ class Result:
     problems: tuple[str, ...]
 
 
-class World:
+class FailureProof:
     """A deployed stack, its notifications, and what may be wrong with it after a run has failed."""
 
     def __init__(self, stack: Deployed, notices: Callable[[], list[str]], folder: Path) -> None:
@@ -155,7 +155,7 @@ class World:
             self.stack.aws.client("stepfunctions").stop_execution(executionArn=arn)
 
 
-def run_chain(world: World, chain: Chain, results: list[Result], say: Any) -> None:
+def run_chain(world: FailureProof, chain: Chain, results: list[Result], say: Any) -> None:
     """Run one state's cells in one execution, from failure to redrive to failure, and at last to a served model."""
     stack = world.stack
     if not chain.over_serving:
@@ -185,7 +185,7 @@ def run_chain(world: World, chain: Chain, results: list[Result], say: Any) -> No
 
 
 def _problems(
-    world: World, chain: Chain, cell: Cell, ended: dict[str, Any], cleaned: dict[str, Any], before: str | None
+    world: FailureProof, chain: Chain, cell: Cell, ended: dict[str, Any], cleaned: dict[str, Any], before: str | None
 ) -> list[str]:
     problems = []
     if ended["status"] != cell.end:
@@ -212,7 +212,7 @@ def _problems(
     return problems
 
 
-def _mend(world: World, chain: Chain, arn: str, before: str | None, results: list[Result], say: Any) -> None:
+def _mend(world: FailureProof, chain: Chain, arn: str, before: str | None, results: list[Result], say: Any) -> None:
     """The last redrive: what a retry mends, and then a served model."""
     stack = world.stack
     stack.faults(*chain.mended.values())
@@ -258,7 +258,7 @@ def main() -> None:
         on_its_own(Path(folder)) as stack,
         stack.listening() as notices,
     ):
-        world = World(stack, notices, Path(folder))
+        world = FailureProof(stack, notices, Path(folder))
         datasets.upload(stack)
         for chain in chains:
             run_chain(world, chain, results, say)

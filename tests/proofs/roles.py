@@ -34,7 +34,7 @@ console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 @dataclass(frozen=True)
-class Line:
+class RoleLine:
     """One role's line of the table, and what does not hold for it."""
 
     role: str
@@ -45,7 +45,7 @@ class Line:
     broken: tuple[str, ...]
 
 
-def judge(replayed: Replayed, listed: Iterable[Unused]) -> Line:
+def judge(replayed: Replayed, listed: Iterable[Unused]) -> RoleLine:
     """Lay what the replay found beside the list."""
     named = [grant for entry in listed if entry.role == replayed.role.name for grant in entry.grants]
     unneeded = [str(grant) for grant in replayed.unneeded]
@@ -59,7 +59,7 @@ def judge(replayed: Replayed, listed: Iterable[Unused]) -> Line:
     broken += [f"listed, but {'needed' if g in grants else 'no grant'}: {g}" for g in named if g not in unneeded]
     broken += [f"denied {d['count']} times: {d['action']} on {d['resource']}" for d in replayed.denied]
     denied = sum(decision["count"] for decision in replayed.denied)
-    return Line(replayed.role.name, len(grants), len(replayed.needed), len(named), denied, tuple(broken))
+    return RoleLine(replayed.role.name, len(grants), len(replayed.needed), len(named), denied, tuple(broken))
 
 
 def report(
@@ -112,7 +112,7 @@ def report(
     return not broken
 
 
-def _markdown(total: str, lines: Sequence[Line], reruns: Sequence[Rerun], listed: Sequence[Unused]) -> str:
+def _markdown(total: str, lines: Sequence[RoleLine], reruns: Sequence[Rerun], listed: Sequence[Unused]) -> str:
     """The tables for docs/, with their date."""
     text = [
         f"{time.strftime('%Y-%m-%d')}: {total}",

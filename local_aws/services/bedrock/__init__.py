@@ -34,7 +34,7 @@ _OWN_ARN = re.compile(
 _TAG_LIMIT = 200
 
 
-class Bedrock(Serving):
+class BedrockOperations(Serving):
     """The state of Bedrock, and its operations beside those of what serves a model."""
 
     def __init__(self, endpoint_url: str) -> None:
@@ -45,7 +45,7 @@ class Bedrock(Serving):
         """The tags of a resource, for aws:ResourceTag conditions."""
         return self._tags.get(arn, {})
 
-    def _held(self, request: Request) -> jobs.Account:
+    def _held(self, request: Request) -> jobs.BedrockAccount:
         return self._jobs.account(request.account, request.region)
 
     @BEDROCK.operation
@@ -191,7 +191,7 @@ class Bedrock(Serving):
 
 def register(_state_dir: Path, endpoint_url: str) -> None:
     """Answer Bedrock's calls on this server."""
-    bedrock = Bedrock(endpoint_url)
+    bedrock = BedrockOperations(endpoint_url)
     register_service(
         "bedrock",
         handler=lambda request: BEDROCK.handle(bedrock, request),

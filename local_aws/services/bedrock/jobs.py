@@ -59,7 +59,7 @@ def _stage(status: str, started: datetime) -> dict[str, Any]:
 
 
 @dataclass
-class Job:
+class CustomizationJob:
     """A customization job. `details` is what GetModelCustomizationJob answers, `base` the model it customizes."""
 
     arn: str
@@ -71,15 +71,15 @@ class Job:
 
 
 @dataclass
-class Account:
+class BedrockAccount:
     """What one account has in one Region. Names of jobs and custom models never come free."""
 
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[CustomizationJob] = field(default_factory=list)
     custom_models: dict[str, dict[str, Any]] = field(default_factory=dict)
     used_model_names: set[str] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def job(self, identifier: str) -> Job:
+    def job(self, identifier: str) -> CustomizationJob:
         """The job of a name or ARN. Raises ServiceError."""
         for job in self.jobs:
             if identifier in (job.arn, job.details["jobName"]):
@@ -109,11 +109,11 @@ class Jobs:
         self._endpoint_url = endpoint_url
         self._tag = tag
         self.step_seconds = step_seconds
-        self._accounts: dict[tuple[str, str], Account] = {}
+        self._accounts: dict[tuple[str, str], BedrockAccount] = {}
 
-    def account(self, account: str, region: str) -> Account:
+    def account(self, account: str, region: str) -> BedrockAccount:
         """What the account has in the Region."""
-        return self._accounts.setdefault((account, region), Account())
+        return self._accounts.setdefault((account, region), BedrockAccount())
 
     def create(self, params: dict[str, Any], account: str, region: str) -> str:
         """Accept a job and start it; returns its ARN. Raises ServiceError for what Bedrock refuses at once."""
@@ -137,7 +137,7 @@ class Jobs:
         threading.Thread(target=self._run, args=(job, held, s3, account), daemon=True, name="bedrock-job").start()
         return job.arn
 
-    def stop(self, job: Job, held: Account) -> None:
+    def stop(self, job: CustomizationJob, held: BedrockAccount) -> None:
         """InProgress → Stopping → Stopped. Raises ServiceError when the job has ended."""
         with held.lock:
             if job.details["status"] not in ("InProgress", "Stopping"):
@@ -175,7 +175,7 @@ class Jobs:
     # Unconfirmed: A used custom model name
     #   Here: `ValidationException`, "The provided custom model name is currently in use."
     #   Source: the message for job names, worded alike
-    def _refuse_used_names(self, held: Account, params: dict[str, Any]) -> None:
+    def _refuse_used_names(self, held: BedrockAccount, params: dict[str, Any]) -> None:
         if any(job.details["jobName"] == params["jobName"] for job in held.jobs):
             raise ServiceError("ValidationException", "The provided job name is currently in use.")
         if params["customModelName"] in held.used_model_names:
@@ -194,7 +194,9 @@ class Jobs:
             except data.InvalidDataError as error:
                 raise ServiceError("ValidationException", str(error)) from None
 
-    def _new_job(self, params: dict[str, Any], base: models.FoundationModel, account: str, region: str) -> Job:
+    def _new_job(
+        self, params: dict[str, Any], base: models.FoundationModel, account: str, region: str
+    ) -> CustomizationJob:
         root, now = f"arn:aws:bedrock:{region}:{account}", _now()
         job_arn = f"{root}:model-customization-job/{base.id}/{new_id()}"
         details = {name: params[name] for name in _KEPT if name in params} | {
@@ -210,9 +212,9 @@ class Jobs:
             "creationTime": now,
             "lastModifiedTime": now,
         }
-        return Job(job_arn, f"{root}:custom-model/{base.id}/{new_id()}", base, params, details)
+        return CustomizationJob(job_arn, f"{root}:custom-model/{base.id}/{new_id()}", base, params, details)
 
-    def _service_role_s3(self, job: Job, region: str) -> Any:
+    def _service_role_s3(self, job: CustomizationJob, region: str) -> Any:
         """An S3 client under the service role; aws:SourceArn is the job's ARN, as documented trust policies have it."""
         try:
             session = role_session(
@@ -251,7 +253,7 @@ class Jobs:
                 f"{bucket} at key {key}",
             ) from None
 
-    def _run(self, job: Job, held: Account, s3: Any, account: str) -> None:
+    def _run(self, job: CustomizationJob, held: BedrockAccount, s3: Any, account: str) -> None:
         failure = ""
         try:
             for index, step in enumerate(STEPS):
@@ -276,7 +278,7 @@ class Jobs:
             failure = "Encountered an unexpected error when processing the request, please try again"
         self._finish(job, held, failure, account)
 
-    def _enter(self, job: Job, held: Account, index: int) -> None:
+    def _enter(self, job: CustomizationJob, held: BedrockAccount, index: int) -> None:
         with held.lock:
             now = _now()
             for position, step in enumerate(STEPS):
@@ -285,7 +287,7 @@ class Jobs:
                 if stage["status"] != status:
                     stage.update(status=status, lastModifiedTime=now)
 
-    def _check_data(self, job: Job, s3: Any) -> None:
+    def _check_data(self, job: CustomizationJob, s3: Any) -> None:
         rules, total = job.base.rules, 0
         if rules is None:
             return
@@ -300,14 +302,14 @@ class Jobs:
     # Unconfirmed: Metrics files of a customization job
     #   Here: the documented paths and header lines, no rows; GetModelCustomizationJob has no trainingMetrics
     #   Source: nothing is trained here, so no loss is told
-    def _write_metrics(self, job: Job, s3: Any) -> None:
+    def _write_metrics(self, job: CustomizationJob, s3: Any) -> None:
         bucket, prefix = clients.split_uri(job.request["outputDataConfig"]["s3Uri"])
         folder = f"{prefix.rstrip('/')}/model-customization-job-{job.arn[-12:]}".lstrip("/")
         for path, header in _METRICS.items():
             if path.startswith("training") or len(_inputs(job.request)) > 1:
                 s3.put_object(Bucket=bucket, Key=f"{folder}/{path}", Body=header.encode())
 
-    def _finish(self, job: Job, held: Account, failure: str, account: str) -> None:
+    def _finish(self, job: CustomizationJob, held: BedrockAccount, failure: str, account: str) -> None:
         status = "Failed" if failure else "Stopped" if job.stopping.is_set() else "Completed"
         with held.lock:
             now = _now()
@@ -323,7 +325,7 @@ class Jobs:
                 job.details["failureMessage"] = failure
             job.details.update(status=status, lastModifiedTime=now, endTime=now)
 
-    def _custom_model(self, job: Job, now: datetime, account: str) -> dict[str, Any]:
+    def _custom_model(self, job: CustomizationJob, now: datetime, account: str) -> dict[str, Any]:
         shared = ("jobName", "jobArn", "baseModelArn", "customizationType", "hyperParameters", "trainingDataConfig",
                   "validationDataConfig", "outputDataConfig")  # fmt: skip
         return {name: job.details[name] for name in shared if name in job.details} | {

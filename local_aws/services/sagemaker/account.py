@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Account(Store):
+class SageMakerAccount(Store):
     """The state that every operation is given."""
 
     training_jobs: dict[str, TrainingJob] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from local_aws.core.clients import split_uri
 
 if TYPE_CHECKING:
     from local_aws.services.sagemaker.container import Container
-    from local_aws.services.sagemaker.role import Role
+    from local_aws.services.sagemaker.role import RoleSession
 
 _INTERVAL_SECONDS = 1.0
 
@@ -34,7 +34,7 @@ class CheckpointSync:
             script writes last, is in S3. For faults, which choose their moment by them; SageMaker knows files only.
     """
 
-    def __init__(self, uri: str, folder: Path | None, role: Role) -> None:
+    def __init__(self, uri: str, folder: Path | None, role: RoleSession) -> None:
         self._uri, self._folder, self._role = uri, folder, role
         self._seen: dict[Path, tuple[int, int]] = {}
         self._done = threading.Event()
@@ -43,7 +43,7 @@ class CheckpointSync:
         self.complete: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, params: dict[str, Any], container: Container, role: Role) -> CheckpointSync:
+    def of(cls, params: dict[str, Any], container: Container, role: RoleSession) -> CheckpointSync:
         """The sync that a CreateTrainingJob request asks for."""
         config = params.get("CheckpointConfig")
         if not config:

@@ -13,7 +13,7 @@ from local_aws.services.sagemaker.store import arn_of, listed, now, validation_e
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
-    from local_aws.services.sagemaker.account import Account
+    from local_aws.services.sagemaker.account import SageMakerAccount
 
 _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
@@ -22,7 +22,7 @@ _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 #   Here: all are asked for: `ResourceLimitExceeded` if one of them does not allow the instances, in use or not
 #   Source: "Quota does not fall back" in a vendor's guide (Deepgram, "Deploy Deepgram on Amazon SageMaker"). The
 #     product names no type without a quota, so that both readings hold
-def _check_quota(store: Account, config: dict[str, Any]) -> None:
+def _check_quota(store: SageMakerAccount, config: dict[str, Any]) -> None:
     """Ask for all instance types of a list: "Quota does not fall back" (Deepgram, "Deploy Deepgram on Amazon SageMaker")."""
     for variant in config["ProductionVariants"]:
         for kind in pools(variant):
@@ -35,7 +35,7 @@ def _run(target: Any, *arguments: Any) -> None:
 
 
 @SAGEMAKER.operation
-def create_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def create_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateEndpoint."""
     arn = arn_of(request, "endpoint", params["EndpointName"])
     with store.lock:
@@ -62,7 +62,7 @@ def create_endpoint(store: Account, params: dict[str, Any], request: Request) ->
 #   Here: accepted, a new fleet is started
 #   Source: nothing found
 @SAGEMAKER.operation
-def update_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def update_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """UpdateEndpoint, of an endpoint that is InService."""
     with store.lock:
         endpoint = store.endpoint(request, params["EndpointName"])
@@ -80,7 +80,7 @@ def update_endpoint(store: Account, params: dict[str, Any], request: Request) ->
 
 
 @SAGEMAKER.operation
-def delete_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def delete_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DeleteEndpoint, of an endpoint that is not being changed."""
     with store.lock:
         endpoint = store.endpoint(request, params["EndpointName"])
@@ -93,7 +93,7 @@ def delete_endpoint(store: Account, params: dict[str, Any], request: Request) ->
     return {}
 
 
-def _delete(store: Account, endpoint: Endpoint) -> None:
+def _delete(store: SageMakerAccount, endpoint: Endpoint) -> None:
     if endpoint.delete():
         with store.lock:
             store.endpoints.pop(endpoint.arn, None)
@@ -101,14 +101,14 @@ def _delete(store: Account, endpoint: Endpoint) -> None:
 
 
 @SAGEMAKER.operation
-def describe_endpoint(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def describe_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DescribeEndpoint."""
     with store.lock:
         return store.endpoint(request, params["EndpointName"]).describe()
 
 
 @SAGEMAKER.operation
-def list_endpoints(store: Account, params: dict[str, Any], _request: Request) -> dict[str, Any]:
+def list_endpoints(store: SageMakerAccount, params: dict[str, Any], _request: Request) -> dict[str, Any]:
     """ListEndpoints."""
     members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
     with store.lock:

@@ -25,7 +25,7 @@ from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError
 from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.container import Container
 from local_aws.services.sagemaker.hosting import container_of, data_uri, no_access
-from local_aws.services.sagemaker.role import LogStream, PullDeniedError, Role, describe, follow, hosting_source
+from local_aws.services.sagemaker.role import LogStream, PullDeniedError, RoleSession, describe, follow, hosting_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +106,7 @@ class Fleet:
     def _start(self, sick: bool) -> None:
         container = container_of(self.model)
         try:
-            role = Role(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
+            role = RoleSession(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
         except NotAssumableError as error:
             uri = data_uri(container) or "(none)"
             raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self._arn.split(":")[3])) from error
@@ -141,7 +141,7 @@ class Fleet:
             self._process.wait()
         self._await_ping()
 
-    def _pull(self, role: Role, uri: str) -> images.ImageUri:
+    def _pull(self, role: RoleSession, uri: str) -> images.ImageUri:
         image = images.parse(uri)
         try:
             if image is not None:
@@ -160,7 +160,7 @@ class Fleet:
             )
         return image
 
-    def _fetch(self, role: Role, container: dict[str, Any], folder: Path) -> None:
+    def _fetch(self, role: RoleSession, container: dict[str, Any], folder: Path) -> None:
         uri = data_uri(container)
         if uri is None:
             return

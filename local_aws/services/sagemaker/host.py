@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from local_aws.core import processes
 from local_aws.services.sagemaker.checkpoints import CheckpointSync
 from local_aws.services.sagemaker.container import Container, kill
-from local_aws.services.sagemaker.role import LogStream, Role, describe, follow
+from local_aws.services.sagemaker.role import LogStream, RoleSession, describe, follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ class JobFailedError(Exception):
 class Host:
     """The instance `number` (from 1 on) of the job that `params` asks for."""
 
-    def __init__(self, number: int, root: Path, params: dict[str, Any], role: Role) -> None:
+    def __init__(self, number: int, root: Path, params: dict[str, Any], role: RoleSession) -> None:
         """Lay out the container, which must not be there yet."""
         self.number, self._params, self._role = number, params, role
         self.container = Container(root)

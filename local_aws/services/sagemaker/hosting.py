@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker.instances import pools
-from local_aws.services.sagemaker.role import Role, hosting_source
+from local_aws.services.sagemaker.role import RoleSession, hosting_source
 from local_aws.services.sagemaker.store import Store, arn_of, listed, now, validation_error
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def create_model(store: Store, params: dict[str, Any], request: Request) -> dict
             raise validation_error(f'Cannot create already existing model "{arn}".')
     uri = data_uri(container)
     try:
-        role = Role(params["ExecutionRoleArn"], hosting_source(arn), store.endpoint_url)
+        role = RoleSession(params["ExecutionRoleArn"], hosting_source(arn), store.endpoint_url)
         if uri is not None and not readable(role, uri):
             raise validation_error(no_access(uri, role.arn, request.region))
     except NotAssumableError as error:
@@ -81,7 +81,7 @@ def create_model(store: Store, params: dict[str, Any], request: Request) -> dict
     return {"ModelArn": arn}
 
 
-def readable(role: Role, uri: str) -> bool:
+def readable(role: RoleSession, uri: str) -> bool:
     """Whether the role can list the model data and read the first object of it."""
     try:
         keys = role.objects(uri)

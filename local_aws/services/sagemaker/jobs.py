@@ -17,13 +17,13 @@ from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker import images, quota
 from local_aws.services.sagemaker.instances import Instances, preferences
-from local_aws.services.sagemaker.role import PullDeniedError, Role
+from local_aws.services.sagemaker.role import PullDeniedError, RoleSession
 from local_aws.services.sagemaker.store import Store, arn_of, listed, validation_error
 from local_aws.services.sagemaker.training import TrainingJob
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
-    from local_aws.services.sagemaker.account import Account
+    from local_aws.services.sagemaker.account import SageMakerAccount
 
 
 # Unconfirmed: A training job's missing grants
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #   Source: texts of "Access denied for repository" and "No S3 objects found" in public issues; the other
 #     FailureReasons are our own words, and AWS may let a job without logs run on
 @SAGEMAKER.operation
-def create_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def create_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
     arn = arn_of(request, "training-job", params["TrainingJobName"])
     _check_form(params)
@@ -53,7 +53,7 @@ def create_training_job(store: Account, params: dict[str, Any], request: Request
     return {"TrainingJobArn": arn}
 
 
-def _check_name(store: Account, arn: str) -> None:
+def _check_name(store: SageMakerAccount, arn: str) -> None:
     if arn in store.training_jobs:
         raise ServiceError(
             "ResourceInUse",
@@ -91,9 +91,9 @@ def _check_form(params: dict[str, Any]) -> None:
         raise validation_error(f"local AWS maps paths below /opt/ml only: CheckpointConfig.LocalPath {local_path}")
 
 
-def _assume(role_arn: str, job_arn: str, store: Store) -> Role:
+def _assume(role_arn: str, job_arn: str, store: Store) -> RoleSession:
     try:
-        return Role(role_arn, job_arn, store.endpoint_url)
+        return RoleSession(role_arn, job_arn, store.endpoint_url)
     except NotAssumableError as error:
         raise validation_error(
             f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
@@ -101,7 +101,7 @@ def _assume(role_arn: str, job_arn: str, store: Store) -> Role:
         ) from error
 
 
-def _check_image(role: Role, algorithm: dict[str, Any]) -> images.ImageUri:
+def _check_image(role: RoleSession, algorithm: dict[str, Any]) -> images.ImageUri:
     uri = algorithm.get("TrainingImage")
     image = images.parse(uri) if uri else None
     if image is None:
@@ -127,7 +127,7 @@ def _check_image(role: Role, algorithm: dict[str, Any]) -> images.ImageUri:
     return image
 
 
-def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
+def _check_channel(role: RoleSession, channel: dict[str, Any], region: str) -> None:
     uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
     bucket, _ = clients.split_uri(uri)
     trouble = ""
@@ -148,7 +148,7 @@ def _check_channel(role: Role, channel: dict[str, Any], region: str) -> None:
 #   Here: the job gets the first type that its quota allows and that has capacity; `ResourceLimitExceeded` if no quota
 #     allows any
 #   Source: nothing found: the service model speaks of capacity only
-def _within_quota(store: Account, wanted: list[Instances], *, spot: bool) -> list[Instances]:
+def _within_quota(store: SageMakerAccount, wanted: list[Instances], *, spot: bool) -> list[Instances]:
     """What of a list the quotas allow now. Raises ServiceError, as for its first, if that is nothing."""
     allowed, refusals = [], []
     for instances in wanted:
@@ -169,7 +169,7 @@ def _within_quota(store: Account, wanted: list[Instances], *, spot: bool) -> lis
     return allowed
 
 
-def _job(store: Account, params: dict[str, Any], request: Request) -> TrainingJob:
+def _job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> TrainingJob:
     arn = arn_of(request, "training-job", params["TrainingJobName"])
     if arn not in store.training_jobs:
         raise validation_error("Requested resource not found.")
@@ -177,14 +177,14 @@ def _job(store: Account, params: dict[str, Any], request: Request) -> TrainingJo
 
 
 @SAGEMAKER.operation
-def describe_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def describe_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DescribeTrainingJob."""
     with store.lock:
         return _job(store, params, request).describe()
 
 
 @SAGEMAKER.operation
-def list_training_jobs(store: Account, params: dict[str, Any], _request: Request) -> dict[str, Any]:
+def list_training_jobs(store: SageMakerAccount, params: dict[str, Any], _request: Request) -> dict[str, Any]:
     """ListTrainingJobs."""
     members = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime")
     with store.lock:
@@ -194,7 +194,7 @@ def list_training_jobs(store: Account, params: dict[str, Any], _request: Request
 
 
 @SAGEMAKER.operation
-def stop_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def stop_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """StopTrainingJob: Stopping at once, Stopped when the process has ended and its model is uploaded."""
     with store.lock:
         job = _job(store, params, request)
@@ -206,7 +206,7 @@ def stop_training_job(store: Account, params: dict[str, Any], request: Request) 
 
 
 @SAGEMAKER.operation
-def delete_training_job(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def delete_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DeleteTrainingJob frees the name of a job that has ended."""
     with store.lock:
         job = _job(store, params, request)

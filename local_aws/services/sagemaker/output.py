@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_aws.services.sagemaker.container import Container
-    from local_aws.services.sagemaker.role import Role
+    from local_aws.services.sagemaker.role import RoleSession
 
 
 # Unconfirmed: /opt/ml/model and /opt/ml/output/data of several hosts
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Unconfirmed: A failed job's /opt/ml/output/data
 #   Here: not uploaded
 #   Source: the documentation speaks of the end of training only
-def upload(containers: Sequence[Container], params: dict[str, Any], role: Role) -> str:
+def upload(containers: Sequence[Container], params: dict[str, Any], role: RoleSession) -> str:
     """Copy up what the job left; returns S3ModelArtifacts. Raises ClientError."""
     config, prefix = params["OutputDataConfig"], output_prefix(params)
     compressed = config.get("CompressionType", "GZIP") == "GZIP"

@@ -56,7 +56,7 @@ def hosting_source(arn: str) -> str:
     return f"{':'.join(arn.split(':')[:5])}:*"
 
 
-class Role:
+class RoleSession:
     """A session of an execution role, held by SageMaker on behalf of `source_arn`."""
 
     def __init__(self, role_arn: str, source_arn: str, endpoint_url: str) -> None:
@@ -143,7 +143,7 @@ class LogStream:
     _EVENT_BYTES = 250_000
     _BATCH = 1_000
 
-    def __init__(self, role: Role, group: str, stream: str) -> None:
+    def __init__(self, role: RoleSession, group: str, stream: str) -> None:
         """Create group and stream, as SageMaker does at the start. Raises ClientError."""
         self._logs, self.group, self.stream = role.client("logs"), group, stream
         with contextlib.suppress(self._logs.exceptions.ResourceAlreadyExistsException):

@@ -24,7 +24,7 @@ from local_aws.services.sagemaker.store import arn_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_aws.services.sagemaker.account import Account
+    from local_aws.services.sagemaker.account import SageMakerAccount
     from local_aws.services.sagemaker.fleet import Fleet
 
 MAX_BODY_BYTES = 6_291_456
@@ -34,7 +34,7 @@ _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _HEADER_STRING = 7
 
 
-def handle(store: Account, request: Request) -> Response:
+def handle(store: SageMakerAccount, request: Request) -> Response:
     """Pass one request on to an endpoint's container."""
     found = _PATH.fullmatch(request.path)
     if found is None or request.method != "POST":

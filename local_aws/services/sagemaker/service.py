@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from local_aws.core.registry import Request, Response, register_control, register_service
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker import endpoints, hosting, images, jobs, runtime
-from local_aws.services.sagemaker.account import Account
+from local_aws.services.sagemaker.account import SageMakerAccount
 from local_aws.services.sagemaker.store import validation_error
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ OPERATIONS = (jobs, hosting, endpoints)
 """The modules with the operations beside those on tags."""
 
 
-def _tagged(store: Account, arn: str) -> dict[str, str]:
+def _tagged(store: SageMakerAccount, arn: str) -> dict[str, str]:
     known = (store.training_jobs, store.models, store.configs, store.endpoints)
     if not any(arn in records for records in known):
         raise validation_error(f'Could not find resource "{arn}".')
@@ -32,7 +32,7 @@ def _tagged(store: Account, arn: str) -> dict[str, str]:
 
 
 @SAGEMAKER.operation
-def add_tags(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def add_tags(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """AddTags answers with all tags of the resource."""
     tags = _tagged(store, params["ResourceArn"])
     store.tag(params["ResourceArn"], params["Tags"])
@@ -40,13 +40,13 @@ def add_tags(store: Account, params: dict[str, Any], request: Request) -> dict[s
 
 
 @SAGEMAKER.operation
-def list_tags(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def list_tags(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """ListTags."""
     return {"Tags": _listed(_tagged(store, params["ResourceArn"]))}
 
 
 @SAGEMAKER.operation
-def delete_tags(store: Account, params: dict[str, Any], request: Request) -> dict[str, Any]:
+def delete_tags(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """DeleteTags lets keys pass that are not there."""
     tags = _tagged(store, params["ResourceArn"])
     for key in params["TagKeys"]:
@@ -58,8 +58,8 @@ def _listed(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def control(store: Account, request: Request) -> Response:
-    """POST /_tuneway/sagemaker: set `Settings` by name, or put a command in the place of an image.
+def control(store: SageMakerAccount, request: Request) -> Response:
+    """POST /_tuneway/sagemaker: set `Delays` by name, or put a command in the place of an image.
 
     {"stop_grace_seconds": 1, "images": {"repository": ["command", "{port}"]}}
     """
@@ -75,7 +75,7 @@ def control(store: Account, request: Request) -> Response:
 
 def register(state_dir: Path, endpoint_url: str) -> None:
     """Answer SageMaker's and SageMaker Runtime's calls in this server."""
-    store = Account(state_dir.resolve(), endpoint_url)
+    store = SageMakerAccount(state_dir.resolve(), endpoint_url)
     register_service(
         "sagemaker",
         handler=lambda request: SAGEMAKER.handle(store, request),

@@ -28,7 +28,7 @@ def validation_error(message: str) -> ServiceError:
 
 
 @dataclass
-class Settings:
+class Delays:
     """What tests may change through /_tuneway/sagemaker. All in seconds."""
 
     status_seconds: float = 0.2
@@ -51,7 +51,7 @@ class Store:
 
     state_dir: Path
     endpoint_url: str
-    settings: Settings = field(default_factory=Settings)
+    settings: Delays = field(default_factory=Delays)
     lock: threading.RLock = field(default_factory=threading.RLock)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)

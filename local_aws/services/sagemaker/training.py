@@ -23,7 +23,7 @@ from local_aws.ministack.sessions import AccessDeniedError
 from local_aws.services.sagemaker import images, output
 from local_aws.services.sagemaker.host import LOG_GROUP, Host, JobFailedError, terminate, uploaded_checkpoints
 from local_aws.services.sagemaker.record import DEFAULT_MAX_RUNTIME, FAILURE_LENGTH, Record
-from local_aws.services.sagemaker.role import Role, describe
+from local_aws.services.sagemaker.role import RoleSession, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class TrainingJob:
         params: dict[str, Any],
         *,
         wanted: list[Instances],
-        role: Role,
+        role: RoleSession,
         image: images.ImageUri,
     ) -> None:
         self.store, self.region, self.arn, self.params, self.image = store, role.region, arn, params, image

@@ -13,7 +13,7 @@ from local_aws.core.authorization import ApiCall, Check, passed_roles, resource_
 from tests.local_aws.conftest import ACCOUNT, IMPORT_BOTO3, REGION, eventually
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 SAGEMAKER = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}"
 BEDROCK = f"arn:aws:bedrock:{REGION}:{ACCOUNT}"
@@ -210,7 +210,7 @@ def test_call_without_a_role_passes_none() -> None:
 
 
 @pytest.mark.parametrize(("passed_to", "allowed"), [("states", True), ("sagemaker", False)])
-def test_pass_role_depends_on_the_service(aws: LocalAws, passed_to: str, allowed: bool) -> None:
+def test_pass_role_depends_on_the_service(aws: RunningAws, passed_to: str, allowed: bool) -> None:
     machine_role = aws.role(f"machine-of-{passed_to}", service="states")
     create = {"Effect": "Allow", "Action": "states:CreateStateMachine", "Resource": "*"}
     condition = {"StringEquals": {"iam:PassedToService": f"{passed_to}.amazonaws.com"}}
@@ -233,7 +233,7 @@ def test_pass_role_depends_on_the_service(aws: LocalAws, passed_to: str, allowed
     assert decision["context"]["iam:PassedToService"] == "states.amazonaws.com"
 
 
-def test_decisions_of_sessions_and_root_are_logged(aws: LocalAws) -> None:
+def test_decisions_of_sessions_and_root_are_logged(aws: RunningAws) -> None:
     s3 = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::logged"}
     session = aws.session(aws.role("logged-role", s3))
     aws.client("s3").create_bucket(Bucket="logged", CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -254,7 +254,7 @@ def test_decisions_of_sessions_and_root_are_logged(aws: LocalAws) -> None:
     [("nothing", None, "403"), ("prefix", {"StringLike": {"s3:prefix": "*"}}, "403"), ("everything", {}, "404")],
 )
 def test_a_missing_object_is_denied_to_who_may_not_list_the_bucket(
-    aws: LocalAws, name: str, condition: dict[str, Any] | None, code: str
+    aws: RunningAws, name: str, condition: dict[str, Any] | None, code: str
 ) -> None:
     bucket, root = f"lists-{name}", aws.client("s3")
     root.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -272,7 +272,7 @@ def test_a_missing_object_is_denied_to_who_may_not_list_the_bucket(
         s3.head_object(Bucket=bucket, Key="missing")
 
 
-def test_loopback_counts_as_secure_transport(aws: LocalAws) -> None:
+def test_loopback_counts_as_secure_transport(aws: RunningAws) -> None:
     condition = {"Bool": {"aws:SecureTransport": "false"}}
     insecure = {"Effect": "Deny", "Action": "s3:*", "Resource": "*", "Condition": condition}
     read = {"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"}
@@ -280,7 +280,7 @@ def test_loopback_counts_as_secure_transport(aws: LocalAws) -> None:
     assert "Buckets" in aws.client("s3", session).list_buckets()
 
 
-def test_session_ends_with_its_role(aws: LocalAws) -> None:
+def test_session_ends_with_its_role(aws: RunningAws) -> None:
     session = aws.session(aws.role("short-lived"))
     aws.client("iam").delete_role(RoleName="short-lived")
     with pytest.raises(ClientError, match=r"InvalidClientTokenId|InvalidAccessKeyId|UnrecognizedClient"):
@@ -288,7 +288,7 @@ def test_session_ends_with_its_role(aws: LocalAws) -> None:
     assert not aws.decisions(principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/short-lived/test")
 
 
-def test_rule_needs_the_functions_permission(aws: LocalAws) -> None:
+def test_rule_needs_the_functions_permission(aws: RunningAws) -> None:
     aws.client("s3").create_bucket(Bucket="ruled", CreateBucketConfiguration={"LocationConstraint": REGION})
     write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ruled/*"}
     source = "def handler(e, c): boto3.client('s3').put_object(Bucket='ruled', Key=e['source'], Body=b'')\n"
@@ -312,7 +312,7 @@ def test_rule_needs_the_functions_permission(aws: LocalAws) -> None:
     assert keys("second") == ["second"]
 
 
-def test_a_rule_starts_a_machine_under_a_role_that_trusts_the_rule_alone(aws: LocalAws) -> None:
+def test_a_rule_starts_a_machine_under_a_role_that_trusts_the_rule_alone(aws: RunningAws) -> None:
     events, states = aws.client("events"), aws.client("stepfunctions")
     definition = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
     machine = states.create_state_machine(
@@ -334,7 +334,7 @@ def test_a_rule_starts_a_machine_under_a_role_that_trusts_the_rule_alone(aws: Lo
 
 
 @pytest.mark.parametrize("leftover", ["object", "version", "delete marker"])
-def test_bucket_that_is_not_empty_stays(aws: LocalAws, leftover: str) -> None:
+def test_bucket_that_is_not_empty_stays(aws: RunningAws, leftover: str) -> None:
     name = f"full-{leftover.replace(' ', '-')}"
     bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": name}}
     if leftover != "object":
@@ -368,7 +368,7 @@ def test_bucket_that_is_not_empty_stays(aws: LocalAws, leftover: str) -> None:
     assert eventually(lambda: not _topic_is_there(aws, name))
 
 
-def _topic_is_there(aws: LocalAws, name: str) -> bool:
+def _topic_is_there(aws: RunningAws, name: str) -> bool:
     return any(topic["TopicArn"].endswith(f":{name}") for topic in aws.client("sns").list_topics()["Topics"])
 
 

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local_aws.conftest import REGION, LocalAws, start, stop
+from tests.local_aws.conftest import REGION, RunningAws, start, stop
 from tests.local_aws.services.sagemaker import test_sagemaker_training as training
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="package")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
     running = start(tmp_path_factory.mktemp("faults"))
     place = {"LocationConstraint": REGION}
     running.client("s3").create_bucket(Bucket="faults", CreateBucketConfiguration=place)
@@ -26,18 +26,18 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 
 @pytest.fixture
-def aws(own: LocalAws) -> Iterator[LocalAws]:
+def aws(own: RunningAws) -> Iterator[RunningAws]:
     yield own
     post(own)
 
 
-def post(aws: LocalAws, *items: Any) -> list[dict[str, Any]]:
+def post(aws: RunningAws, *items: Any) -> list[dict[str, Any]]:
     body = json.dumps(items).encode()
     with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", body, method="POST")) as answer:
         return list(json.loads(answer.read()))
 
 
-def fired(aws: LocalAws) -> list[int]:
+def fired(aws: RunningAws) -> list[int]:
     with urlopen(f"{aws.endpoint}/_tuneway/faults") as answer:
         return [fault["fired"] for fault in json.loads(answer.read())]
 
@@ -50,7 +50,7 @@ def failure(call: Any, **params: Any) -> tuple[str, str, int]:
 
 
 @pytest.fixture(scope="package")
-def job_role(own: LocalAws) -> str:
+def job_role(own: RunningAws) -> str:
     training.stocked(own)
     training.control(own, "quotas", **{"ml.g5.xlarge for training job usage": 20})
     training.control(own, "sagemaker", status_seconds=0.05)

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_aws.core import faults, registry
-from tests.local_aws.conftest import ACCOUNT, REGION, LocalAws
+from tests.local_aws.conftest import ACCOUNT, REGION, RunningAws
 from tests.local_aws.faults.conftest import failure, fired, post
 from tests.local_aws.services.sagemaker import test_sagemaker_training as training
 
@@ -51,7 +51,9 @@ STATES = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:none"
         ('[{"kind": "function", "how": "crash", "function": "("}]', "function is not a regular expression"),
     ],
 )
-def test_what_is_not_understood_is_refused_in_one_line_and_changes_nothing(aws: LocalAws, body: str, text: str) -> None:
+def test_what_is_not_understood_is_refused_in_one_line_and_changes_nothing(
+    aws: RunningAws, body: str, text: str
+) -> None:
     assert post(aws, {"kind": "training", "how": "stop"}) == [{"kind": "training", "how": "stop", "fired": 0}]
     with pytest.raises(HTTPError) as refused:
         urlopen(Request(f"{aws.endpoint}/_tuneway/faults", body.encode(), method="POST"))
@@ -107,7 +109,7 @@ def test_the_first_that_fits_is_taken_and_counts_are_exact_with_many_callers() -
     ],
 )
 def test_an_error_reaches_the_client_in_the_service_s_protocol(
-    aws: LocalAws, service: str, operation: str, params: dict[str, Any], action: str
+    aws: RunningAws, service: str, operation: str, params: dict[str, Any], action: str
 ) -> None:
     fault = {"kind": "error", "action": action, "code": "SlowDown", "message": "Slow <down> & wait", "status": 503}
     post(aws, fault)
@@ -116,7 +118,7 @@ def test_an_error_reaches_the_client_in_the_service_s_protocol(
     assert fired(aws) == [1]
 
 
-def test_an_error_ends_after_its_times_and_the_service_sees_nothing_before(aws: LocalAws) -> None:
+def test_an_error_ends_after_its_times_and_the_service_sees_nothing_before(aws: RunningAws) -> None:
     s3 = aws.client("s3")
     post(aws, {"kind": "error", "action": "s3:PutObject", "code": "SlowDown", "times": 2, "status": 503})
     put = {"Bucket": "faults", "Key": "k", "Body": b"v"}
@@ -127,7 +129,7 @@ def test_an_error_ends_after_its_times_and_the_service_sees_nothing_before(aws: 
 
 
 def test_a_lost_answer_is_an_error_after_the_service_has_obeyed_and_a_refusal_is_no_answer_to_lose(
-    aws: LocalAws,
+    aws: RunningAws,
 ) -> None:
     s3 = aws.client("s3")
     post(aws, {"kind": "lost", "action": "s3:PutObject", "resource": "lost-key", "times": 1})
@@ -141,7 +143,7 @@ def test_a_lost_answer_is_an_error_after_the_service_has_obeyed_and_a_refusal_is
     assert fired(aws) == [1]
 
 
-def test_two_callers_share_the_count(aws: LocalAws) -> None:
+def test_two_callers_share_the_count(aws: RunningAws) -> None:
     fault = {"kind": "error", "action": "sagemaker:ListModels", "code": "ThrottlingException", "times": 7}
     post(aws, {**fault, "message": "Rate exceeded"})
 
@@ -158,7 +160,7 @@ def test_two_callers_share_the_count(aws: LocalAws) -> None:
     assert fired(aws) == [7]
 
 
-def test_principal_and_resource_choose_the_call_and_a_stranger_is_told_so_first(aws: LocalAws) -> None:
+def test_principal_and_resource_choose_the_call_and_a_stranger_is_told_so_first(aws: RunningAws) -> None:
     allow = {"Effect": "Allow", "Action": "sagemaker:DescribeModel", "Resource": "*"}
     session = aws.session(aws.role("describer", allow))
     mine, other = aws.client("sagemaker", session), aws.client("sagemaker")
@@ -176,7 +178,7 @@ def test_principal_and_resource_choose_the_call_and_a_stranger_is_told_so_first(
     assert fired(aws) == [1]
 
 
-def test_another_list_clears_the_one_before(aws: LocalAws) -> None:
+def test_another_list_clears_the_one_before(aws: RunningAws) -> None:
     post(aws, {"kind": "error", "action": "sagemaker:ListModels", "code": "InternalFailure", "status": 500})
     assert failure(aws.client("sagemaker").list_models)[0] == "InternalFailure"
     assert post(aws) == []
@@ -192,7 +194,7 @@ def test_another_list_clears_the_one_before(aws: LocalAws) -> None:
     ],
 )
 def test_a_denial_is_iam_s_own_and_is_marked_in_the_log(
-    aws: LocalAws, service: str, operation: str, params: dict[str, Any], action: str, code: str
+    aws: RunningAws, service: str, operation: str, params: dict[str, Any], action: str, code: str
 ) -> None:
     allow = {"Effect": "Allow", "Action": action, "Resource": "*"}
     able, unable = f"able-{service}", f"unable-{service}"
@@ -208,7 +210,7 @@ def test_a_denial_is_iam_s_own_and_is_marked_in_the_log(
     assert fired(aws) == [1]
 
 
-def test_what_a_call_and_a_service_need_beside_can_be_denied(aws: LocalAws, job_role: str) -> None:
+def test_what_a_call_and_a_service_need_beside_can_be_denied(aws: RunningAws, job_role: str) -> None:
     create, params = aws.client("sagemaker").create_training_job, training.request("denied", job_role)
     post(aws, {"kind": "deny", "action": "iam:PassRole", "resource": job_role})
     assert failure(create, **params)[:2] == (
@@ -223,7 +225,7 @@ def test_what_a_call_and_a_service_need_beside_can_be_denied(aws: LocalAws, job_
     assert training.run(aws, "denied", job_role)["FailureReason"].startswith("ClientError: Could not publish metrics")
 
 
-def test_a_whole_service_fails_by_a_star_and_no_other(aws: LocalAws) -> None:
+def test_a_whole_service_fails_by_a_star_and_no_other(aws: RunningAws) -> None:
     bedrock = aws.client("bedrock")
     post(aws, {"kind": "error", "action": "bedrock:*", "code": "UnknownOperationException", "status": 404})
     for call in (bedrock.list_custom_models, bedrock.list_model_customization_jobs, bedrock.list_imported_models):

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from local_aws.core import faults
-from tests.local_aws.conftest import IMPORT_BOTO3, REGION, LocalAws
+from tests.local_aws.conftest import IMPORT_BOTO3, REGION, RunningAws
 from tests.local_aws.faults.conftest import failure, fired, post
 from tests.local_aws.services.bedrock import test_bedrock as customization
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
@@ -29,7 +29,7 @@ SICK = (
 # -- functions
 
 
-def test_a_function_finds_no_endpoint_of_a_service_and_finds_it_again(aws: LocalAws) -> None:
+def test_a_function_finds_no_endpoint_of_a_service_and_finds_it_again(aws: RunningAws) -> None:
     source = f"""{IMPORT_BOTO3}
 def handler(event, context):
     try:
@@ -58,7 +58,7 @@ def handler(event, context):
         ("timeout", "Sandbox.Timedout", "Error: Task timed out after 30.00 seconds"),
     ],
 )
-def test_a_function_dies(aws: LocalAws, tmp_path: Path, how: str, kind: str, message: str) -> None:
+def test_a_function_dies(aws: RunningAws, tmp_path: Path, how: str, kind: str, message: str) -> None:
     aws.function(f"dies-{how}", FUNCTION, aws.role(f"dies-{how}"), Timeout=30)
     process, _ = aws.invoke(f"dies-{how}", str(tmp_path / "before"))
     assert psutil.pid_exists(process), "a sandbox is kept between calls"
@@ -75,14 +75,14 @@ def test_a_function_dies(aws: LocalAws, tmp_path: Path, how: str, kind: str, mes
     assert (error, after != process, fired(aws)) == (None, True, [1])
 
 
-def test_a_fault_can_be_meant_for_one_event_of_a_function(aws: LocalAws, tmp_path: Path) -> None:
+def test_a_fault_can_be_meant_for_one_event_of_a_function(aws: RunningAws, tmp_path: Path) -> None:
     aws.function("dies-by-payload", FUNCTION, aws.role("dies-by-payload"), Timeout=30)
     post(aws, {"kind": "function", "function": "^dies-by-payload$", "payload": '/second"', "how": "crash"})
     errors = [aws.invoke("dies-by-payload", str(tmp_path / name))[1] for name in ("first", "second", "third")]
     assert errors == [None, "Unhandled", None]
 
 
-def test_a_function_is_throttled_by_its_name(aws: LocalAws, tmp_path: Path) -> None:
+def test_a_function_is_throttled_by_its_name(aws: RunningAws, tmp_path: Path) -> None:
     for name in ("busy", "idle"):
         aws.function(name, FUNCTION, aws.role(f"role-{name}"))
     post(aws, {"kind": "function", "function": "busy", "how": "throttle", "times": 2})
@@ -110,7 +110,7 @@ def test_a_function_is_throttled_by_its_name(aws: LocalAws, tmp_path: Path) -> N
         ("max-runtime", ["Starting", "Downloading", "Training", "Uploading", "MaxRuntimeExceeded"], None),
     ],
 )
-def test_a_training_job_ends(aws: LocalAws, job_role: str, how: str, ends: list[str], reason: str | None) -> None:
+def test_a_training_job_ends(aws: RunningAws, job_role: str, how: str, ends: list[str], reason: str | None) -> None:
     post(aws, {"kind": "training", "how": how, "times": 1})
     job = training.run(aws, how, job_role, {"mode": "wait"})
     assert job["TrainingJobStatus"] == ("Stopped" if reason is None else "Failed")
@@ -121,7 +121,7 @@ def test_a_training_job_ends(aws: LocalAws, job_role: str, how: str, ends: list[
     assert fired(aws) == [1]
 
 
-def test_a_job_is_given_the_next_type_of_its_list_where_one_has_no_capacity(aws: LocalAws, job_role: str) -> None:
+def test_a_job_is_given_the_next_type_of_its_list_where_one_has_no_capacity(aws: RunningAws, job_role: str) -> None:
     resources = {**training.LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
     post(aws, {"kind": "training", "how": "capacity", "instance_type": "g6"})
     job = training.run(aws, "next-type", job_role, ResourceConfig=resources)
@@ -134,7 +134,7 @@ def test_a_job_is_given_the_next_type_of_its_list_where_one_has_no_capacity(aws:
 
 
 @pytest.fixture(scope="module")
-def bedrock_role(own: LocalAws) -> str:
+def bedrock_role(own: RunningAws) -> str:
     s3 = own.client("s3")
     s3.create_bucket(Bucket=customization.BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for name, count in (("train", 90), ("validation", 10)):
@@ -150,7 +150,9 @@ def bedrock_role(own: LocalAws) -> str:
         ("stop", "Stopped", None),
     ],
 )
-def test_a_customization_job_ends(aws: LocalAws, bedrock_role: str, how: str, status: str, message: str | None) -> None:
+def test_a_customization_job_ends(
+    aws: RunningAws, bedrock_role: str, how: str, status: str, message: str | None
+) -> None:
     post(aws, {"kind": "customization", "how": how, "times": 1})
     create = aws.client("bedrock").create_model_customization_job
     job = customization.ended(aws, create(**customization.request(bedrock_role))["jobArn"])
@@ -165,7 +167,7 @@ def test_a_customization_job_ends(aws: LocalAws, bedrock_role: str, how: str, st
 
 
 @pytest.fixture(scope="module")
-def server_role(own: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> str:
+def server_role(own: RunningAws, tmp_path_factory: pytest.TempPathFactory) -> str:
     s3 = own.client("s3")
     s3.create_bucket(Bucket=endpoints.BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for answer in ("one", "two"):
@@ -181,7 +183,7 @@ def server_role(own: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> str:
     return role
 
 
-def statuses(aws: LocalAws, name: str, *last: str) -> list[str]:
+def statuses(aws: RunningAws, name: str, *last: str) -> list[str]:
     client, seen = aws.client("sagemaker"), [""]
     deadline = time.monotonic() + 30
     while seen[-1] not in last and time.monotonic() < deadline:
@@ -192,7 +194,7 @@ def statuses(aws: LocalAws, name: str, *last: str) -> list[str]:
 
 @pytest.mark.parametrize(("how", "reason"), [("fail", SICK), ("capacity", faults.ENDPOINT_CAPACITY)])
 def test_an_endpoint_is_not_created_or_comes_back_from_its_update(
-    aws: LocalAws, server_role: str, how: str, reason: str
+    aws: RunningAws, server_role: str, how: str, reason: str
 ) -> None:
     client = aws.client("sagemaker")
     post(aws, {"kind": "endpoint", "how": how, "times": 1})
@@ -212,7 +214,7 @@ def test_an_endpoint_is_not_created_or_comes_back_from_its_update(
 
 
 def test_an_endpoint_is_given_the_next_type_of_its_list_where_one_has_no_capacity(
-    aws: LocalAws, server_role: str
+    aws: RunningAws, server_role: str
 ) -> None:
     client = aws.client("sagemaker")
     endpoints.control(aws, "quotas", **{f"{endpoints.OTHER} for endpoint usage": 9})
@@ -232,7 +234,7 @@ def test_an_endpoint_is_given_the_next_type_of_its_list_where_one_has_no_capacit
     endpoints.remove(aws, "pools")
 
 
-def test_an_endpoint_is_stuck_until_the_list_is_replaced(aws: LocalAws, server_role: str) -> None:
+def test_an_endpoint_is_stuck_until_the_list_is_replaced(aws: RunningAws, server_role: str) -> None:
     client = aws.client("sagemaker")
     stuck = {"kind": "endpoint", "how": "stuck"}
     for change, status, config in (
@@ -253,7 +255,7 @@ def test_an_endpoint_is_stuck_until_the_list_is_replaced(aws: LocalAws, server_r
     endpoints.remove(aws, "stuck")
 
 
-def test_a_rollback_fails_too_and_only_an_update_can_meet_that(aws: LocalAws, server_role: str) -> None:
+def test_a_rollback_fails_too_and_only_an_update_can_meet_that(aws: RunningAws, server_role: str) -> None:
     client = aws.client("sagemaker")
     post(aws, {"kind": "endpoint", "how": "rollback-failed", "times": 1})
     client.create_endpoint(EndpointName="torn", EndpointConfigName="one")

@@ -10,10 +10,10 @@ import pytest
 from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 
-def alarm_on_a_queue(aws: LocalAws, name: str, policy: dict[str, Any] | None) -> tuple[str, str]:
+def alarm_on_a_queue(aws: RunningAws, name: str, policy: dict[str, Any] | None) -> tuple[str, str]:
     """A queue NAME, an alarm on its messages that publishes to a topic with `policy`, and what the topic tells.
 
     Returns:
@@ -43,7 +43,7 @@ def alarm_on_a_queue(aws: LocalAws, name: str, policy: dict[str, Any] | None) ->
     return queue, told
 
 
-def state(aws: LocalAws, name: str) -> str:
+def state(aws: RunningAws, name: str) -> str:
     (alarm,) = aws.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
     return str(alarm["StateValue"])
 
@@ -65,7 +65,7 @@ def statement(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "policy"), [("default-policy", None), ("open-topic", statement())])
 def test_an_alarm_follows_its_own_queue_and_tells_its_topic(
-    aws: LocalAws, name: str, policy: dict[str, Any] | None
+    aws: RunningAws, name: str, policy: dict[str, Any] | None
 ) -> None:
     sqs = aws.client("sqs")
     queue, told = alarm_on_a_queue(aws, name, policy)
@@ -96,7 +96,7 @@ def test_an_alarm_follows_its_own_queue_and_tells_its_topic(
     ],
 )
 def test_a_topic_that_does_not_let_cloudwatch_publish_loses_the_alarm(
-    aws: LocalAws, name: str, policy: dict[str, Any]
+    aws: RunningAws, name: str, policy: dict[str, Any]
 ) -> None:
     sqs = aws.client("sqs")
     queue, told = alarm_on_a_queue(aws, name, policy)

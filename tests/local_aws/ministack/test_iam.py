@@ -16,23 +16,23 @@ from tests.local_aws.conftest import ACCOUNT, REGION, eventually, start_script, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 
 @pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
     running = start_script(Path(__file__).with_name("echo_service.py"), tmp_path_factory.mktemp("echo"))
     yield running
     assert stop(running) == 0
 
 
-def control(aws: LocalAws, path: str, body: dict[str, Any]) -> Any:
+def control(aws: RunningAws, path: str, body: dict[str, Any]) -> Any:
     request = Request(f"{aws.endpoint}/_tuneway/{path}", data=json.dumps(body).encode(), method="POST")
     with urlopen(request, timeout=10) as response:
         return json.loads(response.read())
 
 
-def test_registered_service_gets_the_call(echo: LocalAws) -> None:
+def test_registered_service_gets_the_call(echo: RunningAws) -> None:
     seen = echo.client("sagemaker").describe_endpoint(EndpointName="e")
     assert json.loads(seen["FailureReason"]) == {
         "service": "sagemaker",
@@ -43,28 +43,28 @@ def test_registered_service_gets_the_call(echo: LocalAws) -> None:
     }
 
 
-def test_service_of_the_same_signing_name_goes_by_path(echo: LocalAws) -> None:
+def test_service_of_the_same_signing_name_goes_by_path(echo: RunningAws) -> None:
     answer = echo.client("sagemaker-runtime").invoke_endpoint(EndpointName="e", Body=b"hello")
     assert answer["Body"].read() == b"/endpoints/e/invocations: hello"
 
 
-def test_answer_is_streamed(echo: LocalAws) -> None:
+def test_answer_is_streamed(echo: RunningAws) -> None:
     with urlopen(Request(f"{echo.endpoint}/_tuneway/stream"), timeout=10) as response:
         assert response.read(1) == b"1"
         assert response.read() == b"23"
 
 
-def test_unanswered_call_goes_to_ministack(echo: LocalAws) -> None:
+def test_unanswered_call_goes_to_ministack(echo: RunningAws) -> None:
     names = [m["modelId"] for m in echo.client("bedrock").list_foundation_models()["modelSummaries"]]
     assert names
 
 
-def test_unknown_control_path(echo: LocalAws) -> None:
+def test_unknown_control_path(echo: RunningAws) -> None:
     with pytest.raises(OSError, match="404"):
         control(echo, "nothing", {})
 
 
-def test_registered_tags_decide(echo: LocalAws) -> None:
+def test_registered_tags_decide(echo: RunningAws) -> None:
     condition = {"StringEquals": {"aws:ResourceTag/tuneway:stack": "mine"}}
     allow = {
         "Effect": "Allow",
@@ -85,7 +85,7 @@ def test_registered_tags_decide(echo: LocalAws) -> None:
     assert not any(evaluate([{"Statement": {**allow, "Effect": "Deny"}}], d) for d in logged)
 
 
-def test_a_denial_by_the_resources_own_policy_is_logged_as_such(echo: LocalAws) -> None:
+def test_a_denial_by_the_resources_own_policy_is_logged_as_such(echo: RunningAws) -> None:
     arn = "arn:aws:s3:::closed"
     allow = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"{arn}/*"}
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"{arn}/late"}
@@ -99,7 +99,7 @@ def test_a_denial_by_the_resources_own_policy_is_logged_as_such(echo: LocalAws) 
     assert [(d["allowed"], d.get("reason")) for d in logged] == [(True, None), (False, RESOURCE_POLICY)]
 
 
-def test_role_session_asks_the_trust_policy(echo: LocalAws) -> None:
+def test_role_session_asks_the_trust_policy(echo: RunningAws) -> None:
     guard = {
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
         "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*"},
@@ -158,7 +158,7 @@ TRUSTS = {
 
 
 @pytest.mark.parametrize("name", TRUSTS)
-def test_a_strangers_resource_gets_in_without_the_conditions_and_not_with_them(echo: LocalAws, name: str) -> None:
+def test_a_strangers_resource_gets_in_without_the_conditions_and_not_with_them(echo: RunningAws, name: str) -> None:
     service, source, condition = TRUSTS[name]
     open_role = echo.role(f"{name}-open", service=service)
     guarded = echo.role(f"{name}-guarded", service=service, Condition=condition)
@@ -179,13 +179,13 @@ def test_a_strangers_resource_gets_in_without_the_conditions_and_not_with_them(e
     ],
 )
 def test_a_trust_on_a_key_that_the_service_is_not_documented_to_have_is_closed(
-    echo: LocalAws, service: str, source: str, condition: dict[str, Any], request: pytest.FixtureRequest
+    echo: RunningAws, service: str, source: str, condition: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     role = echo.role(f"{service}-{request.node.callspec.id[-10:]}", service=service, Condition=condition)
     assert "error" in control(echo, "session", {"role": role, "service": service, "source": source})
 
 
-def test_authorize_evaluates_and_logs(echo: LocalAws) -> None:
+def test_authorize_evaluates_and_logs(echo: RunningAws) -> None:
     condition = {"StringEquals": {"s3:prefix": "runs/"}}
     allow = {
         "Effect": "Allow",
@@ -212,7 +212,7 @@ def test_authorize_evaluates_and_logs(echo: LocalAws) -> None:
     ]
 
 
-def test_an_operation_that_nobody_has_is_refused_by_its_name(aws: LocalAws) -> None:
+def test_an_operation_that_nobody_has_is_refused_by_its_name(aws: RunningAws) -> None:
     with pytest.raises(ClientError, match=r"local AWS does not have SageMaker\.ListApps of sagemaker") as refused:
         aws.client("sagemaker").list_apps()
     assert refused.value.response["Error"]["Code"] == "UnknownOperationException"

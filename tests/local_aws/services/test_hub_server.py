@@ -16,14 +16,14 @@ from pipeline.source.stream import ResumingStream
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 REPO, COMMIT = "own/model", "ab" * 20
 BODY = bytes(range(256)) * 10
 
 
 @pytest.fixture
-def endpoint(aws: LocalAws, tmp_path: Path) -> Any:
+def endpoint(aws: RunningAws, tmp_path: Path) -> Any:
     """access.hub_endpoint of a local AWS with one model in its cache."""
 
     def build(_work: Path, out: Path) -> None:

@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 TRAINING = "ml.g5.xlarge for training job usage"
 
 
-def post(aws: LocalAws, values: dict[str, float]) -> None:
+def post(aws: RunningAws, values: dict[str, float]) -> None:
     with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", json.dumps(values).encode(), method="POST")) as answer:
         assert answer.status == 200
 
 
 @pytest.fixture
-def reset(aws: LocalAws) -> Iterator[None]:
+def reset(aws: RunningAws) -> Iterator[None]:
     post(aws, dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
     yield
     post(aws, dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
 
 
-def value(aws: LocalAws, code: str) -> float:
+def value(aws: RunningAws, code: str) -> float:
     quota = aws.client("service-quotas").get_service_quota(ServiceCode="sagemaker", QuotaCode=code)["Quota"]
     return float(quota["Value"])
 
 
 @pytest.mark.usefixtures("reset")
-def test_a_quota_can_be_set_to_none(aws: LocalAws) -> None:
+def test_a_quota_can_be_set_to_none(aws: RunningAws) -> None:
     assert value(aws, "L-B6D80D9C") == 1
     post(aws, {TRAINING: 0})
     assert value(aws, "L-B6D80D9C") == 0
@@ -48,7 +48,7 @@ def test_a_quota_can_be_set_to_none(aws: LocalAws) -> None:
     assert listed["NextToken"]
 
 
-def test_an_unknown_code_is_no_such_resource(aws: LocalAws) -> None:
+def test_an_unknown_code_is_no_such_resource(aws: RunningAws) -> None:
     quotas = aws.client("service-quotas")
     for call in (quotas.get_service_quota, quotas.get_aws_default_service_quota):
         with pytest.raises(ClientError) as refused:
@@ -56,7 +56,7 @@ def test_an_unknown_code_is_no_such_resource(aws: LocalAws) -> None:
         assert refused.value.response["Error"]["Code"] == "NoSuchResourceException"
 
 
-def test_a_new_account_starts_with_nothing_by_default(aws: LocalAws) -> None:
+def test_a_new_account_starts_with_nothing_by_default(aws: RunningAws) -> None:
     default = aws.client("service-quotas").get_aws_default_service_quota(
         ServiceCode="sagemaker", QuotaCode="L-B6D80D9C"
     )
@@ -70,7 +70,7 @@ def test_a_file_in_the_state_dir_sets_them_too(tmp_path: Path) -> None:
     assert quotas.value("ml.g5.xlarge for endpoint usage") == 1
 
 
-def test_reading_needs_a_grant(aws: LocalAws) -> None:
+def test_reading_needs_a_grant(aws: RunningAws) -> None:
     nobody = aws.session(aws.role("quota-nobody"))
     with pytest.raises(ClientError, match="servicequotas:GetServiceQuota"):
         aws.client("service-quotas", nobody).get_service_quota(ServiceCode="sagemaker", QuotaCode="L-B6D80D9C")

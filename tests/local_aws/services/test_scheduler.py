@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from tests.local_aws.conftest import ACCOUNT, IMPORT_BOTO3, REGION, eventually
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 
 def at(seconds: float) -> str:
@@ -20,7 +20,7 @@ def at(seconds: float) -> str:
     return f"at({moment:%Y-%m-%dT%H:%M:%S})"
 
 
-def create(aws: LocalAws, name: str, target: dict[str, Any], seconds: float = 0) -> None:
+def create(aws: RunningAws, name: str, target: dict[str, Any], seconds: float = 0) -> None:
     aws.client("scheduler").create_schedule(
         Name=name,
         ScheduleExpression=at(seconds),
@@ -31,11 +31,11 @@ def create(aws: LocalAws, name: str, target: dict[str, Any], seconds: float = 0)
 
 
 @pytest.fixture(scope="module")
-def queue(aws: LocalAws) -> str:
+def queue(aws: RunningAws) -> str:
     return str(aws.client("sqs").create_queue(QueueName="ticks")["QueueUrl"])
 
 
-def test_universal_target_is_called_once_under_its_role(aws: LocalAws, queue: str) -> None:
+def test_universal_target_is_called_once_under_its_role(aws: RunningAws, queue: str) -> None:
     allow = {
         "Effect": "Allow",
         "Action": "sqs:SendMessage",
@@ -56,7 +56,7 @@ def test_universal_target_is_called_once_under_its_role(aws: LocalAws, queue: st
     assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/ticker/")
 
 
-def test_lambda_target_needs_the_roles_permission(aws: LocalAws) -> None:
+def test_lambda_target_needs_the_roles_permission(aws: RunningAws) -> None:
     source = "def handler(event, context): raise RuntimeError('must not run')\n"
     aws.function("guarded", source, aws.role("guarded-role"))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:guarded"
@@ -65,7 +65,7 @@ def test_lambda_target_needs_the_roles_permission(aws: LocalAws) -> None:
     assert denied[0]["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/powerless/")
 
 
-def test_lambda_target_runs(aws: LocalAws) -> None:
+def test_lambda_target_runs(aws: RunningAws) -> None:
     source = "def handler(e, c): boto3.client('s3').put_object(Bucket='ran', Key=e['key'], Body=b'')\n"
     aws.client("s3").create_bucket(Bucket="ran", CreateBucketConfiguration={"LocationConstraint": REGION})
     write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ran/*"}
@@ -78,14 +78,16 @@ def test_lambda_target_runs(aws: LocalAws) -> None:
 
 
 @pytest.mark.parametrize("trusted", ["lambda", "states"])
-def test_role_must_trust_scheduler(aws: LocalAws, trusted: str) -> None:
+def test_role_must_trust_scheduler(aws: RunningAws, trusted: str) -> None:
     role = aws.role(f"for-{trusted}", service=trusted)
     with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
         create(aws, "untrusted", {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role})
 
 
 @pytest.mark.parametrize(("source", "allowed"), [("schedule-group/default", True), ("schedule/default/guard*", False)])
-def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(aws: LocalAws, source: str, allowed: bool) -> None:
+def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(
+    aws: RunningAws, source: str, allowed: bool
+) -> None:
     condition = {
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
         "ArnLike": {"aws:SourceArn": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:{source}"},
@@ -103,7 +105,7 @@ def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(aws: LocalA
 
 
 @pytest.mark.parametrize("call", ["sqs:sendMesage", "nosuch:thing", "sagemaker:describeEndpoint"])
-def test_universal_target_must_exist_and_write(aws: LocalAws, call: str) -> None:
+def test_universal_target_must_exist_and_write(aws: RunningAws, call: str) -> None:
     role = aws.role(f"universal-{call.replace(':', '-')}", service="scheduler")
     with pytest.raises(ClientError, match="is not supported"):
         create(aws, "wrong", {"Arn": f"arn:aws:scheduler:::aws-sdk:{call}", "RoleArn": role, "Input": "{}"})
@@ -112,7 +114,7 @@ def test_universal_target_must_exist_and_write(aws: LocalAws, call: str) -> None
 FORBIDDEN = "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
 
 
-def dead_letter(aws: LocalAws, name: str, retries: int, *statements: dict[str, Any]) -> tuple[str, str]:
+def dead_letter(aws: RunningAws, name: str, retries: int, *statements: dict[str, Any]) -> tuple[str, str]:
     """Have a schedule fail whose dead-letter queue is NAME-failed; the queue's URL and ARN."""
     queue = str(aws.client("sqs").create_queue(QueueName=f"{name}-failed")["QueueUrl"])
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-failed"
@@ -127,7 +129,7 @@ def dead_letter(aws: LocalAws, name: str, retries: int, *statements: dict[str, A
     return queue, arn
 
 
-def logged(aws: LocalAws, *words: str) -> bool:
+def logged(aws: RunningAws, *words: str) -> bool:
     lines = (aws.state_dir / "server.log").read_text().splitlines()
     return any(all(word in line for word in words) for line in lines)
 
@@ -136,7 +138,7 @@ def logged(aws: LocalAws, *words: str) -> bool:
     ("retries", "condition", "tried"), [(0, "MaximumRetryAttempts", "0"), (185, "MaximumEventAgeInSeconds", "2")]
 )
 def test_what_fails_goes_to_the_dead_letter_queue_when_the_retries_are_used_up(
-    aws: LocalAws, retries: int, condition: str, tried: str
+    aws: RunningAws, retries: int, condition: str, tried: str
 ) -> None:
     name = f"fails-{retries}"
     send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:*:*:{name}-failed"}
@@ -160,14 +162,14 @@ def test_what_fails_goes_to_the_dead_letter_queue_when_the_retries_are_used_up(
     assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}-caller/")
 
 
-def test_a_dead_letter_that_the_role_may_not_send_is_lost(aws: LocalAws) -> None:
+def test_a_dead_letter_that_the_role_may_not_send_is_lost(aws: RunningAws) -> None:
     queue, arn = dead_letter(aws, "mute", 0)
     assert eventually(lambda: aws.decisions(action="sqs:SendMessage", resource=arn, allowed=False))
     assert eventually(lambda: logged(aws, "schedule/default/mute", "its event is lost"))
     assert "Messages" not in aws.client("sqs").receive_message(QueueUrl=queue)
 
 
-def test_without_a_dead_letter_queue_the_event_is_lost(aws: LocalAws) -> None:
+def test_without_a_dead_letter_queue_the_event_is_lost(aws: RunningAws) -> None:
     role = aws.role("no-queue", service="scheduler")
     target = {"Arn": FORBIDDEN, "RoleArn": role, "Input": "{}", "RetryPolicy": {"MaximumRetryAttempts": 0}}
     create(aws, "no-queue", target)

@@ -50,7 +50,7 @@ COUNTER = (
 
 
 @dataclass(frozen=True)
-class Line:
+class ExportLine:
     """One line of the table."""
 
     what: str
@@ -129,15 +129,15 @@ class Proof:
                 (folder / path.name).hardlink_to(path)
         return folder
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[ExportLine]:
         """Read everything; the table."""
         reference = self.read("transformers of the training image", "own", self.model)
         if reference.error:
-            return [Line(reference.reader, "", "", reference.error, False)]
+            return [ExportLine(reference.reader, "", "", reference.error, False)]
 
-        def line(reading: Reading, problems: list[str], good: str) -> Line:
+        def line(reading: Reading, problems: list[str], good: str) -> ExportLine:
             of = "" if reading.error else f"{loss(reading, reference.end):.5f}"
-            return Line(reading.reader, reading.versions, of, "; ".join(problems) or good, not problems)
+            return ExportLine(reading.reader, reading.versions, of, "; ".join(problems) or good, not problems)
 
         made = [line(reference, [], "the others are compared with it")]
         readers = [
@@ -157,11 +157,11 @@ class Proof:
             seen = differences(reading, reference)
             # Of fewer dialogues: its loss stands beside no other line's.
             found = "seen: " + "; ".join(seen) if seen else "not seen: the comparison is blind to it"
-            made.append(Line(f"transformers 4.51.3, {what}", reading.versions, "", found, bool(seen)))
+            made.append(ExportLine(f"transformers 4.51.3, {what}", reading.versions, "", found, bool(seen)))
         return made
 
 
-def markdown(lines: list[Line], total: str) -> str:
+def markdown(lines: list[ExportLine], total: str) -> str:
     """The table for docs/, with its date."""
     rows = [
         f"| {line.what} | {line.versions} | {line.loss} | {line.found.replace('|', '/')} | {'yes' if line.held else 'no'} |"

@@ -23,7 +23,7 @@ from data_prep import handler as handler_module
 from data_prep.request import resolve
 from pipeline.contracts import values as contracts
 from pipeline.contracts.data import DataRequest
-from tests.hub_server import Answer, HubServer
+from tests.hub_server import HubAnswer, HubServer
 from tests.unit.data_prep.dirty import as_jsonl, some_rows
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def resolved(request: Mapping[str, Any]) -> PrepRequest:
 def hub_event(output: str, hub: HubServer, files: Mapping[str, bytes], **dataset: Any) -> dict[str, Any]:
     """An event for a Hub dataset, whose Hub has these files: a file is named after its split."""
     for name, body in files.items():
-        hub.answers[HUB_PATH + name] = [Answer(body=body)]
+        hub.answers[HUB_PATH + name] = [HubAnswer(body=body)]
     names = {name.partition(".")[0]: name for name in files}
     event = make_event(output, "hub:own/set", names, revision="abc", **dataset)
     for piece in event["pieces"]:

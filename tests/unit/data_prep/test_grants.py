@@ -9,10 +9,10 @@ import pytest
 from data_prep.request import S3Location
 from data_prep.shard import read_report
 from data_prep.sources import DatasetFiles
-from data_prep.writer import Folder
+from data_prep.writer import S3Folder
 from pipeline.contracts.data import Piece
 from pipeline.errors import Refused
-from tests.local_aws.conftest import REGION, LocalAws, aws
+from tests.local_aws.conftest import REGION, RunningAws, aws
 from tests.unit.data_prep.conftest import make_event
 from tests.unit.data_prep.conftest import resolved as parse
 
@@ -26,7 +26,7 @@ ARN = f"arn:aws:s3:::{BUCKET}"
 
 
 @pytest.fixture(scope="module")
-def client(aws: LocalAws) -> Callable[..., Any]:
+def client(aws: RunningAws) -> Callable[..., Any]:
     """An S3 client of a role that reads uploads/ and shards/ and lists what it is asked for."""
     aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
@@ -47,14 +47,14 @@ def refusal(s3: Any, key: str) -> str:
     return str(caught.value)
 
 
-def test_a_shard_that_left_no_report_is_not_done(aws: LocalAws, client: Callable[..., Any]) -> None:
-    folder = Folder(client("shard", "uploads/*", "shards/*/*"), S3Location(BUCKET, "shards/1/"))
+def test_a_shard_that_left_no_report_is_not_done(aws: RunningAws, client: Callable[..., Any]) -> None:
+    folder = S3Folder(client("shard", "uploads/*", "shards/*/*"), S3Location(BUCKET, "shards/1/"))
     assert read_report(folder, 0) is None
     aws.client("s3").put_object(Bucket=BUCKET, Key="shards/1/00000/report.json.old", Body=b"")
     assert read_report(folder, 0) is None
 
 
-def test_an_upload_that_has_gone_is_told_from_one_that_is_denied(aws: LocalAws, client: Callable[..., Any]) -> None:
+def test_an_upload_that_has_gone_is_told_from_one_that_is_denied(aws: RunningAws, client: Callable[..., Any]) -> None:
     reader, blind = client("reader", "uploads/*"), client("blind", "shards/*")
     aws.client("s3").put_object(Bucket=BUCKET, Key="uploads/closed.jsonl", Body=b"{}")
     assert f"s3://{BUCKET}/uploads/gone.jsonl has gone since this run was planned" in refusal(

@@ -16,7 +16,7 @@ from data_prep import parquet as parquet_module
 from data_prep.sources import DatasetFiles
 from pipeline.contracts.data import Piece
 from pipeline.errors import Refused, SourceUnavailable
-from tests.hub_server import Answer, HubServer
+from tests.hub_server import HubAnswer, HubServer
 from tests.unit.data_prep.conftest import HUB_PATH, INSTRUCTION, hub_event, make_event, prepared, records
 from tests.unit.data_prep.conftest import resolved as parse
 from tests.unit.data_prep.test_sources import CutS3, cut, listed, source
@@ -291,7 +291,12 @@ def test_a_file_of_the_hub_is_read_by_ranges(hub: HubServer, s3: Any, output: st
 
 def test_a_hub_that_is_down_in_the_middle_is_waited_for(hub: HubServer) -> None:
     data = parquet(table(), 300)
-    hub.answers[HUB_PATH + "a.parquet"] = [Answer(body=data), Answer(503), Answer(body=data, cut=50), Answer(body=data)]
+    hub.answers[HUB_PATH + "a.parquet"] = [
+        HubAnswer(body=data),
+        HubAnswer(503),
+        HubAnswer(body=data, cut=50),
+        HubAnswer(body=data),
+    ]
     dataset = parse(make_event("out/", "hub:own/set", {"train": "a.parquet"}, revision="abc")["request"]).dataset
     piece = Piece("a.parquet", "train", len(data), None, 0, len(data))
     assert list(DatasetFiles(dataset, None, None).rows(piece)) == WANTED

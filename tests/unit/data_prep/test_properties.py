@@ -27,7 +27,7 @@ file = st.tuples(st.sampled_from(sorted(FORMATS)), st.lists(dirty_row, max_size=
 SPLITS = ("train", "validation", "test")
 
 
-class Dataset:
+class DirtyDataset:
     """Files in S3, what they hold, and the event for them."""
 
     def __init__(self, files: dict[str, list[tuple[str, list[Dirty]]]], put: Callable[[str, bytes], None]) -> None:
@@ -81,7 +81,7 @@ def test_every_row_is_accounted_for_every_output_is_fit_and_shards_make_no_diffe
     places: set[float],
     groups: set[int],
 ) -> None:
-    dataset = Dataset({**held_out, "train": train}, put)
+    dataset = DirtyDataset({**held_out, "train": train}, put)
     event = listed(dataset.event(max_rows=max_rows, seed=seed))
     if base_model:
         event = with_bedrock(event, base_model, 105)

@@ -12,7 +12,7 @@ from data_prep.handler import _client, handler
 from data_prep.seen import Seen
 from pipeline.aws import AwsBusy, AwsRefused
 from pipeline.errors import SourceUnavailable
-from tests.hub_server import Answer, HubServer
+from tests.hub_server import HubAnswer, HubServer
 from tests.unit.data_prep.conftest import (
     BUCKET,
     HUB_PATH,
@@ -143,13 +143,13 @@ class failing:
 
 def test_the_hubs_refusal_is_the_answer(hub: HubServer, s3: Any, output: str) -> None:
     event = hub_event(output, hub, {"train.csv": csv_bytes(dialogues(9)), "test.csv": b""})
-    hub.answers[HUB_PATH + "test.csv"] = [Answer(404, headers={"X-Error-Code": "RepoNotFound"})]
+    hub.answers[HUB_PATH + "test.csv"] = [HubAnswer(404, headers={"X-Error-Code": "RepoNotFound"})]
     assert "no such dataset (404)" in refused(event)
 
 
 def test_a_hub_that_stays_down_is_raised_for_a_later_try(hub: HubServer, s3: Any, output: str) -> None:
     event = hub_event(output, hub, {"train.csv": csv_bytes(dialogues(9)), "test.csv": b""})
-    hub.answers[HUB_PATH + "test.csv"] = [Answer(503)]
+    hub.answers[HUB_PATH + "test.csv"] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable):
         handler(event, None)
 

@@ -8,10 +8,10 @@ from local import inventory
 from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 
-def test_what_is_named(aws: LocalAws) -> None:
+def test_what_is_named(aws: RunningAws) -> None:
     bedrock, events, s3, sns = (aws.client(service) for service in ("bedrock", "events", "s3", "sns"))
     cloudwatch, sqs = aws.client("cloudwatch"), aws.client("sqs")
     base = "meta.llama3-3-70b-instruct-v1:0:128k"

@@ -17,7 +17,7 @@ from pipeline.source.formats import SUFFIXES
 from tests.local_aws.conftest import REGION, ROOT
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 DATA = ("train.csv", "more/B.JSONL", "c d \N{PARTY POPPER}.json.gz", "e.csv.zst", "f.parquet")
 OTHERS = ("docs/README.md", "config.json", ".git/x.csv", "g.xlsx")
@@ -111,7 +111,7 @@ def test_texts_are_shown_as_they_are_whatever_is_in_brackets(capsys: pytest.Capt
 
 
 @pytest.fixture
-def session(aws: LocalAws, tmp_path: Path) -> Session:
+def session(aws: RunningAws, tmp_path: Path) -> Session:
     """The driver's own view of the local AWS of the tests."""
     found = Session(tmp_path, REGION, tmp_path)
     found.endpoint_url, found._process = aws.endpoint, aws.process
@@ -119,7 +119,7 @@ def session(aws: LocalAws, tmp_path: Path) -> Session:
 
 
 def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(
-    aws: LocalAws, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aws: RunningAws, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = tmp_path / "a clone's own python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 
 from local import tiny_model
 from tests.hub_server import HubServer
-from tests.local_aws.conftest import REGION, LocalAws, aws
+from tests.local_aws.conftest import REGION, RunningAws, aws
 
 __all__ = ["aws", "bucket", "cache", "models"]
 
@@ -35,7 +35,7 @@ def models(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def bucket(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(aws: RunningAws, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty bucket, in the account that boto3's own clients reach."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)

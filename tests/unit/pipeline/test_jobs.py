@@ -23,7 +23,7 @@ def error(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": code}}, "CreateTrainingJob")
 
 
-class Service:
+class JobServiceDouble:
     """Jobs by name; what comes next goes wrong where a test says so."""
 
     def __init__(self) -> None:
@@ -59,19 +59,19 @@ class Service:
         return [name for name, status in self.jobs.items() if status == "InProgress"]
 
 
-def look(service: Service, redrive: int) -> Job:
+def look(service: JobServiceDouble, redrive: int) -> Job:
     return ensure(service, RUN, redrive, OURS)[0]
 
 
 def test_a_job_is_made_once_and_then_looked_at() -> None:
-    service = Service()
+    service = JobServiceDouble()
     assert look(service, 0).name == look(service, 0).name == f"{RUN}-0"
     assert list(service.jobs) == [f"{RUN}-0"]
 
 
 @pytest.mark.parametrize("status", ENDED_BADLY)
 def test_one_that_ended_badly_is_told_and_only_a_redrive_makes_another(status: str) -> None:
-    service = Service()
+    service = JobServiceDouble()
     look(service, 0)
     service.jobs[f"{RUN}-0"] = status
     assert look(service, 0).status == status
@@ -81,14 +81,14 @@ def test_one_that_ended_badly_is_told_and_only_a_redrive_makes_another(status: s
 
 @pytest.mark.parametrize("code", ["InternalFailure", "ResourceInUse", "ValidationException"])
 def test_the_answer_to_create_is_lost(code: str) -> None:
-    service = Service()
+    service = JobServiceDouble()
     service.lost = code
     assert look(service, 0).status == look(service, 0).status == "InProgress"
     assert list(service.jobs) == [f"{RUN}-0"]
 
 
 def test_a_refused_job_is_an_error_and_is_asked_for_again() -> None:
-    service = Service()
+    service = JobServiceDouble()
     service.refused = "ResourceLimitExceeded"
     with pytest.raises(ClientError, match="ResourceLimitExceeded"):
         look(service, 0)
@@ -97,7 +97,7 @@ def test_a_refused_job_is_an_error_and_is_asked_for_again() -> None:
 
 
 def test_a_name_in_use_of_a_job_that_cannot_be_seen_yet_is_tried_again() -> None:
-    service = Service()
+    service = JobServiceDouble()
     look(service, 0)
     service.unseen = {f"{RUN}-0"}
     with pytest.raises(ClientError, match="ResourceInUse"):
@@ -108,7 +108,7 @@ def test_a_name_in_use_of_a_job_that_cannot_be_seen_yet_is_tried_again() -> None
 
 @pytest.mark.parametrize("status", ["InProgress", "Completed"])
 def test_a_look_fails_and_the_redrive_adopts_what_runs_or_is_through(status: str) -> None:
-    service = Service()
+    service = JobServiceDouble()
     look(service, 0)
     service.jobs[f"{RUN}-0"] = status
     for redrive in (1, 2, 5):
@@ -117,7 +117,7 @@ def test_a_look_fails_and_the_redrive_adopts_what_runs_or_is_through(status: str
 
 
 def test_two_redrives_within_a_minute_wait_for_the_job_that_is_being_stopped() -> None:
-    service = Service()
+    service = JobServiceDouble()
     look(service, 0)
     service.jobs[f"{RUN}-0"] = "Stopping"
     assert look(service, 1).status == look(service, 2).status == "Stopping"
@@ -127,7 +127,7 @@ def test_two_redrives_within_a_minute_wait_for_the_job_that_is_being_stopped() -
 
 
 def test_of_two_that_run_since_an_aborted_attempt_came_late_the_younger_is_stopped() -> None:
-    service = Service()
+    service = JobServiceDouble()
     service.jobs = {f"{RUN}-1": "InProgress", f"{RUN}-0": "InProgress"}
     assert look(service, 1).name == f"{RUN}-1"
     assert service.running() == [f"{RUN}-1"]
@@ -138,7 +138,7 @@ def test_of_two_that_run_since_an_aborted_attempt_came_late_the_younger_is_stopp
 
 @pytest.mark.parametrize("tags", [{}, {**OURS, RUN_TAG: "9876543210"}, {**OURS, STACK_TAG: "other"}])
 def test_anothers_job_of_the_same_name_is_not_adopted(tags: dict[str, str]) -> None:
-    service = Service()
+    service = JobServiceDouble()
     service.jobs[f"{RUN}-0"] = "Completed"
     service.job_tags = tags
     with pytest.raises(NotOurs, match=f"{RUN}-0 has the name of this run's job and not its tags"):
@@ -156,7 +156,7 @@ MOVES = st.lists(
 def test_whatever_happens_two_jobs_never_run_at_once_and_none_is_made_beside_one_that_may_end_well(
     moves: list[str],
 ) -> None:
-    service, redrive = Service(), 0
+    service, redrive = JobServiceDouble(), 0
     for move in moves:
         before = dict(service.jobs)
         if move == "redrive":

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.unit.training.conftest import make_chat, write_channel
 from training import model
-from training.data import IGNORED, Collator, Encoder, Row, completion_loss, read_channel
+from training.data import IGNORED, Collator, Encoder, TokenizedChat, completion_loss, read_channel
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def test_a_model_without_chat_template_is_refused(tiny: TinyModel, tmp_path: Pat
 
 ROWS = st.lists(
     st.tuples(st.integers(1, 20), st.integers(1, 9)).map(
-        lambda lengths: Row(input_ids=list(range(10, 10 + sum(lengths))), prompt_length=lengths[0], length=sum(lengths))
+        lambda lengths: TokenizedChat(
+            input_ids=list(range(10, 10 + sum(lengths))), prompt_length=lengths[0], length=sum(lengths)
+        )
     ),
     min_size=1,
     max_size=6,
@@ -69,7 +71,7 @@ ROWS = st.lists(
 
 
 @given(ROWS)
-def test_any_batch_pads_on_the_left_and_labels_every_answer(rows: list[Row]) -> None:
+def test_any_batch_pads_on_the_left_and_labels_every_answer(rows: list[TokenizedChat]) -> None:
     batch = Collator(pad_id=3)(rows)
     longest = max(row["length"] for row in rows)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(rows), longest)
@@ -99,7 +101,7 @@ def test_the_loss_at_the_answers_alone_is_the_whole_models_own_loss(encoder: Enc
         assert float(completion_loss(outputs, labels, 2 * tokens)) == pytest.approx(total / tokens / 2, abs=1e-5)
 
 
-def packed_losses(llama: torch.nn.Module, rows: list[Row], **changes: object) -> list[float]:
+def packed_losses(llama: torch.nn.Module, rows: list[TokenizedChat], **changes: object) -> list[float]:
     """Each row's own loss, of rows that are packed into one sequence."""
     batch = Collator(pad_id=0, packed=True)(rows) | changes
     labels = batch.pop("labels")

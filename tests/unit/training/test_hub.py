@@ -49,7 +49,7 @@ class FakeHub:
 
 @contextmanager
 def serve(fake: FakeHub) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class FakeHubHandler(BaseHTTPRequestHandler):
         def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(body))} | headers).items():
@@ -87,7 +87,7 @@ def serve(fake: FakeHub) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeHubHandler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 BUCKET = "bedrock-tests"
 LLAMA = "meta.llama3-3-70b-instruct-v1:0:128k"
@@ -33,7 +33,7 @@ def record(text: str = "Amanda: I baked cookies") -> str:
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     files = {
@@ -62,7 +62,7 @@ def request(role: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def ended(aws: LocalAws, arn: str) -> dict[str, Any]:
+def ended(aws: RunningAws, arn: str) -> dict[str, Any]:
     bedrock = aws.client("bedrock")
 
     def job() -> dict[str, Any] | None:
@@ -74,13 +74,13 @@ def ended(aws: LocalAws, arn: str) -> dict[str, Any]:
     return dict(found)
 
 
-def refusal(aws: LocalAws, **params: Any) -> tuple[str, str]:
+def refusal(aws: RunningAws, **params: Any) -> tuple[str, str]:
     with pytest.raises(ClientError) as refused:
         aws.client("bedrock").create_model_customization_job(**params)
     return refused.value.response["Error"]["Code"], refused.value.response["Error"]["Message"]
 
 
-def test_a_job_completes_and_leaves_a_tagged_model_and_no_invented_loss(aws: LocalAws, role: str) -> None:
+def test_a_job_completes_and_leaves_a_tagged_model_and_no_invented_loss(aws: RunningAws, role: str) -> None:
     bedrock = aws.client("bedrock")
     params = request(role, jobTags=[{"key": "k", "value": "job"}], customModelTags=[{"key": "k", "value": "model"}])
     arn = bedrock.create_model_customization_job(**params)["jobArn"]
@@ -114,7 +114,7 @@ def test_a_job_completes_and_leaves_a_tagged_model_and_no_invented_loss(aws: Loc
         ("broken", "Unable to parse Amazon S3 file: broken.jsonl. Data files must conform to JSONL format."),
     ],
 )
-def test_bad_data_fails_the_job_with_the_reason(aws: LocalAws, role: str, file: str, message: str) -> None:
+def test_bad_data_fails_the_job_with_the_reason(aws: RunningAws, role: str, file: str, message: str) -> None:
     params = request(role, trainingDataConfig={"s3Uri": f"s3://{BUCKET}/data/{file}.jsonl"})
     del params["validationDataConfig"]
     job = ended(aws, aws.client("bedrock").create_model_customization_job(**params)["jobArn"])
@@ -158,14 +158,14 @@ def test_bad_data_fails_the_job_with_the_reason(aws: LocalAws, role: str, file: 
     ],
 )
 def test_a_bad_request_is_refused_at_once(
-    aws: LocalAws, role: str, changes: dict[str, Any], code: str, message: str
+    aws: RunningAws, role: str, changes: dict[str, Any], code: str, message: str
 ) -> None:
     got = refusal(aws, **request(role, **changes))
     assert got[0] == code
     assert message in got[1]
 
 
-def test_a_trust_policy_for_other_jobs_lets_bedrock_not_in(aws: LocalAws, role: str) -> None:
+def test_a_trust_policy_for_other_jobs_lets_bedrock_not_in(aws: RunningAws, role: str) -> None:
     elsewhere = f"arn:aws:bedrock:us-east-1:{ACCOUNT}:model-customization-job/*"
     trust = {**TRUST, "Condition": {"ArnEquals": {"aws:SourceArn": elsewhere}}}
     other = aws.role("bedrock-elsewhere", READ, WRITE, service="bedrock", **trust)
@@ -174,7 +174,7 @@ def test_a_trust_policy_for_other_jobs_lets_bedrock_not_in(aws: LocalAws, role: 
     assert "Could not validate GetObject permissions" in refusal(aws, **request(blind))[1]
 
 
-def test_names_do_not_come_free_and_a_repeated_token_is_the_same_job(aws: LocalAws, role: str) -> None:
+def test_names_do_not_come_free_and_a_repeated_token_is_the_same_job(aws: RunningAws, role: str) -> None:
     bedrock = aws.client("bedrock")
     params = request(role, clientRequestToken="token-1")
     arn = bedrock.create_model_customization_job(**params)["jobArn"]
@@ -183,7 +183,7 @@ def test_names_do_not_come_free_and_a_repeated_token_is_the_same_job(aws: LocalA
     assert refusal(aws, **again) == ("ValidationException", "The provided job name is currently in use.")
 
 
-def test_a_stopped_job_goes_through_stopping(aws: LocalAws, role: str) -> None:
+def test_a_stopped_job_goes_through_stopping(aws: RunningAws, role: str) -> None:
     bedrock = aws.client("bedrock")
     arn = bedrock.create_model_customization_job(**request(role))["jobArn"]
     bedrock.stop_model_customization_job(jobIdentifier=arn)
@@ -194,7 +194,7 @@ def test_a_stopped_job_goes_through_stopping(aws: LocalAws, role: str) -> None:
     assert arn in [row["jobArn"] for row in stopped]
 
 
-def test_models_tell_their_life_cycle_by_region(aws: LocalAws) -> None:
+def test_models_tell_their_life_cycle_by_region(aws: RunningAws) -> None:
     bedrock = aws.client("bedrock")
     gone = bedrock.get_foundation_model(modelIdentifier="meta.llama3-2-1b-instruct-v1:0")["modelDetails"]
     assert gone["modelLifecycle"]["status"] == "LEGACY"
@@ -206,7 +206,7 @@ def test_models_tell_their_life_cycle_by_region(aws: LocalAws) -> None:
     }
 
 
-def test_creating_needs_the_base_model_the_new_resources_the_role_and_tagging(aws: LocalAws, role: str) -> None:
+def test_creating_needs_the_base_model_the_new_resources_the_role_and_tagging(aws: RunningAws, role: str) -> None:
     root, tags = f"arn:aws:bedrock:{REGION}", [{"key": "k", "value": "v"}]
     statements = [
         {"Effect": "Allow", "Action": "bedrock:CreateModelCustomizationJob", "Resource": resource}

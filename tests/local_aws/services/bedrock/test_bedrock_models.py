@@ -18,7 +18,7 @@ from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 BUCKET = "bedrock-models-tests"
 LLAMA_70B, LLAMA_8B = "meta.llama3-3-70b-instruct-v1:0:128k", "meta.llama3-1-8b-instruct-v1:0:128k"
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def make(aws: LocalAws) -> Callable[..., str]:
+def make(aws: RunningAws) -> Callable[..., str]:
     """Makes a custom model; its ARN."""
     s3, bedrock = aws.client("s3"), aws.client("bedrock")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -68,7 +68,7 @@ def refused(call: Any, **params: Any) -> tuple[str, str, int]:
     return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def test_a_deployment_is_created_keeps_its_model_and_is_deleted(aws: LocalAws, make: Callable[..., str]) -> None:
+def test_a_deployment_is_created_keeps_its_model_and_is_deleted(aws: RunningAws, make: Callable[..., str]) -> None:
     bedrock, model = aws.client("bedrock"), make()
     params = {"modelDeploymentName": "life", "modelArn": model, "tags": TAGS, "clientRequestToken": "deployment-1"}
     made = bedrock.create_custom_model_deployment(**params)
@@ -117,7 +117,7 @@ def test_a_deployment_is_created_keeps_its_model_and_is_deleted(aws: LocalAws, m
     bedrock.delete_custom_model(modelIdentifier=model)
 
 
-def test_deployments_are_listed_by_model_and_name_in_pages(aws: LocalAws, make: Callable[..., str]) -> None:
+def test_deployments_are_listed_by_model_and_name_in_pages(aws: RunningAws, make: Callable[..., str]) -> None:
     bedrock, one, other = aws.client("bedrock"), make(), make()
     for name, model in (("list-a", one), ("list-b", one), ("list-c", other)):
         bedrock.create_custom_model_deployment(modelDeploymentName=name, modelArn=model)
@@ -133,14 +133,14 @@ def test_deployments_are_listed_by_model_and_name_in_pages(aws: LocalAws, make: 
     assert names(nameContains="list-", createdBefore=datetime.now(UTC) - timedelta(hours=1)) == [[]]
 
 
-def test_what_cannot_be_deployed(aws: LocalAws, make: Callable[..., str]) -> None:
+def test_what_cannot_be_deployed(aws: RunningAws, make: Callable[..., str]) -> None:
     create, model = aws.client("bedrock").create_custom_model_deployment, make(LLAMA_8B)
     assert refused(create, modelDeploymentName="eight", modelArn=model)[0] == "ValidationException"
     nobody = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model/{LLAMA_70B}/{'0' * 12}"
     assert refused(create, modelDeploymentName="nobody", modelArn=nobody)[::2] == ("ResourceNotFoundException", 404)
 
 
-def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: LocalAws, make: Callable[..., str]) -> None:
+def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: RunningAws, make: Callable[..., str]) -> None:
     bedrock, model = aws.client("bedrock"), make(LLAMA_8B)
     made = bedrock.create_provisioned_model_throughput(
         provisionedModelName="hourly", modelId=model, modelUnits=1, tags=TAGS
@@ -196,7 +196,7 @@ def test_a_commitment_ends() -> None:
     assert tags == {}
 
 
-def test_an_imported_model_appears_with_its_tags_and_is_deleted(aws: LocalAws) -> None:
+def test_an_imported_model_appears_with_its_tags_and_is_deleted(aws: RunningAws) -> None:
     bedrock = aws.client("bedrock")
     job = bedrock.create_model_import_job(
         jobName="import",
@@ -224,7 +224,7 @@ def test_an_imported_model_appears_with_its_tags_and_is_deleted(aws: LocalAws) -
     assert refused(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
 
 
-def test_a_policy_on_the_tag_decides_what_may_be_deleted(aws: LocalAws, make: Callable[..., str]) -> None:
+def test_a_policy_on_the_tag_decides_what_may_be_deleted(aws: RunningAws, make: Callable[..., str]) -> None:
     bedrock, model = aws.client("bedrock"), make()
     arns = {}
     for stack in ("tune", "other"):

@@ -10,7 +10,7 @@ import pytest
 from tests.local_aws.conftest import ACCOUNT, IMPORT_BOTO3, PYTHON, REGION, eventually, zipped
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 LOGS = {
     "Effect": "Allow",
@@ -58,17 +58,17 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     return aws.role("function-role", LOGS)
 
 
 @pytest.fixture(scope="module")
-def function(aws: LocalAws, role: str) -> str:
+def function(aws: RunningAws, role: str) -> str:
     aws.function("subject", SOURCE, role, Timeout=2, MemorySize=160, Environment={"Variables": {"COLOUR": "blue"}})
     return "subject"
 
 
-def test_environment_is_the_functions_own(aws: LocalAws, function: str) -> None:
+def test_environment_is_the_functions_own(aws: RunningAws, function: str) -> None:
     environment, error = aws.invoke(function, {"do": "environment"})
     assert error is None
     assert environment["COLOUR"] == "blue"
@@ -80,12 +80,12 @@ def test_environment_is_the_functions_own(aws: LocalAws, function: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["boto3", "botocore", "urllib3", "torch", "ministack", "pydantic", "local", "pip"])
-def test_package_missing_from_the_zip_is_missing(aws: LocalAws, function: str, module: str) -> None:
+def test_package_missing_from_the_zip_is_missing(aws: RunningAws, function: str, module: str) -> None:
     payload, error = aws.invoke(function, {"do": "import", "module": module})
     assert (error, payload["errorType"]) == ("Unhandled", "ModuleNotFoundError")
 
 
-def test_exception_keeps_its_class(aws: LocalAws, function: str) -> None:
+def test_exception_keeps_its_class(aws: RunningAws, function: str) -> None:
     payload, error = aws.invoke(function, {"do": "raise"})
     assert error == "Unhandled"
     assert payload["errorType"] == "DatasetRefused"
@@ -110,7 +110,7 @@ def test_exception_keeps_its_class(aws: LocalAws, function: str) -> None:
     ],
 )
 def test_runtime_that_ends_is_named(
-    aws: LocalAws, function: str, event: dict[str, Any], kind: str, message: str
+    aws: RunningAws, function: str, event: dict[str, Any], kind: str, message: str
 ) -> None:
     payload, error = aws.invoke(function, event)
     assert (error, payload["errorType"]) == ("Unhandled", kind)
@@ -119,7 +119,7 @@ def test_runtime_that_ends_is_named(
     assert aws.invoke(function, {"do": "import", "module": "json"}) == ("json", None), "the next call works"
 
 
-def test_answer_that_cannot_be_sent(aws: LocalAws, function: str) -> None:
+def test_answer_that_cannot_be_sent(aws: RunningAws, function: str) -> None:
     payload, _ = aws.invoke(function, {"do": "unserializable"})
     assert payload["errorType"] == "Runtime.MarshalError"
     payload, _ = aws.invoke(function, {"do": "big"})
@@ -139,7 +139,7 @@ def test_answer_that_cannot_be_sent(aws: LocalAws, function: str) -> None:
         ("raise KeyError('REGION')\n", "KeyError", "'REGION'"),
     ],
 )
-def test_function_that_does_not_load(aws: LocalAws, role: str, source: str, kind: str, message: str) -> None:
+def test_function_that_does_not_load(aws: RunningAws, role: str, source: str, kind: str, message: str) -> None:
     name = f"broken-{kind.rpartition('.')[2]}"
     aws.function(name, source, role)
     payload, error = aws.invoke(name)
@@ -147,14 +147,14 @@ def test_function_that_does_not_load(aws: LocalAws, role: str, source: str, kind
     assert payload["errorMessage"].startswith(message)
 
 
-def test_context(aws: LocalAws, function: str) -> None:
+def test_context(aws: RunningAws, function: str) -> None:
     (name, version, arn, memory, remaining), _ = aws.invoke(function, {"do": "context"})
     assert (name, version, memory) == ("subject", "$LATEST", "160")
     assert arn == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:subject"
     assert 0 < remaining <= 2000
 
 
-def test_published_version_keeps_code_and_configuration(aws: LocalAws, role: str) -> None:
+def test_published_version_keeps_code_and_configuration(aws: RunningAws, role: str) -> None:
     client = aws.client("lambda")
     text = "import os\ndef handler(event, context): return ['{}', os.environ['COLOUR'], context.function_version]\n"
     aws.function("versioned", text.format("old"), role, Environment={"Variables": {"COLOUR": "red"}})
@@ -168,7 +168,7 @@ def test_published_version_keeps_code_and_configuration(aws: LocalAws, role: str
     assert aws.invoke("versioned", Qualifier=version)[0] == ["old", "red", version]
 
 
-def test_reserved_concurrency_holds_for_a_version_too(aws: LocalAws, role: str) -> None:
+def test_reserved_concurrency_holds_for_a_version_too(aws: RunningAws, role: str) -> None:
     client = aws.client("lambda")
     aws.function("reserved", "def handler(event, context): return 'ran'\n", role)
     version = client.publish_version(FunctionName="reserved")["Version"]
@@ -179,7 +179,7 @@ def test_reserved_concurrency_holds_for_a_version_too(aws: LocalAws, role: str) 
     assert aws.invoke("reserved", Qualifier=version)[0] == "ran"
 
 
-def test_log_is_written_by_the_role(aws: LocalAws, role: str, function: str) -> None:
+def test_log_is_written_by_the_role(aws: RunningAws, role: str, function: str) -> None:
     first, _ = aws.invoke(function, {"do": "log"})
     second, _ = aws.invoke(function, {"do": "log"})
     assert second == first + 1, "a sandbox is kept between calls"
@@ -196,7 +196,7 @@ def test_log_is_written_by_the_role(aws: LocalAws, role: str, function: str) -> 
     assert aws.decisions(principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/function-role/subject", allowed=True)
 
 
-def test_role_without_logs_permission_has_no_log(aws: LocalAws) -> None:
+def test_role_without_logs_permission_has_no_log(aws: RunningAws) -> None:
     aws.function("mute", "def handler(event, context): print('hush'); return 1\n", aws.role("mute-role"))
     assert aws.invoke("mute") == (1, None)
     who = f"arn:aws:sts::{ACCOUNT}:assumed-role/mute-role/mute"
@@ -206,14 +206,14 @@ def test_role_without_logs_permission_has_no_log(aws: LocalAws) -> None:
     assert groups == []
 
 
-def test_role_that_does_not_trust_lambda(aws: LocalAws) -> None:
+def test_role_that_does_not_trust_lambda(aws: RunningAws) -> None:
     aws.function("stranger", "def handler(event, context): return 1\n", aws.role("stranger-role", service="states"))
     payload, error = aws.invoke("stranger")
     assert error == "Unhandled"
     assert payload["errorMessage"] == "The role defined for the function cannot be assumed by Lambda."
 
 
-def test_a_trust_with_a_source_condition_lets_lambda_not_in(aws: LocalAws) -> None:
+def test_a_trust_with_a_source_condition_lets_lambda_not_in(aws: RunningAws) -> None:
     condition = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
     aws.function(
         "conditioned", "def handler(event, context): return 1\n", aws.role("conditioned-role", Condition=condition)
@@ -222,7 +222,7 @@ def test_a_trust_with_a_source_condition_lets_lambda_not_in(aws: LocalAws) -> No
     assert payload["errorMessage"] == "The role defined for the function cannot be assumed by Lambda."
 
 
-def test_function_has_its_roles_permissions(aws: LocalAws) -> None:
+def test_function_has_its_roles_permissions(aws: RunningAws) -> None:
     source = """
 def handler(event, context):
     boto3.client("s3").list_objects_v2(Bucket="nobodys")
@@ -233,7 +233,7 @@ def handler(event, context):
     assert "assumed-role/reader-role/reader is not authorized to perform: s3:ListBucket" in payload["errorMessage"]
 
 
-def test_other_python_than_this_one(aws: LocalAws, role: str) -> None:
+def test_other_python_than_this_one(aws: RunningAws, role: str) -> None:
     other = "python3.9"
     aws.function("older", "def handler(event, context): return 1\n", role, Runtime=other)
     payload, _ = aws.invoke("older")
@@ -241,7 +241,7 @@ def test_other_python_than_this_one(aws: LocalAws, role: str) -> None:
     assert PYTHON in payload["errorMessage"]
 
 
-def test_node_function(aws: LocalAws, role: str) -> None:
+def test_node_function(aws: RunningAws, role: str) -> None:
     source = """
 const { LambdaClient, InvokeCommand } = require("@aws-sdk/client-lambda");
 exports.handler = async (event) => {
@@ -263,7 +263,7 @@ exports.handler = async (event) => {
     assert (error, payload["errorType"], payload["errorMessage"]) == ("Unhandled", "TypeError", "no")
 
 
-def test_step_functions_sees_the_class(aws: LocalAws, function: str) -> None:
+def test_step_functions_sees_the_class(aws: RunningAws, function: str) -> None:
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
     allow = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": [arn, f"{arn}:*"]}
     machine_role = aws.role("machine-role", allow, service="states")

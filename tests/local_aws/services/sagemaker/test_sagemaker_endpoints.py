@@ -16,7 +16,7 @@ from tests.local_aws.services.sagemaker.containers import SERVER
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 ACCOUNT, REGION = "000000000000", "us-west-2"
 REGISTRY = f"763104351884.dkr.ecr.{REGION}.amazonaws.com"
@@ -43,13 +43,13 @@ def statements(*, without: str = "") -> list[dict[str, Any]]:
     return [{"Effect": "Allow", **statement} for name, statement in GRANTS.items() if name != without]
 
 
-def control(aws: LocalAws, path: str, **values: Any) -> None:
+def control(aws: RunningAws, path: str, **values: Any) -> None:
     with urlopen(Request(f"{aws.endpoint}/_tuneway/{path}", json.dumps(values).encode(), method="POST")) as answer:
         assert answer.status == 200
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> str:
+def role(aws: RunningAws, tmp_path_factory: pytest.TempPathFactory) -> str:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for answer in ("one", "two", "sick", "dead"):
@@ -62,7 +62,7 @@ def role(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def prepare(
-    aws: LocalAws,
+    aws: RunningAws,
     name: str,
     role: str,
     data: str,
@@ -93,7 +93,7 @@ def prepare(
 
 
 def wait(
-    aws: LocalAws, name: str, *, leaving: tuple[str, ...] = ("Creating", "Updating", "RollingBack")
+    aws: RunningAws, name: str, *, leaving: tuple[str, ...] = ("Creating", "Updating", "RollingBack")
 ) -> dict[str, Any]:
     client, deadline = aws.client("sagemaker"), time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -104,17 +104,17 @@ def wait(
     raise AssertionError(f"{name} is still {endpoint['EndpointStatus']}")
 
 
-def up(aws: LocalAws, name: str, role: str, data: str) -> None:
+def up(aws: RunningAws, name: str, role: str, data: str) -> None:
     prepare(aws, name, role, data)
     aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName=name)
     assert wait(aws, name)["EndpointStatus"] == "InService"
 
 
-def ask(aws: LocalAws, name: str, body: bytes = b"hello") -> bytes:
+def ask(aws: RunningAws, name: str, body: bytes = b"hello") -> bytes:
     return bytes(aws.client("sagemaker-runtime").invoke_endpoint(EndpointName=name, Body=body)["Body"].read())
 
 
-def remove(aws: LocalAws, name: str) -> None:
+def remove(aws: RunningAws, name: str) -> None:
     aws.client("sagemaker").delete_endpoint(EndpointName=name)
     with pytest.raises(ClientError, match="Could not find endpoint"):
         wait(aws, name, leaving=("Deleting",))
@@ -130,7 +130,7 @@ def arn(kind: str, name: str) -> str:
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name}"
 
 
-def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: LocalAws, role: str) -> None:
+def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     prepare(aws, "Stable", role, "one")
     prepare(aws, "Stable-two", role, "two")
@@ -187,7 +187,7 @@ POOLS = {
 }
 
 
-def test_an_endpoint_of_several_types_tells_which_it_has(aws: LocalAws, role: str) -> None:
+def test_an_endpoint_of_several_types_tells_which_it_has(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     control(aws, "quotas", **{f"{OTHER} for endpoint usage": 2})
     prepare(aws, "pooled", role, "one", instances=POOLS)
@@ -216,7 +216,7 @@ def test_an_endpoint_of_several_types_tells_which_it_has(aws: LocalAws, role: st
 
 
 @pytest.mark.parametrize("trouble", ["dead", "sick"])
-def test_what_never_gets_healthy_fails_or_rolls_back(aws: LocalAws, role: str, trouble: str) -> None:
+def test_what_never_gets_healthy_fails_or_rolls_back(aws: RunningAws, role: str, trouble: str) -> None:
     client = aws.client("sagemaker")
     prepare(aws, trouble, role, trouble, seconds=60)
     control(aws, "sagemaker", startup_seconds=1.0)
@@ -262,7 +262,7 @@ def test_what_never_gets_healthy_fails_or_rolls_back(aws: LocalAws, role: str, t
         ("get", f"Could not access model data at s3://{BUCKET}/one/. Please ensure that the role"),
     ],
 )
-def test_a_missing_grant_fails_the_endpoint(aws: LocalAws, role: str, lacking: str, reason: str) -> None:
+def test_a_missing_grant_fails_the_endpoint(aws: RunningAws, role: str, lacking: str, reason: str) -> None:
     name = f"poor-{lacking}"
     poor = aws.role(name, *statements(), service="sagemaker")
     prepare(aws, name, poor, "one")
@@ -275,7 +275,7 @@ def test_a_missing_grant_fails_the_endpoint(aws: LocalAws, role: str, lacking: s
     remove(aws, name)
 
 
-def test_a_trust_on_models_or_endpoints_lets_hosting_not_in(aws: LocalAws, role: str) -> None:
+def test_a_trust_on_models_or_endpoints_lets_hosting_not_in(aws: RunningAws, role: str) -> None:
     """The asterisk of the documented ARN is a literal one: no narrower pattern matches it."""
     for kind in ("model", "endpoint"):
         condition = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/*"}}
@@ -287,7 +287,7 @@ def test_a_trust_on_models_or_endpoints_lets_hosting_not_in(aws: LocalAws, role:
     remove(aws, "trusted")
 
 
-def test_deleting_needs_the_execution_role(aws: LocalAws, role: str) -> None:
+def test_deleting_needs_the_execution_role(aws: RunningAws, role: str) -> None:
     gone = aws.role("goes", *statements(), service="sagemaker")
     up(aws, "orphan", gone, "one")
     iam = aws.client("iam")
@@ -299,7 +299,7 @@ def test_deleting_needs_the_execution_role(aws: LocalAws, role: str) -> None:
     assert gone in endpoint["FailureReason"]
 
 
-def test_refusals_of_models_configs_and_endpoints(aws: LocalAws, role: str) -> None:
+def test_refusals_of_models_configs_and_endpoints(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     up(aws, "busy", role, "one")
     prepare(aws, "busy-next", role, "two")
@@ -341,7 +341,7 @@ def test_refusals_of_models_configs_and_endpoints(aws: LocalAws, role: str) -> N
     remove(aws, "busy")
 
 
-def test_the_container_s_refusals_and_the_size_limit_reach_the_caller(aws: LocalAws, role: str) -> None:
+def test_the_container_s_refusals_and_the_size_limit_reach_the_caller(aws: RunningAws, role: str) -> None:
     up(aws, "strict", role, "one")
     runtime = aws.client("sagemaker-runtime")
     with pytest.raises(ClientError) as caught:
@@ -358,7 +358,7 @@ def test_the_container_s_refusals_and_the_size_limit_reach_the_caller(aws: Local
     remove(aws, "strict")
 
 
-def test_the_vllm_image_serves_a_tiny_model(aws: LocalAws, role: str, tmp_path: Path) -> None:
+def test_the_vllm_image_serves_a_tiny_model(aws: RunningAws, role: str, tmp_path: Path) -> None:
     snapshot, s3 = tiny_model.ensure(tmp_path / "hub"), aws.client("s3")
     for path in snapshot.iterdir():
         s3.put_object(Bucket=BUCKET, Key=f"tiny/{path.name}", Body=path.read_bytes())

@@ -20,7 +20,7 @@ from tests.local_aws.services.sagemaker.containers import SCRIPT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 ACCOUNT, REGION = "000000000000", "us-west-2"
 IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:2.9.0-transformers5.3.0-gpu-py312"
@@ -51,12 +51,12 @@ def statements(*, without: str = "") -> list[dict[str, Any]]:
     ]
 
 
-def control(aws: LocalAws, path: str, **values: Any) -> None:
+def control(aws: RunningAws, path: str, **values: Any) -> None:
     with urlopen(Request(f"{aws.endpoint}/_tuneway/{path}", json.dumps(values).encode(), method="POST")) as answer:
         assert answer.status == 200
 
 
-def stocked(aws: LocalAws) -> None:
+def stocked(aws: RunningAws) -> None:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket=BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
@@ -64,7 +64,7 @@ def stocked(aws: LocalAws) -> None:
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     stocked(aws)
     control(aws, "quotas", **{"ml.g5.xlarge for training job usage": 20})
     control(aws, "sagemaker", status_seconds=0.05)
@@ -99,7 +99,7 @@ def request(name: str, role: str, hyper: dict[str, str] | None = None, **changes
     }
 
 
-def wait(aws: LocalAws, name: str, *, until: tuple[str, ...] = ("Completed", "Failed", "Stopped")) -> dict[str, Any]:
+def wait(aws: RunningAws, name: str, *, until: tuple[str, ...] = ("Completed", "Failed", "Stopped")) -> dict[str, Any]:
     client, deadline = aws.client("sagemaker"), time.monotonic() + 20
     while time.monotonic() < deadline:
         job: dict[str, Any] = client.describe_training_job(TrainingJobName=name)
@@ -109,16 +109,16 @@ def wait(aws: LocalAws, name: str, *, until: tuple[str, ...] = ("Completed", "Fa
     raise AssertionError(f"{name} is still {job['SecondaryStatus']}")
 
 
-def run(aws: LocalAws, name: str, role: str, hyper: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+def run(aws: RunningAws, name: str, role: str, hyper: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
     aws.client("sagemaker").create_training_job(**request(name, role, hyper, **changes))
     return wait(aws, name)
 
 
-def read(aws: LocalAws, key: str) -> bytes:
+def read(aws: RunningAws, key: str) -> bytes:
     return bytes(aws.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
-def log(aws: LocalAws, name: str) -> list[str]:
+def log(aws: RunningAws, name: str) -> list[str]:
     logs, group = aws.client("logs"), "/aws/sagemaker/TrainingJobs"
     if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
         return []  # no job has logged yet
@@ -133,7 +133,7 @@ def refused(call: Any, **params: Any) -> tuple[str, str]:
     return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
-def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: LocalAws, role: str) -> None:
+def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: RunningAws, role: str) -> None:
     job = run(aws, "whole", role, {"step": "7"})
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert [t["Status"] for t in job["SecondaryStatusTransitions"]] == [
@@ -166,7 +166,7 @@ def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: LocalAws,
     assert not ParamValidator().validate(job, output).has_errors()
 
 
-def test_gzip_is_the_default_and_makes_an_archive(aws: LocalAws, role: str) -> None:
+def test_gzip_is_the_default_and_makes_an_archive(aws: RunningAws, role: str) -> None:
     job = run(aws, "gzip", role, OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"})
     assert job["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/gzip/output/model.tar.gz"
     with tarfile.open(fileobj=io.BytesIO(read(aws, "out/gzip/output/model.tar.gz"))) as archive:
@@ -177,19 +177,19 @@ def test_gzip_is_the_default_and_makes_an_archive(aws: LocalAws, role: str) -> N
     ("mode", "reason"),
     [("fail", "AlgorithmError: the data has no rows, exit code: 3"), ("silent", "AlgorithmError: , exit code: 1")],
 )
-def test_a_failing_script_gives_its_reason(aws: LocalAws, role: str, mode: str, reason: str) -> None:
+def test_a_failing_script_gives_its_reason(aws: RunningAws, role: str, mode: str, reason: str) -> None:
     job = run(aws, f"failing-{mode}", role, {"mode": mode})
     assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", reason)
 
 
-def test_a_command_that_is_not_there_fails_the_job(aws: LocalAws, role: str) -> None:
+def test_a_command_that_is_not_there_fails_the_job(aws: RunningAws, role: str) -> None:
     algorithm = {**request("x", role)["AlgorithmSpecification"], "ContainerEntrypoint": ["no-such-program"]}
     job = run(aws, "no-program", role, AlgorithmSpecification=algorithm)
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("AlgorithmError: ")
 
 
-def test_stop_sends_sigterm_and_uploads_what_there_is(aws: LocalAws, role: str) -> None:
+def test_stop_sends_sigterm_and_uploads_what_there_is(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     client.create_training_job(**request("stopped", role, {"mode": "wait"}))
     wait(aws, "stopped", until=("Training",))
@@ -209,7 +209,7 @@ def test_stop_sends_sigterm_and_uploads_what_there_is(aws: LocalAws, role: str) 
     )
 
 
-def test_a_deaf_job_is_killed_after_the_grace_and_time_runs_out(aws: LocalAws, role: str) -> None:
+def test_a_deaf_job_is_killed_after_the_grace_and_time_runs_out(aws: RunningAws, role: str) -> None:
     control(aws, "sagemaker", stop_grace_seconds=0.3)
     try:
         job = run(aws, "overtime", role, {"mode": "deaf"}, StoppingCondition={"MaxRuntimeInSeconds": 1})
@@ -219,7 +219,7 @@ def test_a_deaf_job_is_killed_after_the_grace_and_time_runs_out(aws: LocalAws, r
     assert read(aws, "out/overtime/output/model/weights.bin") == b"w" * 10
 
 
-def test_checkpoints_are_copied_up_and_restored(aws: LocalAws, role: str) -> None:
+def test_checkpoints_are_copied_up_and_restored(aws: RunningAws, role: str) -> None:
     config = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/checkpoints/one", "LocalPath": "/opt/ml/checkpoints"}}
     assert run(aws, "first", role, {"step": "7"}, **config)["TrainingJobStatus"] == "Completed"
     assert read(aws, "checkpoints/one/step.txt") == b"7"
@@ -229,7 +229,7 @@ def test_checkpoints_are_copied_up_and_restored(aws: LocalAws, role: str) -> Non
 
 
 @pytest.mark.parametrize("lacking", GRANTS)
-def test_a_missing_grant_fails_the_job_or_its_creation(aws: LocalAws, role: str, lacking: str) -> None:
+def test_a_missing_grant_fails_the_job_or_its_creation(aws: RunningAws, role: str, lacking: str) -> None:
     name = "lacks-" + lacking.replace(":", "-")
     poor = aws.role(name, *statements(without=lacking), service="sagemaker")
     try:
@@ -253,7 +253,7 @@ def test_a_missing_grant_fails_the_job_or_its_creation(aws: LocalAws, role: str,
     ],
 )
 def test_a_channel_is_listed_with_its_last_slash_and_without(
-    aws: LocalAws, role: str, name: str, prefixes: list[str], allowed: bool
+    aws: RunningAws, role: str, name: str, prefixes: list[str], allowed: bool
 ) -> None:
     lists = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{BUCKET}"}
     condition = {"StringLike": {"s3:prefix": prefixes}}
@@ -267,7 +267,7 @@ def test_a_channel_is_listed_with_its_last_slash_and_without(
             run(aws, f"lists-{name}", poor)
 
 
-def test_refusals_have_awss_codes_and_messages(aws: LocalAws, role: str) -> None:
+def test_refusals_have_awss_codes_and_messages(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     create = client.create_training_job
     arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/twice"
@@ -299,7 +299,7 @@ LISTED = {"InstancePreferences": [{"InstanceType": "ml.g6.xlarge"}, {"InstanceTy
 
 @pytest.mark.parametrize(("quota", "selected"), [(1, "ml.g6.xlarge"), (0, "ml.g5.xlarge")])
 def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_tells_which(
-    aws: LocalAws, role: str, quota: int, selected: str
+    aws: RunningAws, role: str, quota: int, selected: str
 ) -> None:
     control(aws, "quotas", **{"ml.g6.xlarge for training job usage": quota})
     name = f"listed-{quota}"
@@ -313,7 +313,9 @@ def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_tell
     assert not ParamValidator().validate(job, output).has_errors()
 
 
-def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_wrong_one(aws: LocalAws, role: str) -> None:
+def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_wrong_one(
+    aws: RunningAws, role: str
+) -> None:
     create = aws.client("sagemaker").create_training_job
     wrong = {**LISTED, "InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
     code, message = refused(create, **request("both", role, ResourceConfig=wrong))
@@ -328,7 +330,7 @@ def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_wron
     assert message.startswith("The account-level service limit 'ml.g6.xlarge for training job usage' is 0 Instances")
 
 
-def test_a_caller_needs_pass_role_and_add_tags(aws: LocalAws, role: str) -> None:
+def test_a_caller_needs_pass_role_and_add_tags(aws: RunningAws, role: str) -> None:
     allowed = {"Effect": "Allow", "Action": ["sagemaker:CreateTrainingJob"], "Resource": "*"}
     caller = aws.role("caller", allowed)
     client = aws.client("sagemaker", aws.session(caller))
@@ -337,7 +339,7 @@ def test_a_caller_needs_pass_role_and_add_tags(aws: LocalAws, role: str) -> None
     assert "sagemaker:AddTags" in message or "iam:PassRole" in message
 
 
-def test_jobs_run_side_by_side_and_are_listed_and_tagged(aws: LocalAws, role: str) -> None:
+def test_jobs_run_side_by_side_and_are_listed_and_tagged(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     names = ["side-a", "side-b"]
     for name in names:

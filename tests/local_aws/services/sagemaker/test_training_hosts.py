@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from local_aws.core.processes import free_port
-from tests.local_aws.conftest import LocalAws, eventually, start, stop
+from tests.local_aws.conftest import RunningAws, eventually, start, stop
 from tests.local_aws.services.sagemaker import test_sagemaker_training as training
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ print(f"loss={number}")
 
 
 @pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
     running = start(tmp_path_factory.mktemp("hosts"))
     training.stocked(running)
     running.client("s3").put_object(Bucket=training.BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
@@ -74,7 +74,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     return aws.role("training", *training.statements(), service="sagemaker")
 
 
@@ -82,7 +82,7 @@ def on(count: int, **changes: Any) -> dict[str, Any]:
     return {"ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": count, "VolumeSizeInGB": 30}, **changes}
 
 
-def logs(aws: LocalAws, name: str) -> dict[str, list[str]]:
+def logs(aws: RunningAws, name: str) -> dict[str, list[str]]:
     client, group = aws.client("logs"), "/aws/sagemaker/TrainingJobs"
     if not client.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
         return {}  # no job has logged yet
@@ -93,7 +93,7 @@ def logs(aws: LocalAws, name: str) -> dict[str, list[str]]:
     }
 
 
-def children(aws: LocalAws, name: str) -> list[int]:
+def children(aws: RunningAws, name: str) -> list[int]:
     lines = [line for lines in logs(aws, name).values() for line in lines]
     return [int(line.split()[1]) for line in lines if line.startswith("child ")]
 
@@ -108,7 +108,7 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if running(pid)]
 
 
-def test_hosts_meet_and_all_that_they_write_is_kept(aws: LocalAws, role: str) -> None:
+def test_hosts_meet_and_all_that_they_write_is_kept(aws: RunningAws, role: str) -> None:
     hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
     checkpoints = {"CheckpointConfig": {"S3Uri": f"s3://{training.BUCKET}/checkpoints/three"}}
     hyper = {"port": str(free_port())}
@@ -147,7 +147,7 @@ def test_hosts_meet_and_all_that_they_write_is_kept(aws: LocalAws, role: str) ->
         assert seen["files"][:3] == [f"checkpoints/checkpoint-1/rank-{rank}.txt" for rank in (1, 2, 3)]
 
 
-def test_one_archive_holds_what_all_hosts_left(aws: LocalAws, role: str) -> None:
+def test_one_archive_holds_what_all_hosts_left(aws: RunningAws, role: str) -> None:
     output = {"OutputDataConfig": {"S3OutputPath": f"s3://{training.BUCKET}/out"}}
     training.run(aws, "two-archived", role, {"port": str(free_port())}, **on(2, **output))
     packed = training.read(aws, "out/two-archived/output/model.tar.gz")
@@ -164,7 +164,7 @@ def test_one_archive_holds_what_all_hosts_left(aws: LocalAws, role: str) -> None
     ],
 )
 def test_a_host_that_fails_ends_the_others(
-    aws: LocalAws, role: str, name: str, modes: dict[str, str], reason: str
+    aws: RunningAws, role: str, name: str, modes: dict[str, str], reason: str
 ) -> None:
     job = training.run(aws, f"host-fails-{name}", role, modes, **on(2))
     assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", reason)
@@ -174,13 +174,13 @@ def test_a_host_that_fails_ends_the_others(
     assert "ModelArtifacts" not in job
 
 
-def test_a_host_that_has_ended_well_does_not_end_the_job(aws: LocalAws, role: str) -> None:
+def test_a_host_that_has_ended_well_does_not_end_the_job(aws: RunningAws, role: str) -> None:
     job = training.run(aws, "early", role, {"mode-1": "slow", "mode-2": "early"}, **on(2))
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert training.read(aws, "out/early/output/model/part-1/weights.txt") == b"127.0.0.1"
 
 
-def test_stop_reaches_every_host_and_what_they_save_then_is_kept(aws: LocalAws, role: str) -> None:
+def test_stop_reaches_every_host_and_what_they_save_then_is_kept(aws: RunningAws, role: str) -> None:
     config = {"CheckpointConfig": {"S3Uri": f"s3://{training.BUCKET}/checkpoints/both"}}
     client = aws.client("sagemaker")
     client.create_training_job(
@@ -198,7 +198,7 @@ def test_stop_reaches_every_host_and_what_they_save_then_is_kept(aws: LocalAws, 
     assert not alive(children(aws, "stop-both"))
 
 
-def test_instances_are_counted_and_what_is_not_there_is_refused(aws: LocalAws, role: str) -> None:
+def test_instances_are_counted_and_what_is_not_there_is_refused(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     create = client.create_training_job
     create(**training.request("holds-three", role, {f"mode-{n}": "wait" for n in (1, 2, 3)}, **on(3)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.local_aws.conftest import LocalAws, start, stop
+from tests.local_aws.conftest import RunningAws, start, stop
 from tests.local_aws.faults.conftest import fired, post
 from tests.local_aws.services.sagemaker import test_sagemaker_training as training
 from tests.local_aws.services.sagemaker.test_training_hosts import alive, children, logs, on
@@ -50,7 +50,7 @@ RECLAIM = {"kind": "training", "how": "reclaim"}
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
     running = start(tmp_path_factory.mktemp("spot"))
     training.stocked(running)
     running.client("s3").put_object(Bucket=training.BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
@@ -60,14 +60,14 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 
 @pytest.fixture
-def aws(own: LocalAws) -> Iterator[LocalAws]:
+def aws(own: RunningAws) -> Iterator[RunningAws]:
     training.control(own, "sagemaker", status_seconds=0.05, stop_grace_seconds=120)
     yield own
     post(own)
 
 
 @pytest.fixture(scope="module")
-def role(own: LocalAws) -> str:
+def role(own: RunningAws) -> str:
     return own.role("training", *training.statements(), service="sagemaker")
 
 
@@ -89,20 +89,20 @@ def trained_seconds(job: dict[str, Any]) -> list[float]:
     return [(item["EndTime"] - item["StartTime"]).total_seconds() for item in spans]
 
 
-def complete(aws: LocalAws, prefix: str) -> list[int]:
+def complete(aws: RunningAws, prefix: str) -> list[int]:
     """Numbers of the checkpoints in S3 that are complete."""
     listed = aws.client("s3").list_objects_v2(Bucket=training.BUCKET, Prefix=f"checkpoints/{prefix}/checkpoint-")
     keys = [item["Key"] for item in listed.get("Contents", []) if item["Key"].endswith("/complete.json")]
     return sorted(int(key.split("/")[-2].split("-")[1]) for key in keys)
 
 
-def output(aws: LocalAws, name: str) -> list[list[str]]:
+def output(aws: RunningAws, name: str) -> list[list[str]]:
     """The lines of each of the job's log streams, by time."""
     return [lines for _, lines in sorted(logs(aws, name).items())]
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_instances_are_taken_back_once_and_the_job_goes_on(aws: LocalAws, role: str, count: int) -> None:
+def test_instances_are_taken_back_once_and_the_job_goes_on(aws: RunningAws, role: str, count: int) -> None:
     name = f"reclaimed-{count}"
     post(aws, {**RECLAIM, "after": 5, "times": 1})
     job = training.run(aws, name, role, **on(count), **spot(), **saved(name))
@@ -126,7 +126,7 @@ def test_instances_are_taken_back_once_and_the_job_goes_on(aws: LocalAws, role: 
     assert aws.client("sagemaker").list_training_jobs(NameContains=name)["TrainingJobSummaries"], "a job all the while"
 
 
-def test_a_deaf_job_loses_its_instances_after_the_grace(aws: LocalAws, role: str) -> None:
+def test_a_deaf_job_loses_its_instances_after_the_grace(aws: RunningAws, role: str) -> None:
     training.control(aws, "sagemaker", stop_grace_seconds=0.3)
     post(aws, {**RECLAIM, "after": 0, "times": 1})
     job = training.run(aws, "reclaimed-deaf", role, {"mode": "deaf", "steps": "10"}, **spot(), **saved("deaf"))
@@ -134,7 +134,7 @@ def test_a_deaf_job_loses_its_instances_after_the_grace(aws: LocalAws, role: str
     assert [line for lines in output(aws, "reclaimed-deaf") for line in lines if "SIGTERM" in line] == []
 
 
-def test_capacity_that_goes_again_and_again_ends_at_the_wait_time(aws: LocalAws, role: str) -> None:
+def test_capacity_that_goes_again_and_again_ends_at_the_wait_time(aws: RunningAws, role: str) -> None:
     post(aws, RECLAIM)
     job = training.run(aws, "waits", role, {"steps": "1000"}, **spot(10, 10), **saved("waits"))
     seen = statuses(job)
@@ -148,7 +148,7 @@ def test_capacity_that_goes_again_and_again_ends_at_the_wait_time(aws: LocalAws,
     assert all(former < latter for former, latter in pairwise(begins))
 
 
-def test_capacity_that_never_comes_ends_at_the_wait_time(aws: LocalAws, role: str) -> None:
+def test_capacity_that_never_comes_ends_at_the_wait_time(aws: RunningAws, role: str) -> None:
     post(aws, {"kind": "training", "how": "capacity"})
     job = training.run(aws, "never-launched", role, **spot(1, 1))
     assert statuses(job) == ["Starting", "Stopping", "MaxWaitTimeExceeded"]
@@ -156,7 +156,7 @@ def test_capacity_that_never_comes_ends_at_the_wait_time(aws: LocalAws, role: st
     assert "TrainingStartTime" not in job
 
 
-def test_the_run_time_is_that_of_all_attempts(aws: LocalAws, role: str) -> None:
+def test_the_run_time_is_that_of_all_attempts(aws: RunningAws, role: str) -> None:
     post(aws, {**RECLAIM, "after": 12, "times": 1})
     job = training.run(aws, "all-attempts", role, {"steps": "1000"}, **spot(6, 60), **saved("all-attempts"))
     assert job["SecondaryStatus"] == "MaxRuntimeExceeded"
@@ -164,7 +164,7 @@ def test_the_run_time_is_that_of_all_attempts(aws: LocalAws, role: str) -> None:
     assert second < 6 - first / 2, "it had what the first attempt left of the 6 seconds"
 
 
-def test_only_a_spot_job_can_lose_its_instances(aws: LocalAws, role: str) -> None:
+def test_only_a_spot_job_can_lose_its_instances(aws: RunningAws, role: str) -> None:
     post(aws, RECLAIM)
     job = training.run(aws, "on-demand", role, {"steps": "15"}, **saved("on-demand"))
     assert statuses(job) == [*ONCE, "Uploading", "Completed"]
@@ -172,7 +172,7 @@ def test_only_a_spot_job_can_lose_its_instances(aws: LocalAws, role: str) -> Non
     assert fired(aws) == [0]
 
 
-def test_a_job_can_be_stopped_while_it_waits_for_instances(aws: LocalAws, role: str) -> None:
+def test_a_job_can_be_stopped_while_it_waits_for_instances(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     client.create_training_job(**training.request("stop-waiting", role, **spot(), **saved("stop-waiting")))
     training.wait(aws, "stop-waiting", until=("Training",))
@@ -185,7 +185,7 @@ def test_a_job_can_be_stopped_while_it_waits_for_instances(aws: LocalAws, role: 
 
 
 @pytest.mark.parametrize("after", [1, 4])
-def test_a_kill_leaves_what_was_copied_up_and_the_next_job_goes_on(aws: LocalAws, role: str, after: int) -> None:
+def test_a_kill_leaves_what_was_copied_up_and_the_next_job_goes_on(aws: RunningAws, role: str, after: int) -> None:
     name = f"killed-{after}"
     fault = {"kind": "training", "how": "kill", "times": 1}
     post(aws, fault if after == 1 else {**fault, "after": after})
@@ -204,13 +204,13 @@ def test_a_kill_leaves_what_was_copied_up_and_the_next_job_goes_on(aws: LocalAws
     assert complete(aws, name) == list(range(1, 31))
 
 
-def test_a_kill_ends_one_host_and_with_it_the_job(aws: LocalAws, role: str) -> None:
+def test_a_kill_ends_one_host_and_with_it_the_job(aws: RunningAws, role: str) -> None:
     post(aws, {"kind": "training", "how": "kill", "after": 0, "times": 1})
     job = training.run(aws, "killed-host", role, **on(2))
     assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", "AlgorithmError: , exit code: 137")
 
 
-def test_a_stop_at_its_moment_keeps_the_last_checkpoint(aws: LocalAws, role: str) -> None:
+def test_a_stop_at_its_moment_keeps_the_last_checkpoint(aws: RunningAws, role: str) -> None:
     post(aws, {"kind": "training", "how": "stop", "after": 3, "times": 1})
     job = training.run(aws, "stop-after", role, **saved("stop-after"))
     assert statuses(job) == [*ONCE, "Stopping", "Stopped"]
@@ -221,7 +221,7 @@ def test_a_stop_at_its_moment_keeps_the_last_checkpoint(aws: LocalAws, role: str
 
 
 @pytest.mark.parametrize("action", ["s3:PutObject", "s3:GetObject", "s3:ListBucket"])
-def test_a_missing_grant_on_the_checkpoints_fails_the_job(aws: LocalAws, role: str, action: str) -> None:
+def test_a_missing_grant_on_the_checkpoints_fails_the_job(aws: RunningAws, role: str, action: str) -> None:
     prefix, name = "checkpoints/closed", f"closed-{action[3:]}"
     aws.client("s3").put_object(Bucket=training.BUCKET, Key=f"{prefix}/checkpoint-1/state.txt", Body=b"1")
     denied = {"Effect": "Deny", "Action": action, "Resource": f"arn:aws:s3:::{training.BUCKET}/{prefix}/*"}

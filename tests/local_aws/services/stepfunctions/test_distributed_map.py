@@ -21,7 +21,7 @@ from tests.local_aws.services.stepfunctions.test_stepfunctions import (
 )
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 BUCKET = "distributed-map"
 INVOKE = "arn:aws:states:::lambda:invoke"
@@ -34,16 +34,16 @@ CAUGHT = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bucket(aws: LocalAws) -> None:
+def bucket(aws: RunningAws) -> None:
     aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     return aws.role("mapping", allow([*RUNNING, "lambda:InvokeFunction", "s3:GetObject"]), service="states")
 
 
-def put(aws: LocalAws, key: str, items: Any) -> dict[str, Any]:
+def put(aws: RunningAws, key: str, items: Any) -> dict[str, Any]:
     """An ItemReader of an object with these items."""
     aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=items if isinstance(items, str) else json.dumps(items))
     kind = "JSONL" if key.endswith(".jsonl") else "JSON"
@@ -70,7 +70,7 @@ def call(name: str, Payload: Any = "{% $states.input %}", **more: Any) -> dict[s
     return task(INVOKE, arguments, Output="{% $states.result.Payload %}", **more)
 
 
-def children(aws: LocalAws, arn: str) -> list[dict[str, Any]]:
+def children(aws: RunningAws, arn: str) -> list[dict[str, Any]]:
     """The descriptions of the children of an execution's last Map Run, the first one first."""
     sfn = aws.client("stepfunctions")
     runs = sfn.list_map_runs(executionArn=arn)["mapRuns"]
@@ -79,19 +79,19 @@ def children(aws: LocalAws, arn: str) -> list[dict[str, Any]]:
     return sorted(described, key=lambda child: child["startDate"])
 
 
-def map_run(aws: LocalAws, arn: str) -> dict[str, Any]:
+def map_run(aws: RunningAws, arn: str) -> dict[str, Any]:
     sfn = aws.client("stepfunctions")
     run = sfn.list_map_runs(executionArn=arn)["mapRuns"][-1]
     return dict(sfn.describe_map_run(mapRunArn=run["mapRunArn"]))
 
 
-def succeeded(aws: LocalAws, arn: str) -> Any:
+def succeeded(aws: RunningAws, arn: str) -> Any:
     done = ended(aws, arn)
     assert done["status"] == "SUCCEEDED", (done.get("error"), done.get("cause"))
     return json.loads(done["output"])
 
 
-def asked(aws: LocalAws, action: str, role: str) -> list[tuple[str, bool]]:
+def asked(aws: RunningAws, action: str, role: str) -> list[tuple[str, bool]]:
     """What a role was asked for this action on: resource and answer."""
     name = role.rpartition("/")[2]
     lines = aws.decisions(action=action)
@@ -101,7 +101,7 @@ def asked(aws: LocalAws, action: str, role: str) -> list[tuple[str, bool]]:
 # Items, selection and results
 
 
-def test_every_item_of_an_object_is_an_execution_of_its_own(aws: LocalAws) -> None:
+def test_every_item_of_an_object_is_an_execution_of_its_own(aws: RunningAws) -> None:
     function(aws, "map-echo", "time.sleep(0.3 if event['n'] % 7 == 0 else 0)\n    return event")
     reader = put(aws, "many.json", [{"name": f"s{n}", "n": n} for n in range(25)])
     key = f"arn:aws:s3:::{BUCKET}/many.json"
@@ -156,7 +156,7 @@ def test_every_item_of_an_object_is_an_execution_of_its_own(aws: LocalAws) -> No
     assert asked(aws, "states:RedriveExecution", role) == asked(aws, "states:StopExecution", role) == []
 
 
-def test_no_more_children_run_at_a_time_than_allowed(aws: LocalAws, role: str) -> None:
+def test_no_more_children_run_at_a_time_than_allowed(aws: RunningAws, role: str) -> None:
     wait = {"W": {"Type": "Wait", "Seconds": 1, "End": True}}
     arn = start(aws, role, {"Map": mapping(wait, Items=[0] * 6, MaxConcurrency="{% 1 + 1 %}")})
     ended(aws, arn)
@@ -167,7 +167,7 @@ def test_no_more_children_run_at_a_time_than_allowed(aws: LocalAws, role: str) -
     assert max(running) == 2
 
 
-def test_items_come_from_an_expression_or_from_the_input(aws: LocalAws, role: str) -> None:
+def test_items_come_from_an_expression_or_from_the_input(aws: RunningAws, role: str) -> None:
     same = {"C": {"Type": "Succeed"}}
     assert succeeded(aws, start(aws, role, {"Map": mapping(same, Items="{% [1..3] %}")})) == [1, 2, 3]
     assert succeeded(aws, start(aws, role, {"Map": mapping(same)}, [None, {"a": 1}])) == [None, {"a": 1}]
@@ -178,7 +178,7 @@ def test_items_come_from_an_expression_or_from_the_input(aws: LocalAws, role: st
     assert "Expected 'array'" in failed["cause"]
 
 
-def test_an_empty_list_has_an_empty_result(aws: LocalAws, role: str) -> None:
+def test_an_empty_list_has_an_empty_result(aws: RunningAws, role: str) -> None:
     reader = put(aws, "none.json", [])
     states = {
         "Set": passing({}, Assign={"key": "none.json"}, Next="Map"),
@@ -188,7 +188,7 @@ def test_an_empty_list_has_an_empty_result(aws: LocalAws, role: str) -> None:
     assert succeeded(aws, start(aws, role, states)) == {"input": [], "failed": []}
 
 
-def test_json_lines_and_max_items(aws: LocalAws, role: str) -> None:
+def test_json_lines_and_max_items(aws: RunningAws, role: str) -> None:
     reader = put(aws, "lines.jsonl", '{"a": 1}\n{"a": "\u2028"}\n{"a": 3}\n')
     reader["ReaderConfig"]["MaxItems"] = 2
     states = {"Set": passing({}, Assign={"key": "lines.jsonl"}, Next="Map")}
@@ -196,7 +196,7 @@ def test_json_lines_and_max_items(aws: LocalAws, role: str) -> None:
     assert succeeded(aws, start(aws, role, states)) == [{"a": 1}, {"a": "\u2028"}]
 
 
-def test_an_unreadable_list_can_be_caught(aws: LocalAws, role: str) -> None:
+def test_an_unreadable_list_can_be_caught(aws: RunningAws, role: str) -> None:
     reader = put(aws, "list.json", [1])
     aws.client("s3").put_object(Bucket=BUCKET, Key="no-list.json", Body=b'{"a": 1}')
     nobody = aws.role("mapping-nobody", allow(RUNNING), service="states")
@@ -222,7 +222,7 @@ def test_an_unreadable_list_can_be_caught(aws: LocalAws, role: str) -> None:
 # Children
 
 
-def test_variables_are_neither_seen_nor_leaked(aws: LocalAws, role: str) -> None:
+def test_variables_are_neither_seen_nor_leaked(aws: RunningAws, role: str) -> None:
     seen = {"outer": "{% $exists($outer) %}", "inner": "{% $inner %}", "id": "{% $states.context.Execution.Id %}"}
     child = {
         "Set": {"Type": "Pass", "Assign": {"inner": "{% $states.input %}", "outer2": 1}, "Next": "See"},
@@ -245,7 +245,7 @@ def test_variables_are_neither_seen_nor_leaked(aws: LocalAws, role: str) -> None
     assert failed["error"] == "States.ExceedToleratedFailureThreshold"
 
 
-def test_a_child_retries_and_catches_its_own_errors(aws: LocalAws, role: str) -> None:
+def test_a_child_retries_and_catches_its_own_errors(aws: RunningAws, role: str) -> None:
     function(
         aws,
         "map-moody",
@@ -297,7 +297,7 @@ def failing(names: list[str], **more: Any) -> dict[str, Any]:
     ],
 )
 def test_failures_are_tolerated_up_to_the_threshold(
-    aws: LocalAws, role: str, limits: dict[str, Any], tolerated: int
+    aws: RunningAws, role: str, limits: dict[str, Any], tolerated: int
 ) -> None:
     names = ["a", *["bad"] * tolerated, "b", "c", "d"][: max(4, tolerated + 2)]
     assert succeeded(aws, start(aws, role, {"Map": failing(names, **limits)})) == [n for n in names if n != "bad"]
@@ -310,7 +310,7 @@ def test_failures_are_tolerated_up_to_the_threshold(
     assert map_run(aws, arn)["status"] == "FAILED"
 
 
-def test_a_failed_map_is_retried_and_caught(aws: LocalAws, role: str) -> None:
+def test_a_failed_map_is_retried_and_caught(aws: RunningAws, role: str) -> None:
     retry = [{"ErrorEquals": ["States.ExceedToleratedFailureThreshold"], "IntervalSeconds": 1, "MaxAttempts": 1}]
     catch = [{"ErrorEquals": ["States.ALL"], "Output": "{% $states.errorOutput.Error %}", "Next": "Caught"}]
     arn = start(aws, role, {"Map": failing(["a", "bad"], Retry=retry, Catch=catch), "Caught": {"Type": "Succeed"}})
@@ -318,7 +318,7 @@ def test_a_failed_map_is_retried_and_caught(aws: LocalAws, role: str) -> None:
     assert len(aws.client("stepfunctions").list_map_runs(executionArn=arn)["mapRuns"]) == 2
 
 
-def test_the_payload_limit_holds_for_a_childs_input_and_the_result(aws: LocalAws, role: str) -> None:
+def test_the_payload_limit_holds_for_a_childs_input_and_the_result(aws: RunningAws, role: str) -> None:
     long = "{% $pad('', 200000, 'x') %}"
     for states in (
         mapping({"C": passing(1)}, Items=[1], ItemSelector=[long, long]),
@@ -329,7 +329,7 @@ def test_the_payload_limit_holds_for_a_childs_input_and_the_result(aws: LocalAws
 
 
 @pytest.mark.parametrize("denied", ["states:StartExecution", "states:DescribeExecution"])
-def test_the_role_needs_its_permissions(aws: LocalAws, denied: str) -> None:
+def test_the_role_needs_its_permissions(aws: RunningAws, denied: str) -> None:
     others = [action for action in RUNNING if action != denied]
     nobody = aws.role(f"mapping-no-{denied[7:12]}", allow(others), service="states")
     catch = [{"ErrorEquals": ["States.Runtime"], "Output": "{% $states.errorOutput.Cause %}", "Next": "Caught"}]
@@ -348,6 +348,6 @@ def test_the_role_needs_its_permissions(aws: LocalAws, denied: str) -> None:
         ({"ItemReader": {"Resource": "arn:aws:states:::s3:getObject", "Parameters": {}}}, "Parameters"),
     ],
 )
-def test_what_is_not_built_is_refused_at_creation(aws: LocalAws, role: str, more: dict[str, Any], told: str) -> None:
+def test_what_is_not_built_is_refused_at_creation(aws: RunningAws, role: str, more: dict[str, Any], told: str) -> None:
     with pytest.raises(ClientError, match=rf"SCHEMA_VALIDATION_FAILED: .*{told}.* at /States/Map"):
         create(aws, role, {"Map": mapping({"C": passing(1)}, **more)})

@@ -30,15 +30,15 @@ from tests.local_aws.services.stepfunctions.test_stepfunctions import (
 )
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     return aws.role("map-redrive", allow([*RUNNING, "lambda:InvokeFunction", "s3:GetObject"]), service="states")
 
 
-def test_a_stop_of_the_parent_stops_the_children(aws: LocalAws, role: str) -> None:
+def test_a_stop_of_the_parent_stops_the_children(aws: RunningAws, role: str) -> None:
     wait = {"W": {"Type": "Wait", "Seconds": 30, "End": True}}
     arn = start(aws, role, {"Map": mapping(wait, Items=[1, 2, 3], MaxConcurrency=2)})
     assert eventually(lambda: kinds(aws, arn)[-1] == "MapRunStarted" and len(children(aws, arn)) == 2)
@@ -51,7 +51,7 @@ def test_a_stop_of_the_parent_stops_the_children(aws: LocalAws, role: str) -> No
     assert map_run(aws, arn)["itemCounts"]["pending"] == 1
 
 
-def test_a_child_that_may_not_be_stopped_runs_on(aws: LocalAws) -> None:
+def test_a_child_that_may_not_be_stopped_runs_on(aws: RunningAws) -> None:
     allowed = [action for action in RUNNING if action != "states:StopExecution"]
     role = aws.role("mapping-no-stop", allow(allowed), service="states")
     arn = start(aws, role, {"Map": mapping({"W": {"Type": "Wait", "Seconds": 2, "End": True}}, Items=[1])})
@@ -64,7 +64,7 @@ def test_a_child_that_may_not_be_stopped_runs_on(aws: LocalAws) -> None:
     assert [child["redriveCount"] for child in children(aws, arn)] == [0]
 
 
-def test_a_redrive_after_a_later_failure_leaves_the_map_alone(aws: LocalAws, role: str) -> None:
+def test_a_redrive_after_a_later_failure_leaves_the_map_alone(aws: RunningAws, role: str) -> None:
     function(aws, "map-merge", "raise Broken('no')")
     merge = task(
         INVOKE, {"FunctionName": "map-merge", "Payload": {"all": "{% $all %}"}}, Output="{% $states.result.Payload %}"
@@ -82,7 +82,7 @@ def test_a_redrive_after_a_later_failure_leaves_the_map_alone(aws: LocalAws, rol
     assert {child["redriveCount"] for child in children(aws, arn)} == {0}
 
 
-def test_a_redrive_of_a_failed_map_runs_the_failed_children_again(aws: LocalAws) -> None:
+def test_a_redrive_of_a_failed_map_runs_the_failed_children_again(aws: RunningAws) -> None:
     function(aws, "map-mended", "if event['shard'] > 1:\n        raise Broken('no')\n    return event['shard']")
     mine = allow("states:RedriveExecution", f"{EXECUTIONS}:*/Shards:*")
     role = aws.role("mapping-redrive", allow([*RUNNING[:3], "lambda:InvokeFunction"]), mine, service="states")
@@ -121,7 +121,7 @@ def test_a_redrive_of_a_failed_map_runs_the_failed_children_again(aws: LocalAws)
     assert map_run(aws, arn)["redriveCount"] == 1
 
 
-def test_a_redrive_after_a_stop_runs_what_was_stopped(aws: LocalAws, role: str) -> None:
+def test_a_redrive_after_a_stop_runs_what_was_stopped(aws: RunningAws, role: str) -> None:
     seconds = "{% $states.context.Execution.RedriveCount = 0 and $states.input > 0 ? 30 : 0 %}"
     wait = {"W": {"Type": "Wait", "Seconds": seconds, "End": True}}
     arn = start(aws, role, {"Map": mapping(wait, Items=[0, 1, 2], MaxConcurrency=0)})
@@ -132,7 +132,7 @@ def test_a_redrive_after_a_stop_runs_what_was_stopped(aws: LocalAws, role: str) 
     assert sorted(child["redriveCount"] for child in children(aws, arn)) == [0, 1, 1]
 
 
-def test_a_map_that_is_entered_again_starts_anew(aws: LocalAws, role: str) -> None:
+def test_a_map_that_is_entered_again_starts_anew(aws: RunningAws, role: str) -> None:
     again = [{"Condition": "{% $rounds < 2 %}", "Next": "Map"}]
     states = {
         "Set": passing([1], Assign={"rounds": 0}, Next="Map"),
@@ -145,7 +145,7 @@ def test_a_map_that_is_entered_again_starts_anew(aws: LocalAws, role: str) -> No
     assert kinds(aws, arn).count("MapRunStarted") == 2
 
 
-def test_only_the_map_that_failed_the_execution_is_redriven(aws: LocalAws, role: str) -> None:
+def test_only_the_map_that_failed_the_execution_is_redriven(aws: RunningAws, role: str) -> None:
     function(aws, "map-gate", "raise Broken('no')")
     again = [{"Condition": "{% $rounds < 2 %}", "Next": "Map"}]
     catch = [{"ErrorEquals": ["States.ALL"], "Assign": {"rounds": 1}, "Next": "Gate"}]
@@ -166,7 +166,7 @@ def test_only_the_map_that_failed_the_execution_is_redriven(aws: LocalAws, role:
     assert (kinds(aws, arn).count("MapRunStarted"), kinds(aws, arn).count("MapRunRedriven")) == (2, 0)
 
 
-def test_a_map_that_failed_in_its_output_starts_anew(aws: LocalAws, role: str) -> None:
+def test_a_map_that_failed_in_its_output_starts_anew(aws: RunningAws, role: str) -> None:
     output = "{% $states.context.Execution.RedriveCount > 0 ? $states.result : $missing %}"
     arn = start(aws, role, {"Map": mapping({"C": {"Type": "Succeed"}}, Items=[1], Output=output)})
     assert ended(aws, arn)["error"] == "States.QueryEvaluationError"
@@ -175,7 +175,7 @@ def test_a_map_that_failed_in_its_output_starts_anew(aws: LocalAws, role: str) -
     assert (kinds(aws, arn).count("MapRunStarted"), kinds(aws, arn).count("MapRunRedriven")) == (2, 0)
 
 
-def test_a_time_out_of_the_parent_stops_the_children(aws: LocalAws, role: str) -> None:
+def test_a_time_out_of_the_parent_stops_the_children(aws: RunningAws, role: str) -> None:
     wait = {"W": {"Type": "Wait", "Seconds": 30, "End": True}}
     arn = start(aws, role, {"Map": mapping(wait, Items=[1])}, TimeoutSeconds=1)
     assert ended(aws, arn)["status"] == "TIMED_OUT"
@@ -183,7 +183,7 @@ def test_a_time_out_of_the_parent_stops_the_children(aws: LocalAws, role: str) -
     assert eventually(lambda: map_run(aws, arn)["status"] == "ABORTED")
 
 
-def test_eventbridge_hears_of_the_children(aws: LocalAws, role: str) -> None:
+def test_eventbridge_hears_of_the_children(aws: RunningAws, role: str) -> None:
     machine = create(aws, role, {"Map": failing(["bad"])})
     queue = Told(aws, "map-children", f"{machine}/Shards")
     arn = aws.client("stepfunctions").start_execution(stateMachineArn=machine)["executionArn"]

@@ -22,7 +22,7 @@ from tests.local_aws.services.stepfunctions.test_stepfunctions import (
 )
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 COUNT = "{% $states.context.Execution.RedriveCount %}"
 RETRIES = "{% $states.context.State.RetryCount %}"
@@ -30,34 +30,34 @@ INVOKE = "arn:aws:states:::lambda:invoke"
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     return aws.role("redriven", allow("lambda:InvokeFunction"), service="states")
 
 
-def redrive(aws: LocalAws, arn: str, **more: str) -> datetime:
+def redrive(aws: RunningAws, arn: str, **more: str) -> datetime:
     answer = aws.client("stepfunctions").redrive_execution(executionArn=arn, **more)
     return datetime.fromisoformat(answer["redriveDate"].isoformat())
 
 
-def describe(aws: LocalAws, arn: str) -> dict[str, Any]:
+def describe(aws: RunningAws, arn: str) -> dict[str, Any]:
     return dict(aws.client("stepfunctions").describe_execution(executionArn=arn))
 
 
-def stop(aws: LocalAws, arn: str) -> None:
+def stop(aws: RunningAws, arn: str) -> None:
     aws.client("stepfunctions").stop_execution(executionArn=arn, error="Mine", cause="enough")
 
 
-def kinds(aws: LocalAws, arn: str) -> list[str]:
+def kinds(aws: RunningAws, arn: str) -> list[str]:
     return [event["type"] for event in history(aws, arn)]
 
 
-def refusal(aws: LocalAws, arn: str, **more: str) -> tuple[str, str]:
+def refusal(aws: RunningAws, arn: str, **more: str) -> tuple[str, str]:
     with pytest.raises(ClientError) as refused:
         redrive(aws, arn, **more)
     return refused.value.response["Error"]["Code"], refused.value.response["Error"]["Message"]
 
 
-def function(aws: LocalAws, name: str, body: str) -> None:
+def function(aws: RunningAws, name: str, body: str) -> None:
     """Create the function, or give it another body."""
     source = f"import time\nclass Broken(Exception):\n    pass\ndef handler(event, context):\n    {body}\n"
     client = aws.client("lambda")
@@ -68,7 +68,7 @@ def function(aws: LocalAws, name: str, body: str) -> None:
     client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1})
 
 
-def test_a_redrive_goes_on_at_the_failed_task(aws: LocalAws, role: str) -> None:
+def test_a_redrive_goes_on_at_the_failed_task(aws: RunningAws, role: str) -> None:
     function(aws, "mended", "raise Broken('no')")
     payload = {"id": "{% $id %}", "input": "{% $states.input %}", "redrive": COUNT, "retry": RETRIES}
     retry = {"ErrorEquals": ["Broken"], "IntervalSeconds": 1, "MaxAttempts": 1, "BackoffRate": 2}
@@ -122,7 +122,7 @@ def test_a_redrive_goes_on_at_the_failed_task(aws: LocalAws, role: str) -> None:
     ]  # fmt: skip
 
 
-def test_an_execution_stopped_in_a_wait_waits_again(aws: LocalAws, role: str) -> None:
+def test_an_execution_stopped_in_a_wait_waits_again(aws: RunningAws, role: str) -> None:
     states = {
         "Set": {"Type": "Pass", "Assign": {"n": 1}, "Next": "Wait"},
         "Wait": {"Type": "Wait", "Seconds": 3, "Assign": {"n": "{% $n + 1 %}"}, "Next": "Read"},
@@ -154,7 +154,7 @@ def test_an_execution_stopped_in_a_wait_waits_again(aws: LocalAws, role: str) ->
     ]  # fmt: skip
 
 
-def test_what_is_left_of_a_stopped_attempt_changes_nothing(aws: LocalAws, role: str) -> None:
+def test_what_is_left_of_a_stopped_attempt_changes_nothing(aws: RunningAws, role: str) -> None:
     # The first call returns, or fails and would be retried, while the second one is still in progress.
     function(
         aws,
@@ -185,7 +185,7 @@ def test_what_is_left_of_a_stopped_attempt_changes_nothing(aws: LocalAws, role: 
         assert sum(decision["resource"].endswith(":slow") for decision in called) == (2 if fail is None else 4)
 
 
-def test_an_execution_stopped_in_a_retrys_pause_calls_no_more(aws: LocalAws, role: str) -> None:
+def test_an_execution_stopped_in_a_retrys_pause_calls_no_more(aws: RunningAws, role: str) -> None:
     function(aws, "pausing", "if event['redrive'] == 0:\n        raise Broken('no')\n    return event")
     retry = [{"ErrorEquals": ["Broken"], "IntervalSeconds": 2, "MaxAttempts": 1}]
     payload = {"redrive": COUNT, "retry": RETRIES}
@@ -204,7 +204,7 @@ def test_an_execution_stopped_in_a_retrys_pause_calls_no_more(aws: LocalAws, rol
     assert calls() == 2
 
 
-def test_the_machines_time_out_starts_anew(aws: LocalAws, role: str) -> None:
+def test_the_machines_time_out_starts_anew(aws: RunningAws, role: str) -> None:
     states = {
         "Wait": {"Type": "Wait", "Seconds": "{% $states.context.Execution.RedriveCount < 2 ? 30 : 1 %}", "End": True}
     }
@@ -219,7 +219,7 @@ def test_the_machines_time_out_starts_anew(aws: LocalAws, role: str) -> None:
     assert ended(aws, arn)["status"] == "SUCCEEDED"
 
 
-def test_definition_and_role_stay_those_of_the_start(aws: LocalAws, role: str) -> None:
+def test_definition_and_role_stay_those_of_the_start(aws: RunningAws, role: str) -> None:
     sfn = aws.client("stepfunctions")
     states = {
         "Wait": {"Type": "Wait", "Seconds": 1, "Next": "Ask"},
@@ -243,7 +243,7 @@ def test_definition_and_role_stay_those_of_the_start(aws: LocalAws, role: str) -
     assert json.loads(fresh["output"]) == "new"
 
 
-def test_a_fail_state_fails_again(aws: LocalAws, role: str) -> None:
+def test_a_fail_state_fails_again(aws: RunningAws, role: str) -> None:
     fail = {"Type": "Fail", "Error": "E", "Cause": "{% 'redriven ' & $states.context.Execution.RedriveCount %}"}
     arn = start(aws, role, {"Before": passing(1, Next="F"), "F": fail})
     for count in range(3):
@@ -254,7 +254,7 @@ def test_a_fail_state_fails_again(aws: LocalAws, role: str) -> None:
     assert kinds(aws, arn).count("PassStateEntered") == 1
 
 
-def test_an_inline_map_runs_again_as_a_whole(aws: LocalAws, role: str) -> None:
+def test_an_inline_map_runs_again_as_a_whole(aws: RunningAws, role: str) -> None:
     rule = {"Condition": "{% $states.input = 0 or $states.context.Execution.RedriveCount > 0 %}", "Next": "B"}
     inner = {
         "C": {"Type": "Choice", "QueryLanguage": "JSONata", "Choices": [rule], "Default": "F"},
@@ -268,7 +268,7 @@ def test_an_inline_map_runs_again_as_a_whole(aws: LocalAws, role: str) -> None:
     assert json.loads(ended(aws, arn)["output"]) == [1, 1]
 
 
-def test_what_cannot_be_redriven(aws: LocalAws, role: str) -> None:
+def test_what_cannot_be_redriven(aws: RunningAws, role: str) -> None:
     sfn = aws.client("stepfunctions")
     succeeded = start(aws, role, {"A": passing(1)})
     ended(aws, succeeded)
@@ -285,7 +285,7 @@ def test_what_cannot_be_redriven(aws: LocalAws, role: str) -> None:
     assert refusal(aws, running)[0] == "ExecutionDoesNotExist"
 
 
-def test_the_same_client_token_redrives_once(aws: LocalAws, role: str) -> None:
+def test_the_same_client_token_redrives_once(aws: RunningAws, role: str) -> None:
     arn = start(aws, role, {"F": {"Type": "Fail", "Error": "E"}})
     ended(aws, arn)
     date = redrive(aws, arn, clientToken="token-1")
@@ -296,7 +296,7 @@ def test_the_same_client_token_redrives_once(aws: LocalAws, role: str) -> None:
     assert ended(aws, arn)["redriveCount"] == 2
 
 
-def test_a_redrive_needs_its_permission_on_the_execution(aws: LocalAws, role: str) -> None:
+def test_a_redrive_needs_its_permission_on_the_execution(aws: RunningAws, role: str) -> None:
     arn = start(aws, role, {"F": {"Type": "Fail", "Error": "E"}})
     ended(aws, arn)
     own, others = f"{arn.rpartition(':')[0]}:*", f"arn:aws:states:{REGION}:{ACCOUNT}:execution:other:*"
@@ -312,7 +312,7 @@ def test_a_redrive_needs_its_permission_on_the_execution(aws: LocalAws, role: st
 class Told:
     """The details of the events about one state machine, by way of a queue."""
 
-    def __init__(self, aws: LocalAws, name: str, machine: str) -> None:
+    def __init__(self, aws: RunningAws, name: str, machine: str) -> None:
         self.sqs, events = aws.client("sqs"), aws.client("events")
         self.url = self.sqs.create_queue(QueueName=name)["QueueUrl"]
         queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
@@ -333,7 +333,7 @@ class Told:
         return self.details
 
 
-def test_eventbridge_hears_of_every_change(aws: LocalAws, role: str) -> None:
+def test_eventbridge_hears_of_every_change(aws: RunningAws, role: str) -> None:
     states = {
         "W": {"Type": "Wait", "Seconds": "{% $states.context.Execution.RedriveCount < 2 ? 20 : 0 %}", "End": True}
     }
@@ -364,7 +364,7 @@ def test_eventbridge_hears_of_every_change(aws: LocalAws, role: str) -> None:
     assert told[3]["redriveStatusReason"] is None
 
 
-def test_an_event_has_at_most_248_kilobytes_of_input_and_output(aws: LocalAws, role: str) -> None:
+def test_an_event_has_at_most_248_kilobytes_of_input_and_output(aws: RunningAws, role: str) -> None:
     machine = create(aws, role, {"A": passing("{% $pad('', 1000, 'y') %}")})
     queue = Told(aws, "long", machine)
     given = json.dumps({"text": "x" * 253_500})

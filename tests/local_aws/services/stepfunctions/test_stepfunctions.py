@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 INVOKE, PUBLISH = "arn:aws:states:::lambda:invoke", "arn:aws:states:::sns:publish"
 _numbers = itertools.count()
@@ -24,11 +24,11 @@ def allow(actions: str | list[str], resource: str | list[str] = "*") -> dict[str
 
 
 @pytest.fixture(scope="module")
-def role(aws: LocalAws) -> str:
+def role(aws: RunningAws) -> str:
     return aws.role("machine", service="states")
 
 
-def create(aws: LocalAws, role: str, states: dict[str, Any], **top: Any) -> str:
+def create(aws: RunningAws, role: str, states: dict[str, Any], **top: Any) -> str:
     body = {"StartAt": next(iter(states)), "QueryLanguage": "JSONata", "States": states, **top}
     answer = aws.client("stepfunctions").create_state_machine(
         name=f"machine-{next(_numbers)}", definition=json.dumps(body), roleArn=role
@@ -36,13 +36,13 @@ def create(aws: LocalAws, role: str, states: dict[str, Any], **top: Any) -> str:
     return str(answer["stateMachineArn"])
 
 
-def start(aws: LocalAws, role: str, states: dict[str, Any], data: Any = None, **top: Any) -> str:
+def start(aws: RunningAws, role: str, states: dict[str, Any], data: Any = None, **top: Any) -> str:
     machine = create(aws, role, states, **top)
     answer = aws.client("stepfunctions").start_execution(stateMachineArn=machine, input=json.dumps(data or {}))
     return str(answer["executionArn"])
 
 
-def ended(aws: LocalAws, arn: str) -> dict[str, Any]:
+def ended(aws: RunningAws, arn: str) -> dict[str, Any]:
     def execution() -> dict[str, Any] | None:
         found: dict[str, Any] = aws.client("stepfunctions").describe_execution(executionArn=arn)
         return found if found["status"] != "RUNNING" else None
@@ -52,17 +52,17 @@ def ended(aws: LocalAws, arn: str) -> dict[str, Any]:
     return dict(found)
 
 
-def run(aws: LocalAws, role: str, states: dict[str, Any], data: Any = None, **top: Any) -> dict[str, Any]:
+def run(aws: RunningAws, role: str, states: dict[str, Any], data: Any = None, **top: Any) -> dict[str, Any]:
     return ended(aws, start(aws, role, states, data, **top))
 
 
-def output(aws: LocalAws, role: str, states: dict[str, Any], data: Any = None, **top: Any) -> Any:
+def output(aws: RunningAws, role: str, states: dict[str, Any], data: Any = None, **top: Any) -> Any:
     execution = run(aws, role, states, data, **top)
     assert execution["status"] == "SUCCEEDED", (execution.get("error"), execution.get("cause"))
     return json.loads(execution["output"])
 
 
-def history(aws: LocalAws, arn: str) -> list[dict[str, Any]]:
+def history(aws: RunningAws, arn: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = aws.client("stepfunctions").get_execution_history(executionArn=arn)["events"]
     return events
 
@@ -81,7 +81,7 @@ def passing(value: Any, **more: Any) -> dict[str, Any]:
 class Topic:
     """A topic, a queue that gets its messages, and a role that may publish to it."""
 
-    def __init__(self, aws: LocalAws) -> None:
+    def __init__(self, aws: RunningAws) -> None:
         self.sqs, sns = aws.client("sqs"), aws.client("sns")
         self.url = self.sqs.create_queue(QueueName="states-topic")["QueueUrl"]
         self.arn = str(sns.create_topic(Name="states-topic")["TopicArn"])
@@ -101,11 +101,11 @@ class Topic:
 
 
 @pytest.fixture(scope="module")
-def topic(aws: LocalAws) -> Topic:
+def topic(aws: RunningAws) -> Topic:
     return Topic(aws)
 
 
-def test_a_message_is_published_under_the_machines_role(aws: LocalAws, topic: Topic) -> None:
+def test_a_message_is_published_under_the_machines_role(aws: RunningAws, topic: Topic) -> None:
     message = {"TopicArn": topic.arn, "Subject": "s", "Message": "m"}
     arn = start(aws, topic.role, {"Tell": task(PUBLISH, message)})
     result = json.loads(ended(aws, arn)["output"])
@@ -121,12 +121,12 @@ def test_a_message_is_published_under_the_machines_role(aws: LocalAws, topic: To
     assert (made["allowed"], ":assumed-role/machine-publisher/" in made["principal"]) == (True, True)
 
 
-def test_a_message_that_is_no_text_is_sent_as_its_json(aws: LocalAws, topic: Topic) -> None:
+def test_a_message_that_is_no_text_is_sent_as_its_json(aws: RunningAws, topic: Topic) -> None:
     output(aws, topic.role, {"Tell": task(PUBLISH, {"TopicArn": topic.arn, "Message": {"a": [1]}})})
     assert json.loads(topic.received()["Message"]) == {"a": [1]}
 
 
-def test_a_missing_grant_fails_the_execution_with_its_name(aws: LocalAws, topic: Topic) -> None:
+def test_a_missing_grant_fails_the_execution_with_its_name(aws: RunningAws, topic: Topic) -> None:
     nobody = aws.role("machine-nobody", service="states")
     arn = start(aws, nobody, {"Tell": task(PUBLISH, {"TopicArn": topic.arn, "Message": "m"})})
     execution = ended(aws, arn)
@@ -149,7 +149,7 @@ def test_a_missing_grant_fails_the_execution_with_its_name(aws: LocalAws, topic:
     ],
 )
 def test_computed_parameters_that_are_not_taken_fail_in_the_run(
-    aws: LocalAws, topic: Topic, more: dict[str, Any], reason: str
+    aws: RunningAws, topic: Topic, more: dict[str, Any], reason: str
 ) -> None:
     given = {"TopicArn": topic.arn, "Message": "m"} | more
     execution = run(aws, topic.role, {"Tell": task(PUBLISH, "{% $states.input %}")}, given)
@@ -158,13 +158,13 @@ def test_computed_parameters_that_are_not_taken_fail_in_the_run(
     assert f"could not be used to start the Task: [{reason}]" in execution["cause"]
 
 
-def test_a_service_refusal_can_be_caught_by_its_name(aws: LocalAws, topic: Topic) -> None:
+def test_a_service_refusal_can_be_caught_by_its_name(aws: RunningAws, topic: Topic) -> None:
     catch = [{"ErrorEquals": ["SNS.NotFoundException"], "Next": "Default"}]
     tell = task(PUBLISH, {"TopicArn": f"{topic.arn}-none", "Message": "m"}, Catch=catch)
     assert output(aws, topic.role, {"Tell": tell, "Default": passing("unknown")}) == "unknown"
 
 
-def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: LocalAws, topic: Topic) -> None:
+def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: RunningAws, topic: Topic) -> None:
     arn = f"{{% '{topic.arn}' & ($states.context.State.RetryCount = 0 ? '-none' : '') %}}"
     retry = [{"ErrorEquals": ["SNS.NotFoundException"], "IntervalSeconds": 1, "MaxAttempts": 1}]
     tell = task(
@@ -173,7 +173,7 @@ def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: LocalAws, topic
     assert output(aws, topic.role, {"Tell": tell}) == 1
 
 
-def test_a_state_can_be_tested_alone(aws: LocalAws, role: str) -> None:
+def test_a_state_can_be_tested_alone(aws: RunningAws, role: str) -> None:
     sfn = aws.client("stepfunctions")
     sfn.meta.config.inject_host_prefix = False  # Else the host is sync-127.0.0.1.
     tested = sfn.test_state(
@@ -201,7 +201,7 @@ def test_a_state_can_be_tested_alone(aws: LocalAws, role: str) -> None:
         ),
     ],
 )
-def test_creation_refuses_what_cannot_run(aws: LocalAws, role: str, state: Any, message: str) -> None:
+def test_creation_refuses_what_cannot_run(aws: RunningAws, role: str, state: Any, message: str) -> None:
     with pytest.raises(ClientError) as refused:
         create(aws, role, {"A": state})
     assert refused.value.response["Error"]["Code"] == "InvalidDefinition"
@@ -212,7 +212,7 @@ def test_creation_refuses_what_cannot_run(aws: LocalAws, role: str, state: Any, 
     assert checked["result"] == "FAIL"
 
 
-def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: LocalAws) -> None:
+def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: RunningAws) -> None:
     with pytest.raises(ClientError, match=r"Neither the global service principal states\.amazonaws\.com"):
         create(aws, aws.role("states-trusts-lambda", service="lambda"), {"A": passing(1)})
     guarded = {"ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:machine-*"}}
@@ -225,7 +225,7 @@ def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: LocalAws)
 # Limits
 
 
-def test_the_machines_own_time_out_ends_the_execution(aws: LocalAws, role: str) -> None:
+def test_the_machines_own_time_out_ends_the_execution(aws: RunningAws, role: str) -> None:
     events, sqs = aws.client("events"), aws.client("sqs")
     url = sqs.create_queue(QueueName="timed-out")["QueueUrl"]
     queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:timed-out"
@@ -245,7 +245,7 @@ def test_the_machines_own_time_out_ends_the_execution(aws: LocalAws, role: str) 
     assert json.loads(told[0]["Body"])["detail"]["executionArn"] == arn
 
 
-def test_a_state_may_pass_on_262144_bytes_and_no_more(aws: LocalAws, role: str) -> None:
+def test_a_state_may_pass_on_262144_bytes_and_no_more(aws: RunningAws, role: str) -> None:
     states = {"A": passing("{% $pad('', $states.input.n, 'x') %}", Next="B"), "B": passing(1)}
     assert run(aws, role, states, {"n": 262_144 - 2})["status"] == "SUCCEEDED"
     over = run(aws, role, states, {"n": 262_144 - 1})
@@ -255,7 +255,7 @@ def test_a_state_may_pass_on_262144_bytes_and_no_more(aws: LocalAws, role: str) 
     )
 
 
-def test_a_payload_over_the_limit_is_not_caught_by_a_wildcard(aws: LocalAws, role: str) -> None:
+def test_a_payload_over_the_limit_is_not_caught_by_a_wildcard(aws: RunningAws, role: str) -> None:
     inner = {"StartAt": "I", "States": {"I": passing("{% $pad('', 300000, 'x') %}", QueryLanguage="JSONata")}}
     catch = [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]
     caught = {"Type": "Pass", "End": True}
@@ -263,7 +263,7 @@ def test_a_payload_over_the_limit_is_not_caught_by_a_wildcard(aws: LocalAws, rol
     assert run(aws, role, states, [1], QueryLanguage="JSONPath")["error"] == "States.DataLimitExceeded"
 
 
-def test_an_input_over_the_limit_is_refused(aws: LocalAws, role: str) -> None:
+def test_an_input_over_the_limit_is_refused(aws: RunningAws, role: str) -> None:
     machine, sfn = create(aws, role, {"A": passing(1)}), aws.client("stepfunctions")
     with pytest.raises(ClientError, match="less than or equal to 262144"):
         sfn.start_execution(stateMachineArn=machine, input=json.dumps("x" * 262_144))
@@ -276,7 +276,7 @@ def test_an_input_over_the_limit_is_refused(aws: LocalAws, role: str) -> None:
 # Variables and context
 
 
-def test_variables_of_an_iteration_stay_in_it_and_outer_ones_are_read(aws: LocalAws, role: str) -> None:
+def test_variables_of_an_iteration_stay_in_it_and_outer_ones_are_read(aws: RunningAws, role: str) -> None:
     def jsonata(value: Any, **more: Any) -> dict[str, Any]:
         return passing(value, QueryLanguage="JSONata", **more)
 
@@ -290,7 +290,7 @@ def test_variables_of_an_iteration_stay_in_it_and_outer_ones_are_read(aws: Local
     assert output(aws, role, states, QueryLanguage="JSONPath") == [[1, 2], 1, False]
 
 
-def test_children_of_a_distributed_map_see_no_outer_variable(aws: LocalAws, role: str) -> None:
+def test_children_of_a_distributed_map_see_no_outer_variable(aws: RunningAws, role: str) -> None:
     child = {
         "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
         "StartAt": "C",
@@ -303,7 +303,7 @@ def test_children_of_a_distributed_map_see_no_outer_variable(aws: LocalAws, role
     assert output(aws, role, states, QueryLanguage="JSONPath") == [False, False]
 
 
-def test_the_context_tells_redrive_role_and_state(aws: LocalAws, role: str) -> None:
+def test_the_context_tells_redrive_role_and_state(aws: RunningAws, role: str) -> None:
     read = {
         "redrive": "{% $states.context.Execution.RedriveCount %}",
         "role": "{% $states.context.Execution.RoleArn %}",
@@ -318,7 +318,7 @@ def test_the_context_tells_redrive_role_and_state(aws: LocalAws, role: str) -> N
     assert run(aws, role, {"Read": fail})["cause"] == "redriven 0"
 
 
-def test_a_stopped_execution_stays_aborted(aws: LocalAws, role: str) -> None:
+def test_a_stopped_execution_stays_aborted(aws: RunningAws, role: str) -> None:
     inner = {"W": {"Type": "Wait", "Seconds": 1, "Next": "F"}, "F": {"Type": "Fail", "Error": "E"}}
     each = {"Type": "Map", "ItemProcessor": {"StartAt": "W", "States": inner}, "End": True}
     arn = start(aws, role, {"M": each}, [1], QueryLanguage="JSONPath")
@@ -334,7 +334,7 @@ def test_a_stopped_execution_stays_aborted(aws: LocalAws, role: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def function(aws: LocalAws) -> str:
+def function(aws: RunningAws) -> str:
     logs = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/*"
     runs = aws.role("echo", allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], logs))
     source = (
@@ -350,7 +350,7 @@ def function(aws: LocalAws) -> str:
     return str(version)
 
 
-def test_a_function_is_called_by_its_version_under_the_role(aws: LocalAws, function: str) -> None:
+def test_a_function_is_called_by_its_version_under_the_role(aws: RunningAws, function: str) -> None:
     caller = aws.role("machine-caller", allow("lambda:InvokeFunction", function), service="states")
     invoke = task(INVOKE, {"FunctionName": function, "Payload": {"a": 1}})
     result = output(aws, caller, {"Call": invoke})
@@ -366,7 +366,7 @@ def test_a_function_is_called_by_its_version_under_the_role(aws: LocalAws, funct
     assert "is not authorized to perform: lambda:InvokeFunction" in execution["cause"]
 
 
-def test_a_functions_exception_is_the_tasks_error(aws: LocalAws, function: str) -> None:
+def test_a_functions_exception_is_the_tasks_error(aws: RunningAws, function: str) -> None:
     caller = aws.role("machine-catcher", allow("lambda:InvokeFunction", function), service="states")
     invoke = task(INVOKE, {"FunctionName": function, "Payload": {"fail": True}})
     arn = start(aws, caller, {"Call": invoke})
@@ -379,7 +379,7 @@ def test_a_functions_exception_is_the_tasks_error(aws: LocalAws, function: str) 
     assert output(aws, caller, {"Call": invoke, "Caught": passing("caught")}) == "caught"
 
 
-def test_a_task_that_times_out_fails_and_its_function_runs_on(aws: LocalAws, function: str) -> None:
+def test_a_task_that_times_out_fails_and_its_function_runs_on(aws: RunningAws, function: str) -> None:
     caller = aws.role("machine-patient", allow("lambda:InvokeFunction", function), service="states")
     invoke = task(INVOKE, {"FunctionName": function, "Payload": {"seconds": 3}}, TimeoutSeconds=1)
     arn = start(aws, caller, {"Call": invoke})
@@ -390,7 +390,7 @@ def test_a_task_that_times_out_fails_and_its_function_runs_on(aws: LocalAws, fun
     assert [event["type"] for event in told][-2:] == ["TaskTimedOut", "ExecutionFailed"]
 
 
-def test_a_field_that_lambda_invoke_does_not_take_fails_in_the_run(aws: LocalAws, function: str, role: str) -> None:
+def test_a_field_that_lambda_invoke_does_not_take_fails_in_the_run(aws: RunningAws, function: str, role: str) -> None:
     for given, reason in (
         ({"FunctionName": function, "Event": {}}, 'The field "Event" is not supported by Step Functions'),
         ({"Payload": {}}, "The field 'FunctionName' is required but was missing"),

@@ -13,7 +13,7 @@ from pipeline.contracts.values import as_json
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.source import base_model
 from pipeline.source.stream import ATTEMPTS
-from tests.hub_server import Answer, HubServer
+from tests.hub_server import HubAnswer, HubServer
 from tests.unit.pipeline.steps.test_plan_parts import settings
 from training.base_files import BaseFiles
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.settings import Settings
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 REPO = tiny_model.REPO
 ABOUT = f"/api/models/{REPO}/revision/main?blobs=true"
@@ -46,10 +46,10 @@ def refusal(hub: HubServer, token: str | None = None, **training: Any) -> str:
     return str(refused.value)
 
 
-def described(**changes: Any) -> list[Answer]:
+def described(**changes: Any) -> list[HubAnswer]:
     """The Hub's answer for a model, as huggingface_hub's ModelInfo reads it."""
     siblings = [{"rfilename": "config.json", "size": 3}, {"rfilename": "original/params.json", "size": 3}]
-    return [Answer(body=json.dumps({"sha": "c" * 40, "gated": False, "siblings": siblings} | changes).encode())]
+    return [HubAnswer(body=json.dumps({"sha": "c" * 40, "gated": False, "siblings": siblings} | changes).encode())]
 
 
 def test_weights_are_looked_at_by_two_ranges_and_the_commit_is_kept(models: HubServer, cache: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_mirror_that_ignores_ranges_tells_the_same(models: HubServer, cache: P
     file = f"{REPO}/resolve/{tiny_model.REVISION}/model.safetensors"
     weights = cache / f"models--{REPO.replace('/', '--')}/snapshots/{tiny_model.REVISION}/model.safetensors"
     told = look(models)
-    models.answers[f"/{file}"] = [Answer(body=weights.read_bytes(), ranges=False)]
+    models.answers[f"/{file}"] = [HubAnswer(body=weights.read_bytes(), ranges=False)]
     assert look(models) == told
 
 
@@ -90,7 +90,7 @@ def test_a_gated_model_needs_the_setting_and_tells_its_licence(models: HubServer
         f"training.gated: {REPO} is gated; accept its licence at {models.url}/{REPO}, and set training.gated to true, so that "
         "it is read with the Hub token (README: The Hub token)"
     )
-    models.answers[f"/{REPO}/resolve/{'c' * 40}/config.json"] = [Answer(403)]
+    models.answers[f"/{REPO}/resolve/{'c' * 40}/config.json"] = [HubAnswer(403)]
     models.answers[ABOUT] = described(gated="manual", siblings=[{"rfilename": "config.json", "size": 3}])
     assert "has no model.safetensors and no" in refusal(models, "hf_secret", gated=True)
     weights = [{"rfilename": name, "size": 3} for name in ("config.json", "model.safetensors")]
@@ -114,29 +114,33 @@ def test_a_gated_model_needs_the_setting_and_tells_its_licence(models: HubServer
 def test_the_licence_is_that_of_the_card(models: HubServer, card: Any, licence: str | None) -> None:
     with urlopen(models.url + ABOUT) as answer:
         told = json.loads(answer.read())
-    models.answers[ABOUT] = [Answer(body=json.dumps(told | {"cardData": card}).encode())]
+    models.answers[ABOUT] = [HubAnswer(body=json.dumps(told | {"cardData": card}).encode())]
     assert look(models).licence == licence
 
 
 @pytest.mark.parametrize(
     ("answer", "token", "expected"),
     [
-        (Answer(401), None, "the Hub wants a token (401): the model is gated or private, or does not exist; check "),
-        (Answer(401), "hf_secret", "the Hub refused the token (401); put a valid one into the secret, and check that"),
+        (HubAnswer(401), None, "the Hub wants a token (401): the model is gated or private, or does not exist; check "),
         (
-            Answer(404, headers={"X-Error-Code": "RepoNotFound"}),
+            HubAnswer(401),
+            "hf_secret",
+            "the Hub refused the token (401); put a valid one into the secret, and check that",
+        ),
+        (
+            HubAnswer(404, headers={"X-Error-Code": "RepoNotFound"}),
             None,
             "there is no such model (404); check the name at ",
         ),
         (
-            Answer(404, headers={"X-Error-Code": "RevisionNotFound"}),
+            HubAnswer(404, headers={"X-Error-Code": "RevisionNotFound"}),
             None,
             "it has no revision 'main' (404); set training.base_revision to a commit of ",
         ),
-        (Answer(418), None, "the Hub answered 418; open "),
+        (HubAnswer(418), None, "the Hub answered 418; open "),
     ],
 )
-def test_what_the_hub_refuses_is_said(models: HubServer, answer: Answer, token: str | None, expected: str) -> None:
+def test_what_the_hub_refuses_is_said(models: HubServer, answer: HubAnswer, token: str | None, expected: str) -> None:
     models.answers[ABOUT] = [answer]
     line = refusal(models, token)
     assert line.startswith(f"training.base_model: {REPO}: {expected}")
@@ -149,7 +153,7 @@ def test_what_the_hub_refuses_is_said(models: HubServer, answer: Answer, token: 
 
 
 def test_a_hub_that_is_no_hub_is_said(models: HubServer) -> None:
-    models.answers[ABOUT] = [Answer(body=b"<html>")]
+    models.answers[ABOUT] = [HubAnswer(body=b"<html>")]
     assert "access.hub_endpoint: " in refusal(models)
     models.answers[ABOUT] = described(siblings=[{"rfilename": "config.json"}])
     assert "does not answer as the Hub's API does (KeyError('size')); name the Hub or a mirror" in refusal(models)
@@ -157,7 +161,7 @@ def test_a_hub_that_is_no_hub_is_said(models: HubServer) -> None:
 
 def test_a_hub_out_of_reach_is_asked_again_and_then_an_error(models: HubServer) -> None:
     weights = f"/{REPO}/resolve/{tiny_model.REVISION}/model.safetensors"
-    models.answers[weights] = [Answer(503)]
+    models.answers[weights] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable, match=rf"{REPO}, model.safetensors: the Hub answered 503; gave up after 5"):
         look(models)
     assert len([seen for seen in models.seen if seen.path == weights]) == ATTEMPTS
@@ -165,7 +169,7 @@ def test_a_hub_out_of_reach_is_asked_again_and_then_an_error(models: HubServer) 
         base_model.look(on_hub("http://127.0.0.1:1"), "bucket", None, None)
 
 
-def test_an_upload_is_looked_at_by_plans_own_grant(aws: LocalAws, bucket: str, cache: Path) -> None:
+def test_an_upload_is_looked_at_by_plans_own_grant(aws: RunningAws, bucket: str, cache: Path) -> None:
     wanted = settings(training={"base_model": FOLDER, "gated": False})
     with pytest.raises(
         Refused, match=rf"^training.base_model: there is nothing in s3://{bucket}/{FOLDER}; upload there what"

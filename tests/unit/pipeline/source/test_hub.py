@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.source.hub import INTERRUPTIONS, HubFile
 from pipeline.source.stream import ATTEMPTS, MAX_WAIT_SECONDS, ResumingStream
-from tests.hub_server import Answer, HubServer
+from tests.hub_server import HubAnswer, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,47 +44,47 @@ def refusal(hub: HubServer, token: str | None = None) -> str:
 
 
 def test_a_file_arrives_whole_at_its_revision(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(body=BODY)]
+    hub.answers[PATH] = [HubAnswer(body=BODY)]
     assert read(hub, TOKEN) == BODY
     assert [(seen.path, seen.authorization) for seen in hub.seen] == [(PATH, f"Bearer {TOKEN}")]
 
 
 def test_names_are_quoted_in_the_address(hub: HubServer) -> None:
-    hub.answers["/datasets/own/set/resolve/refs%2Fpr%2F1/a%20b/t%23.csv"] = [Answer(body=b"x")]
+    hub.answers["/datasets/own/set/resolve/refs%2Fpr%2F1/a%20b/t%23.csv"] = [HubAnswer(body=b"x")]
     file = HubFile(hub.url + "/", "own/set", "refs/pr/1", "a b/t#.csv", None)
     assert file.open_at(0).body.read(10) == b"x"
 
 
 def test_a_redirect_within_the_hub_keeps_the_token(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(307, headers={"Location": "/datasets/new/set/resolve/abc/train.csv"})]
-    hub.answers["/datasets/new/set/resolve/abc/train.csv"] = [Answer(body=BODY)]
+    hub.answers[PATH] = [HubAnswer(307, headers={"Location": "/datasets/new/set/resolve/abc/train.csv"})]
+    hub.answers["/datasets/new/set/resolve/abc/train.csv"] = [HubAnswer(body=BODY)]
     assert read(hub, TOKEN) == BODY
     assert [seen.authorization for seen in hub.seen] == [f"Bearer {TOKEN}"] * 2
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_another_host_drops_the_token(hub: HubServer, other: HubServer, status: int) -> None:
-    hub.answers[PATH] = [Answer(status, headers={"Location": f"{other.url}/blob?sig=1"})]
-    other.answers["/blob?sig=1"] = [Answer(body=BODY)]
+    hub.answers[PATH] = [HubAnswer(status, headers={"Location": f"{other.url}/blob?sig=1"})]
+    other.answers["/blob?sig=1"] = [HubAnswer(body=BODY)]
     assert read(hub, TOKEN) == BODY
     assert [seen.authorization for seen in hub.seen] == [f"Bearer {TOKEN}"]
     assert [seen.authorization for seen in other.seen] == [None]
 
 
 def test_the_token_does_not_come_back_by_way_of_another_host(hub: HubServer, other: HubServer) -> None:
-    hub.answers[PATH] = [Answer(302, headers={"Location": f"{other.url}/back"})]
-    other.answers["/back"] = [Answer(302, headers={"Location": f"{hub.url}/elsewhere"})]
-    hub.answers["/elsewhere"] = [Answer(body=BODY)]
+    hub.answers[PATH] = [HubAnswer(302, headers={"Location": f"{other.url}/back"})]
+    other.answers["/back"] = [HubAnswer(302, headers={"Location": f"{hub.url}/elsewhere"})]
+    hub.answers["/elsewhere"] = [HubAnswer(body=BODY)]
     assert read(hub, TOKEN) == BODY
     assert [seen.authorization for seen in hub.seen] == [f"Bearer {TOKEN}", None]
 
 
 def test_a_cut_connection_resumes_where_it_was(hub: HubServer, other: HubServer) -> None:
-    hub.answers[PATH] = [Answer(302, headers={"Location": f"{other.url}/blob"})]
+    hub.answers[PATH] = [HubAnswer(302, headers={"Location": f"{other.url}/blob"})]
     other.answers["/blob"] = [
-        Answer(body=BODY, cut=300_000),
-        Answer(body=BODY, cut=400_000),
-        Answer(body=BODY),
+        HubAnswer(body=BODY, cut=300_000),
+        HubAnswer(body=BODY, cut=400_000),
+        HubAnswer(body=BODY),
     ]
     assert read(hub) == BODY
     assert other.seen[0].range is None
@@ -93,7 +93,7 @@ def test_a_cut_connection_resumes_where_it_was(hub: HubServer, other: HubServer)
 
 
 def test_a_part_is_asked_for_and_resumed_to_its_own_end(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(body=BODY, cut=300_000), Answer(body=BODY)]
+    hub.answers[PATH] = [HubAnswer(body=BODY, cut=300_000), HubAnswer(body=BODY)]
     file = HubFile(hub.url, "own/set", "abc", "train.csv", None)
     part = ResumingStream(
         "train.csv", lambda offset: file.open_at(offset, 900_000), INTERRUPTIONS, lambda seconds: None, start=100_000
@@ -107,12 +107,12 @@ def test_a_part_is_asked_for_and_resumed_to_its_own_end(hub: HubServer) -> None:
 
 
 def test_a_server_without_ranges_is_read_again_from_the_start(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(body=BODY, cut=300_000), Answer(body=BODY, ranges=False)]
+    hub.answers[PATH] = [HubAnswer(body=BODY, cut=300_000), HubAnswer(body=BODY, ranges=False)]
     assert read(hub) == BODY
 
 
 def test_a_file_that_is_always_cut_is_an_error_and_never_short(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(body=BODY[:1000], headers={"Content-Length": "1200"}, cut=1000, ranges=False)]
+    hub.answers[PATH] = [HubAnswer(body=BODY[:1000], headers={"Content-Length": "1200"}, cut=1000, ranges=False)]
     with pytest.raises(SourceUnavailable, match=r"train.csv: .*1000 of 1200 bytes; gave up after 5 tries"):
         read(hub)
     assert len(hub.seen) == ATTEMPTS
@@ -120,8 +120,8 @@ def test_a_file_that_is_always_cut_is_an_error_and_never_short(hub: HubServer) -
 
 def test_another_length_than_the_hub_states_is_an_error(hub: HubServer, other: HubServer) -> None:
     linked = {"Location": f"{other.url}/blob", "X-Linked-Size": "1024000"}
-    hub.answers[PATH] = [Answer(302, headers=linked)]
-    other.answers["/blob"] = [Answer(body=BODY[:-1])]
+    hub.answers[PATH] = [HubAnswer(302, headers=linked)]
+    other.answers["/blob"] = [HubAnswer(body=BODY[:-1])]
     with pytest.raises(SourceUnavailable, match="offers 1023999 bytes of a file of 1024000"):
         read(hub)
 
@@ -129,52 +129,52 @@ def test_another_length_than_the_hub_states_is_an_error(hub: HubServer, other: H
 def test_other_bytes_than_the_hub_states_are_an_error(hub: HubServer, other: HubServer) -> None:
     digest = hashlib.sha256(BODY).hexdigest()
     linked = {"Location": f"{other.url}/blob", "X-Linked-Size": "1024000", "X-Linked-Etag": f'"{digest}"'}
-    hub.answers[PATH] = [Answer(302, headers=linked)]
-    other.answers["/blob"] = [Answer(body=BODY)]
+    hub.answers[PATH] = [HubAnswer(302, headers=linked)]
+    other.answers["/blob"] = [HubAnswer(body=BODY)]
     assert read(hub) == BODY
-    other.answers["/blob"] = [Answer(body=b"?" + BODY[1:])]
+    other.answers["/blob"] = [HubAnswer(body=b"?" + BODY[1:])]
     with pytest.raises(SourceUnavailable, match="SHA-256"):
         read(hub)
 
 
 def test_a_file_that_changes_between_two_tries_is_an_error(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(body=BODY, cut=300_000), Answer(body=BODY + b"more")]
+    hub.answers[PATH] = [HubAnswer(body=BODY, cut=300_000), HubAnswer(body=BODY + b"more")]
     with pytest.raises(SourceUnavailable, match="changed"):
         read(hub)
 
 
 def test_a_length_that_is_not_stated_is_not_trusted(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(body=BODY, headers={"Content-Length": ""})]
+    hub.answers[PATH] = [HubAnswer(body=BODY, headers={"Content-Length": ""})]
     with pytest.raises(SourceUnavailable, match="states no length"):
         read(hub)
 
 
 def test_a_chunked_answer_is_read_to_its_marked_end(hub: HubServer) -> None:
     chunked = {"Content-Length": "", "Transfer-Encoding": "chunked"}
-    hub.answers[PATH] = [Answer(body=b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", headers=chunked)]
+    hub.answers[PATH] = [HubAnswer(body=b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", headers=chunked)]
     assert read(hub) == b"abcde"
-    hub.answers[PATH] = [Answer(body=b"3\r\nabc\r\n2\r\nd", headers=chunked, ranges=False)]
+    hub.answers[PATH] = [HubAnswer(body=b"3\r\nabc\r\n2\r\nd", headers=chunked, ranges=False)]
     with pytest.raises(SourceUnavailable):
         read(hub)
 
 
 def test_more_bytes_than_stated_are_an_error(hub: HubServer, other: HubServer) -> None:
-    hub.answers[PATH] = [Answer(302, headers={"Location": f"{other.url}/blob", "X-Linked-Size": "4"})]
+    hub.answers[PATH] = [HubAnswer(302, headers={"Location": f"{other.url}/blob", "X-Linked-Size": "4"})]
     chunked = {"Content-Length": "", "Transfer-Encoding": "chunked"}
-    other.answers["/blob"] = [Answer(body=b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", headers=chunked)]
+    other.answers["/blob"] = [HubAnswer(body=b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", headers=chunked)]
     with pytest.raises(SourceUnavailable, match="more than the 4 bytes"):
         read(hub)
 
 
 def test_an_empty_file_is_empty(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer()]
+    hub.answers[PATH] = [HubAnswer()]
     assert read(hub) == b""
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 1.0)
-    hub.answers[PATH] = [Answer(status), Answer(status), Answer(body=BODY)]
+    hub.answers[PATH] = [HubAnswer(status), HubAnswer(status), HubAnswer(body=BODY)]
     waits: list[float] = []
     assert read(hub, waits=waits) == BODY
     assert waits == [1, 2]
@@ -182,15 +182,15 @@ def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: 
 
 def test_retry_after_is_heeded_within_reason(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 1.0)
-    limited = [Answer(429, headers={"Retry-After": seconds}) for seconds in ("7", "9999", "Wed, 21 Oct 2026")]
-    hub.answers[PATH] = [*limited, Answer(body=BODY)]
+    limited = [HubAnswer(429, headers={"Retry-After": seconds}) for seconds in ("7", "9999", "Wed, 21 Oct 2026")]
+    hub.answers[PATH] = [*limited, HubAnswer(body=BODY)]
     waits: list[float] = []
     assert read(hub, waits=waits) == BODY
     assert waits == [7, MAX_WAIT_SECONDS, 4]
 
 
 def test_what_does_not_pass_is_unavailable_with_the_status(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(503)]
+    hub.answers[PATH] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable, match=r"train.csv: the Hub answered 503; gave up after 5 tries"):
         read(hub)
 
@@ -203,7 +203,7 @@ def test_a_hub_that_is_not_there_is_named() -> None:
 
 
 def test_401_without_a_token_asks_for_one(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(401)]
+    hub.answers[PATH] = [HubAnswer(401)]
     line = refusal(hub)
     assert "hub:own/set" in line
     assert "wants a token (401)" in line
@@ -211,12 +211,12 @@ def test_401_without_a_token_asks_for_one(hub: HubServer) -> None:
 
 
 def test_401_with_a_token_says_that_it_was_refused(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(401)]
+    hub.answers[PATH] = [HubAnswer(401)]
     assert "refused the token (401); put a valid one into the secret" in refusal(hub, TOKEN)
 
 
 def test_403_asks_to_accept_the_terms(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(403)]
+    hub.answers[PATH] = [HubAnswer(403)]
     assert f"(403); accept the terms at {hub.url}/datasets/own/set" in refusal(hub, TOKEN)
 
 
@@ -230,15 +230,15 @@ def test_403_asks_to_accept_the_terms(hub: HubServer) -> None:
     ],
 )
 def test_404_says_what_is_not_there(hub: HubServer, code: str, said: str) -> None:
-    hub.answers[PATH] = [Answer(404, headers={"X-Error-Code": code})]
+    hub.answers[PATH] = [HubAnswer(404, headers={"X-Error-Code": code})]
     assert said in refusal(hub)
 
 
 def test_another_refusal_is_shown_with_its_status(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(451)]
+    hub.answers[PATH] = [HubAnswer(451)]
     assert "the Hub answered 451" in refusal(hub)
 
 
 def test_a_redirect_away_from_http_is_not_followed(hub: HubServer) -> None:
-    hub.answers[PATH] = [Answer(302, headers={"Location": "ftp://127.0.0.1/train.csv"})]
+    hub.answers[PATH] = [HubAnswer(302, headers={"Location": "ftp://127.0.0.1/train.csv"})]
     assert "redirects from http to ftp" in refusal(hub)

@@ -18,12 +18,12 @@ from pipeline.errors import Refused, SourceUnavailable
 from pipeline.source import listing
 from pipeline.source.splits import File, matching
 from pipeline.source.stream import ATTEMPTS
-from tests.hub_server import Answer, HubServer
+from tests.hub_server import HubAnswer, HubServer
 from tests.unit.pipeline.steps.test_plan_parts import settings
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 COMMIT = "6b929ff10edec703164e3ddb2e94aae058c9ab5f"
 REPO = "/api/datasets/own/set/revision/main?blobs=true"
@@ -34,24 +34,24 @@ def in_s3(source: str, **files: str | None) -> Settings:
     return settings(dataset={"source": source, "files": EVERY | files})
 
 
-def put(aws: LocalAws, bucket: str, *keys: str, body: bytes = b"a") -> None:
+def put(aws: RunningAws, bucket: str, *keys: str, body: bytes = b"a") -> None:
     s3 = aws.client("s3")
     for key in keys:
         s3.put_object(Bucket=bucket, Key=key, Body=b"" if key.endswith("/") else body)
 
 
-def look(aws: LocalAws, bucket: str, wanted: Settings, credentials: dict[str, str] | None = None) -> listing.Source:
+def look(aws: RunningAws, bucket: str, wanted: Settings, credentials: dict[str, str] | None = None) -> listing.Source:
     return listing.look(wanted, bucket, None, aws.client("s3", credentials))
 
 
-def refusal(aws: LocalAws, bucket: str, wanted: Settings, credentials: dict[str, str] | None = None) -> str:
+def refusal(aws: RunningAws, bucket: str, wanted: Settings, credentials: dict[str, str] | None = None) -> str:
     with pytest.raises(Refused) as refused:
         look(aws, bucket, wanted, credentials)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
 
-def test_an_object_is_all_train_whatever_the_files_are(aws: LocalAws, bucket: str) -> None:
+def test_an_object_is_all_train_whatever_the_files_are(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/a.csv.gz", "uploads/a.csv", "uploads/a.csv/b.csv", body=b"abc")
     etag = aws.client("s3").head_object(Bucket=bucket, Key="uploads/a.csv")["ETag"]
     found = look(aws, bucket, in_s3("uploads/a.csv", test="test.csv"))
@@ -59,7 +59,7 @@ def test_an_object_is_all_train_whatever_the_files_are(aws: LocalAws, bucket: st
     assert aws.client("s3").get_object(Bucket=bucket, Key="uploads/a.csv", IfMatch=etag)["ContentLength"] == 3
 
 
-def test_a_folder_is_listed_with_whole_keys_and_told_what_is_not_read(aws: LocalAws, bucket: str) -> None:
+def test_a_folder_is_listed_with_whole_keys_and_told_what_is_not_read(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/my set/", "uploads/my set/x/", "uploads/my set/x/ü 1.jsonl", "uploads/my set/test.csv")
     put(aws, bucket, "uploads/my set/notes.txt", "uploads/my set 2/b.csv")
     found = look(aws, bucket, in_s3(f"s3://{bucket}/uploads/my set/", test="test"))
@@ -74,7 +74,7 @@ def test_a_folder_is_listed_with_whole_keys_and_told_what_is_not_read(aws: Local
 
 
 def test_every_page_of_a_folder_is_listed_up_to_the_most(
-    aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+    aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(aws, bucket, *(f"uploads/a/{number}.csv" for number in range(8)))
     monkeypatch.setattr(listing, "PAGE", 3)
@@ -105,7 +105,7 @@ def test_every_page_of_a_folder_is_listed_up_to_the_most(
         ),
     ],
 )
-def test_what_is_not_there_is_refused(aws: LocalAws, bucket: str, source: str, expected: str) -> None:
+def test_what_is_not_there_is_refused(aws: RunningAws, bucket: str, source: str, expected: str) -> None:
     put(
         aws,
         bucket,
@@ -118,7 +118,7 @@ def test_what_is_not_there_is_refused(aws: LocalAws, bucket: str, source: str, e
     assert expected.replace("BUCKET", bucket) in refusal(aws, bucket, in_s3(source))
 
 
-def test_a_denied_bucket_is_refused_and_reading_is_not_needed(aws: LocalAws, bucket: str) -> None:
+def test_a_denied_bucket_is_refused_and_reading_is_not_needed(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/a.csv", "data/1/a.csv")
     grant = {
         "Effect": "Allow",
@@ -134,7 +134,7 @@ def test_a_denied_bucket_is_refused_and_reading_is_not_needed(aws: LocalAws, buc
         assert "access.dataset_buckets lists it (then deploy)" in line
 
 
-def test_empty_objects_are_passed_over_in_a_folder_and_refused_alone(aws: LocalAws, bucket: str) -> None:
+def test_empty_objects_are_passed_over_in_a_folder_and_refused_alone(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/a/part-0.csv")
     put(aws, bucket, "uploads/a/part-1.csv", "uploads/a/_SUCCESS", "uploads/e.csv", body=b"")
     found = look(aws, bucket, in_s3("uploads/a/"))
@@ -156,11 +156,11 @@ SIBLINGS = [
 ]
 
 
-def described(configs: Any = None, siblings: Any = SIBLINGS, **more: Any) -> list[Answer]:
+def described(configs: Any = None, siblings: Any = SIBLINGS, **more: Any) -> list[HubAnswer]:
     """The Hub's answer for a dataset, as huggingface_hub's DatasetInfo reads it."""
     card = {"cardData": {"license": "mit", "configs": configs}} if configs else {}
     told = {"id": "own/set", "sha": COMMIT, "gated": False, "siblings": siblings, **card, **more}
-    return [Answer(body=json.dumps(told).encode())]
+    return [HubAnswer(body=json.dumps(told).encode())]
 
 
 def on_hub(hub: HubServer, token: str | None = None, gated: bool = False, **files: str | None) -> listing.Source:
@@ -343,26 +343,26 @@ def test_a_gated_dataset_is_refused_without_the_setting(hub: HubServer, gated: s
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (Answer(401), "the Hub wants a token (401)"),
-        (Answer(404, headers={"X-Error-Code": "RepoNotFound"}), "there is no such dataset (404); check the name at"),
-        (Answer(404), "there is no such dataset (404)"),
-        (Answer(404, headers={"X-Error-Code": "RevisionNotFound"}), "it has no revision 'main' (404); set dataset.revision"),
-        (Answer(body=b"<html>"), "access.hub_endpoint: http"),
-        (Answer(body=b"[]"), "does not answer as the Hub's API does"),
-        (Answer(body=b'{"sha": "a", "siblings": [{"rfilename": "a.csv"}]}'), "does not answer as the Hub's API does (KeyError"),
-        (Answer(body=b'{"sha": "a", "siblings": [], "cardData": {"configs": "x"}}'), "does not answer as"),
+        (HubAnswer(401), "the Hub wants a token (401)"),
+        (HubAnswer(404, headers={"X-Error-Code": "RepoNotFound"}), "there is no such dataset (404); check the name at"),
+        (HubAnswer(404), "there is no such dataset (404)"),
+        (HubAnswer(404, headers={"X-Error-Code": "RevisionNotFound"}), "it has no revision 'main' (404); set dataset.revision"),
+        (HubAnswer(body=b"<html>"), "access.hub_endpoint: http"),
+        (HubAnswer(body=b"[]"), "does not answer as the Hub's API does"),
+        (HubAnswer(body=b'{"sha": "a", "siblings": [{"rfilename": "a.csv"}]}'), "not answer as the Hub's API does (KeyError"),
+        (HubAnswer(body=b'{"sha": "a", "siblings": [], "cardData": {"configs": "x"}}'), "does not answer as"),
     ],
 )  # fmt: skip
-def test_what_the_hub_refuses_or_does_not_know_is_said(hub: HubServer, answer: Answer, expected: str) -> None:
+def test_what_the_hub_refuses_or_does_not_know_is_said(hub: HubServer, answer: HubAnswer, expected: str) -> None:
     hub.answers[REPO] = [answer]
     assert expected in hub_refusal(hub)
     assert len(hub.seen) == 1
 
 
 def test_a_hub_that_does_not_answer_is_asked_again_and_then_unavailable(hub: HubServer) -> None:
-    hub.answers[REPO] = [Answer(503), *described()]
+    hub.answers[REPO] = [HubAnswer(503), *described()]
     assert on_hub(hub).revision == COMMIT
-    hub.answers[REPO] = [Answer(503)]
+    hub.answers[REPO] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable, match="hub:own/set: the Hub answered 503; gave up"):
         on_hub(hub)
     assert len(hub.seen) == 2 + ATTEMPTS

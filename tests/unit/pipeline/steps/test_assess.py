@@ -11,13 +11,13 @@ from pipeline import cost
 from pipeline.steps import assess
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 KEY = "0123456789abcdef"
 FOLDER = "models/0123456789/tuneway-0-0/output/model/tuneway/"
 
 
-def put(aws: LocalAws, bucket: str, key: str, value: Any) -> None:
+def put(aws: RunningAws, bucket: str, key: str, value: Any) -> None:
     aws.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(value).encode())
 
 
@@ -38,7 +38,7 @@ def evaluation(difference: float, repeating: float = 0.0, truncated: float = 0.0
     }
 
 
-def judged(aws: LocalAws, bucket: str, found: dict[str, Any], **how: Any) -> dict[str, Any]:
+def judged(aws: RunningAws, bucket: str, found: dict[str, Any], **how: Any) -> dict[str, Any]:
     """Assess's event, for what a job has left."""
     put(aws, bucket, f"{FOLDER}evaluation.json", found)
     put(aws, bucket, f"{FOLDER}left_out.json", {"train": [3, 17], "validation": []})
@@ -123,7 +123,7 @@ CLEARLY = "endpoint.promote: clearly_better asks"
     ],
 )
 def test_the_setting_decides_and_the_reason_names_it(
-    aws: LocalAws, bucket: str, difference: float, enabled: bool, wanted: str, promoted: bool, why: str
+    aws: RunningAws, bucket: str, difference: float, enabled: bool, wanted: str, promoted: bool, why: str
 ) -> None:
     event = judged(aws, bucket, evaluation(difference), enabled=enabled, promote=wanted)
     found = assess.handler(event, None)
@@ -175,7 +175,7 @@ def test_the_setting_decides_and_the_reason_names_it(
     ],
 )
 def test_a_model_that_loops_or_is_cut_is_told_whatever_the_verdict(
-    aws: LocalAws, bucket: str, repeating: float, truncated: float, said: list[str]
+    aws: RunningAws, bucket: str, repeating: float, truncated: float, said: list[str]
 ) -> None:
     found_in_job = evaluation(BETTER, repeating=repeating, truncated=truncated)
     found = assess.handler(judged(aws, bucket, found_in_job, enabled=True, promote="clearly_better"), None)
@@ -186,7 +186,7 @@ def test_a_model_that_loops_or_is_cut_is_told_whatever_the_verdict(
     assert found["warnings"][:-1] == [f"{line}: {where}" for line in lines]
 
 
-def test_few_rows_are_not_clearly_better(aws: LocalAws, bucket: str) -> None:
+def test_few_rows_are_not_clearly_better(aws: RunningAws, bucket: str) -> None:
     few = evaluation(BETTER, truncated=1.0) | {"rows": 1}
     found = assess.handler(judged(aws, bucket, few, enabled=True, promote="clearly_better"), None)
     assert found["promoted"] is False

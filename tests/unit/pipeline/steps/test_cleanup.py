@@ -14,7 +14,7 @@ from pipeline.steps import cleanup
 from pipeline.steps.cleanup import decide
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 STATUSES = [*service_model("sagemaker").shape_for("EndpointStatus").enum, "Absent"]
 RUN = "tuneway-0a1b2c3d-0123456789-"
@@ -57,7 +57,7 @@ def test_absent_is_done() -> None:
 
 
 def test_what_is_refused_to_one_part_holds_none_of_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ended:
+    class AbortedExecution:
         def describe_execution(self, **_: str) -> dict[str, Any]:
             return {"status": "ABORTED"}
 
@@ -70,7 +70,7 @@ def test_what_is_refused_to_one_part_holds_none_of_the_others_back(monkeypatch: 
     def rest(name: str) -> Any:
         return lambda *_: (done.append(name), ("", []))[1]
 
-    monkeypatch.setattr(client_maker, "client", lambda _: Ended())
+    monkeypatch.setattr(client_maker, "client", lambda _: AbortedExecution())
     monkeypatch.setattr(cleanup, "_customization_jobs", no_bedrock)
     monkeypatch.setattr(cleanup, "_training_jobs", rest("training"))
     monkeypatch.setattr(cleanup, "_endpoint", rest("endpoint"))
@@ -80,7 +80,7 @@ def test_what_is_refused_to_one_part_holds_none_of_the_others_back(monkeypatch: 
     assert done == ["training", "bedrock", "endpoint"]
 
 
-def test_a_schedule_whose_endpoint_is_gone_goes_with_the_run_that_set_it(aws: LocalAws, bucket: str) -> None:
+def test_a_schedule_whose_endpoint_is_gone_goes_with_the_run_that_set_it(aws: RunningAws, bucket: str) -> None:
     name, scheduler = f"p-{bucket[-8:]}", aws.client("scheduler")
     role = aws.role(f"{name}-expiry", {"Effect": "Allow", "Action": "*", "Resource": "*"}, service="scheduler")
     target = {"Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint", "RoleArn": role, "Input": "{}"}
@@ -113,11 +113,11 @@ def test_bedrock_is_asked_of_runs_that_came_to_it_alone(
             entered = [{"type": "TaskStateEntered", "stateEnteredEventDetails": {"name": name}} for name in states]
             return [{"events": [{"type": "ExecutionFailed"}, entered[-1]]}, {"events": entered[:-1]}]
 
-    class Bedrock:
+    class UnreachableBedrock:
         def get_paginator(self, _name: str) -> None:
             raise EndpointConnectionError(endpoint_url="https://bedrock.ap-east-1.amazonaws.com")
 
-    services = {"stepfunctions": History(), "bedrock": Bedrock()}
+    services = {"stepfunctions": History(), "bedrock": UnreachableBedrock()}
     monkeypatch.setattr(client_maker, "client", services.__getitem__)
     if asked:
         with pytest.raises(EndpointConnectionError):

@@ -18,7 +18,7 @@ from pipeline.steps import customize, train
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 EVERYTHING = {"Effect": "Allow", "Action": ["s3:*", "logs:*", "ecr:*", "cloudwatch:PutMetricData"], "Resource": "*"}
 RUN_TAGS = {"tuneway:stack": "tuneway-0a1b2c3d", "tuneway:run": "0123456789"}
@@ -38,7 +38,7 @@ sys.exit(int(sys.argv[2]))
 
 
 @pytest.fixture
-def training(aws: LocalAws, bucket: str) -> Callable[..., dict[str, Any]]:
+def training(aws: RunningAws, bucket: str) -> Callable[..., dict[str, Any]]:
     aws.client("s3").put_object(Bucket=bucket, Key="code/run.py", Body=SCRIPT.encode())
     quota = json.dumps({"ml.g6.xlarge for training job usage": 9}).encode()
     with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", quota, method="POST")) as answer:
@@ -90,7 +90,7 @@ def test_a_training_job_is_followed_from_its_start_to_its_model(
     assert train.handler({**event, "redrive": 2}, None)["model"] == done["model"]
 
 
-def test_a_look_tells_step_loss_and_time_left(training: Callable[..., dict[str, Any]], aws: LocalAws) -> None:
+def test_a_look_tells_step_loss_and_time_left(training: Callable[..., dict[str, Any]], aws: RunningAws) -> None:
     event = training("run", "0")
     found = until(lambda: train.handler(event, None), "working", "of training left")
     assert found["progress"].startswith("Training for ")
@@ -133,7 +133,7 @@ def test_what_is_billed_is_the_type_of_a_list_that_the_job_was_given(
     assert list(done["billed_seconds"]) == ["ml.g6.xlarge"]
 
 
-def test_a_stopped_job_says_so(training: Callable[..., dict[str, Any]], aws: LocalAws) -> None:
+def test_a_stopped_job_says_so(training: Callable[..., dict[str, Any]], aws: RunningAws) -> None:
     event = training("run", "0")
     until(lambda: train.handler(event, None), "working", "Training")
     aws.client("sagemaker").stop_training_job(TrainingJobName=f"{event['name']}-0")
@@ -163,7 +163,7 @@ def test_anothers_job_with_the_runs_name_is_not_adopted(training: Callable[..., 
 
 
 @pytest.fixture
-def faults(aws: LocalAws) -> Iterator[Callable[..., None]]:
+def faults(aws: RunningAws) -> Iterator[Callable[..., None]]:
     def put(*given: dict[str, Any]) -> None:
         with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
             assert answer.status == 200
@@ -173,7 +173,7 @@ def faults(aws: LocalAws) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def tuning(aws: LocalAws, bucket: str) -> dict[str, Any]:
+def tuning(aws: RunningAws, bucket: str) -> dict[str, Any]:
     """The event of a customization job that completes."""
     line = json.dumps({"prompt": "Amanda: I baked cookies", "completion": "Cookies."}) + "\n"
     aws.client("s3").put_object(Bucket=bucket, Key="train.jsonl", Body=(line * 100).encode())
@@ -190,7 +190,7 @@ def tuning(aws: LocalAws, bucket: str) -> dict[str, Any]:
 
 
 def test_a_customization_job_is_started_without_waiting_and_then_followed(
-    tuning: dict[str, Any], aws: LocalAws
+    tuning: dict[str, Any], aws: RunningAws
 ) -> None:
     started = customize.handler({**tuning, "follow": False}, None)
     assert (started["phase"], started["job"]) == ("working", f"{tuning['name']}-0")

@@ -13,13 +13,13 @@ from pipeline import names
 from pipeline import settings as schema
 from pipeline.errors import SourceUnavailable
 from pipeline.steps import plan
-from tests.hub_server import Answer
+from tests.hub_server import HubAnswer
 from tests.unit.pipeline.source.test_listing import COMMIT, EVERY, described, put
 from tests.unit.pipeline.steps.test_plan_parts import CONFIG
 
 if TYPE_CHECKING:
     from tests.hub_server import HubServer
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
 RUN = names.run_id(EXECUTION)
@@ -53,7 +53,7 @@ def planned(
     return plan.handler({"settings": deployed, "input": given, "execution": EXECUTION, "stack": stack}, None)
 
 
-def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str, hub: HubServer) -> None:
+def test_a_small_source_is_one_functions(aws: RunningAws, bucket: str, hub: HubServer) -> None:
     put(aws, bucket, "uploads/a/train.csv", "uploads/a/test.csv", "uploads/a/x.txt", body=b"a" * 123_456)
     made = planned(bucket, hub, source="uploads/a/", files=EVERY | {"test": "test.csv"}, max_rejected_share=0.5)
     assert made["refusal"] is None
@@ -89,7 +89,7 @@ def test_a_small_source_is_one_functions(aws: LocalAws, bucket: str, hub: HubSer
     assert train == expected | {"file": "uploads/a/train.csv", "split": "train"}
 
 
-def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: LocalAws, bucket: str, hub: HubServer) -> None:
+def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: RunningAws, bucket: str, hub: HubServer) -> None:
     put(aws, bucket, "uploads/a.jsonl", body=b"a" * 2_500_000)
     prepare = planned(bucket, hub, source="uploads/a.jsonl", shard_mb=1)["prepare"]
     assert prepare["pieces"] is None
@@ -119,7 +119,7 @@ def test_a_dataset_of_the_hub_is_pinned_to_its_commit(bucket: str, hub: HubServe
 
 
 def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
-    aws: LocalAws, bucket: str, hub: HubServer
+    aws: RunningAws, bucket: str, hub: HubServer
 ) -> None:
     hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described(gated="auto")
     name = f"test/{uuid4()}"
@@ -139,17 +139,17 @@ def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
     assert "holds no Hub token; store the token alone" in planned(bucket, hub, name, **wanted)["refusal"]
 
 
-def test_what_the_source_lacks_is_a_refusal_and_nothing_is_left(aws: LocalAws, bucket: str, hub: HubServer) -> None:
+def test_what_the_source_lacks_is_a_refusal_and_nothing_is_left(aws: RunningAws, bucket: str, hub: HubServer) -> None:
     line = f"dataset.source: there is no object 's3://{bucket}/uploads/a.csv'; upload it there, or correct the name"
     assert planned(bucket, hub, source="uploads/a.csv") == {"refusal": line}
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
 
 
 def test_a_hub_out_of_reach_is_for_the_state_machine_to_try_again(bucket: str, hub: HubServer) -> None:
-    hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = [Answer(503)]
+    hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable, match=r"hub:own/set: the Hub answered 503; gave up after 5 tries"):
         planned(bucket, hub, source="hub:own/set", revision="main")
-    hub.answers[ABOUT] = [Answer(503)]
+    hub.answers[ABOUT] = [HubAnswer(503)]
     with pytest.raises(
         SourceUnavailable, match=rf"training.base_model: {tiny_model.REPO}: the Hub answered 503; gave up"
     ):
@@ -180,7 +180,7 @@ def test_the_base_model_is_pinned_and_told_with_licences_and_memory(bucket: str,
 
 
 def test_a_base_model_that_cannot_be_used_is_refused_before_anything_is_left(
-    aws: LocalAws, bucket: str, hub: HubServer
+    aws: RunningAws, bucket: str, hub: HubServer
 ) -> None:
     lora = {"lora": {"target_modules": ["q_proj", "v_porj"]}}
     line = planned(bucket, hub, training=lora, source="uploads/a.csv")["refusal"]

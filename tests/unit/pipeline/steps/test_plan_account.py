@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 KEY = "0123456789abcdef"
 
 
-def test_a_baseline_is_used_while_every_redrive_of_the_run_will_find_it(aws: LocalAws, bucket: str) -> None:
+def test_a_baseline_is_used_while_every_redrive_of_the_run_will_find_it(aws: RunningAws, bucket: str) -> None:
     assert plan._find_baseline(bucket, KEY, 90) is None
     aws.client("s3").put_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json", Body=b"{}")
     assert plan._find_baseline(bucket, KEY, 90) == f"s3://{bucket}/baselines/{KEY}/"
@@ -44,7 +44,7 @@ def test_a_baseline_is_used_while_every_redrive_of_the_run_will_find_it(aws: Loc
     ],
 )
 def test_the_quota_of_the_kind_and_number_of_instances_is_asked_for(
-    aws: LocalAws, bucket: str, training: dict[str, Any], quota: str, needed: int
+    aws: RunningAws, bucket: str, training: dict[str, Any], quota: str, needed: int
 ) -> None:
     wanted = settings(training={"instance_types": "ml.g6.xlarge", **training}, endpoint={"enabled": False})
     kinds = {f"ml.g6.xlarge for {kind}training job usage": 16.0 for kind in ("", "spot ")}
@@ -65,7 +65,7 @@ TRAINING, ENDPOINT = "for training job usage", "for endpoint usage"
 BOTH = {"training": {"instance_types": [G5, G6]}, "endpoint": {"instance_types": [G5, G6], "instance_count": 2}}
 
 
-def test_a_type_beyond_its_quota_is_left_out_with_a_warning_and_none_is_refused(aws: LocalAws, bucket: str) -> None:
+def test_a_type_beyond_its_quota_is_left_out_with_a_warning_and_none_is_refused(aws: RunningAws, bucket: str) -> None:
     del bucket
     wanted = settings(**BOTH)
     try:
@@ -102,7 +102,7 @@ POOLS = {
     ids=["one type", "a list"],
 )
 def test_an_update_needs_what_serves_and_what_is_to_serve(
-    aws: LocalAws, bucket: str, server: Callable[..., None], serves: dict[str, Any], kept: dict[str, int]
+    aws: RunningAws, bucket: str, server: Callable[..., None], serves: dict[str, Any], kept: dict[str, int]
 ) -> None:
     name = f"tuneway-{bucket[5:13]}"
     sagemaker = aws.client("sagemaker")
@@ -131,7 +131,7 @@ def test_an_update_needs_what_serves_and_what_is_to_serve(
 
 
 def test_of_anothers_config_each_type_may_be_what_the_endpoint_has(
-    aws: LocalAws, bucket: str, server: Callable[..., None]
+    aws: RunningAws, bucket: str, server: Callable[..., None]
 ) -> None:
     name = f"tuneway-{bucket[5:13]}"
     server("theirs", {"InstanceType": G5, "InitialInstanceCount": 1})
@@ -175,7 +175,7 @@ def test_whatever_somebody_put_the_endpoint_on_is_no_error(
 
 
 @pytest.fixture
-def server(aws: LocalAws, bucket: str, tmp_path: Path) -> Callable[..., None]:
+def server(aws: RunningAws, bucket: str, tmp_path: Path) -> Callable[..., None]:
     """Makes a model and an endpoint config of that name, which a real server serves."""
     aws.client("s3").put_object(Bucket=bucket, Key="one/answer.txt", Body=b"one")
     script = tmp_path / "server.py"
@@ -195,12 +195,12 @@ def server(aws: LocalAws, bucket: str, tmp_path: Path) -> Callable[..., None]:
     return make
 
 
-def set_quotas(aws: LocalAws, values: dict[str, float]) -> None:
+def set_quotas(aws: RunningAws, values: dict[str, float]) -> None:
     with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", json.dumps(values).encode(), method="POST")) as answer:
         assert answer.status == 200
 
 
-def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws: LocalAws, bucket: str) -> None:
+def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws: RunningAws, bucket: str) -> None:
     del bucket
     wanted = settings(endpoint={"enabled": False})
     action = "servicequotas:ListServiceQuotas"
@@ -233,7 +233,7 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws
     ],
 )
 def test_a_bedrock_that_is_not_there_is_told_with_the_remedy_before_money(
-    aws: LocalAws, bucket: str, fault: dict[str, Any], error: type[Exception], line: str
+    aws: RunningAws, bucket: str, fault: dict[str, Any], error: type[Exception], line: str
 ) -> None:
     del bucket
     faults(aws, {**fault, "action": "bedrock:*"})
@@ -244,6 +244,6 @@ def test_a_bedrock_that_is_not_there_is_told_with_the_remedy_before_money(
         faults(aws)
 
 
-def faults(aws: LocalAws, *given: dict[str, Any]) -> None:
+def faults(aws: RunningAws, *given: dict[str, Any]) -> None:
     with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
         assert answer.status == 200

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from pipeline.steps.record import handler
 
 if TYPE_CHECKING:
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 
-def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: LocalAws, bucket: str) -> None:
+def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: RunningAws, bucket: str) -> None:
     known = {
         "folder": f"s3://{bucket}/models/0123456789/",
         "run": "0123456789",

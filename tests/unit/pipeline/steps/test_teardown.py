@@ -22,7 +22,7 @@ from tests.unit.pipeline.steps.test_plan_account import faults
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.local_aws.conftest import LocalAws
+    from tests.local_aws.conftest import RunningAws
 
 PROPERTIES = {"Prefix": "p-0a1b2c3d"}
 NOT_KEPT = {"KeepModels": "false", "BedrockEnabled": "false"}
@@ -52,7 +52,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
                 raise left
             return list(left)
 
-    monkeypatch.setattr(teardown, "Teardown", Pass)
+    monkeypatch.setattr(teardown, "TeardownPass", Pass)
     return found
 
 
@@ -93,7 +93,7 @@ def test_a_denial_is_told_at_once(passes: list[Any]) -> None:
         teardown.is_complete(event(), None)
 
 
-def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: LocalAws, bucket: str) -> None:
+def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: RunningAws, bucket: str) -> None:
     prefix, client = f"p-{bucket[-8:]}", aws.client("sagemaker")
     image = "763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0-gpu-py312-cu130-ubuntu24.04-sagemaker"
     role = aws.role(f"{prefix}-model", {"Effect": "Allow", "Action": "*", "Resource": "*"}, service="sagemaker")
@@ -104,7 +104,7 @@ def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: Lo
         variant = {"VariantName": "v", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.g5.xlarge"}
         client.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=tags)
     properties = {"Prefix": prefix, "Bucket": bucket, "Rule": "r", "StateMachines": ""} | NOT_KEPT
-    one_pass = teardown.Teardown(properties)
+    one_pass = teardown.TeardownPass(properties)
     assert one_pass._endpoint_configs() == one_pass._models() == []
     left = client.list_endpoint_configs(NameContains=prefix)["EndpointConfigs"]
     assert [config["EndpointConfigName"] for config in left] == [f"{prefix}-0"]
@@ -112,13 +112,13 @@ def test_what_fills_several_pages_goes_in_one_pass_and_nothing_of_others(aws: Lo
 
 
 def test_an_execution_that_ends_after_it_was_listed_fails_nothing(
-    aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+    aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execution = start(aws, aws.role(f"ended-{bucket[-8:]}", service="states"), {"Done": {"Type": "Succeed"}})
     ended(aws, execution)
     machine = execution.replace(":execution:", ":stateMachine:").rpartition(":")[0]
     properties = {"Prefix": f"p-{bucket[-8:]}", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    one_pass, listed = teardown.Teardown(properties), [execution, f"{execution}-gone"]
+    one_pass, listed = teardown.TeardownPass(properties), [execution, f"{execution}-gone"]
     with monkeypatch.context() as late:
         late.setattr(client_maker, "all_of", lambda *_, **__: [{"executionArn": arn} for arn in listed])
         assert one_pass._executions() == listed
@@ -126,7 +126,7 @@ def test_an_execution_that_ends_after_it_was_listed_fails_nothing(
 
 
 def test_an_upload_that_is_complete_after_it_was_listed_fails_nothing(
-    aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+    aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3, key = aws.client("s3"), {"Bucket": bucket, "Key": "uploads/part"}
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
@@ -143,12 +143,12 @@ def test_an_upload_that_is_complete_after_it_was_listed_fails_nothing(
     monkeypatch.setattr(client_maker, "client", lambda _: Mock(wraps=s3, get_paginator=pages.__getitem__))
     machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
     properties = {"Prefix": "p-late", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    assert teardown.Teardown(properties)._objects() == []
+    assert teardown.TeardownPass(properties)._objects() == []
     assert "Versions" not in s3.list_object_versions(Bucket=bucket)
 
 
 @pytest.mark.usefixtures("bucket")
-def test_an_object_that_s3_keeps_is_told_as_left_and_goes_with_a_later_pass(aws: LocalAws) -> None:
+def test_an_object_that_s3_keeps_is_told_as_left_and_goes_with_a_later_pass(aws: RunningAws) -> None:
     s3, name, held = aws.client("s3"), "held-objects", {"Key": "uploads/held"}
     place = {"LocationConstraint": s3.meta.region_name}
     s3.create_bucket(Bucket=name, CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
@@ -158,7 +158,7 @@ def test_an_object_that_s3_keeps_is_told_as_left_and_goes_with_a_later_pass(aws:
     s3.put_object_legal_hold(Bucket=name, **held, LegalHold={"Status": "ON"})
     machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
     properties = {"Prefix": "p-held", "Bucket": name, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    one_pass = teardown.Teardown(properties)
+    one_pass = teardown.TeardownPass(properties)
     (left,) = one_pass._objects()
     assert left.startswith(f"1 objects in s3://{name} (Access Denied because object protected by object lock")
     assert [entry["Key"] for entry in s3.list_object_versions(Bucket=name)["Versions"]] == ["uploads/held"]
@@ -167,7 +167,7 @@ def test_an_object_that_s3_keeps_is_told_as_left_and_goes_with_a_later_pass(aws:
     assert "Versions" not in s3.list_object_versions(Bucket=name)
 
 
-def test_more_versions_and_markers_than_a_page_holds_all_go_in_one_call(aws: LocalAws, bucket: str) -> None:
+def test_more_versions_and_markers_than_a_page_holds_all_go_in_one_call(aws: RunningAws, bucket: str) -> None:
     s3 = aws.client("s3")
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -178,7 +178,7 @@ def test_more_versions_and_markers_than_a_page_holds_all_go_in_one_call(aws: Loc
         s3.delete_object(Bucket=bucket, Key=f"checkpoints/{number:03}")
     machine = "arn:aws:states:us-west-2:000000000000:stateMachine:p"
     properties = {"Prefix": "p", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    assert teardown.Teardown(properties)._objects() == []
+    assert teardown.TeardownPass(properties)._objects() == []
     listed = s3.list_object_versions(Bucket=bucket)
     assert not {"Versions", "DeleteMarkers"} & listed.keys()
 
@@ -193,7 +193,7 @@ NO_ENDPOINT = None
 
 @pytest.fixture
 def without(
-    aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+    aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[dict[str, Any] | None], None]]:
     """Takes Bedrock away in one way, until the test ends."""
     del bucket
@@ -208,23 +208,23 @@ def without(
     faults(aws)
 
 
-def one_pass(bucket: str, enabled: str = "false", machine: str = "") -> teardown.Teardown:
+def one_pass(bucket: str, enabled: str = "false", machine: str = "") -> teardown.TeardownPass:
     properties = {"Prefix": PROPERTIES["Prefix"], "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    return teardown.Teardown(properties | {"BedrockEnabled": enabled})
+    return teardown.TeardownPass(properties | {"BedrockEnabled": enabled})
 
 
-def left_in_bedrock(of: teardown.Teardown) -> list[str]:
+def left_in_bedrock(of: teardown.TeardownPass) -> list[str]:
     return [*of._customization_jobs(), *of._custom_models(), *of._imported_models()]
 
 
-def put_record(aws: LocalAws, bucket: str, run: str, base_model: str | None) -> None:
+def put_record(aws: RunningAws, bucket: str, run: str, base_model: str | None) -> None:
     body = json.dumps({"bedrock_base_model": base_model})
     aws.client("s3").put_object(Bucket=bucket, Key=f"models/{run}/{record.NAME}", Body=body)
 
 
 @pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT])
 def test_where_bedrock_cannot_be_asked_and_no_run_ever_used_it_nothing_is_there(
-    aws: LocalAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+    aws: RunningAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
 ) -> None:
     put_record(aws, bucket, "one", None)
     without(way)
@@ -233,7 +233,7 @@ def test_where_bedrock_cannot_be_asked_and_no_run_ever_used_it_nothing_is_there(
 
 @pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT, BUSY])
 def test_where_a_run_used_it_or_the_settings_have_it_that_is_an_error(
-    aws: LocalAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+    aws: RunningAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
 ) -> None:
     without(way)
     with pytest.raises((ClientError, EndpointConnectionError)):
@@ -261,7 +261,7 @@ def test_in_a_region_where_no_run_can_use_it_bedrock_is_not_asked(
 
 @pytest.mark.parametrize("enabled", ["false", "true"])
 def test_what_tells_that_bedrock_was_used_stays_while_a_model_is_held(
-    aws: LocalAws,
+    aws: RunningAws,
     bucket: str,
     without: Callable[[dict[str, Any] | None], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -288,7 +288,7 @@ def test_what_tells_that_bedrock_was_used_stays_while_a_model_is_held(
 # -- what somebody else holds
 
 
-class Bedrock:
+class BedrockDouble:
     """A client that answers every listing with `answers`."""
 
     def __init__(self, **answers: Any) -> None:
@@ -315,7 +315,7 @@ class Bedrock:
 
 
 @pytest.fixture
-def held_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bedrock], None]:
+def held_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[BedrockDouble], None]:
     """Puts a client in the place of Bedrock's."""
     make = client_maker.client
     return lambda bedrock: monkeypatch.setattr(
@@ -323,7 +323,7 @@ def held_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bedrock], None]:
     )
 
 
-def serving(*who: str, status: str = "Active") -> Bedrock:
+def serving(*who: str, status: str = "Active") -> BedrockDouble:
     deployments = [
         {
             "model": "m",
@@ -339,7 +339,7 @@ def serving(*who: str, status: str = "Active") -> Bedrock:
         "provisionedModelName": "t",
         "status": "InService",
     }
-    return Bedrock(
+    return BedrockDouble(
         list_custom_models=("modelSummaries", [{"modelArn": "m", "modelName": "p-0a1b2c3d-model"}]),
         list_custom_model_deployments=("modelDeploymentSummaries", deployments),
         list_provisioned_model_throughputs=("provisionedModelSummaries", [throughput]),
@@ -351,7 +351,7 @@ def users_event(keep: str = "false") -> dict[str, Any]:
 
 
 def test_somebody_elses_use_of_a_model_is_named_at_once_with_the_command_that_ends_it(
-    held_by: Callable[[Bedrock], None],
+    held_by: Callable[[BedrockDouble], None],
 ) -> None:
     held_by(serving("theirs-d", "ours"))
     with pytest.raises(RuntimeError) as told:
@@ -370,14 +370,14 @@ def test_somebody_elses_use_of_a_model_is_named_at_once_with_the_command_that_en
     assert "ours (Active)" not in line
 
 
-def test_many_uses_are_not_more_than_cloudformation_takes(held_by: Callable[[Bedrock], None]) -> None:
+def test_many_uses_are_not_more_than_cloudformation_takes(held_by: Callable[[BedrockDouble], None]) -> None:
     held_by(serving(*(f"theirs-{number}-{'x' * 200}" for number in range(20))))
     with pytest.raises(RuntimeError, match=f"and {21 - NAMED_AT_MOST} more") as told:
         teardown.is_complete(users_event(), None)
     assert len(str(told.value)) < 3500
 
 
-def test_what_is_kept_is_not_held(held_by: Callable[[Bedrock], None]) -> None:
+def test_what_is_kept_is_not_held(held_by: Callable[[BedrockDouble], None]) -> None:
     held_by(serving("theirs-d"))
     assert teardown.is_complete(users_event(keep="true"), None) == {"IsComplete": True}
     assert teardown.is_complete({**users_event(), "RequestType": "Update"}, None) == {"IsComplete": True}
@@ -400,7 +400,7 @@ def test_a_busy_bedrock_is_asked_again_who_uses_the_models(
     assert teardown.is_complete({**users_event(), "Deadline": 0}, None) == {"IsComplete": True}
 
 
-def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable[[Bedrock], None]) -> None:
+def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable[[BedrockDouble], None]) -> None:
     bedrock = serving("theirs-d", status="Deleting")
     bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
     held_by(bedrock)
@@ -409,7 +409,7 @@ def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable
 
 
 def test_what_is_gone_since_it_was_listed_holds_nothing_and_fails_nothing(
-    bucket: str, held_by: Callable[[Bedrock], None]
+    bucket: str, held_by: Callable[[BedrockDouble], None]
 ) -> None:
     bedrock = serving("gone-d")
     bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
@@ -427,7 +427,7 @@ def test_what_is_gone_since_it_was_listed_holds_nothing_and_fails_nothing(
 
 
 def test_a_model_that_is_held_stays_and_the_last_word_has_the_command_too(
-    bucket: str, held_by: Callable[[Bedrock], None]
+    bucket: str, held_by: Callable[[BedrockDouble], None]
 ) -> None:
     held_by(serving("theirs-d"))
     (left,) = one_pass(bucket)._custom_models()
