@@ -9,7 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 
-from infra import package
+from infra.package import is_built, pack, wheels
 from infra.policies import acknowledge, allow, role
 from pipeline.settings import Settings, SettingsError
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from infra.scope import Scope
 
 
-def code(room: str, settings: Settings) -> lambda_.Code:
-    """The zip of `room`: its wheels and the product's own folders.
+def code(package: str, settings: Settings) -> lambda_.Code:
+    """The zip of `package`: its wheels and the product's own folders.
 
     Raises:
         SettingsError: the wheels are not there yet, or are those of other pins.
     """
-    if not package.is_built(room, settings):
+    if not is_built(package, settings):
         functions = settings.functions
         raise SettingsError(
             f"functions: no wheels for Python {functions.python} on {functions.architecture} in "
-            f"{package.wheels(room, settings)}; run `make setup` (with SETTINGS=FILE for another settings file)"
+            f"{wheels(package, settings)}; run `make setup` (with SETTINGS=FILE for another settings file)"
         )
-    path, content = package.pack(room, settings)
+    path, content = pack(package, settings)
     return lambda_.Code.from_asset(str(path), asset_hash=content)
 
 
@@ -51,7 +51,7 @@ class FunctionFactory:
         handler: str,
         minutes: int,
         memory_mb: int = 256,
-        room: str = "pipeline",
+        package: str = "pipeline",
         environment: dict[str, str] | None = None,
     ) -> lambda_.Function:
         """One function `PREFIX-name` with a role that so far may only write its own log."""
@@ -79,14 +79,14 @@ class FunctionFactory:
             [self._scope.arn("logs", f"log-group:/aws/lambda/{function_name}:*")],
             reason="the group's own streams",
         )
-        if room not in self._code:
-            self._code[room] = code(room, self._settings)
+        if package not in self._code:
+            self._code[package] = code(package, self._settings)
         runtime = lambda_.Runtime(f"python{settings.python}", lambda_.RuntimeFamily.PYTHON)
         function = lambda_.Function(
             self._parent,
             _title(name),
             function_name=function_name,
-            code=self._code[room],
+            code=self._code[package],
             handler=handler,
             runtime=runtime,
             architecture=lambda_.Architecture.custom(settings.architecture),

@@ -20,7 +20,7 @@ from pathlib import Path
 from pipeline.settings import FunctionsSettings, Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {
+PACKAGES = {
     "pipeline": "boto3, pydantic",
     "data_prep": "botocore.session, orjson, pyarrow.compute, pyarrow.parquet, xxhash, zstandard",
 }
@@ -70,28 +70,28 @@ class PackageError(Exception):
     """The wheels that came are not those that were asked for; the message is one line."""
 
 
-def wheels(room: str, settings: Settings) -> Path:
-    """Where the wheels of a room lie: one folder for each Python, architecture and set of pins."""
+def wheels(package: str, settings: Settings) -> Path:
+    """Where the wheels of a package lie: one folder for each Python, architecture and set of pins."""
     functions = settings.functions
-    return ROOT / "build" / "functions" / f"python{functions.python}-{functions.architecture}" / room
+    return ROOT / "build" / "functions" / f"python{functions.python}-{functions.architecture}" / package
 
 
-def is_built(room: str, settings: Settings) -> bool:
-    """Whether the wheels of a room are there and zipped, by the pins and the services of today."""
-    return _is_installed(room, wheels(room, settings)) and _zipped(room, settings).is_file()
+def is_built(package: str, settings: Settings) -> bool:
+    """Whether the wheels of a package are there and zipped, by the pins and the services of today."""
+    return _is_installed(package, wheels(package, settings)) and _zipped(package, settings).is_file()
 
 
 def build(settings: Settings) -> None:
-    """Install each room's pinned requirements into its folder and zip them, or leave them if nothing has changed.
+    """Install each package's pinned requirements into its folder and zip them, or leave them if nothing has changed.
 
     Raises:
         PackageError: what came is another version, for another Python or machine, or cannot be imported.
     """
-    for room in ROOMS:
-        folder, zipped = wheels(room, settings), _zipped(room, settings)
-        if not _is_installed(room, folder):
+    for package in PACKAGES:
+        folder, zipped = wheels(package, settings), _zipped(package, settings)
+        if not _is_installed(package, folder):
             zipped.unlink(missing_ok=True)
-            _install(room, folder, settings.functions)
+            _install(package, folder, settings.functions)
         if not zipped.is_file():
             unfinished = zipped.with_suffix(".unfinished")
             with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -99,26 +99,26 @@ def build(settings: Settings) -> None:
             unfinished.replace(zipped)
 
 
-def pack(room: str, settings: Settings) -> tuple[Path, str]:
-    """Write the zip of a room's functions: its zipped wheels and, as they are now, the product's own folders.
+def pack(package: str, settings: Settings) -> tuple[Path, str]:
+    """Write the zip of a package's functions: its zipped wheels and, as they are now, the product's own folders.
 
     Returns:
         The zip, and the SHA-256 of what it holds: it does not depend on how this machine's zlib compresses.
     """
-    zipped = _zipped(room, settings)
-    target = zipped.with_name(f"{room}.code.zip")
+    zipped = _zipped(package, settings)
+    target = zipped.with_name(f"{package}.code.zip")
     unfinished = target.with_suffix(f".{os.getpid()}")  # another synth may run beside this one
     shutil.copyfile(zipped, unfinished)
     with zipfile.ZipFile(unfinished, "a", zipfile.ZIP_DEFLATED) as archive:
-        for folder in _PRODUCT[room]:
+        for folder in _PRODUCT[package]:
             _add(archive, ROOT / folder, ROOT)
         held = [(file.filename, file.file_size, file.CRC) for file in archive.infolist()]
     unfinished.replace(target)
     return target, hashlib.sha256(repr(held).encode()).hexdigest()
 
 
-def _zipped(room: str, settings: Settings) -> Path:
-    return wheels(room, settings).with_name(f"{room}.wheels.zip")
+def _zipped(package: str, settings: Settings) -> Path:
+    return wheels(package, settings).with_name(f"{package}.wheels.zip")
 
 
 def _add(archive: zipfile.ZipFile, folder: Path, root: Path) -> None:
@@ -131,28 +131,30 @@ def _add(archive: zipfile.ZipFile, folder: Path, root: Path) -> None:
             archive.writestr(file, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def _is_installed(room: str, folder: Path) -> bool:
+def _is_installed(package: str, folder: Path) -> bool:
     marker = folder / "requirements.txt"
-    return marker.is_file() and marker.read_text(encoding="utf-8") == _contents(room) and _wrong_version(folder) is None
+    return (
+        marker.is_file() and marker.read_text(encoding="utf-8") == _contents(package) and _wrong_version(folder) is None
+    )
 
 
-def _install(room: str, folder: Path, functions: FunctionsSettings) -> None:
+def _install(package: str, folder: Path, functions: FunctionsSettings) -> None:
     machine = _MACHINES[functions.architecture]
-    unfinished = folder.with_name(f"{room}.unfinished")
+    unfinished = folder.with_name(f"{package}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={functions.python}"]
     command += [f"--platform=manylinux2014_{machine}", f"--platform=manylinux_2_28_{machine}"]
-    command += [f"--requirement={ROOT / room / 'requirements.txt'}", f"--constraint={ROOT / 'constraints.txt'}"]
+    command += [f"--requirement={ROOT / package / 'requirements.txt'}", f"--constraint={ROOT / 'constraints.txt'}"]
     subprocess.run([*command, f"--target={unfinished}"], check=True)
-    _slim(room, unfinished)
-    check(room, unfinished, functions)
-    (unfinished / "requirements.txt").write_text(_contents(room), encoding="utf-8")
+    _slim(package, unfinished)
+    check(package, unfinished, functions)
+    (unfinished / "requirements.txt").write_text(_contents(package), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
 
 
-def check(room: str, folder: Path, functions: FunctionsSettings) -> None:
+def check(package: str, folder: Path, functions: FunctionsSettings) -> None:
     """Hold the wheels in `folder` against the pins and, where this interpreter is of Lambda's kind, import them.
 
     Raises:
@@ -164,21 +166,21 @@ def check(room: str, folder: Path, functions: FunctionsSettings) -> None:
     _check_binaries(folder, functions)
     here = (sys.platform, f"3.{sys.version_info.minor}", platform.machine())
     if here == ("linux", functions.python, _MACHINES[functions.architecture]):
-        _check_imports(room, folder)
+        _check_imports(package, folder)
 
 
-def _contents(room: str) -> str:
-    pins = (ROOT / room / "requirements.txt").read_text(encoding="utf-8")
-    return f"{pins}# without {' '.join(_DROPPED)}\n# with botocore's data of {' '.join(SERVICES[room])}\n"
+def _contents(package: str) -> str:
+    pins = (ROOT / package / "requirements.txt").read_text(encoding="utf-8")
+    return f"{pins}# without {' '.join(_DROPPED)}\n# with botocore's data of {' '.join(SERVICES[package])}\n"
 
 
-def _slim(room: str, folder: Path) -> None:
+def _slim(package: str, folder: Path) -> None:
     for pattern in _DROPPED:
         for path in list(folder.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     # A folder for each service; the files beside them (endpoints, partitions, retries) serve them all.
     for path in (folder / "botocore" / "data").iterdir():
-        if path.is_dir() and path.name not in SERVICES[room]:
+        if path.is_dir() and path.name not in SERVICES[package]:
             shutil.rmtree(path)
 
 
@@ -209,14 +211,14 @@ def _check_binaries(folder: Path, functions: FunctionsSettings) -> None:
             raise PackageError(f"{path.relative_to(folder)} is not for Python {functions.python}")
 
 
-def _check_imports(room: str, folder: Path) -> None:
+def _check_imports(package: str, folder: Path) -> None:
     # Only the standard library and the folder, so that nothing comes out of the virtual environment.
-    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {ROOMS[room]}"
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {PACKAGES[package]}"
     command = [sys.executable, "-I", "-S", "-B", "-c", code, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise PackageError(f"the wheels of {room} cannot be imported: {said[-1]}")
+        raise PackageError(f"the wheels of {package} cannot be imported: {said[-1]}")
 
 
 if __name__ == "__main__":

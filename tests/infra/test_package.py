@@ -52,9 +52,9 @@ def settings(request: pytest.FixtureRequest, here: Settings) -> Settings:
     return settings
 
 
-def stage(room: str, settings: Settings, folder: Path) -> Path:
-    """What Lambda makes of the zip of a room's functions."""
-    path, _ = package.pack(room, settings)
+def stage(name: str, settings: Settings, folder: Path) -> Path:
+    """What Lambda makes of the zip of a package's functions."""
+    path, _ = package.pack(name, settings)
     shutil.unpack_archive(path, folder)
     return folder
 
@@ -74,11 +74,11 @@ def run(script: str, staged: Path, *arguments: object) -> Any:
 
 
 def test_the_wheels_are_the_pinned_ones_for_the_settings_python_and_machine(settings: Settings) -> None:
-    for room in package.ROOMS:
-        folder = package.wheels(room, settings)
-        package.check(room, folder, settings.functions)
+    for name in package.PACKAGES:
+        folder = package.wheels(name, settings)
+        package.check(name, folder, settings.functions)
         installed = {path.name.split("-")[0] for path in folder.glob("*.dist-info")}
-        pins = (ROOT / room / "requirements.txt").read_text().splitlines()
+        pins = (ROOT / name / "requirements.txt").read_text().splitlines()
         assert {line.split("==")[0] for line in pins if "==" in line} <= installed
     libraries = list(package.wheels("data_prep", settings).rglob("*.so*"))
     assert len(libraries) > 10
@@ -89,7 +89,7 @@ def test_the_wheels_are_the_pinned_ones_for_the_settings_python_and_machine(sett
 
 
 def test_wheels_that_are_there_are_not_downloaded_again(settings: Settings) -> None:
-    folders = [package.wheels(room, settings) for room in package.ROOMS]
+    folders = [package.wheels(name, settings) for name in package.PACKAGES]
     before = [folder.stat().st_ino for folder in folders]
     package.build(settings)
     assert [folder.stat().st_ino for folder in folders] == before
@@ -120,10 +120,10 @@ def test_wheels_of_other_pins_are_not_deployed(
         code("data_prep", settings)
 
 
-def services(room: str) -> set[str]:
-    """The services that a room makes clients of: the first arguments of what is called `client` or `..._client`."""
+def services(name: str) -> set[str]:
+    """The services that a package makes clients of: the first arguments of what is called `client` or `..._client`."""
     found = set()
-    for path in (ROOT / room).rglob("*.py"):
+    for path in (ROOT / name).rglob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         makers = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name.endswith("client")]
         passed_on = {id(node) for maker in makers for node in ast.walk(maker)}
@@ -137,11 +137,11 @@ def services(room: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("room", package.ROOMS)
-def test_botocores_data_is_that_of_the_services_in_the_code(room: str, settings: Settings) -> None:
-    assert set(package.SERVICES[room]) == services(room)
-    data = package.wheels(room, settings) / "botocore" / "data"
-    assert {path.name for path in data.iterdir() if path.is_dir()} == set(package.SERVICES[room])
+@pytest.mark.parametrize("name", package.PACKAGES)
+def test_botocores_data_is_that_of_the_services_in_the_code(name: str, settings: Settings) -> None:
+    assert set(package.SERVICES[name]) == services(name)
+    data = package.wheels(name, settings) / "botocore" / "data"
+    assert {path.name for path in data.iterdir() if path.is_dir()} == set(package.SERVICES[name])
 
 
 IMPORTS = {
@@ -160,22 +160,22 @@ answer = {"clients": clients, "files": own}
 """
 
 
-@pytest.mark.parametrize("room", package.ROOMS)
+@pytest.mark.parametrize("name", package.PACKAGES)
 def test_every_client_comes_out_of_the_zip_alone_and_is_a_whole_botos(
-    here: Settings, tmp_path: Path, room: str
+    here: Settings, tmp_path: Path, name: str
 ) -> None:
-    folder = stage(room, here, tmp_path)
-    answer = run(f"{IMPORTS[room]}\n{CLIENTS}", folder, *services(room))
+    folder = stage(name, here, tmp_path)
+    answer = run(f"{IMPORTS[name]}\n{CLIENTS}", folder, *services(name))
     assert all(Path(file).is_relative_to(folder) for file in answer["files"])
     installed = Path(boto3.__file__).parents[1]
-    whole = run(f"{IMPORTS['pipeline']}\n{CLIENTS}", installed, *services(room))
+    whole = run(f"{IMPORTS['pipeline']}\n{CLIENTS}", installed, *services(name))
     assert answer["clients"] == whole["clients"]
     assert "list_objects_v2" in answer["clients"]["s3"][2]
 
 
-@pytest.mark.parametrize(("room", "zip_bytes"), [("pipeline", 7_000_000), ("data_prep", 60_000_000)])
-def test_the_zip_is_small_and_fits_into_lambda(settings: Settings, room: str, zip_bytes: int) -> None:
-    path, _ = package.pack(room, settings)
+@pytest.mark.parametrize(("name", "zip_bytes"), [("pipeline", 7_000_000), ("data_prep", 60_000_000)])
+def test_the_zip_is_small_and_fits_into_lambda(settings: Settings, name: str, zip_bytes: int) -> None:
+    path, _ = package.pack(name, settings)
     with zipfile.ZipFile(path) as archive:
         # Lambda's limit: 250 MB, which are MiB ("Lambda quotas").
         assert zip_bytes < sum(file.file_size for file in archive.infolist()) < 250 * 1024**2

@@ -1,4 +1,4 @@
-"""Real S3 (MiniStack) for the whole room, started once, and events for the handler."""
+"""Real S3 (MiniStack) for the whole package, started once, and events for the handler."""
 
 from __future__ import annotations
 
