@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from xxhash import xxh3_128
 
-from data_prep import formats
+from data_prep import record_formats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,10 +62,10 @@ class Checks:
             (dialogue, f"\ufeff{summary}", None),
         )
         self._seed = request.dataset.seed % 2**64  # of the digests, so that dealing and sampling follow it
-        self._longest = request.max_tokens * formats.CHARS_PER_TOKEN - len(instruction)
+        self._longest = request.max_tokens * record_formats.CHARS_PER_TOKEN - len(instruction)
         self._too_long = f"longer than {request.max_tokens} tokens (estimated)"
-        self._before, self._between, self._after = formats.chat_parts(instruction)
-        self._bedrock = formats.BedrockRules(request.base_model, instruction) if request.base_model else None
+        self._before, self._between, self._after = record_formats.chat_parts(instruction)
+        self._bedrock = record_formats.BedrockRules(request.base_model, instruction) if request.base_model else None
 
     def check(self, rows: Iterable[Row]) -> Iterator[Checked]:
         """One `Checked` for each row, in their order."""

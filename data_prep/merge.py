@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_prep.errors import ReadBackError, ShardFailed
 from data_prep.outputs import Outputs, publish, read_lines
+from data_prep.row_splits import Lowest, dealer
 from data_prep.seen import HELD_OUT, Seen
 from data_prep.shard import MARK, Report, name_of, read_report
-from data_prep.splits import Lowest, dealer
 from pipeline.errors import Refused
 from pipeline.source.stream import BUFFER_BYTES
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from data_prep import formats, manifest, shapes
+from data_prep import manifest, record_formats, shapes
 from data_prep.errors import ReadBackError
 from data_prep.request import SPLITS
+from data_prep.row_splits import Lowest, bedrock_shares
 from data_prep.rows import BLANK_LINE
-from data_prep.splits import Lowest, bedrock_shares
 from pipeline.contracts.data import Prepared
 from pipeline.errors import Refused
 from pipeline.source.stream import BUFFER_BYTES
@@ -260,7 +260,7 @@ class Outputs:
         Only now is it known which rows Bedrock's sample draws, so they come from here and not from memory.
         """
         instruction, model = self._request.dataset.instruction, self._request.base_model
-        read_chat, system = formats.read_chat, formats.system_message(instruction)
+        read_chat, system = record_formats.read_chat, record_formats.system_message(instruction)
         for split in self.splits.values():
             lines = self._lines(f"{split.name}/{split.name}.jsonl")
             if model is None or split.bedrock is None:
@@ -273,7 +273,7 @@ class Outputs:
                 for number, line in enumerate(lines):
                     texts = read_chat(line, system)
                     if number == next_drawn:
-                        upload.write(formats.bedrock(model, instruction, *texts))
+                        upload.write(record_formats.bedrock(model, instruction, *texts))
                         next_drawn = next(drawn, None)
 
     def _read_back_bedrock(self) -> None:
@@ -283,7 +283,7 @@ class Outputs:
         for name, records in self._shares.items():
             file = f"bedrock/{name}.jsonl"
             for line in self._lines(file):
-                formats.check_bedrock(line, model)
+                record_formats.check_bedrock(line, model)
             if self._uploads[file].rows != records:
                 raise ReadBackError(f"{self._folder.place(file)} has {self._uploads[file].rows} records, not {records}")
 

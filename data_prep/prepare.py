@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from data_prep.checks import Checks
 from data_prep.errors import TooManyRows
 from data_prep.outputs import Outputs, Split, publish
+from data_prep.row_splits import Lowest, dealer
 from data_prep.seen import ROWS, Seen
-from data_prep.splits import Lowest, dealer
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ Sources, by which each rule below is marked:
 - [forge] AWS's SDK for Nova: github.com/aws/nova-forge-sdk at a4d5b3df0bae826a0364a9087d768248c1883f42,
   src/amzn_nova_forge/dataset (configs/dataset_checks_config.py, dataset_validator/sft_dataset_validator.py).
 
-`data_prep.formats.check_bedrock` holds every record against the format, and tests/unit/data_prep/test_aws_validators.py every
-file against the validators' rules. Where sources differ, the stricter one counts. Prices are in dollars, from the secondary
-sources that docs/costs.md names, as of `pipeline.cost.AS_OF`.
+`data_prep.record_formats.check_bedrock` holds every record against the format, and
+tests/unit/data_prep/test_aws_validators.py every file against the validators' rules. Where sources differ, the stricter one
+counts. Prices are in dollars, from the secondary sources that docs/costs.md names, as of `pipeline.cost.AS_OF`.
 """
 
 from __future__ import annotations

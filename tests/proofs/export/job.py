@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep import formats
+from data_prep import record_formats
 from local.model import REPO
 
 if TYPE_CHECKING:
@@ -82,4 +82,4 @@ def _lines(split: str, settings: Settings) -> Iterator[bytes]:
     with (ROOT / "data" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if len(row["dialogue"]) <= _MOST_CHARACTERS][: _ROWS[split]]
     for row in rows:
-        yield formats.chat(settings.dataset.instruction, row["dialogue"], row["summary"])
+        yield record_formats.chat(settings.dataset.instruction, row["dialogue"], row["summary"])

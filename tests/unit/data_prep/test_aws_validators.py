@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import formats
+from data_prep import record_formats
 from data_prep.handler import handler
 from pipeline.catalogue import BASE_MODELS, BaseModel
 from tests.unit.data_prep.conftest import (
@@ -136,9 +136,9 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filt
 @given(st.sampled_from(list(VALIDATORS)), TEXTS, TEXTS | st.sampled_from(RESERVED), TEXTS)
 def test_a_record_that_is_written_is_accepted(model: str, instruction: str, dialogue: str, summary: str) -> None:
     known = BASE_MODELS[model]
-    line = formats.bedrock(known, instruction, dialogue, summary)
+    line = record_formats.bedrock(known, instruction, dialogue, summary)
     try:
-        formats.check_bedrock(line, known)
-    except formats.BadRecord:
+        record_formats.check_bedrock(line, known)
+    except record_formats.BadRecord:
         return
     validate(model, "validation", line * known.min_file_records)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_128_digest
 
 from data_prep import checks as checks_module
-from data_prep import formats
+from data_prep import record_formats
 from data_prep.checks import BATCH_ROWS, Checked, Checks
 from pipeline.catalogue import BASE_MODELS
 from tests.unit.data_prep.conftest import INSTRUCTION, LLAMA, NOVA, make_event, with_bedrock
@@ -95,10 +95,10 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
         return "summary has no letter or digit", *unfit
     problem = None
     if base_model:
-        [problem] = formats.BedrockRules(BASE_MODELS[base_model], INSTRUCTION).problems([texts[0]], [texts[1]])
+        [problem] = record_formats.BedrockRules(BASE_MODELS[base_model], INSTRUCTION).problems([texts[0]], [texts[1]])
     of_dialogue = xxh3_128_digest(texts[0].encode(), seed)
     of_both = xxh3_128_digest("\0".join(texts).encode(), seed)
-    return None, texts != before, problem, of_dialogue, of_both, formats.chat(INSTRUCTION, *texts)
+    return None, texts != before, problem, of_dialogue, of_both, record_formats.chat(INSTRUCTION, *texts)
 
 
 @given(

@@ -158,6 +158,6 @@ def test_an_output_that_is_not_what_was_written_is_an_error(
         read_back(outputs)
 
     monkeypatch.setattr(outputs_module.Outputs, "_read_back_chat", tampered)
-    with pytest.raises((ReadBackError, outputs_module.formats.BadRecord)):
+    with pytest.raises((ReadBackError, outputs_module.record_formats.BadRecord)):
         handler(listed(event), None)
     assert "manifest.json" not in keys(s3, output)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import Lowest, bedrock_shares, dealer
+from data_prep.row_splits import Lowest, bedrock_shares, dealer
 from pipeline.catalogue import BASE_MODELS, BaseModel
 from tests.unit.data_prep.conftest import LLAMA, NOVA
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.formats import BadRecord, BedrockRules, bedrock, chat, check_bedrock, read_chat
+from data_prep.record_formats import BadRecord, BedrockRules, bedrock, chat, check_bedrock, read_chat
 from pipeline.catalogue import BASE_MODELS, BaseModel
 
 LLAMA = BASE_MODELS["meta.llama3-3-70b-instruct-v1:0:128k"]
