@@ -1,41 +1,21 @@
-"""The state machine's real definition: each state's event is what its function reads, and the requests fit the services."""
+"""The state machine's real definition, run with answers of its functions: the states entered, the events, the output."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import zipfile
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import jsonata
 import pytest
-from botocore import xform_name
 
 from infra.states import HOUR, MINUTES, SECONDS
-from local_aws.core.authorization import service_model
-from local_aws.core.shapes import validate
-from pipeline import cost, record, requests
-from pipeline import settings as schema
-from pipeline.bedrock import choose
-from pipeline.contracts.planned import CustomizePlan, DeployPlan, Plan, PlannedBaseModel, PlannedDataset, StackFacts
-from pipeline.contracts.values import as_json, parse
-from pipeline.source import listing
-from pipeline.source.preparation import preparation
-from pipeline.source.splits import File
-from pipeline.steps import deploy, plan
-from pipeline.steps.customize import CustomizationJobs
-from pipeline.steps.train import TrainingJobs
+from pipeline.steps import plan
 from tests.infra.conftest import ROOT, Synthesised
+from tests.infra.planned import MODEL, assigned
 
-RUN = "0123456789"
-MODEL = "s3://bucket/models/0123456789/job/output/model/"
-CONTEXT = {
-    "Execution": {"Id": "arn:aws:states:us-west-2:1:execution:m:e", "RedriveCount": 3},
-    "State": {"RetryCount": 2},
-}
 SCORES = {"rows": 40}
 # What the functions of a run's states answer, and the Distributed Map.
 ANSWERS: dict[str, Any] = {
@@ -102,79 +82,6 @@ def evaluate(value: Any, variables: dict[str, Any]) -> Any:
 @pytest.fixture(scope="session")
 def variables(synthesised: Synthesised) -> dict[str, Any]:
     return assigned(synthesised)
-
-
-def assigned(synthesised: Synthesised) -> dict[str, Any]:
-    """`$plan` of an execution with the input {}, made by the product's own code out of what the definition hands to Plan."""
-    payload = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
-    settings = schema.with_run_input(payload["settings"], {})
-    # The bucket's name is CloudFormation's to give.
-    stack = StackFacts(**payload["stack"] | {"bucket": "bucket"})
-    base_model = choose(settings, stack.region)
-    # The Hub tells Plan which files there are.
-    files = {split: [File(f"{split}.csv", 9, None)] for split in ("train", "validation", "test")}
-    source = listing.Source(settings.dataset.source, settings.dataset.revision, files, [])
-    estimate = cost.estimate(settings, base_model.id, stack.region)
-    planned_model = PlannedBaseModel("m", "c" * 40, "mit", False, 1, {})
-    dataset = PlannedDataset("d", None, None, None)
-    customization = requests.customize(settings, RUN, base_model, stack)
-    bedrock = customization["baseModelIdentifier"]
-    planned = Plan(
-        run=RUN,
-        name=f"{stack.prefix}-{RUN}",
-        warnings=["a"],
-        estimate=estimate,
-        base_model=planned_model,
-        dataset=dataset,
-        prepare=preparation(settings, RUN, base_model, stack, source),
-        train=requests.train(settings, RUN, None, stack),
-        assess=requests.assess(settings, stack),
-        customize=CustomizePlan(customization, 12),
-        deploy=requests.deploy(settings, RUN, stack),
-        record=record.begin(
-            settings,
-            payload["settings"],
-            stack,
-            RUN,
-            CONTEXT["Execution"]["Id"],
-            planned_model,
-            dataset,
-            bedrock,
-            estimate,
-        ),
-    )
-    return {"plan": as_json(planned), "states": {"context": CONTEXT, "input": {}}}
-
-
-class Recorder:
-    """A client that checks each request against the service model, and keeps it."""
-
-    def __init__(self, service: str) -> None:
-        self.model = service_model(service)
-        self.operations = {xform_name(name): name for name in self.model.operation_names}
-        self.sent: dict[str, dict[str, Any]] = {}
-
-    def __getattr__(self, method: str) -> Any:
-        def call(**request: Any) -> dict[str, Any]:
-            name = self.operations[method]
-            validate(self.model.operation_model(name), request)
-            self.sent[name] = request
-            return {}
-
-        return call
-
-
-def sent(planned: dict[str, Any], name: str) -> dict[str, Any]:
-    """The request of a run's operation, as its function makes it; it fits the service model."""
-    bedrock, sagemaker = Recorder("bedrock"), Recorder("sagemaker")
-    training = TrainingJobs.__new__(TrainingJobs)
-    training._request, training._client = planned["train"], sagemaker
-    training.create(f"{planned['name']}-3")
-    customization = CustomizationJobs.__new__(CustomizationJobs)
-    customization._request, customization._client = planned["customize"]["request"], bedrock
-    customization.create(f"{planned['name']}-3")
-    deploy._make_config(sagemaker, f"{planned['name']}-3", MODEL, parse(DeployPlan, planned["deploy"]))
-    return (sagemaker.sent | bedrock.sent)[name]
 
 
 def walk(
@@ -358,43 +265,6 @@ def test_each_function_is_called_again_for_an_hour_while_aws_is_busy(synthesised
     assert all(
         state["Retry"][1:3] == [MINUTES, SECONDS] for name, state in tasks(synthesised).items() if name in patient
     )
-
-
-@pytest.mark.parametrize(
-    "name", ["CreateTrainingJob", "CreateModelCustomizationJob", "CreateModel", "CreateEndpointConfig"]
-)
-def test_requests_fit_the_service_model(variables: dict[str, Any], name: str) -> None:
-    assert f"{variables['plan']['name']}-3" in sent(variables["plan"], name).values()
-
-
-def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any]) -> None:
-    container = sent(variables["plan"], "CreateModel")["PrimaryContainer"]
-    source = {"S3Uri": MODEL, "S3DataType": "S3Prefix", "CompressionType": "None"}
-    assert container["ModelDataSource"]["S3DataSource"] == source
-    assert container["Image"].partition("/")[2].startswith("vllm:")
-    (variant,) = sent(variables["plan"], "CreateEndpointConfig")["ProductionVariants"]
-    assert (variant["ModelName"], variant["InitialInstanceCount"]) == (f"{variables['plan']['name']}-3", 1)
-
-
-def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]) -> None:
-    planned = parse(DeployPlan, variables["plan"]["deploy"])
-    assert planned.expiry
-    arguments = deploy.expiry(planned.endpoint, "run", planned.expiry)
-    for action in ("CreateSchedule", "UpdateSchedule"):
-        validate(service_model("scheduler").operation_model(action), arguments)
-    at = datetime.strptime(arguments["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
-    assert abs(at - datetime.now(UTC) - timedelta(minutes=80)) < timedelta(minutes=1)
-    assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": planned.endpoint}
-    assert arguments["ActionAfterCompletion"] == "DELETE"
-    assert arguments["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"] == 3600
-    assert arguments["Target"]["DeadLetterConfig"] == {"Arn": planned.expiry.dead_letter}
-
-
-def test_a_redriven_job_has_another_name_and_the_same_checkpoints(variables: dict[str, Any]) -> None:
-    job = sent(variables["plan"], "CreateTrainingJob")
-    assert job["CheckpointConfig"] == {"S3Uri": "s3://bucket/checkpoints/0123456789/"}
-    assert job["EnableManagedSpotTraining"] is False
-    assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", job["TrainingJobName"])
 
 
 def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> None:

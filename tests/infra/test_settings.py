@@ -24,7 +24,7 @@ from tests.infra.conftest import (
     run_app,
     synthesise,
 )
-from tests.infra.test_definition import MODEL, assigned, sent
+from tests.infra.planned import MODEL, assigned, sent
 from tests.infra.test_policies import documents
 from tests.infra.test_stack import NO_RESOURCE, as_list, statements
 from tests.unit.pipeline.facts import facts
