@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data_prep import delimited as rows_module
 from data_prep.delimited import CsvFile
 from pipeline.errors import Refused
+from tests.unit.data_prep.dribble import Dribble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,22 +27,6 @@ HEADER = "dialogue,summary\n"
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 QUOTED = st.text(st.sampled_from("\",\r\na 😀\0'\\"), max_size=8)
 HEADERS = st.sampled_from([HEADER, "summary,id,dialogue\r\n", 'dialogue,x,"y",summary\n', '"dialogue",summary\r'])
-
-
-class Dribble(io.RawIOBase):
-    """Delivers at most `size` bytes a read: line ends, quotes and letters are cut anywhere."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        super().__init__()
-        self._data, self._size = data, size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = min(self._size, len(buffer), len(self._data))
-        buffer[:count], self._data = self._data[:count], self._data[count:]
-        return count
 
 
 @pytest.fixture(autouse=True, params=[1, 3, 40, None], ids=lambda size: f"chunks of {size}")

@@ -16,7 +16,8 @@ from data_prep.delimited import CsvFile
 from data_prep.encoding import as_utf8
 from data_prep.rows import read_json, read_jsonl
 from pipeline.errors import Refused
-from tests.unit.data_prep.test_csv import FIELDS, Dribble
+from tests.unit.data_prep.dribble import Dribble
+from tests.unit.data_prep.test_csv import FIELDS
 
 ROWS = [("Zoë: naïve?\r\n", "«œ» 😀"), ("Ж, 对话", "s")]
 MARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}

@@ -1,0 +1,22 @@
+"""A file that is read in small pieces."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+
+class Dribble(io.RawIOBase):
+    """Delivers at most `size` bytes a read: line ends, quotes and letters are cut anywhere."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__()
+        self._data, self._size = data, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(self._size, len(buffer), len(self._data))
+        buffer[:count], self._data = self._data[:count], self._data[count:]
+        return count
