@@ -6,34 +6,38 @@ code, so the same lines. It needs the standard library alone, for Plan's functio
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from training.architectures import CAUSAL_LANGUAGE_MODELS
 from training.errors import TrainingError
+from training.model_files import INDEX, WEIGHTS, ModelFiles
+from training.unfit_models import (
+    ALL_LINEAR,
+    MERGED,
+    OTHER,
+    SHOWN,
+    TEMPLATE,
+    UPLOAD,
+    UPLOAD_OR,
+    WHOLE,
+    beyond_embeddings,
+    no_chat_template,
+    no_end,
+    no_layer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-ALL_LINEAR = "all-linear"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-MAX_HEADER_BYTES = 100_000_000
-"""The largest header that the safetensors library reads (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
-MAX_JSON_BYTES = 64 * 1024**2
-"""Of a JSON file that is read whole. The largest tokenizer.json that is known, Gemma 3's, has 33 MB."""
+    from training.model_files import ModelFolder, Tensor
 
 _MULTIMODAL = re.compile(r"(audio|image|speech|talker|text|thinker|vision|vq)(_\w+)?_config|vision_tower")
 _SENTENCE_MODEL = ("modules.json", "config_sentence_transformers.json")
+_QUANTIZATION_KEYS = ("quantization_config", "compression_config", "quantization")
 _QUANTIZED_FILES = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
 """Of NVIDIA's ModelOpt, AutoAWQ and AutoGPTQ."""
-_QUANTIZED_NAMES = re.compile(
-    r"\.(qweight|qzeros|scales|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|weight\.(absmax|quant_\w+).*)$"
-)
-_FLOATS = ("BF16", "F16", "F32", "F64")
 _VOCABULARIES = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model"),
@@ -45,50 +49,6 @@ _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 _NO_DEFAULT_EOS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Tokenizer classes without special tokens of their own."""
-_SHOWN = 12
-
-
-class ModelFolder(Protocol):
-    """The files at the top of a base model's folder."""
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes by name."""
-        ...
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Returns a file's bytes from `start` to before `stop` (None: its end)."""
-        ...
-
-
-@dataclass(frozen=True)
-class LocalFolder:
-    """A folder on this machine's disk."""
-
-    path: Path
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes by name."""
-        return {file.name: file.stat().st_size for file in self.path.iterdir() if file.is_file()}
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Returns a file's bytes from `start` to before `stop` (None: its end)."""
-        with (self.path / name).open("rb") as file:
-            file.seek(start)
-            return file.read() if stop is None else file.read(stop - start)
-
-
-class Tensor(NamedTuple):
-    """One tensor of a safetensors file, by its header."""
-
-    dtype: str
-    shape: list[int]
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -122,30 +82,28 @@ def look(folder: ModelFolder, name: str, layers: Sequence[str], longest: tuple[s
     try:
         return seen.check(layers, longest)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise seen.refuse(
-            f"has a value that transformers does not write in one of {', '.join(seen.documents)} ({type(error).__name__})",
-            _WHOLE,
+        read = ", ".join(seen.files.documents)
+        raise seen.files.refuse(
+            f"has a value that transformers does not write in one of {read} ({type(error).__name__})", WHOLE
         ) from error
 
 
 class _Look:
     def __init__(self, folder: ModelFolder, name: str) -> None:
-        self.folder = folder
-        self.sizes = folder.sizes
+        self.files = ModelFiles(folder, name)
         self.name = name
         self.warnings: list[str] = []
-        self.documents: dict[str, dict[str, Any]] = {}
 
     def check(self, layers: Sequence[str], longest: tuple[str, int]) -> BaseFiles:
         self._is_a_model()
-        config = self.json("config.json")
+        config = self.files.json("config.json")
         self._is_unquantized(config)
         self._is_a_causal_lm(config)
-        tokenizer = self.json("tokenizer_config.json") if "tokenizer_config.json" in self.sizes else {}
+        tokenizer = self.files.json("tokenizer_config.json") if "tokenizer_config.json" in self.files.sizes else {}
         self._talks(tokenizer)
         self._ends()
         self._takes(config, *longest)
-        weights = self._weights()
+        weights = self.files.weights()
         # A head that is there is a weight of its own, whatever config.json says (transformers 5.3.0, `tie_weights`).
         tied = not any(_HEAD.search(name) for name in weights)
         weights = self._whole(config, weights)
@@ -161,51 +119,36 @@ class _Look:
             warnings=self.warnings,
         )
 
-    def refuse(self, what: str, remedy: str) -> TrainingError:
-        """Returns the one line: the field, the model, what is wrong with it and the remedy."""
-        return unfit(self.name, what, remedy)
-
-    def json(self, name: str) -> dict[str, Any]:
-        """Returns a JSON file of the folder."""
-        if name in self.documents:
-            return self.documents[name]
-        if self.sizes[name] > MAX_JSON_BYTES:
-            raise self.refuse(f"has a {name} of {self.sizes[name]} bytes", f"the most is {MAX_JSON_BYTES}: {_OTHER}")
-        try:
-            value = json.loads(self.folder.read(name))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise self.refuse(f"has a {name} that is no JSON object", _WHOLE)
-        self.documents[name] = value
-        return value
-
     def _is_a_model(self) -> None:
         """A repository without the files of a model of its own: an adapter, GGUF, another library's."""
-        sizes = self.sizes
+        sizes = self.files.sizes
         gguf = any(file.endswith(".gguf") for file in sizes)
         if "adapter_config.json" in sizes:
-            base = self.json("adapter_config.json").get("base_model_name_or_path")
+            base = self.files.json("adapter_config.json").get("base_model_name_or_path")
             of = f" of {base}" if isinstance(base, str) and base else ""
-            raise self.refuse(f"is an adapter{of} and no whole model", f"name the model that it belongs to, {_MERGED}")
+            raise self.files.refuse(
+                f"is an adapter{of} and no whole model", f"name the model that it belongs to, {MERGED}"
+            )
         if "model_index.json" in sizes:
-            raise self.refuse("is a pipeline of diffusers, which makes images", _OTHER)
+            raise self.files.refuse("is a pipeline of diffusers, which makes images", OTHER)
         if any(file in sizes for file in _SENTENCE_MODEL):
-            raise self.refuse("is an embedding model (sentence-transformers), which answers nothing", _OTHER)
+            raise self.files.refuse("is an embedding model (sentence-transformers), which answers nothing", OTHER)
         found = WEIGHTS in sizes or INDEX in sizes
         if gguf and not found:
-            raise self.refuse("has GGUF files only", "name the repository with safetensors that they were made from")
+            raise self.files.refuse(
+                "has GGUF files only", "name the repository with safetensors that they were made from"
+            )
         if "config.json" not in sizes:
             own = ", but its maker's own form (params.json, consolidated.*)" if "params.json" in sizes else ""
-            raise self.refuse(
-                f"has no config.json{own}", f"name a repository in the form of transformers, or {_UPLOAD}"
+            raise self.files.refuse(
+                f"has no config.json{own}", f"name a repository in the form of transformers, or {UPLOAD}"
             )
         if not found:
             others = sorted(
                 file for file in sizes if file.endswith((".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack"))
             )
             has = f" (it has {', '.join(others[:3])})" if others else ""
-            raise self.refuse(
+            raise self.files.refuse(
                 f"has no {WEIGHTS} and no {INDEX}{has}",
                 "choose a model that has, or load it with transformers, save it with save_pretrained and upload that to "
                 "uploads/models/FOLDER/",
@@ -213,26 +156,19 @@ class _Look:
 
     def _is_unquantized(self, config: dict[str, Any]) -> None:
         quantization = next((config[key] for key in _QUANTIZATION_KEYS if config.get(key)), None)
-        files = [file for file in _QUANTIZED_FILES if file in self.sizes]
+        files = [file for file in _QUANTIZED_FILES if file in self.files.sizes]
         if quantization is None and not files:
             return
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         by = f"config.json: {method or 'quantization'}" if quantization is not None else files[0]
-        raise self.quantized(by)
-
-    def quantized(self, by: str) -> TrainingError:
-        """Returns the line for weights that no adapter can be merged into."""
-        return self.refuse(
-            f"has quantized weights ({by}), into which no adapter can be merged",
-            "name the un-quantized model that it was made from; training.quantization: nf4 quantizes that by itself",
-        )
+        raise self.files.quantized(by)
 
     def _is_a_causal_lm(self, config: dict[str, Any]) -> None:
         kind = config.get("model_type")
         named = [name for name in config.get("architectures") or [] if isinstance(name, str)]
         several = sorted(key for key, value in config.items() if _MULTIMODAL.fullmatch(key) and isinstance(value, dict))
         if several:
-            raise self.refuse(
+            raise self.files.refuse(
                 f"is a model of more than text ({kind}: {', '.join(several)})",
                 "name a text-only model of its family, such as google/gemma-3-1b-it among Gemma 3",
             )
@@ -242,10 +178,10 @@ class _Look:
         if own_code and not (known and (not named or _spelled(known) in map(_spelled, named))):
             raise self._code(f"config.json, auto_map, for {', '.join(named) or kind}")
         if not known:
-            raise self.refuse(
+            raise self.files.refuse(
                 f"is of the type {kind!r}, which is none of the causal language models that the training image's transformers "
                 "runs (training/architectures.py)",
-                _OTHER,
+                OTHER,
             )
         if own_code:
             self.warnings.append(
@@ -254,19 +190,21 @@ class _Look:
         if config.get("is_encoder_decoder") or (
             named and not any(name == known or name.endswith(("ForCausalLM", "LMHeadModel")) for name in named)
         ):
-            raise self.refuse(f"is a {', '.join(named) or kind} and no whole causal language model ({known})", _OTHER)
+            raise self.files.refuse(
+                f"is a {', '.join(named) or kind} and no whole causal language model ({known})", OTHER
+            )
 
     def _code(self, where: str) -> TrainingError:
-        return self.refuse(
+        return self.files.refuse(
             f"needs code of its own to run ({where}), which is not trusted here",
             "choose a model that transformers has itself, often the repository of the same name with -hf",
         )
 
     def _talks(self, tokenizer: dict[str, Any]) -> None:
         """The tokenizer is there, without code of its own, with a chat template and an end of a turn."""
-        if not any(file in self.sizes for file in _VOCABULARIES):
-            raise self.refuse(
-                "has no tokenizer that transformers reads (tokenizer.json or tokenizer.model)", _UPLOAD_OR
+        if not any(file in self.files.sizes for file in _VOCABULARIES):
+            raise self.files.refuse(
+                "has no tokenizer that transformers reads (tokenizer.json or tokenizer.model)", UPLOAD_OR
             )
         mapped = tokenizer.get("auto_map")
         if isinstance(mapped, list | dict) and (isinstance(mapped, list) or mapped.get("AutoTokenizer")):
@@ -275,26 +213,28 @@ class _Look:
         if isinstance(template, list):
             names = [entry.get("name") for entry in template if isinstance(entry, dict)]
             template = "default" in names
-            if not template and "chat_template.jinja" not in self.sizes:
-                shown = ", ".join(str(name) for name in names[:_SHOWN])
-                raise self.refuse(f"has chat templates ({shown}) and none that is called default", _TEMPLATE)
-        if not template and not self.sizes.get("chat_template.jinja"):
+            if not template and "chat_template.jinja" not in self.files.sizes:
+                shown = ", ".join(str(name) for name in names[:SHOWN])
+                raise self.files.refuse(f"has chat templates ({shown}) and none that is called default", TEMPLATE)
+        if not template and not self.files.sizes.get("chat_template.jinja"):
             raise no_chat_template(self.name)
         if tokenizer.get("eos_token") is None and (
             "eos_token" in tokenizer or tokenizer.get("tokenizer_class") in _NO_DEFAULT_EOS
         ):
-            special = self.json("special_tokens_map.json") if "special_tokens_map.json" in self.sizes else {}
+            special = (
+                self.files.json("special_tokens_map.json") if "special_tokens_map.json" in self.files.sizes else {}
+            )
             if not special.get("eos_token"):
                 raise no_end(self.name)
 
     def _ends(self) -> None:
         """The tokens at which an answer ends are numbers. One beyond the embeddings does no harm: no model can say it."""
-        generation = self.json("generation_config.json") if "generation_config.json" in self.sizes else {}
+        generation = self.files.json("generation_config.json") if "generation_config.json" in self.files.sizes else {}
         ends = generation.get("eos_token_id")
         if not all(
             isinstance(end, int) for end in (ends if isinstance(ends, list) else [] if ends is None else [ends])
         ):
-            raise self.refuse("has an eos_token_id in generation_config.json that is no number", _WHOLE)
+            raise self.files.refuse("has an eos_token_id in generation_config.json that is no number", WHOLE)
 
     def _takes(self, config: dict[str, Any], setting: str, tokens: int) -> None:
         positions = max((config[key] for key in _POSITIONS if isinstance(config.get(key), int)), default=None)
@@ -306,49 +246,6 @@ class _Look:
                 f"{setting}: {tokens} is more than the {most} tokens that {self.name} takes; lower it to that"
             )
 
-    def _weights(self) -> dict[str, Tensor]:
-        """All tensors, by the headers of all files that transformers reads."""
-        if WEIGHTS in self.sizes:
-            tensors = self._header(WEIGHTS)
-        else:
-            shards = self.json(INDEX).get("weight_map")
-            if not isinstance(shards, dict) or not all(isinstance(file, str) for file in shards.values()) or not shards:
-                raise self.refuse(f"has a {INDEX} without a weight_map", _WHOLE)
-            missing = sorted(set(shards.values()) - self.sizes.keys())
-            if missing:
-                raise self.refuse(f"lacks {len(missing)} of the files that {INDEX} names, such as {missing[0]}", _WHOLE)
-            tensors = {
-                name: tensor for file in sorted(set(shards.values())) for name, tensor in self._header(file).items()
-            }
-            absent = next((name for name in shards if name not in tensors), None)
-            if absent is not None:
-                raise self.refuse(f"has no tensor {absent} in {shards[absent]}, where {INDEX} has it", _WHOLE)
-        for name, tensor in tensors.items():
-            integers = len(tensor.shape) > 1 and name.endswith("weight") and tensor.dtype not in _FLOATS
-            if integers or tensor.dtype.startswith("F8") or _QUANTIZED_NAMES.search(name):
-                raise self.quantized(f"{name} is {tensor.dtype}")
-        return {name: tensor for name, tensor in tensors.items() if tensor.dtype in _FLOATS}
-
-    def _header(self, file: str) -> dict[str, Tensor]:
-        """The tensors of one safetensors file: 8 bytes of length, then that much JSON (safetensors, "Format")."""
-        size = self.sizes[file]
-        length = int.from_bytes(self.folder.read(file, 0, 8), "little") if size >= 8 else MAX_HEADER_BYTES + 1
-        broken = self.refuse(f"has a {file} of {size} bytes that is no whole safetensors file", _WHOLE)
-        if length > min(MAX_HEADER_BYTES, size - 8):
-            raise broken
-        try:
-            header = json.loads(self.folder.read(file, 8, 8 + length))
-            header.pop("__metadata__", None)
-            tensors = {
-                name: Tensor(str(entry["dtype"]), [int(n) for n in entry["shape"]]) for name, entry in header.items()
-            }
-            end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise broken from None
-        if 8 + length + end != size:
-            raise broken
-        return tensors
-
     def _whole(self, config: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights that transformers loads: as many layers as config.json says, and a head."""
         layers = next((config[key] for key in ("num_hidden_layers", "n_layer", "num_layers") if key in config), None)
@@ -356,11 +253,13 @@ class _Look:
             numbers = {name: int(found[1]) for name in weights if (found := _LAYER.search(name))}
             have = max(numbers.values(), default=-1) + 1
             if have < layers:
-                raise self.refuse(f"has weights of {have} layers where config.json has {layers}", _WHOLE)
+                raise self.files.refuse(f"has weights of {have} layers where config.json has {layers}", WHOLE)
             # What comes after them predicts further tokens (DeepSeek, GLM), and is not loaded.
             weights = {name: tensor for name, tensor in weights.items() if numbers.get(name, 0) < layers}
         if config.get("tie_word_embeddings") is False and not any(_ANY_HEAD.search(name) for name in weights):
-            raise self.refuse("has no weights of a head (lm_head), so it is no whole causal language model", _OTHER)
+            raise self.files.refuse(
+                "has no weights of a head (lm_head), so it is no whole causal language model", OTHER
+            )
         return weights
 
     def _rows(self, config: dict[str, Any], weights: dict[str, Tensor]) -> int | None:
@@ -370,7 +269,7 @@ class _Look:
         ]
         rows = max(found, default=None)
         if rows is not None and isinstance(stated, int) and stated not in found:
-            raise self.refuse(
+            raise self.files.refuse(
                 f"has embeddings of {rows} tokens where config.json has a vocab_size of {stated}",
                 "load it with transformers, call resize_token_embeddings and save it again, or choose another one",
             )
@@ -386,8 +285,8 @@ class _Look:
         beyond = {token: number for token, number in self._ordinary_tokens().items() if number >= rows}
         ends = " ".join(str(tokenizer.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token"))
         jinja = (
-            self.folder.read("chat_template.jinja").decode(errors="replace")
-            if "chat_template.jinja" in self.sizes
+            self.files.folder.read("chat_template.jinja").decode(errors="replace")
+            if "chat_template.jinja" in self.files.sizes
             else ""
         )
         named = f"{ends} {tokenizer.get('chat_template')} {jinja}"
@@ -401,16 +300,16 @@ class _Look:
             first = min(beyond, key=lambda token: beyond[token])
             raise beyond_embeddings(self.name, first, beyond[first], rows)
         if unused:
-            shown = ", ".join(sorted(unused, key=lambda token: unused[token])[:_SHOWN])
+            shown = ", ".join(sorted(unused, key=lambda token: unused[token])[:SHOWN])
             self.warnings.append(
                 f"training.base_model: {self.name} has special tokens without a row in the embeddings, which nothing uses: "
                 f"{shown}"
             )
 
     def _ordinary_tokens(self) -> dict[str, int]:
-        if "tokenizer.json" not in self.sizes:
+        if "tokenizer.json" not in self.files.sizes:
             return {}
-        model = self.json("tokenizer.json").get("model")
+        model = self.files.json("tokenizer.json").get("model")
         vocabulary = model.get("vocab") if isinstance(model, dict) else None
         if isinstance(vocabulary, list):  # a Unigram model's: pieces with their scores
             return {str(entry[0]): number for number, entry in enumerate(vocabulary)}
@@ -419,8 +318,8 @@ class _Look:
     def _added_tokens(self, tokenizer: dict[str, Any]) -> list[tuple[str, int, bool]]:
         """Token, id and whether it is special, of what was added to the vocabulary."""
         entries: list[Any] = []
-        if "tokenizer.json" in self.sizes:
-            entries += self.json("tokenizer.json").get("added_tokens") or []
+        if "tokenizer.json" in self.files.sizes:
+            entries += self.files.json("tokenizer.json").get("added_tokens") or []
         entries += [
             {"id": int(number), **entry} for number, entry in (tokenizer.get("added_tokens_decoder") or {}).items()
         ]
@@ -459,40 +358,6 @@ class _Look:
         )
 
 
-def unfit(name: str, what: str, remedy: str) -> TrainingError:
-    """Returns the one line: the field, the model, what is wrong with it and the remedy."""
-    return TrainingError(f"training.base_model: {name} {what}; {remedy}")
-
-
-def no_chat_template(name: str) -> TrainingError:
-    """Returns the line for a base model that was never told how a conversation looks."""
-    return unfit(name, "has no chat template", _TEMPLATE)
-
-
-def no_end(name: str) -> TrainingError:
-    """Returns the line for a base model whose answers would never end."""
-    return unfit(name, "has no end-of-sequence token (tokenizer_config.json, eos_token)", _TEMPLATE)
-
-
-def beyond_embeddings(name: str, token: str, number: int, rows: int) -> TrainingError:
-    """Returns the line for a tokenizer with a token that the embeddings have no row for."""
-    return unfit(
-        name,
-        f"has a tokenizer that is larger than its embeddings of {rows} rows: {token[:40]!r} is {number}",
-        "load it with transformers, call resize_token_embeddings(len(tokenizer)), save it and upload it to "
-        "uploads/models/FOLDER/, or choose another one",
-    )
-
-
-def no_layer(model: str, name: str, linear: Sequence[str] | dict[str, Tensor]) -> TrainingError:
-    """Returns the line for a name of lora.target_modules that is no linear layer; `linear` are the paths of those there are."""
-    has = sorted({path.rpartition(".")[2] for path in linear})
-    return TrainingError(
-        f"training.lora.target_modules: {name} is no linear layer of {model}: it has {', '.join(has[:_SHOWN])}; name some of "
-        f"these, or {ALL_LINEAR}"
-    )
-
-
 def _spelled(architecture: str) -> str:
     return architecture.replace("_", "").lower()
 
@@ -526,17 +391,3 @@ def _cache_bytes(config: dict[str, Any]) -> int:
         return int(2 * 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * width)
     except (KeyError, TypeError, ZeroDivisionError):
         return 0
-
-
-_QUANTIZATION_KEYS = ("quantization_config", "compression_config", "quantization")
-_OTHER = "choose another base_model, such as an instruct model of Llama 3, Qwen 2.5 or SmolLM2"
-_MERGED = (
-    "or merge it (merge_and_unload), save the whole with save_pretrained and upload that to uploads/models/FOLDER/"
-)
-_UPLOAD = "upload what save_pretrained writes for model and tokenizer to uploads/models/FOLDER/"
-_UPLOAD_OR = f"choose another one, or {_UPLOAD}"
-_WHOLE = "upload it again, whole, or choose another one"
-_TEMPLATE = (
-    "choose its instruct or chat variant, or set it in the tokenizer and upload what save_pretrained writes for model and "
-    "tokenizer to uploads/models/FOLDER/"
-)

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.pytorch_utils import Conv1D
 
-from training import base_files
+from training import unfit_models
 from training.errors import TrainingError, one_line
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     ):  # Command R's, Hermes 3's: one for chats, others for tools or documents
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
-        raise base_files.no_chat_template(name)
+        raise unfit_models.no_chat_template(name)
     if tokenizer.eos_token_id is None:
-        raise base_files.no_end(name)
+        raise unfit_models.no_end(name)
     return tokenizer
 
 
@@ -141,9 +141,9 @@ def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     )
     # Before peft renames them. It takes a name for every module that is called so, or whose path ends in it after a dot.
     modules = [path for path, module in model.named_modules() if isinstance(module, _ADAPTED)]
-    for name in named if named != [base_files.ALL_LINEAR] else []:
+    for name in named if named != [unfit_models.ALL_LINEAR] else []:
         if not any(path == name or path.endswith(f".{name}") for path in modules):
-            raise base_files.no_layer(recipe.base_model, name, modules)
+            raise unfit_models.no_layer(recipe.base_model, name, modules)
     return get_peft_model(model, config)
 
 
@@ -156,7 +156,7 @@ def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tok
     rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
     largest = max(tokens)
     if largest >= rows:
-        raise base_files.beyond_embeddings(name, str(tokenizer.convert_ids_to_tokens(largest)), largest, rows)
+        raise unfit_models.beyond_embeddings(name, str(tokenizer.convert_ids_to_tokens(largest)), largest, rows)
 
 
 def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:

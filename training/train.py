@@ -31,6 +31,7 @@ from training import base_files, baseline, errors, evaluate, export, finetune, h
 from training.data import Collator, Encoder, read_channel
 from training.device import Device
 from training.layout import Layout
+from training.model_files import LocalFolder
 from training.precision import export_dtype
 from training.recipe import Recipe, read_recipe
 from training.stop import StopSignal
@@ -69,7 +70,7 @@ class TrainingRun:
         with self._phase("load"):
             self.base_folder = self._base_model()
             base_files.look(
-                base_files.LocalFolder(self.base_folder),
+                LocalFolder(self.base_folder),
                 self.recipe.base_model,
                 self.recipe.target_modules,
                 ("training.max_length", self.recipe.max_length),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,11 @@ class Words:
                             self._named.setdefault(target.id, []).extend(
                                 row.elts[place] for row in rows if isinstance(row, ast.Tuple)
                             )
+                case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in PACKAGES:
+                    for alias in names:
+                        if alias.name.isupper():
+                            words = words_of(module).of(ast.Name(alias.name))
+                            self._named.setdefault(alias.name, []).append(ast.Constant(words))
                 case ast.FunctionDef(name=name):
                     self._named.setdefault(name, []).extend(
                         inner.value
@@ -126,11 +132,18 @@ class Words:
                 return "{}"
 
 
+@cache
+def words_of(module: str) -> Words:
+    path = ROOT / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return Words(ast.parse(path.read_text(encoding="utf-8")))
+
+
 HANDED_ON = {
     ("local/run.py: RunError", "execution {}: {}: {}|{}|{}"),
     ("pipeline/settings/loading.py: SettingsError", "execution input: {}"),
     ("local/run.py: RunError", "the model was not served ({}): {}"),
-    ("training/base_files.py: TrainingError", "training.base_model: {} {}; {}"),
+    ("training/unfit_models.py: TrainingError", "training.base_model: {} {}; {}"),
 }
 """Reasons of the execution's, with the remedy that these have, and the schema's mistakes (pipeline/settings/mistake.py)."""
 

@@ -21,6 +21,7 @@ from tests.unit.training.conftest import make_chat, make_tokenizer, write_hyperp
 from training import base_files, model, train
 from training.architectures import CAUSAL_LANGUAGE_MODELS
 from training.errors import TrainingError
+from training.model_files import LocalFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def folder(tiny: TinyModel, tmp_path: Path) -> Path:
 
 
 def look(folder: Path, layers: tuple[str, ...] = ("q_proj", "v_proj"), tokens: int = 512) -> BaseFiles:
-    return base_files.look(base_files.LocalFolder(folder), "org/base", layers, ("endpoint.max_model_len", tokens))
+    return base_files.look(LocalFolder(folder), "org/base", layers, ("endpoint.max_model_len", tokens))
 
 
 def refusal(folder: Path, **how: Any) -> str:
