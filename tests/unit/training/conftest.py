@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -107,6 +108,12 @@ def _make(cache: Path, name: str, kind: type[LlamaConfig | Qwen2Config]) -> Path
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def folder(tiny: TinyModel, tmp_path: Path) -> Path:
+    """A copy of the tiny Llama."""
+    return shutil.copytree(tiny.folder, tmp_path / "base")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,72 @@
+"""A base model's folder, changed as people publish it, and what is found of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from training import base_files
+from training.errors import TrainingError
+from training.model_files import LocalFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import transformers
+
+    from training.base_files import BaseFiles
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def look(folder: Path, layers: tuple[str, ...] = ("q_proj", "v_proj"), tokens: int = 512) -> BaseFiles:
+    return base_files.look(LocalFolder(folder), "org/base", layers, ("endpoint.max_model_len", tokens))
+
+
+def refusal(folder: Path, **how: Any) -> str:
+    with pytest.raises(TrainingError) as refused:
+        look(folder, **how)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def edit(file: str, **values: Any) -> Callable[[Path], None]:
+    """Sets keys of a JSON file; None takes one away."""
+
+    def change(folder: Path) -> None:
+        path = folder / file
+        content = json.loads(path.read_text()) if path.exists() else {}
+        content |= values
+        path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+    return change
+
+
+def only(*kept: str, **added: str) -> Callable[[Path], None]:
+    """Leaves these files alone, and adds empty ones."""
+
+    def change(folder: Path) -> None:
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+        for name, content in added.items():
+            (folder / name.replace("__", ".")).write_text(content)
+
+    return change
+
+
+def saved(made: transformers.PreTrainedModel, folder: Path, **how: Any) -> Path:
+    """The model as save_pretrained writes it, with the tokenizer that is there."""
+    for path in folder.glob("model*.safetensors*"):
+        path.unlink()
+    made.save_pretrained(folder, **how)
+    return folder
