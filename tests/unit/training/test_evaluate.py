@@ -26,8 +26,6 @@ from training.evaluate import (
     answer,
     bootstrap,
     chrf,
-    is_copied,
-    is_repeating,
     judge,
     lengths,
     rouge,
@@ -246,107 +244,6 @@ def test_words_are_lower_case_without_punctuation_and_characters_where_there_are
     text: str, found: str
 ) -> None:
     assert words(text) == found.split()
-
-
-# What SmolLM2-135M-Instruct said of dialogues in data/test.csv, in 128 tokens at most, without any tuning.
-LOOPS = [
-    "Keola: I'm not sure what to do with him, " + "I'm not sure what to do with him. " * 12 + "I'm not sure what",
-    "Matthias: 265\nEszter: 265\n" * 9 + "Matth",
-    "Solveig: I'll leave it in the school office on Monday mornings.\nParveen: I'll leave it in the school office on Monday "
-    "mornings.\n"
-    + "Solveig: I'll leave it in the school office on Monday mornings.\n" * 5
-    + "Solveig: I'll leave it in",
-    "阿宁在第2号梯子还在吗？\n小许在第3点来拿。\n\n" + "这是一个硬硬的语法，小许在第3点来拿。" * 3 + "这是一个硬",
-    "Ann's Ann's Ann's Ann's",
-    "!" * 12,
-    "吗吗吗吗" * 3,
-]
-NO_LOOPS = [
-    "This scene has a lot of humor and humor, but it also has a lot of heart and empathy. The dialogue is well-written and "
-    "engaging, and the scene has a lighthearted and carefree tone. The scene also has a bit of a comedic edge, with the use of "
-    "humor and sarcasm. The scene also has a bit of a romantic undertones, with the scene being set up for a romantic moment. "
-    "The scene also has a bit of a humorous undertones, with the use of humor and sarcasm.",
-    "阿宁在说话中，他是一个美丽的小孩子，他的话说的是，他们在一位小孩子的身份说话。他们是一个美丽的小孩子，他们的话说的是，"
-    "他们在一位小孩子的身份说话。他们是一个美丽的",
-    "Ha ha ha, no, no, no.",
-    "It was very, very, very good.",
-    "",
-    "?",
-]
-
-
-@pytest.mark.parametrize("text", LOOPS)
-def test_an_answer_that_loops_is_repeating(text: str) -> None:
-    assert is_repeating(text)
-    assert is_repeating(text.upper().replace(" ", "\n"))
-
-
-@pytest.mark.parametrize("text", [*NO_LOOPS, *SCRIPTS.values()])
-def test_an_answer_that_only_comes_back_to_its_words_is_not(text: str) -> None:
-    assert not is_repeating(text)
-
-
-def test_no_summary_of_the_sample_data_loops() -> None:
-    rows = [row for file in DATA.glob("*.csv") for row in csv.DictReader(file.open(encoding="utf-8"))]
-    assert len(rows) > len(SAMPLE_ROWS)
-    assert not [row["summary"] for row in rows if is_repeating(row["summary"])]
-
-
-TABLE = "| when | who | what |\n|---|---|---|\n| 8:30 | {} | keys |"
-
-
-@pytest.mark.parametrize(
-    ("text", "reference", "found"),
-    [
-        (TABLE.format("Ann"), TABLE.format("Bob"), False),
-        ("Report\n" + "-" * 30 + "\nAnn left.", "Report\n" + "-" * 20 + "\nBob left.", False),
-        ("He laughs: ha ha ha ha ha ha", "He laughed: ha ha ha ha", False),
-        ("He laughs: " + "ha " * 12, "He laughed: ha ha ha ha", True),
-        (TABLE.format("Ann's " * 6), TABLE.format("Bob"), True),
-        (TABLE.format("Ann"), "Ann comes at 8:30.", True),
-    ],
-)
-def test_what_the_reference_does_itself_is_no_loop(text: str, reference: str, found: bool) -> None:
-    assert is_repeating(text, reference) is found
-
-
-@given(st.text(min_size=1, max_size=30), st.text(max_size=30), st.text(max_size=30))
-def test_three_times_in_a_row_is_a_loop_wherever_it_stands(piece: str, before: str, after: str) -> None:
-    loop = piece * 3
-    if len("".join(loop.casefold().split())) >= 12:
-        assert is_repeating(before + loop + after)
-
-
-DIALOGUE = "Ann: Shall we meet at the station at eight?\nBob: Yes, I will bring the keys and a cake."
-
-
-@pytest.mark.parametrize(
-    ("text", "copied"),
-    [
-        ("Shall we meet at the station at eight", True),
-        ("shall we meet, at the STATION at eight!", True),
-        # Across two turns: its words stand in the dialogue one after another, too.
-        ("at eight? Bob: yes I will", True),
-        ("Ann and Bob meet at the station at eight.", False),
-        # Ten runs of four, of which eight stand there (80%), and eleven with nine (82%).
-        ("no reply shall we meet at the station at eight bob yes i", False),
-        ("no shall we meet at the station at eight bob yes i will", True),
-        ("the keys", True),
-        ("keys the", False),
-        ("station", True),
-        ("train", False),
-        ("", False),
-        ("...", False),
-    ],
-)
-def test_an_answer_is_copied_if_most_of_its_runs_of_four_words_stand_in_the_dialogue(text: str, copied: bool) -> None:
-    assert is_copied(text, DIALOGUE) is copied
-
-
-@given(st.text(max_size=40), st.text(max_size=80))
-def test_a_dialogue_is_a_copy_of_itself_whatever_it_holds(text: str, dialogue: str) -> None:
-    assert is_copied(dialogue, dialogue) is bool(words(dialogue))
-    assert is_copied(text, dialogue) in (True, False)
 
 
 def test_answers_do_not_depend_on_the_batch_and_keep_their_order(tiny: TinyModel, device: Device) -> None:
