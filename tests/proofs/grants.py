@@ -1,7 +1,7 @@
 """Which grants of the deployed roles a life needed: the decision log, evaluated again with one grant removed at a time.
 
 Local AWS logs every decision of IAM with all that was asked (`<state dir>/decisions.jsonl`). A role's policies and what was
-asked of them give the decision again, by MiniStack's own evaluator (`local_aws.ministack.private.evaluate`). So a grant
+asked of them give the decision again, by MiniStack's own evaluator (`local_aws.ministack.decisions.evaluate`). So a grant
 without which every decision of the log comes out the same was not needed in that life.
 
 What this does not show: whether a run goes on after a denial, and what it would ask then. Two grants for the same thing cover
