@@ -30,6 +30,19 @@ _PARQUET_MARK = b"PAR1"
 _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
+def read_columnar(
+    suffix: str, file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: TextColumns
+) -> Iterator[Row]:
+    """The rows of a file by the suffix of its format; the arguments are those of the format's reader.
+
+    Raises:
+        Refused: as `read_parquet`.
+    """
+    if suffix == ".parquet":
+        return read_parquet(file, piece, fields)
+    return read_arrow(file, stream, piece, fields)
+
+
 def read_parquet(file: io.RawIOBase, piece: Piece, fields: TextColumns) -> Iterator[Row]:
     """The rows of the row groups that begin in `piece`.
 

@@ -77,10 +77,10 @@ class DatasetFiles:
         read = format_of(piece.file)
         kind = read.suffix if read else ".jsonl"
         unpack = _UNPACKERS[read.compression] if read and read.compression else None
-        if kind in (".parquet", ".arrow", ".feather"):
+        if read and read.columnar:
             # Only now: pyarrow takes longer to import than all the rest.
             try:
-                from data_prep.parquet import read_arrow, read_parquet
+                from data_prep.parquet import read_columnar
             except ImportError as error:
                 # Of Lambda's Pythons 3.11 alone runs on Amazon Linux 2, whose glibc is older than pyarrow's wheels take.
                 raise Refused(
@@ -88,11 +88,8 @@ class DatasetFiles:
                     "to 3.12 or 3.13 and deploy, or write it as JSONL"
                 ) from error
 
-            if kind == ".parquet":
-                yield from read_parquet(Seekable(self, piece), piece, self._fields)
-                return
             with self.stream(piece, 0).buffered() as whole:
-                yield from read_arrow(Seekable(self, piece), whole, piece, self._fields)
+                yield from read_columnar(kind, Seekable(self, piece), whole, piece, self._fields)
             return
         # A part begins with the first line that begins in it: the byte before says whether that is the very first.
         raw: io.RawIOBase = self.stream(piece, max(piece.start - 1, 0))

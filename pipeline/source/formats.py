@@ -1,6 +1,6 @@
 """The formats of a dataset's files: the one table of what is read, and what to do about a file of any other format.
 
-A new format is a row of `FORMATS` here and a reader in `data_prep.sources`.
+A new format is a row of `FORMATS` here and a reader: of text in `data_prep.sources`, of columns in `data_prep.parquet`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Format(NamedTuple):
         largest: bytes of the largest file that one function reads from end to end within its 15 minutes.
         compressible: whether the suffix may be followed by one of `COMPRESSIONS`.
         compression: the one that follows it; None for an uncompressed file.
+        columnar: whether pyarrow reads it (`data_prep.parquet`), and not a reader of text.
     """
 
     suffix: str
@@ -29,6 +30,7 @@ class Format(NamedTuple):
     largest: int = 4000 * MB
     compressible: bool = False
     compression: str | None = None
+    columnar: bool = False
 
 
 FORMATS = (
@@ -36,9 +38,9 @@ FORMATS = (
     Format(".tsv", compressible=True),
     Format(".jsonl", divisible=True, compressible=True),
     Format(".json", compressible=True),
-    Format(".parquet", divisible=True),
-    Format(".arrow"),
-    Format(".feather"),
+    Format(".parquet", divisible=True, columnar=True),
+    Format(".arrow", columnar=True),
+    Format(".feather", columnar=True),
 )
 LARGEST_COMPRESSED = 1000 * MB
 """As `Format.largest`: it is read once unpacked, to several times its size."""
