@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.catalogue import BaseModel
     from pipeline.contracts.planned import StackFacts
     from pipeline.contracts.values import AwsRequest
-    from pipeline.settings import Settings
+    from pipeline.settings import Settings, TrainingSettings
 
 _NUMBER = "([0-9.eE+-]+)"
 _STEP = ("loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_gib")
@@ -76,6 +76,31 @@ def baseline_key(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_NOT_THE_JOBS: dict[str, bool | set[str]] = {
+    **dict.fromkeys(("gated", "instance_types", "instance_count", "spot", "spot_wait_minutes"), True),
+    **dict.fromkeys(("volume_gb", "max_runtime_minutes"), True),
+    "evaluation": {"max_faulty_share"},
+}
+"""Fields of `training` that are no hyperparameters: Plan, SageMaker and Assess read them."""
+
+
+def _hyperparameters(training: TrainingSettings, secret: str | None, revision: str | None) -> dict[str, str]:
+    """Return all other fields of `training`, as texts and by their names in `training.recipe.Recipe`."""
+    fields = training.model_dump(mode="json", exclude=_NOT_THE_JOBS)
+    lora, evaluation = fields.pop("lora"), fields.pop("evaluation")
+    fields |= {"target_modules": lora.pop("target_modules"), **{f"lora_{name}": lora[name] for name in lora}}
+    fields |= {"eval_batch_size": evaluation.pop("batch_size"), **evaluation}
+    fields |= {"base_revision": revision or "", "hub_token_secret": secret or ""}
+    return {name: _hyperparameter(value) for name, value in fields.items()}
+
+
+def _hyperparameter(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    # None is "no limit", which the Trainer writes as -1.
+    return value if isinstance(value, str) else "-1" if value is None else str(value).lower()
+
+
 def train(
     settings: Settings,
     run: str,
@@ -99,37 +124,10 @@ def train(
     """
     training = settings.training
     types, several = training.instance_types, len(training.instance_types) > 1
-    layers = training.lora.target_modules
     runtime = training.max_runtime_minutes
     stopping = {"MaxRuntimeInSeconds": runtime * 60}
     if training.spot:
         stopping["MaxWaitTimeInSeconds"] = (runtime + training.spot_wait_minutes) * 60
-    hyperparameters = {
-        "base_model": training.base_model,
-        "base_revision": revision or "",
-        "hub_token_secret": secret or "",
-        "device": training.device,
-        "quantization": training.quantization,
-        "double_quantization": str(training.double_quantization).lower(),
-        "lora_r": str(training.lora.r),
-        "lora_alpha": str(training.lora.alpha),
-        "lora_dropout": str(training.lora.dropout),
-        "target_modules": layers if isinstance(layers, str) else ",".join(layers),
-        "learning_rate": str(training.learning_rate),
-        "lr_scheduler": training.lr_scheduler,
-        "warmup_steps": str(training.warmup_steps),
-        "batch_size": str(training.batch_size),
-        "gradient_accumulation_steps": str(training.gradient_accumulation_steps),
-        "max_length": str(training.max_length),
-        "packing": str(training.packing).lower(),
-        "epochs": str(training.epochs),
-        "max_steps": str(training.max_steps or -1),
-        "checkpoint_steps": str(training.checkpoint_steps),
-        "optimizer": training.optimizer,
-        "seed": str(training.seed),
-        "max_new_tokens": str(training.evaluation.max_new_tokens),
-        "eval_batch_size": str(training.evaluation.batch_size),
-    }
     key = settings.encryption.kms_key_arn
     return {
         "AlgorithmSpecification": {
@@ -139,7 +137,7 @@ def train(
             "MetricDefinitions": [{"Name": name, "Regex": regex} for name, regex in METRICS.items()],
         },
         "RoleArn": stack.training_role,
-        "HyperParameters": hyperparameters,
+        "HyperParameters": _hyperparameters(training, secret, revision),
         "InputDataConfig": [
             {
                 "ChannelName": channel,
