@@ -41,9 +41,9 @@ SERVICES = {
 }
 _HEAD = """# What differs from AWS, and what nobody could confirm
 
-Written by `python -m local_aws.parity` from the markers beside the code; do not edit. *Differs*: on purpose, with the
-reason. *Unconfirmed*: built after documentation, service models or issues, and never tried on a live account; the source
-says where it comes from.
+`python -m local_aws.parity` writes this page from the markers beside the code; do not edit it. *Differs*: on purpose,
+with the reason. *Unconfirmed*: built after documentation, service models or issues, and never tried on a live account;
+the source says where it comes from.
 """
 
 

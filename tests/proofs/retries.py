@@ -11,6 +11,7 @@ import argparse
 import ast
 import math
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,26 +176,30 @@ def services(path: Path) -> list[str]:
 
 HEAD = """# What is tried again, by whom, for how long
 
-Written by `python -m tests.proofs.retries --write docs/retries.md` out of the code and botocore's service models; a test
-holds it against both.
+Written by `python -m tests.proofs.retries --write docs/retries.md` from the code and botocore's service models. A
+test holds it against both.
 
-A client tries each call three times within seconds (data prep's five times). Then the function raises one of three errors
-([pipeline/aws.py](../pipeline/aws.py)), by which the state machine calls it again
+A client tries each call three times within seconds (data prep's five times). Then the function raises one of three
+errors ([pipeline/aws.py](../pipeline/aws.py)). By that error the state machine calls the function again
 ([infra/states.py](../infra/states.py)):
 
-| Error | Which | Called again |
-|---|---|---|
-| AwsBusy | {busy}; HTTP 429, 500 and above; no connection | for an hour: {hour} |
-| AwsLimit | {limits} | for minutes: {minutes} |
-| AwsRefused | every other | for seconds, as a role may not be known everywhere yet: {seconds}; then it is final |
+{errors}
 
-The cleanup after a run is called again like a run's functions, and then in a loop of two hours. The teardown takes what is
-busy for something left, and looks again until its 50 minutes are over. The start of the Bedrock job alone is not called
-again: the last state of the run asks anew. What the last column names, a function deals with itself.
+The cleanup after a run is called again like a run's functions, and then in a loop of two hours. The teardown takes what
+is busy for something left, and looks again until its 50 minutes are over. The start of the Bedrock job alone is not
+called again: the last state of the run asks anew.
 
-| Call | By | For an hour | For minutes | Final after seconds | Dealt with |
-|---|---|---|---|---|---|
-"""
+Below, each call has the modules that make it and its errors. A function itself deals with the errors after
+"Dealt with"."""
+ERRORS = (
+    ("AwsBusy", "{busy}; HTTP 429, 500 and above; no connection.", "for an hour: {hour}"),
+    ("AwsLimit", "{limits}.", "for minutes: {minutes}"),
+    (
+        "AwsRefused",
+        "every other.",
+        "for seconds, as a role may not be known everywhere yet: {seconds}; then it is final",
+    ),
+)
 
 
 def pauses(retrier: dict[str, Any]) -> list[float]:
@@ -209,13 +214,26 @@ def table() -> str:
         f"{retrier['MaxAttempts']} times, {sum(pauses(retrier)):g} s of pauses in all"
         for retrier in (HOUR, MINUTES, SECONDS)
     )
-    head = HEAD.format(
-        busy=", ".join(aws.BUSY), limits=", ".join(aws.LIMITS), hour=hour, minutes=minutes, seconds=seconds
+    facts = {
+        "busy": ", ".join(aws.BUSY),
+        "limits": ", ".join(aws.LIMITS),
+        "hour": hour,
+        "minutes": minutes,
+        "seconds": seconds,
+    }
+    errors = (
+        _item(f"- **{name}**: {which} It is called again {again}.".format(**facts)) for name, which, again in ERRORS
     )
-    return head + "".join(map(_line, calls()))
+    lines, service = [HEAD.format(errors="\n".join(errors))], ""
+    for call in calls():
+        if call.service != service:
+            service = call.service
+            lines.append(f"\n## {service}\n")
+        lines += _lines(call)
+    return "\n".join(lines) + "\n"
 
 
-def _line(call: Call) -> str:
+def _lines(call: Call) -> list[str]:
     by_kind: dict[type[Exception], list[str]] = {aws.AwsBusy: [], aws.AwsLimit: [], aws.AwsRefused: []}
     errors = [*COMMON, *((code, code, status) for code, status in call.errors().items())]
     handled = HANDLED.get((call.service, call.operation), {})
@@ -224,8 +242,19 @@ def _line(call: Call) -> str:
             by_kind[aws.kind_of_code(code, status)].append(words)
     dealt = "; ".join(f"{code}: {what}" for code, what in handled.items())
     modules = ", ".join(module.removesuffix(".py") for module in call.modules)
-    cells = (f"{call.service}:{call.operation}", modules, *map(", ".join, by_kind.values()), dealt)
-    return "| " + " | ".join(cell or "none" for cell in cells) + " |\n"
+    facts = (
+        ("For an hour", ", ".join(by_kind[aws.AwsBusy])),
+        ("For minutes", ", ".join(by_kind[aws.AwsLimit])),
+        ("Final after seconds", ", ".join(by_kind[aws.AwsRefused])),
+        ("Dealt with", dealt),
+    )
+    shown = [_item(f"  - {name}: {text}") for name, text in facts if text]
+    return [_item(f"- **{call.operation}** ({modules})"), *shown]
+
+
+def _item(text: str) -> str:
+    indent = " " * (text.index("-") + 2)
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def main() -> None:

@@ -1,0 +1,58 @@
+"""The documents: lines that fit an editor, and links that lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 120
+"""Characters of a line."""
+PROOFS = "docs/proofs/"
+"""Tables of runs that take up to an hour. Their cells are ARNs and reasons, which a table's row cannot break."""
+
+listed = subprocess.run(
+    ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, check=True
+)
+PAGES = [ROOT / name for name in listed.stdout.decode().split("\n") if name and (ROOT / name).exists()]
+WRITTEN = [page for page in PAGES if not page.relative_to(ROOT).as_posix().startswith(PROOFS)]
+
+
+def relative(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=relative)
+def test_no_line_is_longer_than_an_editor_shows(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [(number, len(line)) for number, line in enumerate(lines, 1) if len(line) > LONGEST] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
+    words = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"(?m)^#+ (.+)$", text)]
+    return {heading.replace(" ", "-") for heading in words}
+
+
+def links() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
+        found += [(relative(page), link) for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    return [(page, link) for page, link in found if not re.match(r"https?:", link)]
+
+
+@pytest.mark.parametrize(("page", "link"), links())
+def test_a_link_leads_to_a_file_and_to_a_heading_of_it(page: str, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
