@@ -11,7 +11,6 @@ import argparse
 import ast
 import math
 import re
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from botocore import xform_name
 from infra.states import HOUR, MINUTES, SECONDS
 from local_aws.core.authorization import service_model
 from pipeline import aws
+from tests.proofs.markdown import item
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep")
@@ -222,7 +222,7 @@ def table() -> str:
         "seconds": seconds,
     }
     errors = (
-        _item(f"- **{name}**: {which} It is called again {again}.".format(**facts)) for name, which, again in ERRORS
+        item(f"- **{name}**: {which} It is called again {again}.".format(**facts)) for name, which, again in ERRORS
     )
     lines, service = [HEAD.format(errors="\n".join(errors))], ""
     for call in calls():
@@ -248,13 +248,8 @@ def _lines(call: Call) -> list[str]:
         ("Final after seconds", ", ".join(by_kind[aws.AwsRefused])),
         ("Dealt with", dealt),
     )
-    shown = [_item(f"  - {name}: {text}") for name, text in facts if text]
-    return [_item(f"- **{call.operation}** ({modules})"), *shown]
-
-
-def _item(text: str) -> str:
-    indent = " " * (text.index("-") + 2)
-    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    shown = [item(f"  - {name}: {text}") for name, text in facts if text]
+    return [item(f"- **{call.operation}** ({modules})"), *shown]
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from local.cdk import CdkError
 from local_aws.session import LocalAwsError
 from tests.proofs.grants import Assumed, Decision, ProofError, Replayed, Role, assumed, replay
 from tests.proofs.life import LifeError, live
+from tests.proofs.markdown import item
 from tests.proofs.unused import UNUSED, Unused
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def report(
 
 
 def _markdown(total: str, lines: Sequence[RoleLine], reruns: Sequence[Rerun], listed: Sequence[Unused]) -> str:
-    """The tables for docs/, with their date."""
+    """The page for docs/, with its date."""
     text = [
         f"{time.strftime('%Y-%m-%d')}: {total}",
         "",
@@ -121,16 +122,12 @@ def _markdown(total: str, lines: Sequence[RoleLine], reruns: Sequence[Rerun], li
         "|---|---|---|---|---|",
     ]
     text += [f"| {line.role} | {line.grants} | {line.used} | {line.listed} | {line.denied} |" for line in lines]
-    text += ["", "| State | Role | Grant removed | The run failed in |", "|---|---|---|---|"]
-    text += [f"| {r.state} | {r.role} | `{r.grant}` | {r.failed_in} |" for r in reruns]
-    text += [
-        "",
-        "| Role | Grants that this life cannot show to be needed | Why they stay | Source |",
-        "|---|---|---|---|",
-    ]
+    text += ["", "Each grant that was really removed, with the state in which the run failed then:", ""]
+    text += [item(f"- {r.state}, of {r.role}: `{r.grant}`. It failed in {r.failed_in}.") for r in reruns]
+    text += ["", "Grants that this life cannot show to be needed, with why they stay, and the source:", ""]
     for entry in listed:
-        grants = "<br>".join(f"`{grant}`" for grant in entry.grants)
-        text.append(f"| {entry.role} | {grants} | {entry.reason} | {entry.source} |")
+        text.append(item(f"- {entry.role}: {entry.reason} ({entry.source})"))
+        text += [item(f"  - `{grant}`") for grant in entry.grants]
     return "\n".join([*text, ""])
 
 

@@ -11,21 +11,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 120
 """Characters of a line."""
-PROOFS = "docs/proofs/"
-"""Tables of runs that take up to an hour. Their cells are ARNs and reasons, which a table's row cannot break."""
-
 listed = subprocess.run(
     ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, check=True
 )
 PAGES = [ROOT / name for name in listed.stdout.decode().split("\n") if name and (ROOT / name).exists()]
-WRITTEN = [page for page in PAGES if not page.relative_to(ROOT).as_posix().startswith(PROOFS)]
 
 
 def relative(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=relative)
+@pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_no_line_is_longer_than_an_editor_shows(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
     assert [(number, len(line)) for number, line in enumerate(lines, 1) if len(line) > LONGEST] == []

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.proofs.export.judge import (
     learned,
     loss,
 )
+from tests.proofs.markdown import item
 from tests.unit.pipeline.facts import facts
 
 HOME = job.ROOT / ".local" / "export"
@@ -162,19 +164,20 @@ class Proof:
 
 
 def markdown(lines: list[ExportLine], total: str) -> str:
-    """The table for docs/, with its date."""
+    """The page for docs/, with its date."""
     rows = [
-        f"| {line.what} | {line.versions} | {line.loss} | {line.found.replace('|', '/')} | {'yes' if line.held else 'no'} |"
+        item(f"- **{line.what}**{f' ({line.versions})' if line.versions else ''}: {line.found.rstrip('.')}.")
+        + (f"\n  - Loss: {line.loss}" if line.loss else "")
+        + f"\n  - Held: {'yes' if line.held else 'no'}"
         for line in lines
     ]
-    head = ["| Reader | Versions | Loss | Found | Held |", "|---|---|---|---|---|"]
     notes = (
         f"{job.CHATS} held-out dialogues, greedy answers of at most {job.MAX_NEW_TOKENS} tokens, all in float32. Loss: nats a "
         f"token of the held-out answers; at most {TOLERANCE} apart, the adapter's {ADAPTER_TOLERANCE} (the folder's weights "
         f"are rounded to bfloat16), the base's at least {LEARNED} above. Texts and tokens: no difference is tolerated. The "
-        f"last {len(COUNTER)} lines are the counter-check, of {COUNTER_CHATS} dialogues: what is wrong there must be seen."
+        f"last {len(COUNTER)} entries are the counter-check, of {COUNTER_CHATS} dialogues: what is wrong there must be seen."
     )
-    return "\n".join([f"{time.strftime('%Y-%m-%d')}: {total}", "", notes, "", *head, *rows, ""])
+    return "\n".join([f"{time.strftime('%Y-%m-%d')}: {total}", "", textwrap.fill(notes, 120), "", *rows, ""])
 
 
 def main() -> None:
