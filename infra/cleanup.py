@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from infra.functions import OWN_IDS, OWN_NAMES, FunctionFactory, published_version
+from infra.functions import OWN_IDS, OWN_NAMES, published_version
 from infra.policies import acknowledge, allow, role, state_machines
 from infra.state_machine import OWN_EXECUTIONS, StateMachine
 from infra.states import HOUR
@@ -20,6 +20,7 @@ from pipeline.names import STACK_TAG
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
 
+    from infra.functions import FunctionFactory
     from infra.notifications import Notifications
     from infra.scope import Scope
     from pipeline.settings import Settings
@@ -54,13 +55,14 @@ class Cleanup(Construct):
         parent: Construct,
         id: str,
         scope: Scope,
+        functions: FunctionFactory,
         machine: StateMachine,
         notifications: Notifications,
         settings: Settings,
     ) -> None:
         """Make them; they tell what they did by `notifications`."""
         super().__init__(parent, id)
-        function = FunctionFactory(self, scope, settings).make("cleanup", "pipeline.steps.cleanup.handler", minutes=5)
+        function = functions.make(self, "cleanup", "pipeline.steps.cleanup.handler", minutes=5)
         _grant(function, scope)
         version = published_version(function)
         own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
@@ -77,8 +79,11 @@ class Cleanup(Construct):
             role=own_role,
         )
         cleanup.node.add_dependency(own_role)
-        acknowledge(cleanup, "SF1", "the execution history holds every event for 90 days")
-        acknowledge(cleanup, "SF2", "two states in a loop: its history is its trace")
+        reasons = {
+            "SF1": "the execution history holds every event for 90 days",
+            "SF2": "two states in a loop: its history is its trace",
+        }
+        acknowledge(cleanup, reasons)
         self.arn = cleanup.state_machine_arn
 
         self.rule_name = f"{scope.prefix}-ended"
@@ -207,8 +212,8 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
 
 
 def _grant(function: lambda_.Function, scope: Scope) -> None:
-    assert isinstance(function.role, iam.Role)
     own = function.role
+    assert isinstance(own, iam.Role)
     executions = scope.arn("states", f"execution:{scope.prefix}:*")
     allow(
         own,

@@ -40,7 +40,7 @@ class Expiry(Construct):
             # An alarm tells only when its state changes: a message that stays would hide the next one.
             retention_period=cdk.Duration.days(1),
         )
-        acknowledge(queue, "SQS3", "it is itself the dead-letter queue, and nothing reads it but a person")
+        acknowledge(queue, {"SQS3": "it is itself the dead-letter queue, and nothing reads it but a person"})
         # The schedule's own role sends (EventBridge Scheduler User Guide, "Configuring a schedule's dead-letter queue").
         allow(role, ["sqs:SendMessage"], [queue.queue_arn])
         allow_key(role, bucket, ["Decrypt", "GenerateDataKey"])

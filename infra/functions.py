@@ -38,15 +38,21 @@ def code(package: str, settings: Settings) -> lambda_.Code:
 class FunctionFactory:
     """Makes functions that differ in handler, memory and time only."""
 
-    def __init__(self, parent: Construct, scope: Scope, settings: Settings) -> None:
-        """Remember what all functions share."""
-        self._parent = parent
+    def __init__(self, scope: Scope, settings: Settings) -> None:
+        """Make what all functions of a stack share."""
         self._scope = scope
         self._settings = settings
+        functions = settings.functions
+        self._runtime = lambda_.Runtime(f"python{functions.python}", lambda_.RuntimeFamily.PYTHON)
+        self._architecture = lambda_.Architecture.custom(functions.architecture)
+        # Without a condition: no page of AWS's says that Lambda has aws:SourceArn or aws:SourceAccount when it assumes an
+        # execution role. IAM itself refuses a role that is passed to another account.
+        self._principal = iam.ServicePrincipal("lambda.amazonaws.com")
         self._code: dict[str, lambda_.Code] = {}
 
     def make(
         self,
+        parent: Construct,
         name: str,
         handler: str,
         minutes: int,
@@ -55,21 +61,18 @@ class FunctionFactory:
         environment: dict[str, str] | None = None,
     ) -> lambda_.Function:
         """One function `PREFIX-name` with a role that so far may only write its own log."""
-        settings = self._settings.functions
         function_name = f"{self._scope.prefix}-{name}"
         group = logs.LogGroup(
-            self._parent,
+            parent,
             f"{_title(name)}Logs",
             log_group_name=f"/aws/lambda/{function_name}",
-            retention=logs.RetentionDays[_RETENTION[settings.log_retention_days]],
+            retention=logs.RetentionDays[_RETENTION[self._settings.functions.log_retention_days]],
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
         function_role = role(
-            self._parent,
+            parent,
             f"{_title(name)}Role",
-            # Without a condition: no page of AWS's says that Lambda has aws:SourceArn or aws:SourceAccount when it assumes
-            # an execution role. IAM itself refuses a role that is passed to another account.
-            iam.ServicePrincipal("lambda.amazonaws.com"),
+            self._principal,
             f"Tuneway's {name} function",
         )
         # The group exists already: a function that may create it would bring it back after the stack is gone.
@@ -81,15 +84,14 @@ class FunctionFactory:
         )
         if package not in self._code:
             self._code[package] = code(package, self._settings)
-        runtime = lambda_.Runtime(f"python{settings.python}", lambda_.RuntimeFamily.PYTHON)
         function = lambda_.Function(
-            self._parent,
+            parent,
             _title(name),
             function_name=function_name,
             code=self._code[package],
             handler=handler,
-            runtime=runtime,
-            architecture=lambda_.Architecture.custom(settings.architecture),
+            runtime=self._runtime,
+            architecture=self._architecture,
             memory_size=memory_mb,
             timeout=cdk.Duration.minutes(minutes),
             environment=environment or {},
@@ -98,9 +100,8 @@ class FunctionFactory:
             # A running execution goes on with the version its definition names, also after a deploy.
             current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN),
         )
-        acknowledge(
-            function, "L1", "functions.python is a setting; its newest value is the newest that the tests run on"
-        )
+        reason = "functions.python is a setting; its newest value is the newest that the tests run on"
+        acknowledge(function, {"L1": reason})
         return function
 
 

@@ -46,13 +46,12 @@ def allow(
         conditions: IAM conditions.
         reason: why the resource cannot be named more exactly.
     """
-    role.add_to_policy(
-        iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions or {})
+    iam.Grant.add_to_principal(
+        grantee=role, actions=list(actions), resource_arns=list(resources), conditions=conditions or {}
     )
-    for resource in resources:
-        name = _as_nag_shows(cdk.Stack.of(role).resolve(resource))
-        if "*" in name:
-            acknowledge(role, f"IAM5[Resource::{name}]", reason)
+    wildcards = [resource for resource in resources if "*" in resource]
+    if wildcards:
+        acknowledge_wildcards(role, wildcards, reason)
 
 
 def allow_pass(role: iam.Role, passed: iam.IRole, service: str) -> None:
@@ -60,17 +59,27 @@ def allow_pass(role: iam.Role, passed: iam.IRole, service: str) -> None:
     allow(role, ["iam:PassRole"], [passed.role_arn], {"StringEquals": {"iam:PassedToService": service}})
 
 
-def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
-    """Answer one finding of cdk-nag's AwsSolutions rules with its reason.
+def acknowledge(construct: IConstruct, reasons: dict[str, str]) -> None:
+    """Answer findings of cdk-nag's AwsSolutions rules on `construct`, each with its reason.
 
     Raises:
-        ValueError: there is no reason.
+        ValueError: a finding has no reason.
     """
-    if not reason:
-        raise ValueError(f"{construct.node.path}: {rule} needs a reason")
+    for rule, reason in reasons.items():
+        if not reason:
+            raise ValueError(f"{construct.node.path}: {rule} needs a reason")
     cdk.Validations.of(construct).acknowledge(
-        cdk.Acknowledgment(id=f"AwsSolutions::AwsSolutions-{rule}", reason=reason)
+        *(
+            cdk.Acknowledgment(id=f"AwsSolutions::AwsSolutions-{rule}", reason=reason)
+            for rule, reason in reasons.items()
+        )
     )
+
+
+def acknowledge_wildcards(construct: IConstruct, resources: Sequence[str], reason: str) -> None:
+    """Answer cdk-nag's findings on `resources`, which are ARNs with a wildcard, that roles in `construct` may use."""
+    names = map(_as_nag_shows, cdk.Stack.of(construct).resolve(list(resources)))
+    acknowledge(construct, {f"IAM5[Resource::{name}]": reason for name in names})
 
 
 def _as_nag_shows(resolved: Any) -> str:

@@ -8,6 +8,7 @@ import aws_cdk as cdk
 
 from infra.cleanup import Cleanup
 from infra.expiry import Expiry
+from infra.functions import FunctionFactory
 from infra.images import Images
 from infra.notifications import Notifications
 from infra.roles import ServiceRoles
@@ -52,10 +53,11 @@ class TunewayStack(cdk.Stack):
         roles = ServiceRoles(self, "Roles", scope, storage.bucket, settings, images)
         notifications = Notifications(self, "Notifications", scope, storage.bucket, settings)
         expiry = Expiry(self, "Expiry", scope, storage.bucket, roles.expiry, notifications)
-        steps = Steps(self, "Functions", scope, storage.bucket, roles, settings)
+        functions = FunctionFactory(scope, settings)
+        steps = Steps(self, "Functions", scope, storage.bucket, functions, roles, settings)
         machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, steps, images, notifications, settings)
-        cleanup = Cleanup(self, "Cleanup", scope, machine, notifications, settings)
-        teardown = Teardown(self, "Teardown", scope, storage.bucket, machine, cleanup, settings)
+        cleanup = Cleanup(self, "Cleanup", scope, functions, machine, notifications, settings)
+        teardown = Teardown(self, "Teardown", scope, storage.bucket, functions, machine, cleanup, settings)
         # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
         teardown.resource.node.add_dependency(storage, roles, notifications, expiry, steps, machine, cleanup)
 

@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.functions import A_KEY, A_RUN, OWN_IDS, OWN_NAMES, FunctionFactory, published_version
+from infra.functions import A_KEY, A_RUN, OWN_IDS, OWN_NAMES, published_version
 from infra.policies import allow, allow_pass
 from infra.storage import allow_key
 from pipeline import names, record
@@ -22,6 +22,7 @@ from pipeline.steps.train import LOG_GROUP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from infra.functions import FunctionFactory
     from infra.roles import ServiceRoles
     from infra.scope import Scope
     from pipeline.settings import Settings
@@ -53,8 +54,9 @@ class Grants:
         self, function: lambda_.Function, scope: Scope, bucket: s3.Bucket, roles: ServiceRoles, settings: Settings
     ) -> None:
         """Take the function that is to be granted something."""
-        assert isinstance(function.role, iam.Role)
-        self.role = function.role
+        role = function.role
+        assert isinstance(role, iam.Role)
+        self.role = role
         self.scope, self.bucket, self.roles, self.settings = scope, bucket, roles, settings
         self.datasets = [f"arn:{scope.partition}:s3:::{name}" for name in settings.access.dataset_buckets]
         self.hub_token = scope.secret(settings.access.hub_token_secret)
@@ -228,15 +230,23 @@ class Steps(Construct):
     """The functions of `STEPS`."""
 
     def __init__(
-        self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, roles: ServiceRoles, settings: Settings
+        self,
+        parent: Construct,
+        id: str,
+        scope: Scope,
+        bucket: s3.Bucket,
+        functions: FunctionFactory,
+        roles: ServiceRoles,
+        settings: Settings,
     ) -> None:
         """Make the functions, each with the grants of its step."""
         super().__init__(parent, id)
-        make = FunctionFactory(self, scope, settings).make
         self._functions: dict[str, lambda_.Function] = {}
         for name, row in STEPS.items():
             environment = {"HF_ENDPOINT": settings.access.hub_endpoint} if row.package == "data_prep" else None
-            function = make(name.replace("_", "-"), row.handler, row.minutes, row.memory_mb, row.package, environment)
+            function = functions.make(
+                self, name.replace("_", "-"), row.handler, row.minutes, row.memory_mb, row.package, environment
+            )
             row.grant(Grants(function, scope, bucket, roles, settings))
             self._functions[name] = function
         self.versions = {name: published_version(function) for name, function in self._functions.items()}

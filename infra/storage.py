@@ -39,9 +39,8 @@ class Storage(Construct):
             removal_policy=cdk.RemovalPolicy.RETAIN if keep else cdk.RemovalPolicy.DESTROY,
             lifecycle_rules=_rules(settings.storage.expire_days),
         )
-        acknowledge(
-            self.bucket, "S1", "access logs need a second bucket that outlives the stack; CloudTrail has data events"
-        )
+        reason = "access logs need a second bucket that outlives the stack; CloudTrail has data events"
+        acknowledge(self.bucket, {"S1": reason})
 
 
 def _rules(expire_days: int | None) -> list[s3.LifecycleRule]:

@@ -12,8 +12,8 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import custom_resources as cr
 from constructs import Construct
 
-from infra.functions import A_RUN, OWN_IDS, OWN_NAMES, FunctionFactory
-from infra.policies import acknowledge, allow, role
+from infra.functions import A_RUN, OWN_IDS, OWN_NAMES
+from infra.policies import acknowledge, acknowledge_wildcards, allow, role
 from infra.storage import allow_key
 from pipeline import record
 from pipeline.names import MODELS, STACK_TAG
@@ -21,6 +21,7 @@ from pipeline.steps.teardown import USERS
 
 if TYPE_CHECKING:
     from infra.cleanup import Cleanup
+    from infra.functions import FunctionFactory
     from infra.scope import Scope
     from infra.state_machine import StateMachine
     from pipeline.settings import Settings
@@ -40,15 +41,15 @@ class Teardown(Construct):
         id: str,
         scope: Scope,
         bucket: s3.Bucket,
+        functions: FunctionFactory,
         machine: StateMachine,
         cleanup: Cleanup,
         settings: Settings,
     ) -> None:
         """Make the two functions and the resource."""
         super().__init__(parent, id)
-        factory = FunctionFactory(self, scope, settings)
-        on_event = factory.make("teardown-start", "pipeline.steps.teardown.on_event", minutes=1)
-        is_complete = factory.make("teardown", "pipeline.steps.teardown.is_complete", minutes=15, memory_mb=512)
+        on_event = functions.make(self, "teardown-start", "pipeline.steps.teardown.on_event", minutes=1)
+        is_complete = functions.make(self, "teardown", "pipeline.steps.teardown.is_complete", minutes=15, memory_mb=512)
         _grant(is_complete, scope, bucket, machine, cleanup)
         log_group = logs.LogGroup(
             self,
@@ -107,11 +108,13 @@ class Teardown(Construct):
 def _grant(
     function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine: StateMachine, cleanup: Cleanup
 ) -> None:
+    own = function.role
+    assert isinstance(own, iam.Role)
+
     def let(
         actions: list[str], resources: list[str], reason: str = "", conditions: dict[str, Any] | None = None
     ) -> None:
-        assert isinstance(function.role, iam.Role)
-        allow(function.role, actions, resources, conditions, reason)
+        allow(own, actions, resources, conditions, reason)
 
     let(["events:DisableRule"], [scope.arn("events", f"rule/{cleanup.rule_name}")])
     let(["states:ListExecutions"], [machine.arn, cleanup.arn])
@@ -158,18 +161,16 @@ def _grant(
     )
     # Whether a run has used Bedrock, where that cannot be asked.
     let(["s3:GetObject"], [bucket.arn_for_objects(f"{MODELS}*/{record.NAME}")], A_RUN)
-    assert isinstance(function.role, iam.Role)
-    allow_key(function.role, bucket, ["Decrypt"])
+    allow_key(own, bucket, ["Decrypt"])
 
 
 def _acknowledge_framework(parent: Construct, provider: cr.Provider, functions: list[lambda_.Function]) -> None:
     why = (
         "CDK's Provider framework: its functions and poller are its own; they call this stack's two teardown functions"
     )
-    for rule in ("L1", "SF1", "SF2"):
-        acknowledge(provider, rule, why)
-    inner = [provider.node.find_child(f"framework-{name}") for name in ("isComplete", "onTimeout")]
-    for child in [*inner, *functions]:
-        resource = child.node.default_child
-        assert isinstance(resource, cdk.CfnElement)
-        acknowledge(parent, f"IAM5[Resource::<{cdk.Stack.of(parent).get_logical_id(resource)}.Arn>:*]", why)
+    acknowledge(provider, dict.fromkeys(("L1", "SF1", "SF2"), why))
+    for name in ("isComplete", "onTimeout"):
+        inner = provider.node.find_child(f"framework-{name}")
+        assert isinstance(inner, lambda_.Function)
+        functions = [*functions, inner]
+    acknowledge_wildcards(parent, [f"{function.function_arn}:*" for function in functions], why)
