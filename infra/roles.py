@@ -55,7 +55,7 @@ class ServiceRoles(Construct):
         allow_key(self.training, bucket, ["CreateGrant"], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
         allow_interfaces(self.training, scope, settings)
         _pull(self.training, scope, images.training)
-        _write_logs(self.training, scope, "/aws/sagemaker/TrainingJobs")
+        _write_logs(self.training, scope, names.TRAINING_LOGS)
         allow(
             self.training,
             ["secretsmanager:GetSecretValue"],

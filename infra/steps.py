@@ -14,10 +14,9 @@ from constructs import Construct
 from infra.functions import A_KEY, A_RUN, OWN_IDS, OWN_NAMES, published_version
 from infra.policies import allow, allow_pass
 from infra.storage import allow_key
-from pipeline import names, record
+from pipeline import names
 from pipeline.catalogue import BASE_MODELS
 from pipeline.names import STACK_TAG
-from pipeline.steps.train import LOG_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +143,7 @@ def _train(may: Grants) -> None:
     may.allow([f"sagemaker:{action}TrainingJob" for action in actions], [jobs], OWN_NAMES)
     may.allow(["sagemaker:AddTags", "sagemaker:ListTags"], [jobs], OWN_NAMES)
     # The group is the account's; of its streams only those of this stack's jobs can be read.
-    group = scope.arn("logs", f"log-group:{LOG_GROUP}")
+    group = scope.arn("logs", f"log-group:{names.TRAINING_LOGS}")
     may.allow(["logs:DescribeLogStreams"], [f"{group}:*"], "Logs asks on the group's ARN with its streams")
     may.allow(["logs:GetLogEvents"], [f"{group}:log-stream:{scope.prefix}-*"], OWN_NAMES)
     allow_pass(may.role, may.roles.training, "sagemaker.amazonaws.com")
@@ -154,7 +153,7 @@ def _assess(may: Grants) -> None:
     left = [may.objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "baseline")]
     may.allow(["s3:GetObject"], left, A_RUN)
     may.allow(["s3:PutObject"], [may.objects("baselines", "baseline.json")], A_KEY)
-    may.allow(["s3:PutObject"], [may.objects("models", record.NAME)], A_RUN)
+    may.allow(["s3:PutObject"], [may.objects("models", names.RECORD)], A_RUN)
     may.allow_key(["Decrypt", "GenerateDataKey"])
 
 
@@ -203,7 +202,7 @@ def _smoke_test(may: Grants) -> None:
 
 
 def _record(may: Grants) -> None:
-    may.allow(["s3:PutObject"], [may.objects("models", record.NAME)], A_RUN)
+    may.allow(["s3:PutObject"], [may.objects("models", names.RECORD)], A_RUN)
     may.allow_key(["GenerateDataKey"])
 
 

@@ -15,9 +15,8 @@ from constructs import Construct
 from infra.functions import A_RUN, OWN_IDS, OWN_NAMES
 from infra.policies import acknowledge, acknowledge_wildcards, allow, role
 from infra.storage import allow_key
-from pipeline import record
-from pipeline.names import MODELS, STACK_TAG
-from pipeline.steps.teardown import USERS
+from pipeline import names
+from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
     from infra.cleanup import Cleanup
@@ -92,7 +91,7 @@ class Teardown(Construct):
             self,
             "Users",
             service_token=provider.service_token,
-            resource_type=USERS,
+            resource_type=names.MODEL_USERS,
             properties={"Prefix": scope.prefix, "KeepModels": keep_models},
         )
 
@@ -160,7 +159,7 @@ def _grant(
         "the bucket goes with the stack",
     )
     # Whether a run has used Bedrock, where that cannot be asked.
-    let(["s3:GetObject"], [bucket.arn_for_objects(f"{MODELS}*/{record.NAME}")], A_RUN)
+    let(["s3:GetObject"], [bucket.arn_for_objects(f"{names.MODELS}*/{names.RECORD}")], A_RUN)
     allow_key(own, bucket, ["Decrypt"])
 
 

@@ -28,6 +28,15 @@ SHARD_LIST = "shards.json"
 MODELS = "models/"
 """What the keys of all runs' models and records begin with."""
 
+RECORD = "run.json"
+"""What a run leaves of itself beside its model (`pipeline.record`)."""
+
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+"""Log group of all training jobs of an account."""
+
+MODEL_USERS = "Custom::TunewayModelUsers"
+"""Type of the stack's resource whose deletion looks whether somebody else uses the models (`pipeline.steps.teardown`)."""
+
 STACK_TAG = "tuneway:stack"
 """Tag on everything that a stack or its runs make; its value is the stack's prefix. Teardown acts on it."""
 

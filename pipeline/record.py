@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
 
-NAME = "run.json"
-
 
 def begin(
     settings: Settings,
@@ -116,7 +114,7 @@ def write(
     }
     bucket, _, key = known.folder.removeprefix("s3://").partition("/")
     body = json.dumps(document, indent=2, ensure_ascii=False).encode()
-    aws.client("s3").put_object(Bucket=bucket, Key=key + NAME, Body=body, ContentType="application/json")
+    aws.client("s3").put_object(Bucket=bucket, Key=key + names.RECORD, Body=body, ContentType="application/json")
     return spent
 
 

@@ -7,7 +7,7 @@ models, custom models, endpoint log group, the bucket's versions and uploads. Ro
 CloudFormation's order: DeleteEndpoint needs them.
 
 CloudFormation shows nothing of what a custom resource says before it has ended, and then only why it failed. So a second
-resource, of the type `USERS`, is deleted beside it. It looks whether somebody else's deployment or throughput holds a
+resource, of the type `MODEL_USERS`, is deleted beside it. It looks whether somebody else's deployment or throughput holds a
 custom model of the stack (once, or until AWS is not too busy to tell), and fails at once with the line that names it,
 while the teardown goes on.
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, names, record
+from pipeline import aws, names
 from pipeline.custom_models import CustomModels
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
     """Delete what can be deleted now; complete when nothing of the stack's runs is left.
 
     Raises:
-        RuntimeError: somebody else holds a custom model (of the resource of type `USERS`), or something cannot go within
+        RuntimeError: somebody else holds a custom model (of the resource of type `MODEL_USERS`), or something cannot go within
             the teardown's time; CloudFormation shows the line, and another `cdk destroy` goes on from there.
         ClientError: AWS refused for another reason than that something is still in motion, or that it is busy.
     """
     if event["RequestType"] != "Delete":
         return {"IsComplete": True}
-    if event["ResourceType"] == USERS:
+    if event["ResourceType"] == names.MODEL_USERS:
         known = _name_users(event["ResourceProperties"])
         return {"IsComplete": known or time.time() > event["Deadline"]}
     try:
@@ -90,8 +90,6 @@ def _name_users(properties: dict[str, str]) -> bool:
         )
     return True
 
-
-USERS = "Custom::TunewayModelUsers"
 
 PATIENCE_MINUTES = 50
 """CloudFormation waits an hour for a custom resource, and the framework 55 minutes: this one says what is left before."""
@@ -342,7 +340,7 @@ class TeardownPass:
 
 def _is_record(key: str) -> bool:
     """Whether an object of the bucket is a run's record."""
-    return names.is_model(key) and key.endswith(f"/{record.NAME}")
+    return names.is_model(key) and key.endswith(f"/{names.RECORD}")
 
 
 def _unless(call: Callable[[], Any], *expected: str) -> bool:

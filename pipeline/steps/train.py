@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _EVENTS = 100
 _STEP = re.compile(r"step=(?P<done>\d+)/(?P<all>\d+) .*?\bloss=(?P<loss>[0-9.]+)")
 _ANSWERED = re.compile(r"evaluated=(?P<done>\d+)/(?P<all>\d+) model=(?P<model>base|tuned)")
@@ -106,7 +105,7 @@ def _instance_type(job: Job) -> str:
 
 def _ending(job: Job) -> str:
     status, reason = job.description["SecondaryStatus"], job.description.get("FailureReason")
-    return f"training job {job.name} {status}: {reason or 'SageMaker gives no reason'}; its log group is {LOG_GROUP}"
+    return f"training job {job.name} {status}: {reason or 'SageMaker gives no reason'}; its log group is {names.TRAINING_LOGS}"
 
 
 def _progress(job: Job) -> str:
@@ -131,12 +130,13 @@ def _newest_events(job: str) -> list[dict[str, Any]]:
     """Return the newest events of the first host's last log stream; a spot job has one stream a start."""
     client = aws.client("logs", read_timeout=5, retries={"total_max_attempts": 1})
     try:
-        found = client.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
+        group, host = names.TRAINING_LOGS, f"{job}/algo-1-"
+        found = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=host)["logStreams"]
         if not found:
             return []
         stream = max(one["logStreamName"] for one in found)
         events: list[dict[str, Any]] = client.get_log_events(
-            logGroupName=LOG_GROUP, logStreamName=stream, limit=_EVENTS, startFromHead=False
+            logGroupName=group, logStreamName=stream, limit=_EVENTS, startFromHead=False
         )["events"]
     except client.exceptions.ResourceNotFoundException:
         return []

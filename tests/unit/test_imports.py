@@ -20,7 +20,7 @@ FOLDERS: dict[str, set[str]] = {
     "pipeline.source": {"pipeline", "pipeline.contracts", "training"},
     "pipeline.steps": {"pipeline", "pipeline.contracts", "pipeline.source"},
     "data_prep": {"pipeline", "pipeline.contracts", "pipeline.source"},
-    "infra": {"pipeline", "pipeline.contracts", "pipeline.steps"},
+    "infra": {"pipeline", "pipeline.contracts"},
     "local": {"local_aws", "pipeline.source"},
     "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local"},
     "app": {"infra", "pipeline"},

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from pipeline import aws as client_maker
-from pipeline import names, record
+from pipeline import names
 from pipeline.catalogue import BASE_MODELS, REGIONS
 from pipeline.custom_models import NAMED_AT_MOST, CustomModels
 from pipeline.steps import teardown
@@ -59,7 +59,7 @@ def left_in_bedrock(of: teardown.TeardownPass) -> list[str]:
 
 def put_record(aws: RunningAws, bucket: str, run: str, base_model: str | None) -> None:
     body = json.dumps({"bedrock_base_model": base_model})
-    aws.client("s3").put_object(Bucket=bucket, Key=f"models/{run}/{record.NAME}", Body=body)
+    aws.client("s3").put_object(Bucket=bucket, Key=f"models/{run}/{names.RECORD}", Body=body)
 
 
 @pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT])
@@ -119,7 +119,7 @@ def test_what_tells_that_bedrock_was_used_stays_while_a_model_is_held(
         assert held._objects() == []
     kept = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
     # Where the setting tells it, nothing else has to.
-    assert kept == ([f"models/one/{record.NAME}"] if enabled == "false" else [])
+    assert kept == ([f"models/one/{names.RECORD}"] if enabled == "false" else [])
     without(DENIED)
     with pytest.raises(ClientError, match="AccessDenied"):
         one_pass(bucket, enabled)._custom_models()
@@ -187,7 +187,7 @@ def serving(*who: str, status: str = "Active") -> BedrockDouble:
 
 
 def users_event(keep: str = "false") -> dict[str, Any]:
-    return event() | {"ResourceType": teardown.USERS, "ResourceProperties": PROPERTIES | {"KeepModels": keep}}
+    return event() | {"ResourceType": names.MODEL_USERS, "ResourceProperties": PROPERTIES | {"KeepModels": keep}}
 
 
 def test_somebody_elses_use_of_a_model_is_named_at_once_with_the_command_that_ends_it(
