@@ -1,12 +1,11 @@
 """Write PARITY.md from the markers in this package: `python -m local_aws.parity`.
 
 A marker is a comment above the code that it is about. `Differs` is a difference from AWS on purpose, `Unconfirmed` is a
-belief that could not be tried on a live account:
+belief that could not be tried on a live account. A line that is indented further goes on with the one above:
 
-    # Differs: what                       # Unconfirmed: what
-    #   AWS: how AWS does it              #   Here: what is done here
-    #   Here: how it is done here         #   Source: where that comes from
-    #   Why: the reason
+    # Differs: what | AWS: how AWS does it | Here: how it is done here
+    #   | Why: the reason
+    # Unconfirmed: what | Here: what is done here | Source: where that comes from
 """
 
 from __future__ import annotations
@@ -72,17 +71,13 @@ def markers(root: Path = ROOT) -> Iterator[Marker]:
         if path == Path(__file__):
             continue
         name = path.relative_to(root).as_posix()
-        for found in re.finditer(
-            r"(?m)^ *# (Differs|Unconfirmed): (.*)\n((?: *#   .*\n)*)", path.read_text(encoding="utf-8")
-        ):
-            # A line that is indented further goes on with the field above.
-            text = re.sub(r"(?m)^ *#   ", "", found[3]).replace("\n  ", " ")
-            fields = dict(line.split(": ", 1) for line in text.splitlines())
+        text = path.read_text(encoding="utf-8")
+        for found in re.finditer(r"(?m)^ *# (Differs|Unconfirmed): (.*\n(?: *#   .*\n)*)", text):
+            what, *rest = re.sub(r"\n *#   ", " ", found[2]).strip().split(" | ")
+            fields = dict(part.partition(": ")[::2] for part in rest)
             if tuple(fields) != KINDS[found[1]] or not all(fields.values()):
-                raise MarkerError(
-                    f"{name}: '{found[2]}' needs {', '.join(KINDS[found[1]])}, and has {', '.join(fields)}"
-                )
-            yield Marker(found[1], found[2], fields, name)
+                raise MarkerError(f"{name}: '{what}' needs {', '.join(KINDS[found[1]])}, and has {', '.join(fields)}")
+            yield Marker(found[1], what, fields, name)
 
 
 def page(found: list[Marker]) -> str:

@@ -141,9 +141,8 @@ def _kebab(noun: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", noun).lower()
 
 
-# Unconfirmed: Endpoint, endpoint-config and model names in SageMaker's ARNs
-#   Here: authorized in lower case
-#   Source: aws-cdk's endpoint tasks lower-case names in their policies
+# Unconfirmed: Endpoint, endpoint-config and model names in SageMaker's ARNs | Here: authorized in lower case | Source:
+#   aws-cdk's endpoint tasks lower-case names in their policies
 def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
     def arn(kind: str, name: str) -> str:
         # SageMaker writes endpoint, endpoint-config and model names into their ARNs in lower case.
@@ -170,12 +169,10 @@ def _bedrock_arn(call: ApiCall, kind: str, name: str) -> str:
     return f"arn:aws:bedrock:{call.region}:{account}:{kind}/{name}"
 
 
-# Unconfirmed: Resources of `bedrock:CreateModelCustomizationJob`
-#   Here: foundation model, `custom-model/*`, `model-customization-job/*`, all three must be allowed
-#   Source: Service Authorization Reference
-# Unconfirmed: Resource of `bedrock:CreateProvisionedModelThroughput`
-#   Here: the model that is named, custom or foundation
-#   Source: Service Authorization Reference, which marks both as required
+# Unconfirmed: Resources of `bedrock:CreateModelCustomizationJob` | Here: foundation model, `custom-model/*`,
+#   `model-customization-job/*`, all three must be allowed | Source: Service Authorization Reference
+# Unconfirmed: Resource of `bedrock:CreateProvisionedModelThroughput` | Here: the model that is named, custom or
+#   foundation | Source: Service Authorization Reference, which marks both as required
 def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
     if params.get("resourceARN"):
         return [str(params["resourceARN"])]
@@ -225,9 +222,8 @@ def _lambda(call: ApiCall, action: str) -> list[Check] | None:
     return [Check("lambda:InvokeFunction", arn)]
 
 
-# Unconfirmed: `logs:CreateLogStream`, `logs:PutLogEvents`
-#   Here: asked on `log-group:NAME:log-stream:STREAM`
-#   Source: messages in public issues; a policy on `log-group:NAME:*` matches either way
+# Unconfirmed: `logs:CreateLogStream`, `logs:PutLogEvents` | Here: asked on `log-group:NAME:log-stream:STREAM` | Source:
+#   messages in public issues; a policy on `log-group:NAME:*` matches either way
 def _logs(call: ApiCall, action: str) -> list[Check] | None:
     """Asked for on the stream's ARN, which is `log-group:NAME:log-stream:` for a whole group: `log-group:NAME:*` matches.
 
@@ -259,13 +255,10 @@ def _tag_context(tags: Mapping[str, str]) -> dict[str, Any]:
     return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | {"aws:TagKeys": list(tags)}
 
 
-# Differs: A key on a topic or queue
-#   AWS: publisher and sender need `kms:Decrypt` and `kms:GenerateDataKey` on it, CloudWatch by the key's policy
-#   Here: nobody is asked
-#   Why: nothing is encrypted here
-# Unconfirmed: `sagemaker:AddTags` / `bedrock:TagResource` on a create with tags
-#   Here: needed, on what is created and gets tags
-#   Source: Service Authorization Reference, dependent actions
+# Differs: A key on a topic or queue | AWS: publisher and sender need `kms:Decrypt` and `kms:GenerateDataKey` on it,
+#   CloudWatch by the key's policy | Here: nobody is asked | Why: nothing is encrypted here
+# Unconfirmed: `sagemaker:AddTags` / `bedrock:TagResource` on a create with tags | Here: needed, on what is created and
+#   gets tags | Source: Service Authorization Reference, dependent actions
 def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
     """The checks of a call on the services whose resources are worked out here; None for every other service.
 

@@ -26,10 +26,9 @@ _COMPARISONS = {
 }
 
 
-# Differs: An alarm on a queue's `ApproximateNumberOfMessagesVisible`
-#   AWS: looks at a metric each period, which comes minutes late
-#   Here: set after each call of SQS; other metrics of SQS are not there
-#   Why: nobody waits minutes for a test
+# Differs: An alarm on a queue's `ApproximateNumberOfMessagesVisible` | AWS: looks at a metric each period, which comes
+#   minutes late | Here: set after each call of SQS; other metrics of SQS are not there | Why: nobody waits minutes for
+#   a test
 @patch(app.SERVICE_HANDLERS, "sqs")
 async def _handle_and_look(original: Callable[..., Any], *call: Any) -> Any:
     """Set every alarm on a queue's ApproximateNumberOfMessagesVisible after each call of SQS.
@@ -73,11 +72,10 @@ def _dispatch_allowed(
     original({**alarm, actions: allowed}, old_state, new_state, reason)
 
 
-# Unconfirmed: An alarm's message to its topic
-#   Here: decided by the topic's policy for `cloudwatch.amazonaws.com`, with `aws:SourceArn` (the alarm),
-#     `aws:SourceAccount` and `aws:SourceOwner`; refused: lost, a line in the server's log
-#   Source: "Example cases for Amazon SNS access control"; AWS re:Post, "Why didn't I receive an SNS notification for
-#     my CloudWatch alarm trigger?"; that the third key is there from the default policy of a topic
+# Unconfirmed: An alarm's message to its topic | Here: decided by the topic's policy for `cloudwatch.amazonaws.com`,
+#   with `aws:SourceArn` (the alarm), `aws:SourceAccount` and `aws:SourceOwner`; refused: lost, a line in the server's
+#   log | Source: "Example cases for Amazon SNS access control"; AWS re:Post, "Why didn't I receive an SNS notification
+#   for my CloudWatch alarm trigger?"; that the third key is there from the default policy of a topic
 def _alarm_may_publish(alarm: str, topic: str) -> bool:
     found = sns.topic_policy_for_arn(topic)
     if found is not None and service_may("cloudwatch", "sns:Publish", topic, alarm, found[0]):

@@ -123,10 +123,10 @@ async def _dispatch(
         _current.reset(token)
 
 
-# Unconfirmed: GetObject or HeadObject of a missing object
-#   Here: 403 unless `s3:ListBucket` is allowed without looking at `s3:prefix`: a grant by prefix does not make it 404
-#   Source: API Reference: "If you don't have the s3:ListBucket permission"; it says nothing of `s3:prefix`. ceph's
-#     pull request 68577 takes the key as the prefix "to match aws behavior": the product lists, and needs neither
+# Unconfirmed: GetObject or HeadObject of a missing object | Here: 403 unless `s3:ListBucket` is allowed without looking
+#   at `s3:prefix`: a grant by prefix does not make it 404 | Source: API Reference: "If you don't have the s3:ListBucket
+#   permission"; it says nothing of `s3:prefix`. ceph's pull request 68577 takes the key as the prefix "to match aws
+#   behavior": the product lists, and needs neither
 def _hide_missing_key(current: _Current, headers: dict[str, str], request_id: str) -> Any:
     """S3's 403 in the place of a 404, for who may not list the bucket; None where the 404 stands.
 

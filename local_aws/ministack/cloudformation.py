@@ -25,15 +25,12 @@ def _delete_bucket(original: Callable[..., None], physical_id: str, props: dict[
     original(physical_id, props)
 
 
-# Differs: Resources of a stack that do not depend on each other
-#   AWS: deleted side by side
-#   Here: one after the other, the last of the alphabet first
-#   Why: MiniStack's
-# Unconfirmed: What a resource depends on that could not be deleted
-#   Here: stays, so a second deletion can call a custom resource's function
-#   Source: "Force delete ... retains dependencies of those resources" (CloudFormation user guide, "Delete a stack").
-#     Issues 851, 852 and 1508 of aws-cloudformation/cloudformation-coverage-roadmap say the opposite: CloudFormation
-#     goes on and deletes them
+# Differs: Resources of a stack that do not depend on each other | AWS: deleted side by side | Here: one after the
+#   other, the last of the alphabet first | Why: MiniStack's
+# Unconfirmed: What a resource depends on that could not be deleted | Here: stays, so a second deletion can call a
+#   custom resource's function | Source: "Force delete ... retains dependencies of those resources" (CloudFormation user
+#   guide, "Delete a stack"). Issues 851, 852 and 1508 of aws-cloudformation/cloudformation-coverage-roadmap say the
+#   opposite: CloudFormation goes on and deletes them
 @patch(stacks, "_delete_resource")
 def _delete_resource(
     original: Callable[..., None], kind: str, physical_id: str, props: dict[str, Any], stack_name: str, logical_id: str

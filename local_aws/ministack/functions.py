@@ -35,10 +35,8 @@ class FunctionResult:
     throttled: bool = False
 
 
-# Differs: Functions that run at once
-#   AWS: 1,000 an account, or what a function has reserved
-#   Here: half of this machine's memory at 21 MiB each (MiniStack's), or what a function has reserved
-#   Why: two cores are few
+# Differs: Functions that run at once | AWS: 1,000 an account, or what a function has reserved | Here: half of this
+#   machine's memory at 21 MiB each (MiniStack's), or what a function has reserved | Why: two cores are few
 def run_functions_with(
     execute: Callable[[Function, Any, str], FunctionResult], invalidate: Callable[[str], None]
 ) -> None:

@@ -68,9 +68,8 @@ def principal_of(access_key_id: str) -> str:
     return str(getattr(resolved, "principal_arn", "") or "unknown")
 
 
-# Unconfirmed: A session whose role was deleted
-#   Here: `UnrecognizedClientException`, not in the decision log
-#   Source: IAM User Guide: temporary credentials of a deleted role stop working
+# Unconfirmed: A session whose role was deleted | Here: `UnrecognizedClientException`, not in the decision log | Source:
+#   IAM User Guide: temporary credentials of a deleted role stop working
 def decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
     """Decide and log one check: None where it is allowed, else MiniStack's refusal."""
     principal = principal_of(access_key_id)
@@ -125,10 +124,8 @@ put(
 )
 
 
-# Differs: Transport
-#   AWS: https
-#   Here: http on loopback counts as `aws:SecureTransport`
-#   Why: there is no network to secure
+# Differs: Transport | AWS: https | Here: http on loopback counts as `aws:SecureTransport` | Why: there is no network to
+#   secure
 @patch(app, "pin_request_origin")
 def _pin_origin(_original: Any, source_ip: str, secure_transport: bool) -> None:
     """Loopback counts as secure transport: a policy that denies plain http means the network, and there is none."""

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("local_aws.schedules")
 
 
-# Differs: A schedule's clock
-#   AWS: within 60 seconds of its minute
-#   Here: within about a second
-#   Why: the same reason
+# Differs: A schedule's clock | AWS: within 60 seconds of its minute | Here: within about a second | Why: the same
+#   reason
 def run_schedules_with(
     invoke: Callable[[dict[str, Any], dict[str, Any], float, str], None],
     check: Callable[[dict[str, Any], str], str | None],

@@ -87,30 +87,25 @@ def _service_principal(service: str) -> str:
     return service if "." in service else f"{service}.amazonaws.com"
 
 
-# Unconfirmed: `aws:SourceArn` and `aws:SourceAccount` when a service assumes a role
-#   Here: what the service's documentation has in its trust policies, and no other key: a condition on any other never
-#     holds. Also when a role is only handed over (CreateTrainingJob, CreateModel, CreateModelCustomizationJob,
-#     CreateStateMachine, CreateSchedule)
+# Unconfirmed: `aws:SourceArn` and `aws:SourceAccount` when a service assumes a role | Here: what the service's
+#   documentation has in its trust policies, and no other key: a condition on any other never holds. Also when a role is
+#   only handed over (CreateTrainingJob, CreateModel, CreateModelCustomizationJob, CreateStateMachine, CreateSchedule) |
 #   Source: the rows below; that AWS looks at the keys then, too, is a guess
-# Unconfirmed: aws:SourceArn and aws:SourceAccount of SageMaker, a training job
-#   Here: the job's ARN; no `aws:SourceAccount`
-#   Source: "Cross-service confused deputy prevention" in the developer guide: "you do not need to specify an
-#     aws:SourceAccount value"
-# Unconfirmed: aws:SourceArn and aws:SourceAccount of SageMaker, a model and its endpoint
-#   Here: literally `arn:aws:sagemaker:REGION:ACCOUNT:*`, so that a trust on `endpoint/*` or `model/*` fails; no
-#     `aws:SourceAccount`
+# Unconfirmed: aws:SourceArn and aws:SourceAccount of SageMaker, a training job | Here: the job's ARN; no
+#   `aws:SourceAccount` | Source: "Cross-service confused deputy prevention" in the developer guide: "you do not need to
+#   specify an aws:SourceAccount value"
+# Unconfirmed: aws:SourceArn and aws:SourceAccount of SageMaker, a model and its endpoint | Here: literally
+#   `arn:aws:sagemaker:REGION:ACCOUNT:*`, so that a trust on `endpoint/*` or `model/*` fails; no `aws:SourceAccount` |
 #   Source: the same page: "The asterisk in the ARN template does not stand for wildcard and should not be changed"
-# Unconfirmed: aws:SourceArn and aws:SourceAccount of Bedrock, Step Functions, EventBridge
-#   Here: the ARN of the customization job, of the state machine (`stateMachine:NAME/LABEL` for a Distributed Map's
-#     child, as DescribeExecution has it), of the rule; and its account
-#   Source: "Create a service role for model customization"; "Creating an IAM role for your state machine";
-#     "Cross-service confused deputy prevention" in the EventBridge User Guide
-# Unconfirmed: aws:SourceArn and aws:SourceAccount of Scheduler
-#   Here: the ARN of the schedule's group, and its account
-#   Source: "Confused deputy prevention" in the Scheduler User Guide: never a schedule's
-# Unconfirmed: aws:SourceArn and aws:SourceAccount of Lambda
-#   Here: neither key
-#   Source: no page has them for an execution role
+# Unconfirmed: aws:SourceArn and aws:SourceAccount of Bedrock, Step Functions, EventBridge | Here: the ARN of the
+#   customization job, of the state machine (`stateMachine:NAME/LABEL` for a Distributed Map's child, as
+#   DescribeExecution has it), of the rule; and its account | Source: "Create a service role for model customization";
+#   "Creating an IAM role for your state machine"; "Cross-service confused deputy prevention" in the EventBridge User
+#   Guide
+# Unconfirmed: aws:SourceArn and aws:SourceAccount of Scheduler | Here: the ARN of the schedule's group, and its account
+#   | Source: "Confused deputy prevention" in the Scheduler User Guide: never a schedule's
+# Unconfirmed: aws:SourceArn and aws:SourceAccount of Lambda | Here: neither key | Source: no page has them for an
+#   execution role
 def _may_assume(role_arn: str, service: str, source_arn: str, region: str) -> tuple[Check, bool]:
     """Whether the trust policy lets the service in, which shows the keys that its documentation promises and no others.
 

@@ -44,9 +44,8 @@ class Quotas:
         self._file = state_dir / "quotas.json"
         self._set: dict[str, float] = {}
 
-    # Unconfirmed: Value of a new account's instance quotas
-    #   Here: applied 1, default 0
-    #   Source: differs by account; set with `/_tuneway/quotas` or `quotas.json`
+    # Unconfirmed: Value of a new account's instance quotas | Here: applied 1, default 0 | Source: differs by account;
+    #   set with `/_tuneway/quotas` or `quotas.json`
     def value(self, name: str) -> float:
         """The applied value of a quota, by its name."""
         if name in self._set:
@@ -78,9 +77,8 @@ class Quotas:
             "QuotaAppliedAtLevel": "ACCOUNT",
         }
 
-    # Unconfirmed: An unknown quota code
-    #   Here: `NoSuchResourceException`
-    #   Source: Service Quotas API Reference; only codes seen in listings of real accounts are known here
+    # Unconfirmed: An unknown quota code | Here: `NoSuchResourceException` | Source: Service Quotas API Reference; only
+    #   codes seen in listings of real accounts are known here
     def _known(self, params: dict[str, Any]) -> str:
         service, code = params["ServiceCode"], params["QuotaCode"]
         if service != "sagemaker" or code not in SAGEMAKER_QUOTAS:

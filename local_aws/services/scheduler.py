@@ -48,9 +48,9 @@ _SERVICE_NAMES = {
 }
 
 
-# Unconfirmed: Text of Scheduler's refusal of an unknown or reading universal target
-#   Here: `Invalid RequestJson provided. Reason The service or action S:A is not supported.`
-#   Source: memory; the documentation only says they are not supported
+# Unconfirmed: Text of Scheduler's refusal of an unknown or reading universal target | Here: `Invalid RequestJson
+#   provided. Reason The service or action S:A is not supported.` | Source: memory; the documentation only says they are
+#   not supported
 def check(schedule: dict[str, Any], region: str) -> str | None:
     """Why Scheduler refuses a schedule's target when the schedule is made, or None. ValidationException's messages."""
     target = schedule.get("Target") or {}
@@ -117,20 +117,15 @@ def _request(target: dict[str, Any], text: str, endpoint_url: str) -> tuple[str,
     raise ValueError(f"no such templated target: {arn}")
 
 
-# Differs: A failed schedule target
-#   AWS: retried for as long and as often as its RetryPolicy says (24 hours, 185 times), then sent to its dead-letter
-#     queue
-#   Here: up to 3 times in seconds, then the same; what is lost for want of a queue or of `sqs:SendMessage` is a line
-#     in the server's log
-#   Why: a local run does not last a day
-# Unconfirmed: Which errors of a target Scheduler retries
-#   Here: all, a denial too; then the dead letter has `EXHAUSTED_RETRY_CONDITION` `MaximumRetryAttempts`, or
-#     `MaximumEventAgeInSeconds` where the policy allows more than 3 attempts
-#   Source: "Configuring a schedule's dead-letter queue" names the attributes and no error that is not retried;
-#     EventBridge's rules send a denial to the queue at once
-# Unconfirmed: Body and values of a dead letter
-#   Here: the target's input; `ERROR_CODE` and `ERROR_MESSAGE` as the called service answered
-#   Source: the same page's example, from memory
+# Differs: A failed schedule target | AWS: retried for as long and as often as its RetryPolicy says (24 hours, 185
+#   times), then sent to its dead-letter queue | Here: up to 3 times in seconds, then the same; what is lost for want of
+#   a queue or of `sqs:SendMessage` is a line in the server's log | Why: a local run does not last a day
+# Unconfirmed: Which errors of a target Scheduler retries | Here: all, a denial too; then the dead letter has
+#   `EXHAUSTED_RETRY_CONDITION` `MaximumRetryAttempts`, or `MaximumEventAgeInSeconds` where the policy allows more than
+#   3 attempts | Source: "Configuring a schedule's dead-letter queue" names the attributes and no error that is not
+#   retried; EventBridge's rules send a denial to the queue at once
+# Unconfirmed: Body and values of a dead letter | Here: the target's input; `ERROR_CODE` and `ERROR_MESSAGE` as the
+#   called service answered | Source: the same page's example, from memory
 def _invoke(
     endpoint_url: str, schedule: dict[str, Any], target: dict[str, Any], scheduled_time: float, region: str
 ) -> None:

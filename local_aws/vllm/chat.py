@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 THREADS = 2
 
 
-# Unconfirmed: An error of the vLLM server
-#   Here: 400 or 404 with OpenAI's error object, inside `ModelError`
-#   Source: vLLM's texts change between versions
+# Unconfirmed: An error of the vLLM server | Here: 400 or 404 with OpenAI's error object, inside `ModelError` | Source:
+#   vLLM's texts change between versions
 class RefusedError(Exception):
     """A request the server refuses: OpenAI's error object, with its HTTP status."""
 

@@ -27,14 +27,14 @@ def test_a_marker_has_a_section_and_nothing_else_looks_like_one() -> None:
 
 
 def test_a_field_goes_on_in_the_next_line(tmp_path: Path) -> None:
-    text = "# Unconfirmed: a thing\n#   Here: done\n#     so\n#   Source: memory\ndef f(): ...\n"
+    text = "# Unconfirmed: a thing | Here: done\n#   so |\n#   Source: memory\ndef f(): ...\n"
     (tmp_path / "a.py").write_text(text)
     [marker] = parity.markers(tmp_path)
     assert (marker.what, marker.fields) == ("a thing", {"Here": "done so", "Source": "memory"})
 
 
-@pytest.mark.parametrize("fields", ["#   Here: done\n", "#   Source: memory\n", "#   Here: done\n#   Why: so\n", ""])
+@pytest.mark.parametrize("fields", [" | Here: done", " | Source: memory", " | Here: done\n#   | Why: so", ""])
 def test_a_belief_without_a_source_is_refused(tmp_path: Path, fields: str) -> None:
-    (tmp_path / "a.py").write_text(f"# Unconfirmed: a thing\n{fields}def f(): ...\n")
+    (tmp_path / "a.py").write_text(f"# Unconfirmed: a thing{fields}\ndef f(): ...\n")
     with pytest.raises(parity.MarkerError, match="'a thing' needs Here, Source"):
         list(parity.markers(tmp_path))

@@ -136,9 +136,9 @@ class BedrockOperations(Serving):
             )
         return listed(rows, params, "modelSummaries", "modelName")
 
-    # Unconfirmed: DeleteCustomModel while a deployment (also one being deleted) or throughput uses the model
-    #   Here: `ConflictException`, wording our own
-    #   Source: the operation's errors; the User Guide says it of distilled models only
+    # Unconfirmed: DeleteCustomModel while a deployment (also one being deleted) or throughput uses the model | Here:
+    #   `ConflictException`, wording our own | Source: the operation's errors; the User Guide says it of distilled
+    #   models only
     @BEDROCK.operation
     def delete_custom_model(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         held = self._held(request)

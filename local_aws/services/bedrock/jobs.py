@@ -147,12 +147,12 @@ class Jobs:
             job.details.update(status="Stopping", lastModifiedTime=_now())
             job.stopping.set()
 
-    # Unconfirmed: A customization job on an end-of-life model
-    #   Here: `ResourceNotFoundException`, "This model version has reached the end of its life. ..."
-    #   Source: the message of invoking one; GetFoundationModel still answers LEGACY here
-    # Unconfirmed: A customization job on a wrong id, or a model that cannot be customized in the Region
-    #   Here: `ValidationException`, "The provided model identifier is invalid."
-    #   Source: AWS re:Post, "errors when I fine-tune a model"
+    # Unconfirmed: A customization job on an end-of-life model | Here: `ResourceNotFoundException`, "This model version
+    #   has reached the end of its life. ..." | Source: the message of invoking one; GetFoundationModel still answers
+    #   LEGACY here
+    # Unconfirmed: A customization job on a wrong id, or a model that cannot be customized in the Region | Here:
+    #   `ValidationException`, "The provided model identifier is invalid." | Source: AWS re:Post, "errors when I
+    #   fine-tune a model"
     def _base_model(self, params: dict[str, Any], region: str) -> models.FoundationModel:
         base = models.find(params["baseModelIdentifier"], region)
         now = _now()
@@ -172,18 +172,17 @@ class Jobs:
             )
         return base
 
-    # Unconfirmed: A used custom model name
-    #   Here: `ValidationException`, "The provided custom model name is currently in use."
-    #   Source: the message for job names, worded alike
+    # Unconfirmed: A used custom model name | Here: `ValidationException`, "The provided custom model name is currently
+    #   in use." | Source: the message for job names, worded alike
     def _refuse_used_names(self, held: BedrockAccount, params: dict[str, Any]) -> None:
         if any(job.details["jobName"] == params["jobName"] for job in held.jobs):
             raise ServiceError("ValidationException", "The provided job name is currently in use.")
         if params["customModelName"] in held.used_model_names:
             raise ServiceError("ValidationException", "The provided custom model name is currently in use.")
 
-    # Unconfirmed: Hyperparameters out of range, count of records, reserved words
-    #   Here: hyperparameters: ValidationException at once; the data: a Failed job; wording our own
-    #   Source: the rules are documented, the texts are not
+    # Unconfirmed: Hyperparameters out of range, count of records, reserved words | Here: hyperparameters:
+    #   ValidationException at once; the data: a Failed job; wording our own | Source: the rules are documented, the
+    #   texts are not
     def _refuse_bad_request(self, base: models.FoundationModel, params: dict[str, Any]) -> None:
         for what, uri in _inputs(params):
             if not uri.endswith(".jsonl"):
@@ -228,9 +227,9 @@ class Jobs:
             raise ServiceError("ValidationException", "Could not assume provided IAM role.") from None
         return clients.client("s3", session, endpoint_url=self._endpoint_url, region=region)
 
-    # Unconfirmed: Which checks a customization job makes before it is accepted
-    #   Here: trust, GetObject and ListBucket on the inputs, a written `.write_access_check_file.tmp` in the output
-    #   Source: texts in "Troubleshooting model customization issues"
+    # Unconfirmed: Which checks a customization job makes before it is accepted | Here: trust, GetObject and ListBucket
+    #   on the inputs, a written `.write_access_check_file.tmp` in the output | Source: texts in "Troubleshooting model
+    #   customization issues"
     def _check_access(self, s3: Any, params: dict[str, Any]) -> None:
         for _what, uri in _inputs(params):
             bucket, key = clients.split_uri(uri)
@@ -299,9 +298,8 @@ class Jobs:
             total += records
         data.check_total(rules, total)
 
-    # Unconfirmed: Metrics files of a customization job
-    #   Here: the documented paths and header lines, no rows; GetModelCustomizationJob has no trainingMetrics
-    #   Source: nothing is trained here, so no loss is told
+    # Unconfirmed: Metrics files of a customization job | Here: the documented paths and header lines, no rows;
+    #   GetModelCustomizationJob has no trainingMetrics | Source: nothing is trained here, so no loss is told
     def _write_metrics(self, job: CustomizationJob, s3: Any) -> None:
         bucket, prefix = clients.split_uri(job.request["outputDataConfig"]["s3Uri"])
         folder = f"{prefix.rstrip('/')}/model-customization-job-{job.arn[-12:]}".lstrip("/")

@@ -62,8 +62,7 @@ class Resource:
     created: datetime
     deleted: datetime | None = None
 
-    # Unconfirmed: Status of a deployment being deleted
-    #   Here: `Deleting` in Get and List, refused as `statusEquals`
+    # Unconfirmed: Status of a deployment being deleted | Here: `Deleting` in Get and List, refused as `statusEquals` |
     #   Source: the Nova User Guide; the service model only knows Creating, Active and Failed
     def status(self, now: datetime) -> str:
         """The status at a time."""
@@ -156,9 +155,8 @@ class Serving:
         found = [resource for resource in self._live(request).values() if resource.kind == kind]
         return [self._row(resource, members or resource.details) for resource in found]
 
-    # Unconfirmed: A used name of a deployment, throughput or import job
-    #   Here: `ValidationException`, worded like that of a customization job
-    #   Source: the create operations of the first two have no ConflictException
+    # Unconfirmed: A used name of a deployment, throughput or import job | Here: `ValidationException`, worded like that
+    #   of a customization job | Source: the create operations of the first two have no ConflictException
     def _create(
         self,
         request: Request,
@@ -188,9 +186,8 @@ class Serving:
     def _custom_model(self, request: Request, identifier: str) -> Mapping[str, Any]:
         return self._jobs.account(request.account, request.region).model(identifier)
 
-    # Unconfirmed: On-demand deployment of a model that only has Provisioned Throughput (Llama 3.1 8B)
-    #   Here: `ValidationException`, wording our own
-    #   Source: that fixture and the User Guide say that it cannot be deployed
+    # Unconfirmed: On-demand deployment of a model that only has Provisioned Throughput (Llama 3.1 8B) | Here:
+    #   `ValidationException`, wording our own | Source: that fixture and the User Guide say that it cannot be deployed
     @BEDROCK.operation
     def create_custom_model_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         def details(arn: str, now: datetime) -> dict[str, Any]:
@@ -219,10 +216,9 @@ class Serving:
         rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
         return listed(rows, params, "modelDeploymentSummaries", "customModelDeploymentName", created="createdAt")
 
-    # Unconfirmed: Deleting a deployment that is Creating or Deleting
-    #   Here: `ValidationException`, "Custom model deployment is in a mutating state"
-    #   Source: cloud-custodian's bedrock_deployable_custom_model fixture, seen while Creating; the API Reference also
-    #     lists ConflictException
+    # Unconfirmed: Deleting a deployment that is Creating or Deleting | Here: `ValidationException`, "Custom model
+    #   deployment is in a mutating state" | Source: cloud-custodian's bedrock_deployable_custom_model fixture, seen
+    #   while Creating; the API Reference also lists ConflictException
     @BEDROCK.operation
     def delete_custom_model_deployment(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
@@ -233,9 +229,8 @@ class Serving:
             deployment.deleted = self._clock()
         return {}
 
-    # Unconfirmed: Model units of a new account
-    #   Here: as many as asked for
-    #   Source: AWS's quotas differ by account and are often 0
+    # Unconfirmed: Model units of a new account | Here: as many as asked for | Source: AWS's quotas differ by account
+    #   and are often 0
     @BEDROCK.operation
     def create_provisioned_model_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         def details(arn: str, now: datetime) -> dict[str, Any]:
@@ -270,9 +265,9 @@ class Serving:
         rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
         return listed(rows, params, "provisionedModelSummaries", "provisionedModelName")
 
-    # Unconfirmed: Deleting Provisioned Throughput that is Creating, or before its term is over
-    #   Here: `ConflictException`, wording our own (30 and 180 days a term)
-    #   Source: the operation's errors; "You can't delete ... before the commitment term is over" names no code
+    # Unconfirmed: Deleting Provisioned Throughput that is Creating, or before its term is over | Here:
+    #   `ConflictException`, wording our own (30 and 180 days a term) | Source: the operation's errors; "You can't
+    #   delete ... before the commitment term is over" names no code
     @BEDROCK.operation
     def delete_provisioned_model_throughput(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with self._jobs.account(request.account, request.region).lock:
@@ -286,9 +281,8 @@ class Serving:
             self._forget(request, throughput)
         return {}
 
-    # Unconfirmed: An import job
-    #   Here: reads nothing and needs no role; Completed after 2 s, and the model has no architecture
-    #   Source: not a part of the pipeline: it is there for teardowns to meet
+    # Unconfirmed: An import job | Here: reads nothing and needs no role; Completed after 2 s, and the model has no
+    #   architecture | Source: not a part of the pipeline: it is there for teardowns to meet
     @BEDROCK.operation
     def create_model_import_job(self, params: dict[str, Any], request: Request) -> dict[str, Any]:
         shared = {"jobName": params["jobName"], "modelDataSource": params["modelDataSource"]}

@@ -81,9 +81,8 @@ class Runtime:
         self._logs: queue.Queue[_LogBatch] = queue.Queue()
         threading.Thread(target=self._write_logs, name="lambda-logs", daemon=True).start()
 
-    # Unconfirmed: A function whose role no longer trusts Lambda
-    #   Here: the call fails with `The role defined for the function cannot be assumed by Lambda.`
-    #   Source: the message of CreateFunction
+    # Unconfirmed: A function whose role no longer trusts Lambda | Here: the call fails with `The role defined for the
+    #   function cannot be assumed by Lambda.` | Source: the message of CreateFunction
     def execute(self, function: Function, event: Any, request_id: str) -> FunctionResult:
         """Run one invocation of one version of a function."""
         started = time.time()
@@ -183,15 +182,11 @@ class Runtime:
         launch = Launch(command, environment, task_root, work_dir, config["MemorySize"], config["Timeout"], init)
         return Sandbox(launch, stream)
 
-    # Differs: The runtime's own boto3
-    #   AWS: there, in a version that "Lambda periodically updates" ("Working with .zip file archives for Python
-    #     Lambda functions")
-    #   Here: not there: only the package's own is found
-    #   Why: a function that relies on it fails here
-    # Differs: A function's environment
-    #   AWS: Lambda's and its own variables
-    #   Here: those, `AWS_ENDPOINT_URL`, and `HOME` and `TMPDIR` in its own folder
-    #   Why: reach local AWS, and nothing of the user's home
+    # Differs: The runtime's own boto3 | AWS: there, in a version that "Lambda periodically updates" ("Working with .zip
+    #   file archives for Python Lambda functions") | Here: not there: only the package's own is found | Why: a function
+    #   that relies on it fails here
+    # Differs: A function's environment | AWS: Lambda's and its own variables | Here: those, `AWS_ENDPOINT_URL`, and
+    #   `HOME` and `TMPDIR` in its own folder | Why: reach local AWS, and nothing of the user's home
     def _environment(
         self,
         config: dict[str, Any],
@@ -287,10 +282,8 @@ def _log_group(config: dict[str, Any]) -> str:
     return (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
 
 
-# Differs: A function's interpreter
-#   AWS: the runtime of its configuration
-#   Here: this machine's, which must be that runtime
-#   Why: a zip holds wheels for one Python
+# Differs: A function's interpreter | AWS: the runtime of its configuration | Here: this machine's, which must be that
+#   runtime | Why: a zip holds wheels for one Python
 def _runtime_mismatch(runtime: str) -> str:
     here = f"python{sys.version_info.major}.{sys.version_info.minor}"
     if runtime == here or runtime.startswith("nodejs"):

@@ -107,10 +107,7 @@ class Sandbox:
             self._child = None
         shutil.rmtree(self.launch.work_dir, ignore_errors=True)
 
-    # Differs: A function's processor
-    #   AWS: in proportion to its memory
-    #   Here: a whole one
-    #   Why: two cores are few
+    # Differs: A function's processor | AWS: in proportion to its memory | Here: a whole one | Why: two cores are few
     def _start(self, request_id: str) -> Outcome | None:
         (self.launch.work_dir / "tmp").mkdir(parents=True, exist_ok=True)
         pipe = subprocess.PIPE
@@ -207,9 +204,8 @@ class Sandbox:
                 return
             self._log += data
 
-    # Unconfirmed: What ends a function that runs out of memory
-    #   Here: `Runtime.OutOfMemory`, `Runtime exited with error: signal: killed`
-    #   Source: public issues; older answers have `Runtime.ExitError`
+    # Unconfirmed: What ends a function that runs out of memory | Here: `Runtime.OutOfMemory`, `Runtime exited with
+    #   error: signal: killed` | Source: public issues; older answers have `Runtime.ExitError`
     def _ended(self, request_id: str, peak: int) -> Outcome:
         """The process closed its side without an answer."""
         assert self._child is not None
@@ -250,10 +246,8 @@ def _node_error(message: str, trace: str) -> dict[str, Any]:
     }
 
 
-# Differs: Memory of a function
-#   AWS: a control group kills at the limit
-#   Here: the resident set is read every 30 ms, then killed
-#   Why: the same end without privileges
+# Differs: Memory of a function | AWS: a control group kills at the limit | Here: the resident set is read every 30 ms,
+#   then killed | Why: the same end without privileges
 def memory_mb(pid: int) -> int:
     """Peak resident memory in MB of a process, plus what its children hold now; 0 without /proc (not Linux)."""
     total = 0

@@ -52,10 +52,9 @@ class CheckpointSync:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(config["S3Uri"].rstrip("/") + "/", folder, role)
 
-    # Unconfirmed: Checkpoints of several hosts
-    #   Here: all to the one prefix, which is restored to each
-    #   Source: "restored to checkpoint_local_path in each instance" ("Resume training from a checkpoint"); of clashes
-    #     it says nothing
+    # Unconfirmed: Checkpoints of several hosts | Here: all to the one prefix, which is restored to each | Source:
+    #   "restored to checkpoint_local_path in each instance" ("Resume training from a checkpoint"); of clashes it says
+    #   nothing
     def restore(self) -> None:
         """Copy down what an earlier job left."""
         if self._folder is None:
@@ -72,9 +71,9 @@ class CheckpointSync:
             self._worker = threading.Thread(target=self._work, args=(self._folder,), name="checkpoints", daemon=True)
             self._worker.start()
 
-    # Unconfirmed: Checkpoints of a killed script
-    #   Here: what it had written is still copied up, half a checkpoint too, and stays
-    #   Source: "Checkpoints in SageMaker AI": S3 follows the folder; no file is named that makes a checkpoint whole
+    # Unconfirmed: Checkpoints of a killed script | Here: what it had written is still copied up, half a checkpoint too,
+    #   and stays | Source: "Checkpoints in SageMaker AI": S3 follows the folder; no file is named that makes a
+    #   checkpoint whole
     def finish(self) -> None:
         """Copy up what is left and end."""
         self._done.set()
@@ -91,10 +90,8 @@ class CheckpointSync:
             if last:
                 return
 
-    # Differs: A checkpoint's way to S3
-    #   AWS: as it is written
-    #   Here: once a second, the oldest file first
-    #   Why: the same, to be read
+    # Differs: A checkpoint's way to S3 | AWS: as it is written | Here: once a second, the oldest file first | Why: the
+    #   same, to be read
     def _copy_up(self, folder: Path) -> None:
         s3 = self._role.client("s3")
         found = file_states(folder)

@@ -38,18 +38,15 @@ class Container:
         for folder in ("tmp", "root"):
             (root / folder).mkdir()
 
-    # Differs: A job's `/tmp`
-    #   AWS: on its instance
-    #   Here: a folder of the job's own; paths below `/tmp` and `/opt/ml` in its environment are mapped
-    #   Why: nothing is left on this machine
+    # Differs: A job's `/tmp` | AWS: on its instance | Here: a folder of the job's own; paths below `/tmp` and `/opt/ml`
+    #   in its environment are mapped | Why: nothing is left on this machine
     def map(self, text: str) -> str:
         """Put this container's folders in the place of /opt/ml and /tmp."""
         return _OWN.sub(lambda found: str(self.root / found[1]), text)
 
-    # Differs: Names of several hosts
-    #   AWS: `algo-1`, `algo-2`, ..., `network_interface_name` `eth0`
-    #   Here: `127.0.0.1`, `127.0.0.2`, ... and `lo`; a single host is `algo-1` on `eth0`
-    #   Why: nothing resolves `algo-2` here without root
+    # Differs: Names of several hosts | AWS: `algo-1`, `algo-2`, ..., `network_interface_name` `eth0` | Here:
+    #   `127.0.0.1`, `127.0.0.2`, ... and `lo`; a single host is `algo-1` on `eth0` | Why: nothing resolves `algo-2`
+    #   here without root
     def write_config(self, job: Mapping[str, Any], number: int) -> None:
         """Write hyperparameters.json, resourceconfig.json and inputdataconfig.json of a CreateTrainingJob request.
 
@@ -88,9 +85,8 @@ class Container:
         for name, document in documents.items():
             (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
 
-    # Unconfirmed: Environment of a job with ContainerEntrypoint
-    #   Here: no `SM_*` variables, the region in `AWS_REGION` only
-    #   Source: `SM_*` are set by the training toolkit, which does not run then; memory for the region
+    # Unconfirmed: Environment of a job with ContainerEntrypoint | Here: no `SM_*` variables, the region in `AWS_REGION`
+    #   only | Source: `SM_*` are set by the training toolkit, which does not run then; memory for the region
     def environment(
         self,
         *,

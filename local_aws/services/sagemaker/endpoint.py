@@ -66,9 +66,8 @@ class Endpoint:
             self.fleet = fleet
             self.set_status("InService")
 
-    # Unconfirmed: A rolled-back update
-    #   Here: InService on the old config without FailureReason
-    #   Source: DescribeEndpoint promises the reason for Failed only
+    # Unconfirmed: A rolled-back update | Here: InService on the old config without FailureReason | Source:
+    #   DescribeEndpoint promises the reason for Failed only
     def update(self, request: Request, config: dict[str, Any]) -> None:
         """Bring up a fleet on another config beside the old one, then take that down; or go back to it."""
         kind, fault = _place(config)
@@ -115,9 +114,8 @@ class Endpoint:
             raise FleetFailedError(f"Request to service failed. {error!r}") from error
         return fleet
 
-    # Unconfirmed: DeleteEndpoint without the execution role
-    #   Here: the endpoint becomes Failed and stays
-    #   Source: the documentation only says that SageMaker cannot delete its resources
+    # Unconfirmed: DeleteEndpoint without the execution role | Here: the endpoint becomes Failed and stays | Source: the
+    #   documentation only says that SageMaker cannot delete its resources
     def delete(self) -> bool:
         """Take the fleet down; False where its execution role is not there any more to do it with."""
         time.sleep(self.store.settings.status_seconds)
@@ -138,9 +136,9 @@ class Endpoint:
             fleet.stop()
         return True
 
-    # Unconfirmed: `PendingDeploymentSummary`
-    #   Here: while Creating and Updating, with the wanted weight and count; not while RollingBack
-    #   Source: "only returned when the endpoint is creating or updating"; the members of a variant are a guess
+    # Unconfirmed: `PendingDeploymentSummary` | Here: while Creating and Updating, with the wanted weight and count; not
+    #   while RollingBack | Source: "only returned when the endpoint is creating or updating"; the members of a variant
+    #   are a guess
     def describe(self) -> dict[str, Any]:
         """The members of DescribeEndpoint."""
         description: dict[str, Any] = {
@@ -184,10 +182,8 @@ class Endpoint:
         return description
 
 
-# Differs: Time to look for an endpoint's instances
-#   AWS: VariantInstanceProvisionTimeoutInSeconds
-#   Here: each pool is asked once, at once
-#   Why: nobody waits minutes for a test
+# Differs: Time to look for an endpoint's instances | AWS: VariantInstanceProvisionTimeoutInSeconds | Here: each pool is
+#   asked once, at once | Why: nobody waits minutes for a test
 def _place(config: dict[str, Any], *hows: str) -> tuple[str, faults.Fault]:
     """The first instance type of the config that has capacity, or the last that has not, and the fault that happens there."""
     (variant,) = config["ProductionVariants"]
@@ -198,9 +194,9 @@ def _place(config: dict[str, Any], *hows: str) -> tuple[str, faults.Fault]:
     return kind, fault
 
 
-# Unconfirmed: `InstancePools` of DescribeEndpoint
-#   Here: each pool of the config, those without instances with the count 0; all 0 in the pending summary
-#   Source: "Each pool indicates the instance type and the current number of instances"
+# Unconfirmed: `InstancePools` of DescribeEndpoint | Here: each pool of the config, those without instances with the
+#   count 0; all 0 in the pending summary | Source: "Each pool indicates the instance type and the current number of
+#   instances"
 def _pool_summaries(variant: dict[str, Any], kind: str) -> dict[str, Any]:
     """InstancePools of a variant's description, whose instances are of type `kind`; nothing of a variant without pools."""
     if "InstancePools" not in variant:

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
 
-# Unconfirmed: Quotas of InstancePools
-#   Here: all are asked for: `ResourceLimitExceeded` if one of them does not allow the instances, in use or not
-#   Source: "Quota does not fall back" in a vendor's guide (Deepgram, "Deploy Deepgram on Amazon SageMaker"). The
-#     product names no type without a quota, so that both readings hold
+# Unconfirmed: Quotas of InstancePools | Here: all are asked for: `ResourceLimitExceeded` if one of them does not allow
+#   the instances, in use or not | Source: "Quota does not fall back" in a vendor's guide (Deepgram, "Deploy Deepgram on
+#   Amazon SageMaker"). The product names no type without a quota, so that both readings hold
 def _check_quota(store: SageMakerAccount, config: dict[str, Any]) -> None:
     """Ask for all instance types of a list: "Quota does not fall back" (Deepgram, "Deploy Deepgram on Amazon SageMaker")."""
     for variant in config["ProductionVariants"]:
@@ -49,18 +48,14 @@ def create_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Re
     return {"EndpointArn": arn}
 
 
-# Unconfirmed: UpdateEndpoint or DeleteEndpoint of one in progress
-#   Here: `Cannot update in-progress endpoint "ARN".`
+# Unconfirmed: UpdateEndpoint or DeleteEndpoint of one in progress | Here: `Cannot update in-progress endpoint "ARN".` |
 #   Source: sagemaker-examples pull 3188 for the failing delete; text from memory
-# Unconfirmed: UpdateEndpoint of a Failed endpoint
-#   Here: `ValidationException`
-#   Source: "only delete is allowed"; wording our own
-# Unconfirmed: UpdateEndpoint when the config in use was deleted
-#   Here: `Could not find endpoint configuration "OLD ARN".`
-#   Source: terraform-provider-aws issue 40048
-# Unconfirmed: UpdateEndpoint to the config it already runs on
-#   Here: accepted, a new fleet is started
-#   Source: nothing found
+# Unconfirmed: UpdateEndpoint of a Failed endpoint | Here: `ValidationException` | Source: "only delete is allowed";
+#   wording our own
+# Unconfirmed: UpdateEndpoint when the config in use was deleted | Here: `Could not find endpoint configuration "OLD
+#   ARN".` | Source: terraform-provider-aws issue 40048
+# Unconfirmed: UpdateEndpoint to the config it already runs on | Here: accepted, a new fleet is started | Source:
+#   nothing found
 @SAGEMAKER.operation
 def update_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """UpdateEndpoint, of an endpoint that is InService."""

@@ -42,10 +42,8 @@ class FleetFailedError(Exception):
     """The fleet did not come up; the text is the endpoint's FailureReason."""
 
 
-# Differs: Instances of an endpoint
-#   AWS: of several types, if no pool has all of them
-#   Here: all of one type, which one server stands for
-#   Why: one machine
+# Differs: Instances of an endpoint | AWS: of several types, if no pool has all of them | Here: all of one type, which
+#   one server stands for | Why: one machine
 class Fleet:
     """One server, whatever InitialInstanceCount says: it stands for all instances, which are of one type."""
 
@@ -182,12 +180,10 @@ class Fleet:
         if time.monotonic() - started > limit:
             raise FleetFailedError(f"Model data download from {uri} timed out after {limit} seconds.")
 
-    # Unconfirmed: A container that dies while it starts
-    #   Here: Failed at once
-    #   Source: AWS restarts it until the health check's time is over
-    # Unconfirmed: Default of ContainerStartupHealthCheckTimeoutInSeconds
-    #   Here: 480 s
-    #   Source: no figure is documented
+    # Unconfirmed: A container that dies while it starts | Here: Failed at once | Source: AWS restarts it until the
+    #   health check's time is over
+    # Unconfirmed: Default of ContainerStartupHealthCheckTimeoutInSeconds | Here: 480 s | Source: no figure is
+    #   documented
     def _await_ping(self) -> None:
         limit = self.variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _DEFAULT_STARTUP_SECONDS)
         deadline = time.monotonic() + (min(limit, self.store.settings.startup_seconds) or limit)

@@ -30,10 +30,8 @@ class JobFailedError(Exception):
     """The job ends as Failed; the text is its FailureReason."""
 
 
-# Differs: The network of a job's hosts
-#   AWS: its own
-#   Here: the loopback of this machine: two jobs that use the same port at a time collide
-#   Why: the same reason
+# Differs: The network of a job's hosts | AWS: its own | Here: the loopback of this machine: two jobs that use the same
+#   port at a time collide | Why: the same reason
 class Host:
     """The instance `number` (from 1 on) of the job that `params` asks for."""
 

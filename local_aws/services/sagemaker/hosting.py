@@ -50,9 +50,8 @@ def no_access(uri: str, role_arn: str, region: str) -> str:
     )
 
 
-# Unconfirmed: CreateModel
-#   Here: refused when its data cannot be listed and read under the role
-#   Source: message in philschmid/llm-sagemaker-sample issue 2
+# Unconfirmed: CreateModel | Here: refused when its data cannot be listed and read under the role | Source: message in
+#   philschmid/llm-sagemaker-sample issue 2
 @SAGEMAKER.operation
 def create_model(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateModel: the role must be able to read the model data now."""

@@ -26,13 +26,10 @@ class Instances:
     count: int
 
 
-# Differs: Instances of a training job
-#   AWS: any number
-#   Here: up to 4, each a container of its own below `jobs/NAME/algo-K`; they share processors and memory
-#   Why: one machine
-# Unconfirmed: EnableManagedSpotTraining `false` beside InstancePreferences
-#   Here: accepted
-#   Source: the service model calls both mutually exclusive; the product sends it with one type only
+# Differs: Instances of a training job | AWS: any number | Here: up to 4, each a container of its own below
+#   `jobs/NAME/algo-K`; they share processors and memory | Why: one machine
+# Unconfirmed: EnableManagedSpotTraining `false` beside InstancePreferences | Here: accepted | Source: the service model
+#   calls both mutually exclusive; the product sends it with one type only
 def preferences(request: dict[str, Any]) -> list[Instances]:
     """What a CreateTrainingJob request asks for, the most wanted first. Raises ServiceError."""
     resources = request["ResourceConfig"]
@@ -50,9 +47,9 @@ def preferences(request: dict[str, Any]) -> list[Instances]:
     return wanted
 
 
-# Unconfirmed: Texts that refuse what excludes InstancePreferences or InstancePools
-#   Here: `ValidationException`, wording our own
-#   Source: the rules are those of the service model and of "Deploy to multiple instance types with instance pools"
+# Unconfirmed: Texts that refuse what excludes InstancePreferences or InstancePools | Here: `ValidationException`,
+#   wording our own | Source: the rules are those of the service model and of "Deploy to multiple instance types with
+#   instance pools"
 def _listed(request: dict[str, Any], listed: list[dict[str, Any]]) -> list[Instances]:
     resources = request["ResourceConfig"]
     excluded = [name for name in _EXCLUDED if name in resources]

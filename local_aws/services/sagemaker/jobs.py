@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker.account import SageMakerAccount
 
 
-# Unconfirmed: A training job's missing grants
-#   Here: pull and `s3:ListBucket`: CreateTrainingJob is refused; `s3:GetObject`, `s3:PutObject`, logs,
-#     `cloudwatch:PutMetricData`: the job fails
-#   Source: texts of "Access denied for repository" and "No S3 objects found" in public issues; the other
-#     FailureReasons are our own words, and AWS may let a job without logs run on
+# Unconfirmed: A training job's missing grants | Here: pull and `s3:ListBucket`: CreateTrainingJob is refused;
+#   `s3:GetObject`, `s3:PutObject`, logs, `cloudwatch:PutMetricData`: the job fails | Source: texts of "Access denied
+#   for repository" and "No S3 objects found" in public issues; the other FailureReasons are our own words, and AWS may
+#   let a job without logs run on
 @SAGEMAKER.operation
 def create_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
@@ -63,10 +62,7 @@ def _check_name(store: SageMakerAccount, arn: str) -> None:
         )
 
 
-# Differs: Channels
-#   AWS: sharded by key, if asked for
-#   Here: FullyReplicated only
-#   Why: Tuneway has no other
+# Differs: Channels | AWS: sharded by key, if asked for | Here: FullyReplicated only | Why: Tuneway has no other
 def _check_form(params: dict[str, Any]) -> None:
     stopping = params.get("StoppingCondition", {})
     if params.get("EnableManagedSpotTraining"):
@@ -144,10 +140,9 @@ def _check_channel(role: RoleSession, channel: dict[str, Any], region: str) -> N
     )
 
 
-# Unconfirmed: Quotas of InstancePreferences
-#   Here: the job gets the first type that its quota allows and that has capacity; `ResourceLimitExceeded` if no quota
-#     allows any
-#   Source: nothing found: the service model speaks of capacity only
+# Unconfirmed: Quotas of InstancePreferences | Here: the job gets the first type that its quota allows and that has
+#   capacity; `ResourceLimitExceeded` if no quota allows any | Source: nothing found: the service model speaks of
+#   capacity only
 def _within_quota(store: SageMakerAccount, wanted: list[Instances], *, spot: bool) -> list[Instances]:
     """What of a list the quotas allow now. Raises ServiceError, as for its first, if that is nothing."""
     allowed, refusals = [], []

@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker.role import RoleSession
 
 
-# Unconfirmed: /opt/ml/model and /opt/ml/output/data of several hosts
-#   Here: put together; of files that clash the first host's is taken
-#   Source: "SageMaker AI aggregates the result in a TAR file", names should not clash; with CompressionType NONE from
-#     the same words
-# Unconfirmed: A failed job's /opt/ml/output/data
-#   Here: not uploaded
-#   Source: the documentation speaks of the end of training only
+# Unconfirmed: /opt/ml/model and /opt/ml/output/data of several hosts | Here: put together; of files that clash the
+#   first host's is taken | Source: "SageMaker AI aggregates the result in a TAR file", names should not clash; with
+#   CompressionType NONE from the same words
+# Unconfirmed: A failed job's /opt/ml/output/data | Here: not uploaded | Source: the documentation speaks of the end of
+#   training only
 def upload(containers: Sequence[Container], params: dict[str, Any], role: RoleSession) -> str:
     """Copy up what the job left; returns S3ModelArtifacts. Raises ClientError."""
     config, prefix = params["OutputDataConfig"], output_prefix(params)

@@ -77,9 +77,8 @@ class Record:
             self._times["TrainingEndTime"] = now()
             self._move(secondary)
 
-    # Unconfirmed: TrainingStartTime
-    #   Here: when the instances are there, before the download
-    #   Source: DescribeTrainingJob: the logs begin later by the time the download takes
+    # Unconfirmed: TrainingStartTime | Here: when the instances are there, before the download | Source:
+    #   DescribeTrainingJob: the logs begin later by the time the download takes
     def launched(self, instances: Instances) -> None:
         """The job has its instances."""
         with self._lock:
@@ -87,17 +86,13 @@ class Record:
             if "InstancePreferences" in self._params["ResourceConfig"]:
                 self._selected = {"SelectedInstanceType": instances.type, "SelectedInstanceCount": instances.count}
 
-    # Differs: Price of spot instances
-    #   AWS: up to 90 % less
-    #   Here: BillableTimeInSeconds is 0.4 of TrainingTimeInSeconds
-    #   Why: there is no market here
-    # Unconfirmed: Times of several hosts
-    #   Here: TrainingTimeInSeconds and BillableTimeInSeconds are by the clock
+    # Differs: Price of spot instances | AWS: up to 90 % less | Here: BillableTimeInSeconds is 0.4 of
+    #   TrainingTimeInSeconds | Why: there is no market here
+    # Unconfirmed: Times of several hosts | Here: TrainingTimeInSeconds and BillableTimeInSeconds are by the clock |
     #   Source: "Multiply BillableTimeInSeconds by the number of instances" (DescribeTrainingJob)
-    # Unconfirmed: Times of a spot job
-    #   Here: TrainingTimeInSeconds is the time on instances, BillableTimeInSeconds a share of it
-    #   Source: "savings: (1 - BillableTimeInSeconds / TrainingTimeInSeconds) * 100"; AWS may not bill what was
-    #     interrupted
+    # Unconfirmed: Times of a spot job | Here: TrainingTimeInSeconds is the time on instances, BillableTimeInSeconds a
+    #   share of it | Source: "savings: (1 - BillableTimeInSeconds / TrainingTimeInSeconds) * 100"; AWS may not bill
+    #   what was interrupted
     def held(self, seconds: float) -> None:
         """The job had its instances for so long."""
         with self._lock:
@@ -113,11 +108,9 @@ class Record:
             entry["EndTime"] = moment
         self._transitions.append(entry)
 
-    # Unconfirmed: `SelectedInstanceType`
-    #   Here: told when the job has its instances, and not of a job without InstancePreferences
-    #   Source: "Returned by DescribeTrainingJob after an instance type is selected"
-    # Unconfirmed: `ModelArtifacts`
-    #   Here: absent until the model is uploaded; ends in `/` with CompressionType NONE
+    # Unconfirmed: `SelectedInstanceType` | Here: told when the job has its instances, and not of a job without
+    #   InstancePreferences | Source: "Returned by DescribeTrainingJob after an instance type is selected"
+    # Unconfirmed: `ModelArtifacts` | Here: absent until the model is uploaded; ends in `/` with CompressionType NONE |
     #   Source: the model calls it required; the slash from memory
     def describe(self) -> dict[str, Any]:
         """The members of DescribeTrainingJob; the caller holds the store's lock.

@@ -69,9 +69,8 @@ class RoleSession:
         """A botocore client under the role's session."""
         return clients.client(service, self.credentials, endpoint_url=self.endpoint_url, region=self.region)
 
-    # Unconfirmed: Pulling an image of AWS's own account
-    #   Here: the execution role needs the `ecr:` actions on that repository too
-    #   Source: sagemaker-python-sdk issue 2002 (an endpoint); taken over for jobs
+    # Unconfirmed: Pulling an image of AWS's own account | Here: the execution role needs the `ecr:` actions on that
+    #   repository too | Source: sagemaker-python-sdk issue 2002 (an endpoint); taken over for jobs
     def pull(self, image: images.ImageUri) -> None:
         """Check what pulling the image asks of the role. Raises PullDeniedError."""
         questions = [("ecr:GetAuthorizationToken", "*"), *((action, image.arn) for action in _PULL_ACTIONS)]
@@ -81,9 +80,8 @@ class RoleSession:
             except AccessDeniedError as error:
                 raise PullDeniedError(action) from error
 
-    # Unconfirmed: How SageMaker lists a channel, checkpoints or model data
-    #   Here: with the URI's last slash and without it: both must be allowed
-    #   Source: nothing found
+    # Unconfirmed: How SageMaker lists a channel, checkpoints or model data | Here: with the URI's last slash and
+    #   without it: both must be allowed | Source: nothing found
     def objects(self, uri: str) -> list[str]:
         """Keys under an S3 prefix, "folder" markers left out. Raises ClientError.
 

@@ -96,11 +96,10 @@ class TrainingJob:
             self._record.end("Failed", "Failed", f"InternalServerError: {error!r}")
             raise
 
-    # Unconfirmed: A reclaimed spot job
-    #   Here: all its hosts get SIGTERM and SIGKILL 120 s later, also where one ends with 0; nothing but checkpoints
-    #     is kept; Interrupted, Starting, Downloading, Training in empty containers with new log streams
-    #   Source: the statuses: "Managed Spot Training Lifecycle"; the signals: EC2's notice of two minutes and
-    #     StopTrainingJob; whether all hosts get them, or any, is a guess
+    # Unconfirmed: A reclaimed spot job | Here: all its hosts get SIGTERM and SIGKILL 120 s later, also where one ends
+    #   with 0; nothing but checkpoints is kept; Interrupted, Starting, Downloading, Training in empty containers with
+    #   new log streams | Source: the statuses: "Managed Spot Training Lifecycle"; the signals: EC2's notice of two
+    #   minutes and StopTrainingJob; whether all hosts get them, or any, is a guess
     def _run(self) -> None:
         interrupted = True
         while interrupted and self._get_instances():
@@ -142,10 +141,9 @@ class TrainingJob:
         self._stop.wait(max(0.0, until - time.monotonic()))
         self._check_wait_time()
 
-    # Unconfirmed: MaxWaitTimeInSeconds
-    #   Here: counts from the creation; Stopping, then Stopped and MaxWaitTimeExceeded, as a stop at any other moment
-    #   Source: StoppingCondition, "Managed Spot Training Lifecycle"; that a model is uploaded then is from
-    #     StopTrainingJob
+    # Unconfirmed: MaxWaitTimeInSeconds | Here: counts from the creation; Stopping, then Stopped and
+    #   MaxWaitTimeExceeded, as a stop at any other moment | Source: StoppingCondition, "Managed Spot Training
+    #   Lifecycle"; that a model is uploaded then is from StopTrainingJob
     def _check_wait_time(self) -> None:
         if time.monotonic() >= self._wait_until and not self._stop.is_set():
             self._stopped_by = "MaxWaitTimeExceeded"
@@ -205,17 +203,14 @@ class TrainingJob:
             )
             host.start(command, environment, self._stream_moment, self._record.metrics.see)
 
-    # Unconfirmed: A stopped or timed-out job
-    #   Here: SIGTERM to the first process, SIGKILL 120 s later, artifacts uploaded, status Stopped; its exit code
-    #     does not matter
-    #   Source: StopTrainingJob, CreateTrainingJob; what an error code then does is a guess
-    # Unconfirmed: Several hosts, one fails
-    #   Here: the job is Failed, the others are killed at once; the text is that of the host that failed, else of the
-    #     first host that wrote one; the exit code is that of the host that failed
+    # Unconfirmed: A stopped or timed-out job | Here: SIGTERM to the first process, SIGKILL 120 s later, artifacts
+    #   uploaded, status Stopped; its exit code does not matter | Source: StopTrainingJob, CreateTrainingJob; what an
+    #   error code then does is a guess
+    # Unconfirmed: Several hosts, one fails | Here: the job is Failed, the others are killed at once; the text is that
+    #   of the host that failed, else of the first host that wrote one; the exit code is that of the host that failed |
     #   Source: an exit code other than 0 is Failed ("How SageMaker AI Signals Algorithm Success and Failure"); of
-    #     several hosts it says nothing
-    # Unconfirmed: Several hosts, one ends with 0
-    #   Here: the others run on, the job is Completed when all have ended
+    #   several hosts it says nothing
+    # Unconfirmed: Several hosts, one ends with 0 | Here: the others run on, the job is Completed when all have ended |
     #   Source: sagemaker-python-sdk issue 1067, which asks what such hosts cost
     def _watch(self, hosts: Sequence[Host]) -> bool:
         """Wait until all hosts have ended, one has failed or the job is to end; whether the instances are taken back.
@@ -233,8 +228,7 @@ class TrainingJob:
                 break
         return interrupted
 
-    # Unconfirmed: MaxRuntimeInSeconds of a reclaimed job
-    #   Here: the time in Training of all attempts together
+    # Unconfirmed: MaxRuntimeInSeconds of a reclaimed job | Here: the time in Training of all attempts together |
     #   Source: said of RetryStrategy's attempts (StoppingCondition)
     def _exceed_runtime(self) -> None:
         if not self._stop.is_set():
@@ -266,9 +260,8 @@ class TrainingJob:
             self._record.artifacts = artifacts
 
 
-# Unconfirmed: FailureReason of a script
-#   Here: `AlgorithmError: TEXT, exit code: N`, 1024 characters with the end kept
-#   Source: seen with an empty text; other public reports have a second form, `AlgorithmError: Exit Code: N`
+# Unconfirmed: FailureReason of a script | Here: `AlgorithmError: TEXT, exit code: N`, 1024 characters with the end kept
+#   | Source: seen with an empty text; other public reports have a second form, `AlgorithmError: Exit Code: N`
 def _algorithm_error(failed: Sequence[Host], hosts: Sequence[Host]) -> str:
     """FailureReason: the text of a host that failed, or else of any host that wrote one."""
     host = next((host for host in failed if host.failure), failed[0])

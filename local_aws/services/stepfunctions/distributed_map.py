@@ -40,11 +40,9 @@ def is_distributed(state: dict[str, Any]) -> bool:
     return state.get("Type") == "Map" and config.get("Mode") == "DISTRIBUTED"
 
 
-# Differs: A Distributed Map in JSONata
-#   AWS: up to 10,000 children at a time; batches, written results, EXPRESS children, other readers than S3 objects in
-#     JSON or JSONL, objects as Items
-#   Here: up to 64 at a time; the rest is refused, at creation or (objects) in the run
-#   Why: each child has a thread; Tuneway has none of the rest
+# Differs: A Distributed Map in JSONata | AWS: up to 10,000 children at a time; batches, written results, EXPRESS
+#   children, other readers than S3 objects in JSON or JSONL, objects as Items | Here: up to 64 at a time; the rest is
+#   refused, at creation or (objects) in the run | Why: each child has a thread; Tuneway has none of the rest
 def problems(state: dict[str, Any]) -> Iterator[str]:
     """What is refused when the machine is created: what AWS does not take, and what is not built here."""
     yield from (f'The field "{field}" of a Distributed Map is not supported here' for field in set(state) - _FIELDS)
@@ -64,15 +62,9 @@ def problems(state: dict[str, Any]) -> Iterator[str]:
         yield f"An ItemReader other than {_READER} with the InputType JSON or JSONL is not supported here"
 
 
-# Differs: A Parallel state
-#   AWS: runs its branches side by side
-#   Here: refused at creation
-#   Why: Tuneway has none
-# Differs: A Distributed Map in JSONPath
-#   AWS: as one in JSONata
-#   Here: MiniStack's: no permission of the role is asked for, StopExecution does not reach the children, a redrive
-#     runs all again
-#   Why: Tuneway has none
+# Differs: A Parallel state | AWS: runs its branches side by side | Here: refused at creation | Why: Tuneway has none
+# Differs: A Distributed Map in JSONPath | AWS: as one in JSONata | Here: MiniStack's: no permission of the role is
+#   asked for, StopExecution does not reach the children, a redrive runs all again | Why: Tuneway has none
 @engine.replaces("run_map")
 def run_map(
     original: Callable[..., Any],
@@ -142,9 +134,8 @@ def _started(parent: Run, definition: dict[str, Any], raw_input: Any, context: d
     return map_run
 
 
-# Unconfirmed: ItemSelector
-#   Here: evaluated for all items before the first child starts
-#   Source: order of the fields in the Developer Guide
+# Unconfirmed: ItemSelector | Here: evaluated for all items before the first child starts | Source: order of the fields
+#   in the Developer Guide
 def _child_input(definition: dict[str, Any], raw_input: Any, context: dict[str, Any], item: Any) -> Any:
     selector = definition.get("ItemSelector")
     data = item if selector is None else engine.evaluate_jsonata(selector, raw_input, context)

@@ -116,12 +116,10 @@ def _walk(run: Run) -> None:
     end(run, "SUCCEEDED", output=json.dumps(run.point.data))
 
 
-# Unconfirmed: Context of a child
-#   Here: its own, without `Map`; `StateMachine.Id` ends in `/LABEL`
-#   Source: its executions in ListMapRuns and DescribeExecution
-# Unconfirmed: The context object in JSONata
-#   Here: also shows `variables` and `QueryLanguage`
-#   Source: MiniStack keeps them there; do not pass on the whole context
+# Unconfirmed: Context of a child | Here: its own, without `Map`; `StateMachine.Id` ends in `/LABEL` | Source: its
+#   executions in ListMapRuns and DescribeExecution
+# Unconfirmed: The context object in JSONata | Here: also shows `variables` and `QueryLanguage` | Source: MiniStack
+#   keeps them there; do not pass on the whole context
 def _context(run: Run) -> dict[str, Any]:
     execution = run.execution
     context: dict[str, Any] = {
@@ -205,10 +203,8 @@ def stop_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     return engine.json_response({"stopDate": run.execution["stopDate"]})
 
 
-# Differs: The end of an execution's TimeoutSeconds
-#   AWS: when they are over
-#   Here: also by `POST /_tuneway/states {"time_out": ARN}`
-#   Why: nobody waits a week for a test
+# Differs: The end of an execution's TimeoutSeconds | AWS: when they are over | Here: also by `POST /_tuneway/states
+#   {"time_out": ARN}` | Why: nobody waits a week for a test
 def control(request: Request) -> Response:
     """POST /_tuneway/states {"time_out": ARN}: the execution's own TimeoutSeconds are over now."""
     run = attempt(str(json.loads(request.body or b"{}").get("time_out")))

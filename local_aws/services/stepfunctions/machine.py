@@ -25,10 +25,8 @@ _NEVER_CAUGHT_BY_WILDCARD = ("States.DataLimitExceeded", "States.Runtime")
 _CHILD: contextvars.ContextVar[str] = contextvars.ContextVar("states_child", default="")
 
 
-# Differs: A retry's pause
-#   AWS: capped by MaxDelaySeconds, drawn with JitterStrategy FULL
-#   Here: neither is looked at; at most 60 s
-#   Why: MiniStack's: the hour for which Tuneway's states try again is a quarter of an hour here
+# Differs: A retry's pause | AWS: capped by MaxDelaySeconds, drawn with JitterStrategy FULL | Here: neither is looked
+#   at; at most 60 s | Why: MiniStack's: the hour for which Tuneway's states try again is a quarter of an hour here
 @engine.replaces("error_matches")
 def error_matches(original: Callable[..., Any], error_equals: list[str], error: str) -> bool:
     """States.ALL and States.TaskFailed catch neither States.DataLimitExceeded nor States.Runtime.
@@ -79,9 +77,8 @@ def state(original: Callable[..., Any], definition: dict[str, Any], raw_input: A
     return output, following
 
 
-# Unconfirmed: A variable in a branch with the name of an outer one
-#   Here: a variable of its own
-#   Source: AWS may refuse such a definition
+# Unconfirmed: A variable in a branch with the name of an outer one | Here: a variable of its own | Source: AWS may
+#   refuse such a definition
 @engine.replaces("run_branch")
 def run_branch(
     _original: Any, states: dict[str, Any], start: str, data: Any, execution: dict[str, Any], context: dict[str, Any]

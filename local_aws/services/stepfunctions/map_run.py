@@ -96,9 +96,8 @@ class MapRun:
         self.record.update(status="RUNNING", redriveCount=self.record["redriveCount"] + 1, redriveDate=now())
         self.record.pop("stopDate", None)
 
-    # Unconfirmed: A child that failed and is tolerated
-    #   Here: nothing in `$states.result` stands for it
-    #   Source: nothing found
+    # Unconfirmed: A child that failed and is tolerated | Here: nothing in `$states.result` stands for it | Source:
+    #   nothing found
     def results(self) -> list[Any]:
         """Run every execution that has not succeeded; the outputs of those that did, in the order of their items.
 
@@ -120,14 +119,12 @@ class MapRun:
             self._idle.set()
         return [json.loads(c.run.execution["output"]) for c in self._children if c.run and c.status == "SUCCEEDED"]
 
-    # Unconfirmed: What a Distributed Map asks of the role
-    #   Here: `states:StartExecution` on the state machine, once a Map Run; `states:DescribeExecution` on
-    #     `execution:NAME:CHILD` when a child has ended; `states:StopExecution` on the same for each child to stop
-    #     (denied: it runs on); `states:RedriveExecution` on `execution:NAME/LABEL:CHILD` for each child to redrive.
-    #     Denied otherwise: `States.Runtime`
-    #   Source: "IAM policies for using Distributed Map states" has the actions and resources, not when they are asked
-    #     for. A child is `execution:NAME/LABEL:CHILD`, which its `execution:NAME:*` does not match. StopExecution is
-    #     in older copies and in aws-cdk-lib's policy
+    # Unconfirmed: What a Distributed Map asks of the role | Here: `states:StartExecution` on the state machine, once a
+    #   Map Run; `states:DescribeExecution` on `execution:NAME:CHILD` when a child has ended; `states:StopExecution` on
+    #   the same for each child to stop (denied: it runs on); `states:RedriveExecution` on `execution:NAME/LABEL:CHILD`
+    #   for each child to redrive. Denied otherwise: `States.Runtime` | Source: "IAM policies for using Distributed Map
+    #   states" has the actions and resources, not when they are asked for. A child is `execution:NAME/LABEL:CHILD`,
+    #   which its `execution:NAME:*` does not match. StopExecution is in older copies and in aws-cdk-lib's policy
     def _run(self, running: list[_Child]) -> None:
         running += [child for child in self._children if child.status == "RUNNING"]  # That could not be stopped.
         waiting = deque(child for child in self._children if child.status not in ("SUCCEEDED", "RUNNING"))
@@ -165,8 +162,7 @@ class MapRun:
                 detail = status.change(execution)
         executions.launch(child.run, detail)
 
-    # Unconfirmed: Events of a child's status
-    #   Here: sent, with the `stateMachineArn` `stateMachine:NAME/LABEL`
+    # Unconfirmed: Events of a child's status | Here: sent, with the `stateMachineArn` `stateMachine:NAME/LABEL` |
     #   Source: Standard workflows send them; nothing excepts children
     def _execution(self, given: str) -> dict[str, Any]:
         name, started = str(uuid.uuid4()), now()
@@ -185,8 +181,7 @@ class MapRun:
             "events": [{**event, "executionStartedEventDetails": details}],
         }
 
-    # Unconfirmed: Children when one failure too many is met
-    #   Here: no more are started, those that run are stopped
+    # Unconfirmed: Children when one failure too many is met | Here: no more are started, those that run are stopped |
     #   Source: "can continue to run" before the Map Run fails
     def _stop(self, running: list[_Child]) -> None:
         for child in running:

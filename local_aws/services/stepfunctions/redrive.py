@@ -41,9 +41,8 @@ async def handle(request: Request) -> Response | None:
     return Response(*engine.json_response({"redriveDate": seconds}))
 
 
-# Unconfirmed: Refusals of RedriveExecution
-#   Here: the reasons for RUNNING and SUCCEEDED are AWS's; `InvalidArn` and `ValidationException` are worded here
-#   Source: API Reference
+# Unconfirmed: Refusals of RedriveExecution | Here: the reasons for RUNNING and SUCCEEDED are AWS's; `InvalidArn` and
+#   `ValidationException` are worded here | Source: API Reference
 def _input(data: dict[str, Any]) -> tuple[str, str]:
     arn, token = str(data.get("executionArn", "")), str(data.get("clientToken") or uuid.uuid4())
     if not arn or not re.fullmatch(r"[!-~]{1,64}", token):
@@ -53,9 +52,8 @@ def _input(data: dict[str, Any]) -> tuple[str, str]:
     return arn, token
 
 
-# Unconfirmed: A redrive after the machine was deleted
-#   Here: `ExecutionDoesNotExist`
-#   Source: MiniStack deletes the executions with it; AWS also knows `State machine is in DELETING status`
+# Unconfirmed: A redrive after the machine was deleted | Here: `ExecutionDoesNotExist` | Source: MiniStack deletes the
+#   executions with it; AWS also knows `State machine is in DELETING status`
 def _redrive(arn: str, token: str) -> str:
     """A new attempt goes on where the last one ended: the date. The same client token again gets the same answer."""
     with LOCK:
@@ -77,17 +75,14 @@ def _redrive(arn: str, token: str) -> str:
     return date
 
 
-# Differs: A redriven inline Map
-#   AWS: only the iterations that failed run again
-#   Here: the whole state runs again, with a Distributed Map in it
-#   Why: least code; Tuneway has none
-# Unconfirmed: The role of a redriven execution
-#   Here: that of its start, also when the machine has another one by now
-#   Source: "Redriving executions" says so of the definition and the version; the role is a part of both ("State
-#     machine versions")
-# Unconfirmed: A redriven state
-#   Here: goes on without a new entered event, with the EnteredTime of before; a Wait waits its whole time again
-#   Source: the context of a redriven execution in DataDog's tests (dd-trace-py): entered 49 ms after the start
+# Differs: A redriven inline Map | AWS: only the iterations that failed run again | Here: the whole state runs again,
+#   with a Distributed Map in it | Why: least code; Tuneway has none
+# Unconfirmed: The role of a redriven execution | Here: that of its start, also when the machine has another one by now
+#   | Source: "Redriving executions" says so of the definition and the version; the role is a part of both ("State
+#   machine versions")
+# Unconfirmed: A redriven state | Here: goes on without a new entered event, with the EnteredTime of before; a Wait
+#   waits its whole time again | Source: the context of a redriven execution in DataDog's tests (dd-trace-py): entered
+#   49 ms after the start
 def again(last: Run) -> tuple[Run, dict[str, Any]]:
     """A new attempt of an execution that has ended, and its event's detail; it is not launched yet."""
     execution = last.execution

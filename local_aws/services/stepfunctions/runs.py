@@ -126,9 +126,8 @@ class Run:
             self._session = self._assume()
         return self._session
 
-    # Unconfirmed: Session names of a state machine's role
-    #   Here: 32 random letters, one session an execution
-    #   Source: memory
+    # Unconfirmed: Session names of a state machine's role | Here: 32 random letters, one session an execution | Source:
+    #   memory
     def _assume(self) -> clients.Credentials:
         name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))  # As AWS names these sessions.
         try:

@@ -14,10 +14,8 @@ from typing import Any
 _EVENT_LIMIT = 248 * 1024  # Characters of escaped input and output.
 
 
-# Differs: When a redrive is too late
-#   AWS: 14 days, a year in all, 24,999 events
-#   Here: never
-#   Why: a local run does not last as long
+# Differs: When a redrive is too late | AWS: 14 days, a year in all, 24,999 events | Here: never | Why: a local run does
+#   not last as long
 def not_redrivable(execution: dict[str, Any]) -> str | None:
     """Why an execution cannot be redriven now; None when it can."""
     status = execution["status"]
@@ -36,9 +34,9 @@ def redrive_fields(execution: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Unconfirmed: The event of an execution's status
-#   Here: `error`, `cause`, `redriveDate` and `redriveStatusReason` are null where there is nothing to tell
-#   Source: MiniStack, after the guide's examples; DescribeExecution of a failed one was seen without a reason
+# Unconfirmed: The event of an execution's status | Here: `error`, `cause`, `redriveDate` and `redriveStatusReason` are
+#   null where there is nothing to tell | Source: MiniStack, after the guide's examples; DescribeExecution of a failed
+#   one was seen without a reason
 def change(execution: dict[str, Any]) -> dict[str, Any]:
     """The detail of the "Step Functions Execution Status Change" for the status that the execution has now."""
     succeeded = execution["status"] == "SUCCEEDED"

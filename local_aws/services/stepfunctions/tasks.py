@@ -49,22 +49,19 @@ def check_size(value: Any, name: str) -> None:
         )
 
 
-# Differs: A task's Resource
-#   AWS: a function, an activity, hundreds of services
-#   Here: a function, `lambda:invoke`, `sns:publish`; another one is refused at creation
-#   Why: Tuneway's functions call the services with boto3: the optimized integrations of SageMaker and Bedrock take
-#     fewer fields than the API
+# Differs: A task's Resource | AWS: a function, an activity, hundreds of services | Here: a function, `lambda:invoke`,
+#   `sns:publish`; another one is refused at creation | Why: Tuneway's functions call the services with boto3: the
+#   optimized integrations of SageMaker and Bedrock take fewer fields than the API
 def integration(arn: str) -> str | None:
     """The service integration that a Resource names, as SERVICE:ACTION; None for functions and what is not here."""
     name = arn.removeprefix("arn:aws:states:::")
     return name if name in _PARAMETERS else None
 
 
-# Unconfirmed: What `lambda:invoke` and `sns:publish` take
-#   Here: FunctionName, Payload, Qualifier, InvocationType, ClientContext; Message, MessageAttributes,
-#     MessageStructure, PhoneNumber, Subject, TargetArn, TopicArn
-#   Source: aws-cdk-lib's LambdaInvoke; an older copy of "Call Amazon SNS with Step Functions" has seven, all that
-#     Publish took then
+# Unconfirmed: What `lambda:invoke` and `sns:publish` take | Here: FunctionName, Payload, Qualifier, InvocationType,
+#   ClientContext; Message, MessageAttributes, MessageStructure, PhoneNumber, Subject, TargetArn, TopicArn | Source:
+#   aws-cdk-lib's LambdaInvoke; an older copy of "Call Amazon SNS with Step Functions" has seven, all that Publish took
+#   then
 def problem(name: str, parameters: Any) -> str | None:
     """Step Functions' reason to refuse the parameters of an integration before it calls the service."""
     needed, taken = _PARAMETERS[name]
@@ -100,11 +97,10 @@ def invoke(original: Callable[..., Any], arn: str, parameters: Any) -> Any:
     return result
 
 
-# Unconfirmed: A field that these two do not take
-#   Here: refused at creation where its key stands in the definition, in the run with `States.Runtime`, "The Arguments
-#     '...' could not be used to start the Task: [...]"
-#   Source: seen with Parameters (JSONPath); the JSONata word is a guess. AWS has been seen to create a state machine
-#     whose run it then refused so
+# Unconfirmed: A field that these two do not take | Here: refused at creation where its key stands in the definition, in
+#   the run with `States.Runtime`, "The Arguments '...' could not be used to start the Task: [...]" | Source: seen with
+#   Parameters (JSONPath); the JSONata word is a guess. AWS has been seen to create a state machine whose run it then
+#   refused so
 def _refused_parameters(parameters: Any, reason: str) -> Exception:
     task = TASK.get()
     assert task is not None
@@ -154,10 +150,9 @@ def _metadata(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Unconfirmed: Names of their errors
-#   Here: the exception of the service's model (`SNS.NotFoundException`), else `Lambda.AWSLambdaException` and
-#     `SNS.AmazonSNSException`, in the words of Java SDK 1
-#   Source: AWS's own sample retries and denied functions in public issues; for SNS by the same rule
+# Unconfirmed: Names of their errors | Here: the exception of the service's model (`SNS.NotFoundException`), else
+#   `Lambda.AWSLambdaException` and `SNS.AmazonSNSException`, in the words of Java SDK 1 | Source: AWS's own sample
+#   retries and denied functions in public issues; for SNS by the same rule
 def _call(run: Run, service: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
     """Call a service under the role. Raises ExecutionError Service.NameException for its refusal."""
     try:
