@@ -64,15 +64,7 @@ def main() -> None:
     state_dir: Path = arguments.state_dir.resolve()
     environment = gateway_environment(arguments.port, state_dir, arguments.region)
     os.chdir(Path(__file__).resolve().parents[1])
-    command = [
-        sys.executable,
-        "-m",
-        "local_aws.gateway",
-        "--port",
-        str(arguments.port),
-        "--state-dir",
-        str(state_dir),
-    ]
+    command = [sys.executable, "-m", "local_aws.gateway", "--port", str(arguments.port), "--state-dir", str(state_dir)]
     if arguments.die_with_parent:
         command += ["--parent", str(os.getppid())]
     os.execve(command[0], command, environment)

@@ -286,10 +286,9 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
     elif call.service in ("bedrock", "bedrock-runtime"):
         arns, tagging = _bedrock(call, operation, params), _bedrock_tagging(call, operation, params)
         # Converse has no action of its own: https://docs.aws.amazon.com/bedrock/latest/userguide/inference-prereq.html
-        action = {
-            "Converse": "bedrock:InvokeModel",
-            "ConverseStream": "bedrock:InvokeModelWithResponseStream",
-        }.get(operation, action)
+        action = {"Converse": "bedrock:InvokeModel", "ConverseStream": "bedrock:InvokeModelWithResponseStream"}.get(
+            operation, action
+        )
     elif call.service == "scheduler":
         arns = _scheduler(call, operation, params)
     else:

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 
 def authorize(
-    principal: Credentials,
-    action: str,
-    resource: str,
-    context: Mapping[str, str | Sequence[str]] | None = None,
+    principal: Credentials, action: str, resource: str, context: Mapping[str, str | Sequence[str]] | None = None
 ) -> None:
     """Check one action of a session, as the service itself would have to make it.
 
@@ -82,12 +79,7 @@ def decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
     token = _tags_read.set(tags)
     try:
         denied = _ministack_enforce(
-            access_key_id,
-            check.action,
-            service,
-            region,
-            resource_arn=check.resource,
-            service_context=check.context,
+            access_key_id, check.action, service, region, resource_arn=check.resource, service_context=check.context
         )
     finally:
         _tags_read.reset(token)
@@ -117,11 +109,7 @@ def _arn_prefix(service: str) -> str:
     return f"arn:aws:{iam_actions.SERVICE_TO_IAM_NAMESPACE[service]}:"
 
 
-put(
-    iam_evaluator,
-    "_request_origin",
-    contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True)),
-)
+put(iam_evaluator, "_request_origin", contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True)))
 
 
 # Differs: Transport | AWS: https | Here: http on loopback counts as `aws:SecureTransport` | Why: there is no network to

@@ -194,11 +194,7 @@ class _Run:
     @property
     def usage(self) -> dict[str, int]:
         prompt = int(self._prompt["input_ids"].shape[1])
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": len(self._ids),
-            "total_tokens": prompt + len(self._ids),
-        }
+        return {"prompt_tokens": prompt, "completion_tokens": len(self._ids), "total_tokens": prompt + len(self._ids)}
 
     def head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._name}

@@ -99,8 +99,7 @@ def import_module(handler: str) -> types.ModuleType | Answer:
     module_name, dot, _ = handler.rpartition(".")
     if not dot:
         return error_answer(
-            "Runtime.MalformedHandlerName",
-            f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)",
+            "Runtime.MalformedHandlerName", f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)"
         )
     if module_name.split(".")[0] in sys.builtin_module_names:
         return error_answer(

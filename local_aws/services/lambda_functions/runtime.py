@@ -188,12 +188,7 @@ class Runtime:
     # Differs: A function's environment | AWS: Lambda's and its own variables | Here: those, `AWS_ENDPOINT_URL`, and
     #   `HOME` and `TMPDIR` in its own folder | Why: reach local AWS, and nothing of the user's home
     def _environment(
-        self,
-        config: dict[str, Any],
-        credentials: Credentials,
-        task_root: Path,
-        work_dir: Path,
-        stream: str,
+        self, config: dict[str, Any], credentials: Credentials, task_root: Path, work_dir: Path, stream: str
     ) -> dict[str, str]:
         """The function's variables and Lambda's, nothing of this machine's; AWS_ENDPOINT_URL is what makes it local."""
         variables = (config.get("Environment") or {}).get("Variables") or {}

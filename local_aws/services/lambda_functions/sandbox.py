@@ -239,11 +239,7 @@ def _node_error(message: str, trace: str) -> dict[str, Any]:
     if message.startswith("Handler ") and " is not a function in " in message:
         return {"errorType": "Runtime.HandlerNotFound", "errorMessage": message, "trace": []}
     kind = trace.partition(":")[0].split("\n")[0].strip() if trace else ""
-    return {
-        "errorType": kind if kind.isidentifier() else "Error",
-        "errorMessage": message,
-        "trace": trace.splitlines(),
-    }
+    return {"errorType": kind if kind.isidentifier() else "Error", "errorMessage": message, "trace": trace.splitlines()}
 
 
 # Differs: Memory of a function | AWS: a control group kills at the limit | Here: the resident set is read every 30 ms,

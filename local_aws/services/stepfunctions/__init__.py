@@ -28,8 +28,5 @@ def register(_state_dir: Path, endpoint_url: str) -> None:
     runs.SERVER.endpoint_url = endpoint_url
     register_control("states", executions.control)
     register_service(
-        "states",
-        handler=redrive.handle,
-        target_prefix="AWSStepFunctions.RedriveExecution",
-        model="stepfunctions",
+        "states", handler=redrive.handle, target_prefix="AWSStepFunctions.RedriveExecution", model="stepfunctions"
     )
