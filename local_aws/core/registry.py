@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 CONTROL = "/_tuneway/"
@@ -26,11 +26,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """The answer; an asynchronous iterator as body is streamed as it comes."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes = b""
 
 
 Handler = Callable[[Request], "Response | Awaitable[Response | None] | None"]

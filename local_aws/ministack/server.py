@@ -19,7 +19,7 @@ from local_aws.ministack.patches import patch, put
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
 PATCHING = (alarms, calls, cloudformation, iam)
@@ -35,17 +35,8 @@ async def _answer(handler: Handler, request: Request) -> Response | None:
     return result
 
 
-def _raw(response: Response) -> tuple[int, dict[str, str], Any]:
-    if isinstance(response.body, bytes):
-        return response.status, dict(response.headers), response.body
-    chunks = response.body
-
-    async def run(send: Callable[[dict[str, Any]], Awaitable[None]], _receive: Any) -> None:
-        async for chunk in chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    return response.status, dict(response.headers), responses.StreamingResponse(run)
+def _raw(response: Response) -> tuple[int, dict[str, str], bytes]:
+    return response.status, dict(response.headers), response.body
 
 
 @patch(app, "detect_service")
@@ -109,11 +100,7 @@ async def _gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:
     )
     handler = registry.control_of(path)
     response = await _answer(handler, request) if handler else None
-    status, answer_headers, answer = _raw(response or Response(404, body=b"no such control path\n"))
-    if isinstance(answer, bytes):
-        await app._send_response(send, status, answer_headers, answer)
-    else:
-        await app._send_streaming_response(send, receive, status, answer_headers, answer)
+    await app._send_response(send, *_raw(response or Response(404, body=b"no such control path\n")))
 
 
 async def serve(host: str, port: int, stopped: asyncio.Event) -> None:

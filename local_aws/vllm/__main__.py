@@ -9,24 +9,19 @@ that answer.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from local_aws.vllm.chat import ChatRequest, Engine, RefusedError
 from local_aws.vllm.options import OptionError, read
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 logger = logging.getLogger("local_aws.vllm")
 
@@ -43,8 +38,6 @@ def application(engine: Engine) -> FastAPI:
     @app.post("/invocations")
     @app.post("/v1/chat/completions")
     def invocations(request: ChatRequest) -> Response:
-        if request.stream:
-            return StreamingResponse(_events(engine.stream(request)), media_type="text/event-stream")
         return JSONResponse(engine.complete(request))
 
     @app.exception_handler(RefusedError)
@@ -59,12 +52,6 @@ def application(engine: Engine) -> FastAPI:
         return JSONResponse(refusal.body, status_code=refusal.status)
 
     return app
-
-
-def _events(chunks: Iterator[dict[str, Any]]) -> Iterator[str]:
-    for chunk in chunks:
-        yield f"data: {json.dumps(chunk)}\n\n"
-    yield "data: [DONE]\n\n"
 
 
 def main() -> int:

@@ -12,16 +12,13 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from local_aws.vllm.options import Options, context_length
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 THREADS = 2
 
@@ -37,12 +34,6 @@ class RefusedError(Exception):
         super().__init__(message)
         self.status = status
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
-
-
-class StreamOptions(BaseModel):
-    """OpenAI's `stream_options`."""
-
-    include_usage: bool = False
 
 
 class ChatRequest(BaseModel):
@@ -61,7 +52,6 @@ class ChatRequest(BaseModel):
     stop: str | list[str] | None = None
     n: int = 1
     stream: bool = False
-    stream_options: StreamOptions | None = None
 
 
 class Engine:
@@ -85,27 +75,13 @@ class Engine:
 
     def complete(self, request: ChatRequest) -> dict[str, Any]:
         """One whole answer. Raises RefusedError."""
-        run = self._prepare(request)
-        run.generate()
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": run.text, "tool_calls": []},
-            "logprobs": None,
-            "finish_reason": run.finish_reason,
-        }
-        return {**run.head("chat.completion"), "choices": [choice], "usage": run.usage}
-
-    def stream(self, request: ChatRequest) -> Iterator[dict[str, Any]]:
-        """The answer in OpenAI's chunks, as they are generated. Raises RefusedError before the first chunk."""
-        run = self._prepare(request)
-        return run.chunks(bool(request.stream_options and request.stream_options.include_usage))
-
-    def _prepare(self, request: ChatRequest) -> _Run:
         if request.model is not None and request.model not in self._options.served_model_names:
             message = f"The model `{request.model}` does not exist."
             raise RefusedError(message, status=404, kind="NotFoundError", param="model")
         if request.n != 1:
             raise RefusedError("local AWS answers with one choice: n must be 1", param="n")
+        if request.stream:
+            raise RefusedError("local AWS does not stream: leave stream out", param="stream")
         if not self.tokenizer.chat_template:
             raise RefusedError("default chat template is no longer allowed, so you must provide a chat template")
         messages = [{**message, "content": _text(message)} for message in request.messages]
@@ -125,9 +101,29 @@ class Engine:
                 f"of at least {length + (asked or 1)} tokens. Please reduce the length of the input prompt or the "
                 "number of requested output tokens."
             )
-        seed = request.seed if request.seed is not None else self._options.seed
-        name = request.model or self._options.served_model_names[0]
-        return _Run(self, prompt, self._generation(request, asked or room), seed=seed, name=name)
+        generation = self._generation(request, asked or room)
+        stops = generation.get("stop_strings", [])
+        with self.lock, torch.inference_mode():
+            torch.manual_seed(request.seed if request.seed is not None else self._options.seed)
+            tokenizer = {"tokenizer": self.tokenizer} if stops else {}
+            ids = self.model.generate(**prompt, **generation, **tokenizer)[0, length:].tolist()
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        text = text[: min((text.index(stop) for stop in stops if stop in text), default=None)]
+        cut = len(ids) >= generation["max_new_tokens"] and ids[-1] not in generation["eos_token_id"]
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text, "tool_calls": []},
+            "logprobs": None,
+            "finish_reason": "length" if cut else "stop",
+        }
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": request.model or self._options.served_model_names[0],
+            "choices": [choice],
+            "usage": {"prompt_tokens": length, "completion_tokens": len(ids), "total_tokens": length + len(ids)},
+        }
 
     def _generation(self, request: ChatRequest, max_new_tokens: int) -> dict[str, Any]:
         defaults, pad = self.model.generation_config, self.tokenizer.pad_token_id
@@ -160,67 +156,3 @@ def _text(message: dict[str, Any]) -> str:
     if not isinstance(content, str):
         raise RefusedError("every message needs content: a string or a list of text parts", param="messages")
     return content
-
-
-class _Run:
-    """One request being answered."""
-
-    def __init__(self, engine: Engine, prompt: Any, generation: dict[str, Any], *, seed: int, name: str) -> None:
-        self._model, self._tokenizer, self._lock = engine.model, engine.tokenizer, engine.lock
-        self._prompt, self._generation, self._seed, self._name = prompt, generation, seed, name
-        self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
-        self._stops = generation.get("stop_strings", [])
-        self._ids: list[int] = []
-        self._failure: Exception | None = None
-
-    def generate(self, streamer: Any = None) -> None:
-        with self._lock, torch.inference_mode():
-            torch.manual_seed(self._seed)
-            stops = {"tokenizer": self._tokenizer} if self._stops else {}
-            output = self._model.generate(**self._prompt, **self._generation, **stops, streamer=streamer)
-        self._ids = output[0, self._prompt["input_ids"].shape[1] :].tolist()
-
-    @property
-    def text(self) -> str:
-        text = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-        cuts = [text.index(stop) for stop in self._stops if stop in text]
-        return text[: min(cuts)] if cuts else text
-
-    @property
-    def finish_reason(self) -> str:
-        ended = bool(self._ids) and self._ids[-1] in self._generation["eos_token_id"]
-        return "length" if not ended and len(self._ids) >= self._generation["max_new_tokens"] else "stop"
-
-    @property
-    def usage(self) -> dict[str, int]:
-        prompt = int(self._prompt["input_ids"].shape[1])
-        return {"prompt_tokens": prompt, "completion_tokens": len(self._ids), "total_tokens": prompt + len(self._ids)}
-
-    def head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._name}
-
-    def chunks(self, include_usage: bool) -> Iterator[dict[str, Any]]:
-        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
-        worker = threading.Thread(target=self._generate_into, args=(streamer,), daemon=True)
-        worker.start()
-        yield self._chunk({"role": "assistant", "content": ""})
-        for piece in streamer:
-            if piece:
-                yield self._chunk({"content": piece})
-        worker.join()
-        if self._failure is not None:
-            raise self._failure
-        yield self._chunk({}, self.finish_reason)
-        if include_usage:
-            yield {**self.head("chat.completion.chunk"), "choices": [], "usage": self.usage}
-
-    def _generate_into(self, streamer: Any) -> None:
-        try:
-            self.generate(streamer)
-        except Exception as error:
-            self._failure = error
-            streamer.end()  # Without it the reader of the stream would wait for ever.
-
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return {**self.head("chat.completion.chunk"), "choices": [choice]}

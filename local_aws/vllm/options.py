@@ -18,37 +18,13 @@ if TYPE_CHECKING:
 PREFIX = "SM_VLLM_"
 # Options of `vllm serve` about GPUs, memory and scheduling: legal, and without meaning on a CPU that answers
 # one at a time.
-WITHOUT_EFFECT = frozenset(
-    {
-        "dtype",
-        "gpu-memory-utilization",
-        "enforce-eager",
-        "tensor-parallel-size",
-        "pipeline-parallel-size",
-        "data-parallel-size",
-        "max-num-seqs",
-        "max-num-batched-tokens",
-        "enable-chunked-prefill",
-        "enable-prefix-caching",
-        "no-enable-prefix-caching",
-        "kv-cache-dtype",
-        "swap-space",
-        "block-size",
-        "cpu-offload-gb",
-        "load-format",
-        "quantization",
-        "disable-log-requests",
-        "disable-log-stats",
-        "enable-log-requests",
-        "uvicorn-log-level",
-        "trust-remote-code",
-        "async-scheduling",
-        "attention-backend",
-        "compilation-config",
-        "download-dir",
-        "host",
-    }
-)
+WITHOUT_EFFECT = {
+    *("dtype", "quantization", "kv-cache-dtype", "load-format", "download-dir", "trust-remote-code", "host"),
+    *("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "max-num-seqs", "max-num-batched-tokens"),
+    *("gpu-memory-utilization", "swap-space", "block-size", "cpu-offload-gb", "enforce-eager", "compilation-config"),
+    *("enable-chunked-prefill", "enable-prefix-caching", "no-enable-prefix-caching", "async-scheduling"),
+    *("attention-backend", "disable-log-requests", "enable-log-requests", "disable-log-stats", "uvicorn-log-level"),
+}
 UNDERSTOOD = frozenset({"model", "served-model-name", "max-model-len", "seed", "generation-config"})
 
 
@@ -114,13 +90,10 @@ def context_length(asked: int | None, derived: int) -> int:
 
     Raises OptionError as vLLM does when more is asked than `max_position_embeddings` allows (vllm/config/model.py).
     """
-    if asked is None:
-        return derived
-    if asked > derived:
+    if asked is not None and asked > derived:
         raise OptionError(
             f"ValueError: User-specified max_model_len ({asked}) is greater than the derived max_model_len "
-            f"(max_position_embeddings={derived} or model_max_length=None in model's config.json). To allow "
-            "overriding this "
-            "maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1."
+            f"(max_position_embeddings={derived} or model_max_length=None in model's config.json). To allow overriding "
+            "this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1."
         )
-    return asked
+    return asked or derived

@@ -7,15 +7,11 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from local_aws.core.registry import Request, Response, register_control, register_service
 from local_aws.ministack.iam import authorize
 from local_aws.ministack.server import install, serve
 from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError, role_session
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 def sagemaker(request: Request) -> Response:
@@ -31,15 +27,6 @@ def sagemaker(request: Request) -> Response:
 
 async def runtime(request: Request) -> Response:
     return Response(200, {}, f"{request.path}: {request.body.decode()}".encode())
-
-
-def stream(_request: Request) -> Response:
-    async def chunks() -> AsyncIterator[bytes]:
-        for chunk in (b"1", b"2", b"3"):
-            yield chunk
-            await asyncio.sleep(0)
-
-    return Response(200, {"Content-Type": "text/plain"}, chunks())
 
 
 def session(request: Request) -> Response:
@@ -77,7 +64,7 @@ async def main() -> None:
         namespace="sagemaker",
     )
     register_service("bedrock", handler=lambda _: None, signing_names=("bedrock",), paths=("/foundation",))
-    for name, handler in {"stream": stream, "session": session, "authorize": ask}.items():
+    for name, handler in {"session": session, "authorize": ask}.items():
         register_control(name, handler)
     install(state_dir)
     stopped = asyncio.Event()

@@ -48,12 +48,6 @@ def test_service_of_the_same_signing_name_goes_by_path(echo: RunningAws) -> None
     assert answer["Body"].read() == b"/endpoints/e/invocations: hello"
 
 
-def test_answer_is_streamed(echo: RunningAws) -> None:
-    with urlopen(Request(f"{echo.endpoint}/_tuneway/stream"), timeout=10) as response:
-        assert response.read(1) == b"1"
-        assert response.read() == b"23"
-
-
 def test_unanswered_call_goes_to_ministack(echo: RunningAws) -> None:
     names = [m["modelId"] for m in echo.client("bedrock").list_foundation_models()["modelSummaries"]]
     assert names

@@ -353,8 +353,6 @@ def test_the_container_s_refusals_and_the_size_limit_reach_the_caller(aws: Runni
     assert ask(aws, "strict", b"x" * 6_291_456).startswith(b"one:")
     code, message = refused(runtime.invoke_endpoint, EndpointName="strict", Body=b"x" * 6_291_457)
     assert (code, message) == ("413", "HTTP content length exceeded 6291456 bytes.")
-    events = runtime.invoke_endpoint_with_response_stream(EndpointName="strict", Body=b"streamed")["Body"]
-    assert b"".join(event["PayloadPart"]["Bytes"] for event in events) == b"one:streamed"
     remove(aws, "strict")
 
 
@@ -385,10 +383,6 @@ def test_the_vllm_image_serves_a_tiny_model(aws: RunningAws, role: str, tmp_path
         chat(max_tokens=128)
     with pytest.raises(ClientError, match="temperature: Input should be a valid number"):
         chat(temperature="hot")
-    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "temperature": 0, "stream": True}
-    events = runtime.invoke_endpoint_with_response_stream(EndpointName="tiny", Body=json.dumps(body))["Body"]
-    lines = b"".join(event["PayloadPart"]["Bytes"] for event in events).decode().split("\n\n")
-    chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
-    assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
-    assert lines[-2] == "data: [DONE]"
+    with pytest.raises(ClientError, match="local AWS does not stream"):
+        chat(stream=True)
     remove(aws, "tiny")

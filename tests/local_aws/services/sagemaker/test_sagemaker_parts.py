@@ -1,4 +1,4 @@
-"""Parts of local SageMaker that take anything: event streams, channel paths, /opt/ml in arguments, metrics."""
+"""Parts of local SageMaker that take anything: channel paths, /opt/ml in arguments, metrics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from botocore.eventstream import EventStreamBuffer
-from hypothesis import given
-from hypothesis import strategies as st
 
 from local_aws.core.shapes import ServiceError
 from local_aws.services.sagemaker import images
@@ -17,18 +14,6 @@ from local_aws.services.sagemaker.checkpoints import file_states
 from local_aws.services.sagemaker.container import Container
 from local_aws.services.sagemaker.metrics import Metrics
 from local_aws.services.sagemaker.role import relative_key
-from local_aws.services.sagemaker.runtime import encode_event
-
-
-@given(payloads=st.lists(st.binary(max_size=300), min_size=1, max_size=4), cut=st.integers(min_value=1, max_value=50))
-def test_botocore_reads_the_event_stream_whatever_the_payload_and_the_cuts(payloads: list[bytes], cut: int) -> None:
-    stream = b"".join(encode_event({":event-type": "PayloadPart"}, payload) for payload in payloads)
-    buffer = EventStreamBuffer()
-    for start in range(0, len(stream), cut):
-        buffer.add_data(stream[start : start + cut])
-    events = list(buffer)
-    assert [event.payload for event in events] == payloads
-    assert events[0].headers == {":message-type": "event", ":event-type": "PayloadPart"}
 
 
 @pytest.mark.parametrize(
