@@ -17,7 +17,9 @@ from urllib.parse import unquote
 
 import jmespath  # type: ignore[import-untyped]
 from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel
+from botocore.model import ServiceModel
+
+from local_aws.core.shapes import path_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -87,9 +89,7 @@ _BEDROCK_MEMBERS = {
 _BEDROCK_OVERRIDES = {
     ("GetCustomModel", "modelIdentifier"): "custom-model",
     ("DeleteCustomModel", "modelIdentifier"): "custom-model",
-    ("GetImportedModel", "modelIdentifier"): "imported-model",
     ("DeleteImportedModel", "modelIdentifier"): "imported-model",
-    ("GetModelImportJob", "jobIdentifier"): "model-import-job",
 }
 # What a create call is also asked for on. A new resource has no id yet: "*" stands for it, which only a statement on the
 # whole type (or on everything) matches.
@@ -98,7 +98,6 @@ _BEDROCK_NEW = {"CreateModelCustomizationJob": ("custom-model", "model-customiza
 _BEDROCK_TAGS = {
     "CreateModelCustomizationJob": {"customModelTags": "custom-model", "jobTags": "model-customization-job"},
     "CreateModelImportJob": {"importedModelTags": "imported-model", "jobTags": "model-import-job"},
-    "CreateCustomModel": {"modelTags": "custom-model"},
     "CreateCustomModelDeployment": {"tags": "custom-model-deployment"},
     "CreateProvisionedModelThroughput": {"tags": "provisioned-model"},
 }
@@ -123,18 +122,8 @@ def parameters(call: ApiCall, operation: str) -> dict[str, Any]:
     if call.service in MODELS:
         model = service_model(MODELS[call.service])
         if operation in model.operation_names:
-            params |= _path_labels(model.operation_model(operation), call.path)
+            params |= path_labels(model.operation_model(operation), call.path) or {}
     return params
-
-
-def _path_labels(operation: OperationModel, path: str) -> dict[str, str]:
-    uri = str(operation.http.get("requestUri", "/")).partition("?")[0]
-    pattern = re.sub(r"\\\{(\w+)(?:\\\+)?\\\}", r"(?P<\1>.+?)", re.escape(uri))
-    found = re.fullmatch(pattern, path)
-    if found is None or operation.input_shape is None:
-        return {}
-    members = {shape.serialization.get("name", name): name for name, shape in operation.input_shape.members.items()}
-    return {members.get(label, label): unquote(value) for label, value in found.groupdict().items()}
 
 
 def _kebab(noun: str) -> str:

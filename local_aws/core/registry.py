@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 CONTROL = "/_tuneway/"
@@ -33,53 +33,42 @@ class Response:
     body: bytes = b""
 
 
-Handler = Callable[[Request], "Response | Awaitable[Response | None] | None"]
-"""A handler that answers None leaves the call to MiniStack's own service of that name."""
+Handler = Callable[[Request], Response | None]
+"""A handler that answers None leaves the call to MiniStack's own service of that name. Each call has a thread of its own."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A service that is answered here; see `register_service`."""
+    """A service that is answered here. Services that are registered later are asked first.
+
+    Attributes:
+        name: MiniStack's name of the service.
+        handler: answers a call.
+        target_prefix: a call belongs to the service when its X-Amz-Target begins with this,
+        paths: or when its path matches this pattern from the start
+        signing_name: and it is signed for this name.
+        namespace: the prefix of its IAM actions, `name` by default.
+        model: its name in botocore, `name` by default.
+        tags: returns the tags of one of its ARNs, for aws:ResourceTag conditions.
+    """
 
     name: str
     handler: Handler
-    target_prefix: str | None
-    paths: tuple[re.Pattern[str], ...]
-    signing_names: tuple[str, ...]
-    namespace: str | None
-    model: str | None
-    tags: Callable[[str], Mapping[str, str]] | None
+    target_prefix: str = ""
+    paths: str = ""
+    signing_name: str = ""
+    namespace: str = ""
+    model: str = ""
+    tags: Callable[[str], Mapping[str, str]] | None = None
 
 
 SERVICES: list[Registered] = []
 CONTROLS: dict[str, Handler] = {}
 
 
-def register_service(
-    name: str,
-    *,
-    handler: Handler,
-    target_prefix: str | None = None,
-    paths: Sequence[str] = (),
-    signing_names: Sequence[str] = (),
-    namespace: str | None = None,
-    model: str | None = None,
-    tags: Callable[[str], Mapping[str, str]] | None = None,
-) -> None:
-    """Answer the calls of one service with `handler`; a function that is not async runs on a thread of its own.
-
-    Args:
-        name: MiniStack's name of the service.
-        handler: answers a call.
-        target_prefix: a call belongs to the service when its X-Amz-Target begins with this,
-        paths: or when its path matches one of these patterns from the start (any path where none is given)
-        signing_names: and it is signed for one of these. Services that are registered later are asked first.
-        namespace: the prefix of its IAM actions, `name` by default.
-        model: its name in botocore, `name` by default.
-        tags: returns the tags of one of its ARNs, for aws:ResourceTag conditions.
-    """
-    patterns = tuple(re.compile(path) for path in paths)
-    SERVICES.insert(0, Registered(name, handler, target_prefix, patterns, tuple(signing_names), namespace, model, tags))
+def register_service(service: Registered) -> None:
+    """Answer the calls of one service."""
+    SERVICES.insert(0, service)
 
 
 def register_control(name: str, handler: Handler) -> None:
@@ -92,11 +81,10 @@ def service_of(path: str, headers: Mapping[str, str]) -> str | None:
     target = headers.get("x-amz-target", "")
     signed = re.search(r"Credential=[^/]+/[^/]+/[^/]+/([^/]+)/", headers.get("authorization", ""))
     for service in SERVICES:
-        if target and service.target_prefix and target.startswith(service.target_prefix):
-            return service.name
-        if target or signed is None or signed[1] not in service.signing_names:
-            continue
-        if not service.paths or any(pattern.match(path) for pattern in service.paths):
+        if target:
+            if service.target_prefix and target.startswith(service.target_prefix):
+                return service.name
+        elif signed and signed[1] == service.signing_name and re.match(service.paths, path):
             return service.name
     return None
 

@@ -53,13 +53,8 @@ class Service:
         if found is None or function is None:
             return None
         operation, labels = found
-        protocol = self.model.metadata["protocol"]
-        kind = (
-            "application/json"
-            if protocol == "rest-json"
-            else f"application/x-amz-json-{self.model.metadata['jsonVersion']}"
-        )
-        headers = {"Content-Type": kind}
+        protocol, version = (self.model.metadata.get(name) for name in ("protocol", "jsonVersion"))
+        headers = {"Content-Type": f"application/x-amz-json-{version}" if protocol == "json" else "application/json"}
         try:
             params = shapes.parse(operation, labels, request.query, request.body, protocol)
             shapes.validate(operation, params)
@@ -68,8 +63,7 @@ class Service:
             return Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
         if result is None:
             return None
-        status = int(operation.http.get("responseCode", 200))
-        return Response(status, headers, shapes.serialize(operation, result, protocol))
+        return Response(int(operation.http.get("responseCode", 200)), headers, shapes.serialize(operation, result))
 
     def _operation(self, request: Request) -> tuple[OperationModel, dict[str, str]] | None:
         if self.model.metadata["protocol"] == "rest-json":

@@ -39,17 +39,23 @@ class ServiceError(Exception):
         self.code, self.message, self.status = code, message, status
 
 
+def path_labels(operation: OperationModel, path: str) -> dict[str, str] | None:
+    """The input's members that a REST operation has in its path; None where the path is another operation's."""
+    uri = str(operation.http.get("requestUri", "/")).partition("?")[0]
+    found = re.fullmatch(re.sub(r"\\\{(\w+)(?:\\\+)?\\\}", r"(?P<\1>.+?)", re.escape(uri)), path)
+    if found is None:
+        return None
+    shape = operation.input_shape
+    members = {m.serialization.get("name", name): name for name, m in shape.members.items()} if shape else {}
+    return {members.get(label, label): unquote(value) for label, value in found.groupdict().items()}
+
+
 def match_operation(model: ServiceModel, method: str, path: str) -> tuple[OperationModel, dict[str, str]] | None:
-    """The REST operation of a request and the values of its path labels; None if the model has none like it."""
-    for name in model.operation_names:
-        operation = model.operation_model(name)
-        if operation.http.get("method") != method:
-            continue
-        uri = str(operation.http["requestUri"]).partition("?")[0]
-        pattern = re.sub(r"\\\{(\w+)(?:\\\+)?\\\}", r"(?P<\1>.+)", re.escape(uri))
-        found = re.fullmatch(pattern, path)
-        if found is not None:
-            return operation, {label: unquote(value) for label, value in found.groupdict().items()}
+    """The REST operation of a request and the members in its path; None if the model has none like it."""
+    for operation in map(model.operation_model, model.operation_names):
+        labels = path_labels(operation, path) if operation.http.get("method") == method else None
+        if labels is not None:
+            return operation, labels
     return None
 
 
@@ -64,13 +70,11 @@ def parse(
     if protocol == "json":
         return {name: value for name, value in document.items() if value is not None}
     shape = operation.input_shape
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = dict(labels)
     for name, member in shape.members.items() if shape is not None else ():
         wire = member.serialization.get("name", name)
         location = member.serialization.get("location")
-        if location == "uri" and wire in labels:
-            params[name] = labels[wire]
-        elif location == "querystring" and query.get(wire):
+        if location == "querystring" and query.get(wire):
             params[name] = _from_text(member, query[wire])
         elif location is None and document.get(wire) is not None:
             params[name] = document[wire]
@@ -201,29 +205,24 @@ def _failed(value: Any, where: str, constraint: str) -> str:
     return f"Value '{value}' at '{where}' failed to satisfy constraint: {constraint}"
 
 
-def serialize(operation: OperationModel, result: Mapping[str, Any], protocol: str) -> bytes:
+def serialize(operation: OperationModel, result: Mapping[str, Any]) -> bytes:
     """The answer's body by the operation's output shape.
 
-    Members without a value are left out. `protocol` is "rest-json" (timestamps in the shape's own format) or "json"
-    (timestamps as epoch seconds). Raises KeyError for a member that the model does not have.
+    Members without a value are left out, and so are those that the shape does not have: a record may hold more than one
+    operation tells of it. Timestamps have the shape's own format, or else are epoch seconds.
     """
     shape = operation.output_shape
-    document = _wire(shape, result, protocol) if shape is not None else {}
-    return json.dumps(document).encode()
+    return json.dumps(_wire(shape, result) if shape is not None else {}).encode()
 
 
-def _wire(shape: Shape, value: Any, protocol: str) -> Any:
+def _wire(shape: Shape, value: Any) -> Any:
     if isinstance(shape, StructureShape):
-        members: dict[str, Any] = {}
-        for name, item in value.items():
-            member = shape.members[name]
-            if item is not None:
-                members[member.serialization.get("name", name)] = _wire(member, item, protocol)
-        return members
+        told = [(shape.members[name], name, item) for name, item in value.items() if name in shape.members]
+        return {m.serialization.get("name", name): _wire(m, item) for m, name, item in told if item is not None}
     if isinstance(shape, ListShape):
-        return [_wire(shape.member, item, protocol) for item in value]
+        return [_wire(shape.member, item) for item in value]
     if isinstance(shape, MapShape):
-        return {key: _wire(shape.value, item, protocol) for key, item in value.items()}
+        return {key: _wire(shape.value, item) for key, item in value.items()}
     if isinstance(value, datetime):
         iso = shape.serialization.get("timestampFormat") == "iso8601"
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if iso else value.timestamp()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -27,12 +26,9 @@ PATCHING = (alarms, calls, cloudformation, iam)
 
 
 async def _answer(handler: Handler, request: Request) -> Response | None:
-    if inspect.iscoroutinefunction(handler):
-        result: Response | None = await handler(request)
-        return result
     # A thread of its own a call: what runs here may call back into this server.
-    result = await concurrency.run_reentrant(handler, request, thread_name="local-aws-handler")
-    return result
+    answer: Response | None = await concurrency.run_reentrant(handler, request, thread_name="local-aws-handler")
+    return answer
 
 
 def _raw(response: Response) -> tuple[int, dict[str, str], bytes]:
@@ -57,7 +53,7 @@ def _let_answer(service: Registered) -> None:
     name = service.name
     namespace = service.namespace or iam_actions.SERVICE_TO_IAM_NAMESPACE.get(name, name)
     put(iam_actions.SERVICE_TO_IAM_NAMESPACE, name, namespace)
-    if service.model is not None or name not in iam_actions._BOTOCORE_SERVICE_MAP:
+    if service.model or name not in iam_actions._BOTOCORE_SERVICE_MAP:
         put(iam_actions._BOTOCORE_SERVICE_MAP, name, [service.model or name])
 
     @patch(app.SERVICE_HANDLERS, name)

@@ -7,3 +7,4 @@ from local_aws.core.service import Service
 BEDROCK = Service("bedrock")
 QUOTAS = Service("service-quotas")
 SAGEMAKER = Service("sagemaker")
+STATES = Service("stepfunctions")

@@ -135,7 +135,7 @@ class FailureProof:
         finally:
             self.stack.faults()
             wait_scale(aws)
-            aws.control("_tuneway/sagemaker", {"images": {"vllm": images.command("vllm")}})
+            aws.control("_tuneway/sagemaker", {"images": {"vllm": images.COMMANDS["vllm"]}})
 
     def faults(self) -> list[dict[str, Any]]:
         """The faults that are set, each with how often it has fired."""

@@ -1,7 +1,79 @@
-"""SageMaker on this machine: training jobs and endpoints as real processes under their own roles."""
+"""SageMaker on this machine: training jobs and endpoints as real processes under their own roles.
+
+Here are the operations on tags, and the registration of all.
+
+Every operation here is the one of the same name in the SageMaker API Reference; what nobody could confirm about
+its refusals stands in PARITY.md.
+"""
 
 from __future__ import annotations
 
-from local_aws.services.sagemaker.service import register
+import json
+from dataclasses import fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["register"]
+from local_aws.core.registry import Registered, Request, Response, register_control, register_service
+from local_aws.services.apis import SAGEMAKER
+from local_aws.services.sagemaker import endpoints, hosting, images, jobs, runtime
+from local_aws.services.sagemaker.account import SageMakerAccount
+from local_aws.services.sagemaker.store import validation_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+OPERATIONS = (jobs, hosting, endpoints)
+"""The modules with the operations beside those on tags."""
+
+
+def _tags(store: SageMakerAccount, arn: str) -> dict[str, str]:
+    if arn not in {*store.training_jobs, *store.endpoints, *store.records["model"], *store.records["endpoint-config"]}:
+        raise validation_error(f'Could not find resource "{arn}".')
+    return store.tags.setdefault(arn, {})
+
+
+@SAGEMAKER.operation
+def list_tags(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    return {"Tags": [{"Key": key, "Value": value} for key, value in _tags(store, params["ResourceArn"]).items()]}
+
+
+@SAGEMAKER.operation
+def add_tags(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    """AddTags answers with all tags of the resource."""
+    _tags(store, params["ResourceArn"])
+    store.tag(params["ResourceArn"], params["Tags"])
+    return list_tags(store, params, request)
+
+
+def control(store: SageMakerAccount, request: Request) -> Response:
+    """POST /_tuneway/sagemaker: set `Delays` by name, or put a command in the place of an image.
+
+    {"stop_grace_seconds": 1, "images": {"repository": ["command", "{port}"]}}
+    """
+    given = json.loads(request.body or b"{}")
+    for repository, command in given.pop("images", {}).items():
+        images.COMMANDS[repository] = tuple(command)
+    unknown = set(given) - {item.name for item in fields(store.settings)}
+    if unknown:
+        return Response(400, body=f"unknown: {', '.join(sorted(unknown))}\n".encode())
+    store.settings = replace(store.settings, **{name: float(value) for name, value in given.items()})
+    return Response(200, body=b"ok\n")
+
+
+def register(state_dir: Path, endpoint_url: str) -> None:
+    """Answer SageMaker's and SageMaker Runtime's calls in this server."""
+    store = SageMakerAccount(state_dir.resolve(), endpoint_url)
+    register_service(
+        Registered(
+            "sagemaker",
+            partial(SAGEMAKER.handle, store),
+            SAGEMAKER.target_prefix,
+            tags=lambda arn: store.tags.get(arn, {}),
+        )
+    )
+    invoke = partial(runtime.handle, store)
+    register_service(
+        Registered("sagemaker-runtime", invoke, paths="/endpoints/", signing_name="sagemaker", namespace="sagemaker")
+    )
+    register_control("sagemaker", partial(control, store))

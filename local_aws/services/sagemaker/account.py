@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from local_aws.services.sagemaker.store import Store, arn_of, validation_error
+from local_aws.services.sagemaker.store import Store, arn_of, missing
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
@@ -24,5 +24,5 @@ class SageMakerAccount(Store):
         """An endpoint. Raises ServiceError."""
         arn = arn_of(request, "endpoint", name)
         if arn not in self.endpoints:
-            raise validation_error(f'Could not find endpoint "{arn}".')
+            raise missing("endpoint", arn)
         return self.endpoints[arn]

@@ -140,7 +140,7 @@ class Container:
     ) -> list[str]:
         """What to start: the given entry point, or the image's own command, with the arguments."""
         start = [self.map(part) for part in entrypoint] or [
-            part.format(port=port) for part in images.command(repository) or ()
+            part.format(port=port) for part in images.COMMANDS[repository]
         ]
         return start + [self.map(part) for part in arguments]
 

@@ -99,7 +99,7 @@ class Endpoint:
         if fault.how == "stuck":
             faults.wait_replaced(fault)
         try:
-            model = self.store.model(request, config["ProductionVariants"][0]["ModelName"])
+            model = self.store.find(request, "model", config["ProductionVariants"][0]["ModelName"])
         except ServiceError as error:
             raise FleetFailedError(error.message) from error
         fleet = Fleet(self.store, self.arn, self.name, config, model, kind)

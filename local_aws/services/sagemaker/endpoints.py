@@ -6,10 +6,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from local_aws.services.apis import SAGEMAKER
-from local_aws.services.sagemaker import quota
+from local_aws.services.quotas import APPLIED
 from local_aws.services.sagemaker.endpoint import Endpoint
 from local_aws.services.sagemaker.instances import pools
-from local_aws.services.sagemaker.store import arn_of, listed, now, validation_error
+from local_aws.services.sagemaker.store import arn_of, existing, listed, now, validation_error
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
@@ -26,7 +26,7 @@ def _check_quota(store: SageMakerAccount, config: dict[str, Any]) -> None:
     for variant in config["ProductionVariants"]:
         for kind in pools(variant):
             in_use = sum(endpoint.instances[kind] for endpoint in store.endpoints.values())
-            quota.check(store.endpoint_url, f"{kind} for endpoint usage", in_use, variant["InitialInstanceCount"])
+            APPLIED.check(f"{kind} for endpoint usage", in_use, variant["InitialInstanceCount"])
 
 
 def _run(target: Any, *arguments: Any) -> None:
@@ -35,12 +35,11 @@ def _run(target: Any, *arguments: Any) -> None:
 
 @SAGEMAKER.operation
 def create_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """CreateEndpoint."""
     arn = arn_of(request, "endpoint", params["EndpointName"])
     with store.lock:
         if arn in store.endpoints:
-            raise validation_error(f'Cannot create already existing endpoint "{arn}".')
-        config = store.config(request, params["EndpointConfigName"])
+            raise existing("endpoint", arn)
+        config = store.find(request, "endpoint-config", params["EndpointConfigName"])
         _check_quota(store, config)
         endpoint = store.endpoints[arn] = Endpoint(store, arn, params["EndpointName"], config)
         store.tag(arn, params.get("Tags"))
@@ -65,8 +64,8 @@ def update_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Re
             raise validation_error(f'Cannot update in-progress endpoint "{endpoint.arn}".')
         if endpoint.status != "InService":
             raise validation_error(f'Cannot update endpoint "{endpoint.arn}" in status {endpoint.status}.')
-        store.config(request, endpoint.config["EndpointConfigName"])
-        config = store.config(request, params["EndpointConfigName"])
+        store.find(request, "endpoint-config", endpoint.config["EndpointConfigName"])
+        config = store.find(request, "endpoint-config", params["EndpointConfigName"])
         _check_quota(store, config)
         endpoint.deploying = config, now()
         endpoint.set_status("Updating")
@@ -97,15 +96,12 @@ def _delete(store: SageMakerAccount, endpoint: Endpoint) -> None:
 
 @SAGEMAKER.operation
 def describe_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """DescribeEndpoint."""
     with store.lock:
         return store.endpoint(request, params["EndpointName"]).describe()
 
 
 @SAGEMAKER.operation
 def list_endpoints(store: SageMakerAccount, params: dict[str, Any], _request: Request) -> dict[str, Any]:
-    """ListEndpoints."""
-    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
     with store.lock:
         described = [endpoint.describe() for endpoint in store.endpoints.values()]
-    return listed(described, params, "Endpoints", members, status="EndpointStatus")
+    return listed(described, params, "Endpoints", "EndpointName", "EndpointStatus")

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tarfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from local_aws.ministack.iam import authorize
 from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError
 from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.container import Container
-from local_aws.services.sagemaker.hosting import container_of, data_uri, no_access
+from local_aws.services.sagemaker.hosting import no_access
 from local_aws.services.sagemaker.role import LogStream, PullDeniedError, RoleSession, describe, follow, hosting_source
 
 if TYPE_CHECKING:
@@ -102,15 +101,15 @@ class Fleet:
             raise
 
     def _start(self, sick: bool) -> None:
-        container = container_of(self.model)
+        container = self.model["PrimaryContainer"]
+        uri = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
         try:
             role = RoleSession(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
         except NotAssumableError as error:
-            uri = data_uri(container) or "(none)"
             raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self._arn.split(":")[3])) from error
         image = self._pull(role, container.get("Image", ""))
         box = Container(self._root)
-        self._fetch(role, container, box.base / "model")
+        self._fetch(role, uri, box.base / "model")
         try:
             self._stream = LogStream(role, self.log_group, self._log_name)
             authorize(
@@ -149,33 +148,22 @@ class Fleet:
             raise FleetFailedError(
                 f"The role '{role.arn}' does not have {lacking} permission for the image: '{uri}'."
             ) from error
-        if image is None or not images.known(image.repository) or images.command(image.repository) is None:
+        if image is None or not images.COMMANDS.get(image.repository):
             raise FleetFailedError(
                 "Please make sure all images included in the model for the production variant "
-                f"{self.variant['VariantName']} exist, and that the execution role used to create the model "
-                "has permissions to "
-                "access them."
+                f"{self.variant['VariantName']} exist, and that the execution role used to create the model has "
+                "permissions to access them."
             )
         return image
 
-    def _fetch(self, role: RoleSession, container: dict[str, Any], folder: Path) -> None:
-        uri = data_uri(container)
-        if uri is None:
-            return
-        denied = no_access(uri, role.arn, role.region)
-        archived = uri.endswith(".tar.gz")
+    def _fetch(self, role: RoleSession, uri: str, folder: Path) -> None:
         started = time.monotonic()
         try:
-            target = folder.with_name("model-data") if archived else folder
-            if role.download(uri, target) == 0:
-                raise FleetFailedError(denied)
-            if archived:
-                with tarfile.open(target / uri.rsplit("/", 1)[-1]) as archive:
-                    archive.extractall(folder, filter="data")
+            found = role.download(uri, folder)
         except ClientError as error:
-            raise FleetFailedError(denied) from error
-        except (tarfile.TarError, ValueError) as error:
-            raise FleetFailedError(f"Failed to extract model data archive from {uri}: {error}") from error
+            raise FleetFailedError(no_access(uri, role.arn, role.region)) from error
+        if not found:
+            raise FleetFailedError(no_access(uri, role.arn, role.region))
         limit = self.variant.get("ModelDataDownloadTimeoutInSeconds", 3600)
         if time.monotonic() - started > limit:
             raise FleetFailedError(f"Model data download from {uri} timed out after {limit} seconds.")
@@ -193,9 +181,8 @@ class Fleet:
                 return
             self._stopped.wait(_PING_INTERVAL_SECONDS)
         raise FleetFailedError(
-            f"The primary container for production variant {self.variant['VariantName']} did not pass the "
-            "ping health check. "
-            "Please check CloudWatch logs for this endpoint."
+            f"The primary container for production variant {self.variant['VariantName']} did not pass the ping health "
+            "check. Please check CloudWatch logs for this endpoint."
         )
 
     def healthy(self) -> bool:

@@ -143,3 +143,23 @@ def terminate(hosts: Iterable[Host], grace_seconds: float) -> None:
 def uploaded_checkpoints(hosts: Iterable[Host]) -> int:
     """How many checkpoints these hosts have copied up since they started; of one name there is one."""
     return len(set().union(*(host.checkpoints.complete for host in hosts)))
+
+
+# Unconfirmed: /opt/ml/model and /opt/ml/output/data of several hosts | Here: put together; of files that clash the first
+#   host's is taken | Source: "SageMaker AI aggregates the result in a TAR file", names should not clash; with
+#   CompressionType NONE from the same words
+# Unconfirmed: A failed job's /opt/ml/output/data | Here: not uploaded | Source: the documentation speaks of the end of
+#   training only
+def upload_output(hosts: Iterable[Host], prefix: str, role: RoleSession) -> str:
+    """Copy up what all hosts left below an S3 URI that ends in "/"; returns S3ModelArtifacts. Raises ClientError.
+
+    Source: "How Amazon SageMaker AI Processes Training Output": "If multiple containers in a single training job write to
+    this directory they should ensure no file/directory names clash". It does not say whose is taken of files that clash.
+    """
+    for folder, target in (("output/data", "data/"), ("model", "model/")):
+        found: dict[str, Path] = {}
+        for base in (host.container.base / folder for host in hosts):
+            for path in sorted(base.rglob("*")):
+                found.setdefault(path.relative_to(base).as_posix(), path)
+        role.upload_files(found, prefix + target)
+    return f"{prefix}model/"

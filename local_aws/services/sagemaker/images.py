@@ -33,24 +33,10 @@ def parse(uri: str) -> ImageUri | None:
     return ImageUri(**found.groupdict()) if found else None
 
 
-# What the image starts when no ContainerEntrypoint is given; "{port}" stands for the container's port 8080. The
-# training image has none: its own entry point (the SageMaker training toolkit) is not on this machine.
-_commands: dict[str, tuple[str, ...] | None] = {
-    "huggingface-pytorch-training": None,
+# Repository -> what the image starts when no ContainerEntrypoint is given; "{port}" stands for the container's port 8080. The
+# training image has nothing: its own entry point (the SageMaker training toolkit) is not on this machine. Tests put small
+# servers here through the control path.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "huggingface-pytorch-training": (),
     "vllm": (sys.executable, "-P", "-m", "local_aws.vllm", "--port", "{port}"),
 }
-
-
-def known(repository: str) -> bool:
-    """Whether something runs here for this repository."""
-    return repository in _commands
-
-
-def command(repository: str) -> tuple[str, ...] | None:
-    """The image's own command, or None when it must be given. Raises KeyError for an unknown repository."""
-    return _commands[repository]
-
-
-def add(repository: str, own_command: tuple[str, ...] | None) -> None:
-    """Let `own_command` stand for the image `repository` (tests put small servers here through the control path)."""
-    _commands[repository] = own_command

@@ -1,6 +1,6 @@
 """Training jobs as the API sees them.
 
-Sources: API Reference of CreateTrainingJob, DescribeTrainingJob, StopTrainingJob, DeleteTrainingJob. Messages:
+Sources: API Reference of CreateTrainingJob, DescribeTrainingJob, StopTrainingJob. Messages:
 "No S3 objects found" https://github.com/aws/amazon-sagemaker-examples/issues/2267, "Access denied for repository"
 https://github.com/aws/sagemaker-spark/issues/158; the others as users meet them (PARITY.md).
 """
@@ -15,7 +15,8 @@ from local_aws.core import clients
 from local_aws.core.shapes import ServiceError
 from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.apis import SAGEMAKER
-from local_aws.services.sagemaker import images, quota
+from local_aws.services.quotas import APPLIED
+from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.instances import Instances, preferences
 from local_aws.services.sagemaker.role import PullDeniedError, RoleSession
 from local_aws.services.sagemaker.store import Store, arn_of, listed, validation_error
@@ -56,14 +57,17 @@ def _check_name(store: SageMakerAccount, arn: str) -> None:
     if arn in store.training_jobs:
         raise ServiceError(
             "ResourceInUse",
-            "Training job names must be unique within an AWS account and region, and a training job with "
-            "this name already "
-            f"exists ({arn})",
+            "Training job names must be unique within an AWS account and region, and a training job with this name "
+            f"already exists ({arn})",
         )
 
 
 # Differs: Channels | AWS: sharded by key, if asked for | Here: FullyReplicated only | Why: Tuneway has no other
+# Differs: What a training job leaves | AWS: archives, by default | Here: with the CompressionType NONE only | Why: Tuneway
+#   has no other
 def _check_form(params: dict[str, Any]) -> None:
+    if params["OutputDataConfig"].get("CompressionType") != "NONE":
+        raise validation_error("local AWS leaves no archives: give OutputDataConfig.CompressionType NONE")
     stopping = params.get("StoppingCondition", {})
     if params.get("EnableManagedSpotTraining"):
         if stopping.get("MaxWaitTimeInSeconds", 0) < stopping.get("MaxRuntimeInSeconds", 86_400):
@@ -103,9 +107,8 @@ def _check_image(role: RoleSession, algorithm: dict[str, Any]) -> images.ImageUr
     if image is None:
         raise validation_error(f"local AWS needs AlgorithmSpecification.TrainingImage as an ECR image URI, not {uri!r}")
     rights = (
-        f"Please check if your ECR repository and image exist and role {role.arn} has proper pull permissions "
-        "for SageMaker: "
-        "ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer"
+        f"Please check if your ECR repository and image exist and role {role.arn} has proper pull permissions for "
+        "SageMaker: ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer"
     )
     try:
         role.pull(image)
@@ -113,9 +116,9 @@ def _check_image(role: RoleSession, algorithm: dict[str, Any]) -> images.ImageUr
         raise validation_error(
             f"Access denied for repository: {image.repository} in registry ID: {image.account}. {rights}"
         ) from error
-    if not images.known(image.repository):
+    if image.repository not in images.COMMANDS:
         raise validation_error(f"Cannot find repository: {image.repository} in registry ID: {image.account} {rights}")
-    if not algorithm.get("ContainerEntrypoint") and images.command(image.repository) is None:
+    if not algorithm.get("ContainerEntrypoint") and not images.COMMANDS[image.repository]:
         raise validation_error(
             f"local AWS has no entry point of its own for {image.repository}: give "
             "AlgorithmSpecification.ContainerEntrypoint"
@@ -134,9 +137,8 @@ def _check_channel(role: RoleSession, channel: dict[str, Any], region: str) -> N
         trouble = f" Error message from S3: {error.response['Error'].get('Message', '')}"
     raise validation_error(
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
-        "exists in the "
-        f'selected region ({region}), that objects exist under that S3 prefix, and that the role "{role.arn}" has '
-        f'"s3:ListBucket" permissions on bucket "{bucket}".{trouble}'
+        f"exists in the selected region ({region}), that objects exist under that S3 prefix, and that the role "
+        f'"{role.arn}" has "s3:ListBucket" permissions on bucket "{bucket}".{trouble}'
     )
 
 
@@ -154,7 +156,7 @@ def _within_quota(store: SageMakerAccount, wanted: list[Instances], *, spot: boo
         )
         name = f"{instances.type} for {'spot ' if spot else ''}training job usage"
         try:
-            quota.check(store.endpoint_url, name, in_use, instances.count)
+            APPLIED.check(name, in_use, instances.count)
         except ServiceError as refusal:
             refusals.append(refusal)
         else:
@@ -173,19 +175,15 @@ def _job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> T
 
 @SAGEMAKER.operation
 def describe_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """DescribeTrainingJob."""
     with store.lock:
         return _job(store, params, request).describe()
 
 
 @SAGEMAKER.operation
 def list_training_jobs(store: SageMakerAccount, params: dict[str, Any], _request: Request) -> dict[str, Any]:
-    """ListTrainingJobs."""
-    members = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime")
     with store.lock:
         described = [job.describe() for job in store.training_jobs.values()]
-    statuses = ("TrainingJobStatus", "SecondaryStatus")
-    return listed(described, params, "TrainingJobSummaries", members + statuses, status="TrainingJobStatus")
+    return listed(described, params, "TrainingJobSummaries", "TrainingJobName", "TrainingJobStatus")
 
 
 @SAGEMAKER.operation
@@ -197,19 +195,4 @@ def stop_training_job(store: SageMakerAccount, params: dict[str, Any], request: 
             status = job.describe()["TrainingJobStatus"]
             raise validation_error(f"The request was rejected because the training job is in status {status}.")
         job.stop()
-    return {}
-
-
-@SAGEMAKER.operation
-def delete_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """DeleteTrainingJob frees the name of a job that has ended."""
-    with store.lock:
-        job = _job(store, params, request)
-        if job.active:
-            status = job.describe()["TrainingJobStatus"]
-            raise ServiceError(
-                "ResourceInUse", f"The request was rejected because the training job is in status {status}."
-            )
-        del store.training_jobs[job.arn]
-        store.tags.pop(job.arn, None)
     return {}

@@ -11,10 +11,11 @@ from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from local_aws.core.registry import Request
+
+_WORDS = {"model": "model", "endpoint-config": "endpoint configuration", "endpoint": "endpoint"}
 
 
 def now() -> datetime:
@@ -25,6 +26,16 @@ def now() -> datetime:
 def validation_error(message: str) -> ServiceError:
     """SageMaker's usual refusal."""
     return ServiceError("ValidationException", message)
+
+
+def missing(kind: str, arn: str) -> ServiceError:
+    """The refusal of a name that nothing has."""
+    return validation_error(f'Could not find {_WORDS[kind]} "{arn}".')
+
+
+def existing(kind: str, arn: str) -> ServiceError:
+    """The refusal of a name that is used already."""
+    return validation_error(f'Cannot create already existing {_WORDS[kind]} "{arn}".')
 
 
 @dataclass
@@ -41,44 +52,46 @@ class Delays:
 
 def arn_of(request: Request, kind: str, name: str) -> str:
     """The ARN of a name; SageMaker writes the names of endpoints, configs and models into ARNs in lower case."""
-    lowered = name if kind == "training-job" else name.lower()
+    lowered = name.lower() if kind in _WORDS else name
     return f"arn:aws:sagemaker:{request.region}:{request.account}:{kind}/{lowered}"
 
 
 @dataclass
 class Store:
-    """What jobs, endpoints and operations share; the records are guarded by `lock`."""
+    """What jobs, endpoints and operations share; all of it is guarded by `lock`.
+
+    Attributes:
+        records: the descriptions of what nothing runs behind, by kind and ARN.
+        tags: the tags of everything, by ARN.
+    """
 
     state_dir: Path
     endpoint_url: str
     settings: Delays = field(default_factory=Delays)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
-    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {"model": {}, "endpoint-config": {}})
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
         """Add tags to a resource (which need not have any)."""
         self.tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags or []})
 
-    def model(self, request: Request, name: str) -> dict[str, Any]:
-        """A model's description. Raises ServiceError."""
-        arn = arn_of(request, "model", name)
-        if arn not in self.models:
-            raise validation_error(f'Could not find model "{arn}".')
-        return self.models[arn]
+    def find(self, request: Request, kind: str, name: str) -> dict[str, Any]:
+        """The description of a model or endpoint-config. Raises ServiceError."""
+        arn = arn_of(request, kind, name)
+        if arn not in self.records[kind]:
+            raise missing(kind, arn)
+        return self.records[kind][arn]
 
-    def config(self, request: Request, name: str) -> dict[str, Any]:
-        """An endpoint config's description. Raises ServiceError."""
-        arn = arn_of(request, "endpoint-config", name)
-        if arn not in self.configs:
-            raise validation_error(f'Could not find endpoint configuration "{arn}".')
-        return self.configs[arn]
+    def add(self, kind: str, arn: str, params: dict[str, Any], **members: Any) -> None:
+        """Describe what a create operation makes. Raises ServiceError if it is there."""
+        if arn in self.records[kind]:
+            raise existing(kind, arn)
+        described = {name: value for name, value in params.items() if name != "Tags"}
+        self.records[kind][arn] = {**described, **members, "CreationTime": now()}
+        self.tag(arn, params.get("Tags"))
 
 
-def listed(
-    records: Iterable[dict[str, Any]], params: dict[str, Any], key: str, members: tuple[str, ...], status: str = ""
-) -> dict[str, Any]:
-    """The output of a list operation: these members of each record, of which the first is its name."""
-    rows = [{member: record[member] for member in members if member in record} for record in records]
-    return page(rows, params, key, name=members[0], status=status, created="CreationTime", size=10)
+def listed(rows: list[dict[str, Any]], params: dict[str, Any], key: str, name: str, status: str = "") -> dict[str, Any]:
+    """The output of a list operation; `name` is the member with the records' name."""
+    return page(rows, params, key, name=name, status=status, created="CreationTime", size=10)

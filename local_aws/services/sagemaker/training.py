@@ -20,14 +20,21 @@ from botocore.exceptions import ClientError
 from local_aws.core import faults
 from local_aws.ministack.iam import authorize
 from local_aws.ministack.sessions import AccessDeniedError
-from local_aws.services.sagemaker import images, output
-from local_aws.services.sagemaker.host import LOG_GROUP, Host, JobFailedError, terminate, uploaded_checkpoints
+from local_aws.services.sagemaker.host import (
+    LOG_GROUP,
+    Host,
+    JobFailedError,
+    terminate,
+    upload_output,
+    uploaded_checkpoints,
+)
 from local_aws.services.sagemaker.record import DEFAULT_MAX_RUNTIME, FAILURE_LENGTH, Record
 from local_aws.services.sagemaker.role import RoleSession, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from local_aws.services.sagemaker import images
     from local_aws.services.sagemaker.instances import Instances
     from local_aws.services.sagemaker.store import Store
 
@@ -251,10 +258,10 @@ class TrainingJob:
 
     def _upload(self, hosts: Sequence[Host]) -> None:
         self._record.advance("Uploading")
+        prefix = f"{self.params['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output/"
         try:
-            artifacts = output.upload([host.container for host in hosts], self.params, self._role)
+            artifacts = upload_output(hosts, prefix, self._role)
         except ClientError as error:
-            prefix = output.output_prefix(self.params)
             raise JobFailedError(f"ClientError: Artifact upload failed:{prefix}: {describe(error)}") from error
         with self.store.lock:
             self._record.artifacts = artifacts

@@ -7,72 +7,52 @@ the definition is), API Reference RedriveExecution (errors, client tokens).
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from local_aws.core.registry import Request, Response
+from local_aws.core.shapes import ServiceError
 from local_aws.ministack import states as engine
+from local_aws.services.apis import STATES
 from local_aws.services.stepfunctions import executions, status
 from local_aws.services.stepfunctions.runs import LOCK, Run, now
+
+if TYPE_CHECKING:
+    from local_aws.core.registry import Request
 
 _ARN = r"arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:execution:[^:]+:[^:]+"
 _TOKENS, _TOKEN_SECONDS = 10, 15 * 60  # How many client tokens are remembered, and for how long.
 
 
-class _RefusedError(Exception):
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-async def handle(request: Request) -> Response | None:
-    """Answer RedriveExecution; every other operation is left to MiniStack."""
-    if not request.headers.get("x-amz-target", "").endswith(".RedriveExecution"):
-        return None
-    try:
-        date = _redrive(*_input(json.loads(request.body)))
-    except _RefusedError as error:
-        return Response(*engine.error_response(error.code, str(error)))
-    seconds = datetime.fromisoformat(date).timestamp()
-    return Response(*engine.json_response({"redriveDate": seconds}))
-
-
 # Unconfirmed: Refusals of RedriveExecution | Here: the reasons for RUNNING and SUCCEEDED are AWS's; `InvalidArn` and
 #   `ValidationException` are worded here | Source: API Reference
-def _input(data: dict[str, Any]) -> tuple[str, str]:
-    arn, token = str(data.get("executionArn", "")), str(data.get("clientToken") or uuid.uuid4())
-    if not arn or not re.fullmatch(r"[!-~]{1,64}", token):
-        raise _RefusedError("ValidationException", f"executionArn '{arn}' or clientToken '{token}' is not valid")
-    if not re.fullmatch(_ARN, arn):
-        raise _RefusedError("InvalidArn", f"Invalid Arn: '{arn}'")
-    return arn, token
-
-
 # Unconfirmed: A redrive after the machine was deleted | Here: `ExecutionDoesNotExist` | Source: MiniStack deletes the
 #   executions with it; AWS also knows `State machine is in DELETING status`
-def _redrive(arn: str, token: str) -> str:
-    """A new attempt goes on where the last one ended: the date. The same client token again gets the same answer."""
+@STATES.operation
+def redrive_execution(_: None, params: dict[str, Any], _request: Request) -> dict[str, Any]:
+    """A new attempt goes on where the last one ended. The same client token again gets the same answer."""
+    arn, token = params["executionArn"], params.get("clientToken") or str(uuid.uuid4())
+    if not re.fullmatch(_ARN, arn):
+        raise ServiceError("InvalidArn", f"Invalid Arn: '{arn}'")
     with LOCK:
         last, execution = executions.attempt(arn), engine.execution(arn)
         if execution is None or execution.get("sync"):
-            raise _RefusedError("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
+            raise ServiceError("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
         if last is None or "mapRunArn" in execution:
-            raise _RefusedError("ValidationException", "A child of a Distributed Map cannot be redriven by itself")
+            raise ServiceError("ValidationException", "A child of a Distributed Map cannot be redriven by itself")
         tokens: dict[str, tuple[float, str]] = execution.setdefault("redriveTokens", {})
         if token in tokens and time.monotonic() - tokens[token][0] < _TOKEN_SECONDS:
-            return tokens[token][1]
+            return {"redriveDate": datetime.fromisoformat(tokens[token][1])}
         if reason := status.not_redrivable(execution):
-            raise _RefusedError("ExecutionNotRedrivable", reason)
+            raise ServiceError("ExecutionNotRedrivable", reason)
         run, detail = again(last)
         date = str(execution["redriveDate"])
         tokens[token] = time.monotonic(), date
         execution["redriveTokens"] = dict(list(tokens.items())[-_TOKENS:])
     executions.launch(run, detail)
-    return date
+    return {"redriveDate": datetime.fromisoformat(date)}
 
 
 # Differs: A redriven inline Map | AWS: only the iterations that failed run again | Here: the whole state runs again,

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from local_aws.core.registry import Request, Response, register_control, register_service
+from local_aws.core.registry import Registered, Request, Response, register_control, register_service
 from local_aws.ministack.iam import authorize
 from local_aws.ministack.server import install, serve
 from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError, role_session
@@ -25,7 +25,7 @@ def sagemaker(request: Request) -> Response:
     return Response(200, {}, json.dumps({"FailureReason": json.dumps(seen)}).encode())
 
 
-async def runtime(request: Request) -> Response:
+def runtime(request: Request) -> Response:
     return Response(200, {}, f"{request.path}: {request.body.decode()}".encode())
 
 
@@ -50,20 +50,11 @@ def ask(request: Request) -> Response:
 
 async def main() -> None:
     port, state_dir = int(sys.argv[1]), Path(sys.argv[2])
-    register_service(
-        "sagemaker",
-        handler=sagemaker,
-        target_prefix="SageMaker.",
-        tags=lambda arn: {"tuneway:stack": arn.rpartition("/")[2]},
-    )
-    register_service(
-        "sagemaker-runtime",
-        handler=runtime,
-        paths=("/endpoints/",),
-        signing_names=("sagemaker",),
-        namespace="sagemaker",
-    )
-    register_service("bedrock", handler=lambda _: None, signing_names=("bedrock",), paths=("/foundation",))
+    tags = {"tags": lambda arn: {"tuneway:stack": arn.rpartition("/")[2]}}
+    register_service(Registered("sagemaker", sagemaker, target_prefix="SageMaker.", **tags))
+    signed = {"signing_name": "sagemaker", "namespace": "sagemaker"}
+    register_service(Registered("sagemaker-runtime", runtime, paths="/endpoints/", **signed))
+    register_service(Registered("bedrock", lambda _: None, paths="/foundation", signing_name="bedrock"))
     for name, handler in {"session": session, "authorize": ask}.items():
         register_control(name, handler)
     install(state_dir)

@@ -33,8 +33,8 @@ def reset(aws: RunningAws) -> Iterator[None]:
 
 
 def value(aws: RunningAws, code: str) -> float:
-    quota = aws.client("service-quotas").get_service_quota(ServiceCode="sagemaker", QuotaCode=code)["Quota"]
-    return float(quota["Value"])
+    listed = aws.client("service-quotas").list_service_quotas(ServiceCode="sagemaker")["Quotas"]
+    return float(next(quota["Value"] for quota in listed if quota["QuotaCode"] == code))
 
 
 @pytest.mark.usefixtures("reset")
@@ -48,29 +48,24 @@ def test_a_quota_can_be_set_to_none(aws: RunningAws) -> None:
     assert listed["NextToken"]
 
 
-def test_an_unknown_code_is_no_such_resource(aws: RunningAws) -> None:
-    quotas = aws.client("service-quotas")
-    for call in (quotas.get_service_quota, quotas.get_aws_default_service_quota):
-        with pytest.raises(ClientError) as refused:
-            call(ServiceCode="sagemaker", QuotaCode="L-00000000")
-        assert refused.value.response["Error"]["Code"] == "NoSuchResourceException"
+def test_an_unknown_service_is_no_such_resource(aws: RunningAws) -> None:
+    with pytest.raises(ClientError) as refused:
+        aws.client("service-quotas").list_service_quotas(ServiceCode="ec2")
+    assert refused.value.response["Error"]["Code"] == "NoSuchResourceException"
 
 
 def test_a_new_account_starts_with_nothing_by_default(aws: RunningAws) -> None:
-    default = aws.client("service-quotas").get_aws_default_service_quota(
-        ServiceCode="sagemaker", QuotaCode="L-B6D80D9C"
-    )
-    assert default["Quota"]["Value"] == 0
+    default = aws.client("service-quotas").list_aws_default_service_quotas(ServiceCode="sagemaker")["Quotas"]
+    assert {quota["Value"] for quota in default} == {0}
 
 
 def test_a_file_in_the_state_dir_sets_them_too(tmp_path: Path) -> None:
     (tmp_path / "quotas.json").write_text(json.dumps({TRAINING: 3}))
-    quotas = Quotas(tmp_path)
-    assert quotas.value(TRAINING) == 3
-    assert quotas.value("ml.g5.xlarge for endpoint usage") == 1
+    values = Quotas(tmp_path / "quotas.json").values()
+    assert (values[TRAINING], values["ml.g5.xlarge for endpoint usage"]) == (3, 1)
 
 
 def test_reading_needs_a_grant(aws: RunningAws) -> None:
     nobody = aws.session(aws.role("quota-nobody"))
-    with pytest.raises(ClientError, match="servicequotas:GetServiceQuota"):
-        aws.client("service-quotas", nobody).get_service_quota(ServiceCode="sagemaker", QuotaCode="L-B6D80D9C")
+    with pytest.raises(ClientError, match="servicequotas:ListServiceQuotas"):
+        aws.client("service-quotas", nobody).list_service_quotas(ServiceCode="sagemaker")

@@ -199,11 +199,11 @@ def test_models_tell_their_life_cycle_by_region(aws: RunningAws) -> None:
     gone = bedrock.get_foundation_model(modelIdentifier="meta.llama3-2-1b-instruct-v1:0")["modelDetails"]
     assert gone["modelLifecycle"]["status"] == "LEGACY"
     assert gone["modelLifecycle"]["endOfLifeTime"].date().isoformat() == "2026-07-07"
-    tunable = bedrock.list_foundation_models(byCustomizationType="FINE_TUNING")["modelSummaries"]
-    assert {m["modelId"] for m in tunable if m["modelLifecycle"]["status"] == "ACTIVE"} == {
-        LLAMA,
-        "meta.llama3-1-8b-instruct-v1:0:128k",
-    }
+    for model in (LLAMA, "meta.llama3-1-8b-instruct-v1:0:128k"):
+        details = bedrock.get_foundation_model(modelIdentifier=model)["modelDetails"]
+        assert (details["customizationsSupported"], details["modelLifecycle"]["status"]) == (["FINE_TUNING"], "ACTIVE")
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        bedrock.get_foundation_model(modelIdentifier="amazon.nova-micro-v1:0:128k")
 
 
 def test_creating_needs_the_base_model_the_new_resources_the_role_and_tagging(aws: RunningAws, role: str) -> None:

@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError
 
 from local_aws.core.registry import Request
 from local_aws.core.shapes import ServiceError
-from local_aws.services.bedrock import jobs, serving
+from local_aws.services.bedrock import serving
+from local_aws.services.bedrock.account import Bedrock
 from tests.local_aws.conftest import ACCOUNT, REGION, eventually
 
 if TYPE_CHECKING:
@@ -182,43 +183,35 @@ def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: RunningAw
 def test_a_commitment_ends() -> None:
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
     request = Request("POST", "/", {}, {}, b"", ACCOUNT, REGION, "arn:aws:iam::0:root")
-    tags: dict[str, dict[str, str]] = {}
-    served = serving.Serving(jobs.Jobs("", tags.__setitem__), tags, lambda: clock[0])
+    bedrock = Bedrock("", clock=lambda: clock[0])
     params = {"provisionedModelName": "p", "modelId": LLAMA_70B, "modelUnits": 1, "commitmentDuration": "SixMonths"}
-    arn = served.create_provisioned_model_throughput(params, request)["provisionedModelArn"]
-    delete = served.delete_provisioned_model_throughput
+    arn = serving.create_provisioned_model_throughput(bedrock, params, request)["provisionedModelArn"]
+    delete = serving.delete_provisioned_model_throughput
     clock[0] += timedelta(days=179)
     with pytest.raises(ServiceError, match="before the commitment term is over"):
-        delete({"provisionedModelId": arn}, request)
+        delete(bedrock, {"provisionedModelId": arn}, request)
     clock[0] += timedelta(days=1)
-    delete({"provisionedModelId": arn}, request)
-    assert not served.holds(arn, request)
-    assert tags == {}
+    delete(bedrock, {"provisionedModelId": arn}, request)
+    assert bedrock.account(request).resources == {}
+    assert bedrock.tags == {}
 
 
 def test_an_imported_model_appears_with_its_tags_and_is_deleted(aws: RunningAws) -> None:
     bedrock = aws.client("bedrock")
-    job = bedrock.create_model_import_job(
-        jobName="import",
-        importedModelName="imported",
-        roleArn=f"arn:aws:iam::{ACCOUNT}:role/importer",
-        modelDataSource={"s3DataSource": {"s3Uri": f"s3://{BUCKET}/weights/"}},
-        importedModelTags=TAGS,
-        jobTags=[{"key": "k", "value": "job"}],
-    )["jobArn"]
-    begun = bedrock.get_model_import_job(jobIdentifier=job)
-    assert (begun["status"], "importedModelArn" in begun) == ("InProgress", False)
-    assert bedrock.list_imported_models(nameContains="imported")["modelSummaries"] == []
-    assert eventually(lambda: bedrock.get_model_import_job(jobIdentifier="import")["status"] == "Completed")
-    arn = bedrock.get_model_import_job(jobIdentifier=job)["importedModelArn"]
-    assert [row["jobArn"] for row in bedrock.list_model_import_jobs()["modelImportJobSummaries"]] == [job]
+    params = {
+        "importedModelName": "imported",
+        "roleArn": f"arn:aws:iam::{ACCOUNT}:role/importer",
+        "modelDataSource": {"s3DataSource": {"s3Uri": f"s3://{BUCKET}/weights/"}},
+        "importedModelTags": TAGS,
+    }
+    assert ":model-import-job/" in bedrock.create_model_import_job(jobName="import", **params)["jobArn"]
     [row] = bedrock.list_imported_models(nameContains="imported")["modelSummaries"]
-    assert (row["modelArn"], row["modelName"]) == (arn, "imported")
+    arn = row["modelArn"]
+    assert (arn.split(":")[5].partition("/")[0], row["modelName"]) == ("imported-model", "imported")
     assert bedrock.list_imported_models(nameContains="other")["modelSummaries"] == []
-    model = bedrock.get_imported_model(modelIdentifier="imported")
-    assert (model["modelArn"], model["jobArn"]) == (arn, job)
+    again = refused(bedrock.create_model_import_job, jobName="another", **params)
+    assert again[:2] == ("ValidationException", "The provided imported model name is currently in use.")
     assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == TAGS
-    assert bedrock.list_tags_for_resource(resourceARN=job)["tags"] == [{"key": "k", "value": "job"}]
     bedrock.delete_imported_model(modelIdentifier=arn)
     assert refused(bedrock.delete_imported_model, modelIdentifier=arn)[::2] == ("ResourceNotFoundException", 404)
     assert refused(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"

@@ -12,7 +12,7 @@ from local_aws.core.shapes import ServiceError
 from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.checkpoints import file_states
 from local_aws.services.sagemaker.container import Container
-from local_aws.services.sagemaker.metrics import Metrics
+from local_aws.services.sagemaker.record import Metrics
 from local_aws.services.sagemaker.role import relative_key
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -145,15 +143,6 @@ def test_hosts_meet_and_all_that_they_write_is_kept(aws: RunningAws, role: str) 
     for number in (1, 2, 3):
         seen = json.loads(training.read(aws, f"out/three-again/output/data/seen-{number}.json"))
         assert seen["files"][:3] == [f"checkpoints/checkpoint-1/rank-{rank}.txt" for rank in (1, 2, 3)]
-
-
-def test_one_archive_holds_what_all_hosts_left(aws: RunningAws, role: str) -> None:
-    output = {"OutputDataConfig": {"S3OutputPath": f"s3://{training.BUCKET}/out"}}
-    training.run(aws, "two-archived", role, {"port": str(free_port())}, **on(2, **output))
-    packed = training.read(aws, "out/two-archived/output/model.tar.gz")
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        files = {item.name for item in archive.getmembers() if item.isfile()}
-    assert files == {"met.txt", "written-by.txt", "part-1/weights.txt", "part-2/weights.txt"}
 
 
 @pytest.mark.parametrize(
