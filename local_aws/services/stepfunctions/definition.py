@@ -25,30 +25,25 @@ class InvalidDefinitionError(Exception):
 
     def __init__(self, what: str, where: str) -> None:
         super().__init__(f"{what} at {where}")
-        self.what, self.where = what, where
 
 
 def states(
     definition: dict[str, Any], jsonata: bool = False, path: str = ""
 ) -> Iterator[tuple[dict[str, Any], bool, str]]:
-    """Every state with whether it is JSONata and its path, iterations included."""
+    """Every state with whether it is JSONata and its path, those of a Map's children included."""
     jsonata = definition.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
     for name, state in definition.get("States", {}).items():
         where = f"{path}/States/{name}"
         own = state.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
         yield state, own, where
-        for inner in ("ItemProcessor", "Iterator"):
-            if inner in state:
-                yield from states(state[inner], own, f"{where}/{inner}")
+        yield from states(state.get("ItemProcessor", {}), own, f"{where}/ItemProcessor")
 
 
 def check(definition: dict[str, Any]) -> None:
     """Raise InvalidDefinitionError for the first state that AWS refuses, or that local AWS does not have."""
     for state, jsonata, where in states(definition):
-        if state.get("Type") == "Parallel":
-            raise InvalidDefinitionError("Local AWS does not have Parallel states", where)
-        if jsonata and distributed_map.is_distributed(state):
-            for problem in distributed_map.problems(state):
+        if state.get("Type") in ("Map", "Parallel"):
+            for problem in distributed_map.problems(state, jsonata):
                 raise InvalidDefinitionError(problem, where)
         if state.get("Type") == "Task":
             _check_task(state, "Arguments" if jsonata else "Parameters", where)
@@ -104,20 +99,3 @@ def update_state_machine(original: Callable[..., Any], data: dict[str, Any]) -> 
         if refusal is not None:
             return engine.error_response(*refusal)
     return original(data)
-
-
-@engine.replaces("validate_definition")
-def validate_definition(original: Callable[..., Any], data: dict[str, Any]) -> Any:
-    """ValidateStateMachineDefinition finds what creation would refuse in the definition itself."""
-    try:
-        check(json.loads(data.get("definition", "")))
-    except ValueError as error:
-        return _diagnosis("INVALID_JSON_DESCRIPTION", str(error), "")
-    except InvalidDefinitionError as error:
-        return _diagnosis("SCHEMA_VALIDATION_FAILED", error.what, error.where)
-    return original(data)
-
-
-def _diagnosis(code: str, message: str, where: str) -> Any:
-    diagnostic = {"severity": "ERROR", "code": code, "message": message, "location": where}
-    return engine.json_response({"result": "FAIL", "diagnostics": [diagnostic], "truncated": False})

@@ -1,4 +1,4 @@
-"""A Distributed Map in JSONata, which MiniStack does not evaluate; one in JSONPath is left to MiniStack.
+"""A Distributed Map in JSONata, which MiniStack does not evaluate.
 
 Sources: Amazon States Language specification "Map State", Developer Guide "Using Map state in Distributed mode",
 "ItemReader (Map)", "ItemSelector (Map)", "Redriving Map Runs" (when a new Map Run is started); the events as AWS
@@ -34,19 +34,18 @@ _READER_FIELDS, _CONFIG_FIELDS = {"Resource", "ReaderConfig", "Arguments"}, {"In
 _READ_ARGUMENTS = ("Bucket", "Key", "VersionId")
 
 
-def is_distributed(state: dict[str, Any]) -> bool:
-    """Whether the state is a Map in distributed mode."""
-    config = (state.get("ItemProcessor") or {}).get("ProcessorConfig") or {}
-    return state.get("Type") == "Map" and config.get("Mode") == "DISTRIBUTED"
-
-
 # Differs: A Distributed Map in JSONata | AWS: up to 10,000 children at a time; batches, written results, EXPRESS
 #   children, other readers than S3 objects in JSON or JSONL, objects as Items | Here: up to 64 at a time; the rest is
 #   refused, at creation or (objects) in the run | Why: each child has a thread; Tuneway has none of the rest
-def problems(state: dict[str, Any]) -> Iterator[str]:
+# Differs: Another Map, and a Parallel state | AWS: run their iterations and branches side by side | Here: refused at
+#   creation | Why: Tuneway has none
+def problems(state: dict[str, Any], jsonata: bool) -> Iterator[str]:
     """What is refused when the machine is created: what AWS does not take, and what is not built here."""
+    config = state.get("ItemProcessor", {}).get("ProcessorConfig", {})
+    if not jsonata or config.get("Mode") != "DISTRIBUTED":
+        yield "Local AWS has Distributed Maps in JSONata, and neither other Maps nor Parallel states"
     yield from (f'The field "{field}" of a Distributed Map is not supported here' for field in set(state) - _FIELDS)
-    if state["ItemProcessor"]["ProcessorConfig"].get("ExecutionType") != "STANDARD":
+    if config.get("ExecutionType") != "STANDARD":
         yield "An ExecutionType other than STANDARD is not supported here"
     if not re.fullmatch(_LABEL, state.get("Label", "label")):
         yield "A Label has at most 40 characters, and no special ones"
@@ -55,16 +54,13 @@ def problems(state: dict[str, Any]) -> Iterator[str]:
         return
     if "Items" in state:
         yield "There are either Items or an ItemReader"
-    config = reader.get("ReaderConfig", {})
-    unknown = (set(reader) - _READER_FIELDS) | (set(config) - _CONFIG_FIELDS)
+    read = reader.get("ReaderConfig", {})
+    unknown = (set(reader) - _READER_FIELDS) | (set(read) - _CONFIG_FIELDS)
     yield from (f'The field "{field}" of an ItemReader is not supported here' for field in unknown)
-    if reader.get("Resource") != _READER or config.get("InputType") not in ("JSON", "JSONL"):
+    if reader.get("Resource") != _READER or read.get("InputType") not in ("JSON", "JSONL"):
         yield f"An ItemReader other than {_READER} with the InputType JSON or JSONL is not supported here"
 
 
-# Differs: A Parallel state | AWS: runs its branches side by side | Here: refused at creation | Why: Tuneway has none
-# Differs: A Distributed Map in JSONPath | AWS: as one in JSONata | Here: MiniStack's: no permission of the role is
-#   asked for, StopExecution does not reach the children, a redrive runs all again | Why: Tuneway has none
 @engine.replaces("run_map")
 def run_map(
     original: Callable[..., Any],
@@ -75,7 +71,7 @@ def run_map(
 ) -> Any:
     """Stands in for MiniStack's attempt of a Map state; its Retry and Catch are around it."""
     parent = RUN.get()
-    if parent is None or not is_distributed(definition) or not engine.is_jsonata(definition, context):
+    if parent is None:  # TestState
         return original(definition, raw_input, execution, context)
     try:
         results = _results(parent, definition, raw_input, context)
@@ -92,9 +88,7 @@ def run_map(
 
 
 def _results(parent: Run, definition: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
-    # In an iteration of a Map state it is not the state that a redrive goes on with.
-    own = context["State"]["Name"] == parent.point.state
-    map_run = parent.map_run if own else None
+    map_run = parent.map_run
     # One of this attempt failed before a retry, one that succeeded failed in its result: a new one is started.
     if map_run is not None and map_run.parent is not parent and map_run.record["status"] != "SUCCEEDED":
         map_run.redriven_by(parent)
@@ -102,10 +96,9 @@ def _results(parent: Run, definition: dict[str, Any], raw_input: Any, context: d
         _event(parent, "MapRunRedriven", details)
     else:
         parent.map_run = None
-        map_run = _started(parent, definition, raw_input, context)
-        parent.map_run = map_run if own else None
+        map_run = parent.map_run = _started(parent, definition, raw_input, context)
     try:
-        results = map_run.results()
+        results: list[Any] = map_run.results()
     except ExecutionError as error:
         _event(parent, "MapRunFailed", {"error": error.error, "cause": error.cause})
         raise

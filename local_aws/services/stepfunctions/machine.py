@@ -8,7 +8,6 @@ Reference GetExecutionHistory (events and their details).
 
 from __future__ import annotations
 
-import contextvars
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NEVER_CAUGHT_BY_WILDCARD = ("States.DataLimitExceeded", "States.Runtime")
-# The child workflow execution of a Distributed Map that this thread runs: it sees no variable from outside.
-_CHILD: contextvars.ContextVar[str] = contextvars.ContextVar("states_child", default="")
 
 
 # Differs: A retry's pause | AWS: capped by MaxDelaySeconds, drawn with JitterStrategy FULL | Here: neither is looked
@@ -40,68 +37,6 @@ def error_matches(original: Callable[..., Any], error_equals: list[str], error: 
     return bool(original(error_equals, error))
 
 
-@engine.replaces("output_path")
-def output_path(
-    original: Callable[..., Any], state: dict[str, Any], data: Any, context: dict[str, Any] | None = None
-) -> Any:
-    """A JSONata Succeed state may have an Output."""
-    if state.get("Type") != "Succeed":
-        return original(state, data, context)
-    if engine.is_jsonata(state, context or {}):
-        data = engine.evaluate_jsonata(state["Output"], data, context) if "Output" in state else data
-    else:
-        data = original(state, data, context)
-    check_size(data, _name(context))
-    return data
-
-
-def _name(context: dict[str, Any] | None) -> str:
-    return str((context or {}).get("State", {}).get("Name", ""))
-
-
-@engine.replaces("Pass", "Task", "Choice", "Wait", "Map")
-def state(original: Callable[..., Any], definition: dict[str, Any], raw_input: Any, *rest: Any) -> Any:
-    """One state: its output may not pass the payload limit."""
-    context = rest[-1] if rest else None
-    name = _name(context)
-    token = None
-    if definition.get("Type") == "Task" and context is not None:
-        entered = len(rest[0].get("events", [])) if isinstance(rest[0], dict) else 0
-        token = TASK.set(Task(name, engine.is_jsonata(definition, context), entered))
-    try:
-        output, following = original(definition, raw_input, *rest)
-    finally:
-        if token is not None:
-            TASK.reset(token)
-    check_size(output, name)
-    return output, following
-
-
-# Unconfirmed: A variable in a branch with the name of an outer one | Here: a variable of its own | Source: AWS may
-#   refuse such a definition
-@engine.replaces("run_branch")
-def run_branch(
-    _original: Any, states: dict[str, Any], start: str, data: Any, execution: dict[str, Any], context: dict[str, Any]
-) -> Any:
-    """An iteration of a Map: variables of its own on top of those it can read, and its states in the history."""
-    outer = context.get("variables", {})
-    if execution.get("mapRunArn") and _CHILD.get() != execution["executionArn"]:
-        _CHILD.set(execution["executionArn"])
-        outer = {}
-    context = {**context, "variables": dict(outer)}
-    name: str | None = start
-    while name:
-        if called_off():
-            raise ExecutionError("States.Aborted", "the iteration was called off")
-        if name not in states:
-            raise ExecutionError("States.Runtime", f"State '{name}' not found")
-        enter(states[name], name, data, execution, context)
-        output, following = execute(states[name], data, execution, context)
-        leave(states[name], name, output, execution)
-        data, name = output, following
-    return data
-
-
 def enter(definition: dict[str, Any], name: str, data: Any, execution: dict[str, Any], context: dict[str, Any]) -> None:
     """A state's entry, in the context object and in the history."""
     context["State"] = {"Name": name, "EnteredTime": now(), "RetryCount": 0}
@@ -114,16 +49,30 @@ def enter(definition: dict[str, Any], name: str, data: Any, execution: dict[str,
 def execute(
     definition: dict[str, Any], data: Any, execution: dict[str, Any], context: dict[str, Any]
 ) -> tuple[Any, str | None]:
-    """A state that was entered: its output, and the state after it. Raises ExecutionError."""
-    kind = str(definition.get("Type"))
+    """A state that was entered: its output, which may not pass the payload limit, and the state after it.
+
+    Raises ExecutionError.
+    """
+    kind, name, task = str(definition.get("Type")), str(context["State"]["Name"]), None
+    jsonata = engine.is_jsonata(definition, context)
     if kind == "Fail":
         raise ExecutionError(*engine.function("fail_state")(definition, data, context))
     if kind == "Succeed":
-        return engine.succeed_output(definition, data, context), None
-    if kind not in ("Task", "Map", "Pass", "Choice", "Wait"):
+        output, following = engine.succeed_output(definition, data, context), None
+        if jsonata and "Output" in definition:
+            output = engine.evaluate_jsonata(definition["Output"], data, context)
+    elif kind in ("Task", "Map", "Pass", "Choice", "Wait"):
+        if kind == "Task":
+            task = TASK.set(Task(name, jsonata, len(execution["events"])))
+        rest = (execution, context) if kind in ("Task", "Map") else (context,)
+        try:
+            output, following = engine.function(kind)(definition, data, *rest)
+        finally:
+            if task is not None:
+                TASK.reset(task)
+    else:
         raise ExecutionError("States.Runtime", f"Unknown state type: {kind}")
-    rest = (execution, context) if kind in ("Task", "Map") else (context,)
-    output, following = engine.function(kind)(definition, data, *rest)
+    check_size(output, name)
     return output, following
 
 

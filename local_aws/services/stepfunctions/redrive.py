@@ -55,8 +55,6 @@ def redrive_execution(_: None, params: dict[str, Any], _request: Request) -> dic
     return {"redriveDate": datetime.fromisoformat(date)}
 
 
-# Differs: A redriven inline Map | AWS: only the iterations that failed run again | Here: the whole state runs again,
-#   with a Distributed Map in it | Why: least code; Tuneway has none
 # Unconfirmed: The role of a redriven execution | Here: that of its start, also when the machine has another one by now
 #   | Source: "Redriving executions" says so of the definition and the version; the role is a part of both ("State
 #   machine versions")

@@ -12,7 +12,7 @@ import string
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from local_aws.core import clients
 from local_aws.ministack import states as engine
@@ -54,19 +54,6 @@ class Point:
     entered: str = ""
 
 
-class RedrivableMapRun(Protocol):
-    """What an attempt keeps of its Map Run (`map_run.MapRun`) for a redrive."""
-
-    parent: Run
-    record: dict[str, Any]
-
-    def redriven_by(self, parent: Run) -> None:
-        """Belong to a redriven attempt."""
-
-    def results(self) -> list[Any]:
-        """Run what has not succeeded."""
-
-
 @dataclass
 class Run:
     """One attempt of an execution: the original one, or a redrive. What has ended changes nothing any more.
@@ -75,7 +62,7 @@ class Run:
         execution: MiniStack's record, which all attempts share.
         machine: a copy of the state machine's record as it was when the execution was started.
         definition: its parsed definition.
-        map_run: the Map Run of the Distributed Map that it stands in; a redrive goes on with it.
+        map_run: the Map Run (`map_run.MapRun`) of the Distributed Map that it stands in; a redrive goes on with it.
     """
 
     execution: dict[str, Any]
@@ -83,7 +70,7 @@ class Run:
     definition: dict[str, Any]
     point: Point
     ended: threading.Event = field(default_factory=threading.Event)
-    map_run: RedrivableMapRun | None = None
+    map_run: Any = None
     _clients: dict[str, Any] = field(default_factory=dict)
     _session: clients.Credentials | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)

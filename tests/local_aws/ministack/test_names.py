@@ -148,13 +148,11 @@ EXPECTED = {
         "_map_runs": "<AccountRegionScopedDict>",
         "_run_execution": "exec_arn",
         "_run_map_items": "state_def raw_input execution ctx",
-        "_run_sub_machine": "states start_at input_data execution ctx",
         "_start_execution": "data",
         "_state_machines": "<AccountRegionScopedDict>",
         "_state_query_language": "state_def ctx",
         "_stop_execution": "data",
         "_update_state_machine": "data",
-        "_validate_state_machine_definition": "data",
     },
     "services.sts": {
         "register_session": "access_key session",

@@ -254,20 +254,6 @@ def test_a_fail_state_fails_again(aws: RunningAws, role: str) -> None:
     assert kinds(aws, arn).count("PassStateEntered") == 1
 
 
-def test_an_inline_map_runs_again_as_a_whole(aws: RunningAws, role: str) -> None:
-    rule = {"Condition": "{% $states.input = 0 or $states.context.Execution.RedriveCount > 0 %}", "Next": "B"}
-    inner = {
-        "C": {"Type": "Choice", "QueryLanguage": "JSONata", "Choices": [rule], "Default": "F"},
-        "B": passing(COUNT, QueryLanguage="JSONata"),
-        "F": {"Type": "Fail", "Error": "E"},
-    }
-    each = {"Type": "Map", "ItemProcessor": {"StartAt": "C", "States": inner}, "End": True}
-    arn = start(aws, role, {"M": each}, [0, 1], QueryLanguage="JSONPath")
-    assert ended(aws, arn)["error"] == "E"
-    redrive(aws, arn)
-    assert json.loads(ended(aws, arn)["output"]) == [1, 1]
-
-
 def test_what_cannot_be_redriven(aws: RunningAws, role: str) -> None:
     sfn = aws.client("stepfunctions")
     succeeded = start(aws, role, {"A": passing(1)})

@@ -50,18 +50,29 @@ def test_a_resource_that_is_not_here_is_refused_with_what_to_do(arn: str) -> Non
 def test_a_field_that_is_not_taken_is_refused_wherever_it_stands(arn: str, arguments: Any, reason: str) -> None:
     with pytest.raises(definition.InvalidDefinitionError, match=rf"^{reason}.* at /States/A/Arguments$"):
         definition.check(machine(arn, Arguments=arguments))
-    inner = machine(arn, Arguments=arguments)
+    config = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+    inner = machine(arn, Arguments=arguments) | {"ProcessorConfig": config}
     outer = {"StartAt": "M", "QueryLanguage": "JSONata", "States": {"M": {"Type": "Map", "ItemProcessor": inner}}}
     with pytest.raises(definition.InvalidDefinitionError, match=r"/States/M/ItemProcessor/States/A/Arguments"):
         definition.check(outer)
 
 
-def test_a_parallel_state_is_refused() -> None:
-    parallel = {"StartAt": "P", "States": {"P": {"Type": "Parallel", "Branches": [machine(PUBLISH)], "End": True}}}
-    with pytest.raises(
-        definition.InvalidDefinitionError, match=r"^Local AWS does not have Parallel states at /States/P$"
-    ):
-        definition.check(parallel)
+@pytest.mark.parametrize(
+    ("language", "state"),
+    [
+        ("JSONata", {"Type": "Parallel", "Branches": [machine(PUBLISH)]}),
+        ("JSONata", {"Type": "Map", "ItemProcessor": machine(PUBLISH)}),
+        ("JSONPath", {"Type": "Map", "Iterator": machine(PUBLISH)}),
+        ("JSONPath", {"Type": "Map", "ItemProcessor": {"ProcessorConfig": {"Mode": "DISTRIBUTED"}}}),
+    ],
+)
+def test_what_runs_states_beside_each_other_is_refused_but_for_a_distributed_map_in_jsonata(
+    language: str, state: dict[str, Any]
+) -> None:
+    given = {"StartAt": "P", "QueryLanguage": language, "States": {"P": {**state, "End": True}}}
+    expected = r"^Local AWS has Distributed Maps in JSONata, and neither other Maps nor Parallel states at /States/P$"
+    with pytest.raises(definition.InvalidDefinitionError, match=expected):
+        definition.check(given)
 
 
 def test_computed_arguments_and_jsonpath_keys_pass() -> None:
