@@ -1,8 +1,8 @@
 """EventBridge Scheduler's targets, called under the schedule's own role.
 
 MiniStack keeps the schedules and their clock; what a schedule calls is done here, as an ordinary signed API call of
-the role: templated targets (Lambda, Step Functions, SQS, SNS) and universal ones. When all attempts have failed, the
-event goes to the target's dead-letter queue, by a call of the same role; without one it is lost.
+the role. When all attempts have failed, the event goes to the target's dead-letter queue, by a call of the same role;
+without one it is lost.
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
 """
 
@@ -29,7 +29,7 @@ from local_aws.ministack.sessions import AccessDeniedError, role_session, trusts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from botocore.model import Shape
+    from botocore.model import OperationModel, Shape
 
 logger = logging.getLogger("local_aws.scheduler")
 
@@ -39,15 +39,10 @@ _READ_ONLY = re.compile(
 )
 _FAILURES = (ClientError, BotoCoreError, AccessDeniedError, ValueError)
 _ATTEMPTS = 3  # AWS goes on for up to 24 hours and 185 retries; fractions of that tell a local run as much.
-# Names in universal targets that differ from botocore's (the SDK for Java's): "sfn" is the one a pipeline meets.
-_SERVICE_NAMES = {
-    "sfn": "stepfunctions",
-    "cloudwatchlogs": "logs",
-    "eventbridge": "events",
-    "servicequotas": "service-quotas",
-}
 
 
+# Differs: A schedule's target | AWS: templated or universal | Here: universal, with botocore's name of the service; another
+#   is refused | Why: Tuneway has no other
 # Unconfirmed: Text of Scheduler's refusal of an unknown or reading universal target | Here: `Invalid RequestJson
 #   provided. Reason The service or action S:A is not supported.` | Source: memory; the documentation only says they are
 #   not supported
@@ -60,21 +55,20 @@ def check(schedule: dict[str, Any], region: str) -> str | None:
         return "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
     found = _UNIVERSAL.fullmatch(str(target.get("Arn", "")))
     if found is None:
-        return None
+        return "Local AWS has universal targets only: arn:aws:scheduler:::aws-sdk:SERVICE:ACTION"
     service, action = found.groups()
     if _READ_ONLY.match(action) or _operation(service, action) is None:
         return f"Invalid RequestJson provided. Reason The service or action {service}:{action} is not supported."
     return None
 
 
-def _operation(service: str, action: str) -> tuple[str, str] | None:
-    """Botocore's service and operation of a universal target, or None when there is no such thing."""
-    name = _SERVICE_NAMES.get(service, service)
+def _operation(service: str, action: str) -> OperationModel | None:
+    """Botocore's operation of a universal target, or None when there is no such thing."""
     try:
-        operations = service_model(name).operation_names
+        model = service_model(service)
     except UnknownServiceError:
         return None
-    return next(((name, operation) for operation in operations if operation.lower() == action.lower()), None)
+    return next((model.operation_model(name) for name in model.operation_names if name.lower() == action.lower()), None)
 
 
 def _renamed(value: Any, shape: Shape | None) -> Any:
@@ -89,32 +83,6 @@ def _renamed(value: Any, shape: Shape | None) -> Any:
     if isinstance(value, dict):
         return {key: _renamed(item, getattr(shape, "value", None)) for key, item in value.items()}
     return value
-
-
-def _request(target: dict[str, Any], text: str, endpoint_url: str) -> tuple[str, str, dict[str, Any]]:
-    """Service, operation and parameters of the call a target stands for."""
-    arn = str(target["Arn"])
-    found = _UNIVERSAL.fullmatch(arn)
-    if found is not None:
-        service, operation = _operation(*found.groups()) or ("", "")
-        model = service_model(service).operation_model(operation)
-        return service, operation, _renamed(json.loads(text or "{}"), model.input_shape)
-    kind = arn.split(":")[2]
-    if kind == "lambda":
-        return (
-            "lambda",
-            "Invoke",
-            {"FunctionName": arn, "InvocationType": "Event", "Payload": (text or "{}").encode()},
-        )
-    if kind == "states":
-        return "stepfunctions", "StartExecution", {"stateMachineArn": arn, "input": text or "{}"}
-    if kind == "sns":
-        return "sns", "Publish", {"TopicArn": arn, "Message": text}
-    if kind == "sqs":
-        account, queue = arn.split(":")[4:6]
-        parameters = {"QueueUrl": f"{endpoint_url}/{account}/{queue}", "MessageBody": text}
-        return "sqs", "SendMessage", parameters | dict(target.get("SqsParameters") or {})
-    raise ValueError(f"no such templated target: {arn}")
 
 
 # Differs: A failed schedule target | AWS: retried for as long and as often as its RetryPolicy says (24 hours, 185
@@ -133,8 +101,9 @@ def _invoke(
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(scheduled_time))
     retries = int((target.get("RetryPolicy") or {}).get("MaximumRetryAttempts", 185))
     attempts = min(_ATTEMPTS, retries + 1)
+    service, action = str(target["Arn"]).split(":")[-2:]
 
-    def call(service: str, operation: str, parameters: dict[str, Any]) -> None:
+    def call(service: str, operation: str, /, **parameters: Any) -> None:
         group = arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
         credentials = role_session(role, execution, "scheduler", source_arn=group, region=region)
         client = clients.client(service, credentials, endpoint_url=endpoint_url, region=region)
@@ -142,23 +111,20 @@ def _invoke(
 
     for attempt in range(1, attempts + 1):
         text = str(target.get("Input") or "")
-        for name, value in {
-            "schedule-arn": arn,
-            "scheduled-time": moment,
-            "execution-id": execution,
-            "attempt-number": str(attempt),
-        }.items():
+        known = {"schedule-arn": arn, "scheduled-time": moment, "execution-id": execution, "attempt-number": str(attempt)}
+        for name, value in known.items():
             text = text.replace(f"<aws.scheduler.{name}>", value)
         try:
-            service, operation, parameters = _request(target, text, endpoint_url)
-            call(service, operation, parameters)
+            operation = _operation(service, action)
+            assert operation is not None  # It was checked when the schedule was made.
+            call(service, operation.name, **_renamed(json.loads(text or "{}"), operation.input_shape))
         except _FAILURES as error:
             logger.warning("schedule %s, attempt %d: %s", arn, attempt, error)
             failure = error
             if attempt < attempts:
                 time.sleep(attempt)
         else:
-            logger.info("schedule %s called %s %s", arn, service, operation)
+            logger.info("schedule %s called %s %s", arn, service, action)
             return
 
     queue = (target.get("DeadLetterConfig") or {}).get("Arn")
@@ -178,10 +144,11 @@ def _invoke(
         "SCHEDULE_ARN": arn,
         "TARGET_ARN": str(target["Arn"]),
     }
-    _, _, message = _request({"Arn": queue}, text or "{}", endpoint_url)
-    message["MessageAttributes"] = {k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()}
+    named = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+    account, name = queue.split(":")[4:6]
+    url = f"{endpoint_url}/{account}/{name}"
     try:
-        call("sqs", "SendMessage", message)
+        call("sqs", "SendMessage", QueueUrl=url, MessageBody=text or "{}", MessageAttributes=named)
     except _FAILURES as error:
         logger.warning("schedule %s, dead-letter queue %s: its event is lost: %s", arn, queue, error)
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
 
 
+SEND, INVOKE = "arn:aws:scheduler:::aws-sdk:sqs:sendMessage", "arn:aws:scheduler:::aws-sdk:lambda:invoke"
+
+
 def at(seconds: float) -> str:
     moment = datetime.now(UTC) + timedelta(seconds=seconds)
     return f"at({moment:%Y-%m-%dT%H:%M:%S})"
@@ -46,7 +49,7 @@ def test_universal_target_is_called_once_under_its_role(aws: RunningAws, queue: 
     create(
         aws,
         "tick",
-        {"Arn": "arn:aws:scheduler:::aws-sdk:sqs:sendMessage", "RoleArn": role, "Input": json.dumps(body)},
+        {"Arn": SEND, "RoleArn": role, "Input": json.dumps(body)},
     )
     received = eventually(lambda: aws.client("sqs").receive_message(QueueUrl=queue).get("Messages"))
     assert received[0]["Body"] == f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/tick 1"
@@ -60,7 +63,8 @@ def test_lambda_target_needs_the_roles_permission(aws: RunningAws) -> None:
     source = "def handler(event, context): raise RuntimeError('must not run')\n"
     aws.function("guarded", source, aws.role("guarded-role"))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:guarded"
-    create(aws, "guarded", {"Arn": arn, "RoleArn": aws.role("powerless", service="scheduler"), "Input": "{}"})
+    call = {"Arn": INVOKE, "Input": json.dumps({"FunctionName": arn})}
+    create(aws, "guarded", {**call, "RoleArn": aws.role("powerless", service="scheduler")})
     denied = eventually(lambda: aws.decisions(action="lambda:InvokeFunction", resource=arn, allowed=False))
     assert denied[0]["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/powerless/")
 
@@ -73,7 +77,8 @@ def test_lambda_target_runs(aws: RunningAws) -> None:
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:runs"
     invoke = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}
     role = aws.role("runner", invoke, service="scheduler")
-    create(aws, "runs", {"Arn": arn, "RoleArn": role, "Input": '{"key": "here"}'})
+    call = {"FunctionName": arn, "InvocationType": "Event", "Payload": '{"key": "here"}'}
+    create(aws, "runs", {"Arn": INVOKE, "RoleArn": role, "Input": json.dumps(call)})
     assert eventually(lambda: aws.client("s3").list_objects_v2(Bucket="ran")["KeyCount"]) == 1
 
 
@@ -81,7 +86,7 @@ def test_lambda_target_runs(aws: RunningAws) -> None:
 def test_role_must_trust_scheduler(aws: RunningAws, trusted: str) -> None:
     role = aws.role(f"for-{trusted}", service=trusted)
     with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
-        create(aws, "untrusted", {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role})
+        create(aws, "untrusted", {"Arn": SEND, "RoleArn": role})
 
 
 @pytest.mark.parametrize(("source", "allowed"), [("schedule-group/default", True), ("schedule/default/guard*", False)])
@@ -94,7 +99,7 @@ def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(
     }
     name = f"guard-{'group' if allowed else 'schedule'}"
     role = aws.role(name, service="scheduler", Condition=condition)
-    target = {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": role, "Input": "{}"}
+    target = {"Arn": SEND, "RoleArn": role, "Input": "{}"}
     if not allowed:
         with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
             create(aws, name, target)
@@ -109,6 +114,12 @@ def test_universal_target_must_exist_and_write(aws: RunningAws, call: str) -> No
     role = aws.role(f"universal-{call.replace(':', '-')}", service="scheduler")
     with pytest.raises(ClientError, match="is not supported"):
         create(aws, "wrong", {"Arn": f"arn:aws:scheduler:::aws-sdk:{call}", "RoleArn": role, "Input": "{}"})
+
+
+def test_a_templated_target_is_refused(aws: RunningAws) -> None:
+    target = {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": aws.role("templated", service="scheduler")}
+    with pytest.raises(ClientError, match="Local AWS has universal targets only"):
+        create(aws, "templated", target)
 
 
 FORBIDDEN = "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
