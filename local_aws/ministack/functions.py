@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Function:
-    """One version of a function: its configuration as GetFunctionConfiguration has it, its zip and its layers' zips."""
+    """One version of a function: its configuration as GetFunctionConfiguration has it, and its zip."""
 
     config: dict[str, Any]
     code_zip: bytes
-    layers: list[bytes]
     trace_id: str | None
 
 
@@ -35,6 +34,7 @@ class FunctionResult:
     throttled: bool = False
 
 
+# Differs: Layers of a function | AWS: below /opt | Here: not looked at | Why: Tuneway has none
 # Differs: Functions that run at once | AWS: 1,000 an account, or what a function has reserved | Here: half of this
 #   machine's memory at 21 MiB each (MiniStack's), or what a function has reserved | Why: two cores are few
 def run_functions_with(
@@ -48,9 +48,7 @@ def run_functions_with(
     @patch(lambda_svc, "_execute_function_warm")
     def execute_warm(_original: Any, record: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
         config = record["config"]
-        zips = [lambda_svc._resolve_layer_zip(layer) for layer in config.get("Layers") or []]
-        trace_id = lambda_svc._xray_trace_id_for_invocation(config)
-        function = Function(config, record["code_zip"], [layer for layer in zips if layer], trace_id)
+        function = Function(config, record["code_zip"], lambda_svc._xray_trace_id_for_invocation(config))
         result = execute(function, event, request_id)
         if result.throttled:
             return dict(lambda_svc._throttle_response("ConcurrentInvocationLimitExceeded", "Rate Exceeded."))

@@ -111,7 +111,12 @@ def _invoke(
 
     for attempt in range(1, attempts + 1):
         text = str(target.get("Input") or "")
-        known = {"schedule-arn": arn, "scheduled-time": moment, "execution-id": execution, "attempt-number": str(attempt)}
+        known = {
+            "schedule-arn": arn,
+            "scheduled-time": moment,
+            "execution-id": execution,
+            "attempt-number": str(attempt),
+        }
         for name, value in known.items():
             text = text.replace(f"<aws.scheduler.{name}>", value)
         try:

@@ -1,7 +1,7 @@
 """Runs inside a function's process: what AWS's Python runtime interface client does, spoken over pipes.
 
-Started as `python -I -S bootstrap.py TASK_ROOT [LAYER_DIR ...]`: the interpreter sees the standard library, the
-zip and the layers, nothing else. The runtime's own boto3 is left out, so that a package which relies on it fails here.
+Started as `python -I -S bootstrap.py TASK_ROOT`: the interpreter sees the standard library and the zip, nothing else. The
+runtime's own boto3 is left out, so that a package which relies on it fails here.
 One JSON document a line: first {"status": "ready"} or the init error, then one answer to each {"event", "request_id",
 "arn", "deadline", "trace_id"}.
 
@@ -73,40 +73,20 @@ def error_answer(kind: str, text: str, trace: Iterable[str] = ()) -> Answer:
 def raised(error: Exception) -> Answer:
     """An exception of the function's, without this file's own frame."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
-    return {
-        "status": "error",
-        "errorType": type(error).__name__,
-        "errorMessage": str(error),
-        "stackTrace": traceback.format_list(frames),
-    }
+    return error_answer(type(error).__name__, str(error), traceback.format_list(frames))
 
 
 def load(handler: str) -> Callable[[Any, Context], Any] | Answer:
     """The handler, or the error Lambda reports when it cannot be loaded."""
-    module_name, _, function_name = handler.rpartition(".")
-    module = import_module(handler)
-    if isinstance(module, dict):
-        return module
-    try:
-        found: Callable[[Any, Context], Any] = getattr(module, function_name)
-    except AttributeError:
-        return error_answer("Runtime.HandlerNotFound", f"Handler '{function_name}' missing on module '{module_name}'")
-    return found
-
-
-def import_module(handler: str) -> types.ModuleType | Answer:
-    """The handler's module, or the error."""
-    module_name, dot, _ = handler.rpartition(".")
+    module_name, dot, function_name = handler.rpartition(".")
     if not dot:
-        return error_answer(
-            "Runtime.MalformedHandlerName", f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)"
-        )
+        text = f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)"
+        return error_answer("Runtime.MalformedHandlerName", text)
     if module_name.split(".")[0] in sys.builtin_module_names:
-        return error_answer(
-            "Runtime.BuiltInModuleConflict", f"Cannot use built-in module {module_name} as a handler module"
-        )
+        text = f"Cannot use built-in module {module_name} as a handler module"
+        return error_answer("Runtime.BuiltInModuleConflict", text)
     try:
-        return importlib.import_module(module_name.replace("/", "."))
+        module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as error:
         return error_answer("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {error}")
     except SyntaxError as error:
@@ -114,6 +94,9 @@ def import_module(handler: str) -> types.ModuleType | Answer:
         return error_answer("Runtime.UserCodeSyntaxError", f"Syntax error in module '{module_name}': {error}", trace)
     except Exception as error:
         return raised(error)
+    found: Callable[[Any, Context], Any] | None = getattr(module, function_name, None)
+    text = f"Handler '{function_name}' missing on module '{module_name}'"
+    return found or error_answer("Runtime.HandlerNotFound", text)
 
 
 def plain(value: object) -> float:
@@ -154,11 +137,8 @@ def main() -> None:
     os.dup2(null, 0)
     os.dup2(2, 1)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
-    task_root, *layers = sys.argv[1:]
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    from_layers = [path for d in layers for path in (f"{d}/python", f"{d}/python/lib/{version}/site-packages")]
-    sys.path[0:0] = [task_root, *from_layers]
-    os.chdir(task_root)
+    sys.path.insert(0, sys.argv[1])
+    os.chdir(sys.argv[1])
     # The handler's module must not find this file as __main__ with its names in it.
     sys.modules["__main__"] = types.ModuleType("__main__")
 

@@ -12,10 +12,9 @@ import threading
 import time
 import uuid
 import zipfile
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -33,32 +32,21 @@ logger = logging.getLogger("local_aws.lambda")
 _IDLE_SECONDS = 300.0
 _NO_ENDPOINT = "http://127.0.0.1:1"  # Refuses every connection, which botocore takes for a name that nobody knows.
 # Setting one of these is refused on AWS ("Defined runtime environment variables"); here the runtime's own value wins.
-_RESERVED = frozenset(
-    {
-        "_HANDLER",
-        "_X_AMZN_TRACE_ID",
-        "AWS_DEFAULT_REGION",
-        "AWS_REGION",
-        "AWS_EXECUTION_ENV",
-        "AWS_LAMBDA_FUNCTION_NAME",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-        "AWS_LAMBDA_FUNCTION_VERSION",
-        "AWS_LAMBDA_INITIALIZATION_TYPE",
-        "AWS_LAMBDA_LOG_GROUP_NAME",
-        "AWS_LAMBDA_LOG_STREAM_NAME",
-        "AWS_ACCESS_KEY",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_LAMBDA_RUNTIME_API",
-        "LAMBDA_TASK_ROOT",
-        "LAMBDA_RUNTIME_DIR",
-    }
+_RESERVED = {
+    *("_HANDLER", "_X_AMZN_TRACE_ID", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_RUNTIME_API"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_INITIALIZATION_TYPE"),
+    *("AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION"),
+    *("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"),
+}
+# What gives a function other sandboxes when it changes.
+_SHAPING = (
+    *("Handler", "Runtime", "Role", "CodeSha256", "Environment"),
+    *("MemorySize", "Timeout", "LoggingConfig"),
 )
 
 
-@dataclass(frozen=True)
-class _LogBatch:
+class _LogBatch(NamedTuple):
     credentials: Credentials
     region: str
     group: str
@@ -87,18 +75,17 @@ class Runtime:
         """Run one invocation of one version of a function."""
         started = time.time()
         config = function.config
-        taken = faults.take("function", function=config["FunctionName"], payload=json.dumps(event))
-        fault = taken.how
-        if fault == "throttle":
+        fault = faults.take("function", function=config["FunctionName"], payload=json.dumps(event))
+        if fault.how == "throttle":
             return FunctionResult(throttled=True)
-        if fault == "stuck":
-            faults.wait_replaced(taken)
+        if fault.how == "stuck":
+            faults.wait_replaced(fault)
         try:
             credentials = self._role_credentials(config)
         except NotAssumableError:
             text = "The role defined for the function cannot be assumed by Lambda."
             return FunctionResult(error={"errorType": "AccessDeniedException", "errorMessage": text})
-        mismatch = _runtime_mismatch(config["Runtime"])
+        mismatch = _runtime_mismatch(config)
         if mismatch:
             return FunctionResult(error={"errorType": "Runtime.InvalidRuntime", "errorMessage": mismatch})
         # A function that has an endpoint keeps it while it is warm, and one that has none does not get it.
@@ -106,7 +93,7 @@ class Runtime:
         key = (*_pool_key(config), missing)
         sandbox = self._acquire(key) or self._create(function, credentials, missing)
         try:
-            outcome = sandbox.invoke(event, request_id, config["FunctionArn"], function.trace_id, fault)
+            outcome = sandbox.invoke(event, request_id, config["FunctionArn"], function.trace_id, fault.how)
         except BaseException:
             sandbox.stop()
             raise
@@ -152,22 +139,17 @@ class Runtime:
         config = function.config
         task_root = self._extract(function.code_zip)
         work_dir = self._dir / "sandboxes" / uuid.uuid4().hex
-        layers = [str(self._extract(layer)) for layer in function.layers]
-        now = time.gmtime()
-        version = config.get("Version", "$LATEST")
-        stream = f"{time.strftime('%Y/%m/%d', now)}/[{version}]{uuid.uuid4().hex}"
+        stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{config.get('Version', '$LATEST')}]{uuid.uuid4().hex}"
         environment = self._environment(config, credentials, task_root, work_dir, stream)
         if missing:
             # Variables of a service's own endpoint: AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
             environment[f"AWS_ENDPOINT_URL_{missing.upper().replace('-', '_')}"] = _NO_ENDPOINT
         init: dict[str, Any] | None = None
-        if config["Runtime"].startswith("nodejs"):
+        if _is_node(config):
             script = self._dir / "node_bootstrap.js"
             script.write_text(node_bootstrap())
             module, _, handler = config["Handler"].rpartition(".")
             command = [str(Path(sys.executable).parent / "node"), str(script)]
-            if layers:
-                environment["NODE_PATH"] = ":".join(f"{layer}/nodejs/node_modules" for layer in layers)
             init = {
                 "code_dir": str(task_root),
                 "module": module,
@@ -178,7 +160,7 @@ class Runtime:
             }
         else:
             bootstrap = Path(lambda_sandbox.__file__).with_name("bootstrap.py")
-            command = [sys.executable, "-I", "-S", str(bootstrap), str(task_root), *layers]
+            command = [sys.executable, "-I", "-S", str(bootstrap), str(task_root)]
         launch = Launch(command, environment, task_root, work_dir, config["MemorySize"], config["Timeout"], init)
         return Sandbox(launch, stream)
 
@@ -199,9 +181,7 @@ class Runtime:
             "TMPDIR": str(work_dir / "tmp"),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
-            "PATH": f"{node_bin}:/usr/local/bin:/usr/bin:/bin"
-            if config["Runtime"].startswith("node")
-            else "/usr/bin:/bin",
+            "PATH": f"{node_bin}:/usr/local/bin:/usr/bin:/bin" if _is_node(config) else "/usr/bin:/bin",
             "AWS_ENDPOINT_URL": self._endpoint_url,
             **{name: value for name, value in variables.items() if name not in _RESERVED},
             **credentials.environment(),
@@ -273,33 +253,26 @@ class Runtime:
             logs.put_log_events(**where, logEvents=events[first : first + 1000])
 
 
+def _is_node(config: dict[str, Any]) -> bool:
+    return str(config["Runtime"]).startswith("nodejs")
+
+
 def _log_group(config: dict[str, Any]) -> str:
     return (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
 
 
 # Differs: A function's interpreter | AWS: the runtime of its configuration | Here: this machine's, which must be that
 #   runtime | Why: a zip holds wheels for one Python
-def _runtime_mismatch(runtime: str) -> str:
-    here = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    if runtime == here or runtime.startswith("nodejs"):
+def _runtime_mismatch(config: dict[str, Any]) -> str:
+    runtime, here = config["Runtime"], f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if runtime == here or _is_node(config):
         return ""
     return f"The runtime {runtime} cannot run here, where the interpreter is {here}: set that as the function's runtime"
 
 
 def _pool_key(config: dict[str, Any]) -> tuple[str, ...]:
     arn = config["FunctionArn"].split(":")
-    shaping = (
-        "Handler",
-        "Runtime",
-        "Role",
-        "CodeSha256",
-        "Environment",
-        "MemorySize",
-        "Timeout",
-        "Layers",
-        "LoggingConfig",
-    )
-    digest = hashlib.sha256(json.dumps({k: config.get(k) for k in shaping}, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps({k: config.get(k) for k in _SHAPING}, sort_keys=True, default=str).encode())
     return arn[4], arn[3], config["FunctionName"], config.get("Version", "$LATEST"), digest.hexdigest()
 
 

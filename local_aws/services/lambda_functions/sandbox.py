@@ -110,16 +110,10 @@ class Sandbox:
     # Differs: A function's processor | AWS: in proportion to its memory | Here: a whole one | Why: two cores are few
     def _start(self, request_id: str) -> Outcome | None:
         (self.launch.work_dir / "tmp").mkdir(parents=True, exist_ok=True)
-        pipe = subprocess.PIPE
-        child = processes.start(
-            self.launch.command,
-            env=self.launch.environment,
-            cwd=self.launch.task_root,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
+        pipe, launch = subprocess.PIPE, self.launch
+        self._child = processes.start(
+            launch.command, env=launch.environment, cwd=launch.task_root, stdin=pipe, stdout=pipe, stderr=pipe
         )
-        self._child = child
         if self.launch.init is not None:
             self._send(self.launch.init)
         # A slow init is run again within the function's own time-out; the longer of both is close enough to that.
@@ -183,26 +177,16 @@ class Sandbox:
             payload = document["payload"] if "payload" in document else json.dumps(document.get("result"))
             return Outcome(payload=payload, log=log, memory_mb=peak)
         if "errorType" in document:
-            error = {
-                "errorMessage": document["errorMessage"],
-                "errorType": document["errorType"],
-                "requestId": request_id,
-                "stackTrace": document["stackTrace"],
-            }
-            return Outcome(error=error, log=log, memory_mb=peak)
+            kept = {name: document[name] for name in ("errorMessage", "errorType", "stackTrace")}
+            return Outcome(error=kept | {"requestId": request_id}, log=log, memory_mb=peak)
         error = _node_error(str(document.get("error", "")), str(document.get("trace", "")))
         log += f"{document.get('trace') or document.get('error')}\n"
         return Outcome(error=error, log=log, memory_mb=peak)
 
     def _drain(self, fd: int) -> None:
-        while True:
-            try:
-                data = os.read(fd, 1 << 16)
-            except BlockingIOError:
-                return
-            if not data:
-                return
-            self._log += data
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(fd, 1 << 16):
+                self._log += data
 
     # Unconfirmed: What ends a function that runs out of memory | Here: `Runtime.OutOfMemory`, `Runtime exited with
     #   error: signal: killed` | Source: public issues; older answers have `Runtime.ExitError`

@@ -102,7 +102,6 @@ EXPECTED = {
         "_execute_function_warm": "func event request_id",
         "_functions": "<AccountRegionScopedDict>",
         "_reserved_concurrency": "func config",
-        "_resolve_layer_zip": "attachment",
         "_throttle_response": "reason_code msg retry_after",
         "_xray_trace_id_for_invocation": "config inbound_trace_header",
         "function_policy_for_arn": "resource_arn",
