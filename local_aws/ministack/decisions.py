@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.core import iam_evaluator
 
+from local_aws.core.authorization import Check
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from local_aws.core.authorization import Check
 
 RESOURCE_POLICY = "resource policy"
 """A decision's reason where the policy of a bucket or topic denied."""
@@ -47,6 +47,21 @@ def log(principal: str, check: Check, allowed: bool, reason: str = "", injected:
         file.write(line)
 
 
+def question(principal: str, check: Check, region: str, principal_type: str, account: str) -> Any:
+    """What MiniStack's evaluator is asked: over TLS, and from this machine."""
+    return iam_evaluator.EvalContext(
+        principal_arn=principal,
+        principal_type=principal_type,
+        principal_account=account,
+        action=check.action,
+        resource_arn=check.resource,
+        region=region,
+        source_ip="127.0.0.1",
+        secure_transport=True,
+        service_context=check.context,
+    )
+
+
 def evaluate(policies: Sequence[Mapping[str, Any]], decision: Mapping[str, Any]) -> bool:
     """Whether identity policies (policy documents) allow what a line of the decision log asked; reads no state.
 
@@ -54,18 +69,10 @@ def evaluate(policies: Sequence[Mapping[str, Any]], decision: Mapping[str, Any])
     included). Not looked at: boundaries, policies of the resource itself, and condition keys that the log does not hold
     (aws:RequestedRegion, aws:PrincipalTag/ and the clock).
     """
+    context = {"aws:tagkeys": None}  # As enforce does: no tags named, no key.
+    context |= {key.lower(): value for key, value in decision["context"].items()}
+    check = Check(decision["action"], decision["resource"], context)
     principal = str(decision["principal"])
-    context = {key.lower(): value for key, value in decision["context"].items()}
-    asked = iam_evaluator.EvalContext(
-        principal_arn=principal,
-        principal_type="AssumedRole",
-        principal_account=principal.split(":")[4],
-        action=decision["action"],
-        resource_arn=decision["resource"],
-        region="",
-        source_ip="127.0.0.1",
-        secure_transport=True,
-        service_context={"aws:tagkeys": None, **context},  # as enforce does: no tags named, no key
-    )
+    asked = question(principal, check, "", principal_type="AssumedRole", account=principal.split(":")[4])
     parsed = [iam_evaluator.parse_policy_document(dict(policy)) for policy in policies]
     return bool(iam_evaluator.evaluate(asked, parsed).decision == "Allow")

@@ -124,15 +124,8 @@ def _trusts(role: dict[str, Any], principal: str, check: Check, region: str) -> 
     document = role.get("AssumeRolePolicyDocument") or {}
     trust = json.loads(document) if isinstance(document, str) else document
     statements = trust.get("Statement", [])
-    context = iam_evaluator.EvalContext(
-        principal_arn=principal,
-        principal_type="Service",
-        principal_account=check.resource.split(":")[4],
-        action=check.action,
-        resource_arn=check.resource,
-        region=region or responses.get_region(),
-        service_context=check.context,
-    )
+    account = check.resource.split(":")[4]
+    context = decisions.question(principal, check, region or responses.get_region(), "Service", account)
     allowed = False
     for statement in [statements] if isinstance(statements, dict) else statements:
         actions, named = statement.get("Action", []), statement.get("Principal", {})
@@ -157,18 +150,8 @@ def service_may(service: str, action: str, resource: str, source_arn: str, polic
     keys = {"aws:sourcearn": source_arn} | dict.fromkeys(
         ("aws:sourceaccount", "aws:sourceowner"), str(responses.get_account_id())
     )
-    principal = _service_principal(service)
-    check = Check(action, resource, dict(keys))
-    context = iam_evaluator.EvalContext(
-        principal_arn=principal,
-        principal_type="Service",
-        principal_account=str(responses.get_account_id()),
-        action=check.action,
-        resource_arn=resource,
-        region=responses.get_region(),
-        secure_transport=True,
-        service_context=keys,
-    )
+    principal, check = _service_principal(service), Check(action, resource, keys)
+    context = decisions.question(principal, check, responses.get_region(), "Service", str(responses.get_account_id()))
     allowed = bool(iam_evaluator.evaluate_resource_policy(policy, context, service=principal).decision == "Allow")
     decisions.log(principal, check, allowed)
     return allowed

@@ -22,6 +22,9 @@ from local_aws.services.sagemaker import images
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from local_aws.services.sagemaker.role import RoleSession
+    from local_aws.services.sagemaker.store import Store
+
 _OWN = re.compile(r"(?<![\w./-])/(opt/ml|tmp)(?=/|$|[\s:;,'\"])")
 # What the gateway was given about this machine, and a program needs to run on it at all.
 _MACHINE = ("PATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
@@ -88,26 +91,17 @@ class Container:
     # Unconfirmed: Environment of a job with ContainerEntrypoint | Here: no `SM_*` variables, the region in `AWS_REGION`
     #   only | Source: `SM_*` are set by the training toolkit, which does not run then; memory for the region
     def environment(
-        self,
-        *,
-        state_dir: Path,
-        endpoint_url: str,
-        region: str,
-        credentials: Mapping[str, str],
-        service: Mapping[str, str],
-        own: Mapping[str, str],
+        self, store: Store, role: RoleSession, *, service: Mapping[str, str], own: Mapping[str, str]
     ) -> dict[str, str]:
         """The whole environment of the container's process: nothing is inherited that is not named here.
 
         As in the real one, the region stands in AWS_REGION only (boto3 reads AWS_DEFAULT_REGION). Credentials
-        come from variables, since there is no metadata address here. The Hub's cache is `state_dir`/hub and the
+        come from variables, since there is no metadata address here. The Hub's cache is the state folder's `hub` and the
         Hub itself is out of reach; packages come from no index.
 
         Args:
-            state_dir: the gateway's.
-            endpoint_url: the gateway's.
-            region: where the container runs.
-            credentials: those of its role, as variables.
+            store: the server's.
+            role: of the job or model.
             service: what SageMaker sets itself. It stays as it is: a path in it is this machine's, and a checkout of this
                 repository may lie below /tmp.
             own: the request's Environment, whose paths are the container's; it goes over all the rest.
@@ -122,11 +116,11 @@ class Container:
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "UTF-8",
             "SAGEMAKER_BASE_DIR": str(self.base),
-            "AWS_REGION": region,
-            "AWS_ENDPOINT_URL": endpoint_url,
+            "AWS_REGION": role.region,
+            "AWS_ENDPOINT_URL": store.endpoint_url,
             "AWS_EC2_METADATA_DISABLED": "true",
-            **credentials,
-            "HF_HUB_CACHE": str(state_dir / "hub"),
+            **role.credentials.environment(),
+            "HF_HUB_CACHE": str(store.state_dir / "hub"),
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "PIP_NO_INDEX": "1",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from local_aws.core import faults
 from local_aws.core.shapes import ServiceError
-from local_aws.ministack.sessions import NotAssumableError, role_session
+from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.sagemaker.fleet import Fleet, FleetFailedError
 from local_aws.services.sagemaker.instances import pools
-from local_aws.services.sagemaker.role import hosting_source
+from local_aws.services.sagemaker.role import RoleSession, hosting_source
 from local_aws.services.sagemaker.store import Store, now
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ class Endpoint:
             self._starting = fleet
         try:
             fleet.start(sick=fault.how in ("fail", "rollback-failed"))
-        except FleetFailedError:
-            raise
         except Exception as error:
             fleet.stop()
+            if isinstance(error, FleetFailedError):
+                raise
             raise FleetFailedError(f"Request to service failed. {error!r}") from error
         return fleet
 
@@ -123,13 +123,7 @@ class Endpoint:
             fleet = self.fleet
         if fleet is not None:
             try:
-                role_session(
-                    fleet.model["ExecutionRoleArn"],
-                    "SageMaker",
-                    "sagemaker",
-                    source_arn=hosting_source(self.arn),
-                    region=self.arn.split(":")[3],
-                )
+                RoleSession(fleet.model["ExecutionRoleArn"], hosting_source(self.arn), self.store.endpoint_url)
             except NotAssumableError as error:
                 self.set_status("Failed", f"SageMaker could not delete the endpoint's resources: {error}")
                 return False

@@ -94,13 +94,6 @@ class Fleet:
 
         A `sick` fleet's server is killed as soon as it runs.
         """
-        try:
-            self._start(sick)
-        except FleetFailedError:
-            self.stop()
-            raise
-
-    def _start(self, sick: bool) -> None:
         container = self.model["PrimaryContainer"]
         uri = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
         try:
@@ -121,10 +114,8 @@ class Fleet:
             raise FleetFailedError(f"Could not publish metrics: {error}") from error
         self.port = processes.free_port()
         environment = box.environment(
-            state_dir=self.store.state_dir,
-            endpoint_url=self.store.endpoint_url,
-            region=role.region,
-            credentials=role.credentials.environment(),
+            self.store,
+            role,
             service={"PYTHONPATH": str(images.REPOSITORY_ROOT), "SAGEMAKER_BIND_TO_PORT": str(self.port)},
             own=container.get("Environment", {}),
         )

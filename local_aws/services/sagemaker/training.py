@@ -198,10 +198,8 @@ class TrainingJob:
         self._stream_moment = max(int(time.time()), self._stream_moment + 1)  # A stream's name can be used once.
         for host in hosts:
             environment = host.container.environment(
-                state_dir=self.store.state_dir,
-                endpoint_url=self.store.endpoint_url,
-                region=self.region,
-                credentials=self._role.credentials.environment(),
+                self.store,
+                self._role,
                 service={"TRAINING_JOB_NAME": self.name, "TRAINING_JOB_ARN": self.arn},
                 own=self.params.get("Environment", {}),
             )

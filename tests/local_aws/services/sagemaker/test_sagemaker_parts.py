@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from local_aws.core.clients import Credentials
 from local_aws.core.shapes import ServiceError
 from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.checkpoints import file_states
 from local_aws.services.sagemaker.container import Container
 from local_aws.services.sagemaker.record import Metrics
 from local_aws.services.sagemaker.role import relative_key
+from local_aws.services.sagemaker.store import Store
 
 
 @pytest.mark.parametrize(
@@ -51,14 +55,10 @@ def test_only_the_containers_own_folders_are_mapped(tmp_path: Path, text: str, m
 
 def test_a_path_of_the_request_is_the_containers_and_one_of_the_service_this_machines(tmp_path: Path) -> None:
     container = Container(tmp_path / "job")
-    found = container.environment(
-        state_dir=Path("/tmp/state"),
-        endpoint_url="http://127.0.0.1:1",
-        region="us-west-2",
-        credentials={},
-        service={"PYTHONPATH": "/tmp/checkout"},
-        own={"HF_HOME": "/tmp/huggingface"},
-    )
+    role: Any = SimpleNamespace(region="us-west-2", credentials=Credentials("id", "secret", "token"))
+    store = Store(Path("/tmp/state"), "http://127.0.0.1:1")
+    service, own = {"PYTHONPATH": "/tmp/checkout"}, {"HF_HOME": "/tmp/huggingface"}
+    found = container.environment(store, role, service=service, own=own)
     assert (found["PYTHONPATH"], found["HF_HUB_CACHE"]) == ("/tmp/checkout", "/tmp/state/hub")
     assert found["HF_HOME"] == str(container.root / "tmp" / "huggingface")
 
