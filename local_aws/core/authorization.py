@@ -49,7 +49,6 @@ class ApiCall:
 # Routed service name -> botocore service name, for the services whose resources are worked out here.
 MODELS = {
     "bedrock": "bedrock",
-    "bedrock-runtime": "bedrock-runtime",
     "sagemaker": "sagemaker",
     "sagemaker-runtime": "sagemaker-runtime",
     "scheduler": "scheduler",
@@ -86,10 +85,10 @@ _BEDROCK_MEMBERS = {
     "modelArn": "custom-model",
     "modelId": "foundation-model",
 }
-_BEDROCK_OVERRIDES = {
-    ("GetCustomModel", "modelIdentifier"): "custom-model",
-    ("DeleteCustomModel", "modelIdentifier"): "custom-model",
-    ("DeleteImportedModel", "modelIdentifier"): "imported-model",
+# Operations whose modelIdentifier names another one.
+_BEDROCK_MODELS = {
+    **dict.fromkeys(("GetCustomModel", "DeleteCustomModel"), "custom-model"),
+    "DeleteImportedModel": "imported-model",
 }
 # What a create call is also asked for on. A new resource has no id yet: "*" stands for it, which only a statement on the
 # whole type (or on everything) matches.
@@ -169,7 +168,7 @@ def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]
     for member, kind in _BEDROCK_MEMBERS.items():
         value = params.get(member)
         if isinstance(value, str) and value and not operation.startswith("List"):
-            named = _BEDROCK_OVERRIDES.get((operation, member), kind)
+            named = _BEDROCK_MODELS.get(operation, kind) if member == "modelIdentifier" else kind
             if operation == "CreateProvisionedModelThroughput" and "." not in value:
                 named = "custom-model"  # By its name, which has no dot; the id of a foundation model has.
             arns.append(value if value.startswith("arn:") else _bedrock_arn(call, named, value))
@@ -272,12 +271,8 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
         arns = _sagemaker(call, operation, params)
         if tags and operation.startswith("Create"):
             tagging = [Check("sagemaker:AddTags", arns[0], context)]
-    elif call.service in ("bedrock", "bedrock-runtime"):
+    elif call.service == "bedrock":
         arns, tagging = _bedrock(call, operation, params), _bedrock_tagging(call, operation, params)
-        # Converse has no action of its own: https://docs.aws.amazon.com/bedrock/latest/userguide/inference-prereq.html
-        action = {"Converse": "bedrock:InvokeModel", "ConverseStream": "bedrock:InvokeModelWithResponseStream"}.get(
-            operation, action
-        )
     elif call.service == "scheduler":
         arns = _scheduler(call, operation, params)
     else:

@@ -128,12 +128,7 @@ async def _dispatch(
 #   permission"; it says nothing of `s3:prefix`. ceph's pull request 68577 takes the key as the prefix "to match aws
 #   behavior": the product lists, and needs neither
 def _hide_missing_key(current: _Current, headers: dict[str, str], request_id: str) -> Any:
-    """S3's 403 in the place of a 404, for who may not list the bucket; None where the 404 stands.
-
-    "If you don't have the s3:ListBucket permission, Amazon S3 returns an HTTP status code 403" (API Reference, GetObject and
-    HeadObject). No page says what s3:prefix is then. Here there is none, so that a grant by prefix does not help: the
-    stricter of two readings, for ceph takes the key as the prefix "to match aws behavior" (its pull request 68577).
-    """
+    """S3's 403 in the place of a 404, for who may not list the bucket; None where the 404 stands."""
     access_key_id, check = current.asked or ("", Check("", ""))
     bucket = check.resource.partition("/")[0]
     if check.action not in ("s3:GetObject", "s3:GetObjectVersion") or s3._ensure_bucket(bucket.split(":")[-1]) is None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import queue
 import shutil
 import sys
 import threading
 import time
 import uuid
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -46,15 +46,6 @@ _SHAPING = (
 )
 
 
-class _LogBatch(NamedTuple):
-    credentials: Credentials
-    region: str
-    group: str
-    stream: str
-    lines: list[str]
-    time_ms: int
-
-
 class Runtime:
     """All sandboxes of this local AWS."""
 
@@ -66,8 +57,7 @@ class Runtime:
         self._extracting = threading.Lock()
         self._idle: dict[tuple[str, ...], list[Sandbox]] = {}
         self._credentials: dict[tuple[str, str], Credentials] = {}
-        self._logs: queue.Queue[_LogBatch] = queue.Queue()
-        threading.Thread(target=self._write_logs, name="lambda-logs", daemon=True).start()
+        self._log_writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lambda-logs")
 
     # Unconfirmed: A function whose role no longer trusts Lambda | Here: the call fails with `The role defined for the
     #   function cannot be assumed by Lambda.` | Source: the message of CreateFunction
@@ -223,34 +213,29 @@ class Runtime:
         )
         start = f"START RequestId: {request_id} Version: {config.get('Version', '$LATEST')}"
         lines = [start, *outcome.log.splitlines(), f"END RequestId: {request_id}", report]
-        region = config["FunctionArn"].split(":")[3]
-        batch = _LogBatch(credentials, region, _log_group(config), sandbox.log_stream, lines, int(started * 1000))
-        self._logs.put(batch)
+        where = {"logGroupName": _log_group(config), "logStreamName": sandbox.log_stream}
+        events = [{"timestamp": int(started * 1000), "message": line or " "} for line in lines]
+        self._log_writer.submit(self._write_log, credentials, config["FunctionArn"].split(":")[3], where, events)
 
-    def _write_logs(self) -> None:
-        while True:
-            batch = self._logs.get()
-            try:
-                self._put(batch)
-            except ClientError as error:
-                # As on AWS: a role that may not write its log just has none. The decision log shows the refusal.
-                logger.info("no log for %s: %s", batch.group, error)
-            except Exception:
-                logger.exception("log of %s lost", batch.group)
-
-    def _put(self, batch: _LogBatch) -> None:
-        logs = clients.client("logs", batch.credentials, endpoint_url=self._endpoint_url, region=batch.region)
-        where = {"logGroupName": batch.group, "logStreamName": batch.stream}
+    def _write_log(
+        self, credentials: Credentials, region: str, where: dict[str, str], events: list[dict[str, Any]]
+    ) -> None:
+        logs = clients.client("logs", credentials, endpoint_url=self._endpoint_url, region=region)
         try:
-            logs.create_log_stream(**where)
-        except logs.exceptions.ResourceAlreadyExistsException:
-            logger.debug("stream %s goes on", batch.stream)
-        except logs.exceptions.ResourceNotFoundException:
-            logs.create_log_group(logGroupName=batch.group)
-            logs.create_log_stream(**where)
-        events = [{"timestamp": batch.time_ms, "message": line or " "} for line in batch.lines]
-        for first in range(0, len(events), 1000):
-            logs.put_log_events(**where, logEvents=events[first : first + 1000])
+            try:
+                logs.create_log_stream(**where)
+            except logs.exceptions.ResourceAlreadyExistsException:
+                logger.debug("stream %s goes on", where)
+            except logs.exceptions.ResourceNotFoundException:
+                logs.create_log_group(logGroupName=where["logGroupName"])
+                logs.create_log_stream(**where)
+            for first in range(0, len(events), 1000):
+                logs.put_log_events(**where, logEvents=events[first : first + 1000])
+        except ClientError as error:
+            # As on AWS: a role that may not write its log just has none. The decision log shows the refusal.
+            logger.info("no log for %s: %s", where, error)
+        except Exception:
+            logger.exception("log of %s lost", where)
 
 
 def _is_node(config: dict[str, Any]) -> bool:

@@ -53,11 +53,7 @@ class Container:
     def write_config(self, job: Mapping[str, Any], number: int) -> None:
         """Write hyperparameters.json, resourceconfig.json and inputdataconfig.json of a CreateTrainingJob request.
 
-        Several hosts are called by addresses of this machine's loopback network: nothing resolves algo-2 here.
-
-        Args:
-            job: the request.
-            number: which one of its hosts this container is on, from 1 on.
+        `number` says which one of the job's hosts this container is on, from 1 on.
         """
         kind, count = job["ResourceConfig"]["InstanceType"], job["ResourceConfig"]["InstanceCount"]
         hosts = ["algo-1"] if count == 1 else [f"127.0.0.{host}" for host in range(1, count + 1)]

@@ -22,7 +22,7 @@ _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 #   the instances, in use or not | Source: "Quota does not fall back" in a vendor's guide (Deepgram, "Deploy Deepgram on
 #   Amazon SageMaker"). The product names no type without a quota, so that both readings hold
 def _check_quota(store: SageMakerAccount, config: dict[str, Any]) -> None:
-    """Ask for all instance types of a list: "Quota does not fall back" (Deepgram, "Deploy Deepgram on Amazon SageMaker")."""
+    """Refuse a config of which an instance type has too small a quota."""
     for variant in config["ProductionVariants"]:
         for kind in pools(variant):
             in_use = sum(endpoint.instances[kind] for endpoint in store.endpoints.values())

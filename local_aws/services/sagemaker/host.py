@@ -61,14 +61,7 @@ class Host:
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], moment: int, see: Callable[[str], None]
     ) -> None:
-        """Start the container; `see` gets every line of its output. Raises JobFailedError.
-
-        Args:
-            command: what to run.
-            environment: the process's whole environment.
-            moment: the number that ends the log stream's name.
-            see: is called with every line.
-        """
+        """Start the container, whose log stream's name ends in `moment`; `see` gets every line. Raises JobFailedError."""
         name = f"{self._params['TrainingJobName']}/algo-{self.number}-{moment}"
         try:
             self._stream = LogStream(self._role, LOG_GROUP, name)
@@ -151,11 +144,7 @@ def uploaded_checkpoints(hosts: Iterable[Host]) -> int:
 # Unconfirmed: A failed job's /opt/ml/output/data | Here: not uploaded | Source: the documentation speaks of the end of
 #   training only
 def upload_output(hosts: Iterable[Host], prefix: str, role: RoleSession) -> str:
-    """Copy up what all hosts left below an S3 URI that ends in "/"; returns S3ModelArtifacts. Raises ClientError.
-
-    Source: "How Amazon SageMaker AI Processes Training Output": "If multiple containers in a single training job write to
-    this directory they should ensure no file/directory names clash". It does not say whose is taken of files that clash.
-    """
+    """Copy up what all hosts left below an S3 URI that ends in "/"; returns S3ModelArtifacts. Raises ClientError."""
     for folder, target in (("output/data", "data/"), ("model", "model/")):
         found: dict[str, Path] = {}
         for base in (host.container.base / folder for host in hosts):

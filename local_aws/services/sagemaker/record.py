@@ -141,11 +141,7 @@ class Record:
     # Unconfirmed: `ModelArtifacts` | Here: absent until the model is uploaded; ends in `/` with CompressionType NONE |
     #   Source: the model calls it required; the slash from memory
     def describe(self) -> dict[str, Any]:
-        """The members of DescribeTrainingJob; the caller holds the store's lock.
-
-        Both times are by the clock, whatever the InstanceCount: "multiply BillableTimeInSeconds by the number of
-        instances to get the total compute time SageMaker bills you".
-        """
+        """The members of DescribeTrainingJob; the caller holds the store's lock."""
         description = {name: value for name, value in self._params.items() if name != "Tags"}
         description.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME})
         description.setdefault("EnableNetworkIsolation", False)

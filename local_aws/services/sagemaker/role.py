@@ -83,10 +83,7 @@ class RoleSession:
     # Unconfirmed: How SageMaker lists a channel, checkpoints or model data | Here: with the URI's last slash and
     #   without it: both must be allowed | Source: nothing found
     def objects(self, uri: str) -> list[str]:
-        """Keys under an S3 prefix, "folder" markers left out. Raises ClientError.
-
-        No page says whether SageMaker lists a folder with its last "/" or without it: the role must be allowed both.
-        """
+        """Keys under an S3 prefix, "folder" markers left out. Raises ClientError."""
         bucket, prefix = clients.split_uri(uri)
         s3 = self.client("s3")
         s3.list_objects_v2(Bucket=bucket, Prefix=prefix.rstrip("/"), MaxKeys=1)

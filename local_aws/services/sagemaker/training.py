@@ -218,10 +218,7 @@ class TrainingJob:
     # Unconfirmed: Several hosts, one ends with 0 | Here: the others run on, the job is Completed when all have ended |
     #   Source: sagemaker-python-sdk issue 1067, which asks what such hosts cost
     def _watch(self, hosts: Sequence[Host]) -> bool:
-        """Wait until all hosts have ended, one has failed or the job is to end; whether the instances are taken back.
-
-        A host that ends with 0 leaves the others running.
-        """
+        """Wait until all hosts have ended, one has failed or the job is to end; whether the instances are taken back."""
         deadline, interrupted = time.monotonic() + self._runtime_left, False
         while any(host.exit_code is None for host in hosts) and not any(host.exit_code for host in hosts):
             if time.monotonic() >= deadline:

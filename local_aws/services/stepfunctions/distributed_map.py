@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from local_aws.ministack import states as engine
 from local_aws.ministack.states import ExecutionError
-from local_aws.services.stepfunctions.map_run import Limits, MapRun
+from local_aws.services.stepfunctions.map_run import MapRun
 from local_aws.services.stepfunctions.runs import RUN, Run
 from local_aws.services.stepfunctions.tasks import check_size
 
@@ -25,18 +25,17 @@ if TYPE_CHECKING:
 
 _FIELDS = {
     *("Type", "QueryLanguage", "Comment", "Label", "Items", "ItemReader", "ItemSelector", "ItemProcessor"),
-    *("MaxConcurrency", "ToleratedFailureCount", "ToleratedFailurePercentage"),
-    *("Retry", "Catch", "Assign", "Output", "Next", "End"),
+    *("MaxConcurrency", "Retry", "Catch", "Assign", "Output", "Next", "End"),
 }
 _LABEL = r"[^\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]{1,40}"
 _READER = "arn:aws:states:::s3:getObject"
-_READER_FIELDS, _CONFIG_FIELDS = {"Resource", "ReaderConfig", "Arguments"}, {"InputType", "MaxItems"}
+_READER_FIELDS, _CONFIG_FIELDS = {"Resource", "ReaderConfig", "Arguments"}, {"InputType"}
 _READ_ARGUMENTS = ("Bucket", "Key", "VersionId")
 
 
-# Differs: A Distributed Map in JSONata | AWS: up to 10,000 children at a time; batches, written results, EXPRESS
-#   children, other readers than S3 objects in JSON or JSONL, objects as Items | Here: up to 64 at a time; the rest is
-#   refused, at creation or (objects) in the run | Why: each child has a thread; Tuneway has none of the rest
+# Differs: A Distributed Map in JSONata | AWS: up to 10,000 children at a time; tolerated failures, batches, written
+#   results, EXPRESS children, other readers than an S3 object in JSON, objects as Items | Here: up to 64 at a time; the
+#   rest is refused, at creation or (objects) in the run | Why: each child has a thread; Tuneway has none of the rest
 # Differs: Another Map, and a Parallel state | AWS: run their iterations and branches side by side | Here: refused at
 #   creation | Why: Tuneway has none
 def problems(state: dict[str, Any], jsonata: bool) -> Iterator[str]:
@@ -57,8 +56,8 @@ def problems(state: dict[str, Any], jsonata: bool) -> Iterator[str]:
     read = reader.get("ReaderConfig", {})
     unknown = (set(reader) - _READER_FIELDS) | (set(read) - _CONFIG_FIELDS)
     yield from (f'The field "{field}" of an ItemReader is not supported here' for field in unknown)
-    if reader.get("Resource") != _READER or read.get("InputType") not in ("JSON", "JSONL"):
-        yield f"An ItemReader other than {_READER} with the InputType JSON or JSONL is not supported here"
+    if reader.get("Resource") != _READER or read.get("InputType") != "JSON":
+        yield f"An ItemReader other than {_READER} with the InputType JSON is not supported here"
 
 
 @engine.replaces("run_map")
@@ -118,11 +117,11 @@ def _started(parent: Run, definition: dict[str, Any], raw_input: Any, context: d
         _child_input(definition, raw_input, {**context, "Map": {"Item": {"Index": index, "Value": item}}}, item)
         for index, item in enumerate(items)
     ]
-    names = ("MaxConcurrency", "ToleratedFailureCount", "ToleratedFailurePercentage")
-    concurrency, count, percentage = (_number(definition, name, raw_input, context) for name in names)
-    limits = Limits(int(concurrency or 0), count, percentage)
+    most = engine.evaluate_jsonata(definition.get("MaxConcurrency", 0), raw_input, context)
+    if isinstance(most, bool) or not isinstance(most, int | float) or most < 0:
+        raise _unexpected("MaxConcurrency", "number", most)
     label = definition.get("Label") or str(uuid.uuid4())
-    map_run = MapRun(parent, label, definition["ItemProcessor"], inputs, limits)
+    map_run = MapRun(parent, label, definition["ItemProcessor"], inputs, int(most))
     _event(parent, "MapRunStarted", {"mapRunArn": map_run.record["mapRunArn"]})
     return map_run
 
@@ -134,15 +133,6 @@ def _child_input(definition: dict[str, Any], raw_input: Any, context: dict[str, 
     data = item if selector is None else engine.evaluate_jsonata(selector, raw_input, context)
     check_size(data, context["State"]["Name"])
     return data
-
-
-def _number(definition: dict[str, Any], field: str, raw_input: Any, context: dict[str, Any]) -> float | None:
-    if field not in definition:
-        return None
-    value = engine.evaluate_jsonata(definition[field], raw_input, context)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise _unexpected(field, "number", value)
-    return float(value)
 
 
 def _unexpected(field: str, wanted: str, value: Any) -> Exception:
@@ -160,15 +150,12 @@ def _read(parent: Run, reader: dict[str, Any], raw_input: Any, context: dict[str
     if not isinstance(arguments, dict) or any(name not in _READ_ARGUMENTS for name in arguments):
         raise ExecutionError("States.ItemReaderFailed", f"Arguments other than {', '.join(_READ_ARGUMENTS)}")
     try:
-        text = parent.client("s3").get_object(**arguments)["Body"].read().decode()
-        jsonl = reader["ReaderConfig"]["InputType"] == "JSONL"
-        items = [json.loads(line) for line in text.split("\n") if line] if jsonl else json.loads(text)
+        items = json.loads(parent.client("s3").get_object(**arguments)["Body"].read())
     except (ClientError, ValueError) as error:
         raise ExecutionError("States.ItemReaderFailed", str(error)) from None
     if not isinstance(items, list):
         raise ExecutionError("States.ItemReaderFailed", "Attempting to map over non-iterable node.")
-    most = _number(reader["ReaderConfig"], "MaxItems", raw_input, context)
-    return items[: int(most)] if most else items
+    return items
 
 
 def _event(parent: Run, kind: str, details: dict[str, Any] | None = None) -> None:

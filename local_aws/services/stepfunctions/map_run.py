@@ -1,6 +1,6 @@
 """A Map Run: an execution for each item of a Distributed Map, started, followed, stopped and redriven under the role.
 
-Sources: Developer Guide "Using Map state in Distributed mode" (tolerated failures), "Redriving Map Runs" (Standard
+Sources: Developer Guide "Using Map state in Distributed mode", "Redriving Map Runs" (Standard
 children are redriven where they failed, with the same input), "IAM policies for using Distributed Map states" (what
 the role needs, and on which ARNs); API Reference DescribeMapRun.
 """
@@ -34,23 +34,6 @@ _COUNTED = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
-    """MaxConcurrency (0: no limit), ToleratedFailureCount and ToleratedFailurePercentage (None where not given)."""
-
-    concurrency: int
-    count: float | None
-    percentage: float | None
-
-    def exceeded(self, failed: int, total: int) -> bool:
-        """Whether so many failures are too many. Without a threshold one is; of two, each is one."""
-        if self.count is None and self.percentage is None:
-            return failed > 0
-        return (self.count is not None and failed > self.count) or (
-            self.percentage is not None and failed * 100 > self.percentage * total
-        )
-
-
 @dataclass
 class _Child:
     """The execution of one item; `run` is its last attempt, None until it is started."""
@@ -64,11 +47,11 @@ class _Child:
 
 
 class MapRun:
-    """The executions of one Map Run. `parent` is the attempt of the parent that it belongs to."""
+    """The executions of one Map Run. `parent` is the attempt of the parent that it belongs to; `most` run at a time."""
 
-    def __init__(self, parent: Run, label: str, processor: dict[str, Any], inputs: list[Any], limits: Limits) -> None:
+    def __init__(self, parent: Run, label: str, processor: dict[str, Any], inputs: list[Any], most: int) -> None:
         root, name = f"arn:aws:states:{parent.region}:{parent.account}", parent.machine["name"]
-        self.parent, self.limits = parent, limits
+        self.parent, self._most = parent, min(most or _AT_ONCE, _AT_ONCE)
         self._definition = {**processor, "QueryLanguage": "JSONata"}
         self._children = [_Child(data) for data in inputs]
         # Children are execution:NAME/LABEL:ID. The documented policy allows describing and stopping execution:NAME:*.
@@ -80,9 +63,9 @@ class MapRun:
             "executionArn": parent.execution["executionArn"],
             "status": "RUNNING",
             "startDate": now(),
-            "maxConcurrency": limits.concurrency,
-            "toleratedFailurePercentage": limits.percentage or 0,
-            "toleratedFailureCount": limits.count or 0,
+            "maxConcurrency": most,
+            "toleratedFailurePercentage": 0,
+            "toleratedFailureCount": 0,
             "redriveCount": 0,
             "_stateMachineArn": f"{root}:stateMachine:{name}/{label}",
         }
@@ -96,10 +79,8 @@ class MapRun:
         self.record.update(status="RUNNING", redriveCount=self.record["redriveCount"] + 1, redriveDate=now())
         self.record.pop("stopDate", None)
 
-    # Unconfirmed: A child that failed and is tolerated | Here: nothing in `$states.result` stands for it | Source:
-    #   nothing found
     def results(self) -> list[Any]:
-        """Run every execution that has not succeeded; the outputs of those that did, in the order of their items.
+        """Run every execution that has not succeeded; the outputs in the order of the items.
 
         Raises ExecutionError: States.ExceedToleratedFailureThreshold, States.Runtime for what the role may not do.
         """
@@ -117,7 +98,7 @@ class MapRun:
             self.record["stopDate"] = now()
             self._count()
             self._idle.set()
-        return [json.loads(c.run.execution["output"]) for c in self._children if c.run and c.status == "SUCCEEDED"]
+        return [json.loads(child.run.execution["output"]) for child in self._children if child.run]
 
     # Unconfirmed: What a Distributed Map asks of the role | Here: `states:StartExecution` on the state machine, once a
     #   Map Run; `states:DescribeExecution` on `execution:NAME:CHILD` when a child has ended; `states:StopExecution` on
@@ -128,12 +109,12 @@ class MapRun:
     def _run(self, running: list[_Child]) -> None:
         running += [child for child in self._children if child.status == "RUNNING"]  # That could not be stopped.
         waiting = deque(child for child in self._children if child.status not in ("SUCCEEDED", "RUNNING"))
-        failed = 0
+        failed = False
         self.parent.authorize("states:StartExecution", self.parent.machine["stateMachineArn"])
         while waiting or running:
             if self.parent.ended.is_set():
                 raise ExecutionError("States.Aborted", "the Map Run is not wanted any more")
-            while waiting and len(running) < min(self.limits.concurrency or _AT_ONCE, _AT_ONCE):
+            while waiting and len(running) < self._most:
                 child = waiting.popleft()
                 self._start(child)
                 running.append(child)
@@ -141,9 +122,9 @@ class MapRun:
             for child in [child for child in running if child.status != "RUNNING"]:
                 running.remove(child)
                 self.parent.authorize("states:DescribeExecution", f"{self._asked}:{_name(child)}")
-                failed += child.status != "SUCCEEDED"
+                failed = failed or child.status != "SUCCEEDED"
             self._count()
-            if self.limits.exceeded(failed, len(self._children)):
+            if failed:
                 raise ExecutionError(
                     "States.ExceedToleratedFailureThreshold", "The specified tolerated failure threshold was exceeded"
                 )

@@ -45,10 +45,9 @@ def role(aws: RunningAws) -> str:
 
 def put(aws: RunningAws, key: str, items: Any) -> dict[str, Any]:
     """An ItemReader of an object with these items."""
-    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=items if isinstance(items, str) else json.dumps(items))
-    kind = "JSONL" if key.endswith(".jsonl") else "JSON"
+    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=json.dumps(items))
     arguments = {"Bucket": BUCKET, "Key": "{% $key %}"}
-    return {"Resource": "arn:aws:states:::s3:getObject", "ReaderConfig": {"InputType": kind}, "Arguments": arguments}
+    return {"Resource": "arn:aws:states:::s3:getObject", "ReaderConfig": {"InputType": "JSON"}, "Arguments": arguments}
 
 
 def mapping(states: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -188,14 +187,6 @@ def test_an_empty_list_has_an_empty_result(aws: RunningAws, role: str) -> None:
     assert succeeded(aws, start(aws, role, states)) == {"input": [], "failed": []}
 
 
-def test_json_lines_and_max_items(aws: RunningAws, role: str) -> None:
-    reader = put(aws, "lines.jsonl", '{"a": 1}\n{"a": "\u2028"}\n{"a": 3}\n')
-    reader["ReaderConfig"]["MaxItems"] = 2
-    states = {"Set": passing({}, Assign={"key": "lines.jsonl"}, Next="Map")}
-    states["Map"] = mapping({"C": {"Type": "Succeed"}}, ItemReader=reader)
-    assert succeeded(aws, start(aws, role, states)) == [{"a": 1}, {"a": "\u2028"}]
-
-
 def test_an_unreadable_list_can_be_caught(aws: RunningAws, role: str) -> None:
     reader = put(aws, "list.json", [1])
     aws.client("s3").put_object(Bucket=BUCKET, Key="no-list.json", Body=b'{"a": 1}')
@@ -287,21 +278,10 @@ def failing(names: list[str], **more: Any) -> dict[str, Any]:
     return mapping({**child, "F": {"Type": "Fail", "Error": "Bad"}, "S": {"Type": "Succeed"}}, Items=names, **more)
 
 
-@pytest.mark.parametrize(
-    ("limits", "tolerated"),
-    [
-        ({}, 0),
-        ({"ToleratedFailureCount": "{% 2 %}"}, 2),
-        ({"ToleratedFailurePercentage": 25}, 1),
-        ({"ToleratedFailureCount": 3, "ToleratedFailurePercentage": 25}, 1),
-    ],
-)
-def test_failures_are_tolerated_up_to_the_threshold(
-    aws: RunningAws, role: str, limits: dict[str, Any], tolerated: int
-) -> None:
-    names = ["a", *["bad"] * tolerated, "b", "c", "d"][: max(4, tolerated + 2)]
-    assert succeeded(aws, start(aws, role, {"Map": failing(names, **limits)})) == [n for n in names if n != "bad"]
-    arn = start(aws, role, {"Map": failing(["bad", *names][: len(names)], **limits)})
+def test_one_failure_fails_the_map(aws: RunningAws, role: str) -> None:
+    names = ["a", "b", "c", "d"]
+    assert succeeded(aws, start(aws, role, {"Map": failing(names)})) == names
+    arn = start(aws, role, {"Map": failing(["bad", *names])})
     failed = ended(aws, arn)
     assert (failed["status"], failed["error"]) == ("FAILED", "States.ExceedToleratedFailureThreshold")
     events = history(aws, arn)
@@ -343,6 +323,7 @@ def test_the_role_needs_its_permissions(aws: RunningAws, denied: str) -> None:
     [
         ({"ItemBatcher": {"MaxItemsPerBatch": 2}}, "ItemBatcher"),
         ({"ResultWriter": {}}, "ResultWriter"),
+        ({"ToleratedFailureCount": 1}, "ToleratedFailureCount"),
         ({"Label": "a:b"}, "Label"),
         ({"ItemReader": {"Resource": "arn:aws:states:::s3:listObjectsV2", "Arguments": {}}}, "ItemReader other than"),
         ({"ItemReader": {"Resource": "arn:aws:states:::s3:getObject", "Parameters": {}}}, "Parameters"),
