@@ -19,39 +19,23 @@ logger = logging.getLogger("local_aws.states")
 ExecutionError = stepfunctions._ExecutionError  # A state's failure: ExecutionError(error, cause).
 # What services/stepfunctions replaces or calls, by a name of our own -> MiniStack's function of that name.
 _FUNCTIONS = {
-    "create_state_machine": "_create_state_machine",
-    "update_state_machine": "_update_state_machine",
-    "start_execution": "_start_execution",
-    "stop_execution": "_stop_execution",
-    "describe_execution": "_describe_execution",
     "describe_machine": "_describe_state_machine_for_execution",
     "announce": "_emit_execution_status_event",
-    "run_execution": "_run_execution",
     "run_map": "_run_map_items",
-    "add_event": "_add_event",
-    "error_matches": "_error_matches",
     "invoke": "_invoke_resource",
     "fail_state": "_fail_state_error",
-    "Pass": "_execute_pass",
-    "Task": "_execute_task",
-    "Choice": "_execute_choice",
-    "Wait": "_execute_wait",
-    "Map": "_execute_map",
+    **{kind: f"_execute_{kind.lower()}" for kind in ("Pass", "Task", "Choice", "Wait", "Map")},
+    **{
+        name: f"_{name}"
+        for name in ("create_state_machine", "update_state_machine", "start_execution", "stop_execution")
+    },
+    **{name: f"_{name}" for name in ("describe_execution", "run_execution", "add_event", "error_matches")},
 }
 
 
-def replaces(*names: str) -> Callable[[Function], Function]:
-    """Let the decorated function stand in for Step Functions' own functions of these names (the keys of _FUNCTIONS).
-
-    It gets the original as its first argument.
-    """
-
-    def declare(function: Function) -> Function:
-        for name in names:
-            patch(stepfunctions, _FUNCTIONS[name])(function)
-        return function
-
-    return declare
+def replaces(name: str) -> Callable[[Function], Function]:
+    """Let the decorated function stand in for Step Functions' own (a key of _FUNCTIONS), its first argument."""
+    return patch(stepfunctions, _FUNCTIONS[name])
 
 
 def function(name: str) -> Callable[..., Any]:
@@ -96,14 +80,10 @@ def announce(detail: Mapping[str, Any]) -> None:
         logger.exception("no event was sent for %s", detail["executionArn"])
 
 
-def error_response(code: str, message: str, status: int = 400) -> Any:
-    """A refusal in the form that Step Functions' functions return."""
-    return responses.error_response_json(code, message, status)
-
-
-def json_response(document: Any) -> Any:
-    """An answer in the form that Step Functions' functions return."""
-    return responses.json_response(document)
+error_response = responses.error_response_json
+"""A refusal in the form that Step Functions' functions return, of its code and message."""
+json_response = responses.json_response
+"""An answer in the same form."""
 
 
 def is_jsonata(state: Mapping[str, Any], context: Mapping[str, Any]) -> bool:

@@ -135,45 +135,38 @@ class Endpoint:
     #   are a guess
     def describe(self) -> dict[str, Any]:
         """The members of DescribeEndpoint."""
-        description: dict[str, Any] = {
+        return {
             "EndpointName": self.name,
             "EndpointArn": self.arn,
             "EndpointConfigName": self.config["EndpointConfigName"],
             "EndpointStatus": self.status,
+            "FailureReason": self.failure[:1024] or None,
             "CreationTime": self.created,
             "LastModifiedTime": self.modified,
+            "PendingDeploymentSummary": self._pending() if self.status in ("Creating", "Updating") else None,
+            "ProductionVariants": [self._variant(self.fleet)] if self.fleet is not None else None,
         }
-        if self.status in ("Creating", "Updating"):
-            config, started = self.deploying
-            description["PendingDeploymentSummary"] = {
-                "EndpointConfigName": config["EndpointConfigName"],
-                "ProductionVariants": [
-                    {
-                        "VariantName": variant["VariantName"],
-                        **(_pool_summaries(variant, "") or {"InstanceType": variant["InstanceType"]}),
-                        "DesiredWeight": variant["InitialVariantWeight"],
-                        "DesiredInstanceCount": variant["InitialInstanceCount"],
-                    }
-                    for variant in config["ProductionVariants"]
-                ],
-                "StartTime": started,
-            }
-        if self.failure:
-            description["FailureReason"] = self.failure[:1024]
-        if self.fleet is not None:
-            variant = self.fleet.variant
-            weight, count = variant["InitialVariantWeight"], variant["InitialInstanceCount"]
-            description["ProductionVariants"] = [
-                {
-                    "VariantName": variant["VariantName"],
-                    **_pool_summaries(variant, self.fleet.instance_type),
-                    "CurrentWeight": weight,
-                    "DesiredWeight": weight,
-                    "CurrentInstanceCount": count,
-                    "DesiredInstanceCount": count,
-                }
-            ]
-        return description
+
+    def _pending(self) -> dict[str, Any]:
+        config, started = self.deploying
+        (variant,) = config["ProductionVariants"]
+        wanted = {
+            "VariantName": variant["VariantName"],
+            **(_pool_summaries(variant, "") or {"InstanceType": variant["InstanceType"]}),
+            "DesiredWeight": variant["InitialVariantWeight"],
+            "DesiredInstanceCount": variant["InitialInstanceCount"],
+        }
+        names = {"EndpointConfigName": config["EndpointConfigName"], "StartTime": started}
+        return {**names, "ProductionVariants": [wanted]}
+
+    def _variant(self, fleet: Fleet) -> dict[str, Any]:
+        variant = fleet.variant
+        return {
+            "VariantName": variant["VariantName"],
+            **_pool_summaries(variant, fleet.instance_type),
+            **dict.fromkeys(("CurrentWeight", "DesiredWeight"), variant["InitialVariantWeight"]),
+            **dict.fromkeys(("CurrentInstanceCount", "DesiredInstanceCount"), variant["InitialInstanceCount"]),
+        }
 
 
 # Differs: Time to look for an endpoint's instances | AWS: VariantInstanceProvisionTimeoutInSeconds | Here: each pool is

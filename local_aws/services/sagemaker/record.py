@@ -142,12 +142,11 @@ class Record:
     #   Source: the model calls it required; the slash from memory
     def describe(self) -> dict[str, Any]:
         """The members of DescribeTrainingJob; the caller holds the store's lock."""
-        description = {name: value for name, value in self._params.items() if name != "Tags"}
-        description.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME})
-        description.setdefault("EnableNetworkIsolation", False)
-        description.setdefault("EnableInterContainerTrafficEncryption", False)
-        description.setdefault("EnableManagedSpotTraining", False)
-        description |= {
+        names = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining")
+        description: dict[str, Any] = {
+            **dict.fromkeys(names, False),
+            "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME},
+            **self._params,
             "ResourceConfig": {**self._params["ResourceConfig"], **self._selected},
             "TrainingJobArn": self._arn,
             "TrainingJobStatus": self.status,
@@ -155,15 +154,11 @@ class Record:
             "SecondaryStatusTransitions": [dict(item) for item in self._transitions],
             "CreationTime": self._created,
             "LastModifiedTime": self._modified,
+            "FailureReason": self._failure or None,
+            "ModelArtifacts": {"S3ModelArtifacts": self.artifacts} if self.artifacts else None,
+            "FinalMetricDataList": self.metrics.final() or None,
             **self._times,
         }
-        if self._failure:
-            description["FailureReason"] = self._failure
-        if self.artifacts:
-            description["ModelArtifacts"] = {"S3ModelArtifacts": self.artifacts}
-        final = self.metrics.final()
-        if final:
-            description["FinalMetricDataList"] = final
         if {"TrainingStartTime", "TrainingEndTime"} <= self._times.keys():
             seconds = max(1, round(self._seconds))
             billable = math.ceil(seconds * _SPOT_SHARE) if description["EnableManagedSpotTraining"] else seconds

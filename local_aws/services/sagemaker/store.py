@@ -87,8 +87,7 @@ class Store:
         """Describe what a create operation makes. Raises ServiceError if it is there."""
         if arn in self.records[kind]:
             raise existing(kind, arn)
-        described = {name: value for name, value in params.items() if name != "Tags"}
-        self.records[kind][arn] = {**described, **members, "CreationTime": now()}
+        self.records[kind][arn] = {**params, **members, "CreationTime": now()}
         self.tag(arn, params.get("Tags"))
 
 

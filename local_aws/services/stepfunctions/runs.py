@@ -92,38 +92,38 @@ class Run:
 
     def client(self, service: str) -> Any:
         """A client under the role. Raises ExecutionError when the role may not be assumed."""
+        session = self._assumed()
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = clients.client(
-                    service, self._assumed(), endpoint_url=SERVER.endpoint_url, region=self.region
+                    service, session, endpoint_url=SERVER.endpoint_url, region=self.region
                 )
             return self._clients[service]
 
     def authorize(self, action: str, resource: str) -> None:
         """Ask IAM for what Step Functions does under the role without a task. Raises ExecutionError when it says no."""
-        with self._lock:
-            session = self._assumed()
+        session = self._assumed()
         try:
             authorize(session, action, resource)
         except AccessDeniedError as error:
             raise engine.ExecutionError("States.Runtime", str(error)) from None
 
-    def _assumed(self) -> clients.Credentials:
-        if self._session is None:
-            self._session = self._assume()
-        return self._session
-
     # Unconfirmed: Session names of a state machine's role | Here: 32 random letters, one session an execution | Source:
     #   memory
-    def _assume(self) -> clients.Credentials:
-        name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))  # As AWS names these sessions.
-        try:
-            # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).
-            return role_session(
-                self.role_arn, name, "states", source_arn=self.execution["stateMachineArn"], region=self.region
-            )
-        except NotAssumableError as error:
-            raise engine.ExecutionError("States.Runtime", str(error)) from None
+    def _assumed(self) -> clients.Credentials:
+        # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).
+        source, name = (
+            self.execution["stateMachineArn"],
+            "".join(secrets.choice(string.ascii_letters) for _ in range(32)),
+        )
+        with self._lock:
+            try:
+                self._session = self._session or role_session(
+                    self.role_arn, name, "states", source_arn=source, region=self.region
+                )
+            except NotAssumableError as error:
+                raise engine.ExecutionError("States.Runtime", str(error)) from None
+            return self._session
 
 
 @dataclass
