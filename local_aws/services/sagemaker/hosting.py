@@ -16,7 +16,7 @@ from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker.instances import pools
 from local_aws.services.sagemaker.role import RoleSession, hosting_source
-from local_aws.services.sagemaker.store import Store, arn_of, existing, listed, validation_error
+from local_aws.services.sagemaker.store import Store, arn_of, existing, listed, refuse, validation_error
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
@@ -40,22 +40,21 @@ def no_access(uri: str, role_arn: str, region: str) -> str:
 def create_model(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     arn, role_arn = arn_of(request, "model", params["ModelName"]), params.get("ExecutionRoleArn")
     source = params.get("PrimaryContainer", {}).get("ModelDataSource", {}).get("S3DataSource", {})
-    if source.get("S3DataType") != "S3Prefix" or not role_arn:
-        raise validation_error(
-            "local AWS runs models of one container with uncompressed data under a role: give ExecutionRoleArn, and "
-            "PrimaryContainer with ModelDataSource.S3DataSource of the S3DataType S3Prefix"
-        )
-    uri = source["S3Uri"]
-    if not uri.endswith("/"):
-        raise validation_error(f"S3Uri {uri} must end with a forward slash (/) for S3DataType S3Prefix.")
+    refuse(
+        source.get("S3DataType") != "S3Prefix" or not role_arn,
+        "local AWS runs models of one container with uncompressed data under a role: give ExecutionRoleArn, and "
+        "PrimaryContainer with ModelDataSource.S3DataSource of the S3DataType S3Prefix",
+    )
+    uri, role_arn = str(source["S3Uri"]), str(role_arn)
+    refuse(not uri.endswith("/"), f"S3Uri {uri} must end with a forward slash (/) for S3DataType S3Prefix.")
     with store.lock:
         if arn in store.records["model"]:
             raise existing("model", arn)
     try:
-        if not _readable(RoleSession(role_arn, hosting_source(arn), store.endpoint_url), uri):
-            raise validation_error(no_access(uri, role_arn, request.region))
+        readable = _readable(RoleSession(role_arn, hosting_source(arn), store.endpoint_url), uri)
     except NotAssumableError as error:
         raise validation_error(no_access(uri, role_arn, request.region)) from error
+    refuse(not readable, no_access(uri, role_arn, request.region))
     with store.lock:
         store.add("model", arn, {"EnableNetworkIsolation": False, **params}, ModelArn=arn)
     return {"ModelArn": arn}
@@ -75,13 +74,12 @@ def _readable(role: RoleSession, uri: str) -> bool:
 @SAGEMAKER.operation
 def create_endpoint_config(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     arn = arn_of(request, "endpoint-config", params["EndpointConfigName"])
-    if len(params["ProductionVariants"]) != 1:
-        raise validation_error("local AWS runs endpoint configs of exactly one production variant")
-    variant = params["ProductionVariants"][0]
-    if not variant.get("ModelName") or not pools(variant) or not variant.get("InitialInstanceCount"):
-        raise validation_error(
-            "local AWS runs instance-based variants: give ModelName, InitialInstanceCount and InstanceType or InstancePools"
-        )
+    variant, *others = params["ProductionVariants"]
+    refuse(others, "local AWS runs endpoint configs of exactly one production variant")
+    refuse(
+        not variant.get("ModelName") or not pools(variant) or not variant.get("InitialInstanceCount"),
+        "local AWS runs instance-based variants: give ModelName, InitialInstanceCount and InstanceType or InstancePools",
+    )
     with store.lock:
         store.find(request, "model", variant["ModelName"])
         variants = [{"InitialVariantWeight": 1.0, **variant}]

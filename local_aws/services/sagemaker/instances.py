@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws.services.sagemaker.store import validation_error
+from local_aws.services.sagemaker.store import refuse
 
 MAX_INSTANCES = 4
 """Of a training job on this machine."""
@@ -33,17 +33,17 @@ class Instances:
 def preferences(request: dict[str, Any]) -> list[Instances]:
     """What a CreateTrainingJob request asks for, the most wanted first. Raises ServiceError."""
     resources = request["ResourceConfig"]
-    if given := [name for name in _READ_ONLY if name in resources]:
-        raise validation_error(f"ResourceConfig: {given[0]} is read-only and is not accepted in CreateTrainingJob")
+    given = [name for name in _READ_ONLY if name in resources][:1]
+    refuse(given, f"ResourceConfig: {''.join(given)} is read-only and is not accepted in CreateTrainingJob")
     listed = resources.get("InstancePreferences")
     if listed is None:
         wanted = [Instances(resources.get("InstanceType", ""), resources.get("InstanceCount", 0))]
     else:
         wanted = _listed(request, listed)
-    if any(not one.type or not 1 <= one.count <= MAX_INSTANCES for one in wanted):
-        raise validation_error(
-            f"local AWS trains on up to {MAX_INSTANCES} instances: give InstanceType or InstancePreferences, and InstanceCount"
-        )
+    refuse(
+        any(not one.type or not 1 <= one.count <= MAX_INSTANCES for one in wanted),
+        f"local AWS trains on up to {MAX_INSTANCES} instances: give InstanceType or InstancePreferences, and InstanceCount",
+    )
     return wanted
 
 
@@ -54,19 +54,16 @@ def _listed(request: dict[str, Any], listed: list[dict[str, Any]]) -> list[Insta
     resources = request["ResourceConfig"]
     excluded = [name for name in _EXCLUDED if name in resources]
     excluded += ["EnableManagedSpotTraining"] if request.get("EnableManagedSpotTraining") else []
-    if excluded:
-        raise validation_error(f"InstancePreferences and {excluded[0]} are mutually exclusive")
-    types = [one["InstanceType"] for one in listed]
-    if len(set(types)) < len(types):
-        raise validation_error("An instance type can appear only once in an InstancePreferences list")
+    refuse(excluded, f"InstancePreferences and {''.join(excluded[:1])} are mutually exclusive")
+    twice = len({one["InstanceType"] for one in listed}) < len(listed)
+    refuse(twice, "An instance type can appear only once in an InstancePreferences list")
     counted = [one for one in listed if "InstanceCount" in one]
-    on_the_job = "InstanceCount" in resources
-    if len(counted) not in (0, len(listed)) or bool(counted) is on_the_job:
-        raise validation_error(
-            "InstanceCount must be set on every one of InstancePreferences, or in ResourceConfig alone"
-        )
-    if any("TrainingPlanArns" in one for one in listed):
-        raise validation_error("local AWS has no training plans: leave TrainingPlanArns out of InstancePreferences")
+    refuse(
+        len(counted) not in (0, len(listed)) or bool(counted) is ("InstanceCount" in resources),
+        "InstanceCount must be set on every one of InstancePreferences, or in ResourceConfig alone",
+    )
+    plans = any("TrainingPlanArns" in one for one in listed)
+    refuse(plans, "local AWS has no training plans: leave TrainingPlanArns out of InstancePreferences")
     return [Instances(one["InstanceType"], one.get("InstanceCount", resources.get("InstanceCount"))) for one in listed]
 
 
@@ -78,10 +75,9 @@ def pools(variant: dict[str, Any]) -> list[str]:
     listed = variant.get("InstancePools")
     if listed is None:
         return [variant["InstanceType"]] if "InstanceType" in variant else []
-    if "InstanceType" in variant:
-        raise validation_error(
-            f"InstanceType and InstancePools of production variant {variant['VariantName']} are mutually exclusive"
-        )
-    if any("ModelNameOverride" in pool for pool in listed):
-        raise validation_error("local AWS serves one model on all instance pools: leave ModelNameOverride out")
+    name = variant["VariantName"]
+    both = "InstanceType" in variant
+    refuse(both, f"InstanceType and InstancePools of production variant {name} are mutually exclusive")
+    other = any("ModelNameOverride" in pool for pool in listed)
+    refuse(other, "local AWS serves one model on all instance pools: leave ModelNameOverride out")
     return [pool["InstanceType"] for pool in sorted(listed, key=lambda pool: int(pool["Priority"]))]

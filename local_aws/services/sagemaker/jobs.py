@@ -18,8 +18,9 @@ from local_aws.services.apis import SAGEMAKER
 from local_aws.services.quotas import APPLIED
 from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.instances import Instances, preferences
+from local_aws.services.sagemaker.record import DEFAULT_MAX_RUNTIME
 from local_aws.services.sagemaker.role import PullDeniedError, RoleSession
-from local_aws.services.sagemaker.store import Store, arn_of, listed, validation_error
+from local_aws.services.sagemaker.store import Store, arn_of, listed, refuse, validation_error
 from local_aws.services.sagemaker.training import TrainingJob
 
 if TYPE_CHECKING:
@@ -66,29 +67,28 @@ def _check_name(store: SageMakerAccount, arn: str) -> None:
 # Differs: What a training job leaves | AWS: archives, by default | Here: with the CompressionType NONE only | Why: Tuneway
 #   has no other
 def _check_form(params: dict[str, Any]) -> None:
-    if params["OutputDataConfig"].get("CompressionType") != "NONE":
-        raise validation_error("local AWS leaves no archives: give OutputDataConfig.CompressionType NONE")
+    compression = params["OutputDataConfig"].get("CompressionType")
+    refuse(compression != "NONE", "local AWS leaves no archives: give OutputDataConfig.CompressionType NONE")
     stopping = params.get("StoppingCondition", {})
-    if params.get("EnableManagedSpotTraining"):
-        if stopping.get("MaxWaitTimeInSeconds", 0) < stopping.get("MaxRuntimeInSeconds", 86_400):
-            raise validation_error(
-                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
-            )
-    elif stopping.get("MaxWaitTimeInSeconds"):
-        raise validation_error(
-            "MaxWaitTimeInSeconds above zero must not be specified when EnableManagedSpotTraining is false"
-        )
+    longest, run = stopping.get("MaxWaitTimeInSeconds", 0), stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
+    spot = params.get("EnableManagedSpotTraining")
+    refuse(
+        spot and longest < run,
+        "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds",
+    )
+    refuse(
+        longest and not spot,
+        "MaxWaitTimeInSeconds above zero must not be specified when EnableManagedSpotTraining is false",
+    )
     for channel in params.get("InputDataConfig", []):
-        source = channel["DataSource"].get("S3DataSource")
-        if source is None or source["S3DataType"] != "S3Prefix" or channel.get("InputMode", "File") != "File":
-            raise validation_error(
-                f"local AWS has S3Prefix channels in File mode only: channel {channel['ChannelName']}"
-            )
-        if source.get("S3DataDistributionType", "FullyReplicated") != "FullyReplicated":
-            raise validation_error(f"local AWS has FullyReplicated channels only: channel {channel['ChannelName']}")
-    local_path = params.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
-    if not local_path.startswith("/opt/ml/"):
-        raise validation_error(f"local AWS maps paths below /opt/ml only: CheckpointConfig.LocalPath {local_path}")
+        source, name = channel["DataSource"].get("S3DataSource", {}), channel["ChannelName"]
+        mode, spread = channel.get("InputMode", "File"), source.get("S3DataDistributionType", "FullyReplicated")
+        other = source.get("S3DataType") != "S3Prefix" or mode != "File"
+        refuse(other, f"local AWS has S3Prefix channels in File mode only: channel {name}")
+        refuse(spread != "FullyReplicated", f"local AWS has FullyReplicated channels only: channel {name}")
+    path = params.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+    beside = not path.startswith("/opt/ml/")
+    refuse(beside, f"local AWS maps paths below /opt/ml only: CheckpointConfig.LocalPath {path}")
 
 
 def _assume(role_arn: str, job_arn: str, store: Store) -> RoleSession:
@@ -116,29 +116,27 @@ def _check_image(role: RoleSession, algorithm: dict[str, Any]) -> images.ImageUr
         raise validation_error(
             f"Access denied for repository: {image.repository} in registry ID: {image.account}. {rights}"
         ) from error
-    if image.repository not in images.COMMANDS:
-        raise validation_error(f"Cannot find repository: {image.repository} in registry ID: {image.account} {rights}")
-    if not algorithm.get("ContainerEntrypoint") and not images.COMMANDS[image.repository]:
-        raise validation_error(
-            f"local AWS has no entry point of its own for {image.repository}: give "
-            "AlgorithmSpecification.ContainerEntrypoint"
-        )
+    unknown = image.repository not in images.COMMANDS
+    refuse(unknown, f"Cannot find repository: {image.repository} in registry ID: {image.account} {rights}")
+    refuse(
+        not algorithm.get("ContainerEntrypoint") and not images.COMMANDS[image.repository],
+        f"local AWS has no entry point of its own for {image.repository}: give AlgorithmSpecification.ContainerEntrypoint",
+    )
     return image
 
 
 def _check_channel(role: RoleSession, channel: dict[str, Any], region: str) -> None:
     uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
-    bucket, _ = clients.split_uri(uri)
-    trouble = ""
+    found, trouble = [], ""
     try:
-        if role.objects(uri):
-            return
+        found = role.objects(uri)
     except ClientError as error:
         trouble = f" Error message from S3: {error.response['Error'].get('Message', '')}"
-    raise validation_error(
-        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
-        f"exists in the selected region ({region}), that objects exist under that S3 prefix, and that the role "
-        f'"{role.arn}" has "s3:ListBucket" permissions on bucket "{bucket}".{trouble}'
+    refuse(
+        not found,
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in '
+        f'the selected region ({region}), that objects exist under that S3 prefix, and that the role "{role.arn}" has '
+        f'"s3:ListBucket" permissions on bucket "{clients.split_uri(uri)[0]}".{trouble}',
     )
 
 
@@ -168,8 +166,7 @@ def _within_quota(store: SageMakerAccount, wanted: list[Instances], *, spot: boo
 
 def _job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> TrainingJob:
     arn = arn_of(request, "training-job", params["TrainingJobName"])
-    if arn not in store.training_jobs:
-        raise validation_error("Requested resource not found.")
+    refuse(arn not in store.training_jobs, "Requested resource not found.")
     return store.training_jobs[arn]
 
 
@@ -191,8 +188,7 @@ def stop_training_job(store: SageMakerAccount, params: dict[str, Any], request: 
     """StopTrainingJob: Stopping at once, Stopped when the process has ended and its model is uploaded."""
     with store.lock:
         job = _job(store, params, request)
-        if not job.active:
-            status = job.describe()["TrainingJobStatus"]
-            raise validation_error(f"The request was rejected because the training job is in status {status}.")
+        status = job.describe()["TrainingJobStatus"]
+        refuse(not job.active, f"The request was rejected because the training job is in status {status}.")
         job.stop()
     return {}

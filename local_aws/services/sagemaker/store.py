@@ -28,6 +28,12 @@ def validation_error(message: str) -> ServiceError:
     return ServiceError("ValidationException", message)
 
 
+def refuse(when: object, message: str) -> None:
+    """Raise SageMaker's usual refusal when something is the case."""
+    if when:
+        raise validation_error(message)
+
+
 def missing(kind: str, arn: str) -> ServiceError:
     """The refusal of a name that nothing has."""
     return validation_error(f'Could not find {_WORDS[kind]} "{arn}".')
