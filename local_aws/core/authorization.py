@@ -22,7 +22,9 @@ from botocore.model import ServiceModel
 from local_aws.core.shapes import path_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from local_aws.core.registry import Request
 
 
 @dataclass(frozen=True)
@@ -129,15 +131,19 @@ def _kebab(noun: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", noun).lower()
 
 
+def sagemaker_arn(call: ApiCall | Request, kind: str, name: str) -> str:
+    """The ARN of a name; SageMaker writes the names of endpoints, configs and models into ARNs in lower case.
+
+    https://github.com/aws/aws-cdk/blob/main/packages/aws-cdk-lib/aws-stepfunctions-tasks/lib/sagemaker/create-endpoint.ts
+    """
+    lowered = name.lower() if kind in ("endpoint", "endpoint-config", "model") else name
+    return f"arn:aws:sagemaker:{call.region}:{call.account}:{kind}/{lowered}"
+
+
 # Unconfirmed: Endpoint, endpoint-config and model names in SageMaker's ARNs | Here: authorized in lower case | Source:
 #   aws-cdk's endpoint tasks lower-case names in their policies
 def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
-    def arn(kind: str, name: str) -> str:
-        # SageMaker writes endpoint, endpoint-config and model names into their ARNs in lower case.
-        # https://github.com/aws/aws-cdk/blob/main/packages/aws-cdk-lib/aws-stepfunctions-tasks/lib/sagemaker/create-endpoint.ts
-        lowered = name.lower() if kind in ("endpoint", "endpoint-config", "model") else name
-        return f"arn:aws:sagemaker:{call.region}:{call.account}:{kind}/{lowered}"
-
+    arn = functools.partial(sagemaker_arn, call)
     if params.get("ResourceArn"):
         return [str(params["ResourceArn"])]
     if operation.startswith("InvokeEndpoint"):
@@ -174,15 +180,6 @@ def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]
             arns.append(value if value.startswith("arn:") else _bedrock_arn(call, named, value))
     arns += [_bedrock_arn(call, kind, "*") for kind in _BEDROCK_NEW.get(operation, ())]
     return arns or ["*"]
-
-
-def _bedrock_tagging(call: ApiCall, operation: str, params: dict[str, Any]) -> list[Check]:
-    members = _BEDROCK_TAGS.get(operation, {})
-    return [
-        Check("bedrock:TagResource", _bedrock_arn(call, kind, "*"), _tag_context(_tags(params, (member,))))
-        for member, kind in members.items()
-        if params.get(member)
-    ]
 
 
 def _scheduler(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
@@ -228,19 +225,12 @@ def _logs(call: ApiCall, action: str) -> list[Check] | None:
 _TAG_MEMBERS = ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags", "modelTags")
 
 
-def _tags(params: dict[str, Any], members: Iterable[str] = _TAG_MEMBERS) -> dict[str, str]:
-    tags: dict[str, str] = {}
-    for member in members:
-        for tag in params.get(member) or []:
-            if isinstance(tag, dict):
-                tags[str(tag.get("Key", tag.get("key", "")))] = str(tag.get("Value", tag.get("value", "")))
-    return tags
-
-
-def _tag_context(tags: Mapping[str, str]) -> dict[str, Any]:
-    if not tags:
-        return {}
-    return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | {"aws:TagKeys": list(tags)}
+def _tag_context(params: dict[str, Any], members: Iterable[str] = _TAG_MEMBERS) -> dict[str, Any]:
+    """The condition keys of the tags in these members; SageMaker says Key, and Bedrock key."""
+    given = [tag for member in members for tag in params.get(member) or [] if isinstance(tag, dict)]
+    spelled = [{name.lower(): str(value) for name, value in tag.items()} for tag in given]
+    tags = {tag.get("key", ""): tag.get("value", "") for tag in spelled}
+    return {f"aws:RequestTag/{k}": value for k, value in tags.items()} | ({"aws:TagKeys": list(tags)} if tags else {})
 
 
 # Differs: A key on a topic or queue | AWS: publisher and sender need `kms:Decrypt` and `kms:GenerateDataKey` on it,
@@ -264,15 +254,19 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
     if call.service not in MODELS:
         return None
     params = parameters(call, operation)
-    tags = _tags(params)
-    context = _tag_context(tags)
+    context = _tag_context(params)
     tagging: list[Check] = []
     if call.service in ("sagemaker", "sagemaker-runtime"):
         arns = _sagemaker(call, operation, params)
-        if tags and operation.startswith("Create"):
+        if context and operation.startswith("Create"):
             tagging = [Check("sagemaker:AddTags", arns[0], context)]
     elif call.service == "bedrock":
-        arns, tagging = _bedrock(call, operation, params), _bedrock_tagging(call, operation, params)
+        arns = _bedrock(call, operation, params)
+        tagging = [
+            Check("bedrock:TagResource", _bedrock_arn(call, kind, "*"), _tag_context(params, (member,)))
+            for member, kind in _BEDROCK_TAGS.get(operation, {}).items()
+            if params.get(member)
+        ]
     elif call.service == "scheduler":
         arns = _scheduler(call, operation, params)
     else:

@@ -19,7 +19,6 @@ logger = logging.getLogger("local_aws.states")
 ExecutionError = stepfunctions._ExecutionError  # A state's failure: ExecutionError(error, cause).
 # What services/stepfunctions replaces or calls, by a name of our own -> MiniStack's function of that name.
 _FUNCTIONS = {
-    "describe_machine": "_describe_state_machine_for_execution",
     "announce": "_emit_execution_status_event",
     "run_map": "_run_map_items",
     "invoke": "_invoke_resource",

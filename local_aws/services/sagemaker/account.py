@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from local_aws.services.sagemaker.store import Store, arn_of, missing
+from local_aws.core.authorization import sagemaker_arn
+from local_aws.services.sagemaker.store import Store, missing
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
@@ -22,7 +23,7 @@ class SageMakerAccount(Store):
 
     def endpoint(self, request: Request, name: str) -> Endpoint:
         """An endpoint. Raises ServiceError."""
-        arn = arn_of(request, "endpoint", name)
+        arn = sagemaker_arn(request, "endpoint", name)
         if arn not in self.endpoints:
             raise missing("endpoint", arn)
         return self.endpoints[arn]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from local_aws.core.authorization import sagemaker_arn
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.quotas import APPLIED
 from local_aws.services.sagemaker.endpoint import Endpoint
 from local_aws.services.sagemaker.instances import pools
-from local_aws.services.sagemaker.store import arn_of, existing, listed, now, validation_error
+from local_aws.services.sagemaker.store import existing, listed, now, validation_error
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
@@ -35,7 +36,7 @@ def _run(target: Any, *arguments: Any) -> None:
 
 @SAGEMAKER.operation
 def create_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    arn = arn_of(request, "endpoint", params["EndpointName"])
+    arn = sagemaker_arn(request, "endpoint", params["EndpointName"])
     with store.lock:
         if arn in store.endpoints:
             raise existing("endpoint", arn)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from local_aws.core.authorization import sagemaker_arn
 from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker.instances import pools
 from local_aws.services.sagemaker.role import RoleSession, hosting_source
-from local_aws.services.sagemaker.store import Store, arn_of, existing, listed, refuse, validation_error
+from local_aws.services.sagemaker.store import Store, existing, listed, refuse, validation_error
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
@@ -38,7 +39,7 @@ def no_access(uri: str, role_arn: str, region: str) -> str:
 #   philschmid/llm-sagemaker-sample issue 2
 @SAGEMAKER.operation
 def create_model(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    arn, role_arn = arn_of(request, "model", params["ModelName"]), params.get("ExecutionRoleArn")
+    arn, role_arn = sagemaker_arn(request, "model", params["ModelName"]), params.get("ExecutionRoleArn")
     source = params.get("PrimaryContainer", {}).get("ModelDataSource", {}).get("S3DataSource", {})
     refuse(
         source.get("S3DataType") != "S3Prefix" or not role_arn,
@@ -73,7 +74,7 @@ def _readable(role: RoleSession, uri: str) -> bool:
 
 @SAGEMAKER.operation
 def create_endpoint_config(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    arn = arn_of(request, "endpoint-config", params["EndpointConfigName"])
+    arn = sagemaker_arn(request, "endpoint-config", params["EndpointConfigName"])
     variant, *others = params["ProductionVariants"]
     refuse(others, "local AWS runs endpoint configs of exactly one production variant")
     refuse(
@@ -102,7 +103,7 @@ def _declare(kind: str, noun: str) -> None:
     def delete(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
         with store.lock:
             store.find(request, kind, params[name])
-            arn = arn_of(request, kind, params[name])
+            arn = sagemaker_arn(request, kind, params[name])
             del store.records[kind][arn], store.tags[arn]
         return {}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from local_aws.core import clients
+from local_aws.core.authorization import sagemaker_arn
 from local_aws.core.shapes import ServiceError
 from local_aws.ministack.sessions import NotAssumableError
 from local_aws.services.apis import SAGEMAKER
@@ -20,7 +21,7 @@ from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.instances import Instances, preferences
 from local_aws.services.sagemaker.record import DEFAULT_MAX_RUNTIME
 from local_aws.services.sagemaker.role import PullDeniedError, RoleSession
-from local_aws.services.sagemaker.store import Store, arn_of, listed, refuse, validation_error
+from local_aws.services.sagemaker.store import Store, listed, refuse, validation_error
 from local_aws.services.sagemaker.training import TrainingJob
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @SAGEMAKER.operation
 def create_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
     """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
-    arn = arn_of(request, "training-job", params["TrainingJobName"])
+    arn = sagemaker_arn(request, "training-job", params["TrainingJobName"])
     _check_form(params)
     wanted = preferences(params)
     with store.lock:
@@ -165,7 +166,7 @@ def _within_quota(store: SageMakerAccount, wanted: list[Instances], *, spot: boo
 
 
 def _job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> TrainingJob:
-    arn = arn_of(request, "training-job", params["TrainingJobName"])
+    arn = sagemaker_arn(request, "training-job", params["TrainingJobName"])
     refuse(arn not in store.training_jobs, "Requested resource not found.")
     return store.training_jobs[arn]
 

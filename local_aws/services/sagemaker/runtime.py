@@ -12,9 +12,9 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from local_aws.core.authorization import sagemaker_arn
 from local_aws.core.registry import Request, Response
 from local_aws.services.sagemaker.endpoint import INVOCATION_SECONDS
-from local_aws.services.sagemaker.store import arn_of
 
 if TYPE_CHECKING:
     from local_aws.services.sagemaker.account import SageMakerAccount
@@ -35,7 +35,7 @@ def handle(store: SageMakerAccount, request: Request) -> Response:
         return _error(413, "413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.")
     name = unquote(found[1])
     with store.lock:
-        endpoint = store.endpoints.get(arn_of(request, "endpoint", name))
+        endpoint = store.endpoints.get(sagemaker_arn(request, "endpoint", name))
         fleet = endpoint.fleet if endpoint is not None and endpoint.status != "Deleting" else None
         if fleet is None:
             return _error(400, "ValidationError", f"Endpoint {name} of account {request.account} not found.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from local_aws.core.authorization import sagemaker_arn
 from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
 
@@ -56,12 +57,6 @@ class Delays:
     """If above 0: an upper bound on ContainerStartupHealthCheckTimeoutInSeconds, which AWS accepts from 60 on."""
 
 
-def arn_of(request: Request, kind: str, name: str) -> str:
-    """The ARN of a name; SageMaker writes the names of endpoints, configs and models into ARNs in lower case."""
-    lowered = name.lower() if kind in _WORDS else name
-    return f"arn:aws:sagemaker:{request.region}:{request.account}:{kind}/{lowered}"
-
-
 @dataclass
 class Store:
     """What jobs, endpoints and operations share; all of it is guarded by `lock`.
@@ -84,7 +79,7 @@ class Store:
 
     def find(self, request: Request, kind: str, name: str) -> dict[str, Any]:
         """The description of a model or endpoint-config. Raises ServiceError."""
-        arn = arn_of(request, kind, name)
+        arn = sagemaker_arn(request, kind, name)
         if arn not in self.records[kind]:
             raise missing(kind, arn)
         return self.records[kind][arn]

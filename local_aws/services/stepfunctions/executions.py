@@ -225,13 +225,3 @@ def describe_execution(original: Callable[..., Any], data: dict[str, Any]) -> An
     if document["status"] != "SUCCEEDED":
         del document["output"], document["outputDetails"]
     return engine.json_response({name: value for name, value in document.items() if value is not None})
-
-
-@engine.replaces("describe_machine")
-def describe_machine(original: Callable[..., Any], data: dict[str, Any]) -> Any:
-    """DescribeStateMachineForExecution tells the definition and the role that the execution has."""
-    code, headers, body = original(data)
-    run = attempt(data.get("executionArn", ""))
-    if code != 200 or run is None:
-        return code, headers, body
-    return engine.json_response(json.loads(body) | {name: run.machine[name] for name in ("definition", "roleArn")})

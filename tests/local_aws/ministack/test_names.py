@@ -133,7 +133,6 @@ EXPECTED = {
         "_apply_state_assign": "state_def raw_input ctx result error_output",
         "_create_state_machine": "data",
         "_describe_execution": "data",
-        "_describe_state_machine_for_execution": "data",
         "_emit_execution_status_event": "execution",
         "_error_matches": "error_equals error",
         "_execute_choice": "state_def raw_input ctx",
