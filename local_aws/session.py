@@ -48,25 +48,18 @@ class LocalAws:
             LocalAwsError: another one lives in the folder, or it ended, or did not answer in time; its log says why.
         """
         pid_file = self.state_dir / "server.pid"
-        if pid_file.is_file() and _runs_here(int(pid_file.read_text(encoding="utf-8")), self.state_dir):
-            pid = pid_file.read_text(encoding="utf-8")
-            raise LocalAwsError(
-                f"local AWS of an earlier run is still up in {self.state_dir}: stop it with `kill {pid}`"
-            )
+        pid = pid_file.read_text(encoding="utf-8") if pid_file.is_file() else ""
+        if pid and _runs_here(int(pid), self.state_dir):
+            text = f"local AWS of an earlier run is still up in {self.state_dir}: stop it with `kill {pid}`"
+            raise LocalAwsError(text)
         shutil.rmtree(self.state_dir, ignore_errors=True)
         self.state_dir.mkdir(parents=True)
         (self.state_dir / "hub").symlink_to(self._hub.resolve())
         log = self.state_dir / "server.log"
         with log.open("wb") as output:
+            options = [f"--port={self.port}", f"--state-dir={self.state_dir}", f"--region={self.region}"]
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "local_aws.server",
-                    f"--port={self.port}",
-                    f"--state-dir={self.state_dir}",
-                    f"--region={self.region}",
-                ],
+                [sys.executable, "-m", "local_aws.server", *options],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

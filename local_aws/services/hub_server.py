@@ -23,13 +23,7 @@ _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name
 
 
 def answer(cache: Path, path: str, asked: str | None) -> Response:
-    """What the Hub would answer to a GET, for the models in a Hub cache.
-
-    Args:
-        cache: the folder that HF_HUB_CACHE would name.
-        path: with the query.
-        asked: the Range header.
-    """
+    """What the Hub would answer to a GET of a path with its query; `cache` is its cache's folder, `asked` the Range header."""
     found = _ABOUT.fullmatch(path) or _FILE.fullmatch(path)
     if not found:
         return Response(404)
@@ -42,13 +36,7 @@ def answer(cache: Path, path: str, asked: str | None) -> Response:
         return Response(404, headers={"X-Error-Code": "RevisionNotFound" if home.is_dir() else "RepoNotFound"})
     if found.re is _ABOUT:
         siblings = [{"rfilename": file.name, "size": file.stat().st_size} for file in sorted(folder.iterdir())]
-        told: dict[str, object] = {
-            "id": found["repo"],
-            "sha": commit,
-            "gated": False,
-            "cardData": {},
-            "siblings": siblings,
-        }
+        told = {"id": found["repo"], "sha": commit, "gated": False, "cardData": {}, "siblings": siblings}
         return Response(200, body=json.dumps(told).encode())
     file = folder / unquote(found["name"])
     if not file.is_file():
