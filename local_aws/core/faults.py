@@ -124,21 +124,21 @@ def parse(item: Any) -> Fault:
     if missing or unknown:
         what = f"lacks {', '.join(sorted(missing))}" if missing else f"does not know {', '.join(sorted(unknown))}"
         raise ValueError(f"a fault of kind {kind} {what}: {json.dumps(item)}")
-    if hows and item["how"] not in hows:
-        raise ValueError(f"how is one of {', '.join(hows)}: {json.dumps(item)}")
-    times, status = item.get("times"), item.get("status", 400)
-    if times is not None and (type(times) is not int or times < 1):
-        raise ValueError(f"times is a number from 1 on, or null for always: {json.dumps(item)}")
-    if type(status) is not int or not 400 <= status < 600:
-        raise ValueError(f"status is a number from 400 to 599: {json.dumps(item)}")
-    after = item.get("after", 0)
-    if type(after) is not int or after < 0 or ("after" in item and item["how"] not in _AFTER):
-        raise ValueError(f"after is a number from 0 on, with how {', '.join(_AFTER)}: {json.dumps(item)}")
-    if "instance_type" in item and item["how"] != "capacity":
-        raise ValueError(f"instance_type goes with how capacity: {json.dumps(item)}")
-    for name, value in item.items():
-        if name not in _NUMBERS and not isinstance(value, str):
-            raise ValueError(f"{name} is a text: {json.dumps(item)}")
+    how, times, status, after = item.get("how"), item.get("times"), item.get("status", 400), item.get("after", 0)
+    texts = [name for name, value in item.items() if name not in _NUMBERS and not isinstance(value, str)]
+    rules = {
+        f"how is one of {', '.join(hows)}": not hows or how in hows,
+        "times is a number from 1 on, or null for always": times is None or (type(times) is int and times >= 1),
+        "status is a number from 400 to 599": type(status) is int and 400 <= status < 600,
+        f"after is a number from 0 on, with how {', '.join(_AFTER)}": (
+            type(after) is int and after >= 0 and ("after" not in item or how in _AFTER)
+        ),
+        "instance_type goes with how capacity": "instance_type" not in item or how == "capacity",
+        f"{', '.join(texts)} is a text": not texts,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise ValueError(f"{rule}: {json.dumps(item)}")
     for name in _PATTERNS:
         try:
             re.compile(item.get(name, ""))

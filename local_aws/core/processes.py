@@ -100,20 +100,8 @@ def signal_group(child: subprocess.Popen[Any], sig: signal.Signals) -> None:
         os.killpg(child.pid, sig)
 
 
-def stop(child: subprocess.Popen[Any], *, grace_seconds: float = 2.0) -> None:
-    """End one child and its group: SIGTERM, then SIGKILL after `grace_seconds`."""
-    signal_group(child, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(grace_seconds)
-    signal_group(child, signal.SIGKILL)
-    child.wait()
-
-
-def stop_all(*, grace_seconds: float = 2.0) -> None:
-    """End every child and its group, paying the grace once; nothing can be started afterwards."""
-    _stopping.set()
-    with _lock:
-        children = list(_children.values())
+def stop(*children: subprocess.Popen[Any], grace_seconds: float = 2.0) -> None:
+    """End children and their groups: SIGTERM, then SIGKILL after `grace_seconds`, which is paid once."""
     for child in children:
         signal_group(child, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
@@ -122,3 +110,11 @@ def stop_all(*, grace_seconds: float = 2.0) -> None:
             child.wait(max(0.0, deadline - time.monotonic()))
         signal_group(child, signal.SIGKILL)
         child.wait()
+
+
+def stop_all() -> None:
+    """End every child and its group; nothing can be started afterwards."""
+    _stopping.set()
+    with _lock:
+        children = list(_children.values())
+    stop(*children)

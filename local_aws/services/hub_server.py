@@ -36,7 +36,13 @@ def answer(cache: Path, path: str, asked: str | None) -> Response:
         return Response(404, headers={"X-Error-Code": "RevisionNotFound" if home.is_dir() else "RepoNotFound"})
     if found.re is _ABOUT:
         siblings = [{"rfilename": file.name, "size": file.stat().st_size} for file in sorted(folder.iterdir())]
-        told = {"id": found["repo"], "sha": commit, "gated": False, "cardData": {}, "siblings": siblings}
+        told: dict[str, object] = {
+            "id": found["repo"],
+            "sha": commit,
+            "gated": False,
+            "cardData": {},
+            "siblings": siblings,
+        }
         return Response(200, body=json.dumps(told).encode())
     file = folder / unquote(found["name"])
     if not file.is_file():

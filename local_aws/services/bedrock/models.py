@@ -117,19 +117,12 @@ def _pair(model_id: str, name: str, rules: Rules, customized_in: str, *days: str
     ]
 
 
+_ENDED = ("2024-09-25", "2026-01-07", "2026-07-07")  # Of Llama 3.2 1B.
 FOUNDATION_MODELS: tuple[FoundationModel, ...] = (
     *_pair("amazon.nova-micro-v1:0", "Nova Micro", _NOVA, "us-east-1", "2024-12-03"),
     *_pair("meta.llama3-3-70b-instruct-v1:0", "Llama 3.3 70B Instruct", _LLAMA_CONVERSATION, "us-west-2", "2024-12-19"),
     *_pair("meta.llama3-1-8b-instruct-v1:0", "Llama 3.1 8B Instruct", _LLAMA_PROMPT, "us-west-2", "2024-07-23"),
-    *_pair(
-        "meta.llama3-2-1b-instruct-v1:0",
-        "Llama 3.2 1B Instruct",
-        _LLAMA_PROMPT,
-        "us-west-2",
-        "2024-09-25",
-        "2026-01-07",
-        "2026-07-07",
-    ),
+    *_pair("meta.llama3-2-1b-instruct-v1:0", "Llama 3.2 1B Instruct", _LLAMA_PROMPT, "us-west-2", *_ENDED),
 )
 
 
