@@ -23,7 +23,7 @@ from local_aws.ministack.iam import authorize
 from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError
 from local_aws.services.sagemaker import images
 from local_aws.services.sagemaker.container import Container
-from local_aws.services.sagemaker.hosting import no_access
+from local_aws.services.sagemaker.hosting import data_uri, no_access
 from local_aws.services.sagemaker.role import LogStream, PullDeniedError, RoleSession, describe, follow, hosting_source
 
 if TYPE_CHECKING:
@@ -94,15 +94,15 @@ class Fleet:
 
         A `sick` fleet's server is killed as soon as it runs.
         """
-        container = self.model["PrimaryContainer"]
-        uri = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
+        container, uri = self.model["PrimaryContainer"], data_uri(self.model)
         try:
             role = RoleSession(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
         except NotAssumableError as error:
             raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self._arn.split(":")[3])) from error
         image = self._pull(role, container.get("Image", ""))
         box = Container(self._root)
-        self._fetch(role, uri, box.base / "model")
+        if uri:
+            self._fetch(role, uri, box.base / "model")
         try:
             self._stream = LogStream(role, self.log_group, self._log_name)
             authorize(

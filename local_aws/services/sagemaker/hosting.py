@@ -23,39 +23,49 @@ if TYPE_CHECKING:
     from local_aws.core.registry import Request
 
 
+def data_uri(model: dict[str, Any]) -> str:
+    """Where a model's data lies in S3; empty where it has none."""
+    return str(model["PrimaryContainer"].get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
+
+
 def no_access(uri: str, role_arn: str, region: str) -> str:
     """AWS's message when the execution role cannot read the model data."""
     return (
-        f'Could not access model data at {uri}. Please ensure that the role "{role_arn}" exists and that its trust '
+        f'Could not access model data at {uri or "(none)"}. Please ensure that the role "{role_arn}" exists and that its trust '
         'relationship policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also '
         f'ensure that the role has "s3:GetObject" permissions and that the object is located in {region}. If your Model '
         'uses multiple models or uncompressed models, please ensure that the role has "s3:ListBucket" permission.'
     )
 
 
-# Differs: A model | AWS: several containers, archived data or none, with and without a role | Here: a PrimaryContainer with
-#   a ModelDataSource of the S3DataType S3Prefix, and an ExecutionRoleArn; the rest is refused | Why: Tuneway has no other
+# Differs: A model | AWS: several containers, archived data, with and without a role | Here: a PrimaryContainer whose data, if
+#   it has any, is a ModelDataSource of the S3DataType S3Prefix, and an ExecutionRoleArn; the rest is refused | Why: Tuneway
+#   has no other
 # Unconfirmed: CreateModel | Here: refused when its data cannot be listed and read under the role | Source: message in
 #   philschmid/llm-sagemaker-sample issue 2
 @SAGEMAKER.operation
 def create_model(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:
     arn, role_arn = sagemaker_arn(request, "model", params["ModelName"]), params.get("ExecutionRoleArn")
-    source = params.get("PrimaryContainer", {}).get("ModelDataSource", {}).get("S3DataSource", {})
+    container = params.get("PrimaryContainer", {})
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
     refuse(
-        source.get("S3DataType") != "S3Prefix" or not role_arn,
-        "local AWS runs models of one container with uncompressed data under a role: give ExecutionRoleArn, and "
-        "PrimaryContainer with ModelDataSource.S3DataSource of the S3DataType S3Prefix",
+        not container
+        or not role_arn
+        or "ModelDataUrl" in container
+        or source.get("S3DataType", "S3Prefix") != "S3Prefix",
+        "local AWS runs models of one container under a role: give ExecutionRoleArn, and PrimaryContainer, whose data is a "
+        "ModelDataSource.S3DataSource of the S3DataType S3Prefix",
     )
-    uri, role_arn = str(source["S3Uri"]), str(role_arn)
-    refuse(not uri.endswith("/"), f"S3Uri {uri} must end with a forward slash (/) for S3DataType S3Prefix.")
+    uri, role_arn = data_uri(params), str(role_arn)
+    refuse(uri and not uri.endswith("/"), f"S3Uri {uri} must end with a forward slash (/) for S3DataType S3Prefix.")
     with store.lock:
         if arn in store.records["model"]:
             raise existing("model", arn)
     try:
-        readable = _readable(RoleSession(role_arn, hosting_source(arn), store.endpoint_url), uri)
+        role = RoleSession(role_arn, hosting_source(arn), store.endpoint_url)
     except NotAssumableError as error:
         raise validation_error(no_access(uri, role_arn, request.region)) from error
-    refuse(not readable, no_access(uri, role_arn, request.region))
+    refuse(uri and not _readable(role, uri), no_access(uri, role_arn, request.region))
     with store.lock:
         store.add("model", arn, {"EnableNetworkIsolation": False, **params}, ModelArn=arn)
     return {"ModelArn": arn}
