@@ -303,7 +303,9 @@ def test_rule_needs_the_functions_permission(aws: RunningAws) -> None:
         eventually(
             lambda: aws.decisions(principal="events.amazonaws.com", resource=function, allowed=source == "second")
         )
-        stored = eventually(lambda: aws.client("s3").list_objects_v2(Bucket="ruled").get("Contents"), 2)
+        stored = eventually(
+            lambda: aws.client("s3").list_objects_v2(Bucket="ruled").get("Contents"), 20 if source == "second" else 2
+        )
         return [entry["Key"] for entry in stored or []]
 
     assert keys("first") == []
