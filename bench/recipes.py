@@ -23,6 +23,7 @@ from training import model as models
 from training.data import Collator, Encoder
 from training.device import Device
 from training.finetune import finetune
+from training.messages import as_chat
 from training.recipe import parse_recipe
 from training.stop import StopSignal
 from training.watch import adapter_weights, evaluate_loss
@@ -30,8 +31,8 @@ from training.watch import adapter_weights, evaluate_loss
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from training.messages import Messages
     from training.recipe import Recipe
-    from training.template import Chat
 
 DEVICE = Device("cpu", None, None)
 """Also where there is a GPU: CPU-seconds are what is compared."""
@@ -68,7 +69,7 @@ class RecipeInput:
     model: PeftModel
     encoder: Encoder
     recipe: Recipe
-    train: list[Chat]
+    train: list[Messages]
     held_out: datasets.Dataset
     output: Path
 
@@ -99,7 +100,7 @@ def tutorial(run: RecipeInput) -> None:
     Padding is not learned (DataCollatorForLanguageModeling), although many a tutorial learns it as well.
     """
     tokenizer = run.encoder.tokenizer
-    texts = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in run.train]
+    texts = [str(tokenizer.apply_chat_template(as_chat(row), tokenize=False)) for row in run.train]
     rows = tokenizer(
         texts, padding="max_length", truncation=True, max_length=run.recipe.max_length, add_special_tokens=False
     )
@@ -160,7 +161,7 @@ def trl(run: RecipeInput, **own: Any) -> None:
         model=run.model,
         args=SFTConfig(**run.arguments(max_length=run.recipe.max_length, **settings | own)),
         train_dataset=datasets.Dataset.from_list(
-            [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in run.train]
+            [{"prompt": as_chat(row[:-1]), "completion": as_chat(row[-1:])} for row in run.train]
         ),
         processing_class=run.encoder.tokenizer,
     )

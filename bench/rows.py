@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +13,19 @@ from data_prep.rows import read_jsonl
 from pipeline import settings
 from pipeline.contracts.data import CsvForm
 from pipeline.errors import Refused
+from training.messages import read_row
 
 if TYPE_CHECKING:
     from training.data import Encoder
-    from training.template import Chat
+    from training.messages import Messages
 
 ROOT = Path(__file__).parent.parent
 MOST_TOKENS = 10**6
 """What is too long, `choose` leaves out."""
 
 
-def read(file: Path, fields: str | None = None) -> list[Chat]:
-    """Returns the fit rows of a .csv or .jsonl file as the chats that data prep makes of them.
+def read(file: Path, fields: str | None = None) -> list[Messages]:
+    """Returns the fit rows of a .csv or .jsonl file as data prep writes them.
 
     Args:
         file: the dataset.
@@ -44,14 +44,16 @@ def read(file: Path, fields: str | None = None) -> list[Chat]:
     checks = Checks(PrepRequest(wanted, nowhere, nowhere, MOST_TOKENS, None, 0, None))
     with file.open("rb") as stream:
         checked = checks.check(reader(stream, file.name, (dialogue, summary)))
-        return [json.loads(line)["messages"] for reason, *_, line in checked if reason is None]
+        return [read_row(line) for reason, *_, line in checked if reason is None]
 
 
-def choose(chats: list[Chat], encoder: Encoder, *, rows: int, max_length: int, seed: int) -> tuple[list[Chat], int]:
-    """Draws `rows` chats of at most `max_length` tokens.
+def choose(
+    chats: list[Messages], encoder: Encoder, *, rows: int, max_length: int, seed: int
+) -> tuple[list[Messages], int]:
+    """Draws `rows` rows of at most `max_length` tokens.
 
     Returns:
-        The chats and their tokens together: what every recipe is measured by, so neither padding nor what another
+        The rows and their tokens together: what every recipe is measured by, so neither padding nor what another
         template adds counts.
 
     Raises:

@@ -40,7 +40,7 @@ _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 Checked = tuple[str | None, bool, str | None, bytes, bytes, bytes]
 """A row that was looked at: why it is not fit (None if it is, and only then the rest holds anything); whether a line end (CRLF,
 CR) was made LF; why Bedrock's base model does not take it (None if it does); 16 bytes of digest of the dialogue, by which rows
-are dealt and leaks found; 16 bytes of both texts, by which duplicates are found and samples drawn; the line of the chat file.
+are dealt and leaks found; 16 bytes of both texts, by which duplicates are found and samples drawn; the line of its row.
 A plain tuple: one is made for every row."""
 
 
@@ -64,7 +64,7 @@ class Checks:
         self._seed = request.dataset.seed % 2**64  # of the digests, so that dealing and sampling follow it
         self._longest = request.max_tokens * record_formats.CHARS_PER_TOKEN - len(instruction)
         self._too_long = f"longer than {request.max_tokens} tokens (estimated)"
-        self._before, self._between, self._after = record_formats.chat_parts(instruction)
+        self._before, self._between, self._after = record_formats.line_parts(instruction)
         self._bedrock = record_formats.BedrockRules(request.base_model, instruction) if request.base_model else None
 
     def check(self, rows: Iterable[Row]) -> Iterator[Checked]:

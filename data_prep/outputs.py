@@ -60,7 +60,7 @@ def publish(request: PrepRequest, folder: S3Folder, fill: Callable[[Outputs], No
 
 
 class Split:
-    """The chat file of one split, and which of its rows Bedrock's sample draws."""
+    """The file of one split, and which of its rows Bedrock's sample draws."""
 
     def __init__(self, name: str, upload: Upload, bedrock: Lowest | None) -> None:
         """`bedrock` is None where Bedrock gets none of this split's rows."""
@@ -255,25 +255,25 @@ class Outputs:
         )
 
     def _read_back_chat(self) -> None:
-        """Hold the chat files against their rules, and write Bedrock's files out of what was read.
+        """Hold the files of rows against their rules, and write Bedrock's files out of what was read.
 
         Only now is it known which rows Bedrock's sample draws, so they come from here and not from memory.
         """
-        instruction, model = self._request.dataset.instruction, self._request.base_model
-        read_chat, system = record_formats.read_chat, record_formats.system_message(instruction)
+        model, read_row = self._request.base_model, record_formats.read_row
+        system, *_ = record_formats.row_of_columns(self._request.dataset.instruction, "", "")
         for split in self.splits.values():
             lines = self._lines(f"{split.name}/{split.name}.jsonl")
             if model is None or split.bedrock is None:
                 for line in lines:
-                    read_chat(line, system)
+                    read_row(line, system)
                 continue
             drawn = split.bedrock.numbers(self._shares[split.name])
             next_drawn = next(drawn, None)
             with self._upload(f"bedrock/{split.name}.jsonl") as upload:
                 for number, line in enumerate(lines):
-                    texts = read_chat(line, system)
+                    row = read_row(line, system)
                     if number == next_drawn:
-                        upload.write(record_formats.bedrock(model, instruction, *texts))
+                        upload.write(record_formats.bedrock(model, row))
                         next_drawn = next(drawn, None)
 
     def _read_back_bedrock(self) -> None:

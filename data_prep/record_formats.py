@@ -1,6 +1,6 @@
 """What a line of each output file looks like, and the rules by which it is read back.
 
-Sources: chat messages are TRL's and SageMaker's conversational format; Bedrock's are "Prepare data for
+Sources: a row (`training.messages`) is TRL's and SageMaker's conversational format with a mark; Bedrock's are "Prepare data for
 fine-tuning text-to-text models" in the Amazon Bedrock user guide, with the limits from `pipeline.catalogue`.
 """
 
@@ -10,52 +10,60 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from training.messages import BadRecord, check
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.catalogue import BaseModel
+    from training.messages import Message, Messages
 
 SCHEMA_VERSION = "bedrock-conversation-2024"
 CHARS_PER_TOKEN = 6
 """Characters of a token, for telling what is too long without a tokenizer: Bedrock's own estimate (`pipeline.catalogue`).
 English has about four, so that a row which is rejected for its length is too long for certain; what is a little too long,
 training counts and leaves out."""
-_CHAT_ROLES = ["system", "user", "assistant"]
+_BEDROCK_ROLES = ["user", "assistant"]
 
 
-class BadRecord(Exception):
-    """A line that breaks a rule of its format."""
+def row_of_columns(instruction: str, dialogue: str, summary: str) -> Messages:
+    """The row that two columns make. The instruction is a message of it: nothing that reads rows knows the setting."""
+    return [
+        {"role": "system", "content": instruction},
+        {"role": "user", "content": dialogue},
+        {"role": "assistant", "content": summary, "learned": True},
+    ]
 
 
-def chat_parts(instruction: str) -> tuple[bytes, bytes, bytes]:
-    """What stands before the dialogue, between it and the summary, and after it in a line of the SageMaker files.
+def row_line(messages: Messages) -> bytes:
+    """A line of the files for SageMaker."""
+    return orjson.dumps({"messages": messages}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def line_parts(instruction: str) -> tuple[bytes, bytes, bytes]:
+    """What stands before the dialogue, between it and the summary, and after it in the line of a row of two columns.
 
     Only these two differ from line to line, so the rest is serialised once: orjson takes twice the time for the whole.
     """
-    before = b'{"messages":[{"role":"system","content":' + orjson.dumps(instruction) + b'},{"role":"user","content":'
-    return before, b'},{"role":"assistant","content":', b"}]}\n"
+    # The instruction may hold the same, but stands before both.
+    before_summary, _, after = row_line(row_of_columns(instruction, "dialogue", "summary")).rpartition(b'"summary"')
+    before, _, between = before_summary.rpartition(b'"dialogue"')
+    return before, between, after
 
 
-def chat(instruction: str, dialogue: str, summary: str) -> bytes:
-    """A line of the SageMaker files."""
-    before, between, after = chat_parts(instruction)
-    return before + orjson.dumps(dialogue) + between + orjson.dumps(summary) + after
-
-
-def bedrock(model: BaseModel, instruction: str, dialogue: str, summary: str) -> bytes:
-    """A line of the Bedrock files, in the format of `model`."""
+def bedrock(model: BaseModel, messages: Messages) -> bytes:
+    """A line of the Bedrock files, in the format of `model`, of a row of two columns."""
+    system, *turns = messages
     record: dict[str, Any]
     if model.format == "conversation":
         record = {
             "schemaVersion": SCHEMA_VERSION,
-            "system": [{"text": instruction}],
-            "messages": [
-                {"role": "user", "content": [{"text": dialogue}]},
-                {"role": "assistant", "content": [{"text": summary}]},
-            ],
+            "system": [{"text": system["content"]}],
+            "messages": [{"role": turn["role"], "content": [{"text": turn["content"]}]} for turn in turns],
         }
     else:
-        record = {"prompt": _prompt(instruction, dialogue), "completion": summary}
+        question, answer = turns
+        record = {"prompt": _prompt(system["content"], question["content"]), "completion": answer["content"]}
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -97,37 +105,19 @@ def _problem(model: BaseModel, *texts: str) -> str | None:
     return None
 
 
-def read_chat(line: bytes, system: dict[str, str]) -> tuple[str, str]:
-    """Dialogue and summary of a chat line; `system` is the message that it must begin with.
+def read_row(line: bytes, system: Message) -> Messages:
+    """The row of a line of the files for SageMaker; `system` is the message that it must begin with.
 
     Raises:
-        BadRecord: it is not what `chat` writes for this instruction, or a text is blank.
+        BadRecord: it is not what two columns and this instruction make.
     """
-    # Not by the functions below: this runs for every row, and takes half the time so.
     try:
-        record = orjson.loads(line)
-        first, user, assistant = record["messages"]
-        dialogue: str = user["content"]
-        summary: str = assistant["content"]
-        if (
-            len(record) != 1
-            or first != system
-            or not len(user) == len(assistant) == 2
-            or user["role"] != "user"
-            or assistant["role"] != "assistant"
-            or line[-1:] != b"\n"
-        ):
-            raise BadRecord(f"not messages of {_CHAT_ROLES}, the first with this instruction")
-        if not dialogue or not summary or dialogue.isspace() or summary.isspace():
-            raise BadRecord("a text is blank")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadRecord(f"not an object of three messages ({error!r})") from error
-    return dialogue, summary
-
-
-def system_message(instruction: str) -> dict[str, str]:
-    """The first message of every chat line."""
-    return {"role": "system", "content": instruction}
+        messages = check(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise BadRecord(f"not JSON ({error})") from error
+    if messages[0] != system or len(messages) != 3 or line[-1:] != b"\n":
+        raise BadRecord("not a line of this instruction, a question and an answer")
+    return messages
 
 
 def check_bedrock(line: bytes, model: BaseModel) -> None:
@@ -142,8 +132,8 @@ def check_bedrock(line: bytes, model: BaseModel) -> None:
             raise BadRecord(f"schemaVersion is not {SCHEMA_VERSION}")
         texts = [_block(record["system"])]
         messages = _list(record["messages"])
-        if [_object_keys(message, {"role", "content"})["role"] for message in messages] != _CHAT_ROLES[1:]:
-            raise BadRecord(f"roles are not {_CHAT_ROLES[1:]}")
+        if [_object_keys(message, {"role", "content"})["role"] for message in messages] != _BEDROCK_ROLES:
+            raise BadRecord(f"roles are not {_BEDROCK_ROLES}")
         texts += [_block(message["content"]) for message in messages]
     else:
         record = _object(line, {"prompt", "completion"})

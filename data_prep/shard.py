@@ -37,7 +37,7 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Report:
-    """What a shard left, written last: `rows.jsonl` has the chat line of each fit row, `marks` a `MARK` of each row.
+    """What a shard left, written last: `rows.jsonl` has the line of each fit row, `marks` a `MARK` of each row.
 
     Attributes:
         pieces: what was read.

@@ -43,8 +43,9 @@ SERVICES = {
 }
 """The services that each package's code makes clients of. botocore's data of all others is left out."""
 
-_PRODUCT = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline")}
-"""The product's own folders in each package. Plan copies the training code from its own package to the run's prefix."""
+_PRODUCT = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline", "training/messages.py")}
+"""The product's own folders and files in each package. Plan copies the training code from its own package to the run's
+prefix; of that code data prep needs the form of a row alone."""
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 _ELF_MACHINES = {"arm64": 183, "x86_64": 62}
@@ -110,8 +111,8 @@ def pack(package: str, settings: Settings) -> tuple[Path, str]:
     unfinished = target.with_suffix(f".{os.getpid()}")  # another synth may run beside this one
     shutil.copyfile(zipped, unfinished)
     with zipfile.ZipFile(unfinished, "a", zipfile.ZIP_DEFLATED) as archive:
-        for folder in _PRODUCT[package]:
-            _add(archive, ROOT / folder, ROOT)
+        for name in _PRODUCT[package]:
+            _add(archive, ROOT / name, ROOT)
         held = [(file.filename, file.file_size, file.CRC) for file in archive.infolist()]
     unfinished.replace(target)
     return target, hashlib.sha256(repr(held).encode()).hexdigest()
@@ -122,8 +123,8 @@ def _zipped(package: str, settings: Settings) -> Path:
 
 
 def _add(archive: zipfile.ZipFile, folder: Path, root: Path) -> None:
-    """Add the files of `folder` by their names below `root`, with fixed dates and modes."""
-    for path in sorted(folder.rglob("*")):
+    """Add the files of `folder`, or that one file, by their names below `root`, with fixed dates and modes."""
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         name = path.relative_to(root)
         if path.is_file() and not {"__pycache__", "bin"} & set(name.parts):
             file = zipfile.ZipInfo(name.as_posix())

@@ -97,7 +97,7 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
     """Ask the endpoint for a summary of a held-out dialogue, as a user's own client would.
 
     Returns:
-        `dialogue`, `endpoint` (its answer), `base` (the base model's, from the evaluation) and `reference`.
+        `dialogue` (what is asked), `endpoint` (its answer), `base` (the base model's, from the evaluation) and `reference`.
     """
     s3 = aws.client("s3")
 
@@ -106,25 +106,17 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
         return str(s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
     sample = json.loads(read(f"{output['model']}tuneway/evaluation.json"))["samples"][0]
-    rows = read(output["manifest"].replace("manifest.json", "test/test.jsonl"))
-    body = json.dumps({"messages": prompt(rows, sample["dialogue"]), "max_tokens": 96, "temperature": 0})
+    body = json.dumps({"messages": sample["prompt"], "max_tokens": 96, "temperature": 0})
     response = aws.client("sagemaker-runtime").invoke_endpoint(
         EndpointName=output["endpoint"], ContentType="application/json", Body=body
     )
     answer = json.loads(response["Body"].read())["choices"][0]["message"]["content"]
     return {
-        "dialogue": sample["dialogue"],
+        "dialogue": sample["prompt"][-1]["content"],
         "endpoint": answer.strip(),
         "base": sample["base"],
         "reference": sample["reference"],
     }
-
-
-def prompt(rows: str, dialogue: str) -> list[dict[str, str]]:
-    """The messages before the answer in that row of a chat file that has the dialogue."""
-    # Not splitlines, which also splits at a U+2028 within a text.
-    every = (json.loads(row)["messages"] for row in rows.split("\n"))
-    return next(messages[:-1] for messages in every if messages[1]["content"] == dialogue)
 
 
 def show(texts: dict[str, str], why: str) -> None:

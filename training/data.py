@@ -1,8 +1,7 @@
-"""From a channel's chat messages to masked training rows and evaluation prompts."""
+"""From a channel's rows to masked training rows and evaluation prompts."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -10,6 +9,7 @@ import torch
 from datasets import Dataset
 
 from training.errors import TrainingError
+from training.messages import BadRecord, as_chat, read_row
 from training.template import settle
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from training.template import Chat
+    from training.messages import Messages
 
 IGNORED = -100
 """Label of a token that is not learned; torch's cross_entropy skips it by default."""
@@ -33,44 +33,39 @@ class TokenizedChat(TypedDict):
     length: int
 
 
-def read_channel(folder: Path) -> list[Chat]:
-    """Reads all `*.jsonl` files of a channel; the last message of every chat is the assistant's.
+def read_channel(folder: Path) -> list[Messages]:
+    """Reads all `*.jsonl` files of a channel; of every row the last message alone is learned.
 
     Raises:
         TrainingError: names the file and line that is wrong, or the channel that is empty.
     """
-    chats = [chat for file in sorted(folder.glob("*.jsonl")) for chat in _read_file(file)]
-    if not chats:
+    rows = [row for file in sorted(folder.glob("*.jsonl")) for row in _read_file(file)]
+    if not rows:
         raise TrainingError(
-            f"channel {folder.name} has no rows: {folder} holds no chat in a .jsonl file; prepare the data anew"
+            f"channel {folder.name} has no rows: {folder} holds no row in a .jsonl file; prepare the data anew"
         )
-    return chats
+    return rows
 
 
-def _read_file(file: Path) -> Iterator[Chat]:
+def _read_file(file: Path) -> Iterator[Messages]:
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _read_chat(line, f"{file.parent.name}/{file.name} line {number}")
+                yield _read_row(line, f"{file.parent.name}/{file.name} line {number}")
 
 
-def _read_chat(line: str, where: str) -> Chat:
+def _read_row(line: str, where: str) -> Messages:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise TrainingError(f"{where} is not JSON ({error}); write it anew") from None
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(messages, list) or not all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in messages
-    ):
-        raise TrainingError(f'{where} must be {{"messages": [{{"role": ..., "content": ...}}, ...]}}')
-    if not messages or messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
-        raise TrainingError(f"{where} has no assistant turn at its end: nothing to learn from; give it its answer")
-    if len(messages) == 1:
-        raise TrainingError(f"{where} has an assistant turn only: give it the user's message before")
-    chat: Chat = messages
-    return chat
+        row = read_row(line)
+    except BadRecord as error:
+        raise TrainingError(f"{where}: {error}; prepare the data anew") from None
+    learned = sum(message.get("learned", False) for message in row)
+    if learned > 1:
+        raise TrainingError(
+            f"{where} marks {learned} answers as learned, and this job learns the last message alone; set learned to false in "
+            "the others"
+        )
+    return row
 
 
 class Encoder:
@@ -92,17 +87,17 @@ class Encoder:
         ends = any(token in end_ids for token in self._ids(template.tail))
         self.template = template if ends else replace(template, tail="")
 
-    def prompt(self, chat: Chat) -> list[int]:
-        """Returns the ids up to where the assistant's answer begins: what the model is given when it is served."""
-        return self._ids(self._prompt(chat))
+    def prompt(self, messages: Messages) -> list[int]:
+        """Returns the ids up to where the last answer begins: what the model is given when it is served."""
+        return self._ids(self._prompt(messages))
 
-    def row(self, chat: Chat) -> TokenizedChat:
-        """Returns prompt and answer, the answer ending with its end-of-turn token.
+    def row(self, messages: Messages) -> TokenizedChat:
+        """Returns prompt and last answer, the answer ending with its end-of-turn token.
 
         The prompt is the one that the model is asked with, even where a template writes another once there is an answer.
         """
-        prompt = self._prompt(chat)
-        answer_text = self.template.answer(chat[-1]["content"])
+        prompt = self._prompt(messages)
+        answer_text = self.template.answer(messages[-1]["content"])
         prompt_ids, whole = self._ids(prompt), self._ids(prompt + answer_text)
         # Together, since some tokenizers begin every text with a space. A token that spans the two is none that the model
         # could answer with.
@@ -116,7 +111,7 @@ class Encoder:
         ids = prompt_ids + answer
         return {"input_ids": ids, "prompt_length": len(prompt_ids), "length": len(ids)}
 
-    def dataset(self, chats: Sequence[Chat], name: str, max_length: int) -> tuple[Dataset, list[int]]:
+    def dataset(self, chats: Sequence[Messages], name: str, max_length: int) -> tuple[Dataset, list[int]]:
         """Tokenizes a split and leaves out the rows longer than `max_length` tokens.
 
         A cut dialogue with a summary of the whole would teach the model to invent, so a long row goes as a whole.
@@ -141,8 +136,8 @@ class Encoder:
             )
         return Dataset.from_list([dict(row) for row in rows if row["length"] <= max_length]), left_out
 
-    def _prompt(self, chat: Chat) -> str:
-        return self.template.render(self.tokenizer, chat[:-1], ask=True)
+    def _prompt(self, messages: Messages) -> str:
+        return self.template.render(self.tokenizer, as_chat(messages[:-1]), ask=True)
 
     def _ids(self, text: str) -> list[int]:
         # The template has written the special tokens already.

@@ -17,6 +17,7 @@ from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from sacrebleu.metrics.chrf import CHRF
 from transformers import GenerationConfig
 
+from training.messages import as_chat
 from training.model import padding_id
 from training.template import answer_text
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from training.messages import Messages
     from training.stop import StopSignal
-    from training.template import Chat
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 METRICS = (*ROUGE, "chrF")
@@ -233,13 +234,14 @@ def lengths(texts: Sequence[str]) -> dict[str, float]:
     }
 
 
-def judge(chats: Sequence[Chat], base: Sequence[Answer], tuned: Sequence[Answer], seed: int) -> dict[str, Any]:
+def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Answer], seed: int) -> dict[str, Any]:
     """Returns what evaluation.json holds: what both models score and how they answer, and some texts side by side.
 
     Of `base` and `tuned`: each metric of `METRICS` with its interval, `words` (`lengths`), and `shares` of the rows, from
     0 to 1: `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`). Of
     `reference`: `words` and the share `copied`. Of `difference`: the metrics. `samples`: the first `SAMPLES` rows, and the
-    first `FAULTY_SAMPLES` whose tuned answer repeats itself and the first that were cut.
+    first `FAULTY_SAMPLES` whose tuned answer repeats itself and the first that were cut; of each the `prompt` (messages), the
+    `reference` and both answers.
     """
     references = [chat[-1]["content"] for chat in chats]
     dialogues = [chat[-2]["content"] for chat in chats]
@@ -254,7 +256,12 @@ def judge(chats: Sequence[Chat], base: Sequence[Answer], tuned: Sequence[Answer]
         "reference": {"words": lengths(references), "shares": {"copied": _copied(references, dialogues)}},
         "difference": bootstrap(tuned_scores - base_scores, seed),
         "samples": [
-            {"dialogue": dialogues[row], "reference": references[row], "base": base[row].text, "tuned": tuned[row].text}
+            {
+                "prompt": as_chat(chats[row][:-1]),
+                "reference": references[row],
+                "base": base[row].text,
+                "tuned": tuned[row].text,
+            }
             for row in sorted({*range(min(SAMPLES, len(chats))), *faulty})
         ],
     }

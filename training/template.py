@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-Chat = list[dict[str, str]]
-"""Turns of one chat, each with its role and content."""
+    from training.messages import Chat
 
 THINKING = (
     ("<think>", "</think>"),  # Qwen, DeepSeek, SmolLM3, GLM, Granite, Nemotron, MiniMax

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
@@ -11,6 +12,10 @@ from pipeline import aws
 from pipeline.contracts.events import SmokeTested, SmokeTestEvent
 from pipeline.endpoints import describe_endpoint
 from pipeline.names import PASSED_TAG
+from training.messages import BadRecord, as_chat, read_row
+
+if TYPE_CHECKING:
+    from training.messages import Chat, Messages
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -35,6 +40,7 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
 
     Raises:
         EndpointSick: the endpoint serves this config and does not answer.
+        BadRecord: a row is of another form than data prep writes.
     """
     sagemaker = aws.client("sagemaker")
     name, config = event.endpoint, event.config
@@ -44,7 +50,7 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
         return SmokeTested("redeploy" if again else "superseded", [])
     samples = []
     for messages in _test_rows(event.test):
-        prompt, reference = messages[:-1], messages[-1]["content"]
+        prompt, reference = as_chat(messages[:-1]), messages[-1]["content"]
         try:
             answer = _ask(name, prompt)
         # A refusal, no answer in time, or an answer in another form.
@@ -57,7 +63,7 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
                 f"endpoint {name} did not answer a held-out dialogue ({said}; its log group is "
                 f"/aws/sagemaker/Endpoints/{name}); redrive the execution to deploy again"
             ) from None
-        samples.append({"dialogue": prompt[-1]["content"], "reference": reference, "answer": answer})
+        samples.append({"prompt": prompt, "reference": reference, "answer": answer})
     if not any(sample["answer"] for sample in samples):
         raise EndpointSick(
             f"endpoint {name} answered {len(samples)} held-out dialogues with nothing; redrive the execution to deploy again"
@@ -75,15 +81,18 @@ def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
     return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)
 
 
-def _test_rows(folder: str) -> list[list[dict[str, str]]]:
+def _test_rows(folder: str) -> list[Messages]:
     """The shortest of the first rows: a long one may not fit the endpoint's max_model_len, which is no sickness."""
     bucket, _, key = folder.removeprefix("s3://").partition("/")
     body = aws.client("s3").get_object(Bucket=bucket, Key=f"{key}test.jsonl")["Body"]
     lines = (line for _, line in zip(range(LOOKED_AT), body.iter_lines(), strict=False))
-    return [json.loads(line)["messages"] for line in sorted(lines, key=len)[:ROWS]]
+    try:
+        return [read_row(line) for line in sorted(lines, key=len)[:ROWS]]
+    except BadRecord as error:
+        raise BadRecord(f"a row of {folder}test.jsonl: {error}") from None
 
 
-def _ask(endpoint: str, messages: list[dict[str, str]]) -> str:
+def _ask(endpoint: str, messages: Chat) -> str:
     # The runtime answers within 60 s or not at all (SageMaker quotas). Asked once: all rows must fit the function's time.
     runtime = aws.client("sagemaker-runtime", read_timeout=70, retries={"total_max_attempts": 1})
     request = {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}

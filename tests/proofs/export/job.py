@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep import record_formats
 from local.model import REPO
+from training.messages import as_chat, read_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipeline.settings import Settings
+    from training.messages import Chat
 
 ROOT = Path(__file__).resolve().parents[3]
 CHATS = 5
@@ -37,8 +39,6 @@ _ROWS = {"train": 32, "validation": 4, "test": CHATS}
 _MOST_CHARACTERS = 500
 """Of a dialogue: within max_length tokens with its summary and the template."""
 
-Chat = list[dict[str, str]]
-
 
 class JobError(Exception):
     """The training job failed: its last line."""
@@ -46,7 +46,7 @@ class JobError(Exception):
 
 def chats(split: str, settings: Settings) -> list[Chat]:
     """The first short rows of a split of data/, as data preparation writes them."""
-    return [json.loads(line)["messages"] for line in _lines(split, settings)]
+    return [as_chat(read_row(line)) for line in _lines(split, settings)]
 
 
 def train(base: Path, cache: Path, settings: Settings) -> Path:
@@ -82,4 +82,5 @@ def _lines(split: str, settings: Settings) -> Iterator[bytes]:
     with (ROOT / "data" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if len(row["dialogue"]) <= _MOST_CHARACTERS][: _ROWS[split]]
     for row in rows:
-        yield record_formats.chat(settings.dataset.instruction, row["dialogue"], row["summary"])
+        columns = settings.dataset.instruction, row["dialogue"], row["summary"]
+        yield record_formats.row_line(record_formats.row_of_columns(*columns))

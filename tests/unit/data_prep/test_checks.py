@@ -98,7 +98,8 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
         [problem] = record_formats.BedrockRules(BASE_MODELS[base_model], INSTRUCTION).problems([texts[0]], [texts[1]])
     of_dialogue = xxh3_128_digest(texts[0].encode(), seed)
     of_both = xxh3_128_digest("\0".join(texts).encode(), seed)
-    return None, texts != before, problem, of_dialogue, of_both, record_formats.chat(INSTRUCTION, *texts)
+    line = record_formats.row_line(record_formats.row_of_columns(INSTRUCTION, *texts))
+    return None, texts != before, problem, of_dialogue, of_both, line
 
 
 @given(

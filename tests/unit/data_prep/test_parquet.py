@@ -284,7 +284,7 @@ def test_a_file_of_the_hub_is_read_by_ranges(hub: HubServer, s3: Any, output: st
     assert records(get(output + "test/test.jsonl"))[1]["messages"] == [
         {"role": "system", "content": INSTRUCTION},
         {"role": "user", "content": "A: 1 😀\n"},
-        {"role": "assistant", "content": "s 1"},
+        {"role": "assistant", "content": "s 1", "learned": True},
     ]
     assert all(seen.range for seen in hub.seen)
 

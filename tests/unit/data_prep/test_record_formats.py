@@ -9,14 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.record_formats import BadRecord, BedrockRules, bedrock, chat, check_bedrock, read_chat
+from data_prep.record_formats import (
+    BedrockRules,
+    bedrock,
+    check_bedrock,
+    line_parts,
+    read_row,
+    row_line,
+    row_of_columns,
+)
 from pipeline.catalogue import BASE_MODELS, BaseModel
+from training.messages import BadRecord
 
 LLAMA = BASE_MODELS["meta.llama3-3-70b-instruct-v1:0:128k"]
 LLAMA_PROMPT = BASE_MODELS["meta.llama3-1-8b-instruct-v1:0:128k"]
 NOVA = BASE_MODELS["amazon.nova-micro-v1:0:128k"]
-SYSTEM = {"role": "system", "content": "Summarize."}
 TEXTS = ("Summarize.", "A: hi\nB: 😀", "A greets B.")
+ROW = row_of_columns(*TEXTS)
+SYSTEM = ROW[0]
 
 
 def problem(model: BaseModel, instruction: str, dialogue: str, summary: str) -> str | None:
@@ -24,23 +34,44 @@ def problem(model: BaseModel, instruction: str, dialogue: str, summary: str) -> 
     return found
 
 
-def test_a_chat_line_is_three_messages() -> None:
-    line = chat(*TEXTS)
-    assert line.endswith(b"\n")
-    assert line.count(b"\n") == 1
-    assert orjson.loads(line) == {
-        "messages": [
-            {"role": "system", "content": TEXTS[0]},
-            {"role": "user", "content": TEXTS[1]},
-            {"role": "assistant", "content": TEXTS[2]},
-        ]
-    }
-    assert read_chat(line, SYSTEM) == TEXTS[1:]
+def bedrock_line(model: BaseModel, instruction: str, dialogue: str, summary: str) -> bytes:
+    return bedrock(model, row_of_columns(instruction, dialogue, summary))
+
+
+def test_two_columns_make_three_messages_of_which_the_answer_is_learned() -> None:
+    line = (
+        '{"messages":[{"role":"system","content":"Summarize."},{"role":"user","content":"A: hi\\nB: 😀"},'
+        '{"role":"assistant","content":"A greets B.","learned":true}]}\n'
+    ).encode()
+    assert row_line(ROW) == line
+    assert read_row(line, SYSTEM) == ROW
+
+
+TEXT = st.text(min_size=1) | st.sampled_from(
+    ['"', '"dialogue"', '{"content":"summary"}', "dialogue", "summary", "\u2028"]
+)
+
+
+@given(TEXT, TEXT, TEXT)
+def test_a_line_of_parts_is_that_of_the_row(instruction: str, dialogue: str, summary: str) -> None:
+    before, between, after = line_parts(instruction)
+    line = before + orjson.dumps(dialogue) + between + orjson.dumps(summary) + after
+    assert line == row_line(row_of_columns(instruction, dialogue, summary))
+
+
+def test_bedrocks_lines_are_these_bytes() -> None:
+    conversation = (
+        '{"schemaVersion":"bedrock-conversation-2024","system":[{"text":"Summarize."}],"messages":['
+        '{"role":"user","content":[{"text":"A: hi\\nB: 😀"}]},{"role":"assistant","content":[{"text":"A greets B."}]}]}\n'
+    ).encode()
+    assert bedrock(LLAMA, ROW) == bedrock(NOVA, ROW) == conversation
+    prompt = '{"prompt":"Summarize.\\n\\nA: hi\\nB: 😀","completion":"A greets B."}\n'.encode()
+    assert bedrock(LLAMA_PROMPT, ROW) == prompt
 
 
 @pytest.mark.parametrize("model", [LLAMA, NOVA])
 def test_a_conversation_line_is_bedrocks(model: BaseModel) -> None:
-    assert orjson.loads(bedrock(model, *TEXTS)) == {
+    assert orjson.loads(bedrock(model, ROW)) == {
         "schemaVersion": "bedrock-conversation-2024",
         "system": [{"text": TEXTS[0]}],
         "messages": [
@@ -51,13 +82,13 @@ def test_a_conversation_line_is_bedrocks(model: BaseModel) -> None:
 
 
 def test_a_prompt_line_has_the_instruction_before_the_dialogue() -> None:
-    line = bedrock(LLAMA_PROMPT, *TEXTS)
+    line = bedrock(LLAMA_PROMPT, ROW)
     assert orjson.loads(line) == {"prompt": f"{TEXTS[0]}\n\n{TEXTS[1]}", "completion": TEXTS[2]}
 
 
 @pytest.mark.parametrize("model", [LLAMA, LLAMA_PROMPT, NOVA])
 def test_what_is_written_passes_when_read_back(model: BaseModel) -> None:
-    check_bedrock(bedrock(model, *TEXTS), model)
+    check_bedrock(bedrock(model, ROW), model)
 
 
 @pytest.mark.parametrize("word", ["User:", "[EOS]", "<image>", "Thought:"])
@@ -66,7 +97,7 @@ def test_a_forbidden_word_is_a_problem_of_that_model_alone(word: str) -> None:
     assert problem(NOVA, "Summarize.", "d", word) == f"holds {word}"
     assert problem(LLAMA, "Summarize.", f"a {word} b", "s") is None
     with pytest.raises(BadRecord, match="holds"):
-        check_bedrock(bedrock(NOVA, "Summarize.", word, "s"), NOVA)
+        check_bedrock(bedrock_line(NOVA, "Summarize.", word, "s"), NOVA)
 
 
 def test_length_is_estimated_over_the_whole_record() -> None:
@@ -81,10 +112,10 @@ def test_a_record_that_fits_before_it_is_written_fits_when_read_back(base: BaseM
     for length in range(1, 8):
         texts = ("123456", "123456", "1" * length)
         if problem(model, *texts) is None:
-            check_bedrock(bedrock(model, *texts), model)
+            check_bedrock(bedrock_line(model, *texts), model)
         else:
             with pytest.raises(BadRecord, match="longer than 3 tokens"):
-                check_bedrock(bedrock(model, *texts), model)
+                check_bedrock(bedrock_line(model, *texts), model)
 
 
 WORDS = st.lists(st.sampled_from(["User:", "[EOS]", "x", "xxxx", "Us", "er:", "\n"]), min_size=1, max_size=5).map(
@@ -111,7 +142,7 @@ def test_many_rows_at_once_have_the_problems_of_each_alone(
         assert said == problem(model, "Do it.", dialogue, summary)
 
 
-CHAT, TALK = orjson.loads(chat(*TEXTS)), orjson.loads(bedrock(LLAMA, *TEXTS))
+CHAT, TALK = orjson.loads(row_line(ROW)), orjson.loads(bedrock(LLAMA, ROW))
 PROMPT = {"prompt": "p", "completion": "c"}
 
 
@@ -121,19 +152,22 @@ PROMPT = {"prompt": "p", "completion": "c"}
         {**CHAT, "more": 1},
         {"messages": CHAT["messages"][1:]},
         {"messages": CHAT["messages"][::-1]},
-        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": " \n"}]},
-        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": None}]},
-        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": "s", "name": "more"}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": " \n", "learned": True}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": None, "learned": True}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": "s", "learned": True, "name": "more"}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": "s", "learned": False}]},
+        {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": "s"}]},
         {"messages": [*CHAT["messages"][:2], {"role": "user", "content": "s"}]},
         {"messages": [{"role": "system", "content": "Another."}, *CHAT["messages"][1:]]},
         {"messages": [*CHAT["messages"], CHAT["messages"][2]]},
+        {"messages": [*CHAT["messages"], *CHAT["messages"][1:]]},
         {"messages": "text"},
         [],
     ],
 )
 def test_a_bad_chat_line_is_found(record: object) -> None:
     with pytest.raises(BadRecord):
-        read_chat(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), SYSTEM)
+        read_row(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), SYSTEM)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +190,7 @@ def test_a_bad_bedrock_line_is_found(model: BaseModel, record: object) -> None:
         check_bedrock(line, model)
 
 
-@pytest.mark.parametrize("line", [b"{\n", chat(*TEXTS)[:-1], b"\n"])
+@pytest.mark.parametrize("line", [b"{\n", row_line(ROW)[:-1], b"\n"])
 def test_a_line_that_is_not_whole_is_found(line: bytes) -> None:
     with pytest.raises(BadRecord):
-        read_chat(line, SYSTEM)
+        read_row(line, SYSTEM)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.run import RunError, dataset_input, how_to_talk, is_bedrocks, let_update, prompt, show
+from local.run import RunError, dataset_input, how_to_talk, is_bedrocks, let_update, show
 from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
 from pipeline.source.formats import SUFFIXES
@@ -93,14 +93,6 @@ def test_a_mistake_is_one_line_with_its_remedy(
         dataset_input(folder / name if name else None, fields)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_row_with_a_line_separator_in_its_text_is_found() -> None:
-    rows = [
-        json.dumps({"messages": [{"content": "Sum up."}, {"content": text}, {"content": "s"}]}, ensure_ascii=False)
-        for text in ("a\u2028b", "c\u2029\u0085")
-    ]
-    assert [one["content"] for one in prompt("\n".join(rows) + "\n", "c\u2029\u0085")] == ["Sum up.", "c\u2029\u0085"]
 
 
 def test_texts_are_shown_as_they_are_whatever_is_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:

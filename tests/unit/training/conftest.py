@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from training.template import Chat
+    from training.messages import Messages
 
 torch.set_num_threads(1)  # a second thread only waits on matrices this small
 NAME = "tuneway/tiny-llama"
@@ -36,19 +36,19 @@ PEOPLE = ("Ann", "Bob", "Cem", "Dora", "Eli")
 THINGS = ("a cake", "the bus", "a film", "some tea", "the keys")
 
 
-def make_chat(number: int) -> Chat:
-    """Returns a dialogue and its summary; every number gives another."""
+def make_chat(number: int) -> Messages:
+    """Returns the row of a dialogue and its summary; every number gives another."""
     first, second = PEOPLE[number % 5], PEOPLE[(number // 5 + number + 1) % 5]
     thing = THINGS[number // 3 % 5]
     dialogue = "\n".join([f"{first}: do you want {thing}?", f"{second}: yes, at {number}!"] * (1 + number % 3))
     return [
         {"role": "system", "content": "Summarize."},
         {"role": "user", "content": dialogue},
-        {"role": "assistant", "content": f"{second} wants {thing} at {number}."},
+        {"role": "assistant", "content": f"{second} wants {thing} at {number}.", "learned": True},
     ]
 
 
-def make_tokenizer(chats: list[Chat]) -> PreTrainedTokenizerFast:
+def make_tokenizer(chats: list[Messages]) -> PreTrainedTokenizerFast:
     """Trains a byte-level BPE whose padding token is its end-of-turn token: the trap that real models set."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -160,7 +160,7 @@ def job(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Iter
     signal.signal(signal.SIGTERM, handler)
 
 
-def write_channel(root: Path, split: str, chats: list[Chat]) -> Path:
+def write_channel(root: Path, split: str, chats: list[Messages]) -> Path:
     """Writes one split where SageMaker puts its channel."""
     folder = root / "input" / "data" / split
     folder.mkdir(parents=True, exist_ok=True)

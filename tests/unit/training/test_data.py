@@ -13,11 +13,13 @@ from tests.unit.training.conftest import make_chat, write_channel
 from training import model
 from training.data import IGNORED, Collator, Encoder, TokenizedChat, completion_loss, read_channel
 from training.errors import TrainingError
+from training.messages import as_chat
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.unit.training.conftest import TinyModel
+    from training.messages import Messages
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def test_the_labels_are_exactly_the_answer_and_its_end_of_turn(encoder: Encoder)
         learned = batch["labels"][line][batch["labels"][line] != IGNORED]
         assert encoder.tokenizer.decode(learned) == chat[-1]["content"] + "<|end|>"
         seen = batch["input_ids"][line][batch["attention_mask"][line] == 1]
-        text = str(encoder.tokenizer.apply_chat_template(chat, tokenize=False))
+        text = str(encoder.tokenizer.apply_chat_template(as_chat(chat), tokenize=False))
         assert encoder.tokenizer.decode(seen) == text.removesuffix("\n")
         assert batch["position_ids"][line][batch["attention_mask"][line] == 1].tolist() == list(range(len(seen)))
 
@@ -162,30 +164,39 @@ def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsy
         encoder.dataset(chats, "train", 16)
 
 
-USER = {"role": "user", "content": "hi"}
-ASSISTANT = {"role": "assistant", "content": "ho"}
+def test_a_template_sees_role_and_content_and_no_mark(tiny: TinyModel, encoder: Encoder) -> None:
+    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    tokenizer.chat_template = "{% for message in messages %}{{ message }}{% endfor %}"
+    row = Encoder(tokenizer, encoder.end_ids).row([*make_chat(1), *make_chat(2)[1:]])
+    assert tokenizer.decode(row["input_ids"][: row["prompt_length"]]) == "".join(
+        str({"role": message["role"], "content": message["content"]}) for message in [*make_chat(1), make_chat(2)[1]]
+    )
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("messages", "said"),
     [
-        ("{", "train/train.jsonl line 2 is not JSON"),
-        ("[]", "line 2 must be"),
-        (json.dumps({"messages": [{"role": "user"}]}), "line 2 must be"),
-        (json.dumps({"messages": []}), "line 2 has no assistant turn"),
-        (json.dumps({"messages": [USER]}), "line 2 has no assistant turn"),
-        (json.dumps({"messages": [USER, {"role": "assistant", "content": " "}]}), "line 2 has no assistant turn"),
-        (json.dumps({"messages": [ASSISTANT]}), "line 2 has an assistant turn only"),
+        (make_chat(1)[:2], "line 2: no answer that is learned at the end; prepare the data anew"),
+        (
+            [*make_chat(1), *make_chat(2)[1:]],
+            "line 2 marks 2 answers as learned, and this job learns the last message alone",
+        ),
     ],
 )
-def test_a_row_that_is_wrong_is_named_by_file_and_line(tmp_path: Path, line: str, said: str) -> None:
-    file = write_channel(tmp_path, "train", [[USER, ASSISTANT]])
-    assert read_channel(file.parent) == [[USER, ASSISTANT]]
-    with file.open("a") as lines:
-        lines.write(line + "\n")
+def test_a_row_that_is_wrong_is_named_by_file_and_line(tmp_path: Path, messages: Messages, said: str) -> None:
+    file = write_channel(tmp_path, "train", [make_chat(1)])
+    assert read_channel(file.parent) == [make_chat(1)]
+    write_channel(tmp_path, "train", [make_chat(1), messages])
     with pytest.raises(TrainingError) as raised:
         read_channel(file.parent)
-    assert said in str(raised.value)
+    assert str(raised.value).startswith(f"train/train.jsonl {said}")
+
+
+def test_a_line_separator_within_a_text_ends_no_row(tmp_path: Path) -> None:
+    row: Messages = [{"role": "user", "content": "c\u2028\u2029\u0085"}, {**make_chat(1)[2], "content": "a\u2028b"}]
+    file = write_channel(tmp_path, "train", [])
+    file.write_text(json.dumps({"messages": row}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_channel(file.parent) == [row]
 
 
 def test_an_empty_channel_is_said(tmp_path: Path) -> None:

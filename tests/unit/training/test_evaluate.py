@@ -36,6 +36,7 @@ from training.stop import StopSignal
 if TYPE_CHECKING:
     from tests.unit.training.conftest import TinyModel
     from training.device import Device
+    from training.messages import Messages
 
 
 def test_rouge_is_from_0_to_100_and_stemmed() -> None:
@@ -121,7 +122,10 @@ def test_rows_of_many_scripts_are_judged_together() -> None:
     assert rouge(texts, texts) == pytest.approx(100)
     # A row of another script among English ones, too.
     assert rouge([*SUMMARIES, *texts[7:8]], [*SUMMARIES, *texts[7:8]]) == pytest.approx(100)
-    chats = [[{"role": "user", "content": "Ann: hi"}, {"role": "assistant", "content": text}] for text in texts]
+    chats: list[Messages] = [
+        [{"role": "user", "content": "Ann: hi"}, {"role": "assistant", "content": text, "learned": True}]
+        for text in texts
+    ]
     found = judge(chats, said(*["?"] * len(texts)), said(*texts), seed=1)
     for metric in METRICS:
         assert found["difference"][metric] == pytest.approx({"mean": 100, "low": 100, "high": 100})
@@ -182,7 +186,7 @@ def test_the_judgement_holds_scores_and_samples() -> None:
     assert set(found["difference"]) == set(METRICS)
     assert len(found["samples"]) == SAMPLES
     assert found["samples"][3] == {
-        "dialogue": chats[3][1]["content"],
+        "prompt": [{"role": "system", "content": "Summarize."}, {"role": "user", "content": chats[3][1]["content"]}],
         "reference": references[3],
         "base": "nothing",
         "tuned": references[3],

@@ -13,6 +13,7 @@ from tests.unit.training.conftest import NAME, make_chat
 from training import export, model
 from training.data import Collator, Encoder
 from training.errors import TrainingError
+from training.messages import as_chat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,7 @@ def test_the_saved_folder_reads_right_in_transformers_4(
     assert tokenizer_config["model_input_names"] == ["input_ids", "attention_mask"]  # 4.x adds token_type_ids itself
     assert "<|start|>assistant" in tokenizer_config["chat_template"]
     assert not {"is_local", "local_files_only"} & tokenizer_config.keys()
-    chat = make_chat(1)
+    chat = as_chat(make_chat(1))
     expected = AutoTokenizer.from_pretrained(tiny.folder).apply_chat_template(chat, tokenize=False)
     assert AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(chat, tokenize=False) == expected
 

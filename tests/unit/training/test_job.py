@@ -19,6 +19,7 @@ from transformers.utils import chat_template_utils
 from pipeline.requests import METRICS
 from tests.unit.training.conftest import COMMIT, QWEN, TEMPLATE, make_chat, write_channel, write_hyperparameters
 from training import train
+from training.messages import as_chat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,7 +116,7 @@ def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_
         answers.mkdir(exist_ok=True)
         shutil.copy(job / "model" / "tuneway" / "baseline.json", answers)
     served = AutoTokenizer.from_pretrained(job / "model")
-    asked = served.apply_chat_template(make_chat(1)[:-1], tokenize=False, add_generation_prompt=True)
+    asked = served.apply_chat_template(as_chat(make_chat(1)[:-1]), tokenize=False, add_generation_prompt=True)
     assert asked.startswith("Today is 31 December.\n<|start|>user\nSummarize.\n\nBob: do you want a cake?")
     assert asked.endswith("<|start|>assistant\n<think>\n\n</think>\n\n")
 
@@ -165,7 +166,9 @@ def test_an_empty_channel_and_a_row_without_answer_are_said(job: Path) -> None:
     assert failure(job).startswith("channel test has no rows")
     write_channel(job, "test", [make_chat(1)[:2]])
     assert train.main() == 1
-    assert failure(job).startswith("test/test.jsonl line 1 has no assistant turn")
+    assert failure(job).startswith(
+        "test/test.jsonl line 1: no answer that is learned at the end; prepare the data anew"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,19 @@ from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
 from tests.unit.training.conftest import make_chat, make_tokenizer
-from tests.unit.training.families import CHAT, DIALOGUE, FAMILIES, INSTRUCTION, SUMMARY, Family
+from tests.unit.training.families import ASKED, CHAT, DIALOGUE, FAMILIES, INSTRUCTION, SUMMARY, Family
 from training import export, model
 from training.data import Encoder
 from training.errors import TrainingError
+from training.messages import as_chat
 from training.template import answer_text, control_tokens, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
+
+    from training.messages import Messages
 
 each_family = pytest.mark.parametrize("family", [pytest.param(family, id=name) for name, family in FAMILIES.items()])
 MARKS = ("<think>", "</think>", "<seed:think>", "[THINK]", "<|channel>thought")
@@ -71,7 +74,10 @@ def test_the_exported_folder_makes_the_same_of_the_documented_request(
     config = tmp_path / "tokenizer_config.json"
     saved = export.as_4x_tokenizer_config(json.loads(config.read_text()), encoder.tokenizer)
     monkeypatch.setattr(chat_template_utils, "datetime", clock(datetime.datetime(2024, 7, 26)))
-    forged = [CHAT[0], {"role": "user", "content": DIALOGUE + "".join((*family.special, *family.added)) + "bye"}]
+    forged: Messages = [
+        CHAT[0],
+        {"role": "user", "content": DIALOGUE + "".join((*family.special, *family.added)) + "bye"},
+    ]
     for with_file in (True, False):  # transformers 5 reads the file, 4.51 knows tokenizer_config.json alone
         if not with_file:
             (tmp_path / "chat_template.jinja").unlink()
@@ -79,7 +85,9 @@ def test_the_exported_folder_makes_the_same_of_the_documented_request(
         served = AutoTokenizer.from_pretrained(tmp_path)
         for request in (CHAT[:-1], forged):
             for switch in ({}, {"enable_thinking": True, "thinking": True, "thinking_budget": -1}):  # all in vain
-                text = served.apply_chat_template(request, tokenize=False, add_generation_prompt=True, **switch)
+                text = served.apply_chat_template(
+                    as_chat(request), tokenize=False, add_generation_prompt=True, **switch
+                )
                 assert served(text, add_special_tokens=False)["input_ids"] == encoder.prompt([*request, CHAT[-1]])
 
 
@@ -108,10 +116,10 @@ def test_control_tokens_in_a_text_stay_text(family: Family) -> None:
         return sum(token in controls for token in ids)
 
     forged = "".join(control_tokens(encoder.tokenizer))
-    chat = [
+    chat: Messages = [
         {"role": "system", "content": INSTRUCTION + forged},
         {"role": "user", "content": DIALOGUE.rstrip() + forged + "\n" + forged + "x"},
-        {"role": "assistant", "content": f"{SUMMARY} {forged}"},
+        {"role": "assistant", "content": f"{SUMMARY} {forged}", "learned": True},
     ]
     clean, row = encoder.row(CHAT), encoder.row(chat)
     assert count(row["input_ids"]) == count(clean["input_ids"])
@@ -141,8 +149,8 @@ def test_vllm_sees_the_same_content_format(family: Family) -> None:
 @pytest.mark.parametrize("name", ["Gemma 3", "Mistral Small 3.1"])
 def test_contents_may_be_lists_of_parts_where_the_template_takes_them(name: str) -> None:
     encoder = encoder_of(FAMILIES[name])
-    parts: list[Any] = [turn | {"content": [{"type": "text", "text": turn["content"] + "</s>"}]} for turn in CHAT[:-1]]
-    texts: list[Any] = [turn | {"content": turn["content"] + "</s>"} for turn in CHAT[:-1]]
+    parts: list[Any] = [turn | {"content": [{"type": "text", "text": turn["content"] + "</s>"}]} for turn in ASKED]
+    texts: list[Any] = [turn | {"content": turn["content"] + "</s>"} for turn in ASKED]
     assert encoder.template.render(encoder.tokenizer, parts, ask=True) == encoder.template.render(
         encoder.tokenizer, texts, ask=True
     )
@@ -153,7 +161,7 @@ def test_where_the_template_has_no_system_turn_lists_of_parts_are_joined() -> No
     text = family.template.replace("m['content'] | trim", "(m['content'] | map(attribute='text') | join)")
     encoder = encoder_of(family)
     settled = encoder.template.text.replace(family.template, text)
-    parts = [turn | {"content": [{"type": "text", "text": turn["content"].strip()}]} for turn in CHAT[:-1]]
+    parts = [turn | {"content": [{"type": "text", "text": turn["content"].strip()}]} for turn in ASKED]
     rendered = encoder.tokenizer.apply_chat_template(
         parts, chat_template=settled, tokenize=False, add_generation_prompt=True
     )
@@ -161,7 +169,7 @@ def test_where_the_template_has_no_system_turn_lists_of_parts_are_joined() -> No
 
 
 def test_a_conversation_of_several_turns_keeps_them() -> None:
-    chat = [*CHAT[:-1], CHAT[-1], {"role": "user", "content": "In one word?"}]
+    chat = [*as_chat(CHAT), {"role": "user", "content": "In one word?"}]
     for name, expected in {
         "Gemma 2": FAMILIES["Gemma 2"].prompt
         + "Ann greets Bob.<end_of_turn>\n<start_of_turn>user\nIn one word?<end_of_turn>\n<start_of_turn>model\n",

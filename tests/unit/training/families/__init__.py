@@ -5,9 +5,9 @@ are what training and serving have to make of `CHAT`, on 26 July 2024.
 """
 
 from tests.unit.training.families.deepseek_to_chatml import DEEPSEEK_TO_CHATML
-from tests.unit.training.families.family import CHAT, DIALOGUE, INSTRUCTION, SUMMARY, Family
+from tests.unit.training.families.family import ASKED, CHAT, DIALOGUE, INSTRUCTION, SUMMARY, Family
 from tests.unit.training.families.llama_to_smollm import LLAMA_TO_SMOLLM
 
-__all__ = ["CHAT", "DIALOGUE", "FAMILIES", "INSTRUCTION", "SUMMARY", "Family"]
+__all__ = ["ASKED", "CHAT", "DIALOGUE", "FAMILIES", "INSTRUCTION", "SUMMARY", "Family"]
 
 FAMILIES = LLAMA_TO_SMOLLM | DEEPSEEK_TO_CHATML

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from training.messages import as_chat
+
+if TYPE_CHECKING:
+    from training.messages import Messages
 
 INSTRUCTION, DIALOGUE, SUMMARY = "Summarize.", "Ann: hi\nBob: ho\n", "Ann greets Bob."
-CHAT = [
+CHAT: Messages = [
     {"role": "system", "content": INSTRUCTION},
     {"role": "user", "content": DIALOGUE},
-    {"role": "assistant", "content": SUMMARY},
+    {"role": "assistant", "content": SUMMARY, "learned": True},
 ]
+ASKED = as_chat(CHAT[:-1])
 
 
 @dataclass(frozen=True)
