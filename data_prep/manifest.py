@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 RULES = (
     "Line ends in texts (CRLF, CR) become LF, counted in line_ends_normalized; nothing else is changed.",
+    "A row of two columns is written as three messages: instruction, dialogue, and summary, which is marked as learned.",
     "A row number counts from 1; a CSV's header does not count, a line that is blank or no row does.",
     "Files are read as test, validation, train; a row whose dialogue an earlier split has is rejected.",
     "A row is a duplicate when dialogue and summary equal those of a row accepted before, line ends aside.",
