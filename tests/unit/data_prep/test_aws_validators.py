@@ -27,6 +27,7 @@ from tests.unit.data_prep.conftest import (
     prepared,
     with_bedrock,
 )
+from training.messages import BadRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,9 +137,9 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filt
 @given(st.sampled_from(list(VALIDATORS)), TEXTS, TEXTS | st.sampled_from(RESERVED), TEXTS)
 def test_a_record_that_is_written_is_accepted(model: str, instruction: str, dialogue: str, summary: str) -> None:
     known = BASE_MODELS[model]
-    line = record_formats.bedrock(known, instruction, dialogue, summary)
+    line = record_formats.bedrock(known, record_formats.row_of_columns(instruction, dialogue, summary))
     try:
         record_formats.check_bedrock(line, known)
-    except record_formats.BadRecord:
+    except BadRecord:
         return
     validate(model, "validation", line * known.min_file_records)

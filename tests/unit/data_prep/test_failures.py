@@ -15,6 +15,7 @@ from pipeline.aws import AwsBusy
 from pipeline.errors import SourceUnavailable
 from tests.unit.data_prep.conftest import BUCKET, csv_bytes, dialogues, keys, listed
 from tests.unit.data_prep.test_refusals import failing
+from training.messages import BadRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,6 +159,6 @@ def test_an_output_that_is_not_what_was_written_is_an_error(
         read_back(outputs)
 
     monkeypatch.setattr(outputs_module.Outputs, "_read_back_chat", tampered)
-    with pytest.raises((ReadBackError, outputs_module.record_formats.BadRecord)):
+    with pytest.raises((ReadBackError, BadRecord)):
         handler(listed(event), None)
     assert "manifest.json" not in keys(s3, output)

@@ -66,8 +66,8 @@ def test_one_file_is_dealt_checked_and_written(
         assert system == {"role": "system", "content": "Summarize the dialogue."}
         number = assistant["content"].split()[4]
         assert user == {"role": "user", "content": f"Ann: Is number {number} free?\nBob: Sure 😀"}
-        answer = f"Bob tells Ann that {number} is free."
-        assert assistant == {"role": "assistant", "content": answer, "learned": True}
+        summary = f"Bob tells Ann that {number} is free."
+        assert assistant == {"role": "assistant", "content": summary, "learned": True}
 
 
 def test_the_manifest_accounts_for_every_row_and_byte(

@@ -32,7 +32,8 @@ class Account:
     """The few calls that the step makes, answered; what it sends is kept."""
 
     def __init__(self, rows: bytes) -> None:
-        self.rows, self.asked, self.written = rows, [], b""
+        self.rows, self.written = rows, b""
+        self.asked: list[Any] = []
 
     def __call__(self, service: str, **config: Any) -> Account:
         return self
