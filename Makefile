@@ -30,10 +30,10 @@ local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FI
 	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
 
-test: .venv/dev.done node_modules/.package-lock.json  ## all tests
+test: .venv/dev.done node_modules/.package-lock.json  ## all tests, several folders at once
 	@$(BIN)/python -m infra.package
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 check: .venv/dev.done node_modules/.package-lock.json  ## style, types, secrets, cdk-nag, cfn-lint, asl-validator
 	@$(BIN)/python -m infra.package

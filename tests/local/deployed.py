@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from local import cdk, inventory, settings, tiny_model
+from local_aws.server import ACCOUNT
 from local_aws.session import LocalAws
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-west-2"
+LAYER = Path(__file__).with_name("settings.yaml")
+OFTEN = {"Delay": 0.5, "MaxAttempts": 360}
 
 
 @dataclass
@@ -43,8 +46,41 @@ class Deployed:
     def cdk(self, command: str, *arguments: str) -> None:
         cdk.run(command, "--app", str(self.assembly), *arguments, env=self.env, log=self.log)
 
+    def bootstrap(self) -> None:
+        """Bootstrap the account, unless it is."""
+        stacks = self.aws.client("cloudformation").list_stacks()["StackSummaries"]
+        if "CDKToolkit" not in {stack["StackName"] for stack in stacks}:
+            self.cdk("bootstrap")
+
     def deploy(self) -> None:
         self.cdk("deploy", "--require-approval", "never")
+        self._deployed()
+
+    def create(self) -> None:
+        """CreateStack, as `cdk deploy` asks for it; the assets are in the account since an earlier deploy."""
+        manifest = json.loads((self.assembly / "manifest.json").read_text(encoding="utf-8"))
+        (uri,) = (
+            artifact["properties"]["stackTemplateAssetObjectUrl"]
+            for artifact in manifest["artifacts"].values()
+            if artifact["type"] == "aws:cloudformation:stack"
+        )
+        bucket, _, key = uri.removeprefix("s3://").replace("${AWS::AccountId}", ACCOUNT).partition("/")
+        cloudformation = self.aws.client("cloudformation")
+        cloudformation.create_stack(
+            StackName=self.name,
+            TemplateURL=f"https://{bucket}.s3.{self.aws.region}.amazonaws.com/{key}",
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=self.name, WaiterConfig=OFTEN)
+        self._deployed()
+
+    def delete(self) -> None:
+        """DeleteStack, as `cdk destroy` asks for it."""
+        cloudformation = self.aws.client("cloudformation")
+        cloudformation.delete_stack(StackName=self.name)
+        cloudformation.get_waiter("stack_delete_complete").wait(StackName=self.name, WaiterConfig=OFTEN)
+
+    def _deployed(self) -> None:
         self.outputs = self.aws.stack_outputs(self.name)
         for path in (ROOT / "data").glob("*.csv"):
             self.upload(f"uploads/samples/{path.name}", path.read_bytes())
@@ -189,19 +225,19 @@ class Deployed:
             return None
 
 
-def synthesise(folder: Path, layer: Path, aws: LocalAws, **changes: Any) -> tuple[Path, str]:
-    """Run `cdk synth` with a settings file of `layer` for this machine; the assembly and the stack's name.
+def synthesise(folder: Path, aws: LocalAws, **changes: Any) -> Deployed:
+    """Run `cdk synth` with the tests' settings and `changes`: a stack that is not deployed yet.
 
     Its Hub is that of `aws`, unless `changes` name another.
     """
     changes["access"] = {"hub_endpoint": aws.hub_endpoint} | changes.get("access", {})
     target = folder / "settings.yaml"
-    name = settings.write(layer, target, **changes)
+    name = settings.write(LAYER, target, **changes)
     env = cdk.environment(None, REGION, folder / "home")
     assembly = folder / "cdk.out"
     log = folder / "cdk.log"
     cdk.run("synth", "--quiet", "-c", f"settings={target}", "--output", str(assembly), env=env, log=log)
-    return assembly, name
+    return Deployed(aws, name, assembly, log)
 
 
 def wait_scale(aws: LocalAws, scale: float = 0.1) -> None:
@@ -220,15 +256,14 @@ def on_its_own(
     changes["stack"] = {"region": region} | changes.get("stack", {})
     tiny_model.ensure(folder / "hub")
     aws = LocalAws(folder / "state", region, folder / "hub")
-    assembly, name = synthesise(folder, ROOT / "tests" / "local" / "settings.yaml", aws, **changes)
+    stack = synthesise(folder, aws, **changes)
     aws.start()
     try:
-        stack = Deployed(aws, name, assembly, folder / "cdk.log")
+        wait_scale(aws)
         stack.faults(*faults)
-        stack.cdk("bootstrap")
+        stack.bootstrap()
         stack.deploy()
         stack.quota(training=2, endpoint=4)
-        wait_scale(aws)
         yield stack
     finally:
         aws.stop()

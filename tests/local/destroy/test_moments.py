@@ -1,7 +1,7 @@
 """`cdk destroy` at ten moments of an execution, and against what resists: nothing is left, nor a minute later.
 
 One stack is deployed and destroyed again and again in one account; what any of it leaves adds up in the last look, which
-is in test_teardown.py.
+is in test_returns.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +18,7 @@ from tests.local.deployed import Deployed, synthesise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from local_aws.session import LocalAws
 
@@ -30,13 +30,19 @@ QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"enabled": Fa
 
 @pytest.fixture(scope="module")
 def fresh(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The stack, synthesised and not yet deployed; the teardown is asked every second, and not every five."""
-    folder = tmp_path_factory.mktemp("moments")
-    assembly, name = synthesise(folder, Path(__file__).with_name("settings.yaml"), aws, stack={"name": NAME})
-    deployed = Deployed(aws, name, assembly, folder / "cdk.log")
-    deployed.cdk("bootstrap")
+    """The stack, synthesised and not yet deployed."""
+    deployed = synthesise(tmp_path_factory.mktemp("moments"), aws, stack={"name": NAME})
+    deployed.bootstrap()
     yield deployed
     ENDED.append(time.time())
+
+
+@pytest.fixture(scope="module")
+def unused(fresh: Deployed) -> list[str]:
+    """What is left of a stack that is destroyed before any execution; its assets are in the account from then on."""
+    fresh.deploy()
+    fresh.cdk("destroy", "--force")
+    return fresh.left()
 
 
 def until(holds: Callable[[], Any], seconds: float = 90) -> None:
@@ -50,10 +56,14 @@ def reach(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> Non
     stack.reach(stack.start(run_input), state)
 
 
+def test_destroy_before_any_execution_leaves_nothing(unused: list[str]) -> None:
+    assert unused == []
+
+
+@pytest.mark.usefixtures("unused")
 @pytest.mark.parametrize(
     ("state", "into", "run_input"),
     [
-        (None, 0.0, {}),
         ("Plan", 0.0, QUICK),
         ("PrepareData", 0.3, QUICK),
         ("Train", 0.0, QUICK),
@@ -63,12 +73,12 @@ def reach(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> Non
         ("SmokeTest", 0.0, QUICK),
     ],
 )
-def test_destroy_leaves_nothing(fresh: Deployed, state: str | None, into: float, run_input: dict[str, Any]) -> None:
-    fresh.deploy()
-    if state is not None:
-        reach(fresh, state, run_input)
-        time.sleep(into)
-    fresh.cdk("destroy", "--force")
+def test_destroy_leaves_nothing(fresh: Deployed, state: str, into: float, run_input: dict[str, Any]) -> None:
+    # The calls that the CLI makes of CloudFormation: itself it takes seconds to start, and to see that they are over.
+    fresh.create()
+    reach(fresh, state, run_input)
+    time.sleep(into)
+    fresh.delete()
     assert fresh.left() == []
 
 
@@ -131,8 +141,7 @@ def test_a_redeploy_leaves_a_serving_endpoint_alone_and_a_redrive_goes_on_then_m
         "dataset": {"instruction": "Say it shorter."},
         "access": {"hub_endpoint": "https://mirror.example"},
     }
-    assembly, _ = synthesise(tmp_path, Path(__file__).with_name("settings.yaml"), fresh.aws, **changes)
-    changed = Deployed(fresh.aws, fresh.name, assembly, tmp_path / "cdk.log")
+    changed = synthesise(tmp_path, fresh.aws, **changes)
     changed.deploy()
     assert changed.outputs == fresh.outputs
     after = changed.endpoint()

@@ -1,10 +1,15 @@
-"""A job that dies and an endpoint that never gets healthy fail the run with their reason, and leave nothing that bills."""
+"""A job that dies and an endpoint that never gets healthy fail the run with their reason, and leave nothing that bills.
+
+The tests go on from each other: a run that has failed in Deploy is redriven by a later test, so that it trains once.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from tests.local.conftest import Deployed
@@ -24,32 +29,48 @@ def test_a_training_job_that_dies_fails_the_run_with_its_reason(stack: Deployed)
     assert stack.endpoint() is None
 
 
-def test_an_endpoint_that_never_gets_healthy_leaves_none_behind(stack: Deployed) -> None:
-    assert stack.endpoint() is None
+def unhealthy(stack: Deployed) -> tuple[str, str]:
+    """A run whose endpoint never gets healthy: its ARN, and why it failed."""
     stack.faults(UNHEALTHY)
     ended = stack.run(SHORT)
     stack.faults()
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointFailed")
-    line = json.loads(ended["cause"])["errorMessage"]
+    return str(ended["executionArn"]), json.loads(ended["cause"])["errorMessage"]
+
+
+@pytest.fixture(scope="module")
+def first(stack: Deployed) -> tuple[str, str]:
+    """The run that meets no endpoint."""
+    assert stack.endpoint() is None
+    return unhealthy(stack)
+
+
+@pytest.fixture(scope="module")
+def second(stack: Deployed, first: tuple[str, str]) -> tuple[str, str, dict[str, Any]]:
+    """The run that meets the endpoint that the first one's redrive has made; and that endpoint."""
+    served = stack.redrive(first[0])
+    assert served["status"] == "SUCCEEDED", served.get("cause")
+    before = stack.endpoint()
+    assert before is not None
+    return *unhealthy(stack), before
+
+
+def test_an_endpoint_that_never_gets_healthy_leaves_none_behind(stack: Deployed, first: tuple[str, str]) -> None:
+    arn, line = first
     assert "did not become healthy: " in line
     assert "did not pass the ping health check" in line
-    notice = stack.cleaned(ended["executionArn"])
+    notice = stack.cleaned(arn)
     assert (notice["left"], stack.endpoint()) == ([], None)
     # Its end went with it: it would find nothing to delete, and be told as an endpoint that is left.
     assert stack.aws.client("scheduler").list_schedules(NamePrefix=stack.prefix)["Schedules"] == []
     assert "Step: Deploy\n" in notice["message"]
 
 
-def test_one_that_served_before_still_serves_its_old_model(stack: Deployed) -> None:
-    served = stack.run(SHORT)
-    assert served["status"] == "SUCCEEDED", served.get("cause")
-    before = stack.endpoint()
-    assert before is not None
-    stack.faults(UNHEALTHY)
-    ended = stack.run(SHORT)
-    stack.faults()
-    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointFailed")
-    assert f"and serves {before['EndpointConfigName']} as before" in json.loads(ended["cause"])["errorMessage"]
+def test_one_that_served_before_still_serves_its_old_model(
+    stack: Deployed, second: tuple[str, str, dict[str, Any]]
+) -> None:
+    _, line, before = second
+    assert f"and serves {before['EndpointConfigName']} as before" in line
     after = stack.endpoint()
     assert after is not None
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])
@@ -64,12 +85,13 @@ def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deploy
     assert f"needs 2, as endpoint {stack.prefix} keeps its 1 while an update starts others" in ended["cause"]
 
 
-def test_a_config_that_somebody_deleted_while_it_served_is_repaired_and_told(stack: Deployed) -> None:
-    before = stack.endpoint()
-    assert before is not None
+def test_a_config_that_somebody_deleted_while_it_served_is_repaired_and_told(
+    stack: Deployed, second: tuple[str, str, dict[str, Any]]
+) -> None:
+    arn, _, before = second
     config = before["EndpointConfigName"]
     stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=config)
-    ended = stack.run(SHORT)
+    ended = stack.redrive(arn)
     assert ended["status"] == "SUCCEEDED", ended.get("cause")
     assert any(f"its config {config} had been deleted" in line for line in ended["output"]["warnings"])
     after = stack.endpoint()
@@ -94,17 +116,3 @@ def test_one_that_somebody_put_on_a_config_of_their_own_is_updated_as_ever(stack
     assert after["EndpointConfigName"] == ended["output"]["config"]
     assert ended["output"]["until"]
     sagemaker.delete_endpoint_config(EndpointConfigName="their-own")
-
-
-def test_a_bad_end_over_a_config_that_somebody_deleted_leaves_no_endpoint(stack: Deployed) -> None:
-    before = stack.endpoint()
-    assert before is not None
-    stack.faults({"kind": "function", "function": "-smoke-test$", "how": "stuck"})
-    arn = stack.start(SHORT)
-    stack.reach(arn, "SmokeTest")
-    stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
-    stack.faults({"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"})
-    assert stack.end(arn)["error"] == "EndpointSick"
-    cleaned = stack.cleaned(arn)
-    stack.faults()
-    assert (cleaned["left"], stack.endpoint()) == ([], None)

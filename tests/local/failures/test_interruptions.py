@@ -56,6 +56,18 @@ def saved(stack: Deployed, arn: str) -> list[int]:
     return [int(key.split("/")[0].rpartition("-")[2]) for key in found if key.endswith("/complete.json")]
 
 
+def logs(stack: Deployed, job: str) -> dict[str, list[str]]:
+    """Lines of a training job's log by stream."""
+    client, group = stack.aws.client("logs"), "/aws/sagemaker/TrainingJobs"
+    streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
+    return {
+        name.partition("/")[2]: [
+            event["message"] for event in client.get_log_events(logGroupName=group, logStreamName=name)["events"]
+        ]
+        for name in (stream["logStreamName"] for stream in streams)
+    }
+
+
 class EndedRun:
     """A succeeded execution: its training's numbers in full, its adapter, and its last job's record and log."""
 
@@ -70,17 +82,7 @@ class EndedRun:
         self.adapter: dict[str, torch.Tensor] = load(published["adapter/adapter_model.safetensors"])
         self.used = json.loads(published["recipe.json"])["used"]
         self.job = stack.aws.client("sagemaker").describe_training_job(TrainingJobName=job)
-        logs = stack.aws.client("logs")
-        streams = logs.describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{job}/")
-        self.logs = {
-            stream["logStreamName"].partition("/")[2]: [
-                event["message"]
-                for event in logs.get_log_events(
-                    logGroupName="/aws/sagemaker/TrainingJobs", logStreamName=stream["logStreamName"]
-                )["events"]
-            ]
-            for stream in streams["logStreams"]
-        }
+        self.logs = logs(stack, job)
 
     def same(self, whole: EndedRun, tolerance: float) -> None:
         for step, entry in whole.steps.items():
@@ -99,37 +101,49 @@ def whole(stack: Deployed) -> EndedRun:
     return ended
 
 
-@pytest.mark.parametrize(
-    ("how", "step", "says"),
-    [
-        ("stop", 0, "Stopped"),  # as training begins
-        ("stop", 4, "Stopped"),
-        ("kill", 6, "exit code: 137"),
-        ("kill", STEPS, "exit code: 137"),  # all steps are done, and base and tuned are being judged
-    ],
-)
-def test_after_a_stop_or_a_kill_a_redrive_goes_on_to_the_same_model(
-    stack: Deployed, whole: EndedRun, how: str, step: int, says: str
-) -> None:
-    # Answers that take long enough for the last moment to come before the job's end.
-    slow = {"evaluation": {"max_new_tokens": 512, "batch_size": 1}} if step == STEPS else {}
-    stack.faults(*([] if step else [{"kind": "training", "how": how, "times": 1}]))
-    arn = stack.start({"training": TRAINING | slow, **QUICK})
+def train_until(stack: Deployed, arn: str, how: str, step: int) -> None:
+    """Let the execution's training job be ended when the checkpoint of `step` is saved; 0 is as training begins."""
     if step:
+        stack.faults()
         while not any(number >= step for number in saved(stack, arn)):
             assert stack.aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] == "RUNNING"
             time.sleep(0.2)
         stack.faults({"kind": "training", "how": how, "after": 1, "times": 1})
-    failed = stack.end(arn)
-    assert failed["status"] == "FAILED"
-    assert says in failed["cause"]
-    stack.cleaned(failed["executionArn"])
-    # Nothing that is half trained is published: no model at all, so none that could be served.
-    left = keys(stack, names.prefix("models", names.run_id(arn)))
-    assert not [key for key in left if key.endswith(".safetensors")]
-    ended = EndedRun(stack, stack.redrive(failed["executionArn"]))
+
+
+def test_after_each_stop_and_kill_a_redrive_goes_on_to_the_same_model(stack: Deployed, whole: EndedRun) -> None:
+    """One execution is ended four times: as training begins, in the middle, and while base and tuned are being judged."""
+    client = stack.aws.client("stepfunctions")
+    # Answers that take long enough for the last moment to come before the job's end.
+    slow = {"evaluation": {"max_new_tokens": 512, "batch_size": 1}}
+    stack.faults({"kind": "training", "how": "stop", "times": 1})
+    arn = stack.start({"training": TRAINING | slow, **QUICK})
+    for how, step, says in (
+        ("stop", 0, "Stopped"),
+        ("stop", 2, "Stopped"),
+        ("kill", 4, "exit code: 137"),
+        ("kill", STEPS, "exit code: 137"),
+    ):
+        before = max(saved(stack, arn), default=0)
+        if step:
+            client.redrive_execution(executionArn=arn)
+        train_until(stack, arn, how, step)
+        failed = stack.end(arn)
+        assert failed["status"] == "FAILED", (how, step)
+        assert says in failed["cause"]
+        stack.cleaned(arn)
+        assert max(saved(stack, arn), default=0) >= step
+        if before:
+            jobs = stack.aws.client("sagemaker").list_training_jobs(SortBy="CreationTime", SortOrder="Descending")
+            lines = logs(stack, jobs["TrainingJobSummaries"][0]["TrainingJobName"])["algo-1"]
+            assert f"going on from checkpoint-{before}" in lines
+        # Nothing that is half trained is published: no model at all, so none that could be served.
+        left = keys(stack, names.prefix("models", names.run_id(arn)))
+        assert not [key for key in left if key.endswith(".safetensors")]
+    stack.faults()
+    ended = EndedRun(stack, stack.redrive(arn))
     ended.same(whole, 1e-5)
-    assert (ended.used["resumed_from_step"] or 0) >= step
+    assert ended.used["resumed_from_step"] == STEPS
 
 
 def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deployed, whole: EndedRun) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SHARDS = 24
 FEW = 4
+# Runs that are about their data alone are over when that is there.
+ENDS = {"kind": "training", "how": "fail"}
 FIRST_STATES = ["Plan", "Planned", "DataPath", "ShardData"]
 
 
@@ -41,6 +43,15 @@ def dataset(stack: Deployed) -> dict[str, Any]:
     }
 
 
+def data_alone(stack: Deployed, dataset: dict[str, Any]) -> str:
+    """A run of which nothing fails but its training, which is killed as it starts: its ARN."""
+    stack.faults(ENDS)
+    ended = stack.run({"dataset": dataset})
+    stack.faults()
+    assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed"), ended
+    return str(ended["executionArn"])
+
+
 def outputs(stack: Deployed, manifest: str) -> dict[str, bytes]:
     """All files of a run's data folder by name."""
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
@@ -56,7 +67,7 @@ def test_shards_and_one_function_write_the_same_bytes_and_a_shard_that_dies_once
     stack: Deployed, dataset: dict[str, Any]
 ) -> None:
     stack.faults({"kind": "function", "function": "-shard-data$", "payload": "part-07", "how": "crash", "times": 1})
-    arn = stack.start({"dataset": dataset})
+    arn = stack.start({"dataset": dataset, "endpoint": {"enabled": False}})
     sharded = stack.end(arn)
     assert sharded["status"] == "SUCCEEDED", sharded.get("cause")
     assert [fault["fired"] for fault in json.loads(stack.aws.control("_tuneway/faults"))] == [1]
@@ -64,17 +75,17 @@ def test_shards_and_one_function_write_the_same_bytes_and_a_shard_that_dies_once
     states = stack.states(arn)
     assert states[: len(FIRST_STATES)] == FIRST_STATES
     assert "PrepareData" not in states
+    merged = stack.result(arn, "MergeData")["Payload"]
     assert stack.result(arn, "Plan")["Payload"]["prepare"]["path"].startswith(f"{SHARDS} shards: {SHARDS} files")
     data = sharded["output"]["data"]
     assert (data["train"], data["validation"], data["test"], data["rejected"]) == (200, 20, 20, SHARDS - 1)
 
-    arn = stack.start({"dataset": {**dataset, "shard_mb": 1000}})
-    alone = stack.end(arn)
-    assert alone["status"] == "SUCCEEDED", alone.get("cause")
+    arn = data_alone(stack, {**dataset, "shard_mb": 1000})
     assert "PrepareData" in stack.states(arn)
     assert stack.result(arn, "Plan")["Payload"]["prepare"]["path"].startswith(f"one function: {SHARDS} files")
-    assert alone["output"]["data"] == data
-    one, many = outputs(stack, alone["output"]["manifest"]), outputs(stack, sharded["output"]["manifest"])
+    prepared = stack.result(arn, "PrepareData")["Payload"]
+    assert (prepared["counts"], prepared["rejected"]) == (merged["counts"], merged["rejected"])
+    one, many = outputs(stack, prepared["manifest"]), outputs(stack, sharded["output"]["manifest"])
     assert one.keys() == many.keys() >= {"manifest.json", "rejected.jsonl", "bedrock/train.jsonl"}
     assert one == many
 
@@ -89,12 +100,11 @@ def test_the_few_functions_that_a_new_account_runs_at_once_make_shards_wait_and_
     functions, name = stack.aws.client("lambda"), f"{stack.prefix}-shard-data"
     functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     try:
-        ended = stack.run({"dataset": {**dataset, "source": "uploads/few/"}})
+        arn = data_alone(stack, {**dataset, "source": "uploads/few/"})
     finally:
         functions.delete_function_concurrency(FunctionName=name)
-    assert ended["status"] == "SUCCEEDED", ended
-    assert ended["output"]["data"]["rejected"] == FEW - 1
-    map_run = stack.aws.client("stepfunctions").list_map_runs(executionArn=ended["executionArn"])["mapRuns"][0]
+    assert sum(stack.result(arn, "MergeData")["Payload"]["rejected"].values()) == FEW - 1
+    map_run = stack.aws.client("stepfunctions").list_map_runs(executionArn=arn)["mapRuns"][0]
     assert throttled(stack, map_run["mapRunArn"]) > 0
 
 
@@ -126,9 +136,11 @@ def test_a_shard_that_always_dies_fails_the_run_with_its_name_and_a_redrive_read
     assert fired == 2, "the function is called once more, and not oftener"
     assert "part-11.jsonl" in stack.cleaned(arn)["message"]
 
+    stack.faults(ENDS)
     ended = stack.redrive(arn)
-    assert ended["status"] == "SUCCEEDED", ended
-    assert ended["output"]["data"]["rejected"] == SHARDS - 1
+    stack.faults()
+    assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed"), ended
+    assert sum(stack.result(arn, "MergeData")["Payload"]["rejected"].values()) == SHARDS - 1
 
 
 def test_what_a_user_can_mend_in_one_shard_is_refused_in_one_line(stack: Deployed, dataset: dict[str, Any]) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local import inventory
 from local.cdk import CdkError
-from tests.local.conftest import Deployed, synthesise
-from tests.local.test_moments import ENDED
-from tests.local.test_moments import NAME as MOMENTS
+from tests.local.deployed import synthesise
 
 if TYPE_CHECKING:
     from local_aws.session import LocalAws
+    from tests.local.conftest import Deployed
 
 OPTION = "--custom-model-deployment-identifier"
 ENDS = ("endpoint ", "endpoint config ", "model ", "training job ", "objects in ")
@@ -25,20 +23,9 @@ ENDS = ("endpoint ", "endpoint config ", "model ", "training job ", "objects in 
 @pytest.fixture(scope="module")
 def neighbour(aws: LocalAws, stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """A second stack, whose name begins with the first one's (and not as that one's prefix, which has a hash after it)."""
-    folder = tmp_path_factory.mktemp("neighbour")
-    layer = Path(__file__).with_name("settings.yaml")
-    assembly, name = synthesise(folder, layer, aws, stack={"name": f"{stack.name}-two"})
-    deployed = Deployed(aws, name, assembly, folder / "cdk.log")
+    deployed = synthesise(tmp_path_factory.mktemp("neighbour"), aws, stack={"name": f"{stack.name}-two"})
     deployed.deploy()
     return deployed
-
-
-def test_of_the_stack_of_the_ten_moments_nothing_came_back_a_minute_later(aws: LocalAws) -> None:
-    if not ENDED:
-        pytest.skip("test_moments.py did not run")
-    time.sleep(max(0.0, ENDED[0] + 60 - time.time()))
-    assert [line for line in inventory.left(aws.client) if MOMENTS in line] == []
-    assert [denial for denial in aws.denied() if MOMENTS in denial["principal"]] == []
 
 
 def test_destroy_in_the_middle_of_training_stops_it_and_spares_the_neighbour(
@@ -96,5 +83,3 @@ def test_destroy_over_a_serving_endpoint_names_what_somebody_else_holds_and_leav
     assert custom_models() == []
     stack.cdk("destroy", "--force")
     assert inventory.left(aws.client) == []
-    # A run of test_refusals names a bucket that is nobody's: Plan may not list that.
-    assert [denial for denial in aws.denied() if "no-such-bucket-here" not in denial["resource"]] == []
