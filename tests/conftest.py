@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections import Counter, defaultdict
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xdist.scheduler.loadscope import LoadScopeScheduling
     from xdist.workermanage import WorkerController
 
@@ -57,6 +61,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         order = {name: number for number, name in enumerate(FIRST)}
         items.sort(key=lambda item: order.get(folder(item.nodeid), len(FIRST)))
+
+
+@pytest.fixture
+def torchrun_port() -> Iterator[None]:
+    """Held by a test whose job's processes meet at the port of training/start.py: it is one for the whole machine."""
+    with (Path(tempfile.gettempdir()) / "tuneway-torchrun.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Progress:

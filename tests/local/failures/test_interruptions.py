@@ -135,7 +135,7 @@ def test_after_each_stop_and_kill_a_redrive_goes_on_to_the_same_model(stack: Dep
         assert max(saved(stack, arn), default=0) >= step
         if before:
             jobs = stack.aws.client("sagemaker").list_training_jobs(SortBy="CreationTime", SortOrder="Descending")
-            lines = logs(stack, jobs["TrainingJobSummaries"][0]["TrainingJobName"])["algo-1"]
+            (lines,) = logs(stack, jobs["TrainingJobSummaries"][0]["TrainingJobName"]).values()
             assert f"going on from checkpoint-{before}" in lines
         # Nothing that is half trained is published: no model at all, so none that could be served.
         left = keys(stack, names.prefix("models", names.run_id(arn)))
@@ -157,6 +157,7 @@ def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deploy
     assert len(ended.logs) == 2
 
 
+@pytest.mark.usefixtures("torchrun_port")
 def test_two_hosts_train_the_model_that_one_does(stack: Deployed, whole: EndedRun) -> None:
     ended = EndedRun(stack, stack.run({"training": {**TRAINING, "instance_count": 2}, **QUICK}))
     assert (ended.used["processes"], ended.used["gradient_accumulation_steps"]) == (2, 16)

@@ -54,6 +54,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "HOME": str(home),
+        "TMPDIR": str(home),
         "PATH": os.environ["PATH"],
     }
     with (

@@ -19,6 +19,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.unit.training.conftest import write_hyperparameters
+from training import train
 
 if TYPE_CHECKING:
     import torch
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 STEPS = 12
 
 
-def start(root: Path, tiny: TinyModel, processes: int) -> subprocess.Popen[str]:
-    """Starts the job that lies in `root`; its output goes to root/log."""
+def start(root: Path, tiny: TinyModel) -> subprocess.Popen[str]:
+    """Starts the job that lies in `root` in two processes; its output goes to root/log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "training.train"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    command = [sys.executable, *torchrun, "-m", "training.train"]
     environment = os.environ | {
         "SAGEMAKER_BASE_DIR": str(root),
         "HF_HUB_CACHE": str(tiny.cache),
@@ -45,6 +46,13 @@ def start(root: Path, tiny: TinyModel, processes: int) -> subprocess.Popen[str]:
     }
     with (root / "log").open("w") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True)
+
+
+def train_here(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
+    """The job that lies in `root` in one process, which is this one: it has imported everything. Returns the output."""
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(root))
+    assert train.main() == 0
+    return capfd.readouterr().out
 
 
 def history(root: Path) -> dict[int, dict[str, Any]]:
@@ -85,10 +93,12 @@ def copy(job: Path, name: str) -> Path:
     return Path(shutil.copytree(job / "input", job.with_name(name) / "input")).parent
 
 
-def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None:
+def test_two_processes_train_what_one_does(
+    whole: Path, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     pair = copy(whole, "pair")
-    assert start(whole, tiny, 1).wait(120) == 0
-    assert start(pair, tiny, 2).wait(120) == 0, (pair / "log").read_text()
+    train_here(whole, monkeypatch, capfd)
+    assert start(pair, tiny).wait(120) == 0, (pair / "log").read_text()
     close(pair, whole)
     used = json.loads((pair / "model" / "tuneway" / "recipe.json").read_text())["used"]
     assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 4, 2)
@@ -98,7 +108,7 @@ def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None
 
     # One of two is told to end: both do, after the same step, and one process or two go on from there.
     stopped = copy(whole, "stopped")
-    process = start(stopped, tiny, 2)
+    process = start(stopped, tiny)
     while not (stopped / "checkpoints" / "checkpoint-5" / "complete.json").exists():
         assert process.poll() is None, (stopped / "log").read_text()
         time.sleep(0.05)
@@ -112,15 +122,16 @@ def test_two_processes_train_what_one_does(whole: Path, tiny: TinyModel) -> None
     assert not list((stopped / "model").glob("*.safetensors"))
     others = copy(whole, "others")
     shutil.copytree(stopped / "checkpoints", others / "checkpoints")
-    for root, processes in ((stopped, 1), (others, 2)):
-        assert start(root, tiny, processes).wait(120) == 0, (root / "log").read_text()
-        assert f"going on from checkpoint-{said[1]}" in (root / "log").read_text()
-        close(root, whole)
+    assert f"going on from checkpoint-{said[1]}" in train_here(stopped, monkeypatch, capfd)
+    close(stopped, whole)
+    assert start(others, tiny).wait(120) == 0, (others / "log").read_text()
+    assert f"going on from checkpoint-{said[1]}" in (others / "log").read_text()
+    close(others, whole)
 
 
 def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, tiny: TinyModel) -> None:
     write_hyperparameters(job, replace(recipe, batch_size=3, gradient_accumulation_steps=1))
-    assert start(job, tiny, 2).wait(60) == 1
+    assert start(job, tiny).wait(60) == 1
     line = (job / "output" / "failure").read_text()
     assert line.startswith(
         "an optimizer step has 3 rows (training.batch_size 3 x training.gradient_accumulation_steps 1), which 2"
@@ -129,7 +140,7 @@ def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, tiny
 
 
 def test_a_process_that_dies_is_missed_by_the_others_in_one_line(whole: Path, tiny: TinyModel) -> None:
-    process = start(whole, tiny, 2)
+    process = start(whole, tiny)
     while "step=2/12" not in (whole / "log").read_text():
         assert process.poll() is None, (whole / "log").read_text()
         time.sleep(0.05)

@@ -168,6 +168,7 @@ RANKS = (
 )
 
 
+@pytest.mark.usefixtures("torchrun_port")
 def test_a_host_with_two_gpus_trains_in_two_processes_and_a_stop_reaches_each(code: Path) -> None:
     resources(code, ["algo-1"], "algo-1")
     process = start(
@@ -196,6 +197,7 @@ def test_a_job_on_cpus_is_one_process_also_where_there_are_gpus(code: Path) -> N
     assert process.communicate(timeout=60)[0] == "False\n"
 
 
+@pytest.mark.usefixtures("torchrun_port")
 def test_two_hosts_meet_at_the_first(tmp_path: Path) -> None:
     # Names that resolve here; SageMaker calls them algo-1 and algo-2.
     hosts = ["127.0.0.1", "127.0.0.2"]
