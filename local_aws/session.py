@@ -36,6 +36,7 @@ class LocalAws:
         self._hub = hub
         self.region = region
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: dict[str, Any] = {}
         self.port = free_port()
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         self.hub_endpoint = f"{self.endpoint_url}{PREFIX}"
@@ -93,15 +94,17 @@ class LocalAws:
         self._process = None
 
     def client(self, service: str) -> Any:
-        """A boto3 client as root of the local account."""
-        return boto3.client(
-            service,
-            region_name=self.region,
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 3}, read_timeout=90),
-        )
+        """A boto3 client as root of the local account, made once: that takes more time than most calls."""
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                region_name=self.region,
+                endpoint_url=self.endpoint_url,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=Config(retries={"total_max_attempts": 3}, read_timeout=90),
+            )
+        return self._clients[service]
 
     def control(self, path: str, document: Any = None) -> str:
         """GET one of local AWS's own controls (README.md), or POST a document to it; its answer."""

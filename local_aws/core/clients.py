@@ -55,6 +55,7 @@ def _session() -> Session:
     return Session()
 
 
+@functools.lru_cache(maxsize=128)  # making one takes more time than most of its calls
 def client(service: str, credentials: Credentials, *, endpoint_url: str, region: str) -> Any:
     """A client of `service` (botocore's name of it) that signs with `credentials`."""
     with _creating:

@@ -33,6 +33,8 @@ class Deployed:
     assembly: Path
     log: Path
     outputs: dict[str, str] = field(default_factory=dict)
+    _cleanups: dict[str, Any] = field(default_factory=dict)
+    """The cleanup's executions with their inputs, as far as they are known."""
 
     @property
     def prefix(self) -> str:
@@ -125,8 +127,11 @@ class Deployed:
             assert time.time() < deadline, f"no cleanup of {wanted} ended in {seconds} s"
             for page in client.get_paginator("list_executions").paginate(stateMachineArn=machine):
                 for execution in page["executions"]:
+                    if self._cleanups.get(execution["executionArn"], wanted) != wanted:
+                        continue
                     described = client.describe_execution(executionArn=execution["executionArn"])
-                    if json.loads(described["input"]) == wanted and described["status"] != "RUNNING":
+                    self._cleanups[execution["executionArn"]] = json.loads(described["input"])
+                    if self._cleanups[execution["executionArn"]] == wanted and described["status"] != "RUNNING":
                         assert described["status"] == "SUCCEEDED", described
                         return dict(json.loads(described["output"]))
             time.sleep(0.5)
@@ -202,7 +207,7 @@ class Deployed:
         deadline = time.time() + seconds
         while state not in self.states(arn):
             assert time.time() < deadline, f"{arn} has not entered {state} after {seconds} s"
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     def quota(self, **values: float) -> None:
         """Set instance quotas of the local account: `training`, `spot` and `endpoint`, of ml.g5.xlarge."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -45,15 +46,7 @@ class RunningAws:
     def client(self, service: str, credentials: dict[str, str] | None = None) -> Any:
         """A client of the account's root, or of a session (the Credentials of AssumeRole)."""
         keys = credentials or {"AccessKeyId": "test", "SecretAccessKey": "test"}
-        return boto3.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id=keys["AccessKeyId"],
-            aws_secret_access_key=keys["SecretAccessKey"],
-            aws_session_token=keys.get("SessionToken"),
-            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
-        )
+        return _client(self.endpoint, service, keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken"))
 
     def decisions(self, **wanted: Any) -> list[dict[str, Any]]:
         """The logged decisions that have these values."""
@@ -91,6 +84,19 @@ class RunningAws:
         """The payload and the FunctionError of an invocation."""
         answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event), **options)
         return json.loads(answer["Payload"].read()), answer.get("FunctionError")
+
+
+@functools.cache  # making a client takes more time than most of its calls
+def _client(endpoint: str, service: str, key: str, secret: str, token: str | None) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
 
 
 def zipped(files: dict[str, str]) -> bytes:

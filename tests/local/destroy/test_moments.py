@@ -49,7 +49,7 @@ def until(holds: Callable[[], Any], seconds: float = 90) -> None:
     deadline = time.time() + seconds
     while not holds():
         assert time.time() < deadline
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def reach(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> None:
