@@ -10,12 +10,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from xdist.scheduler.loadscope import LoadScopeScheduling
     from xdist.workermanage import WorkerController
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 # Folders that take longest, in the order in which they are started; the others follow.
 FIRST = ("tests/local/destroy", "tests/local/runs", "tests/local/failures", "tests/unit/training", "tests/infra")
