@@ -56,6 +56,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
         def _split_scope(self, nodeid: str) -> str:
             return folder(nodeid)
 
+        def _reschedule(self, node: WorkerController) -> None:
+            # A folder that is given out waits behind what its worker still has: one test, which is the least possible.
+            if not self.workqueue or self._pending_of(self.assigned_work[node]) <= 1:
+                super()._reschedule(node)
+
     config.option.loadscopereorder = False  # keeps the order of pytest_collection_modifyitems
     return ByFolder(config, log)
 

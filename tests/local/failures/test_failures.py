@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.local.conftest import Deployed
+    from tests.local.deployed import Deployed
 
 SHORT = {"bedrock": {"enabled": False}}
 UNHEALTHY = {"kind": "endpoint", "how": "fail"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from tests.local.conftest import Deployed
+    from tests.local.deployed import Deployed
 
 STEPS = 12
 # With LoRA's dropout, 8-bit moments and a learning rate that changes.

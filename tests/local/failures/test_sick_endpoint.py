@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.local.conftest import Deployed
+    from tests.local.deployed import Deployed
 
 
 def test_a_bad_end_over_a_config_that_somebody_deleted_leaves_no_endpoint(stack: Deployed) -> None:

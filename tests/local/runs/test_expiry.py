@@ -10,7 +10,7 @@ from pipeline.contracts.planned import ExpiryPlan
 from pipeline.steps.deploy import expiry
 
 if TYPE_CHECKING:
-    from tests.local.conftest import Deployed
+    from tests.local.deployed import Deployed
 
 
 def test_an_endpoint_that_its_schedule_cannot_delete_is_told_by_the_topic(stack: Deployed) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.local.conftest import Deployed
+    from tests.local.deployed import Deployed
 
 SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
 

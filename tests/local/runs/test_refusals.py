@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.local.conftest import Deployed
+    from tests.local.deployed import Deployed
 
 DATASET = {"source": "uploads/mine.jsonl"}
 

@@ -14,7 +14,7 @@ from tests.local.deployed import synthesise
 
 if TYPE_CHECKING:
     from local_aws.session import LocalAws
-    from tests.local.conftest import Deployed
+    from tests.local.deployed import Deployed
 
 OPTION = "--custom-model-deployment-identifier"
 ENDS = ("endpoint ", "endpoint config ", "model ", "training job ", "objects in ")

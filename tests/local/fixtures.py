@@ -1,4 +1,4 @@
-"""The real stack, deployed once a session with the real CDK CLI on a local AWS of its own, with a tiny random Llama."""
+"""The real stack, deployed once for a folder with the real CDK CLI on a local AWS of its own, with a tiny random Llama."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from tests.local.deployed import REGION, Deployed, synthesise, wait_scale
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Deployed", "synthesise"]  # the tests' own imports
 
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     """A local AWS with an empty, bootstrapped account and the tiny model in the Hub's cache.
 
@@ -36,7 +34,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
         local.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """The stack, deployed with the sample data in uploads/samples/; `cdk destroy` ends it with all that its runs made."""
     deployed = synthesise(tmp_path_factory.mktemp("stack"), aws)
