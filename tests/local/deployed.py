@@ -70,7 +70,7 @@ class Deployed:
         cloudformation = self.aws.client("cloudformation")
         cloudformation.create_stack(
             StackName=self.name,
-            TemplateURL=f"https://{bucket}.s3.{self.aws.region}.amazonaws.com/{key}",
+            TemplateURL=f"https://s3.{self.aws.region}.amazonaws.com/{bucket}/{key}",
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         cloudformation.get_waiter("stack_create_complete").wait(StackName=self.name, WaiterConfig=OFTEN)
