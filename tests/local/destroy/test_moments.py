@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.cdk import CdkError
-from tests.local.deployed import Deployed, synthesise
+from tests.local.deployed import Deployed, synthesise, wait_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +78,10 @@ def test_destroy_leaves_nothing(fresh: Deployed, state: str, into: float, run_in
     fresh.create()
     reach(fresh, state, run_input)
     time.sleep(into)
+    # The teardown looks every five seconds, as at AWS: a function whose execution it stops has ended before the next look.
+    wait_scale(fresh.aws, 1)
     fresh.delete()
+    wait_scale(fresh.aws)
     assert fresh.left() == []
 
 
