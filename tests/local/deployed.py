@@ -204,8 +204,14 @@ class Deployed:
 
     def reach(self, arn: str, state: str, seconds: float = 90) -> None:
         """Wait until the execution enters the state."""
-        deadline = time.time() + seconds
-        while state not in self.states(arn):
+        client, deadline = self.aws.client("stepfunctions"), time.time() + seconds
+
+        def entered() -> bool:
+            # More events than there are between two looks.
+            newest = client.get_execution_history(executionArn=arn, reverseOrder=True, maxResults=200)["events"]
+            return any(event.get("stateEnteredEventDetails", {}).get("name") == state for event in newest)
+
+        while not entered():
             assert time.time() < deadline, f"{arn} has not entered {state} after {seconds} s"
             time.sleep(0.2)
 
