@@ -115,7 +115,7 @@ def test_after_each_stop_and_kill_a_redrive_goes_on_to_the_same_model(stack: Dep
     """One execution is ended four times: as training begins, in the middle, and while base and tuned are being judged."""
     client = stack.aws.client("stepfunctions")
     # Answers that take long enough for the last moment to come before the job's end.
-    slow = {"evaluation": {"max_new_tokens": 512, "batch_size": 1}}
+    slow = {"evaluation": {"max_new_tokens": 256, "batch_size": 1}}
     stack.faults({"kind": "training", "how": "stop", "times": 1})
     arn = stack.start({"training": TRAINING | slow, **QUICK})
     for how, step, says in (
