@@ -98,7 +98,7 @@ def test_two_processes_train_what_one_does(
 ) -> None:
     pair = copy(whole, "pair")
     train_here(whole, monkeypatch, capfd)
-    assert start(pair, tiny).wait(120) == 0, (pair / "log").read_text()
+    assert start(pair, tiny).wait(300) == 0, (pair / "log").read_text()
     close(pair, whole)
     used = json.loads((pair / "model" / "tuneway" / "recipe.json").read_text())["used"]
     assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 4, 2)
@@ -115,7 +115,7 @@ def test_two_processes_train_what_one_does(
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(workers) == 2
     os.kill(int(workers[1]), signal.SIGTERM)
-    assert process.wait(60) == 1
+    assert process.wait(300) == 1
     failure = (stopped / "output" / "failure").read_text()
     said = re.fullmatch(r"interrupted: .*; step (\d+) of 12 is saved as checkpoint-\d+, and no model .*", failure)
     assert said, failure
@@ -124,14 +124,14 @@ def test_two_processes_train_what_one_does(
     shutil.copytree(stopped / "checkpoints", others / "checkpoints")
     assert f"going on from checkpoint-{said[1]}" in train_here(stopped, monkeypatch, capfd)
     close(stopped, whole)
-    assert start(others, tiny).wait(120) == 0, (others / "log").read_text()
+    assert start(others, tiny).wait(300) == 0, (others / "log").read_text()
     assert f"going on from checkpoint-{said[1]}" in (others / "log").read_text()
     close(others, whole)
 
 
 def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, tiny: TinyModel) -> None:
     write_hyperparameters(job, replace(recipe, batch_size=3, gradient_accumulation_steps=1))
-    assert start(job, tiny).wait(60) == 1
+    assert start(job, tiny).wait(300) == 1
     line = (job / "output" / "failure").read_text()
     assert line.startswith(
         "an optimizer step has 3 rows (training.batch_size 3 x training.gradient_accumulation_steps 1), which 2"
@@ -146,6 +146,6 @@ def test_a_process_that_dies_is_missed_by_the_others_in_one_line(whole: Path, ti
         time.sleep(0.05)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(workers[1]), signal.SIGKILL)
-    assert process.wait(60) == 1
+    assert process.wait(300) == 1
     assert (whole / "output" / "failure").read_text().startswith("another process of this job has ended")
     assert not list((whole / "model").glob("*.safetensors"))
