@@ -53,7 +53,7 @@ class CustomizationJob:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ResourceKind:
     """A kind of resource.
 
     Attributes:
@@ -77,7 +77,7 @@ class Kind:
 class Resource:
     """A deployment, a throughput or an imported model. `details` is what the answers have beside the members of its kind."""
 
-    kind: Kind
+    kind: ResourceKind
     arn: str
     name: str
     token: str | None

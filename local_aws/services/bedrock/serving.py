@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from local_aws.core.shapes import ServiceError
 from local_aws.services.apis import BEDROCK
 from local_aws.services.bedrock import models
-from local_aws.services.bedrock.account import Bedrock, Kind, Resource, listed, new_id, not_found
+from local_aws.services.bedrock.account import Bedrock, Resource, ResourceKind, listed, new_id, not_found
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
 
-DEPLOYMENT = Kind(
+DEPLOYMENT = ResourceKind(
     "custom-model-deployment",
     "custom model deployment",
     "Active",
@@ -30,10 +30,10 @@ DEPLOYMENT = Kind(
     ("modelDeploymentName", "customModelDeploymentName"),
     ("createdAt", "lastUpdatedAt"),
 )
-THROUGHPUT = Kind(
+THROUGHPUT = ResourceKind(
     "provisioned-model", "provisioned model", "InService", "provisionedModelArn", ("provisionedModelName",)
 )
-IMPORTED = Kind("imported-model", "imported model", "Active", "modelArn", ("modelName",))
+IMPORTED = ResourceKind("imported-model", "imported model", "Active", "modelArn", ("modelName",))
 _ON_DEMAND = ("amazon.nova-micro-v1:0:128k", "meta.llama3-3-70b-instruct-v1:0:128k")
 _TERMS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=180)}
 
@@ -46,7 +46,7 @@ def users(bedrock: Bedrock, model_arn: str, request: Request) -> list[str]:
 # Unconfirmed: A used name of a deployment, throughput or imported model | Here: `ValidationException`, worded like that
 #   of a customization job | Source: the create operations of the first two have no ConflictException
 def _create(
-    bedrock: Bedrock, request: Request, kind: Kind, name: str, params: dict[str, Any], details: dict[str, Any]
+    bedrock: Bedrock, request: Request, kind: ResourceKind, name: str, params: dict[str, Any], details: dict[str, Any]
 ) -> str:
     """Add a resource, or find the one of the same clientRequestToken; its ARN."""
     held, token = bedrock.account(request), params.get("clientRequestToken")
@@ -63,14 +63,14 @@ def _create(
     return arn
 
 
-def _find(bedrock: Bedrock, request: Request, kind: Kind, identifier: str) -> Resource:
+def _find(bedrock: Bedrock, request: Request, kind: ResourceKind, identifier: str) -> Resource:
     for resource in bedrock.account(request).resources.values():
         if resource.kind is kind and identifier in (resource.arn, resource.name, resource.arn.rsplit("/", 1)[-1]):
             return resource
     raise not_found(kind.words)
 
 
-def _listed(bedrock: Bedrock, params: dict[str, Any], request: Request, kind: Kind, key: str) -> dict[str, Any]:
+def _listed(bedrock: Bedrock, params: dict[str, Any], request: Request, kind: ResourceKind, key: str) -> dict[str, Any]:
     found = [resource for resource in bedrock.account(request).resources.values() if resource.kind is kind]
     rows = [resource.describe(bedrock.clock()) for resource in found]
     rows = [row for row in rows if params.get("modelArnEquals", row["modelArn"]) == row["modelArn"]]
