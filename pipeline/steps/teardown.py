@@ -18,6 +18,7 @@ import functools
 import json
 import logging
 import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,9 @@ MOST_CHARACTERS = 2000
 """Of what is left, in a custom resource's answer of 4,096 bytes at most (`pipeline.custom_models.NAMED_AT_MOST`), to which
 the framework adds the stack traces of both functions."""
 
+MAKING = timedelta(minutes=1)
+"""The longest run of a function that makes a job, a model or an endpoint (infra/steps.py, `minutes`)."""
+
 OBJECTS_SECONDS = 600
 """How long one call deletes objects: a thousand a request, and the function has 15 minutes."""
 
@@ -136,6 +140,7 @@ class TeardownPass:
                 *(self._endpoint_configs, self._models, self._custom_models, self._imported_models),
                 *(self._log_group, self._objects),
             ),
+            (self._calls_under_way,),
         )
         for stage in stages:
             left = [name for action in stage for name in action()]
@@ -154,6 +159,22 @@ class TeardownPass:
             # It may have ended meanwhile: the next pass lists again.
             _unless(stop, "ValidationException", "ExecutionDoesNotExist")
         return running
+
+    def _calls_under_way(self) -> list[str]:
+        """Return the executions that ended so lately that a function which they called may still make something.
+
+        An abort and a time-out end the execution alone. A Lambda function that it has called runs to its own end.
+        """
+        client, earliest = aws.client("stepfunctions"), datetime.now(UTC) - MAKING
+        return [
+            f"a function that {execution['executionArn']} has called may still run"
+            for machine in self.state_machines
+            for status in ("ABORTED", "TIMED_OUT")
+            for execution in aws.all_of(
+                client, "list_executions", "executions", stateMachineArn=machine, statusFilter=status
+            )
+            if execution["stopDate"] > earliest
+        ]
 
     def _notifications(self) -> list[str]:
         """No cleanup shall start for the executions that are stopped here: it would work against this."""

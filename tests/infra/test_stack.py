@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pipeline.steps.teardown import MAKING
 from tests.infra.conftest import ROOT, Synthesised, run_app
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ NO_RESOURCE = {
     "bedrock:ListProvisionedModelThroughputs",
     "bedrock:ListImportedModels",
 }
+
+MAKERS = [f"pipeline.steps.{step}.handler" for step in ("train", "customize", "deploy")]
 
 
 def statements(synthesised: Synthesised) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -98,6 +101,12 @@ def test_teardown_goes_first_and_keeps_its_physical_id(synthesised: Synthesised)
     (resource,) = synthesised.resources("Custom::TunewayTeardown").values()
     kinds = {synthesised.template["Resources"][name]["Type"] for name in resource["DependsOn"]}
     assert {"AWS::S3::Bucket", "AWS::IAM::Role", "AWS::IAM::Policy", "AWS::StepFunctions::StateMachine"} <= kinds
+
+
+def test_the_teardown_waits_as_long_as_a_function_may_make_something(synthesised: Synthesised) -> None:
+    functions = synthesised.resources("AWS::Lambda::Function").values()
+    timeouts = {f["Properties"]["Handler"]: f["Properties"].get("Timeout") for f in functions}
+    assert {timeouts[handler] for handler in MAKERS} == {MAKING.total_seconds()}
 
 
 def test_who_uses_the_models_is_asked_beside_the_teardown_and_with_its_grants(synthesised: Synthesised) -> None:

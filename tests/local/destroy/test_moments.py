@@ -78,7 +78,7 @@ def test_destroy_leaves_nothing(fresh: Deployed, state: str, into: float, run_in
     fresh.create()
     reach(fresh, state, run_input)
     time.sleep(into)
-    # The teardown looks every five seconds, as at AWS: a function whose execution it stops has ended before the next look.
+    # The teardown waits a minute of the clock for the functions: it need not look more often than at AWS.
     wait_scale(fresh.aws, 1)
     fresh.delete()
     wait_scale(fresh.aws)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -117,6 +118,22 @@ def test_an_execution_that_ends_after_it_was_listed_fails_nothing(
         late.setattr(client_maker, "all_of", lambda *_, **__: [{"executionArn": arn} for arn in listed])
         assert one_pass._executions() == listed
     assert one_pass._executions() == []
+
+
+def test_a_function_whose_execution_was_stopped_is_waited_for(
+    aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = aws.role(f"late-{bucket[-8:]}", service="states")
+    execution = start(aws, role, {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}})
+    machine = execution.replace(":execution:", ":stateMachine:").rpartition(":")[0]
+    properties = {"Prefix": f"p-{bucket[-8:]}", "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
+    one_pass = teardown.TeardownPass(properties)
+    assert one_pass._executions() == [execution]
+    ended(aws, execution)
+    assert one_pass._executions() == []
+    assert one_pass._calls_under_way() == [f"a function that {execution} has called may still run"]
+    monkeypatch.setattr(teardown, "MAKING", timedelta(0))
+    assert one_pass._calls_under_way() == []
 
 
 def test_an_upload_that_is_complete_after_it_was_listed_fails_nothing(
