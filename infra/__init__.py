@@ -1,1 +1,1 @@
-"""What exists in the account: one stack, one construct a file."""
+"""The stack: everything that it creates in the account, with one construct per file."""

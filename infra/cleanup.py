@@ -1,4 +1,4 @@
-"""What follows the end of an execution: a rule on its status starts a small state machine, which tells the user at last."""
+"""The cleanup after an execution: a rule on its status starts a small state machine, which cleans up and tells the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.functions import OWN_IDS, OWN_NAMES, published_version
-from infra.policies import acknowledge, allow, role, state_machines
+from infra.policies import acknowledge, allow, make_role, state_machines
 from infra.state_machine import OWN_EXECUTIONS, StateMachine
 from infra.states import HOUR
 from pipeline.names import STACK_TAG
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 PATIENCE_SECONDS = 2 * 3600
-"""How long the cleanup tries: creating an endpoint can hang for an hour, and it cannot be deleted before."""
+"""How long the cleanup tries. The creation of an endpoint can hang for an hour, and it cannot be deleted before that."""
 
 LEAST_WAIT_SECONDS = 5
-"""More often, and its history would be full (25,000 events) before its patience is over."""
+"""The shortest wait between two calls. With a shorter one, the execution's history would be full (25,000 events) before
+`PATIENCE_SECONDS` are over."""
 
 SETTLE_SECONDS = 65
-"""A little longer than the functions that make jobs and endpoints may run (a minute, in infra/steps.py)."""
+"""A little more than the minute for which the functions that make jobs and endpoints may run (infra/steps.py)."""
 
 _RETRY = {
     "ErrorEquals": ["States.ALL"],
@@ -45,9 +46,9 @@ _RETRY = {
 
 
 class Cleanup(Construct):
-    """Rule, state machine and function.
+    """The rule, the state machine and its function.
 
-    A state machine, because an endpoint may need more than a function's 15 minutes.
+    It is a state machine because an endpoint may need more than the 15 minutes that a function may run.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class Cleanup(Construct):
         notifications: Notifications,
         settings: Settings,
     ) -> None:
-        """Make them; they tell what they did by `notifications`."""
+        """Make the three. The state machine publishes its result to the topic of `notifications`."""
         super().__init__(parent, id)
         function = functions.make(self, "cleanup", "pipeline.steps.cleanup.handler", minutes=5)
         _grant(function, scope)
         version = published_version(function)
-        own_role = role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
-        allow(own_role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
-        notifications.let_publish(own_role)
+        role = make_role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
+        allow(role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
+        notifications.let_publish(role)
         poll = settings.endpoint.poll_seconds
         topic = notifications.topic.topic_arn
         body = definition(version, topic, scope.prefix, scope.region, poll)
@@ -76,12 +77,12 @@ class Cleanup(Construct):
             "StateMachine",
             state_machine_name=f"{scope.prefix}-cleanup",
             definition_body=sfn.DefinitionBody.from_string(json.dumps(body)),
-            role=own_role,
+            role=role,
         )
-        cleanup.node.add_dependency(own_role)
+        cleanup.node.add_dependency(role)
         reasons = {
             "SF1": "the execution history holds every event for 90 days",
-            "SF2": "two states in a loop: its history is its trace",
+            "SF2": "it is two states in a loop: its history is its trace",
         }
         acknowledge(cleanup, reasons)
         self.arn = cleanup.state_machine_arn
@@ -93,8 +94,8 @@ class Cleanup(Construct):
             "ArnLike": {"aws:SourceArn": scope.arn("events", f"rule/{self.rule_name}")},
         }
         events_service = iam.ServicePrincipal("events.amazonaws.com", conditions=conditions)
-        starter = role(self, "RuleRole", events_service, "Starts Tuneway's cleanup")
-        allow(starter, ["states:StartExecution"], [cleanup.state_machine_arn])
+        rule_role = make_role(self, "RuleRole", events_service, "Starts Tuneway's cleanup")
+        allow(rule_role, ["states:StartExecution"], [cleanup.state_machine_arn])
         rule = events.Rule(
             self,
             "Ended",
@@ -104,13 +105,13 @@ class Cleanup(Construct):
                 detail_type=["Step Functions Execution Status Change"],
                 detail={
                     "stateMachineArn": [machine.arn],
-                    # The children of the Distributed Map are executions, too: execution:NAME/LABEL:ID.
+                    # The prefix leaves out the Distributed Map's child executions: theirs is execution:NAME/LABEL:ID.
                     "executionArn": events.Match.prefix(scope.arn("states", f"execution:{scope.prefix}:")),
                     "status": ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"],
                 },
             ),
         )
-        # Without policy updates: the target would grant the role the same once more, in a policy beside ours.
+        # Without policy updates, because the target would grant the role the same again, in a policy of its own.
         rule.add_target(
             targets.SfnStateMachine(
                 cleanup,
@@ -121,16 +122,24 @@ class Cleanup(Construct):
                         "redrives": events.EventField.from_path("$.detail.redriveCount"),
                     }
                 ),
-                role=starter.without_policy_updates(),
+                role=rule_role.without_policy_updates(),
             )
         )
 
 
 def definition(function: str, topic: str, prefix: str, region: str, poll_seconds: int) -> dict[str, Any]:
-    """Clean up until nothing is left, then publish once."""
+    """Return the definition: it cleans up until nothing is left, and then publishes once.
+
+    Args:
+        function: version ARN of the cleanup function.
+        topic: ARN of the topic.
+        prefix: the stack's prefix.
+        region: the stack's region.
+        poll_seconds: `endpoint.poll_seconds`. The wait is at least `LEAST_WAIT_SECONDS`.
+    """
     wait_seconds = max(poll_seconds, LEAST_WAIT_SECONDS)
     return {
-        "Comment": "Follows the end of every execution: stops its jobs, puts the endpoint right, tells how it ended",
+        "Comment": "Runs after every execution: stops its jobs, puts the endpoint right, and publishes how it ended",
         "QueryLanguage": "JSONata",
         "StartAt": "Start",
         "States": {
@@ -146,7 +155,7 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
                 "Default": "CleanUp",
                 "Assign": {"ended": "{% $states.input %}", "tries": 0},
             },
-            # An execution that is ended from outside leaves a call under way, which may yet make a job or an endpoint.
+            # When an execution is ended from outside, one of its calls may still run and make a job or an endpoint.
             "Settle": {"Type": "Wait", "Seconds": SETTLE_SECONDS, "Next": "CleanUp"},
             "CleanUp": {
                 "Type": "Task",
@@ -212,31 +221,31 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
 
 
 def _grant(function: lambda_.Function, scope: Scope) -> None:
-    own = function.role
-    assert isinstance(own, iam.Role)
+    role = function.role
+    assert isinstance(role, iam.Role)
     executions = scope.arn("states", f"execution:{scope.prefix}:*")
     allow(
-        own,
+        role,
         ["states:DescribeExecution", "states:GetExecutionHistory"],
         [executions],
         reason=OWN_EXECUTIONS,
     )
     lists = ["sagemaker:ListTrainingJobs", "bedrock:ListModelCustomizationJobs"]
-    allow(own, lists, ["*"], reason="lists have no resource")
-    allow(own, ["sagemaker:StopTrainingJob"], [scope.sagemaker("training-job")], reason=OWN_NAMES)
+    allow(role, lists, ["*"], reason="the list actions have no resource")
+    allow(role, ["sagemaker:StopTrainingJob"], [scope.sagemaker("training-job")], reason=OWN_NAMES)
     allow(
-        own,
+        role,
         ["bedrock:StopModelCustomizationJob"],
         [scope.arn("bedrock", "model-customization-job/*")],
         {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}},
         reason=f"{OWN_IDS}; the tag decides",
     )
     allow(
-        own,
+        role,
         ["sagemaker:DescribeEndpoint", "sagemaker:ListTags", "sagemaker:DeleteEndpoint"],
         [scope.endpoint],
     )
-    allow(own, ["scheduler:GetSchedule", "scheduler:DeleteSchedule"], [scope.schedule])
+    allow(role, ["scheduler:GetSchedule", "scheduler:DeleteSchedule"], [scope.schedule])
     configs = scope.sagemaker("endpoint-config")
-    allow(own, ["sagemaker:DescribeEndpointConfig"], [configs], reason=OWN_NAMES)
-    allow(own, ["sagemaker:UpdateEndpoint"], [scope.endpoint, configs], reason=OWN_NAMES)
+    allow(role, ["sagemaker:DescribeEndpointConfig"], [configs], reason=OWN_NAMES)
+    allow(role, ["sagemaker:UpdateEndpoint"], [scope.endpoint, configs], reason=OWN_NAMES)

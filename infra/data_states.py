@@ -1,9 +1,12 @@
-"""The states that prepare the data: one function, or a Distributed Map over shards and a merge, as Plan decided.
+"""The states that prepare the data: one function, or a Distributed Map over shards and a merge. Plan decides which.
 
-Both ways leave the same answer in `$data`. A child execution of the Map sees no variable of the run: it is handed all it
-needs. Its failure is its result and not its end, so that no other shard is stopped for it and MergeData names it. A Map that
-has ended well is not run again by a redrive: so MergeData, redriven with failed shards, answers "again", and the Map runs
-once more; a shard that is done says so at once.
+Both ways leave the same answer in `$data`.
+
+A child execution of the Map sees no variable of the run, so its input holds all that it needs. Its failure is its result and
+does not fail it: so no other shard is stopped, and MergeData names the shard that failed.
+
+A redrive does not run a Map again that has succeeded. So MergeData, redriven with failed shards, answers "again", and the Map
+runs once more. A shard that is done already answers at once.
 """
 
 from __future__ import annotations
@@ -19,31 +22,30 @@ SHARD_DATA = "ShardData"
 """The Map's name and its label, which stands in the ARN of each child execution."""
 
 CONCURRENCY = 10
-"""Shards that are read at once. An account runs 1,000 functions at once unless it asks for more, and a new one fewer: the
-user's other functions need some of them (Lambda operator guide, "Scaling and concurrency in Lambda")."""
-
+"""How many shards are read at once. An account runs 1,000 functions at once unless it asks for more, and a new account runs
+fewer. The user's other functions need some of them (Lambda operator guide, "Scaling and concurrency in Lambda")."""
 
 _REFUSED = branch("{% $data.refused != null %}", "Refused", refusal="{% $data.refused %}")
 
 
 def data_path(_: StackParts) -> State:
-    """The choice that Plan made."""
+    """Return the Choice between the two ways. Plan has decided it."""
     return choice(branch("{% $plan.prepare.shards != null %}", SHARD_DATA), default="PrepareData")
 
 
 def prepare_data(deployed: StackParts) -> State:
-    """All of the dataset in one function."""
+    """Return the task in which one function prepares the whole dataset."""
     event = {"request": "{% $plan.prepare.request %}", "pieces": "{% $plan.prepare.pieces %}"}
     return {**lambda_task(deployed.steps["data_prep"], event), "Assign": {"data": PAYLOAD}, "Next": "Prepared"}
 
 
 def prepared(_: StackParts) -> State:
-    """Goes on, or ends the run with the refusal."""
+    """Return the Choice that goes on, or ends the run with the refusal."""
     return choice(_REFUSED, default="Train")
 
 
 def shard_data(deployed: StackParts) -> State:
-    """Each shard in a function of its own."""
+    """Return the Map in which each shard is prepared by its own function call."""
     return {
         "Type": "Map",
         "Label": SHARD_DATA,
@@ -61,7 +63,7 @@ def shard_data(deployed: StackParts) -> State:
         },
         "MaxConcurrency": CONCURRENCY,
         "ItemProcessor": {
-            # Not EXPRESS: such an execution ends after five minutes.
+            # Not EXPRESS, because an Express execution ends after five minutes.
             "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
             "StartAt": "Shard",
             "States": _child(deployed.steps["shard_data"]),
@@ -75,7 +77,7 @@ def shard_data(deployed: StackParts) -> State:
 
 
 def merge_data(deployed: StackParts) -> State:
-    """What needs all rows, out of what the shards left."""
+    """Return the task that merges the shards' files. It does the part that needs all rows."""
     event = {
         "request": "{% $plan.prepare.request %}",
         "shards": "{% $plan.prepare.shards.total %}",
@@ -87,12 +89,15 @@ def merge_data(deployed: StackParts) -> State:
 
 
 def merged(_: StackParts) -> State:
-    """As `prepared`, or the Map once more."""
+    """Return the Choice of `prepared`, with one more branch: the Map runs again."""
     return choice(branch("{% $data.again = true %}", SHARD_DATA), _REFUSED, default="Train")
 
 
 def _child(version: str) -> dict[str, Any]:
-    """One shard's execution. All results together must fit into 256 KiB: an error's text is cut."""
+    """Return the states of one shard's execution.
+
+    The results of all shards together must fit into 256 KiB, so the text of an error is cut.
+    """
     text = "$states.errorOutput.Error & ': ' & $substring($states.errorOutput.Cause, 0, 200)"
     return {
         "Shard": {

@@ -1,13 +1,14 @@
-"""The state machine's definition (Amazon States Language, JSONata): what a run does, in order.
+"""The state machine's definition (Amazon States Language, JSONata): the states of a run, in order.
 
-Plan resolves everything, and later states read its result from the variable `$plan`. Long work at AWS is one pattern: a
-function that makes what this attempt needs if it is not there, looks at it and says how far it is, called in a loop of
-Choice and Wait. It names what it makes by the count of redrives: a redrive runs the failed state again with the same input,
-and SageMaker and Bedrock never give a job's name free.
+Plan resolves everything, and later states read its result from the variable `$plan`.
 
-Where a user's mistake is found, the function returns it as data and the run ends in `Refused` with that one line:
-nothing has been spent yet. Everything else fails in the task where it happens, which a redrive runs again. Bedrock can fail
-the last task only, when the tuned model serves already.
+Long work at AWS is one pattern: a function is called in a loop of Choice and Wait. It makes what this attempt needs if that is
+not there, looks at it, and returns how far it is. The names of what it makes end in the count of redrives, because a redrive
+runs the failed state again with the same input, and SageMaker and Bedrock never free the name of a job.
+
+If a function finds a user's mistake, it returns the mistake as data, and the run ends in `Refused` with that one line. Nothing
+has been spent by then. Every other error fails the task in which it happens, and a redrive runs that task again. Bedrock can
+fail only the last task, when the tuned model serves already.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.contracts.planned import StackFacts
 
 _ATTEMPT = {"name": "{% $plan.name %}", "redrive": REDRIVE}
-"""What each function that makes something gets: what its names begin with, and the count that they end in."""
+"""What each function that makes something gets: the beginning of its names, and the count that they end in."""
 _PROGRESS = "{% $states.result.Payload.progress %}"
 
 
@@ -111,15 +112,18 @@ def _customize_wanted(_: StackParts) -> State:
 
 
 def _customize(deployed: StackParts) -> State:
-    """The start of the Bedrock job. Whatever refuses it is kept: the last state of the run asks again."""
+    """Return the task that starts the Bedrock job.
+
+    It never fails the run. Its error is kept in `$customization`, and `FinishCustomize` tries again.
+    """
     task = lambda_task(deployed.steps["customize"], _customization(follow=False))
-    refused = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
-    kept = as_json(Customization("refused", None, 0, refused))
+    progress = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
+    refused = as_json(Customization("refused", None, 0, progress))
     return {
         **{key: value for key, value in task.items() if key != "Retry"},
         "Assign": {"customization": PAYLOAD},
         "Output": _PROGRESS,
-        "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"customization": kept}, "Next": "DeployWanted"}],
+        "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"customization": refused}, "Next": "DeployWanted"}],
         "Next": "DeployWanted",
     }
 
@@ -202,12 +206,15 @@ _RESULT = {
 
 
 def _record_serving(deployed: StackParts) -> State:
-    """What serves is on record, also when Bedrock fails later on."""
+    """Return the task that records what serves, so that the record exists even if Bedrock fails later."""
     return {**lambda_task(deployed.steps["record"], _RESULT), "Next": "TellServing"}
 
 
 def _tell_serving(deployed: StackParts) -> State:
-    """Bedrock takes hours: who waits for the model is told now, and once more at the end."""
+    """Return the task that publishes that the model serves. Bedrock takes hours, and the user need not wait for it.
+
+    A second message follows at the end of the run.
+    """
     message = (
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & '\\nBedrock: ' & "
@@ -222,7 +229,7 @@ def _tell_serving(deployed: StackParts) -> State:
             "Message": message,
         },
         "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],
-        # The message at the end says the same: nothing is held back for want of this one.
+        # The message at the end says the same, so the run goes on if this one cannot be published.
         "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "FinishCustomize"}],
         "Next": "FinishCustomize",
     }
@@ -303,4 +310,4 @@ STATES = {
     "Record": _record,
     "Done": _done,
 }
-"""Each state by its name, in the order of a run."""
+"""Each state's function by the state's name, in the order of a run."""

@@ -1,4 +1,4 @@
-"""What is left of the endpoint's end when its schedule fails: a message in a queue, whose alarm tells the user."""
+"""The safety net of the endpoint's expiry: if its schedule fails, a message goes to a queue, whose alarm tells the user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Expiry(Construct):
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, role: iam.Role, notifications: Notifications
     ) -> None:
-        """Make both, encrypted by the bucket's key, and let the schedule's `role` send to the queue."""
+        """Make both, and let the schedule's `role` send to the queue. The bucket's key encrypts the queue, if it has one."""
         super().__init__(parent, id)
         name = f"{scope.prefix}-expiry-failed"
         key = bucket.encryption_key
@@ -37,7 +37,7 @@ class Expiry(Construct):
             encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
             encryption_master_key=key,
             enforce_ssl=True,
-            # An alarm tells only when its state changes: a message that stays would hide the next one.
+            # An alarm publishes only when its state changes. So a message that stayed would hide the next one.
             retention_period=cdk.Duration.days(1),
         )
         acknowledge(queue, {"SQS3": "it is itself the dead-letter queue, and nothing reads it but a person"})
@@ -45,15 +45,16 @@ class Expiry(Construct):
         allow(role, ["sqs:SendMessage"], [queue.queue_arn])
         allow_key(role, bucket, ["Decrypt", "GenerateDataKey"])
         delete = f"aws sagemaker delete-endpoint --region {scope.region} --endpoint-name {scope.prefix}"
-        # It tells of failures only: empty again may mean that the message was too old, and no word of the endpoint.
+        # It publishes failures only. When the queue is empty again, the message may just have been too old: that says nothing
+        # about the endpoint.
         alarm = cloudwatch.Alarm(
             self,
             "Alarm",
             alarm_name=name,
             alarm_description=(
-                f"The endpoint {scope.prefix} was not deleted by its schedule when its time was over, and if it is still "
-                f"there, it bills on: delete it in the SageMaker console or by `{delete}`, then delete the message in the "
-                f"SQS queue {name}, which says why."
+                f"The schedule did not delete the endpoint {scope.prefix} when its time was over. If the endpoint is still "
+                f"there, it still bills: delete it in the SageMaker console or with `{delete}`. Then delete the message in "
+                f"the SQS queue {name}, which gives the reason."
             ),
             metric=queue.metric_approximate_number_of_messages_visible(
                 period=cdk.Duration.minutes(1), statistic="Maximum"
@@ -63,4 +64,4 @@ class Expiry(Construct):
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
-        notifications.let_tell(alarm)
+        notifications.notify_on(alarm)

@@ -1,4 +1,4 @@
-"""The Lambda functions: each with its own role, log group and published version."""
+"""The Lambda functions. Each has its own role, log group and published version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 
 from infra.package import is_built, pack, wheels
-from infra.policies import acknowledge, allow, role
+from infra.policies import acknowledge, allow, make_role
 from pipeline.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -18,12 +18,30 @@ if TYPE_CHECKING:
 
     from infra.scope import Scope
 
+A_RUN = "a run's id is its own, and known when it starts"
+A_KEY = "a baseline's key is made of its run's settings"
+OWN_NAMES = "what a run makes is named after it"
+OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
+
+_RETENTION = {
+    1: "ONE_DAY",
+    3: "THREE_DAYS",
+    5: "FIVE_DAYS",
+    7: "ONE_WEEK",
+    14: "TWO_WEEKS",
+    30: "ONE_MONTH",
+    60: "TWO_MONTHS",
+    90: "THREE_MONTHS",
+    180: "SIX_MONTHS",
+    365: "ONE_YEAR",
+}
+
 
 def code(package: str, settings: Settings) -> lambda_.Code:
-    """The zip of `package`: its wheels and the product's own folders.
+    """Return the zip of `package`: its wheels and the product's own folders.
 
     Raises:
-        SettingsError: the wheels are not there yet, or are those of other pins.
+        SettingsError: the wheels are not there yet, or were made for other pins.
     """
     if not is_built(package, settings):
         functions = settings.functions
@@ -36,7 +54,7 @@ def code(package: str, settings: Settings) -> lambda_.Code:
 
 
 class FunctionFactory:
-    """Makes functions that differ in handler, memory and time only."""
+    """Makes functions that differ only in handler, package, environment, memory and timeout."""
 
     def __init__(self, scope: Scope, settings: Settings) -> None:
         """Make what all functions of a stack share."""
@@ -45,8 +63,8 @@ class FunctionFactory:
         functions = settings.functions
         self._runtime = lambda_.Runtime(f"python{functions.python}", lambda_.RuntimeFamily.PYTHON)
         self._architecture = lambda_.Architecture.custom(functions.architecture)
-        # Without a condition: no page of AWS's says that Lambda has aws:SourceArn or aws:SourceAccount when it assumes an
-        # execution role. IAM itself refuses a role that is passed to another account.
+        # Without a condition, because no page of AWS says that Lambda sets aws:SourceArn or aws:SourceAccount when it
+        # assumes an execution role. IAM itself refuses a role that is passed to another account.
         self._principal = iam.ServicePrincipal("lambda.amazonaws.com")
         self._code: dict[str, lambda_.Code] = {}
 
@@ -60,7 +78,17 @@ class FunctionFactory:
         package: str = "pipeline",
         environment: dict[str, str] | None = None,
     ) -> lambda_.Function:
-        """One function `PREFIX-name` with a role that so far may only write its own log."""
+        """Make the function `PREFIX-name`, whose role may so far only write the function's own log.
+
+        Args:
+            parent: the construct that the function belongs to.
+            name: end of the function's name.
+            handler: module and function.
+            minutes: the timeout.
+            memory_mb: the memory.
+            package: the package of `infra.package` with its code.
+            environment: environment variables.
+        """
         function_name = f"{self._scope.prefix}-{name}"
         group = logs.LogGroup(
             parent,
@@ -69,15 +97,15 @@ class FunctionFactory:
             retention=logs.RetentionDays[_RETENTION[self._settings.functions.log_retention_days]],
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
-        function_role = role(
+        role = make_role(
             parent,
             f"{_title(name)}Role",
             self._principal,
             f"Tuneway's {name} function",
         )
-        # The group exists already: a function that may create it would bring it back after the stack is gone.
+        # The group exists already. A function that may create it would bring it back after the stack is gone.
         allow(
-            function_role,
+            role,
             ["logs:CreateLogStream", "logs:PutLogEvents"],
             [self._scope.arn("logs", f"log-group:/aws/lambda/{function_name}:*")],
             reason="the group's own streams",
@@ -95,9 +123,9 @@ class FunctionFactory:
             memory_size=memory_mb,
             timeout=cdk.Duration.minutes(minutes),
             environment=environment or {},
-            role=function_role,
+            role=role,
             log_group=group,
-            # A running execution goes on with the version its definition names, also after a deploy.
+            # A running execution goes on with the version that its definition names, even after a deploy.
             current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN),
         )
         reason = "functions.python is a setting; its newest value is the newest that the tests run on"
@@ -105,31 +133,11 @@ class FunctionFactory:
         return function
 
 
-A_RUN = "a run's id is its own, and known when it starts"
-A_KEY = "a baseline's key is made of its run's settings"
-OWN_NAMES = "what a run makes is named after it"
-OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
-
-
 def published_version(function: lambda_.Function) -> str:
-    """The ARN of the version that is published now, with whatever calls it."""
+    """Return the ARN of the version that this deploy publishes."""
     arn: str = function.current_version.function_arn
     return arn
 
 
 def _title(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("-"))
-
-
-_RETENTION = {
-    1: "ONE_DAY",
-    3: "THREE_DAYS",
-    5: "FIVE_DAYS",
-    7: "ONE_WEEK",
-    14: "TWO_WEEKS",
-    30: "ONE_MONTH",
-    60: "TWO_MONTHS",
-    90: "THREE_MONTHS",
-    180: "SIX_MONTHS",
-    365: "ONE_YEAR",
-}

@@ -1,4 +1,4 @@
-"""The container images: AWS Deep Learning Containers, resolved offline by the tables of the SageMaker SDK."""
+"""The container images: AWS Deep Learning Containers, resolved offline with the tables of the SageMaker SDK."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.settings import SettingsError
 
 TRANSFORMERS = "5.3.0"
-"""Version of transformers in the training image; training/requirements.txt pins the same."""
+"""Version of transformers in the training image. training/requirements.txt pins the same."""
 
 PYTORCH = "2.9.0"
 
@@ -21,9 +21,9 @@ VLLM = "0.30.0"
 
 @dataclass(frozen=True)
 class Images:
-    """Image URIs: one each, whichever instance type of a list is taken.
+    """The URIs of the training image and the serving image, the same for every instance type.
 
-    Both images exist for GPUs alone, so they serve every type, also a job on CPUs (training.device: cpu).
+    Both images exist for GPUs only. So they serve every instance type, even a job on CPUs (training.device: cpu).
     """
 
     training: str
@@ -34,7 +34,7 @@ class Images:
         """Resolve both images for `region`.
 
         Raises:
-            SettingsError: AWS has no such image there.
+            SettingsError: AWS has no such image in the region.
         """
         training = _versions("huggingface", "training")[TRANSFORMERS][f"pytorch{PYTORCH}"]
         serving = _versions("vllm", "inference")[VLLM]
@@ -50,13 +50,13 @@ class Images:
 
     @staticmethod
     def repository(uri: str) -> tuple[str, str]:
-        """Account and repository name of an image URI, for the policies of the roles that pull it."""
+        """Return account and repository name of an image URI, for the policies of the roles that pull it."""
         host, _, rest = uri.partition("/")
         return host.split(".")[0], rest.partition(":")[0]
 
 
 def _versions(framework: str, scope: str) -> dict[str, Any]:
-    """The SDK's table of one framework. It is read as a file, because importing the SDK takes three seconds."""
+    """Return the SDK's table of one framework. It is read as a file, because importing the SDK takes three seconds."""
     sdk = metadata.distribution("sagemaker-core")
     path = Path(str(sdk.locate_file(f"sagemaker/core/image_uri_config/{framework}.json")))
     versions: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))[scope]["versions"]
@@ -64,7 +64,10 @@ def _versions(framework: str, scope: str) -> dict[str, Any]:
 
 
 def _uri(image: dict[str, Any], region: str, prefix: str) -> str:
-    """The URI as `sagemaker.core.image_uris.retrieve` builds it. All regions of vLLM's image are in the partition `aws`."""
+    """Return the URI as `sagemaker.core.image_uris.retrieve` builds it.
+
+    All regions of vLLM's image are in the partition `aws`.
+    """
     registry, repository = image["registries"][region], image["repository"]
     (python,) = image["py_versions"]
     tag = f"{prefix}-gpu-{python}-{image['container_version']['gpu']}"

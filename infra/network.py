@@ -1,4 +1,4 @@
-"""What a role needs to put network interfaces into the user's VPC, as the settings name it."""
+"""The grants that a role needs to make network interfaces in the user's VPC, which the settings name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ INTERFACES = "an interface gets its id when the service makes it"
 
 
 def allow_interfaces(role: iam.Role, scope: Scope, settings: Settings, *, bedrock: bool = False) -> None:
-    """Let `role` make and delete interfaces in the subnets of the settings; nothing where there are none.
+    """Let `role` make and delete interfaces in the subnets of the settings. Grant nothing if the settings have no subnets.
 
     The actions are those of the SageMaker AI developer guide ("CreateTrainingJob API" and "CreateModel API: Execution Role
-    Permissions"), scoped by the resources and condition keys of the Service Authorization Reference; for Bedrock, which
-    tags its interfaces, the whole policy is that of its user guide, "Attach VPC permissions to a model customization role".
+    Permissions"). They are scoped by the resources and condition keys of the Service Authorization Reference. Bedrock tags
+    its interfaces, and its whole policy is that of its user guide, "Attach VPC permissions to a model customization role".
     """
     network = settings.network
     if not network.subnets:
@@ -31,10 +31,10 @@ def allow_interfaces(role: iam.Role, scope: Scope, settings: Settings, *, bedroc
     groups = [scope.arn("ec2", f"security-group/{group}") for group in network.security_groups]
     interfaces = [scope.arn("ec2", "network-interface/*")]
     job = scope.arn("bedrock", "model-customization-job/*")
-    asked: dict[str, Any] | None = None
+    created: dict[str, Any] | None = None
     existing: dict[str, Any] = {"ArnEquals": {"ec2:Subnet": subnets}}
     if bedrock:
-        asked = {
+        created = {
             "StringEquals": {"aws:RequestTag/BedrockManaged": "true"},
             "ArnEquals": {f"aws:RequestTag/{_JOB_TAG}": job},
         }
@@ -48,7 +48,7 @@ def allow_interfaces(role: iam.Role, scope: Scope, settings: Settings, *, bedroc
         }
         allow(role, ["ec2:CreateTags"], interfaces, tags, reason=INTERFACES)
     allow(role, [f"ec2:Describe{kind}" for kind in _DESCRIBE], ["*"], reason="the actions have no resource")
-    allow(role, ["ec2:CreateNetworkInterface"], interfaces, asked, reason=INTERFACES)
+    allow(role, ["ec2:CreateNetworkInterface"], interfaces, created, reason=INTERFACES)
     allow(role, ["ec2:CreateNetworkInterface"], [*subnets, *groups])
     others = ["CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission"]
     allow(role, [f"ec2:{action}" for action in others], interfaces, existing, reason=INTERFACES)

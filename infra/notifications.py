@@ -1,4 +1,4 @@
-"""The topic that tells the user how a run ended, and what goes on billing."""
+"""The topic that tells the user how a run ended, and what still bills."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class Notifications(Construct):
-    """One topic that only answers over TLS."""
+    """One topic that answers only over TLS."""
 
     def __init__(self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings) -> None:
-        """Make it, encrypted by the bucket's key; `settings.notifications.email` is subscribed to it."""
+        """Make the topic, and subscribe `settings.notifications.email`. The bucket's key encrypts it, if it has one."""
         super().__init__(parent, id)
         self._scope = scope
         self._bucket = bucket
-        # Without a key of the user's own there is none: the policy of AWS's alias/aws/sns cannot be edited, and alarms would be
-        # lost silently (AWS re:Post, "Why didn't I receive an SNS notification for my CloudWatch alarm trigger?").
+        # If the user has no key, the topic has none either: the policy of AWS's alias/aws/sns cannot be edited, and alarms
+        # would be lost silently (AWS re:Post, "Why didn't I receive an SNS notification for my CloudWatch alarm trigger?").
         self.topic = sns.Topic(
             self, "Topic", topic_name=scope.prefix, enforce_ssl=True, master_key=bucket.encryption_key
         )
@@ -38,14 +38,17 @@ class Notifications(Construct):
             self.topic.add_subscription(subscriptions.EmailSubscription(settings.notifications.email))
 
     def let_publish(self, role: iam.Role) -> None:
-        """Let a role publish. With a key a publisher needs both (Amazon SNS Developer Guide, "Key management")."""
+        """Let a role publish.
+
+        With a key, a publisher needs both of the key's actions (Amazon SNS Developer Guide, "Key management").
+        """
         allow(role, ["sns:Publish"], [self.topic.topic_arn])
         allow_key(role, self._bucket, ["Decrypt", "GenerateDataKey"])
 
-    def let_tell(self, alarm: cloudwatch.Alarm) -> None:
-        """Let an alarm publish, as Amazon SNS Developer Guide, "Example cases for Amazon SNS access control", has it.
+    def notify_on(self, alarm: cloudwatch.Alarm) -> None:
+        """Let an alarm publish (Amazon SNS Developer Guide, "Example cases for Amazon SNS access control").
 
-        A topic with a policy of its own has none of the default one's grants: without the statement alarms would be lost.
+        A topic with its own policy has none of the default policy's grants. Without the statement, alarms would be lost.
         """
         alarm.add_alarm_action(actions.SnsAction(self.topic))
         self.topic.add_to_resource_policy(

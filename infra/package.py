@@ -1,7 +1,7 @@
-"""The functions' zips: wheels for Lambda's Python and architecture, without Docker: `python -m infra.package [SETTINGS]`.
+"""The functions' zips, with wheels for Lambda's Python and architecture, without Docker: `python -m infra.package [SETTINGS]`.
 
-`make setup` downloads and zips the wheels, so that synth needs no network. pip gets both platform tags: with manylinux2014
-alone it silently takes releases years old, from before a project moved to the newer tag.
+`make setup` downloads and zips the wheels, so that synth needs no network. pip gets both platform tags. With manylinux2014
+alone, it silently takes releases that are years old, from before a project moved to the newer tag.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGES = {
     "pipeline": "boto3, pydantic",
     "data_prep": "botocore.session, orjson, pyarrow.compute, pyarrow.parquet, xxhash, zstandard",
 }
-"""Packages whose requirements.txt becomes the wheels of one function package, and what they import out of those."""
+"""The packages whose requirements.txt becomes a function package's wheels, and the modules that they import from them."""
 
 SERVICES = {
     "pipeline": (
@@ -41,7 +41,7 @@ SERVICES = {
     ),
     "data_prep": ("s3", "secretsmanager"),
 }
-"""The services that each package's code makes clients of. botocore's data of all others is left out."""
+"""The services for which each package's code makes clients. botocore's data for all others is left out."""
 
 _PRODUCT = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline", "training/messages.py")}
 """The product's own folders and files in each package. Plan copies the training code from its own package to the run's
@@ -52,41 +52,41 @@ _ELF_MACHINES = {"arm64": 183, "x86_64": 62}
 """e_machine of the ELF header: EM_AARCH64 and EM_X86_64 (elf.h)."""
 
 _DROPPED = (
-    # To build against pyarrow, and its tests.
+    # Files to build against pyarrow, and its tests.
     *("pyarrow/include", "pyarrow/includes", "pyarrow/src", "pyarrow/tests", "pyarrow/**/*.p[xy][dix]"),
-    # Flight and its own S3 client: 18 of 61 MB zipped. Of the libraries nothing more can go: pyarrow.lib itself is linked
-    # with compute, acero, dataset and substrait.
+    # Flight and pyarrow's own S3 client: 18 of 61 MB zipped. No other library can go: pyarrow.lib itself is linked with
+    # compute, acero, dataset and substrait.
     *("pyarrow/*flight*", "pyarrow/*s3*"),
-    # The same library under three names: in a wheel symbolic links are copies. What is linked is the name with one number.
+    # A wheel holds each library under three names, because its symbolic links are copies. The name with one number is linked.
     *("pyarrow/libarrow*.so", "pyarrow/libarrow*.so.*.*"),
-    # PyPy's way to zstd.
+    # The zstd module for PyPy.
     "zstandard/*cffi*",
-    # boto3's resources, which nothing here uses, and the examples of its documentation.
+    # boto3's resources, which no function uses, and the examples of its documentation.
     *("boto3/data", "boto3/examples", "botocore/data/*/*/examples-1.json"),
 )
-"""What reading Parquet and zstd and calling AWS never loads."""
+"""Files that are never loaded to read Parquet and zstd or to call AWS."""
 
 
 class PackageError(Exception):
-    """The wheels that came are not those that were asked for; the message is one line."""
+    """The installed wheels are not the requested ones. The message is one line."""
 
 
 def wheels(package: str, settings: Settings) -> Path:
-    """Where the wheels of a package lie: one folder for each Python, architecture and set of pins."""
+    """Return the folder of a package's wheels. There is one for each Python and architecture."""
     functions = settings.functions
     return ROOT / "build" / "functions" / f"python{functions.python}-{functions.architecture}" / package
 
 
 def is_built(package: str, settings: Settings) -> bool:
-    """Whether the wheels of a package are there and zipped, by the pins and the services of today."""
+    """Return whether the wheels of a package are there and zipped, for the present pins and services."""
     return _is_installed(package, wheels(package, settings)) and _zipped(package, settings).is_file()
 
 
 def build(settings: Settings) -> None:
-    """Install each package's pinned requirements into its folder and zip them, or leave them if nothing has changed.
+    """Install each package's pinned requirements into its folder and zip them, unless nothing has changed.
 
     Raises:
-        PackageError: what came is another version, for another Python or machine, or cannot be imported.
+        PackageError: an installed wheel has another version, is for another Python or machine, or cannot be imported.
     """
     for package in PACKAGES:
         folder, zipped = wheels(package, settings), _zipped(package, settings)
@@ -101,10 +101,10 @@ def build(settings: Settings) -> None:
 
 
 def pack(package: str, settings: Settings) -> tuple[Path, str]:
-    """Write the zip of a package's functions: its zipped wheels and, as they are now, the product's own folders.
+    """Write the zip of a package's functions: its zipped wheels and the product's own folders, as they are now.
 
     Returns:
-        The zip, and the SHA-256 of what it holds: it does not depend on how this machine's zlib compresses.
+        The zip, and a SHA-256 of its contents, which does not depend on how this machine's zlib compresses them.
     """
     zipped = _zipped(package, settings)
     target = zipped.with_name(f"{package}.code.zip")
@@ -113,9 +113,9 @@ def pack(package: str, settings: Settings) -> tuple[Path, str]:
     with zipfile.ZipFile(unfinished, "a", zipfile.ZIP_DEFLATED) as archive:
         for name in _PRODUCT[package]:
             _add(archive, ROOT / name, ROOT)
-        held = [(file.filename, file.file_size, file.CRC) for file in archive.infolist()]
+        contents = [(file.filename, file.file_size, file.CRC) for file in archive.infolist()]
     unfinished.replace(target)
-    return target, hashlib.sha256(repr(held).encode()).hexdigest()
+    return target, hashlib.sha256(repr(contents).encode()).hexdigest()
 
 
 def _zipped(package: str, settings: Settings) -> Path:
@@ -156,10 +156,10 @@ def _install(package: str, folder: Path, functions: FunctionsSettings) -> None:
 
 
 def check(package: str, folder: Path, functions: FunctionsSettings) -> None:
-    """Hold the wheels in `folder` against the pins and, where this interpreter is of Lambda's kind, import them.
+    """Compare the wheels in `folder` with the pins. Import them if this interpreter and machine are like Lambda's.
 
     Raises:
-        PackageError: the first thing that is wrong.
+        PackageError: the first fault.
     """
     wrong = _wrong_version(folder)
     if wrong is not None:
@@ -179,14 +179,14 @@ def _slim(package: str, folder: Path) -> None:
     for pattern in _DROPPED:
         for path in list(folder.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    # A folder for each service; the files beside them (endpoints, partitions, retries) serve them all.
+    # Each service has a folder. The files beside the folders (endpoints, partitions, retries) serve all services.
     for path in (folder / "botocore" / "data").iterdir():
         if path.is_dir() and path.name not in SERVICES[package]:
             shutil.rmtree(path)
 
 
 def _wrong_version(folder: Path) -> str | None:
-    """Say which wheel is not of the version in constraints.txt, if one is."""
+    """Return an error text for the first wheel whose version is not that of constraints.txt, if there is one."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
     pinned = {_canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
     for found in metadata.distributions(path=[str(folder)]):
@@ -213,13 +213,13 @@ def _check_binaries(folder: Path, functions: FunctionsSettings) -> None:
 
 
 def _check_imports(package: str, folder: Path) -> None:
-    # Only the standard library and the folder, so that nothing comes out of the virtual environment.
+    # The path holds only the standard library and the folder, so that nothing is imported from the virtual environment.
     code = f"import sys; sys.path.insert(0, sys.argv[1]); import {PACKAGES[package]}"
     command = [sys.executable, "-I", "-S", "-B", "-c", code, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise PackageError(f"the wheels of {package} cannot be imported: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise PackageError(f"the wheels of {package} cannot be imported: {lines[-1]}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A role and its statements, written so that a reader sees principal, action, resource and reason at one glance."""
+"""Roles and their statements, written so that a reader sees principal, actions, resources and reason at a glance."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from infra.scope import Scope
 
 
-def role(parent: Construct, id: str, principal: iam.IPrincipal, description: str) -> iam.Role:
-    """A role without any managed policy."""
+def make_role(parent: Construct, id: str, principal: iam.IPrincipal, description: str) -> iam.Role:
+    """Make a role that has no managed policy."""
     return iam.Role(parent, id, assumed_by=principal, description=description)
 
 
 def state_machines(scope: Scope) -> iam.ServicePrincipal:
-    """Step Functions on behalf of this account's state machines (developer guide, "Creating an IAM role")."""
+    """Return Step Functions as the principal, only for this account's state machines.
+
+    The conditions are those of the developer guide, "Creating an IAM role".
+    """
     conditions = {
         "StringEquals": {"aws:SourceAccount": scope.account},
         "ArnLike": {"aws:SourceArn": scope.arn("states", "stateMachine:*")},
@@ -40,11 +43,14 @@ def allow(
     """Let `role` do `actions` on `resources`, and nothing else.
 
     Args:
-        role: who may.
-        actions: IAM actions; never with a wildcard.
-        resources: ARNs. One with a wildcard needs a `reason`, which answers cdk-nag's finding on it.
+        role: the role that gets the statement.
+        actions: IAM actions, never with a wildcard.
+        resources: ARNs. An ARN with a wildcard needs a `reason`, which answers cdk-nag's finding on it.
         conditions: IAM conditions.
         reason: why the resource cannot be named more exactly.
+
+    Raises:
+        ValueError: an ARN has a wildcard, and `reason` is empty.
     """
     iam.Grant.add_to_principal(
         grantee=role, actions=list(actions), resource_arns=list(resources), conditions=conditions or {}
@@ -55,12 +61,16 @@ def allow(
 
 
 def allow_pass(role: iam.Role, passed: iam.IRole, service: str) -> None:
-    """Let `role` hand `passed` to one service only."""
+    """Let `role` pass the role `passed` to one service only."""
     allow(role, ["iam:PassRole"], [passed.role_arn], {"StringEquals": {"iam:PassedToService": service}})
 
 
 def acknowledge(construct: IConstruct, reasons: dict[str, str]) -> None:
     """Answer findings of cdk-nag's AwsSolutions rules on `construct`, each with its reason.
+
+    Args:
+        construct: the construct that has the findings.
+        reasons: a reason by each rule's name without the prefix, such as `SF1`.
 
     Raises:
         ValueError: a finding has no reason.
@@ -77,13 +87,13 @@ def acknowledge(construct: IConstruct, reasons: dict[str, str]) -> None:
 
 
 def acknowledge_wildcards(construct: IConstruct, resources: Sequence[str], reason: str) -> None:
-    """Answer cdk-nag's findings on `resources`, which are ARNs with a wildcard, that roles in `construct` may use."""
+    """Answer cdk-nag's findings on `resources`, the ARNs with a wildcard that roles in `construct` may use."""
     names = map(_as_nag_shows, cdk.Stack.of(construct).resolve(list(resources)))
     acknowledge(construct, {f"IAM5[Resource::{name}]": reason for name in names})
 
 
 def _as_nag_shows(resolved: Any) -> str:
-    """A resolved ARN as cdk-nag names it in a finding: references as `<Id.Attribute>`, other functions as their JSON."""
+    """Return a resolved ARN as cdk-nag writes it in a finding: references as `<Id.Attribute>`, other functions as JSON."""
     if isinstance(resolved, str):
         return resolved
     if "Fn::Join" in resolved:

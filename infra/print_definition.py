@@ -1,6 +1,6 @@
-"""Print the state machine's definition out of cdk.out, with CloudFormation's references replaced by example ARNs.
+"""Print the state machine's definition from cdk.out, with CloudFormation's references replaced by example ARNs.
 
-`make check` hands it to asl-validator; a reader gets it in one piece.
+`make check` passes it to asl-validator. A reader gets it in one piece.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ ASSEMBLY = Path(__file__).resolve().parent.parent / "cdk.out"
 
 
 def definition(template: dict[str, Any]) -> dict[str, Any]:
-    """The definition of the pipeline's state machine in a synthesised template."""
+    """Return the definition of the pipeline's state machine in a synthesised template."""
     machines = [
         resource["Properties"]
         for name, resource in template["Resources"].items()
@@ -24,7 +24,7 @@ def definition(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def render(value: Any) -> str:
-    """A template's value with an example in the place of each reference."""
+    """Return a template's value with an example in place of each reference."""
     if isinstance(value, str):
         return value
     if "Fn::Join" in value:

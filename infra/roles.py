@@ -1,4 +1,4 @@
-"""The roles that AWS services assume for a run: one a principal."""
+"""The roles that AWS services assume for a run. Each principal has its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from constructs import Construct
 
 from infra.images import Images
 from infra.network import allow_interfaces
-from infra.policies import allow, role
+from infra.policies import allow, make_role
 from infra.storage import allow_key
 from pipeline import names
 
 if TYPE_CHECKING:
     from infra.scope import Scope
     from pipeline.settings import Settings
+
+OWN_RUN = "a run's id is its own"
 
 
 class ServiceRoles(Construct):
@@ -25,19 +27,20 @@ class ServiceRoles(Construct):
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images
     ) -> None:
-        """Make the four roles; everything they may touch belongs to this stack, but for what the comments name."""
+        """Make the four roles. Everything they may touch belongs to this stack, except what the comments name."""
         super().__init__(parent, id)
-        # The conditions of each trust are those that the service's guide has for it, in its words; SageMaker's are in "Cross-
-        # service confused deputy prevention" of its developer guide, which leaves aws:SourceAccount out.
+        # The conditions of each trust policy are copied from the service's guide. SageMaker's are in "Cross-service confused
+        # deputy prevention" of its developer guide, which leaves aws:SourceAccount out.
         jobs = {"ArnLike": {"aws:SourceArn": scope.arn("sagemaker", "training-job/*")}}
-        self.training = role(
+        self.training = make_role(
             self,
             "Training",
             iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=jobs),
             "Tuneway's training job",
         )
-        # Channels are listed and read, the output written and, where it is large, in parts. A run may name any base model
-        # below uploads/models/, so that folder alone is open to it, and of the other uploads the wheels that it installs.
+        # The job lists and reads its channels, and writes its output, in parts if it is large. A run may name any base model
+        # below uploads/models/, so the job may read that folder. Of the other uploads, it may read only the wheels that it
+        # installs.
         checkpoints = f"{names.prefix('checkpoints', '*')}*"
         inputs = [f"{names.prefix(folder, '*')}*" for folder in ("code", "data", "baselines")]
         inputs += [checkpoints, "uploads/models/*"]
@@ -45,13 +48,13 @@ class ServiceRoles(Construct):
             inputs.append(f"{settings.network.wheels}*")
         _read(self.training, bucket, inputs)
         models = f"{names.prefix('models', '*')}*"
-        written = [bucket.arn_for_objects(key) for key in (models, checkpoints)]
-        allow(self.training, ["s3:PutObject"], written, reason=OWN_RUN)
-        # What the job deletes of its old checkpoints, SageMaker deletes in S3 (developer guide, "Checkpoints in Amazon
+        outputs = [bucket.arn_for_objects(key) for key in (models, checkpoints)]
+        allow(self.training, ["s3:PutObject"], outputs, reason=OWN_RUN)
+        # When the job deletes an old checkpoint, SageMaker deletes it in S3 (developer guide, "Checkpoints in Amazon
         # SageMaker AI").
-        allow(self.training, ["s3:DeleteObject"], written[1:], reason=OWN_RUN)
+        allow(self.training, ["s3:DeleteObject"], outputs[1:], reason=OWN_RUN)
         allow_key(self.training, bucket, ["Decrypt", "Encrypt", "GenerateDataKey"])
-        # For the volume of an instance type without disks of its own.
+        # The grant is for the volume of an instance type that has no disks of its own.
         allow_key(self.training, bucket, ["CreateGrant"], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
         allow_interfaces(self.training, scope, settings)
         _pull(self.training, scope, images.training)
@@ -62,9 +65,10 @@ class ServiceRoles(Construct):
             [scope.secret(settings.access.hub_token_secret)],
         )
 
-        # Word for word: for real-time inference "the asterisk does not stand for wildcard and should not be changed".
+        # Word for word from the guide: for real-time inference "the asterisk does not stand for wildcard and should not be
+        # changed".
         hosting = {"ArnLike": {"aws:SourceArn": scope.arn("sagemaker", "*")}}
-        self.model = role(
+        self.model = make_role(
             self, "Model", iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=hosting), "Tuneway's endpoint"
         )
         _read(self.model, bucket, [models])
@@ -74,7 +78,7 @@ class ServiceRoles(Construct):
         _write_logs(self.model, scope, f"/aws/sagemaker/Endpoints/{scope.prefix}")
 
         # Bedrock user guide, "Create a service role for model customization".
-        self.bedrock = role(
+        self.bedrock = make_role(
             self,
             "Bedrock",
             iam.ServicePrincipal(
@@ -89,18 +93,19 @@ class ServiceRoles(Construct):
         output = f"{names.prefix('bedrock', '*')}*"
         _read(self.bedrock, bucket, [f"{names.prefix('data', '*')}bedrock/*", output])
         allow(self.bedrock, ["s3:PutObject"], [bucket.arn_for_objects(output)], reason=OWN_RUN)
-        # Of the Bedrock user guide, "Encryption of custom models": the grant is what Bedrock itself uses the model by.
+        # Bedrock user guide, "Encryption of custom models". Bedrock itself uses the model through the grant.
         allow_key(self.bedrock, bucket, ["Decrypt", "GenerateDataKey", "DescribeKey"])
         via = {"StringEquals": {"kms:ViaService": f"bedrock.{scope.region}.amazonaws.com"}}
         allow_key(self.bedrock, bucket, ["CreateGrant"], via)
         allow_interfaces(self.bedrock, scope, settings, bedrock=True)
 
-        # EventBridge Scheduler User Guide, "Confused deputy prevention": the schedule's group, and never the schedule.
+        # EventBridge Scheduler User Guide, "Confused deputy prevention": the source is the schedule's group, never the
+        # schedule.
         group = {
             "aws:SourceAccount": scope.account,
             "aws:SourceArn": scope.arn("scheduler", "schedule-group/default"),
         }
-        self.expiry = role(
+        self.expiry = make_role(
             self,
             "Expiry",
             iam.ServicePrincipal("scheduler.amazonaws.com", conditions={"StringEquals": group}),
@@ -109,17 +114,14 @@ class ServiceRoles(Construct):
         allow(self.expiry, ["sagemaker:DeleteEndpoint"], [scope.endpoint])
 
 
-OWN_RUN = "a run's id is its own"
-
-
 def _read(role: iam.Role, bucket: s3.Bucket, keys: list[str]) -> None:
-    """Let `role` list and read what the patterns `keys` match, which end in `/*`.
+    """Let `role` list and read the objects that the patterns `keys` match. Each pattern ends in `/*`.
 
-    A service may list a folder without its last slash: `checkpoints/*/*` would deny that of `checkpoints/RUN`.
+    A service may list a folder without its last slash, and `checkpoints/*/*` would deny the list of `checkpoints/RUN`.
     """
     allow(role, ["s3:GetObject"], [bucket.arn_for_objects(key) for key in keys], reason=OWN_RUN)
     folders = [key.removesuffix("/*") for key in keys]
-    # `checkpoints/*` matches what is below it, too; `uploads/models` does not.
+    # `checkpoints/*` also matches everything below the folder; `uploads/models` does not.
     below = [f"{folder}/*" for folder in folders if not folder.endswith("*")]
     allow(role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": folders + below}})
 

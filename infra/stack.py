@@ -1,4 +1,4 @@
-"""The one stack: only wires the constructs."""
+"""The stack, which only wires the constructs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TunewayStack(cdk.Stack):
         """Make the stack `settings.stack.name` in `region`.
 
         Raises:
-            SettingsError: what synth can already refuse, such as a region without a Bedrock base model.
+            SettingsError: a setting that synth can already refuse, such as a region without a Bedrock base model.
         """
         super().__init__(
             parent,
@@ -46,7 +46,7 @@ class TunewayStack(cdk.Stack):
         images = Images.of(region)
         scope = Scope.of(self, region)
         for name, value in {**settings.stack.tags, STACK_TAG: scope.prefix}.items():
-            # Not on the stack itself: its own tags cannot hold its id, which is known only when it exists.
+            # Not on the stack itself, because its own tags cannot hold its id, which is known only when it exists.
             cdk.Tags.of(self).add(name, value, exclude_resource_types=["aws:cdk:stack"])
 
         storage = Storage(self, "Storage", settings)
@@ -58,7 +58,7 @@ class TunewayStack(cdk.Stack):
         machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, steps, images, notifications, settings)
         cleanup = Cleanup(self, "Cleanup", scope, functions, machine, notifications, settings)
         teardown = Teardown(self, "Teardown", scope, storage.bucket, functions, machine, cleanup, settings)
-        # On destroy the teardown comes first: what runs left behind can only be deleted while all of this still exists.
+        # On destroy the teardown comes first, because it needs all of these to delete what runs have made.
         teardown.resource.node.add_dependency(storage, roles, notifications, expiry, steps, machine, cleanup)
 
         cdk.CfnOutput(
@@ -69,6 +69,6 @@ class TunewayStack(cdk.Stack):
             self,
             "TopicArn",
             value=notifications.topic.topic_arn,
-            description="Subscribe to it: when a model serves, how a run ended, and an endpoint that outlives its time",
+            description="Subscribe to it to learn when a model serves, how a run ended, and when an endpoint outlives its time",
         )
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")

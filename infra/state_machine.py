@@ -12,7 +12,7 @@ from constructs import Construct
 from infra.data_states import SHARD_DATA
 from infra.definition import definition
 from infra.functions import A_RUN
-from infra.policies import acknowledge, allow, role, state_machines
+from infra.policies import acknowledge, allow, make_role, state_machines
 from infra.storage import allow_key
 from pipeline import names
 from pipeline.contracts.planned import StackFacts
@@ -43,13 +43,13 @@ class StateMachine(Construct):
         notifications: Notifications,
         settings: Settings,
     ) -> None:
-        """Render the definition with the stack's own names, and grant the role what its states do."""
+        """Make the definition with the stack's own names, and grant the role the actions of its states."""
         super().__init__(parent, id)
-        self.role = role(self, "Role", state_machines(scope), "Tuneway's state machine")
+        self.role = make_role(self, "Role", state_machines(scope), "Tuneway's state machine")
         self._grant_map(scope, bucket)
         notifications.let_publish(self.role)
-        every = "published versions, of this and earlier deploys"
-        allow(self.role, ["lambda:InvokeFunction"], steps.any_version, reason=every)
+        reason = "published versions, of this and earlier deploys"
+        allow(self.role, ["lambda:InvokeFunction"], steps.any_version, reason=reason)
         stack = StackFacts(
             prefix=scope.prefix,
             bucket=bucket.bucket_name,
@@ -69,7 +69,7 @@ class StateMachine(Construct):
             self,
             "StateMachine",
             state_machine_name=scope.prefix,
-            # Not Stack.to_json_string: on its way to jsii it loses every null, and a null means something here.
+            # Not Stack.to_json_string, which loses every null on its way to jsii: a null has a meaning in the definition.
             definition_body=sfn.DefinitionBody.from_string(json.dumps(body)),
             role=self.role,
         )
@@ -82,10 +82,11 @@ class StateMachine(Construct):
         self.arn = machine.state_machine_arn
 
     def _grant_map(self, scope: Scope, bucket: s3.Bucket) -> None:
-        """What the Distributed Map needs (developer guide, "IAM policies for using Distributed Map states").
+        """Grant what the Distributed Map needs (developer guide, "IAM policies for using Distributed Map states").
 
-        Its Map Run starts executions of this very state machine, looks at their ends, stops them when it is stopped itself,
-        and redrives those that were. The state machine's ARN is made of its name: a reference would be a circle.
+        Its Map Run starts executions of this same state machine, and looks at how they end. It stops them when it is stopped
+        itself, and redrives those that were stopped. The state machine's ARN is made from its name, because a reference would
+        be a circle.
         """
         allow(self.role, ["states:StartExecution"], [scope.arn("states", f"stateMachine:{scope.prefix}")])
         executions = scope.arn("states", f"execution:{scope.prefix}:*")

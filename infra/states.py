@@ -1,4 +1,4 @@
-"""The kinds of states that the definition is made of, and the failures after which a function is called again."""
+"""The kinds of states in the definition, and the errors after which a function is called again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ State = dict[str, Any]
 """A state in the Amazon States Language."""
 
 PAYLOAD = "{% $states.result.Payload %}"
-"""What a function has answered."""
+"""The answer of the function that a task has called."""
 REDRIVE = "{% $states.context.Execution.RedriveCount %}"
+"""How often the execution has been redriven."""
 
 
 class StackParts(NamedTuple):
-    """What a state may need of the stack.
+    """The parts of the stack that a state may need.
 
     Attributes:
-        stack: what exists, handed to Plan.
-        settings: the deployed settings, handed to Plan as they are.
-        steps: version ARNs of the functions by the names of `infra.steps.STEPS`.
+        stack: the stack's facts, which Plan gets.
+        settings: the deployed settings, which Plan gets unchanged.
+        steps: version ARNs of the functions, by the names of `infra.steps.STEPS`.
     """
 
     stack: StackFacts
@@ -32,9 +33,9 @@ class StackParts(NamedTuple):
 
 
 HOUR: dict[str, Any] = {
-    # What passes by itself: `pipeline.aws.AwsBusy`, Lambda's own failures (developer guide, "Handle transient Lambda service
-    # exceptions"), and the concurrency of a new account, which is small. No paid job is lost over a minute of it. Without
-    # jitter, the pauses are an hour and more in all: 5, 10, ... 160 s, then 300 s each.
+    # These errors pass by themselves: `pipeline.aws.AwsBusy`, Lambda's own failures (developer guide, "Handle transient
+    # Lambda service exceptions"), and the small concurrency of a new account. No paid job is lost because of a minute of
+    # them. Without jitter, the pauses are more than an hour in all: 5, 10, ... 160 s, then 300 s each.
     "ErrorEquals": [
         "AwsBusy",
         "Lambda.ClientExecutionTimeoutException",
@@ -48,24 +49,24 @@ HOUR: dict[str, Any] = {
     "MaxAttempts": 17,
 }
 MINUTES = {
-    # Plan has seen the quota: another job or endpoint of the account has the instances, or one that is being stopped.
+    # Plan has checked the quota. So another job or endpoint of the account uses the instances, or one that is being stopped.
     "ErrorEquals": ["AwsLimit"],
     "IntervalSeconds": 60,
     "BackoffRate": 2,
     "MaxAttempts": 3,
 }
 SECONDS = {
-    # A role may not be known everywhere yet, of Lambda it is AWSLambdaException; nor the tags of a job of a second ago
-    # (NotOurs). SourceUnavailable: the Hub stays down, or a source changes while it is read, and data prep has tried for
-    # minutes itself.
+    # A new role may not be known everywhere yet; Lambda then raises AWSLambdaException. Nor may the tags of a job that was
+    # made a second ago (NotOurs). SourceUnavailable means that the Hub stays down or that a source changes while it is read;
+    # data prep itself has tried for minutes.
     "ErrorEquals": ["AwsRefused", "Lambda.AWSLambdaException", "NotOurs", "SourceUnavailable"],
     "IntervalSeconds": 2,
     "BackoffRate": 2,
     "MaxAttempts": 4,
 }
 ONCE = {
-    # A function whose process died: once more, and not oftener. Every step can be run again. Out of memory or out of time
-    # (Runtime.OutOfMemory, Sandbox.Timedout) it would only be so again.
+    # The function's process died. It is called once more and no more often; every step can be run again. Errors of memory or
+    # time (Runtime.OutOfMemory, Sandbox.Timedout) are not here, because the second call would end in the same way.
     "ErrorEquals": ["Runtime.ExitError", "Lambda.Unknown"],
     "IntervalSeconds": 2,
     "MaxAttempts": 1,
@@ -73,12 +74,13 @@ ONCE = {
 
 
 def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = False) -> State:
-    """Return a Task without what follows it.
+    """Return a Task without its `Next`.
 
     Args:
         version: ARN of the function's version that it calls.
-        payload: what the function gets.
-        looks: whether it looks at long work. Its time is over then only where AWS hangs, which passes, too.
+        payload: the function's event.
+        looks: whether the function looks at long work. Such a function runs out of time only if AWS hangs, and that passes
+            by itself. So the timeout is retried, too.
     """
     busy = {**HOUR, "ErrorEquals": [*HOUR["ErrorEquals"], "Sandbox.Timedout"]} if looks else HOUR
     return {
@@ -90,15 +92,15 @@ def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = Fa
 
 
 def branch(condition: str, following: str, **assigned: Any) -> State:
-    """Return a branch of a Choice: what is assigned and which state comes next where the condition holds."""
+    """Return a branch of a Choice: the assigned variables and the next state if the condition holds."""
     return {"Condition": condition, **({"Assign": assigned} if assigned else {}), "Next": following}
 
 
 def choice(*branches: State, default: str) -> State:
-    """Return a Choice, whose first branch that holds is taken."""
+    """Return a Choice. It takes the first branch whose condition holds."""
     return {"Type": "Choice", "Choices": list(branches), "Default": default}
 
 
 def wait(variable: str, following: str) -> State:
-    """Return a Wait for as long as the function whose answer is in `variable` has said."""
+    """Return a Wait of `wait_seconds` of the function's answer in `variable`."""
     return {"Type": "Wait", "Seconds": f"{{% ${variable}.wait_seconds %}}", "Next": following}

@@ -1,4 +1,4 @@
-"""The functions that the run's state machine calls: one table, and beside each function's row what its role may do."""
+"""The functions that the run's state machine calls: one table, whose rows also name what each function's role may do."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class StepFunction:
 
     Attributes:
         handler: module and function.
-        grant: gives the function's role what the step does.
+        grant: grants the function's role the actions of the step.
         minutes: how long one call may run.
-        memory_mb: its memory.
-        package: the package of `infra.package` with its code.
+        memory_mb: the function's memory.
+        package: the package of `infra.package` with the function's code.
     """
 
     handler: str
@@ -47,12 +47,12 @@ class StepFunction:
 
 
 class Grants:
-    """A function's role, and what of the stack its step acts on."""
+    """The role of a step's function, and the parts of the stack that the step uses."""
 
     def __init__(
         self, function: lambda_.Function, scope: Scope, bucket: s3.Bucket, roles: ServiceRoles, settings: Settings
     ) -> None:
-        """Take the function that is to be granted something."""
+        """Take the function whose role gets the grants."""
         role = function.role
         assert isinstance(role, iam.Role)
         self.role = role
@@ -61,11 +61,11 @@ class Grants:
         self.hub_token = scope.secret(settings.access.hub_token_secret)
 
     def allow(self, actions: list[str], resources: list[str], reason: str = "") -> None:
-        """Let the step do `actions` on `resources`, as `infra.policies.allow`."""
+        """Let the step do `actions` on `resources`. `infra.policies.allow` explains the arguments."""
         allow(self.role, actions, resources, reason=reason)
 
     def allow_key(self, actions: list[str]) -> None:
-        """Let the step use the bucket's key, where it has one."""
+        """Let the step use the bucket's key, if it has one."""
         allow_key(self.role, self.bucket, actions)
 
     def allow_list(self, prefixes: list[str]) -> None:
@@ -73,92 +73,92 @@ class Grants:
         allow(self.role, ["s3:ListBucket"], [self.bucket.bucket_arn], {"StringLike": {"s3:prefix": prefixes}})
 
     def objects(self, folder: names.Folder, name: str = "*") -> str:
-        """What `name` matches in the folders of all runs."""
+        """Return the ARN pattern of the objects that `name` matches in the folders of all runs."""
         arn: str = self.bucket.arn_for_objects(f"{names.prefix(folder, '*')}{name}")
         return arn
 
 
-def _plan(may: Grants) -> None:
-    scope = may.scope
-    may.allow(["s3:PutObject"], [may.objects("code"), may.objects("shards", names.SHARD_LIST)], A_RUN)
-    models = may.bucket.arn_for_objects("uploads/models/*")
-    may.allow(["s3:GetObject"], [models], "the user's own base models, in whatever folder")
-    may.allow_key(["Decrypt", "GenerateDataKey"])
-    # It lists datasets and base models, and looks for a baseline.
-    may.allow_list(["uploads/*", f"{names.prefix('baselines', '*')}*"])
-    if may.datasets:
-        may.allow(["s3:ListBucket"], may.datasets)
+def _plan(grants: Grants) -> None:
+    scope = grants.scope
+    grants.allow(["s3:PutObject"], [grants.objects("code"), grants.objects("shards", names.SHARD_LIST)], A_RUN)
+    models = grants.bucket.arn_for_objects("uploads/models/*")
+    grants.allow(["s3:GetObject"], [models], "the user's own base models, in whatever folder")
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
+    # Plan lists datasets and base models, and looks for a baseline.
+    grants.allow_list(["uploads/*", f"{names.prefix('baselines', '*')}*"])
+    if grants.datasets:
+        grants.allow(["s3:ListBucket"], grants.datasets)
     bedrock = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
-    may.allow(["bedrock:GetFoundationModel"], [bedrock], "reads what AWS publishes of any base model a run may name")
+    grants.allow(["bedrock:GetFoundationModel"], [bedrock], "reads what AWS publishes of any base model a run may name")
     quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
-    may.allow(quotas, ["*"], "the actions have no resource")
-    may.allow(["sagemaker:DescribeEndpoint"], [scope.endpoint])
-    may.allow(["sagemaker:DescribeEndpointConfig"], [scope.sagemaker("endpoint-config")], OWN_NAMES)
-    # A secret that does not exist has no six characters yet: the bare name is asked for, and must be answered with
-    # "not found" rather than "access denied".
-    missing = scope.arn("secretsmanager", f"secret:{may.settings.access.hub_token_secret}")
-    may.allow(["secretsmanager:DescribeSecret"], [missing, may.hub_token])
-    may.allow(["secretsmanager:GetSecretValue"], [may.hub_token])
+    grants.allow(quotas, ["*"], "the actions have no resource")
+    grants.allow(["sagemaker:DescribeEndpoint"], [scope.endpoint])
+    grants.allow(["sagemaker:DescribeEndpointConfig"], [scope.sagemaker("endpoint-config")], OWN_NAMES)
+    # A secret that does not exist has no six characters at its end, so Plan asks for the bare name. The answer must be
+    # "not found" and not "access denied".
+    missing = scope.arn("secretsmanager", f"secret:{grants.settings.access.hub_token_secret}")
+    grants.allow(["secretsmanager:DescribeSecret"], [missing, grants.hub_token])
+    grants.allow(["secretsmanager:GetSecretValue"], [grants.hub_token])
 
 
-def _read_dataset(may: Grants) -> None:
-    sources = [may.bucket.arn_for_objects("uploads/*"), *(f"{arn}/*" for arn in may.datasets)]
-    may.allow(["s3:GetObject"], sources, "the user's own objects, where config.yaml says they are")
-    if may.datasets:
-        may.allow(["s3:ListBucket"], may.datasets)
-    may.allow(["secretsmanager:GetSecretValue"], [may.hub_token])
+def _read_dataset(grants: Grants) -> None:
+    sources = [grants.bucket.arn_for_objects("uploads/*"), *(f"{arn}/*" for arn in grants.datasets)]
+    grants.allow(["s3:GetObject"], sources, "the user's own objects, where config.yaml says they are")
+    if grants.datasets:
+        grants.allow(["s3:ListBucket"], grants.datasets)
+    grants.allow(["secretsmanager:GetSecretValue"], [grants.hub_token])
 
 
-def _write_data(may: Grants, folder: names.Folder) -> None:
-    may.allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [may.objects(folder)], A_RUN)
-    may.allow_key(["Decrypt", "GenerateDataKey"])
+def _write_data(grants: Grants, folder: names.Folder) -> None:
+    grants.allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [grants.objects(folder)], A_RUN)
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
 
 
 _UPLOADS, _REPORTS = "uploads/*", f"{names.prefix('shards', '*')}*"
-"""What is listed to know whether an upload or a shard's report is there (`data_prep.sources.exists`)."""
+"""The prefixes that are listed to know whether an upload or a shard's report exists (`data_prep.sources.exists`)."""
 
 
-def _data_prep(may: Grants) -> None:
-    _read_dataset(may)
-    _write_data(may, "data")
-    may.allow_list([_UPLOADS])
+def _data_prep(grants: Grants) -> None:
+    _read_dataset(grants)
+    _write_data(grants, "data")
+    grants.allow_list([_UPLOADS])
 
 
-def _shard_data(may: Grants) -> None:
-    _read_dataset(may)
-    _write_data(may, "shards")
-    may.allow_list([_UPLOADS, _REPORTS])
+def _shard_data(grants: Grants) -> None:
+    _read_dataset(grants)
+    _write_data(grants, "shards")
+    grants.allow_list([_UPLOADS, _REPORTS])
 
 
-def _merge_data(may: Grants) -> None:
-    _write_data(may, "data")
-    may.allow_list([_REPORTS])
-    may.allow(["s3:GetObject"], [may.objects("shards")], A_RUN)
+def _merge_data(grants: Grants) -> None:
+    _write_data(grants, "data")
+    grants.allow_list([_REPORTS])
+    grants.allow(["s3:GetObject"], [grants.objects("shards")], A_RUN)
 
 
-def _train(may: Grants) -> None:
-    scope = may.scope
+def _train(grants: Grants) -> None:
+    scope = grants.scope
     jobs = scope.sagemaker("training-job")
     actions = ["Create", "Describe", "Stop"]
-    may.allow([f"sagemaker:{action}TrainingJob" for action in actions], [jobs], OWN_NAMES)
-    may.allow(["sagemaker:AddTags", "sagemaker:ListTags"], [jobs], OWN_NAMES)
-    # The group is the account's; of its streams only those of this stack's jobs can be read.
+    grants.allow([f"sagemaker:{action}TrainingJob" for action in actions], [jobs], OWN_NAMES)
+    grants.allow(["sagemaker:AddTags", "sagemaker:ListTags"], [jobs], OWN_NAMES)
+    # The log group belongs to the account. Only the streams of this stack's jobs can be read.
     group = scope.arn("logs", f"log-group:{names.TRAINING_LOGS}")
-    may.allow(["logs:DescribeLogStreams"], [f"{group}:*"], "Logs asks on the group's ARN with its streams")
-    may.allow(["logs:GetLogEvents"], [f"{group}:log-stream:{scope.prefix}-*"], OWN_NAMES)
-    allow_pass(may.role, may.roles.training, "sagemaker.amazonaws.com")
+    grants.allow(["logs:DescribeLogStreams"], [f"{group}:*"], "CloudWatch Logs checks the group's ARN with its streams")
+    grants.allow(["logs:GetLogEvents"], [f"{group}:log-stream:{scope.prefix}-*"], OWN_NAMES)
+    allow_pass(grants.role, grants.roles.training, "sagemaker.amazonaws.com")
 
 
-def _assess(may: Grants) -> None:
-    left = [may.objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "baseline")]
-    may.allow(["s3:GetObject"], left, A_RUN)
-    may.allow(["s3:PutObject"], [may.objects("baselines", "baseline.json")], A_KEY)
-    may.allow(["s3:PutObject"], [may.objects("models", names.RECORD)], A_RUN)
-    may.allow_key(["Decrypt", "GenerateDataKey"])
+def _assess(grants: Grants) -> None:
+    results = [grants.objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "baseline")]
+    grants.allow(["s3:GetObject"], results, A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("baselines", "baseline.json")], A_KEY)
+    grants.allow(["s3:PutObject"], [grants.objects("models", names.RECORD)], A_RUN)
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
 
 
-def _customize(may: Grants) -> None:
-    scope = may.scope
+def _customize(grants: Grants) -> None:
+    scope = grants.scope
     bases = [
         f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
         for model in BASE_MODELS.values()
@@ -167,50 +167,51 @@ def _customize(may: Grants) -> None:
     if not bases:
         return
     jobs, models = scope.arn("bedrock", "model-customization-job/*"), scope.arn("bedrock", "custom-model/*")
-    may.allow(["bedrock:CreateModelCustomizationJob"], [*bases, models, jobs], OWN_IDS)
-    may.allow(["bedrock:GetModelCustomizationJob", "bedrock:ListTagsForResource"], [jobs], OWN_IDS)
-    # What is tagged gets this stack's tag and has no other stack's: no model of another stack can be made this one's.
-    mine = {
+    grants.allow(["bedrock:CreateModelCustomizationJob"], [*bases, models, jobs], OWN_IDS)
+    grants.allow(["bedrock:GetModelCustomizationJob", "bedrock:ListTagsForResource"], [jobs], OWN_IDS)
+    # The step may only set this stack's tag, and not on a model that has another stack's. So it cannot take over another
+    # stack's model.
+    conditions = {
         "StringEquals": {f"aws:RequestTag/{STACK_TAG}": scope.prefix},
         "StringEqualsIfExists": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix},
     }
-    allow(may.role, ["bedrock:TagResource"], [models, jobs], mine, OWN_IDS)
-    ours = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
-    allow(may.role, ["bedrock:StopModelCustomizationJob"], [jobs], ours, f"{OWN_IDS}; the tag decides")
-    allow_pass(may.role, may.roles.bedrock, "bedrock.amazonaws.com")
+    allow(grants.role, ["bedrock:TagResource"], [models, jobs], conditions, OWN_IDS)
+    tagged = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
+    allow(grants.role, ["bedrock:StopModelCustomizationJob"], [jobs], tagged, f"{OWN_IDS}; the tag decides")
+    allow_pass(grants.role, grants.roles.bedrock, "bedrock.amazonaws.com")
 
 
-def _deploy(may: Grants) -> None:
-    scope = may.scope
-    may.allow(["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:AddTags"], [scope.endpoint])
+def _deploy(grants: Grants) -> None:
+    scope = grants.scope
+    grants.allow(["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:AddTags"], [scope.endpoint])
     models, configs = scope.sagemaker("model"), scope.sagemaker("endpoint-config")
-    may.allow(["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], [scope.endpoint, configs], OWN_NAMES)
-    may.allow(["sagemaker:CreateModel", "sagemaker:DescribeModel"], [models], OWN_NAMES)
-    may.allow(["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig"], [configs], OWN_NAMES)
-    may.allow(["sagemaker:AddTags"], [models, configs], OWN_NAMES)
-    allow_pass(may.role, may.roles.model, "sagemaker.amazonaws.com")
-    may.allow(["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], [scope.schedule])
-    allow_pass(may.role, may.roles.expiry, "scheduler.amazonaws.com")
+    grants.allow(["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], [scope.endpoint, configs], OWN_NAMES)
+    grants.allow(["sagemaker:CreateModel", "sagemaker:DescribeModel"], [models], OWN_NAMES)
+    grants.allow(["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig"], [configs], OWN_NAMES)
+    grants.allow(["sagemaker:AddTags"], [models, configs], OWN_NAMES)
+    allow_pass(grants.role, grants.roles.model, "sagemaker.amazonaws.com")
+    grants.allow(["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], [scope.schedule])
+    allow_pass(grants.role, grants.roles.expiry, "scheduler.amazonaws.com")
 
 
-def _smoke_test(may: Grants) -> None:
-    may.allow(["s3:GetObject"], [may.objects("data", "test/test.jsonl")], A_RUN)
-    may.allow(["s3:PutObject"], [may.objects("models", "smoke_test.json")], A_RUN)
-    may.allow_key(["Decrypt", "GenerateDataKey"])
+def _smoke_test(grants: Grants) -> None:
+    grants.allow(["s3:GetObject"], [grants.objects("data", "test/test.jsonl")], A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("models", "smoke_test.json")], A_RUN)
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
     actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
-    may.allow(actions, [may.scope.endpoint])
+    grants.allow(actions, [grants.scope.endpoint])
 
 
-def _record(may: Grants) -> None:
-    may.allow(["s3:PutObject"], [may.objects("models", names.RECORD)], A_RUN)
-    may.allow_key(["GenerateDataKey"])
+def _record(grants: Grants) -> None:
+    grants.allow(["s3:PutObject"], [grants.objects("models", names.RECORD)], A_RUN)
+    grants.allow_key(["GenerateDataKey"])
 
 
 # 1,769 MB are one whole vCPU (Lambda developer guide, "Configure Lambda function memory").
 _whole_cpu = partial(StepFunction, minutes=15, memory_mb=1769, package="data_prep")
 
 STEPS: dict[str, StepFunction] = {
-    # The memory is for reading a tokenizer.json: Gemma 3's has 33 MB, and takes 200 MB when it is parsed.
+    # The memory is for reading a tokenizer.json. Gemma 3's has 33 MB, and takes 200 MB when it is parsed.
     "plan": StepFunction("pipeline.steps.plan.handler", _plan, minutes=5, memory_mb=1024),
     "data_prep": _whole_cpu("data_prep.handler.handler", _data_prep),
     "shard_data": _whole_cpu("data_prep.handler.shard", _shard_data),
@@ -222,7 +223,7 @@ STEPS: dict[str, StepFunction] = {
     "smoke_test": StepFunction("pipeline.steps.smoke_test.handler", _smoke_test, minutes=5),
     "record": StepFunction("pipeline.steps.record.handler", _record),
 }
-"""By the name that the definition calls a step by. The function is called the same, with hyphens."""
+"""The functions by the names that the definition uses. A function's own name is the same, with hyphens."""
 
 
 class Steps(Construct):
@@ -249,9 +250,9 @@ class Steps(Construct):
             row.grant(Grants(function, scope, bucket, roles, settings))
             self._functions[name] = function
         self.versions = {name: published_version(function) for name, function in self._functions.items()}
-        """The ARNs of the versions that are published now, which the definition calls."""
+        """ARNs of the versions that this deploy publishes. The definition calls these."""
 
     @property
     def any_version(self) -> list[str]:
-        """ARN patterns of every version: a running execution goes on with those of its definition, after a deploy, too."""
+        """ARN patterns of all versions. A running execution goes on with those of its own definition, even after a deploy."""
         return [f"{function.function_arn}:*" for function in self._functions.values()]

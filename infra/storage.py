@@ -1,4 +1,4 @@
-"""The bucket: uploads, and everything a run reads and writes."""
+"""The bucket of the stack: it holds the uploads, and everything that a run reads and writes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 
 class Storage(Construct):
-    """One private, encrypted, versioned bucket that only answers over TLS."""
+    """One private, encrypted, versioned bucket that answers only over TLS."""
 
     def __init__(self, parent: Construct, id: str, settings: Settings) -> None:
-        """Make the bucket. `cdk destroy` deletes it: the teardown empties it first. With `keep_models` it stays with them."""
+        """Make the bucket.
+
+        `cdk destroy` deletes it, after the teardown has emptied it. With `stack.on_destroy: keep_models`, bucket and models
+        stay.
+        """
         super().__init__(parent, id)
         arn, keep = settings.encryption.kms_key_arn, settings.stack.on_destroy == "keep_models"
         self.bucket = s3.Bucket(
@@ -31,7 +35,7 @@ class Storage(Construct):
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             encryption=s3.BucketEncryption.KMS if arn else s3.BucketEncryption.S3_MANAGED,
             encryption_key=kms.Key.from_key_arn(self, "Key", arn) if arn else None,
-            # One data key a bucket and not an object: fewer calls of KMS, which bills and throttles them.
+            # One data key per bucket and not per object makes fewer calls to KMS, which bills and throttles them.
             bucket_key_enabled=True if arn else None,
             enforce_ssl=True,
             versioned=True,
@@ -44,7 +48,7 @@ class Storage(Construct):
 
 
 def _rules(expire_days: int | None) -> list[s3.LifecycleRule]:
-    # Expiry by days also removes the delete marker that it left, once no version is below it (API reference,
+    # Expiration by days also removes the delete marker that it has made, once no version is below it (API reference,
     # LifecycleExpiration).
     rules = [
         s3.LifecycleRule(id="open-uploads-end", abort_incomplete_multipart_upload_after=cdk.Duration.days(1)),
@@ -63,10 +67,10 @@ def _rules(expire_days: int | None) -> list[s3.LifecycleRule]:
 
 
 def allow_key(role: iam.Role, bucket: s3.Bucket, actions: list[str], conditions: dict[str, Any] | None = None) -> None:
-    """Let `role` do `actions` with the bucket's customer-managed key; nothing where it has none.
+    """Let `role` do `actions` with the bucket's customer-managed key. Grant nothing if the bucket has none.
 
-    Reading an object takes Decrypt, writing GenerateDataKey, and writing in parts both (Amazon S3 user guide, "Protecting
-    data with server-side encryption with AWS KMS").
+    To read an object takes Decrypt, to write one takes GenerateDataKey, and to write one in parts takes both (Amazon S3 user
+    guide, "Protecting data with server-side encryption with AWS KMS").
     """
     if bucket.encryption_key:
         allow(role, [f"kms:{action}" for action in actions], [bucket.encryption_key.key_arn], conditions)

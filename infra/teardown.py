@@ -1,4 +1,4 @@
-"""The custom resource whose deletion, first of all on `cdk destroy`, removes what runs made."""
+"""The custom resource that `cdk destroy` deletes first. Its deletion removes what runs have made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aws_cdk import custom_resources as cr
 from constructs import Construct
 
 from infra.functions import A_RUN, OWN_IDS, OWN_NAMES
-from infra.policies import acknowledge, acknowledge_wildcards, allow, role
+from infra.policies import acknowledge, acknowledge_wildcards, allow, make_role
 from infra.storage import allow_key
 from pipeline import names
 from pipeline.names import STACK_TAG
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Teardown(Construct):
-    """CDK's Provider framework around `pipeline.steps.teardown`: it polls for up to an hour, which one Lambda could not.
+    """CDK's Provider framework around `pipeline.steps.teardown`. It polls for up to an hour, longer than a function may run.
 
-    The framework's own functions are Node functions, the one exception in this stack: a well-kept library in the place of
-    an own poller. They get roles and a log group of this stack's making. The framework's own would keep three log groups
-    after destroy, and a managed policy that lets a late function make them anew.
+    The framework's own functions are Node functions, the one exception in this stack: they are a well-kept library, used
+    in place of a poller of our own. They get roles and a log group that this stack makes. The framework's own roles would
+    leave three log groups after destroy, and have a managed policy that lets a late function make them again.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class Teardown(Construct):
                 "BedrockEnabled": "true" if settings.bedrock.enabled else "false",
             },
         )
-        # CloudFormation deletes it beside the teardown. Local AWS deletes one resource after the other, of two that do not
-        # depend on each other the one whose name sorts last: so this one is called Users.
+        # CloudFormation deletes it at the same time as the teardown. Local AWS deletes one resource after the other. Of two
+        # that do not depend on each other, it first deletes the one whose name sorts last. So this one is called Users.
         cdk.CustomResource(
             self,
             "Users",
@@ -97,30 +97,30 @@ class Teardown(Construct):
 
     def _framework_role(self, name: str, log_group: logs.LogGroup) -> iam.Role:
         lambda_service = iam.ServicePrincipal("lambda.amazonaws.com")
-        made = role(self, f"Framework{name}Role", lambda_service, f"Tuneway's teardown framework ({name.lower()})")
-        # A log group's ARN attribute ends in :* and so covers its streams.
+        role = make_role(self, f"Framework{name}Role", lambda_service, f"Tuneway's teardown framework ({name.lower()})")
+        # The ARN attribute of a log group ends in :*, so it covers the group's streams.
         actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
-        allow(made, actions, [log_group.log_group_arn], reason="the group's own streams")
-        return made
+        allow(role, actions, [log_group.log_group_arn], reason="the group's own streams")
+        return role
 
 
 def _grant(
     function: lambda_.Function, scope: Scope, bucket: s3.Bucket, machine: StateMachine, cleanup: Cleanup
 ) -> None:
-    own = function.role
-    assert isinstance(own, iam.Role)
+    role = function.role
+    assert isinstance(role, iam.Role)
 
     def let(
         actions: list[str], resources: list[str], reason: str = "", conditions: dict[str, Any] | None = None
     ) -> None:
-        allow(own, actions, resources, conditions, reason)
+        allow(role, actions, resources, conditions, reason)
 
     let(["events:DisableRule"], [scope.arn("events", f"rule/{cleanup.rule_name}")])
     let(["states:ListExecutions"], [machine.arn, cleanup.arn])
     executions = [scope.arn("states", f"execution:{name}:*") for name in (scope.prefix, f"{scope.prefix}-cleanup")]
     let(["states:StopExecution"], executions, "executions of these state machines")
     lists = ["ListTrainingJobs", "ListEndpoints", "ListEndpointConfigs", "ListModels"]
-    let([f"sagemaker:{action}" for action in lists], ["*"], "lists have no resource")
+    let([f"sagemaker:{action}" for action in lists], ["*"], "the list actions have no resource")
     kinds = [
         "ModelCustomizationJobs",
         "CustomModels",
@@ -128,7 +128,7 @@ def _grant(
         "ProvisionedModelThroughputs",
         "ImportedModels",
     ]
-    let([f"bedrock:List{kind}" for kind in kinds], ["*"], "lists have no resource")
+    let([f"bedrock:List{kind}" for kind in kinds], ["*"], "the list actions have no resource")
     jobs, configs, models = (scope.sagemaker(kind) for kind in ("training-job", "endpoint-config", "model"))
     let(["sagemaker:ListTags"], [jobs, configs, models], OWN_NAMES)
     let(["sagemaker:StopTrainingJob"], [jobs], OWN_NAMES)
@@ -143,13 +143,13 @@ def _grant(
         "bedrock:DeleteImportedModel": scope.arn("bedrock", "imported-model/*"),
     }
     let(["bedrock:ListTagsForResource"], list(bedrock.values()), OWN_IDS)
-    ours = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
+    tagged = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
     for action, resource in bedrock.items():
-        let([action], [resource], f"{OWN_IDS}; the tag decides", ours)
+        let([action], [resource], f"{OWN_IDS}; the tag decides", tagged)
     let(["scheduler:DeleteSchedule"], [scope.schedule])
     log_group = scope.arn("logs", f"log-group:/aws/sagemaker/Endpoints/{scope.prefix}")
-    let(["logs:DeleteLogGroup"], [f"{log_group}:*"], "Logs asks on the group's ARN with its streams")
-    # The policy: to close the bucket, before it is emptied, to functions of stopped executions that still write.
+    let(["logs:DeleteLogGroup"], [f"{log_group}:*"], "CloudWatch Logs checks the group's ARN with its streams")
+    # The policy's actions: before the bucket is emptied, it is closed to functions of stopped executions that still write.
     actions = ["s3:ListBucketVersions", "s3:ListBucketMultipartUploads", "s3:GetBucketPolicy", "s3:PutBucketPolicy"]
     let(actions, [bucket.bucket_arn])
     objects = [bucket.arn_for_objects("*")]
@@ -158,18 +158,18 @@ def _grant(
         objects,
         "the bucket goes with the stack",
     )
-    # Whether a run has used Bedrock, where that cannot be asked.
+    # It reads the records to know whether a run has used Bedrock, if Bedrock itself cannot be asked.
     let(["s3:GetObject"], [bucket.arn_for_objects(f"{names.MODELS}*/{names.RECORD}")], A_RUN)
-    allow_key(own, bucket, ["Decrypt"])
+    allow_key(role, bucket, ["Decrypt"])
 
 
 def _acknowledge_framework(parent: Construct, provider: cr.Provider, functions: list[lambda_.Function]) -> None:
-    why = (
+    reason = (
         "CDK's Provider framework: its functions and poller are its own; they call this stack's two teardown functions"
     )
-    acknowledge(provider, dict.fromkeys(("L1", "SF1", "SF2"), why))
+    acknowledge(provider, dict.fromkeys(("L1", "SF1", "SF2"), reason))
     for name in ("isComplete", "onTimeout"):
         inner = provider.node.find_child(f"framework-{name}")
         assert isinstance(inner, lambda_.Function)
         functions = [*functions, inner]
-    acknowledge_wildcards(parent, [f"{function.function_arn}:*" for function in functions], why)
+    acknowledge_wildcards(parent, [f"{function.function_arn}:*" for function in functions], reason)
