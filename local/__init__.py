@@ -1,1 +1,1 @@
-"""What `make local` runs: it starts local AWS, deploys, executes, asks the endpoint, destroys and lists what is left."""
+"""The driver of `make local`: it starts local AWS, deploys, executes, asks the endpoint, destroys and lists what is left."""

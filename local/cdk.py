@@ -12,22 +12,22 @@ CLI = ROOT / "node_modules" / ".bin" / "cdk"
 
 
 class CdkError(Exception):
-    """The CLI ended with an error: its name, and the last lines it printed."""
+    """The CLI ended with an error. The message is the command's name and the last lines that the CLI has printed."""
 
 
 def environment(endpoint_url: str | None, region: str, home: Path) -> dict[str, str]:
-    """The environment of a client of local AWS: nothing of the user's own AWS configuration reaches it.
+    """Return the environment of a client of local AWS. Nothing of the user's own AWS configuration reaches it.
 
     Args:
-        endpoint_url: where local AWS answers; None for synth, which needs no AWS at all.
+        endpoint_url: the address of local AWS; None for synth, which needs no AWS at all.
         region: AWS region.
-        home: folder in the place of the user's home, so that `~/.aws` and `~/.cdk` stay untouched.
+        home: folder in place of the user's home, so that `~/.aws` and `~/.cdk` stay untouched.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_", "HF_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_", "HF_"))}
     home.mkdir(parents=True, exist_ok=True)
-    made = {
-        **kept,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")]),
+    variables = {
+        **inherited,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")]),
         "HOME": str(home),
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
@@ -36,15 +36,15 @@ def environment(endpoint_url: str | None, region: str, home: Path) -> dict[str, 
         "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
     }
     if endpoint_url:
-        made |= {"AWS_ENDPOINT_URL": endpoint_url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    return made
+        variables |= {"AWS_ENDPOINT_URL": endpoint_url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    return variables
 
 
 def run(*arguments: str, env: dict[str, str], log: Path) -> None:
-    """Run `cdk ARGUMENTS`, with all that it prints in `log`.
+    """Run `cdk ARGUMENTS`, and write all that it prints to `log`.
 
     Raises:
-        CdkError: it failed.
+        CdkError: the command failed.
     """
     command = [str(CLI), *arguments, "--no-notices", "--no-version-reporting"]
     with log.open("a", encoding="utf-8") as output:
@@ -55,4 +55,4 @@ def run(*arguments: str, env: dict[str, str], log: Path) -> None:
         )
     if done.returncode:
         last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-12:]
-        raise CdkError(f"cdk {arguments[0]} failed (all of it in {log}):\n  " + "\n  ".join(last))
+        raise CdkError(f"cdk {arguments[0]} failed (the whole output is in {log}):\n  " + "\n  ".join(last))

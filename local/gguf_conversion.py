@@ -1,8 +1,8 @@
-"""Make an ordinary Hugging Face folder of SmolLM2's GGUF file: `python gguf_conversion.py GGUF OUT`.
+"""Convert SmolLM2's GGUF file to an ordinary Hugging Face folder: `python gguf_conversion.py GGUF OUT`.
 
-A program of its own, run by `local.model` with transformers 5.23.0 in front of the virtual environment's 5.3.0:
-5.3.0 has no GgufConfig and reads this file's tokenizer wrongly without an error (eos becomes `<|im_start|>`,
-five tokens are added).
+`local.model` runs it as a program of its own, with transformers 5.23.0 before the virtual environment's 5.3.0 in the path.
+5.3.0 has no GgufConfig and reads this file's tokenizer wrongly, without an error: eos becomes `<|im_start|>`, and five tokens
+are added.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 def convert(gguf: Path, out: Path) -> None:
     """Write config, tokenizer (with its chat template) and bfloat16 safetensors of `gguf` into the folder `out`.
 
-    The pad token becomes `<|endoftext|>`: the published one equals eos, and a collator that masks padding would
-    mask every end of turn with it.
+    The pad token becomes `<|endoftext|>`. The published pad token equals eos, so a collator that masks padding would also
+    mask every end of turn.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # type: ignore[attr-defined]
@@ -25,7 +25,7 @@ def convert(gguf: Path, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**source)
     tokenizer.pad_token = "<|endoftext|>"
     model: Any = AutoModelForCausalLM.from_pretrained(**source, quantization_config=GgufConfig(dequantize=True))
-    # Without this, saving fails: "quantized with gguf and is not serializable", although the weights are plain by now.
+    # Without this, saving fails with "quantized with gguf and is not serializable", although the weights are plain by now.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):

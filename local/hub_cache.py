@@ -1,7 +1,7 @@
 """The layout of the Hugging Face Hub's cache, so that a model made on this machine loads by its Hub name, offline.
 
 Source: huggingface_hub, "Understand caching": `models--ORG--NAME/{refs/main, snapshots/COMMIT/...}`. Plain
-files in a snapshot serve as well as the blobs and links that a download leaves.
+files in a snapshot work as well as the blobs and links that a download makes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def snapshot_folder(cache: Path, repo: str, revision: str) -> Path:
-    """Where `revision` of the model `repo` ("org/name") lies in `cache`."""
+    """Return the folder in `cache` of `revision` of the model `repo` ("org/name")."""
     return cache / f"models--{repo.replace('/', '--')}" / "snapshots" / revision
 
 
 def ensure(cache: Path, repo: str, revision: str, build: Callable[[Path, Path], None]) -> Path:
-    """Have `revision` of `repo` in `cache` and return its folder, calling `build(work, out)` if it is missing.
+    """Make sure that `revision` of `repo` is in `cache`, and return its folder. Call `build(work, out)` if it is missing.
 
-    `build` fills the folder `out`, and may use `work` for what need not last. The folder appears whole or not
-    at all: it is renamed into place once `build` has returned, so a build killed in the middle leaves only a
-    folder that the next one removes. Of two at once, the second waits and finds the work done.
+    `build` fills the folder `out`, and may use `work` for temporary files. The folder appears whole or not at all, because
+    it is renamed into place after `build` has returned. So a build that is killed leaves only a folder that the next build
+    removes. If two builds start at once, the second waits, and then finds the folder.
     """
     home = snapshot_folder(cache, repo, revision).parents[1]
     target = home / "snapshots" / revision

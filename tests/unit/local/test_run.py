@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.run import RunError, dataset_input, how_to_talk, is_bedrocks, let_update, show
+from local.run import (
+    RunError,
+    allow_endpoint_update,
+    dataset_input,
+    keep_instructions,
+    refused_for_bedrock,
+    show,
+)
 from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
 from pipeline.source.formats import SUFFIXES
@@ -79,11 +86,11 @@ def test_without_data_the_samples_are_uploaded() -> None:
     [
         ("nowhere.csv", None, "no such file or folder"),
         ("g.xlsx", None, SUFFIXES),
-        ("docs", None, "no file in this folder is data"),
+        ("docs", None, "this folder has no data file"),
         ("train.csv", "dialogue", "must be DIALOGUE:SUMMARY"),
         ("train.csv", ":summary", "must be DIALOGUE:SUMMARY"),
         ("train.csv", "a:b:summary", "dataset.fields in its input"),
-        (None, "dialogue:summary", "FIELDS goes with DATASET"),
+        (None, "dialogue:summary", "FIELDS needs DATASET"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_remedy(
@@ -122,7 +129,7 @@ def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(
     client = aws.client("stepfunctions")
     machine = client.create_state_machine(name="kept", definition=ends, roleArn=role)["stateMachineArn"]
     run_input = {"dataset": {"source": "uploads/it's \N{PARTY POPPER} [a].csv", "fields": {"dialogue": 'say "x"'}}}
-    printed = how_to_talk(session, {"StateMachineArn": machine, "EndpointName": "e"}, run_input)
+    printed = keep_instructions(session, {"StateMachineArn": machine, "EndpointName": "e"}, run_input)
     typed = "\n".join(line for line in printed.splitlines() if line.startswith("  "))
     ran = subprocess.run(["bash", "-euc", typed], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -134,7 +141,7 @@ def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(
 def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
     before = json.loads(session.control("_tuneway/quotas"))
     try:
-        let_update(session)
+        allow_endpoint_update(session)
         after = json.loads(session.control("_tuneway/quotas"))
         assert after["ml.g5.xlarge for endpoint usage"] == 2
         assert {name for name in after if after[name] != before[name]} == {
@@ -157,4 +164,4 @@ def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
 def test_bedrock_is_left_out_only_where_its_base_model_does_not_take_the_rows(
     error: str | None, cause: str | None, expected: bool
 ) -> None:
-    assert is_bedrocks({"error": error, "cause": cause}) is expected
+    assert refused_for_bedrock({"error": error, "cause": cause}) is expected
