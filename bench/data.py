@@ -1,7 +1,7 @@
 """`make bench-data`: data prep beside the tutorial's way (`datasets`: load, map, json.dumps), on the same rows.
 
-Each runs in a process of its own (`bench.data_ways`), in turn on each format. Before a figure is shown, what data prep wrote is
-read and held against what `bench.data_rows` has planned.
+For each format, each way runs in turn, in a process of its own (`bench.data_ways`). Before a figure is shown, the files that
+data prep has written are read and compared with the plan of `bench.data_rows`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ HOME = ROOT / ".local" / "bench-data"
 ROWS, FEWEST = 1_000_000, 10_000
 LLAMA, NOVA = "meta.llama3-3-70b-instruct-v1:0:128k", "amazon.nova-micro-v1:0:128k"
 Figures = dict[str, Any]
-"""What `bench.data_ways` prints, and `rows`."""
+"""The figures that `bench.data_ways` prints, and `rows`."""
 
 
-class Wrong(Exception):
-    """The work was not done."""
+class WrongOutputError(Exception):
+    """A way failed, or its output differs from the plan."""
 
 
 class MeasuredRun(NamedTuple):
-    """What is measured: a way of `bench.data_ways`, on all rows or a tenth of them, for a Bedrock base model."""
+    """A run to measure: a way of `bench.data_ways`, on all rows or a tenth of them, for a Bedrock base model."""
 
     way: str
     tenth: bool = False
@@ -55,7 +55,16 @@ RUNS = {
 
 
 def make_event(s3: DiskS3, bucket: str, key: str, output: str, instruction: str, base_model: str) -> dict[str, Any]:
-    """Returns what Plan hands over (`data_prep.handler`) for this file as the only one, with all rows that Bedrock takes."""
+    """Return the event that `data_prep.handler` gets from Plan, for this file alone and all rows that Bedrock takes.
+
+    Args:
+        s3: the folder that takes the place of S3.
+        bucket: the file's bucket.
+        key: the file's key.
+        output: the bucket of data prep's output.
+        instruction: `dataset.instruction`.
+        base_model: a Bedrock base model of `pipeline.catalogue`.
+    """
     head = s3.head_object(Bucket=bucket, Key=key)
     size = head["ContentLength"]
     return {
@@ -83,14 +92,14 @@ def make_event(s3: DiskS3, bucket: str, key: str, output: str, instruction: str,
 
 
 def verify(answer: dict[str, Any], out: Path, plan: ExpectedRows, kind: str, base_model: str) -> None:
-    """Hold data prep's answer and what it wrote into the folder `out` against the plan of the rows.
+    """Compare data prep's answer and the files that it has written into the folder `out` with the plan of the rows.
 
     Raises:
-        Wrong: a row or a character too many or too few.
+        WrongOutputError: there is a row or a character too many or too few.
     """
     rejected = plan["rejected"][kind]
     if answer["refused"] or answer["rejected"] != rejected:
-        raise Wrong(f"{kind}: {rejected} were to be rejected; the answer is {answer}")
+        raise WrongOutputError(f"{kind}: {rejected} had to be rejected; the answer is {answer}")
     counts, characters = dict.fromkeys(SPLITS, 0), 0
     for split in SPLITS:
         with (out / split / f"{split}.jsonl").open("rb") as lines:
@@ -99,24 +108,30 @@ def verify(answer: dict[str, Any], out: Path, plan: ExpectedRows, kind: str, bas
                 characters += sum(len(message["content"]) for message in orjson.loads(line)["messages"][1:])
     written = sum(counts.values())
     if (written, characters) != (plan["accepted"], plan["characters"]):
-        raise Wrong(f"{kind}: {written} rows of {characters} characters were written; planned were {plan}")
+        raise WrongOutputError(f"{kind}: {written} rows of {characters} characters were written; the plan is {plan}")
     records = sum(
         len((out / "bedrock" / f"{split}.jsonl").read_bytes().splitlines()) for split in ("train", "validation")
     )
     if records != min(BASE_MODELS[base_model].max_records, counts["train"] + counts["validation"]):
-        raise Wrong(f"{kind}: {records} records were written for {base_model}")
+        raise WrongOutputError(f"{kind}: {records} records were written for {base_model}")
     (file,) = orjson.loads((out / "manifest.json").read_bytes())["files"]
     if [file["read"] - written, file["rejected"]] != [sum(rejected.values())] * 2:
-        raise Wrong(f"{kind}: the manifest says {file}")
+        raise WrongOutputError(f"{kind}: the manifest says {file}")
 
 
 def run(name: str, home: Path, kind: str, count: int, instruction: str, work: Path) -> Figures:
-    """Returns the figures of the one of `RUNS`, on `count` rows in this format, in a process of its own.
+    """Run one of `RUNS` in a process of its own, and return its figures.
 
-    What it writes goes into `work`, a new folder in `home`: data prep's output into `work/data`.
+    Args:
+        name: key of `RUNS`.
+        home: folder of the rows.
+        kind: format of the rows, one of `FORMATS`.
+        count: number of rows.
+        instruction: `dataset.instruction`.
+        work: a new folder in `home` for all that the run writes. Data prep's output goes into `work/data`.
 
     Raises:
-        Wrong: it failed, or has not written what it should.
+        WrongOutputError: the run failed, or its output differs from the plan.
     """
     way, tenth, base_model = RUNS[name]
     rows = count // 10 if tenth else count
@@ -126,7 +141,7 @@ def run(name: str, home: Path, kind: str, count: int, instruction: str, work: Pa
     if base_model:
         job["event"] = make_event(DiskS3(home), folder.name, file.name, work.name, instruction, base_model)
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    os.sync()  # nobody pays for what the one before has written
+    os.sync()  # so that this run does not pay for what the run before has written
     done = subprocess.run(
         [sys.executable, "-m", "bench.data_ways", way, str(work / "job.json")],
         cwd=ROOT,
@@ -136,17 +151,17 @@ def run(name: str, home: Path, kind: str, count: int, instruction: str, work: Pa
         check=False,
     )
     if done.returncode:
-        raise Wrong(f"{name} failed:\n{done.stderr[-2000:]}")
+        raise WrongOutputError(f"{name} failed:\n{done.stderr[-2000:]}")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     if base_model:
         verify(figures["answer"], work / "data", plan, kind, base_model)
     elif figures["written"] != rows:
-        raise Wrong(f"{kind}: {name} wrote {figures['written']} of {rows} rows")
+        raise WrongOutputError(f"{kind}: {name} wrote {figures['written']} of {rows} rows")
     return figures | {"rows": rows}
 
 
 def measure(kind: str, count: int, instruction: str) -> dict[str, Figures]:
-    """Returns the figures of each of `RUNS`; raises what `run` raises."""
+    """Return the figures of each of `RUNS`. `run` explains the arguments and the error."""
     figures = {}
     for name in RUNS:
         with tempfile.TemporaryDirectory(dir=HOME) as work:
@@ -155,7 +170,7 @@ def measure(kind: str, count: int, instruction: str) -> dict[str, Figures]:
 
 
 def report(results: dict[str, dict[str, Figures]]) -> None:
-    """Prints the table, what each step takes alone, and the ratios."""
+    """Print the table, the CPU-seconds of each step alone, and the ratios."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table("format", "way")
     for name in ("rows/s", "ratio", "rows/CPU s", "ratio", "peak MB"):
@@ -173,13 +188,13 @@ def report(results: dict[str, dict[str, Figures]]) -> None:
     for kind, figures in results.items():
         steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in figures["alone"]["steps"].items())
         console.print(
-            f"what holds it, {kind}: of {figures['tuneway']['cpu_seconds']:.1f} CPU s, each step alone: {steps}"
+            f"{kind}: tuneway took {figures['tuneway']['cpu_seconds']:.1f} CPU s; each step alone takes: {steps}"
         )
     console.print(last_line(results))
 
 
 def last_line(results: dict[str, dict[str, Figures]]) -> str:
-    """Returns the ratios; peak memory is the highest of all formats, and its ratio the one furthest from 1."""
+    """Return the line of ratios. The peak memory is the highest of all formats; its ratio is the one furthest from 1."""
     speeds = [
         f"{kind} {figures['tutorial']['seconds'] / figures['tuneway']['seconds']:.1f}x"
         for kind, figures in results.items()
@@ -196,21 +211,21 @@ def last_line(results: dict[str, dict[str, Figures]]) -> str:
 
 
 def main() -> int:
-    """The command line."""
+    """Parse the command line, measure all ways and print their figures. Return the exit code."""
     parser = argparse.ArgumentParser(description="Compare data prep with the tutorial's way.")
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"{FEWEST} or more, for a cut-down run; default: {ROWS}")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"{FEWEST} or more, for a shorter run; default: {ROWS}")
     rows = parser.parse_args().rows
     if rows < FEWEST:
         parser.error(f"{rows} rows are fewer than {FEWEST}")
     instruction = settings.load(ROOT / "config.yaml").dataset.instruction
-    print(f"{rows:,} rows, one in a hundred dirty, below {HOME}; the first run writes them", flush=True)
+    print(f"{rows:,} rows below {HOME}, of which one per hundred is dirty; the first run writes them", flush=True)
     results = {}
     HOME.mkdir(parents=True, exist_ok=True)
     try:
         for kind in FORMATS:
             results[kind] = measure(kind, rows, instruction)
             print(last_line({kind: results[kind]}), flush=True)
-    except (Wrong, OSError) as error:
+    except (WrongOutputError, OSError) as error:
         print(f"bench.data: {error}", file=sys.stderr)
         return 1
     report(results)

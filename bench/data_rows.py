@@ -1,8 +1,8 @@
-r"""Rows like SAMSum's, any number of them, the same every time, as CSV, JSON Lines and Parquet.
+r"""Make any number of rows like SAMSum's, the same every time, as CSV, JSON Lines and Parquet.
 
-A dialogue is turns drawn from data/, said by two people in turn, with \r\n between them as in SAMSum; its last turn and its
-summary hold the row's number, so that all differ. The summary is a sentence drawn from data/'s. Every hundredth row is
-dirty, in one way of `DIRT` after the other.
+The turns of a dialogue are drawn from data/. Two people speak in turn, with \r\n between the turns as in SAMSum. The summary is
+a sentence drawn from the summaries of data/. The last turn and the summary hold the row's number, so that all rows differ.
+Every hundredth row is dirty, in each way of `DIRT` in turn.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parents[1] / "data"
 FORMATS = ("csv", "jsonl", "parquet")
 ROW_GROUP = 100_000
-"""Rows of a Parquet row group, compressed with snappy, pyarrow's default. (pyarrow's own default is a million rows.)"""
+"""Rows per Parquet row group, where pyarrow's default is a million. The compression is pyarrow's default, snappy."""
 CLEAN_BETWEEN = 99
+"""Clean rows between two dirty ones."""
 LONGEST_TOKENS = 512
-"""What data prep is to be told; clean rows are far below it."""
+"""The `max_tokens` of data prep's event. Clean rows are far below it."""
 DIRT = {
     "null": "dialogue is null",
     "empty": "summary is empty",
@@ -40,17 +41,22 @@ DIRT = {
     "repeat": "duplicate of an accepted row",
     "long": f"longer than {LONGEST_TOKENS} tokens (estimated)",
 }
-"""The ways of being dirty, and data prep's reason for each."""
+"""The ways in which a row is dirty, and data prep's reason for each."""
 _OWN_REASONS = {
     ("csv", "null"): "dialogue is empty",  # a CSV has no null
     ("csv", "broken"): "broken UTF-8 or a lone surrogate",
-    ("parquet", "broken"): DIRT["control"],  # Parquet's strings are UTF-8 by definition: written as a control character
+    # Parquet's strings are UTF-8 by definition, so the byte is written as a control character.
+    ("parquet", "broken"): DIRT["control"],
 }
+"""Data prep's reason where a format has another one than `DIRT`."""
 _COLUMNS = ("id", "dialogue", "summary")
 
 
 class DialogueRow(NamedTuple):
-    """A row, and the way in which it is dirty, if it is. The byte FF, no UTF-8, is the lone surrogate U+DCFF here."""
+    """A row, and the way in which it is dirty, if it is dirty.
+
+    The byte FF, which is not UTF-8, is the lone surrogate U+DCFF here.
+    """
 
     id: str
     dialogue: str | None
@@ -59,7 +65,13 @@ class DialogueRow(NamedTuple):
 
 
 class ExpectedRows(TypedDict):
-    """What must come out: accepted rows, their characters (a line end is one), and by format the rows of each reason."""
+    """The rows that data prep must write and reject.
+
+    Attributes:
+        accepted: number of accepted rows.
+        characters: characters of the accepted rows; a line end counts as one.
+        rejected: number of rejected rows by format, then by reason.
+    """
 
     accepted: int
     characters: int
@@ -67,13 +79,13 @@ class ExpectedRows(TypedDict):
 
 
 def rows(count: int) -> Iterator[DialogueRow]:
-    """The first `count` rows."""
+    """Yield the first `count` rows."""
     draw, ways = random.Random(0), list(DIRT)
     people, turns, sentences = _vocabulary()
     for number in range(count):
         pair = draw.sample(people, 2)
-        said = [*draw.choices(turns, k=draw.randint(4, 16)), f"And that was number {number}"]
-        dialogue = "\r\n".join(f"{pair[at % 2]}: {text}" for at, text in enumerate(said))
+        texts = [*draw.choices(turns, k=draw.randint(4, 16)), f"And that was number {number}"]
+        dialogue = "\r\n".join(f"{pair[at % 2]}: {text}" for at, text in enumerate(texts))
         row = DialogueRow(f"row-{number}", dialogue, f"{draw.choice(sentences)} Number {number}.")
         dirty, clean = divmod(number, CLEAN_BETWEEN + 1)
         if clean < CLEAN_BETWEEN:
@@ -99,7 +111,7 @@ def _spoil(row: DialogueRow, before: DialogueRow, way: str) -> DialogueRow:
 
 
 def _vocabulary() -> tuple[list[str], list[str], list[str]]:
-    people: dict[str, None] = {}  # and not a set, whose order is another one in each process
+    people: dict[str, None] = {}  # not a set, whose order differs from process to process
     turns, sentences = [], []
     for file in sorted(DATA.glob("*.csv")):
         with file.open(encoding="utf-8", newline="") as stream:
@@ -113,9 +125,13 @@ def _vocabulary() -> tuple[list[str], list[str], list[str]]:
 
 
 def ensure(home: Path, count: int) -> tuple[Path, ExpectedRows]:
-    """The folder below `home` with `rows.csv`, `rows.jsonl` and `rows.parquet`, written unless they are there, and the plan."""
-    made_of = b"".join(path.read_bytes() for path in (Path(__file__), *sorted(DATA.glob("*.csv"))))
-    folder = home / f"{count}-{hashlib.sha256(made_of).hexdigest()[:8]}"
+    """Write `rows.csv`, `rows.jsonl` and `rows.parquet` to a folder below `home`, unless they are there.
+
+    Returns:
+        The folder and the plan of the rows.
+    """
+    inputs = b"".join(path.read_bytes() for path in (Path(__file__), *sorted(DATA.glob("*.csv"))))
+    folder = home / f"{count}-{hashlib.sha256(inputs).hexdigest()[:8]}"
     plan = folder / "plan.json"
     if not plan.exists():
         for old in home.glob(f"{count}-*"):
@@ -151,7 +167,7 @@ def _write(folder: Path, count: int) -> ExpectedRows:
                 group.clear()
             if way:
                 dirt[way] += 1
-            elif dialogue is not None:  # no clean row's is
+            elif dialogue is not None:  # it is never None in a clean row
                 accepted += 1
                 characters += len(dialogue.replace("\r\n", "\n")) + len(summary)
         if group:

@@ -1,6 +1,6 @@
-"""One way to prepare a file in a process of its own: `python -m bench.data_ways WAY JOB.json`; its last line is JSON.
+"""Prepare a file in one way, in a process of its own: `python -m bench.data_ways WAY JOB.json`. Its last line is JSON.
 
-What a way needs is imported where it is measured, so that no process holds another way's modules.
+A way's modules are imported in its function, so that no process holds the modules of another way.
 """
 
 from __future__ import annotations
@@ -22,32 +22,36 @@ if TYPE_CHECKING:
     import datasets
 
 PART_ROWS = 1000
-"""Rows between two looks at the clock in `alone`."""
+"""Rows between two readings of the clock in `alone`."""
 WRITE_BYTES = 5 * 1024 * 1024
+"""Buffer of the file that `alone` writes."""
 
 
 class Clock:
-    """Seconds since it was made, by the wall and of all threads' CPU, and the process's peak memory."""
+    """Measures wall time and all threads' CPU time since it was made, and the process's peak memory."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def read(self) -> dict[str, float]:
-        """Returns `seconds`, `cpu_seconds` and `megabytes` (10^6 bytes)."""
+        """Return `seconds`, `cpu_seconds` and `megabytes` (10^6 bytes)."""
         seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        # Not getrusage's ru_maxrss, which begins with that of the process that started this one.
+        # Not ru_maxrss of getrusage, which begins with the memory of the parent process.
         peak = int(Path("/proc/self/status").read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
         return {"seconds": seconds, "cpu_seconds": cpu, "megabytes": peak}
 
 
 def messages(dialogue: str | None, summary: str | None, instruction: str) -> dict[str, Any]:
-    """Returns a row as chat messages."""
+    """Return a row as chat messages."""
     texts = {"system": instruction, "user": dialogue, "assistant": summary}
     return {"messages": [{"role": role, "content": text} for role, text in texts.items()]}
 
 
 def tutorial(job: dict[str, Any]) -> dict[str, Any]:
-    """`datasets`: load, map, json.dumps. No check at all; broken UTF-8 is replaced, as loading fails otherwise."""
+    """Prepare the file with `datasets`: load, map, json.dumps.
+
+    It checks nothing. Broken UTF-8 is replaced, because loading fails otherwise.
+    """
     import datasets
 
     datasets.disable_progress_bars()
@@ -71,7 +75,7 @@ def tutorial(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def tuneway(job: dict[str, Any]) -> dict[str, Any]:
-    """The data-prep function with every check on; its `answer` comes with the figures."""
+    """Prepare the file with the data-prep function and all its checks. Its `answer` is returned with the figures."""
     from bench.disk_s3 import DiskS3
     from data_prep.handler import prepare_with
     from pipeline.contracts.data import PrepareEvent
@@ -83,7 +87,7 @@ def tuneway(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def alone(job: dict[str, Any]) -> dict[str, Any]:
-    """The CPU-seconds of the `steps` that any way in Python has, each without the others."""
+    """Measure the CPU-seconds of the `steps` that every way in Python has, each without the others."""
     steps: dict[str, float] = defaultdict(float)
     written, at = 0, time.process_time()
 

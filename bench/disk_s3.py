@@ -1,7 +1,8 @@
-"""botocore's S3 client on a folder, as far as data prep uses it: what is measured is data prep, not a network.
+"""botocore's S3 client on a folder, with the operations that data prep uses, so that no network is measured.
 
-A bucket is a folder below `root`, a key a file. Answers and errors have botocore's shapes; tests/unit/bench/test_data.py holds
-them against S3's. What S3's client and server do beside (TLS, checksums, MD5 as the ETag) is left out.
+A bucket is a folder below `root`, and a key is a file. Answers and errors have botocore's shapes, and
+tests/unit/bench/test_data.py compares them with S3's. The other work of S3's client and server (TLS, checksums, MD5 as the
+ETag) is left out.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _UPLOADS = ".uploads"
-"""Folder below `root` with the parts of unfinished uploads."""
+"""The folder below `root` with the parts of unfinished uploads."""
 
 
 class FileBody:
-    """A response's body: `left` bytes of a file from where it stands."""
+    """A response's body: the next `size` bytes of an open file."""
 
-    def __init__(self, file: BinaryIO, left: int) -> None:
-        self._file, self._left = file, left
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._remaining = file, size
 
     def read(self, amount: int | None = None) -> bytes:
-        """At most `amount` bytes; all that is left without it; none at the end."""
-        data = self._file.read(self._left if amount is None else min(amount, self._left))
-        self._left -= len(data)
+        """Return at most `amount` bytes, or all the remaining ones without it. At the end, return none."""
+        data = self._file.read(self._remaining if amount is None else min(amount, self._remaining))
+        self._remaining -= len(data)
         return data
 
     def close(self) -> None:
@@ -37,38 +38,46 @@ class FileBody:
 
 
 class DiskS3:
-    """The operations by S3's names, with its parameters' and answers' names."""
+    """The operations under S3's names, with S3's names of parameters and answers."""
 
     def __init__(self, root: Path) -> None:
-        """`root` exists."""
+        """Use the folder `root`, which must exist."""
         self._root = root
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
-        """An object's `ContentLength` and `ETag`."""
+        """Return an object's `ContentLength` and `ETag`."""
         path = self._path(Bucket, Key, "HeadObject", missing="404")
         return {"ContentLength": path.stat().st_size, "ETag": _etag(path)}
 
     def get_object(
         self, *, Bucket: str, Key: str, Range: str | None = None, IfMatch: str | None = None
     ) -> dict[str, Any]:
-        """An object, or of it `bytes=FIRST-` or `bytes=FIRST-LAST`."""
+        """Return an object, or its range `bytes=FIRST-` or `bytes=FIRST-LAST`.
+
+        Raises:
+            ClientError: as S3's.
+            ValueError: the range has another form, for which data prep does not ask.
+        """
         path = self._path(Bucket, Key, "GetObject")
         size, etag = path.stat().st_size, _etag(path)
         if IfMatch not in (None, etag):
             raise _error("GetObject", "PreconditionFailed", 412)
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", Range or "bytes=0-")
-        if asked is None:
-            raise ValueError(f"{Range!r} is a range that data prep does not ask for")
-        first = int(asked[1])
+        bounds = re.fullmatch(r"bytes=(\d+)-(\d*)", Range or "bytes=0-")
+        if bounds is None:
+            raise ValueError(f"data prep does not ask for a range such as {Range!r}")
+        first = int(bounds[1])
         if Range and first >= size:
             raise _error("GetObject", "InvalidRange", 416)
-        left = min(int(asked[2] or size) + 1, size) - first
+        length = min(int(bounds[2] or size) + 1, size) - first
         file = path.open("rb")
         file.seek(first)
-        return {"Body": FileBody(file, left), "ContentLength": left, "ETag": etag}
+        return {"Body": FileBody(file, length), "ContentLength": length, "ETag": etag}
 
     def list_objects_v2(self, *, Bucket: str, Prefix: str = "") -> dict[str, Any]:
-        """All of a bucket's objects (S3 lists 1,000 at most) with the prefix, sorted; no `Contents` where there are none."""
+        """Return all of a bucket's objects with the prefix, sorted. Without any, the answer has no `Contents`.
+
+        S3 lists 1,000 at most.
+        """
         bucket = self._root / Bucket
         paths = {path.relative_to(bucket).as_posix(): path for path in bucket.rglob("*") if path.is_file()}
         contents = [
@@ -101,7 +110,7 @@ class DiskS3:
     def upload_part(
         self, *, Bucket: str, Key: str, UploadId: str, PartNumber: int, Body: bytes | bytearray
     ) -> dict[str, Any]:
-        """Append a part; they come in order, as data prep sends them."""
+        """Append a part. The parts must come in order, as data prep sends them."""
         with self._upload(UploadId, "UploadPart").open("ab") as file:
             file.write(Body)
         return {"ETag": f'"{PartNumber}"'}
@@ -109,7 +118,7 @@ class DiskS3:
     def complete_multipart_upload(
         self, *, Bucket: str, Key: str, UploadId: str, MultipartUpload: dict[str, list[dict[str, Any]]]
     ) -> dict[str, Any]:
-        """Make the object out of its parts."""
+        """Make the object from its parts."""
         parts = self._upload(UploadId, "CompleteMultipartUpload")
         listed = [(part["PartNumber"], part["ETag"]) for part in MultipartUpload["Parts"]]
         if not listed or listed != [(number, f'"{number}"') for number in range(1, len(listed) + 1)]:
@@ -119,7 +128,7 @@ class DiskS3:
         return {"ETag": _etag(parts.replace(path))}
 
     def abort_multipart_upload(self, *, Bucket: str, Key: str, UploadId: str) -> dict[str, Any]:
-        """Leave nothing of an upload."""
+        """Delete an upload and its parts."""
         self._upload(UploadId, "AbortMultipartUpload").unlink()
         return {}
 
@@ -137,7 +146,7 @@ class DiskS3:
 
 
 def _etag(path: Path) -> str:
-    """Something that changes with the file; S3's digest would take time that S3, not data prep, spends."""
+    """Return an ETag that changes with the file. A digest as S3's would cost time that S3 spends and data prep does not."""
     stat = path.stat()
     return f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
 

@@ -1,7 +1,7 @@
-"""One recipe in a process of its own: `python -m bench.recipes RECIPE JOB.json`; its result is one JSON line at the end.
+"""Run one recipe in a process of its own: `python -m bench.recipes RECIPE JOB.json`. Its result is one JSON line at the end.
 
-All start from the same NF4 base with the same fresh adapter, and take the same rows, batch size, steps, learning rate
-and optimizer; what differs is what they make of the rows.
+All recipes start from the same NF4 base with the same fresh adapter, and take the same rows, batch size, steps, learning rate
+and optimizer. They differ only in how they make batches of the rows.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 DEVICE = Device("cpu", None, None)
-"""Also where there is a GPU: CPU-seconds are what is compared."""
+"""Always the CPU, even if there is a GPU, because CPU-seconds are compared."""
 
 
 class Meter(TrainerCallback):
-    """Counts from the first step's begin to the last one's end: batching, forward, backward, optimizer, logging."""
+    """Measures from the start of the first step to the end of the last: batching, forward, backward, optimizer, logging."""
 
     def __init__(self) -> None:
         self._begin: tuple[float, float] | None = None
@@ -47,11 +47,11 @@ class Meter(TrainerCallback):
         self.peak_memory = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Starts the clocks, once."""
+        """Start the clocks at the first step."""
         self._begin = self._begin or _clocks()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stops them for now, and looks at the memory before anything else uses it."""
+        """Read the clocks, and the peak memory before anything else uses memory."""
         self._end = _clocks()
         self.peak_memory = DEVICE.peak_memory_gib()
 
@@ -64,7 +64,7 @@ class Meter(TrainerCallback):
 
 @dataclass(frozen=True)
 class RecipeInput:
-    """What a recipe gets."""
+    """The input of a recipe."""
 
     model: PeftModel
     encoder: Encoder
@@ -74,7 +74,7 @@ class RecipeInput:
     output: Path
 
     def arguments(self, **own: Any) -> dict[str, Any]:
-        """Returns the Trainer's arguments that all recipes share, and a recipe's own."""
+        """Return the Trainer's arguments that all recipes share, and the recipe's own."""
         schedule = self.recipe.schedule(len(self.train))
         return {
             "output_dir": str(self.output),
@@ -95,9 +95,9 @@ class RecipeInput:
 
 
 def tutorial(run: RecipeInput) -> None:
-    """The usual tutorial: every row padded to `max_length`, all its tokens learned, all logits made.
+    """Train as the usual tutorial: every row is padded to `max_length`, all its tokens are learned, all logits are made.
 
-    Padding is not learned (DataCollatorForLanguageModeling), although many a tutorial learns it as well.
+    Padding is not learned (DataCollatorForLanguageModeling), although many tutorials also learn it.
     """
     tokenizer = run.encoder.tokenizer
     texts = [str(tokenizer.apply_chat_template(as_chat(row), tokenize=False)) for row in run.train]
@@ -112,7 +112,7 @@ def tutorial(run: RecipeInput) -> None:
     ).train()
 
 
-class _AtOnce(Device):
+class _BatchDevice(Device):
     """A CPU that takes all rows of a batch at once, as a GPU does."""
 
     def rows_at_once(self, mean_length: float) -> int | None:
@@ -120,12 +120,12 @@ class _AtOnce(Device):
 
 
 def tuneway(run: RecipeInput, device: Device = DEVICE) -> None:
-    """This project's own code, as the training job calls it."""
+    """Train with this project's own code, as the training job calls it."""
     finetune(
         run.model,
         run.encoder.tokenizer,
         run.encoder.dataset(run.train, "train", run.recipe.max_length)[0],
-        run.held_out.select(range(run.recipe.batch_size)),  # it validates by itself; bench scores all, outside
+        run.held_out.select(range(run.recipe.batch_size)),  # finetune validates on these; `measure` scores all rows
         run.recipe,
         device=device,
         stop=StopSignal(),
@@ -134,21 +134,25 @@ def tuneway(run: RecipeInput, device: Device = DEVICE) -> None:
 
 
 def batched(run: RecipeInput) -> None:
-    """This project's own code with padded batches, as a GPU gets them."""
-    tuneway(run, _AtOnce(DEVICE.name, None, None))
+    """Train with this project's own code and padded batches, as a GPU gets them."""
+    tuneway(run, _BatchDevice(DEVICE.name, None, None))
 
 
 def trl(run: RecipeInput, **own: Any) -> None:
-    """SFTTrainer of trl, at its best on a CPU; `own` are settings, to try others.
+    """Train with trl's SFTTrainer and the settings that are best on a CPU.
 
-    Conversational prompt and completion, the prompt masked. A step's rows pass one after another: no padding, and faster
-    here than a padded batch.
-    Packing was slower when measured, since sdpa compares each token with all others of the batch. Its fused head spares
-    the logits at masked positions on a GPU only (trl.trainer.utils.add_fused_lm_head: compact). No gradient checkpointing
-    (its default: a third more time, for memory that a CPU has), no bfloat16, and the adapter back in the float32 that
-    SFTTrainer takes from it.
+    The rows are conversational prompts and completions, and the prompt is masked. The rows of a step pass one after another:
+    so there is no padding, and that is faster here than a padded batch. Packing was slower when measured, because sdpa
+    compares each token with all others of the batch. trl's fused head avoids the logits at masked positions only on a GPU
+    (trl.trainer.utils.add_fused_lm_head: compact). Gradient checkpointing is off: it is trl's default, and takes a third more
+    time to save memory that a CPU has. bfloat16 is off. The adapter is put back into the float32 that SFTTrainer takes from
+    it.
+
+    Args:
+        run: the input of the recipe.
+        own: settings to try in place of these.
     """
-    from trl import SFTConfig, SFTTrainer  # only this recipe's memory should hold it
+    from trl import SFTConfig, SFTTrainer  # imported here, so that it counts in this recipe's memory only
 
     start = {name: weight.detach().clone() for name, weight in adapter_weights(run.model).items()}
     settings = {
@@ -174,12 +178,12 @@ RECIPES = {recipe.__name__: recipe for recipe in (tutorial, tuneway, batched, tr
 
 
 def measure(name: str, job: dict[str, Any], **own: Any) -> dict[str, float]:
-    """Runs a recipe.
+    """Run a recipe and measure it.
 
     Args:
-        name: of the recipe.
-        job: `model` (folder), `hyperparameters`, `train` and `held_out` (chats); `score`: whether to.
-        own: settings of the recipe's own.
+        name: the recipe's name.
+        job: `model` (folder), `hyperparameters`, `train` and `held_out` (chats), and `score` (whether to score).
+        own: the recipe's own settings.
 
     Returns:
         CPU-seconds, seconds, peak memory in GiB, and with `score` the held-out loss before and after.
@@ -196,7 +200,7 @@ def measure(name: str, job: dict[str, Any], **own: Any) -> dict[str, float]:
 
     result = {"loss_before": score()} if job["score"] else {}
     meter = Meter()
-    callbacks: list[Any] = trainer.DEFAULT_CALLBACKS  # every Trainer gets these, whoever makes it
+    callbacks: list[Any] = trainer.DEFAULT_CALLBACKS  # every Trainer in the process gets these
     callbacks.append(meter)
     try:
         with tempfile.TemporaryDirectory() as output:
@@ -213,7 +217,7 @@ def _clocks() -> tuple[float, float]:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the recipe of the command line and print its figures. Return the exit code."""
     warnings.filterwarnings("ignore")
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]

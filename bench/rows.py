@@ -1,4 +1,4 @@
-"""The same rows for every recipe: chats to train on and held-out ones to be scored on."""
+"""Choose the rows, the same for every recipe: chats to train on, and held-out chats to score."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 MOST_TOKENS = 10**6
-"""What is too long, `choose` leaves out."""
+"""A limit that no row reaches. `choose` leaves out the rows that are too long."""
 
 
 def read(file: Path, fields: str | None = None) -> list[Messages]:
-    """Returns the fit rows of a .csv or .jsonl file as data prep writes them.
+    """Read a .csv or .jsonl file. Return its accepted rows as the chats that data prep makes of them.
 
     Args:
         file: the dataset.
-        fields: DIALOGUE:SUMMARY, its columns; None: config.yaml's.
+        fields: DIALOGUE:SUMMARY, its columns; None for those of config.yaml.
 
     Raises:
-        pipeline.errors.Refused: neither of the two formats, or a column that is not there.
+        pipeline.errors.Refused: the file has neither of the two formats, or a column is missing.
     """
     dataset = settings.load(ROOT / "config.yaml").dataset
     dialogue, _, summary = (fields or f"{dataset.fields.dialogue}:{dataset.fields.summary}").partition(":")
@@ -50,17 +50,17 @@ def read(file: Path, fields: str | None = None) -> list[Messages]:
 def choose(
     chats: list[Messages], encoder: Encoder, *, rows: int, max_length: int, seed: int
 ) -> tuple[list[Messages], int]:
-    """Draws `rows` rows of at most `max_length` tokens.
+    """Draw `rows` chats of at most `max_length` tokens.
 
     Returns:
-        The rows and their tokens together: what every recipe is measured by, so neither padding nor what another
-        template adds counts.
+        The chats, and the number of all their tokens. Every recipe is measured by this number, so neither padding nor the
+        additions of another template count.
 
     Raises:
-        ValueError: there are not as many.
+        ValueError: there are not enough chats.
     """
-    fit = [(chat, length) for chat in chats if (length := encoder.row(chat)["length"]) <= max_length]
-    if len(fit) < rows:
-        raise ValueError(f"{len(fit)} rows of at most {max_length} tokens, {rows} are needed")
-    drawn = random.Random(seed).sample(fit, rows)
-    return [chat for chat, _ in drawn], sum(length for _, length in drawn)
+    short = [(chat, length) for chat in chats if (length := encoder.row(chat)["length"]) <= max_length]
+    if len(short) < rows:
+        raise ValueError(f"the dataset has {len(short)} rows of at most {max_length} tokens; {rows} are needed")
+    sample = random.Random(seed).sample(short, rows)
+    return [chat for chat, _ in sample], sum(length for _, length in sample)

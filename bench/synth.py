@@ -1,6 +1,6 @@
-"""`python -m bench.synth`: the seconds of `cdk synth` beside those of an empty app with one bucket, in turn.
+"""Measure the seconds of `cdk synth` beside those of an empty app with one bucket, in turn: `python -m bench.synth`.
 
-Both run with the feature flags of cdk.json, each into its own folder.
+Both run with the feature flags of cdk.json, and each writes to its own folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ app.synth()
 
 
 def synth(app: Path) -> tuple[float, float]:
-    """Runs `cdk synth` in the folder `app`. Returns its seconds by the clock and of the CPUs."""
+    """Run `cdk synth` in the folder `app`. Return its wall seconds and its CPU-seconds."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run([CDK, "synth", "--quiet"], cwd=app, env=environment, check=True, capture_output=True)
@@ -48,14 +48,14 @@ def main() -> None:
         empty = Path(folder)
         (empty / "app.py").write_text(EMPTY, encoding="utf-8")
         shutil.copy(ROOT / "cdk.json", empty)
-        synth(empty), synth(ROOT)  # the first of each fills caches
+        synth(empty), synth(ROOT)  # the first run of each fills caches
         rows = []
         for _ in range(pairs):
             rows.append([*synth(empty), *synth(ROOT)])
             print(json.dumps([round(value, 2) for value in rows[-1]]), flush=True)
     clock, cpu, our_clock, our_cpu = (statistics.median(column) for column in zip(*rows, strict=True))
-    print(f"by the clock {clock:.1f} s and {our_clock:.1f} s: {our_clock / clock:.2f} times")
-    print(f"of the CPUs  {cpu:.1f} s and {our_cpu:.1f} s: {our_cpu / cpu:.2f} times")
+    print(f"wall seconds: {clock:.1f} (empty app) and {our_clock:.1f}: {our_clock / clock:.2f} times")
+    print(f"CPU-seconds:  {cpu:.1f} (empty app) and {our_cpu:.1f}: {our_cpu / cpu:.2f} times")
 
 
 if __name__ == "__main__":

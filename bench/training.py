@@ -1,7 +1,7 @@
 """`make bench-training`: the tutorial's recipe, this project's and trl's, in turn, on the same rows and a CPU.
 
-Each recipe runs in a process of its own (`bench.recipes`), in rounds that interleave them, so that what else the machine
-does meets all alike.
+Each recipe runs in a process of its own (`bench.recipes`). Each round runs all recipes in turn, so that other work on the
+machine disturbs all of them alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RECIPES = ("tutorial", "tuneway", "batched", "trl")
 ROUNDS = 2
 STEPS = 12
 HELD_OUT = 40
-# The tutorial's recipe, but for what a short run on two cores needs: the local run's learning rate, one batch a step.
+# The tutorial's recipe, except for what a short run on two cores needs: the local run's learning rate, and one batch per step.
 HYPERPARAMETERS = {
     "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "learning_rate": "2e-3",
@@ -44,7 +44,12 @@ HYPERPARAMETERS = {
 
 
 def make_job(dataset: Path | None, fields: str | None) -> tuple[dict[str, Any], int]:
-    """Returns what `bench.recipes.measure` takes, and the tokens of its rows."""
+    """Return the job of `bench.recipes.measure` without `score`, and the number of tokens of its rows.
+
+    Args:
+        dataset: a .csv or .jsonl file; None for data/.
+        fields: DIALOGUE:SUMMARY, its columns; None for those of config.yaml.
+    """
     folder = ensure(HUB)
     tokenizer = models.load_tokenizer(folder, HYPERPARAMETERS["base_model"])
     encoder = Encoder(tokenizer, models.end_ids(folder, tokenizer))
@@ -60,17 +65,17 @@ def make_job(dataset: Path | None, fields: str | None) -> tuple[dict[str, Any], 
 
 
 def run(recipe: str, job: dict[str, Any], work: Path, **own: Any) -> dict[str, float]:
-    """Runs a recipe in a process of its own.
+    """Run a recipe in a process of its own, and return its figures.
 
     Raises:
-        RuntimeError: it failed; with its last words.
+        RuntimeError: the recipe failed; the message ends with its last output.
     """
     file = work / "job.json"
     file.write_text(json.dumps(job), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "bench.recipes", recipe, str(file), json.dumps(own)],
         cwd=ROOT,
-        # As the training job sets them, for all three (see training/train.py).
+        # All recipes get the variables that the training job sets (see training/train.py).
         env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -83,7 +88,7 @@ def run(recipe: str, job: dict[str, Any], work: Path, **own: Any) -> dict[str, f
 
 
 def pool(rounds: list[dict[str, float]], tokens: int) -> dict[str, float]:
-    """Returns one recipe's figures of all rounds: speeds over them together, the highest memory, the first one's losses."""
+    """Return one recipe's figures: its speeds over all rounds, its highest memory, and the losses of the first round."""
     cpu, seconds = (sum(result[key] for result in rounds) for key in ("cpu_seconds", "seconds"))
     return {
         "tokens_per_cpu_second": len(rounds) * tokens / cpu,
@@ -95,7 +100,7 @@ def pool(rounds: list[dict[str, float]], tokens: int) -> dict[str, float]:
 
 
 def ratios(figures: dict[str, dict[str, float]]) -> str:
-    """Returns the last line."""
+    """Return the last line of the report."""
     own, tutorial, trl = (figures[recipe] for recipe in ("tuneway", "tutorial", "trl"))
     return (
         f"ratios: {own['tokens_per_cpu_second'] / tutorial['tokens_per_cpu_second']:.2f} times the tutorial's tokens per "
@@ -106,15 +111,15 @@ def ratios(figures: dict[str, dict[str, float]]) -> str:
 
 
 def report(figures: dict[str, dict[str, float]], tokens: int, rows: int) -> None:
-    """Prints the table and the ratios."""
+    """Print the table and the ratios."""
     console = Console(highlight=False, soft_wrap=True)
     limit = int(HYPERPARAMETERS["max_length"])
     console.print(
         f"{rows} rows, {tokens / rows:.0f} tokens on average; padded to {limit} they are {limit * rows / tokens:.2f} times as "
         f"long. {STEPS} steps, {ROUNDS} rounds.\n"
-        "Tokens are the rows' own, without padding. CPU-seconds are all threads', of the training steps alone.\n"
-        "Memory is the process's peak, imports and model included. Loss is of the answers of "
-        f"{HELD_OUT} held-out rows, in nats a token."
+        "Tokens are the rows' own, without padding. CPU-seconds are those of all threads during the training steps.\n"
+        "Memory is the process's peak, with imports and model. Loss is that of the answers of "
+        f"{HELD_OUT} held-out rows, in nats per token."
     )
     table = Table()
     for name in ("recipe", "tokens per CPU-second", "tokens per second", "GiB", "loss before", "loss after"):
@@ -128,7 +133,7 @@ def report(figures: dict[str, dict[str, float]], tokens: int, rows: int) -> None
 
 
 def main() -> int:
-    """The command line."""
+    """Parse the command line, run all recipes and print their figures. Return the exit code."""
     parser = argparse.ArgumentParser(description="Compare recipes on SmolLM2-135M and the CPU.")
     parser.add_argument("--dataset", type=Path, help="a .csv or .jsonl file; default: data/")
     parser.add_argument("--fields", help="DIALOGUE:SUMMARY, its columns")
@@ -139,7 +144,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as work:
             for number in range(ROUNDS):
                 for recipe in RECIPES:
-                    # Scored once: a recipe's rounds train alike.
+                    # Only the first round is scored, because all rounds of a recipe train alike.
                     results[recipe].append(run(recipe, job | {"score": number == 0}, Path(work)))
                     speed = tokens / results[recipe][-1]["cpu_seconds"]
                     print(f"round {number + 1} of {ROUNDS}, {recipe}: {speed:.1f} tokens per CPU-second", flush=True)

@@ -148,7 +148,7 @@ def test_every_way_does_its_work_and_is_measured(tmp_path: Path, kind: str) -> N
     answer, out = figures["tuneway, a tenth"]["answer"], tmp_path / "tuneway, a tenth" / "data"
     plan = data_rows.ensure(tmp_path, TENTH)[1]
     data.verify(answer, out, plan, kind, data.LLAMA)
-    with pytest.raises(data.Wrong, match="to be rejected"):
+    with pytest.raises(data.WrongOutputError, match="had to be rejected"):
         data.verify({**answer, "rejected": {"dialogue is blank": 2}}, out, plan, kind, data.LLAMA)
     lines = (out / "train" / "train.jsonl").read_bytes().splitlines(keepends=True)
     for changed, wrong in (
@@ -156,7 +156,7 @@ def test_every_way_does_its_work_and_is_measured(tmp_path: Path, kind: str) -> N
         ([lines[0].replace(b'"user","content":"', b'"user","content":"x'), *lines[1:]], "characters"),
     ):
         (out / "train" / "train.jsonl").write_bytes(b"".join(changed))
-        with pytest.raises(data.Wrong, match=wrong):
+        with pytest.raises(data.WrongOutputError, match=wrong):
             data.verify(answer, out, plan, kind, data.LLAMA)
 
 
