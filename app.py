@@ -1,4 +1,4 @@
-"""The CDK app: reads the settings, makes one stack, checks it with cdk-nag."""
+"""The CDK app: it reads the settings, makes one stack and checks it with cdk-nag."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent
 
 app = cdk.App()
 try:
-    above = app.node.try_get_context("settings")
-    settings = schema.load(ROOT / "config.yaml", *([Path(above)] if above else []))
+    layer = app.node.try_get_context("settings")
+    settings = schema.load(ROOT / "config.yaml", *([Path(layer)] if layer else []))
     region = settings.stack.region or os.environ.get("CDK_DEFAULT_REGION") or "us-west-2"
     stack = TunewayStack(app, settings, region)
 except schema.SettingsError as error:
