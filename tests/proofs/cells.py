@@ -1,7 +1,7 @@
-"""The failures that a run must survive: for each state, what goes wrong there, and what the user must then be told.
+"""The failures that a run must survive: for each state, the faults in it, and the message that the user must then get.
 
-A cell that fails is followed by the next one of its state through a redrive; the last redrive meets what a retry mends,
-and goes on to a served model.
+After a cell has failed, a redrive leads to the state's next cell. In the last redrive, the faults are those that a retry mends,
+and the run goes on to a served model.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Fault = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing that goes wrong in one state.
+    """One failure in one state.
 
     Attributes:
-        kind: column of the matrix.
-        faults: what local AWS does (local_aws/README.md, "Faults").
+        kind: the failure's name in the matrix.
+        faults: the faults that local AWS makes (local_aws/README.md, "Faults").
         says: regular expression that the notification's reason and remedy must match.
         end: the status that the execution must end in.
-        how: "fault", or what else is done: "abort", "time-out", "mute".
-        step: the state that must be told, if it is not the chain's.
-        patient: whether the state is retried for an hour or minutes first, which are made seconds here.
+        how: "fault" if the faults are all, or what the proof does: "abort", "time-out", "mute".
+        step: the state that the notification must name, if it is not the chain's.
+        patient: whether the state is first retried for an hour or minutes. The proof makes seconds of these.
     """
 
     kind: str
@@ -40,37 +40,37 @@ class Cell:
 
 @dataclass(frozen=True)
 class Chain:
-    """The cells of one state, and the faults that a retry must mend (each fires `times`), by kind."""
+    """The cells of one state, and the faults that a retry must mend, by kind. Each fault fires `times` times."""
 
     state: str
     fails: tuple[Cell, ...]
     mended: dict[str, Fault]
     over_serving: bool = True
-    """Whether another model serves before: it must serve on after each failure. Else nothing may be left."""
+    """Whether another model serves before. If so, it must still serve after each failure. If not, nothing may be left."""
     serves: bool = False
-    """Whether the run's own model serves by then: it must serve on after each failure."""
+    """Whether the run's own model serves by then. If so, it must still serve after each failure."""
     run_input: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """State, and whether something serves before."""
+        """The state's name, and whether a model serves before."""
         return self.state if self.over_serving else f"{self.state}, nothing before"
 
 
-LOOKS = ("Train", "Deploy", "FinishCustomize")  # States that look at long work, for which they are patient.
+LOOKS = ("Train", "Deploy", "FinishCustomize")  # The states that look at long work. They are retried for an hour.
 BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
 CAPACITY, AGAIN, ANEW = "no such instance free now", "redrive the execution", "then start a new execution"
 MACHINE = "-PipelineRole"
 TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
 CREATE_JOB = "bedrock:CreateModelCustomizationJob"
 A_SHARD = (
-    # Of two; the second may have been read in the redrive before.
+    # One of two shards: the other may have been read in the redrive before.
     r"Reason: ShardFailed: shard 'uploads/sharded\.jsonl, bytes \d+ to \d+' failed: Runtime\.ExitError"
 )
 
 
 def error(action: str, code: str, message: str, principal: str, times: int | None = None) -> Fault:
-    """An API call that AWS refuses."""
+    """Return the fault that AWS refuses an API call."""
     return {
         "kind": "error",
         "action": action,
@@ -82,22 +82,22 @@ def error(action: str, code: str, message: str, principal: str, times: int | Non
 
 
 def deny(action: str, principal: str) -> Fault:
-    """An API call that IAM denies."""
+    """Return the fault that IAM denies an API call."""
     return {"kind": "deny", "action": action, "principal": principal}
 
 
 def broken_function(name: str, how: str, times: int | None = None) -> Fault:
-    """A function that does not do its work."""
+    """Return the fault that a function does not do its work."""
     return {"kind": "function", "function": f"-{name}$", "how": how, "times": times}
 
 
-def endings(*held: Fault) -> tuple[Cell, Cell]:
-    """Ended from outside while `held` keep the execution in its state."""
-    return Cell("aborted", AGAIN, held, "ABORTED", "abort"), Cell("timed out", AGAIN, held, "TIMED_OUT", "time-out")
+def endings(*faults: Fault) -> tuple[Cell, Cell]:
+    """Return the cells in which the execution is ended from outside, while `faults` keep it in its state."""
+    return Cell("aborted", AGAIN, faults, "ABORTED", "abort"), Cell("timed out", AGAIN, faults, "TIMED_OUT", "time-out")
 
 
 def lost(action: str, principal: str) -> Fault:
-    """An API call that AWS obeys, once, and whose answer does not arrive."""
+    """Return the fault that AWS obeys an API call once, but its answer does not arrive."""
     return {"kind": "lost", "action": action, "principal": principal, "times": 1}
 
 
@@ -113,19 +113,19 @@ def function(
     serves: bool = False,
     run_input: dict[str, Any] | None = None,
 ) -> Chain:
-    """The chain of a state that calls a function.
+    """Return the chain of a state that calls a function.
 
     Args:
-        state: its name.
+        state: the state's name.
         name: the function's name without the prefix.
-        role: how its role's name begins.
-        inside: an IAM action of a call that it makes.
+        role: the beginning of the function's role's name.
+        inside: an IAM action of a call that the function makes.
         more: cells of this state alone.
-        first: the same, before all others.
-        mended: what else a retry must mend.
-        over_serving: see Chain.
-        serves: see Chain.
-        run_input: the execution's.
+        first: cells of this state alone, which come before all others.
+        mended: further faults that a retry must mend.
+        over_serving: as in `Chain`.
+        serves: as in `Chain`.
+        run_input: the execution's input.
     """
 
     looks = state in LOOKS
@@ -162,33 +162,33 @@ def function(
 
 
 def throttled(action: str, principal: str, times: int | None = None) -> Fault:
-    """A call that AWS throttles."""
+    """Return the fault that AWS throttles a call."""
     return error(action, "ThrottlingException", "Rate exceeded", principal, times)
 
 
 def unavailable(action: str, principal: str, times: int | None = None) -> Fault:
-    """A call of a service that is out of order."""
+    """Return the fault that the service of a call is out of order."""
     return {**error(action, "ServiceUnavailable", "Please try again", principal, times), "status": 503}
 
 
 def limit(action: str, code: str, principal: str) -> Cell:
-    """A limit of the account that is reached."""
+    """Return the cell in which a limit of the account is reached."""
     return Cell("quota", QUOTA, (error(action, code, "The limit is 0 Instances", principal),), patient=True)
 
 
 def invalid(action: str, principal: str) -> Cell:
-    """A request that the service does not take."""
+    """Return the cell in which the service does not accept the request."""
     refused = error(action, "ValidationException", "1 validation error detected", principal)
     return Cell(f"{action} refused", ANEW, (refused,))
 
 
 def job(kind: str, how: str) -> Fault:
-    """A job or endpoint that ends badly."""
+    """Return the fault that a job or endpoint fails."""
     return {"kind": kind, "how": how}
 
 
 def running(kind: str) -> tuple[Cell, Cell]:
-    """Ended from outside while a job runs, which nothing but the cleanup stops."""
+    """Return the cells in which the execution is ended from outside while a job runs. Only the cleanup stops that job."""
     slow = (job(kind, "slow"),)
     return (
         Cell("aborted, job running", AGAIN, slow, "ABORTED", "abort"),
@@ -212,7 +212,7 @@ SERVING_ENDPOINT = (
     Cell("aborted, endpoint Updating", AGAIN, (job("endpoint", "stuck"),), "ABORTED", "abort"),
 )
 SICK = Cell("endpoint answers nothing", "did not answer a held-out dialogue", how="mute")
-# Not by a mute container: the one that it goes back to would be mute, too.
+# The error does not come from a mute container, because the container that the endpoint goes back to would be mute, too.
 ERRING = Cell(
     "endpoint answers with an error",
     "did not answer a held-out dialogue",
@@ -234,7 +234,7 @@ CHAINS = (
     Chain(
         "ShardData",
         (
-            # First: a Map Run that has its list is redriven with it.
+            # This cell is first, because a Map Run that has its list is redriven with that list.
             Cell("list of shards denied", DENIED, (deny("s3:GetObject", MACHINE),)),
             Cell("access denied", DENIED, (deny("states:StartExecution", MACHINE),)),
             *endings(broken_function("shard-data", "stuck")),
@@ -264,7 +264,7 @@ CHAINS = (
         },
     ),
     function("Assess", "assess", "FunctionsAssessRole", "s3:GetObject"),
-    # Whatever refuses the start of the Bedrock job holds nothing back: the run goes on, and its last state asks again.
+    # No error at the start of the Bedrock job stops the run: it goes on, and its last state tries again.
     *(
         Chain("Customize", (), {kind: {**fault, "times": 1}})
         for kind, fault in {
@@ -281,7 +281,7 @@ CHAINS = (
         "customize",
         CUSTOMIZE,
         "bedrock:GetModelCustomizationJob",
-        # First, since a redrive adopts a job that is completed.
+        # These cells are first, because a redrive adopts a job that is completed.
         first=(
             Cell("job failed", AGAIN, (job("customization", "fail"),)),
             Cell("job stopped", "somebody stopped the job", (job("customization", "stop"),)),
@@ -304,7 +304,7 @@ CHAINS = (
     ),
     function("SmokeTest", "smoke-test", "FunctionsSmokeTestRole", "s3:GetObject", ERRING),
     function("RecordServing", "record", "FunctionsRecordRole", "s3:PutObject", serves=True),
-    # Without Bedrock, or the state before would call the function first.
+    # This run is without Bedrock, because otherwise an earlier state would call the function first.
     function(
         "Record",
         "record",

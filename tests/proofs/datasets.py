@@ -1,4 +1,4 @@
-"""The datasets of the proofs: one that is cut into shards, in the bucket and on a Hub."""
+"""The dataset of the proofs. It is cut into shards, and is in the bucket and on a Hub."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 KEY = "uploads/sharded.jsonl"
 QUICK = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
-_DEALT = {"train": None, "validation": None, "test": None}
-SHARDED: dict[str, Any] = {"dataset": {"source": KEY, "files": _DEALT, "shard_mb": 1}, **QUICK}
+_NO_FILES = {"train": None, "validation": None, "test": None}
+SHARDED: dict[str, Any] = {"dataset": {"source": KEY, "files": _NO_FILES, "shard_mb": 1}, **QUICK}
 """The input of a run whose dataset is read in two shards."""
 
 _REPO, _COMMIT = "tuneway/dialogues", "0" * 40
-# No row has this column: the run is refused as soon as rows have been read.
-_UNFIT = {"files": _DEALT, "fields": {"dialogue": "none such", "summary": "summary"}}
+# No row has this column, so the run is refused as soon as rows have been read.
+_UNFIT = {"files": _NO_FILES, "fields": {"dialogue": "none such", "summary": "summary"}}
 _GATED = {"source": f"hub:{_REPO}", "revision": _COMMIT, "gated": True, **_UNFIT}
 GATED: dict[str, Any] = {"dataset": _GATED}
 GATED_SHARDED: dict[str, Any] = {"dataset": {**_GATED, "shard_mb": 1}}
@@ -27,7 +27,7 @@ REFUSED = "none such"
 
 
 def rows() -> bytes:
-    """Somewhat more than 1 MB of JSON Lines."""
+    """Return somewhat more than 1 MB of JSON Lines."""
     talk = "Ann: Is number {0} the one?\nBob: " + "Yes, it is {0}. " * 15
     lines = ({"dialogue": talk.format(n), "summary": f"It is number {n}."} for n in range(4000))
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -39,7 +39,7 @@ def upload(stack: Deployed) -> None:
 
 
 def offer(hub: HubServer) -> None:
-    """Put it on the Hub, as `GATED` and `GATED_SHARDED` name it."""
+    """Put the dataset on the Hub, as `GATED` and `GATED_SHARDED` name it."""
     body = rows()
     about = {
         "sha": _COMMIT,

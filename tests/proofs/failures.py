@@ -1,9 +1,9 @@
 """The proof of failure: `python -m tests.proofs.failures`.
 
-Every state of a run meets every kind of error on local AWS, with nothing mocked. What a retry can mend is mended; all else
-ends in a failed execution that tells its step, reason and remedy in one notification, leaves no job and no endpoint of its
-own, and leaves the endpoint that served before serving its old model. Then the same execution is redriven, and at the end of
-each chain it has served a model. The exit code is 0 only when all of it held.
+It causes every kind of error in every state of a run on local AWS, with nothing mocked. A retry must mend every error that it
+can mend. After any other error, the execution must fail, and one notification must name its step, reason and remedy. No job and
+no endpoint of its own may be left, and an endpoint that served before must still serve its old model. Then the same execution
+is redriven, and at the end of each chain it must have served a model. The exit code is 0 only if all of this is so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.local.deployed import Deployed
 
-# A container that is healthy and has nothing to say.
+# A container that is healthy, but whose answers are empty.
 MUTE = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,7 +50,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 @dataclass(frozen=True)
 class Result:
-    """One cell: what happened, and what did not hold."""
+    """One cell: how its execution ended, and what was wrong."""
 
     chain: str
     kind: str
@@ -59,17 +59,22 @@ class Result:
 
 
 class FailureProof:
-    """A deployed stack, its notifications, and what may be wrong with it after a run has failed."""
+    """A deployed stack, its notifications, and the checks after a run has failed.
+
+    Attributes:
+        stack: the deployed stack.
+        notices: returns every notification since its last call.
+    """
 
     def __init__(self, stack: Deployed, notices: Callable[[], list[str]], folder: Path) -> None:
-        """`notices` returns every notification since its last call; `folder` is for the mute server."""
+        """Write the mute server into `folder`."""
         self.stack = stack
         self.notices = notices
         self._mute = folder / "mute.py"
         self._mute.write_text(MUTE)
 
     def serving(self) -> str | None:
-        """The config that the endpoint serves, if it answers; "sick: ..." if it is there and does not."""
+        """Return the config that the endpoint serves, or "sick: ..." if it does not answer, or None without an endpoint."""
         endpoint = self.stack.endpoint()
         if endpoint is None:
             return None
@@ -84,7 +89,7 @@ class FailureProof:
         return str(endpoint["EndpointConfigName"]) if choices else "sick: it answers nothing"
 
     def jobs(self) -> list[str]:
-        """Jobs that run."""
+        """Return the names of the jobs that run."""
         sagemaker, bedrock = self.stack.aws.client("sagemaker"), self.stack.aws.client("bedrock")
         found = []
         for status in ("InProgress", "Stopping"):
@@ -95,7 +100,7 @@ class FailureProof:
         return found
 
     def last_job(self) -> str:
-        """Status of the newest job."""
+        """Return the status of the newest job."""
         sagemaker, bedrock = self.stack.aws.client("sagemaker"), self.stack.aws.client("bedrock")
         found = [
             (j["CreationTime"], j["TrainingJobStatus"]) for j in sagemaker.list_training_jobs()["TrainingJobSummaries"]
@@ -104,26 +109,26 @@ class FailureProof:
         return str(max([*found, *((j["creationTime"], j["status"]) for j in listed)])[1])
 
     def delete_endpoint(self) -> None:
-        """As a user would."""
+        """Delete the endpoint, as a user would."""
         if self.stack.endpoint() is not None:
             self.stack.aws.client("sagemaker").delete_endpoint(EndpointName=self.stack.prefix)
         self.until(lambda: self.stack.endpoint() is None, "the endpoint is gone")
 
-    def until(self, holds: Any, what: str, seconds: float = 60) -> None:
-        """Wait until something holds.
+    def until(self, condition: Any, text: str, seconds: float = 60) -> None:
+        """Wait until `condition` returns a true value. `text` says it in words.
 
         Raises:
-            TimeoutError: it does not.
+            TimeoutError: it was false for `seconds`.
         """
         deadline = time.time() + seconds
-        while not holds():
+        while not condition():
             if time.time() > deadline:
-                raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+                raise TimeoutError(f"not within {seconds:.0f} s: {text}")
             time.sleep(0.1)
 
     @contextmanager
     def broken(self, cell: Cell) -> Iterator[None]:
-        """The world in which the cell's failure happens."""
+        """Make the cell's faults, and remove them at the end."""
         aws = self.stack.aws
         self.stack.faults(*cell.faults)
         if cell.patient:
@@ -138,11 +143,11 @@ class FailureProof:
             aws.control("_tuneway/sagemaker", {"images": {"vllm": images.COMMANDS["vllm"]}})
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults that are set, each with how often it has fired."""
+        """Return the faults that are set, each with the number of times that it has fired."""
         return list(json.loads(self.stack.aws.control("_tuneway/faults")))
 
     def interrupt(self, cell: Cell, arn: str) -> None:
-        """End an execution from outside, in the state where it is held, or where its job runs."""
+        """End an execution from outside, while it is held in its state or its job runs."""
         kinds = {fault["kind"] for fault in cell.faults}
         if "endpoint" in kinds:
             moving = ("Creating", "Updating")
@@ -156,7 +161,7 @@ class FailureProof:
 
 
 def run_chain(world: FailureProof, chain: Chain, results: list[Result], say: Any) -> None:
-    """Run one state's cells in one execution, from failure to redrive to failure, and at last to a served model."""
+    """Run the cells of one state in one execution: each redrive leads to the next failure, and the last to a served model."""
     stack = world.stack
     if not chain.over_serving:
         world.delete_endpoint()
@@ -190,21 +195,21 @@ def _problems(
     problems = []
     if ended["status"] != cell.end:
         problems.append(f"ended {ended['status']} ({ended.get('error')}: {ended.get('cause')}), not {cell.end}")
-    # Beside the message at a run's end there is one when its model serves and Bedrock still works: it has no step.
+    # A run sends a second message, without a step, if its model serves while Bedrock still works.
     notices = [notice for notice in world.notices() if ended["executionArn"] in notice and "Step: " in notice]
     if len(notices) != 1:
         problems.append(f"{len(notices)} notifications")
-    said = "\n".join(notices)
-    if f"Step: {cell.step or chain.state}\n" not in said:
-        problems.append(f"the step is not told: {said!r}")
-    if not re.search(r"Reason: \S+: \S", said) or not re.search(cell.says, said):
-        problems.append(f"reason and remedy ({cell.says}) are not told: {said!r}")
+    text = "\n".join(notices)
+    if f"Step: {cell.step or chain.state}\n" not in text:
+        problems.append(f"the notification does not name the step: {text!r}")
+    if not re.search(r"Reason: \S+: \S", text) or not re.search(cell.says, text):
+        problems.append(f"the notification does not name reason and remedy ({cell.says}): {text!r}")
     if cleaned["left"]:
         problems.append(f"the cleanup left {cleaned['left']}")
     if "job running" in cell.kind and (status := world.last_job()) != "Stopped":
-        problems.append(f"the job that was left running is {status}")
+        problems.append(f"the job that ran when the execution ended is {status}")
     if jobs := world.jobs():
-        problems.append(f"jobs run: {jobs}")
+        problems.append(f"jobs still run: {jobs}")
     own = f"{world.stack.prefix}-{names.run_id(ended['executionArn'])}-"
     serving = world.serving()
     if not (serving or "").startswith(own) if chain.serves else serving != before:
@@ -213,7 +218,7 @@ def _problems(
 
 
 def _mend(world: FailureProof, chain: Chain, arn: str, before: str | None, results: list[Result], say: Any) -> None:
-    """The last redrive: what a retry mends, and then a served model."""
+    """Do the last redrive: its faults are those that a retry mends, and it must lead to a served model."""
     stack = world.stack
     stack.faults(*chain.mended.values())
     ended = stack.redrive(arn) if arn else stack.run(chain.run_input)
@@ -232,17 +237,17 @@ def _mend(world: FailureProof, chain: Chain, arn: str, before: str | None, resul
     if ended["status"] == "SUCCEEDED" and not ended["output"]["until"]:
         problems.append("the output does not say until when it serves")
     for kind, fault in zip(chain.mended, listed, strict=True):
-        fired = [] if fault["fired"] == fault["times"] else [f"met {fault['fired']} of {fault['times']} times"]
-        results.append(Result(chain.name, kind, f"{ended['status']} after a retry", (*problems, *fired)))
+        missed = [] if fault["fired"] == fault["times"] else [f"fired {fault['fired']} of {fault['times']} times"]
+        results.append(Result(chain.name, kind, f"{ended['status']} after a retry", (*problems, *missed)))
         say(results[-1])
     results.append(Result(chain.name, "redriven to a served model", ended["status"], tuple(problems)))
     say(results[-1])
 
 
 def main() -> None:
-    """Run the chains, print the matrix, and write it where `--write` says."""
+    """Run the chains and print the matrix. Write it to the file of `--write`."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.failures")
-    parser.add_argument("--only", help="chains whose state is this one")
+    parser.add_argument("--only", help="run only the chains of this state")
     parser.add_argument("--write", type=Path, help="file for the matrix, in Markdown")
     arguments = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
@@ -275,15 +280,15 @@ def main() -> None:
 
 
 def table(results: list[Result]) -> Table:
-    """The matrix: a line a cell."""
-    made = Table("State", "What goes wrong", "The execution", "Held")
+    """Return the matrix, with one line per cell."""
+    matrix = Table("State", "What goes wrong", "The execution", "Held")
     for result in results:
-        made.add_row(result.chain, result.kind, result.ended, "; ".join(result.problems) or "yes")
-    return made
+        matrix.add_row(result.chain, result.kind, result.ended, "; ".join(result.problems) or "yes")
+    return matrix
 
 
 def markdown(results: list[Result], totals: str) -> str:
-    """The matrix for docs/, with its date."""
+    """Return the matrix for docs/, with its date."""
     lines = [f"| {r.chain} | {r.kind} | {r.ended} | {'no' if r.problems else 'yes'} |" for r in results]
     head = ["| State | What goes wrong | The execution | Held |", "|---|---|---|---|"]
     return "\n".join([f"{time.strftime('%Y-%m-%d')}: {totals}", "", *head, *lines, ""])

@@ -1,11 +1,12 @@
-"""Which grants of the deployed roles a life needed: the decision log, evaluated again with one grant removed at a time.
+"""Find the grants of the deployed roles that a life of the stack needed.
 
-Local AWS logs every decision of IAM with all that was asked (`<state dir>/decisions.jsonl`). A role's policies and what was
-asked of them give the decision again, by MiniStack's own evaluator (`local_aws.ministack.decisions.evaluate`). So a grant
-without which every decision of the log comes out the same was not needed in that life.
+The decision log is evaluated again with one grant removed at a time. Local AWS logs every decision of IAM with the whole
+request (`<state dir>/decisions.jsonl`). From a role's policies and a request, MiniStack's own evaluator makes the same decision
+again (`local_aws.ministack.decisions.evaluate`). If every decision of the log stays the same without a grant, that life did not
+need the grant.
 
-What this does not show: whether a run goes on after a denial, and what it would ask then. Two grants for the same thing cover
-each other: each of them alone is not needed.
+This does not show whether a run goes on after a denial, and what it would ask then. Two grants for the same thing cover each
+other: each of them alone is not needed.
 """
 
 from __future__ import annotations
@@ -23,22 +24,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Decision = dict[str, Any]
-"""A line of the decision log: time, principal, action, resource, context, allowed, and a reason where no policy decided."""
+"""A line of the decision log: time, principal, action, resource, context, allowed, and a reason if no policy decided."""
 Document = dict[str, Any]
-
 
 _NAMED = ("AWS::IAM::Role", "AWS::Lambda::Function", "AWS::StepFunctions::StateMachine")
 
 
 class ProofError(Exception):
-    """The proof is void: the log cannot be reproduced, or a policy has a form that cannot be split."""
+    """The proof is void: the policies do not reproduce the log, or a policy cannot be split."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """One action on one resource, with the conditions of its statement: what is removed at a time.
+    """One action on one resource, with the conditions of its statement. Grants are removed one at a time.
 
-    The names have the stack's own ids as placeholders; `statement` is what stands in the account.
+    In the names, placeholders stand for the stack's own ids. `statement` is the statement in the account.
     """
 
     role: str
@@ -48,13 +48,13 @@ class Grant:
     statement: Document = field(compare=False, repr=False)
 
     def __str__(self) -> str:
-        """One line without the role: what a table shows and the list of unused grants names."""
+        """Return one line without the role, for the tables and the list of unused grants."""
         return f"{self.action} on {self.resource}" + (f" if {self.condition}" if self.condition else "")
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role of the stack: its construct's path, its name in the account, its grants, its statements that deny."""
+    """A role of the stack: its construct's path, its name in the account, its grants and its Deny statements."""
 
     name: str
     physical: str
@@ -62,23 +62,23 @@ class Role:
     denies: tuple[Document, ...] = ()
 
     def policy(self, without: Grant | None = None) -> Document:
-        """All that the role may do as one policy document, but for `without`: that very grant, not one equal to it."""
-        kept = [grant.statement for grant in self.grants if grant is not without]
-        return {"Version": "2012-10-17", "Statement": [*kept, *self.denies]}
+        """Return all that the role may do as one policy document, except the grant `without`. An equal grant stays."""
+        statements = [grant.statement for grant in self.grants if grant is not without]
+        return {"Version": "2012-10-17", "Statement": [*statements, *self.denies]}
 
 
 def deployed(client: Callable[[str], Any], stack: str, prefix: str) -> list[Role]:
-    """The roles of a deployed stack with their grants, by name.
+    """Return the roles of a deployed stack with their grants, sorted by name.
 
     Args:
-        client: makes a boto3 client of a service, as root of the account.
+        client: makes a boto3 client for a service, as root of the account.
         stack: the stack's name.
-        prefix: what the names of its runs begin with.
+        prefix: the beginning of its runs' names.
 
     Raises:
         ProofError: a role has a managed policy or a boundary, a policy has NotAction or NotResource, or the policy of a
-            bucket, topic, queue or function allows something to more than a service: the inline policies are then not all
-            that decides.
+            bucket, topic, queue or function allows something to more than a service. Then other policies than the inline
+            ones also decide.
     """
     cloudformation, iam = client("cloudformation"), client("iam")
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
@@ -105,31 +105,31 @@ def deployed(client: Callable[[str], Any], stack: str, prefix: str) -> list[Role
             "AWS::Lambda::Permission",
         ):
             _allows_no_role(declared[resource["LogicalResourceId"]], construct)
-    made = []
+    split_roles = []
     for name, construct in roles.items():
         attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
         if attached or iam.get_role(RoleName=name)["Role"].get("PermissionsBoundary"):
             raise ProofError(f"{construct} has a managed policy or a boundary")
         inline = iam.list_role_policies(RoleName=name)["PolicyNames"]
         policies = [iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in inline]
-        made.append(split(construct, name, policies, names))
-    return sorted(made, key=lambda role: role.name)
+        split_roles.append(split(construct, name, policies, names))
+    return sorted(split_roles, key=lambda role: role.name)
 
 
 def _allows_no_role(declared: Document, construct: str) -> None:
     statements = declared["Properties"].get("PolicyDocument", {}).get("Statement", [{"Effect": "Allow"}])
     if any(s["Effect"] != "Deny" and set(s.get("Principal", "*")) != {"Service"} for s in statements):
-        raise ProofError(f"{construct} allows something: the roles' own policies are not all that decides")
+        raise ProofError(f"{construct} allows something: other policies than the roles' own also decide")
 
 
 def split(role: str, physical: str, policies: Iterable[Document], names: Mapping[str, str] | None = None) -> Role:
-    """A role out of its policies, every Allow split to single action and single resource.
+    """Return a role made from its policies. Every Allow is split into grants of one action on one resource.
 
     Args:
-        role: its name in the report.
-        physical: its name in the account.
+        role: the role's name in the report.
+        physical: the role's name in the account.
         policies: its policy documents.
-        names: ids that are another at every deploy -> what stands for them in a grant's name.
+        names: ids that differ at every deploy, each with its placeholder in a grant's name.
 
     Raises:
         ProofError: a statement has NotAction or NotResource.
@@ -145,7 +145,7 @@ def split(role: str, physical: str, policies: Iterable[Document], names: Mapping
         for action in _many(statement["Action"]):
             for resource in _many(statement["Resource"]):
                 single = {"Effect": "Allow", "Action": action, "Resource": resource}
-                named = ", ".join(
+                text = ", ".join(
                     f"{key} {operator} {' or '.join(_many(value))}"
                     for operator, keys in condition.items()
                     for key, value in keys.items()
@@ -155,7 +155,7 @@ def split(role: str, physical: str, policies: Iterable[Document], names: Mapping
                         role,
                         action,
                         _named(resource, names or {}),
-                        _named(named, names or {}),
+                        _named(text, names or {}),
                         {**single, "Condition": condition} if condition else single,
                     )
                 )
@@ -173,29 +173,29 @@ def _named(text: str, names: Mapping[str, str]) -> str:
 
 
 def read(log: Path) -> list[Decision]:
-    """All decisions so far."""
+    """Return all decisions so far."""
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def asked(role: Role, decisions: Iterable[Decision]) -> list[Decision]:
-    """What sessions of the role asked, each different question once, with `count`, how often."""
+    """Return the decisions on the role's sessions. Equal ones are one, with their number as `count`."""
     session = re.compile(rf"arn:aws:sts::\d{{12}}:assumed-role/{re.escape(role.physical)}/")
     distinct: dict[str, Decision] = {}
     for decision in decisions:
         if session.match(decision["principal"]):
             parts = {key: value for key, value in decision.items() if key not in ("time", "principal")}
-            kept = distinct.setdefault(json.dumps(parts, sort_keys=True), {**decision, "count": 0})
-            kept["count"] += 1
+            counted = distinct.setdefault(json.dumps(parts, sort_keys=True), {**decision, "count": 0})
+            counted["count"] += 1
     return list(distinct.values())
 
 
 def used(role: Role, decisions: Sequence[Decision]) -> dict[int, list[Decision]]:
-    """Index in `role.grants` -> the role's decisions that this grant, were it the only one, would allow."""
-    answered: dict[int, list[Decision]] = {}
+    """Return, by each grant's index in `role.grants`, the decisions that this grant alone would allow."""
+    by_grant: dict[int, list[Decision]] = {}
     for number, grant in enumerate(role.grants):
         alone = {"Version": "2012-10-17", "Statement": [grant.statement, *role.denies]}
-        answered[number] = [d for d in decisions if _same_action(grant, d) and evaluate([alone], d)]
-    return answered
+        by_grant[number] = [d for d in decisions if _same_action(grant, d) and evaluate([alone], d)]
+    return by_grant
 
 
 def _same_action(grant: Grant, decision: Decision) -> bool:
@@ -205,11 +205,15 @@ def _same_action(grant: Grant, decision: Decision) -> bool:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a role's decisions say of its grants.
+    """The result of evaluating a role's decisions again.
 
-    `needed` are the grants without which a decision comes out denied, `unneeded` the others; `covered` are those of the
-    unneeded that would have allowed a decision which another grant allows too. `denied` is what no grant allows, and
-    `refused` what a resource's own policy denied, whatever the role is granted.
+    Attributes:
+        role: the role.
+        needed: the grants without which a decision would be a denial.
+        unneeded: the other grants.
+        covered: the unneeded grants that allow a decision which another grant also allows.
+        denied: the decisions that no grant allows.
+        refused: the decisions that a resource's own policy denied, whatever the role's grants are.
     """
 
     role: Role
@@ -224,7 +228,7 @@ def replay(role: Role, decisions: Iterable[Decision]) -> Replayed:
     """Evaluate the role's decisions again, with each grant removed in turn.
 
     Raises:
-        ProofError: with nothing removed, a decision comes out other than it was logged.
+        ProofError: with no grant removed, a decision differs from the log.
     """
     everything = asked(role, decisions)
     refused = tuple(question for question in everything if question.get("reason") == RESOURCE_POLICY)
@@ -233,16 +237,16 @@ def replay(role: Role, decisions: Iterable[Decision]) -> Replayed:
     for question in questions:
         if question.get("reason") or evaluate([whole], question) is not question["allowed"]:
             raise ProofError(f"{role.name}: the policies do not reproduce {json.dumps(question)}")
-    answered = used(role, [question for question in questions if question["allowed"]])
+    by_grant = used(role, [question for question in questions if question["allowed"]])
     needed, unneeded, covered = [], [], []
     for number, grant in enumerate(role.grants):
         rest = role.policy(without=grant)
-        # Only what the grant allows can come out otherwise without it.
-        if any(not evaluate([rest], question) for question in answered[number]):
+        # Without the grant, only the decisions that it allows can change.
+        if any(not evaluate([rest], question) for question in by_grant[number]):
             needed.append(grant)
         else:
             unneeded.append(grant)
-            if answered[number]:
+            if by_grant[number]:
                 covered.append(grant)
     denied = tuple(question for question in questions if not question["allowed"])
     return Replayed(role, tuple(needed), tuple(unneeded), tuple(covered), denied, refused)
@@ -250,7 +254,10 @@ def replay(role: Role, decisions: Iterable[Decision]) -> Replayed:
 
 @dataclass(frozen=True)
 class Assumed:
-    """That a service assumed a role, or was refused: how often, on whose behalf (aws:SourceArn, "" without one)."""
+    """How often a service assumed a role, or was refused, and on whose behalf.
+
+    `source` is aws:SourceArn, or "" without one.
+    """
 
     role: str
     service: str
@@ -260,7 +267,7 @@ class Assumed:
 
 
 def assumed(roles: Iterable[Role], decisions: Iterable[Decision]) -> list[Assumed]:
-    """Which of the roles were assumed by which service, by role and service."""
+    """Return which service assumed which of the roles, sorted by role and service."""
     names = {role.physical: role.name for role in roles}
     counts: Counter[tuple[str, str, str, bool]] = Counter()
     for decision in decisions:

@@ -1,4 +1,4 @@
-"""A whole life of the stack on local AWS, in which its roles need what they are granted: deployed, executed, destroyed."""
+"""A whole life of the stack on local AWS, from deploy to destroy, in which its roles use their grants."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ if TYPE_CHECKING:
     from tests.local.deployed import Deployed
 
 SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
-# Before the secret exists, Plan refuses a gated model. The account has no quota of its own for this instance, so that
-# Plan goes on to AWS's defaults.
+# Plan refuses a gated model before the secret exists. The account has no quota of its own for this instance, so Plan goes on
+# to AWS's defaults.
 GATED_WITHOUT_SECRET = {"training": {"gated": True, "instance_types": "ml.g6.4xlarge"}}
-# Updates the endpoint, with the token and the other Bedrock base model.
+# This run updates the endpoint. It uses the token and the other Bedrock base model.
 SECOND = {"training": {"gated": True}, "bedrock": {"base_model": "meta.llama3-1-8b-instruct-v1:0:128k"}}
 ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60, "checkpoint_steps": 20}}
-# The endpoint comes up and answers nothing: the cleanup deletes it, or where it served before, goes back.
+# The endpoint comes up and does not answer. The cleanup deletes it, or goes back to the model that served before.
 MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"}
 HELD = {"kind": "function", "function": "-shard-data$", "how": "stuck"}
-# The endpoint's model and config are made, and nobody is told.
+# The endpoint's model and config are made, but the answers are lost.
 LOST = tuple({"kind": "lost", "action": f"sagemaker:Create{what}", "times": 1} for what in ("Model", "EndpointConfig"))
 UNDELETABLE = {"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "RolesExpiry"}
 
 
 class LifeError(Exception):
-    """The life did not go as it must: one line."""
+    """A step of the life did not end as it must. The message is one line."""
 
 
 def live(folder: Path, say: Callable[[str], None]) -> tuple[list[Role], list[Decision], list[Rerun]]:
-    """Deploy, execute, destroy, in an empty folder: the roles as they were before destroy, every decision, the reruns.
+    """Deploy, execute and destroy, in an empty folder.
 
-    Decisions made while a grant was removed are left out.
+    Returns:
+        The roles before destroy, every decision and the reruns. Decisions made while a grant was removed are left out.
 
     Raises:
-        LifeError: something went otherwise than it must.
+        LifeError: a step did not end as it must.
     """
     with HubServer(folder / "hub") as hub, on_its_own(folder, access={"hub_endpoint": hub.url}) as stack:
         life = _Life(stack, say)
@@ -71,7 +72,7 @@ class _Life:
         self.say = say
 
     def run(self, run_input: dict[str, Any], fails_with: str = "", redrive: str = "") -> dict[str, Any]:
-        """One execution to its end and the end of its cleanup; `fails_with` is what its cause must say."""
+        """Run or redrive an execution until it and its cleanup end. With `fails_with`, it must fail with this in its cause."""
         started = time.time()
         ended = self.stack.redrive(redrive) if redrive else self.stack.run(run_input)
         self.stack.cleaned(ended["executionArn"])
@@ -81,7 +82,7 @@ class _Life:
         return ended
 
     def executions(self) -> None:
-        """One refused, two that succeed, one whose job fails and that is redriven, and a sick endpoint twice."""
+        """Run executions: one is refused, two succeed, one is redriven after its job has failed, two have a sick endpoint."""
         stack = self.stack
         self.run(GATED_WITHOUT_SECRET, f"secret {SECRET} does not exist")
         stack.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString="hf_none")
@@ -96,7 +97,10 @@ class _Life:
         self._sick()
 
     def data(self) -> None:
-        """Datasets of a gated Hub repository, by one function and in shards; shards that are stopped, and redriven."""
+        """Read datasets of a gated Hub repository, with one function and in shards. Then stop an execution in its shards.
+
+        A redrive of the stopped execution must succeed.
+        """
         self.run(datasets.GATED, datasets.REFUSED)
         self.run(datasets.GATED_SHARDED, datasets.REFUSED)
         stack = self.stack
@@ -124,16 +128,16 @@ class _Life:
             raise LifeError(f"the endpoint is {after}, and was {before} before")
 
     def interruptions(self) -> None:
-        """Executions that are stopped while a job runs, which the cleanup stops; and the endpoint's end."""
+        """Stop executions while a job runs, which the cleanup must stop. Then let the endpoint's time end."""
         arn = self._stop(ENDLESS, "training", saves=True)
-        # Goes on from the checkpoint of the job before it.
+        # The redrive goes on from the checkpoint of the job before it.
         self._stop(ENDLESS, "training", redrive=arn, saves=True)
         arn = self._stop({}, "customization")
         self._stop({}, "customization", redrive=arn)
         self._expire()
 
     def _expire(self) -> None:
-        """The endpoint's time is over, and its schedule may not delete it, which the topic tells; the next one may."""
+        """End the endpoint's time twice. The first schedule may not delete it, and the topic must say so; the second may."""
         stack, scheduler = self.stack, self.stack.aws.client("scheduler")
         schedule = scheduler.get_schedule(Name=stack.prefix)
         soon = f"at({datetime.now(UTC) + timedelta(seconds=2):%Y-%m-%dT%H:%M:%S})"
@@ -142,16 +146,16 @@ class _Life:
         stack.faults(UNDELETABLE)
         with stack.listening() as notices:
             scheduler.update_schedule(**request)
-            told = f"{stack.prefix}-expiry-failed"
+            alarm = f"{stack.prefix}-expiry-failed"
             self._until(
-                lambda: any(told in notice for notice in notices()), "the topic tells that the endpoint is left"
+                lambda: any(alarm in notice for notice in notices()), "the topic says that the endpoint is left"
             )
         stack.faults()
         scheduler.create_schedule(**request)
         self._until(lambda: stack.endpoint() is None, "the schedule deletes the endpoint")
 
     def _stop(self, run_input: dict[str, Any], kind: str, *, redrive: str = "", saves: bool = False) -> str:
-        """Start or redrive an execution and stop it while its job runs, once that has saved a checkpoint if it `saves`."""
+        """Start or redrive an execution, and stop it while its job runs. With `saves`, first wait for a checkpoint."""
         since = datetime.now(UTC)
         stack, client = self.stack, self.stack.aws.client("stepfunctions")
         stack.faults(*([] if saves else [{"kind": kind, "how": "slow"}]))
@@ -165,7 +169,7 @@ class _Life:
         stack.cleaned(arn)
         stack.faults()
         if self._runs(kind):
-            raise LifeError(f"the {kind} job of the stopped execution runs on")
+            raise LifeError(f"the {kind} job of the stopped execution still runs")
         self.say(f"execution stopped while its {kind} job ran")
         return arn
 
@@ -182,7 +186,7 @@ class _Life:
         return any(entry["LastModified"] > since for entry in listed.get("Contents", []))
 
     def leave_things(self) -> None:
-        """What destroy has to find: a job that runs on, an upload that broke off, and uses of Bedrock's models."""
+        """Make what destroy must find: a running job, an upload that broke off, and uses of Bedrock's models."""
         stack, bedrock = self.stack, self.stack.aws.client("bedrock")
         prefix, bucket = stack.prefix, stack.outputs["BucketName"]
         tags = [{"key": "tuneway:stack", "value": prefix}]
@@ -201,9 +205,9 @@ class _Life:
         stack.start(ENDLESS)
         self._until(lambda: self._runs("training"), "the last job runs")
 
-    def _until(self, holds: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    def _until(self, condition: Callable[[], bool], text: str, seconds: float = 90) -> None:
         deadline = time.time() + seconds
-        while not holds():
+        while not condition():
             if time.time() > deadline:
-                raise LifeError(f"not within {seconds:.0f} s: {what}")
+                raise LifeError(f"not within {seconds:.0f} s: {text}")
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What the pages of the proofs are written with."""
+"""Markdown for the pages of the proofs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import textwrap
 
 
 def item(text: str) -> str:
-    """Return a list's item, which begins with its indent and `- `, in lines of 120 characters."""
+    """Return an item of a list in lines of at most 120 characters. `text` begins with its indent and `- `."""
     indent = " " * (text.index("-") + 2)
     return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

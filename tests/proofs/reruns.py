@@ -1,4 +1,4 @@
-"""One grant a state really removed: the run must fail in that state, and go on once the grant is back."""
+"""Remove one grant per state in the account: the run must fail in that state, and go on when the grant is back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.local.deployed import Deployed
     from tests.proofs.grants import Grant, Role
 
-# State, in the order of a run -> the role, the action, and how the grant's resource ends (or "" for the only one).
+# State, role, action, and the end of the grant's resource ("" if there is only one), in the order of a run.
 Removed = tuple[tuple[str, str, str, str], ...]
 WHOLE: Removed = (
     ("Plan", "Functions/PlanRole", "s3:PutObject", ""),
@@ -27,7 +27,7 @@ WHOLE: Removed = (
     ("FinishCustomize", "Functions/CustomizeRole", "bedrock:GetModelCustomizationJob", ""),
     ("Record", "Functions/RecordRole", "s3:PutObject", ""),
 )
-# A shard that may not write is told by the merge.
+# MergeData fails for a shard that may not write.
 IN_SHARDS: Removed = (
     ("ShardData", "Pipeline/Role", "states:StartExecution", ""),
     ("MergeData", "Functions/ShardDataRole", "s3:PutObject", ""),
@@ -38,7 +38,7 @@ _STATES = {row[0] for row in (*WHOLE, *IN_SHARDS)}
 
 @dataclass(frozen=True)
 class Rerun:
-    """What was removed, where the run must fail, where it did, and whether it failed for that grant."""
+    """The grant that was removed, the state that must fail, the state that failed, and whether the grant was the reason."""
 
     state: str
     role: str
@@ -48,12 +48,12 @@ class Rerun:
 
     @property
     def held(self) -> bool:
-        """Whether it failed where it must, and for that."""
+        """Whether the run failed in the right state and for the right reason."""
         return self.denied and self.failed_in == self.state
 
 
 def rerun(stack: Deployed, roles: Sequence[Role]) -> Iterator[Rerun]:
-    """Two executions, each redriven from denial to denial: one with all states, one with a dataset in shards.
+    """Run two executions, each redriven from denial to denial: one with all states, one with a dataset in shards.
 
     Raises:
         LookupError: the table names no grant of the stack.

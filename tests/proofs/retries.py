@@ -1,8 +1,8 @@
-"""Every call that a function makes of AWS, with its errors: who tries again, for how long, and what is final.
+"""Write the page of every call that a function makes to AWS, with its errors: who tries again, how long, and what is final.
 
-`python -m tests.proofs.retries --write docs/retries.md` writes the table. The calls are read out of the code, the errors out of
-botocore's service models, and what becomes of each out of `pipeline.aws`; only what a function does with an error itself is
-written down here.
+`python -m tests.proofs.retries --write docs/retries.md` writes the page. The calls are read from the code, the errors from
+botocore's service models, and the kind of each error from `pipeline.aws`. Only the errors that a function itself handles are
+listed here.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.proofs.markdown import item
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep")
-# Modules that are handed their clients.
-HANDED = {
+# Modules that get their clients as arguments.
+CLIENT_ARGUMENTS = {
     "pipeline/endpoints.py": ("sagemaker",),
     "pipeline/source/base_model.py": ("s3",),
     "pipeline/source/listing.py": ("s3",),
@@ -35,33 +35,36 @@ HANDED = {
     "data_prep/sources.py": ("s3",),
     "data_prep/writer.py": ("s3",),
 }
-# Beside what a service's model names, all answer this: (words, code, HTTP status).
+# Errors that every service answers besides those of its model: (words, code, HTTP status).
 COMMON = (
     ("throttled", "ThrottlingException", 400),
     ("unavailable", "ServiceUnavailable", 503),
     ("denied", "AccessDenied", 403),
 )
-# Names that several services of a module have, and a word that is no call -> the service that is meant.
-MEANT = {
+# The service that is called by a name which several services of a module have; "" if the word is no call.
+SERVICE_OF_NAME = {
     "delete_endpoint": "sagemaker",
     "list_endpoints": "sagemaker",
     "list_tags_for_resource": "bedrock",
     "search": "",
 }
-FOUND = "answered by looking whether it is there"
-ENDED = "in cleanup and teardown: it has ended meanwhile"
-ABSENT = "taken for: it is not there"
+FOUND = "the function looks whether it was made"
+ENDED = "in cleanup and teardown, means that it has ended"
+ABSENT = "means that it is not there"
 LATER = "the next look tries again"
-# (service, operation) -> error -> what the function does with it.
+REFUSED = "the run is refused with one line"
+DATASET_REFUSED = "for a dataset, the run is refused with one line"
+NOT_FOUND = f'with "not found" in its message, {ABSENT}'
+# What the function does with an error, by (service, operation) and error.
 HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("bedrock", "CreateModelCustomizationJob"): {
-        "any": f"{FOUND}; at the start of the job kept and told, and tried again at the end"
+        "any": f"{FOUND}; at the start of the job, the error is kept and reported, and the last state tries again"
     },
     ("bedrock", "GetModelCustomizationJob"): {"ResourceNotFoundException": ABSENT, "ValidationException": ABSENT},
     ("bedrock", "GetFoundationModel"): {
-        "of an unknown operation": "refused with a line",
-        "ResourceNotFoundException": "refused with a line",
-        "ValidationException": "refused with a line",
+        "of an unknown operation": REFUSED,
+        "ResourceNotFoundException": REFUSED,
+        "ValidationException": REFUSED,
     },
     ("bedrock", "StopModelCustomizationJob"): {
         "ConflictException": ENDED,
@@ -69,12 +72,12 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     },
     **{
         ("bedrock", f"List{kind}"): {
-            "out of reach": "of a stack whose runs never used Bedrock, in the teardown: taken for: nothing is there"
+            "out of reach": "in the teardown of a stack whose runs never used Bedrock, means that nothing is there"
         }
         for kind in ("CustomModels", "ImportedModels", "ModelCustomizationJobs")
     },
     ("bedrock", "DeleteCustomModel"): {
-        "ConflictException": f"named as in use; {LATER}",
+        "ConflictException": f"reported as in use; {LATER}",
         "ResourceNotFoundException": LATER,
     },
     **{
@@ -86,46 +89,46 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
         for kind in ("CustomModelDeployment", "ProvisionedModelThroughput")
     },
     ("bedrock", "DeleteImportedModel"): {"ResourceNotFoundException": ABSENT},
-    ("bedrock", "ListTagsForResource"): {"ResourceNotFoundException": f"in the teardown {ABSENT}"},
+    ("bedrock", "ListTagsForResource"): {"ResourceNotFoundException": f"in the teardown, {ABSENT}"},
     ("events", "DisableRule"): {"ResourceNotFoundException": ABSENT},
     ("logs", "DeleteLogGroup"): {"ResourceNotFoundException": ABSENT},
-    ("logs", "DescribeLogStreams"): {"any": "told as a log that cannot be read; the look goes on without"},
-    ("logs", "GetLogEvents"): {"any": "told as a log that cannot be read; the look goes on without"},
-    ("s3", "AbortMultipartUpload"): {"NoSuchUpload": "in the teardown: it is complete meanwhile"},
-    ("s3", "DeleteObjects"): {"of single objects": f"told as left; {LATER}"},
-    ("s3", "ListObjectsV2"): {"NoSuchBucket": "refused with a line", "AccessDenied": "refused with a line (a dataset)"},
+    ("logs", "DescribeLogStreams"): {"any": "reported as a log that cannot be read; the look goes on without it"},
+    ("logs", "GetLogEvents"): {"any": "reported as a log that cannot be read; the look goes on without it"},
+    ("s3", "AbortMultipartUpload"): {"NoSuchUpload": "in the teardown, means that it has been completed"},
+    ("s3", "DeleteObjects"): {"of single objects": f"reported as left; {LATER}"},
+    ("s3", "ListObjectsV2"): {"NoSuchBucket": REFUSED, "AccessDenied": DATASET_REFUSED},
     ("s3", "GetObject"): {
-        "NoSuchKey": "refused with a line (a dataset); a shard without report",
-        "AccessDenied": "refused with a line (a dataset)",
-        "PreconditionFailed": "refused with a line (a dataset)",
-        "InvalidObjectState": "refused with a line (a dataset)",
+        "NoSuchKey": f"{DATASET_REFUSED}; for a shard's report, {ABSENT}",
+        "AccessDenied": DATASET_REFUSED,
+        "PreconditionFailed": DATASET_REFUSED,
+        "InvalidObjectState": DATASET_REFUSED,
     },
     ("sagemaker", "CreateTrainingJob"): {"any": FOUND},
     ("sagemaker", "CreateModel"): {"any": FOUND},
     ("sagemaker", "CreateEndpointConfig"): {"any": FOUND},
     ("sagemaker", "DescribeTrainingJob"): {
         "ResourceNotFound": ABSENT,
-        "ValidationException": "not found: it is not there",
+        "ValidationException": NOT_FOUND,
     },
-    ("sagemaker", "DescribeEndpoint"): {"ValidationException": "not found: it is not there"},
-    ("sagemaker", "DescribeEndpointConfig"): {"ValidationException": "not found: it is not there"},
-    ("sagemaker", "DescribeModel"): {"ValidationException": "not found: it is not there"},
+    ("sagemaker", "DescribeEndpoint"): {"ValidationException": NOT_FOUND},
+    ("sagemaker", "DescribeEndpointConfig"): {"ValidationException": NOT_FOUND},
+    ("sagemaker", "DescribeModel"): {"ValidationException": NOT_FOUND},
     ("sagemaker", "StopTrainingJob"): {"ValidationException": ENDED},
-    ("sagemaker", "UpdateEndpoint"): {"ValidationException": f"in the cleanup: {LATER}"},
-    ("sagemaker", "DeleteEndpoint"): {"ValidationException": f"in cleanup and teardown: {LATER}"},
+    ("sagemaker", "UpdateEndpoint"): {"ValidationException": f"in the cleanup, {LATER}"},
+    ("sagemaker", "DeleteEndpoint"): {"ValidationException": f"in cleanup and teardown, {LATER}"},
     ("sagemaker-runtime", "InvokeEndpoint"): {"any but busy": "the endpoint is sick: the state fails at once"},
     ("scheduler", "GetSchedule"): {
-        "ResourceNotFoundException": "told as an endpoint without an end, or nothing to delete"
+        "ResourceNotFoundException": "reported as an endpoint without an end, or means that there is nothing to delete"
     },
-    ("scheduler", "UpdateSchedule"): {"ResourceNotFoundException": "made by CreateSchedule"},
+    ("scheduler", "UpdateSchedule"): {"ResourceNotFoundException": "the schedule is made with CreateSchedule"},
     ("scheduler", "DeleteSchedule"): {"ResourceNotFoundException": ABSENT},
-    ("secretsmanager", "DescribeSecret"): {"ResourceNotFoundException": "refused with a line"},
-    ("secretsmanager", "GetSecretValue"): {"ResourceNotFoundException": "refused with a line"},
+    ("secretsmanager", "DescribeSecret"): {"ResourceNotFoundException": REFUSED},
+    ("secretsmanager", "GetSecretValue"): {"ResourceNotFoundException": REFUSED},
     ("service-quotas", "ListServiceQuotas"): {"any busy": "a warning: the quota could not be read"},
     ("service-quotas", "ListAWSDefaultServiceQuotas"): {"any busy": "a warning: the quota could not be read"},
     ("stepfunctions", "StopExecution"): {
-        "ValidationException": f"it has ended meanwhile; {LATER}",
-        "ExecutionDoesNotExist": f"it is gone; {LATER}",
+        "ValidationException": f"means that it has ended; {LATER}",
+        "ExecutionDoesNotExist": f"means that it is gone; {LATER}",
     },
 }
 
@@ -139,7 +142,7 @@ class Call:
     modules: tuple[str, ...]
 
     def errors(self) -> dict[str, int]:
-        """Error codes of the service's model, with their HTTP status (0 where the model has none)."""
+        """Return the error codes of the service's model with their HTTP status (0 if the model has none)."""
         shapes = service_model(self.service).operation_model(self.operation).error_shapes
         return {
             str(shape.metadata.get("error", {}).get("code", shape.name)): int(
@@ -150,34 +153,34 @@ class Call:
 
 
 def calls() -> list[Call]:
-    """Every operation that the functions' code names, by service."""
+    """Return every operation that the functions' code names, sorted by service."""
     found: dict[tuple[str, str], set[str]] = {}
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         module = path.relative_to(ROOT).as_posix()
         words = set(re.findall(r"\b[a-z]\w+\b", path.read_text(encoding="utf-8")))
-        for service in (*services(path), *HANDED.get(module, ())):
+        for service in (*services(path), *CLIENT_ARGUMENTS.get(module, ())):
             for operation in service_model(service).operation_names:
                 name = xform_name(operation)
-                if name in words and MEANT.get(name, service) == service:
+                if name in words and SERVICE_OF_NAME.get(name, service) == service:
                     found.setdefault((service, operation), set()).add(module)
     return [Call(*key, tuple(sorted(modules))) for key, modules in sorted(found.items())]
 
 
 def services(path: Path) -> list[str]:
-    """The services of which a module makes clients: first arguments of calls whose name ends in `client`."""
-    named = set()
+    """Return the services for which a module makes clients: the first arguments of calls whose name ends in `client`."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name.endswith("client"):
-                named.add(str(node.args[0].value))
-    return sorted(named)
+                found.add(str(node.args[0].value))
+    return sorted(found)
 
 
-HEAD = """# What is tried again, by whom, for how long
+HEAD = """# Which calls are tried again, by whom, and for how long
 
 Written by `python -m tests.proofs.retries --write docs/retries.md` from the code and botocore's service models. A
-test holds it against both.
+test compares it with both.
 
 A client tries each call three times within seconds (data prep's five times). Then the function raises one of three
 errors ([pipeline/aws.py](../pipeline/aws.py)). By that error the state machine calls the function again
@@ -185,31 +188,31 @@ errors ([pipeline/aws.py](../pipeline/aws.py)). By that error the state machine 
 
 {errors}
 
-The cleanup after a run is called again like a run's functions, and then in a loop of two hours. The teardown takes what
-is busy for something left, and looks again until its 50 minutes are over. The start of the Bedrock job alone is not
-called again: the last state of the run asks anew.
+The cleanup after a run is called again like a run's functions, and then in a loop of two hours. If AWS is busy, the
+teardown counts the resource as not yet deleted, and looks again until its 50 minutes are over. Only the start of the
+Bedrock job is not called again, because the last state of the run tries again.
 
-Below, each call has the modules that make it and its errors. A function itself deals with the errors after
-"Dealt with"."""
+Below, each call is listed with the modules that make it and with its errors. The function itself handles the errors
+after "Handled"."""
 ERRORS = (
     ("AwsBusy", "{busy}; HTTP 429, 500 and above; no connection.", "for an hour: {hour}"),
     ("AwsLimit", "{limits}.", "for minutes: {minutes}"),
     (
         "AwsRefused",
-        "every other.",
-        "for seconds, as a role may not be known everywhere yet: {seconds}; then it is final",
+        "every other error.",
+        "for seconds, because a role may not be known everywhere yet: {seconds}; then it is final",
     ),
 )
 
 
 def pauses(retrier: dict[str, Any]) -> list[float]:
-    """The pauses of a state's retrier in seconds, where no jitter shortens them."""
+    """Return the pauses of a state's retrier in seconds, if no jitter shortens them."""
     interval, rate, most = retrier["IntervalSeconds"], retrier["BackoffRate"], retrier.get("MaxDelaySeconds", math.inf)
     return [min(interval * rate**count, most) for count in range(retrier["MaxAttempts"])]
 
 
 def table() -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     hour, minutes, seconds = (
         f"{retrier['MaxAttempts']} times, {sum(pauses(retrier)):g} s of pauses in all"
         for retrier in (HOUR, MINUTES, SECONDS)
@@ -240,20 +243,20 @@ def _lines(call: Call) -> list[str]:
     for words, code, status in errors:
         if code not in handled and words not in by_kind[aws.kind_of_code(code, status)]:
             by_kind[aws.kind_of_code(code, status)].append(words)
-    dealt = "; ".join(f"{code}: {what}" for code, what in handled.items())
+    handling = ", ".join(f"{code} ({text})" for code, text in handled.items())
     modules = ", ".join(module.removesuffix(".py") for module in call.modules)
     facts = (
         ("For an hour", ", ".join(by_kind[aws.AwsBusy])),
         ("For minutes", ", ".join(by_kind[aws.AwsLimit])),
         ("Final after seconds", ", ".join(by_kind[aws.AwsRefused])),
-        ("Dealt with", dealt),
+        ("Handled", handling),
     )
-    shown = [item(f"  - {name}: {text}") for name, text in facts if text]
-    return [item(f"- **{call.operation}** ({modules})"), *shown]
+    items = [item(f"  - {name}: {text}") for name, text in facts if text]
+    return [item(f"- **{call.operation}** ({modules})"), *items]
 
 
 def main() -> None:
-    """Print the page, or write it where `--write` says."""
+    """Print the page, or write it to the file of `--write`."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.retries")
     parser.add_argument("--write", type=Path, help="file for the page, in Markdown")
     arguments = parser.parse_args()

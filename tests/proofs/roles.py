@@ -1,8 +1,8 @@
 """The proof of least privilege: `python -m tests.proofs.roles`.
 
-Deploys the stack on local AWS, runs it, destroys it (`life.py`), and evaluates every decision of IAM again with each grant of
-each role removed in turn. What was not needed must stand on the list of `unused.py`. One grant a state is really removed, and
-the run must fail there (`reruns.py`). The exit code is 0 only when all of it held.
+It deploys the stack on local AWS, runs it and destroys it (`life.py`). Then it evaluates every decision of IAM again, with each
+grant of each role removed in turn. A grant that was not needed must be on the list of `unused.py`. One grant per state is also
+removed in the account, and the run must fail in that state (`reruns.py`). The exit code is 0 only if all of this is so.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from tests.proofs.reruns import Rerun
 
-# Neither emoji nor markup: an ARN with `:secret:` is to stay one.
+# Without emoji and markup, which would change an ARN that has `:secret:`.
 console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 @dataclass(frozen=True)
 class RoleLine:
-    """One role's line of the table, and what does not hold for it."""
+    """One role's line of the table, and what is wrong with the role."""
 
     role: str
     grants: int
@@ -47,7 +47,7 @@ class RoleLine:
 
 
 def judge(replayed: Replayed, listed: Iterable[Unused]) -> RoleLine:
-    """Lay what the replay found beside the list."""
+    """Compare the result of the replay with the list of unused grants."""
     named = [grant for entry in listed if entry.role == replayed.role.name for grant in entry.grants]
     unneeded = [str(grant) for grant in replayed.unneeded]
     covered = {str(grant) for grant in replayed.covered}
@@ -70,34 +70,34 @@ def report(
     listed: Sequence[Unused] = UNUSED,
     write: Path | None = None,
 ) -> bool:
-    """Print the tables, what does not hold, and the totals. True when all of it held."""
-    replayed = [replay(role, decisions) for role in roles]
-    lines = [judge(of_one, listed) for of_one in replayed]
+    """Print the tables, what is wrong, and the totals. Return whether nothing is wrong."""
+    replays = [replay(role, decisions) for role in roles]
+    lines = [judge(replayed, listed) for replayed in replays]
     table = Table(title="Roles", title_justify="left")
     for heading in ("role", "grants", "used", "on the list", "denied calls"):
         table.add_column(heading, justify="left" if heading == "role" else "right", overflow="fold")
     for line in lines:
         table.add_row(line.role, *map(str, (line.grants, line.used, line.listed, line.denied)))
     console.print(table)
-    for of_one in replayed:
-        for decision in of_one.refused:
+    for replayed in replays:
+        for decision in replayed.refused:
             console.print(
-                f"{of_one.role.name}: {decision['action']} on {decision['resource']}: a resource's policy denied it"
+                f"{replayed.role.name}: {decision['action']} on {decision['resource']}: a resource's policy denied it"
             )
     trust = assumed(roles, decisions)
     console.print("assumed by: " + "; ".join(_by_service(trust)))
-    removed = Table(title="One grant a state, really removed", title_justify="left")
+    removals = Table(title="One grant per state, removed in the account", title_justify="left")
     for heading in ("state", "role", "grant", "failed in", "held"):
-        removed.add_column(heading, overflow="fold")
-    for again in reruns:
-        removed.add_row(again.state, again.role, again.grant, again.failed_in, "yes" if again.held else "no")
+        removals.add_column(heading, overflow="fold")
+    for rerun in reruns:
+        removals.add_row(rerun.state, rerun.role, rerun.grant, rerun.failed_in, "yes" if rerun.held else "no")
     if reruns:
-        console.print(removed)
+        console.print(removals)
     broken = [f"{line.role}: {text}" for line in lines for text in line.broken]
     broken += [f"{r.state}: without {r.grant} the run failed in {r.failed_in}" for r in reruns if not r.held]
     broken += [f"{entry.role}: listed, but no role" for entry in listed if entry.role not in {r.name for r in roles}]
     broken += [f"{entry.role}: {entry.service} was refused to assume it" for entry in trust if not entry.allowed]
-    # A role of which every grant is on the list has no reason to be assumed.
+    # A role need not be assumed if all its grants are on the list.
     never = {line.role for line in lines if line.used or line.listed < line.grants}
     never -= {entry.role for entry in trust if entry.allowed}
     broken += [f"{role}: never assumed" for role in sorted(never)]
@@ -105,8 +105,8 @@ def report(
         console.print(text, style="red")
     totals = [sum(getattr(line, name) for line in lines) for name in ("grants", "used", "listed", "denied")]
     counts = "{} grants, {} used, {} listed, {} denied".format(*totals)
-    held = f"{sum(again.held for again in reruns)} of {len(reruns)} removals failed their state"
-    total = f"roles: {len(lines)} roles, {counts}, {held}: {'broken' if broken else 'held'}"
+    removed = f"{sum(rerun.held for rerun in reruns)} of {len(reruns)} removals failed their state"
+    total = f"roles: {len(lines)} roles, {counts}, {removed}: {'broken' if broken else 'held'}"
     if write:
         write.write_text(_markdown(total, lines, reruns, listed), encoding="utf-8")
     console.print(total)
@@ -114,7 +114,7 @@ def report(
 
 
 def _markdown(total: str, lines: Sequence[RoleLine], reruns: Sequence[Rerun], listed: Sequence[Unused]) -> str:
-    """The page for docs/, with its date."""
+    """Return the page for docs/, with its date."""
     text = [
         f"{time.strftime('%Y-%m-%d')}: {total}",
         "",
@@ -140,17 +140,17 @@ def _by_service(trust: Iterable[Assumed]) -> list[str]:
 
 
 def main() -> None:
-    """Live, report, and exit with 0 if it held."""
+    """Run the proof, print the report, and exit with 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.roles")
     parser.add_argument("--write", type=Path, help="file for the tables, in Markdown")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="tuneway-roles-") as folder:
             roles, decisions, reruns = live(Path(folder), console.print)
-        held = report(roles, decisions, reruns, write=arguments.write)
+        success = report(roles, decisions, reruns, write=arguments.write)
     except (LifeError, ProofError, CdkError, LocalAwsError) as error:
         sys.exit(f"error: {error}")
-    sys.exit(0 if held else 1)
+    sys.exit(0 if success else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The proof's library on policies and decisions made by hand."""
+"""The library of the proof of roles, tested with policies and decisions made by hand."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def reader(*statements: dict[str, Any]) -> Role:
 
 def decision(action: str, resource: str, allowed: bool = True, role: str = "stack-ReaderRole-1", **context: Any) -> Any:
     principal = f"arn:aws:sts::000000000000:assumed-role/{role}/session"
-    asked_for = {"action": action, "resource": resource, "context": context}
-    return {"time": 1.0, "principal": principal, **asked_for, "allowed": allowed}
+    request = {"action": action, "resource": resource, "context": context}
+    return {"time": 1.0, "principal": principal, **request, "allowed": allowed}
 
 
 GET = decision("s3:GetObject", f"{BUCKET}/runs/1")
@@ -66,7 +66,7 @@ def test_two_grants_that_cover_each_other_are_both_unneeded_and_said_to_be_cover
     replayed = replay(role, [GET])
     assert replayed.needed == ()
     assert replayed.covered == replayed.unneeded == role.grants
-    # The wider one is needed as soon as something is asked that only it allows.
+    # The wider grant is needed as soon as a request is made that only it allows.
     replayed = replay(role, [GET, decision("s3:GetObject", f"{BUCKET}/uploads/1")])
     assert [grant.resource for grant in replayed.needed] == ["arn:aws:s3:::BUCKET/*"]
     assert [grant.resource for grant in replayed.covered] == ["arn:aws:s3:::BUCKET/runs/*"]
@@ -157,33 +157,36 @@ def test_services_that_assumed_a_role_are_told_with_their_source() -> None:
 PUT = "s3:PutObject on arn:aws:s3:::BUCKET/*"
 
 
-def held(capsys: pytest.CaptureFixture[str], log: list[Any], *listed: str) -> tuple[bool, list[str]]:
-    """What the report says of a role that may get and put; the lines between the trust and the totals."""
+def reported(capsys: pytest.CaptureFixture[str], log: list[Any], *listed: str) -> tuple[bool, list[str]]:
+    """Return the report's result on a role that may get and put, and its lines between the trust and the totals."""
     role = reader(allow(["s3:GetObject", "s3:PutObject"], f"{BUCKET}/*"))
     trust = {**decision("sts:AssumeRole", ROLE_ARN), "principal": "lambda.amazonaws.com"}
     entry = Unused("Reader", listed, "why", "where")
-    told = roles.report([role], [trust, *log], listed=[entry] if listed else [])
+    success = roles.report([role], [trust, *log], listed=[entry] if listed else [])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].endswith(": held" if told else ": broken")
-    return told, lines[lines.index("assumed by: lambda.amazonaws.com: Reader") + 1 : -1]
+    assert lines[-1].endswith(": held" if success else ": broken")
+    return success, lines[lines.index("assumed by: lambda.amazonaws.com: Reader") + 1 : -1]
 
 
 def test_the_report_holds_when_the_list_names_just_what_was_not_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert held(capsys, [GET], PUT) == (True, [])
-    assert held(capsys, [GET]) == (False, [f"Reader: not needed: {PUT}"])
+    assert reported(capsys, [GET], PUT) == (True, [])
+    assert reported(capsys, [GET]) == (False, [f"Reader: not needed: {PUT}"])
     put = decision("s3:PutObject", f"{BUCKET}/1")
-    assert held(capsys, [GET, put], PUT) == (False, [f"Reader: listed, but needed: {PUT}"])
+    assert reported(capsys, [GET, put], PUT) == (False, [f"Reader: listed, but needed: {PUT}"])
     stale = "s3:PutObject on *"
-    assert held(capsys, [GET, put], stale) == (False, [f"Reader: listed, but no grant: {stale}"])
+    assert reported(capsys, [GET, put], stale) == (False, [f"Reader: listed, but no grant: {stale}"])
     denied = decision("s3:ListBucket", BUCKET, allowed=False)
-    assert held(capsys, [GET, denied, denied], PUT) == (False, [f"Reader: denied 2 times: s3:ListBucket on {BUCKET}"])
+    assert reported(capsys, [GET, denied, denied], PUT) == (
+        False,
+        [f"Reader: denied 2 times: s3:ListBucket on {BUCKET}"],
+    )
 
 
 def test_a_role_that_nobody_assumed_or_that_is_only_listed_breaks_it(capsys: pytest.CaptureFixture[str]) -> None:
     role = reader(allow("s3:GetObject", f"{BUCKET}/*"))
     assert not roles.report([role], [GET], listed=[])
     assert "Reader: never assumed" in capsys.readouterr().out.splitlines()
-    # Unless there is nothing that it was needed for.
+    # But not if none of its grants was needed.
     assert roles.report([role], [], listed=[Unused("Reader", (str(role.grants[0]),), "why", "where")])
     assert not roles.report([], [], listed=[Unused("Gone", ("s3:GetObject on *",), "why", "where")])
     assert "Gone: listed, but no role" in capsys.readouterr().out.splitlines()

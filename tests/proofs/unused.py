@@ -1,6 +1,6 @@
-"""The grants that the proof's life cannot show to be needed, each with its reason and where that reason is documented.
+"""The grants that the proof's life cannot show to be needed, each with its reason and the reason's source.
 
-The proof fails on a grant that was not needed and does not stand here, and on an entry that is no grant of the stack or was
+The proof fails if a grant was not needed and is not listed here. It also fails if an entry is no grant of the stack, or was
 needed after all.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unused:
-    """Grants of one role, as `str(grant)` names them, that stay although no decision of the life needed them."""
+    """Grants of one role that stay although no decision of the life needed them. `str(grant)` makes their names."""
 
     role: str
     grants: tuple[str, ...]
@@ -24,8 +24,8 @@ _JOB = "arn:aws:bedrock:REGION:ACCOUNT:model-customization-job/*"
 _OURS = "aws:ResourceTag/tuneway:stack StringEquals PREFIX"
 _FUNCTION = "arn:aws:lambda:REGION:ACCOUNT:function"
 _FRAMEWORK = (
-    "CDK's Provider framework grants both functions, each with its versions, to both roles, and reads a function that was "
-    "not active yet; the grants are the library's own"
+    "CDK's Provider framework grants both roles both functions and their versions, and may read a function that was not "
+    "active yet; the grants are the library's own"
 )
 _FRAMEWORK_SOURCE = "aws-cdk-lib, custom-resources/lib/provider-framework/provider.ts and runtime/outbound.ts"
 
@@ -36,7 +36,7 @@ UNUSED: tuple[Unused, ...] = (
         Unused(
             f"Functions/{name}Role",
             (f"s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/{folder}/*/*",),
-            "an upload in parts that breaks off is aborted, so that its parts do not bill until the bucket's rule ends them",
+            "an upload in parts that breaks off is aborted; else its parts would bill until the bucket's rule deletes them",
             "S3 User Guide, Multipart upload API and permissions",
         )
         for name, folder in _WRITERS.items()
@@ -44,7 +44,7 @@ UNUSED: tuple[Unused, ...] = (
     Unused(
         "Functions/DataPrepRole",
         ("s3:ListBucket on arn:aws:s3:::BUCKET if s3:prefix StringLike uploads/*",),
-        "an upload that has gone since Plan listed it is told from one that is denied; none goes in this life",
+        "data prep must know whether an upload was deleted after Plan listed it, or is denied; none is deleted in this life",
         "S3 API Reference, GetObject, Permissions",
     ),
     Unused(
@@ -56,19 +56,19 @@ UNUSED: tuple[Unused, ...] = (
     Unused(
         "Functions/TrainRole",
         ("sagemaker:StopTrainingJob on arn:aws:sagemaker:REGION:ACCOUNT:training-job/PREFIX-*",),
-        "of two jobs of one run the younger is stopped; it takes a call of an aborted attempt that comes too late",
+        "if a run has two jobs, the younger is stopped; that happens only if a call of an aborted attempt comes too late",
         "pipeline/jobs.py",
     ),
     Unused(
         "Functions/CustomizeRole",
         (f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}",),
-        "a job that is not completed within bedrock.timeout_hours, an hour at least, is stopped",
+        "a job that is not completed within bedrock.timeout_hours is stopped; that is an hour at least",
         "pipeline/steps/customize.py",
     ),
     Unused(
         "Roles/Bedrock",
         ("s3:GetObject on arn:aws:s3:::BUCKET/bedrock/*/*",),
-        "AWS's policy for the output folder has it; local AWS only writes there",
+        "AWS's policy for the output folder has it; local AWS only writes to that folder",
         "Bedrock User Guide, Create a service role for model customization",
     ),
     Unused(
@@ -86,20 +86,20 @@ UNUSED: tuple[Unused, ...] = (
     Unused(
         "Teardown/TeardownRole",
         (f"bedrock:ListTagsForResource on {_JOB}", f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}"),
-        "a customization job that runs when the stack is destroyed is stopped, if its tag says that it is the stack's; in this "
-        "life a training job runs then",
+        "a customization job that runs when the stack is destroyed is stopped if it has the stack's tag; in this life a "
+        "training job runs then",
         "Service Authorization Reference, Amazon Bedrock",
     ),
     Unused(
         "Teardown/TeardownRole",
         ("states:StopExecution on arn:aws:states:REGION:ACCOUNT:execution:PREFIX-cleanup:*",),
-        "a cleanup that is under way when the stack is destroyed is stopped; none is in this life",
+        "a cleanup that runs when the stack is destroyed is stopped; none runs then in this life",
         "Service Authorization Reference, AWS Step Functions",
     ),
     Unused(
         "Teardown/TeardownRole",
         ("s3:GetObject on arn:aws:s3:::BUCKET/models/*/run.json",),
-        "where Bedrock cannot be asked, the records of the runs tell whether one has used it; in this life it can be asked",
+        "if Bedrock cannot be asked, the records of the runs say whether one has used it; in this life it can be asked",
         "pipeline/steps/teardown.py",
     ),
     Unused(

@@ -1,1 +1,1 @@
-"""The proof that the exported folder is read alike by everything that may read it: `python -m tests.proofs.export`."""
+"""The proof that all programs which may read the exported folder read it alike: `python -m tests.proofs.export`."""

@@ -1,9 +1,10 @@
 """The proof of the export: `python -m tests.proofs.export`.
 
-Trains for a few steps with the product's own code, and has the folder that comes out read by transformers 4.51.3 (which Bedrock
-Custom Model Import names), by the newest, by vLLM behind the endpoint's contract, and its adapter by peft alone, each in a
-virtual environment of its own. They must agree on the tokens, on the answers word for word and on the held-out loss. That the
-comparison can fail is seen on the same folder without what transformers 4 reads. The exit code is 0 only when all of it held.
+It trains for a few steps with the product's own code. Then the exported folder is read by transformers 4.51.3 (which Bedrock
+Custom Model Import names), by the newest transformers and by vLLM behind the endpoint's contract, and its adapter by peft
+alone, each in a virtual environment of its own. They must agree on the tokens, on the answers word for word and on the held-out
+loss. A counter-check shows that the comparison can fail: it removes from the folder what transformers 4 reads. The exit code is
+0 only if all of this is so.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ CACHE = job.ROOT / ".local" / "hub"
 READER = Path(__file__).with_name("reader.py")
 OLD, NEWEST, VLLM = "transformers-4", "transformers-newest", "vllm"
 COUNTER_CHATS = 2
-# The folder as transformers 5 writes it, one thing at a time: (what is done, file, keys removed or changed). tokenizer_class is
-# not just removed: 4.51.3 then takes the one of the model's type, LlamaTokenizerFast, and makes the same tokens.
+# The folder as transformers 5 writes it, with one change at a time: (change in words, file, keys removed or changed).
+# tokenizer_class is not just removed, because 4.51.3 then takes the class of the model's type, LlamaTokenizerFast, and makes
+# the same tokens.
 COUNTER = (
     ("without rope_theta", "config.json", {"rope_theta": None}),
     ("without torch_dtype", "config.json", {"torch_dtype": None}),
@@ -63,10 +65,10 @@ class ExportLine:
 
 
 class Proof:
-    """The trained folder, and what reads it."""
+    """The trained folder, and the programs that read it."""
 
     def __init__(self, work: Path, console: Console) -> None:
-        """Have the environments and train."""
+        """Make the environments, and train."""
         self.work, self.say = work, console.print
         self.settings = settings.load(job.ROOT / "config.yaml")
         self.pythons = {"own": Path(sys.executable)}
@@ -78,7 +80,7 @@ class Proof:
         self.chats = job.chats("test", self.settings)
 
     def read(self, name: str, environment: str, folder: Path, kind: str = "model", chats: int = job.CHATS) -> Reading:
-        """Have reader.py read `folder` in an environment."""
+        """Read `folder` with reader.py in an environment."""
         self.say(f"reading: {name}")
         request = {
             "folder": str(folder),
@@ -104,7 +106,7 @@ class Proof:
         return Reading(name, versions, tuple(found["rows"]), found["rope_theta"], found["dtype"], tuple(found["end"]))
 
     def serve(self) -> Reading:
-        """Have vLLM serve the folder with the variables of the product's own CreateModel request."""
+        """Serve the folder with vLLM, with the variables of the product's own CreateModel request, and read its answers."""
         container = requests.deploy(self.settings, "export", facts()).container["Environment"]
         environment = job.offline(CACHE) | container | serving.HERE | serving.CPU
         name = "vLLM, POST /invocations"
@@ -119,52 +121,52 @@ class Proof:
         return Reading(name, versions, tuple(rows))
 
     def changed(self, number: int, file: str, keys: dict[str, Any]) -> Path:
-        """A copy of the folder in which `keys` of a JSON file are removed (None) or changed."""
+        """Copy the folder, and remove (None) or change `keys` of a JSON file in the copy."""
         folder = self.work / f"counter-{number}"
         folder.mkdir()
         for path in self.model.iterdir():
             if path.name == file:
                 values = json.loads(path.read_text(encoding="utf-8")) | keys
-                kept = {key: value for key, value in values.items() if key not in keys or keys[key] is not None}
-                (folder / file).write_text(json.dumps(kept), encoding="utf-8")
+                values = {key: value for key, value in values.items() if key not in keys or keys[key] is not None}
+                (folder / file).write_text(json.dumps(values), encoding="utf-8")
             elif path.is_file():
                 (folder / path.name).hardlink_to(path)
         return folder
 
     def lines(self) -> list[ExportLine]:
-        """Read everything; the table."""
+        """Read everything, and return the lines of the table."""
         reference = self.read("transformers of the training image", "own", self.model)
         if reference.error:
             return [ExportLine(reference.reader, "", "", reference.error, False)]
 
         def line(reading: Reading, problems: list[str], good: str) -> ExportLine:
-            of = "" if reading.error else f"{loss(reading, reference.end):.5f}"
-            return ExportLine(reading.reader, reading.versions, of, "; ".join(problems) or good, not problems)
+            loss_text = "" if reading.error else f"{loss(reading, reference.end):.5f}"
+            return ExportLine(reading.reader, reading.versions, loss_text, "; ".join(problems) or good, not problems)
 
-        made = [line(reference, [], "the others are compared with it")]
+        lines = [line(reference, [], "the others are compared with it")]
         readers = [
             self.read("transformers 4.51.3", OLD, self.model),
             self.read("the newest transformers", NEWEST, self.model),
         ]
         for reading in (*readers, self.serve()):
-            made.append(line(reading, differences(reading, reference), "same tokens, same words, same loss"))
+            lines.append(line(reading, differences(reading, reference), "same tokens, same words, same loss"))
         adapter = self.read("the adapter, by peft alone", NEWEST, self.model / "tuneway" / "adapter", "adapter")
         problems = differences(adapter, reference, ADAPTER_TOLERANCE, texts=False)
-        made.append(line(adapter, problems, "same tokens, same loss but for rounding"))
+        lines.append(line(adapter, problems, "same tokens, same loss but for rounding"))
         snapshot = CACHE / f"models--{REPO.replace('/', '--')}" / "snapshots" / REVISION
         base = self.read("the base, for contrast", NEWEST, snapshot)
-        made.append(line(base, learned(base, reference), "another loss: the adapter counts"))
-        for number, (what, file, keys) in enumerate(COUNTER):
-            reading = self.read(what, OLD, self.changed(number, file, keys), chats=COUNTER_CHATS)
-            seen = differences(reading, reference)
-            # Of fewer dialogues: its loss stands beside no other line's.
-            found = "seen: " + "; ".join(seen) if seen else "not seen: the comparison is blind to it"
-            made.append(ExportLine(f"transformers 4.51.3, {what}", reading.versions, "", found, bool(seen)))
-        return made
+        lines.append(line(base, learned(base, reference), "another loss: the adapter counts"))
+        for number, (change, file, keys) in enumerate(COUNTER):
+            reading = self.read(change, OLD, self.changed(number, file, keys), chats=COUNTER_CHATS)
+            problems = differences(reading, reference)
+            # Its loss is that of fewer dialogues, so it is not shown beside the others.
+            found = "seen: " + "; ".join(problems) if problems else "not seen: the comparison is blind to it"
+            lines.append(ExportLine(f"transformers 4.51.3, {change}", reading.versions, "", found, bool(problems)))
+        return lines
 
 
 def markdown(lines: list[ExportLine], total: str) -> str:
-    """The page for docs/, with its date."""
+    """Return the page for docs/, with its date."""
     rows = [
         item(f"- **{line.what}**{f' ({line.versions})' if line.versions else ''}: {line.found.rstrip('.')}.")
         + (f"\n  - Loss: {line.loss}" if line.loss else "")
@@ -172,16 +174,17 @@ def markdown(lines: list[ExportLine], total: str) -> str:
         for line in lines
     ]
     notes = (
-        f"{job.CHATS} held-out dialogues, greedy answers of at most {job.MAX_NEW_TOKENS} tokens, all in float32. Loss: nats a "
-        f"token of the held-out answers; at most {TOLERANCE} apart, the adapter's {ADAPTER_TOLERANCE} (the folder's weights "
-        f"are rounded to bfloat16), the base's at least {LEARNED} above. Texts and tokens: no difference is tolerated. The "
-        f"last {len(COUNTER)} entries are the counter-check, of {COUNTER_CHATS} dialogues: what is wrong there must be seen."
+        f"There are {job.CHATS} held-out dialogues. Answers are greedy, with at most {job.MAX_NEW_TOKENS} tokens, in float32. "
+        f"The loss is that of the held-out answers, in nats per token. Losses may differ by at most {TOLERANCE}, and the "
+        f"adapter's by {ADAPTER_TOLERANCE}, because the folder's weights are rounded to bfloat16. The base's must be at least "
+        f"{LEARNED} higher. Texts and tokens must not differ at all. The last {len(COUNTER)} entries are the counter-check "
+        f"with {COUNTER_CHATS} dialogues: the comparison must see the fault in each."
     )
     return "\n".join([f"{time.strftime('%Y-%m-%d')}: {total}", "", textwrap.fill(notes, 120), "", *rows, ""])
 
 
 def main() -> None:
-    """Train, read, compare, and exit with 0 if it held."""
+    """Train, read, compare, and exit with 0 if all readers agree."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.export")
     parser.add_argument("--write", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
@@ -196,15 +199,15 @@ def main() -> None:
     for line in lines:
         table.add_row(line.what, line.versions, line.loss, line.found, "yes" if line.held else "no")
     console.print(table)
-    held = all(line.held for line in lines)
+    success = all(line.held for line in lines)
     total = (
         f"export: 4 readers, {job.CHATS} texts each, {len(COUNTER)} counter-checks, {time.time() - started:.0f} s: "
-        f"{'held' if held else 'broken'}"
+        f"{'held' if success else 'broken'}"
     )
     if arguments.write:
         arguments.write.write_text(markdown(lines, total), encoding="utf-8")
     console.print(total)
-    sys.exit(0 if held else 1)
+    sys.exit(0 if success else 1)
 
 
 if __name__ == "__main__":

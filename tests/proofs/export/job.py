@@ -1,4 +1,4 @@
-"""A folder to read: what the product's own training code leaves in /opt/ml/model after a few steps."""
+"""Make a folder to read: the product's own training code writes it to /opt/ml/model after a few steps."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 CHATS = 5
-"""Held-out dialogues that every reader is asked for."""
+"""Number of held-out dialogues that every reader gets."""
 MAX_NEW_TOKENS = 40
-# Chosen to change the model a good deal in half a minute on two cores; the rest is the recipe's default (QLoRA in NF4).
+# These change the model a good deal in half a minute on two cores. The others are the recipe's defaults (QLoRA in NF4).
 HYPERPARAMETERS = {
     "base_model": REPO,
     "device": "cpu",
@@ -37,15 +37,15 @@ HYPERPARAMETERS = {
 }
 _ROWS = {"train": 32, "validation": 4, "test": CHATS}
 _MOST_CHARACTERS = 500
-"""Of a dialogue: within max_length tokens with its summary and the template."""
+"""The longest dialogue. With its summary and the template, it has at most max_length tokens."""
 
 
 class JobError(Exception):
-    """The training job failed: its last line."""
+    """The training job failed. The message is its last line."""
 
 
 def chats(split: str, settings: Settings) -> list[Chat]:
-    """The first short rows of a split of data/, as data preparation writes them."""
+    """Return the first short rows of a split of data/, as data preparation writes them."""
     return [as_chat(read_row(line)) for line in _lines(split, settings)]
 
 
@@ -73,7 +73,7 @@ def train(base: Path, cache: Path, settings: Settings) -> Path:
 
 
 def offline(cache: Path) -> dict[str, str]:
-    """The environment of a program that has the Hub's cache and no network to look any further."""
+    """Return the environment of a program that may use the Hub's cache, but not the network."""
     own: dict[str, Any] = {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | own
 

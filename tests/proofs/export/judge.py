@@ -1,4 +1,4 @@
-"""What the readers found, compared: pure functions, so that their own test can feed them wrong readings."""
+"""Compare the readings of the readers. The functions are pure, so that their own test can give them wrong readings."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 from typing import Any
 
 TOLERANCE = 1e-4
-"""Nats a token between two readers of the same weights in float32: other kernels add up in another order. Measured: 2e-5."""
+"""Nats per token between two readers of the same weights in float32. Kernels add in different orders. Measured: 2e-5."""
 ADAPTER_TOLERANCE = 0.02
-"""Nats between the merged weights, rounded to bfloat16, and base and adapter, which are not."""
+"""Nats per token between the merged weights, which are rounded to bfloat16, and base with adapter, which are not."""
 LEARNED = 0.1
-"""Nats by which the tuned model must be better than its base, or a folder without its adapter might pass."""
+"""Nats per token by which the tuned model must be better than its base. Else a folder without its adapter might pass."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One reader's view of one folder; with an `error` it has none."""
+    """The result of reading one folder with one reader. With an `error`, it has no rows."""
 
     reader: str
     versions: str
     rows: tuple[dict[str, Any], ...] = ()
-    """prompt and answer (token ids), logprobs of the answer, text: as reader.py has them."""
+    """Prompt and answer (token ids), logprobs of the answer, and text, as in the output of reader.py."""
     rope_theta: float | None = None
-    """What it reads from config.json, and so `dtype` ("None" if it finds none there); vLLM says neither."""
+    """The value that the reader takes from config.json, like `dtype` ("None" if it finds none). vLLM gives neither."""
     dtype: str | None = None
     end: tuple[int, ...] = ()
     error: str | None = None
 
 
 def loss(reading: Reading, end: tuple[int, ...]) -> float:
-    """Mean cross entropy, in nats, of the answers' tokens up to the one that ends each: what training minimizes.
+    """Return the mean cross entropy, in nats, of the answers' tokens up to the token that ends each answer.
 
-    Some templates put a line break after it, which the model never gets to write.
+    Training minimizes this. Some templates put a line break after that token, which the model never writes.
     """
     logprobs = []
     for row in reading.rows:
@@ -41,9 +41,9 @@ def loss(reading: Reading, end: tuple[int, ...]) -> float:
 
 
 def differences(found: Reading, reference: Reading, tolerance: float = TOLERANCE, *, texts: bool = True) -> list[str]:
-    """Everything in which `found` differs from `reference`, of the same dialogues. Empty: it reads the same model.
+    """Return every difference of `found` from `reference`, on the same dialogues. Without any, both read the same model.
 
-    Texts must be the same word for word: greedy, in float32, from the same weights, nothing accounts for another word.
+    Texts must be the same word for word: nothing explains another word in greedy answers in float32 from the same weights.
     """
     if found.error:
         return [found.error]
@@ -51,9 +51,9 @@ def differences(found: Reading, reference: Reading, tolerance: float = TOLERANCE
         return ["read no dialogue"]
     expected = reference.rows[: len(found.rows)]
     problems = [
-        f"reads {name} {was} for {should}"
+        f"reads {name} {value} for {expected_value}"
         for name in ("rope_theta", "dtype")
-        if (was := getattr(found, name)) is not None and was != (should := getattr(reference, name))
+        if (value := getattr(found, name)) is not None and value != (expected_value := getattr(reference, name))
     ]
     for part in ("prompt", "answer"):
         count = sum(row[part] != other[part] for row, other in zip(found.rows, expected, strict=True))
@@ -61,14 +61,14 @@ def differences(found: Reading, reference: Reading, tolerance: float = TOLERANCE
     if texts:
         count = sum(row["text"] != other["text"] for row, other in zip(found.rows, expected, strict=True))
         problems += [f"other words in {count} of {len(expected)} texts"] if count else []
-    apart = loss(found, reference.end) - loss(Reading("", "", expected), reference.end)
-    if not abs(apart) <= tolerance:
-        problems.append(f"loss {apart:+.5f}")
+    difference = loss(found, reference.end) - loss(Reading("", "", expected), reference.end)
+    if not abs(difference) <= tolerance:
+        problems.append(f"loss {difference:+.5f}")
     return problems
 
 
 def learned(base: Reading, reference: Reading) -> list[str]:
-    """Why comparing losses would prove nothing: empty if the tuned model is well better than its base."""
+    """Return why a comparison of losses would prove nothing. Empty if the tuned model is much better than its base."""
     if base.error:
         return [base.error]
     gain = loss(base, reference.end) - loss(reference, reference.end)

@@ -1,10 +1,11 @@
-"""Reads a model folder with whatever transformers runs this file: `python reader.py < request.json`.
+"""Read a model folder with the transformers of this interpreter: `python reader.py < request.json`.
 
-Stands alone, as a stranger's program would: nothing of Tuneway, and no option that mends a folder.
+It stands alone, like a stranger's program: it imports nothing of Tuneway, and uses no option that corrects a folder.
 
 Request: {"folder": path, "kind": "model" or "adapter", "chats": [messages, the answer last], "max_new_tokens": number}.
 Last line of the output: {"versions", "rope_theta", "dtype", "end": ids that end an answer, "rows": [{"prompt": ids,
-"answer": ids, "logprobs": of the answer's ids, "text": the greedy answer}]}. A folder that it cannot read: a traceback.
+"answer": ids, "logprobs": of the answer's ids, "text": the greedy answer}]}. If it cannot read the folder, it ends with a
+traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
 def load(folder: str, kind: str) -> tuple[Any, Any]:
-    """The tokenizer and the model; an adapter's are its base's, by the name that the adapter itself gives."""
+    """Return the tokenizer and the model. For an adapter, they are loaded by the base's name in the adapter's own config."""
     if kind == "model":
         return AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     from peft import AutoPeftModelForCausalLM, PeftConfig
@@ -31,13 +32,13 @@ def load(folder: str, kind: str) -> tuple[Any, Any]:
 
 
 def read_chat(tokenizer: Any, model: Any, chat: list[dict[str, str]], max_new_tokens: int) -> dict[str, Any]:
-    """One chat's row of the output."""
+    """Return one chat's row of the output."""
 
     def ids(turns: list[dict[str, str]], ask: bool) -> list[int]:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    # With the keys that the tokenizer itself gives: this is where a wrong model_input_names shows.
+    # The inputs have the keys that the tokenizer itself gives, so a wrong model_input_names fails here.
     text = tokenizer.apply_chat_template(chat[:-1], tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     prompt, whole = ids(chat[:-1], ask=True), ids(chat, ask=False)
@@ -54,11 +55,11 @@ def read_chat(tokenizer: Any, model: Any, chat: list[dict[str, str]], max_new_to
 
 
 def understood(model: Any) -> dict[str, Any]:
-    """What this transformers makes of config.json: of two names for a thing, only the one that it goes by itself.
+    """Return the values that this transformers takes from config.json. If a value has two names, it uses only one of them.
 
-    The other is there, too: transformers keeps every key of the file that it does not know, without using it.
+    The other name is in the config, too, because transformers keeps every key that it does not know, without using it.
     """
-    # Read anew: loading a model puts the format in use over that of the file.
+    # The config is read again, because loading a model replaces the file's dtype by the one in use.
     config = AutoConfig.from_pretrained(model.config.name_or_path)
     if transformers.__version__.startswith("4."):
         rope_theta, dtype = config.rope_theta, config.torch_dtype
@@ -68,7 +69,7 @@ def understood(model: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the request, read the folder, answer."""
+    """Read the request and the folder, and print the answer."""
     request = json.load(sys.stdin)
     tokenizer, model = load(request["folder"], request["kind"])
     packages = ["transformers", "torch"] + (["peft"] if request["kind"] == "adapter" else [])

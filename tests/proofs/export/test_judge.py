@@ -25,13 +25,13 @@ def changed(**parts: object) -> Reading:
 
 
 def test_the_loss_ends_with_the_token_that_ends_an_answer() -> None:
-    assert loss(REFERENCE, END) == pytest.approx(1.0)  # of four tokens: not the one after the end
+    assert loss(REFERENCE, END) == pytest.approx(1.0)  # of four tokens, without the one after the end
 
 
 def test_the_same_reading_has_no_difference() -> None:
     assert differences(REFERENCE, REFERENCE) == []
     assert differences(replace(REFERENCE, rows=ROWS[:1]), REFERENCE) == []
-    # vLLM does not say what it read from config.json.
+    # vLLM does not give the values that it has read from config.json.
     assert differences(Reading("vLLM", "2", ROWS), REFERENCE) == []
 
 
