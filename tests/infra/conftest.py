@@ -1,4 +1,4 @@
-"""The app synthesised once a session, as `cdk synth` does it: no network, no AWS, no Docker."""
+"""The app, synthesised once per session as `cdk synth` does it: without network, AWS and Docker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.print_definition import definition
 from pipeline import settings as schema
 
 ROOT = Path(__file__).resolve().parents[2]
-# Settings that are off by default, each alone, and all of them.
+# Settings that are off by default, each alone, and all of them together.
 KEY = "arn:aws:kms:us-west-2:123456789012:key/0a1b2c3d-1111-2222-3333-444455556666"
 SUBNETS, GROUPS = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], ["sg-0123456789abcdef0"]
 ENCRYPTED = {"encryption": {"kms_key_arn": KEY}}
@@ -31,17 +31,17 @@ ALL = {**schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED), **BUCKETS, **
 
 
 def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run app.py as the CDK CLI runs it; `arguments` are context values such as `settings=FILE`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
+    """Run app.py as the CDK CLI runs it. `arguments` are context values such as `settings=FILE`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
     context = json.dumps(dict(argument.split("=", 1) for argument in arguments))
     return subprocess.run(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        # A closed port as proxy: whatever wants the network at synth fails.
+        # The proxy is a closed port, so that everything that uses the network at synth fails.
         env={
-            **kept,
-            # The virtual environment's node, whichever shell the tests are started from.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")]),
+            **inherited,
+            # The virtual environment's node comes first, from whichever shell the tests are started.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")]),
             "CDK_OUTDIR": str(out),
             "CDK_CONTEXT_JSON": context,
             "HTTPS_PROXY": "http://127.0.0.1:9",
@@ -56,15 +56,22 @@ def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 @dataclass(frozen=True)
 class Synthesised:
-    """What synth left: the template and, rendered out of it, the state machine's definition."""
+    """The result of synth.
+
+    Attributes:
+        folder: the cloud assembly.
+        template: the stack's template.
+        definition: the state machine's definition, rendered from the template.
+        stderr: what the app has printed to stderr.
+    """
 
     folder: Path
     template: dict[str, Any]
     definition: dict[str, Any]
-    said: str
+    stderr: str
 
     def resources(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The template's resources of one type."""
+        """Return the template's resources of one type."""
         return {name: r for name, r in self.template["Resources"].items() if r["Type"] == kind}
 
 
@@ -90,5 +97,5 @@ def synthesise(folder: Path, settings: dict[str, Any]) -> Synthesised:
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
-    """The stack with key, VPC, isolation and buckets of the user's own, as synth makes it; cdk-nag would have ended it."""
+    """The stack with the user's own key, VPC, isolation and buckets. A finding of cdk-nag would have ended synth."""
     return synthesise(tmp_path_factory.mktemp("all"), ALL)

@@ -32,13 +32,13 @@ CONTEXT = {
 
 
 def assigned(synthesised: Synthesised) -> dict[str, Any]:
-    """`$plan` of an execution with the input {}, made by the product's own code out of what the definition hands to Plan."""
+    """Return `$plan` of an execution with the input {}, made by the product's own code from Plan's event in the definition."""
     payload = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
     settings = schema.with_run_input(payload["settings"], {})
-    # The bucket's name is CloudFormation's to give.
+    # CloudFormation gives the bucket its name.
     stack = StackFacts(**payload["stack"] | {"bucket": "bucket"})
     base_model = choose(settings, stack.region)
-    # The Hub tells Plan which files there are.
+    # Plan gets the list of files from the Hub.
     files = {split: [File(f"{split}.csv", 9, None)] for split in ("train", "validation", "test")}
     source = listing.Source(settings.dataset.source, settings.dataset.revision, files, [])
     estimate = cost.estimate(settings, base_model.id, stack.region)
@@ -74,7 +74,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
 
 
 class Recorder:
-    """A client that checks each request against the service model, and keeps it."""
+    """A client that checks each request against the service model, and keeps it in `sent`."""
 
     def __init__(self, service: str) -> None:
         self.model = service_model(service)
@@ -92,7 +92,7 @@ class Recorder:
 
 
 def sent(planned: dict[str, Any], name: str) -> dict[str, Any]:
-    """The request of a run's operation, as its function makes it; it fits the service model."""
+    """Return the request of a run's operation, as its function makes it. It is checked against the service model."""
     bedrock, sagemaker = Recorder("bedrock"), Recorder("sagemaker")
     training = TrainingJobs.__new__(TrainingJobs)
     training._request, training._client = planned["train"], sagemaker

@@ -49,7 +49,7 @@ def test_it_goes_on_until_nothing_is_left_or_two_hours_are_over(
 
 def test_its_history_holds_two_hours_of_looks_however_often_they_are() -> None:
     waits = definition(FUNCTION, TOPIC, "p", "us-west-2", 1)["States"]["Wait"]["Seconds"]
-    assert 9 * PATIENCE_SECONDS / waits < 25_000  # a turn: of the task 5 events, of the choice and the wait 2 each
+    assert 9 * PATIENCE_SECONDS / waits < 25_000  # events per turn: 5 of the task, 2 each of the choice and the wait
 
 
 def test_asl_validator_accepts_the_definition(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_rule_sees_every_end_of_this_state_machine_and_no_other(synthesised:
     assert set(detail["status"]) == {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"}
     (machine,) = detail["stateMachineArn"]
     assert machine["Ref"].startswith("Pipeline")
-    # With the colon, and so no child of its Map: those are execution:NAME/ShardData:ID.
+    # The colon leaves out the Map's child executions: theirs is execution:NAME/ShardData:ID.
     own = "arn:aws:states:us-west-2:123456789012:execution:tuneway-0a1b2c3d:"
     assert render(detail["executionArn"], synthesised.template) == [{"prefix": own}]
     (target,) = rule["Properties"]["Targets"]

