@@ -1,1 +1,1 @@
-"""What a run is, in plain Python: settings, catalogue, names, cost and the small Lambda steps."""
+"""The parts of a run, in plain Python: settings, catalogue, names, cost and the small Lambda steps."""

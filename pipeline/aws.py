@@ -1,7 +1,7 @@
-"""AWS as the functions call it: clients that retry for seconds, and errors sorted by who tries again and for how long.
+"""How the functions call AWS: clients that retry for seconds, and errors sorted by how long to try again.
 
-A function raises one of three errors for what AWS answers, and the state machine calls it again by that name
-(`infra.states`). docs/retries.md lists every call with its errors.
+A function raises one of three errors when AWS answers with an error. The state machine retries the function by the name
+of that error (`infra.states`). docs/retries.md lists every call with its errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Event = TypeVar("Event")
 
 ATTEMPTS = 3
-"""Calls that a client makes before it gives up: a second or two. The state machine has more patience than a function."""
+"""How many calls a client makes before it gives up. They take a second or two. The state machine retries for longer."""
 
 BUSY = (
     "ConcurrentModificationException",
@@ -46,10 +46,10 @@ BUSY = (
     "ThrottlingException",
     "TooManyRequestsException",
 )
-"""Error codes that pass by themselves, whatever their HTTP status is. So do all answers of 500 and above, and 429."""
+"""Error codes that pass by themselves, whatever their HTTP status is. All answers of 500 and above, and 429, do so too."""
 
 LIMITS = ("ResourceLimitExceeded", "ServiceQuotaExceededException")
-"""Error codes of an account's limit, which another job or endpoint of the account may free."""
+"""Error codes of an account's limit. The limit may become free when another job or endpoint of the account ends."""
 
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
 
@@ -63,21 +63,26 @@ class AwsLimit(Exception):
 
 
 class AwsRefused(Exception):
-    """AWS refuses the call. The state machine tries again for seconds, as a new role is not known everywhere at once."""
+    """AWS refuses the call. The state machine tries again for seconds, because a new role needs time to reach all of AWS."""
 
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-    # A call that hangs is given up within the minute that a function of a loop has. Several are not: the state that looks
-    # calls its function again then, too (infra.states).
+    # A function in a loop has one minute, and gives up one call that hangs within it. If several calls hang, the function
+    # times out, and its state calls it again (infra.states).
     connect_timeout=3,
     read_timeout=15,
 )
 
 
 def client(service: str, **patience: Any) -> Any:
-    """Return a client of the package's own boto3; `patience` are values of botocore's Config in the place of the usual ones."""
-    import boto3  # data prep, which takes botocore alone to start sooner, imports this module, too
+    """Return a client of the boto3 in this package.
+
+    Args:
+        service: its name in boto3.
+        patience: values of botocore's Config that replace those of `_CONFIG`.
+    """
+    import boto3  # Data prep imports this module too. It has botocore alone, so that it starts sooner.
 
     return boto3.client(service, config=_CONFIG.merge(Config(**patience)))
 
@@ -85,8 +90,8 @@ def client(service: str, **patience: Any) -> Any:
 def handler(event_type: type[Event]) -> Callable[[Callable[[Event], Any]], Handler]:
     """Decorate a Lambda handler with the type of its event.
 
-    The event is parsed and the answer made JSON here. What boto3 raises leaves the function as `AwsBusy`, `AwsLimit` or
-    `AwsRefused`.
+    The decorated handler parses the event and turns the answer into JSON. It raises `AwsBusy`, `AwsLimit` or `AwsRefused`
+    in the place of boto3's errors.
     """
 
     def decorate(function: Callable[[Event], Any]) -> Handler:
@@ -103,48 +108,51 @@ def handler(event_type: type[Event]) -> Callable[[Callable[[Event], Any]], Handl
 
 
 def kind(error: ClientError | BotoCoreError) -> type[Exception]:
-    """Return which of the three an error of boto3's is. No connection at all is no ClientError."""
+    """Return which of the three errors stands for an error of boto3. A failed connection is not a ClientError."""
     if not isinstance(error, ClientError):
         return AwsBusy if isinstance(error, (HTTPClientError, NoConnectionError)) else AwsRefused
     return kind_of_code(code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def kind_of_code(name: str, status: int) -> type[Exception]:
-    """Return which of the three an error code with an HTTP status is."""
+    """Return which of the three errors stands for an error code with an HTTP status."""
     if name in LIMITS:
         return AwsLimit
     return AwsBusy if name in BUSY or status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR else AwsRefused
 
 
 def is_busy(error: ClientError | BotoCoreError) -> bool:
-    """Tell whether the error passes by itself."""
+    """Return whether the error passes by itself."""
     return kind(error) is AwsBusy
 
 
 def is_out_of_reach(error: ClientError | BotoCoreError) -> bool:
-    """Tell whether the account cannot ask the service here at all: the Region has none, or not all of it, or a denial."""
+    """Return whether the account cannot use the service in this Region.
+
+    The Region may lack the service or a part of it, or the account may be denied access.
+    """
     if not isinstance(error, ClientError):
         return isinstance(error, EndpointConnectionError)
     return code(error) in ("UnknownOperationException", "AccessDeniedException", "AccessDenied")
 
 
 def code(error: ClientError) -> str:
-    """Return an error's code."""
+    """Return the code of an error."""
     return str(error.response["Error"].get("Code", ""))
 
 
 def is_absent(error: ClientError) -> bool:
-    """Tell whether SageMaker or Bedrock does not know what was named.
+    """Return whether the error says that the named resource does not exist in SageMaker or Bedrock.
 
-    SageMaker answers ValidationException for it, with "Could not find ..." or, for jobs, "Requested resource not found."
-    (aws/aws-sdk issue 165), where its service model has ResourceNotFound.
+    SageMaker answers with ValidationException and the text "Could not find ..." or, for jobs, "Requested resource not
+    found." (aws/aws-sdk issue 165). Its service model has ResourceNotFound for the same.
     """
     text = error.response["Error"].get("Message", "")
     return code(error).startswith("ResourceNotFound") or "Could not find" in text or "resource not found" in text
 
 
 def is_there(look: Callable[..., Any], **arguments: Any) -> bool:
-    """Tell whether what a describe call of SageMaker's asks for exists."""
+    """Return whether the resource that a describe call of SageMaker asks for exists."""
     try:
         look(**arguments)
     except ClientError as error:
@@ -155,8 +163,9 @@ def is_there(look: Callable[..., Any], **arguments: Any) -> bool:
 
 
 def all_of(client: Any, operation: str, key: str, **arguments: str) -> list[dict[str, Any]]:
-    """Return all pages of a listing, read to its end.
+    """Return the items of all pages of a listing.
 
-    A caller that deletes what is listed must not do so between two pages: where a page begins could depend on what is gone.
+    All pages are read before the caller deletes any of the items. If it deleted items between two pages, the next page
+    could begin at another item.
     """
     return [item for page in client.get_paginator(operation).paginate(**arguments) for item in page.get(key, [])]

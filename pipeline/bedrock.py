@@ -1,4 +1,4 @@
-"""Which Bedrock base model a run customizes, and whether its settings fit it."""
+"""Chooses the Bedrock base model that a run customizes, and checks the settings against it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pipeline.settings import Settings, SettingsError
 
 
 def choose(settings: Settings, region: str) -> BaseModel:
-    """The base model for `region`, with what of the settings it must take checked against it.
+    """Return the base model for `region`, after a check that it accepts the settings.
 
     Raises:
-        SettingsError: the region has none, the one named belongs to another region, a value is out of its range, or the
-            instruction holds a text that it does not accept.
+        SettingsError: the region has no base model, the named one belongs to another region, a value is out of its range,
+            or the instruction holds a text that the model does not accept.
     """
     name = settings.bedrock.base_model or DEFAULT_BY_REGION.get(region)
     if name is None:
@@ -23,13 +23,13 @@ def choose(settings: Settings, region: str) -> BaseModel:
     if model.region != region:
         raise SettingsError(
             f"bedrock.base_model: {name} can be customized in {model.region} only, and this stack is in {region}; "
-            "use null for the region's own, or set bedrock.enabled to false"
+            "use null for the base model of the stack's region, or set bedrock.enabled to false"
         )
     for key, value in settings.bedrock.hyperparameters.items():
         allowed = model.hyperparameters.get(key)
         if allowed is None:
             raise SettingsError(
-                f"bedrock.hyperparameters.{key}: {name} does not take it; allowed: {', '.join(model.hyperparameters)}"
+                f"bedrock.hyperparameters.{key}: {name} does not have it; allowed: {', '.join(model.hyperparameters)}"
             )
         if (allowed.kind is int and not isinstance(value, int)) or not allowed.minimum <= value <= allowed.maximum:
             raise SettingsError(
@@ -41,7 +41,7 @@ def choose(settings: Settings, region: str) -> BaseModel:
             f"bedrock.max_records: {settings.bedrock.max_records} is outside the range of {name}; "
             f"allowed: {model.min_records} to {model.max_records}"
         )
-    held = next((word for word in model.forbidden if word in settings.dataset.instruction), None)
-    if held:
-        raise SettingsError(f"dataset.instruction: {name} does not accept texts that hold '{held}'; reword it")
+    word = next((word for word in model.forbidden if word in settings.dataset.instruction), None)
+    if word:
+        raise SettingsError(f"dataset.instruction: {name} does not accept texts that hold '{word}'; reword it")
     return model

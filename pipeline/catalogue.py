@@ -1,6 +1,6 @@
 """The Bedrock base models that Tuneway can customize, with their documented formats, limits and ranges.
 
-Sources, by which each rule below is marked:
+Each rule below is marked with its source:
 
 - [guide] Amazon Bedrock user guide, "Supported models and Regions for fine-tuning", "Prepare data for fine-tuning" (record
   formats, quotas) and "Custom model hyperparameters".
@@ -12,9 +12,9 @@ Sources, by which each rule below is marked:
 - [forge] AWS's SDK for Nova: github.com/aws/nova-forge-sdk at a4d5b3df0bae826a0364a9087d768248c1883f42,
   src/amzn_nova_forge/dataset (configs/dataset_checks_config.py, dataset_validator/sft_dataset_validator.py).
 
-`data_prep.record_formats.check_bedrock` holds every record against the format, and
-tests/unit/data_prep/test_aws_validators.py every file against the validators' rules. Where sources differ, the stricter one
-counts. Prices are in dollars, from the secondary sources that docs/costs.md names, as of `pipeline.cost.AS_OF`.
+`data_prep.record_formats.check_bedrock` checks every record against its format.
+tests/unit/data_prep/test_aws_validators.py checks every file against the validators' rules. Where sources differ, the
+stricter one counts. Prices are in dollars, as of `pipeline.cost.AS_OF`. docs/costs.md names their secondary sources.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Format = Literal["conversation", "prompt_completion"]
 
 @dataclass(frozen=True)
 class Range:
-    """What a hyperparameter may be. Bedrock takes all of them as strings."""
+    """The type and the range of a hyperparameter. Bedrock takes all hyperparameters as strings."""
 
     kind: type[int] | type[float]
     minimum: float
@@ -40,17 +40,18 @@ class BaseModel:
     """One foundation model that a customization job accepts.
 
     Attributes:
-        id: `baseModelIdentifier`, and the resource of the foundation model's ARN.
-        region: the one region in which it can be customized.
-        format: the training data's record format.
-        min_records: the fewest training and validation records together.
-        max_records: the most training and validation records together.
-        min_file_records: the fewest records of each of both files.
-        max_validation_records: the most validation records.
-        max_tokens_per_record: the longest record in tokens, estimated at `chars_per_token` characters each.
-        hyperparameters: allowed names and ranges.
+        id: the `baseModelIdentifier`, which is also the resource in the foundation model's ARN.
+        region: the only region in which the model can be customized.
+        format: the record format of the training data.
+        min_records: the smallest number of training and validation records together.
+        max_records: the largest number of training and validation records together.
+        min_file_records: the smallest number of records in each of the two files.
+        max_validation_records: the largest number of validation records.
+        max_tokens_per_record: the length of the longest record, in tokens.
+        chars_per_token: characters per token, to estimate the tokens of a record.
+        hyperparameters: the allowed names, each with its range.
         served: how the custom model can be called: deployed on demand, or only with Provisioned Throughput.
-        usd_per_1k_tokens: price of its training (`pipeline.cost.AS_OF` has the day); None is not known, and never 0.
+        usd_per_1k_tokens: the price of its training on the day of `pipeline.cost.AS_OF`. None means not known, never 0.
         forbidden: texts that a record must not hold.
     """
 
@@ -69,7 +70,7 @@ class BaseModel:
     chars_per_token: int = field(default=6)
 
 
-# [guide], as the ranges of Nova.
+# [guide] has these ranges, and those of Nova below.
 _LLAMA = {
     "epochCount": Range(int, 1, 10, 5),
     "batchSize": Range(int, 1, 1, 1),
@@ -95,7 +96,7 @@ _NOVA_FORBIDDEN = (
     "<video>",
     "<unk>",
 )
-"""[forge] CONVERSE_FORMAT_RESERVED_KEYWORDS, which are also [guide]'s but for the last; matched with their case, anywhere."""
+"""[forge] CONVERSE_FORMAT_RESERVED_KEYWORDS. [guide] has all of them but the last. They match anywhere, with their case."""
 
 BASE_MODELS: dict[str, BaseModel] = {
     model.id: model
@@ -104,14 +105,14 @@ BASE_MODELS: dict[str, BaseModel] = {
             id="amazon.nova-micro-v1:0:128k",
             region="us-east-1",
             format="conversation",
-            min_records=16,  # [guide] 8 together; [nova] 8 in a file (MODEL_TO_NUM_SAMPLES_MAP)
+            min_records=16,  # [guide] 8 together; [nova] 8 per file (MODEL_TO_NUM_SAMPLES_MAP)
             min_file_records=8,
             max_records=20_000,  # [guide] [nova] [forge]
             max_validation_records=20_000,
             max_tokens_per_record=32_000,  # [guide]
             hyperparameters=_NOVA,
             served="on_demand",
-            # From memory; articles that name 2.18 dollars for a job of about 5,000 short examples agree with its size.
+            # This price is from memory. Articles name 2.18 dollars for a job of about 5,000 short examples, which fits it.
             usd_per_1k_tokens=0.001,
             forbidden=_NOVA_FORBIDDEN,
         ),
@@ -120,7 +121,7 @@ BASE_MODELS: dict[str, BaseModel] = {
             region="us-west-2",
             format="conversation",
             min_records=100,  # [guide]
-            max_records=10_000,  # [guide]; [llama] as many in the training file alone
+            max_records=10_000,  # [guide]; [llama] the same number for the training file alone
             max_validation_records=1_000,  # [llama] MAX_VALIDATION_RECORDS
             max_tokens_per_record=16_000,  # [guide] [llama] README.md
             hyperparameters=_LLAMA,
@@ -132,7 +133,7 @@ BASE_MODELS: dict[str, BaseModel] = {
             region="us-west-2",
             format="prompt_completion",
             min_records=100,  # [guide]
-            max_records=10_000,  # [guide]; [llama] as many in the training file alone
+            max_records=10_000,  # [guide]; [llama] the same number for the training file alone
             max_validation_records=1_000,  # [llama] MAX_VALIDATION_RECORDS
             max_tokens_per_record=16_000,  # [guide] [llama] README.md
             hyperparameters=_LLAMA,
@@ -143,9 +144,9 @@ BASE_MODELS: dict[str, BaseModel] = {
 }
 
 REGIONS = ("us-east-1", "us-west-2")
-"""Where a run can make something in Bedrock: in any other Region nobody asks Bedrock for what a stack has there, and it need
-not even have an endpoint. A Region stays in this list when its last model leaves the catalogue: a stack that was deployed
-before may have models there."""
+"""The Regions in which a run can make something in Bedrock. In any other Region the teardown does not call Bedrock, which
+may not even have an endpoint there. A Region stays in this list when its last model leaves the catalogue, because a stack
+that was deployed before may have models there."""
 
 END_OF_LIFE: dict[str, str] = {
     "meta.llama3-2-1b-instruct-v1:0": (
@@ -153,15 +154,19 @@ END_OF_LIFE: dict[str, str] = {
         "Bedrock refuses new customization jobs on it"
     ),
 }
-"""Models that users ask for and Bedrock no longer customizes (Bedrock user guide, "Model lifecycle")."""
+"""Models that users ask for, but that Bedrock no longer customizes (Bedrock user guide, "Model lifecycle")."""
 
 DEFAULT_BY_REGION: dict[str, str] = {
     "us-east-1": "amazon.nova-micro-v1:0:128k",
     "us-west-2": "meta.llama3-3-70b-instruct-v1:0:128k",
 }
-"""What `bedrock.base_model: null` means: both can be deployed on demand."""
+"""The base model that `bedrock.base_model: null` chooses. Both of these can be deployed on demand."""
 
 
 def end_of_life(model_id: str) -> str | None:
-    """The reason why `model_id` (with or without its context-length suffix) can no longer be customized."""
+    """Return the reason why a model can no longer be customized, or None if the catalogue knows of none.
+
+    Args:
+        model_id: the model's id, with or without its suffix for the context length.
+    """
     return next((why for gone, why in END_OF_LIFE.items() if model_id.startswith(gone)), None)

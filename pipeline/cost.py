@@ -1,8 +1,9 @@
-"""What a run can cost at most, in US dollars before tax: computed from prices with a date, and from the run's own limits.
+"""The upper bound of a run's cost, in US dollars before tax. It follows from dated prices and from the run's own limits.
 
-Prices are those of us-west-2 and us-east-1, from secondary sources as of `AS_OF`; they are shown as an estimate and never used
-to bill anything. Those of Bedrock's base models are in `pipeline.catalogue`. What has no price is not known, and never 0.
-docs/costs.md explains them. `python -m pipeline.cost` prints the estimate of config.yaml.
+The prices are those of us-west-2 and us-east-1, from secondary sources as of `AS_OF`. They only serve as an estimate, and
+never bill anything. The prices of Bedrock's base models are in `pipeline.catalogue`. A missing price means that the cost is
+not known, and is never taken as 0. docs/costs.md explains the prices. `python -m pipeline.cost` prints the estimate of
+config.yaml.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
 
 
 def estimate(settings: Settings, bedrock_model: str | None, region: str) -> Estimate:
-    """The most one run costs: the training job at its time limit, Bedrock at its record limit, the endpoint to its end.
+    """Return the upper bound of one run's cost.
 
-    Of several instance types the dearest is counted. Spot capacity is counted at the full price: its discount changes, and
-    waiting for it costs nothing. A Bedrock record is counted at the training's `max_length` tokens, which is above what a
-    dialogue has. The endpoint lives from its start for `time_to_live_minutes` and the longest start-up; without an end, it has
-    no bound to count.
+    The training job runs until its time limit, Bedrock trains on its record limit, and the endpoint lives until its end:
+
+    - Of several instance types, the most expensive one counts.
+    - Spot capacity counts at the full price. Its discount changes, and waiting for it costs nothing.
+    - A Bedrock record counts as `training.max_length` tokens, which is more than a dialogue has.
+    - The endpoint lives for `time_to_live_minutes` and the longest start-up. If it has no end, its cost has no bound.
 
     Args:
-        settings: the run's.
-        bedrock_model: the base model that Bedrock customizes, if any.
-        region: the stack's.
-
+        settings: the run's settings.
+        bedrock_model: the base model that Bedrock customizes, or None.
+        region: the stack's region.
     """
     unknown: list[str] = []
     training, endpoint = settings.training, settings.endpoint
@@ -66,22 +68,26 @@ def estimate(settings: Settings, bedrock_model: str | None, region: str) -> Esti
 
 
 def warnings(found: Estimate) -> list[str]:
-    """What of an estimate a user must be told: a bound that leaves something out is none."""
+    """Return a warning if a price is not known, because the estimate then has no total."""
     if not found.unknown:
         return []
     return [
-        f"estimate: it is not known here what {', '.join(found.unknown)} costs, and so there is no total; look it up "
+        f"estimate: there is no total, because the price of {', '.join(found.unknown)} is not known here; look it up "
         "(https://aws.amazon.com/sagemaker/ai/pricing/) before this run goes on, or stop the execution"
     ]
 
 
 def instance_price(name: str, region: str) -> float | None:
-    """Dollars an hour of an instance type, None where it is not known."""
+    """Return the price of an instance type in dollars per hour, or None if it is not known."""
     return INSTANCE_PER_HOUR.get(name) if region in PRICED_REGIONS else None
 
 
 def _instances(types: list[str], count: int, minutes: int, region: str, unknown: list[str]) -> float | None:
-    """What `count` instances of the dearest type cost; None where the price of any is not known, which `unknown` gets."""
+    """Return the cost of `count` instances of the most expensive type, in dollars.
+
+    Returns:
+        None if the price of a type is not known. The type is then added to `unknown`.
+    """
     prices = {name: instance_price(name, region) for name in types}
     unknown += [f"{name} in {region}" for name, price in prices.items() if price is None]
     known = [price for price in prices.values() if price is not None]
@@ -89,7 +95,7 @@ def _instances(types: list[str], count: int, minutes: int, region: str, unknown:
 
 
 def _customization(settings: Settings, model: str, unknown: list[str]) -> float | None:
-    """What Bedrock's job at its record limit and a month of its model cost; None where the price is not known."""
+    """Return the cost of Bedrock's job at its record limit and of a month of its model, or None if it is not known."""
     price = BASE_MODELS[model].usd_per_1k_tokens
     if price is None:
         unknown.append(model)

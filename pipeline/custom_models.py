@@ -1,4 +1,4 @@
-"""A stack's custom models in Bedrock and what serves them, as the teardown looks at them."""
+"""A stack's custom models in Bedrock and the deployments that serve them, for the teardown."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from botocore.exceptions import ClientError
 from pipeline import aws, catalogue, names
 
 NAMED_AT_MOST = 5
-"""A custom resource's answer to CloudFormation has 4,096 bytes (CloudFormation user guide, "Custom resource
-response objects")."""
+"""The most uses that `CustomModels.foreign_uses` names. A custom resource's answer to CloudFormation has at most 4,096 bytes
+(CloudFormation user guide, "Custom resource response objects")."""
 
 
 class User(NamedTuple):
-    """A deployment or Provisioned Throughput: as long as it is there, its custom model cannot be deleted.
+    """A deployment or Provisioned Throughput of a custom model. While it exists, the model cannot be deleted.
 
     Attributes:
-        words: kind, name and status.
-        ours: whether it has the stack's tag; of one that leaves, nobody asks.
+        words: its kind, name and status.
+        ours: whether it has the stack's tag. False, without a look at the tags, if it is being deleted.
         leaves: whether it is being deleted.
         delete: the call that deletes it.
-        command: the same for a terminal.
+        command: the command in a terminal that deletes it.
     """
 
     words: str
@@ -32,31 +32,34 @@ class User(NamedTuple):
     command: str
 
     def __str__(self) -> str:
-        """Kind, name and status, and of somebody else's the command that deletes it."""
+        """Return kind, name and status. If it is not the stack's, the command that deletes it follows."""
         foreign = not self.ours and not self.leaves
         return f"{self.words}, which is not this stack's: `{self.command}`" if foreign else self.words
 
 
 class CustomModels:
-    """The custom models that are named after the stack and have its tag."""
+    """The custom models whose names begin with the stack's prefix and which have its tag."""
 
     def __init__(self, prefix: str) -> None:
-        """Look for those of the stack with this prefix."""
+        """Remember the prefix of the stack."""
         self._prefix = prefix
         self.client = aws.client("bedrock")
 
     def listed(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
-        """Return all that Bedrock lists by the prefix. In a Region where no run can make anything in it, it is not asked."""
+        """Return all resources that Bedrock lists by the prefix.
+
+        Bedrock is not called in a Region where no run can make anything in it (`pipeline.catalogue.REGIONS`).
+        """
         if self.client.meta.region_name not in catalogue.REGIONS:
             return []
         return aws.all_of(self.client, operation, key, nameContains=self._prefix, **filters)
 
     def is_ours(self, arn: str) -> bool:
-        """Tell whether a resource of Bedrock's has the stack's tag."""
+        """Return whether a resource of Bedrock has the stack's tag."""
         return self._has_tag(arn) is True
 
     def _has_tag(self, arn: str) -> bool | None:
-        """Tell whether a resource has the stack's tag; None if it has gone since it was listed."""
+        """Return whether a resource has the stack's tag, or None if it was deleted since it was listed."""
         try:
             tags = self.client.list_tags_for_resource(resourceARN=arn)["tags"]
         except ClientError as error:
@@ -66,7 +69,7 @@ class CustomModels:
         return {"key": names.STACK_TAG, "value": self._prefix} in tags
 
     def users(self, model: str) -> list[User]:
-        """Return what uses the custom model of this ARN."""
+        """Return the deployments and throughputs that use the custom model with this ARN."""
         found, region = [], self.client.meta.region_name
         operation, key = "list_custom_model_deployments", "modelDeploymentSummaries"
         for deployment in aws.all_of(self.client, operation, key, modelArnEquals=model):
@@ -102,8 +105,8 @@ class CustomModels:
             )
         return found
 
-    def held(self) -> list[str]:
-        """Return a line for each of the first uses that are somebody else's, and one for how many more there are."""
+    def foreign_uses(self) -> list[str]:
+        """Return a line for each use of a model that is not the stack's, at most `NAMED_AT_MOST`, and then their rest."""
         lines = [
             f"custom model {model['modelName']} is used by {user}"
             for model in self.listed("list_custom_models", "modelSummaries")

@@ -1,4 +1,4 @@
-"""The stack's endpoint, as SageMaker describes it."""
+"""Describes the stack's endpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline import aws
 
 
 def describe_endpoint(client: Any, name: str) -> dict[str, Any]:
-    """DescribeEndpoint, with EndpointStatus "Absent" for an endpoint that is not there.
+    """Return the answer of DescribeEndpoint, or the EndpointStatus "Absent" if the endpoint does not exist.
 
-    SageMaker has no error of its own for that: it answers ValidationException, "Could not find endpoint".
+    SageMaker has no error of its own for a missing endpoint. It answers ValidationException, "Could not find endpoint".
     """
     try:
         endpoint: dict[str, Any] = client.describe_endpoint(EndpointName=name)

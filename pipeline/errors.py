@@ -1,25 +1,25 @@
-"""The two ways in which a dataset cannot be read: one is the user's to mend, the other may pass."""
+"""The two errors of reading a source: one is for the user to mend, the other may pass by itself."""
 
 from __future__ import annotations
 
 MOST_QUOTED = 80
-"""Characters of a text that a refusal quotes."""
+"""The most characters of a text that a refusal quotes."""
 
 
 class Refused(Exception):
-    """What the user can mend, said in one line: what is wrong, where, and what to do."""
+    """A problem that the user can mend. Its one line says what is wrong, where, and what to do."""
 
     def __init__(self, line: str) -> None:
-        """Keep `line` on one line, with what cannot be seen in it (tabs, line ends, broken UTF-8) as escapes."""
+        """Keep `line` on one line: invisible characters (tabs, line ends, broken UTF-8) become escapes."""
         super().__init__(_visible(line))
 
 
 class SourceUnavailable(Exception):
-    """The source did not deliver a whole file in spite of retries: the state machine may try again later."""
+    """The source did not deliver a whole file in spite of retries. The state machine may try again later."""
 
 
 def quoted(text: str) -> str:
-    """A name of the user's in quotes, as a refusal shows it: at most `MOST_QUOTED` characters, its end among them."""
+    """Return a text of the user in quotes, for a refusal. Of a long one, the middle is left out (`MOST_QUOTED`)."""
     shown = _visible(text)
     if len(shown) > MOST_QUOTED:
         half = MOST_QUOTED // 2
@@ -28,7 +28,7 @@ def quoted(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    # isprintable is False of line ends, tabs, lone surrogates, and of every blank but the space: U+00A0, U+200B ...
+    # isprintable is False for line ends, tabs, lone surrogates, and every blank but the space: U+00A0, U+200B ...
     return text if text.isprintable() else "".join(one if one.isprintable() else _escaped(one) for one in text)
 
 

@@ -1,7 +1,7 @@
-"""What the GPUs of an instance type are and can do, by the name of its family.
+"""The GPUs of instance types, by the name of the family.
 
-No call of AWS's tells it for every Region and role, so the families stand here (EC2 user guide, "Amazon EC2 instance types:
-accelerated computing").
+No call to AWS returns them for every Region and role, so this module lists the families (EC2 user guide, "Amazon EC2
+instance types: accelerated computing").
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Gpu(NamedTuple):
     """One GPU of an instance type.
 
     Attributes:
-        name: NVIDIA's.
-        gib: its memory, no less than `nvidia-smi` shows (23,028 MiB of an A10G, which is sold with 24 GB); where that was not
-            to be had, what it is sold with, counted in GiB: too much rather than too little.
+        name: NVIDIA's name.
+        gib: its memory in GiB, no less than `nvidia-smi` shows (23,028 MiB for an A10G, which is sold with 24 GB). Where no
+            output of `nvidia-smi` was available, it is the sold size, read as GiB: rather too much than too little.
         capability: its compute capability (NVIDIA, "CUDA GPU Compute Capability").
     """
 
@@ -48,37 +48,44 @@ GPUS = {
     "p6-b200": Gpu("B200", 192, (10, 0)),
     "p6-b300": Gpu("B300", 288, (10, 3)),
 }
-"""By family: all instance types of one have the same GPU, and differ in how many. A process of the training has one of them,
-and so has vLLM, whose --tensor-parallel-size is 1."""
+"""The GPU of each family. All instance types of a family have the same GPU, and differ in the number of GPUs. A process of
+the training uses one GPU, and so does vLLM, whose --tensor-parallel-size is 1."""
 
 _OTHERS = ("g4ad", "g5g", "p6e-gb200")
-"""Radeons of AMD's, and ARM processors beside a T4G and a GB200: none runs the images, which are for CUDA on x86_64."""
+"""Families that cannot run the images, which are for CUDA on x86_64. g4ad has AMD's Radeons. g5g has an ARM processor beside
+a T4G, and p6e-gb200 has one beside a GB200."""
 _OLDEST, _AMPERE = (7, 5), (8, 0)
-"""Both images are built on CUDA 13, which has no code and no libraries for GPUs before Turing (CUDA 13.0 release notes,
-"Deprecated Architectures"); bfloat16 begins with Ampere."""
+"""The compute capabilities of Turing and of Ampere. Both images are built on CUDA 13, which has no code and no libraries for
+GPUs before Turing (CUDA 13.0 release notes, "Deprecated Architectures"). bfloat16 begins with Ampere."""
 
 
 def gpu(instance_type: str) -> Gpu | None:
-    """Returns its GPU; None: it has none, or its family is not known here."""
+    """Return the GPU of an instance type, or None if it has none or its family is not known here."""
     return GPUS.get(_family(instance_type))
 
 
 def cannot(instance_type: str) -> str | None:
-    """Returns why neither image runs on it, or None: on a family of GPUs that is not known here, both are taken to run."""
+    """Return why the images cannot run on an instance type, or None if they can.
+
+    On a GPU family that is not known here, the images are assumed to run.
+    """
     family = _family(instance_type)
     if not re.match(r"[gp]\d", family) or family in _OTHERS:
-        return f"{instance_type} has no NVIDIA GPU that the images, for CUDA on x86_64, run on"
+        return f"{instance_type} has no NVIDIA GPU on which the images, for CUDA on x86_64, can run"
     found = GPUS.get(family)
     if found and found.capability < _OLDEST:
-        return f"the GPU of {instance_type} ({found.name}) is older than Turing, the first that CUDA 13 of the images runs on"
+        return f"the GPU of {instance_type} ({found.name}) is older than Turing, the oldest that CUDA 13 in the images supports"
     return None
 
 
 def vllm_dtype(instance_types: Sequence[str]) -> str | None:
-    """Returns vLLM's --dtype for an endpoint on one of these types; None: the model's own (`training.precision.export_dtype`).
+    """Return vLLM's --dtype for an endpoint on one of these types.
 
-    vLLM refuses bfloat16 below compute capability 8.0 and names float16 as the way ("Bfloat16 is only supported on GPUs with
+    vLLM refuses bfloat16 below compute capability 8.0, and recommends float16 ("Bfloat16 is only supported on GPUs with
     compute capability of at least 8.0 ... --dtype=half").
+
+    Returns:
+        None for the model's own dtype (`training.precision.export_dtype`).
     """
     found = [gpu(name) for name in instance_types]
     return "float16" if any(one is not None and one.capability < _AMPERE for one in found) else None

@@ -1,8 +1,8 @@
-"""A job that a run needs, made once and found again by its name, whatever became of the call that made it.
+"""Makes a job that a run needs once, and finds it again by its name, even if the answer of the call that made it was lost.
 
-A job's name ends in the count of redrives, and never in that of retries: a function that is called again finds the job of
-the call before. A redrive adopts a job that still runs or is completed, waits for one that is stopping, and makes one of its
-own only when all before it have ended badly.
+A job's name ends in the count of redrives, and not in the count of retries. A function that is called again thus finds the
+job of the earlier call. A redrive continues with a job that still runs or is completed, and waits for one that is stopping.
+It makes a new job only when all earlier ones have failed or were stopped.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from botocore.exceptions import ClientError
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 600
 WAITED_SHARE = 0.05
-"""Share of a job's age that is waited until the next look: an end is seen late by 5% of the job's time at most."""
+"""The wait until the next look, as a share of the job's age. A job's end is seen at most 5% of its time too late."""
 
 _FOLLOWED = ("Completed", "InProgress", "Stopping")
-"""Statuses of a job that is followed, the best first."""
+"""The statuses of a job that a run continues with, the best first."""
 
 
 class Job(NamedTuple):
-    """A job of SageMaker's or Bedrock's.
+    """A job of SageMaker or Bedrock.
 
     Attributes:
         name: its name.
         arn: its ARN.
-        status: InProgress, Completed, Failed, Stopping or Stopped, which both services call alike.
+        status: InProgress, Completed, Failed, Stopping or Stopped. Both services use these words.
         created: when it was made.
-        description: what the service tells of it.
+        description: the service's answer to the describe call.
     """
 
     name: str
@@ -40,43 +40,46 @@ class Job(NamedTuple):
 
     @property
     def age(self) -> float:
-        """Seconds since it was made."""
+        """The seconds since the job was made."""
         return (datetime.now(UTC) - self.created).total_seconds()
 
 
 class JobService(Protocol):
-    """What makes one kind of job."""
+    """The calls for one kind of job."""
 
     def describe(self, name: str) -> Job | None:
-        """Return the job of that name, if there is one."""
+        """Return the job of this name, or None if there is none."""
 
     def create(self, name: str) -> None:
-        """Make the job of that name."""
+        """Make the job of this name."""
 
     def stop(self, job: Job) -> None:
-        """Ask the job to end."""
+        """Ask the service to stop the job."""
 
     def tags(self, job: Job) -> dict[str, str]:
         """Return the job's tags."""
 
 
 class NotOurs(Exception):
-    """A job with the run's name is not the run's. One line."""
+    """A job has the run's name but does not belong to the run. The text is one line."""
 
 
 def ensure(service: JobService, run: str, redrive: int, tags: dict[str, str]) -> tuple[Job, list[Job]]:
-    """Return the job to follow, made now if it has to be, and all jobs of the run, in the order of its redrives.
+    """Return the job that the run continues with, and make it if there is none.
 
-    One that has ended badly is returned only if it is the redrive's own.
+    A job that failed or was stopped is returned only if it is the job of this redrive.
 
     Args:
-        service: what makes the job.
-        run: what the names of the run's jobs begin with.
+        service: the calls for this kind of job.
+        run: the beginning of the names of the run's jobs.
         redrive: how often the execution has been redriven.
-        tags: what each job of the run is tagged with.
+        tags: the tags that each job of the run has.
+
+    Returns:
+        The job, and all jobs of the run in the order of its redrives.
 
     Raises:
-        NotOurs: another's job has the name.
+        NotOurs: a job that is not the run's has the name.
         botocore.exceptions.ClientError: the service refuses the job.
     """
     own = f"{run}-{redrive}"
@@ -84,7 +87,8 @@ def ensure(service: JobService, run: str, redrive: int, tags: dict[str, str]) ->
     well = sorted(
         (job for job in jobs if job.status in _FOLLOWED), key=lambda job: (_FOLLOWED.index(job.status), job.created)
     )
-    # Two run at once only if a call of an aborted attempt came too late. They share checkpoints: the younger one goes.
+    # Two jobs run at once only if a call of an aborted attempt came too late. They share checkpoints, so the younger one is
+    # stopped.
     for twin in well[1:]:
         if twin.status == "InProgress":
             service.stop(twin)
@@ -93,26 +97,27 @@ def ensure(service: JobService, run: str, redrive: int, tags: dict[str, str]) ->
         try:
             service.create(own)
         except ClientError:
-            # The name may be in use by a call whose answer was lost; an error may also be the answer of one that was obeyed.
+            # An earlier call whose answer was lost may have made the job. The service may also have made it now, and still have
+            # answered with an error.
             if service.describe(own) is None:
                 raise
         jobs = _all(service, run, redrive)
-        if not jobs or jobs[-1].name != own:  # A service may not see at once what it has made.
+        if not jobs or jobs[-1].name != own:  # A service may not find a new job at once.
             jobs.append(Job(own, "", "InProgress", datetime.now(UTC), {}))
             return jobs[-1], jobs
     followed = followed or jobs[-1]
     if not tags.items() <= service.tags(followed).items():
         raise NotOurs(
-            f"{followed.arn} has the name of this run's job and not its tags; delete it, or start a new execution"
+            f"{followed.arn} has the name of this run's job but not its tags; delete it, or start a new execution"
         )
     return followed, jobs
 
 
 def _all(service: JobService, run: str, redrive: int) -> list[Job]:
-    # By name and not by a list, which may show a job late.
+    # The jobs are described by name, because a listing may show a new job late.
     return [job for attempt in range(redrive + 1) if (job := service.describe(f"{run}-{attempt}"))]
 
 
 def wait(age: float, first: int = FIRST_WAIT_SECONDS) -> int:
-    """Return the seconds until the next look at what is `age` seconds old."""
+    """Return the seconds to wait until the next look at a job or a deployment that is `age` seconds old."""
     return round(max(first, min(MAX_WAIT_SECONDS, WAITED_SHARE * age)))

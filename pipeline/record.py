@@ -1,7 +1,7 @@
-"""What a run leaves of itself: `models/RUN/run.json`, beside its model. The bucket is the list of runs.
+"""The record of a run: `models/RUN/run.json`, beside its model. The bucket is the list of runs.
 
-The Assess step writes it, so that no model is without. It is written again when the model serves and Bedrock is not through,
-and at the end, with what Bedrock made and what was spent.
+The Assess step writes the record, so that every model has one. The record is written again when the model serves while
+Bedrock still works. It is written a last time at the end of the run, with the custom model and the costs.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def begin(
     bedrock_base_model: str | None,
     estimate: Estimate,
 ) -> RunRecord:
-    """Return what is known of a run when it is planned.
+    """Return the part of the record that is known when the run is planned.
 
     Args:
-        settings: the run's.
+        settings: the run's settings.
         deployed: the settings as deployed.
-        stack: what exists.
-        run: its id.
+        stack: the stack's facts.
+        run: the run's id.
         execution: the execution's ARN.
-        base_model: as Plan has found it.
-        dataset: as Plan has found it.
-        bedrock_base_model: ARN of the foundation model that Bedrock customizes, if any.
-        estimate: of the run.
+        base_model: the base model as Plan found it.
+        dataset: the dataset as Plan found it.
+        bedrock_base_model: ARN of the foundation model that Bedrock customizes, or None.
+        estimate: the estimate of the run's cost.
     """
     return RunRecord(
         folder=names.place(stack.bucket, "models", run),
@@ -58,7 +58,7 @@ def begin(
 
 
 def differing(run: JsonObject, deployed: JsonObject, above: str = "") -> JsonObject:
-    """Return the run's settings that are not as deployed, by their names with dots."""
+    """Return the run's settings that differ from the deployed ones, by their dotted names."""
     found: JsonObject = {}
     for name, value in run.items():
         other = deployed.get(name)
@@ -77,14 +77,14 @@ def write(
     deployed: Deployment | None = None,
     customization: Customization | None = None,
 ) -> Spent:
-    """Write the record, and return what the run has spent.
+    """Write the record, and return what the run has cost so far.
 
     Args:
-        known: what was known when it was planned.
-        training: the job that has left the model.
-        manifest: data prep's, as S3 URI.
-        assessment: the verdict.
-        deployed: what serves the model, if anything passed.
+        known: the part that was known when the run was planned.
+        training: the training job that made the model.
+        manifest: S3 URI of the manifest that data prep wrote.
+        assessment: the result of Assess.
+        deployed: the endpoint, if it has passed its smoke test.
         customization: Bedrock's job, if there is one.
     """
     serving = deployed if deployed and deployed.phase == "passed" else None
@@ -119,14 +119,14 @@ def write(
 
 
 def _times(dollars: float | None, jobs: int) -> float | None:
-    """What that many jobs cost, None if the price of one is not known."""
+    """Return the cost of several jobs, or None if the price of one is not known."""
     return None if dollars is None else round(dollars * jobs, 2)
 
 
 def _dollars(seconds: dict[str, int], region: str) -> float | None:
-    """What billed seconds of these instance types cost, None if one has no price here.
+    """Return the cost of billed seconds by instance type, in dollars, or None if the price of a type is not known.
 
-    At the full price, also of spot capacity, whose discount SageMaker tells in the seconds.
+    Spot capacity counts at the full price too. Its discount is already in the seconds that SageMaker bills.
     """
     total = 0.0
     for name, billed in seconds.items():

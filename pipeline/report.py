@@ -1,4 +1,4 @@
-"""How a run ended, in words: which step, why, what to do, and what is left."""
+"""Writes the message about the end of a run: the step, the reason, the remedy, and what still runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pipeline import aws
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SUBJECT_LIMIT = 100  # SNS API reference, Publish: Subject, ASCII without line ends.
+SUBJECT_LIMIT = 100  # SNS API reference, Publish: a subject is ASCII without line ends.
 REASON_LIMIT = 1500
 
 REDRIVE = "redrive the execution in the Step Functions console: it goes on at this step"
-ANEW = "a redrive would send the same input to the same end: do what the reason says, then start a new execution"
+ANEW = "a redrive would fail in the same way: do what the reason says, then start a new execution"
 _REMEDIES = (
-    # Looked for in "ERROR: REASON", the first that matches.
+    # Each pattern is searched in "ERROR: REASON". The first that matches counts.
     (r"^Tuneway\.Refused", "nothing was spent; do what the line says, then start a new execution"),
     (
         r"CapacityError|InsufficientInstanceCapacity|Unable to provision",
-        "AWS has no such instance free now: redrive the execution later, or start a new one with more types in "
+        "AWS has no free instance of this type now: redrive the execution later, or start a new one with more types in "
         "training.instance_types or endpoint.instance_types",
     ),
     (
@@ -29,7 +29,10 @@ _REMEDIES = (
         "request an increase of the quota that the reason names in "
         "the Service Quotas console, then redrive the execution",
     ),
-    (r"^AwsBusy|Throttl|TooManyRequests|Rate exceeded", f"AWS was busy and an hour of retries was used up: {REDRIVE}"),
+    (
+        r"^AwsBusy|Throttl|TooManyRequests|Rate exceeded",
+        f"AWS was busy, and an hour of retries did not help: {REDRIVE}",
+    ),
     (
         r"AccessDenied|not authorized|Could not assume",
         "a permission is missing: run `cdk deploy` to restore the roles, or ask "
@@ -38,34 +41,34 @@ _REMEDIES = (
     (r"^EndpointSick", f"look into the endpoint's log group, then {REDRIVE}"),
     (
         r"^EndpointFailed",
-        f"look into the endpoint's log group. Where it names memory or a length, a redrive ends the same way: start a new "
-        "execution with a lower endpoint.max_model_len or larger endpoint.instance_types. Else "
+        f"look into the endpoint's log group. If it names memory or a length, a redrive fails in the same way: start a new "
+        "execution with a lower endpoint.max_model_len or larger endpoint.instance_types. Otherwise "
         f"{REDRIVE}",
     ),
-    (r"InternalServerError", f"AWS failed by itself: {REDRIVE}"),
-    # A line of Tuneway's own that knows it. What ends by the settings or the data says what to change, and never this.
+    (r"InternalServerError", f"AWS had an internal error: {REDRIVE}"),
+    # A line of Tuneway itself that recommends a redrive. Lines about settings or data say what to change instead.
     (r"(?i)redrive the execution", f"do what the reason says: {REDRIVE}"),
     (
-        # "unexpected" is how training begins a line for what it does not know (training.train).
+        # The training job begins the line of an error that it does not know with "unexpected" (training.train).
         r"AlgorithmError: (unexpected |training ended with exit code)",
-        "the job's log group has the traceback. A redrive would send the same input to the same end: start a new execution "
-        "with what that suggests, or report it",
+        "the job's log group has the traceback. A redrive would fail in the same way: change what the traceback suggests and "
+        "start a new execution, or report it",
     ),
     (
-        # 128 + SIGKILL, which no code can answer with a line: nearly always Linux's, for want of memory.
+        # This is 128 + SIGKILL. A killed process cannot write a line. Nearly always Linux kills it, because memory ran out.
         r"exit code: 137",
         "the job was killed, most often because its instance's memory ran out (not the GPU's): start a new execution with a "
-        "larger type in training.instance_types. Where the log group tells another cause, redrive the execution: it goes on "
+        "larger type in training.instance_types. If the log group shows another cause, redrive the execution: it goes on "
         "from its last checkpoint",
     ),
-    # What the job's own code ends by: its line (training.errors). A redrive would pay for the same end again.
+    # The job's own code ended it with a line (training.errors). A redrive would cost money and fail again.
     (r"AlgorithmError", ANEW),
-    # Data or settings that SageMaker could not use, by its word for the user's part in it.
+    # SageMaker could not use the data or the settings. ClientError is its word for a mistake of the user.
     (r"Failed: ClientError", ANEW),
     (
         r"MaxRuntimeExceeded",
-        "the job reached its time limit: redrive the execution, and it goes on from its last checkpoint for as long again, "
-        "or start a new one with a higher training.max_runtime_minutes, or fewer steps or rows",
+        "the job reached its time limit: redrive the execution, and it goes on from its last checkpoint for the same time "
+        "again, or start a new one with a higher training.max_runtime_minutes, or fewer steps or rows",
     ),
     (
         r"MaxWaitTimeExceeded",
@@ -74,58 +77,61 @@ _REMEDIES = (
     ),
     (
         r"^ShardFailed: .*(OutOfMemory|signal: killed|Timedout|timed out)",
-        "a shard was too much for its function: start a new execution with a smaller dataset.shard_mb",
+        "a shard was too large for its function: start a new execution with a smaller dataset.shard_mb",
     ),
     (
-        # Lambda ends a function without memory by a signal, and often calls it Runtime.ExitError.
+        # Lambda kills a function that has no memory left by a signal, and often calls that Runtime.ExitError.
         r"OutOfMemory|ENOMEM|MemoryError|signal: killed",
-        "memory ran out: start a new execution with fewer rows or shorter texts if it was to prepare data, else redrive the "
-        "execution",
+        "memory ran out: if the step prepares data, start a new execution with fewer rows or shorter texts; else redrive "
+        "the execution",
     ),
     (
         r"Sandbox\.Timedout|Task timed out",
-        "the function ran out of time: start a new execution with fewer or smaller files if it was to prepare data, else "
+        "the function ran out of time: if the step prepares data, start a new execution with fewer or smaller files; else "
         "redrive the execution",
     ),
     (r"\b(Stopped|Stopping)\b", f"somebody stopped the job: {REDRIVE}"),
     (r"^(ABORTED|TIMED_OUT)", REDRIVE),
     (
-        # What Bedrock says of itself, and not of data or hyperparameters (its user guide, "Troubleshooting model
+        # Bedrock's messages about itself, and not about data or hyperparameters (its user guide, "Troubleshooting model
         # customization issues").
         r"^CustomizationFailed: .*(?i:internal|try again|retry|capacity|high traffic|gives no reason)",
-        f"Bedrock failed by itself: {REDRIVE}, and repeats nothing else",
+        f"Bedrock had an internal error: {REDRIVE}, and repeats nothing else",
     ),
     (
         r"^CustomizationFailed",
-        "Bedrock takes these records or hyperparameters no better a second time, and the tuned model serves all the same: "
-        "change what the reason names, then start a new execution, or leave Bedrock out with bedrock.enabled false",
+        "Bedrock would refuse these records or hyperparameters again; the tuned model serves nevertheless: change what the "
+        "reason names, then start a new execution, or leave Bedrock out with bedrock.enabled false",
     ),
     (
         r"\bBadRecord\b",
-        "a row came out in a form that its format does not allow, and would again: start a new execution without the row, "
-        "and report it",
+        "a row was written in a form that its format does not allow, and a redrive would write it again: start a new "
+        "execution without the row, and report it",
     ),
-    (r"^ReadBackError", "what was written is not what was meant: start a new execution, which writes it anew"),
+    (
+        r"^ReadBackError",
+        "a written file does not have the intended content: start a new execution, which writes it again",
+    ),
     (r"^NotOurs", "do what the reason says"),
-    (r"^AwsRefused: .*(Conflict|InUse|NotFound|NoSuch)", f"something was in use, or has gone: {REDRIVE}"),
+    (r"^AwsRefused: .*(Conflict|InUse|NotFound|NoSuch)", f"a resource was in use, or no longer exists: {REDRIVE}"),
     (r"^AwsRefused", ANEW),
 )
-UNKNOWN = f"{REDRIVE}. If it ends so again, report it"
-"""For what none of them matches: a step that is no job costs nothing to try again."""
+UNKNOWN = f"{REDRIVE}. If it fails in the same way again, report it"
+"""The remedy if no pattern matches. A step without a job costs nothing to repeat."""
 
 
 def notice(
-    execution: dict[str, Any], prefix: str, region: str, endpoint: str, bedrock: str, left: list[str]
+    execution: dict[str, Any], prefix: str, region: str, endpoint: str, bedrock: str, unfinished: list[str]
 ) -> dict[str, str]:
-    """Subject and message for the user.
+    """Return the subject and the text of the message for the user.
 
     Args:
-        execution: DescribeExecution's answer for an execution that has ended.
+        execution: the answer of DescribeExecution for an execution that has ended.
         prefix: the stack's prefix.
-        region: its region.
-        endpoint: what serves and until when, in words.
-        bedrock: what became of the run's Bedrock jobs, in words.
-        left: what could not be brought to an end.
+        region: the stack's region.
+        endpoint: the model that is served, and until when, in words.
+        bedrock: the state of the run's Bedrock jobs, in words.
+        unfinished: the jobs and endpoints that could not be brought to an end.
     """
     status, name = execution["status"], execution["name"]
     lines = _success(execution) if status == "SUCCEEDED" else _failure(execution)
@@ -133,7 +139,7 @@ def notice(
     lines += [
         f"Serving: {endpoint}",
         f"Bedrock: {bedrock}",
-        f"Left: {'; '.join(left) or 'nothing of this run is running'}",
+        f"Left: {'; '.join(unfinished) or 'nothing of this run is running'}",
     ]
     lines += [
         f"Execution: https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{arn}"
@@ -159,18 +165,18 @@ def _failure(execution: dict[str, Any]) -> list[str]:
 
 
 def step(execution_arn: str) -> str | None:
-    """The last task, or the Map over shards, that the execution entered."""
+    """Return the last task, or the Map over shards, that the execution entered; None if it entered none."""
     tasks = ("TaskStateEntered", "MapStateEntered")
     return next((state for kind, state in _entered(execution_arn) if kind in tasks), None)
 
 
 def has_entered(execution_arn: str, state: str) -> bool:
-    """Whether the execution ever entered the state."""
+    """Return whether the execution ever entered the state."""
     return any(entered == state for _, entered in _entered(execution_arn))
 
 
 def _entered(execution_arn: str) -> Iterator[tuple[str, str]]:
-    """The states that the execution entered, the last one first: the event's type and the state's name."""
+    """Yield the states that the execution entered, the last one first: the event's type and the state's name."""
     client = aws.client("stepfunctions")
     pages = client.get_paginator("get_execution_history").paginate(
         executionArn=execution_arn, reverseOrder=True, includeExecutionData=False
@@ -181,16 +187,19 @@ def _entered(execution_arn: str) -> Iterator[tuple[str, str]]:
 
 
 def remedy(error: str, reason: str) -> str:
-    """What a user can do about an error: to redrive only where it may pass, since a job is paid for each time."""
+    """Return what a user can do about an error.
+
+    It recommends a redrive only where the error may pass, because each new job costs money.
+    """
     text = f"{error}: {reason}"
-    return next((what for pattern, what in _REMEDIES if re.search(pattern, text)), UNKNOWN)
+    return next((advice for pattern, advice in _REMEDIES if re.search(pattern, text)), UNKNOWN)
 
 
 def _reason(cause: str) -> str:
-    """The one line that matters in a cause: a function's message, or the cause itself."""
+    """Return the line that matters in a cause: a function's error message, or the cause itself."""
     try:
         document = json.loads(cause)
     except ValueError:
         return cause[:REASON_LIMIT]
-    said = document.get("errorMessage") if isinstance(document, dict) else None
-    return str(said or cause)[:REASON_LIMIT]
+    message = document.get("errorMessage") if isinstance(document, dict) else None
+    return str(message or cause)[:REASON_LIMIT]

@@ -1,4 +1,7 @@
-"""The requests of a run, resolved: what the states after Plan send, but for the names, which hold the count of redrives."""
+"""Builds the requests that the states after Plan send.
+
+The names are missing, because they hold the count of redrives.
+"""
 
 from __future__ import annotations
 
@@ -25,33 +28,32 @@ METRICS = {
     "validation:loss": rf"\beval_loss={_NUMBER}",
     **{f"test:{name}": rf"\b{name}={_NUMBER}" for name in _SCORES},
 }
-"""What SageMaker reads from the job's log (CreateTrainingJob, MetricDefinitions: name and regular expression)."""
+"""The metrics that SageMaker reads from the job's log (CreateTrainingJob, MetricDefinitions: name and regular expression)."""
 
 _LOCAL_DISKS = re.compile(r"ml\.(\w*d\w*|g[567]\w*|p[56]\w*|trn\d\w*)[.-]")
-"""Instance types with disks of their own, which SageMaker encrypts with a key of the instance's and for which it refuses a
-VolumeKmsKeyId (API reference, ResourceConfig). Nothing tells them but a list: this is that of SageMaker's own Python SDK
-(`sagemaker.core.common_utils.volume_size_supported`), by family, so that its next member is in it."""
-
+"""Instance types with local disks. SageMaker encrypts these with a key of the instance, and refuses a VolumeKmsKeyId for them
+(API reference, ResourceConfig). No API tells which types have local disks. This list is that of SageMaker's own Python SDK
+(`sagemaker.core.common_utils.volume_size_supported`), by family, so that it also matches later members of a family."""
 
 _HF_HOME = "/tmp/huggingface"
-"""Where the base model is downloaded to. /tmp is on the instance's large disk, its own or the volume of VolumeSizeInGB: "we
+"""The folder of the downloaded base model. /tmp is on the instance's large disk, local or the volume of VolumeSizeInGB: "we
 recommend that you use the /tmp directory as a scratch space for temporarily storing any large objects during training"
 (SageMaker developer guide, "Managing storage paths for different types of instance local storage")."""
 
 POOLS_SECONDS = 900
-"""How long SageMaker looks for instances of any type of a list, for an endpoint (300 to 3,600; for one type it has a time of
-its own). Half of what Deploy waits before the container starts (`pipeline.steps.deploy.PROVISIONING_MINUTES`): image and model
-are fetched after it."""
+"""How long SageMaker looks for instances of the types in a list, for an endpoint. It allows 300 to 3,600 seconds, and has its
+own time for a single type. This is half of the time that Deploy allows before the container starts
+(`pipeline.steps.deploy.PROVISIONING_MINUTES`), because image and model are fetched after it."""
 
 
 def baseline_key(settings: Settings) -> str:
-    """16 hexadecimal digits for what the base model is asked: one scoring of it serves all runs that ask the same.
+    """Return 16 hexadecimal digits that identify the base model's task, so that runs with the same task share one scoring.
 
-    That is the model, how it answers, and all that decides which rows are test rows: `training.max_length` is the longest row
-    that is fit. It only finds a baseline. A branch may move on and an upload be replaced, so the job itself looks whether it
-    is exact.
+    The task is the model, how it answers, and all settings that decide which rows are test rows. `training.max_length` is one
+    of them, because longer rows are left out. The key only finds a baseline. A branch may move on, and an upload may be
+    replaced, so the job itself checks whether the baseline is exact.
     """
-    asked = settings.model_dump(
+    task = settings.model_dump(
         mode="json",
         include={
             "dataset": {
@@ -73,7 +75,7 @@ def baseline_key(settings: Settings) -> str:
             },
         },
     )
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:16]
 
 
 _NOT_THE_JOBS: dict[str, bool | set[str]] = {
@@ -81,11 +83,11 @@ _NOT_THE_JOBS: dict[str, bool | set[str]] = {
     **dict.fromkeys(("volume_gb", "max_runtime_minutes"), True),
     "evaluation": {"max_faulty_share"},
 }
-"""Fields of `training` that are no hyperparameters: Plan, SageMaker and Assess read them."""
+"""Fields of `training` that are not hyperparameters. Plan, SageMaker and Assess read them."""
 
 
 def _hyperparameters(training: TrainingSettings, secret: str | None, revision: str | None) -> dict[str, str]:
-    """Return all other fields of `training`, as texts and by their names in `training.recipe.Recipe`."""
+    """Return all fields of `training` but those of `_NOT_THE_JOBS`, as texts by their names in `training.recipe.Recipe`."""
     fields = training.model_dump(mode="json", exclude=_NOT_THE_JOBS)
     lora, evaluation = fields.pop("lora"), fields.pop("evaluation")
     fields |= {"target_modules": lora.pop("target_modules"), **{f"lora_{name}": lora[name] for name in lora}}
@@ -97,7 +99,7 @@ def _hyperparameters(training: TrainingSettings, secret: str | None, revision: s
 def _hyperparameter(value: object) -> str:
     if isinstance(value, list):
         return ",".join(value)
-    # None is "no limit", which the Trainer writes as -1.
+    # None means "no limit". The Trainer writes that as -1.
     return value if isinstance(value, str) else "-1" if value is None else str(value).lower()
 
 
@@ -109,18 +111,18 @@ def train(
     baseline: str | None = None,
     revision: str | None = None,
 ) -> AwsRequest:
-    """CreateTrainingJob without TrainingJobName.
+    """Return the request of CreateTrainingJob without TrainingJobName.
 
     Args:
-        settings: the run's.
-        run: its id.
+        settings: the run's settings.
+        run: the run's id.
         secret: ARN of the secret with the Hub token, if the base model needs one.
-        stack: what exists.
+        stack: the stack's facts.
         baseline: S3 prefix of the base model's answers of an earlier run, if there are any.
-        revision: the commit of the base model that Plan has looked at, so that the job trains that; None of an upload.
+        revision: the commit of the base model that Plan looked at, so that the job trains that commit. None for an upload.
 
     Raises:
-        Refused: no key of the user's can encrypt the volumes of some of the instance types alone.
+        Refused: the user's key can encrypt the volumes of some of the instance types, but not of all.
     """
     training = settings.training
     types, several = training.instance_types, len(training.instance_types) > 1
@@ -151,7 +153,7 @@ def train(
             }
             for channel, uri in _channels(settings, run, stack.bucket, baseline).items()
         ],
-        # Uncompressed: an endpoint mounts the prefix as it is, and nobody waits for a tarball of gigabytes.
+        # Uncompressed: an endpoint mounts the prefix as it is. A tarball of gigabytes would take time at both ends.
         "OutputDataConfig": {
             "S3OutputPath": names.place(stack.bucket, "models", run),
             "CompressionType": "NONE",
@@ -168,11 +170,11 @@ def train(
             **_volume_key(types, key),
         },
         "StoppingCondition": stopping,
-        # InstancePreferences excludes it, false or true.
+        # A request with InstancePreferences must not have EnableManagedSpotTraining, not even as false.
         **({} if several else {"EnableManagedSpotTraining": training.spot}),
-        # The run's and not the job's: a redriven Train goes on where the job before it was interrupted.
+        # The checkpoints belong to the run and not to the job, so that a redriven Train goes on where its last job stopped.
         "CheckpointConfig": {"S3Uri": names.place(stack.bucket, "checkpoints", run)},
-        # HF_HOME: the image's own, below /root, is on the small disk of the system.
+        # The image's own HF_HOME, below /root, is on the small disk of the system.
         "Environment": {"HF_ENDPOINT": settings.access.hub_endpoint, "HF_HOME": _HF_HOME},
         "Tags": _tags(run, stack),
         **_network(settings),
@@ -180,20 +182,20 @@ def train(
 
 
 def _volume_key(types: list[str], key: str | None) -> dict[str, str]:
-    """The parameter that encrypts the job's volumes, where there is a key and SageMaker takes it."""
+    """Return the parameter that encrypts the job's volumes, if there is a key and SageMaker takes it."""
     own_disks = [name for name in types if _LOCAL_DISKS.match(name)]
     if key is None or len(own_disks) == len(types):
         return {}
     if own_disks:
         raise Refused(
-            f"training.instance_types: with encryption.kms_key_arn SageMaker takes no list that mixes types with disks of "
-            f"their own ({', '.join(own_disks)}) and others; name only such types, or only others"
+            f"training.instance_types: with encryption.kms_key_arn SageMaker takes no list that mixes types with local disks "
+            f"({', '.join(own_disks)}) and types without; name only types with local disks, or only types without"
         )
     return {"VolumeKmsKeyId": key}
 
 
 def _network(settings: Settings) -> AwsRequest:
-    """The parameters that job and model share, each only where the stack was deployed with it."""
+    """Return the network parameters that job and model share, if the stack was deployed with them."""
     network = settings.network
     parameters: AwsRequest = {}
     if network.subnets:
@@ -204,7 +206,7 @@ def _network(settings: Settings) -> AwsRequest:
 
 
 def _channels(settings: Settings, run: str, bucket: str, baseline: str | None) -> dict[str, str]:
-    """The training job's channels: S3 prefix by name. `model` and `wheels` stand in for the Hub and for PyPI."""
+    """Return the training job's channels: S3 prefix by name. `model` replaces the Hub, and `wheels` replaces PyPI."""
     data = names.place(bucket, "data", run)
     channels = {"code": names.place(bucket, "code", run)}
     channels |= {split: f"{data}{split}/" for split in ("train", "validation", "test")}
@@ -218,7 +220,7 @@ def _channels(settings: Settings, run: str, bucket: str, baseline: str | None) -
 
 
 def assess(settings: Settings, stack: StackFacts) -> AssessPlan:
-    """Where the base model's answers are kept, and the settings that decide."""
+    """Return the S3 prefix of the base model's answers, and the settings by which Assess decides."""
     return AssessPlan(
         baseline=names.place(stack.bucket, "baselines", baseline_key(settings)),
         enabled=settings.endpoint.enabled,
@@ -228,7 +230,7 @@ def assess(settings: Settings, stack: StackFacts) -> AssessPlan:
 
 
 def customize(settings: Settings, run: str, base_model: BaseModel, stack: StackFacts) -> AwsRequest:
-    """CreateModelCustomizationJob without its names and token."""
+    """Return the request of CreateModelCustomizationJob without its names and token."""
     tags = [{"key": tag["Key"], "value": tag["Value"]} for tag in _tags(run, stack)]
     data = names.place(stack.bucket, "data", run)
     network, key = settings.network, settings.encryption.kms_key_arn
@@ -249,7 +251,7 @@ def customize(settings: Settings, run: str, base_model: BaseModel, stack: StackF
 
 
 def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
-    """Parts of CreateModel and CreateEndpointConfig, and how to bring the endpoint up."""
+    """Return parts of the requests of CreateModel and CreateEndpointConfig, and how to bring the endpoint up."""
     endpoint = settings.endpoint
     types = endpoint.instance_types
     environment = {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)}
@@ -259,7 +261,7 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
         "InstancePools": [{"InstanceType": name, "Priority": number} for number, name in enumerate(types, start=1)],
         "VariantInstanceProvisionTimeoutInSeconds": POOLS_SECONDS,
     }
-    # Counted from the start of a deployment, with the longest start-up on top.
+    # The time counts from the start of a deployment, so the longest start-up is added.
     life = endpoint.time_to_live_minutes
     expiry = life and ExpiryPlan(life + endpoint.startup_timeout_minutes, stack.expiry_role, stack.expiry_failed)
     return DeployPlan(
@@ -269,7 +271,7 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
         variant={
             **(pools if len(types) > 1 else {"InstanceType": types[0]}),
             "InitialInstanceCount": endpoint.instance_count,
-            # The image is built on CUDA 13, whose driver only this AMI has; without it the container dies at its health check.
+            # The image is built on CUDA 13, and only this AMI has its driver. Without it the container fails its health check.
             "InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1",
             "ModelDataDownloadTimeoutInSeconds": 1200,
             "ContainerStartupHealthCheckTimeoutInSeconds": endpoint.startup_timeout_minutes * 60,
@@ -287,5 +289,5 @@ def _tags(run: str, stack: StackFacts) -> list[AwsRequest]:
 
 
 def _as_text(value: float) -> str:
-    """A hyperparameter as Bedrock wants it: a string, and never in a form such as 1e-05 that its ranges do not show."""
+    """Return a hyperparameter as a string without an exponent (1e-05), because Bedrock's ranges show no such form."""
     return str(value) if isinstance(value, int) else f"{value:.10f}".rstrip("0").rstrip(".")

@@ -79,7 +79,7 @@ def _name_users(properties: dict[str, str]) -> bool:
     if properties["KeepModels"] == "true":
         return True
     try:
-        held = CustomModels(properties["Prefix"]).held()
+        held = CustomModels(properties["Prefix"]).foreign_uses()
     except (ClientError, BotoCoreError) as error:
         # The teardown makes the same calls, and knows what is to be tried again and what is an error.
         logger.info("not known who uses the custom models: %s", error)

@@ -59,7 +59,7 @@ class Chain:
 
 LOOKS = ("Train", "Deploy", "FinishCustomize")  # The states that look at long work. They are retried for an hour.
 BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
-CAPACITY, AGAIN, ANEW = "no such instance free now", "redrive the execution", "then start a new execution"
+CAPACITY, AGAIN, ANEW = "no free instance of this type now", "redrive the execution", "then start a new execution"
 MACHINE = "-PipelineRole"
 TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
 CREATE_JOB = "bedrock:CreateModelCustomizationJob"

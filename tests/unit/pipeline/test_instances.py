@@ -35,9 +35,9 @@ def test_each_family_of_gpus_is_looked_at() -> None:
         (r"(g[5-7]|g4dn|p[4-6])", None),
         (
             r"p[23]",
-            r"the GPU of ml\.p[23]\S+ \([KV]\d+\) is older than Turing, the first that CUDA 13 of the images runs on",
+            r"the GPU of ml\.p[23]\S+ \([KV]\d+\) is older than Turing, the oldest that CUDA 13 in the images supports",
         ),
-        (r"(?!g|p\d)|p6e-gb200", r"ml\.\S+ has no NVIDIA GPU that the images, for CUDA on x86_64, run on"),
+        (r"(?!g|p\d)|p6e-gb200", r"ml\.\S+ has no NVIDIA GPU on which the images, for CUDA on x86_64, can run"),
     ],
 )
 def test_every_type_of_sagemakers_is_told_apart(names: str, why: str | None) -> None:

@@ -141,7 +141,7 @@ def test_anothers_job_of_the_same_name_is_not_adopted(tags: dict[str, str]) -> N
     service = JobServiceDouble()
     service.jobs[f"{RUN}-0"] = "Completed"
     service.job_tags = tags
-    with pytest.raises(NotOurs, match=f"{RUN}-0 has the name of this run's job and not its tags"):
+    with pytest.raises(NotOurs, match=f"{RUN}-0 has the name of this run's job but not its tags"):
         look(service, 0)
 
 

@@ -20,7 +20,7 @@ from tests.unit.pipeline.settings.conftest import assert_input_is_refused
         *(
             (
                 {"endpoint": {"instance_types": kind}},
-                rf"endpoint: instance_types: {kind} has no NVIDIA GPU that .*; choose another, such as ml\.g5\.xlarge",
+                rf"endpoint: instance_types: {kind} has no NVIDIA GPU on which .*; choose another, such as ml\.g5\.xlarge",
             )
             for kind in ("ml.inf2.xlarge", "ml.t2.medium", "ml.trn1.2xlarge", "ml.g4ad.xlarge", "ml.g5g.xlarge")
         ),

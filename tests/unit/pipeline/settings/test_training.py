@@ -64,7 +64,7 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1, not 0"),
         (
             {"training": {"instance_types": "ml.m5.xlarge"}},
-            r"training: instance_types: ml\.m5\.xlarge has no NVIDIA GPU that .*; choose another, .* or set device to cpu",
+            r"training: instance_types: ml\.m5\.xlarge has no NVIDIA GPU on which .*; choose another, .* or set device to cpu",
         ),
         (
             {"training": {"instance_types": ["ml.g5.xlarge", "ml.p3.2xlarge"]}},

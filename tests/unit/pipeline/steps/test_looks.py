@@ -158,7 +158,7 @@ def test_anothers_job_with_the_runs_name_is_not_adopted(training: Callable[..., 
     event = training("end", "0")
     train.handler(event, None)
     event["request"]["Tags"][1]["Value"] = "9876543210"
-    with pytest.raises(NotOurs, match="has the name of this run's job and not its tags"):
+    with pytest.raises(NotOurs, match="has the name of this run's job but not its tags"):
         train.handler(event, None)
 
 

@@ -38,7 +38,7 @@ def test_each_default_is_of_its_region_and_can_be_deployed_on_demand(region: str
         ({"hyperparameters": {"learningRate": 0.001}}, "us-east-1", r"learningRate: 0.001 is outside.*1e-06 to 0.0001"),
         ({"hyperparameters": {"epochCount": 11}}, "us-west-2", r"epochCount: 11 is outside"),
         ({"hyperparameters": {"epochCount": 1.5}}, "us-west-2", r"epochCount: 1.5 is outside.*int from 1 to 10"),
-        ({"hyperparameters": {"warmup": 1}}, "us-west-2", r"warmup: .* does not take it; allowed: epochCount"),
+        ({"hyperparameters": {"warmup": 1}}, "us-west-2", r"warmup: .* does not have it; allowed: epochCount"),
         ({"max_records": 50}, "us-west-2", r"max_records: 50 is outside the range.*100 to 10000"),
     ],
 )
@@ -96,7 +96,7 @@ def test_what_has_no_price_makes_the_total_unknown_and_a_warning(
         "total",
     }
     (warning,) = cost.warnings(estimate)
-    assert f"what {', '.join(unknown)} costs, and so there is no total" in warning
+    assert f"there is no total, because the price of {', '.join(unknown)} is not known here" in warning
 
 
 def test_every_base_model_and_default_has_a_price_and_no_warning() -> None:

@@ -244,7 +244,7 @@ def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable
     bedrock = serving("theirs-d", status="Deleting")
     bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
     held_by(bedrock)
-    assert CustomModels(PROPERTIES["Prefix"]).held() == []
+    assert CustomModels(PROPERTIES["Prefix"]).foreign_uses() == []
     teardown.is_complete(users_event(), None)
 
 
@@ -255,7 +255,7 @@ def test_what_is_gone_since_it_was_listed_holds_nothing_and_fails_nothing(
     bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
     bedrock._answers["list_custom_models"][1].append({"modelArn": "gone-m", "modelName": "p-0a1b2c3d-gone"})
     held_by(bedrock)
-    assert CustomModels(PROPERTIES["Prefix"]).held() == []
+    assert CustomModels(PROPERTIES["Prefix"]).foreign_uses() == []
     assert one_pass(bucket)._custom_models() == []
     # The model itself, between its tags and its deletion, is looked for once more.
     gone = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "not found"}}, "DeleteCustomModel")
