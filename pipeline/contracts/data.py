@@ -1,4 +1,4 @@
-"""What data prep is asked for, and the events and answers of its three functions."""
+"""The request to data prep, and the events and answers of its three functions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ class Piece(NamedTuple):
     """A file of the source, or a part of one: the bytes from `start` to before `end`.
 
     Attributes:
-        file: the object's key, or the path in the repository.
-        split: the split that it is meant for.
-        bytes: size of the whole file.
-        etag: what the file was when it was listed.
-        start: where the part begins: it owns what begins in it, lines of JSONL or row groups of Parquet.
-        end: where it ends.
+        file: the object's key in S3, or the path in the Hub's repository.
+        split: the split to which its rows belong.
+        bytes: the size of the whole file.
+        etag: the file's ETag or hash when it was listed, to notice a change.
+        start: the first byte of the part. A line of JSONL or a row group of Parquet belongs to the part in which it begins.
+        end: the byte after the last one of the part.
     """
 
     file: str
@@ -26,13 +26,13 @@ class Piece(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a person is told."""
+        """The name of the piece in messages."""
         whole = (self.start, self.end) == (0, self.bytes)
         return self.file if whole else f"{self.file}, bytes {self.start} to {self.end}"
 
 
 class Shard(NamedTuple):
-    """Consecutive pieces for one function."""
+    """Consecutive pieces that one function reads."""
 
     number: int
     name: str
@@ -40,7 +40,7 @@ class Shard(NamedTuple):
 
 
 class ShardList(NamedTuple):
-    """How many shards there are, and the object that lists them."""
+    """The number of shards, and the object in S3 that lists them."""
 
     total: int
     bucket: str
@@ -48,18 +48,18 @@ class ShardList(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """The columns with the text and with its summary."""
+    """The names of the columns with the dialogue and with its summary."""
 
     dialogue: str
     summary: str
 
 
 class CsvForm(NamedTuple):
-    """How CSV files are written, where they do not say so themselves.
+    """The form of CSV files.
 
     Attributes:
-        separator: what stands between two fields; None is told by the header.
-        encoding: a codec of Python's; None is UTF-8, or what a byte order mark says.
+        separator: the character between two fields. None means that data prep finds it in the header.
+        encoding: the name of a Python codec. None means the encoding of the byte order mark, else UTF-8.
     """
 
     separator: str | None = None
@@ -67,19 +67,19 @@ class CsvForm(NamedTuple):
 
 
 class DatasetRequest(NamedTuple):
-    """What the rows are and how they are dealt.
+    """The rows to read, and how to divide them into splits.
 
     Attributes:
         source: `hub:OWNER/NAME` or `s3://BUCKET/...`.
-        revision: commit of a Hub dataset.
-        splits: the splits with files of their own; the others are dealt out of train's rows.
-        fields: the two columns.
-        csv: how CSV files are written.
-        max_rows: most rows of each split; None is all.
-        ratios: share of train's rows for each split without a file of its own.
-        max_rejected_share: the run stops when more of the rows than this are not fit.
+        revision: the commit of a Hub dataset.
+        splits: the splits with files of their own. The others get a share of train's rows.
+        fields: the names of the two columns.
+        csv: the form of CSV files.
+        max_rows: the largest number of rows of each split. None means all.
+        ratios: the share of train's rows for each split without files of its own.
+        max_rejected_share: the run stops when a larger share of the rows is rejected.
         instruction: the task, as the system message (or before the prompt) of every record.
-        seed: seeds the dealing and the subsampling.
+        seed: the seed of the division into splits and of the subsampling.
     """
 
     source: str
@@ -95,21 +95,21 @@ class DatasetRequest(NamedTuple):
 
 
 class BedrockRecords(NamedTuple):
-    """The Bedrock base model to write records for, and the most of them, train and validation together."""
+    """The Bedrock base model to write records for, and their largest number, train and validation together."""
 
     base_model: str
     max_records: int
 
 
 class DataRequest(NamedTuple):
-    """What is asked of data prep, whichever function does it.
+    """The request to data prep, which is the same for all of its functions.
 
     Attributes:
-        dataset: what to read.
-        output: S3 folder for what is written.
-        work: S3 folder for what shards leave to the merge.
-        max_tokens: longest sequence that the training takes.
-        bedrock: what to write for Bedrock, if anything.
+        dataset: the rows to read.
+        output: S3 folder for the prepared data.
+        work: S3 folder for the files that shards write and the merge reads.
+        max_tokens: the longest sequence that the training takes, in tokens.
+        bedrock: the records to write for Bedrock, or None.
         hub_token_secret: ARN of the Secrets Manager secret that holds the Hub token, or None.
     """
 
@@ -122,7 +122,7 @@ class DataRequest(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """How the data is prepared: `pieces` for one function, or `shards`; `path` says which of both and why."""
+    """How the data is prepared: as `pieces` by one function, or in `shards`. `path` says which of the two, and why."""
 
     request: DataRequest
     pieces: list[Piece] | None
@@ -131,14 +131,14 @@ class Preparation(NamedTuple):
 
 
 class PrepareEvent(NamedTuple):
-    """All of a dataset for one function."""
+    """The event of the function that prepares a whole dataset."""
 
     request: DataRequest
     pieces: list[Piece]
 
 
 class Prepared(NamedTuple):
-    """The manifest's S3 URI, rows by split and kind, and rejected rows by reason."""
+    """The manifest's S3 URI, the number of rows by split and kind, and the number of rejected rows by reason."""
 
     manifest: str
     counts: dict[str, int]
@@ -147,34 +147,34 @@ class Prepared(NamedTuple):
 
 
 class DataRefused(NamedTuple):
-    """What the user can mend in the data, in one line."""
+    """The answer if the user has to mend the data. `refused` says in one line what to mend."""
 
     refused: str
 
 
 class ShardEvent(NamedTuple):
-    """One shard for a function."""
+    """The event of the function that reads one shard."""
 
     request: DataRequest
     shard: Shard
 
 
 class ShardRead(NamedTuple):
-    """The rows of a shard."""
+    """The answer for a shard that was read, with the number of its rows."""
 
     shard: str
     read: int
 
 
 class ShardRefused(NamedTuple):
-    """What the user can mend in a shard, in one line."""
+    """The answer if the user has to mend a file of a shard. `refused` says in one line what to mend."""
 
     shard: str
     refused: str
 
 
 class BadShard(NamedTuple):
-    """A shard that is not there: refused, or its function failed with `error`."""
+    """A shard without a result. Its function refused it, or failed with `error`."""
 
     shard: str
     refused: str | None = None
@@ -182,7 +182,15 @@ class BadShard(NamedTuple):
 
 
 class MergeEvent(NamedTuple):
-    """How many shards there are, those that are not there, and the redrives at which they were read and which is now."""
+    """The event of the merge.
+
+    Attributes:
+        request: the request to data prep.
+        shards: the number of shards.
+        failed: the shards without a result.
+        mapped_at_redrive: the count of redrives when the shards were read.
+        redrive: the count of redrives now.
+    """
 
     request: DataRequest
     shards: int
@@ -192,6 +200,6 @@ class MergeEvent(NamedTuple):
 
 
 class ReadAgain(NamedTuple):
-    """After a redrive the shards that failed shall be read again."""
+    """The answer of the merge after a redrive, if failed shards have to be read again."""
 
     again: Literal[True] = True

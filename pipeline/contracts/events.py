@@ -9,7 +9,7 @@ from pipeline.contracts.values import AwsRequest, JsonObject
 
 
 class TrainEvent(NamedTuple):
-    """What the run's names begin with, the count of redrives, and CreateTrainingJob without its name."""
+    """The beginning of the run's names, the count of redrives, and the request of CreateTrainingJob without its name."""
 
     name: str
     redrive: int
@@ -17,15 +17,15 @@ class TrainEvent(NamedTuple):
 
 
 class Training(NamedTuple):
-    """How far the training job is.
+    """The progress of the training job.
 
     Attributes:
         phase: "working" or "completed".
-        job: its name.
-        progress: one line.
-        wait_seconds: until the next look.
-        model: S3 prefix with its slash, of a completed job.
-        billed_seconds: of all the run's jobs and their instances, by instance type, of a completed job.
+        job: the job's name.
+        progress: the progress in one line.
+        wait_seconds: the seconds until the next look.
+        model: S3 prefix of the model, with its slash, once the job is completed.
+        billed_seconds: the billed seconds by instance type, of all instances of all the run's jobs, once the job is completed.
     """
 
     phase: Literal["working", "completed"]
@@ -37,7 +37,7 @@ class Training(NamedTuple):
 
 
 class AssessEvent(NamedTuple):
-    """`AssessPlan` with what is to be judged; `manifest` is data prep's."""
+    """The fields of `AssessPlan`, with the model to judge. `manifest` is the S3 URI of data prep's manifest."""
 
     baseline: str
     enabled: bool
@@ -49,15 +49,17 @@ class AssessEvent(NamedTuple):
 
 
 class Assessment(NamedTuple):
-    """The verdict.
+    """The judgement of the tuned model.
 
     Attributes:
-        promoted: whether the model is served.
-        why: one line: the scores, what was decided by which setting, and whether too many answers repeat themselves or are cut.
-        warnings: the same of the answers, and how many rows were longer than a sequence, which only the job's tokenizer knew.
-        scores: of base and tuned ROUGE and chrF with their 95% intervals, length in words and shares of empty, truncated,
-            copied and repeating answers, the same of the references as far as it has a meaning, and ROUGE and chrF of the
-            difference.
+        promoted: whether the model is to be served.
+        why: one line with the scores, the decision, the setting behind it, and whether too many answers repeat themselves or
+            are cut.
+        warnings: lines about answers that repeat themselves or are cut, and about rows that were longer than a sequence. Only
+            the job's tokenizer could count the latter.
+        scores: for the base and the tuned model: ROUGE and chrF with their 95% intervals, the length in words, and the shares
+            of empty, truncated, copied and repeating answers. For the references: the same, as far as it has a meaning. For
+            the difference: ROUGE and chrF.
     """
 
     promoted: bool
@@ -67,7 +69,10 @@ class Assessment(NamedTuple):
 
 
 class CustomizeEvent(NamedTuple):
-    """As `TrainEvent`, of Bedrock; `follow` is false for the start, which keeps what refuses the job."""
+    """The event of Bedrock's job, as `TrainEvent`.
+
+    `follow` is false for the start of the job. The start then returns an error as its answer and does not raise it.
+    """
 
     name: str
     redrive: int
@@ -77,7 +82,10 @@ class CustomizeEvent(NamedTuple):
 
 
 class Customization(NamedTuple):
-    """How far Bedrock's job is; `jobs` is how many the run has made, `custom_model` an ARN, of a completed job."""
+    """The progress of Bedrock's job.
+
+    `jobs` is the number of jobs that the run has made. `custom_model` is an ARN, once the job is completed.
+    """
 
     phase: Literal["not wanted", "refused", "working", "completed"]
     job: str | None
@@ -88,20 +96,20 @@ class Customization(NamedTuple):
 
 
 class Deployment(NamedTuple):
-    """How far the endpoint is.
+    """The progress of the endpoint.
 
     Attributes:
-        phase: "skipped" before and without Deploy; the last three are the smoke test's.
-        progress: one line.
-        wait_seconds: until the next look.
-        endpoint: its name.
-        config: the endpoint config asked for.
-        until: when the endpoint deletes itself (ISO 8601, UTC); None: never.
-        warnings: for the user.
-        asked: whether this run has asked for the config.
-        before: the config that the endpoint was on then.
+        phase: "skipped" before Deploy and in a run without it. The smoke test sets "superseded", "passed" and "redeploy".
+        progress: the progress in one line.
+        wait_seconds: the seconds until the next look.
+        endpoint: the endpoint's name.
+        config: the endpoint config that the run wants.
+        until: when the endpoint deletes itself (ISO 8601, UTC). None means never.
+        warnings: warnings for the user.
+        asked: whether this run has already requested the config.
+        before: the endpoint's config at the time of that request.
         since: when the attempt began, in epoch seconds.
-        redrive: the attempt.
+        redrive: the count of redrives in which the attempt began.
     """
 
     phase: Literal["skipped", "working", "serving", "superseded", "passed", "redeploy"]
@@ -118,7 +126,7 @@ class Deployment(NamedTuple):
 
 
 class DeployEvent(NamedTuple):
-    """The model's S3 prefix, and what the call before returned, if there was one."""
+    """The model's S3 prefix, and the answer of the previous call, if there was one."""
 
     name: str
     redrive: int
@@ -128,7 +136,16 @@ class DeployEvent(NamedTuple):
 
 
 class SmokeTestEvent(NamedTuple):
-    """Endpoint and config to ask, the test split's S3 folder, the S3 URI to write, and the counts of redrives."""
+    """The event of the smoke test.
+
+    Attributes:
+        endpoint: the endpoint's name.
+        config: the endpoint config to test.
+        test: S3 folder with the test split.
+        samples: S3 URI of the file to write.
+        deployed_at_redrive: the count of redrives when the config was deployed.
+        redrive: the count of redrives now.
+    """
 
     endpoint: str
     config: str
@@ -139,14 +156,18 @@ class SmokeTestEvent(NamedTuple):
 
 
 class SmokeTested(NamedTuple):
-    """`samples` has the URI of the dialogues, references and answers, which are no part of an execution's history."""
+    """The result of the smoke test.
+
+    `samples` has the S3 URI of the file with dialogues, references and answers. The file keeps these out of the execution's
+    history.
+    """
 
     phase: Literal["passed", "superseded", "redeploy"]
     samples: list[str]
 
 
 class RecordEvent(NamedTuple):
-    """All that the steps before have answered."""
+    """The answers of all earlier steps."""
 
     record: RunRecord
     training: Training
@@ -157,7 +178,7 @@ class RecordEvent(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What a run has cost; None where a price is not known."""
+    """The cost of a run so far, None where a price is not known."""
 
     training_seconds_billed: int
     training_instance_types: list[str]
@@ -167,13 +188,20 @@ class Spent(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a run has spent so far."""
+    """The answer of Record: the cost of the run so far."""
 
     spent: Spent
 
 
 class CleanupEvent(NamedTuple):
-    """The ended execution's ARN, how often it had been redriven then, and the stack's prefix and region."""
+    """The event of the cleanup.
+
+    Attributes:
+        execution: ARN of the execution that ended.
+        redrives: how often it had been redriven when it ended.
+        prefix: the stack's prefix.
+        region: the stack's region.
+    """
 
     execution: str
     redrives: int
@@ -182,7 +210,13 @@ class CleanupEvent(NamedTuple):
 
 
 class CleanedUp(NamedTuple):
-    """What is still in motion, a line each; subject and message for the user, null where the execution runs again."""
+    """The answer of the cleanup.
+
+    Attributes:
+        left: one line for each job or endpoint that has not ended yet.
+        subject: the subject of the message for the user. None if the execution runs again.
+        message: its text. None if the execution runs again.
+    """
 
     left: list[str]
     subject: str | None

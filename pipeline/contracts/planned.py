@@ -1,4 +1,4 @@
-"""What infra hands to Plan, and Plan's result."""
+"""The event and the result of Plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.contracts.values import AwsRequest, JsonObject
 
 
 class StackFacts(NamedTuple):
-    """What exists in the account: names, ARNs and URIs."""
+    """The resources of the stack that exist in the account: names, ARNs and URIs."""
 
     prefix: str
     bucket: str
@@ -29,10 +29,10 @@ class PlanEvent(NamedTuple):
     """Plan's event.
 
     Attributes:
-        input: the execution's, which Plan checks.
-        execution: its ARN.
-        settings: as deployed (`Settings.model_dump`).
-        stack: what exists.
+        input: the execution's input, which Plan checks.
+        execution: the execution's ARN.
+        settings: the settings as deployed (`Settings.model_dump`).
+        stack: the stack's facts.
     """
 
     input: Any
@@ -42,20 +42,20 @@ class PlanEvent(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Plan's answer where the user has to mend something, in one line."""
+    """Plan's answer if the user has to mend something. `refusal` says in one line what to mend."""
 
     refusal: str
 
 
 class GpuMemory(NamedTuple):
-    """GB that a model needs of one GPU at least, and has by instance type; None is not known here."""
+    """The lower bound of a model's memory on one GPU, and the memory by instance type, in GB. None means not known here."""
 
     needs: float
     has: dict[str, float | None]
 
 
 class PlannedBaseModel(NamedTuple):
-    """The base model on the day of the plan; `gpu_memory_gb` is by `training` and `endpoint`."""
+    """The base model on the day of the plan. The keys of `gpu_memory_gb` are `training` and `endpoint`."""
 
     name: str
     revision: str | None
@@ -75,7 +75,10 @@ class PlannedDataset(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Dollars at most by part, each None where a price is not known; `unknown` names why."""
+    """The upper bound of the cost of each part, in dollars.
+
+    A part is None if its cost is not known. `unknown` names the missing prices.
+    """
 
     training: float | None
     bedrock: float | None
@@ -87,7 +90,7 @@ class Estimate(NamedTuple):
 
 
 class AssessPlan(NamedTuple):
-    """The S3 prefix for the base model's answers, and the settings that decide."""
+    """The S3 prefix for the base model's answers, and the settings by which Assess decides."""
 
     baseline: str
     enabled: bool
@@ -96,14 +99,20 @@ class AssessPlan(NamedTuple):
 
 
 class CustomizePlan(NamedTuple):
-    """CreateModelCustomizationJob without its names and token, and the job's time."""
+    """The request of CreateModelCustomizationJob without its names and token, and the job's time limit."""
 
     request: AwsRequest
     timeout_hours: int
 
 
 class ExpiryPlan(NamedTuple):
-    """The endpoint's end: minutes from its start, the role that deletes it, and the queue (ARN) for an end that failed."""
+    """When and how the endpoint is deleted.
+
+    Attributes:
+        minutes: the minutes from the start of a deployment.
+        role: ARN of the role that deletes the endpoint.
+        dead_letter: ARN of the queue for a deletion that failed.
+    """
 
     minutes: int
     role: str
@@ -114,14 +123,14 @@ class DeployPlan(NamedTuple):
     """How to bring the endpoint up.
 
     Attributes:
-        endpoint: its name.
-        model: CreateModel without its name, container and tags.
-        container: its PrimaryContainer without the model's place.
-        variant: of CreateEndpointConfig, without its names.
-        tags: of all three.
-        startup_timeout_minutes: the container's.
-        poll_seconds: the first wait between two looks.
-        expiry: None: the endpoint stays.
+        endpoint: the endpoint's name.
+        model: the request of CreateModel without its name, container and tags.
+        container: the PrimaryContainer of CreateModel, without the location of the model.
+        variant: the variant of CreateEndpointConfig, without its names.
+        tags: the tags of model, endpoint config and endpoint.
+        startup_timeout_minutes: the time limit for the container's start.
+        poll_seconds: the first wait between two looks, in seconds.
+        expiry: when and how the endpoint is deleted. None means that it stays.
     """
 
     endpoint: str
@@ -135,7 +144,10 @@ class DeployPlan(NamedTuple):
 
 
 class RunRecord(NamedTuple):
-    """What is known of a run when it is planned; `settings` are those that are not as deployed, by their names with dots."""
+    """The part of a run's record that is known when the run is planned.
+
+    `settings` holds the settings that differ from the deployed ones, by their dotted names.
+    """
 
     folder: str
     run: str
@@ -149,7 +161,7 @@ class RunRecord(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Plan's result, which every later state reads; `train` is CreateTrainingJob without its name."""
+    """Plan's result, which every later state reads. `train` is the request of CreateTrainingJob without its name."""
 
     run: str
     name: str

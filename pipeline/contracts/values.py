@@ -1,4 +1,4 @@
-"""From JSON to the types of this package, and back."""
+"""Turns JSON into the types of this package, and back."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 AwsRequest = dict[str, Any]
 JsonObject = dict[str, Any]
-"""A document of a form that is defined elsewhere: the settings, and what evaluation writes."""
+"""A JSON object whose form is defined elsewhere: the settings, and the scores of the evaluation."""
 
 
 class ContractError(Exception):
-    """A value that is not of the type that was agreed on. One line that names its place; a defect and no user's mistake."""
+    """A value does not have its type. The line names its place. It is a defect of Tuneway, and not a mistake of the user."""
 
 
 Contract = TypeVar("Contract")
@@ -21,15 +21,15 @@ _hints = functools.cache(get_type_hints)
 
 
 def parse(kind: type[Contract], value: object, where: str = "") -> Contract:
-    """Return a JSON value as `kind`.
+    """Return a JSON value as a value of the type `kind`.
 
     Args:
-        kind: one of the types above.
-        value: as json.loads gives it.
-        where: its place in messages.
+        kind: a type of this package.
+        value: the value as json.loads returns it.
+        where: the place of the value, for messages.
 
     Raises:
-        ContractError: it is of another type, or something in it is, lacks or is not known.
+        ContractError: the value or a part of it has another type, lacks a field, or has an unknown field.
     """
     parsed: Contract = _parse(kind, value, where or kind.__name__)
     return parsed
@@ -53,7 +53,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         fits = isinstance(value, Mapping)
         parsed = _parse_fields(kind, value, where) if fits else None
     elif kind in (int, float):
-        # JSON has one kind of number.
+        # JSON has only one type of number.
         fits = (
             isinstance(value, (int, float)) and not isinstance(value, bool) and (kind is float or value == int(value))
         )
@@ -62,7 +62,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         fits, parsed = isinstance(value, kind), value
     if not fits:
         raise ContractError(
-            f"{where} is {type(value).__name__} {str(value)[:80]!r} and no {getattr(kind, '__name__', kind)}"
+            f"{where} is {type(value).__name__} {str(value)[:80]!r} and not {getattr(kind, '__name__', kind)}"
         )
     return parsed
 
@@ -76,7 +76,7 @@ def _parse_fields(kind: Any, value: Mapping[str, Any], where: str) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value of these types as json.dumps takes it: named tuples as objects."""
+    """Return a value of these types as json.dumps takes it. Named tuples become objects."""
     if hasattr(value, "_fields"):
         return {name: as_json(item) for name, item in zip(value._fields, value, strict=True)}
     if isinstance(value, dict):
