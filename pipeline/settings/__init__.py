@@ -1,7 +1,7 @@
 """The one schema of the settings: config.yaml, the file of `-c settings=`, and an execution's input.
 
-Every field says who may set it. A `deploy` field shapes what exists in the account: edit config.yaml and deploy.
-A `run` field shapes one run: an execution's input may override it, in the same form as config.yaml.
+Every field has a scope. A `deploy` field shapes the resources in the account: edit config.yaml and deploy. A `run` field
+shapes one run: an execution's input may override it, in the same form as config.yaml.
 """
 
 from pipeline.settings.base import Scope, SettingsError, scope, sections

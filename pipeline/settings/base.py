@@ -1,4 +1,4 @@
-"""What all sections share: who may set a field, and how a mistake is reported."""
+"""The parts that all sections share: the scope of a field, and the error for a mistake."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from pydantic import BaseModel, ConfigDict, Field
 Scope = Literal["deploy", "run"]
 
 MANY = 1_000_000_000
-"""The most of what has no limit of its own: far from the 2^53 up to which JSON's numbers are exact."""
+"""The upper bound of numbers that have no limit of their own. JSON's numbers are exact up to 2^53, which is far above it."""
 
 
 class SettingsError(ValueError):
-    """A user's mistake in the settings, said in one line with the field and the remedy."""
+    """A mistake of the user in the settings. Its one line names the field and the remedy."""
 
     def __init__(self, line: str) -> None:
-        """Keep `line` one line, whatever the user's own names and values hold: line ends are shown as escapes."""
+        """Keep `line` on one line: line ends in the user's names and values become escapes."""
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
 
 
 class Section(BaseModel):
     """A section of config.yaml."""
 
-    # Strict: a string where a number belongs is a mistake to report, not to convert.
+    # Strict: a string in the place of a number is reported as a mistake, and not converted.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def deploy(description: str, unit: str | None = None, **constraints: Any) -> Any:
-    """Return a field that shapes what exists in the account: it is set in a settings file and deployed.
+    """Return a field that shapes the resources in the account. It is set in a settings file and deployed.
 
     Args:
-        description: what the field means, in one line.
-        unit: of a number.
-        constraints: `pydantic.Field`'s.
+        description: the meaning of the field, in one line.
+        unit: the unit of a number.
+        constraints: further arguments of `pydantic.Field`.
     """
     return _field("deploy", description, unit, constraints)
 
 
 def run(description: str, unit: str | None = None, **constraints: Any) -> Any:
-    """Return a field that shapes one run: an execution's input may override it. The arguments are those of `deploy`."""
+    """Return a field that shapes one run. An execution's input may override it. The arguments are those of `deploy`."""
     return _field("run", description, unit, constraints)
 
 
@@ -48,13 +48,13 @@ def _field(scope: Scope, description: str, unit: str | None, constraints: dict[s
 
 
 def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The fields of `model` that are sections of their own."""
+    """Return the fields of `model` that are sections themselves, with their classes."""
     found = ((name, info.annotation) for name, info in model.model_fields.items())
     return {name: kind for name, kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
 def scope(model: type[BaseModel], name: str) -> Scope:
-    """Who may set the field: `deploy` or `run`."""
+    """Return the scope of a field: `deploy` or `run`."""
     extra = model.model_fields[name].json_schema_extra
     assert isinstance(extra, dict)
     return "deploy" if extra["scope"] == "deploy" else "run"

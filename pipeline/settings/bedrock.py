@@ -12,7 +12,7 @@ from pipeline.settings.base import Section, run
 
 
 def _number(value: Any) -> int | float:
-    # By hand: of a union, pydantic would tell what is wrong once for each of its members.
+    # Checked by hand, because pydantic reports a mistake in a union once for each of its members.
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return value
     raise ValueError("must be a number, without quotes")
@@ -22,23 +22,23 @@ class BedrockSettings(Section):
     """The Bedrock customization job."""
 
     enabled: bool = run("whether a run customizes a Bedrock model too")
-    base_model: str | None = run("base model of the catalogue; null: the region's own", min_length=1)
+    base_model: str | None = run("base model of the catalogue; null: the one for the stack's region", min_length=1)
     max_records: int = run(
-        "most records, training and validation together; tokens times epochs is what it costs",
+        "largest number of records, training and validation together; the price is per token and epoch",
         unit="records",
         ge=8,
         le=20_000,
     )
     hyperparameters: dict[str, Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]] = run(
-        "Bedrock's own names; what is absent keeps Bedrock's default"
+        "hyperparameters by Bedrock's own names; a missing one keeps Bedrock's default"
     )
     timeout_hours: int = run(
-        "a job that is not completed by then is stopped, and its custom model given up", unit="hours", ge=1, le=144
+        "a job that is not completed after this time is stopped, and makes no custom model", unit="hours", ge=1, le=144
     )
 
     @field_validator("base_model")
     @classmethod
-    def _known(cls, value: str | None) -> str | None:
+    def _is_in_the_catalogue(cls, value: str | None) -> str | None:
         if value is None or value in catalogue.BASE_MODELS:
             return value
         gone = catalogue.end_of_life(value)

@@ -1,4 +1,4 @@
-"""The section `dataset`: where the dialogues are, which of them a run takes, and how their files are read."""
+"""The section `dataset`: the location of the dialogues, the rows that a run takes, and the form of the files."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ from pipeline.settings.base import MANY, Section, run
 from pipeline.settings.hub_name import is_hub_name
 
 _KEY = 1024
-"""The longest key of an S3 object, and so the longest path, in bytes of UTF-8 (S3 user guide, "Naming Amazon S3 objects")."""
+"""The longest key of an S3 object, and thus the longest path, in bytes of UTF-8 (S3 user guide, "Naming Amazon S3 objects")."""
 
 
 class FieldsSettings(Section):
-    """Which columns hold what."""
+    """The columns of the dataset."""
 
     dialogue: str = run("column with the text to summarize", min_length=1, max_length=_KEY)
     summary: str = run("column with the summary", min_length=1, max_length=_KEY)
 
     @model_validator(mode="after")
-    def _are_two(self) -> FieldsSettings:
+    def _are_two_columns(self) -> FieldsSettings:
         if self.dialogue == self.summary:
             raise ValueError(
                 f"dialogue and summary are both {quoted(self.dialogue)}: a model would learn to repeat its input; name two "
-                "columns (chat rows, with one column of turns, are not read: write what the model is asked and its answer into "
-                "two)"
+                "columns (chat rows, with one column of turns, are not read: write the prompt and the answer into two columns)"
             )
         return self
 
 
 class CsvSettings(Section):
-    """How CSV files are written, where they do not say so themselves."""
+    """The form of CSV files."""
 
-    separator: str | None = run("what stands between two fields; null: told by the header")
+    separator: str | None = run("the character between two fields; null: found in the header")
     encoding: str | None = run(
-        "a text encoding of Python's, such as cp1252; null: UTF-8, or what a byte order mark says"
+        "a text encoding of Python, such as cp1252; null: that of the byte order mark, else UTF-8"
     )
 
     @field_validator("separator")
     @classmethod
-    def _one_character(cls, value: str | None) -> str | None:
+    def _is_one_character(cls, value: str | None) -> str | None:
         if (
             value is None
             or value == "\t"
@@ -49,38 +48,38 @@ class CsvSettings(Section):
         ):
             return value
         raise ValueError(
-            'must be null or one ASCII character such as ";" or "\\t" (a tab), no quote, line end or control character; write '
-            "the file with one of these"
+            'must be null or one ASCII character such as ";" or "\\t" (a tab), but no quote, line end or control character; '
+            "write the file with such a separator"
         )
 
     @field_validator("encoding")
     @classmethod
-    def _of_pythons(cls, value: str | None) -> str | None:
+    def _is_a_text_encoding(cls, value: str | None) -> str | None:
         try:
             if value is None or "a,\n".encode(value):
                 return value
         except (LookupError, ValueError):
             pass
-        raise ValueError("must be null or a text encoding of Python's, such as cp1252, latin-1, utf-16 or shift_jis")
+        raise ValueError("must be null or a text encoding of Python, such as cp1252, latin-1, utf-16 or shift_jis")
 
 
 class FilesSettings(Section):
-    """A dataset's files by split, below its source. A source that is one file needs none of them.
+    """The files of each split, below the source. A source that is one file needs none of them.
 
-    Each is a file, a pattern (data/train-*.parquet), a folder (data/), or a split of the dataset's own by its name (train).
+    Each is a file, a pattern (data/train-*.parquet), a folder (data/), or the name of a split of the dataset (train).
     """
 
     train: str | None = run(
-        "files of the training split; null: every one that is not another split's", min_length=1, max_length=_KEY
+        "files of the training split; null: every file that no other split has", min_length=1, max_length=_KEY
     )
     validation: str | None = run(
-        "files of the validation split; null: dealt out of train's rows", min_length=1, max_length=_KEY
+        "files of the validation split; null: a share of train's rows", min_length=1, max_length=_KEY
     )
-    test: str | None = run("files of the test split; null: dealt out of train's rows", min_length=1, max_length=_KEY)
+    test: str | None = run("files of the test split; null: a share of train's rows", min_length=1, max_length=_KEY)
 
     @field_validator("train", "validation", "test")
     @classmethod
-    def _below_the_source(cls, value: str | None) -> str | None:
+    def _is_below_the_source(cls, value: str | None) -> str | None:
         if value is None or not (value.startswith("/") or {".", ".."} & set(value.split("/"))):
             return value
         raise ValueError(
@@ -89,17 +88,20 @@ class FilesSettings(Section):
 
 
 class MaxRowsSettings(Section):
-    """Subsampling: the same rows every time, chosen by a seeded hash."""
+    """The largest number of rows. A seeded hash chooses the rows, so that every run takes the same ones."""
 
-    train: int | None = run("most training rows; null: all", unit="rows", ge=1, le=MANY)
-    validation: int | None = run("most validation rows; null: all", unit="rows", ge=1, le=MANY)
+    train: int | None = run("largest number of training rows; null: all", unit="rows", ge=1, le=MANY)
+    validation: int | None = run("largest number of validation rows; null: all", unit="rows", ge=1, le=MANY)
     test: int | None = run(
-        "most test rows: each is answered by the base and the tuned model; null: all", unit="rows", ge=1, le=MANY
+        "largest number of test rows: the base and the tuned model each answer every one; null: all",
+        unit="rows",
+        ge=1,
+        le=MANY,
     )
 
 
 class RatiosSettings(Section):
-    """How train's rows are dealt to the splits without files of their own, by a seeded hash of each row."""
+    """The shares of train's rows for the splits without files of their own. A seeded hash of each row chooses its split."""
 
     validation: float = run("share of validation rows", unit="share, 1 is all", gt=0, lt=0.5)
     test: float = run("share of test rows", unit="share, 1 is all", gt=0, lt=0.5)
@@ -110,7 +112,7 @@ class DatasetSettings(Section):
 
     source: str = run(
         "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder",
-        max_length=_KEY + 69,  # s3://BUCKET/ has 69 at most
+        max_length=_KEY + 69,  # s3://BUCKET/ has at most 69 characters
     )
     revision: str | None = run(
         "commit of a Hub dataset, so that a run can be repeated",
@@ -118,14 +120,14 @@ class DatasetSettings(Section):
         max_length=256,
         examples=["6b929ff10edec703164e3ddb2e94aae058c9ab5f"],
     )
-    gated: bool = run("whether reading it needs the Hub token (access.hub_token_secret)")
+    gated: bool = run("whether the dataset is read with the Hub token (access.hub_token_secret)")
     files: FilesSettings
     fields: FieldsSettings
     csv: CsvSettings
     max_rows: MaxRowsSettings
     ratios: RatiosSettings
     max_rejected_share: float = run(
-        "a run stops when more of the rows than this are not fit", unit="share, 1 is all", ge=0, le=1
+        "a run stops when a larger share of the rows than this is rejected", unit="share, 1 is all", ge=0, le=1
     )
     shard_mb: int = run(
         "a source larger than this, or of more than 100 files, is prepared in shards of about this size, "
@@ -134,12 +136,12 @@ class DatasetSettings(Section):
         ge=1,
         le=100_000,
     )
-    instruction: str = run("the task, said to the model before each dialogue", pattern=r"\S", max_length=2000)
+    instruction: str = run("the task, which the model gets before each dialogue", pattern=r"\S", max_length=2000)
     seed: int = run("seed of splits and subsampling", ge=0, le=2**53 - 1)
 
     @field_validator("source")
     @classmethod
-    def _somewhere(cls, value: str) -> str:
+    def _is_a_source(cls, value: str) -> str:
         if re.fullmatch(r"s3://[a-z0-9.-]{3,63}/\S.*|uploads/\S.*", value) or (
             value.startswith("hub:") and is_hub_name(value.removeprefix("hub:"))
         ):
@@ -151,11 +153,11 @@ class DatasetSettings(Section):
 
     @property
     def is_hubs(self) -> bool:
-        """Whether it is a dataset on the Hub."""
+        """Whether the dataset is on the Hub."""
         return self.source.startswith("hub:")
 
     @model_validator(mode="after")
-    def _as_the_hub_asks(self) -> DatasetSettings:
+    def _has_what_the_hub_needs(self) -> DatasetSettings:
         if self.is_hubs and self.revision is None:
             raise ValueError("a Hub dataset needs dataset.revision, the commit to read; set it")
         if self.gated and not self.is_hubs:

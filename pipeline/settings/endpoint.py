@@ -18,23 +18,23 @@ class EndpointSettings(Section):
 
     enabled: bool = run("whether a run serves its model")
     promote: Promote = run(
-        "which model is served, by its ROUGE-L on the test rows less its base's: always; better: the mean is above 0; "
-        "clearly_better: the lower end of its 95% interval is"
+        "which model is served, by the difference of its ROUGE-L and its base's on the test rows; always: any model; better: "
+        "the difference's mean is above 0; clearly_better: the lower end of its 95% interval is above 0"
     )
     instance_types: InstanceTypes = run("instance type of the endpoint, or several in order of preference")
     instance_count: int = run("instances of the endpoint, which share its requests", unit="instances", ge=1, le=10)
     max_model_len: int = run("longest prompt and answer together", unit="tokens", ge=128, le=131_072)
-    startup_timeout_minutes: int = run("the container must be healthy by then", unit="minutes", ge=1, le=60)
-    # Not shorter than what instances and image may take on top of the start-up (pipeline.steps.deploy.PROVISIONING_MINUTES).
+    startup_timeout_minutes: int = run("the container must be healthy within this time", unit="minutes", ge=1, le=60)
+    # At least the time that instances and image may take beside the start-up (pipeline.steps.deploy.PROVISIONING_MINUTES).
     time_to_live_minutes: int | None = run(
         "the endpoint deletes itself after this time; null: never", unit="minutes", ge=30, le=525_600
     )
     poll_seconds: int = run(
-        "how often a run looks at first whether the endpoint is up; more rarely later on", unit="seconds", ge=1, le=300
+        "first wait between two looks at the endpoint; later waits are longer", unit="seconds", ge=1, le=300
     )
 
     @model_validator(mode="after")
-    def _gpu_to_serve_on(self) -> EndpointSettings:
+    def _types_can_serve(self) -> EndpointSettings:
         cannot = [why for name in self.instance_types if (why := instances.cannot(name))]
         if cannot:
             raise ValueError(f"instance_types: {cannot[0]}; choose another, such as ml.g5.xlarge")

@@ -4,7 +4,7 @@ import re
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether it is OWNER/NAME as the Hub and its client library take it (`huggingface_hub.utils.validate_repo_id`)."""
+    """Return whether `name` is OWNER/NAME in the form that the Hub takes (`huggingface_hub.utils.validate_repo_id`)."""
     part = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
     return (
         re.fullmatch(f"{part}/(?=.{{1,96}}$){part}", name) is not None

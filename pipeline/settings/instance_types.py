@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator
 
 MAX_INSTANCE_TYPES = 5
-"""The most that InstancePreferences and InstancePools hold (SageMaker's service model)."""
+"""The largest number of types in InstancePreferences and InstancePools (SageMaker's service model)."""
 
 _TYPE = r"^ml\.[a-z0-9-]+\.[a-z0-9]+$"
 
 
 def _types(value: Any) -> list[str]:
-    # By hand: of a union, pydantic would tell what is wrong once for each of its members.
+    # Checked by hand, because pydantic reports a mistake in a union once for each of its members.
     types = [value] if isinstance(value, str) else value
     if (
         isinstance(types, list)
@@ -34,4 +34,4 @@ _Types = Annotated[
     list[_Type], Field(min_length=1, max_length=MAX_INSTANCE_TYPES, json_schema_extra={"uniqueItems": True})
 ]
 InstanceTypes = Annotated[list[str], PlainValidator(_types, json_schema_input_type=_Type | _Types)]
-"""Instance types in order of preference; one alone may be written without a list."""
+"""Instance types in order of preference. A single type may be written without a list."""

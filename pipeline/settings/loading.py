@@ -1,4 +1,4 @@
-"""Settings read and checked: from files laid over each other, and from an execution's input."""
+"""Reads and checks the settings: from files that override each other, and from an execution's input."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONSOLE_FIELDS = ("Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")
-"""What the Step Functions console may add to an execution's input by itself: ignored."""
+"""Fields that the Step Functions console may add to an execution's input by itself. They are ignored."""
 
 RENAMED = {
     "training.instance_type": "training.instance_types: one type, or a list in order of preference",
     "endpoint.instance_type": "endpoint.instance_types: one type, or a list in order of preference",
     "endpoint.only_if_better": "endpoint.promote: better (which true was), always (which false was) or clearly_better",
 }
-"""Keys that are called otherwise now: a section's key, and its new name with what it takes."""
+"""Keys that were renamed: the old key with its section, and the new key with its values."""
+
+_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters and halves of surrogate pairs. The halves have no form in UTF-8, the encoding of every request."""
 
 
 def load(*paths: Path) -> Settings:
-    """Read the settings files, each laid over the one before.
+    """Read the settings files. Each file overrides the files before it.
 
     Raises:
-        SettingsError: a file cannot be read, is no mapping, has a key twice, or holds a wrong value.
+        SettingsError: a file cannot be read, is not a mapping, has a key twice, or holds a wrong value.
     """
-    # It reads YAML, which the functions do not have: theirs come from the state machine.
+    # Imported here, because the functions do not have PyYAML. They get their settings from the state machine.
     from pipeline.settings import yaml_file
 
     merged: dict[str, Any] = {}
@@ -42,7 +45,7 @@ def load(*paths: Path) -> Settings:
         _refuse_renamed(layer, str(path))
         merged = overlay(merged, layer)
     checked = validate(merged, where=" + ".join(str(path) for path in paths))
-    # Numbers are numbers from here on, and no longer show as they were written.
+    # This replaces the numbers that show as they were written (`yaml_file._Number`) by plain numbers.
     return Settings.model_validate_json(checked.model_dump_json())
 
 
@@ -50,7 +53,7 @@ def validate(values: dict[str, Any], where: str) -> Settings:
     """Check `values` against the schema.
 
     Raises:
-        SettingsError: the first wrong field by name, and what is allowed there.
+        SettingsError: the first wrong field by its name, and the allowed values.
     """
     try:
         settings = Settings.model_validate(values)
@@ -58,20 +61,18 @@ def validate(values: dict[str, Any], where: str) -> Settings:
         raise SettingsError(f"{where}: {mistake.first_mistake(Settings, error)}") from error
     for path, text in _texts(settings.model_dump(), ""):
         if wrong := _UNFIT.search(text):
-            raise SettingsError(f"{where}: {path}: holds U+{ord(wrong[0]):04X}, {BROKEN}; write it anew")
+            raise SettingsError(
+                f"{where}: {path}: holds U+{ord(wrong[0]):04X}, {BROKEN}; write the text again without it"
+            )
         if "{%" in text:
             raise SettingsError(
-                f"{where}: {path}: no text may hold '{{%', which Step Functions would evaluate as JSONata; write it otherwise"
+                f"{where}: {path}: no text may hold '{{%', because Step Functions would evaluate it as JSONata; remove it"
             )
     return settings
 
 
-_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and halves of surrogate pairs. The latter have no UTF-8, which every request is sent in."""
-
-
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """All texts of the settings with their fields; the keys of tags and hyperparameters are texts, too."""
+    """Yield all texts of the settings with their fields. The keys of tags and hyperparameters are texts too."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, list):
@@ -84,14 +85,14 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def with_run_input(deployed: dict[str, Any], given: Any) -> Settings:
-    """Lay an execution's input over the deployed settings.
+    """Return the deployed settings, overridden by an execution's input.
 
     Args:
         deployed: the settings as deployed (`Settings.model_dump()`).
         given: the execution's input: `{}`, or a part of config.yaml with `run` fields only.
 
     Raises:
-        SettingsError: in one line, what is wrong with the input, where, and what to do.
+        SettingsError: the input is wrong. The line says what is wrong, where, and what to do.
     """
     where = "execution input"
     if not isinstance(given, dict):
@@ -110,7 +111,10 @@ def _refuse_renamed(values: dict[str, Any], where: str) -> None:
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`: sections merge field by field, hyperparameters and all other values are replaced."""
+    """Return `below`, overridden by `above`.
+
+    Sections merge field by field. Hyperparameters, tags and all other values are replaced as a whole.
+    """
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)

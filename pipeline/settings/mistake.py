@@ -1,4 +1,4 @@
-"""A mistake in the settings as one line: `field: what is wrong, not VALUE; what to write`."""
+"""Describes a mistake in the settings in one line: `field: what is wrong, not VALUE; what to write`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic.fields import FieldInfo
 
-BROKEN = "a control character or half of a character (a surrogate), which AWS and the tokenizers do not take"
+BROKEN = "a control character or half of a character (a surrogate), which AWS and the tokenizers do not accept"
 _LONGEST_SHOWN = 80
 _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
 
 
 def first_mistake(settings: type[BaseModel], error: ValidationError) -> str:
-    """The first mistake in one line, and how many more there are."""
+    """Return the first mistake in one line, and the number of further ones."""
     first = error.errors(include_url=False)[0]
     loc = [str(part) for part in first["loc"] if part != "[key]"]
     path, kind, given = ".".join(loc), first["type"], first["input"]
@@ -32,20 +32,20 @@ def first_mistake(settings: type[BaseModel], error: ValidationError) -> str:
     elif kind == "model_type":
         message = f"must hold fields of {', '.join(model.model_fields)}; leave it out to keep them all"
     elif kind == "string_unicode":
-        message = f"holds {BROKEN}; write it anew"
+        message = f"holds {BROKEN}; write the text again without it"
     else:
         if kind == "string_pattern_mismatch" and field:
-            message = f"is not of the form that it needs ({field.description})"
+            message = f"does not have the required form ({field.description})"
         if not isinstance(given, (dict, BaseModel)):
             message = f"{message}, not {_shown(given)}"
         message += _what_to_write(kind, given, field)
     more = error.error_count() - 1
-    # A check across sections names its field itself.
+    # A check across sections names its field in its own message.
     return (f"{path}: {message}" if path else message) + (f" (and {more} more)" if more else "")
 
 
 def _find(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel], FieldInfo | None]:
-    """The innermost section that `loc` leads into, and the field of it that is meant, if there is one."""
+    """Return the innermost section on the path `loc`, and the field of it at the path's end, if there is one."""
     for part in loc:
         inner = sections(model).get(part)
         if inner is None:
@@ -60,29 +60,29 @@ def _shown(given: Any) -> str:
 
 
 def _what_to_write(kind: str, given: Any, field: FieldInfo | None) -> str:
-    """The remedy, after a semicolon. Where a value has not the field's type, it is most often a matter of quotes."""
+    """Return the remedy, after a semicolon. If a value has the wrong type, quotes are most often missing or too many."""
     words = [str(word) for word in get_args(field.annotation)] if field else []
-    what = ""
+    remedy = ""
     if kind == "string_pattern_mismatch" and field and field.examples:
-        what = f"write for example {field.examples[0]}"
+        remedy = f"write for example {field.examples[0]}"
     elif kind == "bool_type":
         word = str(given).lower()
-        what = f"write {'true' if word in _YES else 'false' if word in _NO else 'true or false'}"
+        remedy = f"write {'true' if word in _YES else 'false' if word in _NO else 'true or false'}"
     elif kind in ("int_type", "float_type"):
-        what = _number_to_write(given, whole=kind == "int_type")
+        remedy = _number_to_write(given, whole=kind == "int_type")
     elif kind == "literal_error" and isinstance(given, str) and given in words:
-        what = f"write {given} without quotes"
+        remedy = f"write {given} without quotes"
     elif isinstance(given, (int, float)) and (kind == "string_type" or str(given) in words):
-        what = f'put it in quotes: "{str(given).lower() if isinstance(given, bool) else given}"'
+        remedy = f'put it in quotes: "{str(given).lower() if isinstance(given, bool) else given}"'
     elif given is None:
-        what = "give it a value, or leave it out"
+        remedy = "give it a value, or leave it out"
     elif kind == "string_type":
-        what = "write one text"
+        remedy = "write one text"
     elif kind == "list_type":
-        what = f"write a list such as [{field.examples[0]}]" if field and field.examples else "write a list"
+        remedy = f"write a list such as [{field.examples[0]}]" if field and field.examples else "write a list"
     elif kind == "dict_type":
-        what = "write names with values, such as {name: value}"
-    return f"; {what}" if what else ""
+        remedy = "write names with values, such as {name: value}"
+    return f"; {remedy}" if remedy else ""
 
 
 def _number_to_write(given: Any, *, whole: bool) -> str:

@@ -1,6 +1,6 @@
-"""Write what is generated from the settings: `python -m pipeline.settings.reference`.
+"""Writes the two files that are generated from the settings: `python -m pipeline.settings.reference`.
 
-config.schema.json is for editors, which complete and explain config.yaml by it. docs/settings.md is for readers.
+config.schema.json is for editors, which complete and explain config.yaml with it. docs/settings.md is for readers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ COMMAND = ".venv/bin/python -m pipeline.settings.reference"
 _HEAD = f"""\
 # Settings
 
-Every field of [config.yaml](../config.yaml). A file for `-c settings=` and an execution's input have the same form.
+This page lists every field of [config.yaml](../config.yaml). A file for `-c settings=` and an execution's input have
+the same form.
 
-- **[deploy]** shapes what exists in your account: edit config.yaml and run `cdk deploy`.
-- **[run]** shapes one run: an execution's input may override it, such as `{{"training": {{"epochs": 2}}}}`.
+- A **[deploy]** field shapes the resources in your account: edit config.yaml and run `cdk deploy`.
+- A **[run]** field shapes one run: an execution's input may override it, such as `{{"training": {{"epochs": 2}}}}`.
 
-A default is what config.yaml says. A pattern is a regular expression. Rules between fields are not listed here:
-`cdk synth` and Plan refuse what breaks one, and name the remedy.
+The defaults are the values in config.yaml. A pattern is a regular expression. Rules between fields are not listed here.
+`cdk synth` and Plan refuse settings that break such a rule, and name the remedy.
 
-An editor with a YAML language server completes and explains the fields by config.schema.json, which config.yaml names.
+An editor with a YAML language server completes and explains the fields with config.schema.json, which config.yaml
+names.
 
 This page and that file are generated: `{COMMAND}`.
 """
@@ -39,15 +41,15 @@ This page and that file are generated: `{COMMAND}`.
 def config_schema() -> dict[str, Any]:
     """Return the JSON Schema of a settings file.
 
-    No field is required: a file that is laid over config.yaml has only what differs. It holds types, bounds and forms, and not
-    the rules between fields. It is of draft 7, which all editors know.
+    No field is required, because a file that overrides config.yaml has only the differing fields. The schema holds types,
+    bounds and patterns, but not the rules between fields. It follows draft 7, which all editors know.
     """
     schema = _described(_inlined(Settings.model_json_schema()))
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Tuneway's settings"} | schema
 
 
 def settings_page() -> str:
-    """Return docs/settings.md."""
+    """Return the text of docs/settings.md."""
     defaults = yaml_file.read(ROOT / "config.yaml")
     return _HEAD + "".join(_section(_inlined(Settings.model_json_schema()), defaults, ""))
 
@@ -60,7 +62,7 @@ def write() -> None:
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return pydantic's schema with each section in its place, and without the titles that repeat the names."""
+    """Return pydantic's schema with each section in its place, and without titles, which only repeat the names."""
     sections = schema.get("$defs", {})
 
     def inline(node: Any) -> Any:
@@ -72,7 +74,7 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
             return inline(sections[node["$ref"].removeprefix("#/$defs/")])
         kept = {name: value for name, value in node.items() if name not in ("$defs", "title", "required")}
         if patterns := kept.pop("patternProperties", None):
-            # As pydantic writes it, a name that does not match would have any value.
+            # With patternProperties, as pydantic writes it, a name that does not match could have any value.
             ((pattern, kept["additionalProperties"]),) = patterns.items()
             kept["propertyNames"] = {"type": "string", "pattern": pattern} | kept.get("propertyNames", {})
         return {name: inline(value) for name, value in kept.items()}
@@ -82,7 +84,7 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(node: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with scope and unit of a field in its description, where an editor shows them."""
+    """Return the schema with the scope and unit of each field in its description, where an editor shows them."""
     described = {name: value for name, value in node.items() if name not in ("scope", "unit")}
     if "scope" in node:
         unit = f" (unit: {node['unit']})" if node["unit"] else ""
@@ -120,8 +122,8 @@ def _sentence(text: str) -> str:
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
-def _values(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one a kind of field
-    """Return in words what a field may be."""
+def _values(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return per kind of field
+    """Return the allowed values of a field, in words."""
     if "anyOf" in field:
         return ", or ".join(_values(one) for one in field["anyOf"])
     if "const" in field:

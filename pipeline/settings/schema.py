@@ -22,17 +22,18 @@ from pipeline.settings.stack import (
 from pipeline.settings.training import TrainingSettings
 
 EXECUTION_DAYS = 7
-"""An execution's time limit: Bedrock jobs take hours and may queue for a day. Its loops stay below the 25,000 events that a
-history holds, since the waits between their looks grow (`pipeline.jobs.wait`)."""
+"""The time limit of an execution. Bedrock jobs take hours, and may queue for a day. A history holds at most 25,000 events. The
+loops of an execution stay below that, because the waits between their looks grow (`pipeline.jobs.wait`)."""
 
 _RESERVE_HOURS = 24
-"""What of that is left to the steps that no setting bounds, most of all a training job's wait for its instances."""
+"""The part of that time for steps that no setting bounds. The longest is a training job's wait for its instances."""
+
 _BEDROCK_TAG = re.compile(r"[a-zA-Z0-9\s._:/=+@-]*", re.ASCII)
-"""Bedrock's TagKey and TagValue (service model)."""
+"""The pattern of Bedrock's TagKey and TagValue (service model)."""
 
 
 class Settings(Section):
-    """All of it: what config.yaml says."""
+    """All sections of config.yaml."""
 
     stack: StackSettings
     notifications: NotificationsSettings
@@ -47,7 +48,7 @@ class Settings(Section):
     endpoint: EndpointSettings
 
     @model_validator(mode="after")
-    def _isolated_with_all_it_needs(self) -> Settings:
+    def _isolation_has_model_and_wheels(self) -> Settings:
         if self.network.isolation and not (self.training.is_uploaded and self.network.wheels):
             raise ValueError(
                 "network.isolation: an isolated training job reaches neither the Hub nor PyPI; set training.base_model to "
@@ -56,18 +57,18 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _tags_that_bedrock_takes(self) -> Settings:
+    def _tags_fit_bedrock(self) -> Settings:
         texts = [text for tag in self.stack.tags.items() for text in tag] if self.bedrock.enabled else []
         wrong = next((text for text in texts if not _BEDROCK_TAG.fullmatch(text)), None)
         if wrong is not None:
             raise ValueError(
                 f"stack.tags: Bedrock takes only a to z, digits, blanks and _ . : / = + - @ in tags, and not '{wrong}'; "
-                "write it with these, or set bedrock.enabled to false"
+                "write it with these characters, or set bedrock.enabled to false"
             )
         return self
 
     @model_validator(mode="after")
-    def _within_an_execution(self) -> Settings:
+    def _times_fit_an_execution(self) -> Settings:
         training, endpoint = self.training, self.endpoint
         minutes = {
             "training.max_runtime_minutes": training.max_runtime_minutes,
@@ -80,16 +81,16 @@ class Settings(Section):
             largest = max(minutes, key=lambda name: minutes[name])
             parts, hours = " + ".join(name for name in minutes if minutes[name]), sum(minutes.values()) / 60
             raise ValueError(
-                f"{largest}: {parts} are {hours:g} hours, and an execution has {most} for them; lower {largest}"
+                f"{largest}: {parts} are {hours:g} hours together, and an execution has {most} for them; lower {largest}"
             )
         return self
 
     @model_validator(mode="after")
-    def _served_as_trained(self) -> Settings:
+    def _serves_the_trained_length(self) -> Settings:
         if self.endpoint.max_model_len < self.training.max_length:
             raise ValueError(
                 f"endpoint.max_model_len: {self.endpoint.max_model_len} is less than training.max_length "
-                f"({self.training.max_length}): the endpoint would refuse what the model was trained on; raise the "
-                "one, or lower the other"
+                f"({self.training.max_length}): the endpoint would refuse texts as long as the training's; raise the "
+                "first, or lower the second"
             )
         return self

@@ -1,4 +1,4 @@
-"""The sections that shape what exists in the account."""
+"""The sections that shape the resources in the account."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.settings.base import Section, deploy
 
 MAX_TAGS = 47
-"""The 50 that a resource takes (SageMaker's service model, TagList), less those of `pipeline.names`."""
+"""The 50 tags that a resource takes (SageMaker's service model, TagList), less the three of `pipeline.names`."""
 
 _TAG = r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$"
-"""SageMaker's TagKey and TagValue, which are IAM's, Lambda's and CloudWatch Logs', too (service models)."""
+"""The pattern of SageMaker's TagKey and TagValue. IAM, Lambda and CloudWatch Logs have the same (service models)."""
 
 
 class StackSettings(Section):
-    """What the stack is called and where it lives."""
+    """The name, the Region and the tags of the stack."""
 
     name: str = deploy(
-        # Bedrock's names of jobs and custom models hold no two hyphens side by side.
-        "CloudFormation stack name, and the beginning of every name",
+        # Bedrock allows no two hyphens side by side in the names of jobs and custom models.
+        "name of the CloudFormation stack, and the beginning of the names of its resources",
         pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
         min_length=3,
         max_length=24,
         examples=["tuneway-2"],
     )
     region: str | None = deploy(
-        "region; null: CDK_DEFAULT_REGION, else us-west-2",
+        "region of the stack; null: CDK_DEFAULT_REGION, else us-west-2",
         pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
         examples=["us-west-2"],
     )
@@ -35,30 +35,32 @@ class StackSettings(Section):
         Annotated[str, Field(pattern=_TAG, min_length=1, max_length=128)],
         Annotated[str, Field(pattern=_TAG, max_length=256)],
     ] = deploy(
-        "tags on everything, for your cost reports; of letters, digits, blanks and _ . : / = + - @",
+        "tags on all resources, for your cost reports; they hold letters, digits, blanks and _ . : / = + - @",
         max_length=MAX_TAGS,
         examples=["cost-center"],
     )
     on_destroy: Literal["delete", "keep_models"] = deploy(
-        "what `cdk destroy` does with tuned models: delete, or keep the bucket with them and Bedrock's custom models"
+        "whether `cdk destroy` deletes the tuned models, or keeps them: the bucket and Bedrock's custom models"
     )
 
     @field_validator("tags")
     @classmethod
-    def _nobody_elses(cls, tags: dict[str, str]) -> dict[str, str]:
+    def _keys_are_free(cls, tags: dict[str, str]) -> dict[str, str]:
         folded: dict[str, str] = {}
         for key in tags:
-            # AWS keeps aws: for itself in any case (IAM user guide, "Rules for tagging"), and the stack what it acts on.
+            # AWS reserves aws: in upper and lower case (IAM user guide, "Rules for tagging"). The stack acts on tuneway: tags.
             if key.lower().startswith(("aws:", "tuneway:")):
-                raise ValueError(f"the keys that begin with aws: and tuneway: are taken; call '{key}' otherwise")
-            # IAM takes no two keys that differ in their case alone: of one role, a deploy would fail.
+                raise ValueError(f"keys that begin with aws: or tuneway: are reserved; rename '{key}'")
+            # IAM takes no two keys that differ only in their case. The deployment of a role would fail.
             if (other := folded.setdefault(key.casefold(), key)) != key:
-                raise ValueError(f"'{other}' and '{key}' are one key to IAM, which does not mind the case; keep one")
+                raise ValueError(
+                    f"'{other}' and '{key}' are the same key to IAM, which ignores the case; keep one of them"
+                )
         return tags
 
 
 class NotificationsSettings(Section):
-    """Who is told how a run ended."""
+    """Who gets the messages of runs."""
 
     email: str | None = deploy(
         "address that gets the messages of runs; null: subscribe to the topic yourself",
@@ -77,10 +79,10 @@ class FunctionsSettings(Section):
 
 
 class AccessSettings(Section):
-    """What the roles may reach outside the stack."""
+    """The resources outside the stack that its roles may use."""
 
     hub_endpoint: str = deploy(
-        "the Hugging Face Hub (HF_ENDPOINT), or a mirror of it; without a slash at its end",
+        "address of the Hugging Face Hub (HF_ENDPOINT) or of a mirror, without a slash at its end",
         pattern=r"^https?://[^\s]+[^/\s]$",
         max_length=512,  # TrainingEnvironmentValue (SageMaker's service model)
         examples=["https://huggingface.co"],
@@ -90,17 +92,17 @@ class AccessSettings(Section):
         pattern=r"^[A-Za-z0-9/_+=.@-]{1,500}$",
         examples=["tuneway/hub-token"],
     )
-    # The policies that name them have 10,240 characters a role (IAM user guide, "IAM and AWS STS quotas").
+    # The policies of a role name them, and have at most 10,240 characters per role (IAM user guide, "IAM and AWS STS quotas").
     dataset_buckets: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]] = deploy(
         "names of other S3 buckets that data prep may read", max_length=20, examples=["my-bucket"]
     )
 
 
 class EncryptionSettings(Section):
-    """Whose key encrypts what a run leaves."""
+    """The key that encrypts the data of runs."""
 
     kms_key_arn: str | None = deploy(
-        "customer-managed key for the bucket, the jobs' and models' data; null: S3's own keys",
+        "customer-managed key for the bucket and for the data of jobs and models; null: S3's own keys",
         pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]{36}$",
         max_length=2048,
         examples=["arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"],
@@ -108,7 +110,7 @@ class EncryptionSettings(Section):
 
 
 class NetworkSettings(Section):
-    """Where the training job, the Bedrock job and the endpoint have their network interfaces, and what they reach."""
+    """The network of the training job, the Bedrock job and the endpoint."""
 
     # 32 characters: SubnetId and SecurityGroupId (SageMaker's service model).
     subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$", max_length=32)]] = deploy(
@@ -119,7 +121,7 @@ class NetworkSettings(Section):
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$", max_length=32)]] = deploy(
         "security groups of the same VPC; needs subnets", max_length=5, examples=["sg-0a1b2c3d4e5f6g7h8"]
     )
-    isolation: bool = deploy("whether training job and endpoint have no network at all")
+    isolation: bool = deploy("whether the training job and the endpoint have no network at all")
     wheels: str | None = deploy(
         "folder in the stack's bucket with the wheels of training/requirements.txt; null: PyPI",
         pattern=r"^uploads/[\w./-]+/$",
@@ -128,14 +130,14 @@ class NetworkSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> NetworkSettings:
+    def _has_both_or_none(self) -> NetworkSettings:
         if bool(self.subnets) != bool(self.security_groups):
             raise ValueError("subnets and security_groups: a VPC needs both; name both, or leave both empty")
         return self
 
 
 class StorageSettings(Section):
-    """What the bucket keeps."""
+    """How long the bucket keeps data."""
 
     expire_days: int | None = deploy(
         "days after which a run's code, data and Bedrock metrics are deleted; null: never. Models stay",

@@ -1,4 +1,4 @@
-"""The section `training`: the SageMaker training job. `training.recipe` is the same fields as the job reads them."""
+"""The section `training`: the SageMaker training job. `training.recipe` has the same fields, as the job reads them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.settings.instance_types import InstanceTypes
 ALL_LINEAR = "all-linear"
 
 _HYPERPARAMETER = 2500
-"""The longest value of a hyperparameter (SageMaker's service model, HyperParameterValue)."""
+"""The longest value of a hyperparameter, in characters (SageMaker's service model, HyperParameterValue)."""
 
 _LAYER = r"^[\w.]+$"
 
 
 def _layers(value: Any) -> list[str] | str:
-    # By hand: of a union, pydantic would tell what is wrong once for each of its members.
+    # Checked by hand, because pydantic reports a mistake in a union once for each of its members.
     if value == ALL_LINEAR:
         return ALL_LINEAR
     if (
@@ -32,7 +32,7 @@ def _layers(value: Any) -> list[str] | str:
     ):
         return value
     raise ValueError(
-        f"must be a list of layer names such as [q_proj, v_proj], of {_HYPERPARAMETER} characters in all at most, or the one "
+        f"must be a list of layer names such as [q_proj, v_proj], with at most {_HYPERPARAMETER} characters together, or the "
         f"word {ALL_LINEAR}"
     )
 
@@ -43,21 +43,21 @@ _Layers = Annotated[list[Annotated[str, Field(pattern=_LAYER)]], Field(min_lengt
 class LoraSettings(Section):
     """The adapter (peft.LoraConfig)."""
 
-    r: int = run("rank", ge=1, le=256)
-    alpha: int = run("scale", ge=1, le=1024)
-    dropout: float = run("dropout", unit="share, 1 is all", ge=0, lt=1)
+    r: int = run("rank of the adapter", ge=1, le=256)
+    alpha: int = run("scale of the adapter", ge=1, le=1024)
+    dropout: float = run("dropout of the adapter", unit="share, 1 is all", ge=0, lt=1)
     target_modules: Annotated[
         list[str] | str, PlainValidator(_layers, json_schema_input_type=Literal["all-linear"] | _Layers)
-    ] = run("names of the linear layers that get an adapter, or all-linear: every one but the head")
+    ] = run("names of the linear layers that get an adapter, or all-linear: all of them but the head")
 
 
 class EvaluationSettings(Section):
-    """How base and tuned model are compared on the test rows."""
+    """How the base and the tuned model are compared on the test rows."""
 
-    max_new_tokens: int = run("longest summary", unit="tokens", ge=8, le=1024)
-    batch_size: int = run("rows answered at once", unit="rows", ge=1, le=256)
+    max_new_tokens: int = run("length of the longest answer", unit="tokens", ge=8, le=1024)
+    batch_size: int = run("rows that the model answers at once", unit="rows", ge=1, le=256)
     max_faulty_share: float = run(
-        "a run says so when more of the tuned model's answers than this repeat themselves, or are cut",
+        "a run warns when a larger share of the tuned model's answers than this repeats itself or is cut",
         unit="share, 1 is all",
         ge=0,
         le=1,
@@ -74,57 +74,64 @@ class TrainingSettings(Section):
     base_revision: str = run(
         "branch, tag or commit of the base model", pattern=r"^[\w./-]+$", max_length=256, examples=["main"]
     )
-    gated: bool = run("whether the base model needs a Hub token (access.hub_token_secret)")
+    gated: bool = run("whether the base model is read with the Hub token (access.hub_token_secret)")
     instance_types: InstanceTypes = run("instance type of the training job, or several in order of preference")
-    device: Literal["gpu", "cpu"] = run("what it trains on; gpu never falls back to a CPU, cpu trains without a GPU")
+    device: Literal["gpu", "cpu"] = run(
+        "the device of the training; gpu never falls back to a CPU, cpu trains without a GPU"
+    )
     instance_count: int = run(
         "instances of the training job, which share each step's rows", unit="instances", ge=1, le=16
     )
-    spot: bool = run("whether it takes spot capacity, which is cheaper and may be reclaimed")
+    spot: bool = run("whether the job takes spot capacity, which is cheaper and may be reclaimed")
     spot_wait_minutes: int = run(
-        "how long a spot job may wait for capacity in all, beside its run time", unit="minutes", ge=1, le=40_320
+        "how long a spot job may wait for capacity in total, beside its run time", unit="minutes", ge=1, le=40_320
     )
     volume_gb: int = run(
-        "disk of the training job, in GB; does nothing on an instance type with disks of its own (NVMe), such as ml.g4dn, "
-        "ml.g5, ml.g6 and ml.p4d",
+        "disk of the training job; it has no effect on an instance type with local disks (NVMe), such as ml.g4dn, ml.g5, "
+        "ml.g6 and ml.p4d",
         unit="GB",
         ge=10,
         le=16_384,
     )
     max_runtime_minutes: int = run("the job is stopped after this time", unit="minutes", ge=5, le=40_320)
-    quantization: Literal["nf4", "none"] = run("4-bit base (QLoRA), or none")
-    double_quantization: bool = run("quantize the quantization constants too")
+    quantization: Literal["nf4", "none"] = run("nf4: base model in 4 bits (QLoRA); none: not quantized (LoRA)")
+    double_quantization: bool = run("whether the quantization constants are quantized too")
     lora: LoraSettings
     learning_rate: float = run("peak learning rate", gt=0, le=1)
-    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = run("learning rate over the steps")
-    warmup_steps: int = run(
-        "warm-up steps; a short run warms up for a tenth of its steps", unit="optimizer steps", ge=0, le=MANY
+    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = run(
+        "the course of the learning rate over the steps"
     )
-    batch_size: int = run("rows a device and forward pass", unit="rows", ge=1, le=1024)
-    gradient_accumulation_steps: int = run("forward passes an optimizer step", unit="forward passes", ge=1, le=1024)
-    max_length: int = run("longest sequence", unit="tokens", ge=64, le=131_072)
+    warmup_steps: int = run(
+        "warm-up steps; a short run warms up for a tenth of its steps at most", unit="optimizer steps", ge=0, le=MANY
+    )
+    batch_size: int = run("rows per device and forward pass", unit="rows", ge=1, le=1024)
+    gradient_accumulation_steps: int = run("forward passes per optimizer step", unit="forward passes", ge=1, le=1024)
+    max_length: int = run("length of the longest sequence; longer rows are left out", unit="tokens", ge=64, le=131_072)
     packing: bool = run(
-        "whether flash attention, where there is one, gets a batch's rows one after another, not padded"
+        "whether flash attention, if it is available, gets a batch's rows one after another and without padding"
     )
     epochs: int = run("passes over the training rows", unit="epochs", ge=1, le=100)
     max_steps: int | None = run(
-        "most optimizer steps, whatever the epochs; null: no such limit", unit="optimizer steps", ge=1, le=MANY
+        "largest number of optimizer steps, whatever the epochs are; null: no such limit",
+        unit="optimizer steps",
+        ge=1,
+        le=MANY,
     )
     checkpoint_steps: int = run(
-        "optimizer steps between two checkpoints; an interrupted job goes on from the last",
+        "optimizer steps between two checkpoints; an interrupted job goes on from the last one",
         unit="optimizer steps",
         ge=1,
         le=MANY,
     )
     optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch"] = run(
-        "transformers' optimizer name"
+        "name of the optimizer in transformers"
     )
     seed: int = run("seed of the training", ge=0, le=2**32 - 1)  # numpy takes no other (transformers.set_seed)
     evaluation: EvaluationSettings
 
     @field_validator("base_model")
     @classmethod
-    def _somewhere(cls, value: str) -> str:
+    def _is_a_base_model(cls, value: str) -> str:
         if re.fullmatch(r"uploads/models/[\w./-]+/", value) or (
             not value.startswith("uploads/") and is_hub_name(value)
         ):
@@ -139,23 +146,23 @@ class TrainingSettings(Section):
         return self.base_model.startswith("uploads/")
 
     @model_validator(mode="after")
-    def _gated_is_the_hubs(self) -> TrainingSettings:
+    def _only_a_hub_model_is_gated(self) -> TrainingSettings:
         if self.is_uploaded and self.gated:
             raise ValueError("gated: no token is needed for a base model in the stack's own bucket; set it to false")
         return self
 
     @model_validator(mode="after")
-    def _gpu_where_it_needs_one(self) -> TrainingSettings:
+    def _types_have_the_device(self) -> TrainingSettings:
         cannot = [why for name in self.instance_types if (why := instances.cannot(name))]
         if self.device == "gpu" and cannot:
             raise ValueError(f"instance_types: {cannot[0]}; choose another, such as ml.g5.xlarge, or set device to cpu")
         return self
 
     @model_validator(mode="after")
-    def _spot_is_of_one_type(self) -> TrainingSettings:
+    def _spot_has_one_type(self) -> TrainingSettings:
         # InstancePreferences excludes EnableManagedSpotTraining (service model, ResourceConfig).
         if self.spot and len(self.instance_types) > 1:
             raise ValueError(
-                "spot: SageMaker takes spot capacity of one instance type only; set it to false, or instance_types to one type"
+                "spot: SageMaker has spot capacity for one instance type only; set it to false, or instance_types to one type"
             )
         return self

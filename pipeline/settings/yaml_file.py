@@ -1,4 +1,4 @@
-"""A settings file read as YAML 1.2 reads it: what stands there, and each key once."""
+"""Reads a settings file by the rules of YAML 1.2, and refuses a key that stands twice."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HINT = (
-    "mend it: indent by blanks and not by tabs, and put quotes around a text that holds ': ' or ' #' or begins with a sign "
-    "such as * & ! % @ ` [ or {"
+    "mend it: indent with blanks and not with tabs, and put quotes around a text that holds ': ' or ' #' or begins with a "
+    "sign such as * & ! % @ ` [ or {"
 )
 
 
 class _Number(float):
-    """A number that shows as it was written: where a text belongs, 1.10 and 5319e7 are what must stand in quotes."""
+    """A number that shows as it was written, such as 1.10 or 5319e7, so that a message can tell the user to quote it."""
 
     def __new__(cls, written: str) -> Self:
-        """Read the number that is written."""
+        """Read the number, and remember its text."""
         number = super().__new__(cls, written)
         number.written = written
         return number
@@ -30,21 +30,21 @@ class _Number(float):
     written: str
 
     def __repr__(self) -> str:
-        """As it was written."""
+        """Return the text of the number in the file."""
         return self.written
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the types of YAML 1.2 (chapter 10.3, "Core Schema"), and without repeated keys.
 
-    PyYAML's own are those of YAML 1.1, where 1e-4 is a text, `no` is false, 0123 is 83 and 2024-01-01 is a date. Here 0123
-    stays a text: it may be the number of an account.
+    PyYAML's own types are those of YAML 1.1, where 1e-4 is a text, `no` is false, 0123 is 83 and 2024-01-01 is a date. Here
+    0123 stays a text, because it may be the number of an account.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct a mapping as PyYAML does, which keeps the last of two equal keys and does not say so."""
+        """Construct a mapping, and refuse repeated keys. PyYAML would silently keep the last of two equal keys."""
         lines: dict[str, int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
@@ -68,10 +68,10 @@ _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _Number(str(n
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the file's sections.
+    """Return the sections of a settings file.
 
     Raises:
-        SettingsError: it cannot be read, is not YAML (with the line), has a key twice, or is no mapping.
+        SettingsError: the file cannot be read, is not YAML (with the line), has a key twice, or is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -95,10 +95,10 @@ def read(path: Path) -> dict[str, Any]:
     except SettingsError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # PyYAML's constructors of scalars look at nothing before Python's own do.
+        # PyYAML does not check a scalar before it calls Python's own constructor, which raises these.
         raise SettingsError(
-            f"{path}: has a value that is not what its tag (!!int, !!float ...) says, a number of thousands of digits, or "
-            "brackets too deep; write the value without a tag, as config.yaml has it"
+            f"{path}: has a value that does not fit its tag (!!int, !!float ...), a number of thousands of digits, or brackets "
+            "nested too deeply; write the value without a tag, as in config.yaml"
         ) from error
     if not isinstance(layer, dict):
         raise SettingsError(f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml")

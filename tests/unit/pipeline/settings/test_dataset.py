@@ -50,8 +50,11 @@ from tests.unit.pipeline.settings.conftest import assert_input_is_refused
         ({"dataset": {"shard_mb": 0}}, r"dataset\.shard_mb: .*greater than or equal to 1, not 0"),
         ({"dataset": {"shard_mb": 0.5}}, r"dataset\.shard_mb: .*integer"),
         ({"dataset": {"revision": None}}, r"a Hub dataset needs dataset\.revision"),
-        ({"dataset": {"instruction": "{% $plan %}"}}, r"dataset\.instruction: .* which Step Functions would evaluate"),
-        ({"dataset": {"instruction": " \n"}}, r"dataset\.instruction: is not of the form"),
+        (
+            {"dataset": {"instruction": "{% $plan %}"}},
+            r"dataset\.instruction: .* because Step Functions would evaluate",
+        ),
+        ({"dataset": {"instruction": " \n"}}, r"dataset\.instruction: does not have the required form"),
     ],
 )
 def test_a_wrong_input_is_refused_in_one_line(deployed: dict[str, Any], given_input: Any, expected: str) -> None:
@@ -86,14 +89,14 @@ def test_how_csv_files_are_written_may_be_said(deployed: dict[str, Any], separat
     [
         ({"separator": ""}, 'dataset.csv.separator: must be null or one ASCII character such as ";"'),
         ({"separator": "tab"}, "must be null or one ASCII character"),
-        ({"separator": "\x01"}, "no quote, line end or control character; write the file with one of these"),
+        ({"separator": "\x01"}, "but no quote, line end or control character; write the file with such a separator"),
         ({"separator": '"'}, "must be null or one ASCII character"),
         ({"separator": "\n"}, "must be null or one ASCII character"),
         ({"separator": "¦"}, "must be null or one ASCII character"),
-        ({"encoding": "windows"}, "dataset.csv.encoding: must be null or a text encoding of Python's, such as cp1252"),
-        ({"encoding": "hex"}, "must be null or a text encoding of Python's"),
-        ({"encoding": ""}, "must be null or a text encoding of Python's"),
-        ({"encoding": "\0"}, "must be null or a text encoding of Python's"),
+        ({"encoding": "windows"}, "dataset.csv.encoding: must be null or a text encoding of Python, such as cp1252"),
+        ({"encoding": "hex"}, "must be null or a text encoding of Python,"),
+        ({"encoding": ""}, "must be null or a text encoding of Python,"),
+        ({"encoding": "\0"}, "must be null or a text encoding of Python,"),
     ],
 )
 def test_a_separator_or_encoding_that_is_none_is_refused(

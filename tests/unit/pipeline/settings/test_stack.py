@@ -31,19 +31,22 @@ if TYPE_CHECKING:
         ("stack: {tags: {a: true}}", 'not True; put it in quotes: "true"'),
         (
             "stack: {tags: {a: 'b!'}}",
-            "stack.tags.a: is not of the form that it needs (tags on everything, for your cost",
+            "stack.tags.a: does not have the required form (tags on all resources, for your cost",
         ),
         *(
             (
                 f"stack: {{tags: {{a: '{value}'}}}}",
-                f"stack.tags.a: is not of the form that it needs (tags on everything, for your "
-                f"cost reports; of letters, digits, blanks and _ . : / = + - @), not '{value}'",
+                f"stack.tags.a: does not have the required form (tags on all resources, for your "
+                f"cost reports; they hold letters, digits, blanks and _ . : / = + - @), not '{value}'",
             )
             for value in ("metal,openstack", "{var.team}", "https://a/?gr=1&b=2", "19%3a", 'say "x"')
         ),
         ("stack: {tags: {'': b}}", "stack.tags.: String should have at least 1 character"),
-        ("stack: {tags: {aws:a: b}}", "the keys that begin with aws: and tuneway: are taken; call 'aws:a' otherwise"),
-        ("stack: {tags: {A: b, a: c}}", "'A' and 'a' are one key to IAM, which does not mind the case; keep one"),
+        ("stack: {tags: {aws:a: b}}", "keys that begin with aws: or tuneway: are reserved; rename 'aws:a'"),
+        (
+            "stack: {tags: {A: b, a: c}}",
+            "'A' and 'a' are the same key to IAM, which ignores the case; keep one of them",
+        ),
         ("stack: {tags: {a: Köln}}", "stack.tags: Bedrock takes only a to z, digits, "),
         (
             f"stack: {{tags: {{{', '.join(f'a{n}: b' for n in range(48))}}}}}",

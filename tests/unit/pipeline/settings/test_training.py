@@ -46,7 +46,7 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ({"training": {"epochs": "3"}}, r"epochs: .*integer, not '3'; write 3$"),
         ({"training": {"gated": "no"}}, r"gated: .*boolean, not 'no'; write false$"),
         ({"training": None}, r"training: must be an object with fields of base_model"),
-        ({"training": {"lora": {"target_modules": ["a" * 2501]}}}, r"of 2500 characters .*, not \['a{78}\.\.\.$"),
+        ({"training": {"lora": {"target_modules": ["a" * 2501]}}}, r"at most 2500 characters .*, not \['a{78}\.\.\.$"),
         *(
             ({"training": {"base_model": name}}, rf"base_model: must be OWNER/NAME on the Hub, .*, not '{name[:20]}")
             for name in (
@@ -105,7 +105,7 @@ def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], la
         ),
         (
             {"training": {"instance_types": ["ml.g5.xlarge", "ml.g6.xlarge"], "spot": True}},
-            r"training: spot: SageMaker takes spot capacity of one instance type only; set it to false, or",
+            r"training: spot: SageMaker has spot capacity for one instance type only; set it to false, or",
         ),
         *(
             (

@@ -14,7 +14,10 @@ from tests.unit.pipeline.settings.conftest import CONFIG, assert_file_is_refused
     ("text", "expected"),
     [
         ("- a list", "must be a mapping of sections"),
-        ("dataset: [", "line 1 is not YAML (expected the node content, but found '<stream end>'); mend it: indent by"),
+        (
+            "dataset: [",
+            "line 1 is not YAML (expected the node content, but found '<stream end>'); mend it: indent with",
+        ),
         (
             "dataset:\n  instruction: Sum up: shortly",
             "line 2 is not YAML (mapping values are not allowed here); mend it",
@@ -32,7 +35,7 @@ from tests.unit.pipeline.settings.conftest import CONFIG, assert_file_is_refused
         ("stack:\n  tags:\n    a: b\n    a: c", "line 4: a stands twice, first in line 3; keep one of them"),
         ("stack: {tags: {a: b\x07}}", "line 1 holds the control character U+0007; remove it"),
         *(
-            (f"training: {{{value}}}", "has a value that is not what its tag (!!int, !!float ...) says")
+            (f"training: {{{value}}}", "has a value that does not fit its tag (!!int, !!float ...)")
             for value in (
                 "epochs: !!int x",
                 "gated: !!bool x",
@@ -41,7 +44,7 @@ from tests.unit.pipeline.settings.conftest import CONFIG, assert_file_is_refused
                 f"seed: {'9' * 5000}",
             )
         ),
-        ("training: " + "[" * 30000, "brackets too deep; write the value"),
+        ("training: " + "[" * 30000, "brackets nested too deeply; write the value"),
         ("training: {true: 1}", "training.1: unknown field; allowed here: base_model"),
         ("training: {epochs: {a: 1}}", "training.epochs: Input should be a valid integer; write a whole number"),
         ("dataset: {files: {train: [a.csv]}}", "not ['a.csv']; write one text"),
