@@ -1,1 +1,1 @@
-"""What a run reads, before it is read: listings of the Hub and of S3, formats, splits, shards, the base model's files."""
+"""The files that a run will read: listings of the Hub and of S3, formats, splits, shards, and the base model's files."""

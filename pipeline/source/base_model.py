@@ -1,6 +1,6 @@
-"""Plan's look at the base model: its small files, on the Hub or in the bucket, and the GPU memory that it needs at least.
+"""Examines the base model for Plan: its small files, on the Hub or in the bucket, and the GPU memory that it needs at least.
 
-What the files tell is decided by `training.base_files`, the code with which the job looks at its own copy.
+`training.base_files` judges the files. The training job judges its own copy with the same code.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ if TYPE_CHECKING:
     from training.base_files import BaseFiles
 
 NF4_BYTES = 0.5
-"""Of a quantized number: 4 bits. Its share of the constants of its block, up to 0.0625, is left out."""
+"""Bytes per quantized parameter: 4 bits. The constants of its block, up to 0.0625 bytes per parameter, are left out."""
+
 OPTIMIZER_BYTES = {"paged_adamw_8bit": 0, "paged_adamw_32bit": 0, "adamw_8bit": 2, "adamw_torch": 8}
-"""Of both moments of one number; those of a paged optimizer may lie in the host's memory."""
+"""Bytes of both moments per parameter. The moments of a paged optimizer may lie in the host's memory."""
+
 GPU_MEMORY_UTILIZATION = 0.92
 """The share of a GPU's memory that vLLM takes (its CacheConfig, gpu_memory_utilization)."""
 
 
 class Base(NamedTuple):
-    """What is known of the base model before the run.
+    """The facts about the base model that are known before the run.
 
     Attributes:
-        revision: the commit that was looked at, and that the job gets; None of an upload.
-        licence: as its card on the Hub says it.
-        gated: whether the Hub asks for its terms to be accepted; None of an upload.
-        files: what its files tell.
+        revision: the commit that Plan looked at, and that the job trains. None for an upload.
+        licence: the licence in its card on the Hub. None for an upload.
+        gated: whether the Hub requires that its terms are accepted. None for an upload.
+        files: the facts from its files.
     """
 
     revision: str | None
@@ -45,18 +47,18 @@ class Base(NamedTuple):
 
 
 def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Base:
-    """Look at the base model that the run is to train.
+    """Examine the base model that the run will train.
 
     Args:
-        settings: the run's.
-        bucket: the stack's own, where `uploads/models/` is.
+        settings: the run's settings.
+        bucket: the stack's bucket, which has `uploads/models/`.
         token: the Hub token, if the base model needs it.
-        s3: client.
+        s3: a client of S3.
 
     Raises:
-        Refused: it is not there, is not readable, or cannot be trained, merged, exported or served.
+        Refused: the model does not exist, is not readable, or cannot be trained, merged, exported or served.
         SourceUnavailable: the Hub does not answer.
-        botocore.exceptions.ClientError: AWS's own failure.
+        botocore.exceptions.ClientError: AWS itself failed.
     """
     training = settings.training
     folder: _Upload | _Repository
@@ -75,16 +77,16 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Base:
 
 
 def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[str, GpuMemory], list[str]]:
-    """Return the settings with the instance types whose GPUs can hold the model, the bounds, and a warning for each other.
+    """Drop the instance types whose GPUs cannot hold the model.
 
-    The bounds are lower ones: what must be on the GPU at one time, by the numbers of the model alone. Activations and what CUDA
-    itself takes come on top. docs/architecture.md has the formulas.
+    The bounds are lower bounds: the bytes that must be on the GPU at the same time, by the model's parameters alone.
+    Activations and the memory of CUDA itself are not counted. docs/architecture.md has the formulas.
 
     Returns:
-        the settings, the bounds by `training` and `endpoint`, and the warnings.
+        The settings with the other types, the bounds by `training` and `endpoint`, and a warning for each dropped type.
 
     Raises:
-        Refused: no type of a list can hold it.
+        Refused: no type of a list can hold the model.
     """
     bounds: dict[str, GpuMemory] = {}
     warnings = []
@@ -99,19 +101,19 @@ def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[
         bounds[part] = GpuMemory(_gb(needs), {name: found and _gb(found) for name, found in has.items()})
         small = {name: found for name, found in has.items() if found is not None and found < needs}
         usable = [name for name in section.instance_types if name not in small]
-        what = {
+        purpose = {
             "training": "to train and judge",
             "endpoint": f"to serve with endpoint.max_model_len {settings.endpoint.max_model_len}",
         }[part]
-        line = f"{settings.training.base_model} needs {_gb(needs)} GB of one GPU's memory {what}, and "
+        line = f"{settings.training.base_model} needs {_gb(needs)} GB of one GPU's memory {purpose}, and "
         lacking = [f"{name} has {_gb(found)}" for name, found in small.items()]
         if not usable:
             raise Refused(
                 f"{part}.instance_types: {line}{', '.join(lacking)}; choose {_larger(needs, share)}a smaller base_model"
             )
-        warnings += [f"{part}.instance_types: {line}{one}: it is used without it" for one in lacking]
+        warnings += [f"{part}.instance_types: {line}{one}: this type is left out" for one in lacking]
         warnings += [
-            f"{part}.instance_types: the GPU memory of {name} is not known here, so whether the model fits was not looked at"
+            f"{part}.instance_types: the GPU memory of {name} is not known here, so it was not checked whether the model fits"
             for name, found in has.items()
             if found is None
         ]
@@ -120,10 +122,11 @@ def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[
 
 
 def training_bytes(training: TrainingSettings, files: BaseFiles) -> float:
-    """Return what one GPU of the training job holds at least, in bytes: while it trains, or while the base answers.
+    """Return the lower bound of the bytes on one GPU of the training job, while it trains or while the base answers.
 
-    It trains on the base in 4 bits but for embeddings and head (or all of it in 16), with the adapter and its gradients in
-    float32 and the optimizer's moments. The base is judged, and the adapter merged, with all of it in 16 bits.
+    While it trains, the GPU holds the base in 4 bits, with embeddings and head in 16 bits (or all of it in 16 bits), the
+    adapter and its gradients in float32, and the optimizer's moments. While the base is judged and the adapter is merged, the
+    GPU holds all of the base in 16 bits.
     """
     quantized = 0 if training.quantization == "none" else files.parameters - files.vocabulary
     adapter = training.lora.r * files.adapted * (4 + 4 + OPTIMIZER_BYTES[training.optimizer])
@@ -131,9 +134,9 @@ def training_bytes(training: TrainingSettings, files: BaseFiles) -> float:
 
 
 def endpoint_bytes(settings: Settings, files: BaseFiles) -> float:
-    """Return what one GPU of the endpoint holds at least, in bytes: the model in 16 bits, and one sequence of the longest.
+    """Return the lower bound of the bytes on one GPU of the endpoint: the model in 16 bits, and one longest sequence.
 
-    vLLM refuses to start if its cache cannot hold one of max_model_len.
+    vLLM refuses to start if its cache cannot hold one sequence of max_model_len tokens.
     """
     return files.parameters * 2 + files.cache_bytes * settings.endpoint.max_model_len
 
@@ -144,7 +147,10 @@ def _memory(instance_type: str, share: float) -> float | None:
 
 
 def _larger(needs: float, share: float) -> str:
-    """The family with the smallest GPU that is large enough, if there is one, for the remedy; P families have eight of them."""
+    """Return the family with the smallest GPU that is large enough, for the remedy, or an empty text if there is none.
+
+    P families come last, because their instances have eight GPUs.
+    """
     enough = [
         (family.startswith("p"), found.gib, family, found.name)
         for family, found in instances.GPUS.items()
@@ -161,10 +167,10 @@ def _gb(number: float) -> float:
 
 
 class _Repository:
-    """A model on the Hub, as it is at the revision's commit now."""
+    """A model on the Hub, at the commit that its revision names now."""
 
     def __init__(self, settings: Settings, token: str | None) -> None:
-        """One request (huggingface_hub, `HfApi.model_info` with files_metadata) tells commit, files, sizes and card."""
+        """Request commit, files, sizes and card at once (as huggingface_hub's `HfApi.model_info` with files_metadata)."""
         training = settings.training
         repo, endpoint = training.base_model, settings.access.hub_endpoint
         about = hub.HubFile(endpoint, repo, training.base_revision, "", token, hub.MODEL)
@@ -172,14 +178,14 @@ class _Repository:
         with ResumingStream(self._name, about.open_at, hub.INTERRUPTIONS) as stream:
             answer = stream.readall()
         try:
-            told = json.loads(answer)
-            self.revision: str | None = str(told["sha"])
-            self.gated: bool | None = bool(told.get("gated"))
-            self.licence = hub.licence(told)
-            sizes = {str(entry["rfilename"]): int(entry["size"]) for entry in told["siblings"]}
+            description = json.loads(answer)
+            self.revision: str | None = str(description["sha"])
+            self.gated: bool | None = bool(description.get("gated"))
+            self.licence = hub.licence(description)
+            sizes = {str(entry["rfilename"]): int(entry["size"]) for entry in description["siblings"]}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Refused(
-                f"access.hub_endpoint: {about.url} does not answer as the Hub's API does ({error!r}); name the Hub or a mirror "
+                f"access.hub_endpoint: {about.url} does not answer like the Hub's API ({error!r}); name the Hub or a mirror "
                 "that has its API"
             ) from error
         if self.gated and not token:
@@ -191,7 +197,7 @@ class _Repository:
         self._about = about._replace(revision=self.revision)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """A file's bytes from `start` to before `stop`."""
+        """Return a file's bytes from `start` to before `stop`."""
         file = self._about._replace(path=name)
         place = f"{self._name}, {name}"
         with ResumingStream(place, lambda offset: file.open_at(offset, stop), hub.INTERRUPTIONS, start=start) as stream:
@@ -199,7 +205,7 @@ class _Repository:
 
 
 class _Upload:
-    """A model of the user's own, in a folder of the stack's bucket."""
+    """A model that the user has uploaded to a folder of the stack's bucket."""
 
     revision: str | None = None
     licence: str | None = None
@@ -214,12 +220,12 @@ class _Upload:
         self.sizes = {name: size for name, size in found.items() if name}
         if not self.sizes:
             raise Refused(
-                f"training.base_model: there is nothing in s3://{bucket}/{prefix}; upload there what save_pretrained writes "
-                "for model and tokenizer, or correct the name"
+                f"training.base_model: there is nothing in s3://{bucket}/{prefix}; upload there the files that save_pretrained "
+                "writes for model and tokenizer, or correct the name"
             )
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """A file's bytes from `start` to before `stop`."""
+        """Return a file's bytes from `start` to before `stop`."""
         span = {} if stop is None and not start else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
         body: bytes = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + name, **span)["Body"].read()
         return body

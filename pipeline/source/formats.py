@@ -1,6 +1,7 @@
-"""The formats of a dataset's files: the one table of what is read, and what to do about a file of any other format.
+"""The formats of a dataset's files: a table of the formats that are read, and remedies for files of other formats.
 
-A new format is a row of `FORMATS` here and a reader: of text in `data_prep.sources`, of columns in `data_prep.parquet`.
+A new format is a row of `FORMATS` here and a reader. Readers of text are in `data_prep.sources`, and readers of columns in
+`data_prep.parquet`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ class Format(NamedTuple):
     """How the files of one suffix are read.
 
     Attributes:
-        suffix: in lower case, with its dot.
-        divisible: whether a part of the file can be read without what is before it: by lines, or by row groups.
-        largest: bytes of the largest file that one function reads from end to end within its 15 minutes.
-        compressible: whether the suffix may be followed by one of `COMPRESSIONS`.
-        compression: the one that follows it; None for an uncompressed file.
-        columnar: whether pyarrow reads it (`data_prep.parquet`), and not a reader of text.
+        suffix: the suffix in lower case, with its dot.
+        divisible: whether a part of the file can be read without the parts before it: by lines, or by row groups.
+        largest: size in bytes of the largest file that one function reads from end to end within its 15 minutes.
+        compressible: whether one of `COMPRESSIONS` may follow the suffix.
+        compression: the compression's suffix that follows. None for an uncompressed file.
+        columnar: whether pyarrow reads the file (`data_prep.parquet`), and not a reader of text.
     """
 
     suffix: str
@@ -43,7 +44,7 @@ FORMATS = (
     Format(".feather", columnar=True),
 )
 LARGEST_COMPRESSED = 1000 * MB
-"""As `Format.largest`: it is read once unpacked, to several times its size."""
+"""`Format.largest` of a compressed file. Its unpacked content has several times its size."""
 
 _BY_ENDING = {
     **{one.suffix: one for one in FORMATS},
@@ -65,13 +66,13 @@ SUFFIXES = (
     f"{_listed([one.suffix for one in FORMATS if one.compressible])}, each also with {' or '.join(COMPRESSIONS)} after it, "
     f"{_listed([one.suffix for one in FORMATS if not one.compressible])}"
 )
-"""The table in words, as refusals name it."""
+"""The table in words, for refusals."""
 
 _REMEDIES = {
     ("xlsx", "xlsm", "xls", "ods", "numbers"): "save the sheet as CSV UTF-8",
-    ("zip", "tar", "tgz", "7z", "rar"): "unpack it, and upload what is in it",
+    ("zip", "tar", "tgz", "7z", "rar"): "unpack it, and upload its files",
     ("bz2", "xz", "lz4", "br", "z", "snappy"): "compress it with gzip or zstd, or not at all",
-    ("gz", "gzip", "zst", "zstd"): "say in its name what is in it, such as NAME.csv.gz",
+    ("gz", "gzip", "zst", "zstd"): "give the format in its name, such as NAME.csv.gz",
     ("txt", "tab", "psv", "dat"): "name it .csv if it has a header and columns (its separator is found), or .jsonl",
     ("ndjson", "ldjson", "jsonlines", "jl"): "name it .jsonl",
     (
@@ -94,29 +95,29 @@ _REMEDY = {suffix: remedy for suffixes, remedy in _REMEDIES.items() for suffix i
 
 
 def format_of(name: str) -> Format | None:
-    """The format of a file by its name, whose case does not matter; None: it is not read."""
+    """Return the format of a file by its name, in upper or lower case, or None if such a file is not read."""
     lower = name.lower()
     return next((_BY_ENDING[ending] for ending in _ENDINGS if lower.endswith(ending)), None)
 
 
 def suffix(name: str) -> str:
-    """What the name ends in, in lower case, without its dot; "tar" also of a compressed one."""
+    """Return the suffix of a name in lower case, without its dot. For a compressed tar file, it is "tar" too."""
     _, *suffixes = name.rpartition("/")[2].lower().split(".")
     return "tar" if "tar" in suffixes else suffixes[-1] if suffixes else ""
 
 
 def remedy(name: str) -> str | None:
-    """What to do about a file of another format, by its suffix; None if nothing is known."""
+    """Return the remedy for a file of another format by its suffix, or None if none is known."""
     return _REMEDY.get(suffix(name))
 
 
 def unknown_format(field: str, name: str) -> Refused:
-    """The refusal of a file that is of none of `FORMATS`, with what to do about it."""
+    """Return the refusal of a file that has none of `FORMATS`, with the remedy."""
     base, advice = name.rpartition("/")[2], remedy(name)
     if base != base.strip():
         advice = "its name begins or ends in a blank: correct it"
     elif not suffix(name):
-        advice = "its name has no suffix: give it that of its format, or end it in / if it is a folder"
+        advice = "its name has no suffix: add the suffix of its format, or / if it is a folder"
     return Refused(
-        f"{field}: {quoted(name)} is of no format that is read; {advice + '; ' if advice else ''}these are {SUFFIXES}"
+        f"{field}: {quoted(name)} has no format that is read; {advice + '; ' if advice else ''}these are {SUFFIXES}"
     )

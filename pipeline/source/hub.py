@@ -1,4 +1,4 @@
-"""A Hugging Face dataset or model over HTTPS, at a revision: the list of its files, and each of them."""
+"""Reads a Hugging Face dataset or model over HTTPS at a revision: the list of its files, and each file."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS, _SERVER_ERROR = 40
 
 
 class Kind(NamedTuple):
-    """What a repository holds, in the Hub's addresses and in the lines for the user.
+    """A kind of repository: its part of the Hub's addresses, and its settings for the lines to the user.
 
     Attributes:
         name: `dataset` or `model`.
-        api: its part of the API's addresses.
-        folder: what stands before OWNER/NAME in the addresses of its pages and files.
-        field: the setting that names it.
-        prefix: what stands before OWNER/NAME there.
-        section: the settings beside it.
-        revision: the setting of its revision.
-        files: what to do if it has not the file.
+        api: the kind in the API's addresses.
+        folder: the text before OWNER/NAME in the addresses of its pages and files.
+        field: the setting that names the repository.
+        prefix: the text before OWNER/NAME in that setting.
+        section: the section of that setting.
+        revision: the setting of the revision.
+        files: the remedy if the repository does not have the file.
     """
 
     name: str
@@ -60,14 +60,8 @@ DATASET = Kind(
     files="set dataset.files to names that {page} lists",
 )
 MODEL = Kind(
-    name="model",
-    api="models",
-    folder="",
-    field="training.base_model",
-    prefix="",
-    section="training",
-    revision="training.base_revision",
-    files="it was removed while Plan read the model; start a new execution",
+    *("model", "models", "", "training.base_model", "", "training", "training.base_revision"),
+    "it was removed while it was read: start the run again",
 )
 
 
@@ -75,12 +69,12 @@ class HubFile(NamedTuple):
     """One file of a repository.
 
     Attributes:
-        endpoint: HF_ENDPOINT, `https://huggingface.co` or a mirror.
+        endpoint: HF_ENDPOINT: `https://huggingface.co` or a mirror.
         repo: `OWNER/NAME`.
-        revision: commit.
-        path: the file inside the repository; empty for the repository itself.
+        revision: the commit, or a branch or tag.
+        path: the file's path in the repository. Empty for the repository itself.
         token: the Hub token, or None.
-        kind: of the repository.
+        kind: the kind of the repository.
     """
 
     endpoint: str
@@ -92,7 +86,7 @@ class HubFile(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where the Hub resolves the file (huggingface_hub's `hf_hub_url`), or describes the repository (`repo_info`)."""
+        """The address of the file (huggingface_hub's `hf_hub_url`), or of the repository's description (`repo_info`)."""
         endpoint, revision = self.endpoint.rstrip("/"), quote(self.revision, safe="")
         if not self.path:
             return f"{endpoint}/api/{self.kind.api}/{self.repo}/revision/{revision}?blobs=true"
@@ -100,21 +94,21 @@ class HubFile(NamedTuple):
 
     @property
     def page(self) -> str:
-        """Where a person reads about the repository, and accepts its terms."""
+        """The address of the page on which a person reads about the repository, and accepts its terms."""
         return f"{self.endpoint.rstrip('/')}/{self.kind.folder}{self.repo}"
 
     def open_at(self, offset: int, stop: int | None = None) -> Opened:
-        """Request the file (or the repository's description) from byte `offset` on, or to before `stop`.
+        """Request the file (or the repository's description) from byte `offset` to before `stop`, or to its end.
 
         Raises:
-            Refused: token, repository, revision or file is not right (401, 403, 404, other 4xx).
-            Interrupted: what may pass (408, 429, 5xx, no connection, an answer of the wrong length).
+            Refused: the token, the repository, the revision or the file is wrong (401, 403, 404, other 4xx).
+            Interrupted: a failure that may pass (408, 429, 5xx, no connection, an answer of the wrong length).
         """
         request = Request(self.url, headers={"User-Agent": "tuneway"})
         if offset or stop is not None:
             request.add_header("Range", f"bytes={offset}-{'' if stop is None else stop - 1}")
         if self.token:
-            # "unredirected": urllib copies ordinary headers to whatever host it is redirected to.
+            # An "unredirected" header, because urllib copies ordinary headers to any host that it is redirected to.
             request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         redirects = _Redirects()
         try:
@@ -134,24 +128,24 @@ class HubFile(NamedTuple):
 
     def _opened(self, response: HTTPResponse, offset: int, linked: Linked) -> Opened:
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise Interrupted("the server compressed the file although it was asked not to")
+            raise Interrupted("the server compressed the file, although the request did not allow it")
         length = response.headers.get("Content-Length")
         total = int(length) if length is not None and length.isdecimal() else None
         if response.status == _PARTIAL_CONTENT:
             span = re.fullmatch(rf"bytes {offset}-\d+/(\d+)", response.headers.get("Content-Range", ""))
             if not span:
-                raise Interrupted(f"the server was asked for bytes from {offset} on and sent others")
+                raise Interrupted(f"the request was for bytes from {offset} on, and the server sent other bytes")
             total = int(span[1])
         elif total is None and not response.chunked:
-            raise Interrupted("the server states no length, so that a cut connection would look like the end")
+            raise Interrupted("the server states no length, so a lost connection would look like the end of the file")
         else:
             _skip(response, offset)
         if linked.size is not None and total not in (None, linked.size):
-            raise Interrupted(f"the server offers {total} bytes of a file of {linked.size}")
+            raise Interrupted(f"the server offers {total} bytes, but the file has {linked.size}")
         return Opened(response, linked.size if total is None else total, linked.sha256)
 
     def _fail(self, status: int, headers: Message) -> NoReturn:
-        """Turn an HTTP error into its line. X-Error-Code is the Hub's own word for it (huggingface_hub)."""
+        """Raise the line for an HTTP error. X-Error-Code is the Hub's own word for the error (huggingface_hub)."""
         if status in (_REQUEST_TIMEOUT, _RANGE_NOT_SATISFIABLE, _TOO_MANY_REQUESTS) or status >= _SERVER_ERROR:
             wait = headers.get("Retry-After", "")
             raise Interrupted(f"the Hub answered {status}", float(wait) if wait.isdecimal() else None)
@@ -163,7 +157,7 @@ class HubFile(NamedTuple):
             )
         if status == _UNAUTHORIZED:
             raise Refused(
-                f"{where}: the Hub wants a token (401): the {kind.name} is gated or private, or does not "
+                f"{where}: the Hub requires a token (401): the {kind.name} is gated or private, or does not "
                 f"exist; check {page}, accept its terms there and set {kind.section}.gated to true (README: The Hub token)"
             )
         if status == _FORBIDDEN:
@@ -176,28 +170,28 @@ class HubFile(NamedTuple):
             no_file = (
                 f"it has no file '{self.path}' at revision '{self.revision}' (404); {kind.files.format(page=page)}"
             )
-            what = {
+            line = {
                 "RepoNotFound": no_repo,
                 "RevisionNotFound": f"it has no revision '{self.revision}' (404); "
                 f"set {kind.revision} to a commit of {page}",
             }.get(headers.get("X-Error-Code", ""), no_file if self.path else no_repo)
-            raise Refused(f"{where}: {what}")
+            raise Refused(f"{where}: {line}")
         raise Refused(f"{where}: the Hub answered {status}; open {self.url} in a browser to see why")
 
 
-def licence(told: dict[str, Any]) -> str | None:
-    """The licence of a repository, by its description: its id, or its own name where the Hub has no id for it."""
-    card = told.get("cardData") or {}
+def licence(description: dict[str, Any]) -> str | None:
+    """Return the licence in a repository's description: its id, or its name if the Hub has no id for it."""
+    card = description.get("cardData") or {}
     name = card.get("license_name") if card.get("license") == "other" else None
     found = name or card.get("license")
     return ", ".join(map(str, found)) if isinstance(found, list) else found and str(found)
 
 
 def hub_token(secrets: Any, arn: str) -> str:
-    """The Hub token out of Secrets Manager.
+    """Return the Hub token from Secrets Manager.
 
     Raises:
-        Refused: the secret does not exist or holds no token.
+        Refused: the secret does not exist, or does not hold a token.
     """
     try:
         token: str = secrets.get_secret_value(SecretId=arn).get("SecretString", "").strip()
@@ -213,21 +207,21 @@ def hub_token(secrets: Any, arn: str) -> str:
 
 
 class Linked(NamedTuple):
-    """What the Hub states, while redirecting, of a large file that lies elsewhere."""
+    """The size and the SHA-256 that the Hub states when it redirects to a large file on another host."""
 
     size: int | None = None
     sha256: str | None = None
 
 
 class _Part:
-    """The first bytes of a body, which goes on beyond them where the server ignores Range."""
+    """The first bytes of a body. The body may be longer, if the server ignores Range."""
 
-    def __init__(self, body: Body, left: int) -> None:
-        self._body, self._left = body, left
+    def __init__(self, body: Body, length: int) -> None:
+        self._body, self._remaining = body, length
 
     def read(self, amount: int, /) -> bytes:
-        data = self._body.read(min(amount, self._left))
-        self._left -= len(data)
+        data = self._body.read(min(amount, self._remaining))
+        self._remaining -= len(data)
         return data
 
     def close(self) -> None:
@@ -235,7 +229,7 @@ class _Part:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows redirects; the token goes along within one origin only, and never out of https."""
+    """Follows redirects. It sends the token only within one origin, and never leaves https."""
 
     def __init__(self) -> None:
         self.linked = Linked()
@@ -252,7 +246,7 @@ class _Redirects(HTTPRedirectHandler):
         token = req.unredirected_hdrs.get("Authorization")
         if request is not None and token and (old.scheme, old.netloc) == (new.scheme, new.netloc):
             request.add_unredirected_header("Authorization", token)
-        # huggingface_hub's get_hf_file_metadata reads the same two; the ETag of a large file is its SHA-256.
+        # huggingface_hub's get_hf_file_metadata reads the same two headers. The ETag of a large file is its SHA-256.
         size, etag = headers.get("X-Linked-Size", ""), headers.get("X-Linked-Etag", "").strip('"')
         if size.isdecimal():
             self.linked = Linked(int(size), etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None)
@@ -260,7 +254,7 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _skip(response: HTTPResponse, count: int) -> None:
-    """Read past what an earlier response has delivered, where the server ignores Range."""
+    """Skip the bytes that an earlier response has delivered, if the server ignores Range."""
     while count:
         data = response.read(min(count, BUFFER_BYTES))
         if not data:

@@ -1,4 +1,4 @@
-"""Plan's look at the dataset: which files its source has, what each of them is now, and to which split it goes."""
+"""Lists the dataset for Plan: the files of its source, the size and the hash of each, and its split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from pipeline.errors import Refused, quoted
 from pipeline.source import hub
 from pipeline.source.formats import SUFFIXES, unknown_format
-from pipeline.source.splits import Dealt, File, by_name, deal, is_read, matching, names_a_split
+from pipeline.source.splits import Assignment, File, assign, by_name, is_read, matching, names_a_split
 from pipeline.source.stream import ResumingStream
 
 if TYPE_CHECKING:
@@ -21,20 +21,23 @@ if TYPE_CHECKING:
 
 MOST_FILES = 10_000
 PAGE = 1000
-"""Keys of one request: the most that ListObjectsV2 gives."""
+"""Keys per request: the most that ListObjectsV2 returns."""
+
 _SHOWN = 20
+_SPLIT = re.compile(r"^\w+(\.\w+)*$")
+"""The pattern of a split's name (`datasets.naming._split_re`)."""
 
 
 class Source(NamedTuple):
-    """What a run reads.
+    """The source of a run's dataset.
 
     Attributes:
         uri: `hub:OWNER/NAME` or `s3://BUCKET/KEY`.
-        revision: the commit of a Hub dataset; else None.
-        files: by split, in reading order; named by their key, or by their path in the repository.
-        warnings: what is not read although it lies there.
-        licence: of a Hub dataset, as its card says it.
-        gated: whether the Hub asks for its terms to be accepted; None elsewhere.
+        revision: the commit of a Hub dataset, else None.
+        files: the files by split, in reading order. Their names are their keys, or their paths in the repository.
+        warnings: lines about files in the source that are not read.
+        licence: the licence in the card of a Hub dataset.
+        gated: whether the Hub requires that its terms are accepted. None for S3.
     """
 
     uri: str
@@ -46,18 +49,18 @@ class Source(NamedTuple):
 
 
 def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
-    """List the source of `settings.dataset` and deal its files to the splits.
+    """List the source of `settings.dataset`, and assign its files to the splits.
 
     Args:
-        settings: the run's.
-        bucket: the stack's own, where `uploads/` is.
+        settings: the run's settings.
+        bucket: the stack's bucket, which has `uploads/`.
         token: the Hub token, if the dataset needs it.
-        s3: client.
+        s3: a client of S3.
 
     Raises:
-        Refused: what the user can mend: the source is not there or not readable, or dataset.files names what it has not.
+        Refused: the source does not exist or is not readable, or dataset.files names files that it does not have.
         SourceUnavailable: the Hub does not answer.
-        botocore.exceptions.ClientError: AWS's own failure.
+        botocore.exceptions.ClientError: AWS itself failed.
     """
     dataset = settings.dataset
     if dataset.is_hubs:
@@ -69,15 +72,17 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
     listed = [file._replace(name=file.name.removeprefix(key)) for file in _list(s3, place, key)]
     if not listed:
         raise Refused(f"dataset.source: there is nothing in {quoted(uri)}; upload the files there, or correct the name")
-    dealt = deal(listed, dataset.files.model_dump())
-    files = {split: [file._replace(name=key + file.name) for file in of] for split, of in dealt.files.items()}
-    return Source(uri, None, files, _warnings(uri, dealt))
+    assigned = assign(listed, dataset.files.model_dump())
+    files = {split: [file._replace(name=key + file.name) for file in of] for split, of in assigned.files.items()}
+    return Source(uri, None, files, _warnings(uri, assigned))
 
 
-def _warnings(uri: str, dealt: Dealt) -> list[str]:
-    why = {f"hidden, about the data, or none of {SUFFIXES}": dealt.others, "empty (0 bytes)": dealt.empty}
+def _warnings(uri: str, assigned: Assignment) -> list[str]:
+    why = {f"hidden, about the data, or none of {SUFFIXES}": assigned.others, "empty (0 bytes)": assigned.empty}
     return [
-        f"dataset.source: not read in {uri}, being {reason}: {_shown(names)}" for reason, names in why.items() if names
+        f"dataset.source: some files in {uri} are not read, because they are {reason}: {_shown(names)}"
+        for reason, names in why.items()
+        if names
     ]
 
 
@@ -87,10 +92,10 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _find_object(s3: Any, bucket: str, key: str) -> File:
-    """The one object. It is listed and not asked for, so that Plan needs no right to read datasets."""
+    """Return the object with this key. It is listed and not described, so that Plan needs no right to read datasets."""
     if not is_read(key, key):
         raise unknown_format("dataset.source", f"s3://{bucket}/{key}")
-    # Of the keys that begin so it is the first: ListObjectsV2 sorts them by their bytes.
+    # It is the first of the keys with this prefix, because ListObjectsV2 sorts keys by their bytes.
     found = _list(s3, bucket, key, most=1)
     if not found or found[0].name != key:
         raise Refused(
@@ -102,7 +107,7 @@ def _find_object(s3: Any, bucket: str, key: str) -> File:
 
 
 def _list(s3: Any, bucket: str, prefix: str, most: int = MOST_FILES + 1) -> list[File]:
-    """The first objects whose keys begin so, without the empty ones that the console makes for folders."""
+    """Return at most `most` objects whose keys have the prefix, without the empty ones that the console makes for folders."""
     pages = s3.get_paginator("list_objects_v2").paginate(
         Bucket=bucket, Prefix=prefix, PaginationConfig={"MaxItems": most, "PageSize": min(most, PAGE)}
     )
@@ -121,7 +126,7 @@ def _list(s3: Any, bucket: str, prefix: str, most: int = MOST_FILES + 1) -> list
 
 
 def _refuse(error: ClientError, bucket: str, key: str) -> None:
-    """Raise the one line for what the user can mend; return for AWS's own failures."""
+    """Raise a refusal if the user can mend the error. Return if AWS itself failed."""
     match error.response["Error"]["Code"]:
         case "NoSuchBucket":
             raise Refused(f"dataset.source: there is no bucket '{bucket}'; correct the name") from error
@@ -138,22 +143,22 @@ def _too_many(where: str) -> Refused:
 
 
 def _look_at_hub(dataset: DatasetSettings, endpoint: str, token: str | None) -> Source:
-    """One request (huggingface_hub, `HfApi.dataset_info` with files_metadata) tells commit, files, sizes and card."""
+    """Request commit, files, sizes and card at once (as huggingface_hub's `HfApi.dataset_info` with files_metadata)."""
     repo = dataset.source.removeprefix("hub:")
     about = hub.HubFile(endpoint, repo, dataset.revision or "", "", token)
     with ResumingStream(dataset.source, about.open_at, hub.INTERRUPTIONS) as stream:
         answer = stream.readall()
     try:
-        told = json.loads(answer)
-        commit, gated = str(told["sha"]), bool(told.get("gated"))
-        listed = [_sibling(entry) for entry in told["siblings"]]
-        card = told.get("cardData") or {}
+        description = json.loads(answer)
+        commit, gated = str(description["sha"]), bool(description.get("gated"))
+        listed = [_sibling(entry) for entry in description["siblings"]]
+        card = description.get("cardData") or {}
         configs = _configs(card)
-        licence = hub.licence(told)
+        licence = hub.licence(description)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(
-            f"access.hub_endpoint: {about.url} does not answer as the Hub's API does ({error!r}); name the Hub or a mirror "
-            "that has its API"
+            f"access.hub_endpoint: {about.url} does not answer like the Hub's API ({error!r}); name the Hub or a mirror that "
+            "has its API"
         ) from error
     if gated and not token:
         raise Refused(
@@ -170,14 +175,14 @@ def _look_at_hub(dataset: DatasetSettings, endpoint: str, token: str | None) -> 
                 f"dataset.files.{split}: {quoted(value)}", card, configs, [file.name for file in listed]
             )
             break
-    dealt = deal(listed, wanted, splits)
-    warnings = _warnings(dataset.source, dealt._replace(others=[]))
+    assigned = assign(listed, wanted, splits)
+    warnings = _warnings(dataset.source, assigned._replace(others=[]))
     if len(configs) > 1 and wanted["train"] is None:
         warnings.append(
             f"dataset.files.train: null reads the files of every configuration of the card ({_shown(list(configs))}); name the "
-            "files of one, by pattern or folder, if they are not meant to be mixed"
+            "files of one, by pattern or folder, if the run must not mix them"
         )
-    return Source(dataset.source, commit, dealt.files, warnings, licence, gated)
+    return Source(dataset.source, commit, assigned.files, warnings, licence, gated)
 
 
 def _sibling(entry: dict[str, Any]) -> File:
@@ -189,30 +194,30 @@ Config = dict[str, Any]
 
 
 def _configs(card: dict[str, Any]) -> dict[str, Config]:
-    """The configurations of a dataset card by name; of two with one name the last counts."""
+    """Return the configurations of a dataset card by name. If two have the same name, the last one counts."""
     return {str(config["config_name"]): config for config in card.get("configs") or []}
 
 
 def _splits_of_card(
-    what: str, card: dict[str, Any], configs: dict[str, Config], names: Sequence[str]
+    setting: str, card: dict[str, Any], configs: dict[str, Config], names: Sequence[str]
 ) -> dict[str, list[str]]:
-    """The patterns by split of the configuration that `datasets.load_dataset` takes where none is named.
+    """Return the patterns by split of the configuration that `datasets.load_dataset` takes by default.
 
-    That is the only one; or that which is called or marked default; or the only one of which the card has a `dataset_info`
-    (`MetadataConfigs.get_default_config_name` and `HubDatasetModuleFactory.get_module` in datasets 5.2.0). Where the library
-    raises an error, there is none.
+    That is the only configuration, or the one that is named or marked "default", or the only one for which the card has a
+    `dataset_info` (`MetadataConfigs.get_default_config_name` and `HubDatasetModuleFactory.get_module` in datasets 5.2.0). If
+    the library raises an error, there is no default.
 
     Args:
-        what: the setting and its value, which names a split of the dataset's own.
+        setting: the setting and its value, which names one of the dataset's own splits.
         card: the metadata of README.md.
-        configs: its configurations.
-        names: all files.
+        configs: the card's configurations.
+        names: the names of all files.
 
     Returns:
-        Nothing if the card names no files: then the files' names tell.
+        An empty mapping if the card has no configurations. The names of the files then decide.
 
     Raises:
-        Refused: it is not certain which configuration is meant, or it does not say which files it has.
+        Refused: the default configuration is not clear, or its files are not.
     """
     if not configs:
         return {}
@@ -220,19 +225,20 @@ def _splits_of_card(
     for config in card["configs"]:
         if config.get("data_files") is not None and _patterns(config["data_files"]) is None:
             raise Refused(
-                f"{what}: the card's configuration {quoted(str(config['config_name']))} has data_files that are not of the "
-                f"form which the datasets library reads; {by_hand}"
+                f"{setting}: the card's configuration {quoted(str(config['config_name']))} has data_files in a form that the "
+                f"datasets library does not read; {by_hand}"
             )
     default = [
         name for name, config in configs.items() if len(configs) == 1 or name == "default" or config.get("default")
     ]
-    told = card.get("dataset_info") or []
-    infos = [str(info.get("config_name", "default")) for info in (told if isinstance(told, list) else [told])]
+    listed = card.get("dataset_info") or []
+    infos = [str(info.get("config_name", "default")) for info in (listed if isinstance(listed, list) else [listed])]
     chosen = default or (infos if len(set(infos)) == 1 and infos[0] in configs else [])
     if len(set(chosen)) != 1:
-        why = f"several of them are default ({_shown(chosen)})" if chosen else "none of them is the default"
+        why = f"several of them are the default ({_shown(chosen)})" if chosen else "none of them is the default"
         raise Refused(
-            f"{what} is a split of which configuration? The card has {_shown(list(configs))}, and {why}; {by_hand}"
+            f"{setting} does not say of which configuration it is a split. The card has {_shown(list(configs))}, and {why}; "
+            f"{by_hand}"
         )
     config = configs[chosen[0]]
     folder = str(config.get("data_dir") or "").strip("/").removeprefix("./")
@@ -244,21 +250,21 @@ def _splits_of_card(
         }
     splits = _patterns(config["data_files"]) or {}
     below_it = {split: [below + path.removeprefix("./") for path in paths] for split, paths in splits.items()}
-    # A pattern may match nothing, a name may not (`datasets.data_files.DataFilesList.from_patterns`).
+    # A pattern may match no file, but a name must exist (`datasets.data_files.DataFilesList.from_patterns`).
     paths = [path for of in below_it.values() for path in of]
     missing = [path for path in paths if not matching([path], names) and not re.search(r"[*?\[]", path)]
     if missing:
         raise Refused(
-            f"{what}: the card's configuration {quoted(chosen[0])} names files that are not there ({_shown(missing)}); "
+            f"{setting}: the card's configuration {quoted(chosen[0])} names files that do not exist ({_shown(missing)}); "
             f"{by_hand}"
         )
     return below_it
 
 
 def _patterns(data_files: object) -> dict[str, list[str]] | None:
-    """The patterns by split; None if the library takes no such value.
+    """Return the patterns by split, or None if the library does not take such a value.
 
-    It takes one pattern or a list of them (of train), or a list of splits with their patterns, each split once
+    The library takes one pattern or a list of patterns (for train), or a list of splits with their patterns, each split once
     (`MetadataConfigs._raise_if_data_files_field_not_valid` and `sanitize_patterns` in datasets 5.2.0).
     """
     if isinstance(data_files, str):
@@ -277,7 +283,3 @@ def _patterns(data_files: object) -> dict[str, list[str]] | None:
             return None
         found[split] = paths
     return found
-
-
-_SPLIT = re.compile(r"^\w+(\.\w+)*$")
-"""A split's name (`datasets.naming._split_re`)."""

@@ -1,4 +1,4 @@
-"""The request to data prep, made of a source that has been listed."""
+"""Builds the request to data prep from a listed source."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def preparation(
     secret: str | None = None,
     cut: list[Shard] | None = None,
 ) -> Preparation:
-    """What the data-prep functions get.
+    """Return the request to the functions of data prep, with the pieces or the shards to read.
 
     Args:
-        settings: the run's.
-        run: its id.
-        base_model: Bedrock's, if a model of Bedrock's is customized.
-        stack: what exists.
+        settings: the run's settings.
+        run: the run's id.
+        base_model: the base model in Bedrock, if the run customizes one.
+        stack: the stack's facts.
         source: the files of the dataset.
         secret: ARN of the secret with the Hub token, if the dataset needs it.
         cut: the shards, if one function is not enough.

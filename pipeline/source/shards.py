@@ -1,4 +1,4 @@
-"""How a dataset is cut: whole files for one function, or shards of about a size for many at once."""
+"""Cuts a dataset: into whole files for one function, or into shards of similar size for many functions at once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from pipeline.source.splits import File
 
 MOST_FILES = 100
-"""Files of one function: each costs a request or more, and all of them stand in the state's input (256 KiB)."""
+"""The most files of one function. Each costs at least one request, and the state's input (256 KiB) lists all of them."""
+
 MOST_SHARDS = 400
-"""All their results together stand in one state's result of 256 KiB: 655 bytes each, of which an error's text takes 200
-(`infra.data_states`)."""
+"""The most shards. One state's result of 256 KiB holds all of their results, so each has 655 bytes. An error's text takes 200
+of them (`infra.data_states`)."""
+
 LARGEST = max(one.largest for one in FORMATS)
 _SHOWN = 100
-"""Characters of a file's name in the name of a shard, for the same reason: a key may have 1,024 bytes."""
+"""The most characters of a file's name in the name of a shard, for the same reason: a key may have 1,024 bytes."""
 
 
 def cut(files: Mapping[str, Sequence[File]], size: int | None = None) -> list[Piece]:
-    """The files in reading order; one that is larger than `size` and can be divided, in equal parts of at most that.
+    """Return the files in reading order as pieces.
+
+    A divisible file that is larger than `size` bytes becomes equal parts of at most this size.
 
     Raises:
         Refused: a file is too large for one function and cannot be divided.
@@ -48,18 +52,19 @@ def _check_size(file: File, largest: int) -> None:
     if file.bytes > largest:
         raise Refused(
             f"dataset.source: {quoted(file.name)} has {megabytes(file.bytes)} and cannot be divided, and one function reads at "
-            f"most {megabytes(largest)} of its kind; write it as uncompressed JSONL or as Parquet, or as several files"
+            f"most {megabytes(largest)} of this format; write it as uncompressed JSONL or as Parquet, or as several files"
         )
 
 
 def shard(files: Mapping[str, Sequence[File]], shard_mb: int) -> list[Shard] | None:
-    """The shards of a source that is larger than `shard_mb` or of more than `MOST_FILES`; None for one function.
+    """Return the shards of a source, or None if one function can read it.
 
-    Each has at most `shard_mb` (unless its one piece cannot be divided) and `MOST_FILES` pieces. Where these would be more
-    than `MOST_SHARDS`, they are larger.
+    A source is sharded if it is larger than `shard_mb` or has more than `MOST_FILES` files. A shard has at most `shard_mb`
+    (unless its only piece cannot be divided) and at most `MOST_FILES` pieces. If that makes more than `MOST_SHARDS` shards,
+    the shards become larger.
 
     Raises:
-        Refused: as `cut`, or all together is too large.
+        Refused: a file cannot be cut (`cut`), or the whole source is too large.
     """
     size = shard_mb * MB
     whole = [file for split in files.values() for file in split]
@@ -72,8 +77,8 @@ def shard(files: Mapping[str, Sequence[File]], shard_mb: int) -> list[Shard] | N
         size += size // 4 + 1
         if size > LARGEST:
             raise Refused(
-                f"dataset.source: {megabytes(sum(file.bytes for file in whole))} are more than {MOST_SHARDS} functions read; "
-                "name fewer files in dataset.files"
+                f"dataset.source: {megabytes(sum(file.bytes for file in whole))} are more than {MOST_SHARDS} functions can "
+                "read; name fewer files in dataset.files"
             )
 
 
@@ -97,5 +102,5 @@ def _name(pieces: Sequence[Piece]) -> str:
 
 
 def megabytes(count: int) -> str:
-    """A number of bytes in MB (10^6), to a tenth below 100."""
+    """Return a number of bytes in MB (10^6), with one decimal below 100 MB."""
     return f"{count / MB:.{0 if count >= 100 * MB else 1}f} MB"

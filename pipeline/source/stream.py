@@ -1,4 +1,4 @@
-"""A byte stream over a network that is whole or an error, never silently short."""
+"""A byte stream over a network that delivers the whole file or raises an error, and never ends early in silence."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ATTEMPTS = 5
-"""Tries without a single new byte before a file counts as unavailable."""
+"""The tries without a new byte after which a file counts as unavailable."""
+
 FIRST_WAIT_SECONDS = 1.0
-"""Doubles from one failed try to the next, up to MAX_WAIT_SECONDS."""
+"""The wait after the first failed try. It doubles with each further one, up to MAX_WAIT_SECONDS."""
+
 BUFFER_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 60.0
 
 
 class Body(Protocol):
-    """What a response offers: botocore's StreamingBody and http.client's HTTPResponse both do."""
+    """The body of a response. botocore's StreamingBody and http.client's HTTPResponse both have this form."""
 
     def read(self, amount: int, /) -> bytes:
-        """At most `amount` bytes; none at the end."""
+        """Return at most `amount` bytes, and none at the end."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
 
 
 class Opened(NamedTuple):
-    """One response, positioned where it was asked for.
+    """One response, which begins at the requested byte.
 
-    `total` is the whole file's length in bytes, None where only the transfer coding marks the end (chunked);
-    `sha256` is the file's digest in hex if the server states it.
+    Attributes:
+        body: the rest of the file.
+        total: the length of the whole file in bytes. None if only the transfer coding marks the end (chunked).
+        sha256: the file's digest in hexadecimal digits, if the server states it.
     """
 
     body: Body
@@ -43,16 +47,16 @@ class Opened(NamedTuple):
 
 
 class Interrupted(Exception):
-    """A failure that may pass. `wait` is the server's own Retry-After in seconds, if it sent one."""
+    """A failure that may pass. `wait` is the server's Retry-After in seconds, if it sent one."""
 
     def __init__(self, line: str, wait: float | None = None) -> None:
-        """`line` says what happened, to be shown when all attempts have failed."""
+        """Keep `line`, which says what happened. It is shown if all attempts fail."""
         super().__init__(line)
         self.wait = wait
 
 
 class ResumingStream(io.RawIOBase):
-    """Reads a remote file from its beginning to its end, going on after an interruption where it was."""
+    """Reads a remote file to its end. After an interruption it goes on at the same byte."""
 
     def __init__(
         self,
@@ -62,14 +66,14 @@ class ResumingStream(io.RawIOBase):
         sleep: Callable[[float], None] = time.sleep,
         start: int = 0,
     ) -> None:
-        """Nothing is requested before the first read.
+        """Prepare the stream. It sends no request before the first read.
 
         Args:
-            name: the file in messages.
-            open_at: requests the file from a byte offset on; raises Interrupted if another try may help.
-            interruptions: what reading from a body raises when the connection fails.
+            name: the file's name in messages.
+            open_at: requests the file from a byte offset on. It raises Interrupted if another try may help.
+            interruptions: the exceptions that reading from a body raises if the connection fails.
             sleep: waits between tries.
-            start: the byte to begin with.
+            start: the first byte to read.
         """
         super().__init__()
         self._name, self._open_at, self._sleep = name, open_at, sleep
@@ -82,27 +86,27 @@ class ResumingStream(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """Digest in hex of all bytes received so far."""
+        """The digest of all received bytes, in hexadecimal digits."""
         return self._hash.hexdigest()
 
     def readable(self) -> bool:
-        """A stream to read."""
+        """Return that the stream can be read."""
         return True
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
         self._drop()
         super().close()
 
     def buffered(self) -> io.BufferedReader:
-        """This stream with lines."""
+        """Return this stream with a buffer, so that it can be read by lines."""
         return io.BufferedReader(self, BUFFER_BYTES)
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed: any writable buffer
-        """The next bytes; 0 at the true end.
+        """Read the next bytes into the buffer, and return their number, which is 0 only at the file's end.
 
         Raises:
-            SourceUnavailable: the file did not come whole within the attempts.
+            SourceUnavailable: the whole file could not be read within the attempts.
         """
         while True:
             try:
@@ -127,12 +131,14 @@ class ResumingStream(io.RawIOBase):
             self._total = self._opened.total
         data = b"" if self.position == self._total else self._opened.body.read(amount)
         if self._total is not None and self.position + len(data) > self._total:
-            raise SourceUnavailable(f"{self._name}: the server sent more than the {self._total} bytes it stated")
+            raise SourceUnavailable(f"{self._name}: the server sent more bytes than the {self._total} that it stated")
         if not data:
             if self._total not in (None, self.position):
                 raise Interrupted(f"the connection ended at {self.position} of {self._total} bytes")
             if not self._start and self._opened.sha256 not in (None, self.sha256):
-                raise SourceUnavailable(f"{self._name}: the bytes received do not have the SHA-256 the server states")
+                raise SourceUnavailable(
+                    f"{self._name}: the received bytes do not have the SHA-256 that the server states"
+                )
         return data
 
     def _wait_or_give_up(self, error: Exception) -> None:

@@ -121,7 +121,11 @@ def test_the_licence_is_that_of_the_card(models: HubServer, card: Any, licence: 
 @pytest.mark.parametrize(
     ("answer", "token", "expected"),
     [
-        (HubAnswer(401), None, "the Hub wants a token (401): the model is gated or private, or does not exist; check "),
+        (
+            HubAnswer(401),
+            None,
+            "the Hub requires a token (401): the model is gated or private, or does not exist; check ",
+        ),
         (
             HubAnswer(401),
             "hf_secret",
@@ -156,7 +160,7 @@ def test_a_hub_that_is_no_hub_is_said(models: HubServer) -> None:
     models.answers[ABOUT] = [HubAnswer(body=b"<html>")]
     assert "access.hub_endpoint: " in refusal(models)
     models.answers[ABOUT] = described(siblings=[{"rfilename": "config.json"}])
-    assert "does not answer as the Hub's API does (KeyError('size')); name the Hub or a mirror" in refusal(models)
+    assert "does not answer like the Hub's API (KeyError('size')); name the Hub or a mirror" in refusal(models)
 
 
 def test_a_hub_out_of_reach_is_asked_again_and_then_an_error(models: HubServer) -> None:
@@ -172,7 +176,7 @@ def test_a_hub_out_of_reach_is_asked_again_and_then_an_error(models: HubServer) 
 def test_an_upload_is_looked_at_by_plans_own_grant(aws: RunningAws, bucket: str, cache: Path) -> None:
     wanted = settings(training={"base_model": FOLDER, "gated": False})
     with pytest.raises(
-        Refused, match=rf"^training.base_model: there is nothing in s3://{bucket}/{FOLDER}; upload there what"
+        Refused, match=rf"^training.base_model: there is nothing in s3://{bucket}/{FOLDER}; upload there the files"
     ):
         base_model.look(wanted, bucket, None, aws.client("s3"))
     snapshot = cache / f"models--{REPO.replace('/', '--')}/snapshots/{tiny_model.REVISION}"
@@ -247,12 +251,12 @@ def test_of_a_list_the_types_that_are_too_small_are_left_out_with_a_warning() ->
     }
     name = "meta-llama/Llama-3.2-1B-Instruct"
     assert warnings == [
-        f"training.instance_types: {name} needs 29.6 GB of one GPU's memory to train and judge, and {G5} has 24.16: it is used "
-        "without it",
+        f"training.instance_types: {name} needs 29.6 GB of one GPU's memory to train and judge, and {G5} has 24.16: this type "
+        "is left out",
         f"endpoint.instance_types: {name} needs 29.87 GB of one GPU's memory to serve with endpoint.max_model_len 2048, and "
-        f"{G4DN} has 14.82: it is used without it",
-        "endpoint.instance_types: the GPU memory of ml.g9.xlarge is not known here, so whether the model fits was not looked "
-        "at",
+        f"{G4DN} has 14.82: this type is left out",
+        "endpoint.instance_types: the GPU memory of ml.g9.xlarge is not known here, so it was not checked whether the "
+        "model fits",
     ]
 
 

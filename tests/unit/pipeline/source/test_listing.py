@@ -68,8 +68,9 @@ def test_a_folder_is_listed_with_whole_keys_and_told_what_is_not_read(aws: Runni
         "train": ["uploads/my set/x/ü 1.jsonl"],
     }
     assert found.warnings == [
-        f"dataset.source: not read in s3://{bucket}/uploads/my set/, being hidden, about the data, or none of .csv, .tsv, "
-        ".jsonl and .json, each also with .gz or .zst after it, .parquet, .arrow and .feather: 'notes.txt'"
+        f"dataset.source: some files in s3://{bucket}/uploads/my set/ are not read, because they are hidden, about the data, "
+        "or none of .csv, .tsv, .jsonl and .json, each also with .gz or .zst after it, .parquet, .arrow and .feather: "
+        "'notes.txt'"
     ]
 
 
@@ -88,16 +89,16 @@ def test_every_page_of_a_folder_is_listed_up_to_the_most(
     ("source", "expected"),
     [
         ("uploads/b.csv", "dataset.source: there is no object 's3://BUCKET/uploads/b.csv'; upload it there"),
-        ("uploads/a.cs", "dataset.source: 's3://BUCKET/uploads/a.cs' is of no format that is read; these are .csv"),
+        ("uploads/a.cs", "dataset.source: 's3://BUCKET/uploads/a.cs' has no format that is read; these are .csv"),
         (
             "uploads/folder",
-            "is of no format that is read; its name has no suffix: give it that of its format, or end it in / if it is a",
+            "has no format that is read; its name has no suffix: add the suffix of its format, or / if it is a",
         ),
         ("uploads/b/", "dataset.source: there is nothing in 's3://BUCKET/uploads/b/'; upload the files there"),
         ("uploads/empty/", "dataset.source: there is nothing in 's3://BUCKET/uploads/empty/'"),
         (
             "uploads/other/",
-            "no data file is left for it (name it .csv if it has a header and columns",
+            "no data file remains for it (name it .csv if it has a header and columns",
         ),
         (
             "s3://no-such-bucket-here/a.csv",
@@ -139,7 +140,7 @@ def test_empty_objects_are_passed_over_in_a_folder_and_refused_alone(aws: Runnin
     put(aws, bucket, "uploads/a/part-1.csv", "uploads/a/_SUCCESS", "uploads/e.csv", body=b"")
     found = look(aws, bucket, in_s3("uploads/a/"))
     assert by_split(found) == {"train": ["uploads/a/part-0.csv"]}
-    assert [line.rpartition("being ")[2] for line in found.warnings][1] == "empty (0 bytes): 'part-1.csv'"
+    assert [line.rpartition("because they are ")[2] for line in found.warnings][1] == "empty (0 bytes): 'part-1.csv'"
     assert refusal(aws, bucket, in_s3("uploads/e.csv")).endswith("uploads/e.csv' is empty (0 bytes); upload it again")
 
 
@@ -296,14 +297,16 @@ def test_a_split_of_no_certain_configuration_is_refused_and_its_files_are_taken(
     hub.answers[REPO] = described(both, siblings)
     line = hub_refusal(hub, train="train")
     assert line == (
-        "dataset.files.train: 'train' is a split of which configuration? The card has 'nl', 'mt', and none of them is the "
-        "default; name the files of one in dataset.files, by pattern or folder"
+        "dataset.files.train: 'train' does not say of which configuration it is a split. The card has 'nl', 'mt', "
+        "and none of them is the default; name the files of one in dataset.files, by pattern or folder"
     )
     assert by_split(on_hub(hub, train="nl.csv")) == {"train": ["nl.csv"]}
     hub.answers[REPO] = described([{**one, "default": True} for one in both], siblings)
-    assert "several of them are default ('nl', 'mt')" in hub_refusal(hub, train="train")
+    assert "several of them are the default ('nl', 'mt')" in hub_refusal(hub, train="train")
     hub.answers[REPO] = described([{"config_name": "a", "data_files": {"train": "nl.csv"}}], siblings)
-    assert "configuration 'a' has data_files that are not of the form" in hub_refusal(hub, train="train")
+    assert "configuration 'a' has data_files in a form that the datasets library does not" in hub_refusal(
+        hub, train="train"
+    )
 
 
 def test_every_configuration_is_read_with_a_warning_alone(hub: HubServer) -> None:
@@ -320,7 +323,9 @@ def test_empty_files_of_the_hub_are_told(hub: HubServer) -> None:
     hub.answers[REPO] = described(siblings=[sibling("a.csv"), sibling("b.csv", 0)])
     found = on_hub(hub)
     assert by_split(found) == {"train": ["a.csv"]}
-    assert found.warnings == ["dataset.source: not read in hub:own/set, being empty (0 bytes): 'b.csv'"]
+    assert found.warnings == [
+        "dataset.source: some files in hub:own/set are not read, because they are empty (0 bytes): 'b.csv'"
+    ]
 
 
 def test_a_split_or_file_that_is_not_there_is_refused_with_what_there_is(hub: HubServer) -> None:
@@ -343,14 +348,14 @@ def test_a_gated_dataset_is_refused_without_the_setting(hub: HubServer, gated: s
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (HubAnswer(401), "the Hub wants a token (401)"),
+        (HubAnswer(401), "the Hub requires a token (401)"),
         (HubAnswer(404, headers={"X-Error-Code": "RepoNotFound"}), "there is no such dataset (404); check the name at"),
         (HubAnswer(404), "there is no such dataset (404)"),
         (HubAnswer(404, headers={"X-Error-Code": "RevisionNotFound"}), "it has no revision 'main' (404); set dataset.revision"),
         (HubAnswer(body=b"<html>"), "access.hub_endpoint: http"),
-        (HubAnswer(body=b"[]"), "does not answer as the Hub's API does"),
-        (HubAnswer(body=b'{"sha": "a", "siblings": [{"rfilename": "a.csv"}]}'), "not answer as the Hub's API does (KeyError"),
-        (HubAnswer(body=b'{"sha": "a", "siblings": [], "cardData": {"configs": "x"}}'), "does not answer as"),
+        (HubAnswer(body=b"[]"), "does not answer like the Hub's API"),
+        (HubAnswer(body=b'{"sha": "a", "siblings": [{"rfilename": "a.csv"}]}'), "not answer like the Hub's API (KeyError"),
+        (HubAnswer(body=b'{"sha": "a", "siblings": [], "cardData": {"configs": "x"}}'), "does not answer like"),
     ],
 )  # fmt: skip
 def test_what_the_hub_refuses_or_does_not_know_is_said(hub: HubServer, answer: HubAnswer, expected: str) -> None:

@@ -129,7 +129,7 @@ def test_all_results_of_the_most_shards_fit_into_one_state() -> None:
 
 
 def test_what_is_too_large_for_all_functions_together_is_refused() -> None:
-    with pytest.raises(Refused, match=r"2560000 MB are more than 400 functions read; name fewer files"):
+    with pytest.raises(Refused, match=r"2560000 MB are more than 400 functions can read; name fewer files"):
         shard({"train": [File("a.jsonl", 2_560_000 * MB, None)]}, 256)
 
 
@@ -142,6 +142,6 @@ def test_what_cannot_be_divided_and_is_too_large_is_refused_with_the_remedy(name
     with pytest.raises(Refused) as refused:
         shard({"train": [File(name, most * MB + MB, None)]}, 256)
     assert str(refused.value) == (
-        f"dataset.source: '{name}' has {most + 1} MB and cannot be divided, and one function reads at most {most} MB of its "
-        "kind; write it as uncompressed JSONL or as Parquet, or as several files"
+        f"dataset.source: '{name}' has {most + 1} MB and cannot be divided, and one function reads at most {most} MB of this "
+        "format; write it as uncompressed JSONL or as Parquet, or as several files"
     )

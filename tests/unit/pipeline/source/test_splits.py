@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 
 from pipeline.errors import Refused
 from pipeline.source.formats import unknown_format
-from pipeline.source.splits import Dealt, File, by_name, deal, matching
+from pipeline.source.splits import Assignment, File, assign, by_name, matching
 
 NONE = {"train": None, "validation": None, "test": None}
 REPO = ["README.md", ".gitattributes", "data/test.csv", "data/train-1.csv", "data/train-2.csv", "more/a.parquet"]
 
 
-def dealt(names: list[str], card: dict[str, list[str]] | None = None, **files: str | None) -> Dealt:
-    return deal([File(name, 1, None) for name in names], NONE | files, card)
+def assigned(names: list[str], card: dict[str, list[str]] | None = None, **files: str | None) -> Assignment:
+    return assign([File(name, 1, None) for name in names], NONE | files, card)
 
 
 def split(names: list[str], card: dict[str, list[str]] | None = None, **files: str | None) -> dict[str, list[str]]:
-    return {name: [file.name for file in of] for name, of in dealt(names, card, **files).files.items()}
+    return {name: [file.name for file in of] for name, of in assigned(names, card, **files).files.items()}
 
 
 def refusal(names: list[str], card: dict[str, list[str]] | None = None, **files: str | None) -> str:
     with pytest.raises(Refused) as refused:
-        dealt(names, card, **files)
+        assigned(names, card, **files)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -108,15 +108,15 @@ def test_what_is_hidden_or_only_about_the_data_is_not_data_unless_it_is_named() 
         "en/config.json",
         "state.json",
     ]
-    assert dealt([*about, "a.csv"]) == Dealt({"train": [File("a.csv", 1, None)]}, about, [])
+    assert assigned([*about, "a.csv"]) == Assignment({"train": [File("a.csv", 1, None)]}, about, [])
     assert split(about, train="en/config.json", test=".cache/*") == {"test": about[:1], "train": about[4:5]}
 
 
 def test_other_files_are_told_where_they_were_met() -> None:
     names = ["a.csv", "b.xlsx", "notes/c.txt", "notes/d.csv"]
-    assert dealt(names).others == ["b.xlsx", "notes/c.txt"]
-    assert dealt(names, train="notes/").others == ["notes/c.txt"]
-    assert dealt(names, train="a.csv").others == []
+    assert assigned(names).others == ["b.xlsx", "notes/c.txt"]
+    assert assigned(names, train="notes/").others == ["notes/c.txt"]
+    assert assigned(names, train="a.csv").others == []
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_other_files_are_told_where_they_were_met() -> None:
         ({"test": "data/dev-*.csv"}, "dataset.files.test: there is no file 'data/dev-*.csv'; the source has 'data/test.csv'"),
         ({"test": "*.csv"}, "dataset.files.test: there is no file '*.csv'"),
         ({"test": "dev/"}, "dataset.files.test: there is no file 'dev/'"),
-        ({"test": "README.md"}, "dataset.files.test: 'README.md' is of no format that is read; these are .csv"),
+        ({"test": "README.md"}, "dataset.files.test: 'README.md' has no format that is read; these are .csv"),
         ({"test": "*.md"}, "dataset.files.test: '*.md' has no data file; the source has 'data/test.csv'"),
-        ({"test": "data/[z-a]"}, "dataset.files: 'data/[z-a]' is no pattern (bad character range"),
+        ({"test": "data/[z-a]"}, "dataset.files: 'data/[z-a]' is not a valid pattern (bad character range"),
         ({"test": "data/test.csv", "train": "data/"}, "dataset.files: test and train would both read 'data/test.csv'; give"),
         ({"test": "test", "validation": "data/t*"}, "dataset.files: test and validation would both read 'data/test.csv'"),
-        ({"test": "data/", "validation": "more/"}, "dataset.files.train: no data file is left for it"),
+        ({"test": "data/", "validation": "more/"}, "dataset.files.train: no data file remains for it"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_with_what_there_is(files: dict[str, str], expected: str) -> None:
@@ -157,16 +157,16 @@ def test_text_is_read_plain_and_compressed(kind: str, suffix: str) -> None:
     "name", ["a.parquet.gz", "a.csv.bz2", "a.gz", "csv", "a.csv.txt", "a.tab", "a.arrow.gz", "a.csv\n"]
 )
 def test_nothing_else_is_data(name: str) -> None:
-    assert "no data file is left" in refusal([name])
+    assert "no data file remains" in refusal([name])
 
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
         ("a.xlsx", "save the sheet as CSV UTF-8"),
-        ("a.csv.zip", "unpack it, and upload what is in it"),
+        ("a.csv.zip", "unpack it, and upload its files"),
         ("a.csv.bz2", "compress it with gzip or zstd"),
-        ("a.gz", "say in its name what is in it"),
+        ("a.gz", "give the format in its name"),
         ("a.txt", "name it .csv if it has a header and columns"),
         ("a.ndjson", "name it .jsonl"),
         ("a.orc", "write it as Parquet or JSON Lines"),
@@ -175,23 +175,24 @@ def test_nothing_else_is_data(name: str) -> None:
     ],
 )
 def test_a_file_of_another_format_is_told_what_to_do_about_it(name: str, remedy: str) -> None:
-    assert f"{name!r} is of no format that is read; {remedy}" in str(unknown_format("dataset.source", name))
+    assert f"{name!r} has no format that is read; {remedy}" in str(unknown_format("dataset.source", name))
 
 
 def test_the_remedy_for_a_folder_of_another_format_is_told() -> None:
-    assert "no data file is left for it (save the sheet as CSV UTF-8)" in refusal(["a/b.xlsx", "c.md"])
+    assert "no data file remains for it (save the sheet as CSV UTF-8)" in refusal(["a/b.xlsx", "c.md"])
 
 
 def test_empty_files_are_passed_over_and_told() -> None:
     files = [File(name, size, None) for name, size in [("a.csv", 1), ("b.csv", 0), ("c.jsonl", 0), ("_SUCCESS", 0)]]
-    found = deal(files, NONE)
+    found = assign(files, NONE)
     assert (found.files, found.empty) == ({"train": files[:1]}, ["b.csv", "c.jsonl"])
     with pytest.raises(
-        Refused, match=r"dataset.files.train: what it names is empty \(0 bytes\): 'b.csv', 'c.jsonl'; the source"
+        Refused,
+        match=r"dataset.files.train: the files that it names are empty \(0 bytes\): 'b.csv', 'c.jsonl'; the source",
     ):
-        deal(files, NONE | {"train": "[bc].*"})
-    with pytest.raises(Refused, match=r"all that is left for it is empty \(0 bytes\): 'b.csv'"):
-        deal(files[1:2], NONE)
+        assign(files, NONE | {"train": "[bc].*"})
+    with pytest.raises(Refused, match=r"all remaining files are empty \(0 bytes\): 'b.csv'"):
+        assign(files[1:2], NONE)
 
 
 _TEXT = st.text(alphabet="ab.[]!^-\\*?", max_size=8)
@@ -238,11 +239,11 @@ def test_any_names_and_values_are_dealt_once_or_refused(names: list[str], values
 
 
 def test_a_folder_of_names_without_suffix_or_of_archives_has_its_remedy() -> None:
-    assert "no data file is left for it (give names without a suffix that of their format)" in refusal(
+    assert "no data file remains for it (add the suffix of the format to names without a suffix)" in refusal(
         ["000000_0", "_SUCCESS"]
     )
-    assert "(unpack it, and upload what is in it)" in refusal(["README", "a.tar.gz"])
-    assert "(say in its name what is in it, such as NAME.csv.gz)" in refusal(["part-0.csv.gzip"])
+    assert "(unpack it, and upload its files)" in refusal(["README", "a.tar.gz"])
+    assert "(give the format in its name, such as NAME.csv.gz)" in refusal(["part-0.csv.gzip"])
     assert "unpack it, and upload" in str(unknown_format("dataset.source", "s3://b/a.tar.zst"))
 
 
@@ -252,7 +253,7 @@ def test_a_folder_of_names_without_suffix_or_of_archives_has_its_remedy() -> Non
 def test_a_table_whose_log_says_which_files_count_is_refused(log: str) -> None:
     parts = [f"part-{n}.parquet" for n in range(2)]
     assert refusal([*parts, log]) == (
-        f"dataset.files.train: '{log}' is the log of a Delta or Iceberg table, whose other files may hold rows that were "
-        "deleted since; write the table as Parquet or JSON Lines (Spark: df.write.parquet)"
+        f"dataset.files.train: '{log}' is the log of a Delta or Iceberg table, whose other files may hold deleted "
+        "rows; write the table as Parquet or JSON Lines (Spark: df.write.parquet)"
     )
     assert split([*parts, log], train="*.parquet") == {"train": parts}
