@@ -1,1 +1,1 @@
-"""The Lambda functions of a run, of its cleanup and of the teardown: a file each."""
+"""The Lambda functions of a run, of its cleanup and of the teardown, one file per function."""

@@ -1,4 +1,4 @@
-"""The Assess step: is the tuned model better than its base on the held-out rows, and is it to be served?"""
+"""The Assess step: compares the tuned model with its base on the held-out rows, and decides whether it is served."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Promote
 
-
 FEWEST_ROWS = 6
-"""Of fewer held-out rows no resampling shows that a model is better: the interval of two equal models lies above 0 as soon as
-all rows do by chance, which of 5 rows is once in 32 runs (more than the 2.5% beyond a 95% interval's end), of 1 once in 2."""
+"""The fewest held-out rows on which resampling can show that a model is better. The interval of two equal models lies above 0
+if all rows do by chance. With 5 rows that happens in 1 of 32 runs, which is more than the 2.5% beyond the end of a 95%
+interval. With 1 row it happens in 1 of 2."""
 
 
 @aws.handler(AssessEvent)
 def handler(event: AssessEvent) -> Assessment:
-    """Read what the job left, decide, keep the base model's answers for the next run that asks the same, and record the run."""
+    """Decide by the job's evaluation whether the model is served, and write the run's record.
+
+    It also stores the base model's answers, for the next run with the same task.
+    """
     bucket, _, key = event.training.model.removeprefix("s3://").partition("/")
     folder = f"{key.rstrip('/')}/tuneway"
     s3 = aws.client("s3")
@@ -28,7 +31,7 @@ def handler(event: AssessEvent) -> Assessment:
         json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}/{name}.json")["Body"].read())
         for name in ("evaluation", "left_out")
     )
-    # Always, as the one that was there may be out of date, and this begins its days until it expires anew.
+    # Written every time: the existing baseline may be out of date, and a new object expires later.
     baseline = event.baseline.removeprefix(f"s3://{bucket}/")
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
@@ -44,10 +47,10 @@ def handler(event: AssessEvent) -> Assessment:
     if faults:
         why += f"; {'but' if promoted else 'and'} {' and '.join(faults)}"
     scores = {name: value for name, value in evaluation.items() if name != "samples"}
-    warnings = [f"{fault}: read some in s3://{bucket}/{folder}/evaluation.json" for fault in faults]
+    warnings = [f"{fault}: look at some of them in s3://{bucket}/{folder}/evaluation.json" for fault in faults]
     warnings += [
-        f"longer than training.max_length and left out of {split}: {len(lines)} of its rows, by their lines in {split}.jsonl "
-        f"in s3://{bucket}/{folder}/left_out.json"
+        f"rows of {split} that are longer than training.max_length were left out: {len(lines)}; "
+        f"s3://{bucket}/{folder}/left_out.json has the numbers of their lines in {split}.jsonl"
         for split, lines in left_out.items()
         if lines
     ]
@@ -57,11 +60,11 @@ def handler(event: AssessEvent) -> Assessment:
 
 
 def decide(difference: dict[str, float], rows: int, *, enabled: bool, promote: Promote) -> tuple[bool, str]:
-    """Whether the model is to be served, and why, by which setting.
+    """Return whether the model is to be served, and the reason with the setting behind it.
 
     Args:
-        difference: `mean` and `low`, the lower end of its 95% interval, of the tuned model's ROUGE-L less its base's.
-        rows: how many were held out.
+        difference: the tuned model's ROUGE-L less its base's: `mean`, and `low`, the lower end of the 95% interval.
+        rows: the number of held-out rows.
         enabled: endpoint.enabled.
         promote: endpoint.promote.
     """
@@ -77,7 +80,7 @@ def decide(difference: dict[str, float], rows: int, *, enabled: bool, promote: P
     if rows < FEWEST_ROWS:
         return (
             False,
-            f"{asks} for at least {FEWEST_ROWS} held-out rows: on fewer, a model is better by chance too often",
+            f"{asks} for at least {FEWEST_ROWS} held-out rows: with fewer, a model is too often better by chance",
         )
     if difference["low"] > 0:
         return True, f"the lower end of the difference's 95% interval is above 0, as {asks}"
@@ -88,16 +91,16 @@ def decide(difference: dict[str, float], rows: int, *, enabled: bool, promote: P
 
 
 def faulty(shares: dict[str, float], most: float) -> list[str]:
-    """What more than the share `most` of the tuned model's answers do, each in words.
+    """Return a line for each fault that a larger share than `most` of the tuned model's answers has.
 
     Args:
-        shares: `repeating` and `truncated`, from 0 to 1.
+        shares: the shares `repeating` and `truncated`, from 0 to 1.
         most: training.evaluation.max_faulty_share.
     """
     kinds = {"repeating": "repeat themselves", "truncated": "are cut at training.evaluation.max_new_tokens"}
     return [
-        f"{100 * shares[kind]:.4g}% of the tuned model's answers {what} (training.evaluation.max_faulty_share is {most:g})"
-        for kind, what in kinds.items()
+        f"{100 * shares[kind]:.4g}% of the tuned model's answers {fault} (training.evaluation.max_faulty_share is {most:g})"
+        for kind, fault in kinds.items()
         if shares[kind] > most
     ]
 

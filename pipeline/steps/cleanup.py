@@ -1,8 +1,8 @@
-"""What follows the end of every execution: its jobs are stopped, the endpoint is put right, and the user is told.
+"""The cleanup after the end of every execution: it stops the jobs, repairs the endpoint, and writes the user's message.
 
-An execution that is aborted or times out runs no more of its states, and nothing stops the jobs that its functions have made.
-So this hangs on the execution's status, by a rule in EventBridge. The state machine PREFIX-cleanup calls the function until
-nothing is left to do, and then publishes what it returned.
+An execution that is aborted or times out enters no further states, and nothing stops the jobs that its functions have made.
+So a rule in EventBridge starts the cleanup when the execution's status changes. The state machine PREFIX-cleanup calls the
+function until nothing is left to do, and then publishes the message that the function returned.
 """
 
 from __future__ import annotations
@@ -30,26 +30,29 @@ _REFUSALS = ("ValidationException", "ConflictException", "ResourceNotFound", "Re
 
 @aws.handler(CleanupEvent)
 def handler(event: CleanupEvent) -> CleanedUp:
-    """Do what can be done now; of an execution that has been redriven meanwhile, nothing: everything is its own again."""
+    """Do the part of the cleanup that is possible now.
+
+    It does nothing if the execution has been redriven meanwhile, because jobs and endpoint then belong to it again.
+    """
     described = aws.client("stepfunctions").describe_execution(executionArn=event.execution)
     if described["status"] == "RUNNING" or described.get("redriveCount", 0) > event.redrives:
         logger.info("%s runs again: nothing to do", event.execution)
         return CleanedUp([], None, None)
     run = f"{event.prefix}-{names.run_id(event.execution)}-"
-    # In the order of what bills most. What is refused to one holds none of the others back.
+    # The part that costs most comes first. If AWS refuses one part, the others run nevertheless.
     refused: list[Exception] = []
-    _, training_left = _tried(partial(_training_jobs, run), refused)
-    bedrock, bedrock_left = _tried(partial(_customization_jobs, run, event.execution), refused)
-    endpoint, endpoint_left = _tried(partial(_endpoint, event.prefix, run), refused)
+    _, training_jobs = _try(partial(_training_jobs, run), refused)
+    bedrock, customization_jobs = _try(partial(_customization_jobs, run, event.execution), refused)
+    endpoint, endpoints = _try(partial(_endpoint, event.prefix, run), refused)
     if refused:
         raise refused[0]
-    left = [*training_left, *bedrock_left, *endpoint_left]
-    logger.info("left: %s", left or "nothing")
-    return CleanedUp(left, **report.notice(described, event.prefix, event.region, endpoint, bedrock, left))
+    unfinished = [*training_jobs, *customization_jobs, *endpoints]
+    logger.info("not ended yet: %s", unfinished or "nothing")
+    return CleanedUp(unfinished, **report.notice(described, event.prefix, event.region, endpoint, bedrock, unfinished))
 
 
-def _tried(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tuple[str, list[str]]:
-    """Do one part; what AWS refuses goes to `refused`."""
+def _try(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tuple[str, list[str]]:
+    """Return the result of one part. If AWS refuses a call, add the error to `refused`."""
     try:
         return part()
     except (ClientError, BotoCoreError) as error:
@@ -58,27 +61,27 @@ def _tried(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tu
 
 
 def decide(status: str, current: str | None, pending: str | None, run: str, passed: str | None) -> Action:
-    """What to do with an endpoint in `status` ("Absent" where there is none) after an execution has ended.
+    """Return what to do with the endpoint after an execution has ended.
 
     Args:
-        status: EndpointStatus.
-        current: EndpointConfigName, the config that the endpoint is on.
-        pending: the config of a deployment in progress (PendingDeploymentSummary), which AWS tells while there is one.
-        run: what the names of the run's configs begin with.
-        passed: the last config that passed its smoke test (the endpoint's tag), if any.
+        status: EndpointStatus, or "Absent" if there is no endpoint.
+        current: EndpointConfigName, the endpoint's current config.
+        pending: the config of a deployment in progress, from PendingDeploymentSummary.
+        run: the beginning of the names of the run's configs.
+        passed: the last config that passed its smoke test, from the endpoint's tag, or None.
     """
     if status == "Absent" or not any(config and config.startswith(run) for config in (current, pending)):
-        return "done"  # nothing there, or another run's
+        return "done"  # There is no endpoint, or it belongs to another run.
     if status in ("Updating", "SystemUpdating", "RollingBack", "Deleting"):
         return "wait"
     if status == "InService" and passed is not None:
         return "done" if current == passed else "back"
-    # It never served this run's config well: half made (Creating, for up to an hour), failed, or sick with nothing before.
+    # It never served a config that passed: it is half made (Creating, for up to an hour), failed, or did not answer well.
     return "delete"
 
 
 def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
-    """The endpoint in words, and what is left to wait for."""
+    """Repair the endpoint. Return its state in words, and the endpoint if it has to be waited for."""
     client = aws.client("sagemaker")
     endpoint = describe_endpoint(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
@@ -92,12 +95,12 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
     if action == "back" and not all(
         aws.is_there(client.describe_endpoint_config, EndpointConfigName=config) for config in (current, passed)
     ):
-        # Somebody deleted a config in use: SageMaker can neither leave the one nor take the other.
+        # Somebody deleted a config in use. SageMaker can only update from and to configs that exist.
         action = "delete"
     logger.info("%s is %s on %s, pending %s, passed %s: %s", name, status, current, pending, passed, action)
     if action == "done":
         return f"endpoint {name} is {status} on {current}, {_until(name)}", []
-    # Both may be refused as long as a deployment is in progress: the next call tries again.
+    # SageMaker may refuse both while a deployment is in progress. The next call of this function tries again.
     if action == "delete":
         _unless_refused(partial(client.delete_endpoint, EndpointName=name))
         return f"endpoint {name} is being deleted", [f"endpoint {name} ({status})"]
@@ -107,17 +110,17 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
 
 
 def _until(name: str) -> str:
-    """When the endpoint deletes itself, in words."""
+    """Return in words when the endpoint deletes itself."""
     client = aws.client("scheduler")
     try:
         expression: str = client.get_schedule(Name=name)["ScheduleExpression"]
     except client.exceptions.ResourceNotFoundException:
-        return "without an end: it bills until somebody deletes it"
+        return "without an end: it costs money until somebody deletes it"
     return f"until {expression.removeprefix('at(').removesuffix(')')} UTC"
 
 
 def _delete_schedule(name: str, run: str) -> None:
-    """Delete the schedule of an end that has come, if this run has set it: it would be told as a failure to delete."""
+    """Delete the schedule of an endpoint that no longer exists, if this run set it. It would later report a failure."""
     client = aws.client("scheduler")
     try:
         if f"{client.get_schedule(Name=name).get('Description')}-" == run:
@@ -127,40 +130,40 @@ def _delete_schedule(name: str, run: str) -> None:
 
 
 def _training_jobs(run: str) -> tuple[str, list[str]]:
-    """What is left to wait for; in words there is nothing to tell of training jobs."""
+    """Stop the run's training jobs. Return an empty text, because the message does not name them, and the unfinished jobs."""
     client = aws.client("sagemaker")
-    left = []
+    unfinished = []
     for status in ("InProgress", "Stopping"):
         for page in client.get_paginator("list_training_jobs").paginate(NameContains=run, StatusEquals=status):
             for job in page["TrainingJobSummaries"]:
-                left.append(f"training job {job['TrainingJobName']} ({status})")
+                unfinished.append(f"training job {job['TrainingJobName']} ({status})")
                 if status == "InProgress":
                     _unless_refused(partial(client.stop_training_job, TrainingJobName=job["TrainingJobName"]))
-    return "", left
+    return "", unfinished
 
 
 def _customization_jobs(run: str, execution: str) -> tuple[str, list[str]]:
-    """What became of the run's Bedrock jobs, in words, and what is left to wait for.
+    """Stop the run's Bedrock jobs. Return their states in words, and the unfinished ones.
 
-    Bedrock is asked only if the run came to it: where the account has none, a run without it needs none.
+    It calls Bedrock only if the run entered Customize. A run without Bedrock also works in an account that cannot use it.
     """
     if not report.has_entered(execution, CUSTOMIZE):
         return "no job", []
     client = aws.client("bedrock")
-    told, left = [], []
+    jobs, unfinished = [], []
     pages = client.get_paginator("list_model_customization_jobs").paginate(nameContains=run, sortOrder="Ascending")
     for job in [job for page in pages for job in page["modelCustomizationJobSummaries"]]:
         name, status = job["jobName"], job["status"]
-        told.append(f"job {name} is {status}{f' ({model})' if (model := job.get('customModelArn')) else ''}")
+        jobs.append(f"job {name} is {status}{f' ({model})' if (model := job.get('customModelArn')) else ''}")
         if status in ("InProgress", "Stopping"):
-            left.append(f"customization job {name} ({status})")
+            unfinished.append(f"customization job {name} ({status})")
         if status == "InProgress":
             _unless_refused(partial(client.stop_model_customization_job, jobIdentifier=job["jobArn"]))
-    return "; ".join(told) or "no job", left
+    return "; ".join(jobs) or "no job", unfinished
 
 
 def _unless_refused(call: partial[Any]) -> None:
-    """Make a call whose object may have ended, or changed, since it was seen; the next look tells."""
+    """Make a call, and ignore a refusal: its job or endpoint may have ended or changed. The next look will show it."""
     try:
         call()
     except ClientError as error:

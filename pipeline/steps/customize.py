@@ -1,7 +1,7 @@
-"""The Bedrock job of a run: started in its place without waiting, and followed to its end when the model already serves.
+"""The Bedrock job of a run. A run starts it without waiting, and follows it to its end when the tuned model already serves.
 
-Nothing that happens to it holds the tuned model back: what refuses its start is kept and told, and the last state of the run
-asks again.
+No error of the job delays the tuned model. An error at its start becomes a line in the answer, and the last state of the run
+starts the job again.
 """
 
 from __future__ import annotations
@@ -22,42 +22,41 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-
 STOPPING_WAIT_SECONDS = 60
 
 
 class CustomizationFailed(Exception):
-    """The customization job ended without a model: one line with Bedrock's status and message."""
+    """The customization job ended without a model. The line has Bedrock's status and message."""
 
 
 class CustomizationJobs:
     """Bedrock's customization jobs of one run (`jobs.Service`)."""
 
     def __init__(self, request: AwsRequest) -> None:
-        """Take CreateModelCustomizationJob's request without the names and the token."""
+        """Keep the request of CreateModelCustomizationJob, which has no names and no token yet."""
         self._request = request
         self._client = aws.client("bedrock")
 
     def describe(self, name: str) -> Job | None:
-        """Return the job of that name, which GetModelCustomizationJob takes as well as the ARN, if there is one."""
+        """Return the job of this name, or None. GetModelCustomizationJob takes a name as well as an ARN."""
         try:
-            told = self._client.get_model_customization_job(jobIdentifier=name)
+            found = self._client.get_model_customization_job(jobIdentifier=name)
         except ClientError as error:
-            # The service model has both for a name that Bedrock does not know, and no page says which. Were it another
-            # fault, the job of that name could not be made either, and CreateModelCustomizationJob would say so.
+            # The service model has both errors, and no page says which of them stands for an unknown name. If the error has
+            # another cause, CreateModelCustomizationJob fails with it too, and shows it.
             if not aws.is_absent(error) and aws.code(error) != "ValidationException":
                 raise
             return None
-        return Job(name, told["jobArn"], told["status"], told["creationTime"], told)
+        return Job(name, found["jobArn"], found["status"], found["creationTime"], found)
 
     def create(self, name: str) -> None:
-        """Make the job of that name; its custom model has the same."""
+        """Make the job of this name. Its custom model has the same name."""
         self._client.create_model_customization_job(
             jobName=name, customModelName=name, clientRequestToken=name, **self._request
         )
 
     def stop(self, job: Job) -> None:
-        """Ask the job to end."""
+        """Ask Bedrock to stop the job."""
         self._client.stop_model_customization_job(jobIdentifier=job.arn)
 
     def tags(self, job: Job) -> dict[str, str]:
@@ -67,11 +66,11 @@ class CustomizationJobs:
 
 @aws.handler(CustomizeEvent)
 def handler(event: CustomizeEvent) -> Customization:
-    """Look at the run's customization job, make it if it has to be made, and stop it when its time is over.
+    """Look at the run's customization job, make it if there is none, and stop it when its time is over.
 
     Raises:
         CustomizationFailed: the job has failed or was stopped.
-        jobs.NotOurs: another's job has its name.
+        jobs.NotOurs: a job that is not the run's has its name.
     """
     try:
         return _look(event)
@@ -79,6 +78,7 @@ def handler(event: CustomizeEvent) -> Customization:
         if event.follow:
             raise
         logger.warning("refused: %s", error)
+        # The message shows this line after the word "Bedrock:".
         line = f"refused the job, which is tried again at the end of the run: {error}"
         return Customization("refused", None, 0, line)
 
@@ -98,9 +98,9 @@ def _look(event: CustomizeEvent) -> Customization:
     if job.status == "InProgress" and late:
         service.stop(job)
     progress = f"{_stage(job)} for {job.age / 3600:.1f} h of at most {hours} h{', being stopped' if late else ''}"
-    # Neither its end in time nor that of a stop is waited for much longer than it takes.
-    left = STOPPING_WAIT_SECONDS if job.status == "Stopping" else round(hours * 3600 - job.age)
-    wait_seconds = max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), left))
+    # The wait ends soon after the job's time limit or after its stop.
+    remaining = STOPPING_WAIT_SECONDS if job.status == "Stopping" else round(hours * 3600 - job.age)
+    wait_seconds = max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), remaining))
     return Customization("working", job.name, len(made), progress, wait_seconds)
 
 
@@ -116,7 +116,7 @@ def _ending(job: Job, hours: int) -> str:
     if job.status == "Stopped" and (ended - job.created).total_seconds() >= hours * 3600:
         return (
             f"customization job {job.name} was stopped because it was not completed within bedrock.timeout_hours ({hours}); "
-            "redrive the execution for a new job with as much time, or start a new one with more or with fewer records"
+            "redrive the execution for a new job with the same time, or start a new one with a higher limit or fewer records"
         )
     why = job.description.get("failureMessage") or "Bedrock gives no reason"
     return f"customization job {job.name} {job.status}: {why}"

@@ -1,13 +1,14 @@
-"""The Deploy step: one stable endpoint a stack, brought to the config asked for from whatever is there.
+"""The Deploy step: brings the stack's one stable endpoint to the wanted config, from any state.
 
-The state machine calls the function again and again until it is through; each call looks, does at most one thing, and says
-how far it is. The first call of an attempt also makes the model and the endpoint config. That the function starts from what
-it sees, and not from what it did before, is why a retry or a redrive can go on anywhere. What to do is one table, `decide`.
+The state machine calls the function until it is done. Each call looks at the endpoint, does at most one thing, and returns
+the progress. The first call of an attempt also makes the model and the endpoint config. The function decides by the state
+that it sees, and not by its own earlier calls. So a retry or a redrive can go on anywhere. `decide` has all decisions.
 
-Facts it rests on (SageMaker API reference, DescribeEndpoint and UpdateEndpoint): a failed UpdateEndpoint comes back to
-InService on the old config, so through means InService on the config asked for; a Failed endpoint can only be deleted.
+It relies on two facts (SageMaker API reference, DescribeEndpoint and UpdateEndpoint). After a failed UpdateEndpoint the
+endpoint is InService again with the old config, so only InService with the wanted config means success. A Failed endpoint can
+only be deleted.
 
-What a failed deployment leaves is put right by `pipeline.steps.cleanup`, which follows every bad end of an execution.
+`pipeline.steps.cleanup` runs after every bad end of an execution, and repairs what a failed deployment leaves.
 """
 
 from __future__ import annotations
@@ -37,32 +38,33 @@ logger.setLevel(logging.INFO)
 Action = Literal["create", "update", "delete", "wait", "serving", "superseded", "failed"]
 
 EXPIRY_RETRY = {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185}
-"""How long the schedule tries to delete the endpoint before a person is told.
+"""How long the schedule tries to delete the endpoint before it notifies a person.
 
-An hour: creating an endpoint can hang for that long, and it cannot be deleted before. Scheduler's own 24 hours would bill
-24 hours first. The attempts are Scheduler's most, so that the time alone decides.
+It is an hour, because creating an endpoint can hang for that long, and the endpoint cannot be deleted before. With Scheduler's
+own 24 hours, the endpoint could cost money for 24 hours first. The attempts are Scheduler's maximum, so that only the time
+counts.
 """
 
 PROVISIONING_MINUTES = 30
-"""Time for instances, image and model before the container starts (on top of endpoint.startup_timeout_minutes)."""
+"""The time for instances, image and model before the container starts, in addition to endpoint.startup_timeout_minutes."""
 
 
 class EndpointFailed(Exception):
-    """The endpoint did not come up on the config asked for: one line with SageMaker's reason and the remedy."""
+    """The endpoint does not serve the wanted config. The line has SageMaker's reason and the remedy."""
 
 
 def decide(
     status: str, current: str | None, wanted: str, asked: bool, before: str | None, known: bool = True
 ) -> Action:
-    """Return what to do for an endpoint in `status` ("Absent" where there is none).
+    """Return what to do with the endpoint.
 
     Args:
-        status: EndpointStatus.
-        current: EndpointConfigName, the config that the endpoint is on.
-        wanted: the config asked for.
-        asked: whether this run has already asked for it.
-        before: the config that the endpoint was on when this run asked.
-        known: whether the current config still exists. SageMaker updates no endpoint whose config was deleted
+        status: EndpointStatus, or "Absent" if there is no endpoint.
+        current: EndpointConfigName, the endpoint's current config.
+        wanted: the config that the run wants.
+        asked: whether this run has already requested the wanted config.
+        before: the endpoint's config when this run requested the wanted one.
+        known: whether the current config still exists. SageMaker does not update an endpoint whose config was deleted
             (hashicorp/terraform-provider-aws issue 40048).
     """
     if status in ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"):
@@ -74,30 +76,31 @@ def decide(
             return "serving"
         if not asked:
             return "update" if known else "delete"
-        # Back on the config of before: SageMaker rolled the update back. On a third one: another run has taken over.
+        # On the earlier config: SageMaker rolled the update back. On a third config: another run has taken over.
         return "failed" if current == before else "superseded"
-    # Failed, OutOfService, UpdateRollbackFailed: nothing serves. Ours if we asked for it, else what a run before left.
+    # Failed, OutOfService, UpdateRollbackFailed: nothing serves. This run failed if it has requested its config. Else the
+    # endpoint comes from an earlier run.
     return "failed" if asked else "delete"
 
 
 @aws.handler(DeployEvent)
 def handler(event: DeployEvent) -> Deployment:
-    """Look at the endpoint and do the next thing.
+    """Look at the endpoint, and do the next thing.
 
     Returns:
-        in the phase "working", "serving" or "superseded".
+        The progress, in the phase "working", "serving" or "superseded".
 
     Raises:
         EndpointFailed: the endpoint cannot serve this config.
     """
     plan, redrive, progress = event.request, event.redrive, event.progress
     name, wanted, client = plan.endpoint, f"{event.name}-{redrive}", aws.client("sagemaker")
-    if progress is None or progress.redrive != redrive:  # a redrive starts anew, with its full time
+    if progress is None or progress.redrive != redrive:  # A redrive starts again with its full time.
         _make_config(client, wanted, event.model, plan)
         progress = Deployment("working", endpoint=name, config=wanted, since=int(time.time()), redrive=redrive)
     endpoint = describe_endpoint(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
-    # Only of the stack's own configs: somebody may have put the endpoint on another one, which the role may not describe.
+    # Somebody may have put the endpoint on a config that is not the stack's. The role may not describe such a config.
     mine = status == "InService" and str(current).startswith(f"{name}-")
     known = not mine or aws.is_there(client.describe_endpoint_config, EndpointConfigName=current)
     action = decide(status, current, wanted, progress.asked, progress.before, known)
@@ -112,7 +115,7 @@ def handler(event: DeployEvent) -> Deployment:
         )
     if action in ("create", "update"):
         progress = progress._replace(asked=True, before=current)
-    # Serving without a known end: the answer of the call that asked for it was lost.
+    # If the endpoint serves without a known end, the answer of the call that requested the config was lost.
     if action in ("create", "update") or (action == "serving" and progress.until is None):
         progress = progress._replace(until=_set_expiry(name, event.name, plan.expiry))
     if action == "create":
@@ -122,7 +125,7 @@ def handler(event: DeployEvent) -> Deployment:
     elif action == "delete":
         client.delete_endpoint(EndpointName=name)
         if not known:
-            gone = f"endpoint {name} was made anew, as its config {current} had been deleted and SageMaker updates no such one"
+            gone = f"endpoint {name} was created again: SageMaker cannot update it, because its config {current} was deleted"
             progress = progress._replace(warnings=[gone])
     return progress._replace(
         phase=action if action in ("serving", "superseded") else "working",
@@ -132,7 +135,7 @@ def handler(event: DeployEvent) -> Deployment:
 
 
 def _make_config(client: Any, name: str, model: str, plan: DeployPlan) -> None:
-    """Make model and endpoint config of this attempt, both called `name`, unless a call before has made them."""
+    """Make the model and the endpoint config of this attempt, both named `name`, unless an earlier call has made them."""
     source = {"S3DataSource": {"S3Uri": model, "S3DataType": "S3Prefix", "CompressionType": "None"}}
     _make(
         partial(
@@ -155,21 +158,21 @@ def _make(create: Callable[[], Any], look: Callable[[], Any]) -> None:
     try:
         create()
     except ClientError:
-        # It is there if the answer of a call before was lost. CreateEndpointConfig may also not see the model of a second
-        # ago yet: the state machine tries again.
+        # The resource exists if the answer of an earlier call was lost. CreateEndpointConfig may also not find a model that
+        # was made a second ago. The state machine then tries again.
         if not aws.is_there(look):
             raise
 
 
 def expiry(name: str, run: str, planned: ExpiryPlan) -> AwsRequest:
-    """A one-time schedule that deletes the endpoint; EventBridge Scheduler deletes the schedule after it.
+    """Return a one-time schedule that deletes the endpoint. EventBridge Scheduler deletes the schedule afterwards.
 
-    Set before the endpoint is asked for, so that no failure in between leaves one without an end, and set again with every
-    deployment: at a redrive of another day the schedule of before has fired.
+    Deploy sets it before it requests the endpoint, so that no failure in between leaves an endpoint without an end. It sets it
+    again with every deployment, because an earlier schedule has fired if the redrive is on another day.
 
     Args:
-        name: the endpoint's, and the schedule's.
-        run: what the names of the run that sets it begin with; the cleanup knows its own schedule by it.
+        name: the name of the endpoint, which is also that of the schedule.
+        run: the beginning of the names of the run. The cleanup recognizes the schedules of its run by it.
         planned: minutes from now, role and queue.
     """
     end = datetime.now(UTC) + timedelta(minutes=planned.minutes)
@@ -190,7 +193,7 @@ def expiry(name: str, run: str, planned: ExpiryPlan) -> AwsRequest:
 
 
 def _set_expiry(name: str, run: str, wanted: ExpiryPlan | None) -> str | None:
-    """Schedule the endpoint's end, and return when that is (ISO 8601, UTC); None where it has none."""
+    """Schedule the endpoint's end. Return its time (ISO 8601, UTC), or None if the endpoint has no end."""
     if wanted is None:
         return None
     schedule = expiry(name, run, wanted)
@@ -205,8 +208,8 @@ def _set_expiry(name: str, run: str, wanted: ExpiryPlan | None) -> str | None:
 def _failure(name: str, endpoint: dict[str, Any], wanted: str) -> EndpointFailed:
     reason = endpoint.get("FailureReason") or "SageMaker gives no reason"
     logs = (
-        f"look into its log group /aws/sagemaker/Endpoints/{name}: if that names a setting of endpoint, start a new execution "
-        "with another value, else redrive the execution"
+        f"its log group /aws/sagemaker/Endpoints/{name} shows whether a setting of endpoint must change; if not, redrive the "
+        "execution"
     )
     if endpoint["EndpointStatus"] == "InService":
         serving = endpoint["EndpointConfigName"]

@@ -1,9 +1,11 @@
-"""The Plan step: everything that can be known before money is spent.
+"""The Plan step: checks and resolves everything that can be known before the run costs money.
 
-It lays the execution's input over the deployed settings, checks them and the account, looks at the base model's files, lists
-the dataset's files and cuts them into shards if they are many or large, copies the training code to the run's own prefix, and
-resolves the requests of both jobs and of the endpoint. Later states only read its result. What the user can mend is returned as
-a refusal, one line, and ends the execution; AWS's own errors are raised, for the state machine to retry.
+It overrides the deployed settings by the execution's input, and checks them and the account. It examines the base model's
+files. It lists the dataset's files, and cuts them into shards if they are many or large. It copies the training code to the
+run's own prefix, and builds the requests of both jobs and of the endpoint. Later states only read its result.
+
+If the user has to mend something, Plan returns a refusal of one line, which ends the execution. It raises AWS's own errors,
+and the state machine retries it.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-QUOTAS_A_PAGE = 100
-"""The most that ListServiceQuotas gives (service model)."""
+QUOTAS_PER_PAGE = 100
+"""The largest page that ListServiceQuotas returns (service model)."""
 
 CODE = Path(__file__).resolve().parents[2] / "training"
-"""The training code, shipped in this function's own package."""
+"""The training code, which this function's package contains."""
 
 
 class NotAllowed(SettingsError):
-    """What the account does not allow, in one line: what is missing, where, and what to do."""
+    """The account does not allow the run. The line says what is missing, where, and what to do."""
 
 
 @aws.handler(PlanEvent)
@@ -120,34 +122,42 @@ def _plan(event: PlanEvent, settings: Settings) -> Plan:
 
 
 def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[str]]:
-    """Return the settings with the instance types that the account may start, and a warning for each that it may not.
+    """Drop the instance types that the account's quotas do not allow.
 
-    What SageMaker does with a list in which one quota is too small is documented nowhere, and one vendor's guide says that it
-    refuses the whole list (Deepgram, "Deploy Deepgram on Amazon SageMaker"): no request names such a type. An unknown quota is
-    only a warning. An update of an endpoint needs its old and its new instances for a while: SageMaker starts the new fleet
+    AWS does not document how SageMaker treats a list in which one quota is too small. One vendor's guide says that it refuses
+    the whole list (Deepgram, "Deploy Deepgram on Amazon SageMaker"). So no request names such a type. An unknown quota is only
+    a warning. An update of an endpoint needs its old and its new instances for a while, because SageMaker starts the new fleet
     before it stops the old one (API reference, UpdateEndpoint).
 
+    Returns:
+        The settings with the other types, and a warning for each dropped type.
+
     Raises:
-        NotAllowed: no type of a list may be started.
+        NotAllowed: the quotas allow no type of a list.
     """
     kind = "spot training job" if settings.training.spot else "training job"
     checks = [("training", f"for {kind} usage", dict[str, int]())]
     if settings.endpoint.enabled:
-        checks.append(("endpoint", "for endpoint usage", _kept(endpoint, settings.endpoint.instance_types)))
+        running_instances = _running_instances(endpoint, settings.endpoint.instance_types)
+        checks.append(("endpoint", "for endpoint usage", running_instances))
     quotas = _quotas(
         [f"{name} {usage}" for part, usage, _ in checks for name in getattr(settings, part).instance_types]
     )
     warnings = []
-    for part, usage, kept in checks:
+    for part, usage, running in checks:
         section = getattr(settings, part)
         lacking = {}
         for name in section.instance_types:
-            quota, held = f"{name} {usage}", kept.get(name, 0)
-            needed = section.instance_count + held
+            quota, in_use = f"{name} {usage}", running.get(name, 0)
+            needed = section.instance_count + in_use
             if quota not in quotas:
-                warnings.append(f"quota '{quota}' could not be read; SageMaker will say if it is 0")
+                warnings.append(
+                    f"quota '{quota}' could not be read; SageMaker refuses the job or endpoint if it is too small"
+                )
             elif quotas[quota] < needed:
-                why = f", as endpoint {endpoint} keeps its {held} while an update starts others" if held else ""
+                why = (
+                    f", because endpoint {endpoint} keeps its {in_use} while an update starts others" if in_use else ""
+                )
                 limit = f"quota '{quota}' is {quotas[quota]:g} in this account and region"
                 lacking[name] = f"{limit}, and this run needs {needed}{why}"
         usable = [name for name in section.instance_types if name not in lacking]
@@ -156,17 +166,17 @@ def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[st
                 f"{'; '.join(lacking.values())}: request an increase in the Service Quotas console (Amazon SageMaker), or "
                 f"choose another type in {part}.instance_types"
             )
-        warnings += [f"{line}: {part}.instance_types is used without it" for line in lacking.values()]
+        warnings += [f"{line}: {name} is left out of {part}.instance_types" for name, line in lacking.items()]
         settings = settings.model_copy(update={part: section.model_copy(update={"instance_types": usable})})
     return settings, warnings
 
 
-def _kept(endpoint: str, types: list[str]) -> dict[str, int]:
-    """How many instances of which type the endpoint keeps until an update of it is through.
+def _running_instances(endpoint: str, types: list[str]) -> dict[str, int]:
+    """Return by type how many instances the endpoint keeps until an update of it is complete.
 
     Args:
-        endpoint: its name.
-        types: those that are asked for: each may be what the endpoint has, where that cannot be known.
+        endpoint: the endpoint's name.
+        types: the types that the run wants. If the endpoint's own types cannot be known, each of these may be one of them.
     """
     client = aws.client("sagemaker")
     found = describe_endpoint(client, endpoint)
@@ -175,40 +185,40 @@ def _kept(endpoint: str, types: list[str]) -> dict[str, int]:
     config = str(found.get("EndpointConfigName"))
     served = found.get("ProductionVariants", [])
     if not config.startswith(f"{endpoint}-"):
-        # Somebody has put it on another config, which the role may not describe.
+        # Somebody has put the endpoint on a config that is not the stack's. The role may not describe such a config.
         return dict.fromkeys(types, sum(variant.get("CurrentInstanceCount", 0) for variant in served))
     try:
         variants = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
     except ClientError as error:
         if not aws.is_absent(error):
             raise
-        return {}  # SageMaker cannot update it: Deploy deletes it first.
-    kept = Counter[str]()
+        return {}  # SageMaker cannot update the endpoint, so Deploy deletes it first.
+    running = Counter[str]()
     for variant in variants:
         now: dict[str, Any] = next((one for one in served if one["VariantName"] == variant["VariantName"]), {})
         # Somebody may have changed the count since, or made a config without instances.
         count = now.get("CurrentInstanceCount", variant.get("InitialInstanceCount", 0))
         if "InstanceType" in variant:
-            kept[variant["InstanceType"]] += count
-        # A list: which of its types it has is told as soon as it serves.
+            running[variant["InstanceType"]] += count
+        # A list of types: SageMaker shows which of them the variant has as soon as it serves.
         for pool in now.get("InstancePools") or variant.get("InstancePools", []):
-            kept[pool["InstanceType"]] += pool.get("CurrentInstanceCount", count)
-    return dict(kept)
+            running[pool["InstanceType"]] += pool.get("CurrentInstanceCount", count)
+    return dict(running)
 
 
 def _quotas(names_wanted: list[str]) -> dict[str, float]:
-    """Values by quota name, as far as the account knows them and Service Quotas tells them now.
+    """Return the values of quotas by their names, as far as Service Quotas returns them now.
 
-    Quota codes differ by instance type and are documented nowhere as a list, so quotas are found by name: the applied
-    ones first (ListServiceQuotas leaves out those that were never changed), then AWS's defaults.
+    Quota codes differ by instance type, and no page lists them. So quotas are found by name: first the applied ones
+    (ListServiceQuotas leaves out quotas that were never changed), then AWS's defaults.
     """
     client = aws.client("service-quotas")
     found: dict[str, float] = {}
     try:
         for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
-            # SageMaker's list is long, and Service Quotas is quick to throttle.
+            # SageMaker's list is long, and Service Quotas throttles early.
             pages = client.get_paginator(operation).paginate(
-                ServiceCode="sagemaker", PaginationConfig={"PageSize": QUOTAS_A_PAGE}
+                ServiceCode="sagemaker", PaginationConfig={"PageSize": QUOTAS_PER_PAGE}
             )
             for page in pages:
                 for quota in page["Quotas"]:
@@ -217,7 +227,7 @@ def _quotas(names_wanted: list[str]) -> dict[str, float]:
             if len(found) == len(names_wanted):
                 break
     except (ClientError, BotoCoreError) as error:
-        # No run waits for a service that only gives early warning: SageMaker itself looks at the quota again.
+        # The quotas only give an early warning, because SageMaker checks them again. So no run waits for Service Quotas.
         if not aws.is_busy(error):
             raise
         logger.warning("quotas are not known: %s", error)
@@ -230,17 +240,17 @@ def _check_bedrock(settings: Settings, region: str) -> BaseModel:
     try:
         details = client.get_foundation_model(modelIdentifier=base_model.id)["modelDetails"]
     except ClientError as error:
-        code, told = aws.code(error), error.response["Error"]["Message"]
+        code, message = aws.code(error), error.response["Error"]["Message"]
         if code == "AccessDeniedException":
-            # No refusal yet: a new role may not be known everywhere, and the state machine asks again for seconds.
+            # Not a refusal yet: a new role needs time to reach all of AWS, and the state machine tries again for seconds.
             raise aws.AwsRefused(
-                f"bedrock.enabled: this account may not use Bedrock in {region} ({told}); let it, or set bedrock.enabled to "
-                "false"
+                f"bedrock.enabled: this account may not use Bedrock in {region} ({message}); allow it, or set bedrock.enabled "
+                "to false"
             ) from error
         if code not in ("ResourceNotFoundException", "ValidationException", "UnknownOperationException"):
             raise
         raise NotAllowed(
-            f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} ({told}); choose another one or set "
+            f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} ({message}); choose another one or set "
             "bedrock.enabled to false"
         ) from error
     status = details.get("modelLifecycle", {}).get("status")
@@ -258,23 +268,25 @@ def _check_bedrock(settings: Settings, region: str) -> BaseModel:
 
 
 def _check_token(settings: Settings, section: str, region: str) -> str | None:
-    """The ARN of the secret with the Hub token, if what the section reads is gated. Only its existence is looked at."""
-    field, what, gated = {
+    """Return the ARN of the secret with the Hub token, if the section's model or dataset is gated.
+
+    It checks only that the secret exists.
+    """
+    field, name, gated = {
         "training": ("training.base_model", settings.training.base_model, settings.training.gated),
         "dataset": ("dataset.source", settings.dataset.source, settings.dataset.gated),
     }[section]
     if not gated:
         return None
-    name = settings.access.hub_token_secret
+    secret = settings.access.hub_token_secret
     try:
-        arn: str = aws.client("secretsmanager").describe_secret(SecretId=name)["ARN"]
+        arn: str = aws.client("secretsmanager").describe_secret(SecretId=secret)["ARN"]
     except ClientError as error:
         if aws.code(error) != "ResourceNotFoundException":
             raise
         raise NotAllowed(
-            f"{field}: {what} is gated and the secret {name} does not exist; make it with "
-            f"`aws secretsmanager create-secret --region {region} --name {name} --secret-string YOUR_HUB_TOKEN`, "
-            "after accepting its licence on the Hub"
+            f"{field}: {name} is gated and the secret {secret} does not exist; accept the licence on the Hub, then make the "
+            f"secret with `aws secretsmanager create-secret --region {region} --name {secret} --secret-string YOUR_HUB_TOKEN`"
         ) from error
     return arn
 
@@ -284,12 +296,12 @@ def _token(secret: str | None) -> str | None:
 
 
 def _write_shards(listed: ShardList, cut: list[Shard]) -> None:
-    """List the shards where the state machine's Map reads them: in S3, for a state's input has no room for many."""
+    """Write the list of shards to S3, where the state machine's Map reads it. A state's input is too small for it."""
     aws.client("s3").put_object(Bucket=listed.bucket, Key=listed.key, Body=json.dumps(as_json(cut)).encode())
 
 
 def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None:
-    """The S3 prefix of a baseline that an earlier run left, if the run's job can still read it at its last redrive."""
+    """Return the S3 prefix of an earlier run's baseline, if it does not expire before the last redrive of this run."""
     prefix = names.prefix("baselines", key)
     found = aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents", [])
     # A redrive is possible for 14 days, and a channel without objects fails the job.

@@ -1,4 +1,4 @@
-"""The Record step: writes the run's record again when its model serves, and when the run is through."""
+"""The Record step: writes the run's record again when its model serves, and at the end of the run."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from pipeline.contracts.events import Recorded, RecordEvent
 
 @aws.handler(RecordEvent)
 def handler(event: RecordEvent) -> Recorded:
-    """Write the record of a run whose model serves, or that is through."""
+    """Write the run's record, when its model serves or at the end of the run."""
     return Recorded(record.write(*event))

@@ -1,4 +1,4 @@
-"""The SmokeTest step: the endpoint must answer real dialogues before a run counts as done."""
+"""The SmokeTest step: checks that the endpoint answers real dialogues, before the run counts as successful."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ logger.setLevel(logging.INFO)
 
 MAX_TOKENS = 96
 ROWS = 3
-LOOKED_AT = 50
+FIRST_ROWS = 50
+"""The rows at the beginning of the test split, of which the test takes the shortest."""
 
 
 class EndpointSick(Exception):
-    """The endpoint is up and does not answer as it must: one line with what it said."""
+    """The endpoint is in service, but does not answer correctly. The line has the error that it returned."""
 
 
 @aws.handler(SmokeTestEvent)
 def handler(event: SmokeTestEvent) -> SmokeTested:
-    """Ask the endpoint for summaries of held-out dialogues.
+    """Request summaries of held-out dialogues from the endpoint.
+
+    If the config passes, the endpoint gets its name as a tag. `pipeline.steps.cleanup` goes back to that config after a bad
+    end.
 
     Returns:
-        "passed", "superseded" when another run's config serves by now, or "redeploy" when a redrive finds that the config is
-        not there any more. A config that passed is written on the endpoint, as a tag: it is what `pipeline.steps.cleanup`
-        goes back to after a bad end.
+        The phase "passed". Or "superseded", if another run's config serves now. Or "redeploy", if a redrive finds that the
+        endpoint no longer has the config.
 
     Raises:
-        EndpointSick: the endpoint serves this config and does not answer.
-        BadRecord: a row is of another form than data prep writes.
+        EndpointSick: the endpoint serves this config and does not answer correctly.
+        BadRecord: a row has another form than the one that data prep writes.
     """
     sagemaker = aws.client("sagemaker")
     name, config = event.endpoint, event.config
@@ -53,20 +56,20 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
         prompt, reference = as_chat(messages[:-1]), messages[-1]["content"]
         try:
             answer = _ask(name, prompt)
-        # A refusal, no answer in time, or an answer in another form.
+        # The endpoint refuses, does not answer in time, or answers in another form.
         except (ClientError, BotoCoreError, ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, (ClientError, BotoCoreError)) and _is_elsewhere(error):
                 raise
-            # Not the container's own words, which may hold the dialogue.
-            said = aws.code(error) if isinstance(error, ClientError) else type(error).__name__
+            # The line has only the error's code, because the container's own message may hold the dialogue.
+            failure = aws.code(error) if isinstance(error, ClientError) else type(error).__name__
             raise EndpointSick(
-                f"endpoint {name} did not answer a held-out dialogue ({said}; its log group is "
+                f"endpoint {name} did not answer a held-out dialogue ({failure}; its log group is "
                 f"/aws/sagemaker/Endpoints/{name}); redrive the execution to deploy again"
             ) from None
         samples.append({"prompt": prompt, "reference": reference, "answer": answer})
     if not any(sample["answer"] for sample in samples):
         raise EndpointSick(
-            f"endpoint {name} answered {len(samples)} held-out dialogues with nothing; redrive the execution to deploy again"
+            f"endpoint {name} gave empty answers to {len(samples)} held-out dialogues; redrive the execution to deploy again"
         )
     bucket, _, key = event.samples.removeprefix("s3://").partition("/")
     body = json.dumps(samples, indent=2, ensure_ascii=False).encode()
@@ -77,15 +80,15 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
 
 
 def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
-    """Tell whether AWS itself was busy, and not the container silent for the 60 s that it has."""
+    """Return whether AWS itself was busy. A container that does not answer within its 60 s is no such case."""
     return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)
 
 
 def _test_rows(folder: str) -> list[Messages]:
-    """The shortest of the first rows: a long one may not fit the endpoint's max_model_len, which is no sickness."""
+    """Return the shortest of the first rows. A long one may exceed endpoint.max_model_len without any fault of the endpoint."""
     bucket, _, key = folder.removeprefix("s3://").partition("/")
     body = aws.client("s3").get_object(Bucket=bucket, Key=f"{key}test.jsonl")["Body"]
-    lines = (line for _, line in zip(range(LOOKED_AT), body.iter_lines(), strict=False))
+    lines = (line for _, line in zip(range(FIRST_ROWS), body.iter_lines(), strict=False))
     try:
         return [read_row(line) for line in sorted(lines, key=len)[:ROWS]]
     except BadRecord as error:
@@ -93,7 +96,8 @@ def _test_rows(folder: str) -> list[Messages]:
 
 
 def _ask(endpoint: str, messages: Chat) -> str:
-    # The runtime answers within 60 s or not at all (SageMaker quotas). Asked once: all rows must fit the function's time.
+    # The runtime answers within 60 s or not at all (SageMaker quotas). The client makes a single attempt, because all rows must
+    # fit into the function's time.
     runtime = aws.client("sagemaker-runtime", read_timeout=70, retries={"total_max_attempts": 1})
     request = {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
     response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=json.dumps(request))

@@ -1,15 +1,15 @@
-"""The teardown behind `cdk destroy`: what runs made, and CloudFormation does not know, is stopped and deleted.
+"""The teardown in `cdk destroy`: stops and deletes the resources that runs made, which CloudFormation does not know.
 
-CDK's Provider framework calls `on_event` once and `is_complete` every few seconds until it says so (an hour at most).
-Both only act when the stack itself is being deleted. What belongs to the stack is found by its prefix and decided by
-its tag `tuneway:stack`. The order: executions, jobs (and wait), the expiry schedule, endpoint, endpoint configs and
-models, custom models, endpoint log group, the bucket's versions and uploads. Roles go after this resource, by
-CloudFormation's order: DeleteEndpoint needs them.
+CDK's Provider framework calls `on_event` once, and then `is_complete` every few seconds until it returns true (an hour at
+most). Both only act when the stack itself is being deleted. The teardown finds resources by the stack's prefix, and deletes
+only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the expiry schedule, the
+endpoint, endpoint configs and models, custom models, the endpoint's log group, and the bucket's versions and uploads.
+CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
 
-CloudFormation shows nothing of what a custom resource says before it has ended, and then only why it failed. So a second
-resource, of the type `MODEL_USERS`, is deleted beside it. It looks whether somebody else's deployment or throughput holds a
-custom model of the stack (once, or until AWS is not too busy to tell), and fails at once with the line that names it,
-while the teardown goes on.
+CloudFormation shows no message of a custom resource before it has ended, and then only the reason of a failure. So a second
+resource, of the type `MODEL_USERS`, is deleted at the same time. It checks whether a deployment or throughput that is not the
+stack's uses a custom model of the stack. It checks once, or until AWS is not too busy to answer. It fails at once with a line
+that names the user of the model, while the teardown goes on.
 """
 
 from __future__ import annotations
@@ -33,23 +33,45 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
+PATIENCE_MINUTES = 50
+"""The time of the teardown. CloudFormation waits an hour for a custom resource, and the framework 55 minutes. The teardown
+ends earlier, so that it can name the remaining resources."""
+
+CLOSED = "TunewayDestroyed"
+"""The Sid of the bucket policy's statement that forbids new objects."""
+
+GONE = "ResourceNotFoundException"
+"""The error code if Bedrock no longer has a resource that it has just listed. Somebody else deleted it, or an earlier pass did
+and the listing is late."""
+
+MOST_CHARACTERS = 2000
+"""The most characters of the names of remaining resources. A custom resource's answer has 4,096 bytes at most
+(`pipeline.custom_models.NAMED_AT_MOST`), and the framework adds the stack traces of both functions."""
+
+MAKING = timedelta(minutes=1)
+"""The longest run of a function that makes a job, a model or an endpoint (infra/steps.py, `minutes`)."""
+
+OBJECTS_SECONDS = 600
+"""How long one call deletes objects. It deletes a thousand per request, and the function has 15 minutes."""
+
 
 def on_event(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Answer CloudFormation's event; the id never changes, so that an update is never taken for a replacement.
+    """Answer CloudFormation's event.
 
-    The framework hands what is returned on to every call of `is_complete`, and with it the time when to give up.
+    The id never changes, so that CloudFormation never takes an update for a replacement. The framework passes the answer to
+    every call of `is_complete`, and with it the time at which to give up.
     """
     deadline = int(time.time()) + 60 * PATIENCE_MINUTES
     return {"PhysicalResourceId": event["ResourceProperties"]["Prefix"], "Deadline": deadline}
 
 
 def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
-    """Delete what can be deleted now; complete when nothing of the stack's runs is left.
+    """Delete the resources that can be deleted now. The teardown is complete when none of the stack's runs has any.
 
     Raises:
-        RuntimeError: somebody else holds a custom model (of the resource of type `MODEL_USERS`), or something cannot go within
-            the teardown's time; CloudFormation shows the line, and another `cdk destroy` goes on from there.
-        ClientError: AWS refused for another reason than that something is still in motion, or that it is busy.
+        RuntimeError: somebody else uses a custom model (for the resource of the type `MODEL_USERS`), or a resource could not be
+            deleted within the teardown's time. CloudFormation shows the line, and another `cdk destroy` goes on from there.
+        ClientError: AWS refused a call, but not because a resource is still changing or because AWS is busy.
     """
     if event["RequestType"] != "Delete":
         return {"IsComplete": True}
@@ -57,65 +79,46 @@ def is_complete(event: dict[str, Any], _context: object) -> dict[str, bool]:
         known = _name_users(event["ResourceProperties"])
         return {"IsComplete": known or time.time() > event["Deadline"]}
     try:
-        left = TeardownPass(event["ResourceProperties"]).step()
+        remaining = TeardownPass(event["ResourceProperties"]).step()
     except (ClientError, BotoCoreError) as error:
         if not aws.is_busy(error):
             raise
-        left = [f"AWS is busy: {error}"]
-    logger.info("left: %s", left or "nothing")
-    if left and time.time() > event["Deadline"]:
-        names_left = "; ".join(left)
-        if len(names_left) > MOST_CHARACTERS:
-            names_left = f"{names_left[:MOST_CHARACTERS]} ... (all of it is in this function's log)"
+        remaining = [f"AWS is busy: {error}"]
+    logger.info("not deleted yet: %s", remaining or "nothing")
+    if remaining and time.time() > event["Deadline"]:
+        lines = "; ".join(remaining)
+        if len(lines) > MOST_CHARACTERS:
+            lines = f"{lines[:MOST_CHARACTERS]} ... (the whole list is in this function's log)"
         raise RuntimeError(
-            f"still there after {PATIENCE_MINUTES} minutes: {names_left}. Let it end, or delete it in the console; "
+            f"not deleted after {PATIENCE_MINUTES} minutes: {lines}. Let it end, or delete it in the console; "
             "then run `cdk destroy` again"
         )
-    return {"IsComplete": not left}
+    return {"IsComplete": not remaining}
 
 
 def _name_users(properties: dict[str, str]) -> bool:
-    """Fail if somebody else uses a custom model that the teardown has to delete; False if AWS is too busy to tell."""
+    """Fail if somebody else uses a custom model that the teardown has to delete. Return False if AWS is too busy to answer."""
     if properties["KeepModels"] == "true":
         return True
     try:
-        held = CustomModels(properties["Prefix"]).foreign_uses()
+        uses = CustomModels(properties["Prefix"]).foreign_uses()
     except (ClientError, BotoCoreError) as error:
-        # The teardown makes the same calls, and knows what is to be tried again and what is an error.
-        logger.info("not known who uses the custom models: %s", error)
+        # The teardown makes the same calls, and decides which errors to retry.
+        logger.info("it is not known who uses the custom models: %s", error)
         return not aws.is_busy(error) or aws.is_out_of_reach(error)
-    if held:
+    if uses:
         raise RuntimeError(
-            f"{'; '.join(held)}. It may still be needed; if not, run that command now. The rest of the stack is being deleted "
+            f"{'; '.join(uses)}. It may still be needed; if not, run that command now. The rest of the stack is being deleted "
             f"meanwhile, and the model when it is free, for up to {PATIENCE_MINUTES} minutes; then run `cdk destroy` again"
         )
     return True
 
 
-PATIENCE_MINUTES = 50
-"""CloudFormation waits an hour for a custom resource, and the framework 55 minutes: this one says what is left before."""
-
-CLOSED = "TunewayDestroyed"
-
-GONE = "ResourceNotFoundException"
-"""Of what Bedrock has just listed: somebody else was faster, or the pass before was and the listing is late."""
-
-MOST_CHARACTERS = 2000
-"""Of what is left, in a custom resource's answer of 4,096 bytes at most (`pipeline.custom_models.NAMED_AT_MOST`), to which
-the framework adds the stack traces of both functions."""
-
-MAKING = timedelta(minutes=1)
-"""The longest run of a function that makes a job, a model or an endpoint (infra/steps.py, `minutes`)."""
-
-OBJECTS_SECONDS = 600
-"""How long one call deletes objects: a thousand a request, and the function has 15 minutes."""
-
-
 class TeardownPass:
-    """One pass over everything; each pass deletes what it may and names what is left."""
+    """One pass over all resources. It deletes those that can be deleted, and names the others."""
 
     def __init__(self, properties: dict[str, str]) -> None:
-        """Take the resource's properties.
+        """Read the properties of the custom resource.
 
         Args:
             properties: `Prefix`, `Bucket`, `Rule` (name), `StateMachines` (ARNs), `KeepModels` and `BedrockEnabled`.
@@ -131,7 +134,10 @@ class TeardownPass:
         self._keep_records = False
 
     def step(self) -> list[str]:
-        """One pass, in order; a kind is only touched when nothing is left of those before it that depends on it."""
+        """Do one pass, and return the names of the remaining resources of the first stage that has any.
+
+        A stage begins only when nothing remains of the stages before it.
+        """
         stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
             (self._notifications, self._executions),
             (self._training_jobs, self._customization_jobs),
@@ -143,9 +149,9 @@ class TeardownPass:
             (self._calls_under_way,),
         )
         for stage in stages:
-            left = [name for action in stage for name in action()]
-            if left:
-                return left
+            remaining = [name for action in stage for name in action()]
+            if remaining:
+                return remaining
         return []
 
     def _executions(self) -> list[str]:
@@ -156,7 +162,7 @@ class TeardownPass:
             running += [execution["executionArn"] for execution in found]
         for arn in running:
             stop = partial(client.stop_execution, executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
-            # It may have ended meanwhile: the next pass lists again.
+            # The execution may have ended meanwhile. The next pass lists the executions again.
             _unless(stop, "ValidationException", "ExecutionDoesNotExist")
         return running
 
@@ -177,26 +183,26 @@ class TeardownPass:
         ]
 
     def _notifications(self) -> list[str]:
-        """No cleanup shall start for the executions that are stopped here: it would work against this."""
+        """Disable the rule that starts cleanups. The cleanup of a stopped execution would work against the teardown."""
         _unless(partial(aws.client("events").disable_rule, Name=self.rule), "ResourceNotFoundException")
         return []
 
     def _training_jobs(self) -> list[str]:
-        left = []
+        unfinished = []
         for status in ("InProgress", "Stopping"):
             for job in self._listed("list_training_jobs", "TrainingJobSummaries", StatusEquals=status):
                 if not self._is_ours(job["TrainingJobArn"]):
                     continue
-                left.append(job["TrainingJobName"])
+                unfinished.append(job["TrainingJobName"])
                 if status == "InProgress":
                     _unless(
                         partial(self.sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"]),
-                        "ValidationException",  # it ended meanwhile
+                        "ValidationException",  # The job has ended meanwhile.
                     )
-        return left
+        return unfinished
 
     def _customization_jobs(self) -> list[str]:
-        left = []
+        unfinished = []
         for status in ("InProgress", "Stopping"):
             jobs = self._in_bedrock(
                 "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status
@@ -204,14 +210,14 @@ class TeardownPass:
             for job in jobs:
                 if not self.bedrock.is_ours(job["jobArn"]):
                     continue
-                left.append(job["jobName"])
+                unfinished.append(job["jobName"])
                 if status == "InProgress":
                     _unless(
                         partial(self.bedrock.client.stop_model_customization_job, jobIdentifier=job["jobArn"]),
-                        "ConflictException",  # it ended meanwhile
+                        "ConflictException",  # The job has ended meanwhile.
                         "ValidationException",
                     )
-        return left
+        return unfinished
 
     def _schedule(self) -> list[str]:
         client = aws.client("scheduler")
@@ -223,7 +229,7 @@ class TeardownPass:
             if endpoint["EndpointName"] != self.prefix:
                 continue
             if endpoint["EndpointStatus"] != "Deleting":
-                # Some states do not allow it yet ("Cannot update in-progress endpoint"): the next pass tries again.
+                # Some states do not allow it yet ("Cannot update in-progress endpoint"). The next pass tries again.
                 _unless(lambda: self.sagemaker.delete_endpoint(EndpointName=self.prefix), "ValidationException")
             return [self.prefix]
         return []
@@ -232,7 +238,7 @@ class TeardownPass:
         for config in self._listed("list_endpoint_configs", "EndpointConfigs"):
             if self._is_ours(config["EndpointConfigArn"]):
                 delete = partial(self.sagemaker.delete_endpoint_config, EndpointConfigName=config["EndpointConfigName"])
-                _unless(delete, "ValidationException")  # somebody else was faster
+                _unless(delete, "ValidationException")  # Somebody else has deleted it.
         return []
 
     def _models(self) -> list[str]:
@@ -242,26 +248,27 @@ class TeardownPass:
         return []
 
     def _custom_models(self) -> list[str]:
-        left: list[str] = []
+        remaining: list[str] = []
         if self.keep_models:
-            return left
+            return remaining
         for model in self._in_bedrock("list_custom_models", "modelSummaries"):
             if not self.bedrock.is_ours(model["modelArn"]):
                 continue
             users = self.bedrock.users(model["modelArn"])
             for user in users:
                 if user.ours and not user.leaves:
-                    # While a deployment is being created, it cannot be deleted: the next pass tries again. Throughput of a
-                    # committed term cannot before its end.
+                    # A deployment cannot be deleted while it is being created. The next pass tries again. Throughput with a
+                    # committed term cannot be deleted before the term's end.
                     _unless(user.delete, "ConflictException", "ValidationException", GONE)
-            # A model that a deployment or throughput still uses stays, and is named, until its user lets it go.
+            # A model that a deployment or throughput still uses stays. It is named until nothing uses it.
             delete = partial(self.bedrock.client.delete_custom_model, modelIdentifier=model["modelArn"])
             if users or not _unless(delete, "ConflictException", GONE):
                 used = f", used by {', '.join(map(str, users))}" if users else ""
-                left.append(f"custom model {model['modelName']}{used}")
-        # Without them a later pass, or another `cdk destroy`, that is denied would take the model for nothing there.
-        self._keep_records = bool(left) and not self.bedrock_enabled
-        return left
+                remaining.append(f"custom model {model['modelName']}{used}")
+        # The records show that a run used Bedrock. If Bedrock denies a later pass or another `cdk destroy`, only they tell
+        # it that models may remain.
+        self._keep_records = bool(remaining) and not self.bedrock_enabled
+        return remaining
 
     def _imported_models(self) -> list[str]:
         if self.keep_models:
@@ -279,18 +286,20 @@ class TeardownPass:
         return []
 
     def _objects(self) -> list[str]:
-        """Every version, delete marker and open upload: CloudFormation only deletes an empty bucket."""
+        """Delete every version, delete marker and open upload, because CloudFormation only deletes an empty bucket."""
         s3, until = aws.client("s3"), time.time() + OBJECTS_SECONDS
         self._close(s3)
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
             for upload in page.get("Uploads", []):
                 key, number = upload["Key"], upload["UploadId"]
                 abort = partial(s3.abort_multipart_upload, Bucket=self.bucket, Key=key, UploadId=number)
-                _unless(abort, "NoSuchUpload")  # it is complete meanwhile
+                _unless(abort, "NoSuchUpload")  # The upload is complete meanwhile.
         deleted = True
-        left: list[str] = []
-        while deleted:  # Listed again after that: where a page begins could depend on what is gone.
-            deleted, left = False, []
+        remaining: list[str] = []
+        while (
+            deleted
+        ):  # After a deletion the objects are listed again, because the next page could begin at another object.
+            deleted, remaining = False, []
             for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
                 entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
                 objects = [
@@ -302,18 +311,18 @@ class TeardownPass:
                 if not objects:
                     continue
                 answer = s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
-                # Of one object AWS may say that it is busy (SlowDown, InternalError) where the call itself succeeds (API
-                # reference, DeleteObjects): the next pass tries again.
+                # A successful call may still report that AWS was busy for an object (SlowDown, InternalError; API reference,
+                # DeleteObjects). The next pass tries again.
                 if refused := answer.get("Errors", []):
                     why = refused[0].get("Message") or refused[0].get("Code")
-                    left.append(f"{len(refused)} objects in s3://{self.bucket} ({why})")
+                    remaining.append(f"{len(refused)} objects in s3://{self.bucket} ({why})")
                 deleted = deleted or len(objects) > len(refused)
                 if time.time() > until:
-                    return [*left, f"objects in s3://{self.bucket}"]
-        return left
+                    return [*remaining, f"objects in s3://{self.bucket}"]
+        return remaining
 
     def _close(self, s3: Any) -> None:
-        """Let nobody write to the bucket any more: a function of a stopped execution runs on for up to 15 minutes."""
+        """Forbid writing to the bucket, because a function of a stopped execution runs on for up to 15 minutes."""
         statements = json.loads(s3.get_bucket_policy(Bucket=self.bucket)["Policy"])["Statement"]
         if any(statement.get("Sid") == CLOSED for statement in statements):
             return
@@ -323,7 +332,7 @@ class TeardownPass:
         s3.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps(policy))
 
     def _listed(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
-        """All that SageMaker lists by the prefix."""
+        """Return all resources that SageMaker lists by the prefix."""
         return aws.all_of(self.sagemaker, operation, key, NameContains=self.prefix, **filters)
 
     def _is_ours(self, arn: str) -> bool:
@@ -331,7 +340,10 @@ class TeardownPass:
         return {"Key": names.STACK_TAG, "Value": self.prefix} in tags
 
     def _in_bedrock(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
-        """All that Bedrock lists by the prefix; nothing where the account cannot ask it, and no run ever could."""
+        """Return all resources that Bedrock lists by the prefix.
+
+        If the account cannot call Bedrock, and no run ever used it, there are none.
+        """
         try:
             return self.bedrock.listed(operation, key, **filters)
         except (ClientError, BotoCoreError) as error:
@@ -342,10 +354,10 @@ class TeardownPass:
 
     @functools.cached_property
     def _used_bedrock(self) -> bool:
-        """Whether a run may have made something in Bedrock: by the deployed setting, or by the record of any run.
+        """Whether a run may have made something in Bedrock, by the deployed setting or by the record of any run.
 
         A run's record names its Bedrock base model before the customization job starts, and stays until no custom model
-        is left. The setting alone does not tell: a run's input or an earlier deployment may have had another one.
+        remains. The setting alone is not enough, because a run's input or an earlier deployment may have had another value.
         """
         if self.bedrock_enabled:
             return True
@@ -360,12 +372,12 @@ class TeardownPass:
 
 
 def _is_record(key: str) -> bool:
-    """Whether an object of the bucket is a run's record."""
+    """Return whether an object of the bucket is a run's record."""
     return names.is_model(key) and key.endswith(f"/{names.RECORD}")
 
 
 def _unless(call: Callable[[], Any], *expected: str) -> bool:
-    """Make the call; False if AWS refused it with one of the `expected` error codes."""
+    """Make the call. Return False if AWS refused it with one of the `expected` error codes."""
     try:
         call()
     except ClientError as error:

@@ -1,6 +1,6 @@
-"""The Train step: one training job a run, made, found again and looked at until it has ended.
+"""The Train step: makes the run's one training job, finds it again, and follows it to its end.
 
-The state machine calls the function in a loop; each look says in one line how far the job is.
+The state machine calls the function in a loop. Each call returns the progress of the job in one line.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ _ANSWERED = re.compile(r"evaluated=(?P<done>\d+)/(?P<all>\d+) model=(?P<model>ba
 
 
 class TrainingFailed(Exception):
-    """The training job ended without a model: one line with SageMaker's status and reason."""
+    """The training job ended without a model. The line has SageMaker's status and reason."""
 
 
 class TrainingJobs:
     """SageMaker's training jobs of one run (`jobs.Service`)."""
 
     def __init__(self, request: AwsRequest) -> None:
-        """Take CreateTrainingJob's request without the name."""
+        """Keep the request of CreateTrainingJob, which has no name yet."""
         self._request = request
         self._client = aws.client("sagemaker")
 
     def describe(self, name: str) -> Job | None:
-        """Return the job of that name, if there is one."""
+        """Return the job of this name, or None if there is none."""
         try:
-            told = self._client.describe_training_job(TrainingJobName=name)
+            found = self._client.describe_training_job(TrainingJobName=name)
         except ClientError as error:
             if not aws.is_absent(error):
                 raise
             return None
-        return Job(name, told["TrainingJobArn"], told["TrainingJobStatus"], told["CreationTime"], told)
+        return Job(name, found["TrainingJobArn"], found["TrainingJobStatus"], found["CreationTime"], found)
 
     def create(self, name: str) -> None:
-        """Make the job of that name."""
+        """Make the job of this name."""
         self._client.create_training_job(TrainingJobName=name, **self._request)
 
     def stop(self, job: Job) -> None:
-        """Ask the job to end."""
+        """Ask SageMaker to stop the job."""
         self._client.stop_training_job(TrainingJobName=job.name)
 
     def tags(self, job: Job) -> dict[str, str]:
@@ -64,17 +64,17 @@ class TrainingJobs:
 
 @aws.handler(TrainEvent)
 def handler(event: TrainEvent) -> Training:
-    """Look at the run's training job, and make it if it has to be made.
+    """Look at the run's training job, and make it if there is none.
 
     Raises:
         TrainingFailed: the job has failed or was stopped.
-        jobs.NotOurs: another's job has its name.
+        jobs.NotOurs: a job that is not the run's has its name.
     """
     tags = {tag["Key"]: tag["Value"] for tag in event.request["Tags"]}
     job, made = jobs.ensure(TrainingJobs(event.request), event.name, event.redrive, names.own(tags))
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
-        # An uncompressed model is a prefix, and an endpoint takes a prefix only with its slash.
+        # An uncompressed model is a prefix, and an endpoint takes a prefix only with a slash at its end.
         model = job.description["ModelArtifacts"]["S3ModelArtifacts"].rstrip("/") + "/"
         progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on {_instance_type(job)}"
         return Training("completed", job.name, progress, 0, model, _billed_seconds(made))
@@ -84,13 +84,13 @@ def handler(event: TrainEvent) -> Training:
 
 
 def _billed_seconds(made: list[Job]) -> dict[str, int]:
-    """Return the seconds that SageMaker bills, by instance type.
+    """Return the billed seconds of all jobs, by instance type.
 
-    It tells those of one instance (API reference, DescribeTrainingJob).
+    SageMaker returns the seconds of one instance (API reference, DescribeTrainingJob), so they are multiplied.
     """
     billed: dict[str, int] = {}
     for job in made:
-        # A job that ended before it had instances was given no type of its list.
+        # A job that ended before it had instances has no selected type.
         if seconds := job.description.get("BillableTimeInSeconds", 0):
             instances = job.description["ResourceConfig"]["InstanceCount"]
             billed[_instance_type(job)] = billed.get(_instance_type(job), 0) + seconds * instances
@@ -98,7 +98,7 @@ def _billed_seconds(made: list[Job]) -> dict[str, int]:
 
 
 def _instance_type(job: Job) -> str:
-    """Return the type that a job ran on, which of a list SageMaker has selected and bills (service model, ResourceConfig)."""
+    """Return the type that a job ran on. From a list, SageMaker selects and bills one type (service model, ResourceConfig)."""
     resources = job.description["ResourceConfig"]
     return str(resources.get("SelectedInstanceType") or resources["InstanceType"])
 
@@ -115,7 +115,7 @@ def _progress(job: Job) -> str:
     try:
         line = last_line(_newest_events(job.name))
     except (ClientError, BotoCoreError) as error:
-        # A look at the log is worth less than the job: without it the phase is told alone.
+        # An unreadable log must not end the job. The progress then shows only the phase.
         logger.warning("the log of %s cannot be read: %s", job.name, error)
         line = "its log cannot be read"
     return f"{phase} for {_duration(_in_phase(job))}{f': {line}' if line else ''}"
@@ -127,7 +127,7 @@ def _in_phase(job: Job) -> float:
 
 
 def _newest_events(job: str) -> list[dict[str, Any]]:
-    """Return the newest events of the first host's last log stream; a spot job has one stream a start."""
+    """Return the newest events of the first host's last log stream. A spot job has one stream per start."""
     client = aws.client("logs", read_timeout=5, retries={"total_max_attempts": 1})
     try:
         group, host = names.TRAINING_LOGS, f"{job}/algo-1-"
@@ -144,7 +144,7 @@ def _newest_events(job: str) -> list[dict[str, Any]]:
 
 
 def last_line(events: list[dict[str, Any]]) -> str:
-    """Return how far the job's script is by its last progress line, with the time left at the pace of those before it."""
+    """Return the progress by the script's last progress line, with the remaining time at the pace of the lines before it."""
     for kind in (_ANSWERED, _STEP):
         seen = [(event["timestamp"] / 1000, found) for event in events if (found := kind.search(event["message"]))]
         if not seen:
@@ -153,16 +153,16 @@ def last_line(events: list[dict[str, Any]]) -> str:
         done, all_of = int(last["done"]), int(last["all"])
         if kind is _STEP:
             line = f"step {done} of {all_of}, loss {float(last['loss']):.3f}"
-            what = "of training"
+            part = "of training"
         else:
             seen = [entry for entry in seen if entry[1]["model"] == last["model"]]
             line = f"{last['model']} model has answered {done} of {all_of} rows"
-            what = "of these"
+            part = "of these"
         began, first = seen[0]
         if done == all_of or done == int(first["done"]):
             return line
-        left = (at - began) / (done - int(first["done"])) * (all_of - done) - (time.time() - at)
-        return f"{line}, about {_duration(max(left, 0))} {what} left"
+        remaining = (at - began) / (done - int(first["done"])) * (all_of - done) - (time.time() - at)
+        return f"{line}, about {_duration(max(remaining, 0))} {part} left"
     return ""
 
 

@@ -82,7 +82,7 @@ def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deploy
     ended = stack.run(SHORT)
     stack.quota(training=2, endpoint=4)
     assert ended["error"] == "Tuneway.Refused"
-    assert f"needs 2, as endpoint {stack.prefix} keeps its 1 while an update starts others" in ended["cause"]
+    assert f"needs 2, because endpoint {stack.prefix} keeps its 1 while an update starts others" in ended["cause"]
 
 
 def test_a_config_that_somebody_deleted_while_it_served_is_repaired_and_told(

@@ -138,8 +138,8 @@ def test_the_setting_decides_and_the_reason_names_it(
     assert found["scores"]["tuned"]["words"]["median"] == 19
     assert "samples" not in found["scores"]
     assert found["warnings"] == [
-        "longer than training.max_length and left out of train: 2 of its rows, by their lines in train.jsonl "
-        f"in s3://{bucket}/{FOLDER}left_out.json"
+        "rows of train that are longer than training.max_length were left out: 2; "
+        f"s3://{bucket}/{FOLDER}left_out.json has the numbers of their lines in train.jsonl"
     ]
     s3 = aws.client("s3")
     kept = s3.get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
@@ -182,7 +182,7 @@ def test_a_model_that_loops_or_is_cut_is_told_whatever_the_verdict(
     lines = [f"{line} (training.evaluation.max_faulty_share is 0.1)" for line in said]
     assert found["promoted"] is True
     assert found["why"].endswith(f"{CLEARLY}; but {' and '.join(lines)}" if lines else CLEARLY)
-    where = f"read some in s3://{bucket}/{FOLDER}evaluation.json"
+    where = f"look at some of them in s3://{bucket}/{FOLDER}evaluation.json"
     assert found["warnings"][:-1] == [f"{line}: {where}" for line in lines]
 
 

@@ -126,7 +126,8 @@ def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
     wanted = {"source": "hub:own/set", "revision": "main", "files": EVERY, "gated": True}
     line = planned(bucket, hub, name, **wanted)["refusal"]
     assert line.startswith(
-        f"dataset.source: hub:own/set is gated and the secret {name} does not exist; make it with `aws "
+        f"dataset.source: hub:own/set is gated and the secret {name} does not exist; accept the licence on the "
+        "Hub, then make the secret with `aws "
     )
     assert not [seen for seen in hub.seen if "/datasets/" in seen.path]
     arn = aws.client("secretsmanager").create_secret(Name=name, SecretString="hf_secret")["ARN"]

@@ -75,8 +75,8 @@ def test_a_type_beyond_its_quota_is_left_out_with_a_warning_and_none_is_refused(
         assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
         where = "in this account and region, and this run needs"
         assert warnings == [
-            f"quota '{G5} {TRAINING}' is 0 {where} 1: training.instance_types is used without it",
-            f"quota '{G6} {ENDPOINT}' is 1 {where} 2: endpoint.instance_types is used without it",
+            f"quota '{G5} {TRAINING}' is 0 {where} 1: {G5} is left out of training.instance_types",
+            f"quota '{G6} {ENDPOINT}' is 1 {where} 2: {G6} is left out of endpoint.instance_types",
         ]
         set_quotas(aws, {f"{G5} {ENDPOINT}": 1})
         with pytest.raises(plan.NotAllowed) as refused:
@@ -111,7 +111,7 @@ def test_an_update_needs_what_serves_and_what_is_to_serve(
         server(f"{name}-1-0", serves)
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-1-0")
         endpoints.wait(aws, name)
-        assert plan._kept(name, [G5, G6]) == kept
+        assert plan._running_instances(name, [G5, G6]) == kept
         set_quotas(aws, {f"{kind} {ENDPOINT}": kept.get(kind, 0) + 2 for kind in (G5, G6)})
         wanted = settings(training={"instance_types": G5}, endpoint=BOTH["endpoint"])
         assert plan._within_quotas(wanted, name) == (wanted, [])
@@ -119,12 +119,10 @@ def test_an_update_needs_what_serves_and_what_is_to_serve(
         set_quotas(aws, {f"{held} {ENDPOINT}": kept[held] + 1})
         used, (warning,) = plan._within_quotas(wanted, name)
         assert held not in used.endpoint.instance_types
-        needed = (
-            f"this run needs {kept[held] + 2}, as endpoint {name} keeps its {kept[held]} while an update starts others"
-        )
+        needed = f"this run needs {kept[held] + 2}, because endpoint {name} keeps its {kept[held]} while an update starts others"
         assert needed in warning
         sagemaker.delete_endpoint_config(EndpointConfigName=f"{name}-1-0")
-        assert plan._kept(name, [G5, G6]) == {}  # Deploy deletes such an endpoint first
+        assert plan._running_instances(name, [G5, G6]) == {}  # Deploy deletes such an endpoint first
     finally:
         set_quotas(aws, {f"{kind} {ENDPOINT}": 1 for kind in (G5, G6)})
         endpoints.remove(aws, name)
@@ -137,7 +135,7 @@ def test_of_anothers_config_each_type_may_be_what_the_endpoint_has(
     server("theirs", {"InstanceType": G5, "InitialInstanceCount": 1})
     aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName="theirs")
     endpoints.wait(aws, name)
-    assert plan._kept(name, [G5, G6]) == {G5: 1, G6: 1}
+    assert plan._running_instances(name, [G5, G6]) == {G5: 1, G6: 1}
     endpoints.remove(aws, name)
 
 
@@ -171,7 +169,7 @@ def test_whatever_somebody_put_the_endpoint_on_is_no_error(
     client.describe_endpoint.return_value = found
     client.describe_endpoint_config.return_value = {"ProductionVariants": variants}
     monkeypatch.setattr(client_maker, "client", lambda _: client)
-    assert plan._kept("p", [G5, G6]) == kept
+    assert plan._running_instances("p", [G5, G6]) == kept
 
 
 @pytest.fixture

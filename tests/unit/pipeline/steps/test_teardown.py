@@ -77,7 +77,7 @@ def test_after_its_time_it_names_what_is_left_and_what_to_do(passes: list[Any]) 
 
 def test_the_last_word_is_not_more_than_cloudformation_takes(passes: list[Any]) -> None:
     passes.append([f"custom model {number}, used by {'x' * 300}" for number in range(20)])
-    with pytest.raises(RuntimeError, match=r"^still there .*\.\.\. \(all of it .* again$") as told:
+    with pytest.raises(RuntimeError, match=r"^not deleted .*\.\.\. \(the whole list .* again$") as told:
         teardown.is_complete(event(deadline=-1), None)
     assert len(str(told.value)) < 2500
 
