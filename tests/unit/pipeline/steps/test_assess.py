@@ -192,7 +192,7 @@ def test_few_rows_are_not_clearly_better(aws: RunningAws, bucket: str) -> None:
     assert found["promoted"] is False
     assert found["why"].startswith("ROUGE-L on 1 held-out row: tuned")
     assert found["why"].endswith(
-        f": not promoted, because {CLEARLY} for at least 6 held-out rows: on fewer, a model is better by chance too often; "
+        f": not promoted, because {CLEARLY} for at least 6 held-out rows: with fewer, a model is too often better by chance; "
         "and 100% of the tuned model's answers are cut at training.evaluation.max_new_tokens "
         "(training.evaluation.max_faulty_share is 0.1)"
     )

@@ -119,7 +119,9 @@ def test_an_update_needs_what_serves_and_what_is_to_serve(
         set_quotas(aws, {f"{held} {ENDPOINT}": kept[held] + 1})
         used, (warning,) = plan._within_quotas(wanted, name)
         assert held not in used.endpoint.instance_types
-        needed = f"this run needs {kept[held] + 2}, because endpoint {name} keeps its {kept[held]} while an update starts others"
+        needed = (
+            f"this run needs {kept[held] + 2}, because endpoint {name} keeps its {kept[held]} while an update starts"
+        )
         assert needed in warning
         sagemaker.delete_endpoint_config(EndpointConfigName=f"{name}-1-0")
         assert plan._running_instances(name, [G5, G6]) == {}  # Deploy deletes such an endpoint first
