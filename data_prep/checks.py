@@ -1,7 +1,7 @@
-"""Which rows are fit by themselves. A row that is not keeps its reason; its text goes nowhere.
+"""Decides for each row, without the others, whether it is fit. Only the reason is kept of a row that is not, and no text.
 
-Rows are looked at in batches. What is true of most rows (no control character, a valid encoding) is asked of all texts of a
-batch at once, joined; only a batch with a bad row in it is looked at row by row. Each row by itself took twice the time.
+Rows are checked in batches. Most rows pass the checks (no control character, a valid encoding), so all texts of a batch are
+joined and checked at once. Only a batch with a bad row is checked row by row. To check each row alone took twice the time.
 """
 
 from __future__ import annotations
@@ -23,25 +23,36 @@ if TYPE_CHECKING:
     from data_prep.rows import Row
 
 DIGEST_BYTES = 16
-"""Of XXH3, which is not cryptographic: a row is nobody's secret, and it takes a third of the time of the fastest that is."""
+"""Bytes of an XXH3 digest. XXH3 is not cryptographic, and rows need no secrecy. It takes a third of the time of the fastest
+cryptographic hash."""
+
 BATCH_ROWS = 32
+
 _REMOVED = bytes({*range(1, 32), 127} - {*b"\t\n"})
-"""ASCII's control characters but NUL, which separates texts, and those that texts are laid out with; and CR."""
+"""ASCII's control characters, CR among them. Tab and LF are allowed in texts, and NUL separates the joined texts."""
+
 _C1 = re.compile(rb"\xc2[\x80-\x9f]")
 """Unicode's other control characters, U+0080 to U+009F, as UTF-8."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-"""Both kinds, to name the first of them."""
-_HEADER = "the header again"
-"""Of a file that was put together from several."""
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
-"""Of any script: each word has one (`training.evaluate.words`), and no answer can be scored against a summary without words."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""The control characters of both kinds, to find the first one in a text."""
+
+_HEADER = "the header again"
+"""The reason for a header inside a file that was made from several files."""
+
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+"""A letter or digit of any script. Each word has one (`training.evaluate.words`), and a summary without words cannot be
+compared with an answer."""
 
 Checked = tuple[str | None, bool, str | None, bytes, bytes, bytes]
-"""A row that was looked at: why it is not fit (None if it is, and only then the rest holds anything); whether a line end (CRLF,
-CR) was made LF; why Bedrock's base model does not take it (None if it does); 16 bytes of digest of the dialogue, by which rows
-are dealt and leaks found; 16 bytes of both texts, by which duplicates are found and samples drawn; the line of its row.
-A plain tuple: one is made for every row."""
+"""The result for one row. It is a plain tuple, because one is made for every row. Its parts are:
+
+- the reason why the row is not fit; None if it is fit. Only a fit row has the other parts.
+- whether a line end (CRLF, CR) was changed to LF.
+- the reason why Bedrock's base model does not take the row; None if it does.
+- the digest of the dialogue, 16 bytes. It decides the row's split and finds leaks.
+- the digest of both texts, 16 bytes. It finds duplicates and draws samples.
+- the row's line in the files for SageMaker."""
 
 
 def _unfit(reason: str) -> Checked:
@@ -49,26 +60,26 @@ def _unfit(reason: str) -> Checked:
 
 
 class Checks:
-    """The rules that need no other row."""
+    """Checks the rules that need no other row."""
 
     def __init__(self, request: PrepRequest) -> None:
-        """Take what the rules depend on out of the request."""
+        """Take the rules from the request."""
         instruction = request.dataset.instruction
         dialogue, summary = request.dataset.dialogue, request.dataset.summary
-        # A file that was put after another keeps its byte order mark.
+        # A file that was appended to another one keeps its byte order mark.
         self._headers = (
             (dialogue, summary, None),
             (f"\ufeff{dialogue}", summary, None),
             (dialogue, f"\ufeff{summary}", None),
         )
-        self._seed = request.dataset.seed % 2**64  # of the digests, so that dealing and sampling follow it
+        self._seed = request.dataset.seed % 2**64  # seeds the digests, and by them the splits and the samples
         self._longest = request.max_tokens * record_formats.CHARS_PER_TOKEN - len(instruction)
         self._too_long = f"longer than {request.max_tokens} tokens (estimated)"
         self._before, self._between, self._after = record_formats.line_parts(instruction)
         self._bedrock = record_formats.BedrockRules(request.base_model, instruction) if request.base_model else None
 
     def check(self, rows: Iterable[Row]) -> Iterator[Checked]:
-        """One `Checked` for each row, in their order."""
+        """Yield one `Checked` per row, in the order of the rows."""
         source = iter(rows)
         while batch := list(islice(source, BATCH_ROWS)):
             reasons = [_why_no_texts(*row) for row in batch]
@@ -86,17 +97,17 @@ class Checks:
             yield from checked
 
     def _together(self, rows: list[Row]) -> list[Checked] | None:
-        """Rows of two texts that are not blank; None if any of them is not fit."""
+        """Check rows of two texts that are not blank. Return None if any of them is not fit."""
         if not rows:
             return []
         texts: list[Any] = [row[0] for row in rows] + [row[1] for row in rows]  # strings by now
         try:
-            # One by one: joined, a single emoji would make all of the text wide, and slow.
+            # Each text is encoded alone: in a joined text, a single emoji would make every character wide, and the work slow.
             encoded = b"\0".join([text.encode() for text in texts])
         except UnicodeEncodeError:
             return None
         clean = encoded.translate(None, _REMOVED)
-        # What was removed should be the CR of every CRLF, which makes a LF of it.
+        # If only the CR of every CRLF was removed, the line ends are LF now.
         if len(clean) != len(encoded) - encoded.count(b"\r\n"):
             encoded = encoded.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             clean = encoded.translate(None, _REMOVED)
@@ -130,7 +141,7 @@ class Checks:
         return checked
 
     def _why_unfit(self, dialogue: object, summary: object, _: str | None) -> str | None:
-        """Why a row of two texts is not fit: what `_together` asks of a batch, asked of one."""
+        """Return why a row of two texts is not fit. The rules are those of `_together`."""
         dialogue, summary = _line_ends(str(dialogue)), _line_ends(str(summary))
         both = dialogue + summary
         try:

@@ -1,4 +1,4 @@
-"""CSV files, whatever separates their fields, as rows. A file in which it is not certain where a row ends is refused."""
+"""Reads rows from CSV files with any separator. A file is refused if it is not certain where a row ends."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from data_prep.shapes import TextColumns
 
 SEPARATORS = (",", ";", "\t", "|")
-"""What is tried on the header where no separator is given."""
+"""The separators that are tried on the header if none is set."""
+
 _CHUNK_BYTES = 256 * 1024
+
 _HEADER_LINES = 20
-"""Lines in which a header is looked for that is not the first."""
+"""Number of lines at the top of a file in which a header is searched that is not in the first line."""
+
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_EXCELS = re.compile(r'"?sep=([^\w\s"]|\t)"?[,;\t]*\s*', re.ASCII)
-"""Excel's own line above the header, which names the separator."""
+
+_EXCEL_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?[,;\t]*\s*', re.ASCII)
+"""The line that Excel writes above the header. It names the separator."""
+
 _REMEDY = (
     "so pieces of a row could pass for rows; quote each text that holds a line end, a quote or the separator, and write its "
     "quotes twice (RFC 4180; Python's csv module and pandas do), or write JSON Lines"
@@ -36,17 +41,17 @@ csv.field_size_limit(LONGEST_BYTES)
 
 
 class CsvFile:
-    """A CSV file with a header (RFC 4180, with any separator; line ends inside quotes belong to the text).
+    """A CSV file with a header, by RFC 4180 with any separator. A line end inside quotes belongs to the text.
 
-    Broken UTF-8 arrives as lone surrogates, for the checks to find. The csv module says what a row is; a regular expression
-    takes the plain ones, which it does four times as fast, and leaves whatever it does not match to the module.
+    Broken UTF-8 becomes lone surrogates, which the checks find. The csv module decides what a row is. A regular expression
+    reads the plain rows, four times as fast, and the csv module reads every row that the expression does not match.
 
-    The first row that breaks the rules ends it: where a quote is not closed where it seems, or a line end stands in a text
-    without quotes, the lines before and after may be pieces of one row, and nothing tells them from rows.
+    The file is refused at the first row that breaks the rules. If a quote is closed at another place than it seems, or a line
+    end stands in a text without quotes, the lines before and after may be pieces of one row, which look like rows.
 
     Attributes:
-        separator: what stands between two fields: that which is given, or the one by which the header has both columns.
-            None if the file is empty.
+        separator: the separator that is set, or the first one by which the header has both columns. None if the file is
+            empty.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class CsvFile:
         """Read the header.
 
         Raises:
-            Refused: there is none, or it lacks a column.
+            Refused: the header is not CSV, or it has not both columns.
         """
         self._name, self._fields = name, fields
         self._text = _Text(stream, name)
@@ -69,8 +74,8 @@ class CsvFile:
         text.mark()
         found: dict[str, list[str]] = {}
         failed: csv.Error | None = None
-        if excels := _EXCELS.fullmatch(next(text, "")):
-            separators = (excels[1],)
+        if excel_line := _EXCEL_LINE.fullmatch(next(text, "")):
+            separators = (excel_line[1],)
             text.mark()
         for separator in separators:
             text.rewind()
@@ -88,10 +93,10 @@ class CsvFile:
                 return separator, header
         if not found:
             raise Refused(
-                f"dataset: the header of {quoted(self._name)} is no CSV ({failed}); mend its quotes"
+                f"dataset: the header of {quoted(self._name)} is not valid CSV ({failed}); mend its quotes"
             ) from failed
-        # The one that finds the most columns; the first of equals.
-        return self._refuse_header(max(found, key=lambda one: len(found[one])), found)
+        # The separator that finds the most columns, and the first of those that find as many.
+        return self._refuse_header(max(found, key=lambda separator: len(found[separator])), found)
 
     def _refuse_header(self, separator: str, found: dict[str, list[str]]) -> NoReturn:
         header = found[separator]
@@ -104,7 +109,7 @@ class CsvFile:
         if any("\udc80" <= letter <= "\udcff" for column in header for letter in column):
             raise Refused(
                 f"dataset.csv.encoding: the header of {quoted(self._name)} is not UTF-8; write the file as UTF-8 (Excel: 'CSV "
-                "UTF-8'), or set dataset.csv.encoding to what it is, such as cp1252"
+                "UTF-8'), or set dataset.csv.encoding to its encoding, such as cp1252"
             )
         missing = next(field for field in self._fields if field not in header)
         more = "" if separator == "," else f" (separated by {quoted(separator)})"
@@ -125,13 +130,13 @@ class CsvFile:
         """Yield the rows.
 
         Raises:
-            Refused: a row is no CSV, has more or fewer columns than the header, or opens a quote that never closes.
+            Refused: a row is not CSV, has more or fewer columns than the header, or opens a quote that never closes.
         """
         if self.separator is None:
             return
         text, width, dialogue, summary = self._text, len(self._header), self._dialogue, self._summary
         rules = _Rules(self.separator, width, dialogue, summary)
-        cells = csv.reader(text, strict=True, delimiter=self.separator)  # strict: no text guessed at
+        cells = csv.reader(text, strict=True, delimiter=self.separator)  # strict: the module does not guess
         number = 0
         plain, groups = rules.plain, ("dq", "d", "sq", "s")
         while True:
@@ -152,7 +157,7 @@ class CsvFile:
                     self._refuse(rules.bare_row, _BARE)
                 return
             except csv.Error as error:
-                if rules.are_broken():  # by a row before it
+                if rules.are_broken():  # by an earlier row
                     self._refuse(rules.bare_row, _BARE)
                 self._refuse_unread(number, error)
             rules.look_at(b"".join(text.lines), number)
@@ -181,7 +186,7 @@ class CsvFile:
 
 
 class _Rules:
-    """What a row may look like, and what of it was met in the file."""
+    """The forms that a row may have, and the quotes that the rows so far have."""
 
     def __init__(self, separator: str, width: int, dialogue: int, summary: int) -> None:
         mark = re.escape(separator)
@@ -194,7 +199,7 @@ class _Rules:
             for n in range(width)
         ]
         self.plain: Callable[[bytes, int], re.Match[bytes] | None]
-        # A whole row: each field is either quoted or without any quote, and the line end is there.
+        # A whole row: each field is either quoted or has no quote, and the row has its line end.
         self.plain = re.compile((mark.join(fields) + r"\r?\n").encode()).match
         field = rf'(?:"[^"]*+(?:""[^"]*+)*+"|{bare})'
         self._strict = re.compile(rf"{field}(?:{mark}{field})*+(?:\r\n|\r|\n|)".encode()).fullmatch
@@ -203,22 +208,22 @@ class _Rules:
         self.has_quoted, self.bare_row, self._closes = False, 0, False
 
     def look_at(self, raw: bytes, number: int) -> None:
-        """Take note of quotes in the row `number`: such as enclose fields, and such as stand inside bare ones."""
+        """Record the quotes of row `number`: quotes that enclose a field, and quotes inside a field that is not quoted."""
         if b'"' not in raw:
             return
         self.has_quoted = self.has_quoted or bool(self._opens(raw))
         if self._strict(raw):
             return
-        # The last of an odd number of quotes may close a text whose first is lost.
+        # If their number is odd, the last quote may close a text whose opening quote is in an earlier line.
         bare = (field["bare"] or b"" for field in self._fields(raw.rstrip(b"\r\n")))
         self._closes = self._closes or any(text.endswith(b'"') and text.count(b'"') % 2 for text in bare)
         if self._closes or not self.bare_row:
             self.bare_row = number
 
     def are_broken(self) -> bool:
-        """Whether quotes stand where they tell nothing for certain.
+        """Whether the file has quotes that make it uncertain where a row ends.
 
-        In a file that quotes nothing a quote is a letter, and a line is a row.
+        In a file without quoted fields a quote is an ordinary character, and a line is a row.
         """
         return bool(self.bare_row) and (self.has_quoted or self._closes)
 
@@ -232,7 +237,7 @@ def _cell(quoted_text: bytes | None, bare: bytes) -> str:
 
 
 class _Text:
-    """A stream without its BOM: a buffer to match rows in, and, as an iterator, its lines as text."""
+    """A stream without its BOM. Rows are matched in its buffer, and its iterator yields the lines as text."""
 
     def __init__(self, stream: io.BufferedReader[Any], name: str) -> None:
         self._stream, self._name = stream, name
@@ -240,13 +245,13 @@ class _Text:
         self._marked: int | None = None
         self.buffer, self.at = b"", 0
         self.lines: list[bytes] = []
-        """Those that were iterated over since somebody emptied the list."""
+        """The lines that the iterator has yielded since the list was last emptied."""
         while len(self.buffer) < len(BOM_BYTES) and not self._ended:
             self._fill()
         self.buffer = self.buffer.removeprefix(BOM_BYTES)
 
     def mark(self) -> None:
-        """Keep all from here on."""
+        """Keep everything in the buffer from here on."""
         self._marked = self.at
 
     def rewind(self) -> None:
@@ -255,7 +260,7 @@ class _Text:
         self.lines.clear()
 
     def release(self) -> None:
-        """Keep no more than is needed."""
+        """Forget the mark, so that the buffer drops what has been read."""
         self._marked = None
 
     def _fill(self) -> None:
@@ -269,10 +274,10 @@ class _Text:
         return self
 
     def __next__(self) -> str:
-        """The next line with its end: CRLF, CR or LF, as `open` has them with newline=""."""
+        """Return the next line with its end (CRLF, CR or LF), as a file opened with newline="" does."""
         while True:
             end = _LINE_END.search(self.buffer, self.at)
-            # A CR that is last may be half of a line end.
+            # A CR at the end of the buffer may be half of a CRLF.
             if self._ended or (end and not (end.end() == len(self.buffer) and end[0] == b"\r")):
                 line = self.buffer[self.at : end.end() if end else len(self.buffer)]
                 if not line:
@@ -282,6 +287,6 @@ class _Text:
                 return line.decode("utf-8", "surrogateescape")
             if len(self.buffer) - self.at > LONGEST_BYTES:
                 raise Refused(
-                    f"dataset: {quoted(self._name)} has a line of over {LONGEST_BYTES} bytes; write one row a line"
+                    f"dataset: {quoted(self._name)} has a line of over {LONGEST_BYTES} bytes; write one row per line"
                 )
             self._fill()

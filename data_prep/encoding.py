@@ -1,4 +1,4 @@
-"""A text file of any encoding as UTF-8, which is what the readers take."""
+"""Reads a text file of any encoding as UTF-8, because the readers of rows take UTF-8 alone."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ if TYPE_CHECKING:
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, with which it begins
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # stands before UTF-16's mark, because it begins with it
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _CHUNK_BYTES = 64 * 1024
 HEAD_BYTES = 64
+
 _OTHERS = (
     (
         b"version https://git-lfs.github.com/spec/",
-        "a Git LFS pointer and not the file itself; run git lfs pull, and upload it",
+        "a Git LFS pointer and not the file itself; run git lfs pull, and upload the file",
     ),
-    (b"<!doctype html", "an HTML page and no data (servers send one to whom they do not know); download it again"),
-    (b"<html", "an HTML page and no data (servers send one to whom they do not know); download it again"),
-    (b"\x1f\x8b", "compressed by gzip; let its name end in .gz, or unpack it once if that is its second time"),
+    (
+        b"<!doctype html",
+        "an HTML page and no data (a server may send one if you are not signed in); download the file again",
+    ),
+    (b"<html", "an HTML page and no data (a server may send one if you are not signed in); download the file again"),
+    (b"\x1f\x8b", "compressed by gzip; let its name end in .gz, or unpack it once if it was compressed twice"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd; let its name end in .zst"),
     (b"bzh", "compressed by bzip2; compress it by gzip or zstd, or not at all"),
     (b"\xfd7zxz\0", "compressed by xz; compress it by gzip or zstd, or not at all"),
@@ -35,27 +39,28 @@ _OTHERS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save the sheet as CSV UTF-8"),
     (b"par1", "Parquet; let its name end in .parquet"),
     (b"arrow1", "Arrow; let its name end in .arrow"),
-    (b"fea1", "Feather of version 1, which only old libraries write; write it anew with pandas' to_feather"),
+    (b"fea1", "Feather of version 1, which only old libraries write; write the file anew with pandas' to_feather"),
     (b"sqlite format 3\0", "an SQLite database; export the table as CSV"),
     (b"{\\rtf", "rich text; save it as plain text in UTF-8"),
     (b"%pdf-", "a PDF; only CSV, JSON, Parquet and Arrow are read"),
 )
-"""What a file begins with that is no text of rows, in lower case, whatever its name says."""
+"""The first bytes, in lower case, of files that hold no rows as text, whatever their names say."""
 
 
 def refuse_others(head: bytes, name: str) -> None:
-    """Refuse a file of text that is something else by its first bytes."""
+    """Refuse a file whose first bytes show that it is not a text file of rows."""
     start = head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n").lower()
-    for mark, what in _OTHERS:
+    for mark, description in _OTHERS:
         if start.startswith(mark):
-            raise Refused(f"dataset: {quoted(name)} is {what}")
+            raise Refused(f"dataset: {quoted(name)} is {description}")
 
 
 def detect(head: bytes, given: str | None = None) -> str:
-    """The encoding of a text file by its first bytes: a byte order mark is certain, whatever is `given` for all files.
+    """Return the encoding of a text file by its first bytes.
 
-    So are NUL bytes, since every format that is read begins with ASCII's characters (RFC 4627, section 3). All else counts as
-    UTF-8, and what is not is for the checks to find.
+    A byte order mark is certain. It counts more than `given`, the encoding that is set for all files. Without both, NUL bytes
+    tell the encoding, because every format that is read begins with ASCII characters (RFC 4627, section 3). Any other file
+    counts as UTF-8, and the checks find bytes that are not.
     """
     marked = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
     if marked or given:
@@ -73,9 +78,12 @@ def detect(head: bytes, given: str | None = None) -> str:
 
 
 def as_utf8(stream: io.BufferedReader[Any], name: str, encoding: str | None) -> tuple[io.BufferedReader[Any], str]:
-    """The file as UTF-8, still with its byte order mark, and its encoding (`detect`).
+    """Return the file as a stream of UTF-8, which still has its byte order mark, and its encoding (`detect`).
 
-    A byte or code unit that is no character comes as bytes that are no UTF-8, for the checks to find.
+    A byte or code unit that is no character becomes bytes that are not UTF-8, which the checks find.
+
+    Raises:
+        Refused: the first bytes show that the file is not a text file of rows.
     """
     head = stream.read(HEAD_BYTES)
     refuse_others(head, name)
@@ -86,29 +94,29 @@ def as_utf8(stream: io.BufferedReader[Any], name: str, encoding: str | None) -> 
 
 
 class Prefixed(io.RawIOBase):
-    """A stream of which some bytes have been read already."""
+    """A stream whose first bytes have already been read."""
 
     def __init__(self, head: bytes, stream: io.BufferedReader[Any]) -> None:
-        """`head` comes before what the stream still has."""
+        """Take `head`, the bytes that have been read, and the rest of the stream."""
         super().__init__()
         self._head, self._stream = head, stream
 
     def readable(self) -> bool:
-        """A stream to read."""
+        """Return that the stream can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """The next bytes; 0 at the end."""
+        """Read the next bytes into `buffer`. Return their number, which is 0 at the end."""
         if not self._head:
             return self._stream.readinto(buffer)
         count = min(len(buffer), len(self._head))
         buffer[:count], self._head = self._head[:count], self._head[count:]
-        # Also what comes next: a reader that peeks gets no more than one call's bytes.
+        # The bytes that follow are read, too: a reader that peeks gets the bytes of one call alone.
         return count + (self._stream.readinto(memoryview(buffer)[count:]) if count < len(buffer) else 0)
 
 
 class _Transcoded(io.RawIOBase):
-    """A stream of another encoding as UTF-8."""
+    """Converts a stream of another encoding to UTF-8."""
 
     def __init__(self, head: bytes, stream: io.BufferedReader[Any], name: str, encoding: str) -> None:
         super().__init__()
@@ -129,7 +137,7 @@ class _Transcoded(io.RawIOBase):
                 text = self._decode(data, self._ended).encode("utf-8", self._errors)
             except UnicodeError as error:
                 raise Refused(
-                    f"dataset: {quoted(self._name)} is not whole as {self._encoding}; write it as UTF-8, or correct "
+                    f"dataset: {quoted(self._name)} is not valid {self._encoding}; write it as UTF-8, or correct "
                     "dataset.csv.encoding"
                 ) from error
             self._out = memoryview(text)

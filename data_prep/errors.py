@@ -1,15 +1,15 @@
-"""What data prep raises beside `pipeline.errors`."""
+"""The exceptions that data prep raises, beside those of `pipeline.errors`."""
 
 from __future__ import annotations
 
 
 class ReadBackError(Exception):
-    """A file just written does not hold what was meant: a defect of this function or of the storage."""
+    """A file that was just written has other content than was written: a defect of this function or of the storage."""
 
 
 class TooManyRows(Exception):
-    """The table of the rows seen is full."""
+    """The table of the rows that were seen is full."""
 
 
 class ShardFailed(Exception):
-    """A shard's function failed in spite of its retries. Names the shard; a redrive reads it again."""
+    """A shard's function failed in spite of its retries. The message names the shard. A redrive reads it again."""

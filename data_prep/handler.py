@@ -1,4 +1,4 @@
-"""The entry points of the three functions: all of a dataset, one shard of it, and the merge of the shards."""
+"""The entry points of the three functions: they prepare a whole dataset, read one shard of it, or merge the shards."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def handler(event: PrepareEvent) -> Prepared | DataRefused:
     """Prepare a dataset.
 
     Raises:
-        SourceUnavailable: the source did not deliver; a later try may succeed.
-        aws.AwsBusy, aws.AwsRefused: AWS's own failure, for the state machine to retry.
+        SourceUnavailable: the source did not deliver a file. A later try may succeed.
+        aws.AwsBusy, aws.AwsRefused: AWS itself failed. The state machine retries.
     """
     answer: Prepared | DataRefused
     try:
@@ -51,17 +51,17 @@ def handler(event: PrepareEvent) -> Prepared | DataRefused:
 
 
 def prepare_with(event: PrepareEvent, s3: Any) -> Prepared:
-    """`handler` with a client of the caller's own, and `Refused` as an exception."""
+    """Prepare a dataset as `handler` does, but with the caller's S3 client, and raise `Refused`."""
     request = resolve(event.request)
     return prepare(request, event.pieces, _source(request, s3), S3Folder(s3, request.output))
 
 
 @aws.handler(ShardEvent)
 def shard(event: ShardEvent) -> ShardRead | ShardRefused:
-    """Read one shard of a dataset and leave its rows, checked and formatted, to the merge.
+    """Read one shard of a dataset, and write its checked and formatted rows for the merge.
 
     Raises:
-        SourceUnavailable, aws.AwsBusy, aws.AwsRefused: as `handler`.
+        SourceUnavailable, aws.AwsBusy, aws.AwsRefused: as in `handler`.
     """
     number, name, pieces = event.shard
     answer: ShardRead | ShardRefused
@@ -76,11 +76,11 @@ def shard(event: ShardEvent) -> ShardRead | ShardRefused:
 
 @aws.handler(MergeEvent)
 def merge(event: MergeEvent) -> Prepared | DataRefused | ReadAgain:
-    """Decide what needs all rows, and write the files out of what the shards left.
+    """Make the decisions that need all rows, and write the dataset's files from the shards' files.
 
     Raises:
         ShardFailed: a shard's function failed in spite of its retries.
-        aws.AwsBusy, aws.AwsRefused: as `handler`.
+        aws.AwsBusy, aws.AwsRefused: as in `handler`.
     """
     answer: Prepared | DataRefused | ReadAgain
     try:
@@ -103,6 +103,6 @@ def _source(request: PrepRequest, s3: Any) -> DatasetFiles:
 
 @cache
 def _client(service: str) -> Any:
-    # botocore and not boto3, which adds s3transfer: 0.1 s of import for transfers that are not used here.
+    # botocore and not boto3: boto3 imports s3transfer, which takes 0.1 s and is not used here.
     config = Config(retries={"mode": "standard", "max_attempts": 5})
     return botocore.session.get_session().create_client(service, config=config)

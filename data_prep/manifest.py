@@ -1,4 +1,7 @@
-"""The manifest: what was read, what became of it, what was written. No times: a re-run is byte-identical."""
+"""The manifest lists the files that were read, the counts of their rows and the files that were written.
+
+It has no times, so that a second run writes the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,32 @@ if TYPE_CHECKING:
     from data_prep.writer import Upload
 
 RULES = (
-    "Line ends in texts (CRLF, CR) become LF, counted in line_ends_normalized; nothing else is changed.",
+    "Line ends in texts (CRLF, CR) become LF, and line_ends_normalized counts these rows. Nothing else is changed.",
     "A row of two columns is written as three messages: instruction, dialogue, and summary, which is marked as learned.",
-    "A row number counts from 1; a CSV's header does not count, a line that is blank or no row does.",
-    "Files are read as test, validation, train; a row whose dialogue an earlier split has is rejected.",
-    "A row is a duplicate when dialogue and summary equal those of a row accepted before, line ends aside.",
-    "A row is too long when its characters, the instruction's with them, are more than six for each token.",
-    "A split without files of its own is dealt out of train's by a seeded hash of the dialogue.",
-    "max_rows and Bedrock's limit keep the rows of the lowest seeded hash of their texts, in reading order.",
-    "Of Bedrock's limit, validation takes a tenth, and more only where train leaves room.",
-    "In rejected.jsonl, from 'all' is in no output; from 'bedrock' is not drawn for the Bedrock files.",
+    "Row numbers begin at 1. A CSV file's header has no number. A blank line and a line that cannot be parsed have one.",
+    "Splits are read in the order test, validation, train. A row is rejected if an earlier split has its dialogue.",
+    "A row is a duplicate if an earlier accepted row has the same dialogue and summary. Line ends do not count.",
+    "A row is too long if it has more than six characters per token. The instruction counts.",
+    "A split without files of its own gets a part of train's rows, by a seeded hash of the dialogue.",
+    "max_rows and Bedrock's limit keep the rows with the lowest seeded hashes of their texts, in reading order.",
+    "Validation gets a tenth of Bedrock's limit, and more only if train has too few rows for the rest.",
+    "A row of rejected.jsonl with from 'all' is in no output. With from 'bedrock' it is only not in the Bedrock files.",
 )
 
 
 @dataclass
 class FileRead:
-    """What was read of one file, which has the ETag of S3 or the object id of the Hub. read = accepted + rejected, always.
+    """A file that was read, with the counts of its rows. `read` is always accepted plus rejected rows.
 
-    `encoding` and `separator` are of a CSV file, the first of a JSON file, too.
+    Attributes:
+        name: path on the Hub, or key in S3.
+        bytes: size of the file.
+        etag: the ETag of S3, or the object id of the Hub.
+        read: rows that were read.
+        rejected: rows that were rejected.
+        line_ends_normalized: rows whose line ends were changed to LF.
+        encoding: encoding of a CSV or JSON file.
+        separator: separator of a CSV file.
     """
 
     name: str
@@ -51,7 +62,7 @@ def render(
     tallies: Mapping[str, Any],
     outputs: Mapping[str, Upload],
 ) -> bytes:
-    """The manifest as JSON."""
+    """Return the manifest as JSON."""
     document = {
         "version": 1,
         "dataset": {**asdict(request.dataset), "csv": request.dataset.csv._asdict()},

@@ -1,7 +1,7 @@
-"""What the shards have read becomes the run's files: duplicates, leaks and samples are decided here, over digests.
+"""Merges the shards' files into the run's files. Here digests decide about duplicates, leaks and samples.
 
-The marks of all rows are gone through in reading order, as one function would meet the rows: so the outputs are the same to the
-byte. Where `max_rows` draws a sample, a first pass over the marks settles which rows it draws.
+The marks of all rows are read in reading order, the order in which one function would read the rows. So both ways write the
+same bytes. If `max_rows` draws a sample, a first pass over the marks decides which rows it draws.
 """
 
 from __future__ import annotations
@@ -30,18 +30,25 @@ if TYPE_CHECKING:
     from pipeline.source.stream import ResumingStream
 
 MOST_ROWS = 40_000_000
-"""Rows of which the merge remembers digests: 16 bytes each, in a function of 1,769 MB."""
+"""Highest number of rows in a merge: it keeps 16 bytes per row in memory, in a function of 1,769 MB."""
 
 
 def merge_shards(
     request: PrepRequest, count: int, failed: Sequence[BadShard], work: S3Folder, folder: S3Folder
 ) -> Prepared:
-    """Merge `count` shards, `failed` being the results of those that are not there; returns the function's answer.
+    """Merge the shards' files into the run's files, and return the function's answer.
+
+    Args:
+        request: the request to data prep.
+        count: number of shards.
+        failed: the results of the shards that failed or were refused.
+        work: folder of the shards' files.
+        folder: folder for the run's files.
 
     Raises:
-        Refused: what the user can mend, in a shard or in all rows together.
+        Refused: the user must mend something, in a shard or in all rows together.
         ShardFailed: a shard's function failed in spite of its retries.
-        ReadBackError: an output, or what a shard left, is not what was meant.
+        ReadBackError: an output or a shard's file has other content than was written.
     """
     for result in failed:
         if result.refused is not None:
@@ -49,27 +56,27 @@ def merge_shards(
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise ShardFailed(
-            f"shard '{failed[0].shard}' failed: {_said(failed[0].error or '')}{more}; a redrive reads it again"
+            f"shard '{failed[0].shard}' failed: {_short_error(failed[0].error or '')}{more}; a redrive reads it again"
         )
     reports = []
     for number in range(count):
         report = read_report(work, number)
         if report is None:
-            raise ReadBackError(f"{work.place(name_of(number, 'report.json'))} is not there; start a new execution")
+            raise ReadBackError(f"{work.place(name_of(number, 'report.json'))} does not exist; start a new execution")
         reports.append(report)
     shards = _Shards(request, reports, work)
     return publish(request, folder, shards.fill)
 
 
-def _said(error: str) -> str:
-    """An error's name and message. A function's message comes in JSON, which may have been cut."""
+def _short_error(error: str) -> str:
+    """Return an error's name and message. A function's message comes in JSON, which may have been cut."""
     name, _, cause = error.partition(": ")
     message = re.match(r'\{"errorMessage": ?"((?:[^"\\]|\\.)*)', cause)
     return f"{name}: {message[1] if message else cause}"
 
 
 class _Row(NamedTuple):
-    """A row's mark, decided. `split` is None and `reason` is not where it is in no output."""
+    """A row after the decisions about it. `reason` says why the row is in no output; None if it is in an output."""
 
     piece: Piece
     reason: str | None
@@ -84,15 +91,15 @@ class _Shards:
     def __init__(self, request: PrepRequest, reports: Sequence[Report], work: S3Folder) -> None:
         self._request, self._reports, self._work = request, reports, work
         pieces = [(piece, read) for report in reports for piece, read in zip(report.pieces, report.read, strict=True)]
-        # A row of a held-out split is remembered twice: for repeats, and for leaks.
+        # A row of a held-out split takes two places in `Seen`: one for duplicates, and one for leaks.
         self._rows = sum(read * (2 if piece.split in HELD_OUT else 1) for piece, read in pieces)
         if self._rows > MOST_ROWS:
             raise Refused(
-                f"dataset: {self._rows} rows are more than a merge decides on ({MOST_ROWS}); give it fewer or smaller files"
+                f"dataset: {self._rows} rows are more than a merge can take ({MOST_ROWS}); give it fewer or smaller files"
             )
 
     def fill(self, outputs: Outputs) -> None:
-        """Hand all rows over, in reading order."""
+        """Write all rows to `outputs`, in reading order."""
         max_rows = self._request.dataset.max_rows
         samples = {split: Lowest(rows) for split, rows in max_rows.items() if rows is not None}
         if samples:
@@ -105,7 +112,7 @@ class _Shards:
         next_drawn = {name: next(numbers, None) for name, numbers in drawn.items()}
         for report in self._reports:
             for piece, read_as in zip(report.pieces, report.read_as, strict=True):
-                outputs.file(piece)  # also of a file without rows
+                outputs.file(piece)  # so that a file without rows is listed, too
                 outputs.note(piece, read_as)
         for row in self._decided(with_lines=True):
             file = outputs.file(row.piece)
@@ -138,10 +145,10 @@ class _Shards:
                             name = deal(dialogue_digest) if piece.split == "train" else piece.split
                             reason = seen.why_not_new(name, dialogue_digest, digest)
                         yield _Row(piece, reason, name, bool(normalized), problems[unfit], digest, line)
-                # To the end: what was read is only now known to be what was written.
+                # Both files are read to their ends, because only there their sums are checked.
                 more = next(marks, None) is not None or (with_lines and next(lines, None) is not None)
             except (struct.error, IndexError, StopIteration) as error:
-                raise ReadBackError(f"{folder} holds marks that are not what was written") from error
+                raise ReadBackError(f"{folder} holds other marks than were written") from error
             if more:
                 raise ReadBackError(f"{folder} holds more than its report says")
 
@@ -151,14 +158,14 @@ class _Shards:
         with io.BufferedReader(raw, BUFFER_BYTES) as stream:
             while chunk := stream.read(MARK.size * 4096):
                 yield from MARK.iter_unpack(chunk)
-        self._hold(raw, self._work.place(name), file)
+        self._check_sum(raw, self._work.place(name), file)
 
     def _lines(self, number: int, file: ShardFile) -> Iterator[bytes]:
         name = name_of(number, "rows.jsonl")
         raw = self._work.open(name)
         yield from read_lines(raw)
-        self._hold(raw, self._work.place(name), file)
+        self._check_sum(raw, self._work.place(name), file)
 
-    def _hold(self, raw: ResumingStream, place: S3Location, file: ShardFile) -> None:
+    def _check_sum(self, raw: ResumingStream, place: S3Location, file: ShardFile) -> None:
         if (raw.position, raw.sha256) != (file.bytes, file.sha256):
             raise ReadBackError(f"{place} does not hold the bytes that were written")

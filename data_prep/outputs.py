@@ -1,7 +1,7 @@
-"""What a run of data prep leaves: the rows in each format, read back by its rules, and the manifest last.
+"""Writes the files of a run: the rows in each format, which are read back by its rules, and last the manifest.
 
-Both ways through data prep end here: one function that reads everything (`prepare`), and the merge of what shards have read
-(`merge`). They hand over the same rows in the same order, so the files are the same to the byte.
+Both ways through data prep end here: the one function that reads the whole dataset (`prepare`), and the merge of the shards'
+files (`merge`). Both hand over the same rows in the same order, so the files are the same to the byte.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _UNLIKELY = 1e-6
 
 
 def publish(request: PrepRequest, folder: S3Folder, fill: Callable[[Outputs], None]) -> Prepared:
-    """Write, read back and list what `fill` hands over; returns the function's answer.
+    """Write the rows that `fill` hands over, read them back and write the manifest. Return the function's answer.
 
     Raises:
-        Refused: what the user can mend. `rejected.jsonl` is written even then, to show why.
-        ReadBackError: an output is not what was meant.
+        Refused: the user must mend something. `rejected.jsonl` is written even then, to show why.
+        ReadBackError: an output has other content than was written.
     """
     outputs = Outputs(request, folder)
     refusal = None
@@ -60,19 +60,19 @@ def publish(request: PrepRequest, folder: S3Folder, fill: Callable[[Outputs], No
 
 
 class Split:
-    """The file of one split, and which of its rows Bedrock's sample draws."""
+    """The file of one split, and the rows of it that Bedrock's sample draws."""
 
     def __init__(self, name: str, upload: Upload, bedrock: Lowest | None) -> None:
-        """`bedrock` is None where Bedrock gets none of this split's rows."""
+        """Take the parts. `bedrock` is None if Bedrock gets no rows of this split."""
         self.name, self.upload, self.bedrock = name, upload, bedrock
         self.accepted = self.eligible = 0
 
 
 class Outputs:
-    """Takes rows in reading order."""
+    """Takes the rows in reading order, counts them and writes them."""
 
     def __init__(self, request: PrepRequest, folder: S3Folder) -> None:
-        """Nothing is written yet."""
+        """Prepare the files. Nothing is written yet."""
         self._request, self._folder = request, folder
         model = request.base_model
         self._limit = min(model.max_records, request.max_records) if model else 0
@@ -96,23 +96,23 @@ class Outputs:
         return self._uploads[name]
 
     def file(self, piece: Piece) -> manifest.FileRead:
-        """The account of the file that the piece belongs to: whoever reads a row adds one to its `read`."""
+        """Return the counts of the piece's file. The caller adds one to `read` for each row that it reads."""
         return self._files.setdefault(piece.file, manifest.FileRead(piece.file, piece.bytes, piece.etag))
 
     def note(self, piece: Piece, read_as: ReadAs | None) -> None:
-        """How the piece was read, if its format leaves that open."""
+        """Record encoding and separator of the piece's file, if its format does not fix them."""
         if read_as:
             file = self.file(piece)
             file.encoding, file.separator = read_as
 
     def reject(self, file: manifest.FileRead, reason: str) -> None:
-        """The row read last is not fit."""
+        """Count the row that was read last as not fit, for this reason."""
         file.rejected += 1
         self._rejected[reason] += 1
         self._note(file, reason, "all")
 
     def accept(self, file: manifest.FileRead, split: Split, normalized: bool, problem: str | None) -> None:
-        """The row read last is fit and new; `problem` is why Bedrock's base model does not take it."""
+        """Count the row that was read last as fit and new. `problem` says why Bedrock's base model does not take it."""
         split.accepted += 1
         file.line_ends_normalized += normalized
         if problem and split.bedrock:
@@ -124,17 +124,17 @@ class Outputs:
         self.rejects.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def emit(self, split: Split, digest: bytes, problem: str | None, line: bytes) -> None:
-        """Write an accepted row; those of a split come in reading order."""
+        """Write an accepted row. The rows of a split must come in reading order."""
         if split.bedrock and not problem:
             split.eligible += 1
             split.bedrock.add(digest, split.upload.rows)
         split.upload.write(line)
 
     def refuse_unfit(self) -> None:
-        """Hold what was read against the shares and counts that a run needs.
+        """Refuse the dataset if a share or count of rows is not enough for a run.
 
         Raises:
-            Refused: too many rows are not fit, or too few are left.
+            Refused: too many rows are not fit, or too few are fit.
         """
         dataset, model = self._request.dataset, self._request.base_model
         unfit = self._unfit()
@@ -144,11 +144,11 @@ class Outputs:
             raise Refused(
                 "dataset: the source has no rows (headers at most); add rows, or name other files in dataset.source"
             )
-        left = all(split.upload.rows for split in self.splits.values())
+        all_have_rows = all(split.upload.rows for split in self.splits.values())
         if unfit.total() > dataset.max_rejected_share * read:
             raise Refused(
                 f"dataset: {_tally(unfit)} of {read} rows are not fit, more than the share of "
-                f"{dataset.max_rejected_share:g}, {listed}; {self._mend_rejected(read, more_allowed=left)}"
+                f"{dataset.max_rejected_share:g}, {listed}; {self._mend_rejected(read, more_allowed=all_have_rows)}"
             )
         for split in self.splits.values():
             if not split.upload.rows:
@@ -187,24 +187,25 @@ class Outputs:
             )
 
     def _unfit(self) -> Counter[str]:
-        """Why rows are not fit. A blank line is no row: of a CSV file whose CRLF became CRCRLF, every second line is one."""
+        """Return the reasons with their counts, without blank lines.
+
+        A blank line is not a row. In a CSV file whose CRLF became CRCRLF, every second line is blank.
+        """
         return Counter({reason: count for reason, count in self._rejected.items() if reason != BLANK_LINE})
 
     def _mend_rejected(self, read: int, *, more_allowed: bool) -> str:
-        """The remedy where too many rows are not fit: to allow them helps only if some are left for every split."""
+        """Return the remedy if too many rows are not fit. To allow more helps only if every split still has fit rows."""
         dataset = self._request.dataset
         (reason, count), *_ = self._unfit().most_common(1)
         if reason.startswith("broken UTF-8"):
-            return (
-                "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to what a CSV file is in, such as cp1252"
-            )
+            return "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to the encoding of a CSV file, such as cp1252"
         if (dataset.dialogue, dataset.summary) == ("input", "output") and reason in shapes.WITHOUT_INPUT:
             return (
-                "these are Alpaca rows (instruction, input, output), of which an empty input leaves the instruction as the "
+                "these are Alpaca rows (instruction, input, output), and where the input is empty, the instruction is the "
                 "prompt; write both into one column, and name that and 'output' in dataset.fields"
             )
         if reason.endswith("is not a string"):
-            return "name two columns of text in dataset.fields, or write what these hold as text"
+            return "name two columns of text in dataset.fields, or write the values of these as text"
         ways = ["mend them"]
         if reason == f"longer than {self._request.max_tokens} tokens (estimated)":
             ways.append("raise training.max_length")
@@ -215,7 +216,7 @@ class Outputs:
         return ", or ".join((", ".join(ways[:-1]), ways[-1])) if len(ways) > 1 else ways[0]
 
     def _fill(self, split: Split, read: int) -> str:
-        """The remedy for a split without rows."""
+        """Return the remedy for a split without rows."""
         dataset, name = self._request.dataset, split.name
         dealt = [other for other in ("validation", "test") if other not in dataset.splits]
         if not any(other.accepted for other in self.splits.values()):
@@ -224,17 +225,17 @@ class Outputs:
             return f"mend or add rows in its files (dataset.files.{name})"
         pool = sum(self.splits[other].accepted for other in ("train", *dealt))
         share = 1 - sum(dataset.ratios[other] for other in dealt) if name == "train" else dataset.ratios[name]
-        # Rows are dealt by their dialogue. With as many dialogues as rows, a split stays empty so rarely.
+        # The dialogue decides the split. If each row had its own dialogue, a split would almost never stay empty.
         if (1 - share) ** pool < _UNLIKELY:
             return (
-                f"the {pool} rows that are fit have hardly more than one dialogue, and rows with the same one stay together: "
+                f"almost all of the {pool} rows that are fit have the same dialogue, and such rows stay in one split: "
                 "name the column that differs from row to row in dataset.fields.dialogue"
             )
         ratios = " and ".join(f"dataset.ratios.{other}" for other in dealt)
         return f"mend or add rows, or {f'lower {ratios}' if name == 'train' else f'raise dataset.ratios.{name}'}"
 
     def publish(self) -> Prepared:
-        """Read back, write Bedrock's files out of what was read, and the manifest last; returns the function's answer."""
+        """Read the files back, write Bedrock's files from them, and last the manifest. Return the function's answer."""
         self._read_back_chat()
         self._read_back_bedrock()
         counts = {split.name: split.upload.rows for split in self.splits.values()}
@@ -255,9 +256,9 @@ class Outputs:
         )
 
     def _read_back_chat(self) -> None:
-        """Hold the files of rows against their rules, and write Bedrock's files out of what was read.
+        """Check the files of rows against their rules, and write Bedrock's files from the rows that are read back.
 
-        Only now is it known which rows Bedrock's sample draws, so they come from here and not from memory.
+        The rows that Bedrock's sample draws are known only now. So they come from the files and not from memory.
         """
         model, read_row = self._request.base_model, record_formats.read_row
         system, *_ = record_formats.row_of_columns(self._request.dataset.instruction, "", "")
@@ -288,7 +289,7 @@ class Outputs:
                 raise ReadBackError(f"{self._folder.place(file)} has {self._uploads[file].rows} records, not {records}")
 
     def _lines(self, name: str) -> Iterator[bytes]:
-        """The lines of an output, which must be the bytes that were written."""
+        """Yield the lines of an output, and check at its end that its bytes are the bytes that were written."""
         upload, place = self._uploads[name], self._folder.place(name)
         raw = self._folder.open(name)
         yield from read_lines(raw)
@@ -322,13 +323,13 @@ class Outputs:
 
 
 def read_lines(raw: io.RawIOBase) -> Iterator[bytes]:
-    """The lines of a stream, which is closed at the end."""
+    """Yield the lines of a stream, and close it at the end."""
     with io.BufferedReader(raw, BUFFER_BYTES) as stream:
         yield from stream
 
 
 def _tally(reasons: Counter[str]) -> str:
-    """`12 (dialogue is empty: 9, not valid JSON: 3)`."""
+    """Return the counts as text, such as `12 (dialogue is empty: 9, not valid JSON: 3)`."""
     if not reasons:
         return "0"
     shown = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(_SHOWN_REASONS))

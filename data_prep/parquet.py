@@ -1,4 +1,7 @@
-"""Parquet and Arrow as rows, in memory that does not grow with the file. Imported when asked only, as pyarrow is with it."""
+"""Reads rows from Parquet and Arrow files, in memory that does not grow with the file.
+
+It is imported only for such a file, because it imports pyarrow.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,26 @@ if TYPE_CHECKING:
     from pipeline.contracts.data import Piece
 
 BATCH_ROWS = 256
+
 BUFFER_BYTES = 512 * 1024
-"""Read of a column at once. Without it, and with pre_buffer, pyarrow reads a row group's whole column into memory."""
+"""Bytes of a column that are read at once. Without it, or with pre_buffer, pyarrow reads a row group's whole column."""
+
 _FILE_MARK = b"ARROW1"
-"""With it the file format begins (Arrow columnar format, "IPC File Format")."""
+"""The first bytes of Arrow's file format (Arrow columnar format, "IPC File Format")."""
+
 _PARQUET_MARK = b"PAR1"
-"""With it a Parquet file begins (Parquet's format, "File format")."""
+"""The first bytes of a Parquet file (Parquet's format, "File format")."""
+
 _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
 def read_columnar(
     suffix: str, file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: TextColumns
 ) -> Iterator[Row]:
-    """The rows of a file by the suffix of its format; the arguments are those of the format's reader.
+    """Return the rows of a file by the suffix of its format. `read_arrow` explains the other arguments.
 
     Raises:
-        Refused: as `read_parquet`.
+        Refused: as in `read_parquet`.
     """
     if suffix == ".parquet":
         return read_parquet(file, piece, fields)
@@ -44,12 +51,12 @@ def read_columnar(
 
 
 def read_parquet(file: io.RawIOBase, piece: Piece, fields: TextColumns) -> Iterator[Row]:
-    """The rows of the row groups that begin in `piece`.
+    """Yield the rows of the row groups that begin in `piece`.
 
     Raises:
-        Refused: no Parquet file, a mapped column that is not there, or data that cannot be decoded.
+        Refused: the file is not Parquet, a mapped column is missing, or its data cannot be decoded.
     """
-    # The other pools keep what was freed; the system's gives it back.
+    # The system's pool gives freed memory back. pyarrow's other pools keep it.
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
@@ -59,21 +66,23 @@ def read_parquet(file: io.RawIOBase, piece: Piece, fields: TextColumns) -> Itera
         for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
             dialogues, summaries = (_values(batch.column(name)) for name in columns)
             yield from zip(dialogues, summaries, repeat(None), strict=False)
-    except (pa.ArrowException, OSError) as error:  # OSError is Arrow's for a page that is cut or damaged
+    except (pa.ArrowException, OSError) as error:  # Arrow raises OSError for a page that is cut or damaged
         _refuse(file, piece, "Parquet", _PARQUET_MARK, error)
 
 
 def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: TextColumns) -> Iterator[Row]:
-    """The rows of an Arrow file: IPC's stream, as datasets' save_to_disk writes it, or its file format, also called Feather.
+    """Yield the rows of an Arrow file.
+
+    The file has either IPC's stream format, which datasets' save_to_disk writes, or its file format, also called Feather.
 
     Args:
-        file: to seek in, for the file format.
-        stream: the same from its beginning to its end, for the stream.
-        piece: the whole file.
+        file: the file, in which the reader of the file format seeks.
+        stream: the same file from its beginning to its end, for the stream format.
+        piece: the whole file as a piece.
         fields: the columns.
 
     Raises:
-        Refused: as `read_parquet`.
+        Refused: as in `read_parquet`.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -100,21 +109,20 @@ def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece,
 
 
 def _refuse(file: io.RawIOBase, piece: Piece, kind: str, mark: bytes, error: Exception) -> NoReturn:
-    """Refuse a file that pyarrow cannot read, as what it is if its first bytes tell."""
+    """Refuse a file that pyarrow cannot read. The message names its true format if the first bytes show it."""
     file.seek(0)
     head = file.read(HEAD_BYTES) or b""
     if not head.startswith(mark):
         refuse_others(head, piece.file)
     line = str(error).split("\n", 1)[0]
-    raise Refused(
-        f"dataset: {quoted(piece.file)} is no {kind} file that can be read ({line}); write it anew"
-    ) from error
+    raise Refused(f"dataset: {quoted(piece.file)} is not a readable {kind} file ({line}); write it anew") from error
 
 
 def _check_offsets(column: Any) -> None:
-    """Raise ArrowInvalid if a text would lie outside its buffer: pyarrow reads there unasked, which may end the process.
+    """Raise ArrowInvalid if a text lies outside its buffer.
 
-    Looked at as bytes, so that what is no UTF-8 is left to the checks.
+    pyarrow itself does not check this. It reads there all the same, which may end the process. The texts are validated as
+    bytes, because the checks find those that are not UTF-8.
     """
     if pa.types.is_dictionary(column.type):
         column.indices.validate(full=True)
@@ -124,7 +132,7 @@ def _check_offsets(column: Any) -> None:
 
 
 def _columns(schema: Any, file: str, fields: TextColumns) -> list[str]:
-    """The two columns by name. None is a list of turns, nor is another one, if they are not there."""
+    """Return the names of the two columns. Refuse chat rows: a mapped column, or any if one is missing, is a list of turns."""
     names = schema.names
     for field in fields if set(fields) <= set(names) else names:
         kind = schema.field(names.index(field)).type
@@ -140,9 +148,9 @@ def _begin(group: Any) -> int:
 
 
 def _values(column: Any) -> list[object]:
-    """The column's values; of what is no text only whether there is anything.
+    """Return the column's values. A value that is not text is 0, or None if it is null.
 
-    pyarrow does not look whether a string is UTF-8: what is not becomes lone surrogates, for the checks to find.
+    pyarrow does not check whether a string is UTF-8. Bytes that are not become lone surrogates, which the checks find.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):

@@ -1,4 +1,4 @@
-"""The whole dataset in one function: every row is read once, decided on the spot, and written."""
+"""Prepares the whole dataset in one function: it reads every row once, decides about it at once, and writes it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from data_prep.writer import S3Folder
     from pipeline.contracts.data import Piece, Prepared
 
-HELD_BYTES = 256 * 1024 * 1024
-"""Most text that samples keep in memory while they are not yet decided."""
+SAMPLE_BYTES = 256 * 1024 * 1024
+"""Most bytes of lines that the sample of one split keeps in memory while it is not yet complete."""
 
 
 def prepare(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, folder: S3Folder) -> Prepared:
-    """Prepare the dataset of `request`; returns the function's answer.
+    """Prepare the dataset of `request`, and return the function's answer.
 
     Raises:
-        Refused: what the user can mend. `rejected.jsonl` is written even then, to show why.
-        SourceUnavailable: a file did not come whole.
-        ReadBackError: an output is not what was meant.
+        Refused: the user must mend something. `rejected.jsonl` is written even then, to show why.
+        SourceUnavailable: a file could not be read to its end.
+        ReadBackError: an output has other content than was written.
     """
 
     def fill(outputs: Outputs) -> None:
@@ -37,8 +37,8 @@ def prepare(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles,
             _read(request, pieces, source, outputs)
         except TooManyRows as error:
             raise Refused(
-                f"dataset: one function prepares {ROWS} rows at most, and these are more; lower dataset.shard_mb, so that "
-                "several share them"
+                f"dataset: one function prepares at most {ROWS} rows, and this dataset has more; lower dataset.shard_mb, so "
+                "that several functions share them"
             ) from error
 
     return publish(request, folder, fill)
@@ -70,13 +70,13 @@ def _read(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, o
 
 
 class _Sample:
-    """The lines with the lowest keys out of all that are added, and no more, in memory."""
+    """Keeps in memory, of all lines that are added, only those with the lowest digests."""
 
     def __init__(self, rows: int, split: str) -> None:
         self._rows, self._split = rows, split
         self._lowest = Lowest(rows)
         self._lines: dict[int, tuple[bytes, str | None, bytes]] = {}
-        self._added = self._held = 0
+        self._added = self._bytes = 0
 
     def add(self, digest: bytes, problem: str | None, line: bytes) -> None:
         self._added += 1
@@ -84,12 +84,12 @@ class _Sample:
         if left_out == self._added:
             return
         if left_out is not None:
-            self._held -= len(self._lines.pop(left_out)[2])
+            self._bytes -= len(self._lines.pop(left_out)[2])
         self._lines[self._added] = digest, problem, line
-        self._held += len(line)
-        if self._held > HELD_BYTES:
+        self._bytes += len(line)
+        if self._bytes > SAMPLE_BYTES:
             raise Refused(
-                f"dataset.max_rows.{self._split}: choosing {self._rows} rows takes more than {HELD_BYTES >> 20} MiB of "
+                f"dataset.max_rows.{self._split}: a sample of {self._rows} rows takes more than {SAMPLE_BYTES >> 20} MiB of "
                 "memory; set fewer, or null for all (which needs none), or lower dataset.shard_mb"
             )
 

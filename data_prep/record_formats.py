@@ -1,7 +1,7 @@
-"""What a line of each output file looks like, and the rules by which it is read back.
+"""Writes the lines of each output file, and has the rules by which they are read back.
 
-Sources: a row (`training.messages`) is TRL's and SageMaker's conversational format with a mark; Bedrock's are "Prepare data for
-fine-tuning text-to-text models" in the Amazon Bedrock user guide, with the limits from `pipeline.catalogue`.
+Sources: a row (`training.messages`) has TRL's and SageMaker's conversational format with a mark. Bedrock's formats stand in
+"Prepare data for fine-tuning text-to-text models" in the Amazon Bedrock user guide. `pipeline.catalogue` has the limits.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from training.messages import Message, Messages
 
 SCHEMA_VERSION = "bedrock-conversation-2024"
+
 CHARS_PER_TOKEN = 6
-"""Characters of a token, for telling what is too long without a tokenizer: Bedrock's own estimate (`pipeline.catalogue`).
-English has about four, so that a row which is rejected for its length is too long for certain; what is a little too long,
-training counts and leaves out."""
+"""Characters per token, by which a row's length is estimated without a tokenizer. It is Bedrock's own estimate
+(`pipeline.catalogue`). English has about four, so a row that is rejected for its length is certainly too long. Training counts
+the tokens and leaves out a row that is a little too long."""
+
 _BEDROCK_ROLES = ["user", "assistant"]
 
 
 def row_of_columns(instruction: str, dialogue: str, summary: str) -> Messages:
-    """The row that two columns make. The instruction is a message of it: nothing that reads rows knows the setting."""
+    """Return the row that two columns make. The instruction is a message of the row: no reader of rows knows the setting."""
     return [
         {"role": "system", "content": instruction},
         {"role": "user", "content": dialogue},
@@ -36,23 +38,24 @@ def row_of_columns(instruction: str, dialogue: str, summary: str) -> Messages:
 
 
 def row_line(messages: Messages) -> bytes:
-    """A line of the files for SageMaker."""
+    """Return the row's line in the files for SageMaker."""
     return orjson.dumps({"messages": messages}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def line_parts(instruction: str) -> tuple[bytes, bytes, bytes]:
-    """What stands before the dialogue, between it and the summary, and after it in the line of a row of two columns.
+    """Return the parts of the line of a row of two columns: before the dialogue, between the texts, after the summary.
 
-    Only these two differ from line to line, so the rest is serialised once: orjson takes twice the time for the whole.
+    Lines differ only in the two texts, so these parts are serialised once. To serialise whole lines takes orjson twice the
+    time.
     """
-    # The instruction may hold the same, but stands before both.
+    # The instruction may contain the same words, but it stands before both texts.
     before_summary, _, after = row_line(row_of_columns(instruction, "dialogue", "summary")).rpartition(b'"summary"')
     before, _, between = before_summary.rpartition(b'"dialogue"')
     return before, between, after
 
 
 def bedrock(model: BaseModel, messages: Messages) -> bytes:
-    """A line of the Bedrock files, in the format of `model`, of a row of two columns."""
+    """Return the line of a row of two columns in the Bedrock files, in the format of `model`."""
     system, *turns = messages
     record: dict[str, Any]
     if model.format == "conversation":
@@ -68,17 +71,17 @@ def bedrock(model: BaseModel, messages: Messages) -> bytes:
 
 
 class BedrockRules:
-    """Why rows cannot go to a base model: a forbidden word, or their length."""
+    """Finds the rows that a base model does not take: they hold a forbidden word, or are too long."""
 
     def __init__(self, model: BaseModel, instruction: str) -> None:
-        """The rules of `model`; the instruction is part of every record."""
+        """Take the rules of `model`. The instruction is part of every record."""
         self._model, self._instruction = model, instruction
         self._most = model.max_tokens_per_record * model.chars_per_token - len(_prompt(instruction, ""))
 
     def problems(self, dialogues: Sequence[str], summaries: Sequence[str]) -> list[str | None]:
-        """Of each row: the problem, or None."""
+        """Return the problem of each row, or None."""
         rows = list(zip(dialogues, summaries, strict=True))
-        # Asked of all rows at once: hardly ever is there any.
+        # Checks the whole batch at once, because almost no batch has a problem.
         if max(map(len, dialogues)) + max(map(len, summaries)) <= self._most:
             together = "\0".join((*dialogues, *summaries))
             if not any(word in together for word in self._model.forbidden):
@@ -106,25 +109,25 @@ def _problem(model: BaseModel, *texts: str) -> str | None:
 
 
 def read_row(line: bytes, system: Message) -> Messages:
-    """The row of a line of the files for SageMaker; `system` is the message that it must begin with.
+    """Return the row of a line of the files for SageMaker. `system` is the message that it must begin with.
 
     Raises:
-        BadRecord: it is not what two columns and this instruction make.
+        BadRecord: two columns and this instruction do not make such a line.
     """
     try:
         messages = check(orjson.loads(line))
     except orjson.JSONDecodeError as error:
         raise BadRecord(f"not JSON ({error})") from error
     if messages[0] != system or len(messages) != 3 or line[-1:] != b"\n":
-        raise BadRecord("not a line of this instruction, a question and an answer")
+        raise BadRecord("the line is not this instruction, a question and an answer")
     return messages
 
 
 def check_bedrock(line: bytes, model: BaseModel) -> None:
-    """Hold a line of a Bedrock file against every rule of its format and of the base model.
+    """Check a line of a Bedrock file against every rule of its format and of the base model.
 
     Raises:
-        BadRecord: the rule that is broken.
+        BadRecord: the line breaks a rule, which the message names.
     """
     if model.format == "conversation":
         record = _object(line, {"schemaVersion", "system", "messages"})

@@ -1,4 +1,4 @@
-"""What data prep is asked for, as it works with it. Plan has validated the settings and listed the source."""
+"""The request to data prep, in the form that its modules use. Plan has validated the settings and listed the source."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class S3Location:
-    """An object, or a folder when the key is empty or ends in `/`."""
+    """The place of an object in S3, or of a folder if the key is empty or ends in `/`."""
 
     bucket: str
     key: str
 
     def __str__(self) -> str:
-        """The `s3://` URI."""
+        """Return the `s3://` URI."""
         return f"s3://{self.bucket}/{self.key}"
 
 
 @dataclass(frozen=True)
 class PrepDataset:
-    """What the rows are and how they are dealt.
+    """The settings of the dataset: where its rows are, and how they are divided among the splits.
 
     Attributes:
         source: `hub:OWNER/NAME` or `s3://BUCKET/...`.
         revision: commit of a Hub dataset.
-        splits: the splits with files of their own; the others are dealt out of train's rows.
-        dialogue: column with the text.
-        summary: column with its summary.
-        csv: how CSV files are written.
-        max_rows: most rows of each split; None is all.
+        splits: the splits that have files of their own. The other splits get a part of train's rows.
+        dialogue: name of the column with the dialogue.
+        summary: name of the column with the dialogue's summary.
+        csv: encoding and separator of CSV files.
+        max_rows: highest number of rows per split. None stands for all rows.
         ratios: share of train's rows for each split without a file of its own.
-        max_rejected_share: the run stops when more of the rows than this are not fit.
-        instruction: the task, as the system message (or before the prompt) of every record.
-        seed: seeds the dealing and the subsampling.
+        max_rejected_share: the run stops if a larger share of the rows is not fit.
+        instruction: the task. It is the system message of every record, or stands before the prompt.
+        seed: seeds the choice of a split for each row and the sampling.
     """
 
     source: str
@@ -61,15 +61,15 @@ class PrepDataset:
 
 @dataclass(frozen=True)
 class PrepRequest:
-    """What is asked of data prep, whichever function does it.
+    """The request to data prep. It is the same for each of the three functions.
 
     Attributes:
-        dataset: what to read.
-        output: folder for what is written.
-        work: folder for what shards leave to the merge.
-        max_tokens: longest sequence that the training takes.
-        base_model: the Bedrock base model to write for, or None.
-        max_records: most Bedrock records, train and validation together.
+        dataset: the settings of the dataset.
+        output: folder for the run's files.
+        work: folder for the files that shards write for the merge.
+        max_tokens: tokens of the longest sequence that the training takes.
+        base_model: the Bedrock base model that gets records, or None.
+        max_records: highest number of Bedrock records, train and validation together.
         hub_token_secret: ARN of the Secrets Manager secret that holds the Hub token, or None.
     """
 
@@ -83,7 +83,11 @@ class PrepRequest:
 
 
 def parse_s3(uri: str) -> S3Location:
-    """`s3://bucket/key` in its two parts."""
+    """Split `s3://BUCKET/KEY` into bucket and key.
+
+    Raises:
+        ValueError: the text is not such a URI.
+    """
     match = re.fullmatch(r"s3://([^/]+)/(.*)", uri, re.DOTALL)
     if not match:
         raise ValueError(f"{uri!r} is not s3://BUCKET/KEY")
@@ -91,7 +95,7 @@ def parse_s3(uri: str) -> S3Location:
 
 
 def resolve(asked: DataRequest) -> PrepRequest:
-    """The request of an event with its places taken apart, and its base model out of the catalogue."""
+    """Return the request of an event, with its S3 URIs parsed and its base model looked up in the catalogue."""
     wanted = asked.dataset
     dataset = PrepDataset(
         source=wanted.source,

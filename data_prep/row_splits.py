@@ -1,4 +1,4 @@
-"""Which split a row lands in and which rows a split keeps, by the row's digest alone: always the same."""
+"""Decides which split gets a row and which rows a split keeps. The row's digest alone decides, so every run decides alike."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SPAN = 2**64
 
 
 def dealer(ratios: Mapping[str, float], own_files: Collection[str]) -> Callable[[bytes], str]:
-    """The function from a dialogue's digest to its split, for train's files.
+    """Return the function that gives a dialogue's digest its split, for the rows of train's files.
 
-    A split with files of its own gets nothing from train's. Rows of the same dialogue land together, so dealing cannot
-    leak a dialogue from one split into another.
+    A split with files of its own gets none of these rows. Rows with the same dialogue get the same split, so no dialogue can
+    leak from one split into another.
     """
     bounds: list[bytes] = []
     names, reached = [], 0.0
@@ -32,19 +32,19 @@ def dealer(ratios: Mapping[str, float], own_files: Collection[str]) -> Callable[
 
 
 class Lowest:
-    """The rows with the lowest digests out of all that are added, which is a seeded choice. Holds no more than asked for."""
+    """Keeps, of all rows that are added, the rows with the lowest digests. This is a seeded choice."""
 
     def __init__(self, rows: int) -> None:
         """Keep at most `rows` rows."""
         self._rows = rows
-        # A heap has its smallest entry first: with digests negated, the row to give up next.
+        # A heap has its smallest entry first. As digests are negated, this is the row with the highest digest, which goes next.
         self._heap: list[tuple[int, int]] = []
         self._highest = b"\xff" * 64  # above any digest
 
     def add(self, digest: bytes, number: int) -> int | None:
-        """Consider the row `number`; returns the number of the row that is left out for it (or its own), if any is.
+        """Add the row `number`. Return the number of the row that is left out now, which may be this one; None if none is.
 
-        A split has no two rows of the same digest: they would be duplicates.
+        A split never has two rows with the same digest, because they would be duplicates.
         """
         if digest > self._highest:
             return number
@@ -59,15 +59,16 @@ class Lowest:
         return left_out
 
     def numbers(self, rows: int | None = None) -> Iterator[int]:
-        """The numbers of the rows with the lowest digests, `rows` of them or all that are kept, in ascending order."""
+        """Return the numbers of the `rows` rows with the lowest digests, or of all that are kept, in ascending order."""
         kept = sorted(self._heap, reverse=True)[:rows]
         return iter(sorted(number for _, number in kept))
 
 
 def bedrock_shares(eligible: Mapping[str, int], model: BaseModel, limit: int) -> dict[str, int]:
-    """How many of the `eligible` train and validation rows go to Bedrock, which limits both together, and validation alone.
+    """Return how many of the `eligible` train and validation rows go to Bedrock.
 
-    Validation takes a tenth of the limit, and more only where train leaves room.
+    Bedrock limits both together, and validation alone. Validation gets a tenth of the limit, and more only if train has too
+    few rows for the rest.
     """
     wanted = max(limit // 10, limit - eligible["train"], model.min_file_records)
     validation = min(eligible["validation"], model.max_validation_records, wanted)

@@ -1,4 +1,4 @@
-"""JSON Lines and JSON as rows. Nothing is skipped: what is no row comes with its problem."""
+"""Reads rows from JSON Lines and JSON files. Nothing is skipped: a line that is not a row is returned with its problem."""
 
 from __future__ import annotations
 
@@ -20,33 +20,41 @@ if TYPE_CHECKING:
     from data_prep.shapes import TextColumns
 
 Row = tuple[object, object, str | None]
-"""Dialogue, summary, and the problem that keeps it from being a row."""
+"""Dialogue, summary, and the problem of a line or element that is not a row; None if it is one."""
 
 LONGEST_BYTES = 16 * 1024 * 1024
-"""Longest CSV field, JSON line or JSON element: what is longer lacks line ends, or leaves a quote open."""
+"""Bytes of the longest CSV field, JSON line or JSON element. A longer one has no line ends, or a quote that never closes."""
+
 BLANK_LINE = "blank line"
-"""The problem of a line that is no row, and harms none: it does not count among the rows that are not fit."""
+"""The problem of a blank line. It does no harm, so it does not count as a row that is not fit."""
+
 _BOM = "\ufeff"
 BOM_BYTES = _BOM.encode()
 _CHUNK_CHARACTERS = 256 * 1024
+
+_BLANKS = tuple(" \t\r\n")
+
+_DECODER = json.JSONDecoder()
+"""It takes NaN and Infinity, which are not JSON, but which pandas and Python write. The checks reject them as texts."""
+
 _OPENS = re.compile(rb"\s*(?:\{\s*$|\[\s*(?:\{|$))")
-"""A line with which an object over several lines, or an array of objects, begins."""
+"""The first line of an object over several lines, or of an array of objects."""
 
 
 def read_jsonl(
     stream: io.BufferedReader[Any], name: str, fields: TextColumns, stop: int | None = None, *, first: bool = True
 ) -> Iterator[Row]:
-    """The rows of a JSON Lines file: one object a line.
+    """Yield the rows of a JSON Lines file, which has one object per line.
 
     Args:
         stream: the file, at the beginning of a line.
-        name: the file in messages.
+        name: the file's name in messages.
         fields: the columns.
-        stop: read the lines that begin in this many bytes; None is all.
+        stop: read the lines that begin in this many bytes. None stands for all lines.
         first: whether the stream is at the beginning of the file, where a BOM may be.
 
     Raises:
-        Refused: no row of a whole file has a mapped field, a line has no end, or the file is another kind of JSON.
+        Refused: no row of a whole file has a mapped column, a line is too long, or the file is another kind of JSON.
     """
     dialogue, summary = fields
     columns, at, number = _Columns(name, fields), 0, 0
@@ -61,48 +69,54 @@ def read_jsonl(
             _refuse_other_shapes(line, name, fields)
         if len(raw) == LONGEST_BYTES and not raw.endswith(b"\n"):
             raise Refused(
-                f"dataset: line {number} of {quoted(name)} is over {LONGEST_BYTES} bytes; write one object a line"
+                f"dataset: line {number} of {quoted(name)} is over {LONGEST_BYTES} bytes; write one object per line"
             )
         at += len(raw)
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
             value = _other_json(line)
-        # Its own line for the common case: this runs for every row.
+        # The common case comes first and calls nothing, because this runs for every row.
         if type(value) is dict and dialogue in value and summary in value:
             columns.complete = True
             yield value[dialogue], value[summary], None
         else:
             yield None, None, value.why if isinstance(value, _NotJson) else columns.problem(value)
-    if first and stop is None:  # what a part lacks, others may have
+    if first and stop is None:  # other parts may have a column that this part lacks
         columns.refuse_unless_found()
 
 
 def _refuse_other_shapes(line: bytes, name: str, fields: TextColumns) -> None:
-    """Refuse by its first line what is another kind of JSON, or is JSON Lines of another kind of row."""
+    """Refuse a file whose first line shows another kind of file or of JSON, or another kind of row."""
     refuse_others(line[:HEAD_BYTES], name)
     if detect(line[:HEAD_BYTES]) != "utf-8":
-        raise Refused(f"dataset: {quoted(name)} is {detect(line[:HEAD_BYTES])}, and JSON Lines are UTF-8; write it so")
+        raise Refused(
+            f"dataset: {quoted(name)} is {detect(line[:HEAD_BYTES])}, and JSON Lines are UTF-8; write it as UTF-8"
+        )
     value = _parse(line)
     refuse_chat(name, value, fields)
     if _OPENS.match(line):
         raise Refused(
             f"dataset: {quoted(name)} has JSON over several lines or in an array, which is not JSON Lines; write one object "
-            "a line (jq -c, or pandas to_json(orient='records', lines=True)), or name it .json"
+            "per line (jq -c, or pandas to_json(orient='records', lines=True)), or name it .json"
         )
     if isinstance(value, dict):
         refuse_half_a_prompt(name, value, fields)
 
 
 def read_json(stream: io.BufferedReader[Any], name: str, fields: TextColumns) -> Iterator[Row]:
-    """The rows of a JSON file, in UTF-8.
+    """Yield the rows of a JSON file in UTF-8.
 
-    That is an array of objects; or objects one after the other, on a line each (JSON Lines, as many datasets on the Hub have
-    it) or over several (as jq writes them); or one object with the rows in a list below one of its keys.
+    The file has one of these forms:
+
+    - an array of objects
+    - objects one after the other, each on one line (JSON Lines, which many datasets on the Hub have) or over several lines
+      (as jq writes them)
+    - one object that has the rows in a list below one of its keys
 
     Raises:
-        Refused: an element that is no JSON (what follows it cannot be found), what `read_jsonl` refuses, or one object
-            that is no row and has no such key.
+        Refused: an element is not JSON, so that the next one cannot be found; `read_jsonl` refuses the file; or the file is
+            one object that is not a row and has no such key.
     """
     head = stream.peek(64).removeprefix(BOM_BYTES).lstrip()
     if head.startswith(b"["):
@@ -125,7 +139,7 @@ def read_json(stream: io.BufferedReader[Any], name: str, fields: TextColumns) ->
         )
         return
     if isinstance(value, dict) and not set(fields) <= value.keys():
-        # One object on one line, unless another follows.
+        # The file is one object on one line, unless another line follows.
         while following := stream.readline(LONGEST_BYTES):
             lines.append(following)
             if following.strip():
@@ -156,7 +170,7 @@ def _rows(values: Iterable[object], name: str, fields: TextColumns) -> Iterator[
 
 
 def _below(value: object, name: str, fields: TextColumns) -> list[object]:
-    """The rows of a file that is one object: those in a list below one of its keys, or the object itself."""
+    """Return the rows of a file that is one object: the list below one of its keys, or the object itself."""
     if not isinstance(value, dict):
         return [value]
     _refuse_columns(value, name, fields)
@@ -167,7 +181,7 @@ def _below(value: object, name: str, fields: TextColumns) -> list[object]:
         refuse_chat(name, value, fields)
         return lists[0]
     raise Refused(
-        f"dataset: {quoted(name)} is one object with {shown_keys(value)}, and not one alone of them holds a list of rows; "
+        f"dataset: {quoted(name)} is one object with {shown_keys(value)}, and not exactly one of them holds a list of rows; "
         "write an array of rows, or JSON Lines"
     )
 
@@ -177,12 +191,12 @@ def _refuse_columns(value: dict[str, Any], name: str, fields: TextColumns) -> No
         refuse_chat(name, value, fields)
         raise Refused(
             f"dataset: {quoted(name)} holds columns and not rows, each a list or an object of values (as pandas' to_json() and "
-            "datasets' to_dict() have them); write to_json(orient='records', lines=True)"
+            "datasets' to_dict() write them); write to_json(orient='records', lines=True)"
         )
 
 
 def _objects(text: io.TextIOWrapper, name: str) -> Iterator[object]:
-    """The values that stand one after the other in `text`, one in memory at a time."""
+    """Yield the values that stand one after the other in `text`. One value at a time is in memory."""
     buffer, at, number, ended = text.read(_CHUNK_CHARACTERS).removeprefix(_BOM), 0, 0, False
     size = _CHUNK_CHARACTERS
     while True:
@@ -197,7 +211,7 @@ def _objects(text: io.TextIOWrapper, name: str) -> Iterator[object]:
                     f"dataset: object {number + 1} of {quoted(name)} is not valid JSON or over {LONGEST_BYTES} bytes; mend it, "
                     "or write JSON Lines or an array of rows"
                 ) from error
-            # Twice as much each time, or a long value would be parsed for each chunk of it.
+            # The next chunk is twice as large: with equal chunks, a long value would be parsed once per chunk.
             more = text.read(size)
             buffer, at, ended, size = buffer[at:] + more, 0, not more, 2 * size
             continue
@@ -206,7 +220,7 @@ def _objects(text: io.TextIOWrapper, name: str) -> Iterator[object]:
 
 
 def _elements(text: io.TextIOWrapper, name: str) -> Iterator[object]:
-    """The elements of the array that `text` is, one in memory at a time."""
+    """Yield the elements of the array in `text`. One element at a time is in memory."""
     buffer = text.read(_CHUNK_CHARACTERS).removeprefix(_BOM)
     at, number, ended = _blank(buffer, 0) + 1, 0, False
     while True:
@@ -216,7 +230,7 @@ def _elements(text: io.TextIOWrapper, name: str) -> Iterator[object]:
         try:
             value, end = _DECODER.raw_decode(buffer, at)
             end = _blank(buffer, end)
-            # Without what follows it, a number may be but the beginning of one (1 of 1.5).
+            # A number at the end of the buffer may be the beginning of a longer one (1 of 1.5).
             whole = end < len(buffer) and (isinstance(value, dict) or buffer[end] in ",]")
         except (ValueError, RecursionError):
             whole = False
@@ -238,7 +252,7 @@ def _elements(text: io.TextIOWrapper, name: str) -> Iterator[object]:
             )
         more = text.read(_CHUNK_CHARACTERS)
         buffer, at, ended = buffer[at:] + more, 0, not more
-    # To the end: what else is there would be dropped, and only there is a file known to be whole.
+    # The file is read to its end: only there it is known to be whole, and data after the array would be lost.
     for rest in chain((buffer[at + 1 :],), iter(lambda: text.read(_CHUNK_CHARACTERS), "")):
         if rest.strip():
             raise Refused(f"dataset: {quoted(name)} goes on after the end of its array; mend it, or write JSON Lines")
@@ -250,15 +264,8 @@ def _blank(buffer: str, at: int) -> int:
     return at
 
 
-_BLANKS = tuple(" \t\r\n")
-
-
-_DECODER = json.JSONDecoder()
-"""Takes NaN and Infinity, which are no JSON and which pandas and Python write: the checks say so where a text is wanted."""
-
-
 class _NotJson(NamedTuple):
-    """A line that is no JSON, and why."""
+    """A line that is not JSON, with the reason."""
 
     why: str
 
@@ -271,7 +278,7 @@ def _parse(line: bytes) -> object:
 
 
 def _other_json(line: bytes) -> object:
-    """What orjson does not read: lone surrogates and NaN, which are for the checks to find, or what is no JSON."""
+    """Parse a line that orjson does not read. It has lone surrogates or NaN, which the checks find, or it is not JSON."""
     if not line.strip():
         return _NotJson(BLANK_LINE)
     try:
@@ -288,7 +295,7 @@ def _other_json(line: bytes) -> object:
 
 
 class _Columns:
-    """Whether a JSON file has the mapped columns at all: what only some rows lack is those rows' problem."""
+    """Finds out whether any row of a JSON file has the mapped columns. A column that only some rows lack is their problem."""
 
     def __init__(self, name: str, fields: TextColumns) -> None:
         self._name, self._fields = name, fields
@@ -297,7 +304,7 @@ class _Columns:
         self.complete = False
 
     def problem(self, value: object) -> str:
-        """Why a value without both columns is no row."""
+        """Return why a value without both columns is not a row."""
         if not isinstance(value, dict):
             return "not a JSON object"
         self._known = self._known or list(value)
@@ -306,7 +313,7 @@ class _Columns:
         return f"no field {quoted(self._fields[1 if has[0] else 0])}"
 
     def refuse_unless_found(self) -> None:
-        """Raise Refused if no row had a column."""
+        """Refuse the file if no row had one of the columns."""
         for field in self._fields:
             if self._known is not None and not self.complete and field not in self._found:
                 no_column(self._name, field, self._known)

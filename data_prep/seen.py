@@ -1,4 +1,4 @@
-"""Which rows have been there before, in memory that does not grow with their number."""
+"""Remembers which rows have been read before, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 HELD_OUT = ("test", "validation")
-"""In the order in which they are read: before train, so that a dialogue of theirs is known when train comes."""
+"""The held-out splits in reading order. They are read before train, so that their dialogues are known when train is read."""
 
 ROWS = 1_500_000
-"""Rows that fit without asking for more memory than the table takes from the beginning."""
+"""Number of rows that fit into the smallest table."""
+
 ENTRY_BYTES = 12
-"""Of a digest. Among 100 million rows the chance that any two share 12 bytes is 6e-14."""
+"""Bytes of a digest that are kept. Among 100 million rows the chance that any two share 12 bytes is 6e-14."""
+
 _FULLEST = 0.75
 _EMPTY = bytes(ENTRY_BYTES)
 
@@ -23,23 +25,25 @@ _EMPTY = bytes(ENTRY_BYTES)
 class Seen:
     """Remembers a digest of each row in one table of a fixed size (open addressing, linear probing).
 
-    A Python set takes about 100 bytes a row and grows; this takes 16 at most, and all of it at once.
+    A Python set takes about 100 bytes per row and grows. This table takes at most 16 bytes per row, and all of them at once.
     """
 
     def __init__(self, held_out: Collection[str], rows: int = ROWS) -> None:
-        """Room for `rows` rows; `held_out` are the splits of `HELD_OUT` that have files of their own."""
-        self._slots = max(rows, ROWS) * 4 // 3 + 1  # rounded down, the room would be a row short
+        """Make room for `rows` rows. `held_out` are the splits of `HELD_OUT` that have files of their own."""
+        self._slots = max(rows, ROWS) * 4 // 3 + 1  # without the + 1, rounding would leave room for a row less
         self._table = bytearray(self._slots * ENTRY_BYTES)
         self._room = int(self._slots * _FULLEST)
         self._marks = {split: split[:1].encode() for split in HELD_OUT if split in held_out}
 
     def why_not_new(self, split: str, dialogue_digest: bytes, digest: bytes) -> str | None:
-        """Why the row is not new (a repeat, or its dialogue is in another held-out split); None if it is.
+        """Return why the row is not new (a duplicate, or a held-out split has its dialogue); None if it is new.
+
+        A new row is remembered.
 
         Args:
-            split: the row's.
-            dialogue_digest: of its dialogue, by which leaks are found.
-            digest: of dialogue and summary, by which repeats are.
+            split: the row's split.
+            dialogue_digest: digest of the dialogue, which finds leaks.
+            digest: digest of dialogue and summary, which finds duplicates.
 
         Raises:
             TooManyRows: the table is full.
@@ -48,7 +52,7 @@ class Seen:
             if other != split and self._find(dialogue_digest[: ENTRY_BYTES - 1] + mark)[1]:
                 return f"same dialogue in {other}"
         entry = digest[:ENTRY_BYTES]
-        # `_find`, written out: this runs for every row.
+        # The code of `_find` stands here again and is not called, because this runs for every row.
         table = self._table
         place = int.from_bytes(entry[:8], "big") % self._slots * ENTRY_BYTES
         while (found := table[place : place + ENTRY_BYTES]) != _EMPTY:
@@ -58,13 +62,13 @@ class Seen:
         self._put(place, entry)
         if split in self._marks:
             entry = dialogue_digest[: ENTRY_BYTES - 1] + self._marks[split]
-            place, there = self._find(entry)
-            if not there:
+            place, known = self._find(entry)
+            if not known:
                 self._put(place, entry)
         return None
 
     def _find(self, entry: bytes) -> tuple[int, bool]:
-        """Where the entry is or belongs, and whether it is there."""
+        """Return the place of the entry in the table, and whether the table has it."""
         table = self._table
         place = int.from_bytes(entry[:8], "big") % self._slots * ENTRY_BYTES
         while (found := table[place : place + ENTRY_BYTES]) != _EMPTY:

@@ -1,6 +1,6 @@
-"""One shard of a dataset: its rows checked and formatted, and a mark of each for the merge to decide by.
+"""Reads one shard of a dataset: checks and formats its rows, and writes a mark per row, by which the merge decides.
 
-What needs all rows is not decided here: which are duplicates or leaks, and which a sample draws.
+The merge makes the decisions that need all rows: which are duplicates or leaks, and which a sample draws.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from data_prep.writer import S3Folder, Upload
 
 MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
-"""Of each row read, in reading order: the reason why it is not fit and the problem that Bedrock's base model has with it
-(places in the report's lists, from 1; 0 is none), whether line ends were normalized, and its two digests (`checks.Checked`)."""
+"""The mark of a row; marks stand in reading order. Its parts are:
+
+- the reason why the row is not fit, and the problem that Bedrock's base model has with it. Both are places in the report's
+  lists, which count from 1; 0 stands for none.
+- whether line ends were normalized.
+- the two digests of `checks.Checked`."""
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A file that a shard left: what it must be when it is read back."""
+    """Size and digest of a file that a shard has written. The merge checks both."""
 
     bytes: int
     sha256: str
@@ -37,16 +41,16 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Report:
-    """What a shard left, written last: `rows.jsonl` has the line of each fit row, `marks` a `MARK` of each row.
+    """The report of a shard, which is the last file that it writes.
 
     Attributes:
-        pieces: what was read.
-        read: rows of each piece.
-        read_as: how each piece was read, if its format leaves that open.
-        reasons: why rows are not fit.
-        problems: why Bedrock's base model does not take rows.
-        rows: the file `rows.jsonl`.
-        marks: the file `marks`.
+        pieces: the pieces that were read.
+        read: number of rows of each piece.
+        read_as: encoding and separator of each piece, if its format does not fix them.
+        reasons: the reasons why rows are not fit.
+        problems: the reasons why Bedrock's base model does not take rows.
+        rows: the file `rows.jsonl`, with the line of each fit row.
+        marks: the file `marks`, with a `MARK` per row.
     """
 
     pieces: list[Piece]
@@ -59,18 +63,18 @@ class Report:
 
 
 def name_of(number: int, file: str) -> str:
-    """Where a shard's file lies in the work folder."""
+    """Return the path of a shard's file in the work folder."""
     return f"{number:05}/{file}"
 
 
 def read_shard(
     request: PrepRequest, number: int, pieces: Sequence[Piece], source: DatasetFiles, folder: S3Folder
 ) -> int:
-    """Read the shard, unless its report says that this is done; returns its rows.
+    """Read the shard, unless its report shows that this is done. Return the number of its rows.
 
     Raises:
-        Refused: what the user can mend.
-        SourceUnavailable: a file did not come whole.
+        Refused: the user must mend something.
+        SourceUnavailable: a file could not be read to its end.
     """
     done = read_report(folder, number)
     if done:
@@ -94,7 +98,11 @@ def read_shard(
     with folder.write(name_of(number, "report.json")) as upload:
         upload.write(
             orjson.dumps(
-                {**asdict(report), "pieces": list(map(list, pieces)), "read_as": [one and list(one) for one in read_as]}
+                {
+                    **asdict(report),
+                    "pieces": list(map(list, pieces)),
+                    "read_as": [form and list(form) for form in read_as],
+                }
             )
         )
     return marks.rows
@@ -105,7 +113,7 @@ def _file(upload: Upload) -> ShardFile:
 
 
 def read_report(folder: S3Folder, number: int) -> Report | None:
-    """What a shard left; None if it is not done."""
+    """Return the report of a shard; None if the shard is not done."""
     name = name_of(number, "report.json")
     if not folder.has(name):
         return None
@@ -114,7 +122,7 @@ def read_report(folder: S3Folder, number: int) -> Report | None:
     return Report(
         [Piece(*piece) for piece in values["pieces"]],
         values["read"],
-        [ReadAs(*one) if one else None for one in values["read_as"]],
+        [ReadAs(*form) if form else None for form in values["read_as"]],
         values["reasons"],
         values["problems"],
         ShardFile(**values["rows"]),

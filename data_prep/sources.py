@@ -1,4 +1,4 @@
-"""Where rows come from: a file of a Hub dataset or an object in S3, whole or in part, opened and decompressed."""
+"""Opens, decompresses and reads the dataset's files, whole or in part: files of a Hub dataset, or objects in S3."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class OpenAt(Protocol):
-    """Requests a file from a byte on, or to before another."""
+    """Requests the bytes of a file from `offset` on, to its end or to before `stop`."""
 
     def __call__(self, offset: int, stop: int | None = None, /) -> Opened:
-        """The response."""
+        """Return the response."""
 
 
 class ReadAs(NamedTuple):
-    """How a text file was read.
+    """The encoding and the separator with which a text file was read.
 
     Attributes:
-        encoding: by its name in Python.
-        separator: what stands between the fields of a CSV file; None of JSON and of an empty file.
+        encoding: the encoding's name in Python.
+        separator: the separator of a CSV file. None for JSON and for an empty file.
     """
 
     encoding: str
@@ -47,14 +47,14 @@ class ReadAs(NamedTuple):
 
 
 class DatasetFiles:
-    """The dataset's files."""
+    """Reads the dataset's files."""
 
     def __init__(self, dataset: PrepDataset, hub_token: str | None, s3: Any) -> None:
-        """Nothing is requested yet."""
+        """Take the settings. Nothing is requested yet."""
         self._fields = (dataset.dialogue, dataset.summary)
         self._csv = dataset.csv
         self.read_as: dict[str, ReadAs] = {}
-        """How the CSV and JSON files were read, by name, as soon as their rows are."""
+        """Encoding and separator of the CSV and JSON files by name, as soon as their rows are read."""
         self._open_at: Callable[[Piece], OpenAt]
         if dataset.source.startswith("hub:"):
             repo, endpoint = dataset.source.removeprefix("hub:"), os.environ["HF_ENDPOINT"]
@@ -68,30 +68,30 @@ class DatasetFiles:
             self._interruptions = S3_INTERRUPTIONS
 
     def rows(self, piece: Piece) -> Iterator[rows.Row]:
-        """The rows that begin in the piece.
+        """Yield the rows that begin in the piece.
 
         Raises:
-            Refused: what the user can mend.
-            SourceUnavailable: the file does not come whole.
+            Refused: the user must mend something.
+            SourceUnavailable: the file cannot be read to its end.
         """
         read = format_of(piece.file)
         kind = read.suffix if read else ".jsonl"
         unpack = _UNPACKERS[read.compression] if read and read.compression else None
         if read and read.columnar:
-            # Only now: pyarrow takes longer to import than all the rest.
+            # Imported only here, because the import of pyarrow takes longer than all the rest.
             try:
                 from data_prep.parquet import read_columnar
             except ImportError as error:
-                # Of Lambda's Pythons 3.11 alone runs on Amazon Linux 2, whose glibc is older than pyarrow's wheels take.
+                # Only Lambda's Python 3.11 runs on Amazon Linux 2, whose glibc is too old for pyarrow's wheels.
                 raise Refused(
                     f"dataset: {quoted(piece.file)} needs pyarrow, which does not load here ({error}); set functions.python "
-                    "to 3.12 or 3.13 and deploy, or write it as JSONL"
+                    "to 3.12 or 3.13 and deploy, or write the file as JSONL"
                 ) from error
 
             with self.stream(piece, 0).buffered() as whole:
                 yield from read_columnar(kind, Seekable(self, piece), whole, piece, self._fields)
             return
-        # A part begins with the first line that begins in it: the byte before says whether that is the very first.
+        # A part begins with the first line that begins in it. The byte before tells whether a line begins at its first byte.
         raw: io.RawIOBase = self.stream(piece, max(piece.start - 1, 0))
         with io.BufferedReader(unpack(raw, piece.file) if unpack else raw, BUFFER_BYTES) as text:
             if kind in (".csv", ".tsv"):
@@ -109,38 +109,38 @@ class DatasetFiles:
                 yield from rows.read_jsonl(text, piece.file, self._fields, size, first=not piece.start)
 
     def stream(self, piece: Piece, start: int, stop: int | None = None) -> ResumingStream:
-        """The piece's file from byte `start` on, or to before `stop`."""
+        """Return the piece's file from byte `start` on, to its end or to before `stop`."""
         open_at = self._open_at(piece)
         return ResumingStream(piece.file, lambda offset: open_at(offset, stop), self._interruptions, start=start)
 
 
 class Seekable(io.RawIOBase):
-    """A remote file to seek in: each read is one request."""
+    """A remote file that can seek. Each read is one request."""
 
     def __init__(self, source: DatasetFiles, piece: Piece) -> None:
-        """Nothing is requested yet."""
+        """Take source and file. Nothing is requested yet."""
         super().__init__()
         self._source, self._piece, self._at = source, piece, 0
 
     def seekable(self) -> bool:
-        """It is what this is for."""
+        """Return that the file can seek."""
         return True
 
     def readable(self) -> bool:
-        """A file to read."""
+        """Return that the file can be read."""
         return True
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return the byte at which the next read begins."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set where the next read begins."""
+        """Set the byte at which the next read begins, and return it."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._piece.bytes}[whence]
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes, fewer at the end only."""
+        """Return the next `size` bytes; fewer only at the end."""
         stop = self._piece.bytes if size < 0 else min(self._at + size, self._piece.bytes)
         if stop <= self._at:
             return b""
@@ -151,7 +151,7 @@ class Seekable(io.RawIOBase):
 
 
 class _Gzip(gzip.GzipFile):
-    """A gzip file whose damage is the user's to mend."""
+    """A gzip file that is refused if it is damaged."""
 
     def __init__(self, raw: io.RawIOBase, name: str) -> None:
         super().__init__(fileobj=io.BufferedReader(raw, BUFFER_BYTES))
@@ -161,8 +161,10 @@ class _Gzip(gzip.GzipFile):
         try:
             return super().read(size)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            why = str(error).partition(" (")[0]  # What follows is two of the file's own bytes.
-            raise Refused(f"dataset: {quoted(self._called)} is no whole gzip file ({why}); compress it anew") from error
+            why = str(error).partition(" (")[0]  # The rest of the message quotes two bytes of the file.
+            raise Refused(
+                f"dataset: {quoted(self._called)} is not a whole gzip file ({why}); compress it anew"
+            ) from error
 
     def close(self) -> None:
         super().close()
@@ -170,10 +172,10 @@ class _Gzip(gzip.GzipFile):
 
 
 class _Zstd(io.RawIOBase):
-    """A zstd file, of one frame or more; a cut one is noticed, which zstandard's own stream_reader does not do."""
+    """A zstd file of one frame or more. It notices a cut file, which zstandard's own stream_reader does not."""
 
     def __init__(self, raw: io.RawIOBase, name: str) -> None:
-        # Only now: most datasets are not compressed so.
+        # Imported only here, because few datasets are compressed by zstd.
         import zstandard
 
         super().__init__()
@@ -191,7 +193,7 @@ class _Zstd(io.RawIOBase):
             if not self._packed:
                 if self._frame is not None:
                     raise Refused(
-                        f"dataset: {quoted(self._name)} is no whole zstd file (it ends early); compress it anew"
+                        f"dataset: {quoted(self._name)} is not a whole zstd file (it ends early); compress it anew"
                     )
                 return 0
             if self._frame is None:
@@ -200,7 +202,7 @@ class _Zstd(io.RawIOBase):
                 self._out = memoryview(self._frame.decompress(self._packed))
             except self._zstandard.ZstdError as error:
                 raise Refused(
-                    f"dataset: {quoted(self._name)} is no whole zstd file ({error}); compress it anew"
+                    f"dataset: {quoted(self._name)} is not a whole zstd file ({error}); compress it anew"
                 ) from error
             self._packed = self._frame.unused_data
             if self._frame.eof:
@@ -220,7 +222,7 @@ S3_INTERRUPTIONS: tuple[type[Exception], ...] = (HTTPClientError, IncompleteRead
 
 
 def open_s3(s3: Any, place: S3Location) -> ResumingStream:
-    """An object of the run's own as a stream that resumes on the same version of it, by its ETag."""
+    """Return an object that the run has written as a stream. After an interruption it goes on with the same ETag."""
     etag: str | None = None
 
     def open_at(offset: int) -> Opened:
@@ -233,7 +235,7 @@ def open_s3(s3: Any, place: S3Location) -> ResumingStream:
 
 
 def _open_s3(s3: Any, place: S3Location, etag: str | None, offset: int, stop: int | None = None) -> Opened:
-    """An object of the user's, which must be what Plan has listed."""
+    """Request an object of the user. It must still have the ETag that Plan has listed."""
     try:
         response = s3.get_object(Bucket=place.bucket, Key=place.key, **_range(offset, stop, etag))
     except ClientError as error:
@@ -243,34 +245,35 @@ def _open_s3(s3: Any, place: S3Location, etag: str | None, offset: int, stop: in
 
 
 def _range(offset: int, stop: int | None, etag: str | None) -> dict[str, str]:
-    asked = {"IfMatch": etag} if etag else {}
+    parameters = {"IfMatch": etag} if etag else {}
     if offset or stop is not None:
-        asked["Range"] = f"bytes={offset}-{'' if stop is None else stop - 1}"
-    return asked
+        parameters["Range"] = f"bytes={offset}-{'' if stop is None else stop - 1}"
+    return parameters
 
 
 def exists(s3: Any, place: S3Location) -> bool:
-    """Whether the object is there.
+    """Return whether the object exists.
 
-    Asked by a listing: where a role may list by prefix only, a request of a missing object may fail as one of an object that
-    it may not read (S3 API Reference, GetObject: "If you don't have the s3:ListBucket permission").
+    The answer comes from a listing. If a role may list by prefix only, the request for a missing object may fail like the
+    request for an object that it may not read (S3 API Reference, GetObject: "If you don't have the s3:ListBucket
+    permission").
     """
-    # Of the keys that begin so it is the first: ListObjectsV2 sorts them by their bytes.
+    # The object is the first of the keys with this prefix, because ListObjectsV2 sorts keys by their bytes.
     found = s3.list_objects_v2(Bucket=place.bucket, Prefix=place.key).get("Contents", [])
     return bool(found) and found[0]["Key"] == place.key
 
 
-def _has_gone(s3: Any, place: S3Location) -> bool:
+def _is_missing(s3: Any, place: S3Location) -> bool:
     try:
         return not exists(s3, place)
-    except ClientError:  # The listing is denied as well.
+    except ClientError:  # the listing is denied, too
         return False
 
 
 def _refuse(error: ClientError, s3: Any, place: S3Location) -> None:
-    """Raise the one line for what the user can mend; return for AWS's own failures."""
+    """Raise `Refused` if the user can mend the error. Return if AWS itself failed."""
     code = error.response["Error"]["Code"]
-    if code == "AccessDenied" and _has_gone(s3, place):
+    if code == "AccessDenied" and _is_missing(s3, place):
         code = "NoSuchKey"
     match code:
         case "PreconditionFailed":

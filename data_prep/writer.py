@@ -1,4 +1,4 @@
-"""A folder in S3: files written in parts as they grow, and read back."""
+"""Writes files into a folder in S3, in parts as they grow, and reads them back."""
 
 from __future__ import annotations
 
@@ -18,52 +18,54 @@ if TYPE_CHECKING:
     from pipeline.source.stream import ResumingStream
 
 PART_BYTES = 5 * 1024 * 1024
-"""Size of an uploaded part: the least that S3 takes, since each open file holds one. 10,000 of them are 52 GB."""
+"""Size of an uploaded part. It is the smallest that S3 takes, because each open file keeps one part in memory. A file can have
+10,000 parts, which are 52 GB."""
+
 _log = logging.getLogger(__name__)
 
 
 class S3Folder:
-    """A folder of the run. Parts are sent on one thread, one after another, while the next ones are filled."""
+    """A folder of the run. One thread sends the parts one after another, while the next parts are filled."""
 
     def __init__(self, s3: Any, place: S3Location) -> None:
-        """`s3` is a botocore client."""
+        """Take a botocore client of S3 and the folder."""
         self._s3, self._place = s3, place
         self._sender = ThreadPoolExecutor(1)
         self._sending: Future[None] | None = None
 
     def place(self, name: str) -> S3Location:
-        """Where the file `name` lies."""
+        """Return the place of the file `name`."""
         return S3Location(self._place.bucket, self._place.key + name)
 
     def write(self, name: str) -> Upload:
-        """A file to write, as a context manager: it exists once the block ends without an exception."""
+        """Return a file to write, as a context manager. The file exists when the block has ended without an exception."""
         return Upload(self._s3, self.place(name), self)
 
     def has(self, name: str) -> bool:
-        """Whether the file `name` is there."""
+        """Return whether the file `name` exists."""
         return exists(self._s3, self.place(name))
 
     def open(self, name: str) -> ResumingStream:
-        """A file of this folder to read back."""
+        """Return the file `name` as a stream, to read it back."""
         return open_s3(self._s3, self.place(name))
 
     def send(self, upload: Upload, body: bytearray) -> None:
-        """Hand a part to the thread, once the part before is sent: no more than one waits in memory."""
+        """Wait until the part before is sent, then hand this part to the thread. So at most one part waits in memory."""
         self.wait()
         self._sending = self._sender.submit(upload.send, body)
 
     def wait(self) -> None:
-        """Until the part that is being sent is; raises what its sending raised."""
+        """Wait until the current part is sent. Raise the error that its sending raised."""
         if self._sending is not None:
             sending, self._sending = self._sending, None
             sending.result()
 
 
 class Upload:
-    """An object being written. A small one is one PutObject; an exception leaves nothing, not even parts."""
+    """An object that is being written. A small object is one PutObject. After an exception nothing is left, not even parts."""
 
     def __init__(self, s3: Any, place: S3Location, folder: S3Folder) -> None:
-        """Nothing is sent before the first part is full or the block ends."""
+        """Take client, place and folder. Nothing is sent before the first part is full or the block ends."""
         self._s3, self._to, self._folder = s3, {"Bucket": place.bucket, "Key": place.key}, folder
         self._buffer = bytearray()
         self._hash = hashlib.sha256()
@@ -73,7 +75,7 @@ class Upload:
 
     @property
     def sha256(self) -> str:
-        """Digest in hex of the whole file, valid once the block has ended."""
+        """Digest of the whole file in hexadecimal digits. It is valid when the block has ended."""
         return self._hash.hexdigest()
 
     def write(self, line: bytes) -> None:
@@ -84,13 +86,13 @@ class Upload:
             self._folder.send(self, self._take())
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Return the object itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Complete the object, or leave nothing of it."""
+        """Complete the object, or after an exception delete its parts."""
         if kind is not None:
             self._abort()
             return
@@ -101,7 +103,7 @@ class Upload:
             raise
 
     def send(self, body: bytearray) -> None:
-        """Upload the next part: called by the folder's thread."""
+        """Upload the next part. The folder's thread calls it."""
         self._hash.update(body)
         if self._upload_id is None:
             self._upload_id = self._s3.create_multipart_upload(**self._to)["UploadId"]
@@ -129,12 +131,12 @@ class Upload:
         try:
             self._folder.wait()
         except Exception as error:
-            # The failure that led here is the one to report.
+            # Only logged, because the failure that led here is reported.
             _log.warning("a part of s3://%s/%s could not be sent: %s", self._to["Bucket"], self._to["Key"], error)
         if self._upload_id is None:
             return
         try:
             self._s3.abort_multipart_upload(**self._to, UploadId=self._upload_id)
         except (BotoCoreError, ClientError) as error:
-            # Likewise; the bucket's life-cycle rule removes such parts.
+            # Only logged, too. The bucket's life-cycle rule removes such parts.
             _log.warning("could not abort the upload of s3://%s/%s: %s", self._to["Bucket"], self._to["Key"], error)

@@ -70,7 +70,7 @@ def test_a_column_that_is_not_there_or_holds_chats_is_refused(read: Callable[[by
 
 @pytest.mark.parametrize("cut", [0, 3, 10, 400, 40_000])
 def test_what_is_no_whole_arrow_file_is_refused(read: Callable[[bytes], list[Row]], cut: int) -> None:
-    with pytest.raises(Refused, match=r"'columns/a.arrow' is no Arrow file that can be read \(.+\); write it anew"):
+    with pytest.raises(Refused, match=r"'columns/a.arrow' is not a readable Arrow file \(.+\); write it anew"):
         read(stream(table())[:cut])
 
 
@@ -83,7 +83,7 @@ def test_a_text_outside_its_buffer_is_a_refusal_and_no_end_of_the_process(
     offsets = struct.Struct("<3q" if kind == pa.large_string() else "<3i")
     damaged = data.replace(offsets.pack(5, 10, 15), offsets.pack(5, -1, 15))
     assert damaged != data
-    with pytest.raises(Refused, match=r"no Arrow file that can be read \(Offset invariant failure"):
+    with pytest.raises(Refused, match=r"not a readable Arrow file \(Offset invariant failure"):
         read(damaged)
 
 
@@ -92,7 +92,7 @@ def test_an_index_outside_its_dictionary_is_a_refusal(read: Callable[[bytes], li
     data = stream({"dialogue": texts, "summary": texts})
     damaged = data.replace(struct.pack("<3i", 0, 1, 2), struct.pack("<3i", 0, 9, 2))
     assert damaged.count(struct.pack("<3i", 0, 9, 2))
-    with pytest.raises(Refused, match=r"no Arrow file that can be read"):
+    with pytest.raises(Refused, match=r"not a readable Arrow file"):
         read(damaged)
 
 

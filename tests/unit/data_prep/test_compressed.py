@@ -90,33 +90,33 @@ def test_a_file_that_is_cut_is_refused(read: Callable[[str, bytes], list[Row]], 
     with pytest.raises(Refused) as caught:
         read("d.jsonl" + suffix, PACKED[suffix][:left])
     kind = {".gz": "gzip", ".zst": "zstd"}[suffix]
-    assert str(caught.value).startswith(f"dataset: 'packed/d.jsonl{suffix}' is no whole {kind} file (")
+    assert str(caught.value).startswith(f"dataset: 'packed/d.jsonl{suffix}' is not a whole {kind} file (")
     assert str(caught.value).endswith("; compress it anew")
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_second_member_that_is_cut_is_refused(read: Callable[[str, bytes], list[Row]], suffix: str) -> None:
     whole = PACKED[suffix]
-    with pytest.raises(Refused, match="is no whole"):
+    with pytest.raises(Refused, match="is not a whole"):
         read("e.jsonl" + suffix, whole + whole[:1000])
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("garbage", [JSONL, b"\0" * 100 + b"x", b"x"])
 def test_what_is_not_packed_is_refused(read: Callable[[str, bytes], list[Row]], suffix: str, garbage: bytes) -> None:
-    with pytest.raises(Refused, match="is no whole"):
+    with pytest.raises(Refused, match="is not a whole"):
         read("f.jsonl" + suffix, garbage)
-    with pytest.raises(Refused, match="is no whole"):
+    with pytest.raises(Refused, match="is not a whole"):
         read("f.jsonl" + suffix, PACKED[suffix] + garbage)
 
 
 def test_the_wrong_suffix_is_refused(read: Callable[[str, bytes], list[Row]]) -> None:
-    with pytest.raises(Refused, match="is no whole gzip file"):
+    with pytest.raises(Refused, match="is not a whole gzip file"):
         read("g.jsonl.gz", PACKED[".zst"])
     # And no byte of the file, which the library's own words have.
-    with pytest.raises(Refused, match=r"is no whole gzip file \(Not a gzipped file\); compress it anew"):
+    with pytest.raises(Refused, match=r"is not a whole gzip file \(Not a gzipped file\); compress it anew"):
         read("g.jsonl.gz", JSONL)
-    with pytest.raises(Refused, match="is no whole zstd file"):
+    with pytest.raises(Refused, match="is not a whole zstd file"):
         read("g.jsonl.zst", PACKED[".gz"])
 
 
@@ -127,14 +127,14 @@ def test_damage_in_the_middle_is_refused(read: Callable[[str, bytes], list[Row]]
         zstandard.ZstdCompressor(write_checksum=True).compress(JSONL) if suffix == ".zst" else PACKED[suffix]
     )
     packed[len(packed) // 2] ^= 1
-    with pytest.raises(Refused, match="is no whole"):
+    with pytest.raises(Refused, match="is not a whole"):
         read("h.jsonl" + suffix, bytes(packed))
 
 
 def test_damage_behind_the_end_of_a_json_array_is_found(read: Callable[[str, bytes], list[Row]]) -> None:
     packed = bytearray(gzip.compress(JSON))
     packed[-5] ^= 1  # the length at the end of the member; the array is whole before it
-    with pytest.raises(Refused, match="is no whole gzip file"):
+    with pytest.raises(Refused, match="is not a whole gzip file"):
         read("i.json.gz", bytes(packed))
 
 

@@ -197,23 +197,23 @@ def test_an_empty_file_has_no_rows(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b'"dialogue,summary', "the header of 'a.csv' is no CSV"),
-        (b'"dialogue" x,summary\n', "the header of 'a.csv' is no CSV"),
+        (b'"dialogue,summary', "the header of 'a.csv' is not valid CSV"),
+        (b'"dialogue" x,summary\n', "the header of 'a.csv' is not valid CSV"),
         (b"id,text,summary\n1,a,b\n", "no column 'dialogue'; it has 'id', 'text', 'summary'; name two of them"),
         (b"dialogue,summary,summary\na,b,c\n", "'summary' more than once"),
         (b",".join(b"column %d" % n for n in range(500)) + b"\n", "and 480 more"),
         (b"dialogue,r\xe9sum\xe9\na,b\n", "dataset.csv.encoding: the header of 'a.csv' is not UTF-8; write the file as"),
         (b"id;text;summary\n1;a;b\n", "it has 'id', 'text', 'summary'; name two of them in dataset.fields (separated by ';')"),
         (b"id\ttext\ttldr\n1\ta\tb\n", "it has 'id', 'text', 'tldr'; name two of them in dataset.fields (separated by '\\t')"),
-        (b"id~dialogue~summary\n1~a~b\n", "no header? What stands there reads like data"),
+        (b"id~dialogue~summary\n1~a~b\n", "no header: the first line reads like data"),
         (b"dialogue\na\n", "no column 'summary'; it has 'dialogue'; name two of them in dataset.fields (if another character"),
         (b"dialogue ,\xc2\xa0summary,x\t\n", "it has 'dialogue ', '\\xa0summary', 'x\\t'; name"),
         (b"Export of today\n\nid,dialogue,summary\n1,a,b\n", "'a.csv' has its header in line 3; remove the lines above it"),
-        (b"instruction,input,output\na,b,c\n", "Alpaca rows (instruction, input, output); wanted are two columns of text"),
-        (b'0,"Ms Vella, born 1971:\nmy card is 0000",Noted.\n', "it has 3 columns and no header? What stands there reads"),
-        (b"What is wrong with you today my friend,b\n", "it has 2 columns and no header?"),
-        (b"Ann: see you,Agreed\n", "it has 2 columns and no header?"),
-        (b"Ann: see you!\n", "it has 1 column and no header?"),
+        (b"instruction,input,output\na,b,c\n", "Alpaca rows (instruction, input, output); the rows need two columns of text"),
+        (b'0,"Ms Vella, born 1971:\nmy card is 0000",Noted.\n', "it has 3 columns, and seems to have no header: "),
+        (b"What is wrong with you today my friend,b\n", "it has 2 columns, and seems to have no header: "),
+        (b"Ann: see you,Agreed\n", "it has 2 columns, and seems to have no header: "),
+        (b"Ann: see you!\n", "it has 1 column, and seems to have no header: "),
     ],
 )  # fmt: skip
 def test_a_header_that_will_not_do_is_refused(data: bytes, said: str) -> None:
@@ -249,5 +249,5 @@ def test_excels_line_tells_the_separator(line: str) -> None:
 def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "LONGEST_BYTES", 1000)
     monkeypatch.setattr(rows_module, "_CHUNK_BYTES", 100)
-    with pytest.raises(Refused, match=r"'a\.csv' has a line of over 1000 bytes; write one row a line"):
+    with pytest.raises(Refused, match=r"'a\.csv' has a line of over 1000 bytes; write one row per line"):
         list(CsvFile(io.BufferedReader(io.BytesIO(b"dialogue,summary," + b"x" * 5000)), "a.csv", FIELDS))

@@ -64,11 +64,11 @@ def test_what_is_no_character_is_no_utf_8_for_the_checks_to_find() -> None:
 
 def test_a_file_that_ends_within_a_character_is_refused() -> None:
     with pytest.raises(
-        Refused, match=r"'a\.csv' is not whole as utf-16-le; write it as UTF-8, or correct dataset.csv.encoding"
+        Refused, match=r"'a\.csv' is not valid utf-16-le; write it as UTF-8, or correct dataset.csv.encoding"
     ):
         read("dialogue".encode("utf-16") + b"x")
     # And one of which the codec makes half of a character: Python's own words would quote it.
-    with pytest.raises(Refused, match=r"'a\.csv' is not whole as unicode-escape"):
+    with pytest.raises(Refused, match=r"'a\.csv' is not valid unicode-escape"):
         as_utf8(io.BufferedReader(io.BytesIO(b"dialogue\\ud83d")), "a.csv", "unicode_escape")[0].read()
 
 

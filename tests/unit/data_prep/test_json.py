@@ -131,14 +131,14 @@ def test_objects_over_several_lines_are_rows(between: bytes, count: int) -> None
     [
         ({"dialogue": {"0": "a"}, "summary": {"0": "s"}}, "'a.json' holds columns and not rows, each a list or an object"),
         ({"dialogue": ["a"], "summary": ["s"]}, "'a.json' holds columns and not rows"),
-        ({"train": OBJECTS, "test": OBJECTS}, "is one object with the keys 'train', 'test', and not one alone of them holds"),
+        ({"train": OBJECTS, "test": OBJECTS}, "is one object with the keys 'train', 'test', and not exactly one of them holds"),
         ({"columns": ["dialogue"], "data": [["a"]]}, "is one object with the keys 'columns', 'data'"),
-        ({str(n): row for n, row in enumerate(OBJECTS)}, "is one object with 3 keys, and not one alone of them"),
+        ({str(n): row for n, row in enumerate(OBJECTS)}, "is one object with 3 keys, and not exactly one of them"),
         ({"Ms Vella, born 1971": {"a": 1}}, "is one object with 1 keys"),
         ({"id": 1, "text": "a"}, "has no column 'dialogue'; it has 'id', 'text'"),
         ({"data": [{"messages": [{"role": "user", "content": "a"}]}]}, "has chat rows, the column 'messages' being"),
         ([{"messages": [{"role": "user", "content": "a"}]}], "has chat rows, the column 'messages' being"),
-        ([[{"from": "human", "value": "a"}]], "has chat rows, each being a list of turns with from and value; wanted are"),
+        ([[{"from": "human", "value": "a"}]], "has chat rows, each being a list of turns with from and value; the rows need"),
         ({"messages": [{"role": "user", "content": "a"}]}, "has chat rows, the column 'messages' being"),
     ],
 )  # fmt: skip

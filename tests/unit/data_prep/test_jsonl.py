@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from data_prep.shapes import TextColumns
 
 FIELDS = ("dialogue", "summary")
-CHAT = "'a.jsonl' has chat rows, the column '{}' being a list of turns with {}; wanted are two columns of text"
+CHAT = "'a.jsonl' has chat rows, the column '{}' being a list of turns with {}; the rows need two columns of text"
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -119,7 +119,7 @@ def test_keys_that_do_not_read_like_names_are_not_shown() -> None:
     with pytest.raises(Refused) as caught:
         from_jsonl(b'{"Ms Vella, born 1971: hello": "a", "x": "b"}\n')
     assert "Vella" not in str(caught.value)
-    assert "it has 2 columns and no header?" in str(caught.value)
+    assert "it has 2 columns, and seems to have no header: " in str(caught.value)
 
 
 def test_a_chat_beside_the_two_columns_does_no_harm() -> None:

@@ -134,7 +134,7 @@ def test_more_rows_than_a_merge_decides_on_are_refused(
     read_all(small, three(small))
     monkeypatch.setattr(merge_module, "MOST_ROWS", 299)
     assert merged(small, 3) == {
-        "refused": "dataset: 300 rows are more than a merge decides on (299); give it fewer or smaller files"
+        "refused": "dataset: 300 rows are more than a merge can take (299); give it fewer or smaller files"
     }
     assert keys(s3, output) == set()
     monkeypatch.setattr(merge_module, "MOST_ROWS", 300)

@@ -169,7 +169,7 @@ GOOD = parquet(table(), 300, compression="none")
     ],
 )
 def test_what_is_no_parquet_file_is_refused(read: Callable[..., list[Row]], data: bytes) -> None:
-    with pytest.raises(Refused, match=r"'columns/a.parquet' is no Parquet file that can be read \(.+\); write it anew"):
+    with pytest.raises(Refused, match=r"'columns/a.parquet' is not a readable Parquet file \(.+\); write it anew"):
         read(data)
 
 

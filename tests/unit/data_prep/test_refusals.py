@@ -172,11 +172,11 @@ def test_a_sample_that_grows_too_large_is_refused(
 ) -> None:
     put("uploads/data.csv", csv_bytes([(str(n), f"A: {n} " + "x" * 1000, "s") for n in range(300)]))
     event["request"]["dataset"]["max_rows"]["train"] = 20
-    monkeypatch.setattr(prepare_module, "HELD_BYTES", 30_000)
+    monkeypatch.setattr(prepare_module, "SAMPLE_BYTES", 30_000)
     assert prepared(event)["counts"]["train"] == 20, "what was given up no longer counts"
     event["request"]["dataset"]["max_rows"]["train"] = 100
     event["request"]["output"] += "again/"
-    assert refused(event).startswith("dataset.max_rows.train: choosing 100 rows takes more than ")
+    assert refused(event).startswith("dataset.max_rows.train: a sample of 100 rows takes more than ")
     assert keys(s3, output + "again/") == {"rejected.jsonl"}
 
 

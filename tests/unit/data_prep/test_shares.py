@@ -132,7 +132,7 @@ ONE = [(str(n), "Summarize.", f"s {n}") for n in range(100)]
             ONE,
             {},
             0.01,
-            "; the 100 rows that are fit have hardly more than one dialogue, and rows with the same one stay "
+            "; almost all of the 100 rows that are fit have the same dialogue, and such rows stay "
             "together: name the column that differs from row to row in dataset.fields.dialogue",
         ),
         (GOOD[:1], {}, 0.01, "; mend or add rows, or "),
@@ -179,7 +179,7 @@ def test_columns_that_are_right_and_hold_no_text_are_helped_by_writing_text(
 ) -> None:
     put("uploads/a.jsonl", b'{"dialogue": [{"speaker": "Ann", "text": "a"}], "summary": "s"}\n' * 9)
     event["pieces"] = [{"file": "uploads/a.jsonl", "split": "train"}]
-    assert refused(event).endswith("; name two columns of text in dataset.fields, or write what these hold as text")
+    assert refused(event).endswith("; name two columns of text in dataset.fields, or write the values of these as text")
 
 
 def test_bedrocks_remedy_helps(output: str, put: Callable[[str, bytes], None]) -> None:
