@@ -1,5 +1,4 @@
-"""What the SageMaker training job runs: read, fine-tune, export, judge.
+"""The code of the SageMaker training job. It reads the data, fine-tunes the model, exports it and judges it.
 
-The same code runs on a GPU (bfloat16) and on a laptop's CPU (float32); `device.py` is the one place that tells them
-apart.
+The same code runs on a GPU (bfloat16) and on a laptop's CPU (float32). Only `device.py` tells them apart.
 """

@@ -1,8 +1,9 @@
-"""The causal language models that the training image's transformers has, under both kinds of attention that a job may choose.
+"""The causal language models of the training image's transformers that run with both kinds of attention of a job.
 
-AutoModelForCausalLM's own table in transformers 5.3.0 (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), without the classes that do not
-run under sdpa and flash attention (`_supports_sdpa`, `_supports_flash_attn`): `precision.choose` knows no third. Plan has no
-transformers, so the table stands here; tests/unit/training/test_base_files.py compares it with the library.
+The table is AutoModelForCausalLM's own in transformers 5.3.0 (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES). It leaves out the classes
+that do not run with sdpa and flash attention (`_supports_sdpa`, `_supports_flash_attn`), because `precision.choose` has no
+third kind. Plan has no transformers, so the table stands here. tests/unit/training/test_base_files.py compares it with the
+library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What the files of a base model tell without loading it: whether it can be trained, merged, exported and served here.
+"""Examines the files of a base model, without loading it: can the model be trained, merged, exported and served here?
 
-Plan looks at them on the Hub or in the bucket before anything is paid, the job at its own copy before its first step: the same
-code, so the same lines. It needs the standard library alone, for Plan's function has no torch and no transformers.
+Plan examines the files on the Hub or in the bucket before anything is paid. The job examines its own copy before its first
+step. Both run this code, so both print the same lines. It needs the standard library alone, because Plan's function has no
+torch and no transformers.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _MULTIMODAL = re.compile(r"(audio|image|speech|talker|text|thinker|vision|vq)(_\
 _SENTENCE_MODEL = ("modules.json", "config_sentence_transformers.json")
 _QUANTIZATION_KEYS = ("quantization_config", "compression_config", "quantization")
 _QUANTIZED_FILES = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
-"""Of NVIDIA's ModelOpt, AutoAWQ and AutoGPTQ."""
+"""The files of NVIDIA's ModelOpt, AutoAWQ and AutoGPTQ."""
+
 _VOCABULARIES = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model"),
@@ -53,37 +55,37 @@ _NO_DEFAULT_EOS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """What was found of a base model that is fit."""
+    """The facts about a base model that is fit, from its files."""
 
     parameters: int
-    """All its numbers; a head that shares the embeddings' weight counts once."""
+    """All parameters of the model. A head that shares the embeddings' weight counts once."""
     vocabulary: int
-    """Those of them in embeddings and head, which stay in 16 bits under QLoRA."""
+    """Parameters of embeddings and head, which stay in 16 bits with QLoRA."""
     adapted: int
-    """Numbers of the adapter for each unit of its rank: inputs plus outputs of every layer that gets one."""
+    """Parameters of the adapter per unit of its rank: inputs plus outputs of every layer that gets an adapter."""
     cache_bytes: int
-    """Keys and values of one token in 16 bits, where every layer keeps all of them; else 0."""
+    """Bytes of the keys and values of one token in 16 bits, if every layer keeps all of them; else 0."""
     warnings: list[str] = field(default_factory=list)
 
 
 def look(folder: ModelFolder, name: str, layers: Sequence[str], longest: tuple[str, int]) -> BaseFiles:
-    """Looks at the base model's small files and at the headers of its weights.
+    """Examine the base model's small files and the headers of its weights.
 
     Args:
-        folder: its files.
-        name: training.base_model, for the lines.
-        layers: lora.target_modules; `all-linear` alone stands for every linear layer but the head.
-        longest: the setting with the longest sequence that the model is to take, and its tokens.
+        folder: the model's files.
+        name: training.base_model, for the messages.
+        layers: lora.target_modules. `all-linear` alone stands for every linear layer but the head.
+        longest: the setting with the longest sequence that the model must take, and its tokens.
 
     Raises:
-        TrainingError: it cannot be trained, merged, exported or served: why, and what to do.
+        TrainingError: the model cannot be trained, merged, exported or served. The message has the reason and the remedy.
     """
-    seen = _Look(folder, name)
+    examination = _Look(folder, name)
     try:
-        return seen.check(layers, longest)
+        return examination.check(layers, longest)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        read = ", ".join(seen.files.documents)
-        raise seen.files.refuse(
+        read = ", ".join(examination.files.documents)
+        raise examination.files.refuse(
             f"has a value that transformers does not write in one of {read} ({type(error).__name__})", WHOLE
         ) from error
 
@@ -104,7 +106,7 @@ class _Look:
         self._ends()
         self._takes(config, *longest)
         weights = self.files.weights()
-        # A head that is there is a weight of its own, whatever config.json says (transformers 5.3.0, `tie_weights`).
+        # If the files have a head, it is a weight of its own, whatever config.json says (transformers 5.3.0, `tie_weights`).
         tied = not any(_HEAD.search(name) for name in weights)
         weights = self._whole(config, weights)
         rows = self._rows(config, weights)
@@ -120,14 +122,14 @@ class _Look:
         )
 
     def _is_a_model(self) -> None:
-        """A repository without the files of a model of its own: an adapter, GGUF, another library's."""
+        """Refuse a folder without the files of a whole model: an adapter, GGUF files, or another library's model."""
         sizes = self.files.sizes
         gguf = any(file.endswith(".gguf") for file in sizes)
         if "adapter_config.json" in sizes:
             base = self.files.json("adapter_config.json").get("base_model_name_or_path")
             of = f" of {base}" if isinstance(base, str) and base else ""
             raise self.files.refuse(
-                f"is an adapter{of} and no whole model", f"name the model that it belongs to, {MERGED}"
+                f"is an adapter{of} and not a whole model", f"name the model that it belongs to, {MERGED}"
             )
         if "model_index.json" in sizes:
             raise self.files.refuse("is a pipeline of diffusers, which makes images", OTHER)
@@ -174,7 +176,7 @@ class _Look:
             )
         known = CAUSAL_LANGUAGE_MODELS.get(kind) if isinstance(kind, str) else None
         own_code = config.get("auto_map")
-        # Some are spelled otherwise in transformers: PhiMoEForCausalLM, Ernie4_5_ForCausalLM.
+        # transformers spells some names in another way: PhiMoEForCausalLM, Ernie4_5_ForCausalLM.
         if own_code and not (known and (not named or _spelled(known) in map(_spelled, named))):
             raise self._code(f"config.json, auto_map, for {', '.join(named) or kind}")
         if not known:
@@ -191,7 +193,7 @@ class _Look:
             named and not any(name == known or name.endswith(("ForCausalLM", "LMHeadModel")) for name in named)
         ):
             raise self.files.refuse(
-                f"is a {', '.join(named) or kind} and no whole causal language model ({known})", OTHER
+                f"is a {', '.join(named) or kind} and not a whole causal language model ({known})", OTHER
             )
 
     def _code(self, where: str) -> TrainingError:
@@ -201,7 +203,7 @@ class _Look:
         )
 
     def _talks(self, tokenizer: dict[str, Any]) -> None:
-        """The tokenizer is there, without code of its own, with a chat template and an end of a turn."""
+        """Refuse a model whose tokenizer is missing, needs its own code, or has no chat template or no end of a turn."""
         if not any(file in self.files.sizes for file in _VOCABULARIES):
             raise self.files.refuse(
                 "has no tokenizer that transformers reads (tokenizer.json or tokenizer.model)", UPLOAD_OR
@@ -228,7 +230,7 @@ class _Look:
                 raise no_end(self.name)
 
     def _ends(self) -> None:
-        """The tokens at which an answer ends are numbers. One beyond the embeddings does no harm: no model can say it."""
+        """Refuse end tokens that are not numbers. A token beyond the embeddings does no harm: the model cannot write it."""
         generation = self.files.json("generation_config.json") if "generation_config.json" in self.files.sizes else {}
         ends = generation.get("eos_token_id")
         if not all(
@@ -247,18 +249,18 @@ class _Look:
             )
 
     def _whole(self, config: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights that transformers loads: as many layers as config.json says, and a head."""
+        """Return the weights that transformers loads: as many layers as config.json says, and a head."""
         layers = next((config[key] for key in ("num_hidden_layers", "n_layer", "num_layers") if key in config), None)
         if isinstance(layers, int):
             numbers = {name: int(found[1]) for name in weights if (found := _LAYER.search(name))}
             have = max(numbers.values(), default=-1) + 1
             if have < layers:
                 raise self.files.refuse(f"has weights of {have} layers where config.json has {layers}", WHOLE)
-            # What comes after them predicts further tokens (DeepSeek, GLM), and is not loaded.
+            # Further layers predict further tokens (DeepSeek, GLM), and are not loaded.
             weights = {name: tensor for name, tensor in weights.items() if numbers.get(name, 0) < layers}
         if config.get("tie_word_embeddings") is False and not any(_ANY_HEAD.search(name) for name in weights):
             raise self.files.refuse(
-                "has no weights of a head (lm_head), so it is no whole causal language model", OTHER
+                "has no weights of a head (lm_head), so it is not a whole causal language model", OTHER
             )
         return weights
 
@@ -276,9 +278,9 @@ class _Look:
         return rows if rows is not None else stated if isinstance(stated, int) else None
 
     def _fits(self, tokenizer: dict[str, Any], rows: int | None) -> None:
-        """Every token that a text, the chat template or an end of a turn can become has its row in the embeddings.
+        """Refuse a tokenizer with a token that has no row in the embeddings, if a text or the chat template can use it.
 
-        A special token beyond them that none of these names does no harm, such as an image's in a text-only model.
+        A special token without a row does no harm if nothing names it, such as an image's token in a text-only model.
         """
         if rows is None:
             return
@@ -311,12 +313,12 @@ class _Look:
             return {}
         model = self.files.json("tokenizer.json").get("model")
         vocabulary = model.get("vocab") if isinstance(model, dict) else None
-        if isinstance(vocabulary, list):  # a Unigram model's: pieces with their scores
+        if isinstance(vocabulary, list):  # a Unigram model has a list of pieces with their scores
             return {str(entry[0]): number for number, entry in enumerate(vocabulary)}
         return vocabulary if isinstance(vocabulary, dict) else {}
 
     def _added_tokens(self, tokenizer: dict[str, Any]) -> list[tuple[str, int, bool]]:
-        """Token, id and whether it is special, of what was added to the vocabulary."""
+        """Return the tokens that were added to the vocabulary: token, id and whether it is special."""
         entries: list[Any] = []
         if "tokenizer.json" in self.files.sizes:
             entries += self.files.json("tokenizer.json").get("added_tokens") or []
@@ -326,12 +328,12 @@ class _Look:
         return [(str(entry["content"]), int(entry["id"]), bool(entry.get("special"))) for entry in entries]
 
     def _layers(self, weights: dict[str, Tensor], names: Sequence[str], tied: bool) -> list[Tensor]:
-        """The weights that get an adapter.
+        """Return the weights that get an adapter.
 
-        peft takes a name for every module that is called so or whose path ends in it, after a dot (peft,
-        `check_target_module_exists`), and says nothing of one that is nowhere.
+        For peft, a name stands for every module with this name, or whose path ends in a dot and this name (peft,
+        `check_target_module_exists`). peft does not report a name that no module has.
         """
-        # transformers 5 loads the experts of a layer as one weight, which is no linear layer.
+        # transformers 5 loads the experts of a layer as one weight, which is not a linear layer.
         modules = {
             name.removesuffix(".weight"): tensor
             for name, tensor in weights.items()
@@ -346,7 +348,7 @@ class _Look:
             if tied and any(pattern.search(f"{name}.weight") for pattern in (_EMBEDDINGS, _HEAD)):
                 raise self._tied(name)
             flat = [tensor for tensor in matched.values() if len(tensor.shape) == 2]
-            if not flat:  # a container and not a layer (mlp, self_attn), a norm, a convolution, or nothing at all
+            if not flat:  # the name is of a container (mlp, self_attn), a norm or a convolution, or of nothing
                 raise no_layer(self.name, name, linear)
             found += flat
         return found
@@ -363,12 +365,12 @@ def _spelled(architecture: str) -> str:
 
 
 def _scaled(positions: int, config: dict[str, Any]) -> int:
-    """The longest sequence that vLLM serves (vllm/config/model.py, _get_and_verify_max_len)."""
+    """Return the tokens of the longest sequence that vLLM serves (vllm/config/model.py, _get_and_verify_max_len)."""
     found = [one for one in (config.get("rope_scaling"), config.get("rope_parameters")) if isinstance(one, dict)]
     found += [inner for one in found for inner in one.values() if isinstance(inner, dict)]  # by kind of layer
     for one in found:
         factor, kind = one.get("factor"), one.get("rope_type", one.get("type"))
-        # Of these three config.json has the scaled positions.
+        # For these three kinds, config.json has the scaled positions.
         if not isinstance(factor, int | float) or kind in ("su", "longrope", "llama3"):
             continue
         return int((one.get("original_max_position_embeddings", positions) if kind == "yarn" else positions) * factor)
@@ -376,7 +378,7 @@ def _scaled(positions: int, config: dict[str, Any]) -> int:
 
 
 def _cache_bytes(config: dict[str, Any]) -> int:
-    """Bytes that vLLM's cache keeps of one token; 0 for a model of which some layers keep less than all of them."""
+    """Return the bytes per token in vLLM's cache; 0 for a model in which some layers do not keep every token."""
     less = re.compile(r"mamba|ssm|linear_|kv_lora_rank|attn_layer|full_attn_idxs|recurrent|share")
     kinds = config.get("layer_types") or []
     if (

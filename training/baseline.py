@@ -1,7 +1,7 @@
-"""The base model's answers on the test rows, kept: a later run that asks the same of it need not score it again.
+"""Keeps the base model's answers on the test rows, so that a later run with the same prompts need not ask it again.
 
-Plan finds them by the settings, the job itself decides by a digest whether they are exactly what it would get. They come in
-by a channel and leave with the model, so that no network is needed inside the job.
+Plan finds the answers by the settings. The job decides by a digest whether they are exactly the answers that it would get.
+They arrive in a channel and leave with the model, so that the job needs no network.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ FILE = "baseline.json"
 def digest(
     folder: Path, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], recipe: Recipe, device: Device
 ) -> str:
-    """Returns what tells one scoring of a base from another, in hexadecimal digits.
+    """Return the digest of everything that decides about the base model's answers, in hexadecimal digits.
 
     Args:
-        folder: the base model's files; their names and contents count, so that a moved branch or another upload is seen.
+        folder: the base model's files. Their names and contents count, so that a moved branch or another upload is noticed.
         prompts: token ids of the test rows, in their order.
         end_ids: tokens that end an answer.
-        recipe: of it, how answers are generated. The rows of a batch count, too: they decide how each is padded, which a
-            GPU's rounding shows.
-        device: its kind counts, and in which number format and by which attention the base answers on it.
+        recipe: its settings for the generation of answers count. The rows per batch count, too: they decide how each row is
+            padded, which changes a GPU's rounding.
+        device: its kind counts, and the number format and the attention with which the base answers on it.
     """
     precision = device.precision(own_dtype(folder))
-    asked: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "prompts": [list(prompt) for prompt in prompts],
         "end_ids": sorted(end_ids),
         "max_new_tokens": recipe.max_new_tokens,
@@ -53,22 +53,22 @@ def digest(
         "versions": [torch.__version__, transformers.__version__],
         "files": {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def read(channel: Path, digest: str) -> list[Answer] | None:
-    """Returns the answers of the channel, if it has any and they are those of `digest`."""
+    """Return the channel's answers if they have this digest; None otherwise."""
     try:
         kept = json.loads((channel / FILE).read_text(encoding="utf-8"))
         if kept["digest"] != digest:
             return None
         return [Answer(text=str(answer["text"]), finished=bool(answer["finished"])) for answer in kept["answers"]]
     except (OSError, ValueError, LookupError, TypeError):
-        return None  # none, or of a form that this release does not write: the base is asked again
+        return None  # no answers, or in a form that this release does not write: the base model is asked again
 
 
 def write(path: Path, digest: str, answers: Sequence[Answer]) -> None:
-    """Writes the answers for the next run."""
+    """Write the answers for the next run."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {"digest": digest, "answers": [asdict(answer) for answer in answers]}
     path.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From a channel's rows to masked training rows and evaluation prompts."""
+"""Turns a channel's rows into masked training rows and evaluation prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from training.messages import Messages
 
 IGNORED = -100
-"""Label of a token that is not learned; torch's cross_entropy skips it by default."""
+"""Label of a token that is not learned. torch's cross_entropy skips it by default."""
 
 
 class TokenizedChat(TypedDict):
@@ -29,15 +29,15 @@ class TokenizedChat(TypedDict):
 
     input_ids: list[int]
     prompt_length: int
-    """Tokens before the assistant's answer: context, not learned."""
+    """Number of tokens before the assistant's answer. They are context and are not learned."""
     length: int
 
 
 def read_channel(folder: Path) -> list[Messages]:
-    """Reads all `*.jsonl` files of a channel; of every row the last message alone is learned.
+    """Read all `*.jsonl` files of a channel. Only the last message of a row is learned.
 
     Raises:
-        TrainingError: names the file and line that is wrong, or the channel that is empty.
+        TrainingError: a line is wrong, or the channel is empty. The message names file and line, or the channel.
     """
     rows = [row for file in sorted(folder.glob("*.jsonl")) for row in _read_file(file)]
     if not rows:
@@ -69,14 +69,14 @@ def _read_row(line: str, where: str) -> Messages:
 
 
 class Encoder:
-    """Turns chats into token ids as the model's own chat template says (`template.settle`)."""
+    """Turns chats into token ids by the model's own chat template (`template.settle`)."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: Collection[int]) -> None:
-        """Decides how the tokenizer's chat template is used.
+        """Decide how the tokenizer's chat template is used.
 
         Args:
-            tokenizer: the base model's.
-            end_ids: tokens that end an answer; generation stops at each of them.
+            tokenizer: the base model's tokenizer.
+            end_ids: tokens that end an answer. Generation stops at each of them.
 
         Raises:
             TrainingError: the template takes no dialogue with an answer.
@@ -88,23 +88,25 @@ class Encoder:
         self.template = template if ends else replace(template, tail="")
 
     def prompt(self, messages: Messages) -> list[int]:
-        """Returns the ids up to where the last answer begins: what the model is given when it is served."""
+        """Return the ids up to the beginning of the last answer. An endpoint gives the model the same ids."""
         return self._ids(self._prompt(messages))
 
     def row(self, messages: Messages) -> TokenizedChat:
-        """Returns prompt and last answer, the answer ending with its end-of-turn token.
+        """Return prompt and last answer. The answer ends with its end-of-turn token.
 
-        The prompt is the one that the model is asked with, even where a template writes another once there is an answer.
+        The prompt is that of `prompt`, even if the template writes another one when the chat has an answer.
         """
         prompt = self._prompt(messages)
         answer_text = self.template.answer(messages[-1]["content"])
         prompt_ids, whole = self._ids(prompt), self._ids(prompt + answer_text)
-        # Together, since some tokenizers begin every text with a space. A token that spans the two is none that the model
-        # could answer with.
+        # Prompt and answer are tokenized together, because some tokenizers begin every text with a space. If a token spans
+        # both, the answer is tokenized alone, because the model cannot answer with such a token.
         together = whole[: len(prompt_ids)] == prompt_ids
         answer = whole[len(prompt_ids) :] if together else self._ids(answer_text)
         end = next((index for index, token in enumerate(answer) if token in self.end_ids), None)
-        if end is not None:  # some templates write more after the end of the turn, which the model never gets to write
+        if (
+            end is not None
+        ):  # text that a template writes after the end of the turn goes, because the model never writes it
             answer = answer[: end + 1]
         else:
             answer.append(int(self.tokenizer.eos_token_id))
@@ -112,12 +114,12 @@ class Encoder:
         return {"input_ids": ids, "prompt_length": len(prompt_ids), "length": len(ids)}
 
     def dataset(self, chats: Sequence[Messages], name: str, max_length: int) -> tuple[Dataset, list[int]]:
-        """Tokenizes a split and leaves out the rows longer than `max_length` tokens.
+        """Tokenize a split, and leave out the rows with more than `max_length` tokens.
 
-        A cut dialogue with a summary of the whole would teach the model to invent, so a long row goes as a whole.
+        A long row is not cut: a cut dialogue with the summary of the whole would teach the model to invent.
 
         Returns:
-            The rows, and the numbers (from 1) of those that are left out.
+            The rows, and the numbers (from 1) of the rows that are left out.
 
         Raises:
             TrainingError: every row is too long.
@@ -147,26 +149,26 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes a batch whose logits are only asked for where a label is (`logits_to_keep`).
+    """Makes a batch for which logits are computed only at the labels (`logits_to_keep`).
 
-    With a vocabulary of 128,000 they are the most expensive part of a short model's step, and most tokens of a row are
-    prompt. Rows are padded on the left to the longest one, so that all answers end together; or, `packed`, they stand one
+    With a vocabulary of 128,000, logits are the most expensive part of a small model's step, and most tokens of a row are
+    prompt. Rows are padded on the left to the longest row, so that all answers end together. If `packed`, rows stand one
     after another in one sequence.
     """
 
     pad_id: int
-    """Any token: the attention mask hides it and it is never a label, so it may well be the end-of-turn token."""
+    """The padding token. It may be any token, even the end of a turn: the attention mask hides it, and it is never a label."""
     packed: bool = False
 
     def __call__(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
-        """Returns the model's inputs and the labels, as `_padded` or `_packed` describe them."""
-        # A cache is for generation; with one, transformers would not tell packed rows apart.
+        """Return the model's inputs and the labels, as `_padded` or `_packed` describe them."""
+        # Only generation needs a cache. With a cache, transformers would not tell packed rows apart.
         return (self._packed(rows) if self.packed else self._padded(rows)) | {"use_cache": False}
 
     def _padded(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
-        """Returns input_ids, attention_mask and position_ids [rows, longest], labels [rows, logits_to_keep]."""
+        """Return input_ids, attention_mask and position_ids [rows, longest], labels [rows, logits_to_keep]."""
         longest = max(row["length"] for row in rows)
-        # One more than the longest answer: the token before an answer predicts its first token.
+        # One more than the tokens of the longest answer, because the token before an answer predicts its first token.
         kept = 1 + max(row["length"] - row["prompt_length"] for row in rows)
         input_ids = torch.full((len(rows), longest), self.pad_id)
         attention_mask = torch.zeros((len(rows), longest), dtype=torch.long)
@@ -186,11 +188,11 @@ class Collator:
         }
 
     def _packed(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
-        """Returns input_ids and position_ids [1, tokens], logits_to_keep (which tokens) and labels [1, kept].
+        """Return input_ids and position_ids [1, tokens], logits_to_keep (which tokens) and labels [1, kept].
 
-        Positions begin anew with every row, and there is no attention mask: by this transformers and flash attention keep
-        the rows apart (https://huggingface.co/docs/transformers/main/en/padding_free). With a mask of ones they would not,
-        without an error.
+        Positions begin anew with every row, and there is no attention mask. By this, transformers and flash attention keep
+        the rows apart (https://huggingface.co/docs/transformers/main/en/padding_free). With a mask of ones they would mix the
+        rows, without an error.
         """
         kept: list[int] = []
         labels: list[int] = []
@@ -198,7 +200,7 @@ class Collator:
         for row in rows:
             answer = row["input_ids"][row["prompt_length"] :]
             end = start + row["length"]
-            # The token before the answer, which predicts its first one, and the answer; nothing predicts across rows.
+            # The answer and the token before it, which predicts its first token. No token predicts across rows.
             kept += range(end - len(answer) - 1, end)
             labels += [IGNORED, *answer]
             start = end
@@ -213,12 +215,12 @@ class Collator:
 def completion_loss(
     outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Returns the cross entropy of the answers' tokens, in nats.
+    """Return the cross entropy of the answers' tokens, in nats.
 
     Args:
-        outputs: the model's, with logits for the positions that `labels` covers.
-        labels: as `Collator` makes them.
-        num_items_in_batch: answer tokens of the whole optimizer step; the mean is over these. None: of this batch.
+        outputs: the model's outputs, with logits for the positions that `labels` covers.
+        labels: the labels that `Collator` makes.
+        num_items_in_batch: answer tokens of the whole optimizer step, over which the mean is taken. None: of this batch.
     """
     logits = outputs.logits[:, :-1].float().flatten(0, 1)
     targets = labels[:, 1:].flatten().to(logits.device)

@@ -1,4 +1,4 @@
-"""GPU or CPU: the one place that tells them apart, and what follows from it."""
+"""Tells GPU and CPU apart, with everything that depends on the difference. No other module does."""
 
 from __future__ import annotations
 
@@ -16,33 +16,36 @@ if TYPE_CHECKING:
     from training.precision import Precision
 
 GIB = 1024**3
-# Bytes that one token keeps in one decoder layer until the backward pass, as a multiple of the hidden size, in 2-byte
-# numbers: "about 34 bytes a token and hidden unit" in Korthikanti et al., Reducing Activation Recomputation in Large
-# Transformer Models (https://arxiv.org/abs/2205.05198), attention matrices aside, which sdpa never stores; half as much
-# again for LoRA's own.
+
 ACTIVATION_BYTES = 51
+"""Bytes per token, decoder layer and unit of the hidden size that are kept until the backward pass, in 2-byte numbers.
+
+Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models (https://arxiv.org/abs/2205.05198), have
+"about 34 bytes a token and hidden unit". Attention matrices are not counted, because sdpa never stores them. Half as much is
+added for LoRA's own activations."""
+
 TOKENS_AT_ONCE = 512
-"""Of a CPU's forward pass. Each pass unpacks all 4-bit weights anew, which short rows one by one do too often; more tokens
-bring nothing any more, and take memory. `make bench-training` has it beside all rows at once."""
+"""Tokens of a CPU's forward pass. Each pass unpacks all 4-bit weights anew, which takes too long for one short row per pass.
+More tokens are not faster, and take memory. `make bench-training` compares it with all rows at once."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where the model runs."""
+    """The device on which the model runs."""
 
     name: str
-    """cuda:0, cuda:1, ... or cpu, as torch says it."""
+    """torch's name of it: cuda:0, cuda:1, ... or cpu."""
     capability: tuple[int, int] | None
     """Compute capability of the GPU; None on a CPU."""
     memory_bytes: int | None
-    """Memory of the GPU; None on a CPU, which has no second memory to fit into."""
+    """Memory of the GPU in bytes; None on a CPU, which has no memory of its own."""
 
     @classmethod
     def find(cls, kind: str, local_rank: int = 0) -> Device:
-        """Returns what the recipe's `device` (gpu or cpu) means for this process.
+        """Return this process's device for the recipe's `device` (gpu or cpu).
 
         Raises:
-            TrainingError: PyTorch sees no GPU; a CPU in its place would spend max_runtime_minutes on a few steps.
+            TrainingError: PyTorch finds no GPU. A CPU in its place would spend max_runtime_minutes on a few steps.
         """
         if kind == "cpu":
             return cls("cpu", None, None)
@@ -59,7 +62,7 @@ class Device:
         return cls(f"cuda:{local_rank}", torch.cuda.get_device_capability(local_rank), memory)
 
     def precision(self, weights: torch.dtype) -> Precision:
-        """Returns what a base with weights of this format is computed in here."""
+        """Return number formats and attention on this device for a base model with weights of this format."""
         return precision.choose(weights, self.capability, flash_attn=is_flash_attn_2_available())
 
     @property
@@ -68,31 +71,31 @@ class Device:
         return self.capability is not None
 
     def rows_at_once(self, mean_length: float) -> int | None:
-        """Returns the most rows of a forward pass; None leaves it to the recipe.
+        """Return the highest number of rows per forward pass. None leaves it to the recipe.
 
-        A CPU takes as many as make `TOKENS_AT_ONCE`: by the rows alone, so that a run that goes on elsewhere has the same
-        batches, and so the same dropout.
+        A CPU takes as many rows as have `TOKENS_AT_ONCE` tokens. Only the rows decide this, so that a run that goes on on
+        another machine has the same batches, and so the same dropout.
 
         Args:
-            mean_length: tokens of a training row.
+            mean_length: mean number of tokens per training row.
         """
         return None if self.is_gpu else max(1, round(TOKENS_AT_ONCE / mean_length))
 
     def packs(self, *, wanted: bool, attention: str) -> bool:
-        """Tells whether the rows of a batch are packed into one sequence.
+        """Return whether the rows of a batch are packed into one sequence.
 
-        Only with flash attention: without it every token is compared with every other of the sequence.
+        They are packed only with flash attention. Without it, every token is compared with every other in the sequence.
         """
         return wanted and attention == "flash_attention_2"
 
     def needs_checkpointing(self, *, weight_bytes: int, layers: int, hidden_size: int, tokens: int) -> bool:
-        """Tells whether activations must be recomputed in the backward pass to fit (a third more time for the memory).
+        """Return whether activations must be recomputed in the backward pass to fit into memory, for a third more time.
 
         Args:
-            weight_bytes: memory the loaded model takes.
-            layers: decoder layers.
+            weight_bytes: bytes of the loaded model.
+            layers: number of decoder layers.
             hidden_size: width of one token's hidden state.
-            tokens: most tokens in one forward pass.
+            tokens: highest number of tokens per forward pass.
         """
         if self.memory_bytes is None:
             return False
@@ -101,9 +104,9 @@ class Device:
         return weight_bytes + activations > 0.8 * self.memory_bytes
 
     def peak_memory_gib(self) -> float:
-        """Returns the most memory used so far, in GiB: the GPU's, or this process's."""
+        """Return the peak of the memory so far, in GiB: of the GPU, or of this process."""
         if self.is_gpu:
             return torch.cuda.max_memory_allocated() / GIB
-        # Not getrusage's ru_maxrss, which begins with that of the process that started this one.
+        # Not ru_maxrss of getrusage, which begins at the peak of the process that started this one.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / GIB

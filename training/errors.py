@@ -1,4 +1,4 @@
-"""Failures a user can read: one line, in SageMaker's failure file and in the log."""
+"""Failures that a user can read: one line, in SageMaker's failure file and in the log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# SageMaker cuts FailureReason here:
-# https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-output.html
 MAX_FAILURE_CHARACTERS = 1024
+"""Characters after which SageMaker cuts FailureReason.
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-output.html"""
 
 
 class TrainingError(Exception):
-    """What the user can mend: the message is one line that says what is wrong, where, and the remedy."""
+    """A failure that the user can mend. The message is one line with the mistake, its place and the remedy."""
 
 
 class InterruptedTrainingError(Exception):
@@ -23,17 +23,17 @@ class InterruptedTrainingError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Returns `text` on one line, at most as long as SageMaker keeps."""
+    """Return `text` on one line, cut to the length that SageMaker keeps."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_FAILURE_CHARACTERS else line[: MAX_FAILURE_CHARACTERS - 3] + "..."
 
 
 def explain(error: BaseException) -> str | None:
-    """Returns the one line for a failure whose remedy is known, or None for one that needs its traceback."""
+    """Return the line for a failure whose remedy is known. Return None for a failure that needs its traceback."""
     for cause in _chain(error):
         if isinstance(cause, TrainingError | InterruptedTrainingError):
             return one_line(str(cause))
-        # Libraries wrap the operating system's error in one of their own (safetensors does), so the text counts too.
+        # Some libraries wrap the operating system's error in their own (safetensors does), so the text is checked, too.
         if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or _says_disk_full(str(cause)):
             return (
                 "disk full: set a larger training.volume_gb, or, where the instance type has disks of its own (ml.g5 and the "
@@ -54,13 +54,13 @@ LOST_PEER = (
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Tells whether another process of the job went away: gloo's words, nccl's, and those of torchrun's store."""
+    """Return whether another process of the job has ended, by the words of gloo, of nccl and of torchrun's store."""
     signs = ("closed by peer", "reset by peer", "likely closed", "NCCL")
     return any(sign in str(cause) for cause in _chain(error) for sign in signs)
 
 
 def reserve(path: Path) -> None:
-    """Keeps room on the disk for the line that `write_failure` writes to `path`, also when the disk is full by then."""
+    """Reserve room on the disk for the line that `write_failure` writes to `path`, for the case that the disk is full then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _reserved(path).write_bytes(bytes(8192))
 
@@ -70,7 +70,7 @@ def _reserved(path: Path) -> Path:
 
 
 def write_failure(path: Path, line: str, *, keep: bool = False) -> None:
-    """Writes the line that SageMaker shows as the job's FailureReason; `keep`: not over one that is there."""
+    """Write the line that SageMaker shows as the job's FailureReason. With `keep`, an earlier line stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if keep and path.exists():
         return
@@ -79,12 +79,12 @@ def write_failure(path: Path, line: str, *, keep: bool = False) -> None:
 
 
 def _says_disk_full(text: str) -> bool:
-    # torch.save tells only that a write fell short ("unexpected pos 64 vs 0", seen on a disk that was full).
+    # torch.save reports only that a write fell short ("unexpected pos 64 vs 0", observed on a full disk).
     return "No space left on device" in text or "unexpected pos" in text
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch raises its own class on a GPU, but a bare RuntimeError from the CPU allocator.
+    # torch raises its own class for a GPU, but a plain RuntimeError for a CPU's allocator.
     text = str(error)
     return (
         isinstance(error, MemoryError)
@@ -95,7 +95,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yields the error and what caused it, outermost first."""
+    """Yield the error and its causes, the outermost first."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

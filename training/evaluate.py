@@ -1,6 +1,6 @@
-"""Judging: greedy answers of base and tuned on the held-out rows, ROUGE and chrF, how sure the difference is, and bad habits.
+"""Judges base and tuned model by their greedy answers on the test rows: ROUGE, chrF, confidence intervals and bad habits.
 
-All of it holds for any script: what counts as a word is said in `words`.
+Everything works for any script. `words` defines what a word is.
 """
 
 from __future__ import annotations
@@ -34,19 +34,27 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 METRICS = (*ROUGE, "chrF")
 RESAMPLES = 2000
 SAMPLES = 20
+
 FAULTY_SAMPLES = 5
-"""Tuned answers of each fault that are among the samples, wherever they stand."""
+"""Number of tuned answers with each fault that are always among the samples."""
+
 COPIED_WORDS = 4
+
 COPIED_SHARE = 0.8
 """An answer is copied if more than this share of its runs of `COPIED_WORDS` words stands in the dialogue."""
+
 REPEATS = 3
+
 REPEATED_CHARACTERS = 12
-"""See `is_repeating`. No summary in data/ has so long a run; shorter ones are often laughter or cries."""
+"""Characters of the shortest loop (`is_repeating`). No summary in data/ has such a long run. Shorter runs are often laughter
+or cries."""
+
 ENGLISH_SHARE = 0.99
-"""Share of a to z among the letters of the references from which on ROUGE takes them for English (`rouge`)."""
+"""Share of a to z among the letters of the references from which `rouge` takes the references for English."""
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts that put no space between words."""
+"""Scripts without spaces between words."""
+
 _WORD = regex.compile(
     rf"(?V1)[[\p{{L}}\p{{N}}]&&[{_UNSPACED}]]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{_UNSPACED}]][[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]*"
 )
@@ -56,11 +64,11 @@ _PLAIN, _LATIN = regex.compile(r"[a-z0-9]+"), regex.compile(r"[\p{Latin}\p{Commo
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said to one prompt."""
+    """The answer of a model to one prompt."""
 
     text: str
     finished: bool
-    """Whether it came to an end by itself, and was not cut by max_new_tokens."""
+    """Whether the answer has its own end, and was not cut by max_new_tokens."""
 
 
 def answer(
@@ -74,17 +82,18 @@ def answer(
     stop: StopSignal,
     name: str,
 ) -> list[Answer]:
-    """Returns the model's greedy answers, in the order of `prompts`.
+    """Return the model's greedy answers, in the order of `prompts`.
 
-    Prompts of like length are answered together, padded on the left so that every answer begins right after its prompt.
+    Prompts of similar length are answered together. They are padded on the left, so that each answer follows directly.
     """
     causal_lm: Any = model.train(False)  # transformers leaves generate() untyped
     pad = padding_id(tokenizer)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     ends = torch.tensor(sorted(end_ids))
     answers: dict[int, Answer] = {}
-    # All that vLLM takes of it for a request with temperature 0 (ModelConfig.get_diff_sampling_param). Other settings, such as
-    # num_beams, give other answers than are served, and some end generate(): stop_strings, return_dict_in_generate.
+    # vLLM takes only this setting for a request with temperature 0 (ModelConfig.get_diff_sampling_param). With other settings,
+    # such as num_beams, the answers would not be those that are served. Some make generate() fail: stop_strings,
+    # return_dict_in_generate.
     published = causal_lm.generation_config
     penalty = published.repetition_penalty
     causal_lm.generation_config = GenerationConfig(repetition_penalty=penalty)  # type: ignore[no-untyped-call]
@@ -106,18 +115,18 @@ def answer(
                 eos_token_id=list(end_ids),
                 pad_token_id=pad,
             )
-        said = output[:, longest:].cpu()
-        # Padding, which may be the same token, only ever follows an end.
-        finished = torch.isin(said, ends).any(dim=1).tolist()
-        for index, ids, end in zip(batch, said.tolist(), finished, strict=True):
+        answer_ids = output[:, longest:].cpu()
+        # Padding may be the same token as an end, but it always follows an end.
+        finished = torch.isin(answer_ids, ends).any(dim=1).tolist()
+        for index, ids, end in zip(batch, answer_ids.tolist(), finished, strict=True):
             answers[index] = Answer(answer_text(tokenizer, ids), end)
         print(f"evaluated={min(start + batch_size, len(order))}/{len(order)} model={name}", flush=True)
-    causal_lm.generation_config = published  # it is exported
+    causal_lm.generation_config = published  # because the model is exported with it
     return [answers[index] for index in range(len(prompts))]
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of a text, in lower case and composed (Unicode's NFC).
+    """Return the words of a text, in lower case and composed form (Unicode's NFC).
 
     A word is a run of letters, digits and their marks (Unicode's categories L, N, M) that begins with a letter or digit. In
     Chinese, Japanese, Thai, Lao, Khmer and Burmese, which have no spaces, it is one character with its marks.
@@ -127,28 +136,28 @@ def words(text: str) -> list[str]:
 
 
 class _AnyScript(Tokenizer):  # type: ignore[misc]  # rouge_score is untyped
-    """ROUGE's tokens of any script: `words`, but rouge_score's own of those that fully match `own`.
+    """Makes ROUGE's tokens for any script: `words`, and for words that fully match `own` the tokens of rouge_score.
 
-    A text of which rouge_score leaves nothing (a lone half, or Arabic or full-width digits) is taken by its words all the same.
+    If rouge_score leaves no token of a text (a lone half, or Arabic or full-width digits), the words are the tokens.
     """
 
     def __init__(self, own: regex.Pattern[str]) -> None:
         self._own, self._rouge_score = own, DefaultTokenizer(use_stemmer=True)
 
     def tokenize(self, text: str) -> list[str]:
-        """Returns the tokens in their order."""
+        """Return the tokens in their order."""
         tokenize, is_own = self._rouge_score.tokenize, self._own.fullmatch
         found = words(text)
         return [token for word in found for token in (tokenize(word) if is_own(word) else [word])] or found
 
 
 def rouge(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
-    """Returns the F-measures of `ROUGE` for each row, [rows, 3], from 0 to 100.
+    """Return the F-measures of `ROUGE` for each row, [rows, 3], from 0 to 100.
 
-    rouge_score's own tokens are runs of a to z and digits, stemmed: identical texts of another script would score 0. So its
-    tokens are taken for words of nothing else, and all other words as they are. Where the references are English (told by
-    their letters, all together: `ENGLISH_SHARE`), words in any Latin letters are left to it, too: it counts Tromsoe with its
-    Norwegian letter as `troms`, and so the numbers compare with published ones.
+    rouge_score's own tokens are stemmed runs of a to z and digits, so identical texts in another script would score 0.
+    Therefore rouge_score tokenizes only words of these characters, and every other word is one token. If the references are
+    English (by all their letters together: `ENGLISH_SHARE`), rouge_score tokenizes all words in Latin letters: it counts
+    Tromsoe with its Norwegian letter as `troms`, so that the numbers compare with published ones.
     """
     letters, english = (sum(len(kind.findall(text)) for text in references) for kind in (_LETTER, _ENGLISH_LETTER))
     tokenizer = _AnyScript(_LATIN if english >= ENGLISH_SHARE * letters else _PLAIN)
@@ -158,9 +167,10 @@ def rouge(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float
 
 
 def chrf(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
-    """Returns chrF (chrF2: runs of one to six characters, recall counting twice) of each row, [rows, 1], from 0 to 100.
+    """Return chrF of each row, [rows, 1], from 0 to 100.
 
-    It needs no rule about words (Popovic 2015, https://aclanthology.org/W15-3049); sacrebleu's defaults, of composed texts.
+    This is chrF2: runs of one to six characters, where recall counts twice. It needs no rule about words (Popovic 2015,
+    https://aclanthology.org/W15-3049). It is computed with sacrebleu's defaults on composed texts.
     """
     scorer = CHRF()
     composed = ([unicodedata.normalize("NFC", text) for text in texts] for texts in (references, answers))
@@ -169,12 +179,12 @@ def chrf(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float6
 
 
 def bootstrap(scores: NDArray[np.float64], seed: int) -> dict[str, dict[str, float]]:
-    """Returns mean and 95% percentile bootstrap interval of each metric.
+    """Return mean and 95% percentile bootstrap interval of each metric.
 
     Args:
-        scores: one line a row, one column a metric. Of differences row by row, the interval is that of the paired
-        difference.
-        seed: the same seed draws the same rows, whatever the scores.
+        scores: one line per row, one column per metric. For differences per row, the interval is that of the paired
+            difference.
+        seed: the same seed draws the same rows for any scores.
     """
     rows = len(scores)
     drawn = np.random.default_rng(seed).integers(0, rows, size=(RESAMPLES, rows))
@@ -187,34 +197,34 @@ def bootstrap(scores: NDArray[np.float64], seed: int) -> dict[str, dict[str, flo
 
 
 def is_copied(text: str, dialogue: str) -> bool:
-    """Tells whether an answer is cut out of its dialogue. One of fewer than `COPIED_WORDS` words counts as a whole."""
-    said, source = words(text), words(dialogue)
-    size = min(COPIED_WORDS, len(said))
+    """Return whether an answer is copied from its dialogue. With fewer than `COPIED_WORDS` words it is compared as a whole."""
+    answer_words, source = words(text), words(dialogue)
+    size = min(COPIED_WORDS, len(answer_words))
     if size == 0:
         return False
-    runs, there = _runs(said, size), set(_runs(source, size))
-    return sum(run in there for run in runs) > COPIED_SHARE * len(runs)
+    runs, source_runs = _runs(answer_words, size), set(_runs(source, size))
+    return sum(run in source_runs for run in runs) > COPIED_SHARE * len(runs)
 
 
 def is_repeating(text: str, reference: str = "") -> bool:
-    """Tells whether an answer loops.
+    """Return whether an answer loops.
 
-    It does if some piece of it stands there `REPEATS` times or more in a row, in all `REPEATED_CHARACTERS` characters or more.
-    A piece is anything from one character to a third of the answer; white space and case do not count. Where the reference
-    has such a run itself (the ruler of a table, laughter), the answer's must be more than twice as long.
+    It loops if some piece of it stands in it `REPEATS` times or more in a row, with `REPEATED_CHARACTERS` characters or more
+    in total. A piece has from one character to a third of the answer. White space and case do not count. If the reference has
+    such a run, too (the ruler of a table, laughter), the answer's run must be more than twice as long.
     """
     longest = _longest_loop(text)
     return longest >= REPEATED_CHARACTERS and longest > 2 * _longest_loop(reference)
 
 
 def _longest_loop(text: str) -> int:
-    """Returns the characters of the longest run of a piece that stands there `REPEATS` times or more in a row; 0: none."""
-    said = np.array([ord(character) for character in "".join(text.casefold().split())])
+    """Return the length of the longest run of a piece that stands `REPEATS` times or more in a row; 0 if there is none."""
+    characters = np.array([ord(character) for character in "".join(text.casefold().split())])
     longest = 0
-    for period in range(1, len(said) // REPEATS + 1):
-        differs = np.flatnonzero(said[period:] != said[:-period])
-        # Between two such places the text is what it was `period` characters before.
-        equal = int(np.diff(differs, prepend=-1, append=len(said) - period).max()) - 1
+    for period in range(1, len(characters) // REPEATS + 1):
+        differs = np.flatnonzero(characters[period:] != characters[:-period])
+        # Between two such places, each character is the same as `period` characters before.
+        equal = int(np.diff(differs, prepend=-1, append=len(characters) - period).max()) - 1
         if equal + period >= REPEATS * period:
             longest = max(longest, equal + period)
     return longest
@@ -225,7 +235,7 @@ def _runs(of: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 
 def lengths(texts: Sequence[str]) -> dict[str, float]:
-    """Returns mean, median and 90th percentile of the texts' words."""
+    """Return mean, median and 90th percentile of the texts' numbers of words."""
     counts = [len(words(text)) for text in texts]
     return {
         "mean": round(float(np.mean(counts)), 1),
@@ -235,13 +245,14 @@ def lengths(texts: Sequence[str]) -> dict[str, float]:
 
 
 def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Answer], seed: int) -> dict[str, Any]:
-    """Returns what evaluation.json holds: what both models score and how they answer, and some texts side by side.
+    """Return the content of evaluation.json: the scores and habits of both models, and some texts side by side.
 
-    Of `base` and `tuned`: each metric of `METRICS` with its interval, `words` (`lengths`), and `shares` of the rows, from
-    0 to 1: `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`). Of
-    `reference`: `words` and the share `copied`. Of `difference`: the metrics. `samples`: the first `SAMPLES` rows, and the
-    first `FAULTY_SAMPLES` whose tuned answer repeats itself and the first that were cut; of each the `prompt` (messages), the
-    `reference` and both answers.
+    - `base` and `tuned` have each metric of `METRICS` with its interval, `words` (`lengths`), and `shares` of the rows, from
+      0 to 1: `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`).
+    - `reference` has `words` and the share `copied`.
+    - `difference` has the metrics.
+    - `samples` has the first `SAMPLES` rows, the first `FAULTY_SAMPLES` rows whose tuned answer repeats itself, and the first
+      `FAULTY_SAMPLES` whose tuned answer was cut. Each has the `prompt` (messages), the `reference` and both answers.
     """
     references = [chat[-1]["content"] for chat in chats]
     dialogues = [chat[-2]["content"] for chat in chats]
@@ -277,7 +288,7 @@ def _habits(
     texts = [answer.text for answer in answers]
     shares = {
         "empty": round(float(np.mean([not text.strip() for text in texts])), 3),
-        # Not rounded: one in thousands is more than a training.evaluation.max_faulty_share of 0.
+        # Not rounded, because one answer in thousands is more than a training.evaluation.max_faulty_share of 0.
         "truncated": float(np.mean([not answer.finished for answer in answers])),
         "copied": _copied(texts, dialogues),
         "repeating": float(np.mean([is_repeating(*pair) for pair in zip(texts, references, strict=True)])),

@@ -1,4 +1,4 @@
-"""The folder that is served: merged, un-quantized, in a form that transformers 4.51, 5.x and vLLM all read right."""
+"""Writes the folder that is served: the merged, un-quantized model, which transformers 4.51, 5.x and vLLM read alike."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 
     from training.recipe import Recipe
 
-# Root mean square of the logits' error over that of the logits. Measured once, on SmolLM2-135M after 12 steps: 0.002 for
-# rounding the merged weights to bfloat16, 0.15 for a rope_theta misread as 10,000, 0.24 for an adapter left out. An
-# adapter that changes next to nothing would pass without its merge.
 LOGIT_TOLERANCE = 0.05
+"""Highest allowed root mean square of the logits' error, relative to that of the logits.
+
+Measured once, on SmolLM2-135M after 12 steps: 0.002 for rounding the merged weights to bfloat16, 0.15 for a rope_theta misread
+as 10,000, 0.24 for a missing adapter. An adapter that changes almost nothing would pass without its merge."""
+
 SHARD_SIZE = "2GB"
-"""Of one file of weights, which passes through the host's memory as a whole. transformers 5's default, 50 GB, would take all
-16 GB of an ml.g5.xlarge for a model of 8 billion parameters."""
+
 _ROPE_4X = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
-"""What transformers 5 moves into rope_parameters."""
+"""The keys that transformers 5 moves into rope_parameters."""
 
 
 def save_adapter(model: PeftModel, recipe: Recipe, folder: Path) -> None:
-    """Saves the adapter so that peft alone can load it onto the base model by name."""
+    """Save the adapter so that peft alone can load it onto the base model by name."""
     config = model.peft_config["default"]
     config.base_model_name_or_path = recipe.base_model  # the path in this job's cache means nothing elsewhere
     config.revision = recipe.base_revision
-    # No embedding was trained; "auto" would ask the Hub for the base's configuration to find that out.
+    # No embedding was trained. "auto" would request the base's configuration from the Hub to find that out.
     model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def attach(base: PreTrainedModel, adapter: Path) -> PeftModel:
-    """Puts a saved adapter on a freshly loaded base.
+    """Put a saved adapter on a freshly loaded base.
 
     Raises:
         TrainingError: the base is quantized.
@@ -52,7 +53,7 @@ def attach(base: PreTrainedModel, adapter: Path) -> PeftModel:
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folder: Path, folder: Path) -> None:
-    """Merges the adapter and saves the whole model in the format that `export_dtype` has for its base.
+    """Merge the adapter, and save the whole model in the number format that `export_dtype` has for its base.
 
     Raises:
         TrainingError: the model under the adapter is quantized.
@@ -60,7 +61,9 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
     _refuse_quantized(model)
     # peft adds the float32 adapter to each weight before it rounds.
     merged = model.merge_and_unload().to(export_dtype(own_dtype(base_folder)))
-    # transformers reads sampling settings without do_sample, which Vicuna and old Llama 2 chats have, and refuses to save them.
+    # A file is copied from the GPU into the host's memory as a whole. With the 50 GB per file of transformers 5, a model of 8
+    # billion parameters would take all 16 GB of an ml.g5.xlarge.
+    # Vicuna and old Llama 2 chats have sampling settings without do_sample. transformers reads them and refuses to save them.
     generation, merged.generation_config = merged.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
     generation.to_json_file(folder / "generation_config.json")
@@ -70,18 +73,18 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
 
 
 def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, Any]:
-    """Adds to a config.json of transformers 5 what transformers 4 reads instead.
+    """Add to a config.json of transformers 5 the keys that transformers 4 reads instead.
 
     transformers 4.51 (the one that Bedrock Custom Model Import names) does not know `rope_parameters` and silently
-    takes its default rope_theta of 10,000; it reads the number format from `torch_dtype`.
+    takes its default rope_theta of 10,000. It reads the number format from `torch_dtype`.
 
     Args:
-        saved: what transformers 5 wrote.
-        published: the base's own config.json; what it says in the 4.x form stays as its makers wrote it.
+        saved: the config.json that transformers 5 wrote.
+        published: the base's own config.json. Its keys in the 4.x form stay as its makers wrote them.
     """
     config = dict(saved)
     rope = dict(saved.get("rope_parameters") or {})
-    if "sliding_attention" in rope:  # Gemma 3 has two kinds of layers, and 4.x one more key for the second
+    if "sliding_attention" in rope:  # Gemma 3 has two kinds of layers, and 4.x has one more key for the second kind
         config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = dict(rope["full_attention"])
     if "partial_rotary_factor" in rope:
@@ -95,18 +98,18 @@ def as_4x_config(saved: dict[str, Any], published: dict[str, Any]) -> dict[str, 
 
 
 def as_4x_tokenizer_config(saved: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Changes a tokenizer_config.json of transformers 5 to what transformers 4 reads too.
+    """Change a tokenizer_config.json of transformers 5 so that transformers 4 reads it, too.
 
-    5.x names a class that 4.x does not have (TokenizersBackend), keeps the chat template in a file of its own and the
-    extra special tokens in a list where 4.x wants a mapping; the class that 4.x has makes token_type_ids, which Llama
-    refuses, unless told what the model takes.
+    5.x names a class that 4.x does not have (TokenizersBackend). It keeps the chat template in a file of its own, and the
+    extra special tokens in a list where 4.x needs a mapping. The class of 4.x makes token_type_ids, which Llama refuses,
+    unless the config names the model's inputs.
     """
     config = saved | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "chat_template": tokenizer.chat_template,
         "model_input_names": tokenizer.model_input_names,
     }
-    for how_loaded in ("is_local", "local_files_only"):  # true of this job's cache, not of the published folder
+    for how_loaded in ("is_local", "local_files_only"):  # true for this job's cache, not for the published folder
         config.pop(how_loaded, None)
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
@@ -114,7 +117,7 @@ def as_4x_tokenizer_config(saved: dict[str, Any], tokenizer: PreTrainedTokenizer
 
 
 def logits(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-    """Returns the logits of a batch's real tokens (not its padding), as float32 on the CPU."""
+    """Return the logits of a batch's real tokens (not its padding), as float32 on the CPU."""
     parameter = next(model.parameters())
     inputs = {key: batch[key].to(parameter.device) for key in ("input_ids", "attention_mask", "position_ids")}
     model.eval()
@@ -125,10 +128,10 @@ def logits(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
 
 
 def check_same(reloaded: torch.Tensor, expected: torch.Tensor) -> float:
-    """Returns how far the saved model's logits are from those of base and adapter (relative root mean square).
+    """Return the error of the saved model's logits against those of base and adapter, as relative root mean square.
 
     Raises:
-        TrainingError: too far: the saved folder is not the model that was trained.
+        TrainingError: the error is too large, so the saved folder is not the model that was trained.
     """
     error = float((reloaded - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt())
     if not error <= LOGIT_TOLERANCE:
@@ -140,26 +143,26 @@ def check_same(reloaded: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def publish(work: Path, model_folder: Path) -> None:
-    """Moves the finished files to the root of the model folder. Same file system, so nothing is copied."""
+    """Move the finished files to the root of the model folder. Nothing is copied, because the file system is the same."""
     for path in sorted(work.iterdir()):
         path.rename(model_folder / path.name)
     work.rmdir()
 
 
 def discard(work: Path) -> None:
-    """Removes unfinished files, so that SageMaker does not upload them as the model."""
+    """Remove unfinished files, so that SageMaker does not upload them as the model."""
     shutil.rmtree(work, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes JSON for people and programs."""
+    """Write JSON for people and programs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _refuse_quantized(model: PreTrainedModel | PeftModel) -> None:
     if getattr(model, "is_quantized", False):
-        # peft merges into 4-bit weights with a warning and the result is garbage (loss 13 where the adapter had 2).
+        # peft would merge into 4-bit weights with a warning, and the result is useless (loss 13 where the adapter had 2).
         raise TrainingError(
             "the adapter must be merged into an un-quantized base: load the base model without quantization"
         )

@@ -1,8 +1,8 @@
-"""The training itself: transformers' Trainer over an adapter on a frozen base.
+"""Trains an adapter on a frozen base with transformers' Trainer.
 
-The plain Trainer rather than trl's SFTTrainer: rows are masked and batched here for logits at the answers alone, which
-leaves SFTTrainer little to do, and it would cast the adapter of a quantized base to bfloat16, 1.5 times slower on a
-CPU.
+It is the plain Trainer and not trl's SFTTrainer. Rows are masked and batched here, for logits at the answers alone, so
+SFTTrainer would have little to do. It would also cast the adapter of a quantized base to bfloat16, which is 1.5 times slower
+on a CPU.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ if TYPE_CHECKING:
     from training.stop import StopSignal
 
 VERSIONS = {module.__name__: module.__version__ for module in (torch, transformers, peft, accelerate, bitsandbytes)}
-"""What a run was made with; other versions may draw other numbers."""
+"""The libraries' versions of a run. Other versions may draw other random numbers."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What one training run did."""
+    """The result of one training run."""
 
     steps: int
     tokens: int
-    """Tokens read by this job, padding not counted; what its checkpoint brought is not counted either."""
+    """Tokens that this job has read, without padding and without the tokens before its checkpoint."""
     train_loss: float
     eval_loss: float
     eval_loss_before: float
     used: dict[str, Any]
-    """What the run settled by itself, as JSON values."""
+    """The values that the run itself decided, as JSON values."""
 
 
 class _Arguments(TrainingArguments):
     @property
     def device(self) -> torch.device:
-        """Of several processes on a CPU each gets cpu:0, which torch.load knows nothing of: no checkpoint would be read.
+        """Return cpu for cpu:0, which each of several processes on a CPU gets. torch.load would read no checkpoint to cpu:0.
 
         transformers 5.3.0, Trainer._load_optimizer_and_scheduler.
         """
@@ -71,10 +71,10 @@ class _Arguments(TrainingArguments):
 
 
 def check_rows(rows: int, recipe: Recipe) -> None:
-    """Refuses a training split that does not fill one batch.
+    """Refuse a training split that does not fill one batch.
 
     Raises:
-        TrainingError: says how many rows there are and how many it takes.
+        TrainingError: the split has too few rows. The message has their number and the number that is needed.
     """
     if rows < recipe.batch_size:
         raise TrainingError(
@@ -95,17 +95,17 @@ def finetune(
     checkpoints: Path,
     world: World | None = None,
 ) -> TrainingResult:
-    """Trains the adapter in place, from the newest checkpoint of this run that `checkpoints` holds.
+    """Train the adapter in place, from the newest checkpoint of this run in `checkpoints`.
 
     Raises:
-        TrainingError: too few rows, no gradient, or a loss that is no number.
-        InterruptedTrainingError: the job was asked to stop; the step at hand was finished and saved.
+        TrainingError: there are too few rows or no gradient, or the loss is not a number.
+        InterruptedTrainingError: the job was asked to stop. The current step was finished and saved.
     """
     world = world or World()
     check_rows(len(train), recipe)
     schedule = recipe.schedule(len(train))
     share = recipe.share(world.size, device.rows_at_once(fmean(train["length"])))
-    # As the model was loaded (`Precision.training`).
+    # The model was loaded with these (`Precision.training`).
     dtype, attention = model.config.dtype, model.config._attn_implementation
     packing = device.packs(wanted=recipe.packing, attention=attention)
     collate = Collator(padding_id(tokenizer), packing)
@@ -132,7 +132,7 @@ def finetune(
         train_sampling_strategy="sequential",  # the rows stand in training_order
         logging_steps=max(1, min(10, schedule.steps // 20)),
         logging_first_step=True,
-        logging_nan_inf_filter=False,  # it would hide a loss that is no number, which Watch ends the run on
+        logging_nan_inf_filter=False,  # it would hide a loss that is not a number, for which Watch ends the run
         remove_unused_columns=False,  # the collator needs prompt_length, which no model takes
         dataloader_pin_memory=device.is_gpu,
         save_strategy="steps",
@@ -142,7 +142,7 @@ def finetune(
         report_to="none",
         disable_tqdm=True,
     )
-    # A paged optimizer needs no pages on a CPU, where the recipe stays the same: no news to the log's reader.
+    # On a CPU the recipe stays the same, and its paged optimizer needs no pages. The warning would tell the reader nothing.
     warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
     order = training_order(
         train["length"],
@@ -174,9 +174,10 @@ def finetune(
         compute_loss_func=completion_loss,
         callbacks=[watch],
     )
-    # completion_loss is already the mean over the whole step. In transformers 5.3.0 accelerate divides it once more by the
-    # batches of the step (Trainer.create_accelerator_and_postprocess, Accelerator.backward), so that gradients would
-    # shrink with them, and the clipping at 1 with it (https://github.com/huggingface/transformers/issues/35203 is alike).
+    # completion_loss is already the mean over the whole step. In transformers 5.3.0, accelerate divides it once more by the
+    # number of batches of the step (Trainer.create_accelerator_and_postprocess, Accelerator.backward). Gradients would be
+    # smaller by this factor, and so the clipping at 1 would change, too
+    # (https://github.com/huggingface/transformers/issues/35203 is similar).
     trainer.accelerator.gradient_accumulation_steps = 1
     trainer.remove_callback(PrinterCallback)  # Watch prints the lines that SageMaker's metric definitions match
     before = {name: weight.detach().clone() for name, weight in adapter_weights(model).items()}
@@ -210,8 +211,8 @@ def finetune(
 
 
 def _identity(recipe: Recipe, train: Dataset) -> dict[str, Any]:
-    """Returns what of recipe and rows a checkpoint must share with this run to be gone on from, as JSON values."""
-    # Neither changes the training: how often it is saved, how it is judged, and who may fetch the base.
+    """Return the parts of recipe and rows, as JSON values, in which a checkpoint must equal this run to be used."""
+    # These do not change the training: how often it is saved, how it is judged, and who may fetch the base.
     free = ("checkpoint_steps", "eval_steps", "max_new_tokens", "eval_batch_size", "hub_token_secret", "packing")
     rows = hashlib.sha256()
     for ids in train["input_ids"]:
@@ -221,7 +222,7 @@ def _identity(recipe: Recipe, train: Dataset) -> dict[str, Any]:
 
 
 def _resume(folder: Path, run: dict[str, Any], world: World) -> saved.Checkpoint | None:
-    """Returns the checkpoint that all processes go on from: the first one's choice, on every host's own disk."""
+    """Return the checkpoint from which all processes go on. The first process chooses, and every host has it on its disk."""
     found = world.from_first(saved.newest(folder, run) if world.is_first else None)
     if world.local_rank == 0:
         saved.keep_only(folder, found)

@@ -1,6 +1,6 @@
-"""The base model, from the job's own channel, or from the Hugging Face Hub or its cache.
+"""Gets the base model from the job's own channel, or from the Hugging Face Hub or its cache.
 
-HF_HOME, HF_HUB_OFFLINE and HF_ENDPOINT are huggingface_hub's own variables and are honoured by it.
+huggingface_hub itself reads its variables HF_HOME, HF_HUB_OFFLINE and HF_ENDPOINT.
 """
 
 from __future__ import annotations
@@ -24,29 +24,31 @@ from training.errors import TrainingError
 if TYPE_CHECKING:
     from training.recipe import Recipe
 
-# Weights (safetensors alone: a pickle can run code), configuration and tokenizer; not the copies in other formats that
-# many repositories hold beside them (Llama's original/ and Mistral's consolidated.safetensors double the download).
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+"""Weights, configuration and tokenizer. The weights are safetensors alone, because a pickle can run code."""
+
 UNWANTED = ["*/*", "consolidated*"]
+"""The copies in other formats that many repositories have: Llama's original/ and Mistral's consolidated.safetensors double the
+download."""
 
 
 class SecretsClient(Protocol):
-    """The one call this module makes of boto3's Secrets Manager client."""
+    """The one call of boto3's Secrets Manager client that this module makes."""
 
     def get_secret_value(self, *, SecretId: str) -> dict[str, str]:
-        """Returns the secret with its SecretString."""
+        """Return the secret with its SecretString."""
         ...
 
 
 def fetch_token(secret: str, client: SecretsClient | None = None) -> str:
-    """Reads the Hub token from Secrets Manager; it is never logged nor put into the environment.
+    """Read the Hub token from Secrets Manager. It is never logged and never put into the environment.
 
     Args:
-        secret: ARN of the secret; its text is the token and nothing else.
-        client: stands in for boto3's client.
+        secret: ARN of the secret, whose text is the token alone.
+        client: replaces boto3's client.
 
     Raises:
-        TrainingError: the secret is not there, may not be read, or is empty.
+        TrainingError: the secret does not exist, may not be read, or is not a token.
     """
     import boto3  # slow to import, and only a gated model needs it
     from botocore.exceptions import BotoCoreError, ClientError
@@ -80,21 +82,21 @@ def fetch_token(secret: str, client: SecretsClient | None = None) -> str:
 
 
 def base_model(recipe: Recipe, channel: Path) -> Path:
-    """Returns the folder of the base model's files: the `model` channel, if the job has one, else the Hub's.
+    """Return the folder of the base model's files: the `model` channel if the job has one, else the Hub's files.
 
-    What they are is for `base_files.look` to tell.
+    `base_files.look` examines them.
 
     Raises:
-        TrainingError: it cannot be had; says why, and the remedy.
+        TrainingError: the files cannot be downloaded. The message has the reason and the remedy.
     """
     return channel if channel.is_dir() else fetch_base_model(recipe)
 
 
 def fetch_base_model(recipe: Recipe) -> Path:
-    """Returns the folder of the base model's files, downloading what the cache lacks.
+    """Return the folder of the base model's files. Download the files that the cache lacks.
 
     Raises:
-        TrainingError: the model does not exist, is gated, or cannot be reached; says which, and the remedy.
+        TrainingError: the model does not exist, is gated, or cannot be reached. The message has the reason and the remedy.
     """
     token = fetch_token(recipe.hub_token_secret) if recipe.hub_token_secret else None
     try:
@@ -104,7 +106,7 @@ def fetch_base_model(recipe: Recipe) -> Path:
             token=token or False,
             allow_patterns=WANTED,
             ignore_patterns=UNWANTED,
-            # Of a commit it would list the files on the Hub all the same (huggingface_hub 1.33, snapshot_download).
+            # Even for a commit it would list the files on the Hub (huggingface_hub 1.33, snapshot_download).
             local_files_only=constants.is_offline_mode(),
         )
     except HFValidationError:
@@ -115,7 +117,7 @@ def fetch_base_model(recipe: Recipe) -> Path:
         raise TrainingError(
             f"the download of {recipe.base_model} from {constants.ENDPOINT} broke off "
             f"({type(error).__name__}); redrive the execution"
-        ) from None  # what httpx raises may quote a header
+        ) from None  # because an error of httpx may quote a header
     return Path(folder)
 
 
@@ -139,10 +141,10 @@ def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> s
                 "account, or replace an expired or mistyped token in the secret (README: The Hub token), then redrive the "
                 "execution"
             )
-        # Asked without a token, the Hub answers 401 for a private repository and for none at all.
+        # To a request without a token, the Hub answers 401 for a private repository and for one that does not exist.
         return (
             f"base model {model} does not exist at {constants.ENDPOINT}, or is private: check training.base_model, or set "
-            "training.gated to true, so that it is asked for with the token"
+            "training.gated to true, so that the request has the token"
         )
     if isinstance(error, RepositoryNotFoundError):
         return f"base model {model} does not exist at {constants.ENDPOINT}: check training.base_model for its spelling"
@@ -153,7 +155,7 @@ def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> s
         )
     reason = f"status {status}" if status else "no answer"
     return (
-        f"the Hub at {constants.ENDPOINT} could not be asked for {model} ({reason}): "
+        f"the Hub at {constants.ENDPOINT} could not be reached for {model} ({reason}): "
         "check the job's network access (network.subnets, network.isolation) and access.hub_endpoint, then redrive the "
         "execution"
     )

@@ -1,4 +1,4 @@
-"""Where SageMaker puts a training job's files.
+"""The folders in which SageMaker puts a training job's files.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def sha256(path: Path) -> str:
-    """Returns the digest of a file, in hexadecimal digits."""
+    """Return the digest of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -25,29 +25,29 @@ class Layout:
 
     @classmethod
     def from_environment(cls) -> Layout:
-        """Takes the root from SAGEMAKER_BASE_DIR, the SageMaker training toolkit's own variable."""
+        """Take the root from SAGEMAKER_BASE_DIR, the SageMaker training toolkit's own variable."""
         return cls(Path(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))
 
     @property
     def hyperparameters(self) -> Path:
-        """JSON object of strings."""
+        """The file with the hyperparameters, a JSON object of strings."""
         return self.root / "input" / "config" / "hyperparameters.json"
 
     def channel(self, name: str) -> Path:
-        """Returns the folder of an input channel (train, validation, test)."""
+        """Return the folder of an input channel (train, validation, test)."""
         return self.root / "input" / "data" / name
 
     @property
     def model(self) -> Path:
-        """What SageMaker uploads as the model when the job ends or is stopped."""
+        """The folder that SageMaker uploads as the model when the job ends or is stopped."""
         return self.root / "model"
 
     @property
     def checkpoints(self) -> Path:
-        """Where the Trainer keeps its state."""
+        """The folder in which the Trainer keeps its state."""
         return self.root / "checkpoints"
 
     @property
     def failure(self) -> Path:
-        """Text that becomes the job's FailureReason."""
+        """The file whose text becomes the job's FailureReason."""
         return self.root / "output" / "failure"

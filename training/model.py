@@ -1,4 +1,4 @@
-"""Loading: tokenizer, the base as it is, the base in 4 bit, and the adapter on top."""
+"""Loads the tokenizer, the base model as published, the base model in 4 bit, and an adapter on it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 _ADAPTED = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
-"""Modules that peft puts an adapter on and merges. bitsandbytes' own are among them; Conv1D is GPT-2's linear layer."""
+"""Modules on which peft puts an adapter that it can merge. bitsandbytes' own are subclasses. Conv1D is GPT-2's linear layer."""
 
 
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of the base model `name`.
+    """Load the tokenizer of the base model `name`.
 
     Raises:
-        TrainingError: it has no chat template or no end-of-sequence token.
+        TrainingError: the tokenizer has no chat template or no end-of-sequence token.
     """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if isinstance(
         tokenizer.chat_template, dict
-    ):  # Command R's, Hermes 3's: one for chats, others for tools or documents
+    ):  # Command R and Hermes 3 have one template for chats, and others for tools or documents
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
         raise unfit_models.no_chat_template(name)
@@ -46,16 +46,16 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns the token to pad with: Llama has none of its own, and any will do (see `data.Collator`)."""
+    """Return the padding token. Llama has none of its own, and any token is fit (see `data.Collator`)."""
     pad = tokenizer.pad_token_id
     return int(tokenizer.eos_token_id if pad is None else pad)
 
 
 def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Returns every token that ends an answer: the tokenizer's and generation_config.json's (Llama has three).
+    """Return all tokens that end an answer: those of the tokenizer and of generation_config.json (Llama has three).
 
     Raises:
-        TrainingError: transformers does not take that file.
+        TrainingError: transformers does not take generation_config.json.
     """
     ends = {int(tokenizer.eos_token_id)}
     if (folder / "generation_config.json").exists():
@@ -71,9 +71,9 @@ def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def own_dtype(folder: Path) -> torch.dtype:
-    """Returns the format of the base's weights as published: config.json says it, or else the weights themselves."""
+    """Return the number format of the published weights, from config.json, or else from the weights themselves."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    name = config.get("torch_dtype") or config.get("dtype")  # 4.x says torch_dtype, 5.x dtype
+    name = config.get("torch_dtype") or config.get("dtype")  # 4.x writes torch_dtype, 5.x dtype
     dtype = getattr(torch, str(name).removeprefix("torch."), None)
     return dtype if isinstance(dtype, torch.dtype) else _weights_dtype(folder)
 
@@ -85,12 +85,12 @@ def _weights_dtype(folder: Path) -> torch.dtype:
 
 
 def load_base(folder: Path, device: Device) -> PreTrainedModel:
-    """Loads the model as published, un-quantized, in the format of `Precision.evaluation`."""
+    """Load the model as published, un-quantized, in the format of `Precision.evaluation`."""
     return _load(folder, device, dtype=device.precision(own_dtype(folder)).evaluation)
 
 
 def load_for_training(folder: Path, recipe: Recipe, device: Device) -> PreTrainedModel:
-    """Loads the frozen base of the training run: in 4 bit for QLoRA, un-quantized for LoRA."""
+    """Load the frozen base of the training run: in 4 bit for QLoRA, un-quantized for LoRA."""
     dtype = device.precision(own_dtype(folder)).training
     if recipe.quantization == "none":
         return _load(folder, device, dtype=dtype)
@@ -106,12 +106,12 @@ def load_for_training(folder: Path, recipe: Recipe, device: Device) -> PreTraine
 
 
 def keep_4bit_layout(model: torch.nn.Module) -> None:
-    """Keeps bitsandbytes from repacking 4-bit weights at an evaluation.
+    """Prevent that bitsandbytes repacks 4-bit weights at an evaluation.
 
-    On a CPU with AVX512-BF16, `Linear4bit.forward` in eval mode rearranges the weights for its fused inference kernel,
-    which has no backward pass: every gradient after a first evaluation is None, with only a warning. The attribute is
-    bitsandbytes' own switch for it, set in `Linear4bit.__init__`. Came with
-    https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804, still so in 0.50.2.
+    On a CPU with AVX512-BF16, `Linear4bit.forward` in eval mode rearranges the weights for its fused inference kernel. This
+    kernel has no backward pass, so every gradient after the first evaluation is None, with only a warning. The attribute is
+    bitsandbytes' own switch for it, set in `Linear4bit.__init__`. It came with
+    https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804, and 0.50.2 still does so.
     """
     from bitsandbytes.nn.modules import Linear4bit  # only QLoRA needs it
 
@@ -121,37 +121,37 @@ def keep_4bit_layout(model: torch.nn.Module) -> None:
 
 
 def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
-    """Puts a fresh LoRA adapter on the frozen base.
+    """Put a fresh LoRA adapter on the frozen base.
 
     Its weights are float32 on every device (peft's autocast_adapter_dtype; see `Precision.training`). peft's
-    prepare_model_for_kbit_training is left out: beside what `get_peft_model` does anyway it only widens embeddings and
-    head to float32, 1 GB for Llama 3.2 1B.
+    prepare_model_for_kbit_training is not used. `get_peft_model` does most of its work, and the rest only widens embeddings
+    and head to float32, which takes 1 GB for Llama 3.2 1B.
 
     Raises:
-        TrainingError: the model has no layer that is called so.
+        TrainingError: the model has no layer with one of the names.
     """
-    named = list(recipe.target_modules)
+    names = list(recipe.target_modules)
     config = LoraConfig(
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=named[0] if named == ["all-linear"] else named,
+        target_modules=names[0] if names == ["all-linear"] else names,
         bias="none",
         task_type="CAUSAL_LM",
     )
-    # Before peft renames them. It takes a name for every module that is called so, or whose path ends in it after a dot.
+    # The paths before peft renames them. For peft, a name stands for every module whose path is it or ends in a dot and it.
     modules = [path for path, module in model.named_modules() if isinstance(module, _ADAPTED)]
-    for name in named if named != [unfit_models.ALL_LINEAR] else []:
+    for name in names if names != [unfit_models.ALL_LINEAR] else []:
         if not any(path == name or path.endswith(f".{name}") for path in modules):
             raise unfit_models.no_layer(recipe.base_model, name, modules)
     return get_peft_model(model, config)
 
 
 def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int], name: str) -> None:
-    """Refuses a token that the embeddings have no row for; on a GPU it would end the job without a word of sense.
+    """Refuse a token without a row in the embeddings. On a GPU it would end the job with an error that explains nothing.
 
     Raises:
-        TrainingError: names the token.
+        TrainingError: there is such a token, which the message names.
     """
     rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
     largest = max(tokens)
@@ -171,7 +171,7 @@ def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
             **options,
         )
     except ValueError as error:
-        # transformers' own words are a paragraph of all the architectures that it knows.
+        # The message of transformers is a paragraph with all architectures that it knows.
         if "Unrecognized" not in str(error) and "does not recognize this architecture" not in str(error):
             raise
         raise TrainingError(
@@ -180,6 +180,6 @@ def _load(folder: Path, device: Device, **options: Any) -> PreTrainedModel:
     if missing := sorted(loaded["missing_keys"]):  # transformers fills them with random numbers, with a warning
         raise TrainingError(
             f"training.base_model: its files lack {len(missing)} of the weights of a {type(model).__name__}, such as "
-            f"{missing[0]}, so it is no whole causal language model; upload it again, whole, or choose another one"
+            f"{missing[0]}, so it is not a whole causal language model; upload it again, whole, or choose another one"
         )
     return model

@@ -1,4 +1,4 @@
-"""The files at the top of a base model's folder: its JSON files, and the headers of its weights."""
+"""Reads the files at the top of a base model's folder: its JSON files, and the headers of its weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 """The largest header that the safetensors library reads (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
 MAX_JSON_BYTES = 64 * 1024**2
-"""Of a JSON file that is read whole. The largest tokenizer.json that is known, Gemma 3's, has 33 MB."""
+"""Bytes of the largest JSON file that is read. The largest known tokenizer.json, of Gemma 3, has 33 MB."""
+
 _QUANTIZED_NAMES = re.compile(
     r"\.(qweight|qzeros|scales|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|weight\.(absmax|quant_\w+).*)$"
 )
@@ -35,7 +36,7 @@ class ModelFolder(Protocol):
         ...
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Returns a file's bytes from `start` to before `stop` (None: its end)."""
+        """Return a file's bytes from `start` to before `stop` (None: its end)."""
         ...
 
 
@@ -51,7 +52,7 @@ class LocalFolder:
         return {file.name: file.stat().st_size for file in self.path.iterdir() if file.is_file()}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Returns a file's bytes from `start` to before `stop` (None: its end)."""
+        """Return a file's bytes from `start` to before `stop` (None: its end)."""
         with (self.path / name).open("rb") as file:
             file.seek(start)
             return file.read() if stop is None else file.read(stop - start)
@@ -65,7 +66,7 @@ class Tensor(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """How many numbers it holds."""
+        """Number of its elements."""
         return math.prod(self.shape)
 
 
@@ -73,25 +74,25 @@ class ModelFiles:
     """The files of one base model, read as they are needed."""
 
     def __init__(self, folder: ModelFolder, name: str) -> None:
-        """`name` is training.base_model, for the lines."""
+        """Take the folder. `name` is training.base_model, for the messages."""
         self.folder = folder
         self.sizes = folder.sizes
         self.name = name
         self.documents: dict[str, dict[str, Any]] = {}
 
     def refuse(self, what: str, remedy: str) -> TrainingError:
-        """Returns the one line: the field, the model, what is wrong with it and the remedy."""
+        """Return the error. Its line names the field, the model, the problem and the remedy."""
         return unfit(self.name, what, remedy)
 
     def quantized(self, by: str) -> TrainingError:
-        """Returns the line for weights that no adapter can be merged into."""
+        """Return the error for weights into which no adapter can be merged."""
         return self.refuse(
             f"has quantized weights ({by}), into which no adapter can be merged",
             "name the un-quantized model that it was made from; training.quantization: nf4 quantizes that by itself",
         )
 
     def json(self, name: str) -> dict[str, Any]:
-        """Returns a JSON file of the folder."""
+        """Return a JSON file of the folder."""
         if name in self.documents:
             return self.documents[name]
         if self.sizes[name] > MAX_JSON_BYTES:
@@ -101,12 +102,12 @@ class ModelFiles:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise self.refuse(f"has a {name} that is no JSON object", WHOLE)
+            raise self.refuse(f"has a {name} that is not a JSON object", WHOLE)
         self.documents[name] = value
         return value
 
     def weights(self) -> dict[str, Tensor]:
-        """All tensors, by the headers of all files that transformers reads."""
+        """Return all tensors by name, from the headers of all files that transformers reads."""
         if WEIGHTS in self.sizes:
             tensors = self._header(WEIGHTS)
         else:
@@ -129,10 +130,10 @@ class ModelFiles:
         return {name: tensor for name, tensor in tensors.items() if tensor.dtype in _FLOATS}
 
     def _header(self, file: str) -> dict[str, Tensor]:
-        """The tensors of one safetensors file: 8 bytes of length, then that much JSON (safetensors, "Format")."""
+        """Return the tensors of a safetensors file: 8 bytes have the length of the JSON after them (safetensors, "Format")."""
         size = self.sizes[file]
         length = int.from_bytes(self.folder.read(file, 0, 8), "little") if size >= 8 else MAX_HEADER_BYTES + 1
-        broken = self.refuse(f"has a {file} of {size} bytes that is no whole safetensors file", WHOLE)
+        broken = self.refuse(f"has a {file} of {size} bytes that is not a whole safetensors file", WHOLE)
         if length > min(MAX_HEADER_BYTES, size - 8):
             raise broken
         try:

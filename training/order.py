@@ -1,4 +1,4 @@
-"""Which rows make which optimizer step: known before the first one, and the same however many processes share the work."""
+"""Decides before training which rows make which optimizer step, alike for any number of processes that share the work."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SORTED_TOGETHER = 50
-"""Batches whose rows are sorted by length among themselves: enough to leave little padding, few enough to stay random."""
+"""Number of batches whose rows are sorted by length together. More leave less padding, and fewer keep the order random."""
 
 
 def training_order(lengths: Sequence[int], *, steps: int, rows_a_step: int, batch_size: int, seed: int) -> list[int]:
-    """Returns the row numbers of all steps, [steps * rows_a_step]; each `batch_size` of them are rows of like length.
+    """Return the row numbers of all steps, [steps * rows_a_step]. Each `batch_size` of them are rows of similar length.
 
-    Every pass over the rows is shuffled anew, and the last step is filled from the next pass, so that all steps hold the
-    same number of rows. The batch with the most tokens comes first: what does not fit into memory fails at once and not
+    Every pass over the rows is shuffled anew. The last step is filled from the next pass, so that all steps have the same
+    number of rows. The batch with the most tokens comes first, so that a run without enough memory fails at once and not
     after hours.
     """
     random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Number formats and attention: one table, by the format of the base's weights and by the device.
+"""Chooses number formats and attention by one table, from the format of the base's weights and from the device.
 
 | Weights | CPU | GPU without bfloat16 (T4) | GPU with bfloat16 (from Ampere on) | Exported in |
 |---|---|---|---|---|
@@ -6,8 +6,8 @@
 | float16 | float32 | float16 | bfloat16 to train, float16 to answer | float16 |
 | float32 | float32 | float16 | bfloat16 | bfloat16 |
 
-Attention is flash attention on a GPU from Ampere on whose image has the package, else sdpa. The endpoint's half of the
-table is `pipeline.instances`.
+Attention is flash attention on a GPU from Ampere on, if the image has the package; else it is sdpa. `pipeline.instances` has
+the endpoint's half of the table.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ AMPERE = (8, 0)
 flash-attn runs ("FlashAttention only supports Ampere GPUs or newer", its README). A T4 has 7.5."""
 
 FLASH_DTYPES = (torch.float16, torch.bfloat16)
-"""What flash-attn takes ("FlashAttention only support fp16 and bf16 data type", csrc/flash_attn/flash_api.cpp)."""
+"""The formats that flash-attn takes ("FlashAttention only support fp16 and bf16 data type", csrc/flash_attn/flash_api.cpp)."""
 
 
 class Precision(NamedTuple):
-    """What one base model is computed in on one device."""
+    """The number formats and the attention of one base model on one device."""
 
     training: torch.dtype
     """While the adapter is trained: the base's weights that are not in 4 bit, bnb_4bit_compute_dtype and autocast. The
@@ -33,20 +33,20 @@ class Precision(NamedTuple):
     evaluation: torch.dtype
     """While base and tuned model answer, and while the adapter is merged."""
     attention: str
-    """The attn_implementation of both."""
+    """transformers' attn_implementation, for training and evaluation."""
 
 
 def export_dtype(weights: torch.dtype) -> torch.dtype:
-    """Returns the format of the published model, whatever it was trained on: the base's own, if that has 16 bits.
+    """Return the format of the published model on any device: the base's own format if that has 16 bits.
 
-    A float32 base becomes bfloat16: half the size, the same range, while float16 ends at 65,504. vLLM would serve float32
-    weights in 16 bits in any case (its --dtype auto).
+    A float32 base becomes bfloat16, which has half the size and the same range, while float16 ends at 65,504. vLLM would serve
+    float32 weights in 16 bits, too (its --dtype auto).
     """
     return weights if weights in FLASH_DTYPES else torch.bfloat16
 
 
 def choose(weights: torch.dtype, capability: tuple[int, int] | None, *, flash_attn: bool) -> Precision:
-    """Returns the line of the table.
+    """Return the line of the table.
 
     Args:
         weights: format of the base's weights as published.
@@ -57,5 +57,5 @@ def choose(weights: torch.dtype, capability: tuple[int, int] | None, *, flash_at
         return Precision(torch.float32, torch.float32, "sdpa")
     if capability < AMPERE:
         return Precision(torch.float16, torch.float16, "sdpa")
-    # bfloat16 trains without a GradScaler and cannot overflow; answers are judged in the format in which vLLM serves them.
+    # bfloat16 trains without a GradScaler and cannot overflow. Answers are judged in the format in which vLLM serves them.
     return Precision(torch.bfloat16, export_dtype(weights), "flash_attention_2" if flash_attn else "sdpa")

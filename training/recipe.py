@@ -1,4 +1,4 @@
-"""The job's hyperparameters, typed. SageMaker hands every one over as a string; an empty string means "not given".
+"""The job's hyperparameters with their types. SageMaker gives each one as a string. An empty string means that it is not set.
 
 They are fields of `training` in the settings, with the same words and bounds: a test compares the two field by field
 (tests/unit/pipeline/settings/test_recipe.py).
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MANY = 1_000_000_000
-"""The most of what has no limit of its own, as in the settings."""
+"""Upper bound of a number without a limit of its own, as in the settings."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained; the defaults are the tutorial's recipe for Llama 3.2 1B on SAMSum.
+    """The hyperparameters of one training. The defaults are the tutorial's recipe for Llama 3.2 1B on SAMSum.
 
-    A number's bounds stand beside its type, by the names that pydantic and `operator` have for them.
+    A number's bounds stand beside its type, under the names that pydantic and `operator` give them.
     """
 
     base_model: str
     """Name on the Hugging Face Hub."""
     base_revision: str | None = None
-    """Branch, tag or commit; None is the default branch."""
+    """Branch, tag or commit. None stands for the default branch."""
     hub_token_secret: str | None = None
     """ARN of the Secrets Manager secret that holds the Hub token."""
     device: Literal["gpu", "cpu"] = "gpu"
-    """gpu, or cpu, also where there is a GPU; gpu never falls back to a CPU."""
+    """The device. cpu takes the CPU even if there is a GPU. gpu never falls back to a CPU."""
     quantization: Literal["nf4", "none"] = "nf4"
-    """How the frozen base is held while training: nf4 (QLoRA) or none (LoRA)."""
+    """Quantization of the frozen base in training: nf4 (QLoRA) or none (LoRA)."""
     double_quantization: bool = True
     lora_r: Annotated[int, {"ge": 1, "le": 256}] = 16
     lora_alpha: Annotated[int, {"ge": 1, "le": 1024}] = 32
@@ -50,71 +50,71 @@ class Recipe:
     learning_rate: Annotated[float, {"gt": 0, "le": 1}] = 2e-4
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_steps: Annotated[int, {"ge": 0, "le": _MANY}] = 50
-    """Most steps of warm-up; never more than a tenth of the run (see `schedule`)."""
+    """Highest number of warm-up steps. They are never more than a tenth of the run (see `schedule`)."""
     batch_size: Annotated[int, {"ge": 1, "le": 1024}] = 4
-    """Rows in one forward pass."""
+    """Rows per forward pass."""
     gradient_accumulation_steps: Annotated[int, {"ge": 1, "le": 1024}] = 4
-    """Forward passes in one optimizer step, on all processes together."""
+    """Forward passes per optimizer step, on all processes together."""
     max_length: Annotated[int, {"ge": 64, "le": 131_072}] = 512
-    """Most tokens of a training or validation row, template and completion included."""
+    """Highest number of tokens per training or validation row, with template and answer."""
     epochs: Annotated[int, {"ge": 1, "le": 100}] = 1
     max_steps: Annotated[int | None, {"ge": 1, "le": _MANY}] = 300
-    """Most optimizer steps; training ends at whichever of `epochs` and `max_steps` comes first."""
+    """Highest number of optimizer steps. Training ends at `epochs` or `max_steps`, whichever comes first."""
     optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "paged_adamw_32bit", "adamw_torch"] = "paged_adamw_8bit"
     seed: Annotated[int, {"ge": 0, "le": 2**32 - 1}] = 42
     packing: bool = False
-    """With flash attention, the rows of a batch stand one after another in one sequence, without padding."""
+    """Whether, with flash attention, the rows of a batch stand one after another in one sequence, without padding."""
     checkpoint_steps: Annotated[int, {"ge": 1, "le": _MANY}] = 50
     """Optimizer steps between two checkpoints."""
     eval_steps: Annotated[int | None, {"ge": 1, "le": _MANY}] = None
-    """Optimizer steps between two validations; None validates only before the first and after the last step."""
+    """Optimizer steps between two validations. None validates only before the first and after the last step."""
     max_new_tokens: Annotated[int, {"ge": 8, "le": 1024}] = 128
-    """Longest answer of the evaluation, in tokens."""
+    """Tokens of the longest answer in the evaluation."""
     eval_batch_size: Annotated[int, {"ge": 1, "le": 256}] = 32
-    """Rows answered together in the evaluation."""
+    """Rows that are answered together in the evaluation."""
 
     def schedule(self, rows: int) -> Schedule:
-        """Returns how many optimizer steps `rows` training rows make, and how many of them warm up."""
+        """Return the number of optimizer steps for `rows` training rows, and the number of warm-up steps among them."""
         steps = max(1, math.ceil(self.epochs * rows / self.rows_a_step))
         if self.max_steps is not None:
             steps = min(steps, self.max_steps)
-        # A warm-up longer than the run would end it before the learning rate ever gets anywhere.
+        # With a warm-up longer than the run, the learning rate would never reach its value.
         return Schedule(steps=steps, warmup_steps=min(self.warmup_steps, steps // 10))
 
     @property
     def rows_a_step(self) -> int:
-        """Rows of one optimizer step, all processes together."""
+        """Rows per optimizer step, on all processes together."""
         return self.batch_size * self.gradient_accumulation_steps
 
     def share(self, processes: int, rows_at_once: int | None = None) -> Share:
-        """Returns each process's part of an optimizer step, so that all together do what one alone would.
+        """Return each process's part of an optimizer step. All processes together do the work of one process alone.
 
         Args:
-            processes: among which the step's rows are dealt out.
-            rows_at_once: most rows of a forward pass, if the device sets a limit below batch_size.
+            processes: number of processes that share the step's rows.
+            rows_at_once: highest number of rows per forward pass, if the device sets a limit below batch_size.
 
         Raises:
-            TrainingError: the rows of a step cannot be dealt out evenly.
+            TrainingError: the processes cannot share the rows of a step evenly.
         """
         rows, rest = divmod(self.rows_a_step, processes)
         if rest:
             raise TrainingError(
                 f"an optimizer step has {self.rows_a_step} rows (training.batch_size {self.batch_size} x "
                 f"training.gradient_accumulation_steps {self.gradient_accumulation_steps}), which {processes} processes "
-                f"(one a GPU) cannot share evenly: make it a multiple of {processes}"
+                f"(one per GPU) cannot share evenly: make it a multiple of {processes}"
             )
         most = min(self.batch_size, rows_at_once or self.batch_size)
         batch = max(size for size in range(1, most + 1) if rows % size == 0)
         return Share(batch_size=batch, gradient_accumulation_steps=rows // batch)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the recipe as JSON types."""
+        """Return the recipe as JSON values."""
         return asdict(self) | {"target_modules": list(self.target_modules)}
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Optimizer steps of one run."""
+    """The numbers of optimizer steps of one run."""
 
     steps: int
     warmup_steps: int
@@ -129,7 +129,7 @@ class Share:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Reads SageMaker's hyperparameters.json.
+    """Read SageMaker's hyperparameters.json.
 
     Raises:
         TrainingError: the file is missing or one of its values is wrong.
@@ -146,15 +146,15 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(values: Mapping[str, object]) -> Recipe:
-    """Checks the hyperparameters and gives each its type.
+    """Check the hyperparameters, and give each its type.
 
     Raises:
-        TrainingError: names the first hyperparameter that is wrong and what it may be.
+        TrainingError: a hyperparameter is wrong. The message names the first one and its allowed values.
     """
     types = get_type_hints(Recipe, include_extras=True)
     parsed: dict[str, Any] = {}
     for name, raw in values.items():
-        if name.startswith("sagemaker_"):  # the SageMaker SDK adds some of its own to a job that it starts
+        if name.startswith("sagemaker_"):  # the SageMaker SDK adds these to a job that it starts
             continue
         if name not in types:
             close = get_close_matches(name, types, n=1)
@@ -173,10 +173,10 @@ def parse_recipe(values: Mapping[str, object]) -> Recipe:
 
 
 def _value(kind: Any, text: str) -> object:
-    """Returns the value of a field of type `kind` that is written as `text`.
+    """Return the value of a field of type `kind` from its `text`.
 
     Raises:
-        ValueError: in words, what it must be.
+        ValueError: the text is wrong. The message says what it must be.
     """
     if kind in (str, str | None):
         return text
@@ -190,7 +190,7 @@ def _value(kind: Any, text: str) -> object:
             return names
         raise ValueError("layer names separated by commas, or all-linear")
     try:
-        # Stricter than int() and float(), which take 1_000 and other spellings that no configuration means.
+        # JSON is stricter than int() and float(), which take 1_000 and other unintended spellings.
         value = json.loads(text.lower())
     except (ValueError, RecursionError):
         value = None
@@ -200,13 +200,13 @@ def _value(kind: Any, text: str) -> object:
         return value
     number, bounds = get_args(kind)
     optional = number == int | None
-    if optional and value == -1:  # the Trainer's own word for "no limit"
+    if optional and value == -1:  # the Trainer's own value for "no limit"
         return None
-    # A bool is an int to Python.
+    # type() and not isinstance(), because in Python a bool is an int.
     fits = type(value) is int or (number is float and isinstance(value, float))
     if not fits or not all(getattr(operator, name)(value, bound) for name, bound in bounds.items()):
         words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-        said = " and ".join(f"{words[name]} {bound}" for name, bound in bounds.items())
-        what = "number" if number is float else "whole number"
-        raise ValueError(f"a {what}, {said}{', or -1 for none' if optional else ''}")
+        limits = " and ".join(f"{words[name]} {bound}" for name, bound in bounds.items())
+        noun = "number" if number is float else "whole number"
+        raise ValueError(f"a {noun}, {limits}{', or -1 for none' if optional else ''}")
     return float(value) if number is float else value

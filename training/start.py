@@ -1,7 +1,7 @@
-"""The training job's entry point: install the pins, then run training, one process a GPU.
+"""The training job's entry point. It installs the pinned packages, then runs training with one process per GPU.
 
-SageMaker starts it as `python3 /opt/ml/input/data/code/training/start.py`. It may only use the standard library: the
-rest is not there yet.
+SageMaker starts it as `python3 /opt/ml/input/data/code/training/start.py`. It uses the standard library alone, because no
+other package is installed yet.
 """
 
 from __future__ import annotations
@@ -24,22 +24,20 @@ INTERRUPTED = (
     "interrupted: asked to stop (SIGTERM) before training began; no model was published. Redrive the execution: training goes "
     "on from its last checkpoint, if it has one"
 )
-
-
 MASTER_PORT = 29500
 
 
 class Child:
-    """Runs one command at a time and hands it the SIGTERM that this process, the container's first, receives."""
+    """Runs one command at a time, and forwards the SIGTERM that this process, the container's first, receives."""
 
     def __init__(self) -> None:
-        """Starts listening for SIGTERM."""
+        """Start listening for SIGTERM."""
         self.stopped = False
         self._process: subprocess.Popen[bytes] | None = None
         signal.signal(signal.SIGTERM, self._forward)
 
     def run(self, command: list[str], *, log: Path | None = None) -> int:
-        """Returns the command's exit code; its output goes to the job's log, or to the file `log`."""
+        """Run the command, and return its exit code. Its output goes to the job's log, or to the file `log`."""
         if self.stopped:
             return STOPPED
         environment = os.environ | {"PYTHONPATH": str(HERE.parent), "PYTHONUNBUFFERED": "1"}
@@ -60,9 +58,9 @@ class Child:
 
 
 def _workers(launcher: int) -> list[int]:
-    """Returns the processes that torchrun has started, none if `launcher` is not torchrun.
+    """Return the processes that torchrun has started; none if `launcher` is not torchrun.
 
-    They get the signal themselves: torchrun would kill them 30 seconds after its own, in the middle of a checkpoint.
+    The signal goes to them and not to torchrun, which would kill them 30 seconds after it, in the middle of a checkpoint.
     """
     try:
         if b"torch.distributed.run" not in Path(f"/proc/{launcher}/cmdline").read_bytes():
@@ -74,9 +72,10 @@ def _workers(launcher: int) -> list[int]:
 
 
 def _training(root: Path) -> list[str]:
-    """Returns the command that trains on this host: torchrun, where the job has more than one process: one a GPU, or one.
+    """Return the command that trains on this host. It is torchrun if the job has more than one process.
 
-    Hosts are in resourceconfig.json, which has no number of GPUs; nvidia-smi is what SageMaker's training toolkit asks.
+    There is one process per GPU, or one without GPUs. resourceconfig.json names the hosts and not the number of GPUs. It comes
+    from nvidia-smi, as in SageMaker's training toolkit.
     https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
     """
     config, hyperparameters = _config(root, "resourceconfig"), _config(root, "hyperparameters")
@@ -88,9 +87,9 @@ def _training(root: Path) -> list[str]:
     processes = max(1, sum(line.startswith("GPU ") for line in listed.splitlines()))
     if len(hosts) < 2 and processes == 1:
         return [sys.executable, "-m", "training.train"]
-    # torchrun's own choice is one thread a process, with a warning.
+    # torchrun's own default is one thread per process, with a warning.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    # The interface that the hosts see each other by; without its name gloo and nccl may choose another one.
+    # The network interface between the hosts. Without its name, gloo and nccl may choose another one.
     for library in ("GLOO", "NCCL") if "network_interface_name" in config else ():
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", config["network_interface_name"])
     return [
@@ -108,7 +107,7 @@ def _config(root: Path, name: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Returns the job's exit code: training's own, or 1 when it could not be started."""
+    """Run the job, and return its exit code: that of training, or 1 if training could not be started."""
     root = Path(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
     failure = root / "output" / "failure"
     failure.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +125,7 @@ def main() -> int:
         reason = next((text for text in lines if text.startswith("ERROR")), "see the job's log")
         print("\n".join(lines), flush=True)
         line = (
-            f"could not install training/requirements.txt (pip exit code {code}): {reason}; check the job's way to PyPI or "
+            f"could not install training/requirements.txt (pip exit code {code}): {reason}; check the job's access to PyPI or "
             "network.wheels, then redrive the execution"
         )
     else:
@@ -139,7 +138,7 @@ def main() -> int:
                 "out of memory: the operating system killed training; lower training.batch_size or "
                 "training.max_length, or choose training.instance_types with more memory"
             )
-        if child.stopped:  # while torch was loading, before training listened for it
+        if child.stopped:  # the signal came while torch was loading, before training listened for it
             line = INTERRUPTED
     failure.write_text(line[:1024], encoding="utf-8")
     print(line, flush=True)
@@ -147,7 +146,7 @@ def main() -> int:
 
 
 def _exit_code(code: int) -> int:
-    """Returns what a shell would: a process ended by signal n counts as 128 + n."""
+    """Return the exit code that a shell would: 128 + n for a process that signal n has ended."""
     return 128 - code if code < 0 else code
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM (StopTrainingJob, a spot instance taken back): remember it, act on it between steps."""
+"""Remembers a SIGTERM (StopTrainingJob, or a spot instance that is taken back), so that the job ends between two steps."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ if TYPE_CHECKING:
 
 
 class StopSignal:
-    """Remembers that SageMaker asked the job to end; it kills the job 120 seconds after asking."""
+    """Remembers that SageMaker asked the job to end. SageMaker kills the job 120 seconds later."""
 
     def __init__(self) -> None:
-        """Starts with no request."""
+        """Begin without a request."""
         self.requested = False
 
     def install(self) -> None:
-        """Listens for SIGTERM; call it from the main thread."""
+        """Listen for SIGTERM. Call this from the main thread."""
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def check(self, doing: str) -> None:
-        """Ends the job if it was asked to.
+        """End the job if a stop was requested.
+
+        Args:
+            doing: the job's current work, for the message.
 
         Raises:
-            InterruptedTrainingError: a stop was requested; `doing` tells how far the job had come.
+            InterruptedTrainingError: a stop was requested.
         """
         if self.requested:
             raise InterruptedTrainingError(

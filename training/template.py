@@ -1,9 +1,9 @@
-"""The base model's chat template as this pipeline uses it, in training, evaluation and serving alike.
+"""Decides how the base model's chat template is used, alike in training, evaluation and serving.
 
-Published templates differ in what they do with a system turn, with thinking and with texts that hold control tokens.
-`settle` looks at what a template renders, decides once, and writes the decisions around the published text, which stays as
-it is. The result is the chat template of the exported model, too: so vLLM, and whoever else renders it, takes the same
-request (a system turn with the instruction, a user turn with the dialogue) to the same tokens.
+Published templates treat a system turn, thinking and texts with control tokens in different ways. `settle` looks at the text
+that a template renders, decides once, and writes its decisions around the published text, which stays as it is. The exported
+model has the result as its chat template. So vLLM and every other renderer make the same tokens of the same request (a system
+turn with the instruction, a user turn with the dialogue).
 """
 
 from __future__ import annotations
@@ -31,19 +31,23 @@ THINKING = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|channel>thought", "<channel|>"),  # Gemma 4
 )
-"""How thinking begins and ends in published templates."""
+"""The marks with which thinking begins and ends in published templates."""
+
 _SWITCHES = {"enable_thinking": "false", "thinking": "false", "thinking_budget": "0"}
-"""Variables by which published templates switch thinking off: Qwen3, SmolLM3, GLM 4.5, Gemma 4; Granite 3.2, DeepSeek V3.1;
-Seed-OSS."""
+"""The variables that switch thinking off in published templates: the first in Qwen3, SmolLM3, GLM 4.5 and Gemma 4, the second
+in Granite 3.2 and DeepSeek V3.1, the third in Seed-OSS."""
+
 _SWITCH_WORDS = ("/think", "/no_think", "/nothink")
-"""What some templates look for in a turn's text to switch thinking on or off: Nemotron Nano 2, SmolLM3, GLM 4.5."""
+"""The words in a turn's text by which some templates switch thinking on or off: Nemotron Nano 2, SmolLM3, GLM 4.5."""
+
 _DAY = datetime(2024, 7, 26)
-"""Today, for templates that write the date (Llama 3.1's own, where it is told none): any day does, if it is always the same."""
+"""The date for templates that write today's (Llama 3.1's does if it gets none). Any day is fit, if it is always the same."""
 
 _INSTRUCTION, _DIALOGUE, _ANSWER = "tuneway-instruction", "tuneway-dialogue", "tuneway-answer"
 
-# vLLM looks for loops over a message's `content`, or over a variable of that name, to tell whether a template takes texts or
-# lists of parts (vllm/renderers/hf.py, _detect_content_format): there is none here, so it sees what the published text does.
+# vLLM searches for loops over a message's `content`, or over a variable of that name, to find out whether a template takes
+# texts or lists of parts (vllm/renderers/hf.py, _detect_content_format). There is no such loop here, so the published text
+# decides.
 _PLAIN_TEXTS = """\
 {%- macro tuneway_plain(text) -%}
 {%- set this = namespace(text=text) -%}
@@ -99,31 +103,32 @@ class ChatTemplate:
     text: str
     """Jinja, for `tokenizer.chat_template`."""
     controls: tuple[str, ...]
-    """Texts of the control tokens, the longest first; none of them stays whole in a turn's text."""
+    """Texts of the control tokens, the longest first. None of them stays whole in a turn's text."""
     lead: str
-    """White space that the template writes between the generation prompt and the answer."""
+    """The white space that the template writes between the generation prompt and the answer."""
     tail: str
-    """What the template writes after the answer: the end of the turn, if it has one."""
+    """The text that the template writes after the answer: the end of the turn, if it has one."""
 
     def render(self, tokenizer: PreTrainedTokenizerBase, chat: Chat, *, ask: bool) -> str:
-        """Returns the chat as text, on a day that is always the same; `ask`: up to where an answer begins."""
+        """Return the chat as text, with the same date always. With `ask`, the text ends where an answer begins."""
         return _render(tokenizer, self.text, chat, ask=ask)
 
     def answer(self, text: str) -> str:
-        """Returns what follows the rendered prompt when the answer is `text`, whose own white space at both ends goes."""
+        """Return the text that follows the rendered prompt if the answer is `text`, without white space at its ends."""
         return self.lead + plain(text.strip(), self.controls) + self.tail
 
 
 def settle(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
-    """Decides how the tokenizer's chat template is used.
+    """Decide how the tokenizer's chat template is used.
 
-    - A template that refuses or leaves out a system turn gets its text before the user's, with a blank line between.
-    - Thinking is switched off by the template's own variable. What then still stands between the generation prompt and an
-      answer, an empty thinking block say, belongs to the generation prompt; a block that is left open there is closed.
-    - In the text of a turn, a blank goes into what would be a control token.
+    - If a template refuses or leaves out a system turn, the turn's text goes before the user's text, with a blank line
+      between them.
+    - The template's own variable switches thinking off. If text still stands between the generation prompt and an answer,
+      such as an empty thinking block, it becomes a part of the generation prompt. A block that is open there is closed.
+    - In the text of a turn, a blank is put into each text that would be a control token.
 
     Raises:
-        TrainingError: it renders no user turn with an answer.
+        TrainingError: the template renders no user turn with an answer.
     """
     published = str(tokenizer.chat_template)
     controls = control_tokens(tokenizer)
@@ -135,11 +140,11 @@ def settle(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
     settled: list[ChatTemplate] = []
     trouble = ""
     for adaption in (system + word for system in ("", _SYSTEM_TO_USER) for word in words):
-        # The last tag prints nothing and, unlike a block, leaves all white space of the published text.
+        # The last tag prints nothing. Unlike a block, it keeps all white space of the published text.
         text = f"{before}{adaption}{{{{- '' }}}}{published}"
         try:
             prompt, start, tail = _around_the_answer(tokenizer, text)
-        except Exception as error:  # a template raises whatever its author chose
+        except Exception as error:  # a template may raise any error that its author has chosen
             trouble = " ".join(str(error).split())[:80]
             continue
         lead = start.removeprefix(prompt) if start.startswith(prompt) else ""
@@ -151,12 +156,12 @@ def settle(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
         if closing:
             lead, missing = "", f"{missing}\n{closing}\n\n"
         if missing:
-            # Jinja drops one line break at the end of a template, and none before another tag.
+            # Jinja drops one line break at the end of a template, but none before a further tag.
             text = re.sub(r"(\r\n|\r|\n)\Z", "", text) + f"{{{{ {missing!r} if add_generation_prompt else '' }}}}"
         settled.append(ChatTemplate(text, controls, lead, tail))
         if not closing:
             return settled[-1]
-    if settled:  # no switch closes the block
+    if settled:  # no word switches thinking off
         return settled[0]
     raise TrainingError(
         f"the base model's chat template takes no chat of an instruction, a dialogue and a summary ({trouble}): choose a base "
@@ -165,10 +170,10 @@ def settle(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Returns the texts that the tokenizer takes for control tokens, the longest first.
+    """Return the texts that the tokenizer takes for control tokens, the longest first.
 
-    These are its special tokens; of its other added tokens (Qwen3's <think>), those that its chat template writes, where a
-    word or white space that a template happens to hold is none; and the words by which the template switches thinking.
+    These are its special tokens, those of its other added tokens that its chat template writes (Qwen3's <think>), and the words
+    by which the template switches thinking. An added token that is a word or white space does not count.
     """
     added = tokenizer.added_tokens_decoder.values()
     template = str(tokenizer.chat_template)
@@ -179,21 +184,21 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         if re.fullmatch(r"[^\w\s].*[^\w\s]", token.content) and token.content in template
     }
     found |= {word for word in _SWITCH_WORDS if word in template}
-    # One character could not be taken apart.
+    # No blank can be put into a single character.
     return tuple(sorted((text for text in found if len(text) > 1), key=lambda text: (-len(text), text)))
 
 
 def plain(text: str, controls: Sequence[str]) -> str:
-    """Returns the text with a blank in what would be a control token, as the template's `tuneway_plain` does."""
+    """Return the text with a blank in each control token, as the template's `tuneway_plain` does."""
     for token in controls:
         text = text.replace(token, f"{token[:1]} {token[1:]}")
     return text
 
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    """Returns what a model has said, without control tokens and without thinking blocks.
+    """Return the text of a model's answer, without control tokens and without thinking blocks.
 
-    Of a block that was never closed nothing stays.
+    A block that was never closed is left out, too.
     """
     whole = str(tokenizer.decode(ids))
     if not any(mark in whole for pair in THINKING for mark in pair):
@@ -201,14 +206,14 @@ def answer_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     for opening, closing in THINKING:
         if opening in whole:
             whole = re.sub(f"{re.escape(opening)}.*?({re.escape(closing)}|$)", "", whole, flags=re.DOTALL)
-        whole = whole.rpartition(closing)[2]  # of a block that the prompt had opened
+        whole = whole.rpartition(closing)[2]  # the prompt may have opened the block
     for token in control_tokens(tokenizer):
         whole = whole.replace(token, "")
     return whole.strip()
 
 
 def _around_the_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, str, str]:
-    """Returns what stands after the dialogue where an answer is asked for, and before and after one that is there."""
+    """Return three texts: after the dialogue in a prompt, and before and after the answer in a whole chat."""
     chat = [
         {"role": "system", "content": _INSTRUCTION},
         {"role": "user", "content": _DIALOGUE},
@@ -223,7 +228,7 @@ def _around_the_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[s
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, text: str, chat: Chat, *, ask: bool) -> str:
-    options: dict[str, Any] = {"strftime_now": _DAY.strftime}  # over transformers' own, which reads the clock
+    options: dict[str, Any] = {"strftime_now": _DAY.strftime}  # replaces transformers' own, which reads the clock
     rendered = tokenizer.apply_chat_template(
         chat, chat_template=text, tokenize=False, add_generation_prompt=ask, **options
     )

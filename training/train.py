@@ -1,8 +1,8 @@
-"""One training job: `python -m training.train`, with the code's parent folder on PYTHONPATH.
+"""Runs one training job: `python -m training.train`, with the code's parent folder on PYTHONPATH.
 
-Reads SageMaker's layout (`layout.py`), leaves the merged model in /opt/ml/model and beside it, in
-/opt/ml/model/tuneway/, adapter/, evaluation.json, left_out.json, metrics.json and recipe.json. A failure is one line in
-/opt/ml/output/failure and exit code 1.
+It reads SageMaker's layout (`layout.py`), and writes the merged model into /opt/ml/model. /opt/ml/model/tuneway/ gets adapter/,
+evaluation.json, left_out.json, metrics.json, recipe.json and baseline.json. A failure is one line in /opt/ml/output/failure and
+exit code 1.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-# Before anything of Hugging Face is imported: bars are noise in a log, and forked tokenizers warn about this.
+# Set before any library of Hugging Face is imported: progress bars are noise in a log, and forked tokenizers print a warning.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Before torch: threads that wait for the others sleep. GNU OpenMP's default is to spin, and where a CPU is shared (local AWS
-# beside it) the spinning keeps the very thread it waits for from running: 40 tokens a CPU-second instead of 105
+# Set before torch is imported: threads that wait for others sleep. By default, GNU OpenMP lets them spin. On a shared CPU
+# (local AWS runs beside it), they take the time of the thread for which they wait: 40 tokens per CPU-second instead of 105
 # (https://gcc.gnu.org/onlinedocs/libgomp/OMP_005fWAIT_005fPOLICY.html).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKED_ROWS = 4
-"""Rows on which the saved model's logits are compared."""
+"""Number of rows on which the saved model's logits are compared."""
 
 
 class TrainingRun:
     """One run from the channels to the published model."""
 
     def __init__(self, layout: Layout, stop: StopSignal, world: World) -> None:
-        """Reads recipe and data and looks for the GPU, so that a mistake ends the job before anything is downloaded."""
+        """Read recipe and data and find the GPU, so that a mistake ends the job before anything is downloaded."""
         self.layout = layout
         self.stop = stop
         self.world = world
@@ -61,11 +61,11 @@ class TrainingRun:
         )
         finetune.check_rows(len(self.train), self.recipe)
         self.recipe.share(world.size)
-        # Not at the root until it is complete: SageMaker uploads the model folder of a stopped job, too.
+        # The model comes to the root when it is complete, because SageMaker uploads the model folder of a stopped job, too.
         self.work = layout.model / ".incomplete"
 
     def run(self) -> None:
-        """Trains with all processes; the first one then exports, judges and publishes, and the others wait for it."""
+        """Train with all processes. Then the first process exports, judges and publishes, and the others wait for it."""
         transformers.set_seed(self.recipe.seed)
         with self._phase("load"):
             self.base_folder = self._base_model()
@@ -78,7 +78,9 @@ class TrainingRun:
             self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
             self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
             encoder = Encoder(self.tokenizer, self.end_ids)
-            self.tokenizer.chat_template = encoder.template.text  # the model is published with what it was trained with
+            self.tokenizer.chat_template = (
+                encoder.template.text
+            )  # the model is published with the template of its training
             train, train_left_out = encoder.dataset(self.train, "train", self.recipe.max_length)
             validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
@@ -91,7 +93,7 @@ class TrainingRun:
         self.world.wait()
 
     def _base_model(self) -> Path:
-        # One process a host downloads; the others then find it in the cache.
+        # One process per host downloads the model. Then the others find it in the cache.
         if self.world.local_rank == 0:
             hub.base_model(self.recipe, self.layout.channel("model"))
         self.world.wait()
@@ -120,14 +122,14 @@ class TrainingRun:
             )
         if self.world.is_first:
             export.save_adapter(peft_model, self.recipe, self.work / "tuneway" / "adapter")
-        del quantized, peft_model  # its memory is needed for the un-quantized base
+        del quantized, peft_model  # the un-quantized base needs their memory
         gc.collect()
         if self.device.is_gpu:
             torch.cuda.empty_cache()
         return result
 
     def _finish(self, result: finetune.TrainingResult, batch: dict[str, Any], prompts: list[list[int]]) -> None:
-        # One freshly loaded base serves three purposes: scored as the base, a reference with the adapter on, merged.
+        # One freshly loaded base has three uses: it is judged as the base, is the reference with the adapter, and is merged.
         with self._phase("load_base"):
             base = model.load_base(self.base_folder, self.device)
         extra = self.work / "tuneway"
@@ -161,7 +163,7 @@ class TrainingRun:
         )
 
     def _base_answers(self, base: Any, prompts: list[list[int]], saved: Path) -> list[evaluate.Answer]:
-        """Returns the base's answers: of an earlier run that asked the same, or asked now; saves them for the next."""
+        """Return the base model's answers, of an earlier run with the same digest or new ones. Save them for the next run."""
         digest = baseline.digest(self.base_folder, prompts, self.end_ids, self.recipe, self.device)
         answers = baseline.read(self.layout.channel("baseline"), digest)
         if answers is None:
@@ -209,7 +211,7 @@ class TrainingRun:
 
 
 def main() -> int:
-    """Runs the job; returns its exit code."""
+    """Run the job, and return its exit code."""
     layout = Layout.from_environment()
     stop = StopSignal()
     stop.install()
@@ -232,9 +234,9 @@ def main() -> int:
             traceback.print_exc()
             line = errors.one_line(f"unexpected {type(error).__name__}: {error} (traceback in the job's log)")
         if work is not None and world.is_first:
-            export.discard(work)  # first: on a full disk this makes the room that the line needs
+            export.discard(work)  # comes first: on a full disk, this makes room for the line
         print(line, flush=True)
-        # Of several processes, the first that fails knows why; the others only lose it.
+        # Of several processes, the first that fails has the reason. The others only lose their connection to it.
         errors.write_failure(layout.failure, line, keep=world.size > 1)
         return 1
     world.leave()

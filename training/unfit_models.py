@@ -1,4 +1,4 @@
-"""The lines for a base model that cannot be trained, merged, exported or served: why, and what to do."""
+"""The errors for a base model that cannot be trained, merged, exported or served, each with its reason and remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 ALL_LINEAR = "all-linear"
 SHOWN = 12
-"""The most names that a line shows."""
+"""Highest number of names that a line shows."""
 
 OTHER = "choose another base_model, such as an instruct model of Llama 3, Qwen 2.5 or SmolLM2"
 MERGED = "or merge it (merge_and_unload), save the whole with save_pretrained and upload that to uploads/models/FOLDER/"
@@ -24,23 +24,23 @@ TEMPLATE = (
 )
 
 
-def unfit(name: str, what: str, remedy: str) -> TrainingError:
-    """Returns the one line: the field, the model, what is wrong with it and the remedy."""
-    return TrainingError(f"training.base_model: {name} {what}; {remedy}")
+def unfit(name: str, problem: str, remedy: str) -> TrainingError:
+    """Return the error. Its line names the field, the model, the problem and the remedy."""
+    return TrainingError(f"training.base_model: {name} {problem}; {remedy}")
 
 
 def no_chat_template(name: str) -> TrainingError:
-    """Returns the line for a base model that was never told how a conversation looks."""
+    """Return the error for a base model without a chat template."""
     return unfit(name, "has no chat template", TEMPLATE)
 
 
 def no_end(name: str) -> TrainingError:
-    """Returns the line for a base model whose answers would never end."""
+    """Return the error for a base model whose answers would never end."""
     return unfit(name, "has no end-of-sequence token (tokenizer_config.json, eos_token)", TEMPLATE)
 
 
 def beyond_embeddings(name: str, token: str, number: int, rows: int) -> TrainingError:
-    """Returns the line for a tokenizer with a token that the embeddings have no row for."""
+    """Return the error for a tokenizer with a token that has no row in the embeddings."""
     return unfit(
         name,
         f"has a tokenizer that is larger than its embeddings of {rows} rows: {token[:40]!r} is {number}",
@@ -50,9 +50,9 @@ def beyond_embeddings(name: str, token: str, number: int, rows: int) -> Training
 
 
 def no_layer(model: str, name: str, linear: Iterable[str]) -> TrainingError:
-    """Returns the line for a name of lora.target_modules that is no linear layer; `linear` are the paths of those there are."""
+    """Return the error for a name of lora.target_modules that no linear layer has. `linear` are the paths of linear layers."""
     has = sorted({path.rpartition(".")[2] for path in linear})
     return TrainingError(
-        f"training.lora.target_modules: {name} is no linear layer of {model}: it has {', '.join(has[:SHOWN])}; name some of "
+        f"training.lora.target_modules: {name} is not a linear layer of {model}: it has {', '.join(has[:SHOWN])}; name some of "
         f"these, or {ALL_LINEAR}"
     )

@@ -1,4 +1,4 @@
-"""What goes on beside the training: progress, validation, checkpoints, and a watch over stops and gradients."""
+"""Prints progress, validates, completes checkpoints, and watches stops and gradients while the model is trained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from training.stop import StopSignal
 
 NO_GRADIENT = (
-    "the adapter gets no gradient, so nothing would be learned: {what}; check training.lora.target_modules and "
+    "the adapter gets no gradient, so nothing would be learned: {problem}; check training.lora.target_modules and "
     "training.quantization (none trains without bitsandbytes)"
 )
 
@@ -35,9 +35,9 @@ NO_GRADIENT = (
 def evaluate_loss(
     model: torch.nn.Module, rows: Dataset, collate: Collator, batch_size: int, world: World | None = None
 ) -> float:
-    """Returns the mean loss of the answers' tokens in nats, every token counting the same; keeps the model's mode.
+    """Return the mean loss of the answers' tokens in nats. Every token counts the same, and the model's mode stays.
 
-    The batches are dealt out to the processes, and all get the same result.
+    The processes share the batches, and all get the same result.
     """
     world = world or World()
     was_training = model.training
@@ -61,7 +61,7 @@ def evaluate_loss(
 
 
 class Watch(TrainerCallback):
-    """Prints progress, validates, saves and obeys a stop signal, and refuses a run that cannot learn."""
+    """Prints progress, validates, saves, obeys a stop signal, and refuses a run that cannot learn."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Watch(TrainerCallback):
         run: Mapping[str, Any],
         eval_losses: Sequence[float] = (),
     ) -> None:
-        """Takes the run's parts; `order` are row numbers, whose `lengths` in tokens are known; `run` marks checkpoints."""
+        """Take the run's parts. `order` has row numbers, `lengths` the tokens of each row, and `run` marks checkpoints."""
         self.eval_losses = list(eval_losses)
         self._recipe, self._device, self._world, self._stop = recipe, device, world, stop
         self._validation, self._collate, self._run = validation, collate, run
@@ -89,13 +89,13 @@ class Watch(TrainerCallback):
         self._since = time.monotonic()
 
     def tokens(self, step: int) -> int:
-        """Returns the tokens of the first `step` optimizer steps, of all processes, padding not counted."""
+        """Return the number of tokens in the first `step` optimizer steps of all processes, without padding."""
         return int(self._tokens[step * self._recipe.rows_a_step - 1]) if step else 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Scores the untrained adapter, which is the base.
+        """Validate with the untrained adapter, which equals the base.
 
         Raises:
             TrainingError: the base itself cannot compute a loss.
@@ -108,48 +108,49 @@ class Watch(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Draws the first batch's dropout."""
+        """Seed the first batch's dropout."""
         self._batch = state.global_step * args.gradient_accumulation_steps
         self._seed(args)
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Draws the next batch's dropout."""
+        """Seed the next batch's dropout."""
         self._batch += 1
         self._seed(args)
 
     def _seed(self, args: TrainingArguments) -> None:
-        # By the batch's number among those of all processes: the same dropout, however many they are, and after a resume.
+        # The seed is the batch's number among those of all processes. So dropout is the same for any number of processes, and
+        # after a resume.
         number = self._batch * self._world.size + self._world.rank
         torch.manual_seed(args.seed * 1_000_003 + number)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Looks at the first gradients: without them, training would run to its end and change nothing."""
+        """Check the first gradients. Without gradients, training would run to its end and change nothing."""
         if not self._checked_gradient:
             check_gradients(kwargs["model"])
             self._checked_gradient = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Validates when it is time; ends the training, with a checkpoint, when asked to."""
+        """Validate when it is time. After a stop request, end the training with a checkpoint."""
         last, every = state.global_step >= state.max_steps, self._recipe.eval_steps
         if last or (every is not None and state.global_step % every == 0):
             started = time.monotonic()
             self._evaluate(kwargs["model"])
             self._since += time.monotonic() - started  # tokens_per_second is about training alone
-        # SIGTERM may have reached one process only (a spot instance taken back): all end after the same step.
+        # SIGTERM may reach only one process (a spot instance is taken back). All processes end after the same step.
         if self._world.any(self._stop.requested):
             control.should_training_stop = control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Marks the checkpoint as complete."""
+        """Mark the checkpoint as complete."""
         if self._world.is_first:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             checkpoints.complete(folder, state.global_step, self.eval_losses, self._run)
             print(f"saved {folder.name}", flush=True)
-        self._world.wait()  # no process may end, and torchrun with it, before the checkpoint is whole
+        self._world.wait()  # because torchrun ends with the first process that ends, the checkpoint must be complete before
 
     def on_log(
         self,
@@ -158,10 +159,10 @@ class Watch(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Prints one line a logged step.
+        """Print one line per logged step.
 
         Raises:
-            TrainingError: the loss is no number.
+            TrainingError: the loss is not a number.
         """
         logs: Mapping[str, float] = kwargs["logs"]
         if "loss" not in logs:
@@ -188,10 +189,10 @@ class Watch(TrainerCallback):
 
 
 def check_base_loss(loss: float, dtype: torch.dtype) -> None:
-    """Refuses a base that is broken before any training, most likely by numbers above float16's largest, 65,504.
+    """Refuse a base model whose loss is not a number before training, most likely by numbers above 65,504, float16's largest.
 
     Raises:
-        TrainingError: the loss is no number.
+        TrainingError: the loss is not a number.
     """
     if math.isfinite(loss):
         return
@@ -204,34 +205,34 @@ def check_base_loss(loss: float, dtype: torch.dtype) -> None:
 
 
 def check_gradients(model: torch.nn.Module) -> None:
-    """Refuses an adapter whose weights got no gradient from a backward pass.
+    """Refuse an adapter whose weights got no gradient from a backward pass.
 
-    LoRA's A gets a gradient of zero at first (B is zero), so one that is not zero somewhere is asked for, and one that
-    is there (not None) everywhere.
+    LoRA's A first gets a gradient of zero, because B is zero. So every weight must have a gradient (not None), and at least
+    one gradient must not be zero.
 
     Raises:
-        TrainingError: says what is missing.
+        TrainingError: a gradient is missing, or all are zero.
     """
     weights = adapter_weights(model)
     if not weights:
-        raise TrainingError(NO_GRADIENT.format(what="it has no weight that is trained"))
+        raise TrainingError(NO_GRADIENT.format(problem="it has no weight that is trained"))
     missing = [name for name, weight in weights.items() if weight.grad is None]
     if missing:
-        raise TrainingError(NO_GRADIENT.format(what=f"{len(missing)} of {len(weights)} weights have none"))
+        raise TrainingError(NO_GRADIENT.format(problem=f"{len(missing)} of {len(weights)} weights have none"))
     if not any(bool(weight.grad.any()) for weight in weights.values() if weight.grad is not None):
-        raise TrainingError(NO_GRADIENT.format(what="all are zero"))
+        raise TrainingError(NO_GRADIENT.format(problem="all are zero"))
 
 
 def check_changed(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> None:
-    """Refuses an adapter that training left as it was.
+    """Refuse an adapter that training has not changed.
 
     Raises:
         TrainingError: no weight differs.
     """
     if all(torch.equal(before[name], after[name]) for name in before):
-        raise TrainingError(NO_GRADIENT.format(what="its weights are the same after training as before"))
+        raise TrainingError(NO_GRADIENT.format(problem="its weights are the same after training as before"))
 
 
 def adapter_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Returns the weights that are trained, by name."""
+    """Return the weights that are trained, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

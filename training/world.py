@@ -1,4 +1,4 @@
-"""The processes of one job: one a GPU, on every host, started by torchrun (start.py). Most jobs are a world of one."""
+"""Connects the processes of one job: one per GPU on every host, started by torchrun (start.py). Most jobs have one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import torch
 from torch import distributed
 
 WAIT = timedelta(days=1)
-"""How long a process waits for another one: the first judges and exports alone, and only StoppingCondition ends a job."""
+"""The longest time that a process waits for another one. The first process judges and exports alone, and only StoppingCondition
+ends a job."""
+
+_VARIABLES = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+"""torchrun's variables, with their values for a job of one process."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +24,14 @@ class World:
 
     rank: int = 0
     local_rank: int = 0
-    """Among the processes of this host; the number of its GPU."""
+    """This process's number on its host, which is the number of its GPU."""
     size: int = 1
 
     @classmethod
     def join(cls) -> World:
-        """Meets the other processes, if there are any.
+        """Connect to the other processes, if there are any.
 
-        Talk between CPUs goes over gloo also where GPUs use nccl: agreeing on a flag must not wait for a GPU.
+        CPUs communicate over gloo even if GPUs use nccl, because the exchange of a flag must not wait for a GPU.
         """
         world = cls(*(int(os.environ.get(name, start)) for name, start in _VARIABLES.items()))
         if world.size > 1:
@@ -41,11 +45,11 @@ class World:
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Tells whether the flag is set in any process; all must ask at the same time."""
+        """Return whether the flag is set in any process. All processes must call this together."""
         return self.sum([float(flag)])[0] > 0
 
     def sum(self, values: list[float]) -> list[float]:
-        """Adds up each value over all processes."""
+        """Return the sum of each value over all processes."""
         if self.size == 1:
             return values
         total = torch.tensor(values, dtype=torch.float64)
@@ -53,7 +57,7 @@ class World:
         return [float(value) for value in total]
 
     def from_first(self, value: Any) -> Any:
-        """Returns the first process's value in every process."""
+        """Return the first process's value in every process."""
         if self.size == 1:
             return value
         values = [value]
@@ -61,14 +65,11 @@ class World:
         return values[0]
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Wait until every process has called this."""
         self.sum([0.0])
 
     def leave(self) -> None:
-        """Parts from the other processes, when all have come here."""
+        """Disconnect from the other processes, when all have called this."""
         if self.size > 1:
             self.wait()
             distributed.destroy_process_group()
-
-
-_VARIABLES = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}

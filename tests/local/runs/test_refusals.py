@@ -40,7 +40,7 @@ def uploads(stack: Deployed) -> None:
         ({"training": {"base_model": "tuneway/nowhere"}}, "training.base_model: tuneway/nowhere"),
         (
             {"training": {"lora": {"target_modules": ["q_proj", "v_porj"]}}},
-            "training.lora.target_modules: v_porj is no linear layer of ",
+            "training.lora.target_modules: v_porj is not a linear layer of ",
         ),
         ({"endpoint": {"max_model_len": 100_000}}, "endpoint.max_model_len: 100000 is more than the "),
         ({"dataset": {"source": "uploads/nothing.jsonl"}}, "uploads/nothing.jsonl"),

@@ -118,7 +118,7 @@ def test_error_and_cause_become_reason_and_remedy(error: str, cause: str, reason
         ("TrainingFailed", "training job j Failed: CapacityError: Unable to provision requested ML compute capacity"),
         ("TrainingFailed", "training job j Failed: InternalServerError: We encountered an internal error. Please try again."),
         ("TrainingFailed", "training job j Stopped: SageMaker gives no reason; its log group is g"),
-        ("TrainingFailed", "training job j Failed: AlgorithmError: the Hub at h could not be asked for m (no answer): check "
+        ("TrainingFailed", "training job j Failed: AlgorithmError: the Hub at h could not be reached for m (no answer): check "
          "the job's network access, then redrive the execution, exit code: 1"),
         ("CustomizationFailed", "customization job j Failed: Internal error. Please try again."),
         ("CustomizationFailed", "customization job j Failed: Amazon Bedrock is currently at capacity"),

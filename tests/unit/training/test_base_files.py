@@ -58,9 +58,11 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
     line = f"lacks 1 of the files that model.safetensors.index.json names, such as {lost.name}; upload it again"
     assert line in refusal(folder)
     lost.write_bytes(content[:-1])
-    assert f"has a {lost.name} of {len(content) - 1} bytes that is no whole safetensors file; upload" in refusal(folder)
+    assert f"has a {lost.name} of {len(content) - 1} bytes that is not a whole safetensors file; upload" in refusal(
+        folder
+    )
     lost.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    assert f"has a {lost.name} of 43 bytes that is no whole safetensors file" in refusal(folder)
+    assert f"has a {lost.name} of 43 bytes that is not a whole safetensors file" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +70,9 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
     [
         (
             only("tokenizer.json", adapter_config__json='{"base_model_name_or_path": "org/real"}'),
-            "is an adapter of org/real and no whole model; name the model that it belongs to, or merge it",
+            "is an adapter of org/real and not a whole model; name the model that it belongs to, or merge it",
         ),
-        (edit("adapter_config.json", r=8), "is an adapter and no whole model; name the model"),
+        (edit("adapter_config.json", r=8), "is an adapter and not a whole model; name the model"),
         (only(a__gguf=""), "has GGUF files only; name the repository with safetensors that they were made from"),
         (only("config.json", a__gguf=""), "has GGUF files only; name the repository with safetensors"),
         (only(model_index__json="{}"), "is a pipeline of diffusers, which makes images; choose another base_model"),
@@ -86,8 +88,14 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
             only("config.json", consolidated__safetensors=""),
             "has no model.safetensors and no model.safetensors.index.json (it has consolidated.safetensors); choose",
         ),
-        (lambda folder: (folder / "config.json").write_text("{"), "has a config.json that is no JSON object; upload"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "has a config.json that is no JSON object; upload"),
+        (
+            lambda folder: (folder / "config.json").write_text("{"),
+            "has a config.json that is not a JSON object; upload",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text("[]"),
+            "has a config.json that is not a JSON object; upload",
+        ),
         *(
             (
                 edit("config.json", **{key: {"quant_method": method, "bits": 4}}),
@@ -121,11 +129,11 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
         *(
             (
                 edit("config.json", architectures=[name]),
-                f"is a {name} and no whole causal language model (LlamaForCausalLM); choose another base_model",
+                f"is a {name} and not a whole causal language model (LlamaForCausalLM); choose another base_model",
             )
             for name in ("LlamaForSequenceClassification", "LlamaModel", "LlamaForTokenClassification")
         ),
-        (edit("config.json", is_encoder_decoder=True), "and no whole causal language model"),
+        (edit("config.json", is_encoder_decoder=True), "and not a whole causal language model"),
         (edit("config.json", audio_config={}), "is a model of more than text (llama: audio_config); name a text-only"),
         (only("config.json", "model.safetensors"), "has no tokenizer that transformers reads (tokenizer.json or tok"),
         (lambda folder: (folder / "chat_template.jinja").unlink(), "has no chat template; choose its instruct or chat"),
@@ -145,7 +153,7 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
         (edit("config.json", num_hidden_layers=3), "has weights of 2 layers where config.json has 3; upload it again"),
         (
             edit("config.json", tie_word_embeddings=False),
-            "has no weights of a head (lm_head), so it is no whole causal language model; choose another",
+            "has no weights of a head (lm_head), so it is not a whole causal language model; choose another",
         ),
         (
             edit("config.json", vocab_size=401),

@@ -29,7 +29,7 @@ def test_a_part_of_a_model_or_another_kind_is_refused(folder: Path, kind: str) -
     config = transformers.BartConfig if kind.startswith("Bart") else transformers.LlamaConfig
     shape = {"d_model": 32, "vocab_size": 400} if kind.startswith("Bart") else SHAPE | {"vocab_size": 400}
     saved(getattr(transformers, kind)(config(**shape)), folder)
-    assert f"is a {kind} and no whole causal language model" in refusal(folder)
+    assert f"is a {kind} and not a whole causal language model" in refusal(folder)
 
 
 KINDS: dict[str, tuple[transformers.PretrainedConfig, tuple[str, ...]]] = {
@@ -78,9 +78,9 @@ def test_the_layers_of_experts_alone_are_none(folder: Path, recipe: Recipe) -> N
     layers = ("q_proj", "gate_proj")
     line = refusal(folder, layers=layers)
     assert line.startswith(
-        "training.lora.target_modules: gate_proj is no linear layer of org/base: it has gate, k_proj, "
+        "training.lora.target_modules: gate_proj is not a linear layer of org/base: it has gate, k_proj, "
     )
-    with pytest.raises(TrainingError, match="gate_proj is no linear layer of"):  # as the job would say
+    with pytest.raises(TrainingError, match="gate_proj is not a linear layer of"):  # as the job would say
         model.add_adapter(made, replace(recipe, target_modules=layers))
 
 
@@ -89,13 +89,13 @@ def test_the_layers_of_experts_alone_are_none(folder: Path, recipe: Recipe) -> N
     [
         (
             ("q_proj", "v_porj"),
-            "v_porj is no linear layer of org/base: it has down_proj, gate_proj, k_proj, o_proj, q_proj, ",
+            "v_porj is not a linear layer of org/base: it has down_proj, gate_proj, k_proj, o_proj, q_proj, ",
         ),
-        (("proj",), "proj is no linear layer of"),  # the end of a name is not the name
-        (("mlp",), "mlp is no linear layer of"),
-        (("input_layernorm",), "input_layernorm is no linear layer of"),
-        (("layers.7.self_attn.q_proj",), "layers.7.self_attn.q_proj is no linear layer of"),
-        (("q_proj", "all-linear"), "all-linear is no linear layer of"),
+        (("proj",), "proj is not a linear layer of"),  # the end of a name is not the name
+        (("mlp",), "mlp is not a linear layer of"),
+        (("input_layernorm",), "input_layernorm is not a linear layer of"),
+        (("layers.7.self_attn.q_proj",), "layers.7.self_attn.q_proj is not a linear layer of"),
+        (("q_proj", "all-linear"), "all-linear is not a linear layer of"),
         (
             ("q_proj", "embed_tokens"),
             "embed_tokens cannot get an adapter in org/base, whose embeddings and head share one",
@@ -247,7 +247,7 @@ def test_weights_that_transformers_misses_end_the_job(job: Path, recipe: Recipe,
     assert train.main() == 1
     assert (job / "output" / "failure").read_text() == (
         "training.base_model: its files lack 1 of the weights of a LlamaForCausalLM, such as "
-        "model.layers.1.mlp.up_proj.weight, so it is no whole causal language model; upload it again, whole, or choose "
+        "model.layers.1.mlp.up_proj.weight, so it is not a whole causal language model; upload it again, whole, or choose "
         "another one"
     )
 

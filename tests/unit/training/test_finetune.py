@@ -190,7 +190,7 @@ def test_layers_that_the_model_lacks_are_refused_with_those_it_has(
     tiny: TinyModel, recipe: Recipe, device: Device
 ) -> None:
     with pytest.raises(
-        TrainingError, match=r"target_modules: v_porj is no linear layer of .*: it has .*q_proj.*v_proj"
+        TrainingError, match=r"target_modules: v_porj is not a linear layer of .*: it has .*q_proj.*v_proj"
     ):
         adapter(tiny, replace(recipe, target_modules=("q_proj", "v_porj")), device)
     every = adapter(tiny, replace(recipe, target_modules=("all-linear",)), device)

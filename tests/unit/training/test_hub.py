@@ -167,7 +167,7 @@ EXPIRED = {"X-Error-Message": "Invalid credentials in Authorization header"}
         (401, MISSING, None, "org/base does not exist at http://127.0.0.1"),
         (404, MISSING, "hf_x", "org/base does not exist at http://127.0.0.1"),
         (404, {"X-Error-Code": "RevisionNotFound"}, None, "org/base has no revision v9"),
-        (500, {}, None, "could not be asked for org/base"),
+        (500, {}, None, "could not be reached for org/base"),
     ],
 )
 @pytest.mark.parametrize("revision", ["v9", COMMIT])

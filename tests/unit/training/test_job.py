@@ -129,7 +129,7 @@ def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_
         ({"max_length": "64"}, "every row of channel train is longer than training.max_length 64"),
         (
             {"target_modules": "q_proj,v_porj"},
-            "training.lora.target_modules: v_porj is no linear layer of tuneway/tiny-llama: it has down_proj, gate_proj,",
+            "training.lora.target_modules: v_porj is not a linear layer of tuneway/tiny-llama: it has down_proj, gate_proj,",
         ),
         ({"base_model": "tuneway/none"}, "base model tuneway/none is not in the cache"),
         ({"base_model": "a/b/c"}, "base_model 'a/b/c' is not a Hub name"),

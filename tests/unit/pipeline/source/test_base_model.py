@@ -74,7 +74,7 @@ def test_a_mirror_that_ignores_ranges_tells_the_same(models: HubServer, cache: P
 
 
 def test_the_rules_are_those_of_the_settings(models: HubServer) -> None:
-    assert "v_porj is no linear layer" in refusal(models, lora={"target_modules": ["v_porj"]})
+    assert "v_porj is not a linear layer" in refusal(models, lora={"target_modules": ["v_porj"]})
     look(models, lora={"target_modules": "all-linear"})
     wanted = on_hub(models)
     served = wanted.model_copy(update={"endpoint": wanted.endpoint.model_copy(update={"max_model_len": 2049})})

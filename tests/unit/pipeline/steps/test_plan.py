@@ -186,6 +186,6 @@ def test_a_base_model_that_cannot_be_used_is_refused_before_anything_is_left(
     lora = {"lora": {"target_modules": ["q_proj", "v_porj"]}}
     line = planned(bucket, hub, training=lora, source="uploads/a.csv")["refusal"]
     assert line.startswith(
-        f"training.lora.target_modules: v_porj is no linear layer of {tiny_model.REPO}: it has down_proj"
+        f"training.lora.target_modules: v_porj is not a linear layer of {tiny_model.REPO}: it has down_proj"
     )
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
