@@ -181,8 +181,8 @@ class CsvFile:
             self._refuse(number, f"has a backslash before a quote, {way}")
         self._refuse(number, "has a quote inside a text that is not written twice")
 
-    def _refuse(self, number: int, what: str) -> NoReturn:
-        raise Refused(f"dataset: row {number} of {quoted(self._name)} {what}, {_REMEDY}")
+    def _refuse(self, number: int, problem: str) -> NoReturn:
+        raise Refused(f"dataset: row {number} of {quoted(self._name)} {problem}, {_REMEDY}")
 
 
 class _Rules:
@@ -221,7 +221,7 @@ class _Rules:
             self.bare_row = number
 
     def are_broken(self) -> bool:
-        """Whether the file has quotes that make it uncertain where a row ends.
+        """Return whether the file has quotes that make it uncertain where a row ends.
 
         In a file without quoted fields a quote is an ordinary character, and a line is a row.
         """

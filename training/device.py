@@ -67,7 +67,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether this is a GPU."""
+        """Return whether this is a GPU."""
         return self.capability is not None
 
     def rows_at_once(self, mean_length: float) -> int | None:

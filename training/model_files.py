@@ -80,9 +80,9 @@ class ModelFiles:
         self.name = name
         self.documents: dict[str, dict[str, Any]] = {}
 
-    def refuse(self, what: str, remedy: str) -> TrainingError:
+    def refuse(self, problem: str, remedy: str) -> TrainingError:
         """Return the error. Its line names the field, the model, the problem and the remedy."""
-        return unfit(self.name, what, remedy)
+        return unfit(self.name, problem, remedy)
 
     def quantized(self, by: str) -> TrainingError:
         """Return the error for weights into which no adapter can be merged."""

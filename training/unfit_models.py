@@ -15,12 +15,12 @@ SHOWN = 12
 
 OTHER = "choose another base_model, such as an instruct model of Llama 3, Qwen 2.5 or SmolLM2"
 MERGED = "or merge it (merge_and_unload), save the whole with save_pretrained and upload that to uploads/models/FOLDER/"
-UPLOAD = "upload what save_pretrained writes for model and tokenizer to uploads/models/FOLDER/"
+UPLOAD = "upload the files that save_pretrained writes for model and tokenizer to uploads/models/FOLDER/"
 UPLOAD_OR = f"choose another one, or {UPLOAD}"
 WHOLE = "upload it again, whole, or choose another one"
 TEMPLATE = (
-    "choose its instruct or chat variant, or set it in the tokenizer and upload what save_pretrained writes for model and "
-    "tokenizer to uploads/models/FOLDER/"
+    "choose its instruct or chat variant, or set it in the tokenizer and upload the files that save_pretrained writes for "
+    "model and tokenizer to uploads/models/FOLDER/"
 )
 
 

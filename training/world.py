@@ -41,7 +41,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process saves, judges and exports."""
+        """Return whether this process saves, judges and exports."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
