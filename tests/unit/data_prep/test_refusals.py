@@ -191,7 +191,7 @@ def test_a_sample_that_grows_too_large_is_refused(
         (
             [("1", "", "s")],
             ("input", "output"),
-            "; these are Alpaca rows (instruction, input, output), of which an",
+            "; these are Alpaca rows (instruction, input, output), and where the input is empty, ",
         ),
         (
             [("1", "", "s")],

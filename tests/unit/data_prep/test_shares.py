@@ -133,7 +133,7 @@ ONE = [(str(n), "Summarize.", f"s {n}") for n in range(100)]
             {},
             0.01,
             "; almost all of the 100 rows that are fit have the same dialogue, and such rows stay "
-            "together: name the column that differs from row to row in dataset.fields.dialogue",
+            "in one split: name the column that differs from row to row in dataset.fields.dialogue",
         ),
         (GOOD[:1], {}, 0.01, "; mend or add rows, or "),
         (GOOD, {"validation": []}, 0.01, "; mend or add rows in its files (dataset.files.validation)"),

@@ -148,7 +148,7 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
         ),
         (
             lambda folder: (folder / "generation_config.json").write_text(""),
-            "has a generation_config.json that is no JSON",
+            "has a generation_config.json that is not a JSON",
         ),
         (edit("config.json", num_hidden_layers=3), "has weights of 2 layers where config.json has 3; upload it again"),
         (

@@ -191,7 +191,7 @@ def test_every_refusal_is_one_line_with_its_remedy(
 
 def test_a_download_that_breaks_off_is_said(fake_hub: FakeHub) -> None:
     fake_hub.cut = True
-    assert "broke off" in refused() or "could not be asked" in refused()
+    assert "broke off" in refused() or "could not be reached" in refused()
 
 
 def test_no_answer_at_all_names_the_network(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
