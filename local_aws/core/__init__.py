@@ -1,1 +1,1 @@
-"""What the services share and no part of MiniStack is needed for: IAM's questions, shapes, faults, clients, processes."""
+"""The code that the services share and that needs no MiniStack: IAM's checks, shapes, faults, clients, processes."""

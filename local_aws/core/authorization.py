@@ -1,9 +1,9 @@
-"""What IAM is asked for one API call: actions, resources and condition keys, from botocore's models and AWS's tables.
+"""The checks that IAM makes of one API call: actions, resources and condition keys, from botocore's models and AWS's tables.
 
-MiniStack authorizes one action on one resource a call, and knows neither SageMaker nor iam:PassRole. The rules here
+MiniStack authorizes one action on one resource per call, and knows neither SageMaker nor iam:PassRole. The rules here
 come from the Service Authorization Reference ("Actions, resources, and condition keys for Amazon SageMaker AI /
 Amazon Bedrock / Amazon EventBridge Scheduler") and, for passed roles, from "Grant a user permissions to pass a role
-to an AWS service" in the IAM User Guide. Models and tables only: nothing here touches MiniStack.
+to an AWS service" in the IAM User Guide. This module holds models and tables only, and does not touch MiniStack.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One question to IAM: may the caller do `action` on `resource`, given these condition keys?"""
+    """One question to IAM: may the caller do `action` on `resource` with these condition keys?"""
 
     action: str
     resource: str
@@ -38,7 +38,7 @@ class Check:
 
 @dataclass(frozen=True)
 class ApiCall:
-    """An API call as it arrived. `service` is the routed name, `query` holds lists of values."""
+    """An API call as it arrived. `service` is the routed name. `query` holds lists of values."""
 
     service: str
     path: str
@@ -48,7 +48,7 @@ class ApiCall:
     account: str
 
 
-# Routed service name -> botocore service name, for the services whose resources are worked out here.
+# Routed service name -> botocore service name, for the services whose resources this module computes.
 MODELS = {
     "bedrock": "bedrock",
     "sagemaker": "sagemaker",
@@ -57,7 +57,7 @@ MODELS = {
     "servicequotas": "service-quotas",
 }
 
-# (routed service, operation) -> where the passed role stands in the input (jmespath), and the service it is passed to.
+# (routed service, operation) -> the place of the passed role in the input (jmespath), and the service that gets the role.
 _PASSED_ROLES: dict[tuple[str, str], tuple[str, str]] = {
     ("bedrock", "CreateModelCustomizationJob"): ("roleArn", "bedrock.amazonaws.com"),
     ("bedrock", "CreateModelImportJob"): ("roleArn", "bedrock.amazonaws.com"),
@@ -87,15 +87,15 @@ _BEDROCK_MEMBERS = {
     "modelArn": "custom-model",
     "modelId": "foundation-model",
 }
-# Operations whose modelIdentifier names another one.
+# Operations whose modelIdentifier names another resource type.
 _BEDROCK_MODELS = {
     **dict.fromkeys(("GetCustomModel", "DeleteCustomModel"), "custom-model"),
     "DeleteImportedModel": "imported-model",
 }
-# What a create call is also asked for on. A new resource has no id yet: "*" stands for it, which only a statement on the
-# whole type (or on everything) matches.
+# The new resources on which IAM checks a create call too. They have no id yet, so their ARN ends in "*". Only a statement
+# on the whole type (or on everything) matches that.
 _BEDROCK_NEW = {"CreateModelCustomizationJob": ("custom-model", "model-customization-job")}
-# The members of a create call that hold tags, and what they are put on: bedrock:TagResource is asked for on that.
+# The members of a create call that hold tags -> the resource that gets them. IAM checks bedrock:TagResource on it.
 _BEDROCK_TAGS = {
     "CreateModelCustomizationJob": {"customModelTags": "custom-model", "jobTags": "model-customization-job"},
     "CreateModelImportJob": {"importedModelTags": "imported-model", "jobTags": "model-import-job"},
@@ -108,18 +108,18 @@ _SAGEMAKER_VERB = re.compile(r"^(Create|Delete|Describe|Stop|Update|InvokeEndpoi
 
 @functools.cache
 def service_model(name: str) -> ServiceModel:
-    """Botocore's model of a service (botocore's own name of it)."""
+    """Return botocore's model of the service that botocore calls `name`."""
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
 
 
 def parameters(call: ApiCall, operation: str) -> dict[str, Any]:
-    """The input of the call: JSON body, path labels and query, under the model's member names if there is a model."""
+    """Return the input of the call: JSON body, path labels and query, under the model's member names if a model exists."""
     params: dict[str, Any] = {name: values[0] for name, values in call.query.items() if values}
     if call.body[:1] == b"{":
         try:
             params |= json.loads(call.body)
         except ValueError:
-            return params  # Not JSON after all (a payload of bytes): the service itself refuses what it cannot read.
+            return params  # The body is bytes and not JSON. The service itself refuses a body that it cannot read.
     if call.service in MODELS:
         model = service_model(MODELS[call.service])
         if operation in model.operation_names:
@@ -132,7 +132,7 @@ def _kebab(noun: str) -> str:
 
 
 def sagemaker_arn(call: ApiCall | Request, kind: str, name: str) -> str:
-    """The ARN of a name; SageMaker writes the names of endpoints, configs and models into ARNs in lower case.
+    """Return the ARN of a name. SageMaker writes names of endpoints, configs and models in lower case into ARNs.
 
     https://github.com/aws/aws-cdk/blob/main/packages/aws-cdk-lib/aws-stepfunctions-tasks/lib/sagemaker/create-endpoint.ts
     """
@@ -140,8 +140,8 @@ def sagemaker_arn(call: ApiCall | Request, kind: str, name: str) -> str:
     return f"arn:aws:sagemaker:{call.region}:{call.account}:{kind}/{lowered}"
 
 
-# Unconfirmed: Endpoint, endpoint-config and model names in SageMaker's ARNs | Here: authorized in lower case | Source:
-#   aws-cdk's endpoint tasks lower-case names in their policies
+# Unconfirmed: Endpoint, endpoint-config and model names in SageMaker's ARNs | Here: IAM checks them in lower case |
+#   Source: aws-cdk's endpoint tasks write names in lower case into their policies
 def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
     arn = functools.partial(sagemaker_arn, call)
     if params.get("ResourceArn"):
@@ -164,9 +164,9 @@ def _bedrock_arn(call: ApiCall, kind: str, name: str) -> str:
 
 
 # Unconfirmed: Resources of `bedrock:CreateModelCustomizationJob` | Here: foundation model, `custom-model/*`,
-#   `model-customization-job/*`, all three must be allowed | Source: Service Authorization Reference
-# Unconfirmed: Resource of `bedrock:CreateProvisionedModelThroughput` | Here: the model that is named, custom or
-#   foundation | Source: Service Authorization Reference, which marks both as required
+#   `model-customization-job/*`; all three must be allowed | Source: Service Authorization Reference
+# Unconfirmed: Resource of `bedrock:CreateProvisionedModelThroughput` | Here: the named model, custom or foundation |
+#   Source: Service Authorization Reference, which marks both as required
 def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
     if params.get("resourceARN"):
         return [str(params["resourceARN"])]
@@ -176,7 +176,7 @@ def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]
         if isinstance(value, str) and value and not operation.startswith("List"):
             named = _BEDROCK_MODELS.get(operation, kind) if member == "modelIdentifier" else kind
             if operation == "CreateProvisionedModelThroughput" and "." not in value:
-                named = "custom-model"  # By its name, which has no dot; the id of a foundation model has.
+                named = "custom-model"  # The value is its name, which has no dot. The id of a foundation model has one.
             arns.append(value if value.startswith("arn:") else _bedrock_arn(call, named, value))
     arns += [_bedrock_arn(call, kind, "*") for kind in _BEDROCK_NEW.get(operation, ())]
     return arns or ["*"]
@@ -195,7 +195,7 @@ def _scheduler(call: ApiCall, operation: str, params: dict[str, Any]) -> list[st
 
 
 def _lambda(call: ApiCall, action: str) -> list[Check] | None:
-    """Invoke with a qualifier is asked for on the qualified ARN ("Resources and conditions for Lambda actions")."""
+    """Return Invoke's check, on the qualified ARN if there is a qualifier ("Resources and conditions for Lambda actions")."""
     found = re.search(r"/functions/(.+?)/(invocations|response-streaming-invocations)/?$", call.path)
     if action not in ("lambda:InvokeFunction", "lambda:Invoke") or found is None:
         return None
@@ -207,12 +207,12 @@ def _lambda(call: ApiCall, action: str) -> list[Check] | None:
     return [Check("lambda:InvokeFunction", arn)]
 
 
-# Unconfirmed: `logs:CreateLogStream`, `logs:PutLogEvents` | Here: asked on `log-group:NAME:log-stream:STREAM` | Source:
-#   messages in public issues; a policy on `log-group:NAME:*` matches either way
+# Unconfirmed: `logs:CreateLogStream`, `logs:PutLogEvents` | Here: IAM checks them on `log-group:NAME:log-stream:STREAM` |
+#   Source: messages in public issues; a policy on `log-group:NAME:*` matches either way
 def _logs(call: ApiCall, action: str) -> list[Check] | None:
-    """Asked for on the stream's ARN, which is `log-group:NAME:log-stream:` for a whole group: `log-group:NAME:*` matches.
+    """Return the check on the stream's ARN. For a whole group it ends in `log-stream:`, which `log-group:NAME:*` matches.
 
-    Seen in denials quoted in vectordotdev/vector issue 714 and elastic/apm-aws-lambda issue 526.
+    Denials in vectordotdev/vector issue 714 and elastic/apm-aws-lambda issue 526 show this form.
     """
     params = parameters(call, action.partition(":")[2])
     group, stream = params.get("logGroupName"), params.get("logStreamName")
@@ -226,19 +226,19 @@ _TAG_MEMBERS = ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags
 
 
 def _tag_context(params: dict[str, Any], members: Iterable[str] = _TAG_MEMBERS) -> dict[str, Any]:
-    """The condition keys of the tags in these members; SageMaker says Key, and Bedrock key."""
+    """Return the condition keys of the tags in these members. SageMaker writes Key, and Bedrock key."""
     given = [tag for member in members for tag in params.get(member) or [] if isinstance(tag, dict)]
     spelled = [{name.lower(): str(value) for name, value in tag.items()} for tag in given]
     tags = {tag.get("key", ""): tag.get("value", "") for tag in spelled}
     return {f"aws:RequestTag/{k}": value for k, value in tags.items()} | ({"aws:TagKeys": list(tags)} if tags else {})
 
 
-# Differs: A key on a topic or queue | AWS: publisher and sender need `kms:Decrypt` and `kms:GenerateDataKey` on it,
-#   CloudWatch by the key's policy | Here: nobody is asked | Why: nothing is encrypted here
-# Unconfirmed: `sagemaker:AddTags` / `bedrock:TagResource` on a create with tags | Here: needed, on what is created and
-#   gets tags | Source: Service Authorization Reference, dependent actions
+# Differs: A KMS key on a topic or queue | AWS: publisher and sender need `kms:Decrypt` and `kms:GenerateDataKey` on it,
+#   CloudWatch by the key's policy | Here: nobody needs them | Why: local AWS encrypts nothing
+# Unconfirmed: `sagemaker:AddTags` / `bedrock:TagResource` on a create call with tags | Here: needed, on each new resource
+#   that gets tags | Source: Service Authorization Reference, dependent actions
 def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
-    """The checks of a call on the services whose resources are worked out here; None for every other service.
+    """Return the checks of a call on the services whose resources this module computes, None for every other service.
 
     A create call that sets tags also needs the permission to tag: sagemaker:AddTags, bedrock:TagResource.
     """
@@ -275,7 +275,7 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
 
 
 def passed_roles(call: ApiCall, action: str) -> list[Check]:
-    """iam:PassRole checks of a call that hands a role to a service, with iam:PassedToService."""
+    """Return the iam:PassRole checks of a call that hands a role to a service, with iam:PassedToService."""
     operation = re.sub(r"\d{8}v?\d*$", "", action.partition(":")[2])  # Lambda's operations carry their API's date.
     found = _PASSED_ROLES.get((call.service, operation))
     if found is None:

@@ -1,7 +1,6 @@
 """Botocore clients of this server's own endpoint, under the credentials of a role's session.
 
-Whatever AWS does "with the role" is done here as a signed call over HTTP, so that the role's policies are
-evaluated on it.
+Where AWS acts "with the role", local AWS sends a signed call over HTTP, so that IAM evaluates the role's policies.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from botocore.config import Config
 from botocore.session import Session
 
 _SESSION_SECONDS = 12 * 3600
-_creating = threading.Lock()  # Making a client is not thread-safe in botocore; using one is.
-# One attempt: a refusal has to reach the caller as it came. Parameters are checked by the service, in its own words.
+_creating = threading.Lock()  # In botocore it is not thread-safe to make a client. It is to use one.
+# One attempt: a refusal must reach the caller unchanged. The service checks the parameters, in its own words.
 _CONFIG = Config(
     retries={"total_max_attempts": 1},
     parameter_validation=False,
@@ -30,7 +29,7 @@ _CONFIG = Config(
 
 @dataclass(frozen=True)
 class Credentials:
-    """Temporary credentials of a role's session, good for 12 hours."""
+    """Temporary credentials of a role's session, valid for 12 hours."""
 
     access_key_id: str
     secret_access_key: str
@@ -38,11 +37,11 @@ class Credentials:
     expiration: float = field(default_factory=lambda: time.time() + _SESSION_SECONDS)
 
     def expired(self) -> bool:
-        """Whether less than an hour of the session is left: time to ask for another."""
+        """Return whether less than an hour of the session is left, so that the caller needs a new one."""
         return time.time() > self.expiration - 3600
 
     def environment(self) -> dict[str, str]:
-        """The variables an SDK reads these credentials from."""
+        """Return the variables from which an SDK reads these credentials."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
@@ -57,7 +56,7 @@ def _session() -> Session:
 
 @functools.lru_cache(maxsize=128)  # making one takes more time than most of its calls
 def client(service: str, credentials: Credentials, *, endpoint_url: str, region: str) -> Any:
-    """A client of `service` (botocore's name of it) that signs with `credentials`."""
+    """Return a client of `service` (its name in botocore) that signs with `credentials`."""
     with _creating:
         return _session().create_client(
             service,
@@ -71,6 +70,6 @@ def client(service: str, credentials: Credentials, *, endpoint_url: str, region:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of an s3:// URI."""
+    """Return the bucket and the key of an s3:// URI."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key

@@ -1,8 +1,8 @@
 """Faults on demand: any step of a run fails in a way in which AWS can fail.
 
-`POST /_tuneway/faults` replaces the list of faults (JSON, see "Faults" in local_aws/README.md), `GET` shows it with how
-often each one has `fired`; both answer the list. A fault that is not understood is refused with 400 and one line, and
-the list stays as it was. The places where things can fail ask `take`; with no list nothing changes.
+`POST /_tuneway/faults` replaces the list of faults (JSON, see "Faults" in local_aws/README.md). `GET` returns it. Both
+answer with the list and with how often each fault has `fired`. A fault that this module does not understand is refused
+with 400 and one line, and the list stays unchanged. The code that can fail calls `take`. Without a list nothing changes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from local_aws.core.registry import Request, Response, register_control
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Texts that AWS gives: DIAGNijmegen/rse-grand-challenge issue 2631, aws/deep-learning-containers pull 6673.
+# AWS's own texts: DIAGNijmegen/rse-grand-challenge issue 2631, aws/deep-learning-containers pull 6673.
 TRAINING_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
 ENDPOINT_CAPACITY = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 
-SLOW_SECONDS = 60.0  # How much longer a slow job takes.
+SLOW_SECONDS = 60.0  # A slow job takes this much longer.
 
-# Kind -> keys it must have, keys it may have (beside `times`), values of `how`.
+# Kind -> required keys, optional keys (beside `times`), values of `how`.
 _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "error": ({"action", "code"}, {"principal", "resource", "message", "status"}, ()),
     "deny": ({"action"}, {"principal", "resource"}, ()),
@@ -43,14 +43,14 @@ _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "endpoint": ({"how"}, {"instance_type"}, ("fail", "capacity", "stuck", "rollback-failed")),
 }
 _PATTERNS = ("principal", "resource", "function", "payload", "instance_type")
-# Training's `how` that may have `after` -> how many checkpoints the job has copied up when it happens, by default.
+# Training's `how` that may have `after` -> the default number of checkpoints that the job has uploaded before the fault.
 _AFTER = {"stop": 0, "kill": 1, "reclaim": 1}
 _NUMBERS = ("times", "status", "after")
 
 
 @dataclass
 class Fault:
-    """One fault of the list. `given` is its JSON object; an empty pattern fits everything, `times` None is always."""
+    """One fault of the list. `given` is its JSON object. An empty pattern fits everything. `times` None means always."""
 
     given: dict[str, Any]
     kind: str
@@ -73,7 +73,7 @@ class Fault:
         return bool(self.kind)
 
     def fits(self, kind: str, hows: tuple[str, ...], checkpoints: int, where: dict[str, str]) -> bool:
-        """Whether this fault is meant for what happens, is due and is not used up."""
+        """Return whether this fault fits the event, is due and is not used up."""
         after = _AFTER.get(self.how, 0) if self.after is None else self.after
         return (
             self.kind == kind
@@ -91,14 +91,14 @@ _faults: list[Fault] = []
 
 
 def take(kind: str, *hows: str, checkpoints: int = 0, **where: str) -> Fault:
-    """The first fault of the list that fits, counted as fired; one that is false, with an empty `how`, if none does.
+    """Return the first fault of the list that fits, and count it as fired. If none fits, return a false fault without `how`.
 
     Args:
         kind: the fault's kind.
-        hows: the values of `how` that can happen here; all when none is given.
-        checkpoints: how many a training job has copied up, for `after`.
-        where: `action` (compared; a fault's may have `*`), `principal`, `resource`, `function`, `payload` and
-            `instance_type` (searched by the fault's patterns).
+        hows: the values of `how` that can happen here. Without any, all can.
+        checkpoints: the number of checkpoints that a training job has uploaded, for `after`.
+        where: `action` (compared; the fault's own may have `*`), `principal`, `resource`, `function`, `payload` and
+            `instance_type` (the fault's patterns search in them).
     """
     with _changed:
         for fault in _faults:
@@ -109,13 +109,13 @@ def take(kind: str, *hows: str, checkpoints: int = 0, **where: str) -> Fault:
 
 
 def wait_replaced(fault: Fault) -> None:
-    """Wait until the list with this fault is replaced by another one."""
+    """Wait until another list replaces the list with this fault."""
     with _changed:
         _changed.wait_for(lambda: all(other is not fault for other in _faults))
 
 
 def parse(item: Any) -> Fault:
-    """A fault out of its JSON object. Raises ValueError with one line that says what is wrong."""
+    """Return the fault of a JSON object. Raises ValueError with one line that names the error."""
     if not isinstance(item, dict) or item.get("kind") not in tuple(_KINDS):
         raise ValueError(f"a fault needs a kind, one of {', '.join(_KINDS)}: {json.dumps(item)}")
     kind = item["kind"]
@@ -126,6 +126,7 @@ def parse(item: Any) -> Fault:
         raise ValueError(f"a fault of kind {kind} {what}: {json.dumps(item)}")
     how, times, status, after = item.get("how"), item.get("times"), item.get("status", 400), item.get("after", 0)
     texts = [name for name, value in item.items() if name not in _NUMBERS and not isinstance(value, str)]
+    # Text of the rule -> whether the fault keeps it.
     rules = {
         f"how is one of {', '.join(hows)}": not hows or how in hows,
         "times is a number from 1 on, or null for always": times is None or (type(times) is int and times >= 1),

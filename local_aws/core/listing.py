@@ -1,4 +1,4 @@
-"""What all list operations share: filters by name, status and time, the order, and pages."""
+"""The filters (by name, status and time), the order and the pages that all list operations share."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def page(
     created: str = "",
     size: int,
 ) -> dict[str, Any]:
-    """The output of a list operation: the rows that the input asks for, newest first unless it says otherwise.
+    """Return the output of a list operation: the rows that the input asks for, by default the newest first.
 
     Args:
         rows: all summaries.
         params: the operation's input, in SageMaker's or in Bedrock's spelling (NameContains, nameContains).
         key: the output's member that holds the summaries, in the same spelling.
-        name: the summary's member that NameContains looks at.
-        status: the summary's member that StatusEquals looks at.
-        created: the summary's member with the time of creation; without one the order stays.
-        size: rows of a page where the input says nothing.
+        name: the summary's member that NameContains compares.
+        status: the summary's member that StatusEquals compares.
+        created: the summary's member with the time of creation. Without one the order stays.
+        size: rows per page if the input gives no number.
 
     Raises:
-        ServiceError: NextToken is none.
+        ServiceError: NextToken is not a token.
     """
     asked = {f"{member[0].lower()}{member[1:]}": value for member, value in params.items()}
     limits = [
@@ -43,7 +43,7 @@ def page(
         for end, sign in (("After", 1), ("Before", -1))
         if prefix + end in asked
     ]
-    kept = [
+    found = [
         row
         for row in rows
         if asked.get("nameContains", "").lower() in row.get(name, "").lower()
@@ -52,17 +52,17 @@ def page(
     ]
     by = {"Name": name, "Status": status}.get(asked.get("sortBy", "")) or created
     if by:
-        kept.sort(key=lambda row: row[by], reverse=asked.get("sortOrder", "Descending") == "Descending")
+        found.sort(key=lambda row: row[by], reverse=asked.get("sortOrder", "Descending") == "Descending")
     token = str(asked.get("nextToken") or "0")
     if not token.isdigit():
         raise ServiceError("ValidationException", "Invalid NextToken")
     end = int(token) + int(asked.get("maxResults", size))
     following = "NextToken" if key[0].isupper() else "nextToken"
-    return {key: kept[int(token) : end], following: str(end) if end < len(kept) else None}
+    return {key: found[int(token) : end], following: str(end) if end < len(found) else None}
 
 
 def _time(given: str | float) -> datetime:
-    """A time of an input: epoch seconds in the JSON protocol, ISO 8601 in REST-JSON."""
+    """Return the time that an input gives: in epoch seconds in the JSON protocol, in ISO 8601 in REST-JSON."""
     if isinstance(given, str):
         return datetime.fromisoformat(given.replace("Z", "+00:00"))
     return datetime.fromtimestamp(given, UTC)

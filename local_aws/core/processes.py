@@ -1,8 +1,8 @@
-"""Child processes of local AWS: started in groups of their own, and never left behind.
+"""Child processes of local AWS: each starts in a group of its own, and none outlives local AWS.
 
-A child gets a session of its own, so that one signal reaches all it started, and dies with this process even when that
-is killed. The kernel ties that promise (PR_SET_PDEATHSIG) to the *thread* that forked, see prctl(2): one thread that
-lives as long as the process therefore starts every child.
+A child gets a session of its own, so that one signal reaches all processes that it started. It dies with this process,
+even if something kills this process. The kernel (PR_SET_PDEATHSIG) binds that to the *thread* that forked, see prctl(2).
+Therefore one thread starts every child, and lives as long as the process.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _children: dict[int, subprocess.Popen[Any]] = {}
 _lock = threading.Lock()
 _stopping = threading.Event()
 
-# Runs between fork and the real program: asks to die with the parent, then becomes the program. A preexec_fn would run
-# Python in the forked copy of a process with many threads, which the subprocess module's documentation calls unsafe.
+# This code runs between the fork and the real program. It asks to die with the parent, then becomes the program. A
+# preexec_fn would run Python in a fork of a process with many threads, which subprocess's documentation calls unsafe.
 _SHIM = """
 import os, sys
 if sys.platform == "linux":
@@ -43,11 +43,11 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 class ShuttingDownError(Exception):
-    """Local AWS is stopping and starts nothing any more."""
+    """Local AWS is stopping and starts no more processes."""
 
 
 def free_port() -> int:
-    """A port of the loopback address that was free a moment ago."""
+    """Return a port of the loopback address that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -70,7 +70,7 @@ def start(
 ) -> subprocess.Popen[Any]:
     """Start `command` (an absolute path or a name on this process's PATH) with exactly the environment `env`.
 
-    The pipes are binary. Raises ShuttingDownError once `stop_all` has begun, OSError when nothing could be started.
+    The pipes are binary. Raises ShuttingDownError after `stop_all` has begun, OSError if the program cannot start.
     """
 
     def spawn() -> subprocess.Popen[Any]:
@@ -95,13 +95,13 @@ def start(
 
 
 def signal_group(child: subprocess.Popen[Any], sig: signal.Signals) -> None:
-    """Send `sig` to the child and to everything it started in its group; a group that is gone is no error."""
+    """Send `sig` to the child and to all processes of its group. A group that has ended is no error."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, sig)
 
 
 def stop(*children: subprocess.Popen[Any], grace_seconds: float = 2.0) -> None:
-    """End children and their groups: SIGTERM, then SIGKILL after `grace_seconds`, which is paid once."""
+    """End children and their groups: SIGTERM, then SIGKILL after `grace_seconds`, which run for all at once."""
     for child in children:
         signal_group(child, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
@@ -113,7 +113,7 @@ def stop(*children: subprocess.Popen[Any], grace_seconds: float = 2.0) -> None:
 
 
 def stop_all() -> None:
-    """End every child and its group; nothing can be started afterwards."""
+    """End every child and its group. Afterwards no child can start."""
     _stopping.set()
     with _lock:
         children = list(_children.values())

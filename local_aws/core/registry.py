@@ -1,4 +1,4 @@
-"""The services and controls that answer calls on this server, and what a call and its answer look like."""
+"""The services and controls that answer calls on this server, and the form of a call and of its answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 CONTROL = "/_tuneway/"
-"""What the paths of the controls begin with."""
+"""The prefix of the controls' paths."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One API call, authenticated and authorized. Header names are in lower case; `query` holds lists of values."""
+    """One API call, authenticated and authorized. Header names are in lower case. `query` holds lists of values."""
 
     method: str
     path: str
@@ -34,19 +34,19 @@ class Response:
 
 
 Handler = Callable[[Request], Response | None]
-"""A handler that answers None leaves the call to MiniStack's own service of that name. Each call has a thread of its own."""
+"""A handler that returns None leaves the call to MiniStack's own service of that name. Each call has a thread of its own."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A service that is answered here. Services that are registered later are asked first.
+    """A service whose calls local AWS answers. A service that registers later comes first.
 
     Attributes:
         name: MiniStack's name of the service.
         handler: answers a call.
-        target_prefix: a call belongs to the service when its X-Amz-Target begins with this,
-        paths: or when its path matches this pattern from the start
-        signing_name: and it is signed for this name.
+        target_prefix: a call belongs to the service if its X-Amz-Target begins with this.
+        paths: without X-Amz-Target, a call belongs to it if this pattern matches the start of its path,
+        signing_name: and if its signature names this service.
         namespace: the prefix of its IAM actions, `name` by default.
         model: its name in botocore, `name` by default.
         tags: returns the tags of one of its ARNs, for aws:ResourceTag conditions.
@@ -72,12 +72,12 @@ def register_service(service: Registered) -> None:
 
 
 def register_control(name: str, handler: Handler) -> None:
-    """Answer requests under /_tuneway/NAME: a way in for tests and tools, with neither signature nor IAM."""
+    """Answer requests of tests and tools under /_tuneway/NAME, which need neither a signature nor IAM."""
     CONTROLS[CONTROL + name] = handler
 
 
 def service_of(path: str, headers: Mapping[str, str]) -> str | None:
-    """The name of the registered service that a call belongs to."""
+    """Return the name of the registered service to which a call belongs."""
     target = headers.get("x-amz-target", "")
     signed = re.search(r"Credential=[^/]+/[^/]+/[^/]+/([^/]+)/", headers.get("authorization", ""))
     for service in SERVICES:
@@ -90,6 +90,6 @@ def service_of(path: str, headers: Mapping[str, str]) -> str | None:
 
 
 def control_of(path: str) -> Handler | None:
-    """The handler of a control's path."""
+    """Return the handler of a control's path."""
     known = sorted(CONTROLS, key=len, reverse=True)
     return next((CONTROLS[name] for name in known if path == name or path.startswith(name + "/")), None)

@@ -1,4 +1,4 @@
-"""A service of AWS: its calls are parsed, checked, answered, serialized and refused in one place, by botocore's model."""
+"""A service of AWS: one place that parses, checks, answers, serializes and refuses its calls, by botocore's model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Service:
     """The operations of one service.
 
     An operation is a function of the service's state, the parsed and validated input, and the request. It returns the
-    output by the model's shape, or None to leave the call to MiniStack, and raises ServiceError.
+    output in the model's shape, or None to leave the call to MiniStack. It raises ServiceError to refuse the call.
     """
 
     def __init__(self, model: str) -> None:
-        """`model` is botocore's name of the service."""
+        """Take botocore's name of the service."""
         self.name = model
         self.operations: dict[str, Callable[..., dict[str, Any] | None]] = {}
 
     def operation(self, function: Function) -> Function:
-        """Let a function or method answer the operation of its name: `create_model` is CreateModel."""
+        """Let a function or method answer the operation of its name: `create_model` answers CreateModel."""
         self.operations[function.__name__] = function
         return function
 
@@ -43,11 +43,11 @@ class Service:
 
     @property
     def target_prefix(self) -> str:
-        """What X-Amz-Target begins with."""
+        """The prefix of X-Amz-Target."""
         return f"{self.model.metadata['targetPrefix']}."
 
     def handle(self, state: Any, request: Request) -> Response | None:
-        """Answer one call; None for an operation that is not here."""
+        """Answer one call. Return None for an operation that this service does not have."""
         found = self._operation(request)
         function = self.operations.get(xform_name(found[0].name)) if found else None
         if found is None or function is None:

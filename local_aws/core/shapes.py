@@ -1,8 +1,7 @@
-"""Requests and answers by botocore's own service models: parsed, checked as the service does, serialized.
+"""Parse, check and serialize requests and answers by botocore's service models.
 
-AWS validates a request against the same models that botocore ships, so the constraints (patterns, lengths,
-enums) and the form of a refusal ("1 validation error detected: Value ... at ... failed to satisfy constraint:
-...") come from there.
+AWS validates a request against the same models that botocore ships. So the constraints (patterns, lengths, enums) and the
+form of a refusal ("1 validation error detected: Value ... at ... failed to satisfy constraint: ...") come from there.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _TYPE_ERRORS = "invalid type"
 
 
 class ServiceError(Exception):
-    """What the service answers instead of a result.
+    """The service's error answer.
 
     Attributes:
         code: the error's name in the service model.
@@ -40,7 +39,7 @@ class ServiceError(Exception):
 
 
 def path_labels(operation: OperationModel, path: str) -> dict[str, str] | None:
-    """The input's members that a REST operation has in its path; None where the path is another operation's."""
+    """Return the members of a REST operation's input that its path holds, None if the path is another operation's."""
     uri = str(operation.http.get("requestUri", "/")).partition("?")[0]
     found = re.fullmatch(re.sub(r"\\\{(\w+)(?:\\\+)?\\\}", r"(?P<\1>.+?)", re.escape(uri)), path)
     if found is None:
@@ -51,7 +50,7 @@ def path_labels(operation: OperationModel, path: str) -> dict[str, str] | None:
 
 
 def match_operation(model: ServiceModel, method: str, path: str) -> tuple[OperationModel, dict[str, str]] | None:
-    """The REST operation of a request and the members in its path; None if the model has none like it."""
+    """Return the REST operation of a request and the members in its path, None if the model has no such operation."""
     for operation in map(model.operation_model, model.operation_names):
         labels = path_labels(operation, path) if operation.http.get("method") == method else None
         if labels is not None:
@@ -62,9 +61,9 @@ def match_operation(model: ServiceModel, method: str, path: str) -> tuple[Operat
 def parse(
     operation: OperationModel, labels: Mapping[str, str], query: Mapping[str, list[str]], body: bytes, protocol: str
 ) -> dict[str, Any]:
-    """The input of a call under the model's member names; members that are null are left out.
+    """Return the input of a call under the model's member names, without members that are null.
 
-    Raises ServiceError when the body is not a JSON object.
+    Raises ServiceError if the body is not a JSON object.
     """
     document = _document(body)
     if protocol == "json":
@@ -102,7 +101,7 @@ def _from_text(shape: Shape, values: list[str]) -> Any:
 
 
 def validate(operation: OperationModel, params: dict[str, Any]) -> None:
-    """Refuse an input that breaks the model, with AWS's wording. Raises ServiceError(ValidationException)."""
+    """Refuse an input that breaks the model, in AWS's words. Raises ServiceError(ValidationException)."""
     shape = operation.input_shape
     if shape is None:
         return
@@ -119,7 +118,7 @@ def validate(operation: OperationModel, params: dict[str, Any]) -> None:
 
 
 def violations(shape: Shape, value: Any, where: str) -> list[str]:
-    """Every constraint of the model that `value` breaks, in the words of AWS's validation framework."""
+    """Return every constraint of the model that `value` breaks, in the words of AWS's validation framework."""
     if isinstance(shape, StructureShape):
         return _structure_violations(shape, value, where)
     if isinstance(shape, ListShape):
@@ -160,8 +159,8 @@ def _string_violations(shape: StringShape, value: str, where: str) -> list[str]:
     return found
 
 
-# Java's character classes, as they stand inside brackets in the models, for Python's re: letters, numbers and marks
-# are taken a little too widely, which refuses nothing that AWS accepts.
+# Java's character classes, which the models have inside brackets -> the same for Python's re. Those of letters, numbers and
+# marks are a little too wide, so that they refuse no value that AWS accepts.
 _JAVA_CLASSES = {
     "L": r"\w",
     "N": r"\w",
@@ -177,8 +176,8 @@ _JAVA_CLASSES = {
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """A model's pattern for Python; None for the few that it cannot read: nothing here needs them."""
-    # "(-*[a-z\-])*" takes exponential time on a near miss; a dash is in the set itself: the inner "-*" says nothing.
+    """Return a model's pattern for Python. Return None for the few that Python cannot read, which nothing here needs."""
+    # "(-*[a-z\-])*" takes exponential time on a near miss. The set itself has the dash, so the inner "-*" adds nothing.
     simple = re.sub(r"\(-\*(\[[^\]]*\\-[^\]]*\])\)\*", r"\1*", pattern)
     simple = re.sub(r"\\p\{(\w+)\}", lambda found: _JAVA_CLASSES[found[1]], simple).replace(r"\z", r"\Z")
     try:
@@ -206,23 +205,32 @@ def _failed(value: Any, where: str, constraint: str) -> str:
 
 
 def serialize(operation: OperationModel, result: Mapping[str, Any]) -> bytes:
-    """The answer's body by the operation's output shape.
+    """Return the answer's body by the operation's output shape.
 
-    Members without a value are left out, and so are those that the shape does not have: a record may hold more than one
-    operation tells of it. Timestamps have the shape's own format, or else are epoch seconds.
+    It leaves out members without a value. It also leaves out members that only other shapes of the service have, because
+    operations share records. A member of no shape raises KeyError. Timestamps are by default epoch seconds.
     """
     shape = operation.output_shape
-    return json.dumps(_wire(shape, result) if shape is not None else {}).encode()
+    return json.dumps(_wire(shape, result, _names(operation.service_model)) if shape is not None else {}).encode()
 
 
-def _wire(shape: Shape, value: Any) -> Any:
+@functools.cache
+def _names(model: ServiceModel) -> frozenset[str]:
+    """Return the names of the members of all shapes of a service."""
+    shapes = map(model.shape_for, model.shape_names)
+    return frozenset(name for shape in shapes if isinstance(shape, StructureShape) for name in shape.members)
+
+
+def _wire(shape: Shape, value: Any, names: frozenset[str]) -> Any:
     if isinstance(shape, StructureShape):
-        told = [(shape.members[name], name, item) for name, item in value.items() if name in shape.members]
-        return {m.serialization.get("name", name): _wire(m, item) for m, name, item in told if item is not None}
+        if unknown := sorted(value.keys() - names):
+            raise KeyError(f"no shape of the service has the members {unknown}")
+        known = [(shape.members[name], name, item) for name, item in value.items() if name in shape.members]
+        return {m.serialization.get("name", name): _wire(m, item, names) for m, name, item in known if item is not None}
     if isinstance(shape, ListShape):
-        return [_wire(shape.member, item) for item in value]
+        return [_wire(shape.member, item, names) for item in value]
     if isinstance(shape, MapShape):
-        return {key: _wire(shape.value, item) for key, item in value.items()}
+        return {key: _wire(shape.value, item, names) for key, item in value.items()}
     if isinstance(value, datetime):
         iso = shape.serialization.get("timestampFormat") == "iso8601"
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if iso else value.timestamp()
@@ -230,5 +238,5 @@ def _wire(shape: Shape, value: Any) -> Any:
 
 
 def error_body(error: ServiceError) -> bytes:
-    """The body of a refusal, for both JSON protocols; the code also goes into the header x-amzn-errortype."""
+    """Return the body of a refusal, for both JSON protocols. The header x-amzn-errortype has the code too."""
     return json.dumps({"__type": error.code, "message": error.message}).encode()

@@ -97,6 +97,21 @@ def test_a_rest_call_has_its_labels_and_its_own_status() -> None:
     assert created == (201, {"Content-Type": "application/json"}, {"jobArn": "arn:j"})
 
 
+@pytest.mark.parametrize("wrong", [{"EndpointNmae": "e"}, {"ProductionVariants": [{"VariantNmae": "v"}]}])
+def test_a_member_that_no_shape_has_raises(wrong: dict[str, Any]) -> None:
+    service = Service("sagemaker")
+
+    @service.operation
+    def describe_endpoint(state: dict[str, Any], *_arguments: Any) -> dict[str, Any]:
+        return state
+
+    request = call("POST", "/", {"EndpointName": "e"}, "SageMaker.DescribeEndpoint")
+    record: dict[str, Any] = {"EndpointName": "e", "Tags": []}
+    assert answered(service.handle(record, request))[2] == {"EndpointName": "e"}, "Tags are a member of other shapes"
+    with pytest.raises(KeyError, match=r"no shape of the service has the members \['\w+Nmae'\]"):
+        service.handle(record | wrong, request)
+
+
 @pytest.mark.parametrize(("service", "count"), [(BEDROCK, 21), (QUOTAS, 2), (SAGEMAKER, 19)])
 def test_every_operation_is_one_of_the_model(service: Service, count: int) -> None:
     assert bedrock and quotas and sagemaker  # They declare the operations.
