@@ -1,1 +1,1 @@
-"""The only folder with MiniStack's private names."""
+"""The patches of MiniStack. Only this folder uses MiniStack's private names."""

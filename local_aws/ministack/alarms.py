@@ -26,14 +26,13 @@ _COMPARISONS = {
 }
 
 
-# Differs: An alarm on a queue's `ApproximateNumberOfMessagesVisible` | AWS: looks at a metric each period, which comes
-#   minutes late | Here: set after each call of SQS; other metrics of SQS are not there | Why: nobody waits minutes for
-#   a test
+# Differs: An alarm on a queue's `ApproximateNumberOfMessagesVisible` | AWS: reads a metric each period; the metric is
+#   minutes late | Here: set after each call of SQS; SQS has no other metrics | Why: a test should not wait for minutes
 @patch(app.SERVICE_HANDLERS, "sqs")
-async def _handle_and_look(original: Callable[..., Any], *call: Any) -> Any:
+async def _handle_and_set_alarms(original: Callable[..., Any], *call: Any) -> Any:
     """Set every alarm on a queue's ApproximateNumberOfMessagesVisible after each call of SQS.
 
-    MiniStack's SQS has no metrics, and its alarms look at those of all dimensions together.
+    MiniStack's SQS has no metrics, and its alarms do not tell the dimensions of a metric apart.
     """
     answer = await original(*call)
     for alarm in list(cloudwatch._alarms.values()):
@@ -62,20 +61,20 @@ _ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "In
 def _dispatch_allowed(
     original: Callable[..., None], alarm: dict[str, Any], old_state: str, new_state: str, reason: str
 ) -> None:
-    """An alarm's message is lost where the topic's policy does not let CloudWatch publish; MiniStack asks nobody.
+    """Drop an alarm's message if the topic's policy does not let CloudWatch publish. MiniStack does not check the policy.
 
-    AWS keeps "Failed to execute action ..." in the alarm's history and tells nobody (AWS re:Post, "Why didn't I receive an
-    SNS notification for my CloudWatch alarm trigger?").
+    AWS only writes "Failed to execute action ..." into the alarm's history (AWS re:Post, "Why didn't I receive an SNS
+    notification for my CloudWatch alarm trigger?").
     """
     actions = _ACTIONS[new_state]
     allowed = [arn for arn in alarm.get(actions) or [] if _alarm_may_publish(alarm["AlarmArn"], arn)]
     original({**alarm, actions: allowed}, old_state, new_state, reason)
 
 
-# Unconfirmed: An alarm's message to its topic | Here: decided by the topic's policy for `cloudwatch.amazonaws.com`,
-#   with `aws:SourceArn` (the alarm), `aws:SourceAccount` and `aws:SourceOwner`; refused: lost, a line in the server's
-#   log | Source: "Example cases for Amazon SNS access control"; AWS re:Post, "Why didn't I receive an SNS notification
-#   for my CloudWatch alarm trigger?"; that the third key is there from the default policy of a topic
+# Unconfirmed: An alarm's message to its topic | Here: the topic's policy for `cloudwatch.amazonaws.com` decides, with
+#   `aws:SourceArn` (the alarm), `aws:SourceAccount` and `aws:SourceOwner`; a refused message is lost, and the server logs
+#   it | Source: "Example cases for Amazon SNS access control"; AWS re:Post, "Why didn't I receive an SNS notification for
+#   my CloudWatch alarm trigger?"; the default policy of a topic for the third key
 def _alarm_may_publish(alarm: str, topic: str) -> bool:
     found = sns.topic_policy_for_arn(topic)
     if found is not None and service_may("cloudwatch", "sns:Publish", topic, alarm, found[0]):

@@ -1,4 +1,4 @@
-"""The call that is being answered: all checks that IAM makes of it, and what a fault makes of it after IAM let it pass."""
+"""The current call: all checks that IAM makes of it, and the faults that can meet it after IAM allowed it."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from local_aws.ministack.patches import patch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_REFUSED = 400  # The first HTTP status of a refusal.
-_SEARCHED = 1 << 16  # Bytes of a request's body that a fault's `resource` is searched in.
+_FIRST_ERROR_STATUS = 400
+_SEARCHED_BYTES = 1 << 16  # A fault's `resource` is searched in this part of a request's body.
 
 
 @dataclass
 class _Current:
     call: ApiCall
     passes_role_checked: bool = False
-    asked: tuple[str, Check] | None = None  # The access key, and the first check of the call.
+    first: tuple[str, Check] | None = None  # The access key, and the first check of the call.
     denied: Check | None = None
 
 
 _current: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("local_aws_call", default=None)
 
-# What a front end answers that has waited in vain for the service behind it.
+# The answer of a front end that waited in vain for the service behind it.
 _LOST = faults.Fault({}, kind="error", code="InternalFailure", message="The answer was lost.", status=500)
 
 
 class _CallFailedError(Exception):
-    """A fault takes the place of the service's answer."""
+    """A fault replaces the service's answer."""
 
     def __init__(self, fault: faults.Fault) -> None:
         super().__init__(fault.code)
         self.fault = fault
 
     def answer(self, service: str, headers: dict[str, str], request_id: str) -> Any:
-        """The error in the called service's protocol."""
+        """Return the error in the called service's protocol."""
         code, message = self.fault.code, self.fault.message
         _, answer_headers, body = iam_actions.access_denied_response(
             service, "", "", request_id, error_code=code, message=message or code, headers=headers
@@ -64,7 +64,7 @@ def _enforce(
     resource_arn: str = "*",
     service_context: dict[str, Any] | None = None,
 ) -> Any:
-    """Every check of a call, each one logged."""
+    """Make and log every check of a call. Return MiniStack's refusal of the first denied check, else None."""
     current = _current.get()
     checks = [Check(iam_action, resource_arn, {k: v for k, v in (service_context or {}).items() if v is not None})]
     if current is not None and current.call.service == service and not current.passes_role_checked:
@@ -73,7 +73,7 @@ def _enforce(
         if own is not None:
             checks = [replace(check, context={**checks[0].context, **check.context}) for check in own]
         checks += passed_roles(current.call, iam_action)
-        current.asked = access_key_id, checks[0]
+        current.first = access_key_id, checks[0]
     for check in checks:
         owner = "iam" if check.action == "iam:PassRole" else service
         denied = iam.decide(access_key_id, check, owner, region)
@@ -87,11 +87,12 @@ def _enforce(
 
 
 def _call_fault(kind: str, current: _Current) -> faults.Fault | None:
-    """The fault that is meant for a call which IAM has let pass."""
-    if current.asked is None:
+    """Return the fault that fits a call which IAM has allowed."""
+    if current.first is None:
         return None
-    access_key_id, check = current.asked
-    searched = f"{check.resource} {current.call.path} {current.call.body[:_SEARCHED].decode('utf-8', 'replace')}"
+    access_key_id, check = current.first
+    body = current.call.body[:_SEARCHED_BYTES].decode("utf-8", "replace")
+    searched = f"{check.resource} {current.call.path} {body}"
     return faults.take(kind, action=check.action, principal=iam.principal_of(access_key_id), resource=searched)
 
 
@@ -105,7 +106,7 @@ async def _dispatch(
     query: dict[str, list[str]],
     request_id: str,
 ) -> Any:
-    """Remembers the call that its checks are about."""
+    """Keep the call for its checks while MiniStack answers it."""
     routing = app._routing_params(method, path, headers, body, query)
     service = app.detect_service(method, path, headers, routing)
     region = ministack_router.extract_region(headers, query)
@@ -114,7 +115,7 @@ async def _dispatch(
     token = _current.set(current)
     try:
         answer = await original(method, path, headers, body, query, request_id)
-        if answer[0] < _REFUSED and _call_fault("lost", current):
+        if answer[0] < _FIRST_ERROR_STATUS and _call_fault("lost", current):
             raise _CallFailedError(_LOST)
         return (_hide_missing_key(current, headers, request_id) if answer[0] == 404 else None) or answer
     except _CallFailedError as error:
@@ -123,13 +124,13 @@ async def _dispatch(
         _current.reset(token)
 
 
-# Unconfirmed: GetObject or HeadObject of a missing object | Here: 403 unless `s3:ListBucket` is allowed without looking
-#   at `s3:prefix`: a grant by prefix does not make it 404 | Source: API Reference: "If you don't have the s3:ListBucket
-#   permission"; it says nothing of `s3:prefix`. ceph's pull request 68577 takes the key as the prefix "to match aws
-#   behavior": the product lists, and needs neither
+# Unconfirmed: GetObject or HeadObject of a missing object | Here: 403 unless `s3:ListBucket` is allowed without
+#   `s3:prefix`; a grant by prefix does not make it 404 | Source: API Reference: "If you don't have the s3:ListBucket
+#   permission", which does not mention `s3:prefix`. ceph's pull request 68577 takes the key as the prefix "to match aws
+#   behavior". The product lists, and relies on neither
 def _hide_missing_key(current: _Current, headers: dict[str, str], request_id: str) -> Any:
-    """S3's 403 in the place of a 404, for who may not list the bucket; None where the 404 stands."""
-    access_key_id, check = current.asked or ("", Check("", ""))
+    """Return S3's 403 for a caller that may not list the bucket, or None for a caller that gets the 404."""
+    access_key_id, check = current.first or ("", Check("", ""))
     bucket = check.resource.partition("/")[0]
     if check.action not in ("s3:GetObject", "s3:GetObjectVersion") or s3._ensure_bucket(bucket.split(":")[-1]) is None:
         return None
@@ -152,7 +153,7 @@ def _hide_missing_key(current: _Current, headers: dict[str, str], request_id: st
 def _access_denied(
     original: Callable[..., Any], service: str, action: str, principal_arn: str, request_id: str, **options: Any
 ) -> Any:
-    """The message names what was denied, and on which resource."""
+    """Name the denied action and its resource in the message."""
     current = _current.get()
     denied = current.denied if current is not None else None
     if denied is not None and not options.get("error_code"):

@@ -1,4 +1,4 @@
-"""CloudFormation: what a deletion must leave."""
+"""CloudFormation: the resources that a deletion must keep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @patch(provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"], "delete")
 def _delete_bucket(original: Callable[..., None], physical_id: str, props: dict[str, Any]) -> None:
-    """CloudFormation's delete of a bucket fails as S3's does; MiniStack's would throw the objects away."""
+    """Refuse to delete a bucket with objects, as S3 does. MiniStack would delete the objects too."""
     bucket = s3._ensure_bucket(physical_id)
     if bucket is not None and (bucket["objects"] or s3._bucket_has_versions(physical_id)):
         raise ValueError(
@@ -25,9 +25,9 @@ def _delete_bucket(original: Callable[..., None], physical_id: str, props: dict[
     original(physical_id, props)
 
 
-# Differs: Resources of a stack that do not depend on each other | AWS: deleted side by side | Here: one after the
-#   other, the last of the alphabet first | Why: MiniStack's
-# Unconfirmed: What a resource depends on that could not be deleted | Here: stays, so a second deletion can call a
+# Differs: Resources of a stack that do not depend on each other | AWS: deleted in parallel | Here: deleted in turn, in
+#   reverse alphabetical order | Why: MiniStack deletes so
+# Unconfirmed: The dependencies of a resource whose deletion failed | Here: stay, so that a second deletion can call a
 #   custom resource's function | Source: "Force delete ... retains dependencies of those resources" (CloudFormation user
 #   guide, "Delete a stack"). Issues 851, 852 and 1508 of aws-cloudformation/cloudformation-coverage-roadmap say the
 #   opposite: CloudFormation goes on and deletes them
@@ -35,16 +35,16 @@ def _delete_bucket(original: Callable[..., None], physical_id: str, props: dict[
 def _delete_resource(
     original: Callable[..., None], kind: str, physical_id: str, props: dict[str, Any], stack_name: str, logical_id: str
 ) -> None:
-    """A stack's deletion spares what a resource that could not be deleted depends on; MiniStack's goes on to the end.
+    """Keep the dependencies of a resource whose deletion failed. MiniStack would delete them.
 
-    CloudFormation deletes in the reverse order of dependencies, so what a failed one depends on never has its turn
-    ("DELETE_FAILED" in the User Guide's "Stack status codes"; DeleteStack, RetainResources). With a custom resource it is
-    what decides whether a second deletion can go on: its function and roles are still there.
+    CloudFormation deletes in the reverse order of dependencies, so it never comes to the dependencies of a failed resource
+    ("DELETE_FAILED" in the User Guide's "Stack status codes"; DeleteStack, RetainResources). A second deletion can call a
+    custom resource only because its function and roles still exist.
     """
     stack = cloudformation._stacks.get(stack_name) or {}
     if stack.get("StackStatus") == "DELETE_IN_PROGRESS":
-        left, declared = set(stack["_resources"]), stack["_template"]["Resources"]
-        for other in left - {logical_id}:
-            if logical_id in stacks._with_dependencies([other], declared, left):
+        remaining, declared = set(stack["_resources"]), stack["_template"]["Resources"]
+        for other in remaining - {logical_id}:
+            if logical_id in stacks._with_dependencies([other], declared, remaining):
                 raise ValueError(f"{other} depends on it and could not be deleted")
     original(kind, physical_id, props, stack_name, logical_id)

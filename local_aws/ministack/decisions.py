@@ -1,4 +1,4 @@
-"""The decision log: one line of JSON for every decision of IAM, and the evaluation of such a line once more."""
+"""The decision log: one line of JSON per decision of IAM, and a function that evaluates such a line again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESOURCE_POLICY = "resource policy"
-"""A decision's reason where the policy of a bucket or topic denied."""
+"""The reason of a denial by the policy of a bucket or topic."""
 _lock = threading.Lock()
 _path: list[Path] = []
 
@@ -27,7 +27,7 @@ def start(path: Path) -> None:
 
 
 def log(principal: str, check: Check, allowed: bool, reason: str = "", injected: bool = False) -> None:
-    """Write one decision. `injected` says that a fault refuses the call whatever the policies allow."""
+    """Write one decision. `injected` means that a fault refuses the call although the policies allow it."""
     if not _path:
         return
     decision: dict[str, Any] = {
@@ -40,7 +40,7 @@ def log(principal: str, check: Check, allowed: bool, reason: str = "", injected:
     }
     if reason:
         decision["reason"] = reason
-    if injected:  # `allowed` stays what the policies say; a fault refused the call all the same.
+    if injected:  # `allowed` stays the decision of the policies.
         decision["injected"] = True
     line = json.dumps(decision, default=str) + "\n"
     with _lock, _path[0].open("a", encoding="utf-8") as file:
@@ -48,7 +48,7 @@ def log(principal: str, check: Check, allowed: bool, reason: str = "", injected:
 
 
 def question(principal: str, check: Check, region: str, principal_type: str, account: str) -> Any:
-    """What MiniStack's evaluator is asked: over TLS, and from this machine."""
+    """Return the question to MiniStack's evaluator: over TLS, and from this machine."""
     return iam_evaluator.EvalContext(
         principal_arn=principal,
         principal_type=principal_type,
@@ -63,13 +63,13 @@ def question(principal: str, check: Check, region: str, principal_type: str, acc
 
 
 def evaluate(policies: Sequence[Mapping[str, Any]], decision: Mapping[str, Any]) -> bool:
-    """Whether identity policies (policy documents) allow what a line of the decision log asked; reads no state.
+    """Return whether identity policies (policy documents) allow the action of a line of the decision log.
 
-    MiniStack's own evaluator, with the line's `principal`, `action`, `resource` and `context` (aws:ResourceTag/ keys
-    included). Not looked at: boundaries, policies of the resource itself, and condition keys that the log does not hold
-    (aws:RequestedRegion, aws:PrincipalTag/ and the clock).
+    It reads no state. MiniStack's own evaluator decides on the line's `principal`, `action`, `resource` and `context`
+    (with aws:ResourceTag/ keys). It ignores boundaries, policies of the resource itself, and condition keys that are not in
+    the log (aws:RequestedRegion, aws:PrincipalTag/ and the clock).
     """
-    context = {"aws:tagkeys": None}  # As enforce does: no tags named, no key.
+    context = {"aws:tagkeys": None}  # As in enforce: without tags the key has no value.
     context |= {key.lower(): value for key, value in decision["context"].items()}
     check = Check(decision["action"], decision["resource"], context)
     principal = str(decision["principal"])

@@ -1,4 +1,4 @@
-"""Functions: MiniStack keeps them, and another runtime runs them."""
+"""Lambda functions: MiniStack stores them, and another runtime runs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Function:
-    """One version of a function: its configuration as GetFunctionConfiguration has it, and its zip."""
+    """One version of a function: its configuration as in GetFunctionConfiguration, and its zip."""
 
     config: dict[str, Any]
     code_zip: bytes
@@ -26,7 +26,7 @@ class Function:
 
 @dataclass(frozen=True)
 class FunctionResult:
-    """The payload's JSON text, or the error document with errorType and errorMessage, or neither if `throttled`."""
+    """The payload's JSON text, or the error document with errorType and errorMessage. A `throttled` call has neither."""
 
     payload: str | None = None
     error: dict[str, Any] | None = None
@@ -34,15 +34,16 @@ class FunctionResult:
     throttled: bool = False
 
 
-# Differs: Layers of a function | AWS: below /opt | Here: not looked at | Why: Tuneway has none
-# Differs: Functions that run at once | AWS: 1,000 an account, or what a function has reserved | Here: half of this
-#   machine's memory at 21 MiB each (MiniStack's), or what a function has reserved | Why: two cores are few
+# Differs: Layers of a function | AWS: below /opt | Here: ignored | Why: Tuneway has none
+# Differs: Functions that run at the same time | AWS: 1,000 per account, or the function's reserved concurrency | Here: as
+#   many as fit into half of this machine's memory at 21 MiB each (MiniStack's rule), or the reserved concurrency | Why:
+#   two cores are few
 def run_functions_with(
     execute: Callable[[Function, Any, str], FunctionResult], invalidate: Callable[[str], None]
 ) -> None:
     """Run every zip function through `execute(function, event, request id)`.
 
-    `invalidate(name)` is called when a function changed or is gone.
+    MiniStack calls `invalidate(name)` when a function changed or was deleted.
     """
 
     @patch(lambda_svc, "_execute_function_warm")
@@ -58,7 +59,7 @@ def run_functions_with(
 
     @patch(lambda_svc, "_reserved_concurrency")
     def reserved(original: Callable[..., Any], record: dict[str, Any], config: dict[str, Any]) -> Any:
-        """MiniStack keeps a version's own record; reserved concurrency is the whole function's."""
+        """Read the reserved concurrency of the whole function. MiniStack looks for it in the version's own record."""
         return original(lambda_svc._functions.get(config.get("FunctionName", "")) or record, config)
 
     @patch(lambda_svc, "invalidate_worker")
@@ -67,9 +68,9 @@ def run_functions_with(
 
     @patch(lambda_svc, "_emit_lambda_logs")
     def no_logs(_original: Any, *_arguments: Any, **_options: Any) -> None:
-        """Logs are written by `execute`, with the permissions of the function's role."""
+        """Write no logs: `execute` writes them, with the permissions of the function's role."""
 
 
 def node_bootstrap() -> str:
-    """MiniStack's bootstrap of Node functions, which stands in for the SDK clients of Lambda's own image too."""
+    """Return MiniStack's bootstrap of Node functions, which also replaces the SDK clients of Lambda's own image."""
     return str(lambda_runtime._NODEJS_WORKER_SCRIPT)

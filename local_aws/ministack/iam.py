@@ -1,4 +1,4 @@
-"""IAM's decisions: identity policies, boundary and the resource's own policy, each one logged with all that was asked."""
+"""IAM's decisions by identity policies, boundary and the resource's own policy. Each is logged with its whole question."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def authorize(
     principal: Credentials, action: str, resource: str, context: Mapping[str, str | Sequence[str]] | None = None
 ) -> None:
-    """Check one action of a session, as the service itself would have to make it.
+    """Check an action that a service takes in a session without an API call.
 
-    Identity policies, boundary and the resource's own policy are evaluated and the decision is logged. Raises
+    IAM evaluates identity policies, boundary and the resource's own policy, and logs its decision. Raises
     AccessDeniedError with AWS's message.
     """
     check = Check(action, resource, dict(context or {}))
@@ -44,22 +44,22 @@ def authorize(
 
 
 def caller_account() -> str:
-    """The account of the call that is being answered."""
+    """Return the account of the current call."""
     return str(responses.get_account_id())
 
 
 def current_region() -> str:
-    """The Region of the call that is being answered."""
+    """Return the Region of the current call."""
     return str(responses.get_region())
 
 
-# The tags that an evaluation asks for while it runs, for the decision log.
+# The tags that the current evaluation has read, for the decision log.
 _tags_read: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("local_aws_tags", default=None)
-_ministack_enforce = iam_evaluator.enforce  # Without the patch: `authorize` asks outside of any call.
+_ministack_enforce = iam_evaluator.enforce  # Without the patch, because `authorize` works outside of any call too.
 
 
 def principal_of(access_key_id: str) -> str:
-    """The ARN of an access key's principal."""
+    """Return the ARN of an access key's principal."""
     account = responses._account_from_sts_session(access_key_id) or responses.get_account_id()
     resolved = iam_evaluator.resolve_credential(access_key_id, account)
     return str(getattr(resolved, "principal_arn", "") or "unknown")
@@ -68,11 +68,11 @@ def principal_of(access_key_id: str) -> str:
 # Unconfirmed: A session whose role was deleted | Here: `UnrecognizedClientException`, not in the decision log | Source:
 #   IAM User Guide: temporary credentials of a deleted role stop working
 def decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
-    """Decide and log one check: None where it is allowed, else MiniStack's refusal."""
+    """Decide and log one check. Return None if it is allowed, else MiniStack's refusal."""
     principal = principal_of(access_key_id)
     session = re.fullmatch(r"arn:aws:sts::(\d{12}):assumed-role/([^/]+)/.+", principal)
     if session is not None and iam._roles.get_scoped(session[1], None, session[2]) is None:
-        # A session ends with its role: an authentication failure, no decision of a policy.
+        # A session ends with its role. That is a failed authentication and no decision of a policy.
         text = "The security token included in the request is invalid."
         return iam_evaluator.AuthError("UnrecognizedClientException", text)
     tags: dict[str, str] = {}
@@ -86,17 +86,17 @@ def decide(access_key_id: str, check: Check, service: str, region: str) -> Any:
     reason = denied.code if isinstance(denied, iam_evaluator.AuthError) else ""
     if getattr(denied, "resource_policy_arn", ""):
         reason = decisions.RESOURCE_POLICY
-    # A resource's tags are gone with it, and are a part of what was asked.
-    asked, injected = replace(check, context={**tags, **check.context}), False
+    # The tags are a part of the question, and a deletion of the resource deletes them too.
+    whole, injected = replace(check, context={**tags, **check.context}), False
     if denied is None and denial_fault(principal, check):
         denied, injected = iam_evaluator.EvalResult("ImplicitDeny", principal_arn=principal), True
-    decisions.log(principal, asked, denied is None or injected, reason, injected)
+    decisions.log(principal, whole, denied is None or injected, reason, injected)
     return denied
 
 
 @patch(tagging, "resource_tags")
 def _resource_tags(original: Callable[[str], Any], arn: str) -> Any:
-    """Asks the registered services first, and tells `decide` what was read."""
+    """Ask the registered services first, and note the tags for `decide`."""
     owner = next((s for s in registry.SERVICES if s.tags is not None and arn.startswith(_arn_prefix(s.name))), None)
     tags = dict(owner.tags(arn)) if owner is not None and owner.tags is not None else original(arn)
     read = _tags_read.get()
@@ -112,9 +112,8 @@ def _arn_prefix(service: str) -> str:
 put(iam_evaluator, "_request_origin", contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True)))
 
 
-# Differs: Transport | AWS: https | Here: http on loopback counts as `aws:SecureTransport` | Why: there is no network to
-#   secure
+# Differs: Transport | AWS: https | Here: http on loopback counts as `aws:SecureTransport` | Why: no network is involved
 @patch(app, "pin_request_origin")
 def _pin_origin(_original: Any, source_ip: str, secure_transport: bool) -> None:
-    """Loopback counts as secure transport: a policy that denies plain http means the network, and there is none."""
+    """Count loopback as secure transport: a policy that denies plain http means the network, and here is none."""
     iam_evaluator._request_origin.set((source_ip, secure_transport or source_ip in ("127.0.0.1", "::1")))

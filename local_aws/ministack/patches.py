@@ -1,7 +1,7 @@
-"""Patches of MiniStack: each is listed where it is declared, `apply` puts all of them in place, `undo` takes them back.
+"""Patches of MiniStack: a declaration puts a patch into the list, `apply` applies the whole list, `undo` undoes it.
 
-The idea is localstack's (localstack/utils/patch.py). There a patch is in place as soon as it is declared; here importing
-this folder changes nothing in MiniStack.
+The idea is localstack's (localstack/utils/patch.py). There a declaration also applies the patch. Here an import of this
+folder changes nothing in MiniStack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Target = ModuleType | dict[str, Any]
 
 @dataclass
 class Patch:
-    """One name of a module, or one key of a dictionary; `make` gets the original and returns what stands in for it."""
+    """A patch of one name of a module or one key of a dictionary. `make` gets the original and returns its replacement."""
 
     target: Target
     name: str
@@ -27,7 +27,7 @@ class Patch:
     applied: bool = False
 
     def apply(self) -> None:
-        """Put it in place. Raises KeyError where a module has no such name; a dictionary gets a new key."""
+        """Apply the patch. A dictionary may get a new key. Raises KeyError if a module has no such name."""
         names = self.target if isinstance(self.target, dict) else vars(self.target)
         self.original = names.get(self.name) if names is self.target else names[self.name]
         names[self.name] = self.make(self.original)
@@ -43,11 +43,11 @@ class Patch:
 
 
 PATCHES: list[Patch] = []
-"""All patches, in the order in which they are applied."""
+"""All patches, in the order in which `apply` applies them."""
 
 
 def patch(target: Target, name: str) -> Callable[[Function], Function]:
-    """Let the decorated function stand in for a function of MiniStack, which it gets as its first argument."""
+    """Replace a function of MiniStack by the decorated function, which gets the original as its first argument."""
 
     def declare(function: Function) -> Function:
         PATCHES.append(Patch(target, name, lambda original: functools.partial(function, original)))
@@ -57,19 +57,19 @@ def patch(target: Target, name: str) -> Callable[[Function], Function]:
 
 
 def put(target: Target, name: str, value: Any) -> None:
-    """Let a value stand in for one of MiniStack's."""
+    """Replace a value of MiniStack."""
     PATCHES.append(Patch(target, name, lambda _original: value))
 
 
 def apply() -> None:
-    """Put every patch in place that is not."""
+    """Apply every patch that is not applied."""
     for each in PATCHES:
         if not each.applied:
             each.apply()
 
 
 def undo() -> None:
-    """Take all patches back."""
+    """Undo all patches."""
     for each in reversed(PATCHES):
         if each.applied:
             each.undo()

@@ -1,4 +1,4 @@
-"""Schedules and rules: MiniStack keeps them and their clock, and their targets are called with permission only."""
+"""Schedules and rules: MiniStack stores them and runs their clock. Their targets are called only with permission."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("local_aws.schedules")
 
 
-# Differs: A schedule's clock | AWS: within 60 seconds of its minute | Here: within about a second | Why: the same
-#   reason
+# Differs: A schedule's clock | AWS: within 60 seconds of its minute | Here: within about a second | Why: a test should not
+#   wait for a minute
 def run_schedules_with(
     invoke: Callable[[dict[str, Any], dict[str, Any], float, str], None],
     check: Callable[[dict[str, Any], str], str | None],
 ) -> None:
-    """Call due targets through `invoke(schedule, target, time, region)`; `check(schedule, region)` refuses a new one."""
+    """Call due targets by `invoke(schedule, target, time, region)`. `check(schedule, region)` may refuse a new schedule."""
 
     @patch(eventbridge, "_invoke_target")
     def invoke_target(
@@ -55,7 +55,7 @@ def run_schedules_with(
 
 
 def _rule_may_start(target: dict[str, Any], rule: dict[str, Any]) -> bool:
-    """Whether a target's role lets EventBridge start the state machine ("Using identity-based policies for EventBridge")."""
+    """Return whether a target's role lets EventBridge start the machine ("Using identity-based policies for EventBridge")."""
     role = str(target.get("RoleArn", ""))
     try:
         session = role_session(role, "events", "events", source_arn=str(rule.get("Arn", "")))
@@ -67,8 +67,8 @@ def _rule_may_start(target: dict[str, Any], rule: dict[str, Any]) -> bool:
 
 
 def _rule_may_invoke(function_arn: str, rule: dict[str, Any]) -> bool:
-    """Whether the function's own policy lets a rule's events in ("Using resource-based policies for EventBridge")."""
+    """Return whether the function's own policy allows a rule to call it ("Using resource-based policies for EventBridge")."""
     found = lambda_svc.function_policy_for_arn(function_arn)
     if found is None:
-        return True  # No such function: MiniStack's own delivery says so.
+        return True  # The function does not exist. MiniStack's own delivery reports that.
     return service_may("events", "lambda:InvokeFunction", function_arn, rule.get("Arn", ""), found[0])

@@ -1,4 +1,4 @@
-"""The server: calls and controls go to who registered for them, everything else to MiniStack."""
+"""The server: it hands calls and controls to their registered handlers, and all other calls to MiniStack."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATCHING = (alarms, calls, cloudformation, iam)
-"""The modules whose patches `install` puts in place beside those that the services declare."""
+"""The modules whose patches `install` applies, beside the patches that the services declare."""
 
 
 async def _answer(handler: Handler, request: Request) -> Response | None:
-    # A thread of its own a call: what runs here may call back into this server.
+    # Each call has a thread of its own, because a handler may call this server.
     answer: Response | None = await concurrency.run_reentrant(handler, request, thread_name="local-aws-handler")
     return answer
 
@@ -49,7 +49,7 @@ def _unknown(service: str, operation: str) -> Response:
 
 
 def _let_answer(service: Registered) -> None:
-    """Have a registered service's calls authorized under its namespace and answered by its handler."""
+    """Let IAM check a registered service's calls under its namespace, and let its handler answer them."""
     name = service.name
     namespace = service.namespace or iam_actions.SERVICE_TO_IAM_NAMESPACE.get(name, name)
     put(iam_actions.SERVICE_TO_IAM_NAMESPACE, name, namespace)
@@ -69,7 +69,7 @@ def _let_answer(service: Registered) -> None:
 
 
 def install(state_dir: Path) -> None:
-    """Put every patch into MiniStack, once all services are registered. Decisions go to `state_dir`/decisions.jsonl."""
+    """Apply every patch, after all services are registered. Decisions go to `state_dir`/decisions.jsonl."""
     decisions.start(state_dir / "decisions.jsonl")
     for service in reversed(registry.SERVICES):
         _let_answer(service)

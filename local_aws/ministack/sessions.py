@@ -1,4 +1,4 @@
-"""Sessions of roles: who may assume a role by its trust policy, and what a resource's own policy lets a service do."""
+"""Sessions of roles: which service may assume a role by its trust policy, and what a resource's own policy allows it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _lock = threading.Lock()
 
 
 class AccessDeniedError(Exception):
-    """IAM said no; the text is AWS's message."""
+    """IAM denied the action. The text is AWS's message."""
 
 
 class NotAssumableError(AccessDeniedError):
-    """A service may not assume the role: it does not exist, or its trust policy does not let the service in."""
+    """A service may not assume the role: the role does not exist, or its trust policy does not allow the service."""
 
 
 def role_of(role_arn: str) -> dict[str, Any] | None:
-    """MiniStack's record of a role."""
+    """Return MiniStack's record of a role."""
     found = re.fullmatch(r"arn:aws[a-z-]*:iam::(\d{12}):role/(.+)", role_arn)
     if found is None:
         return None
@@ -43,7 +43,7 @@ def _new_session(role_arn: str, session_name: str) -> Credentials:
         f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), secrets.token_urlsafe(96)
     )
     role_id = (role_of(role_arn) or {}).get("RoleId", "AROA")
-    with _lock:  # MiniStack walks all sessions when one is added, from whichever thread.
+    with _lock:  # MiniStack goes through all sessions when a thread adds one.
         sts.register_session(
             credentials.access_key_id,
             {
@@ -62,10 +62,10 @@ def _new_session(role_arn: str, session_name: str) -> Credentials:
 def role_session(
     role_arn: str, session_name: str, service: str, *, source_arn: str = "", region: str = ""
 ) -> Credentials:
-    """Assume a role as `<service>.amazonaws.com` does, if the role's trust policy lets it.
+    """Assume a role as `<service>.amazonaws.com`. Raises NotAssumableError.
 
-    `source_arn` is the resource on whose behalf the service acts, in the form that the service's documentation of trust
-    policies gives: see `_may_assume`. Lambda has none. Raises NotAssumableError.
+    `source_arn` is the resource for which the service acts, in the form of the service's documentation of trust policies
+    (see `_may_assume`). Lambda has none.
     """
     check, allowed = _may_assume(role_arn, service, source_arn, region)
     principal = _service_principal(service)
@@ -79,7 +79,7 @@ def role_session(
 
 
 def trusts_service(role_arn: str, service: str, source_arn: str, region: str) -> bool:
-    """Whether the role exists and lets `<service>.amazonaws.com` in; asked when a role is only handed over."""
+    """Return whether the role exists and trusts `<service>.amazonaws.com`, for calls that only pass a role."""
     return _may_assume(role_arn, service, source_arn, region)[1]
 
 
@@ -87,30 +87,30 @@ def _service_principal(service: str) -> str:
     return service if "." in service else f"{service}.amazonaws.com"
 
 
-# Unconfirmed: `aws:SourceArn` and `aws:SourceAccount` when a service assumes a role | Here: what the service's
-#   documentation has in its trust policies, and no other key: a condition on any other never holds. Also when a role is
-#   only handed over (CreateTrainingJob, CreateModel, CreateModelCustomizationJob, CreateStateMachine, CreateSchedule) |
-#   Source: the rows below; that AWS looks at the keys then, too, is a guess
+# Unconfirmed: `aws:SourceArn` and `aws:SourceAccount` when a service assumes a role | Here: only the keys that the
+#   service's documentation has in its trust policies: a condition on any other key is never met. The same when a call only
+#   passes a role (CreateTrainingJob, CreateModel, CreateModelCustomizationJob, CreateStateMachine, CreateSchedule) |
+#   Source: the rows below; that AWS evaluates the keys for a passed role too is a guess
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of SageMaker, a training job | Here: the job's ARN; no
 #   `aws:SourceAccount` | Source: "Cross-service confused deputy prevention" in the developer guide: "you do not need to
 #   specify an aws:SourceAccount value"
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of SageMaker, a model and its endpoint | Here: literally
-#   `arn:aws:sagemaker:REGION:ACCOUNT:*`, so that a trust on `endpoint/*` or `model/*` fails; no `aws:SourceAccount` |
+#   `arn:aws:sagemaker:REGION:ACCOUNT:*`, so a trust policy with `endpoint/*` or `model/*` fails; no `aws:SourceAccount` |
 #   Source: the same page: "The asterisk in the ARN template does not stand for wildcard and should not be changed"
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of Bedrock, Step Functions, EventBridge | Here: the ARN of the
-#   customization job, of the state machine (`stateMachine:NAME/LABEL` for a Distributed Map's child, as
-#   DescribeExecution has it), of the rule; and its account | Source: "Create a service role for model customization";
+#   customization job, of the state machine (`stateMachine:NAME/LABEL` for a Distributed Map's child, as in
+#   DescribeExecution), of the rule; and its account | Source: "Create a service role for model customization";
 #   "Creating an IAM role for your state machine"; "Cross-service confused deputy prevention" in the EventBridge User
 #   Guide
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of Scheduler | Here: the ARN of the schedule's group, and its account
-#   | Source: "Confused deputy prevention" in the Scheduler User Guide: never a schedule's
+#   | Source: "Confused deputy prevention" in the Scheduler User Guide: never the ARN of a schedule
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of Lambda | Here: neither key | Source: no page has them for an
 #   execution role
 def _may_assume(role_arn: str, service: str, source_arn: str, region: str) -> tuple[Check, bool]:
-    """Whether the trust policy lets the service in, which shows the keys that its documentation promises and no others.
+    """Return the check, and whether the trust policy allows the service with only the keys of the service's documentation.
 
-    So a trust that relies on any other key fails here. Of SageMaker only aws:SourceArn is documented ("Cross-service
-    confused deputy prevention"), of Lambda's execution roles neither key.
+    So a trust policy that needs another key fails here. SageMaker documents only aws:SourceArn ("Cross-service confused
+    deputy prevention"), and Lambda neither key for execution roles.
     """
     keys = {"aws:sourcearn": source_arn} if source_arn else {}
     if source_arn and service != "sagemaker":
@@ -142,9 +142,9 @@ def _trusts(role: dict[str, Any], principal: str, check: Check, region: str) -> 
 
 
 def service_may(service: str, action: str, resource: str, source_arn: str, policy: str) -> bool:
-    """Whether a resource's own policy lets a service in on behalf of `source_arn`, over TLS; the decision is logged.
+    """Return whether a resource's own policy allows a service to act for `source_arn`, over TLS. Log the decision.
 
-    aws:SourceOwner is the key of a topic's default policy (Amazon SNS Developer Guide, "aws:SourceAccount versus
+    A topic's default policy has the key aws:SourceOwner (Amazon SNS Developer Guide, "aws:SourceAccount versus
     aws:SourceOwner").
     """
     keys = {"aws:sourcearn": source_arn} | dict.fromkeys(
@@ -158,5 +158,5 @@ def service_may(service: str, action: str, resource: str, source_arn: str, polic
 
 
 def denial_fault(principal: str, check: Check) -> faults.Fault:
-    """The fault that denies this to the principal; a false one if there is none."""
+    """Return the fault that denies the check to the principal, or a false one."""
     return faults.take("deny", action=check.action, principal=principal, resource=check.resource)

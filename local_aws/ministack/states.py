@@ -1,4 +1,4 @@
-"""Step Functions: MiniStack's engine, as local_aws/services/stepfunctions uses and changes it."""
+"""Step Functions: the parts of MiniStack's engine that local_aws/services/stepfunctions uses and changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("local_aws.states")
 
 ExecutionError = stepfunctions._ExecutionError  # A state's failure: ExecutionError(error, cause).
-# What services/stepfunctions replaces or calls, by a name of our own -> MiniStack's function of that name.
+# Our name of a function that services/stepfunctions replaces or calls -> MiniStack's name of it.
 _FUNCTIONS = {
     "announce": "_emit_execution_status_event",
     "run_map": "_run_map_items",
@@ -33,40 +33,40 @@ _FUNCTIONS = {
 
 
 def replaces(name: str) -> Callable[[Function], Function]:
-    """Let the decorated function stand in for Step Functions' own (a key of _FUNCTIONS), its first argument."""
+    """Replace a function of Step Functions (a key of _FUNCTIONS). The decorated one gets the original as first argument."""
     return patch(stepfunctions, _FUNCTIONS[name])
 
 
 def function(name: str) -> Callable[..., Any]:
-    """The function as it is now, wrapped or not."""
+    """Return the function as it is now, patched or not."""
     function: Callable[..., Any] = getattr(stepfunctions, _FUNCTIONS[name])
     return function
 
 
 def execution(arn: str) -> dict[str, Any] | None:
-    """MiniStack's record of an execution (live: changes take effect)."""
+    """Return MiniStack's record of an execution. Changes of the record take effect."""
     execution: dict[str, Any] | None = stepfunctions._executions.get(arn)
     return execution
 
 
 def machine(arn: str) -> dict[str, Any] | None:
-    """MiniStack's record of a state machine."""
+    """Return MiniStack's record of a state machine."""
     machine: dict[str, Any] | None = stepfunctions._state_machines.get(arn)
     return machine
 
 
 def add_execution(execution: dict[str, Any]) -> None:
-    """Make a record an execution that Step Functions' operations know: the child of a Distributed Map."""
+    """Make the record of a Distributed Map's child known to Step Functions' operations."""
     stepfunctions._executions[execution["executionArn"]] = execution
 
 
 def add_map_run(record: dict[str, Any]) -> None:
-    """Make a record a Map Run: DescribeMapRun's answer, and `_stateMachineArn` for ListMapRuns."""
+    """Add the record of a Map Run: DescribeMapRun's answer, and `_stateMachineArn` for ListMapRuns."""
     stepfunctions._map_runs[record["mapRunArn"]] = record
 
 
 def announce(detail: Mapping[str, Any]) -> None:
-    """Send EventBridge's "Step Functions Execution Status Change"; its delivery is best effort and raises nothing."""
+    """Send EventBridge's "Step Functions Execution Status Change". A failed delivery is logged and raises nothing."""
     entry = {
         "Source": "aws.states",
         "DetailType": "Step Functions Execution Status Change",
@@ -80,18 +80,18 @@ def announce(detail: Mapping[str, Any]) -> None:
 
 
 error_response = responses.error_response_json
-"""A refusal in the form that Step Functions' functions return, of its code and message."""
+"""Makes a refusal, in the form that Step Functions' functions return, from its code and message."""
 json_response = responses.json_response
-"""An answer in the same form."""
+"""Makes an answer in the same form."""
 
 
 def is_jsonata(state: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
-    """Whether the state is evaluated as JSONata."""
+    """Return whether the state is evaluated as JSONata."""
     return bool(stepfunctions._state_query_language(state, context) == "JSONata")
 
 
 def evaluate_jsonata(template: Any, raw_input: Any, context: Any, result: Any = None) -> Any:
-    """A value with every {% %} in it evaluated."""
+    """Return the value with every {% %} in it evaluated."""
     return stepfunctions._apply_jsonata_template(template, raw_input, context, result=result)
 
 
@@ -101,6 +101,6 @@ def assign_variables(state: Any, raw_input: Any, context: Any, result: Any = Non
 
 
 def succeed_output(state: Any, raw_input: Any, context: Any) -> Any:
-    """What a Succeed state passes on."""
+    """Return the output of a Succeed state."""
     selected = stepfunctions._apply_input_path(state, raw_input, context)
     return stepfunctions._apply_output_path(state, selected, context)
