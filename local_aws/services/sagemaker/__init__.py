@@ -1,9 +1,7 @@
 """SageMaker on this machine: training jobs and endpoints as real processes under their own roles.
 
-Here are the operations on tags, and the registration of all.
-
-Every operation here is the one of the same name in the SageMaker API Reference; what nobody could confirm about
-its refusals stands in PARITY.md.
+This module has the operations on tags, and registers all operations. Each operation is the one of the same name in the
+SageMaker API Reference. PARITY.md lists the refusals that nobody could confirm.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 
 OPERATIONS = (jobs, hosting, endpoints)
-"""The modules with the operations beside those on tags."""
+"""The modules with the other operations."""
 
 
 def _tags(store: SageMakerAccount, arn: str) -> dict[str, str]:
@@ -40,14 +38,14 @@ def list_tags(store: SageMakerAccount, params: dict[str, Any], request: Request)
 
 @SAGEMAKER.operation
 def add_tags(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """AddTags answers with all tags of the resource."""
+    """Add tags, and answer with all tags of the resource."""
     _tags(store, params["ResourceArn"])
     store.tag(params["ResourceArn"], params["Tags"])
     return list_tags(store, params, request)
 
 
 def control(store: SageMakerAccount, request: Request) -> Response:
-    """POST /_tuneway/sagemaker: set `Delays` by name, or put a command in the place of an image.
+    """Answer POST /_tuneway/sagemaker: set `Delays` by name, or replace an image by a command.
 
     {"stop_grace_seconds": 1, "images": {"repository": ["command", "{port}"]}}
     """

@@ -1,4 +1,4 @@
-"""Everything that SageMaker remembers, with the jobs and endpoints that run."""
+"""The whole state of SageMaker, with the jobs and endpoints that run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class SageMakerAccount(Store):
-    """The state that every operation is given."""
+    """The state that every operation gets."""
 
     training_jobs: dict[str, TrainingJob] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
 
     def endpoint(self, request: Request, name: str) -> Endpoint:
-        """An endpoint. Raises ServiceError."""
+        """Return an endpoint. Raises ServiceError."""
         arn = sagemaker_arn(request, "endpoint", name)
         if arn not in self.endpoints:
             raise missing("endpoint", arn)

@@ -1,8 +1,8 @@
-"""Checkpoints: a folder of the container kept the same as an S3 prefix while the job runs.
+"""Checkpoints: while the job runs, an S3 prefix follows a folder of the container.
 
-Source: "Checkpoints in Amazon SageMaker AI": copied to CheckpointConfig.S3Uri as they are written, and back at
-the start of a job with the same prefix, in each of its instances. "If a checkpoint is deleted in the SageMaker AI
-container, it will also be deleted in the S3 folder." What a killed script had only begun to write stays.
+Source: "Checkpoints in Amazon SageMaker AI". SageMaker uploads files to CheckpointConfig.S3Uri as the script writes them.
+At the start of a job with the same prefix, it downloads them to each instance. "If a checkpoint is deleted in the SageMaker
+AI container, it will also be deleted in the S3 folder." Half-written files of a killed script stay.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _INTERVAL_SECONDS = 1.0
 
 
 class CheckpointSync:
-    """Copies one folder up, about once a second; does nothing where a job has no CheckpointConfig.
+    """Uploads one folder about once per second. Without a CheckpointConfig it does nothing.
 
     Attributes:
-        failure: an error of S3, if there was one.
-        complete: the checkpoints that were copied up since the start: folders checkpoint-* whose complete.json, which a
-            script writes last, is in S3. For faults, which choose their moment by them; SageMaker knows files only.
+        failure: the last error of S3, if there was one.
+        complete: the checkpoints uploaded since the start: folders checkpoint-* whose complete.json, which a script
+            writes last, is in S3. Faults choose their moment by them. SageMaker itself knows only files.
     """
 
     def __init__(self, uri: str, folder: Path | None, role: RoleSession) -> None:
@@ -44,7 +44,7 @@ class CheckpointSync:
 
     @classmethod
     def of(cls, params: dict[str, Any], container: Container, role: RoleSession) -> CheckpointSync:
-        """The sync that a CreateTrainingJob request asks for."""
+        """Return the sync of a CreateTrainingJob request."""
         config = params.get("CheckpointConfig")
         if not config:
             return cls("", None, role)
@@ -52,11 +52,11 @@ class CheckpointSync:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(config["S3Uri"].rstrip("/") + "/", folder, role)
 
-    # Unconfirmed: Checkpoints of several hosts | Here: all to the one prefix, which is restored to each | Source:
-    #   "restored to checkpoint_local_path in each instance" ("Resume training from a checkpoint"); of clashes it says
-    #   nothing
+    # Unconfirmed: Checkpoints of several hosts | Here: all hosts upload to one prefix, and each host downloads all of it |
+    #   Source: "restored to checkpoint_local_path in each instance" ("Resume training from a checkpoint"), which does not
+    #   mention clashes
     def restore(self) -> None:
-        """Copy down what an earlier job left."""
+        """Download the checkpoints of an earlier job."""
         if self._folder is None:
             return
         try:
@@ -66,16 +66,16 @@ class CheckpointSync:
         self._seen = file_states(self._folder)
 
     def start(self) -> None:
-        """Begin to copy up."""
+        """Begin to upload."""
         if self._folder is not None:
             self._worker = threading.Thread(target=self._work, args=(self._folder,), name="checkpoints", daemon=True)
             self._worker.start()
 
-    # Unconfirmed: Checkpoints of a killed script | Here: what it had written is still copied up, half a checkpoint too,
-    #   and stays | Source: "Checkpoints in SageMaker AI": S3 follows the folder; no file is named that makes a
-    #   checkpoint whole
+    # Unconfirmed: Checkpoints of a killed script | Here: its files are still uploaded and stay, a half-written checkpoint
+    #   too | Source: "Checkpoints in SageMaker AI": S3 follows the folder; the page names no file that completes a
+    #   checkpoint
     def finish(self) -> None:
-        """Copy up what is left and end."""
+        """Upload the remaining files and end."""
         self._done.set()
         if self._worker is not None:
             self._worker.join()
@@ -90,8 +90,8 @@ class CheckpointSync:
             if last:
                 return
 
-    # Differs: A checkpoint's way to S3 | AWS: as it is written | Here: once a second, the oldest file first | Why: the
-    #   same, to be read
+    # Differs: Upload of a checkpoint | AWS: as the script writes it | Here: once per second, the oldest file first | Why:
+    #   the same result with simpler code
     def _copy_up(self, folder: Path) -> None:
         s3 = self._role.client("s3")
         found = file_states(folder)
@@ -99,7 +99,7 @@ class CheckpointSync:
         for path in self._seen.keys() - found.keys():
             s3.delete_object(Bucket=bucket, Key=prefix + path.relative_to(folder).as_posix())
             del self._seen[path]
-        for path, state in sorted(found.items(), key=lambda item: item[1]):  # the oldest first
+        for path, state in sorted(found.items(), key=lambda item: item[1]):  # The oldest comes first.
             if self._seen.get(path) != state:
                 with contextlib.suppress(FileNotFoundError):  # The script renames and deletes while this looks.
                     self._role.upload(path, self._uri + path.relative_to(folder).as_posix(), s3)
@@ -109,9 +109,9 @@ class CheckpointSync:
 
 
 def file_states(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Returns modification time in ns and size in bytes of every file below `folder`, which may change meanwhile."""
+    """Return modification time in ns and size in bytes of every file below `folder`, which may change meanwhile."""
     states = {}
-    # Not rglob: it raises where a folder goes away while it is looked through.
+    # Not rglob, which raises if a folder disappears while it reads it.
     for parent, _, names in os.walk(folder):
         for path in (Path(parent, name) for name in names):
             with contextlib.suppress(FileNotFoundError):

@@ -1,9 +1,9 @@
 """A container's file system and environment on this machine.
 
 Source: "How Amazon SageMaker AI Provides Training Information" (paths below /opt/ml, the three files of
-input/config, the environment) and "Run your own inference code". There is no container here: /opt/ml and /tmp lie below
-the job's own folder, SAGEMAKER_BASE_DIR (a variable of the SageMaker training toolkit, /opt/ml by default) and TMPDIR
-name them, and `/opt/ml` and `/tmp` in the entry point, the arguments and the environment are mapped to them.
+input/config, the environment) and "Run your own inference code". Local AWS has no real container: /opt/ml and /tmp are
+folders below the job's own folder. SAGEMAKER_BASE_DIR (a variable of the SageMaker training toolkit, /opt/ml by default)
+and TMPDIR name them. `/opt/ml` and `/tmp` in the entry point, the arguments and the environment are mapped to them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker.store import Store
 
 _OWN = re.compile(r"(?<![\w./-])/(opt/ml|tmp)(?=/|$|[\s:;,'\"])")
-# What the gateway was given about this machine, and a program needs to run on it at all.
+# The gateway's variables about this machine, without which a program cannot run on it.
 _MACHINE = ("PATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
 
 
 class Container:
-    """The folder that stands for one container's root."""
+    """The folder that is the root of one container."""
 
     def __init__(self, root: Path) -> None:
-        """Lay out the root; it must not be there yet."""
+        """Make the root's folders. The root must not exist yet."""
         self.root, self.base = root, root / "opt" / "ml"
         for folder in ("input/config", "input/data", "model", "output/data", "code", "checkpoints"):
             (self.base / folder).mkdir(parents=True)
@@ -42,18 +42,18 @@ class Container:
             (root / folder).mkdir()
 
     # Differs: A job's `/tmp` | AWS: on its instance | Here: a folder of the job's own; paths below `/tmp` and `/opt/ml`
-    #   in its environment are mapped | Why: nothing is left on this machine
+    #   in its environment are mapped | Why: the job must leave no files on this machine
     def map(self, text: str) -> str:
-        """Put this container's folders in the place of /opt/ml and /tmp."""
+        """Replace /opt/ml and /tmp by this container's folders."""
         return _OWN.sub(lambda found: str(self.root / found[1]), text)
 
     # Differs: Names of several hosts | AWS: `algo-1`, `algo-2`, ..., `network_interface_name` `eth0` | Here:
-    #   `127.0.0.1`, `127.0.0.2`, ... and `lo`; a single host is `algo-1` on `eth0` | Why: nothing resolves `algo-2`
-    #   here without root
+    #   `127.0.0.1`, `127.0.0.2`, ... and `lo`; a single host is `algo-1` on `eth0` | Why: only root can make this machine
+    #   resolve `algo-2`
     def write_config(self, job: Mapping[str, Any], number: int) -> None:
         """Write hyperparameters.json, resourceconfig.json and inputdataconfig.json of a CreateTrainingJob request.
 
-        `number` says which one of the job's hosts this container is on, from 1 on.
+        `number` is the number of the container's host in the job, from 1 on.
         """
         kind, count = job["ResourceConfig"]["InstanceType"], job["ResourceConfig"]["InstanceCount"]
         hosts = ["algo-1"] if count == 1 else [f"127.0.0.{host}" for host in range(1, count + 1)]
@@ -85,22 +85,22 @@ class Container:
             (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
 
     # Unconfirmed: Environment of a job with ContainerEntrypoint | Here: no `SM_*` variables, the region in `AWS_REGION`
-    #   only | Source: `SM_*` are set by the training toolkit, which does not run then; memory for the region
+    #   only | Source: the training toolkit sets `SM_*`, and it does not run then; memory for the region
     def environment(
         self, store: Store, role: RoleSession, *, service: Mapping[str, str], own: Mapping[str, str]
     ) -> dict[str, str]:
-        """The whole environment of the container's process: nothing is inherited that is not named here.
+        """Return the whole environment of the container's process. The process inherits no other variable.
 
-        As in the real one, the region stands in AWS_REGION only (boto3 reads AWS_DEFAULT_REGION). Credentials
-        come from variables, since there is no metadata address here. The Hub's cache is the state folder's `hub` and the
-        Hub itself is out of reach; packages come from no index.
+        As on AWS, only AWS_REGION has the region (boto3 reads AWS_DEFAULT_REGION). Credentials are in variables, because
+        this machine has no metadata address. The Hub's cache is the state folder's `hub`. The Hub itself and package
+        indexes cannot be reached.
 
         Args:
-            store: the server's.
-            role: of the job or model.
-            service: what SageMaker sets itself. It stays as it is: a path in it is this machine's, and a checkout of this
-                repository may lie below /tmp.
-            own: the request's Environment, whose paths are the container's; it goes over all the rest.
+            store: the server's store.
+            role: the role of the job or model.
+            service: the variables that SageMaker sets. Their paths are this machine's and are not mapped: a checkout of
+                this repository may be below /tmp.
+            own: the request's Environment, with paths of the container. It overrides all other variables.
         """
         machine = {name: os.environ[name] for name in _MACHINE if name in os.environ}
         bin_dir = str(Path(sys.executable).parent)
@@ -128,7 +128,7 @@ class Container:
     def command(
         self, repository: str, entrypoint: Sequence[str], arguments: Sequence[str], port: int = 8080
     ) -> list[str]:
-        """What to start: the given entry point, or the image's own command, with the arguments."""
+        """Return the command to start: the given entry point or else the image's own command, with the arguments."""
         start = [self.map(part) for part in entrypoint] or [
             part.format(port=port) for part in images.COMMANDS[repository]
         ]
@@ -136,10 +136,10 @@ class Container:
 
 
 def kill(base: Path) -> None:
-    """Kill every process of the containers at or below this folder, also those in sessions of their own (Linux only).
+    """Kill every process of the containers at or below this folder, also in sessions of their own (Linux only).
 
-    A container's end takes all its processes with it, but torchrun starts its workers in such sessions, which a signal
-    to the first process's group does not reach. They are known by their environment's SAGEMAKER_BASE_DIR.
+    On AWS all processes end with their container. But torchrun starts its workers in sessions of their own, which a
+    signal to the first process's group does not reach. SAGEMAKER_BASE_DIR in their environment identifies them.
     """
     while found := [pid for pid in _processes() if _base_dir(pid).is_relative_to(base)]:
         for pid in found:
@@ -152,7 +152,7 @@ def _processes() -> list[int]:
 
 
 def _base_dir(pid: int) -> Path:
-    """The SAGEMAKER_BASE_DIR that a process was started with; none for one that has ended or is somebody else's."""
+    """Return a process's SAGEMAKER_BASE_DIR, an empty path if it has ended or belongs to another user."""
     name = b"SAGEMAKER_BASE_DIR="
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -1,9 +1,9 @@
-"""Endpoints: created, updated with roll-back, deleted, over AWS's statuses.
+"""Endpoints: creation, update with roll-back, and deletion, with AWS's statuses.
 
-Sources: API Reference of CreateEndpoint, UpdateEndpoint, DescribeEndpoint (EndpointStatus) and DeleteEndpoint;
-"Cannot update in-progress endpoint" for any change while Creating or Updating; an update needs the config the
-endpoint runs on to be there still (https://github.com/hashicorp/terraform-provider-aws/issues/40048). Only a
-Failed endpoint has a FailureReason for certain (DescribeEndpoint), so a rolled-back update shows none here.
+Sources: API Reference of CreateEndpoint, UpdateEndpoint, DescribeEndpoint (EndpointStatus) and DeleteEndpoint. SageMaker
+refuses any change while Creating or Updating ("Cannot update in-progress endpoint"). An update needs the endpoint's current
+config to exist (https://github.com/hashicorp/terraform-provider-aws/issues/40048). DescribeEndpoint promises FailureReason
+only for a Failed endpoint, so a rolled-back update has none here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from local_aws.core.registry import Request
 
 INVOCATION_SECONDS = 60
-"""How long a container may take to answer (InvokeEndpoint)."""
+"""The time that a container has to answer (InvokeEndpoint)."""
 
 
 class Endpoint:
@@ -56,7 +56,7 @@ class Endpoint:
             self.status, self.failure, self.modified = status, failure, now()
 
     def create(self, request: Request) -> None:
-        """Bring up the first fleet."""
+        """Start the first fleet."""
         try:
             fleet = self._bring_up(request, self.config, *_place(self.config, "fail", "capacity", "stuck"))
         except FleetFailedError as error:
@@ -69,7 +69,7 @@ class Endpoint:
     # Unconfirmed: A rolled-back update | Here: InService on the old config without FailureReason | Source:
     #   DescribeEndpoint promises the reason for Failed only
     def update(self, request: Request, config: dict[str, Any]) -> None:
-        """Bring up a fleet on another config beside the old one, then take that down; or go back to it."""
+        """Start a fleet on another config beside the old fleet, then stop the old one. If that fails, keep the old one."""
         kind, fault = _place(config)
         try:
             fleet = self._bring_up(request, config, kind, fault)
@@ -117,7 +117,7 @@ class Endpoint:
     # Unconfirmed: DeleteEndpoint without the execution role | Here: the endpoint becomes Failed and stays | Source: the
     #   documentation only says that SageMaker cannot delete its resources
     def delete(self) -> bool:
-        """Take the fleet down; False where its execution role is not there any more to do it with."""
+        """Stop the fleet. Return False if SageMaker can no longer assume its execution role."""
         time.sleep(self.store.settings.status_seconds)
         with self.store.lock:
             fleet = self.fleet
@@ -134,7 +134,7 @@ class Endpoint:
     #   while RollingBack | Source: "only returned when the endpoint is creating or updating"; the members of a variant
     #   are a guess
     def describe(self) -> dict[str, Any]:
-        """The members of DescribeEndpoint."""
+        """Return the members of DescribeEndpoint."""
         return {
             "EndpointName": self.name,
             "EndpointArn": self.arn,
@@ -170,9 +170,9 @@ class Endpoint:
 
 
 # Differs: Time to look for an endpoint's instances | AWS: VariantInstanceProvisionTimeoutInSeconds | Here: each pool is
-#   asked once, at once | Why: nobody waits minutes for a test
+#   tried once, without a wait | Why: a test should not wait for minutes
 def _place(config: dict[str, Any], *hows: str) -> tuple[str, faults.Fault]:
-    """The first instance type of the config that has capacity, or the last that has not, and the fault that happens there."""
+    """Return the first instance type of the config with capacity, or else the last type, and the fault of that type."""
     (variant,) = config["ProductionVariants"]
     for kind in pools(variant):
         fault = faults.take("endpoint", *hows, instance_type=kind)
@@ -185,7 +185,7 @@ def _place(config: dict[str, Any], *hows: str) -> tuple[str, faults.Fault]:
 #   count 0; all 0 in the pending summary | Source: "Each pool indicates the instance type and the current number of
 #   instances"
 def _pool_summaries(variant: dict[str, Any], kind: str) -> dict[str, Any]:
-    """InstancePools of a variant's description, whose instances are of type `kind`; nothing of a variant without pools."""
+    """Return InstancePools of a variant whose instances are of type `kind`, an empty dict for a variant without pools."""
     if "InstancePools" not in variant:
         return {}
     count = variant["InitialInstanceCount"]

@@ -1,4 +1,4 @@
-"""The operations on endpoints; `endpoint.py` has the sources of what they do."""
+"""The operations on endpoints. Their sources are in `endpoint.py`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
 
-# Unconfirmed: Quotas of InstancePools | Here: all are asked for: `ResourceLimitExceeded` if one of them does not allow
-#   the instances, in use or not | Source: "Quota does not fall back" in a vendor's guide (Deepgram, "Deploy Deepgram on
-#   Amazon SageMaker"). The product names no type without a quota, so that both readings hold
+# Unconfirmed: Quotas of InstancePools | Here: every pool needs one: `ResourceLimitExceeded` if the quota of one pool is too
+#   small, used or not | Source: "Quota does not fall back" in a vendor's guide (Deepgram, "Deploy Deepgram on Amazon
+#   SageMaker"). The product names no type without a quota, so both readings work
 def _check_quota(store: SageMakerAccount, config: dict[str, Any]) -> None:
-    """Refuse a config of which an instance type has too small a quota."""
+    """Refuse a config if the quota of one of its instance types is too small."""
     for variant in config["ProductionVariants"]:
         for kind in pools(variant):
             in_use = sum(endpoint.instances[kind] for endpoint in store.endpoints.values())
@@ -54,11 +54,11 @@ def create_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Re
 #   wording our own
 # Unconfirmed: UpdateEndpoint when the config in use was deleted | Here: `Could not find endpoint configuration "OLD
 #   ARN".` | Source: terraform-provider-aws issue 40048
-# Unconfirmed: UpdateEndpoint to the config it already runs on | Here: accepted, a new fleet is started | Source:
-#   nothing found
+# Unconfirmed: UpdateEndpoint to the endpoint's current config | Here: accepted, and a new fleet starts | Source: nothing
+#   found
 @SAGEMAKER.operation
 def update_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """UpdateEndpoint, of an endpoint that is InService."""
+    """Update an endpoint that is InService."""
     with store.lock:
         endpoint = store.endpoint(request, params["EndpointName"])
         if endpoint.status in (*_IN_PROGRESS, "Deleting"):
@@ -76,7 +76,7 @@ def update_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Re
 
 @SAGEMAKER.operation
 def delete_endpoint(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """DeleteEndpoint, of an endpoint that is not being changed."""
+    """Delete an endpoint that is not changing."""
     with store.lock:
         endpoint = store.endpoint(request, params["EndpointName"])
         if endpoint.status in _IN_PROGRESS:

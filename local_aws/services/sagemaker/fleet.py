@@ -1,4 +1,4 @@
-"""What serves one endpoint config: a server process with the model's data, under the model's execution role.
+"""The fleet of one endpoint config: a server process with the model's data, under the model's execution role.
 
 Sources: CreateModel (execution role), ProductionVariant (ModelDataDownloadTimeoutInSeconds,
 ContainerStartupHealthCheckTimeoutInSeconds), "Run your own inference code" (GET /ping must answer 200 within 2
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 _PING_TIMEOUT_SECONDS = 2.0
 _PING_INTERVAL_SECONDS = 0.2
-# The documentation gives no default; eight minutes is what users report for a container that never answers.
+# The documentation gives no default. Users report eight minutes for a container that never answers.
 _DEFAULT_STARTUP_SECONDS = 480
 
 
 class FleetFailedError(Exception):
-    """The fleet did not come up; the text is the endpoint's FailureReason."""
+    """The fleet did not start. The text is the endpoint's FailureReason."""
 
 
-# Differs: Instances of an endpoint | AWS: of several types, if no pool has all of them | Here: all of one type, which
-#   one server stands for | Why: one machine
+# Differs: Instances of an endpoint | AWS: of several types, if no pool has all of them | Here: one server for all
+#   instances, which are of one type | Why: there is one machine
 class Fleet:
-    """One server, whatever InitialInstanceCount says: it stands for all instances, which are of one type."""
+    """The instances of an endpoint, all of one type. One server serves for all of them, for any InitialInstanceCount."""
 
     def __init__(
         self,
@@ -69,18 +69,18 @@ class Fleet:
         self._requests, self._idle = 0, threading.Condition()
 
     def enter(self) -> None:
-        """One more request is on its way to the server; `leave` when it is answered."""
+        """Count a request that goes to the server. Call `leave` after its answer."""
         with self._idle:
             self._requests += 1
 
     def leave(self) -> None:
-        """A request is answered."""
+        """Count a request as answered."""
         with self._idle:
             self._requests -= 1
             self._idle.notify_all()
 
     def drain(self, seconds: float) -> None:
-        """Wait until the requests that are under way are answered, so that an update loses none."""
+        """Wait until all current requests are answered, so that an update loses none."""
         with self._idle:
             self._idle.wait_for(lambda: self._requests == 0, seconds)
 
@@ -92,7 +92,7 @@ class Fleet:
     def start(self, *, sick: bool = False) -> None:
         """Pull, fetch the model, start the server and wait until it is healthy. Raises FleetFailedError.
 
-        A `sick` fleet's server is killed as soon as it runs.
+        With `sick`, the server is killed as soon as it runs.
         """
         container, uri = self.model["PrimaryContainer"], data_uri(self.model)
         try:
@@ -161,12 +161,12 @@ class Fleet:
 
     # Unconfirmed: A container that dies while it starts | Here: Failed at once | Source: AWS restarts it until the
     #   health check's time is over
-    # Unconfirmed: Default of ContainerStartupHealthCheckTimeoutInSeconds | Here: 480 s | Source: no figure is
-    #   documented
+    # Unconfirmed: Default of ContainerStartupHealthCheckTimeoutInSeconds | Here: 480 s | Source: the documentation gives
+    #   no figure
     def _await_ping(self) -> None:
         limit = self.variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _DEFAULT_STARTUP_SECONDS)
         deadline = time.monotonic() + (min(limit, self.store.settings.startup_seconds) or limit)
-        # A server that has died stays dead: AWS would restart it until the time is over, and say the same in the end.
+        # A dead server is not restarted. AWS would restart it until the time is over, and end with the same message.
         while self.alive and time.monotonic() < deadline and not self._stopped.is_set():
             if self.healthy():
                 return
@@ -177,7 +177,7 @@ class Fleet:
         )
 
     def healthy(self) -> bool:
-        """Whether GET /ping answers 200 within two seconds."""
+        """Return whether GET /ping answers 200 within two seconds."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_TIMEOUT_SECONDS)
         try:
             connection.request("GET", "/ping")
@@ -188,7 +188,7 @@ class Fleet:
             connection.close()
 
     def stop(self) -> None:
-        """End the server, write its last lines, free the disk."""
+        """Stop the server, write its last log lines and delete its files."""
         self._stopped.set()
         if self._process is not None:
             processes.stop(self._process, grace_seconds=1.0)

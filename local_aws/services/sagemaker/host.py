@@ -27,16 +27,16 @@ LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 
 
 class JobFailedError(Exception):
-    """The job ends as Failed; the text is its FailureReason."""
+    """The job ends as Failed. The text is its FailureReason."""
 
 
 # Differs: The network of a job's hosts | AWS: its own | Here: the loopback of this machine: two jobs that use the same
-#   port at a time collide | Why: the same reason
+#   port at the same time collide | Why: only root can make another network
 class Host:
-    """The instance `number` (from 1 on) of the job that `params` asks for."""
+    """The instance `number` (from 1 on) of the job of the request `params`."""
 
     def __init__(self, number: int, root: Path, params: dict[str, Any], role: RoleSession) -> None:
-        """Lay out the container, which must not be there yet."""
+        """Make the container's folders, which must not exist yet."""
         self.number, self._params, self._role = number, params, role
         self.container = Container(root)
         self.container.write_config(params, number)
@@ -75,18 +75,18 @@ class Host:
 
     @property
     def exit_code(self) -> int | None:
-        """The container's exit code, 128 and more for a death by signal; None while it runs."""
+        """The container's exit code: None while it runs, 128 plus the signal after a signal."""
         code = self._process.poll() if self._process else None
         return 128 - code if code is not None and code < 0 else code
 
     @property
     def failure(self) -> str:
-        """The text that the script left for FailureReason."""
+        """The text that the script wrote for FailureReason."""
         file = self.container.base / "output" / "failure"
         return file.read_text("utf-8", "replace").strip() if file.is_file() else ""
 
     def terminate(self) -> None:
-        """Ask the first process alone to end, as `docker stop` does."""
+        """Ask only the first process to end, as `docker stop` does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -98,7 +98,7 @@ class Host:
             self._process.wait()
 
     def wait(self, deadline: float) -> None:
-        """Wait until the first process has ended, at most until `deadline` of the monotonic clock."""
+        """Wait until the first process has ended, and kill the container at `deadline` of the monotonic clock."""
         if self._process is not None:
             try:
                 self._process.wait(max(0.0, deadline - time.monotonic()))
@@ -106,7 +106,7 @@ class Host:
                 self.kill()
 
     def close(self) -> None:
-        """End what is left of the container (it ends with its first process), its log and the copying."""
+        """End the container's other processes (it ends with its first process), its log and the uploads."""
         self.kill()
         if self._reader is not None:
             self._reader.join(10)
@@ -115,7 +115,7 @@ class Host:
         self.checkpoints.finish()
 
     def check(self) -> None:
-        """Raises JobFailedError if the role lacked a grant while the container ran."""
+        """Raise JobFailedError if the role lacked a permission while the container ran."""
         if self._stream is not None and self._stream.failure is not None:
             reason = describe(self._stream.failure)
             raise JobFailedError(f"ClientError: Could not write to log group {LOG_GROUP}: {reason}")
@@ -124,7 +124,7 @@ class Host:
 
 
 def terminate(hosts: Iterable[Host], grace_seconds: float) -> None:
-    """SIGTERM to the first process of every host, SIGKILL to the containers that have not ended in time."""
+    """Send SIGTERM to the first process of every host, then SIGKILL to the containers that do not end in time."""
     running = [host for host in hosts if host.exit_code is None]
     for host in running:
         host.terminate()
@@ -134,17 +134,17 @@ def terminate(hosts: Iterable[Host], grace_seconds: float) -> None:
 
 
 def uploaded_checkpoints(hosts: Iterable[Host]) -> int:
-    """How many checkpoints these hosts have copied up since they started; of one name there is one."""
+    """Return the number of checkpoints, by name, that these hosts have uploaded since they started."""
     return len(set().union(*(host.checkpoints.complete for host in hosts)))
 
 
-# Unconfirmed: /opt/ml/model and /opt/ml/output/data of several hosts | Here: put together; of files that clash the first
-#   host's is taken | Source: "SageMaker AI aggregates the result in a TAR file", names should not clash; with
-#   CompressionType NONE from the same words
-# Unconfirmed: A failed job's /opt/ml/output/data | Here: not uploaded | Source: the documentation speaks of the end of
-#   training only
+# Unconfirmed: /opt/ml/model and /opt/ml/output/data of several hosts | Here: merged; if names clash, the first host's file
+#   counts | Source: "SageMaker AI aggregates the result in a TAR file", names should not clash; taken over for
+#   CompressionType NONE
+# Unconfirmed: A failed job's /opt/ml/output/data | Here: not uploaded | Source: the documentation mentions only the end of
+#   training
 def upload_output(hosts: Iterable[Host], prefix: str, role: RoleSession) -> str:
-    """Copy up what all hosts left below an S3 URI that ends in "/"; returns S3ModelArtifacts. Raises ClientError."""
+    """Upload the output of all hosts below an S3 URI that ends in "/". Return S3ModelArtifacts. Raises ClientError."""
     for folder, target in (("output/data", "data/"), ("model", "model/")):
         found: dict[str, Path] = {}
         for base in (host.container.base / folder for host in hosts):

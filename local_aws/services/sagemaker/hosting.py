@@ -1,9 +1,9 @@
-"""Models and endpoint configs: records, checked when they are made.
+"""Models and endpoint configs: records that are checked at their creation.
 
-Sources: API Reference of CreateModel ("SageMaker AI can assume to access model artifacts") and
-DeleteEndpointConfig ("You must not delete an EndpointConfig in use": the call succeeds all the same, the
-endpoint then cannot be updated, see https://github.com/hashicorp/terraform-provider-aws/issues/40048). Message
-of refused model data: https://github.com/philschmid/llm-sagemaker-sample/issues/2.
+Sources: API Reference of CreateModel ("SageMaker AI can assume to access model artifacts") and DeleteEndpointConfig ("You
+must not delete an EndpointConfig in use": the call succeeds, but the endpoint can no longer be updated, see
+https://github.com/hashicorp/terraform-provider-aws/issues/40048). Message for model data that cannot be read:
+https://github.com/philschmid/llm-sagemaker-sample/issues/2.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def data_uri(model: dict[str, Any]) -> str:
-    """Where a model's data lies in S3; empty where it has none."""
+    """Return the S3 URI of a model's data, an empty string for a model without data."""
     return str(model["PrimaryContainer"].get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
 
 
 def no_access(uri: str, role_arn: str, region: str) -> str:
-    """AWS's message when the execution role cannot read the model data."""
+    """Return AWS's message for an execution role that cannot read the model data."""
     return (
         f'Could not access model data at {uri or "(none)"}. Please ensure that the role "{role_arn}" exists and that its trust '
         'relationship policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also '
@@ -39,8 +39,8 @@ def no_access(uri: str, role_arn: str, region: str) -> str:
 
 
 # Differs: A model | AWS: several containers, archived data, with and without a role | Here: a PrimaryContainer whose data, if
-#   it has any, is a ModelDataSource of the S3DataType S3Prefix, and an ExecutionRoleArn; the rest is refused | Why: Tuneway
-#   has no other
+#   it has any, is a ModelDataSource of the S3DataType S3Prefix, and an ExecutionRoleArn; others are refused | Why: Tuneway
+#   makes no other model
 # Unconfirmed: CreateModel | Here: refused when its data cannot be listed and read under the role | Source: message in
 #   philschmid/llm-sagemaker-sample issue 2
 @SAGEMAKER.operation
@@ -72,7 +72,7 @@ def create_model(store: Store, params: dict[str, Any], request: Request) -> dict
 
 
 def _readable(role: RoleSession, uri: str) -> bool:
-    """Whether the role can list the model data and read the first object of it."""
+    """Return whether the role can list the model data and read the first object of it."""
     try:
         keys = role.objects(uri)
         if keys:
@@ -99,7 +99,7 @@ def create_endpoint_config(store: Store, params: dict[str, Any], request: Reques
 
 
 def _declare(kind: str, noun: str) -> None:
-    """Declare the operations that describe, list and delete the records of a kind, whoever still uses them."""
+    """Declare the operations that describe, list and delete records of a kind. Records in use can be deleted too."""
     name, snake = f"{noun}Name", kind.replace("-", "_")
 
     def describe(store: Store, params: dict[str, Any], request: Request) -> dict[str, Any]:

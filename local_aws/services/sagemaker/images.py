@@ -1,4 +1,4 @@
-"""Image repositories, and what runs on this machine in the place of their containers."""
+"""Image repositories, and the commands that this machine runs instead of their containers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPOSITORY_ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class ImageUri:
-    """An image's address in ECR, taken apart."""
+    """The parts of an image's address in ECR."""
 
     account: str
     region: str
@@ -28,14 +28,14 @@ class ImageUri:
 
 
 def parse(uri: str) -> ImageUri | None:
-    """The parts of an ECR image URI; None when it is not one."""
+    """Return the parts of an ECR image URI, None for another URI."""
     found = _URI.fullmatch(uri)
     return ImageUri(**found.groupdict()) if found else None
 
 
-# Repository -> what the image starts when no ContainerEntrypoint is given; "{port}" stands for the container's port 8080. The
-# training image has nothing: its own entry point (the SageMaker training toolkit) is not on this machine. Tests put small
-# servers here through the control path.
+# Repository -> the image's command without a ContainerEntrypoint. "{port}" replaces the container's port 8080. The training
+# image has no command: its own entry point (the SageMaker training toolkit) is not on this machine. Tests put small servers
+# here by the control path.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "huggingface-pytorch-training": (),
     "vllm": (sys.executable, "-P", "-m", "local_aws.vllm", "--port", "{port}"),

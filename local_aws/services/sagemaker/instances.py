@@ -1,8 +1,9 @@
 """The instance types that a request names, in order of preference: one, or a list.
 
-Sources: service model of ResourceConfig and InstancePreference (what excludes what, counts in all or on the job, the two
-members that are read-only), and of InstancePool and VariantInstanceProvisionTimeoutInSeconds; "Deploy to multiple instance
-types with instance pools" in the Developer Guide ("replace InstanceType"). The texts of the refusals are our own.
+Sources: the service model of ResourceConfig and InstancePreference (members that exclude each other, counts on every
+preference or on the job, the two read-only members), and of InstancePool and VariantInstanceProvisionTimeoutInSeconds;
+"Deploy to multiple instance types with instance pools" in the Developer Guide ("replace InstanceType"). The texts of the
+refusals are our own.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from typing import Any
 from local_aws.services.sagemaker.store import refuse
 
 MAX_INSTANCES = 4
-"""Of a training job on this machine."""
+"""The limit of one training job on this machine."""
 _EXCLUDED = ("InstanceType", "InstanceGroups", "InstancePlacementConfig")
 _READ_ONLY = ("SelectedInstanceType", "SelectedInstanceCount")
 
 
 @dataclass(frozen=True)
 class Instances:
-    """So many instances of one type."""
+    """A number of instances of one type."""
 
     type: str
     count: int
 
 
 # Differs: Instances of a training job | AWS: any number | Here: up to 4, each a container of its own below
-#   `jobs/NAME/algo-K`; they share processors and memory | Why: one machine
+#   `jobs/NAME/algo-K`; they share processors and memory | Why: there is one machine
 # Unconfirmed: EnableManagedSpotTraining `false` beside InstancePreferences | Here: accepted | Source: the service model
 #   calls both mutually exclusive; the product sends it with one type only
 def preferences(request: dict[str, Any]) -> list[Instances]:
-    """What a CreateTrainingJob request asks for, the most wanted first. Raises ServiceError."""
+    """Return the instances that a CreateTrainingJob request wants, the most wanted first. Raises ServiceError."""
     resources = request["ResourceConfig"]
     given = [name for name in _READ_ONLY if name in resources][:1]
     refuse(given, f"ResourceConfig: {''.join(given)} is read-only and is not accepted in CreateTrainingJob")
@@ -47,9 +48,8 @@ def preferences(request: dict[str, Any]) -> list[Instances]:
     return wanted
 
 
-# Unconfirmed: Texts that refuse what excludes InstancePreferences or InstancePools | Here: `ValidationException`,
-#   wording our own | Source: the rules are those of the service model and of "Deploy to multiple instance types with
-#   instance pools"
+# Unconfirmed: Texts for members that exclude InstancePreferences or InstancePools | Here: `ValidationException`, wording
+#   our own | Source: the rules are in the service model and in "Deploy to multiple instance types with instance pools"
 def _listed(request: dict[str, Any], listed: list[dict[str, Any]]) -> list[Instances]:
     resources = request["ResourceConfig"]
     excluded = [name for name in _EXCLUDED if name in resources]
@@ -68,9 +68,9 @@ def _listed(request: dict[str, Any], listed: list[dict[str, Any]]) -> list[Insta
 
 
 def pools(variant: dict[str, Any]) -> list[str]:
-    """The instance types of a production variant, the most wanted first; none where it names none.
+    """Return the instance types that a production variant names, the most wanted first.
 
-    Raises ServiceError for a list beside InstanceType, or a model of a pool's own.
+    Raises ServiceError for InstancePools beside InstanceType, or for a pool with a model of its own.
     """
     listed = variant.get("InstancePools")
     if listed is None:

@@ -1,8 +1,8 @@
-"""Training jobs as the API sees them.
+"""The operations on training jobs.
 
 Sources: API Reference of CreateTrainingJob, DescribeTrainingJob, StopTrainingJob. Messages:
 "No S3 objects found" https://github.com/aws/amazon-sagemaker-examples/issues/2267, "Access denied for repository"
-https://github.com/aws/sagemaker-spark/issues/158; the others as users meet them (PARITY.md).
+https://github.com/aws/sagemaker-spark/issues/158; others as users quote them (PARITY.md).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker.account import SageMakerAccount
 
 
-# Unconfirmed: A training job's missing grants | Here: pull and `s3:ListBucket`: CreateTrainingJob is refused;
-#   `s3:GetObject`, `s3:PutObject`, logs, `cloudwatch:PutMetricData`: the job fails | Source: texts of "Access denied
-#   for repository" and "No S3 objects found" in public issues; the other FailureReasons are our own words, and AWS may
-#   let a job without logs run on
+# Unconfirmed: A training job's missing grants | Here: without pull or `s3:ListBucket`, CreateTrainingJob is refused;
+#   without `s3:GetObject`, `s3:PutObject`, logs or `cloudwatch:PutMetricData`, the job fails | Source: texts of "Access
+#   denied for repository" and "No S3 objects found" in public issues; the other FailureReasons are our own words, and AWS
+#   may let a job without logs run on
 @SAGEMAKER.operation
 def create_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """CreateTrainingJob: what AWS checks before it accepts the job, then a thread that runs it."""
+    """Make the checks that AWS makes before it accepts a job, then run the job on a thread."""
     arn = sagemaker_arn(request, "training-job", params["TrainingJobName"])
     _check_form(params)
     wanted = preferences(params)
@@ -64,9 +64,9 @@ def _check_name(store: SageMakerAccount, arn: str) -> None:
         )
 
 
-# Differs: Channels | AWS: sharded by key, if asked for | Here: FullyReplicated only | Why: Tuneway has no other
-# Differs: What a training job leaves | AWS: archives, by default | Here: with the CompressionType NONE only | Why: Tuneway
-#   has no other
+# Differs: Channels | AWS: FullyReplicated or sharded by key | Here: FullyReplicated only | Why: Tuneway has no other
+# Differs: Output of a training job | AWS: archives, by default | Here: only the CompressionType NONE | Why: Tuneway has no
+#   other
 def _check_form(params: dict[str, Any]) -> None:
     compression = params["OutputDataConfig"].get("CompressionType")
     refuse(compression != "NONE", "local AWS leaves no archives: give OutputDataConfig.CompressionType NONE")
@@ -145,7 +145,7 @@ def _check_channel(role: RoleSession, channel: dict[str, Any], region: str) -> N
 #   capacity; `ResourceLimitExceeded` if no quota allows any | Source: nothing found: the service model speaks of
 #   capacity only
 def _within_quota(store: SageMakerAccount, wanted: list[Instances], *, spot: bool) -> list[Instances]:
-    """What of a list the quotas allow now. Raises ServiceError, as for its first, if that is nothing."""
+    """Return the entries of a list that the quotas allow now. Raises the first entry's ServiceError if there are none."""
     allowed, refusals = [], []
     for instances in wanted:
         in_use = sum(
@@ -186,7 +186,7 @@ def list_training_jobs(store: SageMakerAccount, params: dict[str, Any], _request
 
 @SAGEMAKER.operation
 def stop_training_job(store: SageMakerAccount, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    """StopTrainingJob: Stopping at once, Stopped when the process has ended and its model is uploaded."""
+    """Make a job Stopping. It is Stopped when its process has ended and its model is uploaded."""
     with store.lock:
         job = _job(store, params, request)
         status = job.describe()["TrainingJobStatus"]

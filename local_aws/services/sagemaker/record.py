@@ -1,4 +1,4 @@
-"""What DescribeTrainingJob tells of one training job: statuses, times, reasons.
+"""The statuses, times and reasons of one training job, for DescribeTrainingJob.
 
 Sources: DescribeTrainingJob and SecondaryStatusTransition in the API Reference; "Managed Spot Training Lifecycle"
 (Interrupted, MaxWaitTimeExceeded).
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_RUNTIME = 86_400
 FAILURE_LENGTH = 1024
-# BillableTimeInSeconds of a spot job, in proportion to its TrainingTimeInSeconds: the saving is a made-up 60 %.
+# BillableTimeInSeconds of a spot job per TrainingTimeInSeconds. The saving of 60 % is invented.
 _SPOT_SHARE = 0.4
 _MESSAGES = {
     "Starting": "Preparing the instances for training",
@@ -42,7 +42,7 @@ class Metrics:
     """FinalMetricDataList: the last value in a job's log of each metric of MetricDefinitions (CreateTrainingJob)."""
 
     def __init__(self, definitions: list[dict[str, str]]) -> None:
-        """Compile the regular expressions. Raises ServiceError for one that is none."""
+        """Compile the regular expressions. Raises ServiceError for an invalid one."""
         try:
             self._patterns = [(item["Name"], re.compile(item["Regex"])) for item in definitions]
         except re.error as error:
@@ -51,16 +51,16 @@ class Metrics:
         self._lock = threading.Lock()
 
     def see(self, line: str) -> None:
-        """Look for metrics in one line; the value is the expression's first group."""
+        """Look for metrics in one line. The value is the expression's first group."""
         for name, pattern in self._patterns:
             for found in pattern.finditer(line):
-                with contextlib.suppress(ValueError, IndexError, TypeError):  # What it matched is no number: no metric.
+                with contextlib.suppress(ValueError, IndexError, TypeError):  # A match that is no number is no metric.
                     value = {"MetricName": name, "Value": float(found.group(1)), "Timestamp": now()}
                     with self._lock:
                         self._values[name] = value
 
     def final(self) -> list[dict[str, Any]]:
-        """The last value of each metric seen so far."""
+        """Return the last value of each metric seen so far."""
         with self._lock:
             return list(self._values.values())
 
@@ -71,7 +71,7 @@ class Record:
     Attributes:
         status: TrainingJobStatus.
         artifacts: S3ModelArtifacts, empty until they are uploaded.
-        metrics: what the job's output holds of its MetricDefinitions.
+        metrics: the metrics of MetricDefinitions in the job's output.
     """
 
     def __init__(self, lock: threading.RLock, arn: str, params: dict[str, Any]) -> None:
@@ -86,43 +86,43 @@ class Record:
         self._move("Starting")
 
     def advance(self, secondary: str) -> None:
-        """Go on to a secondary status, which a job that is Stopping does not show."""
+        """Enter a secondary status, unless the job is Stopping."""
         with self._lock:
             if self.status != "Stopping":
                 self._move(secondary)
 
     def stopping(self) -> None:
-        """The job is asked to end; asked twice is asked once."""
+        """Make the job Stopping. A second call changes nothing."""
         with self._lock:
             if self.status == "InProgress":
                 self.status = "Stopping"
                 self._move("Stopping")
 
     def end(self, status: str, secondary: str, failure: str = "") -> None:
-        """The job has ended."""
+        """Record the end of the job."""
         with self._lock:
             self.status, self._failure = status, failure[:FAILURE_LENGTH]
             self._times["TrainingEndTime"] = now()
             self._move(secondary)
 
-    # Unconfirmed: TrainingStartTime | Here: when the instances are there, before the download | Source:
-    #   DescribeTrainingJob: the logs begin later by the time the download takes
+    # Unconfirmed: TrainingStartTime | Here: when the job has its instances, before the download | Source:
+    #   DescribeTrainingJob: the logs begin later, by the duration of the download
     def launched(self, instances: Instances) -> None:
-        """The job has its instances."""
+        """Record that the job has its instances."""
         with self._lock:
             self._times.setdefault("TrainingStartTime", now())
             if "InstancePreferences" in self._params["ResourceConfig"]:
                 self._selected = {"SelectedInstanceType": instances.type, "SelectedInstanceCount": instances.count}
 
     # Differs: Price of spot instances | AWS: up to 90 % less | Here: BillableTimeInSeconds is 0.4 of
-    #   TrainingTimeInSeconds | Why: there is no market here
-    # Unconfirmed: Times of several hosts | Here: TrainingTimeInSeconds and BillableTimeInSeconds are by the clock |
+    #   TrainingTimeInSeconds | Why: local AWS has no spot market
+    # Unconfirmed: Times of several hosts | Here: TrainingTimeInSeconds and BillableTimeInSeconds are wall-clock times |
     #   Source: "Multiply BillableTimeInSeconds by the number of instances" (DescribeTrainingJob)
     # Unconfirmed: Times of a spot job | Here: TrainingTimeInSeconds is the time on instances, BillableTimeInSeconds a
     #   share of it | Source: "savings: (1 - BillableTimeInSeconds / TrainingTimeInSeconds) * 100"; AWS may not bill
-    #   what was interrupted
-    def held(self, seconds: float) -> None:
-        """The job had its instances for so long."""
+    #   interrupted time
+    def add_time(self, seconds: float) -> None:
+        """Add a time during which the job had its instances."""
         with self._lock:
             self._seconds += seconds
 
@@ -136,12 +136,12 @@ class Record:
             entry["EndTime"] = moment
         self._transitions.append(entry)
 
-    # Unconfirmed: `SelectedInstanceType` | Here: told when the job has its instances, and not of a job without
+    # Unconfirmed: `SelectedInstanceType` | Here: present when the job has its instances, absent without
     #   InstancePreferences | Source: "Returned by DescribeTrainingJob after an instance type is selected"
     # Unconfirmed: `ModelArtifacts` | Here: absent until the model is uploaded; ends in `/` with CompressionType NONE |
     #   Source: the model calls it required; the slash from memory
     def describe(self) -> dict[str, Any]:
-        """The members of DescribeTrainingJob; the caller holds the store's lock."""
+        """Return the members of DescribeTrainingJob. The caller holds the store's lock."""
         names = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining")
         description: dict[str, Any] = {
             **dict.fromkeys(names, False),

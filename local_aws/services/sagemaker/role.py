@@ -1,8 +1,8 @@
-"""What SageMaker does with a job's or model's execution role: pull the image, move files to and from S3, write logs.
+"""SageMaker's actions under a job's or model's execution role: pull the image, copy files from and to S3, write logs.
 
-Source: "How to use SageMaker AI execution roles" (CreateTrainingJob and CreateModel API: execution role
-permissions). S3 and CloudWatch Logs are called over HTTP with the role's session, so IAM decides on them as on
-any call; ecr: and cloudwatch:PutMetricData, which have nothing behind them here, are put to IAM as questions.
+Source: "How to use SageMaker AI execution roles" (CreateTrainingJob and CreateModel API: execution role permissions).
+S3 and CloudWatch Logs are called over HTTP with the role's session, so IAM decides on them as on any call. Local AWS has no
+service behind ecr: and cloudwatch:PutMetricData, so it only asks IAM about them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DENIED = ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled")
 
 
 class PullDeniedError(Exception):
-    """The role may not pull the image; `action` says what it lacks."""
+    """The role may not pull the image. `action` is the missing permission."""
 
     def __init__(self, action: str) -> None:
         super().__init__(action)
@@ -37,18 +37,18 @@ class PullDeniedError(Exception):
 
 
 def denied(error: ClientError) -> bool:
-    """Whether an AWS call failed for want of a grant."""
+    """Return whether an AWS call failed because a permission is missing."""
     return error.response.get("Error", {}).get("Code") in _DENIED
 
 
 def describe(error: ClientError) -> str:
-    """Code and message of an AWS error, in one line."""
+    """Return code and message of an AWS error in one line."""
     details = error.response.get("Error", {})
     return f"{details.get('Code')}: {details.get('Message')}"
 
 
 def hosting_source(arn: str) -> str:
-    """The aws:SourceArn under which SageMaker hosts the model or endpoint `arn`.
+    """Return the aws:SourceArn under which SageMaker hosts the model or endpoint `arn`.
 
     "The ARN must be in the format provided above. The asterisk in the ARN template does not stand for wildcard and should
     not be changed" ("Cross-service confused deputy prevention", SageMaker AI Inference).
@@ -57,7 +57,7 @@ def hosting_source(arn: str) -> str:
 
 
 class RoleSession:
-    """A session of an execution role, held by SageMaker on behalf of `source_arn`."""
+    """A session of an execution role, which SageMaker uses for the resource `source_arn`."""
 
     def __init__(self, role_arn: str, source_arn: str, endpoint_url: str) -> None:
         """Assume the role. Raises NotAssumableError."""
@@ -66,13 +66,13 @@ class RoleSession:
         self.credentials = role_session(role_arn, "SageMaker", "sagemaker", source_arn=source_arn, region=self.region)
 
     def client(self, service: str) -> Any:
-        """A botocore client under the role's session."""
+        """Return a botocore client under the role's session."""
         return clients.client(service, self.credentials, endpoint_url=self.endpoint_url, region=self.region)
 
     # Unconfirmed: Pulling an image of AWS's own account | Here: the execution role needs the `ecr:` actions on that
     #   repository too | Source: sagemaker-python-sdk issue 2002 (an endpoint); taken over for jobs
     def pull(self, image: images.ImageUri) -> None:
-        """Check what pulling the image asks of the role. Raises PullDeniedError."""
+        """Check the permissions to pull the image. Raises PullDeniedError."""
         questions = [("ecr:GetAuthorizationToken", "*"), *((action, image.arn) for action in _PULL_ACTIONS)]
         for action, resource in questions:
             try:
@@ -83,7 +83,7 @@ class RoleSession:
     # Unconfirmed: How SageMaker lists a channel, checkpoints or model data | Here: with the URI's last slash and
     #   without it: both must be allowed | Source: nothing found
     def objects(self, uri: str) -> list[str]:
-        """Keys under an S3 prefix, "folder" markers left out. Raises ClientError."""
+        """Return the keys under an S3 prefix, without "folder" markers. Raises ClientError."""
         bucket, prefix = clients.split_uri(uri)
         s3 = self.client("s3")
         s3.list_objects_v2(Bucket=bucket, Prefix=prefix.rstrip("/"), MaxKeys=1)
@@ -91,7 +91,7 @@ class RoleSession:
         return [item["Key"] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
 
     def download(self, uri: str, folder: Path) -> int:
-        """Copy what lies under an S3 prefix into a folder; return the number of files. Raises ClientError."""
+        """Copy the objects under an S3 prefix into a folder. Return the number of files. Raises ClientError."""
         bucket, prefix = clients.split_uri(uri)
         s3, keys = self.client("s3"), self.objects(uri)
         for key in keys:
@@ -107,13 +107,13 @@ class RoleSession:
     def upload(self, path: Path, uri: str, s3: Any = None) -> None:
         """Copy one file to an S3 URI. Raises ClientError.
 
-        It is read once: botocore reads a file twice, first for its checksum, and a running script may write between.
+        It reads the file once. Botocore reads twice, first for a checksum, and a running script may write in between.
         """
         bucket, key = clients.split_uri(uri)
         (s3 or self.client("s3")).put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
 
     def upload_files(self, paths: Mapping[str, Path], uri: str) -> None:
-        """Copy files, by their names below an S3 prefix that ends in "/"; folders are left out. Raises ClientError."""
+        """Copy files (no folders) to their names below an S3 prefix that ends in "/". Raises ClientError."""
         s3 = self.client("s3")
         for name, path in paths.items():
             if path.is_file():
@@ -121,9 +121,9 @@ class RoleSession:
 
 
 def relative_key(key: str, prefix: str) -> str:
-    """Where an object of an S3Prefix lands below the channel's folder.
+    """Return the path of an S3Prefix's object below the channel's folder.
 
-    A prefix that ends at a "/" is a folder; any other one selects names that begin with it, which keep their last part.
+    A prefix that ends at a "/" is a folder. Any other prefix selects names that begin with it, which keep their last part.
     """
     rest = key[len(prefix) :]
     if prefix == "" or prefix.endswith("/") or rest.startswith("/"):
@@ -132,7 +132,7 @@ def relative_key(key: str, prefix: str) -> str:
 
 
 class LogStream:
-    """One log stream in CloudWatch Logs, written under a role about twice a second."""
+    """One log stream in CloudWatch Logs, written under a role about twice per second."""
 
     _INTERVAL_SECONDS = 0.5
     _EVENT_BYTES = 250_000
@@ -152,14 +152,14 @@ class LogStream:
         self._writer.start()
 
     def add(self, line: str) -> None:
-        """Queue one line; of one that a progress bar rewrote by carriage returns, the last state."""
+        """Queue one line. Of a line that a progress bar rewrote with carriage returns, keep the last state."""
         text = line.rstrip("\r\n").rpartition("\r")[2]
         event = {"timestamp": int(time.time() * 1000), "message": text[: self._EVENT_BYTES] or " "}
         with self._lock:
             self._events.append(event)
 
     def close(self) -> None:
-        """Write what is queued and end."""
+        """Write the queued lines and end."""
         self._closed.set()
         self._writer.join(30)
 
@@ -179,7 +179,7 @@ class LogStream:
 
 
 def follow(pipe: Any, stream: LogStream, also: Any = None) -> threading.Thread:
-    """Copy a container's output into its log stream, line by line; `also` sees each line."""
+    """Copy a container's output into its log stream, line by line. `also` gets each line too."""
 
     def copy() -> None:
         for raw in pipe:

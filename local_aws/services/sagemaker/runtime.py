@@ -24,7 +24,7 @@ MAX_BODY_BYTES = 6_291_456
 _PATH = re.compile(r"/endpoints/([^/]+)/invocations")
 
 
-# Differs: InvokeEndpointWithResponseStream | AWS: the answer in parts, as the container makes them | Here: not there | Why:
+# Differs: InvokeEndpointWithResponseStream | AWS: the answer in parts, as the container makes them | Here: missing | Why:
 #   Tuneway does not call it
 def handle(store: SageMakerAccount, request: Request) -> Response:
     """Pass one request on to an endpoint's container."""

@@ -1,4 +1,4 @@
-"""What SageMaker remembers of models, endpoint configs and tags, by ARN; account.py has the jobs and endpoints."""
+"""SageMaker's records of models, endpoint configs and tags, by ARN. Jobs and endpoints are in account.py."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ _WORDS = {"model": "model", "endpoint-config": "endpoint configuration", "endpoi
 
 
 def now() -> datetime:
-    """The time of a record."""
+    """Return the current time."""
     return datetime.now(UTC)
 
 
 def validation_error(message: str) -> ServiceError:
-    """SageMaker's usual refusal."""
+    """Return SageMaker's usual refusal."""
     return ServiceError("ValidationException", message)
 
 
 def refuse(when: object, message: str) -> None:
-    """Raise SageMaker's usual refusal when something is the case."""
+    """Raise SageMaker's usual refusal if `when` is true."""
     if when:
         raise validation_error(message)
 
 
 def missing(kind: str, arn: str) -> ServiceError:
-    """The refusal of a name that nothing has."""
+    """Return the refusal of an unknown name."""
     return validation_error(f'Could not find {_WORDS[kind]} "{arn}".')
 
 
 def existing(kind: str, arn: str) -> ServiceError:
-    """The refusal of a name that is used already."""
+    """Return the refusal of a used name."""
     return validation_error(f'Cannot create already existing {_WORDS[kind]} "{arn}".')
 
 
 @dataclass
 class Delays:
-    """What tests may change through /_tuneway/sagemaker. All in seconds."""
+    """Times in seconds that tests may change by /_tuneway/sagemaker."""
 
     status_seconds: float = 0.2
-    """How long the statuses that stand for AWS's own work (launching, preparing) last here."""
+    """The duration of each status for AWS's own work (launching, preparing)."""
     stop_grace_seconds: float = 120.0
-    """From SIGTERM to SIGKILL (StopTrainingJob's documentation)."""
+    """The time from SIGTERM to SIGKILL (StopTrainingJob's documentation)."""
     startup_seconds: float = 0.0
-    """If above 0: an upper bound on ContainerStartupHealthCheckTimeoutInSeconds, which AWS accepts from 60 on."""
+    """If above 0, an upper bound on ContainerStartupHealthCheckTimeoutInSeconds, which AWS accepts from 60 on."""
 
 
 @dataclass
 class Store:
-    """What jobs, endpoints and operations share; all of it is guarded by `lock`.
+    """The state that jobs, endpoints and operations share. `lock` guards all of it.
 
     Attributes:
-        records: the descriptions of what nothing runs behind, by kind and ARN.
-        tags: the tags of everything, by ARN.
+        records: the descriptions of models and endpoint configs, by kind and ARN.
+        tags: the tags of all resources, by ARN.
     """
 
     state_dir: Path
@@ -74,18 +74,18 @@ class Store:
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
-        """Add tags to a resource (which need not have any)."""
+        """Add tags to a resource, which may have none yet."""
         self.tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags or []})
 
     def find(self, request: Request, kind: str, name: str) -> dict[str, Any]:
-        """The description of a model or endpoint-config. Raises ServiceError."""
+        """Return the description of a model or endpoint-config. Raises ServiceError."""
         arn = sagemaker_arn(request, kind, name)
         if arn not in self.records[kind]:
             raise missing(kind, arn)
         return self.records[kind][arn]
 
     def add(self, kind: str, arn: str, params: dict[str, Any], **members: Any) -> None:
-        """Describe what a create operation makes. Raises ServiceError if it is there."""
+        """Add the description of a new resource. Raises ServiceError if it exists."""
         if arn in self.records[kind]:
             raise existing(kind, arn)
         self.records[kind][arn] = {**params, **members, "CreationTime": now()}
@@ -93,5 +93,5 @@ class Store:
 
 
 def listed(rows: list[dict[str, Any]], params: dict[str, Any], key: str, name: str, status: str = "") -> dict[str, Any]:
-    """The output of a list operation; `name` is the member with the records' name."""
+    """Return the output of a list operation. `name` is the member with the records' name."""
     return page(rows, params, key, name=name, status=status, created="CreationTime", size=10)

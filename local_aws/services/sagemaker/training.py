@@ -1,4 +1,4 @@
-"""One training job: a container on each of its hosts under the execution role, from Starting to its end.
+"""One training job under its execution role, with a container per host, from Starting to its end.
 
 Sources: DescribeTrainingJob (SecondaryStatus, FailureReason), StopTrainingJob (SIGTERM, 120 seconds, artifacts are
 uploaded), CreateTrainingJob (MaxRuntimeInSeconds ends the job the same way), "Managed Spot Training" and its
@@ -46,7 +46,7 @@ class TrainingJob:
 
     Attributes:
         params: the CreateTrainingJob request.
-        instances: those that it has, or waits for.
+        instances: the instances that it has or waits for.
         spot: whether it runs on spot instances.
     """
 
@@ -66,29 +66,29 @@ class TrainingJob:
         self._role = role
         self._record = Record(store.lock, arn, params)
         self._stop = threading.Event()
-        self._stopped_by = "Stopped"  # The secondary status with which a job ends that is stopped.
+        self._stopped_by = "Stopped"  # The last secondary status of a stopped job.
         stopping = params.get("StoppingCondition", {})
         self._runtime_left: float = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
         self._wait_until = time.monotonic() + (stopping["MaxWaitTimeInSeconds"] if self.spot else math.inf)
         self._stream_moment = 0
 
-    # -- what the API sees; the caller holds the store's lock
+    # -- for the API; the caller holds the store's lock
 
     @property
     def active(self) -> bool:
-        """Whether the job still holds its instances."""
+        """Whether the job has not ended, and so counts against the quota."""
         return self._record.status in ("InProgress", "Stopping")
 
     def stop(self) -> None:
-        """Ask the job to end; asked twice is asked once."""
+        """Ask the job to end. A second call changes nothing."""
         self._record.stopping()
         self._stop.set()
 
     def describe(self) -> dict[str, Any]:
-        """The members of DescribeTrainingJob."""
+        """Return the members of DescribeTrainingJob."""
         return self._record.describe()
 
-    # -- its life
+    # -- the job's thread
 
     def start(self) -> None:
         """Run the job on a thread of its own."""
@@ -99,14 +99,14 @@ class TrainingJob:
             self._run()
         except JobFailedError as error:
             self._record.end("Failed", "Failed", str(error))
-        except Exception as error:  # Local AWS itself is at fault; the job must not hang for it.
+        except Exception as error:  # This is an error of local AWS itself. The job must still end.
             self._record.end("Failed", "Failed", f"InternalServerError: {error!r}")
             raise
 
-    # Unconfirmed: A reclaimed spot job | Here: all its hosts get SIGTERM and SIGKILL 120 s later, also where one ends
-    #   with 0; nothing but checkpoints is kept; Interrupted, Starting, Downloading, Training in empty containers with
-    #   new log streams | Source: the statuses: "Managed Spot Training Lifecycle"; the signals: EC2's notice of two
-    #   minutes and StopTrainingJob; whether all hosts get them, or any, is a guess
+    # Unconfirmed: A reclaimed spot job | Here: all its hosts get SIGTERM, and SIGKILL 120 s later, even if one ends with
+    #   0; only checkpoints are kept; then Interrupted, Starting, Downloading, Training in empty containers with new log
+    #   streams | Source: "Managed Spot Training Lifecycle" for the statuses; EC2's notice of two minutes and
+    #   StopTrainingJob for the signals; that hosts get signals, and all of them, is a guess
     def _run(self) -> None:
         interrupted = True
         while interrupted and self._get_instances():
@@ -115,7 +115,7 @@ class TrainingJob:
             try:
                 interrupted = self._use_instances()
             finally:
-                self._record.held(time.monotonic() - began)
+                self._record.add_time(time.monotonic() - began)
             if interrupted:
                 self._record.advance("Interrupted")
                 self._pause(self.store.settings.status_seconds)
@@ -126,7 +126,7 @@ class TrainingJob:
             self._record.end("Completed", "Completed")
 
     def _get_instances(self) -> bool:
-        """Wait for the instances; whether the job got them before it was stopped."""
+        """Wait for the instances. Return whether the job got them before a stop."""
         self._pause(self.store.settings.status_seconds)
         fault = ""
         for instances in self._wanted:
@@ -143,23 +143,23 @@ class TrainingJob:
         return not self._stop.is_set()
 
     def _pause(self, seconds: float) -> None:
-        """Wait, but not longer than until the job is stopped or its MaxWaitTimeInSeconds is over."""
+        """Wait, at most until the job is stopped or its MaxWaitTimeInSeconds is over."""
         until = min(time.monotonic() + seconds, self._wait_until)
         self._stop.wait(max(0.0, until - time.monotonic()))
         self._check_wait_time()
 
-    # Unconfirmed: MaxWaitTimeInSeconds | Here: counts from the creation; Stopping, then Stopped and
-    #   MaxWaitTimeExceeded, as a stop at any other moment | Source: StoppingCondition, "Managed Spot Training
-    #   Lifecycle"; that a model is uploaded then is from StopTrainingJob
+    # Unconfirmed: MaxWaitTimeInSeconds | Here: counts from the creation; the job is Stopping, then Stopped and
+    #   MaxWaitTimeExceeded, as after any other stop | Source: StoppingCondition, "Managed Spot Training Lifecycle"; the
+    #   upload of the model then is from StopTrainingJob
     def _check_wait_time(self) -> None:
         if time.monotonic() >= self._wait_until and not self._stop.is_set():
             self._stopped_by = "MaxWaitTimeExceeded"
             self.stop()
 
     def _use_instances(self) -> bool:
-        """Everything that happens on the instances; whether they were taken back. Raises JobFailedError."""
+        """Do the job's work on its instances. Return whether AWS took them back. Raises JobFailedError."""
         root = self.store.state_dir / "jobs" / self.name
-        if root.exists():  # Left by instances that were taken back, or by an earlier job of that name.
+        if root.exists():  # From instances that AWS took back, or from an earlier job of that name.
             shutil.rmtree(root)
         numbers = range(1, self.instances.count + 1)
         launched = {"InstanceType": self.instances.type, "InstanceCount": self.instances.count}
@@ -195,7 +195,7 @@ class TrainingJob:
         except AccessDeniedError as error:
             raise JobFailedError(f"ClientError: Could not publish metrics: {error}") from error
         algorithm = self.params["AlgorithmSpecification"]
-        self._stream_moment = max(int(time.time()), self._stream_moment + 1)  # A stream's name can be used once.
+        self._stream_moment = max(int(time.time()), self._stream_moment + 1)  # Each stream needs a new name.
         for host in hosts:
             environment = host.container.environment(
                 self.store,
@@ -209,16 +209,16 @@ class TrainingJob:
             host.start(command, environment, self._stream_moment, self._record.metrics.see)
 
     # Unconfirmed: A stopped or timed-out job | Here: SIGTERM to the first process, SIGKILL 120 s later, artifacts
-    #   uploaded, status Stopped; its exit code does not matter | Source: StopTrainingJob, CreateTrainingJob; what an
-    #   error code then does is a guess
+    #   uploaded, status Stopped; its exit code does not matter | Source: StopTrainingJob, CreateTrainingJob; the effect of
+    #   an error code is a guess
     # Unconfirmed: Several hosts, one fails | Here: the job is Failed, the others are killed at once; the text is that
     #   of the host that failed, else of the first host that wrote one; the exit code is that of the host that failed |
-    #   Source: an exit code other than 0 is Failed ("How SageMaker AI Signals Algorithm Success and Failure"); of
-    #   several hosts it says nothing
+    #   Source: an exit code other than 0 is Failed ("How SageMaker AI Signals Algorithm Success and Failure"), which does
+    #   not mention several hosts
     # Unconfirmed: Several hosts, one ends with 0 | Here: the others run on, the job is Completed when all have ended |
     #   Source: sagemaker-python-sdk issue 1067, which asks what such hosts cost
     def _watch(self, hosts: Sequence[Host]) -> bool:
-        """Wait until all hosts have ended, one has failed or the job is to end; whether the instances are taken back."""
+        """Wait until all hosts have ended, one has failed or the job must end. Return whether AWS took the instances back."""
         deadline, interrupted = time.monotonic() + self._runtime_left, False
         while any(host.exit_code is None for host in hosts) and not any(host.exit_code for host in hosts):
             if time.monotonic() >= deadline:
@@ -231,18 +231,18 @@ class TrainingJob:
         return interrupted
 
     # Unconfirmed: MaxRuntimeInSeconds of a reclaimed job | Here: the time in Training of all attempts together |
-    #   Source: said of RetryStrategy's attempts (StoppingCondition)
+    #   Source: StoppingCondition, about RetryStrategy's attempts
     def _exceed_runtime(self) -> None:
         if not self._stop.is_set():
             self._stopped_by = "MaxRuntimeExceeded"
             self._stop.set()
 
     def _meet_fault(self, hosts: Sequence[Host]) -> bool:
-        """Let a fault happen that is due; whether it takes the instances back."""
+        """Carry out a fault that is due. Return whether it takes the instances back."""
         hows = ("fail", "kill", "stop", "max-runtime", *(("reclaim",) if self.spot else ()))
         how = faults.take("training", *hows, checkpoints=uploaded_checkpoints(hosts)).how
         if how in ("fail", "kill"):
-            # The last host: the first one, which the others wait for, would be missed at once.
+            # The last host, because the others wait for the first one and would miss it at once.
             next((host for host in reversed(hosts) if host.exit_code is None), hosts[-1]).kill()
         elif how == "stop":
             with self.store.lock:
@@ -262,10 +262,10 @@ class TrainingJob:
             self._record.artifacts = artifacts
 
 
-# Unconfirmed: FailureReason of a script | Here: `AlgorithmError: TEXT, exit code: N`, 1024 characters with the end kept
-#   | Source: seen with an empty text; other public reports have a second form, `AlgorithmError: Exit Code: N`
+# Unconfirmed: FailureReason of a script | Here: `AlgorithmError: TEXT, exit code: N`, TEXT cut to 1024 characters in all |
+#   Source: seen with an empty text; other public reports have a second form, `AlgorithmError: Exit Code: N`
 def _algorithm_error(failed: Sequence[Host], hosts: Sequence[Host]) -> str:
-    """FailureReason: the text of a host that failed, or else of any host that wrote one."""
+    """Return FailureReason, with the text of a failed host, or else of the first host that wrote one."""
     host = next((host for host in failed if host.failure), failed[0])
     text = host.failure or next((other.failure for other in hosts if other.failure), "")
     ending = f", exit code: {host.exit_code}"
