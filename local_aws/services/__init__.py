@@ -1,1 +1,1 @@
-"""The services of AWS that are emulated here, one a folder or file."""
+"""The emulated services of AWS, one per folder or file."""

@@ -1,4 +1,4 @@
-"""The services with operations of their own here. An operation is the one of its name in the service's API Reference."""
+"""The services with operations of their own. Each operation is the one of the same name in the service's API Reference."""
 
 from __future__ import annotations
 

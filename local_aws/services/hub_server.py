@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 PREFIX = f"{CONTROL}hub"
-"""What the routes begin with on local AWS's own port."""
+"""The prefix of the routes on local AWS's own port."""
 _ABOUT = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>[^/?]+)(\?.*)?")
 _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>[^/?]+)")
 
 
-def answer(cache: Path, path: str, asked: str | None) -> Response:
-    """What the Hub would answer to a GET of a path with its query; `cache` is its cache's folder, `asked` the Range header."""
+def answer(cache: Path, path: str, byte_range: str | None) -> Response:
+    """Return the Hub's answer to a GET of a path with its query. `cache` is the cache's folder, `byte_range` the header."""
     found = _ABOUT.fullmatch(path) or _FILE.fullmatch(path)
     if not found:
         return Response(404)
@@ -36,18 +36,18 @@ def answer(cache: Path, path: str, asked: str | None) -> Response:
         return Response(404, headers={"X-Error-Code": "RevisionNotFound" if home.is_dir() else "RepoNotFound"})
     if found.re is _ABOUT:
         siblings = [{"rfilename": file.name, "size": file.stat().st_size} for file in sorted(folder.iterdir())]
-        told: dict[str, object] = {
+        info: dict[str, object] = {
             "id": found["repo"],
             "sha": commit,
             "gated": False,
             "cardData": {},
             "siblings": siblings,
         }
-        return Response(200, body=json.dumps(told).encode())
+        return Response(200, body=json.dumps(info).encode())
     file = folder / unquote(found["name"])
     if not file.is_file():
         return Response(404, headers={"X-Error-Code": "EntryNotFound"})
-    span = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
+    span = re.fullmatch(r"bytes=(\d+)-(\d*)", byte_range or "")
     start, last = (int(span[1]), span[2]) if span else (0, "")
     with file.open("rb") as handle:
         handle.seek(start)
@@ -57,7 +57,7 @@ def answer(cache: Path, path: str, asked: str | None) -> Response:
 
 
 def register(state_dir: Path, _endpoint_url: str) -> None:
-    """Let local AWS's own port answer for the models of its Hub cache, which access.hub_endpoint then names."""
+    """Serve the models of the Hub cache on local AWS's own port, to which access.hub_endpoint then points."""
     cache = state_dir / "hub"
 
     def handle(request: Request) -> Response:

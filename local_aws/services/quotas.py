@@ -1,11 +1,11 @@
-"""Service Quotas on this machine, for the SageMaker instance quotas that a run asks for.
+"""Service Quotas on this machine, for the SageMaker instance quotas that a run needs.
 
-Only quotas whose codes were seen in public listings of real accounts are known. Values are 1 (a new account has
-0 or 1) until they are set: by POST to /_tuneway/quotas with {"ml.g5.xlarge for training job usage": 0}, or by
-the same document in <state dir>/quotas.json.
+It knows only quotas whose codes are in public listings of real accounts. Each value is 1 (a new account has 0 or 1) until
+a POST to /_tuneway/quotas with {"ml.g5.xlarge for training job usage": 0} sets it, or the same document in
+<state dir>/quotas.json.
 
 Sources: Service Quotas API Reference (ListServiceQuotas, ListAWSDefaultServiceQuotas); "Amazon SageMaker AI endpoints and
-quotas" in the AWS General Reference (names of the quotas). Of the message: ResourceLimitExceeded as users meet it in
+quotas" in the AWS General Reference (names of the quotas). Users quote the message ResourceLimitExceeded from
 CreateTrainingJob and CreateEndpoint.
 """
 
@@ -22,7 +22,7 @@ from local_aws.core.registry import Registered, Request, Response, register_cont
 from local_aws.core.shapes import ServiceError
 from local_aws.services.apis import QUOTAS
 
-# Quota code -> name, each found in at least one listing of a real account's quotas.
+# Quota code -> name. Each is in at least one public listing of a real account's quotas.
 SAGEMAKER_QUOTAS = {
     "L-B6D80D9C": "ml.g5.xlarge for training job usage",
     "L-1928E07B": "ml.g5.xlarge for endpoint usage",
@@ -38,7 +38,7 @@ SAGEMAKER_QUOTAS = {
 
 @dataclass
 class Quotas:
-    """The applied values; what was posted wins over the file."""
+    """The applied values. Posted values override those of the file."""
 
     file: Path
     posted: dict[str, float] = field(default_factory=dict)
@@ -46,12 +46,12 @@ class Quotas:
     # Unconfirmed: Value of a new account's instance quotas | Here: applied 1, default 0 | Source: differs by account;
     #   set with `/_tuneway/quotas` or `quotas.json`
     def values(self) -> dict[str, float]:
-        """The applied values by the quotas' names."""
-        written = json.loads(self.file.read_text("utf-8")) if self.file.exists() else {}
-        return {name: float((written | self.posted).get(name, 1)) for name in SAGEMAKER_QUOTAS.values()}
+        """Return the applied values by the quotas' names."""
+        in_file = json.loads(self.file.read_text("utf-8")) if self.file.exists() else {}
+        return {name: float((in_file | self.posted).get(name, 1)) for name in SAGEMAKER_QUOTAS.values()}
 
     def control(self, request: Request) -> Response:
-        """POST sets values by quota name, GET shows them all."""
+        """Set values by quota name (POST), and answer with all values (POST and GET)."""
         if request.method == "POST":
             given = {name: float(value) for name, value in json.loads(request.body).items()}
             if unknown := given.keys() - SAGEMAKER_QUOTAS.values():
@@ -60,7 +60,7 @@ class Quotas:
         return Response(200, {"Content-Type": "application/json"}, json.dumps(self.values()).encode())
 
     def check(self, name: str, in_use: int, wanted: int) -> None:
-        """Refuse `wanted` more instances under a quota; one that is not known limits nothing. Raises ServiceError."""
+        """Refuse `wanted` more instances over a quota. An unknown quota limits nothing. Raises ServiceError."""
         limit = self.values().get(name)
         if limit is not None and in_use + wanted > limit:
             raise ServiceError(
@@ -100,7 +100,7 @@ def _listed(params: dict[str, Any], request: Request, values: dict[str, float]) 
 
 
 APPLIED = Quotas(Path("quotas.json"))
-"""Those of this server, which SageMaker asks."""
+"""The quotas of this server, which SageMaker checks."""
 
 
 def register(state_dir: Path, _endpoint_url: str) -> None:

@@ -1,8 +1,8 @@
 """EventBridge Scheduler's targets, called under the schedule's own role.
 
-MiniStack keeps the schedules and their clock; what a schedule calls is done here, as an ordinary signed API call of
-the role. When all attempts have failed, the event goes to the target's dead-letter queue, by a call of the same role;
-without one it is lost.
+MiniStack stores the schedules and runs their clock. This module calls the targets, by ordinary signed API calls of the
+role. When all attempts have failed, the same role sends the event to the target's dead-letter queue. Without a queue, the
+event is lost.
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
 """
 
@@ -38,16 +38,16 @@ _READ_ONLY = re.compile(
     r"(get|describe|list|poll|receive|search|scan|query|select|lookup|discover|validate|batchGet)(?=[A-Z])"
 )
 _FAILURES = (ClientError, BotoCoreError, AccessDeniedError, ValueError)
-_ATTEMPTS = 3  # AWS goes on for up to 24 hours and 185 retries; fractions of that tell a local run as much.
+_ATTEMPTS = 3  # AWS makes up to 185 retries in 24 hours. A few show a local run as much.
 
 
-# Differs: A schedule's target | AWS: templated or universal | Here: universal, with botocore's name of the service; another
-#   is refused | Why: Tuneway has no other
+# Differs: A schedule's target | AWS: templated or universal | Here: universal, with botocore's name of the service; others
+#   are refused | Why: Tuneway has no other
 # Unconfirmed: Text of Scheduler's refusal of an unknown or reading universal target | Here: `Invalid RequestJson
-#   provided. Reason The service or action S:A is not supported.` | Source: memory; the documentation only says they are
-#   not supported
+#   provided. Reason The service or action S:A is not supported.` | Source: memory; the documentation says only that they
+#   are not supported
 def check(schedule: dict[str, Any], region: str) -> str | None:
-    """Why Scheduler refuses a schedule's target when the schedule is made, or None. ValidationException's messages."""
+    """Return the ValidationException's message that refuses a new schedule for its target, or None."""
     target = schedule.get("Target") or {}
     root = f"arn:aws:scheduler:{region}:{caller_account()}"
     group = f"{root}:schedule-group/{schedule.get('GroupName') or 'default'}"
@@ -63,7 +63,7 @@ def check(schedule: dict[str, Any], region: str) -> str | None:
 
 
 def _operation(service: str, action: str) -> OperationModel | None:
-    """Botocore's operation of a universal target, or None when there is no such thing."""
+    """Return botocore's operation of a universal target, or None if it does not exist."""
     try:
         model = service_model(service)
     except UnknownServiceError:
@@ -72,7 +72,7 @@ def _operation(service: str, action: str) -> OperationModel | None:
 
 
 def _renamed(value: Any, shape: Shape | None) -> Any:
-    """The Input's members under the model's own spelling: Scheduler takes PascalCase whatever the API says."""
+    """Return the Input with the model's own spelling of its members. Scheduler takes PascalCase for every API."""
     members = getattr(shape, "members", None)
     if isinstance(value, dict) and members:
         spelled = {name.lower(): name for name in members}
@@ -85,13 +85,13 @@ def _renamed(value: Any, shape: Shape | None) -> Any:
     return value
 
 
-# Differs: A failed schedule target | AWS: retried for as long and as often as its RetryPolicy says (24 hours, 185
-#   times), then sent to its dead-letter queue | Here: up to 3 times in seconds, then the same; what is lost for want of
-#   a queue or of `sqs:SendMessage` is a line in the server's log | Why: a local run does not last a day
-# Unconfirmed: Which errors of a target Scheduler retries | Here: all, a denial too; then the dead letter has
-#   `EXHAUSTED_RETRY_CONDITION` `MaximumRetryAttempts`, or `MaximumEventAgeInSeconds` where the policy allows more than
-#   3 attempts | Source: "Configuring a schedule's dead-letter queue" names the attributes and no error that is not
-#   retried; EventBridge's rules send a denial to the queue at once
+# Differs: A failed schedule target | AWS: retried as long and as often as its RetryPolicy allows (24 hours, 185 times),
+#   then sent to its dead-letter queue | Here: up to 3 attempts within seconds, then the same; without a queue or
+#   `sqs:SendMessage` the event is lost, and the server logs it | Why: a local run does not last a day
+# Unconfirmed: Which errors of a target Scheduler retries | Here: all, also a denial; then the dead letter has
+#   `EXHAUSTED_RETRY_CONDITION` `MaximumRetryAttempts`, or `MaximumEventAgeInSeconds` if the policy allows more than 3
+#   attempts | Source: "Configuring a schedule's dead-letter queue" names the attributes, and no error without retries;
+#   EventBridge's rules send a denial to the queue at once
 # Unconfirmed: Body and values of a dead letter | Here: the target's input; `ERROR_CODE` and `ERROR_MESSAGE` as the
 #   called service answered | Source: the same page's example, from memory
 def _invoke(
@@ -121,7 +121,7 @@ def _invoke(
             text = text.replace(f"<aws.scheduler.{name}>", value)
         try:
             operation = _operation(service, action)
-            assert operation is not None  # It was checked when the schedule was made.
+            assert operation is not None  # `check` refuses other schedules.
             call(service, operation.name, **_renamed(json.loads(text or "{}"), operation.input_shape))
         except _FAILURES as error:
             logger.warning("schedule %s, attempt %d: %s", arn, attempt, error)
@@ -159,7 +159,7 @@ def _invoke(
 
 
 def register(_state_dir: Path, endpoint_url: str) -> None:
-    """Make this the way schedules call their targets."""
+    """Let schedules call their targets by this module."""
 
     def invoke(schedule: dict[str, Any], target: dict[str, Any], scheduled_time: float, region: str) -> None:
         arguments = (endpoint_url, schedule, target, scheduled_time, region)

@@ -1,4 +1,4 @@
-"""Step Functions on this machine: MiniStack's engine, calls under the role, its differences corrected."""
+"""Step Functions on this machine: MiniStack's engine with corrections, and calls under the role."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODULES = (definition, distributed_map, executions, machine, redrive, tasks)
 
 
 def register(_state_dir: Path, endpoint_url: str) -> None:
-    """Answer RedriveExecution and the control path /_tuneway/states; the other operations stay MiniStack's."""
+    """Answer RedriveExecution and the control path /_tuneway/states. MiniStack answers the other operations."""
     runs.SERVER.endpoint_url = endpoint_url
     register_control("states", executions.control)
     handler = partial(STATES.handle, None)

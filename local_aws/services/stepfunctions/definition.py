@@ -1,9 +1,9 @@
-"""What CreateStateMachine and UpdateStateMachine refuse before anything runs.
+"""The refusals of CreateStateMachine and UpdateStateMachine.
 
 Sources: refusals quoted in public issues: `The field "key" is not supported by Step Functions at
 /States/Train Step/Parameters` (aws-step-functions-data-science-sdk-python#200, aws-cdk#10014), `Neither the global
 service principal states.amazonaws.com, nor the regional one is authorized to assume the provided role.`
-What passes here may fail in the run: AWS has created machines whose fields the run then refused (the same SDK, #15).
+An accepted definition may still fail in the run: AWS created machines whose fields the run then refused (same SDK, #15).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class InvalidDefinitionError(Exception):
-    """What is wrong, and where as a path into the definition."""
+    """An error of the definition, with its place as a path into the definition."""
 
     def __init__(self, what: str, where: str) -> None:
         super().__init__(f"{what} at {where}")
@@ -30,7 +30,7 @@ class InvalidDefinitionError(Exception):
 def states(
     definition: dict[str, Any], jsonata: bool = False, path: str = ""
 ) -> Iterator[tuple[dict[str, Any], bool, str]]:
-    """Every state with whether it is JSONata and its path, those of a Map's children included."""
+    """Yield every state, also of a Map's children, with whether it is JSONata and with its path."""
     jsonata = definition.get("QueryLanguage", "JSONata" if jsonata else "JSONPath") == "JSONata"
     for name, state in definition.get("States", {}).items():
         where = f"{path}/States/{name}"
@@ -61,7 +61,7 @@ def _check_task(state: dict[str, Any], member: str, where: str) -> None:
 
 
 def _refusal(definition: str, role_arn: str, machine_arn: str) -> tuple[str, str] | None:
-    """Code and message of what AWS would refuse, else None."""
+    """Return code and message of AWS's refusal, or None."""
     region = machine_arn.split(":")[3]
     try:
         check(json.loads(definition))
@@ -81,7 +81,7 @@ def _refusal(definition: str, role_arn: str, machine_arn: str) -> tuple[str, str
 
 @engine.replaces("create_state_machine")
 def create_state_machine(original: Callable[..., Any], data: dict[str, Any]) -> Any:
-    """CreateStateMachine, also where CloudFormation calls it."""
+    """Check a new state machine, also when CloudFormation makes it."""
     root = f"arn:aws:states:{current_region()}:{caller_account()}"
     machine_arn = f"{root}:stateMachine:{data.get('name', '')}"
     refusal = _refusal(data.get("definition", ""), data.get("roleArn", ""), machine_arn)
@@ -90,7 +90,7 @@ def create_state_machine(original: Callable[..., Any], data: dict[str, Any]) -> 
 
 @engine.replaces("update_state_machine")
 def update_state_machine(original: Callable[..., Any], data: dict[str, Any]) -> Any:
-    """UpdateStateMachine, where a definition or role that is not given stays as it is."""
+    """Check an update. A definition or role that it does not give stays unchanged."""
     machine = engine.machine(data.get("stateMachineArn", ""))
     if machine is not None:
         definition = data.get("definition", machine["definition"])

@@ -1,7 +1,7 @@
 """A Distributed Map in JSONata, which MiniStack does not evaluate.
 
 Sources: Amazon States Language specification "Map State", Developer Guide "Using Map state in Distributed mode",
-"ItemReader (Map)", "ItemSelector (Map)", "Redriving Map Runs" (when a new Map Run is started); the events as AWS
+"ItemReader (Map)", "ItemSelector (Map)", "Redriving Map Runs" (when a new Map Run starts); the events as AWS
 recorded them for localstack's tests (test_base_scenarios.snapshot.json, test_map_state_config_inline_item_selector).
 """
 
@@ -33,13 +33,14 @@ _READER_FIELDS, _CONFIG_FIELDS = {"Resource", "ReaderConfig", "Arguments"}, {"In
 _READ_ARGUMENTS = ("Bucket", "Key", "VersionId")
 
 
-# Differs: A Distributed Map in JSONata | AWS: up to 10,000 children at a time; tolerated failures, batches, written
-#   results, EXPRESS children, other readers than an S3 object in JSON, objects as Items | Here: up to 64 at a time; the
-#   rest is refused, at creation or (objects) in the run | Why: each child has a thread; Tuneway has none of the rest
-# Differs: Another Map, and a Parallel state | AWS: run their iterations and branches side by side | Here: refused at
+# Differs: A Distributed Map in JSONata | AWS: up to 10,000 children at the same time; tolerated failures, batches, written
+#   results, EXPRESS children, other readers than an S3 object in JSON, objects as Items | Here: up to 64 at the same time;
+#   the other features are refused, at creation or (objects) in the run | Why: each child has a thread; Tuneway uses none of
+#   these features
+# Differs: Another Map, and a Parallel state | AWS: run their iterations and branches in parallel | Here: refused at
 #   creation | Why: Tuneway has none
 def problems(state: dict[str, Any], jsonata: bool) -> Iterator[str]:
-    """What is refused when the machine is created: what AWS does not take, and what is not built here."""
+    """Yield the reasons to refuse the state at creation: AWS's own, and features that local AWS lacks."""
     config = state.get("ItemProcessor", {}).get("ProcessorConfig", {})
     if not jsonata or config.get("Mode") != "DISTRIBUTED":
         yield "Local AWS has Distributed Maps in JSONata, and neither other Maps nor Parallel states"
@@ -68,7 +69,7 @@ def run_map(
     execution: dict[str, Any],
     context: dict[str, Any],
 ) -> Any:
-    """Stands in for MiniStack's attempt of a Map state; its Retry and Catch are around it."""
+    """Run one attempt of a Map state. MiniStack applies the state's Retry and Catch around it."""
     parent = RUN.get()
     if parent is None:  # TestState
         return original(definition, raw_input, execution, context)
@@ -88,7 +89,7 @@ def run_map(
 
 def _results(parent: Run, definition: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
     map_run = parent.map_run
-    # One of this attempt failed before a retry, one that succeeded failed in its result: a new one is started.
+    # A Map Run of this attempt failed before a retry, and the result of a SUCCEEDED one was refused. Both need a new one.
     if map_run is not None and map_run.parent is not parent and map_run.record["status"] != "SUCCEEDED":
         map_run.redriven_by(parent)
         details = {"mapRunArn": map_run.record["mapRunArn"], "redriveCount": map_run.record["redriveCount"]}
@@ -126,7 +127,7 @@ def _started(parent: Run, definition: dict[str, Any], raw_input: Any, context: d
     return map_run
 
 
-# Unconfirmed: ItemSelector | Here: evaluated for all items before the first child starts | Source: order of the fields
+# Unconfirmed: ItemSelector | Here: evaluated for all items before the first child starts | Source: the order of the fields
 #   in the Developer Guide
 def _child_input(definition: dict[str, Any], raw_input: Any, context: dict[str, Any], item: Any) -> Any:
     selector = definition.get("ItemSelector")
@@ -145,7 +146,7 @@ def _unexpected(field: str, wanted: str, value: Any) -> Exception:
 
 
 def _read(parent: Run, reader: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> list[Any]:
-    """The items of an object in S3, read under the role. Raises ExecutionError States.ItemReaderFailed."""
+    """Return the items of an object in S3, read under the role. Raises ExecutionError States.ItemReaderFailed."""
     arguments = engine.evaluate_jsonata(reader.get("Arguments"), raw_input, context)
     if not isinstance(arguments, dict) or any(name not in _READ_ARGUMENTS for name in arguments):
         raise ExecutionError("States.ItemReaderFailed", f"Arguments other than {', '.join(_READ_ARGUMENTS)}")

@@ -1,8 +1,8 @@
-"""Executions: started, described, stopped and timed out; and the walk through a machine's states.
+"""Executions: their start, description, stop and time-out, and the walk through a machine's states.
 
-MiniStack's own walk has no way in but StartAt, and reads the machine anew when its thread begins. Sources: API Reference
-UpdateStateMachine (what runs keeps its definition and role), Developer Guide "Accessing execution data from the Context
-object".
+MiniStack's own walk can begin only at StartAt, and reads the machine again when its thread begins. Sources: API Reference
+UpdateStateMachine (a running execution keeps its definition and role), Developer Guide "Accessing execution data from the
+Context object".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RUNS: dict[str, Run] = {}  # The last attempt of every execution.
 
 
 def attempt(arn: str, *, create: bool = False) -> Run | None:
-    """The last attempt of an execution. With `create` the first is made, of the state machine as it is now."""
+    """Return the last attempt of an execution. With `create`, make the first one, of the state machine as it is now."""
     with LOCK:
         execution, run = engine.execution(arn), RUNS.get(arn)
         if execution is not None and run is not None and run.execution is execution:
@@ -56,20 +56,20 @@ def attempt(arn: str, *, create: bool = False) -> Run | None:
 
 @engine.replaces("run_execution")
 def run_execution(_original: Any, arn: str) -> None:
-    """What StartExecution's thread and StartSyncExecution call, in the place of MiniStack's walk."""
+    """Run the first attempt, for StartExecution's thread and StartSyncExecution, instead of MiniStack's walk."""
     first = attempt(arn, create=True)
     if first is not None:
         run_attempt(first)
 
 
 def launch(run: Run, detail: dict[str, Any]) -> None:
-    """Start an attempt on a thread of its own; `detail` is what its event tells. Never while LOCK is held."""
+    """Start an attempt on a thread of its own. `detail` is its event's. The caller must not hold LOCK."""
     deliver(run.execution, detail)
     threading.Thread(target=contextvars.copy_context().run, args=(run_attempt, run), daemon=True).start()
 
 
 def run_attempt(run: Run) -> None:
-    """One attempt to its end, with the machine's own TimeoutSeconds."""
+    """Run one attempt to its end, with the machine's own TimeoutSeconds."""
     token = RUN.set(run)
     timer = None
     if seconds := run.definition.get("TimeoutSeconds"):
@@ -92,7 +92,7 @@ def run_attempt(run: Run) -> None:
 
 
 def _walk(run: Run) -> None:
-    """State after state, from the run's point on, until there is none left or the attempt was ended from outside."""
+    """Run the states from the run's point on, until the last one or until another thread ends the attempt."""
     execution, states, context = run.execution, run.definition["States"], _context(run)
     while (name := run.point.state) is not None:
         if name not in states:
@@ -102,7 +102,7 @@ def _walk(run: Run) -> None:
         with LOCK:
             if run.ended.is_set():
                 return
-            if point.entered:  # A redrive goes on in the state; it does not enter it again.
+            if point.entered:  # A redrive continues in the state and does not enter it again.
                 context["State"] = {"Name": name, "EnteredTime": point.entered, "RetryCount": 0}
             else:
                 machine.enter(states[name], name, point.data, execution, context)
@@ -118,8 +118,8 @@ def _walk(run: Run) -> None:
 
 # Unconfirmed: Context of a child | Here: its own, without `Map`; `StateMachine.Id` ends in `/LABEL` | Source: its
 #   executions in ListMapRuns and DescribeExecution
-# Unconfirmed: The context object in JSONata | Here: also shows `variables` and `QueryLanguage` | Source: MiniStack
-#   keeps them there; do not pass on the whole context
+# Unconfirmed: The context object in JSONata | Here: also has `variables` and `QueryLanguage` | Source: MiniStack stores
+#   them there; a definition should not pass on the whole context
 def _context(run: Run) -> dict[str, Any]:
     execution = run.execution
     context: dict[str, Any] = {
@@ -140,14 +140,14 @@ def _context(run: Run) -> dict[str, Any]:
 
 
 def end(run: Run, end: str, error: str | None = None, cause: str | None = None, output: str | None = None) -> bool:
-    """End an attempt in this status. False when it has ended before: then nothing changes."""
+    """End an attempt in this status. If it has already ended, change nothing and return False."""
     execution = run.execution
     with LOCK:
         if run.ended.is_set():
             return False
         kind = _ENDS[end]
         details = {name: value for name, value in (("error", error), ("cause", cause), ("output", output)) if value}
-        token = RUN.set(run)  # The caller may be an attempt that has ended, whose own events are no more recorded.
+        token = RUN.set(run)  # The caller may be an attempt that has ended, and such an attempt records no events.
         engine.function("add_event")(execution, kind, {f"e{kind[1:]}EventDetails": details})
         RUN.reset(token)
         execution.update(status=end, stopDate=now(), error=error, cause=cause, output=output)
@@ -158,14 +158,14 @@ def end(run: Run, end: str, error: str | None = None, cause: str | None = None, 
 
 
 def deliver(execution: dict[str, Any], detail: dict[str, Any]) -> None:
-    """Send the event of a status change; never while LOCK is held, since its targets may call back."""
-    if not execution.get("sync"):  # Synchronous executions are Express: they send no events.
+    """Send the event of a status change. The caller must not hold LOCK, because the event's targets may call back."""
+    if not execution.get("sync"):  # Synchronous executions are Express and send no events.
         engine.announce(detail)
 
 
 @engine.replaces("announce")
 def announce(_original: Any, execution: dict[str, Any]) -> None:
-    """The event of a status change that MiniStack makes, which is the start of an execution."""
+    """Send the event of the one status change that MiniStack makes, the start of an execution."""
     deliver(execution, status.change(execution))
 
 
@@ -174,7 +174,7 @@ def announce(_original: Any, execution: dict[str, Any]) -> None:
 
 @engine.replaces("start_execution")
 def start_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
-    """StartExecution refuses an input that is too long or no JSON, and a name that is not one."""
+    """Refuse an input that is too long or not JSON, and an invalid name."""
     text, name = data.get("input", "{}"), data.get("name")
     if len(text.encode()) > PAYLOAD_LIMIT:
         return engine.error_response(
@@ -189,24 +189,24 @@ def start_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     if name is not None and (not 1 <= len(name) <= 80 or re.search(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f]", name)):
         return engine.error_response("InvalidName", f"Invalid Name: '{name}'")
     code, headers, body = original(data)
-    if code == 200:  # Now, and not when its thread comes to it: the machine may have been updated by then.
+    if code == 200:  # Make the attempt now: an update may change the machine before its thread begins.
         attempt(json.loads(body)["executionArn"], create=True)
     return code, headers, body
 
 
 @engine.replaces("stop_execution")
 def stop_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
-    """StopExecution calls off what runs, which changes nothing in the execution any more."""
+    """End the running attempt, which then no longer changes the execution."""
     run = attempt(data.get("executionArn", ""))
     if run is None or not end(run, "ABORTED", data.get("error"), data.get("cause")):
-        return original(data)  # There is none, or it has ended.
+        return original(data)  # The execution does not exist or has ended.
     return engine.json_response({"stopDate": run.execution["stopDate"]})
 
 
 # Differs: The end of an execution's TimeoutSeconds | AWS: when they are over | Here: also by `POST /_tuneway/states
-#   {"time_out": ARN}` | Why: nobody waits a week for a test
+#   {"time_out": ARN}` | Why: a test should not wait for a week
 def control(request: Request) -> Response:
-    """POST /_tuneway/states {"time_out": ARN}: the execution's own TimeoutSeconds are over now."""
+    """Answer POST /_tuneway/states {"time_out": ARN}: end the execution as after its own TimeoutSeconds."""
     run = attempt(str(json.loads(request.body or b"{}").get("time_out")))
     if run is None or not end(run, "TIMED_OUT", "States.Timeout"):
         return Response(400, body=b"no such running execution\n")
@@ -215,7 +215,7 @@ def control(request: Request) -> Response:
 
 @engine.replaces("describe_execution")
 def describe_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
-    """DescribeExecution with its redrives; an execution that did not succeed has no output."""
+    """Add the redrives, and remove the output of an execution that did not succeed."""
     with LOCK:
         code, headers, body = original(data)
         execution = engine.execution(data.get("executionArn", ""))

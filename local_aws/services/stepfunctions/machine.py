@@ -1,4 +1,4 @@
-"""Where MiniStack runs a state differently from AWS, and what is put in its place.
+"""The parts of a state's run in which MiniStack differs from AWS.
 
 Sources: Amazon States Language specification and Step Functions Developer Guide: "Passing data between states
 with variables" (scope), "Accessing execution data from the Context object", "Error handling" (States.ALL
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _NEVER_CAUGHT_BY_WILDCARD = ("States.DataLimitExceeded", "States.Runtime")
 
 
-# Differs: A retry's pause | AWS: capped by MaxDelaySeconds, drawn with JitterStrategy FULL | Here: neither is looked
-#   at; at most 60 s | Why: MiniStack's: the hour for which Tuneway's states try again is a quarter of an hour here
+# Differs: A retry's pause | AWS: capped by MaxDelaySeconds, random with JitterStrategy FULL | Here: both are ignored; at
+#   most 60 s | Why: MiniStack's rule; Tuneway's states retry for an hour on AWS and for a quarter of an hour here
 @engine.replaces("error_matches")
 def error_matches(original: Callable[..., Any], error_equals: list[str], error: str) -> bool:
-    """States.ALL and States.TaskFailed catch neither States.DataLimitExceeded nor States.Runtime.
+    """Keep States.ALL and States.TaskFailed from catching States.DataLimitExceeded and States.Runtime.
 
-    What was called off is neither retried nor caught.
+    An error of an attempt that has ended is neither retried nor caught.
     """
     if called_off():
         return False
@@ -38,7 +38,7 @@ def error_matches(original: Callable[..., Any], error_equals: list[str], error: 
 
 
 def enter(definition: dict[str, Any], name: str, data: Any, execution: dict[str, Any], context: dict[str, Any]) -> None:
-    """A state's entry, in the context object and in the history."""
+    """Record a state's entry in the context object and in the history."""
     context["State"] = {"Name": name, "EnteredTime": now(), "RetryCount": 0}
     details = {"name": name, "input": json.dumps(data)}
     engine.function("add_event")(
@@ -49,9 +49,9 @@ def enter(definition: dict[str, Any], name: str, data: Any, execution: dict[str,
 def execute(
     definition: dict[str, Any], data: Any, execution: dict[str, Any], context: dict[str, Any]
 ) -> tuple[Any, str | None]:
-    """A state that was entered: its output, which may not pass the payload limit, and the state after it.
+    """Run an entered state. Return its output and the name of the next state.
 
-    Raises ExecutionError.
+    Raises ExecutionError, also for an output over the payload limit.
     """
     kind, name, task = str(definition.get("Type")), str(context["State"]["Name"]), None
     jsonata = engine.is_jsonata(definition, context)
@@ -77,7 +77,7 @@ def execute(
 
 
 def leave(definition: dict[str, Any], name: str, output: Any, execution: dict[str, Any]) -> None:
-    """A state's end in the history."""
+    """Record a state's end in the history."""
     engine.function("add_event")(
         execution,
         f"{definition.get('Type')}StateExited",
@@ -89,7 +89,7 @@ def leave(definition: dict[str, Any], name: str, output: Any, execution: dict[st
 def add_event(
     original: Callable[..., Any], execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None
 ) -> Any:
-    """Events as GetExecutionHistory documents them; none from what is left of an attempt that has ended."""
+    """Add an event in the form that GetExecutionHistory documents. Add none of an attempt that has ended."""
     with LOCK:
         run = RUN.get()
         if run is not None and run.ended.is_set():

@@ -1,8 +1,8 @@
-"""A Map Run: an execution for each item of a Distributed Map, started, followed, stopped and redriven under the role.
+"""A Map Run: it starts, follows, stops and redrives an execution per item of a Distributed Map, under the role.
 
-Sources: Developer Guide "Using Map state in Distributed mode", "Redriving Map Runs" (Standard
-children are redriven where they failed, with the same input), "IAM policies for using Distributed Map states" (what
-the role needs, and on which ARNs); API Reference DescribeMapRun.
+Sources: Developer Guide "Using Map state in Distributed mode", "Redriving Map Runs" (Standard children are redriven where
+they failed, with the same input), "IAM policies for using Distributed Map states" (the role's actions and their ARNs); API
+Reference DescribeMapRun.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from local_aws.services.stepfunctions.runs import LOCK, Point, Run, now
 
 logger = logging.getLogger("local_aws.stepfunctions")
 _POLL_SECONDS = 0.05
-_AT_ONCE = 64  # Executions of a Map Run at a time, whatever MaxConcurrency says: each has a thread.
+_AT_ONCE = 64  # The limit of executions of a Map Run, for any MaxConcurrency: each one has a thread.
 _COUNTED = {
     "PENDING": "pending",
     "RUNNING": "running",
@@ -36,7 +36,7 @@ _COUNTED = {
 
 @dataclass
 class _Child:
-    """The execution of one item; `run` is its last attempt, None until it is started."""
+    """The execution of one item. `run` is its last attempt, None before its start."""
 
     data: Any
     run: Run | None = None
@@ -47,7 +47,7 @@ class _Child:
 
 
 class MapRun:
-    """The executions of one Map Run. `parent` is the attempt of the parent that it belongs to; `most` run at a time."""
+    """The executions of one Map Run. `parent` is the parent's current attempt. At most `most` run at the same time."""
 
     def __init__(self, parent: Run, label: str, processor: dict[str, Any], inputs: list[Any], most: int) -> None:
         root, name = f"arn:aws:states:{parent.region}:{parent.account}", parent.machine["name"]
@@ -73,16 +73,16 @@ class MapRun:
         engine.add_map_run(self.record)
 
     def redriven_by(self, parent: Run) -> None:
-        """Belong to a redriven parent: what did not succeed runs again. Waits until the last attempt let go of it."""
+        """Let a redriven parent run the unsuccessful children again. Wait first until the last attempt has ended its run."""
         self._idle.wait()
         self.parent = parent
         self.record.update(status="RUNNING", redriveCount=self.record["redriveCount"] + 1, redriveDate=now())
         self.record.pop("stopDate", None)
 
     def results(self) -> list[Any]:
-        """Run every execution that has not succeeded; the outputs in the order of the items.
+        """Run every execution that has not succeeded. Return the outputs in the order of the items.
 
-        Raises ExecutionError: States.ExceedToleratedFailureThreshold, States.Runtime for what the role may not do.
+        Raises ExecutionError: States.ExceedToleratedFailureThreshold, or States.Runtime for a missing permission.
         """
         self._idle.clear()
         running: list[_Child] = []
@@ -100,14 +100,15 @@ class MapRun:
             self._idle.set()
         return [json.loads(child.run.execution["output"]) for child in self._children if child.run]
 
-    # Unconfirmed: What a Distributed Map asks of the role | Here: `states:StartExecution` on the state machine, once a
+    # Unconfirmed: Permissions that a Distributed Map needs | Here: `states:StartExecution` on the state machine, once per
     #   Map Run; `states:DescribeExecution` on `execution:NAME:CHILD` when a child has ended; `states:StopExecution` on
-    #   the same for each child to stop (denied: it runs on); `states:RedriveExecution` on `execution:NAME/LABEL:CHILD`
-    #   for each child to redrive. Denied otherwise: `States.Runtime` | Source: "IAM policies for using Distributed Map
-    #   states" has the actions and resources, not when they are asked for. A child is `execution:NAME/LABEL:CHILD`,
-    #   which its `execution:NAME:*` does not match. StopExecution is in older copies and in aws-cdk-lib's policy
+    #   the same for each child to stop (if denied, the child runs on); `states:RedriveExecution` on
+    #   `execution:NAME/LABEL:CHILD` for each child to redrive. Other denials end with `States.Runtime` | Source: "IAM
+    #   policies for using Distributed Map states" has the actions and resources, not the moments. A child is
+    #   `execution:NAME/LABEL:CHILD`, which the page's `execution:NAME:*` does not match. StopExecution is in older copies
+    #   and in aws-cdk-lib's policy
     def _run(self, running: list[_Child]) -> None:
-        running += [child for child in self._children if child.status == "RUNNING"]  # That could not be stopped.
+        running += [child for child in self._children if child.status == "RUNNING"]  # They could not be stopped.
         waiting = deque(child for child in self._children if child.status not in ("SUCCEEDED", "RUNNING"))
         failed = False
         self.parent.authorize("states:StartExecution", self.parent.machine["stateMachineArn"])
@@ -162,8 +163,8 @@ class MapRun:
             "events": [{**event, "executionStartedEventDetails": details}],
         }
 
-    # Unconfirmed: Children when one failure too many is met | Here: no more are started, those that run are stopped |
-    #   Source: "can continue to run" before the Map Run fails
+    # Unconfirmed: Children after one failure too many | Here: no more start, and the running ones are stopped | Source:
+    #   "can continue to run" before the Map Run fails
     def _stop(self, running: list[_Child]) -> None:
         for child in running:
             try:
@@ -176,9 +177,9 @@ class MapRun:
 
     def _count(self) -> None:
         counts = Counter(child.status for child in self._children)
-        told = {name: counts[state] for state, name in _COUNTED.items()}
-        told |= {"total": len(self._children), "resultsWritten": counts["SUCCEEDED"]}
-        self.record.update(itemCounts=told, executionCounts=told)
+        members = {name: counts[state] for state, name in _COUNTED.items()}
+        members |= {"total": len(self._children), "resultsWritten": counts["SUCCEEDED"]}
+        self.record.update(itemCounts=members, executionCounts=members)
 
 
 def _name(child: _Child) -> str:

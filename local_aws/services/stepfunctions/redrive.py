@@ -1,8 +1,8 @@
 """RedriveExecution, which MiniStack lacks.
 
-Sources: Developer Guide "Redriving executions" (goes on at the unsuccessful state with the same input and definition,
-under the same ARN; the machine's time-out starts anew), "State machine versions" (the role is a part of a revision, as
-the definition is), API Reference RedriveExecution (errors, client tokens).
+Sources: Developer Guide "Redriving executions" (it continues at the unsuccessful state with the same input, definition and
+ARN, and the machine's time-out starts again), "State machine versions" (a revision includes the role and the definition),
+API Reference RedriveExecution (errors, client tokens).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from local_aws.core.registry import Request
 
 _ARN = r"arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:execution:[^:]+:[^:]+"
-_TOKENS, _TOKEN_SECONDS = 10, 15 * 60  # How many client tokens are remembered, and for how long.
+_TOKENS, _TOKEN_SECONDS = 10, 15 * 60  # The number of client tokens to remember, and the time.
 
 
 # Unconfirmed: Refusals of RedriveExecution | Here: the reasons for RUNNING and SUCCEEDED are AWS's; `InvalidArn` and
 #   `ValidationException` are worded here | Source: API Reference
 # Unconfirmed: A redrive after the machine was deleted | Here: `ExecutionDoesNotExist` | Source: MiniStack deletes the
-#   executions with it; AWS also knows `State machine is in DELETING status`
+#   machine's executions too; AWS also has `State machine is in DELETING status`
 @STATES.operation
 def redrive_execution(_: None, params: dict[str, Any], _request: Request) -> dict[str, Any]:
-    """A new attempt goes on where the last one ended. The same client token again gets the same answer."""
+    """Start an attempt where the last one ended. A repeated client token gets the same answer."""
     arn, token = params["executionArn"], params.get("clientToken") or str(uuid.uuid4())
     if not re.fullmatch(_ARN, arn):
         raise ServiceError("InvalidArn", f"Invalid Arn: '{arn}'")
@@ -55,14 +55,14 @@ def redrive_execution(_: None, params: dict[str, Any], _request: Request) -> dic
     return {"redriveDate": datetime.fromisoformat(date)}
 
 
-# Unconfirmed: The role of a redriven execution | Here: that of its start, also when the machine has another one by now
-#   | Source: "Redriving executions" says so of the definition and the version; the role is a part of both ("State
-#   machine versions")
-# Unconfirmed: A redriven state | Here: goes on without a new entered event, with the EnteredTime of before; a Wait
-#   waits its whole time again | Source: the context of a redriven execution in DataDog's tests (dd-trace-py): entered
-#   49 ms after the start
+# Unconfirmed: The role of a redriven execution | Here: the role of its start, even if the machine has another one now |
+#   Source: "Redriving executions" says so of the definition and the version; the role is a part of both ("State machine
+#   versions")
+# Unconfirmed: A redriven state | Here: continues without a new entered event, with its first EnteredTime; a Wait waits its
+#   whole time again | Source: the context of a redriven execution in DataDog's tests (dd-trace-py): entered 49 ms after
+#   the start
 def again(last: Run) -> tuple[Run, dict[str, Any]]:
-    """A new attempt of an execution that has ended, and its event's detail; it is not launched yet."""
+    """Return a new attempt of an execution that has ended, not yet launched, and its event's detail."""
     execution = last.execution
     with LOCK:
         count = execution.get("redriveCount", 0) + 1
@@ -70,7 +70,7 @@ def again(last: Run) -> tuple[Run, dict[str, Any]]:
         execution.update(dict.fromkeys(("stopDate", "output", "error", "cause")))
         details = {"executionRedrivenEventDetails": {"redriveCount": count}}
         engine.function("add_event")(execution, "ExecutionRedriven", details)
-        # With an end of its own: what is left of the last attempt sees that it has ended, whatever this one does.
+        # The new attempt has an `ended` of its own, so threads of the last attempt still see that theirs has ended.
         run = Run(execution, last.machine, last.definition, last.point, map_run=last.map_run)
         executions.RUNS[execution["executionArn"]] = run
         return run, status.change(execution)

@@ -1,7 +1,7 @@
-"""Who a running task acts for: the attempt of an execution, its role's session, and whether its work is still wanted.
+"""The attempt of an execution for which a task runs: its role's session, and whether the attempt has ended.
 
-Each attempt runs on a thread of its own with the context variables copied; so the current
-run and task are context variables here.
+Each attempt runs on a thread of its own with a copy of the context variables, so the current run and task are context
+variables.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from local_aws.ministack.iam import authorize
 from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError, role_session
 
 LOCK = threading.RLock()
-"""Held while an execution's status, history or point changes, and never while an event is delivered."""
+"""A thread holds it to change an execution's status, history or point, and never to deliver an event."""
 
 
 @dataclass
 class Server:
-    """Where the tasks of all executions call AWS."""
+    """The endpoint that the tasks of all executions call."""
 
     endpoint_url: str = ""
 
@@ -34,18 +34,18 @@ SERVER = Server()
 
 
 def now() -> str:
-    """The time as Step Functions' records hold it."""
+    """Return the time in the form of Step Functions' records."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where an execution stands, and what a redrive goes on with.
+    """The position of an execution, from which a redrive continues.
 
     Attributes:
-        state: the first state without an exited event; None when there is none left.
-        data: its raw input, `variables` the variables as it was entered: both are copied before they are used.
-        entered: its EnteredTime; empty until it is entered.
+        state: the first state without an exited event, None after the last state.
+        data: its raw input. It and `variables` (their values at the state's entry) are copied before use.
+        entered: its EnteredTime, empty before its entry.
     """
 
     state: str | None
@@ -56,13 +56,13 @@ class Point:
 
 @dataclass
 class Run:
-    """One attempt of an execution: the original one, or a redrive. What has ended changes nothing any more.
+    """One attempt of an execution: the first one or a redrive. An attempt that has ended changes nothing.
 
     Attributes:
         execution: MiniStack's record, which all attempts share.
-        machine: a copy of the state machine's record as it was when the execution was started.
+        machine: a copy of the state machine's record from the start of the execution.
         definition: its parsed definition.
-        map_run: the Map Run (`map_run.MapRun`) of the Distributed Map that it stands in; a redrive goes on with it.
+        map_run: the Map Run (`map_run.MapRun`) of the current Distributed Map. A redrive continues it.
     """
 
     execution: dict[str, Any]
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def role_arn(self) -> str:
-        """The role that the tasks act under; a session of it is assumed at first use."""
+        """The role of the tasks. The first use assumes a session of it."""
         return str(self.machine["roleArn"])
 
     @property
@@ -91,7 +91,7 @@ class Run:
         return str(self.execution["executionArn"].split(":")[4])
 
     def client(self, service: str) -> Any:
-        """A client under the role. Raises ExecutionError when the role may not be assumed."""
+        """Return a client under the role. Raises ExecutionError if the role cannot be assumed."""
         session = self._assumed()
         with self._lock:
             if service not in self._clients:
@@ -101,14 +101,14 @@ class Run:
             return self._clients[service]
 
     def authorize(self, action: str, resource: str) -> None:
-        """Ask IAM for what Step Functions does under the role without a task. Raises ExecutionError when it says no."""
+        """Check an action of Step Functions itself under the role. Raises ExecutionError if IAM denies it."""
         session = self._assumed()
         try:
             authorize(session, action, resource)
         except AccessDeniedError as error:
             raise engine.ExecutionError("States.Runtime", str(error)) from None
 
-    # Unconfirmed: Session names of a state machine's role | Here: 32 random letters, one session an execution | Source:
+    # Unconfirmed: Session names of a state machine's role | Here: 32 random letters, one session per execution | Source:
     #   memory
     def _assumed(self) -> clients.Credentials:
         # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).
@@ -128,7 +128,7 @@ class Run:
 
 @dataclass
 class Task:
-    """The task state that is being run, and the details of its TaskScheduled event."""
+    """The current task state, and the details of its TaskScheduled event."""
 
     name: str
     jsonata: bool
@@ -141,6 +141,6 @@ TASK: contextvars.ContextVar[Task | None] = contextvars.ContextVar("states_task"
 
 
 def called_off() -> bool:
-    """Whether the attempt that this thread works for has ended."""
+    """Return whether this thread's attempt has ended."""
     run = RUN.get()
     return run is not None and run.ended.is_set()

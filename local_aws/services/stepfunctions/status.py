@@ -1,8 +1,8 @@
-"""What an execution says of its status: to EventBridge at every change, and whether it can be redriven.
+"""The status of an execution: its event in EventBridge at every change, and whether it can be redriven.
 
 Sources: API Reference DescribeExecution (redriveCount, redriveDate, redriveStatus, and the reasons in
 redriveStatusReason word for word), Developer Guide "Automating Step Functions event delivery with EventBridge" (the
-detail; input and output over 248 KB are left out).
+detail, without input and output over 248 KB).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 _EVENT_LIMIT = 248 * 1024  # Characters of escaped input and output.
 
 
-# Differs: When a redrive is too late | AWS: 14 days, a year in all, 24,999 events | Here: never | Why: a local run does
-#   not last as long
+# Differs: Limits of a redrive | AWS: 14 days, a year in all, 24,999 events | Here: none | Why: a local run does not last
+#   as long
 def not_redrivable(execution: dict[str, Any]) -> str | None:
-    """Why an execution cannot be redriven now; None when it can."""
+    """Return the reason why an execution cannot be redriven now, or None."""
     status = execution["status"]
     return f"Execution is {status} and cannot be redriven" if status in ("RUNNING", "SUCCEEDED") else None
 
 
 def redrive_fields(execution: dict[str, Any]) -> dict[str, Any]:
-    """What DescribeExecution and the event tell of redrives; null where there is nothing to tell."""
+    """Return the members about redrives of DescribeExecution and of the event, null without a value."""
     reason = not_redrivable(execution)
     redrivable = "REDRIVABLE_BY_MAP_RUN" if "mapRunArn" in execution else "REDRIVABLE"
     return {
@@ -35,10 +35,10 @@ def redrive_fields(execution: dict[str, Any]) -> dict[str, Any]:
 
 
 # Unconfirmed: The event of an execution's status | Here: `error`, `cause`, `redriveDate` and `redriveStatusReason` are
-#   null where there is nothing to tell | Source: MiniStack, after the guide's examples; DescribeExecution of a failed
-#   one was seen without a reason
+#   null without a value | Source: MiniStack, after the guide's examples; DescribeExecution of a failed execution was seen
+#   without a reason
 def change(execution: dict[str, Any]) -> dict[str, Any]:
-    """The detail of the "Step Functions Execution Status Change" for the status that the execution has now."""
+    """Return the detail of the "Step Functions Execution Status Change" for the execution's current status."""
     succeeded = execution["status"] == "SUCCEEDED"
     given, output = execution["input"], execution["output"] if succeeded else None
     with_output = _escaped(output) <= _EVENT_LIMIT

@@ -1,8 +1,8 @@
-"""What a Task state does: it calls a function, or publishes to a topic, over HTTP under the machine's role.
+"""Task states: they call a function or publish to a topic, over HTTP under the machine's role.
 
 Sources: "Call Amazon SNS with Step Functions" in an older copy and aws-cdk-lib's LambdaInvoke (the parameters), "Error
-handling in Step Functions workflows" (error names), real failures quoted in public issues: a field that an integration
-does not take ends with States.Runtime (aws-step-functions-data-science-sdk-python#15), a denied function with
+handling in Step Functions workflows" (error names), real failures in public issues: a field that an integration does not
+take ends with States.Runtime (aws-step-functions-data-science-sdk-python#15), a denied function with
 Lambda.AWSLambdaException.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAYLOAD_LIMIT = 262_144  # Bytes of UTF-8: "Step Functions service quotas", maximum input or output size.
-# The service integrations -> the parameter that each needs, and all that it takes.
+# Service integration -> its required parameter, and all its parameters.
 _PARAMETERS = {
     "lambda:invoke": ("FunctionName", {"FunctionName", "Payload", "Qualifier", "InvocationType", "ClientContext"}),
     "sns:publish": (
@@ -29,13 +29,13 @@ _PARAMETERS = {
         {"Message", "MessageAttributes", "MessageStructure", "PhoneNumber", "Subject", "TargetArn", "TopicArn"},
     ),
 }
-_NO_TEXTS = ("Payload", "Message", "MessageAttributes")  # Parameters that may be other JSON than a text.
-# Service -> its name in errors, and in the AWS SDK for Java 1 that these two integrations are built on.
+_NO_TEXTS = ("Payload", "Message", "MessageAttributes")  # Parameters that may be any JSON, not only a text.
+# Service -> its name in errors, and its name in the AWS SDK for Java 1, on which these two integrations are built.
 _NAMES = {"lambda": ("Lambda", "AWSLambda"), "sns": ("SNS", "AmazonSNS")}
 
 
 def size(value: Any) -> int:
-    """Bytes of a payload as Step Functions counts them."""
+    """Return the size of a payload in bytes, as Step Functions counts it."""
     return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
@@ -50,20 +50,20 @@ def check_size(value: Any, name: str) -> None:
 
 
 # Differs: A task's Resource | AWS: a function, an activity, hundreds of services | Here: a function, `lambda:invoke`,
-#   `sns:publish`; another one is refused at creation | Why: Tuneway's functions call the services with boto3: the
+#   `sns:publish`; others are refused at creation | Why: Tuneway's functions call the services with boto3, because the
 #   optimized integrations of SageMaker and Bedrock take fewer fields than the API
 def integration(arn: str) -> str | None:
-    """The service integration that a Resource names, as SERVICE:ACTION; None for functions and what is not here."""
+    """Return the service integration of a Resource as SERVICE:ACTION, None for a function or an unknown integration."""
     name = arn.removeprefix("arn:aws:states:::")
     return name if name in _PARAMETERS else None
 
 
-# Unconfirmed: What `lambda:invoke` and `sns:publish` take | Here: FunctionName, Payload, Qualifier, InvocationType,
+# Unconfirmed: Parameters of `lambda:invoke` and `sns:publish` | Here: FunctionName, Payload, Qualifier, InvocationType,
 #   ClientContext; Message, MessageAttributes, MessageStructure, PhoneNumber, Subject, TargetArn, TopicArn | Source:
-#   aws-cdk-lib's LambdaInvoke; an older copy of "Call Amazon SNS with Step Functions" has seven, all that Publish took
-#   then
+#   aws-cdk-lib's LambdaInvoke; an older copy of "Call Amazon SNS with Step Functions" with all seven parameters that
+#   Publish took then
 def problem(name: str, parameters: Any) -> str | None:
-    """Step Functions' reason to refuse the parameters of an integration before it calls the service."""
+    """Return Step Functions' reason to refuse the parameters of an integration before the call, or None."""
     needed, taken = _PARAMETERS[name]
     if not isinstance(parameters, dict):
         return "The parameters must be a JSON object"
@@ -78,11 +78,11 @@ def problem(name: str, parameters: Any) -> str | None:
 
 @engine.replaces("invoke")
 def invoke(original: Callable[..., Any], arn: str, parameters: Any) -> Any:
-    """Stands in for MiniStack's dispatch of a task's resource."""
+    """Call a task's resource, instead of MiniStack's dispatch."""
     run, task = RUN.get(), TASK.get()
     if run is None or task is None:  # TestState
         return original(arn, parameters)
-    if called_off():  # Such as after a retry's pause.
+    if called_off():  # For example after a retry's pause.
         raise ExecutionError("States.Aborted", "the task is not wanted any more")
     task.scheduled["parameters"] = json.dumps(parameters)
     name = integration(arn)
@@ -97,10 +97,10 @@ def invoke(original: Callable[..., Any], arn: str, parameters: Any) -> Any:
     return result
 
 
-# Unconfirmed: A field that these two do not take | Here: refused at creation where its key stands in the definition, in
-#   the run with `States.Runtime`, "The Arguments '...' could not be used to start the Task: [...]" | Source: seen with
-#   Parameters (JSONPath); the JSONata word is a guess. AWS has been seen to create a state machine whose run it then
-#   refused so
+# Unconfirmed: A field that `lambda:invoke` or `sns:publish` does not take | Here: refused at creation if the definition has
+#   its key, else in the run with `States.Runtime`, "The Arguments '...' could not be used to start the Task: [...]" |
+#   Source: seen with Parameters (JSONPath); the JSONata word is a guess. AWS was seen to create a state machine and then to
+#   refuse its run so
 def _refused_parameters(parameters: Any, reason: str) -> Exception:
     task = TASK.get()
     assert task is not None
@@ -125,7 +125,7 @@ def _invoke(run: Run, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call_function(run: Run, event: Any, **request: Any) -> tuple[Any, dict[str, Any]]:
-    """Call a function: its payload, and Lambda's answer. Raises ExecutionError with the function's own errorType."""
+    """Call a function. Return its payload and Lambda's answer. Raises ExecutionError with the function's own errorType."""
     answer = _call(run, "lambda", "invoke", {**request, "Payload": json.dumps(event).encode()})
     body = answer["Payload"].read()
     payload = json.loads(body) if body else None
@@ -150,16 +150,16 @@ def _metadata(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Unconfirmed: Names of their errors | Here: the exception of the service's model (`SNS.NotFoundException`), else
-#   `Lambda.AWSLambdaException` and `SNS.AmazonSNSException`, in the words of Java SDK 1 | Source: AWS's own sample
-#   retries and denied functions in public issues; for SNS by the same rule
+# Unconfirmed: Error names of `lambda:invoke` and `sns:publish` | Here: the exception of the service's model
+#   (`SNS.NotFoundException`), else `Lambda.AWSLambdaException` and `SNS.AmazonSNSException`, in the words of Java SDK 1 |
+#   Source: AWS's own sample retries and denied functions in public issues; for SNS by the same rule
 def _call(run: Run, service: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Call a service under the role. Raises ExecutionError Service.NameException for its refusal."""
+    """Call a service under the role. Its refusal raises ExecutionError Service.NameException."""
     try:
         answer: dict[str, Any] = getattr(run.client(service), method)(**request)
     except ClientError as error:
         name, vendor = _NAMES[service]
-        # Botocore's class has the name of the service model's exception, and is ClientError where the model has none.
+        # Botocore's class has the name of the service model's exception, or is ClientError if the model has none.
         kind = type(error).__name__ if type(error) is not ClientError else f"{vendor}Exception"
         details, metadata = error.response["Error"], error.response["ResponseMetadata"]
         raise ExecutionError(
