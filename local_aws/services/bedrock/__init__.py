@@ -1,7 +1,7 @@
-"""Amazon Bedrock on this machine: foundation models, customization jobs, custom models, what serves them, and tags.
+"""Amazon Bedrock on this machine: foundation models, customization jobs, custom models, their deployments, and tags.
 
-Operations that are not here (invocation, guardrails, updates, ...) are left to MiniStack. Requests are
-checked against botocore's model of Bedrock and answers written by it.
+MiniStack answers the other operations (invocation, guardrails, updates, ...). Botocore's model of Bedrock checks requests
+and shapes answers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OWN_ARN = re.compile(
 )
 _TAG_LIMIT = 200
 OPERATIONS = (jobs, serving)
-"""The modules with the operations beside those here."""
+"""The modules with the other operations."""
 
 
 @BEDROCK.operation
@@ -60,42 +60,42 @@ def list_custom_models(bedrock: Bedrock, params: dict[str, Any], request: Reques
 #   models only
 @BEDROCK.operation
 def delete_custom_model(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    held = bedrock.account(request)
-    with held.lock:
-        arn = held.model(params["modelIdentifier"])["modelArn"]
+    account = bedrock.account(request)
+    with account.lock:
+        arn = account.model(params["modelIdentifier"])["modelArn"]
         if users := serving.users(bedrock, arn, request):
             raise ServiceError("ConflictException", f"The custom model is in use by {', '.join(users)}.")
-        del held.custom_models[arn]
+        del account.custom_models[arn]
         bedrock.tags.pop(arn, None)
     return {}
 
 
 def _tags(bedrock: Bedrock, arn: str, request: Request) -> dict[str, str] | None:
-    """The tags of a resource; None for one of a kind that MiniStack has."""
+    """Return the tags of a resource, None for a resource of MiniStack."""
     if not _OWN_ARN.match(arn):
         return None
-    held = bedrock.account(request)
-    if arn not in {*held.custom_models, *held.resources, *(job.arn for job in held.jobs)}:
+    account = bedrock.account(request)
+    if arn not in {*account.custom_models, *account.resources, *(job.arn for job in account.jobs)}:
         raise not_found(f"resource ARN {arn}")
     return bedrock.tags.setdefault(arn, {})
 
 
 @BEDROCK.operation
 def tag_resource(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any] | None:
-    held = _tags(bedrock, params["resourceARN"], request)
-    if held is None:
+    current = _tags(bedrock, params["resourceARN"], request)
+    if current is None:
         return None
-    tags = held | {tag["key"]: tag["value"] for tag in params["tags"]}
+    tags = current | {tag["key"]: tag["value"] for tag in params["tags"]}
     if len(tags) > _TAG_LIMIT:
         raise ServiceError("TooManyTagsException", "The resource has too many tags.")
-    held.update(tags)
+    current.update(tags)
     return {}
 
 
 @BEDROCK.operation
 def list_tags_for_resource(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any] | None:
-    held = _tags(bedrock, params["resourceARN"], request)
-    return None if held is None else {"tags": [{"key": key, "value": value} for key, value in held.items()]}
+    tags = _tags(bedrock, params["resourceARN"], request)
+    return None if tags is None else {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
 
 
 def register(_state_dir: Path, endpoint_url: str) -> None:

@@ -1,4 +1,4 @@
-"""What Bedrock remembers: customization jobs, custom models, and what serves them, by account and Region."""
+"""The state of Bedrock: customization jobs, custom models and their deployments, by account and Region."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from local_aws.core.registry import Request
 
 CHANGE = timedelta(seconds=2)
-"""How long a resource is being created, and a deployment deleted."""
+"""The time to create a resource, and to delete a deployment."""
 
 
 def now() -> datetime:
-    """The time of a record."""
+    """Return the current time."""
     return datetime.now(UTC)
 
 
 def new_id() -> str:
-    """The 12 characters that end the ARNs of jobs and custom models."""
+    """Return the 12 characters that end the ARNs of jobs and custom models."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(12))
 
 
 def not_found(what: str) -> ServiceError:
-    """Bedrock's refusal of a name, id or ARN that it does not know."""
+    """Return Bedrock's refusal of an unknown name, id or ARN."""
     return ServiceError("ResourceNotFoundException", f"The provided {what} was not found.", 404)
 
 
 def listed(rows: list[dict[str, Any]], params: dict[str, Any], key: str, name: str, created: str) -> dict[str, Any]:
-    """The output of a list operation; `name` is the member of a summary that nameContains looks at."""
+    """Return the output of a list operation. `name` is the summary's member that nameContains compares."""
     return page(rows, params, key, name=name, status="status", created=created, size=1000)
 
 
 @dataclass
 class CustomizationJob:
-    """A customization job. `details` is what GetModelCustomizationJob answers."""
+    """A customization job. `details` is GetModelCustomizationJob's answer."""
 
     arn: str
     model_arn: str
@@ -57,12 +57,12 @@ class ResourceKind:
     """A kind of resource.
 
     Attributes:
-        type: what stands in its ARN.
-        words: how a message calls it.
-        ready: its status when it is made.
-        arn: the member of the answers that has its ARN.
-        names: those that have its name, that of the summaries last.
-        times: those that have the times of its creation and of its last change.
+        type: its name in an ARN.
+        words: its name in messages.
+        ready: its status after its creation.
+        arn: the answers' member with its ARN.
+        names: the answers' members with its name, that of the summaries last.
+        times: the answers' members with the times of its creation and of its last change.
     """
 
     type: str
@@ -75,7 +75,7 @@ class ResourceKind:
 
 @dataclass
 class Resource:
-    """A deployment, a throughput or an imported model. `details` is what the answers have beside the members of its kind."""
+    """A deployment, a throughput or an imported model. `details` are the answers' members beside those of its kind."""
 
     kind: ResourceKind
     arn: str
@@ -88,13 +88,13 @@ class Resource:
     # Unconfirmed: Status of a deployment being deleted | Here: `Deleting` in Get and List, refused as `statusEquals` |
     #   Source: the Nova User Guide; the service model only knows Creating, Active and Failed
     def status(self, moment: datetime) -> str:
-        """The status at a time, so that nothing runs in the background."""
+        """Return the status at a time. It follows from the times, so that nothing runs in the background."""
         if self.deleted is not None:
             return "Deleting"
         return self.kind.ready if moment >= self.created + CHANGE else "Creating"
 
     def describe(self, moment: datetime) -> dict[str, Any]:
-        """What its Get and List operations answer."""
+        """Return the answer of its Get and List operations."""
         kind = self.kind
         shared = {kind.arn: self.arn, "status": self.status(moment)}
         return self.details | shared | dict.fromkeys(kind.names, self.name) | dict.fromkeys(kind.times, self.created)
@@ -102,7 +102,7 @@ class Resource:
 
 @dataclass
 class BedrockAccount:
-    """What one account has in one Region. Names of jobs and custom models never come free."""
+    """The state of one account in one Region. Names of jobs and custom models can never be used again."""
 
     jobs: list[CustomizationJob] = field(default_factory=list)
     custom_models: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -111,14 +111,14 @@ class BedrockAccount:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def job(self, identifier: str) -> CustomizationJob:
-        """The job of a name or ARN. Raises ServiceError."""
+        """Return the job of a name or ARN. Raises ServiceError."""
         for job in self.jobs:
             if identifier in (job.arn, job.details["jobName"]):
                 return job
         raise not_found("model customization job")
 
     def model(self, identifier: str) -> dict[str, Any]:
-        """The custom model of a name or ARN. Raises ServiceError."""
+        """Return the custom model of a name or ARN. Raises ServiceError."""
         for arn, model in self.custom_models.items():
             if identifier in (arn, model["modelName"]):
                 return model
@@ -127,12 +127,12 @@ class BedrockAccount:
 
 @dataclass
 class Bedrock:
-    """The state that every operation is given.
+    """The state that every operation gets.
 
     Attributes:
         endpoint_url: this server's own endpoint.
-        step_seconds: how long each of a job's three stages takes.
-        clock: what time it is.
+        step_seconds: the time of each of a job's three stages.
+        clock: returns the current time.
         tags: the tags of all resources by ARN.
     """
 
@@ -143,19 +143,19 @@ class Bedrock:
     _accounts: dict[tuple[str, str], BedrockAccount] = field(default_factory=dict)
 
     def account(self, request: Request) -> BedrockAccount:
-        """What the caller's account has in the Region, without what is deleted by now."""
-        held = self._accounts.setdefault((request.account, request.region), BedrockAccount())
-        with held.lock:
-            for resource in list(held.resources.values()):
+        """Return the state of the caller's account in the Region, after a removal of all deleted resources."""
+        account = self._accounts.setdefault((request.account, request.region), BedrockAccount())
+        with account.lock:
+            for resource in list(account.resources.values()):
                 if resource.deleted is not None and self.clock() >= resource.deleted + CHANGE:
-                    self.forget(held, resource)
-        return held
+                    self.forget(account, resource)
+        return account
 
-    def forget(self, held: BedrockAccount, resource: Resource) -> None:
+    def forget(self, account: BedrockAccount, resource: Resource) -> None:
         """Remove a resource and its tags."""
-        del held.resources[resource.arn]
+        del account.resources[resource.arn]
         self.tags.pop(resource.arn, None)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
-        """Tag what is made."""
+        """Tag a new resource."""
         self.tags[arn] = {tag["key"]: tag["value"] for tag in tags or []}

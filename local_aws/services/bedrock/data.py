@@ -1,7 +1,7 @@
-"""What Bedrock checks in the data files and hyperparameters of a customization job.
+"""Bedrock's checks of the data files and hyperparameters of a customization job.
 
-The texts of the refusals that AWS documents ("Troubleshooting model customization issues" in the Bedrock User
-Guide) are used as they stand there; PARITY.md lists the ones whose wording nobody could confirm.
+Refusals have the texts that AWS documents ("Troubleshooting model customization issues" in the Bedrock User Guide).
+PARITY.md lists the texts that nobody could confirm.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TURNS = ("user", "assistant")
 
 
 class InvalidDataError(Exception):
-    """The data or a hyperparameter breaks a rule of the base model; the text is the job's failure message."""
+    """The data or a hyperparameter breaks a rule of the base model. The text is the job's failure message."""
 
 
 def check_hyperparameters(rules: Rules, given: Mapping[str, str]) -> None:
-    """Names and ranges of "Custom model hyperparameters". Raises InvalidDataError."""
+    """Check names and ranges by "Custom model hyperparameters". Raises InvalidDataError."""
     for name, text in given.items():
         if name not in rules.hyperparameters:
             allowed = ", ".join(rules.hyperparameters)
@@ -40,7 +40,7 @@ def check_hyperparameters(rules: Rules, given: Mapping[str, str]) -> None:
 
 
 def count_records(rules: Rules, file: str, content: bytes) -> int:
-    """Check every line of a data file and return how many records it holds. Raises InvalidDataError."""
+    """Check every line of a data file and return the number of its records. Raises InvalidDataError."""
     malformed = InvalidDataError(f"Unable to parse Amazon S3 file: {file}. Data files must conform to JSONL format.")
     try:
         text = content.decode("utf-8")
@@ -68,7 +68,7 @@ def count_records(rules: Rules, file: str, content: bytes) -> int:
 
 
 def check_file(rules: Rules, what: str, records: int) -> None:
-    """The bounds of one file: AWS's validators in aws-samples/amazon-bedrock-samples. Raises InvalidDataError."""
+    """Check the bounds of one file, by AWS's validators in aws-samples/amazon-bedrock-samples. Raises InvalidDataError."""
     most = rules.most_in_validation
     if records < rules.least_in_file or (what == "validation" and most is not None and records > most):
         bounds = f"at least {rules.least_in_file}" + (f" and at most {most}" if what == "validation" and most else "")
@@ -76,7 +76,7 @@ def check_file(rules: Rules, what: str, records: int) -> None:
 
 
 def check_total(rules: Rules, records: int) -> None:
-    """The quota "Sum of training and validation records". Raises InvalidDataError."""
+    """Check the quota "Sum of training and validation records". Raises InvalidDataError."""
     least, greatest = rules.records
     if not least <= records <= greatest:
         raise InvalidDataError(
@@ -85,7 +85,7 @@ def check_total(rules: Rules, records: int) -> None:
 
 
 def _texts(rules: Rules, record: Any) -> list[str] | None:
-    """The texts of a well-formed record, else None."""
+    """Return the texts of a well-formed record, else None."""
     if not isinstance(record, dict):
         return None
     if rules.record_format == "prompt_completion":
@@ -95,7 +95,7 @@ def _texts(rules: Rules, record: Any) -> list[str] | None:
 
 
 def _conversation_texts(record: dict[str, Any]) -> list[str] | None:
-    """Schema bedrock-conversation-2024: user and assistant in turn, the assistant last, text content only."""
+    """Return the texts of bedrock-conversation-2024: user and assistant in turn, the assistant last, text only; else None."""
     if record.get("schemaVersion") != "bedrock-conversation-2024" or not set(record) <= {
         "schemaVersion",
         "system",

@@ -1,8 +1,7 @@
-"""Model customization jobs: accepted or refused as Bedrock does, then run under the service role's session.
+"""Model customization jobs: they are accepted or refused as by Bedrock, then run under the service role's session.
 
-A job reads its data with the role, checks every documented rule and moves through the documented statuses. It
-does not train: the metrics files it leaves have their header line and no figures, and the custom model it
-makes holds nothing.
+A job reads its data with the role, checks every documented rule and goes through the documented statuses. It does not
+train: its metrics files have a header line and no figures, and its custom model is empty.
 
 Sources: Bedrock API Reference (CreateModelCustomizationJob, GetModelCustomizationJob), User Guide "Submit a
 model customization job", "Monitor your model customization job", "Analyze the results of a model
@@ -51,23 +50,23 @@ _BAD_URI = (
 
 @BEDROCK.operation
 def create_model_customization_job(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    held, token = bedrock.account(request), params.get("clientRequestToken")
-    with held.lock:
-        for job in held.jobs:
+    account, token = bedrock.account(request), params.get("clientRequestToken")
+    with account.lock:
+        for job in account.jobs:
             if token and job.details.get("clientRequestToken") == token:
                 return {"jobArn": job.arn}
         base, rules = _base_model(params, request.region)
-        _refuse_used_names(held, params)
+        _refuse_used_names(account, params)
         _refuse_bad_request(rules, params)
         job = _new_job(params, base, request)
     s3 = _service_role_s3(bedrock, job, request.region)
     _check_access(s3, params)
-    with held.lock:
-        _refuse_used_names(held, params)
-        held.jobs.append(job)
-        held.used_model_names.add(params["customModelName"])
+    with account.lock:
+        _refuse_used_names(account, params)
+        account.jobs.append(job)
+        account.used_model_names.add(params["customModelName"])
     bedrock.tag(job.arn, params.get("jobTags"))
-    threading.Thread(target=_run, args=(bedrock, job, rules, held, s3), daemon=True, name="bedrock-job").start()
+    threading.Thread(target=_run, args=(bedrock, job, rules, account, s3), daemon=True, name="bedrock-job").start()
     return {"jobArn": job.arn}
 
 
@@ -91,14 +90,14 @@ def list_model_customization_jobs(bedrock: Bedrock, params: dict[str, Any], requ
 
 @BEDROCK.operation
 def stop_model_customization_job(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    held = bedrock.account(request)
-    _stop(held.job(params["jobIdentifier"]), held)
+    account = bedrock.account(request)
+    _stop(account.job(params["jobIdentifier"]), account)
     return {}
 
 
-def _stop(job: CustomizationJob, held: BedrockAccount) -> None:
+def _stop(job: CustomizationJob, account: BedrockAccount) -> None:
     """InProgress → Stopping → Stopped. Raises ServiceError when the job has ended."""
-    with held.lock:
+    with account.lock:
         status = job.details["status"]
         if status not in ("InProgress", "Stopping"):
             raise ServiceError("ConflictException", f"The model customization job is in the {status} status.")
@@ -126,10 +125,10 @@ def _base_model(params: dict[str, Any], region: str) -> tuple[models.FoundationM
 
 # Unconfirmed: A used custom model name | Here: `ValidationException`, "The provided custom model name is currently in
 #   use." | Source: the message for job names, worded alike
-def _refuse_used_names(held: BedrockAccount, params: dict[str, Any]) -> None:
-    if any(job.details["jobName"] == params["jobName"] for job in held.jobs):
+def _refuse_used_names(account: BedrockAccount, params: dict[str, Any]) -> None:
+    if any(job.details["jobName"] == params["jobName"] for job in account.jobs):
         raise ServiceError("ValidationException", "The provided job name is currently in use.")
-    if params["customModelName"] in held.used_model_names:
+    if params["customModelName"] in account.used_model_names:
         raise ServiceError("ValidationException", "The provided custom model name is currently in use.")
 
 
@@ -167,7 +166,7 @@ def _new_job(params: dict[str, Any], base: models.FoundationModel, request: Requ
 
 
 def _service_role_s3(bedrock: Bedrock, job: CustomizationJob, region: str) -> Any:
-    """An S3 client under the service role; aws:SourceArn is the job's ARN, as documented trust policies have it."""
+    """Return an S3 client under the service role. aws:SourceArn is the job's ARN, as in documented trust policies."""
     role, name = job.request["roleArn"], f"BedrockModelCustomization-{job.arn[-12:]}"
     try:
         session = role_session(role, name, "bedrock", source_arn=job.arn, region=region)
@@ -200,16 +199,16 @@ def _check_access(s3: Any, params: dict[str, Any]) -> None:
         ) from None
 
 
-def _run(bedrock: Bedrock, job: CustomizationJob, rules: models.Rules, held: BedrockAccount, s3: Any) -> None:
+def _run(bedrock: Bedrock, job: CustomizationJob, rules: models.Rules, account: BedrockAccount, s3: Any) -> None:
     failure = ""
     try:
         for index, step in enumerate(STEPS):
-            _enter(job, held, index)
+            _enter(job, account, index)
             fault = faults.take("customization").how if step == "trainingDetails" else ""
             if fault == "fail":
-                raise RuntimeError("a fault was asked for")
+                raise RuntimeError("a fault fails this job")
             if fault == "stop":
-                _stop(job, held)
+                _stop(job, account)
             if job.stopping.wait(faults.SLOW_SECONDS if fault == "slow" else bedrock.step_seconds):
                 break
             if step == "validationDetails":
@@ -223,11 +222,11 @@ def _run(bedrock: Bedrock, job: CustomizationJob, rules: models.Rules, held: Bed
     except Exception:
         logger.exception("Customization job %s", job.arn)
         failure = "Encountered an unexpected error when processing the request, please try again"
-    _finish(bedrock, job, held, failure)
+    _finish(bedrock, job, account, failure)
 
 
-def _enter(job: CustomizationJob, held: BedrockAccount, index: int) -> None:
-    with held.lock:
+def _enter(job: CustomizationJob, account: BedrockAccount, index: int) -> None:
+    with account.lock:
         for position, step in enumerate(STEPS):
             stage = job.details["statusDetails"][step]
             status = "Completed" if position < index else "InProgress" if position == index else "NotStarted"
@@ -247,7 +246,7 @@ def _check_data(job: CustomizationJob, rules: models.Rules, s3: Any) -> None:
 
 
 # Unconfirmed: Metrics files of a customization job | Here: the documented paths and header lines, no rows;
-#   GetModelCustomizationJob has no trainingMetrics | Source: nothing is trained here, so no loss is told
+#   GetModelCustomizationJob has no trainingMetrics | Source: nothing is trained here, so there is no loss
 def _write_metrics(job: CustomizationJob, s3: Any) -> None:
     bucket, prefix = clients.split_uri(job.request["outputDataConfig"]["s3Uri"])
     folder = f"{prefix.rstrip('/')}/model-customization-job-{job.arn[-12:]}".lstrip("/")
@@ -256,14 +255,14 @@ def _write_metrics(job: CustomizationJob, s3: Any) -> None:
             s3.put_object(Bucket=bucket, Key=f"{folder}/{path}", Body=header.encode())
 
 
-def _finish(bedrock: Bedrock, job: CustomizationJob, held: BedrockAccount, failure: str) -> None:
+def _finish(bedrock: Bedrock, job: CustomizationJob, account: BedrockAccount, failure: str) -> None:
     status = "Failed" if failure else "Stopped" if job.stopping.is_set() else "Completed"
-    with held.lock:
+    with account.lock:
         moment = now()
         if status == "Completed":
             model = {name: job.details[name] for name in _MODEL_MEMBERS if name in job.details}
             own = {"modelArn": job.model_arn, "modelName": job.request["customModelName"], "modelStatus": "Active"}
-            held.custom_models[job.model_arn] = model | own | {"creationTime": moment}
+            account.custom_models[job.model_arn] = model | own | {"creationTime": moment}
             bedrock.tag(job.model_arn, job.request.get("customModelTags"))
             job.details["outputModelArn"] = job.model_arn
         for stage in job.details["statusDetails"].values():
@@ -275,7 +274,7 @@ def _finish(bedrock: Bedrock, job: CustomizationJob, held: BedrockAccount, failu
 
 
 def _inputs(params: dict[str, Any]) -> list[tuple[str, str]]:
-    """The data files of a job: ("training" or "validation", URI)."""
+    """Return the data files of a job as ("training" or "validation", URI)."""
     validators = params.get("validationDataConfig", {}).get("validators", [])
     training = params["trainingDataConfig"].get("s3Uri", "")
     return [("training", training)] + [("validation", v["s3Uri"]) for v in validators]

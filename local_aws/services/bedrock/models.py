@@ -15,16 +15,16 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Rules:
-    """What a fine-tuning job on a base model must obey.
+    """The rules of a fine-tuning job on a base model.
 
     Attributes:
         record_format: the form of a line of the data files.
         records: fewest and most records, training and validation together.
         tokens: the most tokens of one record, counted as characters divided by 6.
         hyperparameters: name -> (is an integer, least, greatest).
-        reserved: texts that no record may hold.
+        reserved: texts that no record may contain.
         least_in_file: the fewest records of the training file and of the validation file.
-        most_in_validation: the most records of the validation file; None: as many as there may be together.
+        most_in_validation: the most records of the validation file, None without a limit of its own.
     """
 
     record_format: Literal["conversation", "prompt_completion"]
@@ -51,15 +51,15 @@ class FoundationModel:
     end_of_life: datetime | None = None
 
     def lifecycle_status(self, now: datetime) -> str:
-        """ACTIVE, or LEGACY from the day it was announced; the API has no third value."""
+        """Return ACTIVE, or LEGACY from the announced day on. The API has no third value."""
         return "LEGACY" if self.legacy is not None and now >= self.legacy else "ACTIVE"
 
     def arn(self, region: str) -> str:
-        """The model's ARN, which has no account."""
+        """Return the model's ARN, which has no account."""
         return f"arn:aws:bedrock:{region}::foundation-model/{self.id}"
 
     def details(self, region: str, now: datetime) -> dict[str, Any]:
-        """FoundationModelDetails (and, the same here, FoundationModelSummary)."""
+        """Return FoundationModelDetails, which is also FoundationModelSummary here."""
         return {
             "modelArn": self.arn(region),
             "modelId": self.id,
@@ -103,9 +103,9 @@ def _day(text: str) -> datetime:
 
 
 def _pair(model_id: str, name: str, rules: Rules, customized_in: str, *days: str) -> list[FoundationModel]:
-    """A model as it is invoked, and its variant with a context length, which is the one that can be customized.
+    """Return a model for invocation, and its variant with a context length, which can be customized.
 
-    `days` are the start of its life and, where announced, the day it became Legacy and the end of its life.
+    `days` are the start of its life and, if announced, the day on which it became Legacy and the end of its life.
     """
     provider = {"amazon": "Amazon", "meta": "Meta"}[model_id.partition(".")[0]]
     started, *announced = map(_day, days)
@@ -127,6 +127,6 @@ FOUNDATION_MODELS: tuple[FoundationModel, ...] = (
 
 
 def find(identifier: str, region: str) -> FoundationModel | None:
-    """The model of an id or ARN, if the Region has it."""
+    """Return the model of an id or ARN, if the Region has it."""
     model_id = identifier.rsplit("foundation-model/", 1)[-1]
     return next((m for m in FOUNDATION_MODELS if m.id == model_id and region in m.regions), None)

@@ -1,6 +1,6 @@
-"""What custom models are served with, and imported models: deployments, Provisioned Throughput.
+"""Deployments and Provisioned Throughput of custom models, and imported models.
 
-Nothing serves here, and nothing is read to import: a teardown meets what would be left in an account.
+They serve nothing, and an import reads nothing: they exist so that a teardown finds the resources of an account.
 
 Sources: Bedrock API Reference; "Delete a custom model deployment" in the Nova User Guide (status Deleting, which the
 service model does not list); "Delete a Provisioned Throughput" (at once; never before the end of a commitment); "Delete a
@@ -39,7 +39,7 @@ _TERMS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=180)}
 
 
 def users(bedrock: Bedrock, model_arn: str, request: Request) -> list[str]:
-    """The ARNs of what uses a custom model, those being deleted included."""
+    """Return the ARNs of the resources that use a custom model, also during their deletion."""
     return [r.arn for r in bedrock.account(request).resources.values() if r.details.get("modelArn") == model_arn]
 
 
@@ -48,17 +48,17 @@ def users(bedrock: Bedrock, model_arn: str, request: Request) -> list[str]:
 def _create(
     bedrock: Bedrock, request: Request, kind: ResourceKind, name: str, params: dict[str, Any], details: dict[str, Any]
 ) -> str:
-    """Add a resource, or find the one of the same clientRequestToken; its ARN."""
-    held, token = bedrock.account(request), params.get("clientRequestToken")
-    with held.lock:
-        same = [resource for resource in held.resources.values() if resource.kind is kind]
+    """Add a resource, or find the one of the same clientRequestToken. Return its ARN."""
+    account, token = bedrock.account(request), params.get("clientRequestToken")
+    with account.lock:
+        same = [resource for resource in account.resources.values() if resource.kind is kind]
         for resource in same:
             if token and resource.token == token:
                 return resource.arn
         if any(resource.name == name for resource in same):
             raise ServiceError("ValidationException", f"The provided {kind.words} name is currently in use.")
         arn = f"arn:aws:bedrock:{request.region}:{request.account}:{kind.type}/{new_id()}"
-        held.resources[arn] = Resource(kind, arn, name, token, bedrock.clock(), details)
+        account.resources[arn] = Resource(kind, arn, name, token, bedrock.clock(), details)
         bedrock.tag(arn, params.get("tags") or params.get("importedModelTags"))
     return arn
 
@@ -146,12 +146,12 @@ def list_provisioned_model_throughputs(bedrock: Bedrock, params: dict[str, Any],
 
 
 # Unconfirmed: Deleting Provisioned Throughput that is Creating, or before its term is over | Here: `ConflictException`,
-#   wording our own (30 and 180 days a term) | Source: the operation's errors; "You can't delete ... before the
+#   wording our own (30 and 180 days per term) | Source: the operation's errors; "You can't delete ... before the
 #   commitment term is over" names no code
 @BEDROCK.operation
 def delete_provisioned_model_throughput(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    held = bedrock.account(request)
-    with held.lock:
+    account = bedrock.account(request)
+    with account.lock:
         throughput = _find(bedrock, request, THROUGHPUT, params["provisionedModelId"])
         until = throughput.details["commitmentExpirationTime"]
         if throughput.status(bedrock.clock()) != THROUGHPUT.ready:
@@ -159,13 +159,13 @@ def delete_provisioned_model_throughput(bedrock: Bedrock, params: dict[str, Any]
         if until is not None and bedrock.clock() < until:
             text = "You can't delete a Provisioned Throughput before the commitment term is over."
             raise ServiceError("ConflictException", text)
-        bedrock.forget(held, throughput)
+        bedrock.forget(account, throughput)
     return {}
 
 
 # Differs: An import job | AWS: reads the model's files under its role, for minutes | Here: reads nothing, needs no role and
-#   is over at once; it can be neither read nor listed, and the model has no architecture | Why: not a part of the
-#   pipeline: it makes an imported model for teardowns to meet
+#   is over at once; it can be neither read nor listed, and the model has no architecture | Why: the pipeline imports
+#   nothing; the job only makes an imported model for teardowns
 @BEDROCK.operation
 def create_model_import_job(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
     _create(bedrock, request, IMPORTED, params["importedModelName"], params, {})
@@ -179,7 +179,7 @@ def list_imported_models(bedrock: Bedrock, params: dict[str, Any], request: Requ
 
 @BEDROCK.operation
 def delete_imported_model(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    held = bedrock.account(request)
-    with held.lock:
-        bedrock.forget(held, _find(bedrock, request, IMPORTED, params["modelIdentifier"]))
+    account = bedrock.account(request)
+    with account.lock:
+        bedrock.forget(account, _find(bedrock, request, IMPORTED, params["modelIdentifier"]))
     return {}

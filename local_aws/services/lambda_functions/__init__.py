@@ -1,1 +1,1 @@
-"""Lambda: functions run in processes of their own under their roles."""
+"""Lambda: functions run in processes of their own, under their roles."""

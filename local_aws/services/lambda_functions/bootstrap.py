@@ -1,9 +1,9 @@
-"""Runs inside a function's process: what AWS's Python runtime interface client does, spoken over pipes.
+"""The first code of a function's process. It does the work of AWS's Python runtime interface client, over pipes.
 
-Started as `python -I -S bootstrap.py TASK_ROOT`: the interpreter sees the standard library and the zip, nothing else. The
-runtime's own boto3 is left out, so that a package which relies on it fails here.
-One JSON document a line: first {"status": "ready"} or the init error, then one answer to each {"event", "request_id",
-"arn", "deadline", "trace_id"}.
+Local AWS starts it as `python -I -S bootstrap.py TASK_ROOT`. The interpreter sees only the standard library and the zip. The
+runtime's own boto3 is missing, so that a package which relies on it fails here.
+The process writes one JSON document per line: first {"status": "ready"} or the init error, then one answer to each
+{"event", "request_id", "arn", "deadline", "trace_id"}.
 
 Messages and error types:
 https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awslambdaric/bootstrap.py
@@ -30,7 +30,7 @@ Answer = dict[str, Any]
 
 
 class Context:
-    """The context object a handler gets; see "Using the Lambda context object" in the Lambda Developer Guide."""
+    """The context object of a handler ("Using the Lambda context object" in the Lambda Developer Guide)."""
 
     identity = None
     client_context = None
@@ -46,7 +46,7 @@ class Context:
         self._deadline: float = message["deadline"]
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the call."""
+        """Return the milliseconds until Lambda ends the call."""
         return max(0, int((self._deadline - time.time()) * 1000))
 
     def log(self, text: object) -> None:
@@ -55,29 +55,29 @@ class Context:
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives every log record the request id that Lambda's log format shows."""
+    """Adds to every log record the request id of Lambda's log format."""
 
     request_id = ""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the id, keep the record."""
+        """Add the id and keep the record."""
         record.aws_request_id = self.request_id
         return True
 
 
 def error_answer(kind: str, text: str, trace: Iterable[str] = ()) -> Answer:
-    """An error of the runtime itself."""
+    """Return an error of the runtime itself."""
     return {"status": "error", "errorType": kind, "errorMessage": text, "stackTrace": list(trace)}
 
 
 def raised(error: Exception) -> Answer:
-    """An exception of the function's, without this file's own frame."""
+    """Return the error of a function's exception, without this file's own frame."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     return error_answer(type(error).__name__, str(error), traceback.format_list(frames))
 
 
 def load(handler: str) -> Callable[[Any, Context], Any] | Answer:
-    """The handler, or the error Lambda reports when it cannot be loaded."""
+    """Return the handler, or Lambda's error if it cannot be loaded."""
     module_name, dot, function_name = handler.rpartition(".")
     if not dot:
         text = f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)"
@@ -100,7 +100,7 @@ def load(handler: str) -> Callable[[Any, Context], Any] | Answer:
 
 
 def plain(value: object) -> float:
-    """What json cannot write itself: Lambda's encoder knows decimals too."""
+    """Return a value that json can write: Lambda's encoder takes decimals too."""
     if isinstance(value, decimal.Decimal):
         return float(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
@@ -119,7 +119,7 @@ def invoke(handler: Callable[[Any, Context], Any], message: dict[str, Any]) -> A
 
 
 def log_error(answer: Answer) -> None:
-    """Print an error as Lambda logs it."""
+    """Print an error in Lambda's log format."""
     trace = "".join(answer["stackTrace"])
     print(f"[ERROR] {answer['errorType']}: {answer['errorMessage']}")
     if trace:
@@ -132,7 +132,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: die with local AWS.
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
-    # Whatever the function prints, in Python or below it, is log output; the pipes carry only this protocol.
+    # All prints of the function, in Python or in C, are log output. The pipes carry only this protocol.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""Runs functions as Lambda does: isolated sandboxes, the role's credentials, logs written with its permissions."""
+"""Runs functions as Lambda does: in isolated sandboxes, with the role's credentials, and logs under the role."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("local_aws.lambda")
 
 _IDLE_SECONDS = 300.0
-_NO_ENDPOINT = "http://127.0.0.1:1"  # Refuses every connection, which botocore takes for a name that nobody knows.
-# Setting one of these is refused on AWS ("Defined runtime environment variables"); here the runtime's own value wins.
+_NO_ENDPOINT = "http://127.0.0.1:1"  # It refuses every connection, which botocore treats as an unknown host.
+# AWS refuses to set one of these ("Defined runtime environment variables"). Here the runtime's own value wins.
 _RESERVED = {
     *("_HANDLER", "_X_AMZN_TRACE_ID", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_RUNTIME_API"),
     *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_INITIALIZATION_TYPE"),
@@ -39,7 +39,7 @@ _RESERVED = {
     *("AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION"),
     *("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"),
 }
-# What gives a function other sandboxes when it changes.
+# A change of one of these members gives a function new sandboxes.
 _SHAPING = (
     *("Handler", "Runtime", "Role", "CodeSha256", "Environment"),
     *("MemorySize", "Timeout", "LoggingConfig"),
@@ -50,7 +50,7 @@ class Runtime:
     """All sandboxes of this local AWS."""
 
     def __init__(self, state_dir: Path, endpoint_url: str) -> None:
-        """Keep everything under `state_dir`; functions reach AWS at `endpoint_url`."""
+        """Store all files under `state_dir`. Functions reach AWS at `endpoint_url`."""
         self._dir = state_dir / "lambda"
         self._endpoint_url = endpoint_url
         self._lock = threading.Lock()
@@ -78,7 +78,7 @@ class Runtime:
         mismatch = _runtime_mismatch(config)
         if mismatch:
             return FunctionResult(error={"errorType": "Runtime.InvalidRuntime", "errorMessage": mismatch})
-        # A function that has an endpoint keeps it while it is warm, and one that has none does not get it.
+        # `missing` is a part of the key: a warm sandbox keeps its endpoints, and one without an endpoint gets none.
         missing = faults.take("no-endpoint", function=config["FunctionName"]).service
         key = (*_pool_key(config), missing)
         sandbox = self._acquire(key) or self._create(function, credentials, missing)
@@ -97,7 +97,7 @@ class Runtime:
         return FunctionResult(payload=outcome.payload, error=outcome.error, log=outcome.log)
 
     def invalidate(self, name: str) -> None:
-        """Stop the idle sandboxes of a function that changed or is gone."""
+        """Stop the idle sandboxes of a function that changed or was deleted."""
         with self._lock:
             stale = [sandbox for key in [k for k in self._idle if k[2] == name] for sandbox in self._idle.pop(key)]
         for sandbox in stale:
@@ -154,15 +154,15 @@ class Runtime:
         launch = Launch(command, environment, task_root, work_dir, config["MemorySize"], config["Timeout"], init)
         return Sandbox(launch, stream)
 
-    # Differs: The runtime's own boto3 | AWS: there, in a version that "Lambda periodically updates" ("Working with .zip
-    #   file archives for Python Lambda functions") | Here: not there: only the package's own is found | Why: a function
-    #   that relies on it fails here
-    # Differs: A function's environment | AWS: Lambda's and its own variables | Here: those, `AWS_ENDPOINT_URL`, and
-    #   `HOME` and `TMPDIR` in its own folder | Why: reach local AWS, and nothing of the user's home
+    # Differs: The runtime's own boto3 | AWS: present, in a version that "Lambda periodically updates" ("Working with .zip
+    #   file archives for Python Lambda functions") | Here: missing: a function finds only its package's own | Why: a
+    #   function that relies on the runtime's fails here
+    # Differs: A function's environment | AWS: Lambda's and its own variables | Here: also `AWS_ENDPOINT_URL`, and
+    #   `HOME` and `TMPDIR` in its own folder | Why: the function must reach local AWS, and nothing in the user's home
     def _environment(
         self, config: dict[str, Any], credentials: Credentials, task_root: Path, work_dir: Path, stream: str
     ) -> dict[str, str]:
-        """The function's variables and Lambda's, nothing of this machine's; AWS_ENDPOINT_URL is what makes it local."""
+        """Return the function's and Lambda's variables without this machine's, and AWS_ENDPOINT_URL for local AWS."""
         variables = (config.get("Environment") or {}).get("Variables") or {}
         region = config["FunctionArn"].split(":")[3]
         node_bin = str(Path(sys.executable).parent)
@@ -190,7 +190,7 @@ class Runtime:
         }
 
     def _extract(self, code_zip: bytes) -> Path:
-        """Unpack a zip once; sandboxes share the folder as they would share a read-only /var/task."""
+        """Unpack a zip once. Sandboxes share the folder, as if it were a read-only /var/task."""
         target = self._dir / "code" / hashlib.sha256(code_zip).hexdigest()[:32]
         with self._extracting:
             if not target.exists():
@@ -225,17 +225,17 @@ class Runtime:
             try:
                 logs.create_log_stream(**where)
             except logs.exceptions.ResourceAlreadyExistsException:
-                logger.debug("stream %s goes on", where)
+                logger.debug("log stream %s exists", where)
             except logs.exceptions.ResourceNotFoundException:
                 logs.create_log_group(logGroupName=where["logGroupName"])
                 logs.create_log_stream(**where)
             for first in range(0, len(events), 1000):
                 logs.put_log_events(**where, logEvents=events[first : first + 1000])
         except ClientError as error:
-            # As on AWS: a role that may not write its log just has none. The decision log shows the refusal.
+            # As on AWS, a function whose role may not write logs has none. The decision log shows the refusal.
             logger.info("no log for %s: %s", where, error)
         except Exception:
-            logger.exception("log of %s lost", where)
+            logger.exception("the log of %s is lost", where)
 
 
 def _is_node(config: dict[str, Any]) -> bool:
@@ -246,8 +246,8 @@ def _log_group(config: dict[str, Any]) -> str:
     return (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
 
 
-# Differs: A function's interpreter | AWS: the runtime of its configuration | Here: this machine's, which must be that
-#   runtime | Why: a zip holds wheels for one Python
+# Differs: A function's interpreter | AWS: the runtime of its configuration | Here: this machine's, which must be the same
+#   Python version | Why: a zip holds wheels for one Python
 def _runtime_mismatch(config: dict[str, Any]) -> str:
     runtime, here = config["Runtime"], f"python{sys.version_info.major}.{sys.version_info.minor}"
     if runtime == here or _is_node(config):
@@ -262,6 +262,6 @@ def _pool_key(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def register(state_dir: Path, endpoint_url: str) -> None:
-    """Make this the way functions run."""
+    """Let this runtime run all functions."""
     runtime = Runtime(state_dir, endpoint_url)
     run_functions_with(runtime.execute, runtime.invalidate)

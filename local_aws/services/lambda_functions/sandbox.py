@@ -1,6 +1,6 @@
 """One execution environment of a function: a process that sees its zip and its variables, within its memory.
 
-Error types and messages are those the Lambda service reports for a runtime that ends ("Troubleshoot execution issues"
+Lambda reports these error types and messages for a runtime that ends ("Troubleshoot execution issues"
 and "Lambda runtime errors" in the Lambda Developer Guide; https://repost.aws/knowledge-center/lambda-runtime-error).
 """
 
@@ -27,7 +27,7 @@ _MAX_RESPONSE = 6_291_556
 
 @dataclass
 class Outcome:
-    """What one invocation came to: the payload's JSON text or the error document, the log, the peak memory in MB."""
+    """The result of one invocation: the payload's JSON text or the error document, the log, the peak memory in MB."""
 
     payload: str | None = None
     error: dict[str, Any] | None = None
@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start the function's process. `init` is the first line it is sent, if its runtime wants one."""
+    """The start of a function's process. `init` is its first input line, if its runtime needs one."""
 
     command: list[str]
     environment: dict[str, str]
@@ -51,7 +51,7 @@ class Launch:
 
 @dataclass
 class Sandbox:
-    """A started execution environment; `invoke` serves one event at a time."""
+    """A started execution environment. `invoke` serves one event at a time."""
 
     launch: Launch
     log_stream: str
@@ -61,7 +61,7 @@ class Sandbox:
     _pending: bytes = b""
 
     def invoke(self, event: Any, request_id: str, arn: str, trace_id: str | None, fault: str = "") -> Outcome:
-        """Run one event, starting the process first when it is not there; `fault` is how it shall fail."""
+        """Run one event, after a start of the process if it does not run. `fault` makes it fail in this way."""
         timeout = self.launch.timeout_seconds
         if self._child is None:
             failed = self._start(request_id)
@@ -74,7 +74,7 @@ class Sandbox:
             "arn": arn,
             "deadline": deadline,
             "trace_id": trace_id,
-            # The shape MiniStack's own Node bootstrap reads.
+            # MiniStack's own Node bootstrap reads this form.
             "ctx": {
                 "request_id": request_id,
                 "invoked_function_arn": arn,
@@ -85,7 +85,7 @@ class Sandbox:
         if fault == "crash" and self._child is not None:
             processes.signal_group(self._child, signal.SIGKILL)
         elif fault == "memory":
-            self.launch = replace(self.launch, memory_mb=0)  # Whatever it holds is too much.
+            self.launch = replace(self.launch, memory_mb=0)  # Any use of memory is too much.
         self._send(message)
         limit = 0.0 if fault == "timeout" else timeout
         outcome = self._await(request_id, limit, f"Task timed out after {timeout:.2f} seconds")
@@ -97,7 +97,7 @@ class Sandbox:
         return outcome
 
     def stop(self) -> None:
-        """Kill the process and all it started, and remove its files."""
+        """Kill the process and all processes that it started, and remove its files."""
         if self._child is not None:
             processes.signal_group(self._child, signal.SIGKILL)
             self._child.wait()
@@ -116,7 +116,7 @@ class Sandbox:
         )
         if self.launch.init is not None:
             self._send(self.launch.init)
-        # A slow init is run again within the function's own time-out; the longer of both is close enough to that.
+        # AWS runs a slow init again within the function's own time-out. The longer of both limits is close enough.
         limit = max(_INIT_SECONDS, self.launch.timeout_seconds)
         outcome = self._await(request_id, limit, f"Task timed out after {limit:.2f} seconds")
         if outcome.error is None:
@@ -135,7 +135,7 @@ class Sandbox:
             return  # The process is gone: `_await` finds that out and says how it ended.
 
     def _await(self, request_id: str, seconds: float, timed_out: str) -> Outcome:
-        """Wait for one answer line, watching time, memory and the log."""
+        """Wait for one answer line, and watch time, memory and the log."""
         child = self._child
         assert child is not None and child.stdout is not None and child.stderr is not None
         deadline = time.monotonic() + seconds
@@ -188,10 +188,10 @@ class Sandbox:
             while data := os.read(fd, 1 << 16):
                 self._log += data
 
-    # Unconfirmed: What ends a function that runs out of memory | Here: `Runtime.OutOfMemory`, `Runtime exited with
+    # Unconfirmed: The error of a function that runs out of memory | Here: `Runtime.OutOfMemory`, `Runtime exited with
     #   error: signal: killed` | Source: public issues; older answers have `Runtime.ExitError`
     def _ended(self, request_id: str, peak: int) -> Outcome:
-        """The process closed its side without an answer."""
+        """Return the outcome of a process that closed its side without an answer."""
         assert self._child is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(1)  # It may have closed its pipe a moment before it ends.
@@ -217,7 +217,7 @@ class Sandbox:
 
 
 def _node_error(message: str, trace: str) -> dict[str, Any]:
-    """The error document of the Node runtime, from what MiniStack's Node bootstrap tells."""
+    """Return the Node runtime's error document, from the message and trace of MiniStack's Node bootstrap."""
     if message.startswith("Cannot find module"):
         return {"errorType": "Runtime.ImportModuleError", "errorMessage": f"Error: {message}", "trace": []}
     if message.startswith("Handler ") and " is not a function in " in message:
@@ -226,10 +226,10 @@ def _node_error(message: str, trace: str) -> dict[str, Any]:
     return {"errorType": kind if kind.isidentifier() else "Error", "errorMessage": message, "trace": trace.splitlines()}
 
 
-# Differs: Memory of a function | AWS: a control group kills at the limit | Here: the resident set is read every 30 ms,
-#   then killed | Why: the same end without privileges
+# Differs: Memory of a function | AWS: a control group kills at the limit | Here: a check of the resident set every 30 ms
+#   kills | Why: the same end without privileges
 def memory_mb(pid: int) -> int:
-    """Peak resident memory in MB of a process, plus what its children hold now; 0 without /proc (not Linux)."""
+    """Return a process's peak resident memory plus its children's current memory, in MB. 0 without /proc (not Linux)."""
     total = 0
     waiting = [pid]
     while waiting:
