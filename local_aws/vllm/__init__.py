@@ -1,1 +1,1 @@
-"""What the vLLM image of an endpoint is on this machine: the container's contract on a CPU."""
+"""The vLLM image of an endpoint on this machine: the container's contract on a CPU."""

@@ -1,9 +1,8 @@
-"""The container's process: `python -m local_aws.vllm --port 8080`, configured by the environment as the vLLM image is.
+"""The container's process: `python -m local_aws.vllm --port 8080`. The environment configures it, as it does the vLLM image.
 
-GET /ping answers 200 and POST /invocations takes an OpenAI chat completion request (SageMaker's "Custom
-inference code with hosting services"); the same routes exist as /health and /v1/chat/completions. The port
-opens only after a real chat completion has come out of the model, so an endpoint is InService only on weights
-that answer.
+GET /ping answers 200, and POST /invocations takes an OpenAI chat completion request (SageMaker's "Custom inference code
+with hosting services"). The same routes exist as /health and /v1/chat/completions. The port opens only after the model has
+answered a real chat completion, so an endpoint is InService only with weights that answer.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ logger = logging.getLogger("local_aws.vllm")
 
 
 def application(engine: Engine) -> FastAPI:
-    """The HTTP routes over one engine."""
+    """Return the HTTP routes over one engine."""
     app = FastAPI()
 
     @app.get("/ping")
@@ -55,7 +54,7 @@ def application(engine: Engine) -> FastAPI:
 
 
 def main() -> int:
-    """Load the model, prove that it answers, serve."""
+    """Load the model, check that it answers, then serve."""
     parser = argparse.ArgumentParser(prog="python -m local_aws.vllm")
     parser.add_argument("--port", type=int, default=8080)
     port = parser.parse_args().port

@@ -1,10 +1,9 @@
-"""Chat completions by `transformers` on a CPU: what answers behind /invocations.
+"""Chat completions by `transformers` on a CPU, for /invocations.
 
-`transformers serve` 5.3.0 was tried first and is not used: with huggingface_hub 1.33.0 its command line does
-not start ("Unsupported CLI annotation"), and started from Python under FastAPI 0.165 every request is a 422
-(its handlers look for a query parameter `request`). By its source it also shares one KV cache between
-concurrent requests, waits for ever when generation fails, counts text pieces for `finish_reason`, reports no
-usage and knows no context length.
+`transformers serve` 5.3.0 was tried first and does not work: with huggingface_hub 1.33.0 its command line does not start
+("Unsupported CLI annotation"). Started from Python under FastAPI 0.165, it answers every request with 422 (its handlers
+expect a query parameter `request`). By its source it also shares one KV cache between concurrent requests, waits for ever
+after a failed generation, counts text pieces for `finish_reason`, reports no usage and knows no context length.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ THREADS = 2
 # Unconfirmed: An error of the vLLM server | Here: 400 or 404 with OpenAI's error object, inside `ModelError` | Source:
 #   vLLM's texts change between versions
 class RefusedError(Exception):
-    """A request the server refuses: OpenAI's error object, with its HTTP status."""
+    """The server refuses a request, with OpenAI's error object and its HTTP status."""
 
     def __init__(
         self, message: str, *, status: int = 400, kind: str = "BadRequestError", param: str | None = None
@@ -37,7 +36,7 @@ class RefusedError(Exception):
 
 
 class ChatRequest(BaseModel):
-    """The part of OpenAI's chat completion request that is served here; other members are let pass, as vLLM does."""
+    """The supported part of OpenAI's chat completion request. Other members are ignored, as by vLLM."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -55,13 +54,13 @@ class ChatRequest(BaseModel):
 
 
 class Engine:
-    """One model in memory, in float32, answering one request at a time.
+    """One model in memory, in float32, which answers one request at a time.
 
-    So the same request gives the same text at temperature 0, whatever else is asked meanwhile.
+    So at temperature 0 the same request always gives the same text, also beside other requests.
     """
 
     def __init__(self, options: Options) -> None:
-        """Load the model. Raises OptionError (a refused option), OSError or ValueError (no model there)."""
+        """Load the model. Raises OptionError (a refused option), OSError or ValueError (no model)."""
         torch.set_num_threads(THREADS)
         config = AutoConfig.from_pretrained(options.model)
         self.max_model_len = context_length(options.max_model_len, int(config.max_position_embeddings))
@@ -74,7 +73,7 @@ class Engine:
         self.lock = threading.Lock()
 
     def complete(self, request: ChatRequest) -> dict[str, Any]:
-        """One whole answer. Raises RefusedError."""
+        """Return one whole answer. Raises RefusedError."""
         if request.model is not None and request.model not in self._options.served_model_names:
             message = f"The model `{request.model}` does not exist."
             raise RefusedError(message, status=404, kind="NotFoundError", param="model")
@@ -89,7 +88,7 @@ class Engine:
             prompt: Any = self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
             )
-        except Exception as error:  # A template raises whatever its author chose (jinja2, ValueError).
+        except Exception as error:  # A template may raise any exception (jinja2's, ValueError).
             raise RefusedError(f"the chat template refused the messages: {error}") from error
         length = prompt["input_ids"].shape[1]
         room = self.max_model_len - length

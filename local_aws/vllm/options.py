@@ -1,9 +1,9 @@
-"""The vLLM container's options: environment variables SM_VLLM_X become `--x`, the model is found in three places.
+"""The vLLM container's options: environment variables SM_VLLM_X become `--x`, and the model can be in three places.
 
 Source: aws/deep-learning-containers `vllm/build_artifacts/sagemaker_entrypoint.sh` and vllm-project/vllm
-`examples/online_serving/sagemaker-entrypoint.sh`: every SM_VLLM_ variable is lower-cased, `_` becomes `-`, an
-empty value makes a bare flag. The order of places for the model (SM_VLLM_MODEL, /opt/ml/model, HF_MODEL_ID) is
-the AWS image's documentation.
+`examples/online_serving/sagemaker-entrypoint.sh`: they write every SM_VLLM_ variable in lower case and `_` as `-`, and
+make a flag of an empty value. The AWS image's documentation has the order of the model's places (SM_VLLM_MODEL,
+/opt/ml/model, HF_MODEL_ID).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX = "SM_VLLM_"
-# Options of `vllm serve` about GPUs, memory and scheduling: legal, and without meaning on a CPU that answers
-# one at a time.
+# Options of `vllm serve` for GPUs, memory and scheduling. They are valid, and have no effect on a CPU that answers one
+# request at a time.
 WITHOUT_EFFECT = {
     *("dtype", "quantization", "kv-cache-dtype", "load-format", "download-dir", "trust-remote-code", "host"),
     *("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "max-num-seqs", "max-num-batched-tokens"),
@@ -29,12 +29,12 @@ UNDERSTOOD = frozenset({"model", "served-model-name", "max-model-len", "seed", "
 
 
 class OptionError(Exception):
-    """The container refuses to start; the text is what it logs."""
+    """The container refuses to start. The text is its log line."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the server was asked for. `max_model_len` is None where it is to follow from the model."""
+    """The server's options. `max_model_len` is None if it follows from the model."""
 
     model: str
     served_model_names: tuple[str, ...]
@@ -44,7 +44,7 @@ class Options:
 
 
 def read(environment: Mapping[str, str], base_dir: Path) -> Options:
-    """The options in a container's environment. Raises OptionError for what vLLM does not have or cannot read."""
+    """Return the options in a container's environment. Raises OptionError for an unknown or invalid option."""
     given = {
         name.removeprefix(PREFIX).lower().replace("_", "-"): value.strip()
         for name, value in environment.items()
@@ -86,9 +86,9 @@ def _integer(given: Mapping[str, str], name: str) -> int | None:
 
 
 def context_length(asked: int | None, derived: int) -> int:
-    """The model's context length in tokens: what was asked for, or what its configuration allows.
+    """Return the context length in tokens: the requested one, or else the one of the model's configuration.
 
-    Raises OptionError as vLLM does when more is asked than `max_position_embeddings` allows (vllm/config/model.py).
+    Raises OptionError, as vLLM, for a length over `max_position_embeddings` (vllm/config/model.py).
     """
     if asked is not None and asked > derived:
         raise OptionError(
