@@ -1,1 +1,1 @@
-"""AWS on this machine: MiniStack with IAM enforced, and what MiniStack lacks. It imports none of the product's code."""
+"""AWS on this machine: MiniStack with IAM and with the services that MiniStack lacks. It does not import the product."""

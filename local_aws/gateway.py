@@ -1,4 +1,4 @@
-"""The server behind `local_aws.server`: hooks MiniStack, registers the services of this folder, serves, cleans up."""
+"""The server behind `local_aws.server`: it patches MiniStack, registers the services, serves, and cleans up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def _serve(port: int) -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT, then end every process that was started here."""
+    """Serve until SIGTERM or SIGINT, then end every process that local AWS started."""
     parser = argparse.ArgumentParser(prog="python -m local_aws.gateway")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--state-dir", type=Path, required=True)
@@ -47,13 +47,13 @@ def main() -> None:
     try:
         asyncio.run(_serve(arguments.port))
     finally:
-        # The loop's handlers are gone with it: a second signal (Ctrl-C reaches the whole group, then its leader
-        # sends SIGTERM) would end this process before its children.
+        # The loop's signal handlers ended with it. A second signal (Ctrl-C reaches the whole group, then its leader sends
+        # SIGTERM) would end this process before its children.
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, signal.SIG_IGN)
         processes.stop_all()
-        kill(state_dir.resolve() / "jobs")  # What torchrun started in sessions of its own outlives its group.
-    # MiniStack's own threads (tickers, pollers) are daemons, but its pools are joined at exit and may hold a function.
+        kill(state_dir.resolve() / "jobs")  # torchrun starts workers in sessions of their own, which outlive its group.
+    # MiniStack's own threads (tickers, pollers) are daemons. But Python joins its pools at exit, and a call may block them.
     logging.shutdown()
     os._exit(0)
 

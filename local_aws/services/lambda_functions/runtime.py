@@ -40,10 +40,7 @@ _RESERVED = {
     *("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"),
 }
 # A change of one of these members gives a function new sandboxes.
-_SHAPING = (
-    *("Handler", "Runtime", "Role", "CodeSha256", "Environment"),
-    *("MemorySize", "Timeout", "LoggingConfig"),
-)
+_SHAPING = ("Handler", "Runtime", "Role", "CodeSha256", "Environment", "MemorySize", "Timeout", "LoggingConfig")
 
 
 class Runtime:

@@ -112,10 +112,8 @@ class Run:
     #   memory
     def _assumed(self) -> clients.Credentials:
         # A Distributed Map's child is an execution of `stateMachine:NAME/LABEL` (API Reference, DescribeExecution).
-        source, name = (
-            self.execution["stateMachineArn"],
-            "".join(secrets.choice(string.ascii_letters) for _ in range(32)),
-        )
+        source = self.execution["stateMachineArn"]
+        name = "".join(secrets.choice(string.ascii_letters) for _ in range(32))
         with self._lock:
             try:
                 self._session = self._session or role_session(
