@@ -96,7 +96,7 @@ def stop_model_customization_job(bedrock: Bedrock, params: dict[str, Any], reque
 
 
 def _stop(job: CustomizationJob, account: BedrockAccount) -> None:
-    """InProgress → Stopping → Stopped. Raises ServiceError when the job has ended."""
+    """Make a job Stopping, and then Stopped by its thread. Raises ServiceError if the job has ended."""
     with account.lock:
         status = job.details["status"]
         if status not in ("InProgress", "Stopping"):
