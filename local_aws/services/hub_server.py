@@ -36,8 +36,8 @@ def answer(cache: Path, path: str, byte_range: str | None) -> Response:
         return Response(404, headers={"X-Error-Code": "RevisionNotFound" if home.is_dir() else "RepoNotFound"})
     if found.re is _ABOUT:
         siblings = [{"rfilename": file.name, "size": file.stat().st_size} for file in sorted(folder.iterdir())]
-        info = {"id": found["repo"], "sha": commit, "gated": False, "cardData": {}, "siblings": siblings}
-        return Response(200, body=json.dumps(info).encode())
+        info = json.dumps({"id": found["repo"], "sha": commit, "gated": False, "cardData": {}, "siblings": siblings})
+        return Response(200, body=info.encode())
     file = folder / unquote(found["name"])
     if not file.is_file():
         return Response(404, headers={"X-Error-Code": "EntryNotFound"})
