@@ -28,6 +28,9 @@ Measured once, on SmolLM2-135M after 12 steps: 0.002 for rounding the merged wei
 as 10,000, 0.24 for a missing adapter. An adapter that changes almost nothing would pass without its merge."""
 
 SHARD_SIZE = "2GB"
+"""The largest size of one file of weights, which is copied from the GPU into the host's memory as a whole.
+
+With the 50 GB per file of transformers 5, a model of 8 billion parameters would take all 16 GB of an ml.g5.xlarge."""
 
 _ROPE_4X = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
 """The keys that transformers 5 moves into rope_parameters."""
@@ -61,8 +64,6 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, base_folde
     _refuse_quantized(model)
     # peft adds the float32 adapter to each weight before it rounds.
     merged = model.merge_and_unload().to(export_dtype(own_dtype(base_folder)))
-    # A file is copied from the GPU into the host's memory as a whole. With the 50 GB per file of transformers 5, a model of 8
-    # billion parameters would take all 16 GB of an ml.g5.xlarge.
     # Vicuna and old Llama 2 chats have sampling settings without do_sample. transformers reads them and refuses to save them.
     generation, merged.generation_config = merged.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)

@@ -60,8 +60,14 @@ DATASET = Kind(
     files="set dataset.files to names that {page} lists",
 )
 MODEL = Kind(
-    *("model", "models", "", "training.base_model", "", "training", "training.base_revision"),
-    "it was removed while it was read: start the run again",
+    name="model",
+    api="models",
+    folder="",
+    field="training.base_model",
+    prefix="",
+    section="training",
+    revision="training.base_revision",
+    files="it was removed while Plan read the model; start a new execution",
 )
 
 

@@ -208,8 +208,8 @@ def _set_expiry(name: str, run: str, wanted: ExpiryPlan | None) -> str | None:
 def _failure(name: str, endpoint: dict[str, Any], wanted: str) -> EndpointFailed:
     reason = endpoint.get("FailureReason") or "SageMaker gives no reason"
     logs = (
-        f"its log group /aws/sagemaker/Endpoints/{name} shows whether a setting of endpoint must change; if not, redrive the "
-        "execution"
+        f"look into its log group /aws/sagemaker/Endpoints/{name}: if that names a setting of endpoint, start a new execution "
+        "with another value, else redrive the execution"
     )
     if endpoint["EndpointStatus"] == "InService":
         serving = endpoint["EndpointConfigName"]
