@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -47,6 +47,11 @@ class RunningAws:
         """A client of the account's root, or of a session (the Credentials of AssumeRole)."""
         keys = credentials or {"AccessKeyId": "test", "SecretAccessKey": "test"}
         return _client(self.endpoint, service, keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken"))
+
+    def control(self, path: str, values: Any) -> None:
+        """POST `values` to one of local AWS's own controls (local_aws/README.md)."""
+        with urlopen(Request(f"{self.endpoint}/_tuneway/{path}", json.dumps(values).encode())) as answer:
+            answer.read()
 
     def decisions(self, **wanted: Any) -> list[dict[str, Any]]:
         """The logged decisions that have these values."""

@@ -14,13 +14,14 @@ import logging
 import re
 import threading
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from local_aws.core.registry import Request, Response
 from local_aws.ministack import states as engine
 from local_aws.ministack.states import ExecutionError
 from local_aws.services.stepfunctions import machine, status
-from local_aws.services.stepfunctions.runs import LOCK, RUN, Point, Run, now
+from local_aws.services.stepfunctions.runs import LOCK, RUN, Point, Run, now, timestamp
 from local_aws.services.stepfunctions.tasks import PAYLOAD_LIMIT
 
 if TYPE_CHECKING:
@@ -205,11 +206,25 @@ def stop_execution(original: Callable[..., Any], data: dict[str, Any]) -> Any:
 
 # Differs: The end of an execution's TimeoutSeconds | AWS: when they are over | Here: also by `POST /_tuneway/states
 #   {"time_out": ARN}` | Why: a test should not wait for a week
+# Differs: The stopDate of an execution | AWS: the time of its end | Here: `POST /_tuneway/states {"backdate": ARN, "seconds":
+#   N}` makes it N seconds earlier | Why: a test should not wait until an end is old
 def control(request: Request) -> Response:
-    """Answer POST /_tuneway/states {"time_out": ARN}: end the execution as after its own TimeoutSeconds."""
-    run = attempt(str(json.loads(request.body or b"{}").get("time_out")))
+    """Answer POST /_tuneway/states: end an execution as after its own TimeoutSeconds, or backdate the end of one."""
+    asked = json.loads(request.body or b"{}")
+    if "backdate" in asked:
+        return _backdate(str(asked["backdate"]), timedelta(seconds=asked["seconds"]))
+    run = attempt(str(asked.get("time_out")))
     if run is None or not end(run, "TIMED_OUT", "States.Timeout"):
         return Response(400, body=b"no such running execution\n")
+    return Response(200, body=b"ok\n")
+
+
+def _backdate(arn: str, age: timedelta) -> Response:
+    with LOCK:
+        execution = engine.execution(arn)
+        if execution is None or not execution["stopDate"]:
+            return Response(400, body=b"no such ended execution\n")
+        execution["stopDate"] = timestamp(datetime.fromisoformat(execution["stopDate"]) - age)
     return Response(200, body=b"ok\n")
 
 

@@ -35,7 +35,12 @@ SERVER = Server()
 
 def now() -> str:
     """Return the time in the form of Step Functions' records."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(datetime.now(UTC))
+
+
+def timestamp(time: datetime) -> str:
+    """Return `time` (UTC) in the form of Step Functions' records."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
 import pytest
 from botocore.exceptions import ClientError
@@ -370,3 +372,19 @@ def test_a_field_that_lambda_invoke_does_not_take_fails_in_the_run(aws: RunningA
         execution = run(aws, role, {"Call": task(INVOKE, "{% $states.input %}")}, given)
         assert execution["error"] == "States.Runtime"
         assert f"could not be used to start the Task: [{reason}]" in execution["cause"]
+
+
+def test_the_end_of_an_execution_can_be_backdated(aws: RunningAws, role: str) -> None:
+    arn = start(aws, role, {"Wait": {"Type": "Wait", "Seconds": 30, "Next": "End"}, "End": passing(1)})
+    with pytest.raises(HTTPError, match="400"):  # It runs.
+        aws.control("states", {"backdate": arn, "seconds": 45})
+    states = aws.client("stepfunctions")
+    states.stop_execution(executionArn=arn)
+    before = states.describe_execution(executionArn=arn)
+    aws.control("states", {"backdate": arn, "seconds": 45})
+    (listed,) = [
+        execution
+        for execution in states.list_executions(stateMachineArn=before["stateMachineArn"])["executions"]
+        if execution["executionArn"] == arn
+    ]
+    assert listed["stopDate"] == before["stopDate"] - timedelta(seconds=45)
