@@ -104,9 +104,8 @@ class Encoder:
         together = whole[: len(prompt_ids)] == prompt_ids
         answer = whole[len(prompt_ids) :] if together else self._ids(answer_text)
         end = next((index for index, token in enumerate(answer) if token in self.end_ids), None)
-        if (
-            end is not None
-        ):  # text that a template writes after the end of the turn goes, because the model never writes it
+        if end is not None:
+            # The text that a template writes after the end of the turn goes, because the model never writes it.
             answer = answer[: end + 1]
         else:
             answer.append(int(self.tokenizer.eos_token_id))

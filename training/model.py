@@ -34,9 +34,8 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
         TrainingError: the tokenizer has no chat template or no end-of-sequence token.
     """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-    if isinstance(
-        tokenizer.chat_template, dict
-    ):  # Command R and Hermes 3 have one template for chats, and others for tools or documents
+    # Command R and Hermes 3 have one template for chats, and others for tools or documents.
+    if isinstance(tokenizer.chat_template, dict):
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if not tokenizer.chat_template:
         raise unfit_models.no_chat_template(name)

@@ -78,9 +78,8 @@ class TrainingRun:
             self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
             self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
             encoder = Encoder(self.tokenizer, self.end_ids)
-            self.tokenizer.chat_template = (
-                encoder.template.text
-            )  # the model is published with the template of its training
+            # The model is published with the template of its training.
+            self.tokenizer.chat_template = encoder.template.text
             train, train_left_out = encoder.dataset(self.train, "train", self.recipe.max_length)
             validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}

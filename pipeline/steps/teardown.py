@@ -296,9 +296,8 @@ class TeardownPass:
                 _unless(abort, "NoSuchUpload")  # The upload is complete meanwhile.
         deleted = True
         remaining: list[str] = []
-        while (
-            deleted
-        ):  # After a deletion the objects are listed again, because the next page could begin at another object.
+        # After a deletion the objects are listed again, because the next page could begin at another object.
+        while deleted:
             deleted, remaining = False, []
             for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
                 entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
