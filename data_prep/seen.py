@@ -32,7 +32,7 @@ class Seen:
         """Make room for `rows` rows. `held_out` are the splits of `HELD_OUT` that have files of their own."""
         self._slots = max(rows, ROWS) * 4 // 3 + 1  # without the + 1, rounding would leave room for a row less
         self._table = bytearray(self._slots * ENTRY_BYTES)
-        self._room = int(self._slots * _FULLEST)
+        self._free = int(self._slots * _FULLEST)
         self._marks = {split: split[:1].encode() for split in HELD_OUT if split in held_out}
 
     def why_not_new(self, split: str, dialogue_digest: bytes, digest: bytes) -> str | None:
@@ -78,7 +78,7 @@ class Seen:
         return place, False
 
     def _put(self, place: int, entry: bytes) -> None:
-        if not self._room:
+        if not self._free:
             raise TooManyRows
-        self._room -= 1
+        self._free -= 1
         self._table[place : place + ENTRY_BYTES] = entry

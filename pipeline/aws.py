@@ -18,7 +18,7 @@ from pipeline.contracts.values import as_json, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Handler = Callable[[Mapping[str, Any], object], Any]
+    LambdaHandler = Callable[[Mapping[str, Any], object], Any]
 
 Event = TypeVar("Event")
 
@@ -87,14 +87,14 @@ def client(service: str, **patience: Any) -> Any:
     return boto3.client(service, config=_CONFIG.merge(Config(**patience)))
 
 
-def handler(event_type: type[Event]) -> Callable[[Callable[[Event], Any]], Handler]:
+def handler(event_type: type[Event]) -> Callable[[Callable[[Event], Any]], LambdaHandler]:
     """Decorate a Lambda handler with the type of its event.
 
     The decorated handler parses the event and turns the answer into JSON. It raises `AwsBusy`, `AwsLimit` or `AwsRefused`
     in the place of boto3's errors.
     """
 
-    def decorate(function: Callable[[Event], Any]) -> Handler:
+    def decorate(function: Callable[[Event], Any]) -> LambdaHandler:
         @functools.wraps(function)
         def call(event: Mapping[str, Any], _context: object) -> Any:
             try:

@@ -19,10 +19,10 @@ stricter one counts. Prices are in dollars, as of `pipeline.cost.AS_OF`. docs/co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["conversation", "prompt_completion"]
+RecordFormat = Literal["conversation", "prompt_completion"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class BaseModel:
 
     id: str
     region: str
-    format: Format
+    format: RecordFormat
     min_records: int
     max_records: int
     max_tokens_per_record: int
@@ -67,7 +67,7 @@ class BaseModel:
     max_validation_records: int
     min_file_records: int = 1
     forbidden: tuple[str, ...] = ()
-    chars_per_token: int = field(default=6)
+    chars_per_token: int = 6
 
 
 # [guide] has these ranges, and those of Nova below.

@@ -16,7 +16,7 @@ from local_aws.core.shapes import ServiceError
 if TYPE_CHECKING:
     from botocore.model import OperationModel, ServiceModel
 
-Function = TypeVar("Function", bound=Callable[..., "dict[str, Any] | None"])
+OperationFunction = TypeVar("OperationFunction", bound=Callable[..., "dict[str, Any] | None"])
 
 
 class Service:
@@ -31,7 +31,7 @@ class Service:
         self.name = model
         self.operations: dict[str, Callable[..., dict[str, Any] | None]] = {}
 
-    def operation(self, function: Function) -> Function:
+    def operation(self, function: OperationFunction) -> OperationFunction:
         """Let a function or method answer the operation of its name: `create_model` answers CreateModel."""
         self.operations[function.__name__] = function
         return function

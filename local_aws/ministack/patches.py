@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Replacement = TypeVar("Replacement", bound=Callable[..., Any])
 Target = ModuleType | dict[str, Any]
 
 
@@ -46,10 +46,10 @@ PATCHES: list[Patch] = []
 """All patches, in the order in which `apply` applies them."""
 
 
-def patch(target: Target, name: str) -> Callable[[Function], Function]:
+def patch(target: Target, name: str) -> Callable[[Replacement], Replacement]:
     """Replace a function of MiniStack by the decorated function, which gets the original as its first argument."""
 
-    def declare(function: Function) -> Function:
+    def declare(function: Replacement) -> Replacement:
         PATCHES.append(Patch(target, name, lambda original: functools.partial(function, original)))
         return function
 

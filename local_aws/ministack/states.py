@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ministack.core import responses
 from ministack.services import eventbridge, stepfunctions
 
-from local_aws.ministack.patches import Function, patch
+from local_aws.ministack.patches import Replacement, patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ _FUNCTIONS = {
 }
 
 
-def replaces(name: str) -> Callable[[Function], Function]:
+def replaces(name: str) -> Callable[[Replacement], Replacement]:
     """Replace a function of Step Functions (a key of _FUNCTIONS). The decorated one gets the original as first argument."""
     return patch(stepfunctions, _FUNCTIONS[name])
 

@@ -91,16 +91,16 @@ class Engine:
         except Exception as error:  # A template may raise any exception (jinja2's, ValueError).
             raise RefusedError(f"the chat template refused the messages: {error}") from error
         length = prompt["input_ids"].shape[1]
-        room = self.max_model_len - length
+        remaining = self.max_model_len - length
         asked = request.max_completion_tokens or request.max_tokens
-        if room < 1 or (asked is not None and asked > room):
+        if remaining < 1 or (asked is not None and asked > remaining):
             raise RefusedError(
                 f"This model's maximum context length is {self.max_model_len} tokens. However, you requested "
                 f"{asked or 1} output tokens and your prompt contains at least {length} input tokens, for a total "
                 f"of at least {length + (asked or 1)} tokens. Please reduce the length of the input prompt or the "
                 "number of requested output tokens."
             )
-        generation = self._generation(request, asked or room)
+        generation = self._generation(request, asked or remaining)
         stops = generation.get("stop_strings", [])
         with self.lock, torch.inference_mode():
             torch.manual_seed(request.seed if request.seed is not None else self._options.seed)

@@ -4,7 +4,7 @@ Every field has a scope. A `deploy` field shapes the resources in the account: e
 shapes one run: an execution's input may override it, in the same form as config.yaml.
 """
 
-from pipeline.settings.base import Scope, SettingsError, scope, sections
+from pipeline.settings.base import FieldScope, SettingsError, scope, sections
 from pipeline.settings.bedrock import BedrockSettings
 from pipeline.settings.dataset import DatasetSettings
 from pipeline.settings.endpoint import EndpointSettings, Promote
@@ -20,10 +20,10 @@ __all__ = [
     "DatasetSettings",
     "EndpointSettings",
     "EvaluationSettings",
+    "FieldScope",
     "FunctionsSettings",
     "LoraSettings",
     "Promote",
-    "Scope",
     "Settings",
     "SettingsError",
     "TrainingSettings",

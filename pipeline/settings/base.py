@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Scope = Literal["deploy", "run"]
+FieldScope = Literal["deploy", "run"]
 
 MANY = 1_000_000_000
 """The upper bound of numbers that have no limit of their own. JSON's numbers are exact up to 2^53, which is far above it."""
@@ -43,7 +43,7 @@ def run(description: str, unit: str | None = None, **constraints: Any) -> Any:
     return _field("run", description, unit, constraints)
 
 
-def _field(scope: Scope, description: str, unit: str | None, constraints: dict[str, Any]) -> Any:
+def _field(scope: FieldScope, description: str, unit: str | None, constraints: dict[str, Any]) -> Any:
     return Field(description=description, json_schema_extra={"scope": scope, "unit": unit}, **constraints)
 
 
@@ -53,7 +53,7 @@ def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
     return {name: kind for name, kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
-def scope(model: type[BaseModel], name: str) -> Scope:
+def scope(model: type[BaseModel], name: str) -> FieldScope:
     """Return the scope of a field: `deploy` or `run`."""
     extra = model.model_fields[name].json_schema_extra
     assert isinstance(extra, dict)

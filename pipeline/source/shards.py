@@ -84,14 +84,14 @@ def shard(files: Mapping[str, Sequence[File]], shard_mb: int) -> list[Shard] | N
 
 def _group(pieces: Sequence[Piece], size: int) -> list[list[Piece]]:
     groups: list[list[Piece]] = []
-    room = 0
+    remaining = 0
     for piece in pieces:
         length = piece.end - piece.start
-        if not groups or length > room or len(groups[-1]) == MOST_FILES:
+        if not groups or length > remaining or len(groups[-1]) == MOST_FILES:
             groups.append([])
-            room = size
+            remaining = size
         groups[-1].append(piece)
-        room -= length
+        remaining -= length
     return groups
 
 

@@ -20,7 +20,7 @@ from pipeline.endpoints import describe_endpoint
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-Action = Literal["done", "wait", "back", "delete"]
+RepairAction = Literal["done", "wait", "back", "delete"]
 
 CUSTOMIZE = "Customize"
 """The state that starts a run's Bedrock job. No job is made before an execution enters it (infra/definition.py)."""
@@ -60,7 +60,7 @@ def _try(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tupl
     return "", []
 
 
-def decide(status: str, current: str | None, pending: str | None, run: str, passed: str | None) -> Action:
+def decide(status: str, current: str | None, pending: str | None, run: str, passed: str | None) -> RepairAction:
     """Return what to do with the endpoint after an execution has ended.
 
     Args:

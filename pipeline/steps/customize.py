@@ -30,7 +30,7 @@ class CustomizationFailed(Exception):
 
 
 class CustomizationJobs:
-    """Bedrock's customization jobs of one run (`jobs.Service`)."""
+    """Bedrock's customization jobs of one run (`jobs.JobService`)."""
 
     def __init__(self, request: AwsRequest) -> None:
         """Keep the request of CreateModelCustomizationJob, which has no names and no token yet."""

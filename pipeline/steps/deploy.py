@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-Action = Literal["create", "update", "delete", "wait", "serving", "superseded", "failed"]
+DeployAction = Literal["create", "update", "delete", "wait", "serving", "superseded", "failed"]
 
 EXPIRY_RETRY = {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185}
 """How long the schedule tries to delete the endpoint before it notifies a person.
@@ -55,7 +55,7 @@ class EndpointFailed(Exception):
 
 def decide(
     status: str, current: str | None, wanted: str, asked: bool, before: str | None, known: bool = True
-) -> Action:
+) -> DeployAction:
     """Return what to do with the endpoint.
 
     Args:

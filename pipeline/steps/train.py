@@ -32,7 +32,7 @@ class TrainingFailed(Exception):
 
 
 class TrainingJobs:
-    """SageMaker's training jobs of one run (`jobs.Service`)."""
+    """SageMaker's training jobs of one run (`jobs.JobService`)."""
 
     def __init__(self, request: AwsRequest) -> None:
         """Keep the request of CreateTrainingJob, which has no name yet."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-Answer = dict[str, Any]
+AnswerDocument = dict[str, Any]
 
 
 class Context:
@@ -65,18 +65,18 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
-def error_answer(kind: str, text: str, trace: Iterable[str] = ()) -> Answer:
+def error_answer(kind: str, text: str, trace: Iterable[str] = ()) -> AnswerDocument:
     """Return an error of the runtime itself."""
     return {"status": "error", "errorType": kind, "errorMessage": text, "stackTrace": list(trace)}
 
 
-def raised(error: Exception) -> Answer:
+def raised(error: Exception) -> AnswerDocument:
     """Return the error of a function's exception, without this file's own frame."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     return error_answer(type(error).__name__, str(error), traceback.format_list(frames))
 
 
-def load(handler: str) -> Callable[[Any, Context], Any] | Answer:
+def load(handler: str) -> Callable[[Any, Context], Any] | AnswerDocument:
     """Return the handler, or Lambda's error if it cannot be loaded."""
     module_name, dot, function_name = handler.rpartition(".")
     if not dot:
@@ -106,7 +106,7 @@ def plain(value: object) -> float:
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-def invoke(handler: Callable[[Any, Context], Any], message: dict[str, Any]) -> Answer:
+def invoke(handler: Callable[[Any, Context], Any], message: dict[str, Any]) -> AnswerDocument:
     """Call the handler with one event."""
     try:
         result = handler(message["event"], Context(message))
@@ -118,7 +118,7 @@ def invoke(handler: Callable[[Any, Context], Any], message: dict[str, Any]) -> A
         return error_answer("Runtime.MarshalError", f"Unable to marshal response: {error}")
 
 
-def log_error(answer: Answer) -> None:
+def log_error(answer: AnswerDocument) -> None:
     """Print an error in Lambda's log format."""
     trace = "".join(answer["stackTrace"])
     print(f"[ERROR] {answer['errorType']}: {answer['errorMessage']}")
@@ -153,7 +153,7 @@ def main() -> None:
     log_handler.addFilter(request_id)
     logging.getLogger().addHandler(log_handler)
 
-    def answer(document: Answer) -> None:
+    def answer(document: AnswerDocument) -> None:
         if document["status"] == "error":
             log_error(document)
         sys.stdout.flush()
