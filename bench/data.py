@@ -141,7 +141,7 @@ def run(name: str, home: Path, kind: str, count: int, instruction: str, work: Pa
     if base_model:
         job["event"] = make_event(DiskS3(home), folder.name, file.name, work.name, instruction, base_model)
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    os.sync()  # so that this run does not pay for what the run before has written
+    os.sync()  # so that this run does not pay for the files of the run before
     done = subprocess.run(
         [sys.executable, "-m", "bench.data_ways", way, str(work / "job.json")],
         cwd=ROOT,

@@ -30,7 +30,7 @@ RECIPES = ("tutorial", "tuneway", "batched", "trl")
 ROUNDS = 2
 STEPS = 12
 HELD_OUT = 40
-# The tutorial's recipe, except for what a short run on two cores needs: the local run's learning rate, and one batch per step.
+# The tutorial's recipe, with two changes for a short run on two cores: the local run's learning rate, and one batch per step.
 HYPERPARAMETERS = {
     "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "learning_rate": "2e-3",

@@ -43,7 +43,7 @@ csv.field_size_limit(LONGEST_BYTES)
 class CsvFile:
     """A CSV file with a header, by RFC 4180 with any separator. A line end inside quotes belongs to the text.
 
-    Broken UTF-8 becomes lone surrogates, which the checks find. The csv module decides what a row is. A regular expression
+    Broken UTF-8 becomes lone surrogates, which the checks find. The csv module decides where a row ends. A regular expression
     reads the plain rows, four times as fast, and the csv module reads every row that the expression does not match.
 
     The file is refused at the first row that breaks the rules. If a quote is closed at another place than it seems, or a line
@@ -260,7 +260,7 @@ class _Text:
         self.lines.clear()
 
     def release(self) -> None:
-        """Forget the mark, so that the buffer drops what has been read."""
+        """Forget the mark, so that the buffer drops the bytes that have been read."""
         self._marked = None
 
     def _fill(self) -> None:

@@ -2,9 +2,9 @@
 
 Plan resolves everything, and later states read its result from the variable `$plan`.
 
-Long work at AWS is one pattern: a function is called in a loop of Choice and Wait. It makes what this attempt needs if that is
-not there, looks at it, and returns how far it is. The names of what it makes end in the count of redrives, because a redrive
-runs the failed state again with the same input, and SageMaker and Bedrock never free the name of a job.
+Long work at AWS is one pattern: a function is called in a loop of Choice and Wait. It makes the job or the endpoint of this
+attempt if there is none yet, looks at it, and returns its progress. The names of its resources end in the count of redrives,
+because a redrive runs the failed state again with the same input, and SageMaker and Bedrock never free the name of a job.
 
 If a function finds a user's mistake, it returns the mistake as data, and the run ends in `Refused` with that one line. Nothing
 has been spent by then. Every other error fails the task in which it happens, and a redrive runs that task again. Bedrock can
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra import data_states
 from infra.states import PAYLOAD, REDRIVE, StackParts, branch, choice, lambda_task, wait
+from pipeline import names
 from pipeline.contracts.events import Customization
 from pipeline.contracts.values import as_json
 from pipeline.settings import EXECUTION_DAYS
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 
     from infra.states import State
     from pipeline.contracts.planned import StackFacts
+    from pipeline.contracts.values import JsonObject
 
 _ATTEMPT = {"name": "{% $plan.name %}", "redrive": REDRIVE}
-"""What each function that makes something gets: the beginning of its names, and the count that they end in."""
+"""A part of the event of each function that makes resources: the beginning of their names, and the count at their end."""
 _PROGRESS = "{% $states.result.Payload.progress %}"
 
 
-def definition(stack: StackFacts, settings: dict[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
+def definition(stack: StackFacts, settings: JsonObject, steps: Mapping[str, str]) -> dict[str, Any]:
     """Return the whole definition; the arguments are those of `StackParts`."""
     deployed = StackParts(stack, settings, steps)
     return {
@@ -171,7 +173,7 @@ def _smoke_test(deployed: StackParts) -> State:
         "endpoint": "{% $deployed.endpoint %}",
         "config": "{% $deployed.config %}",
         "test": "{% $plan.prepare.request.output & 'test/' %}",
-        "samples": "{% $plan.record.folder & 'smoke_test.json' %}",
+        "samples": f"{{% $plan.record.folder & '{names.SAMPLES}' %}}",
         "deployed_at_redrive": "{% $deployed.redrive %}",
         "redrive": REDRIVE,
     }
@@ -206,7 +208,7 @@ _RESULT = {
 
 
 def _record_serving(deployed: StackParts) -> State:
-    """Return the task that records what serves, so that the record exists even if Bedrock fails later."""
+    """Return the task that records the serving model, so that the record exists even if Bedrock fails later."""
     return {**lambda_task(deployed.steps["record"], _RESULT), "Next": "TellServing"}
 
 
@@ -271,7 +273,7 @@ def _done(_: StackParts) -> State:
         "data": "{% $data.counts %}",
         "manifest": "{% $data.manifest %}",
         "samples": "{% $append([$training.model & 'tuneway/evaluation.json'], $samples) %}",
-        "run": "{% $plan.record.folder & 'run.json' %}",
+        "run": f"{{% $plan.record.folder & '{names.RECORD}' %}}",
         "estimate": "{% $plan.estimate %}",
         "spent": "{% $record.spent %}",
         "warnings": "{% $append($append($plan.warnings, $assessment.warnings), $deployed.warnings) %}",

@@ -57,7 +57,7 @@ class FunctionFactory:
     """Makes functions that differ only in handler, package, environment, memory and timeout."""
 
     def __init__(self, scope: Scope, settings: Settings) -> None:
-        """Make what all functions of a stack share."""
+        """Make the runtime, the architecture and the principal that all functions of a stack share."""
         self._scope = scope
         self._settings = settings
         functions = settings.functions

@@ -1,4 +1,4 @@
-"""The topic that tells the user how a run ended, and what still bills."""
+"""The topic that tells the user how a run ended, and which resources still bill."""
 
 from __future__ import annotations
 

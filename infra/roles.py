@@ -27,7 +27,7 @@ class ServiceRoles(Construct):
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images
     ) -> None:
-        """Make the four roles. Everything they may touch belongs to this stack, except what the comments name."""
+        """Make the four roles. They may touch resources of this stack only, except those that the comments name."""
         super().__init__(parent, id)
         # The conditions of each trust policy are copied from the service's guide. SageMaker's are in "Cross-service confused
         # deputy prevention" of its developer guide, which leaves aws:SourceAccount out.

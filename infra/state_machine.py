@@ -82,7 +82,7 @@ class StateMachine(Construct):
         self.arn = machine.state_machine_arn
 
     def _grant_map(self, scope: Scope, bucket: s3.Bucket) -> None:
-        """Grant what the Distributed Map needs (developer guide, "IAM policies for using Distributed Map states").
+        """Grant the actions of the Distributed Map (developer guide, "IAM policies for using Distributed Map states").
 
         Its Map Run starts executions of this same state machine, and looks at how they end. It stops them when it is stopped
         itself, and redrives those that were stopped. The state machine's ARN is made from its name, because a reference would

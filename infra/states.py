@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipeline.contracts.planned import StackFacts
+    from pipeline.contracts.values import JsonObject
 
 State = dict[str, Any]
 """A state in the Amazon States Language."""
@@ -28,7 +29,7 @@ class StackParts(NamedTuple):
     """
 
     stack: StackFacts
-    settings: dict[str, Any]
+    settings: JsonObject
     steps: Mapping[str, str]
 
 

@@ -1,4 +1,4 @@
-"""The functions that the run's state machine calls: one table, whose rows also name what each function's role may do."""
+"""The functions that the run's state machine calls: one table, whose rows also name the grants of each function's role."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _deploy(grants: Grants) -> None:
 
 def _smoke_test(grants: Grants) -> None:
     grants.allow(["s3:GetObject"], [grants.objects("data", "test/test.jsonl")], A_RUN)
-    grants.allow(["s3:PutObject"], [grants.objects("models", "smoke_test.json")], A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("models", names.SAMPLES)], A_RUN)
     grants.allow_key(["Decrypt", "GenerateDataKey"])
     actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
     grants.allow(actions, [grants.scope.endpoint])

@@ -1,4 +1,4 @@
-"""The custom resource that `cdk destroy` deletes first. Its deletion removes what runs have made."""
+"""The custom resource that `cdk destroy` deletes first. Its deletion removes the resources that runs have made."""
 
 from __future__ import annotations
 

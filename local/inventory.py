@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 KEPT_LOG_GROUPS = ("/aws/sagemaker/TrainingJobs",)
-"""Log groups that all jobs of an account share. AWS keeps them, and the teardown deletes only what is the stack's own."""
+"""Log groups that all jobs of an account share. AWS keeps them, and the teardown deletes only the stack's own groups."""
 
 KEPT_RULES = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule",)
 """Rules that Step Functions manages, one per account."""

@@ -33,6 +33,9 @@ MODELS = "models/"
 RECORD = "run.json"
 """The file of a run's record, beside its model (`pipeline.record`)."""
 
+SAMPLES = "smoke_test.json"
+"""The file with the dialogues and answers of the smoke test, beside the record."""
+
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 """The log group of all training jobs of an account."""
 

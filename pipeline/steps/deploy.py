@@ -8,7 +8,7 @@ It relies on two facts (SageMaker API reference, DescribeEndpoint and UpdateEndp
 endpoint is InService again with the old config, so only InService with the wanted config means success. A Failed endpoint can
 only be deleted.
 
-`pipeline.steps.cleanup` runs after every bad end of an execution, and repairs what a failed deployment leaves.
+`pipeline.steps.cleanup` runs after every bad end of an execution, and repairs the endpoint after a failed deployment.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ class FoundationModel:
     rules: Rules | None = None
     legacy: datetime | None = None
     end_of_life: datetime | None = None
+    on_demand: bool = False
+    """Whether its custom models can be deployed on demand. The others need Provisioned Throughput."""
 
     def lifecycle_status(self, now: datetime) -> str:
         """Return ACTIVE, or LEGACY from the announced day on. The API has no third value."""
@@ -102,7 +104,9 @@ def _day(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def _pair(model_id: str, name: str, rules: Rules, customized_in: str, *days: str) -> list[FoundationModel]:
+def _pair(
+    model_id: str, name: str, rules: Rules, customized_in: str, *days: str, on_demand: bool = False
+) -> list[FoundationModel]:
     """Return a model for invocation, and its variant with a context length, which can be customized.
 
     `days` are the start of its life and, if announced, the day on which it became Legacy and the end of its life.
@@ -113,14 +117,23 @@ def _pair(model_id: str, name: str, rules: Rules, customized_in: str, *days: str
     tuned, everywhere = f"{model_id}:128k", ("us-east-1", "us-west-2")
     return [
         FoundationModel(model_id, name, provider, everywhere, ("ON_DEMAND",), started, None, legacy, ended),
-        FoundationModel(tuned, name, provider, (customized_in,), ("PROVISIONED",), started, rules, legacy, ended),
+        FoundationModel(
+            tuned, name, provider, (customized_in,), ("PROVISIONED",), started, rules, legacy, ended, on_demand
+        ),
     ]
 
 
 _ENDED = ("2024-09-25", "2026-01-07", "2026-07-07")  # Of Llama 3.2 1B.
 FOUNDATION_MODELS: tuple[FoundationModel, ...] = (
-    *_pair("amazon.nova-micro-v1:0", "Nova Micro", _NOVA, "us-east-1", "2024-12-03"),
-    *_pair("meta.llama3-3-70b-instruct-v1:0", "Llama 3.3 70B Instruct", _LLAMA_CONVERSATION, "us-west-2", "2024-12-19"),
+    *_pair("amazon.nova-micro-v1:0", "Nova Micro", _NOVA, "us-east-1", "2024-12-03", on_demand=True),
+    *_pair(
+        "meta.llama3-3-70b-instruct-v1:0",
+        "Llama 3.3 70B Instruct",
+        _LLAMA_CONVERSATION,
+        "us-west-2",
+        "2024-12-19",
+        on_demand=True,
+    ),
     *_pair("meta.llama3-1-8b-instruct-v1:0", "Llama 3.1 8B Instruct", _LLAMA_PROMPT, "us-west-2", "2024-07-23"),
     *_pair("meta.llama3-2-1b-instruct-v1:0", "Llama 3.2 1B Instruct", _LLAMA_PROMPT, "us-west-2", *_ENDED),
 )

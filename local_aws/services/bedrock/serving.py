@@ -6,7 +6,7 @@ Sources: Bedrock API Reference; "Delete a custom model deployment" in the Nova U
 service model does not list); "Delete a Provisioned Throughput" (at once; never before the end of a commitment); "Delete a
 custom model" (its throughput and deployments first); cloud-custodian's tests/terraform/bedrock_deployable_custom_model
 (the refusal to delete a deployment that is Creating, and that Llama 3.1 8B cannot be deployed on demand).
-PARITY.md lists what nobody could confirm.
+PARITY.md lists the beliefs that nobody could confirm.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ THROUGHPUT = ResourceKind(
     "provisioned-model", "provisioned model", "InService", "provisionedModelArn", ("provisionedModelName",)
 )
 IMPORTED = ResourceKind("imported-model", "imported model", "Active", "modelArn", ("modelName",))
-_ON_DEMAND = ("amazon.nova-micro-v1:0:128k", "meta.llama3-3-70b-instruct-v1:0:128k")
 _TERMS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=180)}
 
 
@@ -82,7 +81,8 @@ def _listed(bedrock: Bedrock, params: dict[str, Any], request: Request, kind: Re
 @BEDROCK.operation
 def create_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
     model = bedrock.account(request).model(params["modelArn"])
-    if model["baseModelArn"].rsplit("/", 1)[-1] not in _ON_DEMAND:
+    base = models.find(model["baseModelArn"], request.region)
+    if base is None or not base.on_demand:
         raise ServiceError("ValidationException", "The provided model does not support on-demand deployment.")
     details = {"modelArn": model["modelArn"], "description": params.get("description")}
     arn = _create(bedrock, request, DEPLOYMENT, params["modelDeploymentName"], params, details)

@@ -120,7 +120,7 @@ class Sandbox:
         limit = max(_INIT_SECONDS, self.launch.timeout_seconds)
         outcome = self._await(request_id, limit, f"Task timed out after {limit:.2f} seconds")
         if outcome.error is None:
-            self._log = outcome.log.encode()  # What the import printed belongs to the first invocation's log.
+            self._log = outcome.log.encode()  # The output of the import belongs to the first invocation's log.
             return None
         outcome.reusable = False
         return outcome
