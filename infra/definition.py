@@ -227,7 +227,7 @@ def _tell_serving(deployed: StackParts) -> State:
         "Resource": "arn:aws:states:::sns:publish",
         "Arguments": {
             "TopicArn": deployed.stack.topic,
-            "Subject": f"{deployed.stack.prefix}: the tuned model serves, Bedrock is not through",
+            "Subject": f"{deployed.stack.prefix}: the tuned model serves, Bedrock is still at work",
             "Message": message,
         },
         "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],

@@ -82,14 +82,14 @@ def _plan(grants: Grants) -> None:
     scope = grants.scope
     grants.allow(["s3:PutObject"], [grants.objects("code"), grants.objects("shards", names.SHARD_LIST)], A_RUN)
     models = grants.bucket.arn_for_objects("uploads/models/*")
-    grants.allow(["s3:GetObject"], [models], "the user's own base models, in whatever folder")
+    grants.allow(["s3:GetObject"], [models], "the user's own base models, in any folder")
     grants.allow_key(["Decrypt", "GenerateDataKey"])
     # Plan lists datasets and base models, and looks for a baseline.
     grants.allow_list(["uploads/*", f"{names.prefix('baselines', '*')}*"])
     if grants.datasets:
         grants.allow(["s3:ListBucket"], grants.datasets)
     bedrock = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
-    grants.allow(["bedrock:GetFoundationModel"], [bedrock], "reads what AWS publishes of any base model a run may name")
+    grants.allow(["bedrock:GetFoundationModel"], [bedrock], "a run may name any base model")
     quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
     grants.allow(quotas, ["*"], "the actions have no resource")
     grants.allow(["sagemaker:DescribeEndpoint"], [scope.endpoint])
