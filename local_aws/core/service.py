@@ -54,16 +54,17 @@ class Service:
             return None
         operation, labels = found
         protocol, version = (self.model.metadata.get(name) for name in ("protocol", "jsonVersion"))
-        headers = {"Content-Type": f"application/x-amz-json-{version}" if protocol == "json" else "application/json"}
+        content_type = f"application/x-amz-json-{version}" if protocol == "json" else "application/json"
         try:
             params = shapes.parse(operation, labels, request.query, request.body, protocol)
             shapes.validate(operation, params)
             result = function(state, params, request)
         except ServiceError as error:
-            return Response(error.status, headers | {"x-amzn-errortype": error.code}, shapes.error_body(error))
+            return shapes.refusal(error, content_type)
         if result is None:
             return None
-        return Response(int(operation.http.get("responseCode", 200)), headers, shapes.serialize(operation, result))
+        status = int(operation.http.get("responseCode", 200))
+        return Response(status, {"Content-Type": content_type}, shapes.serialize(operation, result))
 
     def _operation(self, request: Request) -> tuple[OperationModel, dict[str, str]] | None:
         if self.model.metadata["protocol"] == "rest-json":

@@ -16,6 +16,8 @@ from urllib.parse import unquote
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
 from botocore.validate import ParamValidator
 
+from local_aws.core.registry import Response
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,11 +33,12 @@ class ServiceError(Exception):
         code: the error's name in the service model.
         message: AWS's text.
         status: the HTTP status.
+        details: further members of the error's shape.
     """
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
+    def __init__(self, code: str, message: str, status: int = 400, **details: object) -> None:
         super().__init__(f"{code}: {message}")
-        self.code, self.message, self.status = code, message, status
+        self.code, self.message, self.status, self.details = code, message, status, details
 
 
 def path_labels(operation: OperationModel, path: str) -> dict[str, str] | None:
@@ -237,6 +240,7 @@ def _wire(shape: Shape, value: Any, names: frozenset[str]) -> Any:
     return value
 
 
-def error_body(error: ServiceError) -> bytes:
-    """Return the body of a refusal, for both JSON protocols. The header x-amzn-errortype has the code too."""
-    return json.dumps({"__type": error.code, "message": error.message}).encode()
+def refusal(error: ServiceError, content_type: str = "application/json") -> Response:
+    """Return the answer of a refused call, for both JSON protocols: the code is in the body and in a header."""
+    body = json.dumps({"__type": error.code, "message": error.message, **error.details}).encode()
+    return Response(error.status, {"Content-Type": content_type, "x-amzn-errortype": error.code}, body)

@@ -12,7 +12,7 @@ from ministack.core import concurrency, hypercorn_compat, iam_actions, iam_evalu
 
 from local_aws.core import registry
 from local_aws.core.registry import Handler, Registered, Request, Response
-from local_aws.core.shapes import ServiceError, error_body
+from local_aws.core.shapes import ServiceError, refusal
 from local_aws.ministack import alarms, calls, cloudformation, decisions, iam, patches
 from local_aws.ministack.patches import patch, put
 
@@ -43,9 +43,7 @@ def _detect_service(
 
 
 def _unknown(service: str, operation: str) -> Response:
-    error = ServiceError("UnknownOperationException", f"local AWS does not have {operation} of {service}")
-    headers = {"Content-Type": "application/json", "x-amzn-errortype": error.code}
-    return Response(error.status, headers, error_body(error))
+    return refusal(ServiceError("UnknownOperationException", f"local AWS does not have {operation} of {service}"))
 
 
 def _let_answer(service: Registered) -> None:

@@ -7,13 +7,11 @@ answer within 60 seconds; the body is at most 6 MB).
 from __future__ import annotations
 
 import http.client
-import json
-import re
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
-from local_aws.core.authorization import sagemaker_arn
+from local_aws.core.authorization import sagemaker_arn, service_model
 from local_aws.core.registry import Request, Response
+from local_aws.core.shapes import ServiceError, match_operation, refusal
 from local_aws.services.sagemaker.endpoint import INVOCATION_SECONDS
 
 if TYPE_CHECKING:
@@ -21,24 +19,29 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker.fleet import Fleet
 
 MAX_BODY_BYTES = 6_291_456
-_PATH = re.compile(r"/endpoints/([^/]+)/invocations")
 
 
 # Differs: InvokeEndpointWithResponseStream | AWS: the answer in parts, as the container makes them | Here: missing | Why:
 #   Tuneway does not call it
-def handle(store: SageMakerAccount, request: Request) -> Response:
-    """Pass one request on to an endpoint's container."""
-    found = _PATH.fullmatch(request.path)
-    if found is None or request.method != "POST":
-        return _error(404, "UnknownOperationException", f"local AWS does not have {request.method} {request.path}")
+def handle(store: SageMakerAccount, request: Request) -> Response | None:
+    """Pass one request on to an endpoint's container. Return None for another operation."""
+    found = match_operation(service_model("sagemaker-runtime"), request.method, request.path)
+    if found is None or found[0].name != "InvokeEndpoint":
+        return None
+    try:
+        return _invoke_endpoint(store, request, found[1]["EndpointName"])
+    except ServiceError as error:
+        return refusal(error)
+
+
+def _invoke_endpoint(store: SageMakerAccount, request: Request, name: str) -> Response:
     if len(request.body) > MAX_BODY_BYTES:
-        return _error(413, "413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.")
-    name = unquote(found[1])
+        raise ServiceError("413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", 413)
     with store.lock:
         endpoint = store.endpoints.get(sagemaker_arn(request, "endpoint", name))
         fleet = endpoint.fleet if endpoint is not None and endpoint.status != "Deleting" else None
         if fleet is None:
-            return _error(400, "ValidationError", f"Endpoint {name} of account {request.account} not found.")
+            raise ServiceError("ValidationError", f"Endpoint {name} of account {request.account} not found.")
         fleet.enter()
     try:
         return _invoke(fleet, request)
@@ -59,19 +62,19 @@ def _invoke(fleet: Fleet, request: Request) -> Response:
             "Your invocation timed out while waiting for a response from container primary. Review the latency metrics "
             "for each container in Amazon CloudWatch, resolve the issue, and try again."
         )
-        return _model_error(fleet, request, 0, reason)
+        raise _model_error(fleet, request, 0, reason) from None
     except (OSError, http.client.HTTPException):
-        return _error(503, "ServiceUnavailable", "The primary container is not reachable.")
+        raise ServiceError("ServiceUnavailable", "The primary container is not reachable.", 503) from None
     finally:
         connection.close()
     if answer.status >= http.HTTPStatus.BAD_REQUEST:
-        return _model_error(fleet, request, answer.status, body.decode("utf-8", "replace"))
+        raise _model_error(fleet, request, answer.status, body.decode("utf-8", "replace"))
     content_type = answer.getheader("Content-Type") or "application/octet-stream"
     variant = str(fleet.variant["VariantName"])
     return Response(200, {"Content-Type": content_type, "x-Amzn-Invoked-Production-Variant": variant}, body)
 
 
-def _model_error(fleet: Fleet, request: Request, status: int, original: str) -> Response:
+def _model_error(fleet: Fleet, request: Request, status: int, original: str) -> ServiceError:
     kind = "client" if 400 <= status < 500 else "server"
     region, account, group = request.region, request.account, fleet.log_group
     message = (
@@ -81,9 +84,4 @@ def _model_error(fleet: Fleet, request: Request, status: int, original: str) -> 
     )
     arn = f"arn:aws:logs:{region}:{account}:log-group:{group}"
     details = {"OriginalStatusCode": status, "OriginalMessage": original, "LogStreamArn": arn}
-    return _error(424, "ModelError", message, **details)
-
-
-def _error(status: int, code: str, message: str, **details: object) -> Response:
-    headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
-    return Response(status, headers, json.dumps({"Message": message, "message": message, **details}).encode())
+    return ServiceError("ModelError", message, 424, Message=message, **details)
