@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from data_prep.checks import Checks
 from data_prep.delimited import CsvFile
-from data_prep.request import PrepDataset, PrepRequest, S3Location
+from data_prep.request import PrepRequest, S3Location
 from data_prep.rows import read_jsonl
 from pipeline import settings
-from pipeline.contracts.data import CsvForm
+from pipeline.contracts.data import CsvForm, DatasetRequest, Fields
 from pipeline.errors import Refused
 from training.messages import read_row
 
@@ -40,10 +40,11 @@ def read(file: Path, fields: str | None = None) -> list[Messages]:
         raise Refused(f"'{file.name}' is neither .csv nor .jsonl; name one of them")
     reader = CsvFile if file.suffix == ".csv" else read_jsonl
     nowhere = S3Location("", "")
-    wanted = PrepDataset("", None, (), dialogue, summary, CsvForm(), {}, {}, 1.0, dataset.instruction, 0)
+    columns = Fields(dialogue, summary)
+    wanted = DatasetRequest("", None, [], columns, CsvForm(), {}, {}, 1.0, dataset.instruction, 0)
     checks = Checks(PrepRequest(wanted, nowhere, nowhere, MOST_TOKENS, None, 0, None))
     with file.open("rb") as stream:
-        checked = checks.check(reader(stream, file.name, (dialogue, summary)))
+        checked = checks.check(reader(stream, file.name, columns))
         return [read_row(line) for reason, *_, line in checked if reason is None]
 
 

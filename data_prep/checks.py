@@ -65,7 +65,7 @@ class Checks:
     def __init__(self, request: PrepRequest) -> None:
         """Take the rules from the request."""
         instruction = request.dataset.instruction
-        dialogue, summary = request.dataset.dialogue, request.dataset.summary
+        dialogue, summary = request.dataset.fields
         # A file that was appended to another one keeps its byte order mark.
         self._headers = (
             (dialogue, summary, None),

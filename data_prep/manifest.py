@@ -63,9 +63,11 @@ def render(
     outputs: Mapping[str, Upload],
 ) -> bytes:
     """Return the manifest as JSON."""
+    dataset = request.dataset._asdict()
+    fields, csv = dataset.pop("fields"), dataset.pop("csv")
     document = {
         "version": 1,
-        "dataset": {**asdict(request.dataset), "csv": request.dataset.csv._asdict()},
+        "dataset": {**dataset, **fields._asdict(), "csv": csv._asdict()},
         "rules": RULES,
         "files": [{**asdict(file), "accepted": file.read - file.rejected} for file in files],
         "splits": splits,

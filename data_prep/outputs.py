@@ -199,7 +199,7 @@ class Outputs:
         (reason, count), *_ = self._unfit().most_common(1)
         if reason.startswith("broken UTF-8"):
             return "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to the encoding of a CSV file, such as cp1252"
-        if (dataset.dialogue, dataset.summary) == ("input", "output") and reason in shapes.WITHOUT_INPUT:
+        if dataset.fields == ("input", "output") and reason in shapes.WITHOUT_INPUT:
             return (
                 "these are Alpaca rows (instruction, input, output), and where the input is empty, the instruction is the "
                 "prompt; write both into one column, and name that and 'output' in dataset.fields"

@@ -23,8 +23,7 @@ from pipeline.source.stream import BUFFER_BYTES, Opened, ResumingStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from data_prep.request import PrepDataset
-    from pipeline.contracts.data import Piece
+    from pipeline.contracts.data import DatasetRequest, Piece
 
 
 class OpenAt(Protocol):
@@ -49,9 +48,9 @@ class ReadAs(NamedTuple):
 class DatasetFiles:
     """Reads the dataset's files."""
 
-    def __init__(self, dataset: PrepDataset, hub_token: str | None, s3: Any) -> None:
+    def __init__(self, dataset: DatasetRequest, hub_token: str | None, s3: Any) -> None:
         """Take the settings. Nothing is requested yet."""
-        self._fields = (dataset.dialogue, dataset.summary)
+        self._fields = dataset.fields
         self._csv = dataset.csv
         self.read_as: dict[str, ReadAs] = {}
         """Encoding and separator of the CSV and JSON files by name, as soon as their rows are read."""
