@@ -1,4 +1,4 @@
-"""One local AWS a session of tests, on a port and in a folder of its own."""
+"""The local AWS that a session of tests shares, and the functions that start, ask and stop one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from local_aws.core.processes import free_port
 from local_aws.server import gateway_environment
@@ -31,35 +32,31 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-west-2"
 ACCOUNT = "000000000000"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-# A function finds no boto3 but its package's own. These take this machine's: it is too large to be zipped for each test.
+# A function can import only the boto3 of its own package. boto3 is too large to be zipped for each test, so these functions
+# import this machine's.
 IMPORT_BOTO3 = f"import sys; sys.path.append({str(Path(boto3.__file__).parents[1])!r})\nimport boto3\n"
 
 
 @dataclass
 class RunningAws:
-    """A running local AWS and ways to talk to it."""
+    """A running local AWS, with its clients and its decision log."""
 
     process: subprocess.Popen[bytes]
     endpoint: str
     state_dir: Path
 
     def client(self, service: str, credentials: dict[str, str] | None = None) -> Any:
-        """A client of the account's root, or of a session (the Credentials of AssumeRole)."""
+        """Return a client of the account's root, or of a session (the Credentials of AssumeRole)."""
         keys = credentials or {"AccessKeyId": "test", "SecretAccessKey": "test"}
         return _client(self.endpoint, service, keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken"))
 
-    def control(self, path: str, values: Any) -> None:
-        """POST `values` to one of local AWS's own controls (local_aws/README.md)."""
-        with urlopen(Request(f"{self.endpoint}/_tuneway/{path}", json.dumps(values).encode())) as answer:
-            answer.read()
-
-    def decisions(self, **wanted: Any) -> list[dict[str, Any]]:
-        """The logged decisions that have these values."""
+    def decisions(self, **values: Any) -> list[dict[str, Any]]:
+        """Return the logged decisions that have these values."""
         lines = (self.state_dir / "decisions.jsonl").read_text().splitlines()
-        return [d for d in map(json.loads, lines) if all(d[k] == v for k, v in wanted.items())]
+        return [d for d in map(json.loads, lines) if all(d[k] == v for k, v in values.items())]
 
     def role(self, name: str, *statements: dict[str, Any], service: str = "lambda", **trust: Any) -> str:
-        """Create a role a service (and the account) can assume; its ARN."""
+        """Create a role that a service and the account can assume. Return its ARN."""
         principal = {"Service": f"{service}.amazonaws.com", "AWS": ACCOUNT}
         trusted = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", **trust}
         iam = self.client("iam")
@@ -71,12 +68,12 @@ class RunningAws:
         return str(arn)
 
     def session(self, role_arn: str) -> dict[str, str]:
-        """The Credentials of AssumeRole."""
+        """Return the Credentials of AssumeRole."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="test")
         return dict(answer["Credentials"])
 
     def function(self, name: str, source: str, role: str, **config: Any) -> None:
-        """Create a Python function with this index.py and wait until it is active."""
+        """Create a function with this source as its index file, and wait until it is active."""
         config = {"Runtime": PYTHON, "Timeout": 10, "MemorySize": 256, **config}
         files = {"index.js" if config["Runtime"].startswith("node") else "index.py": source}
         client = self.client("lambda")
@@ -86,12 +83,12 @@ class RunningAws:
         client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1})
 
     def invoke(self, name: str, event: Any = None, **options: Any) -> tuple[Any, str | None]:
-        """The payload and the FunctionError of an invocation."""
+        """Return the payload and the FunctionError of an invocation."""
         answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event), **options)
         return json.loads(answer["Payload"].read()), answer.get("FunctionError")
 
 
-@functools.cache  # making a client takes more time than most of its calls
+@functools.cache  # To make a client takes longer than most of its calls.
 def _client(endpoint: str, service: str, key: str, secret: str, token: str | None) -> Any:
     return boto3.client(
         service,
@@ -105,7 +102,7 @@ def _client(endpoint: str, service: str, key: str, secret: str, token: str | Non
 
 
 def zipped(files: dict[str, str]) -> bytes:
-    """A zip of these files."""
+    """Return a zip file with these files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in files.items():
@@ -114,7 +111,7 @@ def zipped(files: dict[str, str]) -> bytes:
 
 
 def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
-    """The first true value of `check`, or its last one when the time is over."""
+    """Call `check` until it returns a true value or the time is over. Return its last value."""
     deadline = time.monotonic() + seconds
     while not (value := check()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -154,14 +151,32 @@ def _start(command: list[str], port: int, state_dir: Path, environment: dict[str
 
 
 def stop(aws: RunningAws) -> int:
-    """Stop local AWS as Ctrl-C in a script would; its exit code."""
+    """Send SIGTERM to local AWS and return its exit code."""
     aws.process.send_signal(signal.SIGTERM)
     return aws.process.wait(15)
 
 
+def failure(call: Callable[..., Any], **params: Any) -> tuple[str, str, int]:
+    """Make a call that must fail. Return the error's code, message and HTTP status."""
+    with pytest.raises(ClientError) as error:
+        call(**params)
+    response = error.value.response
+    return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, str]:
+    """Make a call that must fail. Return the error's code and message."""
+    return failure(call, **params)[:2]
+
+
+def control(aws: RunningAws, path: str, **values: Any) -> None:
+    """POST values to one of local AWS's own controls (local_aws/README.md)."""
+    urlopen(Request(f"{aws.endpoint}/_tuneway/{path}", json.dumps(values).encode(), method="POST")).close()
+
+
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
-    """A local AWS for all tests; HF_TOKEN stands for whatever the user's shell holds."""
+    """A local AWS for all tests. HF_TOKEN and AWS_PROFILE stand for the variables of a user's shell."""
     running = start(tmp_path_factory.mktemp("aws"), {"HF_TOKEN": "hf_secret", "AWS_PROFILE": "nobody"})
     yield running
     assert stop(running) == 0

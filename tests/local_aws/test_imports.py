@@ -1,4 +1,4 @@
-"""What local AWS imports: nothing of the product, and no module that imports it in turn."""
+"""The modules of local AWS import nothing of the product, form no circle, and keep to their layers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 PACKAGE = "local_aws"
 PRODUCT = {"app", "bench", "data_prep", "infra", "local", "pipeline", "tests", "training"}
-# What may import what: the later of these knows the earlier ones, and not the other way round.
+# Each of these folders may import the folders before it, and not those after it.
 LAYERS = ("core", "ministack", "services")
 
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Every module of the package by its name."""
+    """Return every module of the package by its name."""
     found = {}
     for path in (ROOT / PACKAGE).rglob("*.py"):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -29,18 +29,19 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """Every module that is imported anywhere in a file: within functions and for TYPE_CHECKING, too."""
+    """Yield every module that a file imports, in functions and for TYPE_CHECKING too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in modules() else str(node.module)
+                name = f"{node.module}.{alias.name}"
+                yield name if name in modules() else str(node.module)
 
 
 def layer(module: str) -> str:
+    """Return the folder of a module below the package."""
     return f"{module}..".split(".")[1]
 
 
@@ -51,12 +52,12 @@ def test_nothing_of_the_product_is_imported() -> None:
     assert [pair for pair in sorted(found) if pair[1].split(".")[0] in PRODUCT] == []
 
 
-def test_no_module_is_imported_by_what_it_imports() -> None:
+def test_the_imports_form_no_circle() -> None:
     graph = {name: {other for other in imported(tree) if other in modules()} for name, tree in modules().items()}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(modules())  # raises CycleError with the circle
+    assert len(list(TopologicalSorter(graph).static_order())) == len(modules())  # CycleError names the circle.
 
 
-def test_core_knows_neither_ministack_nor_the_services() -> None:
+def test_core_and_ministack_do_not_import_the_folders_after_them() -> None:
     wrong = [
         (name, other)
         for name, tree in modules().items()

@@ -1,4 +1,4 @@
-"""PARITY.md says what the markers beside the code say, and each of them has its source."""
+"""PARITY.md has the markers beside the code, and each marker has its section and its fields."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_marker_has_a_section_and_nothing_else_looks_like_one() -> None:
     assert sum(text.count("# Differs") + text.count("# Unconfirmed") for text in texts) == len(found)
 
 
-def test_a_field_goes_on_in_the_next_line(tmp_path: Path) -> None:
+def test_a_marker_may_continue_on_the_next_lines(tmp_path: Path) -> None:
     text = "# Unconfirmed: a thing | Here: done\n#   so |\n#   Source: memory\ndef f(): ...\n"
     (tmp_path / "a.py").write_text(text)
     [marker] = parity.markers(tmp_path)
@@ -34,7 +34,7 @@ def test_a_field_goes_on_in_the_next_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [" | Here: done", " | Source: memory", " | Here: done\n#   | Why: so", ""])
-def test_a_belief_without_a_source_is_refused(tmp_path: Path, fields: str) -> None:
+def test_a_marker_with_a_missing_or_another_field_is_refused(tmp_path: Path, fields: str) -> None:
     (tmp_path / "a.py").write_text(f"# Unconfirmed: a thing{fields}\ndef f(): ...\n")
     with pytest.raises(parity.MarkerError, match="'a thing' needs Here, Source"):
         list(parity.markers(tmp_path))

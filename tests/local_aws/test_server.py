@@ -1,4 +1,4 @@
-"""Local AWS leaves no process and no file outside its folder behind, however it ends."""
+"""Local AWS ends its processes and leaves no file outside its folder, however it ends, and can run beside another one."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def alive(pid: int) -> bool:
 
 
 def run_sleeper(aws: RunningAws) -> list[int]:
+    """Call a function that starts a child. Return the process ids of both."""
     aws.function("sleeper", SLEEPER, aws.role("sleeper-role"))
     pids, error = aws.invoke("sleeper")
     assert error is None
@@ -42,23 +43,23 @@ def run_sleeper(aws: RunningAws) -> list[int]:
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_stops_with_all_it_started(tmp_path: Path, sig: signal.Signals) -> None:
+def test_local_aws_stops_with_all_processes_and_files(tmp_path: Path, sig: signal.Signals) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     aws = start(tmp_path / "state", {"TMPDIR": str(shared)})
     pids = run_sleeper(aws)
-    began = time.monotonic()
+    started = time.monotonic()
     aws.process.send_signal(sig)
     assert aws.process.wait(10) == 0
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - started < 8
     assert not [pid for pid in pids if alive(pid)]
-    # MiniStack names such files after its port; another local AWS of this machine may have its own.
+    # MiniStack names such files after its port, so a file may be that of another local AWS on this machine.
     port = aws.endpoint.rpartition(":")[2]
     assert list(shared.iterdir()) == []
     assert not [path for path in Path(tempfile.gettempdir()).glob("*ministack*") if port in path.name]
 
 
-def test_function_dies_with_a_killed_server(tmp_path: Path) -> None:
+def test_a_function_dies_when_local_aws_is_killed(tmp_path: Path) -> None:
     aws = start(tmp_path / "state")
     function, child = run_sleeper(aws)
     aws.process.kill()
@@ -67,7 +68,7 @@ def test_function_dies_with_a_killed_server(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
 
 
-def test_two_at_once_do_not_meet(aws: RunningAws, tmp_path: Path) -> None:
+def test_two_local_aws_at_once_share_nothing(aws: RunningAws, tmp_path: Path) -> None:
     other = start(tmp_path / "state")
     other.role("only-here")
     assert "only-here" in [role["RoleName"] for role in other.client("iam").list_roles()["Roles"]]
@@ -76,7 +77,7 @@ def test_two_at_once_do_not_meet(aws: RunningAws, tmp_path: Path) -> None:
     assert stop(other) == 0
 
 
-def test_child_sees_only_the_environment_it_is_given(tmp_path: Path) -> None:
+def test_a_child_has_only_the_environment_of_its_start(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with output.open("wb") as out:
         child = processes.start(["env"], env={"PATH": "/usr/bin:/bin", "COLOUR": "blue"}, stdout=out)
@@ -85,7 +86,7 @@ def test_child_sees_only_the_environment_it_is_given(tmp_path: Path) -> None:
     assert names - {"LC_CTYPE"} == {"PATH", "COLOUR"}
 
 
-def test_stubborn_child_is_killed_after_its_grace() -> None:
+def test_a_child_that_ignores_sigterm_is_killed_after_the_grace() -> None:
     script = "trap '' TERM; echo ready; sleep 60 & wait; sleep 60"
     child = processes.start(["sh", "-c", script], env={"PATH": "/usr/bin:/bin"}, stdout=-1)
     assert child.stdout is not None

@@ -1,4 +1,4 @@
-"""IAM is asked AWS's questions: which action, on which resource, with which keys, and all of it is logged."""
+"""IAM of local AWS checks the actions, resources and condition keys that AWS documents, and logs each decision."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ BEDROCK = f"arn:aws:bedrock:{REGION}:{ACCOUNT}"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/job"
 
 
-def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **query: str) -> ApiCall:
+def api_call(service: str, body: dict[str, Any] | None = None, path: str = "/", **query: str) -> ApiCall:
     payload = json.dumps(body).encode() if body is not None else b""
     return ApiCall(service, path, {name: [value] for name, value in query.items()}, payload, REGION, ACCOUNT)
 
 
 @pytest.mark.parametrize(
-    ("made", "action", "expected"),
+    ("call", "action", "expected"),
     [
         (
-            call("sagemaker", {"TrainingJobName": "Job-1"}),
+            api_call("sagemaker", {"TrainingJobName": "Job-1"}),
             "sagemaker:CreateTrainingJob",
             [("sagemaker:CreateTrainingJob", f"{SAGEMAKER}:training-job/Job-1")],
         ),
         (
-            call(
+            api_call(
                 "sagemaker",
                 {"EndpointName": "E", "EndpointConfigName": "C", "Tags": [{"Key": "k", "Value": "v"}]},
             ),
@@ -46,23 +46,23 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
-            call("sagemaker", {"EndpointConfigName": "c"}),
+            api_call("sagemaker", {"EndpointConfigName": "c"}),
             "sagemaker:DeleteEndpointConfig",
             [("sagemaker:DeleteEndpointConfig", f"{SAGEMAKER}:endpoint-config/c")],
         ),
         (
-            call("sagemaker", {"ResourceArn": f"{SAGEMAKER}:model/m"}),
+            api_call("sagemaker", {"ResourceArn": f"{SAGEMAKER}:model/m"}),
             "sagemaker:ListTags",
             [("sagemaker:ListTags", f"{SAGEMAKER}:model/m")],
         ),
-        (call("sagemaker", {"NameContains": "x"}), "sagemaker:ListModels", [("sagemaker:ListModels", "*")]),
+        (api_call("sagemaker", {"NameContains": "x"}), "sagemaker:ListModels", [("sagemaker:ListModels", "*")]),
         (
-            call("sagemaker-runtime", path="/endpoints/tune/invocations"),
+            api_call("sagemaker-runtime", path="/endpoints/tune/invocations"),
             "sagemaker:InvokeEndpoint",
             [("sagemaker:InvokeEndpoint", f"{SAGEMAKER}:endpoint/tune")],
         ),
         (
-            call("bedrock", {"baseModelIdentifier": "meta.llama3-3-70b-instruct-v1:0:128k", "jobName": "j"}),
+            api_call("bedrock", {"baseModelIdentifier": "meta.llama3-3-70b-instruct-v1:0:128k", "jobName": "j"}),
             "bedrock:CreateModelCustomizationJob",
             [
                 (
@@ -74,7 +74,7 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
-            call("bedrock", {"baseModelIdentifier": "a.b", "jobTags": [{"key": "k", "value": "v"}]}),
+            api_call("bedrock", {"baseModelIdentifier": "a.b", "jobTags": [{"key": "k", "value": "v"}]}),
             "bedrock:CreateModelCustomizationJob",
             [
                 ("bedrock:CreateModelCustomizationJob", f"arn:aws:bedrock:{REGION}::foundation-model/a.b"),
@@ -84,7 +84,7 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
-            call("bedrock", {"baseModelIdentifier": "a.b", "customModelTags": [{"key": "k", "value": "v"}]}),
+            api_call("bedrock", {"baseModelIdentifier": "a.b", "customModelTags": [{"key": "k", "value": "v"}]}),
             "bedrock:CreateModelCustomizationJob",
             [
                 ("bedrock:CreateModelCustomizationJob", f"arn:aws:bedrock:{REGION}::foundation-model/a.b"),
@@ -94,7 +94,7 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
-            call("bedrock", {"modelArn": f"{BEDROCK}:custom-model/a.b/1", "tags": [{"key": "k", "value": "v"}]}),
+            api_call("bedrock", {"modelArn": f"{BEDROCK}:custom-model/a.b/1", "tags": [{"key": "k", "value": "v"}]}),
             "bedrock:CreateCustomModelDeployment",
             [
                 ("bedrock:CreateCustomModelDeployment", f"{BEDROCK}:custom-model/a.b/1"),
@@ -102,17 +102,19 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
-            call("bedrock", path=f"/model-customization/custom-model-deployments/{BEDROCK}:custom-model-deployment/1"),
+            api_call(
+                "bedrock", path=f"/model-customization/custom-model-deployments/{BEDROCK}:custom-model-deployment/1"
+            ),
             "bedrock:DeleteCustomModelDeployment",
             [("bedrock:DeleteCustomModelDeployment", f"{BEDROCK}:custom-model-deployment/1")],
         ),
         (
-            call("bedrock", path="/model-customization/custom-model-deployments", modelArnEquals=f"{BEDROCK}:x"),
+            api_call("bedrock", path="/model-customization/custom-model-deployments", modelArnEquals=f"{BEDROCK}:x"),
             "bedrock:ListCustomModelDeployments",
             [("bedrock:ListCustomModelDeployments", "*")],
         ),
         (
-            call("bedrock", {"modelId": "tuned", "tags": [{"key": "k", "value": "v"}]}),
+            api_call("bedrock", {"modelId": "tuned", "tags": [{"key": "k", "value": "v"}]}),
             "bedrock:CreateProvisionedModelThroughput",
             [
                 ("bedrock:CreateProvisionedModelThroughput", f"{BEDROCK}:custom-model/tuned"),
@@ -120,27 +122,27 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
-            call("bedrock", {"modelId": "a.b:0"}),
+            api_call("bedrock", {"modelId": "a.b:0"}),
             "bedrock:CreateProvisionedModelThroughput",
             [("bedrock:CreateProvisionedModelThroughput", f"arn:aws:bedrock:{REGION}::foundation-model/a.b:0")],
         ),
         (
-            call("bedrock", path="/provisioned-model-throughput/1"),
+            api_call("bedrock", path="/provisioned-model-throughput/1"),
             "bedrock:DeleteProvisionedModelThroughput",
             [("bedrock:DeleteProvisionedModelThroughput", f"{BEDROCK}:provisioned-model/1")],
         ),
         (
-            call("bedrock", {"importedModelName": "m", "importedModelTags": [{"key": "k", "value": "v"}]}),
+            api_call("bedrock", {"importedModelName": "m", "importedModelTags": [{"key": "k", "value": "v"}]}),
             "bedrock:CreateModelImportJob",
             [("bedrock:CreateModelImportJob", "*"), ("bedrock:TagResource", f"{BEDROCK}:imported-model/*")],
         ),
         (
-            call("bedrock", path="/imported-models/m"),
+            api_call("bedrock", path="/imported-models/m"),
             "bedrock:DeleteImportedModel",
             [("bedrock:DeleteImportedModel", f"{BEDROCK}:imported-model/m")],
         ),
         (
-            call("bedrock", path="/foundation-models/amazon.nova-micro-v1%3A0%3A128k"),
+            api_call("bedrock", path="/foundation-models/amazon.nova-micro-v1%3A0%3A128k"),
             "bedrock:GetFoundationModel",
             [
                 (
@@ -150,36 +152,38 @@ def call(service: str, body: dict[str, Any] | None = None, path: str = "/", **qu
             ],
         ),
         (
-            call("bedrock", path=f"/model-customization-jobs/{BEDROCK}:model-customization-job/x/stop"),
+            api_call("bedrock", path=f"/model-customization-jobs/{BEDROCK}:model-customization-job/x/stop"),
             "bedrock:StopModelCustomizationJob",
             [("bedrock:StopModelCustomizationJob", f"{BEDROCK}:model-customization-job/x")],
         ),
         (
-            call("scheduler", {"GroupName": "g"}, path="/schedules/s"),
+            api_call("scheduler", {"GroupName": "g"}, path="/schedules/s"),
             "scheduler:CreateSchedule",
             [("scheduler:CreateSchedule", f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/g/s")],
         ),
         (
-            call("servicequotas", {"ServiceCode": "sagemaker", "QuotaCode": "L-1"}),
+            api_call("servicequotas", {"ServiceCode": "sagemaker", "QuotaCode": "L-1"}),
             "servicequotas:GetServiceQuota",
             [("servicequotas:GetServiceQuota", "*")],
         ),
         (
-            call("lambda", path="/2015-03-31/functions/plan/invocations", Qualifier="3"),
+            api_call("lambda", path="/2015-03-31/functions/plan/invocations", Qualifier="3"),
             "lambda:InvokeFunction",
             [("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:plan:3")],
         ),
     ],
 )
-def test_resources(made: ApiCall, action: str, expected: list[tuple[str, str]]) -> None:
-    checks = resource_checks(made, action)
+def test_a_call_is_checked_on_its_documented_resources(
+    call: ApiCall, action: str, expected: list[tuple[str, str]]
+) -> None:
+    checks = resource_checks(call, action)
     assert checks is not None
     assert [(check.action, check.resource) for check in checks] == expected
 
 
-def test_each_resource_s_tags_are_asked_for_on_it_alone() -> None:
+def test_the_tags_of_each_resource_are_checked_on_that_resource_alone() -> None:
     tags = {name: [{"key": name, "value": "v"}] for name in ("customModelTags", "jobTags")}
-    checks = resource_checks(call("bedrock", tags), "bedrock:CreateModelCustomizationJob")
+    checks = resource_checks(api_call("bedrock", tags), "bedrock:CreateModelCustomizationJob")
     assert checks is not None
     assert [(c.resource, c.context["aws:TagKeys"]) for c in checks if c.action == "bedrock:TagResource"] == [
         (f"{BEDROCK}:custom-model/*", ["customModelTags"]),
@@ -188,34 +192,34 @@ def test_each_resource_s_tags_are_asked_for_on_it_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "action", "service"),
+    ("call", "action", "service"),
     [
-        (call("sagemaker", {"RoleArn": ROLE}), "sagemaker:CreateTrainingJob", "sagemaker"),
-        (call("sagemaker", {"ExecutionRoleArn": ROLE}), "sagemaker:CreateModel", "sagemaker"),
-        (call("bedrock", {"roleArn": ROLE}), "bedrock:CreateModelCustomizationJob", "bedrock"),
-        (call("lambda", {"Role": ROLE}), "lambda:CreateFunction", "lambda"),
-        (call("states", {"roleArn": ROLE}), "states:UpdateStateMachine", "states"),
-        (call("scheduler", {"Target": {"RoleArn": ROLE}}), "scheduler:CreateSchedule", "scheduler"),
-        (call("cloudformation", RoleARN=ROLE), "cloudformation:CreateChangeSet", "cloudformation"),
+        (api_call("sagemaker", {"RoleArn": ROLE}), "sagemaker:CreateTrainingJob", "sagemaker"),
+        (api_call("sagemaker", {"ExecutionRoleArn": ROLE}), "sagemaker:CreateModel", "sagemaker"),
+        (api_call("bedrock", {"roleArn": ROLE}), "bedrock:CreateModelCustomizationJob", "bedrock"),
+        (api_call("lambda", {"Role": ROLE}), "lambda:CreateFunction", "lambda"),
+        (api_call("states", {"roleArn": ROLE}), "states:UpdateStateMachine", "states"),
+        (api_call("scheduler", {"Target": {"RoleArn": ROLE}}), "scheduler:CreateSchedule", "scheduler"),
+        (api_call("cloudformation", RoleARN=ROLE), "cloudformation:CreateChangeSet", "cloudformation"),
     ],
 )
-def test_passed_role(made: ApiCall, action: str, service: str) -> None:
+def test_the_role_of_a_call_is_checked_for_pass_role(call: ApiCall, action: str, service: str) -> None:
     keys = {"iam:PassedToService": f"{service}.amazonaws.com"}
-    assert passed_roles(made, action) == [Check("iam:PassRole", ROLE, keys)]
+    assert passed_roles(call, action) == [Check("iam:PassRole", ROLE, keys)]
 
 
-def test_call_without_a_role_passes_none() -> None:
-    assert passed_roles(call("sagemaker", {"TrainingJobName": "j"}), "sagemaker:StopTrainingJob") == []
-    assert passed_roles(call("states", {"definition": "{}"}), "states:UpdateStateMachine") == []
+def test_a_call_without_a_role_passes_none() -> None:
+    assert passed_roles(api_call("sagemaker", {"TrainingJobName": "j"}), "sagemaker:StopTrainingJob") == []
+    assert passed_roles(api_call("states", {"definition": "{}"}), "states:UpdateStateMachine") == []
 
 
 @pytest.mark.parametrize(("passed_to", "allowed"), [("states", True), ("sagemaker", False)])
-def test_pass_role_depends_on_the_service(aws: RunningAws, passed_to: str, allowed: bool) -> None:
+def test_pass_role_is_allowed_for_the_granted_service_alone(aws: RunningAws, passed_to: str, allowed: bool) -> None:
     machine_role = aws.role(f"machine-of-{passed_to}", service="states")
     create = {"Effect": "Allow", "Action": "states:CreateStateMachine", "Resource": "*"}
     condition = {"StringEquals": {"iam:PassedToService": f"{passed_to}.amazonaws.com"}}
-    passes = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": machine_role, "Condition": condition}
-    deployer = aws.role(f"passes-to-{passed_to}", create, passes)
+    pass_role = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": machine_role, "Condition": condition}
+    deployer = aws.role(f"passes-to-{passed_to}", create, pass_role)
     states = aws.client("stepfunctions", aws.session(deployer))
     definition = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
     arguments = {"name": f"passed-to-{passed_to}", "definition": definition, "roleArn": machine_role}
@@ -240,12 +244,12 @@ def test_decisions_of_sessions_and_root_are_logged(aws: RunningAws) -> None:
     aws.client("s3", session).list_objects_v2(Bucket="logged")
     with pytest.raises(ClientError, match='s3:GetObject on resource: "arn:aws:s3:::logged/key" because no identity'):
         aws.client("s3", session).get_object(Bucket="logged", Key="key")
-    who = f"arn:aws:sts::{ACCOUNT}:assumed-role/logged-role/test"
-    seen = {d["action"]: d for d in aws.decisions(principal=who)}
-    assert seen["s3:ListBucket"]["allowed"] is True
-    assert seen["s3:GetObject"]["allowed"] is False
-    assert seen["s3:GetObject"]["resource"] == "arn:aws:s3:::logged/key"
-    assert abs(seen["s3:GetObject"]["time"] - time.time()) < 60
+    principal = f"arn:aws:sts::{ACCOUNT}:assumed-role/logged-role/test"
+    logged = {d["action"]: d for d in aws.decisions(principal=principal)}
+    assert logged["s3:ListBucket"]["allowed"] is True
+    assert logged["s3:GetObject"]["allowed"] is False
+    assert logged["s3:GetObject"]["resource"] == "arn:aws:s3:::logged/key"
+    assert abs(logged["s3:GetObject"]["time"] - time.time()) < 60
     assert aws.decisions(principal=f"arn:aws:iam::{ACCOUNT}:root", action="s3:CreateBucket")
 
 
@@ -253,7 +257,7 @@ def test_decisions_of_sessions_and_root_are_logged(aws: RunningAws) -> None:
     ("name", "condition", "code"),
     [("nothing", None, "403"), ("prefix", {"StringLike": {"s3:prefix": "*"}}, "403"), ("everything", {}, "404")],
 )
-def test_a_missing_object_is_denied_to_who_may_not_list_the_bucket(
+def test_a_missing_object_is_denied_to_a_role_that_may_not_list_the_bucket(
     aws: RunningAws, name: str, condition: dict[str, Any] | None, code: str
 ) -> None:
     bucket, root = f"lists-{name}", aws.client("s3")
@@ -261,8 +265,8 @@ def test_a_missing_object_is_denied_to_who_may_not_list_the_bucket(
     root.put_object(Bucket=bucket, Key="there", Body=b"1")
     grants = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}]
     if condition is not None:
-        lists = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}", "Condition": condition}
-        grants.append({"Effect": "Allow", **lists})
+        list_bucket = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}", "Condition": condition}
+        grants.append({"Effect": "Allow", **list_bucket})
     s3 = aws.client("s3", aws.session(aws.role(f"{bucket}-role", *grants)))
     assert s3.get_object(Bucket=bucket, Key="there")["Body"].read() == b"1"
     message = f'not authorized to perform: s3:ListBucket on resource: "arn:aws:s3:::{bucket}" because no identity-based'
@@ -280,7 +284,7 @@ def test_loopback_counts_as_secure_transport(aws: RunningAws) -> None:
     assert "Buckets" in aws.client("s3", session).list_buckets()
 
 
-def test_session_ends_with_its_role(aws: RunningAws) -> None:
+def test_a_session_ends_with_its_role(aws: RunningAws) -> None:
     session = aws.session(aws.role("short-lived"))
     aws.client("iam").delete_role(RoleName="short-lived")
     with pytest.raises(ClientError, match=r"InvalidClientTokenId|InvalidAccessKeyId|UnrecognizedClient"):
@@ -288,7 +292,7 @@ def test_session_ends_with_its_role(aws: RunningAws) -> None:
     assert not aws.decisions(principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/short-lived/test")
 
 
-def test_rule_needs_the_functions_permission(aws: RunningAws) -> None:
+def test_a_rule_needs_the_permission_of_the_function(aws: RunningAws) -> None:
     aws.client("s3").create_bucket(Bucket="ruled", CreateBucketConfiguration={"LocationConstraint": REGION})
     write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ruled/*"}
     source = "def handler(e, c): boto3.client('s3').put_object(Bucket='ruled', Key=e['source'], Body=b'')\n"
@@ -303,7 +307,8 @@ def test_rule_needs_the_functions_permission(aws: RunningAws) -> None:
         eventually(
             lambda: aws.decisions(principal="events.amazonaws.com", resource=function, allowed=source == "second")
         )
-        wait = 20 if source == "second" else 0.5  # the denied call is in the log by now
+        # The denied call is in the log already, so a function that ran all the same would have written by then.
+        wait = 20 if source == "second" else 0.5
         stored = eventually(lambda: aws.client("s3").list_objects_v2(Bucket="ruled").get("Contents"), wait)
         return [entry["Key"] for entry in stored or []]
 
@@ -320,28 +325,28 @@ def test_a_rule_starts_a_machine_under_a_role_that_trusts_the_rule_alone(aws: Ru
         name="by-rule", definition=definition, roleArn=aws.role("by-rule-machine", service="states")
     )["stateMachineArn"]
     start = {"Effect": "Allow", "Action": "states:StartExecution", "Resource": machine}
-    for name in ("mine", "theirs"):
+    for name in ("own", "other"):
         rule = events.put_rule(Name=f"starts-{name}", EventPattern=json.dumps({"source": [name]}))["RuleArn"]
         condition = {
             "StringEquals": {"aws:SourceAccount": ACCOUNT},
-            "ArnLike": {"aws:SourceArn": rule.replace(name, "mine")},
+            "ArnLike": {"aws:SourceArn": rule.replace(name, "own")},
         }
         starter = aws.role(f"starter-{name}", start, service="events", Condition=condition)
         events.put_targets(Rule=f"starts-{name}", Targets=[{"Id": "1", "Arn": machine, "RoleArn": starter}])
         events.put_events(Entries=[{"Source": name, "DetailType": "t", "Detail": "{}"}])
-        asked = eventually(lambda role=starter: aws.decisions(action="sts:AssumeRole", resource=role))
-        assert [d["allowed"] for d in asked] == [name == "mine"]
-        assert asked[0]["context"] == {"aws:sourcearn": rule, "aws:sourceaccount": ACCOUNT}
+        assumed = eventually(lambda role=starter: aws.decisions(action="sts:AssumeRole", resource=role))
+        assert [d["allowed"] for d in assumed] == [name == "own"]
+        assert assumed[0]["context"] == {"aws:sourcearn": rule, "aws:sourceaccount": ACCOUNT}
 
 
 @pytest.mark.parametrize("leftover", ["object", "version", "delete marker"])
-def test_bucket_that_is_not_empty_stays(aws: RunningAws, leftover: str) -> None:
+def test_a_bucket_that_is_not_empty_stays(aws: RunningAws, leftover: str) -> None:
     name = f"full-{leftover.replace(' ', '-')}"
     bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": name}}
     if leftover != "object":
         bucket["Properties"]["VersioningConfiguration"] = {"Status": "Enabled"}  # type: ignore[index]
     cloudformation, s3 = aws.client("cloudformation"), aws.client("s3")
-    # What the bucket depends on has to stay with it.
+    # The bucket depends on the topic, so the topic has to stay with it.
     bucket["DependsOn"] = "Topic"
     topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": name}}
     template = {"Resources": {"Bucket": bucket, "Topic": topic}}

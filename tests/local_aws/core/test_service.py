@@ -1,4 +1,4 @@
-"""One service's calls, from the request to the answer, and the pages of its list operations."""
+"""The calls of a service from the request to the answer, and the pages of its list operations."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from local_aws.services.apis import BEDROCK, QUOTAS, SAGEMAKER
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def call(method: str, path: str, body: Any, target: str = "") -> Request:
+def request(method: str, path: str, body: Any, target: str = "") -> Request:
     return Request(method, path, {}, {"x-amz-target": target}, json.dumps(body).encode(), "0" * 12, "us-west-2", "")
 
 
-def answered(response: Response | None) -> tuple[int, dict[str, str], Any]:
+def content(response: Response | None) -> tuple[int, dict[str, str], Any]:
     assert response is not None
     assert isinstance(response.body, bytes)
     return response.status, response.headers, json.loads(response.body)
@@ -31,6 +31,7 @@ def answered(response: Response | None) -> tuple[int, dict[str, str], Any]:
 
 @pytest.fixture
 def models() -> Service:
+    """A service whose state has the creation times of its models by name."""
     service = Service("sagemaker")
 
     @service.operation
@@ -48,24 +49,24 @@ def models() -> Service:
 
 def test_a_json_call_is_parsed_answered_and_refused(models: Service) -> None:
     def ask(operation: str, **params: Any) -> Response | None:
-        return models.handle({"m": START}, call("POST", "/", params, f"SageMaker.{operation}"))
+        return models.handle({"m": START}, request("POST", "/", params, f"SageMaker.{operation}"))
 
     kind = {"Content-Type": "application/x-amz-json-1.1"}
-    assert answered(ask("DescribeModel", ModelName="m")) == (
+    assert content(ask("DescribeModel", ModelName="m")) == (
         200,
         kind,
         {"ModelName": "m", "CreationTime": START.timestamp()},
     )
-    status, headers, body = answered(ask("DescribeModel", ModelName="n"))
+    status, headers, body = content(ask("DescribeModel", ModelName="n"))
     assert (status, headers) == (400, {**kind, "x-amzn-errortype": "ValidationException"})
     assert body == {"__type": "ValidationException", "message": "Could not find model"}
-    assert "1 validation error detected" in answered(ask("DescribeModel"))[2]["message"]
-    assert ask("DeleteModel", ModelName="m") is None, "left to MiniStack"
-    assert ask("CreateModel", ModelName="m") is None, "not here"
+    assert "1 validation error detected" in content(ask("DescribeModel"))[2]["message"]
+    assert ask("DeleteModel", ModelName="m") is None, "an operation that returns None goes on to MiniStack"
+    assert ask("CreateModel", ModelName="m") is None, "the service has no such operation"
     assert ask("NoSuchOperation") is None
 
 
-def test_a_rest_call_has_its_labels_and_its_own_status() -> None:
+def test_a_rest_call_has_the_labels_of_its_path_and_the_status_of_its_operation() -> None:
     service = Service("bedrock")
 
     @service.operation
@@ -76,15 +77,15 @@ def test_a_rest_call_has_its_labels_and_its_own_status() -> None:
     def get_foundation_model(_state: None, params: dict[str, Any], _request: Request) -> dict[str, Any]:
         raise ServiceError("ResourceNotFoundException", params["modelIdentifier"], 404)
 
-    assert answered(service.handle(None, call("GET", "/foundation-models/a.b-v1%3A0", None)))[::2] == (
+    assert content(service.handle(None, request("GET", "/foundation-models/a.b-v1%3A0", None)))[::2] == (
         400,
         {"__type": "SerializationException", "message": "The request body is not a JSON object"},
     )
-    assert answered(service.handle(None, call("GET", "/foundation-models/a.b-v1%3A0", {})))[::2] == (
+    assert content(service.handle(None, request("GET", "/foundation-models/a.b-v1%3A0", {})))[::2] == (
         404,
         {"__type": "ResourceNotFoundException", "message": "a.b-v1:0"},
     )
-    assert service.handle(None, call("GET", "/no/such/path", {})) is None
+    assert service.handle(None, request("GET", "/no/such/path", {})) is None
     job = {
         "jobName": "j",
         "customModelName": "m",
@@ -93,39 +94,41 @@ def test_a_rest_call_has_its_labels_and_its_own_status() -> None:
         "trainingDataConfig": {"s3Uri": "s3://bucket/train.jsonl"},
         "outputDataConfig": {"s3Uri": "s3://bucket/out/"},
     }
-    created = answered(service.handle(None, call("POST", "/model-customization-jobs", job)))
+    created = content(service.handle(None, request("POST", "/model-customization-jobs", job)))
     assert created == (201, {"Content-Type": "application/json"}, {"jobArn": "arn:j"})
 
 
-@pytest.mark.parametrize("wrong", [{"EndpointNmae": "e"}, {"ProductionVariants": [{"VariantNmae": "v"}]}])
-def test_a_member_that_no_shape_has_raises(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("unknown", [{"EndpointNmae": "e"}, {"ProductionVariants": [{"VariantNmae": "v"}]}])
+def test_a_member_that_no_shape_has_raises(unknown: dict[str, Any]) -> None:
     service = Service("sagemaker")
 
     @service.operation
     def describe_endpoint(state: dict[str, Any], *_arguments: Any) -> dict[str, Any]:
         return state
 
-    request = call("POST", "/", {"EndpointName": "e"}, "SageMaker.DescribeEndpoint")
+    describe = request("POST", "/", {"EndpointName": "e"}, "SageMaker.DescribeEndpoint")
     record: dict[str, Any] = {"EndpointName": "e", "Tags": []}
-    assert answered(service.handle(record, request))[2] == {"EndpointName": "e"}, "Tags are a member of other shapes"
+    assert content(service.handle(record, describe))[2] == {"EndpointName": "e"}, (
+        "Tags is a member of other shapes alone, so it is left out"
+    )
     with pytest.raises(KeyError, match=r"no shape of the service has the members \['\w+Nmae'\]"):
-        service.handle(record | wrong, request)
+        service.handle(record | unknown, describe)
 
 
 @pytest.mark.parametrize(("service", "count"), [(BEDROCK, 21), (QUOTAS, 2), (SAGEMAKER, 19)])
-def test_every_operation_is_one_of_the_model(service: Service, count: int) -> None:
-    assert bedrock and quotas and sagemaker  # They declare the operations.
+def test_every_operation_is_one_of_the_service_model(service: Service, count: int) -> None:
+    assert bedrock and quotas and sagemaker  # Their import declares the operations.
     assert len(service.operations) == count
     assert set(service.operations) <= {xform_name(name) for name in service.model.operation_names}
 
 
 @pytest.mark.parametrize("spell", [str, lambda name: name[0].lower() + name[1:]])
-def test_pages_in_both_spellings(spell: Any) -> None:
+def test_pages_work_in_the_spelling_of_either_service(spell: Any) -> None:
     rows = [{"name": f"Row-{n}", "status": "Odd" if n % 2 else "Even", "at": START + timedelta(n)} for n in range(5)]
 
     def ask(**params: Any) -> tuple[list[int], str | None]:
-        given = {spell(name): value for name, value in params.items()}
-        found = page(rows, given, spell("Rows"), name="name", status="status", created="at", size=3)
+        query = {spell(name): value for name, value in params.items()}
+        found = page(rows, query, spell("Rows"), name="name", status="status", created="at", size=3)
         assert set(found) == {spell("Rows"), spell("NextToken")}
         return [rows.index(row) for row in found[spell("Rows")]], found[spell("NextToken")]
 

@@ -1,4 +1,4 @@
-"""A gateway whose services tell what they were asked: `python echo_service.py PORT STATE_DIR`."""
+"""A gateway whose services answer with their request: `python echo_service.py PORT STATE_DIR`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from local_aws.ministack.sessions import AccessDeniedError, NotAssumableError, r
 
 
 def sagemaker(request: Request) -> Response:
-    seen = {
+    content = {
         "service": "sagemaker",
         "caller": request.caller_arn,
         "account": request.account,
         "region": request.region,
         "body": json.loads(request.body),
     }
-    return Response(200, {}, json.dumps({"FailureReason": json.dumps(seen)}).encode())
+    return Response(200, {}, json.dumps({"FailureReason": json.dumps(content)}).encode())
 
 
 def runtime(request: Request) -> Response:
@@ -30,19 +30,19 @@ def runtime(request: Request) -> Response:
 
 
 def session(request: Request) -> Response:
-    asked = json.loads(request.body)
+    body = json.loads(request.body)
     try:
-        found = role_session(asked["role"], "job", asked["service"], source_arn=asked["source"])
+        assumed = role_session(body["role"], "job", body["service"], source_arn=body["source"])
     except NotAssumableError as error:
         return Response(200, {}, json.dumps({"error": str(error)}).encode())
-    return Response(200, {}, json.dumps({"key": found.access_key_id}).encode())
+    return Response(200, {}, json.dumps({"key": assumed.access_key_id}).encode())
 
 
-def ask(request: Request) -> Response:
-    asked = json.loads(request.body)
+def check(request: Request) -> Response:
+    body = json.loads(request.body)
     try:
-        role = role_session(asked["role"], "job", "sagemaker")
-        authorize(role, asked["action"], asked["resource"], asked["context"])
+        role = role_session(body["role"], "job", "sagemaker")
+        authorize(role, body["action"], body["resource"], body["context"])
     except AccessDeniedError as error:
         return Response(200, {}, json.dumps({"error": str(error)}).encode())
     return Response(200, {}, b'{"allowed": true}')
@@ -55,7 +55,7 @@ async def main() -> None:
     signed = {"signing_name": "sagemaker", "namespace": "sagemaker"}
     register_service(Registered("sagemaker-runtime", runtime, paths="/endpoints/", **signed))
     register_service(Registered("bedrock", lambda _: None, paths="/foundation", signing_name="bedrock"))
-    for name, handler in {"session": session, "authorize": ask}.items():
+    for name, handler in {"session": session, "authorize": check}.items():
         register_control(name, handler)
     install(state_dir)
     stopped = asyncio.Event()

@@ -1,4 +1,4 @@
-"""An alarm on a queue follows its messages, and publishes where the topic's policy lets CloudWatch in."""
+"""An alarm on a queue follows the number of its messages, and publishes to a topic whose policy allows CloudWatch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def alarm_on_a_queue(aws: RunningAws, name: str, policy: dict[str, Any] | None) -> tuple[str, str]:
-    """A queue NAME, an alarm on its messages that publishes to a topic with `policy`, and what the topic tells.
+    """Make a queue NAME, and an alarm on its messages that publishes to a topic with `policy`.
 
     Returns:
-        The URLs of the queue and of the one that is subscribed to the topic.
+        The URLs of the queue and of another queue, which is subscribed to the topic.
     """
     cloudwatch, sns, sqs = (aws.client(service) for service in ("cloudwatch", "sns", "sqs"))
     queue = str(sqs.create_queue(QueueName=name)["QueueUrl"])
     sender = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
     open_to_topics = json.dumps({"Statement": [{**sender, "Resource": "*"}]})
-    told = str(sqs.create_queue(QueueName=f"{name}-told", Attributes={"Policy": open_to_topics})["QueueUrl"])
+    notices = str(sqs.create_queue(QueueName=f"{name}-notices", Attributes={"Policy": open_to_topics})["QueueUrl"])
     attributes = {"Policy": json.dumps({"Version": "2012-10-17", "Statement": [policy]})} if policy else {}
     topic = sns.create_topic(Name=name, Attributes=attributes)["TopicArn"]
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-told")
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-notices")
     cloudwatch.put_metric_alarm(
         AlarmName=name,
         AlarmDescription="Read me.",
@@ -40,7 +40,7 @@ def alarm_on_a_queue(aws: RunningAws, name: str, policy: dict[str, Any] | None) 
         Threshold=0,
         AlarmActions=[topic],
     )
-    return queue, told
+    return queue, notices
 
 
 def state(aws: RunningAws, name: str) -> str:
@@ -49,7 +49,7 @@ def state(aws: RunningAws, name: str) -> str:
 
 
 def statement(**changes: Any) -> dict[str, Any]:
-    """The Amazon SNS Developer Guide's, "Example cases for Amazon SNS access control"."""
+    """Return the statement of the Amazon SNS Developer Guide, "Example cases for Amazon SNS access control"."""
     return {
         "Effect": "Allow",
         "Principal": {"Service": "cloudwatch.amazonaws.com"},
@@ -64,19 +64,19 @@ def statement(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "policy"), [("default-policy", None), ("open-topic", statement())])
-def test_an_alarm_follows_its_own_queue_and_tells_its_topic(
+def test_an_alarm_follows_its_own_queue_and_publishes_to_its_topic(
     aws: RunningAws, name: str, policy: dict[str, Any] | None
 ) -> None:
     sqs = aws.client("sqs")
-    queue, told = alarm_on_a_queue(aws, name, policy)
+    queue, notices = alarm_on_a_queue(aws, name, policy)
     other = sqs.create_queue(QueueName=f"{name}-other")["QueueUrl"]
-    sqs.send_message(QueueUrl=other, MessageBody="not this queue's")
+    sqs.send_message(QueueUrl=other, MessageBody="of another queue")
     assert state(aws, name) == "OK"
     sqs.send_message(QueueUrl=queue, MessageBody="x")
     assert state(aws, name) == "ALARM"
-    [message] = eventually(lambda: sqs.receive_message(QueueUrl=told).get("Messages"))
-    said = json.loads(json.loads(message["Body"])["Message"])
-    assert (said["AlarmName"], said["AlarmDescription"], said["NewStateValue"]) == (name, "Read me.", "ALARM")
+    [message] = eventually(lambda: sqs.receive_message(QueueUrl=notices).get("Messages"))
+    notice = json.loads(json.loads(message["Body"])["Message"])
+    assert (notice["AlarmName"], notice["AlarmDescription"], notice["NewStateValue"]) == (name, "Read me.", "ALARM")
     [decision] = aws.decisions(principal="cloudwatch.amazonaws.com", resource=f"arn:aws:sns:{REGION}:{ACCOUNT}:{name}")
     assert decision["context"]["aws:sourcearn"] == f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}"
     sqs.purge_queue(QueueUrl=queue)
@@ -86,7 +86,7 @@ def test_an_alarm_follows_its_own_queue_and_tells_its_topic(
 @pytest.mark.parametrize(
     ("name", "policy"),
     [
-        # What enforce_ssl alone leaves of a topic's policy.
+        # A topic has only this statement if the CDK's enforce_ssl makes its policy.
         (
             "tls-only",
             statement(Effect="Deny", Principal="*", Condition={"Bool": {"aws:SecureTransport": "false"}}),
@@ -95,11 +95,11 @@ def test_an_alarm_follows_its_own_queue_and_tells_its_topic(
         ("other-account", statement(Condition={"StringEquals": {"aws:SourceAccount": "111122223333"}})),
     ],
 )
-def test_a_topic_that_does_not_let_cloudwatch_publish_loses_the_alarm(
+def test_the_notice_is_lost_where_the_topic_does_not_let_cloudwatch_publish(
     aws: RunningAws, name: str, policy: dict[str, Any]
 ) -> None:
     sqs = aws.client("sqs")
-    queue, told = alarm_on_a_queue(aws, name, policy)
+    queue, notices = alarm_on_a_queue(aws, name, policy)
     sqs.send_message(QueueUrl=queue, MessageBody="x")
     assert state(aws, name) == "ALARM"
     [decision] = aws.decisions(principal="cloudwatch.amazonaws.com", resource=f"arn:aws:sns:{REGION}:{ACCOUNT}:{name}")
@@ -108,4 +108,4 @@ def test_a_topic_that_does_not_let_cloudwatch_publish_loses_the_alarm(
         f"the message of arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name} is lost"
         in (aws.state_dir / "server.log").read_text()
     )
-    assert "Messages" not in sqs.receive_message(QueueUrl=told)
+    assert "Messages" not in sqs.receive_message(QueueUrl=notices)

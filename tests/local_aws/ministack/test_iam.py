@@ -1,4 +1,4 @@
-"""A service of its own, registered through the public surface: who may call it, and what IAM logs."""
+"""A registered service: how it gets its calls, whom IAM lets call it, and the decisions in the log."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
+    """A gateway with the services of echo_service.py."""
     running = start_script(Path(__file__).with_name("echo_service.py"), tmp_path_factory.mktemp("echo"))
     yield running
     assert stop(running) == 0
 
 
 def control(aws: RunningAws, path: str, body: dict[str, Any]) -> Any:
+    """POST to a control path of echo_service.py. Return the answer."""
     request = Request(f"{aws.endpoint}/_tuneway/{path}", data=json.dumps(body).encode(), method="POST")
     with urlopen(request, timeout=10) as response:
         return json.loads(response.read())
 
 
-def test_registered_service_gets_the_call(echo: RunningAws) -> None:
-    seen = echo.client("sagemaker").describe_endpoint(EndpointName="e")
-    assert json.loads(seen["FailureReason"]) == {
+def test_a_registered_service_gets_its_calls(echo: RunningAws) -> None:
+    answer = echo.client("sagemaker").describe_endpoint(EndpointName="e")
+    assert json.loads(answer["FailureReason"]) == {
         "service": "sagemaker",
         "caller": f"arn:aws:iam::{ACCOUNT}:root",
         "account": ACCOUNT,
@@ -43,23 +45,23 @@ def test_registered_service_gets_the_call(echo: RunningAws) -> None:
     }
 
 
-def test_service_of_the_same_signing_name_goes_by_path(echo: RunningAws) -> None:
+def test_services_of_one_signing_name_are_distinguished_by_the_path(echo: RunningAws) -> None:
     answer = echo.client("sagemaker-runtime").invoke_endpoint(EndpointName="e", Body=b"hello")
     assert answer["Body"].read() == b"/endpoints/e/invocations: hello"
 
 
-def test_unanswered_call_goes_to_ministack(echo: RunningAws) -> None:
+def test_a_call_that_a_service_does_not_answer_goes_to_ministack(echo: RunningAws) -> None:
     names = [m["modelId"] for m in echo.client("bedrock").list_foundation_models()["modelSummaries"]]
     assert names
 
 
-def test_unknown_control_path(echo: RunningAws) -> None:
+def test_an_unknown_control_path_is_not_found(echo: RunningAws) -> None:
     with pytest.raises(OSError, match="404"):
         control(echo, "nothing", {})
 
 
-def test_registered_tags_decide(echo: RunningAws) -> None:
-    condition = {"StringEquals": {"aws:ResourceTag/tuneway:stack": "mine"}}
+def test_the_tags_of_a_registered_service_decide(echo: RunningAws) -> None:
+    condition = {"StringEquals": {"aws:ResourceTag/tuneway:stack": "own"}}
     allow = {
         "Effect": "Allow",
         "Action": "sagemaker:DescribeEndpoint",
@@ -67,19 +69,19 @@ def test_registered_tags_decide(echo: RunningAws) -> None:
         "Condition": condition,
     }
     client = echo.client("sagemaker", echo.session(echo.role("by-tag", allow)))
-    assert client.describe_endpoint(EndpointName="mine")
-    with pytest.raises(ClientError, match=r"sagemaker:DescribeEndpoint on resource: \S+:endpoint/theirs because"):
-        client.describe_endpoint(EndpointName="theirs")
-    # The log holds the tags, so that a decision can be made again from its line alone.
+    assert client.describe_endpoint(EndpointName="own")
+    with pytest.raises(ClientError, match=r"sagemaker:DescribeEndpoint on resource: \S+:endpoint/other because"):
+        client.describe_endpoint(EndpointName="other")
+    # The log has the tags, so that a decision can be made again from its line alone.
     logged = echo.decisions(
         action="sagemaker:DescribeEndpoint", principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/by-tag/test"
     )
-    assert [d["context"] for d in logged] == [{"aws:ResourceTag/tuneway:stack": tag} for tag in ("mine", "theirs")]
+    assert [d["context"] for d in logged] == [{"aws:ResourceTag/tuneway:stack": tag} for tag in ("own", "other")]
     assert [evaluate([{"Statement": allow}], d) for d in logged] == [True, False]
     assert not any(evaluate([{"Statement": {**allow, "Effect": "Deny"}}], d) for d in logged)
 
 
-def test_a_denial_by_the_resources_own_policy_is_logged_as_such(echo: RunningAws) -> None:
+def test_the_log_names_the_resource_policy_as_the_reason_of_its_denial(echo: RunningAws) -> None:
     arn = "arn:aws:s3:::closed"
     allow = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"{arn}/*"}
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"{arn}/late"}
@@ -93,19 +95,19 @@ def test_a_denial_by_the_resources_own_policy_is_logged_as_such(echo: RunningAws
     assert [(d["allowed"], d.get("reason")) for d in logged] == [(True, None), (False, RESOURCE_POLICY)]
 
 
-def test_role_session_asks_the_trust_policy(echo: RunningAws) -> None:
-    guard = {
+def test_role_session_evaluates_the_trust_policy(echo: RunningAws) -> None:
+    condition = {
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
         "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*"},
     }
-    role = echo.role("guarded", service="bedrock", Condition=guard)
+    role = echo.role("guarded", service="bedrock", Condition=condition)
     job = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/abc"
     assert control(echo, "session", {"role": role, "service": "bedrock", "source": job})["key"].startswith("ASIA")
     for wrong in (
         {"role": role, "service": "bedrock", "source": job.replace(ACCOUNT, "111111111111")},
         {"role": role, "service": "bedrock", "source": ""},
         {"role": role, "service": "sagemaker", "source": job},
-        {"role": f"{role}-gone", "service": "bedrock", "source": job},
+        {"role": f"{role}-missing", "service": "bedrock", "source": job},
     ):
         refused = control(echo, "session", wrong)["error"]
         assert refused == (
@@ -121,7 +123,8 @@ SAGEMAKER, STATES, EVENTS, SCHEDULER, BEDROCK = (
 )
 OWN = {"aws:SourceAccount": ACCOUNT}
 TRUSTS = {
-    # The conditions that AWS documents, and which the stack has (tests/infra/test_policies.py) -> the service's own source.
+    # Name -> service, source ARN and condition. AWS documents the conditions and the stack has them
+    # (tests/infra/test_policies.py).
     "training": (
         "sagemaker",
         f"{SAGEMAKER}:training-job/a",
@@ -152,14 +155,14 @@ TRUSTS = {
 
 
 @pytest.mark.parametrize("name", TRUSTS)
-def test_a_strangers_resource_gets_in_without_the_conditions_and_not_with_them(echo: RunningAws, name: str) -> None:
+def test_the_documented_conditions_keep_out_the_resources_of_another_account(echo: RunningAws, name: str) -> None:
     service, source, condition = TRUSTS[name]
     open_role = echo.role(f"{name}-open", service=service)
     guarded = echo.role(f"{name}-guarded", service=service, Condition=condition)
     answers = [
-        set(control(echo, "session", {"role": role, "service": service, "source": asked}))
+        set(control(echo, "session", {"role": role, "service": service, "source": arn}))
         for role in (open_role, guarded)
-        for asked in (source, source.replace(ACCOUNT, "111111111111"))
+        for arn in (source, source.replace(ACCOUNT, "111111111111"))
     ]
     assert answers == [{"key"}, {"key"}, {"key"}, {"error"}]
 
@@ -172,14 +175,14 @@ def test_a_strangers_resource_gets_in_without_the_conditions_and_not_with_them(e
         ("lambda", "", {"ArnLike": {"aws:SourceArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:*"}}),
     ],
 )
-def test_a_trust_on_a_key_that_the_service_is_not_documented_to_have_is_closed(
+def test_a_trust_with_a_key_that_the_service_does_not_document_is_never_met(
     echo: RunningAws, service: str, source: str, condition: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     role = echo.role(f"{service}-{request.node.callspec.id[-10:]}", service=service, Condition=condition)
     assert "error" in control(echo, "session", {"role": role, "service": service, "source": source})
 
 
-def test_authorize_evaluates_and_logs(echo: RunningAws) -> None:
+def test_authorize_evaluates_the_policies_and_logs_its_decision(echo: RunningAws) -> None:
     condition = {"StringEquals": {"s3:prefix": "runs/"}}
     allow = {
         "Effect": "Allow",
@@ -188,17 +191,17 @@ def test_authorize_evaluates_and_logs(echo: RunningAws) -> None:
         "Condition": condition,
     }
     role = echo.role("checked", allow, service="sagemaker")
-    ask = {
+    query = {
         "role": role,
         "action": "s3:ListBucket",
         "resource": "arn:aws:s3:::b",
         "context": {"s3:prefix": "runs/"},
     }
-    assert control(echo, "authorize", ask) == {"allowed": True}
-    refused = control(echo, "authorize", ask | {"context": {"s3:prefix": "uploads/"}})["error"]
+    assert control(echo, "authorize", query) == {"allowed": True}
+    refused = control(echo, "authorize", query | {"context": {"s3:prefix": "uploads/"}})["error"]
     assert refused.startswith(f"User: arn:aws:sts::{ACCOUNT}:assumed-role/checked/")
     assert refused.endswith("because no identity-based policy allows the s3:ListBucket action")
-    assert "checked-gone" in control(echo, "authorize", ask | {"role": f"{role}-gone"})["error"]
+    assert "checked-missing" in control(echo, "authorize", query | {"role": f"{role}-missing"})["error"]
     logged = eventually(lambda: echo.decisions(action="s3:ListBucket", resource="arn:aws:s3:::b"))
     assert [(d["allowed"], d["context"]) for d in logged[:2]] == [
         (True, {"s3:prefix": "runs/"}),
@@ -206,7 +209,7 @@ def test_authorize_evaluates_and_logs(echo: RunningAws) -> None:
     ]
 
 
-def test_an_operation_that_nobody_has_is_refused_by_its_name(aws: RunningAws) -> None:
+def test_an_operation_that_neither_a_service_nor_ministack_has_is_refused_with_its_name(aws: RunningAws) -> None:
     with pytest.raises(ClientError, match=r"local AWS does not have SageMaker\.ListApps of sagemaker") as refused:
         aws.client("sagemaker").list_apps()
     assert refused.value.response["Error"]["Code"] == "UnknownOperationException"

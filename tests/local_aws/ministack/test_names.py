@@ -1,4 +1,7 @@
-"""Says which private name of MiniStack a new version moved, before anything fails in a stranger way."""
+"""Every private name of MiniStack that local AWS uses exists with the parameters of the version that this was written for.
+
+A new version that has moved a name fails here, with the name.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 FOLDER = ROOT / "local_aws" / "ministack"
 MINISTACK = f"ministack {version('ministack')}"
 
-# Module -> name -> its parameters, "class", or "<type>": as they are in the version this was written for.
+# Module -> name -> its parameters, "class" or "<type>".
 EXPECTED = {
     "app": {
         "SERVICE_HANDLERS": "<dict>",
@@ -178,6 +181,7 @@ FIELDS = {
 
 
 def form(value: Any) -> str:
+    """Return the parameters of a function, "class" of a class, or "<type>" of another value."""
     if inspect.isclass(value):
         return "class"
     if inspect.isfunction(value):
@@ -187,12 +191,13 @@ def form(value: Any) -> str:
 
 
 def names_used() -> set[tuple[str, str]]:
+    """Return module and name of each name of MiniStack that the folder uses."""
     used = {("services.stepfunctions", name) for name in states._FUNCTIONS.values()}
     return used.union(*(_names_in(ast.parse(path.read_text())) for path in FOLDER.glob("*.py")))
 
 
 def _names_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Module and name of each `module.name`, `patch(module, "name")` and `put(module, "name", ...)`."""
+    """Yield module and name of each `module.name`, `patch(module, "name")` and `put(module, "name", ...)`."""
     modules = {
         alias.asname or alias.name: f"{node.module}.{alias.name}".removeprefix("ministack.")
         for node in ast.walk(tree)
@@ -208,30 +213,30 @@ def _names_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("module", "name"), sorted(names_used()))
-def test_private_name_is_as_expected(module: str, name: str) -> None:
+def test_a_private_name_is_as_expected(module: str, name: str) -> None:
     assert name in EXPECTED.get(module, {}), f"add ministack.{module}.{name} to this test's table"
     found = getattr(importlib.import_module(f"ministack.{module}"), name, None)
-    assert found is not None, f"{MINISTACK} has no ministack.{module}.{name} any more: local_aws/ministack needs it"
+    assert found is not None, f"{MINISTACK} has no ministack.{module}.{name} any more, and local_aws/ministack needs it"
     expected = EXPECTED[module][name]
     assert form(found) == expected, (
-        f"{MINISTACK}: ministack.{module}.{name} is now ({form(found)}), local_aws/ministack expects ({expected})"
+        f"{MINISTACK}: ministack.{module}.{name} is now ({form(found)}), and local_aws/ministack expects ({expected})"
     )
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_private_class_has_its_fields(name: str) -> None:
+def test_a_private_class_has_its_fields(name: str) -> None:
     found = getattr(importlib.import_module("ministack.core.iam_evaluator"), name)
     missing = FIELDS[name] - set(inspect.signature(found).parameters)
     assert not missing, f"{MINISTACK}: iam_evaluator.{name} has lost {sorted(missing)}"
 
 
 @pytest.mark.parametrize("resource", ["AWS::S3::Bucket", "AWS::Scheduler::Schedule"])
-def test_cloudformation_handlers_are_there(resource: str) -> None:
+def test_cloudformation_has_the_handlers_that_are_replaced(resource: str) -> None:
     provisioners = importlib.import_module("ministack.services.cloudformation.provisioners")
     assert {"create", "delete"} <= provisioners._RESOURCE_HANDLERS[resource].keys(), f"{MINISTACK}: {resource}"
 
 
-def test_no_other_folder_touches_ministack() -> None:
+def test_no_other_folder_imports_ministack() -> None:
     others = [p for p in (ROOT / "local_aws").rglob("*.py") if not p.is_relative_to(FOLDER)]
     offending = [str(p) for p in others if any(module.split(".")[0] == "ministack" for module in _imports(p))]
     assert others

@@ -1,4 +1,4 @@
-"""The models of a Hub cache over the Hub's own routes: on local AWS's port, as Plan and huggingface_hub ask for them."""
+"""Local AWS serves the models of a Hub cache by the Hub's routes, as Plan and huggingface_hub read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODY = bytes(range(256)) * 10
 
 @pytest.fixture
 def endpoint(aws: RunningAws, tmp_path: Path) -> Any:
-    """access.hub_endpoint of a local AWS with one model in its cache."""
+    """The access.hub_endpoint of a local AWS with one model in its cache."""
 
     def build(_work: Path, out: Path) -> None:
         (out / "config.json").write_text("{}")
@@ -38,7 +38,7 @@ def endpoint(aws: RunningAws, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("revision", ["main", COMMIT])
-def test_huggingface_hubs_own_client_reads_what_it_tells(endpoint: str, revision: str) -> None:
+def test_the_client_of_huggingface_hub_reads_a_models_commit_and_files(endpoint: str, revision: str) -> None:
     info = HfApi(endpoint).model_info(REPO, revision=revision, files_metadata=True, token=False)
     assert (info.sha, info.gated) == (COMMIT, False)
     assert info.siblings is not None
@@ -49,7 +49,7 @@ def test_huggingface_hubs_own_client_reads_what_it_tells(endpoint: str, revision
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, None), (0, 8), (100, 1000), (2559, None)])
-def test_a_file_is_read_whole_and_by_ranges(endpoint: str, start: int, stop: int | None) -> None:
+def test_a_file_is_read_whole_and_in_ranges(endpoint: str, start: int, stop: int | None) -> None:
     file = hub.HubFile(endpoint, REPO, COMMIT, "model.safetensors", None, hub.MODEL)
     assert file.url == hf_hub_url(REPO, "model.safetensors", revision=COMMIT, endpoint=endpoint)
     stream = ResumingStream(file.path, lambda offset: file.open_at(offset, stop), hub.INTERRUPTIONS, start=start)

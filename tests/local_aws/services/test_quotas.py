@@ -1,15 +1,15 @@
-"""Service Quotas of SageMaker instances, and the ways to set them."""
+"""Service Quotas of SageMaker instances on local AWS, and the ways to set them."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
-from urllib.request import Request, urlopen
 
 import pytest
 from botocore.exceptions import ClientError
 
 from local_aws.services.quotas import SAGEMAKER_QUOTAS, Quotas
+from tests.local_aws.conftest import control, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,16 +20,11 @@ if TYPE_CHECKING:
 TRAINING = "ml.g5.xlarge for training job usage"
 
 
-def post(aws: RunningAws, values: dict[str, float]) -> None:
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", json.dumps(values).encode(), method="POST")) as answer:
-        assert answer.status == 200
-
-
 @pytest.fixture
 def reset(aws: RunningAws) -> Iterator[None]:
-    post(aws, dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
+    control(aws, "quotas", **dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
     yield
-    post(aws, dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
+    control(aws, "quotas", **dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1))
 
 
 def value(aws: RunningAws, code: str) -> float:
@@ -38,9 +33,9 @@ def value(aws: RunningAws, code: str) -> float:
 
 
 @pytest.mark.usefixtures("reset")
-def test_a_quota_can_be_set_to_none(aws: RunningAws) -> None:
+def test_a_quota_can_be_set_to_zero(aws: RunningAws) -> None:
     assert value(aws, "L-B6D80D9C") == 1
-    post(aws, {TRAINING: 0})
+    control(aws, "quotas", **{TRAINING: 0})
     assert value(aws, "L-B6D80D9C") == 0
     assert value(aws, "L-1928E07B") == 1
     listed = aws.client("service-quotas").list_service_quotas(ServiceCode="sagemaker", MaxResults=1)
@@ -49,23 +44,22 @@ def test_a_quota_can_be_set_to_none(aws: RunningAws) -> None:
 
 
 def test_an_unknown_service_is_no_such_resource(aws: RunningAws) -> None:
-    with pytest.raises(ClientError) as refused:
-        aws.client("service-quotas").list_service_quotas(ServiceCode="ec2")
-    assert refused.value.response["Error"]["Code"] == "NoSuchResourceException"
+    client = aws.client("service-quotas")
+    assert refusal(client.list_service_quotas, ServiceCode="ec2")[0] == "NoSuchResourceException"
 
 
-def test_a_new_account_starts_with_nothing_by_default(aws: RunningAws) -> None:
+def test_the_default_quotas_of_aws_are_zero(aws: RunningAws) -> None:
     default = aws.client("service-quotas").list_aws_default_service_quotas(ServiceCode="sagemaker")["Quotas"]
     assert {quota["Value"] for quota in default} == {0}
 
 
-def test_a_file_in_the_state_dir_sets_them_too(tmp_path: Path) -> None:
+def test_the_file_in_the_state_folder_sets_quotas_too(tmp_path: Path) -> None:
     (tmp_path / "quotas.json").write_text(json.dumps({TRAINING: 3}))
     values = Quotas(tmp_path / "quotas.json").values()
     assert (values[TRAINING], values["ml.g5.xlarge for endpoint usage"]) == (3, 1)
 
 
-def test_reading_needs_a_grant(aws: RunningAws) -> None:
-    nobody = aws.session(aws.role("quota-nobody"))
+def test_reading_quotas_needs_a_grant(aws: RunningAws) -> None:
+    session = aws.session(aws.role("quota-without-grants"))
     with pytest.raises(ClientError, match="servicequotas:ListServiceQuotas"):
-        aws.client("service-quotas", nobody).list_service_quotas(ServiceCode="sagemaker")
+        aws.client("service-quotas", session).list_service_quotas(ServiceCode="sagemaker")

@@ -1,4 +1,4 @@
-"""Schedules call their target under their own role, once, and are gone afterwards."""
+"""Schedules call their target once under their own role, are deleted after it, and have a dead-letter queue."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.local_aws.conftest import ACCOUNT, IMPORT_BOTO3, REGION, eventually
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
 
-
 SEND, INVOKE = "arn:aws:scheduler:::aws-sdk:sqs:sendMessage", "arn:aws:scheduler:::aws-sdk:lambda:invoke"
 
 
 def at(seconds: float) -> str:
+    """Return the schedule expression of a time so many seconds from now."""
     moment = datetime.now(UTC) + timedelta(seconds=seconds)
     return f"at({moment:%Y-%m-%dT%H:%M:%S})"
 
@@ -38,7 +38,7 @@ def queue(aws: RunningAws) -> str:
     return str(aws.client("sqs").create_queue(QueueName="ticks")["QueueUrl"])
 
 
-def test_universal_target_is_called_once_under_its_role(aws: RunningAws, queue: str) -> None:
+def test_a_universal_target_is_called_once_under_the_schedules_role(aws: RunningAws, queue: str) -> None:
     allow = {
         "Effect": "Allow",
         "Action": "sqs:SendMessage",
@@ -46,11 +46,7 @@ def test_universal_target_is_called_once_under_its_role(aws: RunningAws, queue: 
     }
     role = aws.role("ticker", allow, service="scheduler")
     body = {"queueurl": queue, "MessageBody": "<aws.scheduler.schedule-arn> <aws.scheduler.attempt-number>"}
-    create(
-        aws,
-        "tick",
-        {"Arn": SEND, "RoleArn": role, "Input": json.dumps(body)},
-    )
+    create(aws, "tick", {"Arn": SEND, "RoleArn": role, "Input": json.dumps(body)})
     received = eventually(lambda: aws.client("sqs").receive_message(QueueUrl=queue).get("Messages"))
     assert received[0]["Body"] == f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/tick 1"
     assert aws.client("scheduler").list_schedules(NamePrefix="tick")["Schedules"] == []
@@ -59,17 +55,17 @@ def test_universal_target_is_called_once_under_its_role(aws: RunningAws, queue: 
     assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/ticker/")
 
 
-def test_lambda_target_needs_the_roles_permission(aws: RunningAws) -> None:
+def test_a_function_is_not_called_without_the_roles_permission(aws: RunningAws) -> None:
     source = "def handler(event, context): raise RuntimeError('must not run')\n"
     aws.function("guarded", source, aws.role("guarded-role"))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:guarded"
     call = {"Arn": INVOKE, "Input": json.dumps({"FunctionName": arn})}
-    create(aws, "guarded", {**call, "RoleArn": aws.role("powerless", service="scheduler")})
+    create(aws, "guarded", {**call, "RoleArn": aws.role("without-invoke", service="scheduler")})
     denied = eventually(lambda: aws.decisions(action="lambda:InvokeFunction", resource=arn, allowed=False))
-    assert denied[0]["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/powerless/")
+    assert denied[0]["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/without-invoke/")
 
 
-def test_lambda_target_runs(aws: RunningAws) -> None:
+def test_a_function_is_called_with_its_payload(aws: RunningAws) -> None:
     source = "def handler(e, c): boto3.client('s3').put_object(Bucket='ran', Key=e['key'], Body=b'')\n"
     aws.client("s3").create_bucket(Bucket="ran", CreateBucketConfiguration={"LocationConstraint": REGION})
     write = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::ran/*"}
@@ -83,14 +79,14 @@ def test_lambda_target_runs(aws: RunningAws) -> None:
 
 
 @pytest.mark.parametrize("trusted", ["lambda", "states"])
-def test_role_must_trust_scheduler(aws: RunningAws, trusted: str) -> None:
+def test_the_role_must_trust_scheduler(aws: RunningAws, trusted: str) -> None:
     role = aws.role(f"for-{trusted}", service=trusted)
     with pytest.raises(ClientError, match="must allow AWS EventBridge Scheduler to assume the role"):
         create(aws, "untrusted", {"Arn": SEND, "RoleArn": role})
 
 
 @pytest.mark.parametrize(("source", "allowed"), [("schedule-group/default", True), ("schedule/default/guard*", False)])
-def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(
+def test_the_source_arn_of_a_trust_is_the_schedules_group_and_not_the_schedule(
     aws: RunningAws, source: str, allowed: bool
 ) -> None:
     condition = {
@@ -110,7 +106,7 @@ def test_a_trust_is_on_the_schedules_group_and_never_on_the_schedule(
 
 
 @pytest.mark.parametrize("call", ["sqs:sendMesage", "nosuch:thing", "sagemaker:describeEndpoint"])
-def test_universal_target_must_exist_and_write(aws: RunningAws, call: str) -> None:
+def test_a_universal_target_must_be_an_operation_that_exists_and_writes(aws: RunningAws, call: str) -> None:
     role = aws.role(f"universal-{call.replace(':', '-')}", service="scheduler")
     with pytest.raises(ClientError, match="is not supported"):
         create(aws, "wrong", {"Arn": f"arn:aws:scheduler:::aws-sdk:{call}", "RoleArn": role, "Input": "{}"})
@@ -126,7 +122,7 @@ FORBIDDEN = "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
 
 
 def dead_letter(aws: RunningAws, name: str, retries: int, *statements: dict[str, Any]) -> tuple[str, str]:
-    """Have a schedule fail whose dead-letter queue is NAME-failed; the queue's URL and ARN."""
+    """Create a schedule that fails and has the dead-letter queue NAME-failed. Return the queue's URL and ARN."""
     queue = str(aws.client("sqs").create_queue(QueueName=f"{name}-failed")["QueueUrl"])
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-failed"
     target = {
@@ -141,15 +137,16 @@ def dead_letter(aws: RunningAws, name: str, retries: int, *statements: dict[str,
 
 
 def logged(aws: RunningAws, *words: str) -> bool:
+    """Return whether a line of local AWS's log has all these words."""
     lines = (aws.state_dir / "server.log").read_text().splitlines()
     return any(all(word in line for word in words) for line in lines)
 
 
 @pytest.mark.parametrize(
-    ("retries", "condition", "tried"), [(0, "MaximumRetryAttempts", "0"), (185, "MaximumEventAgeInSeconds", "2")]
+    ("retries", "condition", "attempts"), [(0, "MaximumRetryAttempts", "0"), (185, "MaximumEventAgeInSeconds", "2")]
 )
-def test_what_fails_goes_to_the_dead_letter_queue_when_the_retries_are_used_up(
-    aws: RunningAws, retries: int, condition: str, tried: str
+def test_a_failed_event_goes_to_the_dead_letter_queue_when_its_retries_are_used_up(
+    aws: RunningAws, retries: int, condition: str, attempts: str
 ) -> None:
     name = f"fails-{retries}"
     send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:*:*:{name}-failed"}
@@ -165,7 +162,7 @@ def test_what_fails_goes_to_the_dead_letter_queue_when_the_retries_are_used_up(
         "ERROR_CODE": "AccessDeniedException",
         "EXHAUSTED_RETRY_CONDITION": condition,
         "IS_PAYLOAD_TRUNCATED": "false",
-        "RETRY_ATTEMPTS": tried,
+        "RETRY_ATTEMPTS": attempts,
         "SCHEDULE_ARN": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{name}",
         "TARGET_ARN": FORBIDDEN,
     }
@@ -173,14 +170,14 @@ def test_what_fails_goes_to_the_dead_letter_queue_when_the_retries_are_used_up(
     assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}-caller/")
 
 
-def test_a_dead_letter_that_the_role_may_not_send_is_lost(aws: RunningAws) -> None:
+def test_an_event_that_the_role_may_not_send_to_the_dead_letter_queue_is_lost(aws: RunningAws) -> None:
     queue, arn = dead_letter(aws, "mute", 0)
     assert eventually(lambda: aws.decisions(action="sqs:SendMessage", resource=arn, allowed=False))
     assert eventually(lambda: logged(aws, "schedule/default/mute", "its event is lost"))
     assert "Messages" not in aws.client("sqs").receive_message(QueueUrl=queue)
 
 
-def test_without_a_dead_letter_queue_the_event_is_lost(aws: RunningAws) -> None:
+def test_a_failed_event_without_a_dead_letter_queue_is_lost(aws: RunningAws) -> None:
     role = aws.role("no-queue", service="scheduler")
     target = {"Arn": FORBIDDEN, "RoleArn": role, "Input": "{}", "RetryPolicy": {"MaximumRetryAttempts": 0}}
     create(aws, "no-queue", target)

@@ -1,4 +1,4 @@
-"""The vLLM image's environment: which options there are, where the model comes from, what is refused."""
+"""The options of the vLLM image: where the model comes from, which variables are read and which are refused."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_model_comes_from_three_places_in_order(tmp_path: Path) -> None:
-    everything = {"SM_VLLM_MODEL": "org/named", "HF_MODEL_ID": "org/hub"}
+def test_the_model_is_that_of_the_first_of_three_places(tmp_path: Path) -> None:
+    both = {"SM_VLLM_MODEL": "org/named", "HF_MODEL_ID": "org/hub"}
     (tmp_path / "model").mkdir()
     with pytest.raises(OptionError, match="no model"):
         read({}, tmp_path)
     assert read({"HF_MODEL_ID": "org/hub"}, tmp_path).model == "org/hub"
     (tmp_path / "model" / "config.json").write_text("{}")
     assert read({"HF_MODEL_ID": "org/hub"}, tmp_path).model == str(tmp_path / "model")
-    assert read(everything, tmp_path).model == "org/named"
+    assert read(both, tmp_path).model == "org/named"
 
 
 def test_variables_become_options(tmp_path: Path) -> None:
-    given = {
+    environment = {
         "SM_VLLM_MODEL": "m",
         "SM_VLLM_MAX_MODEL_LEN": "2048",
         "SM_VLLM_SERVED_MODEL_NAME": "a b",
         "SM_VLLM_ENFORCE_EAGER": "",
         "VLLM_CPU_KVCACHE_SPACE": "2",
     }
-    options = read(given, tmp_path)
+    options = read(environment, tmp_path)
     assert (options.max_model_len, options.served_model_names) == (2048, ("a", "b"))
     assert read({"SM_VLLM_MODEL": "m"}, tmp_path).served_model_names == ("m",)
 
@@ -49,7 +49,7 @@ def test_wrong_options_are_refused(tmp_path: Path, name: str, value: str, messag
         read({"SM_VLLM_MODEL": "m", name: value}, tmp_path)
 
 
-def test_no_more_context_than_the_model_has() -> None:
+def test_the_context_is_at_most_that_of_the_model() -> None:
     assert context_length(None, 8192) == 8192
     assert context_length(2048, 8192) == 2048
     with pytest.raises(OptionError, match=r"max_model_len \(9000\) is greater than the derived max_model_len"):

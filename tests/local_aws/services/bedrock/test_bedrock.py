@@ -1,4 +1,4 @@
-"""Customization jobs on local Bedrock: accepted, refused, failed and stopped as on AWS, under the service role."""
+"""Customization jobs of local Bedrock complete, fail, stop and are refused as on AWS, under their service role."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local_aws.conftest import ACCOUNT, REGION, eventually
+from tests.local_aws.conftest import ACCOUNT, REGION, eventually, refusal
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
@@ -34,6 +34,7 @@ def record(text: str = "Amanda: I baked cookies") -> str:
 
 @pytest.fixture(scope="module")
 def role(aws: RunningAws) -> str:
+    """A service role for the jobs, whose data files are in S3."""
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     files = {
@@ -63,6 +64,7 @@ def request(role: str, **changes: Any) -> dict[str, Any]:
 
 
 def ended(aws: RunningAws, arn: str) -> dict[str, Any]:
+    """Wait for the end of a job. Return its description."""
     bedrock = aws.client("bedrock")
 
     def job() -> dict[str, Any] | None:
@@ -74,13 +76,12 @@ def ended(aws: RunningAws, arn: str) -> dict[str, Any]:
     return dict(found)
 
 
-def refusal(aws: RunningAws, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as refused:
-        aws.client("bedrock").create_model_customization_job(**params)
-    return refused.value.response["Error"]["Code"], refused.value.response["Error"]["Message"]
+def create_refusal(aws: RunningAws, **params: Any) -> tuple[str, str]:
+    """Ask for a job that must be refused. Return the error's code and message."""
+    return refusal(aws.client("bedrock").create_model_customization_job, **params)
 
 
-def test_a_job_completes_and_leaves_a_tagged_model_and_no_invented_loss(aws: RunningAws, role: str) -> None:
+def test_a_job_completes_with_a_tagged_model_and_no_invented_loss(aws: RunningAws, role: str) -> None:
     bedrock = aws.client("bedrock")
     params = request(role, jobTags=[{"key": "k", "value": "job"}], customModelTags=[{"key": "k", "value": "model"}])
     arn = bedrock.create_model_customization_job(**params)["jobArn"]
@@ -103,7 +104,7 @@ def test_a_job_completes_and_leaves_a_tagged_model_and_no_invented_loss(aws: Run
     bedrock.delete_custom_model(modelIdentifier=job["outputModelArn"])
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         bedrock.get_custom_model(modelIdentifier=job["outputModelArn"])
-    assert refusal(aws, **request(role, customModelName=params["customModelName"]))[0] == "ValidationException"
+    assert create_refusal(aws, **request(role, customModelName=params["customModelName"]))[0] == "ValidationException"
     assert aws.decisions(action="s3:GetObject", allowed=True)
 
 
@@ -114,7 +115,7 @@ def test_a_job_completes_and_leaves_a_tagged_model_and_no_invented_loss(aws: Run
         ("broken", "Unable to parse Amazon S3 file: broken.jsonl. Data files must conform to JSONL format."),
     ],
 )
-def test_bad_data_fails_the_job_with_the_reason(aws: RunningAws, role: str, file: str, message: str) -> None:
+def test_wrong_data_fails_the_job_with_the_reason(aws: RunningAws, role: str, file: str, message: str) -> None:
     params = request(role, trainingDataConfig={"s3Uri": f"s3://{BUCKET}/data/{file}.jsonl"})
     del params["validationDataConfig"]
     job = ended(aws, aws.client("bedrock").create_model_customization_job(**params)["jobArn"])
@@ -157,30 +158,30 @@ def test_bad_data_fails_the_job_with_the_reason(aws: RunningAws, role: str, file
         ),
     ],
 )
-def test_a_bad_request_is_refused_at_once(
+def test_a_wrong_request_is_refused_at_once(
     aws: RunningAws, role: str, changes: dict[str, Any], code: str, message: str
 ) -> None:
-    got = refusal(aws, **request(role, **changes))
-    assert got[0] == code
-    assert message in got[1]
+    error, text = create_refusal(aws, **request(role, **changes))
+    assert error == code
+    assert message in text
 
 
-def test_a_trust_policy_for_other_jobs_lets_bedrock_not_in(aws: RunningAws, role: str) -> None:
+def test_bedrock_needs_a_role_that_trusts_its_jobs_and_reads_their_data(aws: RunningAws, role: str) -> None:
     elsewhere = f"arn:aws:bedrock:us-east-1:{ACCOUNT}:model-customization-job/*"
     trust = {**TRUST, "Condition": {"ArnEquals": {"aws:SourceArn": elsewhere}}}
     other = aws.role("bedrock-elsewhere", READ, WRITE, service="bedrock", **trust)
-    assert refusal(aws, **request(other)) == ("ValidationException", "Could not assume provided IAM role.")
-    blind = aws.role("bedrock-blind", WRITE, service="bedrock", **TRUST)
-    assert "Could not validate GetObject permissions" in refusal(aws, **request(blind))[1]
+    assert create_refusal(aws, **request(other)) == ("ValidationException", "Could not assume provided IAM role.")
+    without_read = aws.role("bedrock-without-read", WRITE, service="bedrock", **TRUST)
+    assert "Could not validate GetObject permissions" in create_refusal(aws, **request(without_read))[1]
 
 
-def test_names_do_not_come_free_and_a_repeated_token_is_the_same_job(aws: RunningAws, role: str) -> None:
+def test_a_job_name_stays_in_use_and_a_repeated_token_is_the_same_job(aws: RunningAws, role: str) -> None:
     bedrock = aws.client("bedrock")
     params = request(role, clientRequestToken="token-1")
     arn = bedrock.create_model_customization_job(**params)["jobArn"]
     assert bedrock.create_model_customization_job(**params)["jobArn"] == arn
     again = {**params, "clientRequestToken": "token-2"}
-    assert refusal(aws, **again) == ("ValidationException", "The provided job name is currently in use.")
+    assert create_refusal(aws, **again) == ("ValidationException", "The provided job name is currently in use.")
 
 
 def test_a_stopped_job_goes_through_stopping(aws: RunningAws, role: str) -> None:
@@ -194,11 +195,11 @@ def test_a_stopped_job_goes_through_stopping(aws: RunningAws, role: str) -> None
     assert arn in [row["jobArn"] for row in stopped]
 
 
-def test_models_tell_their_life_cycle_by_region(aws: RunningAws) -> None:
+def test_a_model_shows_its_life_cycle_in_the_region(aws: RunningAws) -> None:
     bedrock = aws.client("bedrock")
-    gone = bedrock.get_foundation_model(modelIdentifier="meta.llama3-2-1b-instruct-v1:0")["modelDetails"]
-    assert gone["modelLifecycle"]["status"] == "LEGACY"
-    assert gone["modelLifecycle"]["endOfLifeTime"].date().isoformat() == "2026-07-07"
+    legacy = bedrock.get_foundation_model(modelIdentifier="meta.llama3-2-1b-instruct-v1:0")["modelDetails"]
+    assert legacy["modelLifecycle"]["status"] == "LEGACY"
+    assert legacy["modelLifecycle"]["endOfLifeTime"].date().isoformat() == "2026-07-07"
     for model in (LLAMA, "meta.llama3-1-8b-instruct-v1:0:128k"):
         details = bedrock.get_foundation_model(modelIdentifier=model)["modelDetails"]
         assert (details["customizationsSupported"], details["modelLifecycle"]["status"]) == (["FINE_TUNING"], "ACTIVE")
@@ -206,7 +207,9 @@ def test_models_tell_their_life_cycle_by_region(aws: RunningAws) -> None:
         bedrock.get_foundation_model(modelIdentifier="amazon.nova-micro-v1:0:128k")
 
 
-def test_creating_needs_the_base_model_the_new_resources_the_role_and_tagging(aws: RunningAws, role: str) -> None:
+def test_creating_a_job_needs_grants_on_the_model_the_new_resources_their_tags_and_the_role(
+    aws: RunningAws, role: str
+) -> None:
     root, tags = f"arn:aws:bedrock:{REGION}", [{"key": "k", "value": "v"}]
     statements = [
         {"Effect": "Allow", "Action": "bedrock:CreateModelCustomizationJob", "Resource": resource}
@@ -214,8 +217,8 @@ def test_creating_needs_the_base_model_the_new_resources_the_role_and_tagging(aw
     ]
     tagged = [JOBS, f"{root}:{ACCOUNT}:custom-model/*"]
     statements.append({"Effect": "Allow", "Action": "bedrock:TagResource", "Resource": tagged})
-    passed = {"StringEquals": {"iam:PassedToService": "bedrock.amazonaws.com"}}
-    statements.append({"Effect": "Allow", "Action": "iam:PassRole", "Resource": role, "Condition": passed})
+    to_bedrock = {"StringEquals": {"iam:PassedToService": "bedrock.amazonaws.com"}}
+    statements.append({"Effect": "Allow", "Action": "iam:PassRole", "Resource": role, "Condition": to_bedrock})
     missing = [
         ("CreateModelCustomizationJob on resource: " + statements[index]["Resource"], index) for index in range(3)
     ]

@@ -1,4 +1,4 @@
-"""The rules that Bedrock's data files and hyperparameters obey, one by one."""
+"""The rules of Bedrock for data files, hyperparameters and requests."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ ROLES_SWAPPED = [
         lines(conversation(extra=1)),
     ],
 )
-def test_what_is_no_conversation_is_refused_with_the_documented_text(content: bytes) -> None:
+def test_a_line_that_is_not_a_conversation_is_refused_with_the_documented_text(content: bytes) -> None:
     with pytest.raises(
         data.InvalidDataError, match=r"Unable to parse Amazon S3 file: t\.jsonl\. Data files must conform"
     ):
@@ -77,16 +77,16 @@ def test_what_is_no_conversation_is_refused_with_the_documented_text(content: by
     "record",
     [{"prompt": "a"}, {"prompt": "", "completion": "b"}, conversation(), {"prompt": 1, "completion": "b"}],
 )
-def test_what_is_no_prompt_and_completion_is_refused(record: dict[str, Any]) -> None:
+def test_a_line_that_is_not_prompt_and_completion_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(data.InvalidDataError, match="Unable to parse"):
         data.count_records(LLAMA_8B.rules, "t.jsonl", lines(record))
 
 
 def test_tokens_are_counted_at_six_characters_each() -> None:
-    rest = len("Summarize.") + len("hello")
-    fits = conversation(user="x" * (16_000 * 6 - rest))
+    others = len("Summarize.") + len("hello")
+    fits = conversation(user="x" * (16_000 * 6 - others))
     assert data.count_records(LLAMA.rules, "t.jsonl", lines(fits)) == 1
-    over = conversation(user="x" * (16_000 * 6 - rest + 1))
+    over = conversation(user="x" * (16_000 * 6 - others + 1))
     with pytest.raises(data.InvalidDataError, match="length 16001 exceeds total limit of 16000"):
         data.count_records(LLAMA.rules, "t.jsonl", lines(over))
 
@@ -100,7 +100,7 @@ def test_nova_refuses_reserved_words_and_llama_does_not(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "what", "records", "fits"),
+    ("model", "file", "records", "fits"),
     [
         (LLAMA, "validation", 1_000, True),
         (LLAMA, "validation", 1_001, False),
@@ -111,13 +111,15 @@ def test_nova_refuses_reserved_words_and_llama_does_not(word: str) -> None:
         (NOVA, "training", 8, True),
     ],
 )
-def test_each_file_has_bounds(model: models.FoundationModel, what: str, records: int, fits: bool) -> None:
+def test_the_records_of_each_file_have_bounds(
+    model: models.FoundationModel, file: str, records: int, fits: bool
+) -> None:
     assert model.rules
     if fits:
-        data.check_file(model.rules, what, records)
+        data.check_file(model.rules, file, records)
         return
-    with pytest.raises(data.InvalidDataError, match=f"The number of {what} records is {records}"):
-        data.check_file(model.rules, what, records)
+    with pytest.raises(data.InvalidDataError, match=f"The number of {file} records is {records}"):
+        data.check_file(model.rules, file, records)
 
 
 @pytest.mark.parametrize(("records", "fits"), [(99, False), (100, True), (10_000, True), (10_001, False)])
@@ -148,7 +150,7 @@ def test_hyperparameters_out_of_range_or_unknown_are_refused(name: str, value: s
         data.check_hyperparameters(LLAMA.rules, {name: value})
 
 
-def test_hyperparameters_in_range_pass() -> None:
+def test_hyperparameters_in_their_range_are_accepted() -> None:
     data.check_hyperparameters(LLAMA.rules, {"epochCount": "10", "batchSize": "1", "learningRate": "5e-6"})
     data.check_hyperparameters(
         NOVA.rules, {"epochCount": "5", "learningRate": "0.0001", "learningRateWarmupSteps": "0"}
@@ -175,23 +177,24 @@ def test_any_json_is_counted_or_refused(records: list[Any]) -> None:
             assert str(error)
 
 
-def test_the_end_of_life_model_is_known_with_its_dates() -> None:
-    gone = models.find("meta.llama3-2-1b-instruct-v1:0:128k", "us-west-2")
-    assert gone is not None
-    assert gone.end_of_life == datetime(2026, 7, 7, tzinfo=UTC)
-    assert gone.lifecycle_status(datetime(2026, 1, 6, tzinfo=UTC)) == "ACTIVE"
-    assert gone.lifecycle_status(datetime(2026, 1, 7, tzinfo=UTC)) == "LEGACY"
+def test_a_model_at_its_end_of_life_has_its_dates() -> None:
+    legacy = models.find("meta.llama3-2-1b-instruct-v1:0:128k", "us-west-2")
+    assert legacy is not None
+    assert legacy.end_of_life == datetime(2026, 7, 7, tzinfo=UTC)
+    assert legacy.lifecycle_status(datetime(2026, 1, 6, tzinfo=UTC)) == "ACTIVE"
+    assert legacy.lifecycle_status(datetime(2026, 1, 7, tzinfo=UTC)) == "LEGACY"
 
 
 def violations(**params: Any) -> str:
+    """Return the message of a CreateModelCustomizationJob that its service model refuses."""
     operation = service_model("bedrock").operation_model("CreateModelCustomizationJob")
     with pytest.raises(shapes.ServiceError) as refused:
         shapes.validate(operation, params)
     return refused.value.message
 
 
-def test_a_request_is_refused_in_the_words_of_the_service() -> None:
-    good = {
+def test_a_refused_request_has_the_message_of_the_service() -> None:
+    valid = {
         "jobName": "j",
         "customModelName": "m",
         "roleArn": "arn:aws:iam::000000000000:role/r",
@@ -199,35 +202,35 @@ def test_a_request_is_refused_in_the_words_of_the_service() -> None:
         "trainingDataConfig": {"s3Uri": "s3://bucket/a.jsonl"},
         "outputDataConfig": {"s3Uri": "s3://bucket/out/"},
     }
-    text = violations(**{**good, "trainingDataConfig": {"s3Uri": "s3://bucket/dt=1/a.jsonl"}})
+    text = violations(**{**valid, "trainingDataConfig": {"s3Uri": "s3://bucket/dt=1/a.jsonl"}})
     assert text.startswith(
         "1 validation error detected: Value 's3://bucket/dt=1/a.jsonl' at 'trainingDataConfig.s3Uri' "
         "failed to satisfy constraint: Member must satisfy regular expression pattern: s3://"
     )
-    assert "Member must have length less than or equal to 63" in violations(**{**good, "jobName": "j" * 64})
+    assert "Member must have length less than or equal to 63" in violations(**{**valid, "jobName": "j" * 64})
     assert "at 'customizationType' failed to satisfy constraint: Member must satisfy enum value set" in violations(
-        **{**good, "customizationType": "LORA"}
+        **{**valid, "customizationType": "LORA"}
     )
     assert "Value at 'roleArn' failed to satisfy constraint: Member must not be null" in violations(
-        **{name: value for name, value in good.items() if name != "roleArn"}
+        **{name: value for name, value in valid.items() if name != "roleArn"}
     )
 
 
-def test_a_name_of_dashes_is_refused_at_once() -> None:
+def test_a_name_of_many_dashes_is_refused_in_less_than_a_second() -> None:
     started = time.monotonic()
     assert "regular expression" in violations(jobName="a" + "-" * 60 + "_")
     assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize("service", ["bedrock", "sagemaker", "sagemaker-runtime", "service-quotas"])
-def test_nearly_every_pattern_of_the_models_can_be_read(service: str) -> None:
+def test_only_patterns_with_surrogates_or_java_properties_cannot_be_compiled(service: str) -> None:
     model = service_model(service)
     patterns = {model.shape_for(name).metadata.get("pattern") for name in model.shape_names} - {None}
-    unread = {pattern for pattern in patterns if shapes._compiled(pattern) is None}
-    assert all("uD800" in pattern or "${" in pattern for pattern in unread), unread
+    invalid = {pattern for pattern in patterns if shapes._compiled(pattern) is None}
+    assert all("uD800" in pattern or "${" in pattern for pattern in invalid), invalid
 
 
-def test_java_classes_in_a_pattern_are_understood() -> None:
+def test_a_pattern_may_have_java_character_classes() -> None:
     tags = service_model("sagemaker").shape_for("TagKey")
     assert shapes.violations(tags, "tuneway:run é", "Key") == []
     assert shapes.violations(tags, "tuneway?run", "Key") != []

@@ -1,4 +1,4 @@
-"""What is left of custom models on local Bedrock: deployments, Provisioned Throughput, imported models."""
+"""Deployments of custom models, Provisioned Throughput and imported models of local Bedrock."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from local_aws.core.registry import Request
 from local_aws.core.shapes import ServiceError
 from local_aws.services.bedrock import serving
 from local_aws.services.bedrock.account import Bedrock
-from tests.local_aws.conftest import ACCOUNT, REGION, eventually
+from tests.local_aws.conftest import ACCOUNT, REGION, eventually, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +27,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def make(aws: RunningAws) -> Callable[..., str]:
-    """Makes a custom model; its ARN."""
+def custom_model(aws: RunningAws) -> Callable[..., str]:
+    """A function that makes a custom model and returns its ARN."""
     s3, bedrock = aws.client("s3"), aws.client("bedrock")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     turns = [{"role": role, "content": [{"text": "x"}]} for role in ("user", "assistant")]
@@ -45,7 +44,7 @@ def make(aws: RunningAws) -> Callable[..., str]:
         service="bedrock",
     )
 
-    def custom_model(base: str = LLAMA_70B) -> str:
+    def make(base: str = LLAMA_70B) -> str:
         name = f"served-{next(_numbers)}"
         job = bedrock.create_model_customization_job(
             jobName=name,
@@ -59,34 +58,29 @@ def make(aws: RunningAws) -> Callable[..., str]:
         assert arn, "the job made no model"
         return str(arn)
 
-    return custom_model
+    return make
 
 
-def refused(call: Any, **params: Any) -> tuple[str, str, int]:
-    with pytest.raises(ClientError) as caught:
-        call(**params)
-    response = caught.value.response
-    return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
-
-
-def test_a_deployment_is_created_keeps_its_model_and_is_deleted(aws: RunningAws, make: Callable[..., str]) -> None:
-    bedrock, model = aws.client("bedrock"), make()
+def test_a_deployment_is_created_blocks_the_deletion_of_its_model_and_is_deleted(
+    aws: RunningAws, custom_model: Callable[..., str]
+) -> None:
+    bedrock, model = aws.client("bedrock"), custom_model()
     params = {"modelDeploymentName": "life", "modelArn": model, "tags": TAGS, "clientRequestToken": "deployment-1"}
     made = bedrock.create_custom_model_deployment(**params)
     arn = made["customModelDeploymentArn"]
     assert made["ResponseMetadata"]["HTTPStatusCode"] == 202
     assert arn.startswith(f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model-deployment/")
     assert bedrock.create_custom_model_deployment(**params)["customModelDeploymentArn"] == arn
-    again = refused(bedrock.create_custom_model_deployment, modelDeploymentName="life", modelArn=model)
+    again = failure(bedrock.create_custom_model_deployment, modelDeploymentName="life", modelArn=model)
     assert again[:2] == ("ValidationException", "The provided custom model deployment name is currently in use.")
 
     def status() -> str:
         return str(bedrock.get_custom_model_deployment(customModelDeploymentIdentifier="life")["status"])
 
-    delete, its = bedrock.delete_custom_model_deployment, {"customModelDeploymentIdentifier": arn}
+    delete, identifier = bedrock.delete_custom_model_deployment, {"customModelDeploymentIdentifier": arn}
     mutating = ("ValidationException", "Custom model deployment is in a mutating state", 400)
     assert status() == "Creating"
-    assert refused(delete, **its) == mutating
+    assert failure(delete, **identifier) == mutating
     [row] = bedrock.list_custom_model_deployments(statusEquals="Creating", modelArnEquals=model)[
         "modelDeploymentSummaries"
     ]
@@ -100,26 +94,26 @@ def test_a_deployment_is_created_keeps_its_model_and_is_deleted(aws: RunningAws,
     bedrock.tag_resource(resourceARN=arn, tags=[{"key": "more", "value": "m"}])
     tags = [*TAGS, {"key": "more", "value": "m"}]
     assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == tags
-    used = refused(bedrock.delete_custom_model, modelIdentifier=model)
+    used = failure(bedrock.delete_custom_model, modelIdentifier=model)
     assert (used[0], arn in used[1], used[2]) == ("ConflictException", True, 400)
 
-    delete(**its)
+    delete(**identifier)
     assert status() == "Deleting"
-    assert refused(delete, **its) == mutating
-    assert refused(bedrock.delete_custom_model, modelIdentifier=model)[0] == "ConflictException"
+    assert failure(delete, **identifier) == mutating
+    assert failure(bedrock.delete_custom_model, modelIdentifier=model)[0] == "ConflictException"
 
-    def gone() -> bool:
+    def is_deleted() -> bool:
         pages = bedrock.get_paginator("list_custom_model_deployments").paginate(modelArnEquals=model)
         return not [d for page in pages for d in page["modelDeploymentSummaries"]]
 
-    assert eventually(gone)
-    assert refused(delete, **its)[::2] == ("ResourceNotFoundException", 404)
-    assert refused(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
+    assert eventually(is_deleted)
+    assert failure(delete, **identifier)[::2] == ("ResourceNotFoundException", 404)
+    assert failure(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
     bedrock.delete_custom_model(modelIdentifier=model)
 
 
-def test_deployments_are_listed_by_model_and_name_in_pages(aws: RunningAws, make: Callable[..., str]) -> None:
-    bedrock, one, other = aws.client("bedrock"), make(), make()
+def test_deployments_are_listed_by_model_and_name_in_pages(aws: RunningAws, custom_model: Callable[..., str]) -> None:
+    bedrock, one, other = aws.client("bedrock"), custom_model(), custom_model()
     for name, model in (("list-a", one), ("list-b", one), ("list-c", other)):
         bedrock.create_custom_model_deployment(modelDeploymentName=name, modelArn=model)
 
@@ -134,15 +128,19 @@ def test_deployments_are_listed_by_model_and_name_in_pages(aws: RunningAws, make
     assert names(nameContains="list-", createdBefore=datetime.now(UTC) - timedelta(hours=1)) == [[]]
 
 
-def test_what_cannot_be_deployed(aws: RunningAws, make: Callable[..., str]) -> None:
-    create, model = aws.client("bedrock").create_custom_model_deployment, make(LLAMA_8B)
-    assert refused(create, modelDeploymentName="eight", modelArn=model)[0] == "ValidationException"
-    nobody = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model/{LLAMA_70B}/{'0' * 12}"
-    assert refused(create, modelDeploymentName="nobody", modelArn=nobody)[::2] == ("ResourceNotFoundException", 404)
+def test_a_model_that_is_missing_or_has_no_on_demand_deployment_is_refused(
+    aws: RunningAws, custom_model: Callable[..., str]
+) -> None:
+    create, model = aws.client("bedrock").create_custom_model_deployment, custom_model(LLAMA_8B)
+    assert failure(create, modelDeploymentName="eight", modelArn=model)[0] == "ValidationException"
+    missing = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model/{LLAMA_70B}/{'0' * 12}"
+    assert failure(create, modelDeploymentName="missing", modelArn=missing)[::2] == ("ResourceNotFoundException", 404)
 
 
-def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: RunningAws, make: Callable[..., str]) -> None:
-    bedrock, model = aws.client("bedrock"), make(LLAMA_8B)
+def test_throughput_is_there_until_its_deletion_and_a_committed_one_cannot_be_deleted(
+    aws: RunningAws, custom_model: Callable[..., str]
+) -> None:
+    bedrock, model = aws.client("bedrock"), custom_model(LLAMA_8B)
     made = bedrock.create_provisioned_model_throughput(
         provisionedModelName="hourly", modelId=model, modelUnits=1, tags=TAGS
     )
@@ -152,7 +150,7 @@ def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: RunningAw
         provisionedModelName="committed", modelId=model, modelUnits=2, commitmentDuration="OneMonth"
     )["provisionedModelArn"]
     delete = bedrock.delete_provisioned_model_throughput
-    assert refused(delete, provisionedModelId=arn)[::2] == ("ConflictException", 400)
+    assert failure(delete, provisionedModelId=arn)[::2] == ("ConflictException", 400)
 
     def get(identifier: str) -> dict[str, Any]:
         return dict(bedrock.get_provisioned_model_throughput(provisionedModelId=identifier))
@@ -168,19 +166,19 @@ def test_throughput_bills_until_deleted_and_a_committed_one_stays(aws: RunningAw
     listed = bedrock.list_provisioned_model_throughputs(modelArnEquals=model, sortOrder="Ascending")
     assert [t["provisionedModelName"] for t in listed["provisionedModelSummaries"]] == ["hourly", "committed"]
     assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == TAGS
-    assert refused(bedrock.delete_custom_model, modelIdentifier=model)[0] == "ConflictException"
-    assert refused(delete, provisionedModelId=committed) == (
+    assert failure(bedrock.delete_custom_model, modelIdentifier=model)[0] == "ConflictException"
+    assert failure(delete, provisionedModelId=committed) == (
         "ConflictException",
         "You can't delete a Provisioned Throughput before the commitment term is over.",
         400,
     )
     delete(provisionedModelId=arn)
-    assert refused(bedrock.get_provisioned_model_throughput, provisionedModelId=arn)[0] == "ResourceNotFoundException"
+    assert failure(bedrock.get_provisioned_model_throughput, provisionedModelId=arn)[0] == "ResourceNotFoundException"
     listed = bedrock.list_provisioned_model_throughputs(modelArnEquals=model)
     assert [t["provisionedModelName"] for t in listed["provisionedModelSummaries"]] == ["committed"]
 
 
-def test_a_commitment_ends() -> None:
+def test_a_throughput_can_be_deleted_when_its_commitment_is_over() -> None:
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
     request = Request("POST", "/", {}, {}, b"", ACCOUNT, REGION, "arn:aws:iam::0:root")
     bedrock = Bedrock("", clock=lambda: clock[0])
@@ -196,7 +194,7 @@ def test_a_commitment_ends() -> None:
     assert bedrock.tags == {}
 
 
-def test_an_imported_model_appears_with_its_tags_and_is_deleted(aws: RunningAws) -> None:
+def test_an_imported_model_is_listed_with_its_tags_and_is_deleted(aws: RunningAws) -> None:
     bedrock = aws.client("bedrock")
     params = {
         "importedModelName": "imported",
@@ -209,16 +207,18 @@ def test_an_imported_model_appears_with_its_tags_and_is_deleted(aws: RunningAws)
     arn = row["modelArn"]
     assert (arn.split(":")[5].partition("/")[0], row["modelName"]) == ("imported-model", "imported")
     assert bedrock.list_imported_models(nameContains="other")["modelSummaries"] == []
-    again = refused(bedrock.create_model_import_job, jobName="another", **params)
+    again = failure(bedrock.create_model_import_job, jobName="another", **params)
     assert again[:2] == ("ValidationException", "The provided imported model name is currently in use.")
     assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == TAGS
     bedrock.delete_imported_model(modelIdentifier=arn)
-    assert refused(bedrock.delete_imported_model, modelIdentifier=arn)[::2] == ("ResourceNotFoundException", 404)
-    assert refused(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
+    assert failure(bedrock.delete_imported_model, modelIdentifier=arn)[::2] == ("ResourceNotFoundException", 404)
+    assert failure(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
 
 
-def test_a_policy_on_the_tag_decides_what_may_be_deleted(aws: RunningAws, make: Callable[..., str]) -> None:
-    bedrock, model = aws.client("bedrock"), make()
+def test_a_role_may_delete_only_the_resources_with_the_tag_of_its_policy(
+    aws: RunningAws, custom_model: Callable[..., str]
+) -> None:
+    bedrock, model = aws.client("bedrock"), custom_model()
     arns = {}
     for stack in ("tune", "other"):
         tags = [{"key": "stack", "value": stack}]
@@ -229,16 +229,21 @@ def test_a_policy_on_the_tag_decides_what_may_be_deleted(aws: RunningAws, make: 
             provisionedModelName=f"tagged-{stack}", modelId=model, modelUnits=1, tags=tags
         )
         arns[stack] = (deployment["customModelDeploymentArn"], throughput["provisionedModelArn"])
-    ours = {"StringEquals": {"aws:ResourceTag/stack": "tune"}}
+    condition = {"StringEquals": {"aws:ResourceTag/stack": "tune"}}
     root = f"arn:aws:bedrock:{REGION}:{ACCOUNT}"
     kinds = {
         "CustomModelDeployment": "custom-model-deployment",
         "ProvisionedModelThroughput": "provisioned-model",
     }
     caller = aws.role(
-        "deletes-its-own",
+        "deletes-tagged",
         *(
-            {"Effect": "Allow", "Action": f"bedrock:Delete{noun}", "Resource": f"{root}:{kind}/*", "Condition": ours}
+            {
+                "Effect": "Allow",
+                "Action": f"bedrock:Delete{noun}",
+                "Resource": f"{root}:{kind}/*",
+                "Condition": condition,
+            }
             for noun, kind in kinds.items()
         ),
     )
@@ -259,8 +264,8 @@ def test_a_policy_on_the_tag_decides_what_may_be_deleted(aws: RunningAws, make: 
     delete("tune")
     assert aws.decisions(action="bedrock:DeleteCustomModelDeployment", resource=arns["tune"][0], allowed=True)
     deployment, throughput = arns["other"]
-    denied = refused(client.delete_custom_model_deployment, customModelDeploymentIdentifier=deployment)
+    denied = failure(client.delete_custom_model_deployment, customModelDeploymentIdentifier=deployment)
     assert denied[::2] == ("AccessDeniedException", 403)
-    denied = refused(client.delete_provisioned_model_throughput, provisionedModelId=throughput)
+    denied = failure(client.delete_provisioned_model_throughput, provisionedModelId=throughput)
     assert denied[::2] == ("AccessDeniedException", 403)
     assert bedrock.get_provisioned_model_throughput(provisionedModelId=throughput)["status"] == "InService"

@@ -1,4 +1,4 @@
-"""Functions see their zip and nothing else, and end as they do on AWS."""
+"""Functions of local AWS have only their own package, environment and role, and end as on AWS."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ class DatasetRefused(Exception):
     pass
 
 def handler(event, context):
-    what = event["do"]
-    if what == "environment":
+    action = event["do"]
+    if action == "environment":
         return dict(os.environ)
-    if what == "import":
+    if action == "import":
         return importlib.import_module(event["module"]).__name__
-    if what == "raise":
+    if action == "raise":
         raise DatasetRefused("no column 'dialog'")
-    if what == "exit":
+    if action == "exit":
         sys.exit(event["code"])
-    if what == "crash":
+    if action == "crash":
         ctypes.string_at(0)
-    if what == "sleep":
+    if action == "sleep":
         time.sleep(60)
-    if what == "grow":
-        held = []
+    if action == "grow":
+        blocks = []
         while True:
-            held.append(bytearray(8 << 20))
-    if what == "unserializable":
+            blocks.append(bytearray(8 << 20))
+    if action == "unserializable":
         return object()
-    if what == "big":
+    if action == "big":
         return "x" * 7_000_000
-    if what == "context":
+    if action == "context":
         return [context.function_name, context.function_version, context.invoked_function_arn,
                 context.memory_limit_in_mb, context.get_remaining_time_in_millis()]
-    if what == "log":
+    if action == "log":
         print("printed"); logging.getLogger().warning("logged"); os.write(1, b"written\\n")
         CALLS.append(1)
         return len(CALLS)
@@ -68,7 +68,7 @@ def function(aws: RunningAws, role: str) -> str:
     return "subject"
 
 
-def test_environment_is_the_functions_own(aws: RunningAws, function: str) -> None:
+def test_a_function_has_its_own_environment_alone(aws: RunningAws, function: str) -> None:
     environment, error = aws.invoke(function, {"do": "environment"})
     assert error is None
     assert environment["COLOUR"] == "blue"
@@ -80,12 +80,12 @@ def test_environment_is_the_functions_own(aws: RunningAws, function: str) -> Non
 
 
 @pytest.mark.parametrize("module", ["boto3", "botocore", "urllib3", "torch", "ministack", "pydantic", "local", "pip"])
-def test_package_missing_from_the_zip_is_missing(aws: RunningAws, function: str, module: str) -> None:
+def test_a_function_cannot_import_a_package_that_is_not_in_its_zip(aws: RunningAws, function: str, module: str) -> None:
     payload, error = aws.invoke(function, {"do": "import", "module": module})
     assert (error, payload["errorType"]) == ("Unhandled", "ModuleNotFoundError")
 
 
-def test_exception_keeps_its_class(aws: RunningAws, function: str) -> None:
+def test_an_exception_has_the_name_of_its_class(aws: RunningAws, function: str) -> None:
     payload, error = aws.invoke(function, {"do": "raise"})
     assert error == "Unhandled"
     assert payload["errorType"] == "DatasetRefused"
@@ -109,7 +109,7 @@ def test_exception_keeps_its_class(aws: RunningAws, function: str) -> None:
         ({"do": "sleep"}, "Sandbox.Timedout", "Error: Task timed out after 2.00 seconds"),
     ],
 )
-def test_runtime_that_ends_is_named(
+def test_a_process_that_ends_has_the_error_of_its_cause(
     aws: RunningAws, function: str, event: dict[str, Any], kind: str, message: str
 ) -> None:
     payload, error = aws.invoke(function, event)
@@ -119,7 +119,7 @@ def test_runtime_that_ends_is_named(
     assert aws.invoke(function, {"do": "import", "module": "json"}) == ("json", None), "the next call works"
 
 
-def test_answer_that_cannot_be_sent(aws: RunningAws, function: str) -> None:
+def test_an_answer_that_cannot_be_sent_is_an_error(aws: RunningAws, function: str) -> None:
     payload, _ = aws.invoke(function, {"do": "unserializable"})
     assert payload["errorType"] == "Runtime.MarshalError"
     payload, _ = aws.invoke(function, {"do": "big"})
@@ -139,7 +139,9 @@ def test_answer_that_cannot_be_sent(aws: RunningAws, function: str) -> None:
         ("raise KeyError('REGION')\n", "KeyError", "'REGION'"),
     ],
 )
-def test_function_that_does_not_load(aws: RunningAws, role: str, source: str, kind: str, message: str) -> None:
+def test_a_function_that_cannot_be_imported_has_the_error_of_its_cause(
+    aws: RunningAws, role: str, source: str, kind: str, message: str
+) -> None:
     name = f"broken-{kind.rpartition('.')[2]}"
     aws.function(name, source, role)
     payload, error = aws.invoke(name)
@@ -147,14 +149,14 @@ def test_function_that_does_not_load(aws: RunningAws, role: str, source: str, ki
     assert payload["errorMessage"].startswith(message)
 
 
-def test_context(aws: RunningAws, function: str) -> None:
+def test_the_context_has_name_version_arn_memory_and_remaining_time(aws: RunningAws, function: str) -> None:
     (name, version, arn, memory, remaining), _ = aws.invoke(function, {"do": "context"})
     assert (name, version, memory) == ("subject", "$LATEST", "160")
     assert arn == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:subject"
     assert 0 < remaining <= 2000
 
 
-def test_published_version_keeps_code_and_configuration(aws: RunningAws, role: str) -> None:
+def test_a_published_version_keeps_its_code_and_configuration(aws: RunningAws, role: str) -> None:
     client = aws.client("lambda")
     text = "import os\ndef handler(event, context): return ['{}', os.environ['COLOUR'], context.function_version]\n"
     aws.function("versioned", text.format("old"), role, Environment={"Variables": {"COLOUR": "red"}})
@@ -168,7 +170,7 @@ def test_published_version_keeps_code_and_configuration(aws: RunningAws, role: s
     assert aws.invoke("versioned", Qualifier=version)[0] == ["old", "red", version]
 
 
-def test_reserved_concurrency_holds_for_a_version_too(aws: RunningAws, role: str) -> None:
+def test_reserved_concurrency_limits_a_version_too(aws: RunningAws, role: str) -> None:
     client = aws.client("lambda")
     aws.function("reserved", "def handler(event, context): return 'ran'\n", role)
     version = client.publish_version(FunctionName="reserved")["Version"]
@@ -179,10 +181,10 @@ def test_reserved_concurrency_holds_for_a_version_too(aws: RunningAws, role: str
     assert aws.invoke("reserved", Qualifier=version)[0] == "ran"
 
 
-def test_log_is_written_by_the_role(aws: RunningAws, role: str, function: str) -> None:
+def test_the_log_is_written_under_the_functions_role(aws: RunningAws, role: str, function: str) -> None:
     first, _ = aws.invoke(function, {"do": "log"})
     second, _ = aws.invoke(function, {"do": "log"})
-    assert second == first + 1, "a sandbox is kept between calls"
+    assert second == first + 1, "a function keeps its process between calls"
 
     def messages() -> list[str]:
         events = aws.client("logs").filter_log_events(logGroupName="/aws/lambda/subject")["events"]
@@ -196,24 +198,24 @@ def test_log_is_written_by_the_role(aws: RunningAws, role: str, function: str) -
     assert aws.decisions(principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/function-role/subject", allowed=True)
 
 
-def test_role_without_logs_permission_has_no_log(aws: RunningAws) -> None:
+def test_a_function_whose_role_may_not_log_has_no_log(aws: RunningAws) -> None:
     aws.function("mute", "def handler(event, context): print('hush'); return 1\n", aws.role("mute-role"))
     assert aws.invoke("mute") == (1, None)
-    who = f"arn:aws:sts::{ACCOUNT}:assumed-role/mute-role/mute"
-    denied = eventually(lambda: aws.decisions(principal=who, action="logs:CreateLogStream", allowed=False))
+    principal = f"arn:aws:sts::{ACCOUNT}:assumed-role/mute-role/mute"
+    denied = eventually(lambda: aws.decisions(principal=principal, action="logs:CreateLogStream", allowed=False))
     assert denied[0]["resource"].startswith(f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/mute:log-stream:")
     groups = aws.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/mute")["logGroups"]
     assert groups == []
 
 
-def test_role_that_does_not_trust_lambda(aws: RunningAws) -> None:
+def test_a_function_needs_a_role_that_trusts_lambda(aws: RunningAws) -> None:
     aws.function("stranger", "def handler(event, context): return 1\n", aws.role("stranger-role", service="states"))
     payload, error = aws.invoke("stranger")
     assert error == "Unhandled"
     assert payload["errorMessage"] == "The role defined for the function cannot be assumed by Lambda."
 
 
-def test_a_trust_with_a_source_condition_lets_lambda_not_in(aws: RunningAws) -> None:
+def test_lambda_cannot_assume_a_role_whose_trust_has_a_source_condition(aws: RunningAws) -> None:
     condition = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
     aws.function(
         "conditioned", "def handler(event, context): return 1\n", aws.role("conditioned-role", Condition=condition)
@@ -222,7 +224,7 @@ def test_a_trust_with_a_source_condition_lets_lambda_not_in(aws: RunningAws) -> 
     assert payload["errorMessage"] == "The role defined for the function cannot be assumed by Lambda."
 
 
-def test_function_has_its_roles_permissions(aws: RunningAws) -> None:
+def test_a_function_has_the_permissions_of_its_role(aws: RunningAws) -> None:
     source = """
 def handler(event, context):
     boto3.client("s3").list_objects_v2(Bucket="nobodys")
@@ -233,7 +235,7 @@ def handler(event, context):
     assert "assumed-role/reader-role/reader is not authorized to perform: s3:ListBucket" in payload["errorMessage"]
 
 
-def test_other_python_than_this_one(aws: RunningAws, role: str) -> None:
+def test_a_function_for_another_python_is_refused(aws: RunningAws, role: str) -> None:
     other = "python3.9"
     aws.function("older", "def handler(event, context): return 1\n", role, Runtime=other)
     payload, _ = aws.invoke("older")
@@ -241,15 +243,15 @@ def test_other_python_than_this_one(aws: RunningAws, role: str) -> None:
     assert PYTHON in payload["errorMessage"]
 
 
-def test_node_function(aws: RunningAws, role: str) -> None:
+def test_a_node_function_runs_calls_aws_and_fails_with_its_exception(aws: RunningAws, role: str) -> None:
     source = """
 const { LambdaClient, InvokeCommand } = require("@aws-sdk/client-lambda");
 exports.handler = async (event) => {
   if (event.fail) throw new TypeError("no");
   const answer = await new LambdaClient({}).send(new InvokeCommand({
     FunctionName: "subject", Payload: JSON.stringify({do: "import", module: "json"})}));
-  const leaked = Object.keys(process.env).filter(n => n.startsWith("HF_"));
-  return [leaked, JSON.parse(Buffer.from(answer.Payload).toString())];
+  const inherited = Object.keys(process.env).filter(n => n.startsWith("HF_"));
+  return [inherited, JSON.parse(Buffer.from(answer.Payload).toString())];
 };
 """
     allow = {
@@ -263,7 +265,7 @@ exports.handler = async (event) => {
     assert (error, payload["errorType"], payload["errorMessage"]) == ("Unhandled", "TypeError", "no")
 
 
-def test_step_functions_sees_the_class(aws: RunningAws, function: str) -> None:
+def test_step_functions_gets_the_class_of_an_exception_as_the_error(aws: RunningAws, function: str) -> None:
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
     allow = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": [arn, f"{arn}:*"]}
     machine_role = aws.role("machine-role", allow, service="states")

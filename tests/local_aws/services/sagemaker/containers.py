@@ -1,4 +1,4 @@
-"""The programs that stand for a training script and for a model's server."""
+"""The programs that take the place of a training script and of a model's server."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ if mode == "wait":
     def stop(*_):
         (base / "model" / "stopped.txt").write_text("yes"); print("got SIGTERM"); sys.exit(0)
     signal.signal(signal.SIGTERM, stop)
-if mode in ("deaf", "family"): signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if mode in ("ignore", "family"): signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if mode == "family":
     child = os.fork()
     if child: print("child", child, flush=True)
     time.sleep(60)
-if mode in ("wait", "deaf"):
+if mode in ("wait", "ignore"):
     print("waiting", flush=True); time.sleep(60)
 """
-# GET /ping as the model's file says, POST /invocations answers with the model's text, or misbehaves on request.
+# GET /ping answers 503 for the model `sick`. POST /invocations answers with the model's text and the body, or 400 to `bad`.
+# The model `dead` ends the server.
 SERVER = """
 import http.server, os, pathlib, sys, time
 model = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "model", "answer.txt").read_text()

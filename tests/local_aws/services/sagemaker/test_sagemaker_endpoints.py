@@ -1,16 +1,16 @@
-"""Endpoints on local AWS: real servers, updates with roll-back, refusals, and a tiny model behind the vLLM image."""
+"""Endpoints on local AWS: real servers, updates with roll-back, refusals, and a tiny model in the vLLM image."""
 
 from __future__ import annotations
 
 import json
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
 
 import pytest
 from botocore.exceptions import ClientError
 
 from local import tiny_model
+from tests.local_aws.conftest import ACCOUNT, REGION, control, refusal
 from tests.local_aws.services.sagemaker.containers import SERVER
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tests.local_aws.conftest import RunningAws
 
-ACCOUNT, REGION = "000000000000", "us-west-2"
 REGISTRY = f"763104351884.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{REGISTRY}/little-server:1"
 BUCKET = "sagemaker-endpoint-test"
@@ -41,11 +40,6 @@ GRANTS: dict[str, dict[str, Any]] = {
 
 def statements(*, without: str = "") -> list[dict[str, Any]]:
     return [{"Effect": "Allow", **statement} for name, statement in GRANTS.items() if name != without]
-
-
-def control(aws: RunningAws, path: str, **values: Any) -> None:
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/{path}", json.dumps(values).encode(), method="POST")) as answer:
-        assert answer.status == 200
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +66,7 @@ def prepare(
     instances: dict[str, Any] | None = None,
     **env: str,
 ) -> None:
+    """Create a model and an endpoint config of the same name. `data` is the folder of the model in the bucket."""
     client = aws.client("sagemaker")
     source = {"S3Uri": f"s3://{BUCKET}/{data}/", "S3DataType": "S3Prefix", "CompressionType": "None"}
     client.create_model(
@@ -95,6 +90,7 @@ def prepare(
 def wait(
     aws: RunningAws, name: str, *, leaving: tuple[str, ...] = ("Creating", "Updating", "RollingBack")
 ) -> dict[str, Any]:
+    """Wait until an endpoint has another status than those of `leaving`. Return its description."""
     client, deadline = aws.client("sagemaker"), time.monotonic() + 60
     while time.monotonic() < deadline:
         endpoint: dict[str, Any] = client.describe_endpoint(EndpointName=name)
@@ -104,7 +100,8 @@ def wait(
     raise AssertionError(f"{name} is still {endpoint['EndpointStatus']}")
 
 
-def up(aws: RunningAws, name: str, role: str, data: str) -> None:
+def serve(aws: RunningAws, name: str, role: str, data: str) -> None:
+    """Create an endpoint and wait until it is in service."""
     prepare(aws, name, role, data)
     aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName=name)
     assert wait(aws, name)["EndpointStatus"] == "InService"
@@ -120,17 +117,11 @@ def remove(aws: RunningAws, name: str) -> None:
         wait(aws, name, leaving=("Deleting",))
 
 
-def refused(call: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
-
-
 def arn(kind: str, name: str) -> str:
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name}"
 
 
-def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: RunningAws, role: str) -> None:
+def test_an_endpoint_serves_is_updated_without_an_interruption_and_is_deleted(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     prepare(aws, "Stable", role, "one")
     prepare(aws, "Stable-two", role, "two")
@@ -146,8 +137,8 @@ def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: Runni
         "StartTime": creating["CreationTime"],
     }
     in_progress = ("ValidationException", f'Cannot update in-progress endpoint "{arn("endpoint", "stable")}".')
-    assert refused(client.delete_endpoint, EndpointName="Stable") == in_progress
-    assert refused(client.update_endpoint, EndpointName="Stable", EndpointConfigName="Stable-two") == in_progress
+    assert refusal(client.delete_endpoint, EndpointName="Stable") == in_progress
+    assert refusal(client.update_endpoint, EndpointName="Stable", EndpointConfigName="Stable-two") == in_progress
     serving = wait(aws, "Stable")
     assert serving["ProductionVariants"][0]["CurrentInstanceCount"] == 1
     assert "PendingDeploymentSummary" not in serving
@@ -161,7 +152,7 @@ def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: Runni
     while client.describe_endpoint(EndpointName="Stable")["EndpointStatus"] == "Updating":
         answers.add(ask(aws, "Stable"))
         configs.add(client.describe_endpoint(EndpointName="Stable")["EndpointConfigName"])
-    assert answers <= {b"one:hello", b"two:hello"}, "no availability is lost"
+    assert answers <= {b"one:hello", b"two:hello"}, "the endpoint always answers"
     assert "Stable" in configs
     updated = client.describe_endpoint(EndpointName="Stable")
     assert (updated["EndpointConfigName"], "PendingDeploymentSummary" in updated) == ("Stable-two", False)
@@ -173,7 +164,7 @@ def test_an_endpoint_serves_is_updated_beside_the_old_one_and_deleted(aws: Runni
         lines = {event["message"] for event in events}
     remove(aws, "Stable")
     message = f"Endpoint Stable of account {ACCOUNT} not found."
-    assert refused(aws.client("sagemaker-runtime").invoke_endpoint, EndpointName="Stable", Body=b"") == (
+    assert refusal(aws.client("sagemaker-runtime").invoke_endpoint, EndpointName="Stable", Body=b"") == (
         "ValidationError",
         message,
     )
@@ -187,7 +178,7 @@ POOLS = {
 }
 
 
-def test_an_endpoint_of_several_types_tells_which_it_has(aws: RunningAws, role: str) -> None:
+def test_an_endpoint_of_several_instance_types_shows_which_it_has(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     control(aws, "quotas", **{f"{OTHER} for endpoint usage": 2})
     prepare(aws, "pooled", role, "one", instances=POOLS)
@@ -203,9 +194,9 @@ def test_an_endpoint_of_several_types_tells_which_it_has(aws: RunningAws, role: 
     assert (pending["InstancePools"], "InstanceType" in pending) == (pools(0, 0), False)
     (serving,) = wait(aws, "pooled")["ProductionVariants"]
     assert (serving["InstancePools"], serving["CurrentInstanceCount"]) == (pools(2, 0), 2)
-    # The quota of every type of the list is asked for: of the second one, two are there.
+    # The quota of every type of the list is checked. That of the second type is 2.
     prepare(aws, "pooled-more", role, "two", instances=POOLS | {"InitialInstanceCount": 3})
-    code, message = refused(client.update_endpoint, EndpointName="pooled", EndpointConfigName="pooled-more")
+    code, message = refusal(client.update_endpoint, EndpointName="pooled", EndpointConfigName="pooled-more")
     assert code == "ResourceLimitExceeded"
     assert message.startswith(f"The account-level service limit '{OTHER} for endpoint usage' is 2 Instances")
     with pytest.raises(
@@ -215,44 +206,43 @@ def test_an_endpoint_of_several_types_tells_which_it_has(aws: RunningAws, role: 
     remove(aws, "pooled")
 
 
-@pytest.mark.parametrize("trouble", ["dead", "sick"])
-def test_what_never_gets_healthy_fails_or_rolls_back(aws: RunningAws, role: str, trouble: str) -> None:
+@pytest.mark.parametrize("data", ["dead", "sick"])
+def test_a_server_that_never_gets_healthy_fails_a_creation_and_rolls_an_update_back(
+    aws: RunningAws, role: str, data: str
+) -> None:
     client = aws.client("sagemaker")
-    prepare(aws, trouble, role, trouble, seconds=60)
+    prepare(aws, data, role, data, seconds=60)
     control(aws, "sagemaker", startup_seconds=1.0)
     try:
-        client.create_endpoint(EndpointName=trouble, EndpointConfigName=trouble)
-        endpoint = wait(aws, trouble)
+        client.create_endpoint(EndpointName=data, EndpointConfigName=data)
+        endpoint = wait(aws, data)
         assert (endpoint["EndpointStatus"], endpoint["FailureReason"]) == (
             "Failed",
             "The primary container for production variant AllTraffic did not pass the ping health check. "
             "Please check CloudWatch logs for this endpoint.",
         )
         assert "PendingDeploymentSummary" not in endpoint
-        assert (
-            refused(client.update_endpoint, EndpointName=trouble, EndpointConfigName=trouble)[0]
-            == "ValidationException"
-        )
-        remove(aws, trouble)
+        assert refusal(client.update_endpoint, EndpointName=data, EndpointConfigName=data)[0] == "ValidationException"
+        remove(aws, data)
 
-        up(aws, f"back-{trouble}", role, "one")
-        client.update_endpoint(EndpointName=f"back-{trouble}", EndpointConfigName=trouble)
+        serve(aws, f"back-{data}", role, "one")
+        client.update_endpoint(EndpointName=f"back-{data}", EndpointConfigName=data)
         statuses, pending = [], set()
-        while (endpoint := client.describe_endpoint(EndpointName=f"back-{trouble}"))["EndpointStatus"] != "InService":
+        while (endpoint := client.describe_endpoint(EndpointName=f"back-{data}"))["EndpointStatus"] != "InService":
             statuses.append(endpoint["EndpointStatus"])
             if "PendingDeploymentSummary" in endpoint:
                 pending.add((endpoint["EndpointStatus"], endpoint["PendingDeploymentSummary"]["EndpointConfigName"]))
-        assert pending == {("Updating", trouble)}
+        assert pending == {("Updating", data)}
         assert [s for i, s in enumerate(statuses) if s not in statuses[:i]] == ["Updating", "RollingBack"]
-        assert client.describe_endpoint(EndpointName=f"back-{trouble}")["EndpointConfigName"] == f"back-{trouble}"
-        assert ask(aws, f"back-{trouble}") == b"one:hello"
-        remove(aws, f"back-{trouble}")
+        assert client.describe_endpoint(EndpointName=f"back-{data}")["EndpointConfigName"] == f"back-{data}"
+        assert ask(aws, f"back-{data}") == b"one:hello"
+        remove(aws, f"back-{data}")
     finally:
         control(aws, "sagemaker", startup_seconds=0)
 
 
 @pytest.mark.parametrize(
-    ("lacking", "reason"),
+    ("missing", "reason"),
     [
         ("pull", "does not have BatchCheckLayerAvailability permission for the image"),
         ("ecr", "does not have GetAuthorizationToken permission for the image"),
@@ -262,11 +252,12 @@ def test_what_never_gets_healthy_fails_or_rolls_back(aws: RunningAws, role: str,
         ("get", f"Could not access model data at s3://{BUCKET}/one/. Please ensure that the role"),
     ],
 )
-def test_a_missing_grant_fails_the_endpoint(aws: RunningAws, role: str, lacking: str, reason: str) -> None:
-    name = f"poor-{lacking}"
-    poor = aws.role(name, *statements(), service="sagemaker")
-    prepare(aws, name, poor, "one")
-    policy = json.dumps({"Version": "2012-10-17", "Statement": statements(without=lacking)})
+def test_a_missing_grant_fails_the_endpoint(aws: RunningAws, role: str, missing: str, reason: str) -> None:
+    name = f"without-{missing}"
+    # SageMaker checks the role at CreateModel, so the grant is taken away after it.
+    role = aws.role(name, *statements(), service="sagemaker")
+    prepare(aws, name, role, "one")
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements(without=missing)})
     aws.client("iam").put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=policy)
     aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName=name)
     endpoint = wait(aws, name)
@@ -275,33 +266,33 @@ def test_a_missing_grant_fails_the_endpoint(aws: RunningAws, role: str, lacking:
     remove(aws, name)
 
 
-def test_a_trust_on_models_or_endpoints_lets_hosting_not_in(aws: RunningAws, role: str) -> None:
-    """The asterisk of the documented ARN is a literal one: no narrower pattern matches it."""
+def test_hosting_cannot_assume_a_role_that_trusts_models_or_endpoints_alone(aws: RunningAws, role: str) -> None:
+    """The asterisk of the documented ARN is a literal asterisk, so no narrower pattern matches it."""
     for kind in ("model", "endpoint"):
         condition = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/*"}}
         narrow = aws.role(f"trusts-{kind}s", *statements(), service="sagemaker", Condition=condition)
         with pytest.raises(ClientError, match="trust relationship"):
             prepare(aws, f"trusts-{kind}s", narrow, "one")
     condition = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"}}
-    up(aws, "trusted", aws.role("trusted", *statements(), service="sagemaker", Condition=condition), "one")
+    serve(aws, "trusted", aws.role("trusted", *statements(), service="sagemaker", Condition=condition), "one")
     remove(aws, "trusted")
 
 
-def test_deleting_needs_the_execution_role(aws: RunningAws, role: str) -> None:
-    gone = aws.role("goes", *statements(), service="sagemaker")
-    up(aws, "orphan", gone, "one")
+def test_an_endpoint_whose_execution_role_was_deleted_cannot_be_deleted(aws: RunningAws, role: str) -> None:
+    deleted = aws.role("deleted", *statements(), service="sagemaker")
+    serve(aws, "orphan", deleted, "one")
     iam = aws.client("iam")
-    iam.delete_role_policy(RoleName="goes", PolicyName="policy")
-    iam.delete_role(RoleName="goes")
+    iam.delete_role_policy(RoleName="deleted", PolicyName="policy")
+    iam.delete_role(RoleName="deleted")
     aws.client("sagemaker").delete_endpoint(EndpointName="orphan")
     endpoint = wait(aws, "orphan", leaving=("Deleting",))
     assert endpoint["EndpointStatus"] == "Failed"
-    assert gone in endpoint["FailureReason"]
+    assert deleted in endpoint["FailureReason"]
 
 
 def test_refusals_of_models_configs_and_endpoints(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
-    up(aws, "busy", role, "one")
+    serve(aws, "busy", role, "one")
     prepare(aws, "busy-next", role, "two")
     refusals = [
         (client.describe_model, {"ModelName": "nope"}, f'Could not find model "{arn("model", "nope")}".'),
@@ -319,19 +310,20 @@ def test_refusals_of_models_configs_and_endpoints(aws: RunningAws, role: str) ->
         ),
     ]
     for call, params, message in refusals:
-        assert refused(call, **params) == ("ValidationException", message)
+        assert refusal(call, **params) == ("ValidationException", message)
     with pytest.raises(ClientError, match="Cannot create already existing model"):
         prepare(aws, "busy", role, "one")
     with pytest.raises(ClientError, match="Could not access model data at s3://sagemaker-endpoint-test/nothing/"):
         prepare(aws, "nothing", role, "nothing")
     control(aws, "quotas", **{f"{INSTANCE} for endpoint usage": 1})
-    code, message = refused(client.update_endpoint, EndpointName="busy", EndpointConfigName="busy-next")
+    code, message = refusal(client.update_endpoint, EndpointName="busy", EndpointConfigName="busy-next")
     control(aws, "quotas", **{f"{INSTANCE} for endpoint usage": 50})
     assert code == "ResourceLimitExceeded"
     assert message.startswith(f"The account-level service limit '{INSTANCE} for endpoint usage' is 1 Instances")
 
-    client.delete_endpoint_config(EndpointConfigName="busy")  # In use: not refused, and the endpoint cannot be updated.
-    _, message = refused(client.update_endpoint, EndpointName="busy", EndpointConfigName="busy-next")
+    # A config in use can be deleted, but then its endpoint cannot be updated.
+    client.delete_endpoint_config(EndpointConfigName="busy")
+    _, message = refusal(client.update_endpoint, EndpointName="busy", EndpointConfigName="busy-next")
     assert message == f'Could not find endpoint configuration "{arn("endpoint-config", "busy")}".'
     assert client.list_endpoints(NameContains="busy")["Endpoints"][0]["EndpointStatus"] == "InService"
     assert [m["ModelName"] for m in client.list_models(NameContains="busy", SortBy="Name")["Models"]] == [
@@ -341,17 +333,17 @@ def test_refusals_of_models_configs_and_endpoints(aws: RunningAws, role: str) ->
     remove(aws, "busy")
 
 
-def test_the_container_s_refusals_and_the_size_limit_reach_the_caller(aws: RunningAws, role: str) -> None:
-    up(aws, "strict", role, "one")
+def test_the_containers_refusals_and_the_size_limit_reach_the_caller(aws: RunningAws, role: str) -> None:
+    serve(aws, "strict", role, "one")
     runtime = aws.client("sagemaker-runtime")
-    with pytest.raises(ClientError) as caught:
+    with pytest.raises(ClientError) as error:
         runtime.invoke_endpoint(EndpointName="strict", Body=b"bad")
-    answer = caught.value.response
+    answer = error.value.response
     assert answer["Error"]["Code"] == "ModelError"
     assert (answer["OriginalStatusCode"], answer["OriginalMessage"]) == (400, "bad input")
     assert 'Received client error (400) from primary with message "bad input".' in answer["Error"]["Message"]
     assert ask(aws, "strict", b"x" * 6_291_456).startswith(b"one:")
-    code, message = refused(runtime.invoke_endpoint, EndpointName="strict", Body=b"x" * 6_291_457)
+    code, message = refusal(runtime.invoke_endpoint, EndpointName="strict", Body=b"x" * 6_291_457)
     assert (code, message) == ("413", "HTTP content length exceeded 6291456 bytes.")
     remove(aws, "strict")
 

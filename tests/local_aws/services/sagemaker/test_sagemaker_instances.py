@@ -1,4 +1,4 @@
-"""The instance types of a request: what the service model's rules for lists of them refuse, and the order they are in."""
+"""The instance types of a request: their order and counts, and the lists that the service model's rules refuse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def job(**resources: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_types_are_in_the_order_of_the_request_with_their_counts(
+def test_instance_types_are_in_the_order_of_the_request_with_their_counts(
     request_: dict[str, Any], expected: list[tuple[str, int]]
 ) -> None:
     assert [(one.type, one.count) for one in preferences(request_)] == expected
@@ -55,7 +55,7 @@ def test_types_are_in_the_order_of_the_request_with_their_counts(
         (job(InstancePreferences=[{**G6, "TrainingPlanArns": ["a"]}], InstanceCount=1), "no training plans"),
     ],
 )
-def test_what_excludes_a_list_of_types_is_refused(request_: dict[str, Any], reason: str) -> None:
+def test_members_that_exclude_a_list_of_types_are_refused(request_: dict[str, Any], reason: str) -> None:
     with pytest.raises(ServiceError, match=reason) as refused:
         preferences(request_)
     assert refused.value.code == "ValidationException"
@@ -81,7 +81,7 @@ def test_pools_are_in_the_order_of_their_priorities() -> None:
         ({"InstancePools": [{**G5, "Priority": 1, "ModelNameOverride": "x"}]}, "leave ModelNameOverride out"),
     ],
 )
-def test_what_excludes_pools_is_refused(members: dict[str, Any], reason: str) -> None:
+def test_members_that_exclude_pools_are_refused(members: dict[str, Any], reason: str) -> None:
     with pytest.raises(ServiceError, match=reason):
         pools(variant(**members))
 
@@ -97,7 +97,7 @@ def test_what_excludes_pools_is_refused(members: dict[str, Any], reason: str) ->
         ({**G5, "VariantInstanceProvisionTimeoutInSeconds": 3601}, "less than or equal to 3600"),
     ],
 )
-def test_the_service_models_own_limits_are_kept(members: dict[str, Any], reason: str) -> None:
+def test_the_limits_of_the_service_model_are_checked(members: dict[str, Any], reason: str) -> None:
     params = {"EndpointConfigName": "c", "ProductionVariants": [variant(**members)]}
     with pytest.raises(ServiceError, match=reason):
         validate(service_model("sagemaker").operation_model("CreateEndpointConfig"), params)

@@ -1,4 +1,4 @@
-"""Parts of local SageMaker that take anything: channel paths, /opt/ml in arguments, metrics."""
+"""Parts of local SageMaker: channel paths, /opt/ml in arguments, watched files, metrics and image URIs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from local_aws.services.sagemaker.store import Store
         ("train.csv", "", "train.csv"),
     ],
 )
-def test_where_an_object_lands_in_its_channel(key: str, prefix: str, path: str) -> None:
+def test_the_path_of_an_object_in_its_channel(key: str, prefix: str, path: str) -> None:
     assert relative_key(key, prefix) == path
 
 
@@ -53,18 +53,18 @@ def test_only_the_containers_own_folders_are_mapped(tmp_path: Path, text: str, m
     assert container.map(text) == mapped.format(base=container.base, root=container.root)
 
 
-def test_a_path_of_the_request_is_the_containers_and_one_of_the_service_this_machines(tmp_path: Path) -> None:
+def test_paths_of_the_request_are_in_the_container_and_paths_of_the_service_on_this_machine(tmp_path: Path) -> None:
     container = Container(tmp_path / "job")
     role: Any = SimpleNamespace(region="us-west-2", credentials=Credentials("id", "secret", "token"))
     store = Store(Path("/tmp/state"), "http://127.0.0.1:1")
-    service, own = {"PYTHONPATH": "/tmp/checkout"}, {"HF_HOME": "/tmp/huggingface"}
-    found = container.environment(store, role, service=service, own=own)
-    assert (found["PYTHONPATH"], found["HF_HUB_CACHE"]) == ("/tmp/checkout", "/tmp/state/hub")
-    assert found["HF_HOME"] == str(container.root / "tmp" / "huggingface")
+    service, requested = {"PYTHONPATH": "/tmp/checkout"}, {"HF_HOME": "/tmp/huggingface"}
+    environment = container.environment(store, role, service=service, own=requested)
+    assert (environment["PYTHONPATH"], environment["HF_HUB_CACHE"]) == ("/tmp/checkout", "/tmp/state/hub")
+    assert environment["HF_HOME"] == str(container.root / "tmp" / "huggingface")
 
 
-def test_files_are_seen_while_a_script_makes_and_removes_folders(tmp_path: Path) -> None:
-    (tmp_path / "kept").write_text("four")
+def test_files_are_listed_while_a_script_makes_and_removes_folders(tmp_path: Path) -> None:
+    (tmp_path / "stays").write_text("four")
     done = threading.Event()
 
     def work() -> None:
@@ -77,13 +77,13 @@ def test_files_are_seen_while_a_script_makes_and_removes_folders(tmp_path: Path)
     script.start()
     try:
         for _ in range(1000):
-            assert file_states(tmp_path)[tmp_path / "kept"][1] == 4
+            assert file_states(tmp_path)[tmp_path / "stays"][1] == 4
     finally:
         done.set()
         script.join()
 
 
-def test_metrics_keep_the_last_number() -> None:
+def test_a_metric_has_the_last_number_of_its_lines() -> None:
     metrics = Metrics([{"Name": "loss", "Regex": r" loss=(\S+)"}, {"Name": "groupless", "Regex": "loss"}])
     for line in ("step=1 loss=2.5", "step=2 loss=1.0e-1", "step=3 loss=none"):
         metrics.see(line)
@@ -92,7 +92,7 @@ def test_metrics_keep_the_last_number() -> None:
         Metrics([{"Name": "x", "Regex": "("}])
 
 
-def test_image_uris_are_taken_apart() -> None:
+def test_an_image_uri_gives_the_arn_of_its_repository() -> None:
     image = images.parse("763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0-gpu")
     assert image is not None
     assert image.arn == "arn:aws:ecr:us-west-2:763104351884:repository/vllm"

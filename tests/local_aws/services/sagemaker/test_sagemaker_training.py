@@ -1,18 +1,17 @@
-"""Training jobs on local AWS: real processes under their role, AWS's statuses, refusals and artifacts."""
+"""Training jobs on local AWS: real processes under their role, with AWS's statuses, refusals and artifacts."""
 
 from __future__ import annotations
 
 import json
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
 
 import psutil
 import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
-from tests.local_aws.conftest import start
+from tests.local_aws.conftest import ACCOUNT, REGION, control, refusal, start
 from tests.local_aws.services.sagemaker.containers import SCRIPT
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from tests.local_aws.conftest import RunningAws
 
-ACCOUNT, REGION = "000000000000", "us-west-2"
 IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:2.9.0-transformers5.3.0-gpu-py312"
 REPOSITORY = f"arn:aws:ecr:{REGION}:763104351884:repository/huggingface-pytorch-training"
 BUCKET = "sagemaker-training-test"
@@ -49,21 +47,17 @@ def statements(*, without: str = "") -> list[dict[str, Any]]:
     ]
 
 
-def control(aws: RunningAws, path: str, **values: Any) -> None:
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/{path}", json.dumps(values).encode(), method="POST")) as answer:
-        assert answer.status == 200
-
-
-def stocked(aws: RunningAws) -> None:
+def upload_files(aws: RunningAws, script: str = SCRIPT) -> None:
+    """Create the bucket, with a training script and a training file."""
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.put_object(Bucket=BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
+    s3.put_object(Bucket=BUCKET, Key="code/training/start.py", Body=script.encode())
     s3.put_object(Bucket=BUCKET, Key="data/train/train.jsonl", Body=b"{}\n")
 
 
 @pytest.fixture(scope="module")
 def role(aws: RunningAws) -> str:
-    stocked(aws)
+    upload_files(aws)
     control(aws, "quotas", **{"ml.g5.xlarge for training job usage": 20})
     control(aws, "sagemaker", status_seconds=0.05)
     return aws.role("training", *statements(), service="sagemaker")
@@ -98,6 +92,7 @@ def request(name: str, role: str, hyper: dict[str, str] | None = None, **changes
 
 
 def wait(aws: RunningAws, name: str, *, until: tuple[str, ...] = ("Completed", "Failed", "Stopped")) -> dict[str, Any]:
+    """Wait until a job has one of these statuses or secondary statuses. Return its description."""
     client, deadline = aws.client("sagemaker"), time.monotonic() + 20
     while time.monotonic() < deadline:
         job: dict[str, Any] = client.describe_training_job(TrainingJobName=name)
@@ -117,18 +112,13 @@ def read(aws: RunningAws, key: str) -> bytes:
 
 
 def log(aws: RunningAws, name: str) -> list[str]:
+    """Return the lines that the first host of a job has logged."""
     logs, group = aws.client("logs"), "/aws/sagemaker/TrainingJobs"
     if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
         return []  # no job has logged yet
     streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/algo-1-")["logStreams"]
     events = [logs.get_log_events(logGroupName=group, logStreamName=s["logStreamName"])["events"] for s in streams]
     return [event["message"] for stream in events for event in stream]
-
-
-def refused(call: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: RunningAws, role: str) -> None:
@@ -164,9 +154,9 @@ def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: RunningAw
     assert not ParamValidator().validate(job, output).has_errors()
 
 
-def test_a_job_leaves_no_archives(aws: RunningAws, role: str) -> None:
+def test_a_job_with_compressed_output_is_refused(aws: RunningAws, role: str) -> None:
     create, archived = aws.client("sagemaker").create_training_job, {"S3OutputPath": f"s3://{BUCKET}/out"}
-    assert refused(create, **request("gzip", role, OutputDataConfig=archived)) == (
+    assert refusal(create, **request("gzip", role, OutputDataConfig=archived)) == (
         "ValidationException",
         "local AWS leaves no archives: give OutputDataConfig.CompressionType NONE",
     )
@@ -176,19 +166,19 @@ def test_a_job_leaves_no_archives(aws: RunningAws, role: str) -> None:
     ("mode", "reason"),
     [("fail", "AlgorithmError: the data has no rows, exit code: 3"), ("silent", "AlgorithmError: , exit code: 1")],
 )
-def test_a_failing_script_gives_its_reason(aws: RunningAws, role: str, mode: str, reason: str) -> None:
+def test_a_failing_script_gives_the_failure_reason(aws: RunningAws, role: str, mode: str, reason: str) -> None:
     job = run(aws, f"failing-{mode}", role, {"mode": mode})
     assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", reason)
 
 
-def test_a_command_that_is_not_there_fails_the_job(aws: RunningAws, role: str) -> None:
+def test_a_command_that_does_not_exist_fails_the_job(aws: RunningAws, role: str) -> None:
     algorithm = {**request("x", role)["AlgorithmSpecification"], "ContainerEntrypoint": ["no-such-program"]}
     job = run(aws, "no-program", role, AlgorithmSpecification=algorithm)
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("AlgorithmError: ")
 
 
-def test_stop_sends_sigterm_and_uploads_what_there_is(aws: RunningAws, role: str) -> None:
+def test_a_stop_sends_sigterm_and_uploads_the_artifacts(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     client.create_training_job(**request("stopped", role, {"mode": "wait"}))
     wait(aws, "stopped", until=("Training",))
@@ -202,16 +192,16 @@ def test_stop_sends_sigterm_and_uploads_what_there_is(aws: RunningAws, role: str
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
     assert read(aws, "out/stopped/output/model/stopped.txt") == b"yes"
     assert "got SIGTERM" in log(aws, "stopped")
-    assert refused(client.stop_training_job, TrainingJobName="stopped") == (
+    assert refusal(client.stop_training_job, TrainingJobName="stopped") == (
         "ValidationException",
         "The request was rejected because the training job is in status Stopped.",
     )
 
 
-def test_a_deaf_job_is_killed_after_the_grace_and_time_runs_out(aws: RunningAws, role: str) -> None:
+def test_a_job_over_its_time_that_ignores_sigterm_is_killed_after_the_grace(aws: RunningAws, role: str) -> None:
     control(aws, "sagemaker", stop_grace_seconds=0.3)
     try:
-        job = run(aws, "overtime", role, {"mode": "deaf"}, StoppingCondition={"MaxRuntimeInSeconds": 1})
+        job = run(aws, "overtime", role, {"mode": "ignore"}, StoppingCondition={"MaxRuntimeInSeconds": 1})
     finally:
         control(aws, "sagemaker", stop_grace_seconds=120)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
@@ -227,17 +217,17 @@ def test_checkpoints_are_copied_up_and_restored(aws: RunningAws, role: str) -> N
     assert read(aws, "checkpoints/one/step.txt") == b"8"
 
 
-@pytest.mark.parametrize("lacking", GRANTS)
-def test_a_missing_grant_fails_the_job_or_its_creation(aws: RunningAws, role: str, lacking: str) -> None:
-    name = "lacks-" + lacking.replace(":", "-")
-    poor = aws.role(name, *statements(without=lacking), service="sagemaker")
+@pytest.mark.parametrize("missing", GRANTS)
+def test_a_missing_grant_fails_the_job_or_its_creation(aws: RunningAws, role: str, missing: str) -> None:
+    name = "lacks-" + missing.replace(":", "-")
+    role = aws.role(name, *statements(without=missing), service="sagemaker")
     try:
-        job = run(aws, name, poor)
+        job = run(aws, name, role)
     except ClientError as error:
-        assert lacking.startswith(("ecr:", "s3:ListBucket"))
+        assert missing.startswith(("ecr:", "s3:ListBucket"))
         message = error.response["Error"]["Message"]
         assert error.response["Error"]["Code"] == "ValidationException"
-        assert ("Access denied for repository" if lacking.startswith("ecr:") else "No S3 objects found") in message
+        assert ("Access denied for repository" if missing.startswith("ecr:") else "No S3 objects found") in message
     else:
         assert job["TrainingJobStatus"] == "Failed"
         assert job["FailureReason"].startswith("ClientError: ")
@@ -251,51 +241,51 @@ def test_a_missing_grant_fails_the_job_or_its_creation(aws: RunningAws, role: st
         ("no-slash-only", ["code", "data/train"], False),
     ],
 )
-def test_a_channel_is_listed_with_its_last_slash_and_without(
+def test_a_channel_is_listed_with_its_last_slash_and_without_it(
     aws: RunningAws, role: str, name: str, prefixes: list[str], allowed: bool
 ) -> None:
-    lists = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{BUCKET}"}
+    list_bucket = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{BUCKET}"}
     condition = {"StringLike": {"s3:prefix": prefixes}}
-    grants = [*statements(without="s3:ListBucket"), {"Effect": "Allow", **lists, "Condition": condition}]
+    grants = [*statements(without="s3:ListBucket"), {"Effect": "Allow", **list_bucket, "Condition": condition}]
     trust = {"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/*"}}
-    poor = aws.role(f"lists-{name}", *grants, service="sagemaker", Condition=trust)
+    role = aws.role(f"lists-{name}", *grants, service="sagemaker", Condition=trust)
     if allowed:
-        assert run(aws, f"lists-{name}", poor)["TrainingJobStatus"] == "Completed"
+        assert run(aws, f"lists-{name}", role)["TrainingJobStatus"] == "Completed"
     else:
         with pytest.raises(ClientError, match="No S3 objects found"):
-            run(aws, f"lists-{name}", poor)
+            run(aws, f"lists-{name}", role)
 
 
-def test_refusals_have_awss_codes_and_messages(aws: RunningAws, role: str) -> None:
+def test_refusals_have_the_codes_and_messages_of_aws(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     create = client.create_training_job
     arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/twice"
     create(**request("twice", role))
-    code, message = refused(create, **request("twice", role))
+    code, message = refusal(create, **request("twice", role))
     assert (code, arn in message, "already exists" in message) == ("ResourceInUse", True, True)
     missing = ("ValidationException", "Requested resource not found.")
-    assert refused(client.describe_training_job, TrainingJobName="never") == missing
+    assert refusal(client.describe_training_job, TrainingJobName="never") == missing
 
-    code, message = refused(create, **request("not_a_name", role))
+    code, message = refusal(create, **request("not_a_name", role))
     assert code == "ValidationException"
     assert "1 validation error detected: Value 'not_a_name' at 'TrainingJobName'" in message
     stranger = aws.role("stranger", service="lambda")
-    code, message = refused(create, **request("strange", stranger))
+    code, message = refusal(create, **request("strange", stranger))
     assert message.startswith(f"Could not assume role {stranger}.")
     control(aws, "quotas", **{"ml.g5.2xlarge for training job usage": 0})
     big = {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
-    code, message = refused(create, **request("big", role, ResourceConfig=big))
+    code, message = refusal(create, **request("big", role, ResourceConfig=big))
     assert code == "ResourceLimitExceeded"
     assert message.startswith("The account-level service limit 'ml.g5.2xlarge for training job usage' is 0 Instances")
     spot = {"EnableManagedSpotTraining": True}
-    assert refused(create, **request("spot", role, **spot))[1].startswith("Invalid MaxWaitTimeInSeconds")
+    assert refusal(create, **request("spot", role, **spot))[1].startswith("Invalid MaxWaitTimeInSeconds")
 
 
 LISTED = {"InstancePreferences": [{"InstanceType": "ml.g6.xlarge"}, {"InstanceType": "ml.g5.xlarge"}]}
 
 
 @pytest.mark.parametrize(("quota", "selected"), [(1, "ml.g6.xlarge"), (0, "ml.g5.xlarge")])
-def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_tells_which(
+def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_shows_which(
     aws: RunningAws, role: str, quota: int, selected: str
 ) -> None:
     control(aws, "quotas", **{"ml.g6.xlarge for training job usage": quota})
@@ -314,13 +304,13 @@ def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_wron
     aws: RunningAws, role: str
 ) -> None:
     create = aws.client("sagemaker").create_training_job
-    wrong = {**LISTED, "InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
-    code, message = refused(create, **request("both", role, ResourceConfig=wrong))
+    both = {**LISTED, "InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
+    code, message = refusal(create, **request("both", role, ResourceConfig=both))
     assert (code, message) == ("ValidationException", "InstancePreferences and InstanceType are mutually exclusive")
     control(aws, "quotas", **{f"ml.{kind}.xlarge for training job usage": 0 for kind in ("g5", "g6")})
     resources = {**LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
     try:
-        code, message = refused(create, **request("none", role, ResourceConfig=resources))
+        code, message = refusal(create, **request("none", role, ResourceConfig=resources))
     finally:
         control(aws, "quotas", **{"ml.g5.xlarge for training job usage": 20})
     assert code == "ResourceLimitExceeded"
@@ -331,7 +321,7 @@ def test_a_caller_needs_pass_role_and_add_tags(aws: RunningAws, role: str) -> No
     allowed = {"Effect": "Allow", "Action": ["sagemaker:CreateTrainingJob"], "Resource": "*"}
     caller = aws.role("caller", allowed)
     client = aws.client("sagemaker", aws.session(caller))
-    code, message = refused(client.create_training_job, **request("unpassed", role))
+    code, message = refusal(client.create_training_job, **request("unpassed", role))
     assert code == "AccessDeniedException"
     assert "sagemaker:AddTags" in message or "iam:PassRole" in message
 
@@ -358,9 +348,9 @@ def test_jobs_run_side_by_side_and_are_listed_and_tagged(aws: RunningAws, role: 
 
 
 def test_repeated_signals_leave_no_process_of_a_job_behind(tmp_path: Path) -> None:
-    """Ctrl-C reaches local AWS twice: from the terminal, and from the program that started it."""
+    """Ctrl-C reaches local AWS twice: from the terminal, and from the program that started local AWS."""
     other = start(tmp_path, {})
-    stocked(other)
+    upload_files(other)
     job = other.role("training", *statements(), service="sagemaker")
     other.client("sagemaker").create_training_job(**request("family", job, {"mode": "family"}))
     wait(other, "family", until=("Training",))
@@ -373,4 +363,6 @@ def test_repeated_signals_leave_no_process_of_a_job_behind(tmp_path: Path) -> No
         time.sleep(0.3)
     assert other.process.wait(1) == 0
     alive = [p for p in psutil.process_iter(["pid", "status"]) if f"child {p.pid}" == children[0]]
-    assert all(process.info["status"] == psutil.STATUS_ZOMBIE for process in alive), "killed, if not yet reaped by init"
+    assert all(process.info["status"] == psutil.STATUS_ZOMBIE for process in alive), (
+        "it is killed, even if init has not reaped it"
+    )

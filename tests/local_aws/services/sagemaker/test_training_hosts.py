@@ -1,4 +1,4 @@
-"""Training jobs on several hosts of local AWS: real processes that meet over the network that they are told of."""
+"""Training jobs on several hosts of local AWS: real processes that connect by the addresses of their resource config."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import psutil
 import pytest
 
 from local_aws.core.processes import free_port
-from tests.local_aws.conftest import RunningAws, eventually, start, stop
+from tests.local_aws.conftest import RunningAws, control, eventually, refusal, start, stop
 from tests.local_aws.services.sagemaker import test_sagemaker_training as training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Each host does what `mode-1`, `mode-2`, ... asks; without one, the first host meets the others and all write.
+# Each host follows its hyperparameter `mode-1`, `mode-2`, ... . Without one, the other hosts connect to the first, and all
+# write files.
 SCRIPT = """
 import json, os, pathlib, signal, socket, subprocess, sys, time
 base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
@@ -44,8 +45,8 @@ if mode == "":
     port = int(hyper["port"])
     if number == 1:
         server = socket.create_server((host, port))
-        met = sorted(server.accept()[0].recv(99).decode() for _ in hosts[1:])
-        write("model/met.txt", " ".join(met))
+        names = sorted(server.accept()[0].recv(99).decode() for _ in hosts[1:])
+        write("model/connected.txt", " ".join(names))
     else:
         for _ in range(100):
             try: line = socket.create_connection((hosts[0], port), source_address=(host, 0)); break
@@ -63,10 +64,9 @@ print(f"loss={number}")
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
     running = start(tmp_path_factory.mktemp("hosts"))
-    training.stocked(running)
-    running.client("s3").put_object(Bucket=training.BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
-    training.control(running, "quotas", **{"ml.g5.xlarge for training job usage": 4})
-    training.control(running, "sagemaker", status_seconds=0.05)
+    training.upload_files(running, SCRIPT)
+    control(running, "quotas", **{"ml.g5.xlarge for training job usage": 4})
+    control(running, "sagemaker", status_seconds=0.05)
     yield running
     assert stop(running) == 0
 
@@ -76,11 +76,12 @@ def role(aws: RunningAws) -> str:
     return aws.role("training", *training.statements(), service="sagemaker")
 
 
-def on(count: int, **changes: Any) -> dict[str, Any]:
+def on_instances(count: int, **changes: Any) -> dict[str, Any]:
     return {"ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": count, "VolumeSizeInGB": 30}, **changes}
 
 
 def logs(aws: RunningAws, name: str) -> dict[str, list[str]]:
+    """Return the lines of a job's log by stream."""
     client, group = aws.client("logs"), "/aws/sagemaker/TrainingJobs"
     if not client.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
         return {}  # no job has logged yet
@@ -92,11 +93,14 @@ def logs(aws: RunningAws, name: str) -> dict[str, list[str]]:
 
 
 def children(aws: RunningAws, name: str) -> list[int]:
+    """Return the process ids of the children that the hosts of a job have logged."""
     lines = [line for lines in logs(aws, name).values() for line in lines]
     return [int(line.split()[1]) for line in lines if line.startswith("child ")]
 
 
 def alive(pids: list[int]) -> list[int]:
+    """Return the processes that still run."""
+
     def running(pid: int) -> bool:
         try:
             return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -106,20 +110,22 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if running(pid)]
 
 
-def test_hosts_meet_and_all_that_they_write_is_kept(aws: RunningAws, role: str) -> None:
+def test_hosts_connect_and_all_their_files_are_uploaded(aws: RunningAws, role: str) -> None:
     hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
     checkpoints = {"CheckpointConfig": {"S3Uri": f"s3://{training.BUCKET}/checkpoints/three"}}
     hyper = {"port": str(free_port())}
-    began = datetime.now(UTC)
-    job = training.run(aws, "three", role, hyper, **on(3, **checkpoints))
-    seconds = (datetime.now(UTC) - began).total_seconds()
+    started = datetime.now(UTC)
+    job = training.run(aws, "three", role, hyper, **on_instances(3, **checkpoints))
+    seconds = (datetime.now(UTC) - started).total_seconds()
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    # By the clock, whatever the number of instances (DescribeTrainingJob, BillableTimeInSeconds).
+    # Both are clock time, for any number of instances (DescribeTrainingJob, BillableTimeInSeconds).
     assert job["TrainingTimeInSeconds"] == job["BillableTimeInSeconds"] <= seconds + 1
 
     out = "out/three/output"
-    assert training.read(aws, f"{out}/model/met.txt") == b"127.0.0.2 127.0.0.3"
-    assert training.read(aws, f"{out}/model/written-by.txt") == b"127.0.0.1", "of names that clash the first host's"
+    assert training.read(aws, f"{out}/model/connected.txt") == b"127.0.0.2 127.0.0.3"
+    assert training.read(aws, f"{out}/model/written-by.txt") == b"127.0.0.1", (
+        "of files with the same name, that of the first host stays"
+    )
     for number, host in enumerate(hosts, 1):
         assert training.read(aws, f"{out}/model/part-{number}/weights.txt") == host.encode()
         assert training.read(aws, f"checkpoints/three/checkpoint-1/rank-{number}.txt") == host.encode()
@@ -138,7 +144,7 @@ def test_hosts_meet_and_all_that_they_write_is_kept(aws: RunningAws, role: str) 
     assert streams == {f"three/algo-{number}": [f"loss={number}"] for number in (1, 2, 3)}
     assert {metric["Value"] for metric in job["FinalMetricDataList"]} <= {1.0, 2.0, 3.0}
 
-    again = training.run(aws, "three-again", role, hyper, **on(3, **checkpoints))
+    again = training.run(aws, "three-again", role, hyper, **on_instances(3, **checkpoints))
     assert again["TrainingJobStatus"] == "Completed", again.get("FailureReason")
     for number in (1, 2, 3):
         seen = json.loads(training.read(aws, f"out/three-again/output/data/seen-{number}.json"))
@@ -155,25 +161,29 @@ def test_hosts_meet_and_all_that_they_write_is_kept(aws: RunningAws, role: str) 
 def test_a_host_that_fails_ends_the_others(
     aws: RunningAws, role: str, name: str, modes: dict[str, str], reason: str
 ) -> None:
-    job = training.run(aws, f"host-fails-{name}", role, modes, **on(2))
+    job = training.run(aws, f"host-fails-{name}", role, modes, **on_instances(2))
     assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", reason)
     if name == "other-text":
-        assert children(aws, f"host-fails-{name}"), "host 1 had a child in a session of its own, as torchrun's are"
+        assert children(aws, f"host-fails-{name}"), (
+            "host 1 has started a child in a session of its own, as torchrun does"
+        )
     assert not alive(children(aws, f"host-fails-{name}"))
     assert "ModelArtifacts" not in job
 
 
-def test_a_host_that_has_ended_well_does_not_end_the_job(aws: RunningAws, role: str) -> None:
-    job = training.run(aws, "early", role, {"mode-1": "slow", "mode-2": "early"}, **on(2))
+def test_a_host_that_has_succeeded_does_not_end_the_job(aws: RunningAws, role: str) -> None:
+    job = training.run(aws, "early", role, {"mode-1": "slow", "mode-2": "early"}, **on_instances(2))
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert training.read(aws, "out/early/output/model/part-1/weights.txt") == b"127.0.0.1"
 
 
-def test_stop_reaches_every_host_and_what_they_save_then_is_kept(aws: RunningAws, role: str) -> None:
+def test_a_stop_reaches_every_host_and_the_checkpoints_that_they_save_then_are_uploaded(
+    aws: RunningAws, role: str
+) -> None:
     config = {"CheckpointConfig": {"S3Uri": f"s3://{training.BUCKET}/checkpoints/both"}}
     client = aws.client("sagemaker")
     client.create_training_job(
-        **training.request("stop-both", role, {"mode-1": "wait", "mode-2": "wait"}, **on(2, **config))
+        **training.request("stop-both", role, {"mode-1": "wait", "mode-2": "wait"}, **on_instances(2, **config))
     )
     training.wait(aws, "stop-both", until=("Training",))
     assert eventually(lambda: len(children(aws, "stop-both")) == 2)
@@ -187,34 +197,33 @@ def test_stop_reaches_every_host_and_what_they_save_then_is_kept(aws: RunningAws
     assert not alive(children(aws, "stop-both"))
 
 
-def test_instances_are_counted_and_what_is_not_there_is_refused(aws: RunningAws, role: str) -> None:
+def test_all_instances_count_for_the_quota_and_unsupported_requests_are_refused(aws: RunningAws, role: str) -> None:
     client = aws.client("sagemaker")
     create = client.create_training_job
-    create(**training.request("holds-three", role, {f"mode-{n}": "wait" for n in (1, 2, 3)}, **on(3)))
-    code, message = training.refused(create, **training.request("wants-two", role, **on(2)))
+    create(**training.request("holds-three", role, {f"mode-{n}": "wait" for n in (1, 2, 3)}, **on_instances(3)))
+    code, message = refusal(create, **training.request("wants-two", role, **on_instances(2)))
     assert code == "ResourceLimitExceeded"
     assert "is 4 Instances, with current utilization of 3 Instances and a request delta of 2 Instances" in message
     client.stop_training_job(TrainingJobName="holds-three")
     assert training.wait(aws, "holds-three")["TrainingJobStatus"] == "Stopped"
-    refusal = "local AWS trains on up to 4 instances: give InstanceType or InstancePreferences, and InstanceCount"
+    message = "local AWS trains on up to 4 instances: give InstanceType or InstancePreferences, and InstanceCount"
     for count in (0, 5):
-        assert training.refused(create, **training.request("wants", role, **on(count)))[1] == refusal
-    sharded = training.request("sharded", role, **on(2))
+        assert refusal(create, **training.request("wants", role, **on_instances(count)))[1] == message
+    sharded = training.request("sharded", role, **on_instances(2))
     sharded["InputDataConfig"][1]["DataSource"]["S3DataSource"]["S3DataDistributionType"] = "ShardedByS3Key"
-    assert training.refused(create, **sharded)[1] == "local AWS has FullyReplicated channels only: channel train"
+    assert refusal(create, **sharded)[1] == "local AWS has FullyReplicated channels only: channel train"
 
 
-def test_local_aws_takes_all_processes_of_all_hosts_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
-    other = start(tmp_path_factory.mktemp("hosts-left"))
-    training.stocked(other)
-    other.client("s3").put_object(Bucket=training.BUCKET, Key="code/training/start.py", Body=SCRIPT.encode())
-    training.control(other, "quotas", **{"ml.g5.xlarge for training job usage": 4})
+def test_local_aws_ends_with_all_processes_of_all_hosts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = start(tmp_path_factory.mktemp("hosts-running"))
+    training.upload_files(other, SCRIPT)
+    control(other, "quotas", **{"ml.g5.xlarge for training job usage": 4})
     job = other.role("training", *training.statements(), service="sagemaker")
     hyper = {"mode-1": "wait", "mode-2": "wait"}
-    other.client("sagemaker").create_training_job(**training.request("left", job, hyper, **on(2)))
-    training.wait(other, "left", until=("Training",))
-    assert eventually(lambda: len(children(other, "left")) == 2)
-    pids = children(other, "left")
+    other.client("sagemaker").create_training_job(**training.request("running", job, hyper, **on_instances(2)))
+    training.wait(other, "running", until=("Training",))
+    assert eventually(lambda: len(children(other, "running")) == 2)
+    pids = children(other, "running")
     assert stop(other) == 0
     time.sleep(0.5)
     assert not alive(pids)

@@ -1,4 +1,4 @@
-"""RedriveExecution on local AWS: where it goes on, with what, and what an ended attempt can no longer do."""
+"""RedriveExecution on local AWS: the state and the data it goes on with, and the attempt before, which changes nothing more."""
 
 from __future__ import annotations
 
@@ -47,11 +47,13 @@ def stop(aws: RunningAws, arn: str) -> None:
     aws.client("stepfunctions").stop_execution(executionArn=arn, error="Mine", cause="enough")
 
 
-def kinds(aws: RunningAws, arn: str) -> list[str]:
+def event_types(aws: RunningAws, arn: str) -> list[str]:
+    """Return the types of the events of an execution's history."""
     return [event["type"] for event in history(aws, arn)]
 
 
-def refusal(aws: RunningAws, arn: str, **more: str) -> tuple[str, str]:
+def redrive_refusal(aws: RunningAws, arn: str, **more: str) -> tuple[str, str]:
+    """Ask for a redrive that must be refused. Return the error's code and message."""
     with pytest.raises(ClientError) as refused:
         redrive(aws, arn, **more)
     return refused.value.response["Error"]["Code"], refused.value.response["Error"]["Message"]
@@ -78,14 +80,14 @@ def test_a_redrive_goes_on_at_the_failed_task(aws: RunningAws, role: str) -> Non
     )
     call["Assign"] = {"id": "changed"}
     states = {"First": passing({"n": 1}, Assign={"id": "{% $uuid() %}"}, Next="Call"), "Call": call}
-    arn = start(aws, role, states, {"given": True})
+    arn = start(aws, role, states, {"flag": True})
     failed = ended(aws, arn)
     assert (failed["status"], failed["error"], failed["redriveCount"]) == ("FAILED", "Broken", 0)
     assert failed["redriveStatus"] == "REDRIVABLE"
     assert not {"redriveDate", "redriveStatusReason"} & set(failed)
-    before = kinds(aws, arn)
+    before = event_types(aws, arn)
 
-    redrive(aws, arn)  # Before the function is mended: fails again, after a retry.
+    redrive(aws, arn)  # The function is not mended yet: the execution fails again, after a retry.
     assert ended(aws, arn)["redriveCount"] == 1
     function(aws, "mended", "return event")
     date = redrive(aws, arn)
@@ -102,22 +104,22 @@ def test_a_redrive_goes_on_at_the_failed_task(aws: RunningAws, role: str) -> Non
     assert done["stopDate"] > failed["stopDate"]
 
     events = history(aws, arn)
-    asked = [
+    payloads = [
         json.loads(e["taskScheduledEventDetails"]["parameters"])["Payload"]
         for e in events
         if e["type"] == "TaskScheduled"
     ]
-    assert [(p["redrive"], p["retry"]) for p in asked] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
-    assert {p["id"] for p in asked} == {json.loads(done["output"])["id"]}
-    assert all(p["input"] == {"n": 1} for p in asked)
-    assert kinds(aws, arn)[: len(before)] == before
+    assert [(p["redrive"], p["retry"]) for p in payloads] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    assert {p["id"] for p in payloads} == {json.loads(done["output"])["id"]}
+    assert all(p["input"] == {"n": 1} for p in payloads)
+    assert event_types(aws, arn)[: len(before)] == before
     assert [e["id"] for e in events] == list(range(1, len(events) + 1))
     assert [e["executionRedrivenEventDetails"]["redriveCount"] for e in events if e["type"] == "ExecutionRedriven"] == [
         1,
         2,
     ]
-    assert kinds(aws, arn).count("PassStateEntered") == kinds(aws, arn).count("TaskStateEntered") == 1
-    assert kinds(aws, arn)[-6:] == [
+    assert event_types(aws, arn).count("PassStateEntered") == event_types(aws, arn).count("TaskStateEntered") == 1
+    assert event_types(aws, arn)[-6:] == [
         "ExecutionRedriven", "TaskScheduled", "TaskStarted", "TaskSucceeded", "TaskStateExited", "ExecutionSucceeded",
     ]  # fmt: skip
 
@@ -131,7 +133,7 @@ def test_an_execution_stopped_in_a_wait_waits_again(aws: RunningAws, role: str) 
         ),
     }
     arn = start(aws, role, states)
-    assert eventually(lambda: kinds(aws, arn)[-1] == "WaitStateEntered")
+    assert eventually(lambda: event_types(aws, arn)[-1] == "WaitStateEntered")
     stop(aws, arn)
     stopped = describe(aws, arn)
     assert (stopped["status"], stopped["redriveStatus"]) == ("ABORTED", "REDRIVABLE")
@@ -143,19 +145,19 @@ def test_an_execution_stopped_in_a_wait_waits_again(aws: RunningAws, role: str) 
         "Execution is RUNNING and cannot be redriven",
     )
     assert not {"stopDate", "error", "cause", "output"} & set(running)
-    time.sleep(2)  # The first attempt's thread has woken up by now; the second still waits.
-    assert kinds(aws, arn)[-1] == "ExecutionRedriven"
+    time.sleep(2)  # The first attempt's thread has woken up by now. The second still waits.
+    assert event_types(aws, arn)[-1] == "ExecutionRedriven"
     done = ended(aws, arn)
     assert (done["status"], json.loads(done["output"])) == ("SUCCEEDED", {"n": 2, "redrive": 1, "time": True})
     time.sleep(0.5)
-    after = kinds(aws, arn)
+    after = event_types(aws, arn)
     assert after[after.index("ExecutionAborted") :] == [
         "ExecutionAborted", "ExecutionRedriven", "WaitStateExited", "PassStateEntered", "PassStateExited", "ExecutionSucceeded",
     ]  # fmt: skip
 
 
-def test_what_is_left_of_a_stopped_attempt_changes_nothing(aws: RunningAws, role: str) -> None:
-    # The first call returns, or fails and would be retried, while the second one is still in progress.
+def test_the_call_of_a_stopped_attempt_changes_nothing_when_it_returns(aws: RunningAws, role: str) -> None:
+    # While the second call is in progress, the first one returns, or fails and would be retried.
     function(
         aws,
         "slow",
@@ -169,34 +171,34 @@ def test_what_is_left_of_a_stopped_attempt_changes_nothing(aws: RunningAws, role
         call |= {"Assign": {"by": COUNT}}
         del call["End"]
         arn = start(aws, role, {"Call": call, "Read": passing("{% $by %}")})
-        assert eventually(lambda arn=arn: "TaskStarted" in kinds(aws, arn))
+        assert eventually(lambda arn=arn: "TaskStarted" in event_types(aws, arn))
         time.sleep(0.7)
         stop(aws, arn)
         redrive(aws, arn)
         done = ended(aws, arn)
         assert (done["status"], done["output"]) == ("SUCCEEDED", "1")
         time.sleep(2)
-        assert kinds(aws, arn)[-8:] == [
+        assert event_types(aws, arn)[-8:] == [
             "ExecutionRedriven", "TaskScheduled", "TaskStarted", "TaskSucceeded", "TaskStateExited",
             "PassStateEntered", "PassStateExited", "ExecutionSucceeded",
         ]  # fmt: skip
         assert describe(aws, arn)["status"] == "SUCCEEDED"
-        called = aws.decisions(action="lambda:InvokeFunction", allowed=True)
-        assert sum(decision["resource"].endswith(":slow") for decision in called) == (2 if fail is None else 4)
+        calls = aws.decisions(action="lambda:InvokeFunction", allowed=True)
+        assert sum(decision["resource"].endswith(":slow") for decision in calls) == (2 if fail is None else 4)
 
 
-def test_an_execution_stopped_in_a_retrys_pause_calls_no_more(aws: RunningAws, role: str) -> None:
+def test_an_execution_stopped_before_a_retry_does_not_call_again(aws: RunningAws, role: str) -> None:
     function(aws, "pausing", "if event['redrive'] == 0:\n        raise Broken('no')\n    return event")
     retry = [{"ErrorEquals": ["Broken"], "IntervalSeconds": 2, "MaxAttempts": 1}]
     payload = {"redrive": COUNT, "retry": RETRIES}
     arn = start(aws, role, {"Call": task(INVOKE, {"FunctionName": "pausing", "Payload": payload}, Retry=retry)})
-    assert eventually(lambda: kinds(aws, arn)[-1] == "TaskFailed")
+    assert eventually(lambda: event_types(aws, arn)[-1] == "TaskFailed")
     stop(aws, arn)
     time.sleep(3)
 
     def calls() -> int:
-        made = aws.decisions(action="lambda:InvokeFunction", allowed=True)
-        return sum(decision["resource"].endswith(":pausing") for decision in made)
+        decisions = aws.decisions(action="lambda:InvokeFunction", allowed=True)
+        return sum(decision["resource"].endswith(":pausing") for decision in decisions)
 
     assert (calls(), describe(aws, arn)["status"]) == (1, "ABORTED")
     redrive(aws, arn)
@@ -204,7 +206,7 @@ def test_an_execution_stopped_in_a_retrys_pause_calls_no_more(aws: RunningAws, r
     assert calls() == 2
 
 
-def test_the_machines_time_out_starts_anew(aws: RunningAws, role: str) -> None:
+def test_the_machines_time_out_starts_again_with_a_redrive(aws: RunningAws, role: str) -> None:
     states = {
         "Wait": {"Type": "Wait", "Seconds": "{% $states.context.Execution.RedriveCount < 2 ? 30 : 1 %}", "End": True}
     }
@@ -219,24 +221,24 @@ def test_the_machines_time_out_starts_anew(aws: RunningAws, role: str) -> None:
     assert ended(aws, arn)["status"] == "SUCCEEDED"
 
 
-def test_definition_and_role_stay_those_of_the_start(aws: RunningAws, role: str) -> None:
+def test_a_redrive_has_the_definition_and_the_role_of_the_start(aws: RunningAws, role: str) -> None:
     sfn = aws.client("stepfunctions")
     states = {
         "Wait": {"Type": "Wait", "Seconds": 1, "Next": "Ask"},
         "Ask": task(INVOKE, {"FunctionName": "redriven-versioned", "Payload": {}}, Next="Read"),
-        "Read": passing({"made": "old", "role": "{% $states.context.Execution.RoleArn %}"}),
+        "Read": passing({"definition": "old", "role": "{% $states.context.Execution.RoleArn %}"}),
     }
     del states["Ask"]["End"]
     machine = create(aws, role, states)
     arn = sfn.start_execution(stateMachineArn=machine)["executionArn"]
     other = aws.role("redriven-other", service="states")
     new = json.dumps({"StartAt": "New", "QueryLanguage": "JSONata", "States": {"New": passing("new")}})
-    sfn.update_state_machine(stateMachineArn=machine, definition=new, roleArn=other)  # While it waits.
+    sfn.update_state_machine(stateMachineArn=machine, definition=new, roleArn=other)  # While the execution waits.
     assert ended(aws, arn)["error"] == "Lambda.ResourceNotFoundException"
     function(aws, "redriven-versioned", "return event")
     redrive(aws, arn)
     done = ended(aws, arn)
-    assert json.loads(done["output"]) == {"made": "old", "role": role}
+    assert json.loads(done["output"]) == {"definition": "old", "role": role}
     fresh = ended(aws, sfn.start_execution(stateMachineArn=machine)["executionArn"])
     assert json.loads(fresh["output"]) == "new"
 
@@ -249,27 +251,27 @@ def test_a_fail_state_fails_again(aws: RunningAws, role: str) -> None:
         assert (failed["status"], failed["error"], failed["cause"]) == ("FAILED", "E", f"redriven {count}")
         redrive(aws, arn)
     assert ended(aws, arn)["redriveCount"] == 3
-    assert kinds(aws, arn).count("PassStateEntered") == 1
+    assert event_types(aws, arn).count("PassStateEntered") == 1
 
 
-def test_what_cannot_be_redriven(aws: RunningAws, role: str) -> None:
+def test_an_execution_that_cannot_be_redriven_is_refused_with_the_reason(aws: RunningAws, role: str) -> None:
     sfn = aws.client("stepfunctions")
     succeeded = start(aws, role, {"A": passing(1)})
     ended(aws, succeeded)
     reason = ("ExecutionNotRedrivable", "Execution is SUCCEEDED and cannot be redriven")
-    assert refusal(aws, succeeded) == reason
+    assert redrive_refusal(aws, succeeded) == reason
     assert describe(aws, succeeded)["redriveCount"] == 0
     running = start(aws, role, {"W": {"Type": "Wait", "Seconds": 5, "End": True}})
-    assert refusal(aws, running) == ("ExecutionNotRedrivable", "Execution is RUNNING and cannot be redriven")
+    assert redrive_refusal(aws, running) == ("ExecutionNotRedrivable", "Execution is RUNNING and cannot be redriven")
     stop(aws, running)
-    assert refusal(aws, running, clientToken="no spaces")[0] == "ValidationException"
-    assert refusal(aws, f"{running}-other")[0] == "ExecutionDoesNotExist"
-    assert refusal(aws, running.replace(":execution:", ":stateMachine:"))[0] == "InvalidArn"
+    assert redrive_refusal(aws, running, clientToken="no spaces")[0] == "ValidationException"
+    assert redrive_refusal(aws, f"{running}-other")[0] == "ExecutionDoesNotExist"
+    assert redrive_refusal(aws, running.replace(":execution:", ":stateMachine:"))[0] == "InvalidArn"
     sfn.delete_state_machine(stateMachineArn=describe(aws, running)["stateMachineArn"])
-    assert refusal(aws, running)[0] == "ExecutionDoesNotExist"
+    assert redrive_refusal(aws, running)[0] == "ExecutionDoesNotExist"
 
 
-def test_the_same_client_token_redrives_once(aws: RunningAws, role: str) -> None:
+def test_a_repeated_client_token_redrives_once(aws: RunningAws, role: str) -> None:
     arn = start(aws, role, {"F": {"Type": "Fail", "Error": "E"}})
     ended(aws, arn)
     date = redrive(aws, arn, clientToken="token-1")
@@ -293,8 +295,8 @@ def test_a_redrive_needs_its_permission_on_the_execution(aws: RunningAws, role: 
     assert ended(aws, arn)["redriveCount"] == 1
 
 
-class Told:
-    """The details of the events about one state machine, by way of a queue."""
+class Events:
+    """EventBridge's events about one state machine, which come by way of a queue."""
 
     def __init__(self, aws: RunningAws, name: str, machine: str) -> None:
         self.sqs, events = aws.client("sqs"), aws.client("events")
@@ -307,6 +309,8 @@ class Told:
         self.details: list[dict[str, Any]] = []
 
     def received(self, count: int) -> list[dict[str, Any]]:
+        """Wait for this many events. Return the details of all."""
+
         def receive() -> bool:
             for message in self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages", []):
                 self.details.append(json.loads(message["Body"])["detail"])
@@ -317,21 +321,21 @@ class Told:
         return self.details
 
 
-def test_eventbridge_hears_of_every_change(aws: RunningAws, role: str) -> None:
+def test_eventbridge_gets_an_event_for_every_change_of_status(aws: RunningAws, role: str) -> None:
     states = {
         "W": {"Type": "Wait", "Seconds": "{% $states.context.Execution.RedriveCount < 2 ? 20 : 0 %}", "End": True}
     }
     machine = create(aws, role, states, TimeoutSeconds=2)
-    queue = Told(aws, "redrives", machine)
+    events = Events(aws, "redrives", machine)
     arn = aws.client("stepfunctions").start_execution(stateMachineArn=machine, input='{"a": 1}')["executionArn"]
     stop(aws, arn)
     redrive(aws, arn)
     ended(aws, arn)
     redrive(aws, arn)
     ended(aws, arn)
-    told = queue.received(6)
+    details = events.received(6)
     fields = ("status", "redriveCount", "redriveStatus", "error", "cause")
-    assert [tuple(detail[name] for name in fields) for detail in told] == [
+    assert [tuple(detail[name] for name in fields) for detail in details] == [
         ("RUNNING", 0, "NOT_REDRIVABLE", None, None),
         ("ABORTED", 0, "REDRIVABLE", "Mine", "enough"),
         ("RUNNING", 1, "NOT_REDRIVABLE", None, None),
@@ -339,22 +343,22 @@ def test_eventbridge_hears_of_every_change(aws: RunningAws, role: str) -> None:
         ("RUNNING", 2, "NOT_REDRIVABLE", None, None),
         ("SUCCEEDED", 2, "NOT_REDRIVABLE", None, None),
     ]
-    assert {d["executionArn"] for d in told} == {arn}
-    assert all(d["input"] == '{"a": 1}' and d["inputDetails"] == {"included": True} for d in told)
-    assert [d["redriveDate"] is None for d in told] == [True, True, False, False, False, False]
-    assert [d["stopDate"] is None for d in told] == [True, False] * 3
-    assert (told[-1]["output"], told[-1]["outputDetails"]) == ('{"a": 1}', {"included": True})
-    assert told[2]["redriveStatusReason"] == "Execution is RUNNING and cannot be redriven"
-    assert told[3]["redriveStatusReason"] is None
+    assert {d["executionArn"] for d in details} == {arn}
+    assert all(d["input"] == '{"a": 1}' and d["inputDetails"] == {"included": True} for d in details)
+    assert [d["redriveDate"] is None for d in details] == [True, True, False, False, False, False]
+    assert [d["stopDate"] is None for d in details] == [True, False] * 3
+    assert (details[-1]["output"], details[-1]["outputDetails"]) == ('{"a": 1}', {"included": True})
+    assert details[2]["redriveStatusReason"] == "Execution is RUNNING and cannot be redriven"
+    assert details[3]["redriveStatusReason"] is None
 
 
 def test_an_event_has_at_most_248_kilobytes_of_input_and_output(aws: RunningAws, role: str) -> None:
     machine = create(aws, role, {"A": passing("{% $pad('', 1000, 'y') %}")})
-    queue = Told(aws, "long", machine)
-    given = json.dumps({"text": "x" * 253_500})
-    arn = aws.client("stepfunctions").start_execution(stateMachineArn=machine, input=given)["executionArn"]
-    running, succeeded = queue.received(2)
-    assert (running["input"] == given, running["inputDetails"]) == (True, {"included": True})
+    events = Events(aws, "long", machine)
+    text = json.dumps({"text": "x" * 253_500})
+    arn = aws.client("stepfunctions").start_execution(stateMachineArn=machine, input=text)["executionArn"]
+    running, succeeded = events.received(2)
+    assert (running["input"] == text, running["inputDetails"]) == (True, {"included": True})
     assert (succeeded["input"], succeeded["inputDetails"]) == (None, {"included": False})
     assert (len(succeeded["output"]), succeeded["outputDetails"]) == (1002, {"included": True})
-    assert describe(aws, arn)["input"] == given
+    assert describe(aws, arn)["input"] == text

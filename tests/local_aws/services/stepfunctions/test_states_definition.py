@@ -1,4 +1,4 @@
-"""What is refused in a definition when a state machine is created."""
+"""The check of a definition at the creation of a state machine: what it refuses, and with which message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def machine(arn: str, **state: Any) -> dict[str, Any]:
         "",
     ],
 )
-def test_a_resource_that_is_not_here_is_refused_with_what_to_do(arn: str) -> None:
+def test_a_resource_that_local_aws_does_not_have_is_refused_with_the_remedy(arn: str) -> None:
     expected = f"^Local AWS does not have the resource {arn}: call the service from a function at /States/A/Resource$"
     with pytest.raises(definition.InvalidDefinitionError, match=expected):
         definition.check(machine(arn))
@@ -47,7 +47,9 @@ def test_a_resource_that_is_not_here_is_refused_with_what_to_do(arn: str) -> Non
         (STATES + "lambda:invoke", {"Payload": {}}, "The field 'FunctionName' is required but was missing"),
     ],
 )
-def test_a_field_that_is_not_taken_is_refused_wherever_it_stands(arn: str, arguments: Any, reason: str) -> None:
+def test_a_field_that_is_unknown_or_missing_is_refused_at_the_top_and_in_a_map(
+    arn: str, arguments: Any, reason: str
+) -> None:
     with pytest.raises(definition.InvalidDefinitionError, match=rf"^{reason}.* at /States/A/Arguments$"):
         definition.check(machine(arn, Arguments=arguments))
     config = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
@@ -66,24 +68,24 @@ def test_a_field_that_is_not_taken_is_refused_wherever_it_stands(arn: str, argum
         ("JSONPath", {"Type": "Map", "ItemProcessor": {"ProcessorConfig": {"Mode": "DISTRIBUTED"}}}),
     ],
 )
-def test_what_runs_states_beside_each_other_is_refused_but_for_a_distributed_map_in_jsonata(
+def test_parallel_states_and_maps_are_refused_except_distributed_maps_in_jsonata(
     language: str, state: dict[str, Any]
 ) -> None:
-    given = {"StartAt": "P", "QueryLanguage": language, "States": {"P": {**state, "End": True}}}
+    body = {"StartAt": "P", "QueryLanguage": language, "States": {"P": {**state, "End": True}}}
     expected = r"^Local AWS has Distributed Maps in JSONata, and neither other Maps nor Parallel states at /States/P$"
     with pytest.raises(definition.InvalidDefinitionError, match=expected):
-        definition.check(given)
+        definition.check(body)
 
 
-def test_computed_arguments_and_jsonpath_keys_pass() -> None:
+def test_computed_arguments_and_jsonpath_keys_are_accepted() -> None:
     definition.check(machine(PUBLISH, Arguments="{% $message %}"))
     definition.check(machine(PUBLISH, Arguments={"TopicArn": "{% $topic %}", "Message": {"any": "thing"}}))
     path = machine(PUBLISH, Parameters={"TopicArn": "t", "Message.$": "$.message"})
     definition.check({**path, "QueryLanguage": "JSONPath"})
     with pytest.raises(definition.InvalidDefinitionError, match='"Messag"'):
-        wrong = machine(PUBLISH, Parameters={"Message": "m", "Messag.$": "$.message"})
-        definition.check({**wrong, "QueryLanguage": "JSONPath"})
+        misspelt = machine(PUBLISH, Parameters={"Message": "m", "Messag.$": "$.message"})
+        definition.check({**misspelt, "QueryLanguage": "JSONPath"})
 
 
-def test_a_function_is_called_by_its_arn_too() -> None:
+def test_the_arn_of_a_function_is_accepted_as_resource() -> None:
     definition.check(machine("arn:aws:lambda:us-west-2:000000000000:function:plan:3"))

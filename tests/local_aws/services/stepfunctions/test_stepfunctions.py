@@ -1,4 +1,4 @@
-"""State machines on local AWS: under their role, with AWS's limits, variables, errors and events."""
+"""State machines on local AWS run under their role, with AWS's limits, variables, errors and events."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def start(aws: RunningAws, role: str, states: dict[str, Any], data: Any = None, 
 
 
 def ended(aws: RunningAws, arn: str) -> dict[str, Any]:
+    """Wait for the end of an execution. Return its description."""
+
     def execution() -> dict[str, Any] | None:
         found: dict[str, Any] = aws.client("stepfunctions").describe_execution(executionArn=arn)
         return found if found["status"] != "RUNNING" else None
@@ -59,6 +61,7 @@ def run(aws: RunningAws, role: str, states: dict[str, Any], data: Any = None, **
 
 
 def output(aws: RunningAws, role: str, states: dict[str, Any], data: Any = None, **top: Any) -> Any:
+    """Run a machine, which must succeed. Return its output."""
     execution = run(aws, role, states, data, **top)
     assert execution["status"] == "SUCCEEDED", (execution.get("error"), execution.get("cause"))
     return json.loads(execution["output"])
@@ -96,7 +99,7 @@ class Topic:
         )
 
     def received(self) -> dict[str, Any]:
-        """The next message, as SNS wraps it."""
+        """Return the next message, as SNS wraps it."""
         message = eventually(lambda: self.sqs.receive_message(QueueUrl=self.url).get("Messages"))[0]
         self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
         return dict(json.loads(message["Body"]))
@@ -113,24 +116,24 @@ def test_a_message_is_published_under_the_machines_role(aws: RunningAws, topic: 
     result = json.loads(ended(aws, arn)["output"])
     assert set(result) == {"MessageId", "SdkHttpMetadata", "SdkResponseMetadata"}
     assert result["SdkHttpMetadata"] == {"HttpStatusCode": 200}
-    told = topic.received()
-    assert (told["MessageId"], told["Subject"], told["Message"]) == (result["MessageId"], "s", "m")
+    received = topic.received()
+    assert (received["MessageId"], received["Subject"], received["Message"]) == (result["MessageId"], "s", "m")
     assert [event["type"] for event in history(aws, arn)][2:5] == ["TaskScheduled", "TaskStarted", "TaskSucceeded"]
     details = history(aws, arn)[2]["taskScheduledEventDetails"]
     assert (details["resourceType"], details["resource"]) == ("sns", "publish")
     assert json.loads(details["parameters"]) == message
-    (made,) = aws.decisions(action="sns:Publish", resource=topic.arn)
-    assert (made["allowed"], ":assumed-role/machine-publisher/" in made["principal"]) == (True, True)
+    (decision,) = aws.decisions(action="sns:Publish", resource=topic.arn)
+    assert (decision["allowed"], ":assumed-role/machine-publisher/" in decision["principal"]) == (True, True)
 
 
-def test_a_message_that_is_no_text_is_sent_as_its_json(aws: RunningAws, topic: Topic) -> None:
+def test_a_message_that_is_not_a_string_is_sent_as_json(aws: RunningAws, topic: Topic) -> None:
     output(aws, topic.role, {"Tell": task(PUBLISH, {"TopicArn": topic.arn, "Message": {"a": [1]}})})
     assert json.loads(topic.received()["Message"]) == {"a": [1]}
 
 
-def test_a_missing_grant_fails_the_execution_with_its_name(aws: RunningAws, topic: Topic) -> None:
-    nobody = aws.role("machine-nobody", service="states")
-    arn = start(aws, nobody, {"Tell": task(PUBLISH, {"TopicArn": topic.arn, "Message": "m"})})
+def test_a_missing_grant_fails_the_execution_and_is_named(aws: RunningAws, topic: Topic) -> None:
+    role = aws.role("machine-without-grants", service="states")
+    arn = start(aws, role, {"Tell": task(PUBLISH, {"TopicArn": topic.arn, "Message": "m"})})
     execution = ended(aws, arn)
     assert (execution["status"], execution["error"]) == ("FAILED", "SNS.AuthorizationErrorException")
     assert f"is not authorized to perform: sns:Publish on resource: {topic.arn}" in execution["cause"]
@@ -150,11 +153,11 @@ def test_a_missing_grant_fails_the_execution_with_its_name(aws: RunningAws, topi
         ({"Subject": 1}, "The value of the field 'Subject' has an invalid format"),
     ],
 )
-def test_computed_parameters_that_are_not_taken_fail_in_the_run(
+def test_wrong_computed_arguments_fail_the_execution(
     aws: RunningAws, topic: Topic, more: dict[str, Any], reason: str
 ) -> None:
-    given = {"TopicArn": topic.arn, "Message": "m"} | more
-    execution = run(aws, topic.role, {"Tell": task(PUBLISH, "{% $states.input %}")}, given)
+    message = {"TopicArn": topic.arn, "Message": "m"} | more
+    execution = run(aws, topic.role, {"Tell": task(PUBLISH, "{% $states.input %}")}, message)
     assert execution["error"] == "States.Runtime"
     assert "An error occurred while executing the state 'Tell' (entered at the event id #2)" in execution["cause"]
     assert f"could not be used to start the Task: [{reason}]" in execution["cause"]
@@ -177,7 +180,7 @@ def test_a_retry_evaluates_its_arguments_with_the_new_count(aws: RunningAws, top
 
 def test_a_state_can_be_tested_alone(aws: RunningAws, role: str) -> None:
     sfn = aws.client("stepfunctions")
-    sfn.meta.config.inject_host_prefix = False  # Else the host is sync-127.0.0.1.
+    sfn.meta.config.inject_host_prefix = False  # The host would be sync-127.0.0.1.
     tested = sfn.test_state(
         definition=json.dumps({"QueryLanguage": "JSONata", **passing("{% $states.input.n + 1 %}")}),
         roleArn=role,
@@ -203,21 +206,23 @@ def test_a_state_can_be_tested_alone(aws: RunningAws, role: str) -> None:
         ),
     ],
 )
-def test_creation_refuses_what_cannot_run(aws: RunningAws, role: str, state: Any, message: str) -> None:
+def test_a_definition_that_cannot_run_is_refused_at_creation(
+    aws: RunningAws, role: str, state: Any, message: str
+) -> None:
     with pytest.raises(ClientError) as refused:
         create(aws, role, {"A": state})
     assert refused.value.response["Error"]["Code"] == "InvalidDefinition"
     assert message in refused.value.response["Error"]["Message"]
 
 
-def test_a_role_that_states_may_not_assume_is_refused_at_creation(aws: RunningAws) -> None:
+def test_a_role_that_step_functions_may_not_assume_is_refused_at_creation(aws: RunningAws) -> None:
     with pytest.raises(ClientError, match=r"Neither the global service principal states\.amazonaws\.com"):
         create(aws, aws.role("states-trusts-lambda", service="lambda"), {"A": passing(1)})
-    guarded = {"ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:machine-*"}}
-    assert output(aws, aws.role("guarded", service="states", Condition=guarded), {"A": passing(1)}) == 1
-    guarded["ArnLike"]["aws:SourceArn"] = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:*"
+    condition = {"ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:machine-*"}}
+    assert output(aws, aws.role("guarded", service="states", Condition=condition), {"A": passing(1)}) == 1
+    condition["ArnLike"]["aws:SourceArn"] = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:*"
     with pytest.raises(ClientError, match=r"Neither the global service principal states\.amazonaws\.com"):
-        create(aws, aws.role("guarded-elsewhere", service="states", Condition=guarded), {"A": passing(1)})
+        create(aws, aws.role("guarded-elsewhere", service="states", Condition=condition), {"A": passing(1)})
 
 
 # Limits
@@ -239,8 +244,8 @@ def test_the_machines_own_time_out_ends_the_execution(aws: RunningAws, role: str
     assert (execution["status"], execution["error"]) == ("TIMED_OUT", "States.Timeout")
     assert time.monotonic() - started < 10
     assert history(aws, arn)[-1]["type"] == "ExecutionTimedOut"
-    told = eventually(lambda: sqs.receive_message(QueueUrl=url).get("Messages"))
-    assert json.loads(told[0]["Body"])["detail"]["executionArn"] == arn
+    messages = eventually(lambda: sqs.receive_message(QueueUrl=url).get("Messages"))
+    assert json.loads(messages[0]["Body"])["detail"]["executionArn"] == arn
 
 
 def test_a_state_may_pass_on_262144_bytes_and_no_more(aws: RunningAws, role: str) -> None:
@@ -278,7 +283,7 @@ def test_an_input_over_the_limit_is_refused(aws: RunningAws, role: str) -> None:
 # Variables and context
 
 
-def test_the_context_tells_redrive_role_and_state(aws: RunningAws, role: str) -> None:
+def test_the_context_has_redrive_count_role_and_state(aws: RunningAws, role: str) -> None:
     read = {
         "redrive": "{% $states.context.Execution.RedriveCount %}",
         "role": "{% $states.context.Execution.RoleArn %}",
@@ -310,7 +315,7 @@ def test_a_stopped_execution_stays_aborted(aws: RunningAws, role: str) -> None:
 @pytest.fixture(scope="module")
 def function(aws: RunningAws) -> str:
     logs = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/*"
-    runs = aws.role("echo", allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], logs))
+    role = aws.role("echo", allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], logs))
     source = (
         "class DatasetRefused(Exception):\n    pass\n"
         "import time\n"
@@ -319,7 +324,7 @@ def function(aws: RunningAws) -> str:
         "    time.sleep(event.get('seconds', 0))\n"
         "    return {'version': context.function_version, 'event': event}\n"
     )
-    aws.function("echo", source, runs)
+    aws.function("echo", source, role)
     version = aws.client("lambda").publish_version(FunctionName="echo")["FunctionArn"]
     return str(version)
 
@@ -358,18 +363,18 @@ def test_a_task_that_times_out_fails_and_its_function_runs_on(aws: RunningAws, f
     invoke = task(INVOKE, {"FunctionName": function, "Payload": {"seconds": 3}}, TimeoutSeconds=1)
     arn = start(aws, caller, {"Call": invoke})
     assert ended(aws, arn)["error"] == "States.Timeout"
-    told = history(aws, arn)
+    events = history(aws, arn)
     time.sleep(3)
-    assert history(aws, arn) == told
-    assert [event["type"] for event in told][-2:] == ["TaskTimedOut", "ExecutionFailed"]
+    assert history(aws, arn) == events
+    assert [event["type"] for event in events][-2:] == ["TaskTimedOut", "ExecutionFailed"]
 
 
-def test_a_field_that_lambda_invoke_does_not_take_fails_in_the_run(aws: RunningAws, function: str, role: str) -> None:
-    for given, reason in (
+def test_wrong_computed_arguments_of_a_function_fail_the_execution(aws: RunningAws, function: str, role: str) -> None:
+    for arguments, reason in (
         ({"FunctionName": function, "Event": {}}, 'The field "Event" is not supported by Step Functions'),
         ({"Payload": {}}, "The field 'FunctionName' is required but was missing"),
     ):
-        execution = run(aws, role, {"Call": task(INVOKE, "{% $states.input %}")}, given)
+        execution = run(aws, role, {"Call": task(INVOKE, "{% $states.input %}")}, arguments)
         assert execution["error"] == "States.Runtime"
         assert f"could not be used to start the Task: [{reason}]" in execution["cause"]
 
