@@ -1,4 +1,4 @@
-"""The real stack, synthesised, deployed and run with the real CDK CLI on a local AWS."""
+"""The real stack on a local AWS: the real CDK CLI synthesises, deploys and destroys it, and tests run its executions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ OFTEN = {"Delay": 0.5, "MaxAttempts": 360}
 
 @dataclass
 class Deployed:
-    """A deployed stack, and how to run it."""
+    """A stack, which its methods deploy, run, look at and destroy.
+
+    Attributes:
+        aws: the local AWS.
+        name: the stack's name.
+        assembly: the cloud assembly.
+        log: the file with the output of the CDK CLI.
+        outputs: the stack's outputs by key, once it is deployed.
+    """
 
     aws: LocalAws
     name: str
@@ -34,11 +42,11 @@ class Deployed:
     log: Path
     outputs: dict[str, str] = field(default_factory=dict)
     _cleanups: dict[str, Any] = field(default_factory=dict)
-    """The cleanup's executions with their inputs, as far as they are known."""
+    """The known executions of the cleanup, with their inputs."""
 
     @property
     def prefix(self) -> str:
-        """What all names of the stack's runs begin with; the endpoint has it as its name."""
+        """The beginning of all names of the stack's runs. It is also the endpoint's name."""
         return self.outputs["EndpointName"]
 
     @property
@@ -49,17 +57,17 @@ class Deployed:
         cdk.run(command, "--app", str(self.assembly), *arguments, env=self.env, log=self.log)
 
     def bootstrap(self) -> None:
-        """Bootstrap the account, unless it is."""
+        """Bootstrap the account, unless it is bootstrapped."""
         stacks = self.aws.client("cloudformation").list_stacks()["StackSummaries"]
         if "CDKToolkit" not in {stack["StackName"] for stack in stacks}:
             self.cdk("bootstrap")
 
     def deploy(self) -> None:
         self.cdk("deploy", "--require-approval", "never")
-        self._deployed()
+        self._after_deploy()
 
     def create(self) -> None:
-        """CreateStack, as `cdk deploy` asks for it; the assets are in the account since an earlier deploy."""
+        """Call CreateStack as `cdk deploy` does. An earlier deploy must have put the assets into the account."""
         manifest = json.loads((self.assembly / "manifest.json").read_text(encoding="utf-8"))
         (uri,) = (
             artifact["properties"]["stackTemplateAssetObjectUrl"]
@@ -74,15 +82,16 @@ class Deployed:
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         cloudformation.get_waiter("stack_create_complete").wait(StackName=self.name, WaiterConfig=OFTEN)
-        self._deployed()
+        self._after_deploy()
 
     def delete(self) -> None:
-        """DeleteStack, as `cdk destroy` asks for it."""
+        """Call DeleteStack as `cdk destroy` does, and wait for its end."""
         cloudformation = self.aws.client("cloudformation")
         cloudformation.delete_stack(StackName=self.name)
         cloudformation.get_waiter("stack_delete_complete").wait(StackName=self.name, WaiterConfig=OFTEN)
 
-    def _deployed(self) -> None:
+    def _after_deploy(self) -> None:
+        """Read the outputs, and upload the sample data."""
         self.outputs = self.aws.stack_outputs(self.name)
         for path in (ROOT / "data").glob("*.csv"):
             self.upload(f"uploads/samples/{path.name}", path.read_bytes())
@@ -97,8 +106,8 @@ class Deployed:
         )
         return str(started["executionArn"])
 
-    def end(self, arn: str, seconds: float = 240) -> dict[str, Any]:
-        """Wait for an execution's end: DescribeExecution, with the output parsed."""
+    def wait_for_end(self, arn: str, seconds: float = 240) -> dict[str, Any]:
+        """Wait for an execution's end. Return the answer of DescribeExecution, with its output parsed."""
         client = self.aws.client("stepfunctions")
         deadline = time.time() + seconds
         while (described := client.describe_execution(executionArn=arn))["status"] == "RUNNING":
@@ -109,15 +118,16 @@ class Deployed:
         return dict(described)
 
     def run(self, run_input: Any, name: str | None = None) -> dict[str, Any]:
-        return self.end(self.start(run_input, name))
+        """Start an execution and wait for its end."""
+        return self.wait_for_end(self.start(run_input, name))
 
     def redrive(self, arn: str) -> dict[str, Any]:
         """Redrive an execution and wait for its end."""
         self.aws.client("stepfunctions").redrive_execution(executionArn=arn)
-        return self.end(arn)
+        return self.wait_for_end(arn)
 
-    def cleaned(self, arn: str, seconds: float = 120) -> dict[str, Any]:
-        """Wait for the cleanup that follows an execution's last end; its output: what is left, subject and message."""
+    def wait_for_cleanup(self, arn: str, seconds: float = 120) -> dict[str, Any]:
+        """Wait for the cleanup after an execution's last end. Return its output: `left`, subject and message."""
         client, prefix = self.aws.client("stepfunctions"), self.outputs["EndpointName"]
         machine = self.outputs["StateMachineArn"].replace(f":{prefix}", f":{prefix}-cleanup")
         ended = client.describe_execution(executionArn=arn)
@@ -137,7 +147,7 @@ class Deployed:
             time.sleep(0.5)
 
     def result(self, arn: str, state: str) -> dict[str, Any]:
-        """What the state's task answered, the last time it succeeded."""
+        """Return the answer of the state's task, of the last time it succeeded."""
         pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
         events = [event for page in pages for event in page["events"]]
         exited = [e["id"] for e in events if e.get("stateExitedEventDetails", {}).get("name") == state]
@@ -145,20 +155,20 @@ class Deployed:
         return dict(json.loads(answers[-1]["taskSucceededEventDetails"]["output"]))
 
     def outputs_of(self, arn: str, state: str) -> list[Any]:
-        """The state's outputs, one for each time it was left."""
+        """Return the state's outputs, one for each time that the execution left the state."""
         pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
         exited = [
             e["stateExitedEventDetails"] for page in pages for e in page["events"] if "stateExitedEventDetails" in e
         ]
         return [json.loads(details["output"]) for details in exited if details["name"] == state]
 
-    def left(self) -> list[str]:
-        """What of this stack is in the account."""
+    def inventory(self) -> list[str]:
+        """Return the account's inventory of this stack."""
         return [line for line in inventory.left(self.aws.client) if self.name in line]
 
     @contextmanager
     def listening(self) -> Iterator[Callable[[], list[str]]]:
-        """Subscribe a queue to the stack's topic, and give what returns every notification since its last call."""
+        """Subscribe a queue to the stack's topic. Yield a function that returns the notifications since its last call."""
         sqs, sns = self.aws.client("sqs"), self.aws.client("sns")
         queue = sqs.create_queue(QueueName=f"{self.prefix}-notices")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -193,21 +203,21 @@ class Deployed:
             sqs.delete_queue(QueueUrl=queue)
 
     def faults(self, *faults: dict[str, Any]) -> None:
-        """Put these faults in the place of those that are set; none ends them (local_aws/README.md, "Faults")."""
+        """Replace the list of faults. Without arguments, no fault is left (local_aws/README.md, "Faults")."""
         self.aws.control("_tuneway/faults", list(faults))
 
     def states(self, arn: str) -> list[str]:
-        """The states that an execution entered, in order."""
+        """Return the states that an execution has entered, in order."""
         pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
         events = [event for page in pages for event in page["events"]]
         return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
 
-    def reach(self, arn: str, state: str, seconds: float = 90) -> None:
-        """Wait until the execution enters the state."""
+    def wait_for_state(self, arn: str, state: str, seconds: float = 90) -> None:
+        """Wait until the execution has entered the state."""
         client, deadline = self.aws.client("stepfunctions"), time.time() + seconds
 
         def entered() -> bool:
-            # More events than there are between two looks.
+            # Fewer events than this happen between two looks.
             newest = client.get_execution_history(executionArn=arn, reverseOrder=True, maxResults=200)["events"]
             return any(event.get("stateEnteredEventDetails", {}).get("name") == state for event in newest)
 
@@ -216,19 +226,19 @@ class Deployed:
             time.sleep(0.2)
 
     def quota(self, **values: float) -> None:
-        """Set instance quotas of the local account: `training`, `spot` and `endpoint`, of ml.g5.xlarge."""
+        """Set quotas of the local account for ml.g5.xlarge: `training`, `spot` and `endpoint`."""
         usage = {"training": "training job usage", "spot": "spot training job usage", "endpoint": "endpoint usage"}
-        written = {f"ml.g5.xlarge for {usage[kind]}": value for kind, value in values.items()}
-        (self.aws.state_dir / "quotas.json").write_text(json.dumps(written))
+        quotas = {f"ml.g5.xlarge for {usage[kind]}": value for kind, value in values.items()}
+        (self.aws.state_dir / "quotas.json").write_text(json.dumps(quotas))
 
     def jobs(self) -> int:
-        """How many training and customization jobs were ever started."""
+        """Return how many training and customization jobs the account has had."""
         training = self.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
         customization = self.aws.client("bedrock").list_model_customization_jobs()["modelCustomizationJobSummaries"]
         return len(training) + len(customization)
 
     def endpoint(self) -> dict[str, Any] | None:
-        """DescribeEndpoint of the stack's endpoint; None when there is none."""
+        """Return the description of the stack's endpoint, or None if there is none."""
         try:
             return dict(self.aws.client("sagemaker").describe_endpoint(EndpointName=self.prefix))
         except ClientError as error:
@@ -237,7 +247,7 @@ class Deployed:
 
 
 def synthesise(folder: Path, aws: LocalAws, **changes: Any) -> Deployed:
-    """Run `cdk synth` with the tests' settings and `changes`: a stack that is not deployed yet.
+    """Run `cdk synth` with the tests' settings and `changes`. Return the stack, which is not deployed yet.
 
     Its Hub is that of `aws`, unless `changes` name another.
     """
@@ -252,7 +262,7 @@ def synthesise(folder: Path, aws: LocalAws, **changes: Any) -> Deployed:
 
 
 def wait_scale(aws: LocalAws, scale: float = 0.1) -> None:
-    """Shorten Step Functions' waits and retry intervals to this share of what the definition says."""
+    """Shorten Step Functions' waits and retry intervals to this share of those in the definition."""
     aws.control("_ministack/config", {"stepfunctions._SFN_WAIT_SCALE": scale})  # MiniStack's own setting
 
 
@@ -260,9 +270,13 @@ def wait_scale(aws: LocalAws, scale: float = 0.1) -> None:
 def on_its_own(
     folder: Path, region: str = REGION, faults: Sequence[dict[str, Any]] = (), **changes: Any
 ) -> Iterator[Deployed]:
-    """The stack, with `changes` of its settings, on a local AWS of its own, with a tiny random Llama and quick waits.
+    """Deploy the stack on a local AWS of its own, with short waits and a tiny random Llama.
 
-    `faults` are there before it is deployed.
+    Args:
+        folder: an empty folder for both.
+        region: the Region.
+        faults: the faults that are set before the stack is deployed.
+        changes: changes of the tests' settings.
     """
     changes["stack"] = {"region": region} | changes.get("stack", {})
     tiny_model.ensure(folder / "hub")

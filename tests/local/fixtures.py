@@ -1,4 +1,7 @@
-"""The real stack, deployed once for a folder with the real CDK CLI on a local AWS of its own, with a tiny random Llama."""
+"""The fixtures of the deployed tests: one local AWS per folder, and one stack on it with a tiny random Llama.
+
+The real CDK CLI deploys the real stack.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     """A local AWS with an empty, bootstrapped account and the tiny model in the Hub's cache.
 
-    At the end nothing is left in it, and no call was denied.
+    At the end it must be empty, and no call may have been denied.
     """
     folder = tmp_path_factory.mktemp("aws")
     tiny_model.ensure(folder / "hub")
@@ -28,7 +31,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
         wait_scale(local)
         yield local
         assert inventory.left(local.client) == []
-        # A run of test_refusals names a bucket that is nobody's: Plan may not list that.
+        # A run of test_refusals names a bucket that does not exist, which Plan may not list.
         assert [denial for denial in local.denied() if "no-such-bucket-here" not in denial["resource"]] == []
     finally:
         local.stop()
@@ -36,12 +39,12 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 @pytest.fixture(scope="package")
 def stack(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The stack, deployed with the sample data in uploads/samples/; `cdk destroy` ends it with all that its runs made."""
+    """The stack, deployed with the sample data in uploads/samples/. `cdk destroy` deletes it with everything its runs made."""
     deployed = synthesise(tmp_path_factory.mktemp("stack"), aws)
     deployed.bootstrap()
     deployed.deploy()
     # Two executions at once train and serve side by side.
     deployed.quota(training=2, endpoint=4)
     yield deployed
-    if deployed.left():
+    if deployed.inventory():
         deployed.cdk("destroy", "--force")

@@ -178,11 +178,11 @@ def run_chain(world: FailureProof, chain: Chain, results: list[Result], say: Any
                 arn = stack.start(chain.run_input)
             if cell.how in ("abort", "time-out"):
                 world.interrupt(cell, arn)
-            ended = stack.end(arn)
+            ended = stack.wait_for_end(arn)
             if cell.how == "mute":
-                cleaned = stack.cleaned(arn)
+                cleaned = stack.wait_for_cleanup(arn)
         if cell.how != "mute":
-            cleaned = stack.cleaned(arn)
+            cleaned = stack.wait_for_cleanup(arn)
         problems = _problems(world, chain, cell, ended, cleaned, before)
         results.append(Result(chain.name, cell.kind, ended["status"], tuple(problems)))
         say(results[-1])
@@ -225,7 +225,7 @@ def _mend(world: FailureProof, chain: Chain, arn: str, before: str | None, resul
     arn = ended["executionArn"]
     listed = world.faults()
     stack.faults()
-    cleaned = stack.cleaned(arn)
+    cleaned = stack.wait_for_cleanup(arn)
     problems = []
     if ended["status"] != "SUCCEEDED":
         problems.append(f"the redrive ended {ended['status']}: {ended.get('error')}: {ended.get('cause')}")

@@ -75,7 +75,7 @@ class _Life:
         """Run or redrive an execution until it and its cleanup end. With `fails_with`, it must fail with this in its cause."""
         started = time.time()
         ended = self.stack.redrive(redrive) if redrive else self.stack.run(run_input)
-        self.stack.cleaned(ended["executionArn"])
+        self.stack.wait_for_cleanup(ended["executionArn"])
         self.say(f"execution with input {run_input}: {ended['status']} ({time.time() - started:.0f} s)")
         if (ended["status"] == "FAILED") is not bool(fails_with) or fails_with not in ended.get("cause", ""):
             raise LifeError(f"it must {f'fail with {fails_with!r}' if fails_with else 'succeed'}: {ended.get('cause')}")
@@ -109,7 +109,7 @@ class _Life:
         arn = stack.start(datasets.SHARDED)
         self._until(lambda: self._fired() > 0, "a shard is read")
         stack.aws.client("stepfunctions").stop_execution(executionArn=arn)
-        stack.cleaned(arn)
+        stack.wait_for_cleanup(arn)
         stack.faults()
         self.run(datasets.SHARDED, redrive=arn)
         if stack.states(arn).count("ShardData") == 0:
@@ -166,7 +166,7 @@ class _Life:
         if saves:
             self._until(lambda: self._saved(arn, since), "the job saves a checkpoint")
         client.stop_execution(executionArn=arn)
-        stack.cleaned(arn)
+        stack.wait_for_cleanup(arn)
         stack.faults()
         if self._runs(kind):
             raise LifeError(f"the {kind} job of the stopped execution still runs")

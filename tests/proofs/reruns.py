@@ -74,14 +74,14 @@ def _rerun(stack: Deployed, roles: Sequence[Role], removed: Removed, run_input: 
         finally:
             _put(stack, role)
         arn = ended["executionArn"]
-        stack.cleaned(arn)
+        stack.wait_for_cleanup(arn)
         denials = stack.aws.denied()[before:]
         denied = any(d["action"] == action and f"/{role.physical}/" in d["principal"] for d in denials)
         yield Rerun(state, name, str(grant), _failed_in(stack, arn, ended["status"]), denied)
     ended = stack.redrive(arn)
     if ended["status"] != "SUCCEEDED":
         raise RuntimeError(f"with everything granted again: {ended['status']}: {ended.get('cause')}")
-    stack.cleaned(arn)
+    stack.wait_for_cleanup(arn)
 
 
 def _grant(roles: Sequence[Role], name: str, action: str, end: str) -> tuple[Role, Grant]:

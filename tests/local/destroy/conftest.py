@@ -1,4 +1,4 @@
-"""A local AWS of this folder's own."""
+"""The local AWS of the tests of this folder."""
 
 from tests.local.fixtures import aws
 

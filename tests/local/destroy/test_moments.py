@@ -1,7 +1,7 @@
-"""`cdk destroy` at ten moments of an execution, and against what resists: nothing is left, nor a minute later.
+"""`cdk destroy` at ten moments of an execution, and against a stuck endpoint and refused calls, leaves nothing behind.
 
-One stack is deployed and destroyed again and again in one account; what any of it leaves adds up in the last look, which
-is in test_returns.py.
+One stack is deployed and destroyed again and again in one account. test_returns.py looks a minute after the last of these
+tests whether anything of it is there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "tuneway-moment"
 ENDED: list[float] = []
-"""When the last of these tests was over."""
+"""The time of the end of the last of these tests."""
 QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
 
 
@@ -39,21 +39,22 @@ def fresh(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 
 @pytest.fixture(scope="module")
 def unused(fresh: Deployed) -> list[str]:
-    """What is left of a stack that is destroyed before any execution; its assets are in the account from then on."""
+    """The inventory after a stack was destroyed before any execution. Its assets are in the account from then on."""
     fresh.deploy()
     fresh.cdk("destroy", "--force")
-    return fresh.left()
+    return fresh.inventory()
 
 
-def until(holds: Callable[[], Any], seconds: float = 90) -> None:
+def wait_until(check: Callable[[], Any], seconds: float = 90) -> None:
     deadline = time.time() + seconds
-    while not holds():
+    while not check():
         assert time.time() < deadline
         time.sleep(0.2)
 
 
-def reach(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> None:
-    stack.reach(stack.start(run_input), state)
+def start_until(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> None:
+    """Start an execution and wait until it has entered the state."""
+    stack.wait_for_state(stack.start(run_input), state)
 
 
 def test_destroy_before_any_execution_leaves_nothing(unused: list[str]) -> None:
@@ -62,7 +63,7 @@ def test_destroy_before_any_execution_leaves_nothing(unused: list[str]) -> None:
 
 @pytest.mark.usefixtures("unused")
 @pytest.mark.parametrize(
-    ("state", "into", "run_input"),
+    ("state", "seconds", "run_input"),
     [
         ("Plan", 0.0, QUICK),
         ("PrepareData", 0.3, QUICK),
@@ -73,24 +74,26 @@ def test_destroy_before_any_execution_leaves_nothing(unused: list[str]) -> None:
         ("SmokeTest", 0.0, QUICK),
     ],
 )
-def test_destroy_leaves_nothing(fresh: Deployed, state: str, into: float, run_input: dict[str, Any]) -> None:
-    # The calls that the CLI makes of CloudFormation: itself it takes seconds to start, and to see that they are over.
+def test_destroy_in_a_state_leaves_nothing(
+    fresh: Deployed, state: str, seconds: float, run_input: dict[str, Any]
+) -> None:
+    # CreateStack and DeleteStack as the CLI calls them. The CLI itself takes seconds to start and to see their end.
     fresh.create()
-    reach(fresh, state, run_input)
-    time.sleep(into)
-    # The teardown waits a minute of the clock for the functions: it need not look more often than at AWS.
+    start_until(fresh, state, run_input)
+    time.sleep(seconds)
+    # The teardown waits a minute of clock time for the functions, so it need not look more often than at AWS.
     wait_scale(fresh.aws, 1)
     fresh.delete()
     wait_scale(fresh.aws)
-    assert fresh.left() == []
+    assert fresh.inventory() == []
 
 
-def test_in_deploy_half_made_things_and_a_busy_service_only_take_longer(fresh: Deployed) -> None:
-    """The endpoint hangs in Creating while destroy is under way, and lists are throttled."""
+def test_destroy_waits_for_an_endpoint_in_creation_and_for_throttled_calls(fresh: Deployed) -> None:
+    """During destroy the endpoint stays in Creating, and lists are throttled."""
     fresh.deploy()
     fresh.faults({"kind": "endpoint", "how": "stuck"})
-    reach(fresh, "Deploy")
-    until(lambda: (fresh.endpoint() or {}).get("EndpointStatus") == "Creating")
+    start_until(fresh, "Deploy")
+    wait_until(lambda: (fresh.endpoint() or {}).get("EndpointStatus") == "Creating")
     busy = {
         "kind": "error",
         "action": "sagemaker:ListTrainingJobs",
@@ -98,21 +101,21 @@ def test_in_deploy_half_made_things_and_a_busy_service_only_take_longer(fresh: D
         "principal": "Teardown",
     }
 
-    def let_go() -> None:
+    def release_endpoint() -> None:
         time.sleep(12)
         fresh.faults({**busy, "times": 7})
 
-    thread = threading.Thread(target=let_go)
+    thread = threading.Thread(target=release_endpoint)
     thread.start()
     fresh.cdk("destroy", "--force")
     thread.join()
     (fault,) = json.loads(fresh.aws.control("_tuneway/faults"))
     fresh.faults()
     assert fault["fired"] == 7
-    assert fresh.left() == []
+    assert fresh.inventory() == []
 
 
-def test_over_a_serving_endpoint_a_denied_destroy_says_why_and_a_second_goes_on(fresh: Deployed) -> None:
+def test_a_denied_destroy_of_a_serving_endpoint_gives_the_reason_and_a_second_succeeds(fresh: Deployed) -> None:
     fresh.deploy()
     assert fresh.run(QUICK)["status"] == "SUCCEEDED"
     fresh.faults({"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "Teardown"})
@@ -121,10 +124,10 @@ def test_over_a_serving_endpoint_a_denied_destroy_says_why_and_a_second_goes_on(
     fresh.faults()
     assert fresh.endpoint() is not None
     fresh.cdk("destroy", "--force")
-    assert fresh.left() == []
+    assert fresh.inventory() == []
 
 
-def test_a_redeploy_leaves_a_serving_endpoint_alone_and_a_redrive_goes_on_then_models_are_kept(
+def test_a_new_deploy_spares_the_endpoint_then_a_redrive_succeeds_and_keep_models_keeps_the_models(
     fresh: Deployed, tmp_path: Path
 ) -> None:
     fresh.deploy()
@@ -136,9 +139,9 @@ def test_a_redeploy_leaves_a_serving_endpoint_alone_and_a_redrive_goes_on_then_m
     failed = fresh.run({"training": {"max_steps": 1}})
     fresh.faults()
     assert (failed["status"], fresh.states(failed["executionArn"])[-1]) == ("FAILED", "PrepareData")
-    fresh.cleaned(failed["executionArn"])
+    fresh.wait_for_cleanup(failed["executionArn"])
 
-    # Changed settings, and with them another version of the data-prep function, while that execution waits for its redrive.
+    # While that execution waits for its redrive, other settings are deployed, and so another version of the data-prep function.
     changes = {
         "stack": {"name": NAME, "on_destroy": "keep_models"},
         "dataset": {"instruction": "Say it shorter."},
@@ -163,14 +166,16 @@ def test_a_redeploy_leaves_a_serving_endpoint_alone_and_a_redrive_goes_on_then_m
 
     changed.cdk("destroy", "--force")
     bucket, output = changed.outputs["BucketName"], redriven["output"]
-    assert sorted(line.split()[0] for line in changed.left()) == ["bucket", "custom", "objects"], changed.left()
+    assert sorted(line.split()[0] for line in changed.inventory()) == ["bucket", "custom", "objects"], (
+        changed.inventory()
+    )
     s3, bedrock = changed.aws.client("s3"), changed.aws.client("bedrock")
     keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     assert f"{output['model']}model.safetensors".removeprefix(f"s3://{bucket}/") in keys
     assert all(key.startswith("models/") for key in keys), keys
-    # What was kept on purpose goes by hand, so that the last look finds an empty account.
+    # The test itself deletes what was kept, so that the last look finds an empty account.
     for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
         s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
     s3.delete_bucket(Bucket=bucket)
     bedrock.delete_custom_model(modelIdentifier=output["custom_model"])
-    assert changed.left() == []
+    assert changed.inventory() == []

@@ -1,4 +1,4 @@
-"""A whole life of the stack where the account has no Bedrock: in a Region without it, and in one where a policy denies it."""
+"""Deploy, runs and destroy where the account has no Bedrock: in a Region without it, and where a policy denies it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from local_aws.session import LocalAws
 
 
-def test_a_region_without_it(tmp_path: Path) -> None:
+def test_a_region_without_bedrock(tmp_path: Path) -> None:
     absent = {"kind": "no-endpoint", "service": "bedrock"}
     with on_its_own(tmp_path, "ap-east-1", [absent], bedrock={"enabled": False}) as stack:
-        live(
+        run_and_destroy(
             stack,
             absent,
             "Tuneway.Refused",
@@ -25,39 +25,46 @@ def test_a_region_without_it(tmp_path: Path) -> None:
         assert inventory.left(stack.aws.client) == []
 
 
-def test_an_account_that_may_not_use_it(aws: LocalAws, tmp_path: Path) -> None:
+def test_an_account_that_may_not_use_bedrock(aws: LocalAws, tmp_path: Path) -> None:
     denied = {"kind": "deny", "action": "bedrock:*", "principal": ":assumed-role/"}
     stack = synthesise(tmp_path, aws, stack={"name": "tuneway-denied"}, bedrock={"enabled": False})
     stack.bootstrap()
     stack.faults(denied)
     stack.deploy()
     stack.quota(training=2, endpoint=4)
-    live(stack, denied, "AwsRefused", "this account may not use Bedrock in us-west-2")
+    run_and_destroy(stack, denied, "AwsRefused", "this account may not use Bedrock in us-west-2")
     stack.faults()
 
 
-def live(stack: Deployed, fault: dict[str, str], refused: str, line: str) -> None:
-    """Runs that succeed, are refused and fail, each with its cleanup, and destroy, all without Bedrock."""
+def run_and_destroy(stack: Deployed, fault: dict[str, str], error: str, reason: str) -> None:
+    """Run executions without Bedrock that succeed, are refused and fail, each with its cleanup, and destroy the stack.
+
+    Args:
+        stack: the deployed stack.
+        fault: the fault that takes Bedrock away.
+        error: the error of a run that wants Bedrock.
+        reason: a part of that run's cause.
+    """
     ended = stack.run({})
     assert ended["status"] == "SUCCEEDED", ended.get("cause")
     assert (ended["output"]["bedrock"], ended["output"]["custom_model"]) == ("not wanted", None)
-    cleaned = stack.cleaned(ended["executionArn"])
-    assert cleaned["left"] == []
-    assert "Bedrock: no job" in cleaned["message"]
+    cleanup = stack.wait_for_cleanup(ended["executionArn"])
+    assert cleanup["left"] == []
+    assert "Bedrock: no job" in cleanup["message"]
 
-    # A run that wants it is refused before it has cost anything.
+    # A run that wants Bedrock is refused before it has cost anything.
     before = stack.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
     ended = stack.run({"bedrock": {"enabled": True}})
-    assert (ended["status"], ended["error"]) == ("FAILED", refused), ended
-    assert line in ended["cause"]
+    assert (ended["status"], ended["error"]) == ("FAILED", error), ended
+    assert reason in ended["cause"]
     assert stack.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == before
-    assert stack.cleaned(ended["executionArn"])["left"] == []
+    assert stack.wait_for_cleanup(ended["executionArn"])["left"] == []
 
     stack.faults(fault, {"kind": "training", "how": "fail"})
     ended = stack.run({})
     assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed")
-    assert stack.cleaned(ended["executionArn"])["left"] == []
+    assert stack.wait_for_cleanup(ended["executionArn"])["left"] == []
     stack.faults(fault)
 
     stack.cdk("destroy", "--force")
-    assert stack.left() == []
+    assert stack.inventory() == []

@@ -1,4 +1,4 @@
-"""The last look at the account in which one stack was destroyed again and again."""
+"""A minute after the tests of test_moments.py, the account still has nothing of their stack."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from local_aws.session import LocalAws
 
 
-def test_of_the_stack_of_the_ten_moments_nothing_came_back_a_minute_later(aws: LocalAws) -> None:
+def test_nothing_of_the_destroyed_stack_came_back_a_minute_later(aws: LocalAws) -> None:
     if not ENDED:
         pytest.skip("test_moments.py did not run")
-    time.sleep(max(0.0, ENDED[0] + 60 - time.time()))  # the tests of other files between them have taken the minute
+    time.sleep(max(0.0, ENDED[0] + 60 - time.time()))  # The tests of the files between may have taken the minute.
     assert [line for line in inventory.left(aws.client) if NAME in line] == []
     assert [denial for denial in aws.denied() if NAME in denial["principal"]] == []

@@ -1,6 +1,6 @@
 """A job that dies and an endpoint that never gets healthy fail the run with their reason, and leave nothing that bills.
 
-The tests go on from each other: a run that has failed in Deploy is redriven by a later test, so that it trains once.
+The tests build on each other: a later test redrives a run that has failed in Deploy, so that it trains only once.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def test_a_training_job_that_dies_fails_the_run_with_its_reason(stack: Deployed)
     assert stack.endpoint() is None
 
 
-def unhealthy(stack: Deployed) -> tuple[str, str]:
-    """A run whose endpoint never gets healthy: its ARN, and why it failed."""
+def run_unhealthy(stack: Deployed) -> tuple[str, str]:
+    """Run an execution whose endpoint never gets healthy. Return its ARN and the reason of its failure."""
     stack.faults(UNHEALTHY)
     ended = stack.run(SHORT)
     stack.faults()
@@ -40,33 +40,33 @@ def unhealthy(stack: Deployed) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def first(stack: Deployed) -> tuple[str, str]:
-    """The run that meets no endpoint."""
+    """The failed run before which there is no endpoint: its ARN and its reason."""
     assert stack.endpoint() is None
-    return unhealthy(stack)
+    return run_unhealthy(stack)
 
 
 @pytest.fixture(scope="module")
 def second(stack: Deployed, first: tuple[str, str]) -> tuple[str, str, dict[str, Any]]:
-    """The run that meets the endpoint that the first one's redrive has made; and that endpoint."""
+    """The failed run before which the first run's redrive has made an endpoint: its ARN, its reason and that endpoint."""
     served = stack.redrive(first[0])
     assert served["status"] == "SUCCEEDED", served.get("cause")
     before = stack.endpoint()
     assert before is not None
-    return *unhealthy(stack), before
+    return *run_unhealthy(stack), before
 
 
-def test_an_endpoint_that_never_gets_healthy_leaves_none_behind(stack: Deployed, first: tuple[str, str]) -> None:
+def test_a_new_endpoint_that_never_gets_healthy_is_deleted(stack: Deployed, first: tuple[str, str]) -> None:
     arn, line = first
     assert "did not become healthy: " in line
     assert "did not pass the ping health check" in line
-    notice = stack.cleaned(arn)
+    notice = stack.wait_for_cleanup(arn)
     assert (notice["left"], stack.endpoint()) == ([], None)
-    # Its end went with it: it would find nothing to delete, and be told as an endpoint that is left.
+    # Its schedule is deleted too. It would find no endpoint, and the topic would report one that could not be deleted.
     assert stack.aws.client("scheduler").list_schedules(NamePrefix=stack.prefix)["Schedules"] == []
     assert "Step: Deploy\n" in notice["message"]
 
 
-def test_one_that_served_before_still_serves_its_old_model(
+def test_an_endpoint_that_served_before_still_serves_its_old_model(
     stack: Deployed, second: tuple[str, str, dict[str, Any]]
 ) -> None:
     _, line, before = second
@@ -76,7 +76,7 @@ def test_one_that_served_before_still_serves_its_old_model(
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])
 
 
-def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deployed) -> None:
+def test_a_quota_that_is_too_small_for_an_update_is_refused_by_plan(stack: Deployed) -> None:
     assert stack.endpoint() is not None
     stack.quota(training=2, endpoint=1)
     ended = stack.run(SHORT)
@@ -85,7 +85,7 @@ def test_a_quota_that_is_too_small_for_the_update_is_refused_first(stack: Deploy
     assert f"needs 2, because endpoint {stack.prefix} keeps its 1 while an update starts others" in ended["cause"]
 
 
-def test_a_config_that_somebody_deleted_while_it_served_is_repaired_and_told(
+def test_an_endpoint_whose_config_somebody_deleted_is_repaired_with_a_warning(
     stack: Deployed, second: tuple[str, str, dict[str, Any]]
 ) -> None:
     arn, _, before = second
@@ -99,14 +99,16 @@ def test_a_config_that_somebody_deleted_while_it_served_is_repaired_and_told(
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", ended["output"]["config"])
 
 
-def test_one_that_somebody_put_on_a_config_of_their_own_is_updated_as_ever(stack: Deployed) -> None:
+def test_an_endpoint_that_somebody_gave_another_config_is_updated(stack: Deployed) -> None:
     sagemaker, before = stack.aws.client("sagemaker"), stack.endpoint()
     assert before is not None
     config = sagemaker.describe_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
-    sagemaker.create_endpoint_config(EndpointConfigName="their-own", ProductionVariants=config["ProductionVariants"])
-    sagemaker.update_endpoint(EndpointName=stack.prefix, EndpointConfigName="their-own")
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="somebody-elses", ProductionVariants=config["ProductionVariants"]
+    )
+    sagemaker.update_endpoint(EndpointName=stack.prefix, EndpointConfigName="somebody-elses")
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=stack.prefix, WaiterConfig={"Delay": 1})
-    # The call's answer is lost, too: what it did is found, and the time of the end is not lost with it.
+    # The answer of UpdateEndpoint is lost, too. Deploy must find the update, and still know when the endpoint ends.
     stack.faults({"kind": "lost", "action": "sagemaker:UpdateEndpoint", "times": 1})
     ended = stack.run(SHORT)
     stack.faults()
@@ -115,4 +117,4 @@ def test_one_that_somebody_put_on_a_config_of_their_own_is_updated_as_ever(stack
     assert after is not None
     assert after["EndpointConfigName"] == ended["output"]["config"]
     assert ended["output"]["until"]
-    sagemaker.delete_endpoint_config(EndpointConfigName="their-own")
+    sagemaker.delete_endpoint_config(EndpointConfigName="somebody-elses")

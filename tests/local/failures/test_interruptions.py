@@ -1,4 +1,4 @@
-"""A training job that is stopped, killed or taken back goes on as if it had not been; and one that two hosts share."""
+"""A training job that was stopped, killed or reclaimed, and one on two hosts, end with the model of an uninterrupted job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.local.deployed import Deployed
 
 STEPS = 12
-# With LoRA's dropout, 8-bit moments and a learning rate that changes.
+# LoRA's dropout, the 8-bit moments and the changing learning rate must all be resumed.
 TRAINING = {
     "epochs": 10,
     "max_steps": STEPS,
@@ -50,14 +50,14 @@ def objects(stack: Deployed, prefix: str) -> dict[str, bytes]:
     return {key: s3.get_object(Bucket=bucket, Key=prefix + key)["Body"].read() for key in keys(stack, prefix)}
 
 
-def saved(stack: Deployed, arn: str) -> list[int]:
-    """Steps of the execution's checkpoints that are complete in S3."""
-    found = keys(stack, names.prefix("checkpoints", names.run_id(arn)))
-    return [int(key.split("/")[0].rpartition("-")[2]) for key in found if key.endswith("/complete.json")]
+def checkpoint_steps(stack: Deployed, arn: str) -> list[int]:
+    """Return the steps of the execution's checkpoints that are complete in S3."""
+    checkpoints = keys(stack, names.prefix("checkpoints", names.run_id(arn)))
+    return [int(key.split("/")[0].rpartition("-")[2]) for key in checkpoints if key.endswith("/complete.json")]
 
 
 def logs(stack: Deployed, job: str) -> dict[str, list[str]]:
-    """Lines of a training job's log by stream."""
+    """Return the lines of a training job's log by stream."""
     client, group = stack.aws.client("logs"), "/aws/sagemaker/TrainingJobs"
     streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
     return {
@@ -69,7 +69,15 @@ def logs(stack: Deployed, job: str) -> dict[str, list[str]]:
 
 
 class EndedRun:
-    """A succeeded execution: its training's numbers in full, its adapter, and its last job's record and log."""
+    """A succeeded execution.
+
+    Attributes:
+        steps: the logged numbers of each training step.
+        adapter: the weights of the adapter.
+        used: what training has used (recipe.json).
+        job: the description of the last training job.
+        logs: the lines of its log by stream.
+    """
 
     def __init__(self, stack: Deployed, execution: dict[str, Any]) -> None:
         assert execution["status"] == "SUCCEEDED", execution.get("cause")
@@ -84,7 +92,8 @@ class EndedRun:
         self.job = stack.aws.client("sagemaker").describe_training_job(TrainingJobName=job)
         self.logs = logs(stack, job)
 
-    def same(self, whole: EndedRun, tolerance: float) -> None:
+    def assert_same(self, whole: EndedRun, tolerance: float) -> None:
+        """Compare loss and gradient norm of each step, and the adapter, with those of another run."""
         for step, entry in whole.steps.items():
             for number in ("loss", "grad_norm"):
                 assert self.steps[step][number] == pytest.approx(entry[number], abs=tolerance), (step, number)
@@ -95,61 +104,61 @@ class EndedRun:
 
 @pytest.fixture(scope="module")
 def whole(stack: Deployed) -> EndedRun:
-    """The run that nothing interrupts."""
+    """The uninterrupted run."""
     ended = EndedRun(stack, stack.run({"training": TRAINING, **QUICK}))
     assert ended.steps[STEPS]["loss"] < ended.steps[1]["loss"] - 0.05
     return ended
 
 
-def train_until(stack: Deployed, arn: str, how: str, step: int) -> None:
-    """Let the execution's training job be ended when the checkpoint of `step` is saved; 0 is as training begins."""
-    if step:
-        stack.faults()
-        while not any(number >= step for number in saved(stack, arn)):
-            assert stack.aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] == "RUNNING"
-            time.sleep(0.2)
-        stack.faults({"kind": "training", "how": how, "after": 1, "times": 1})
+def end_job_after(stack: Deployed, arn: str, how: str, step: int) -> None:
+    """Stop or kill the execution's training job when the checkpoint of `step` is complete."""
+    stack.faults()
+    while not any(number >= step for number in checkpoint_steps(stack, arn)):
+        assert stack.aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] == "RUNNING"
+        time.sleep(0.2)
+    stack.faults({"kind": "training", "how": how, "after": 1, "times": 1})
 
 
-def test_after_each_stop_and_kill_a_redrive_goes_on_to_the_same_model(stack: Deployed, whole: EndedRun) -> None:
-    """One execution is ended four times: as training begins, in the middle, and while base and tuned are being judged."""
+def test_redrives_after_stops_and_kills_end_with_the_same_model(stack: Deployed, whole: EndedRun) -> None:
+    """One execution is interrupted four times: at the start of training, twice in the middle, and during evaluation."""
     client = stack.aws.client("stepfunctions")
-    # Answers that take long enough for the last moment to come before the job's end.
+    # The answers take so long that the last interruption comes before the job's end.
     slow = {"evaluation": {"max_new_tokens": 256, "batch_size": 1}}
     stack.faults({"kind": "training", "how": "stop", "times": 1})
     arn = stack.start({"training": TRAINING | slow, **QUICK})
-    for how, step, says in (
+    # Step 0: the fault that is set before the start stops the job as training begins.
+    for how, step, cause in (
         ("stop", 0, "Stopped"),
         ("stop", 2, "Stopped"),
         ("kill", 4, "exit code: 137"),
         ("kill", STEPS, "exit code: 137"),
     ):
-        before = max(saved(stack, arn), default=0)
+        before = max(checkpoint_steps(stack, arn), default=0)
         if step:
             client.redrive_execution(executionArn=arn)
-        train_until(stack, arn, how, step)
-        failed = stack.end(arn)
+            end_job_after(stack, arn, how, step)
+        failed = stack.wait_for_end(arn)
         assert failed["status"] == "FAILED", (how, step)
-        assert says in failed["cause"]
-        stack.cleaned(arn)
-        assert max(saved(stack, arn), default=0) >= step
+        assert cause in failed["cause"]
+        stack.wait_for_cleanup(arn)
+        assert max(checkpoint_steps(stack, arn), default=0) >= step
         if before:
             jobs = stack.aws.client("sagemaker").list_training_jobs(SortBy="CreationTime", SortOrder="Descending")
             (lines,) = logs(stack, jobs["TrainingJobSummaries"][0]["TrainingJobName"]).values()
             assert f"going on from checkpoint-{before}" in lines
-        # Nothing that is half trained is published: no model at all, so none that could be served.
-        left = keys(stack, names.prefix("models", names.run_id(arn)))
-        assert not [key for key in left if key.endswith(".safetensors")]
+        # No model is published before training has ended, so none can be served.
+        published = keys(stack, names.prefix("models", names.run_id(arn)))
+        assert not [key for key in published if key.endswith(".safetensors")]
     stack.faults()
     ended = EndedRun(stack, stack.redrive(arn))
-    ended.same(whole, 1e-5)
+    ended.assert_same(whole, 1e-5)
     assert ended.used["resumed_from_step"] == STEPS
 
 
-def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deployed, whole: EndedRun) -> None:
+def test_a_spot_job_whose_instance_is_reclaimed_goes_on_without_a_redrive(stack: Deployed, whole: EndedRun) -> None:
     stack.faults({"kind": "training", "how": "reclaim", "after": 2, "times": 1})
     ended = EndedRun(stack, stack.run({"training": {**TRAINING, "spot": True}, **QUICK}))
-    ended.same(whole, 1e-5)
+    ended.assert_same(whole, 1e-5)
     statuses = [transition["Status"] for transition in ended.job["SecondaryStatusTransitions"]]
     assert statuses.count("Interrupted") == 1
     assert ended.job["EnableManagedSpotTraining"] is True
@@ -158,9 +167,9 @@ def test_a_spot_job_whose_instance_is_taken_back_goes_on_by_itself(stack: Deploy
 
 
 @pytest.mark.usefixtures("torchrun_port")
-def test_two_hosts_train_the_model_that_one_does(stack: Deployed, whole: EndedRun) -> None:
+def test_two_hosts_train_the_same_model_as_one(stack: Deployed, whole: EndedRun) -> None:
     ended = EndedRun(stack, stack.run({"training": {**TRAINING, "instance_count": 2}, **QUICK}))
     assert (ended.used["processes"], ended.used["gradient_accumulation_steps"]) == (2, 16)
-    ended.same(whole, 1e-3)
-    speaks = {name.split("-")[1] for name, lines in ended.logs.items() if any("step=1/12" in line for line in lines)}
-    assert (len(ended.logs), speaks) == (2, {"1"})
+    ended.assert_same(whole, 1e-3)
+    loggers = {name.split("-")[1] for name, lines in ended.logs.items() if any("step=1/12" in line for line in lines)}
+    assert (len(ended.logs), loggers) == (2, {"1"})

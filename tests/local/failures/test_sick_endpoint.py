@@ -1,4 +1,4 @@
-"""What is left of an endpoint that passes its health check and does not answer, where it cannot go back."""
+"""An endpoint that passes its health check, does not answer and cannot go back to its old config is deleted."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from tests.local.deployed import Deployed
 
 
-def test_a_bad_end_over_a_config_that_somebody_deleted_leaves_no_endpoint(stack: Deployed) -> None:
+def test_an_endpoint_that_does_not_answer_is_deleted_if_somebody_deleted_its_old_config(stack: Deployed) -> None:
     if stack.endpoint() is None:
         assert stack.run({"bedrock": {"enabled": False}})["status"] == "SUCCEEDED"
     before = stack.endpoint()
     assert before is not None
     stack.faults({"kind": "function", "function": "-smoke-test$", "how": "stuck"})
     arn = stack.start({"bedrock": {"enabled": False}})
-    stack.reach(arn, "SmokeTest")
+    stack.wait_for_state(arn, "SmokeTest")
     stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
     stack.faults({"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"})
-    assert stack.end(arn)["error"] == "EndpointSick"
-    cleaned = stack.cleaned(arn)
+    assert stack.wait_for_end(arn)["error"] == "EndpointSick"
+    cleanup = stack.wait_for_cleanup(arn)
     stack.faults()
-    assert (cleaned["left"], stack.endpoint()) == ([], None)
+    assert (cleanup["left"], stack.endpoint()) == ([], None)

@@ -1,4 +1,4 @@
-"""A local AWS and a stack of this folder's own."""
+"""The local AWS and the stack of the tests of this folder."""
 
 from tests.local.fixtures import aws, stack
 

@@ -1,6 +1,6 @@
-"""The Hub token of a gated model: read by Plan and the training job, and left nowhere.
+"""Plan and the training job read the Hub token of a gated model, and leave no trace of it.
 
-It must run before test_teardown, which destroys the stack: hence the name.
+The file's name comes before test_teardown, which destroys the stack.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
 
 @pytest.fixture(scope="module")
 def token(stack: Deployed) -> Iterator[str]:
-    """A random token in the secret; the Hub of this machine asks nobody for one."""
+    """A random token in the secret. The Hub of this machine needs none."""
     token = f"hf_{secrets.token_hex(17)}"
     client = stack.aws.client("secretsmanager")
     client.create_secret(Name=SECRET, SecretString=token)
@@ -32,6 +32,7 @@ def token(stack: Deployed) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gated(stack: Deployed, token: str) -> dict[str, Any]:
+    """A run with a gated base model."""
     ended = stack.run({"training": {"gated": True}, "bedrock": {"enabled": False}})
     assert ended["status"] == "SUCCEEDED", ended.get("cause")
     return ended
@@ -46,7 +47,7 @@ def pages(client: Any, operation: str, **arguments: Any) -> list[Any]:
 
 
 def from_the_api(stack: Deployed, arn: str) -> Iterator[tuple[str, bytes]]:
-    """What AWS's own calls tell of a run: a name of the place, and all of its content."""
+    """Yield what AWS's own calls return about a run: the place and its whole content."""
     answers: dict[str, Any] = {}
     states, sagemaker = stack.aws.client("stepfunctions"), stack.aws.client("sagemaker")
     answers["execution"] = states.describe_execution(executionArn=arn)
@@ -80,13 +81,13 @@ def from_the_api(stack: Deployed, arn: str) -> Iterator[tuple[str, bytes]]:
 
 
 def from_the_disk(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """All files of local AWS: the log of its process, the decision log, and what jobs and servers left behind."""
+    """Yield all files of local AWS: its own log, the decision log, and the files of jobs and servers."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
             yield f"file {path.relative_to(folder)}", path.read_bytes()
 
 
-def test_plan_and_the_training_role_read_the_token_and_nobody_else(stack: Deployed, gated: dict[str, Any]) -> None:
+def test_only_plan_and_the_training_role_read_the_token(stack: Deployed, gated: dict[str, Any]) -> None:
     readers = {
         d["principal"] for d in decisions(stack) if d["action"] == "secretsmanager:GetSecretValue" and d["allowed"]
     }
@@ -94,9 +95,9 @@ def test_plan_and_the_training_role_read_the_token_and_nobody_else(stack: Deploy
     assert all(any(name in reader for reader in readers) for name in ("PlanRole", "RolesTraining"))
 
 
-def test_the_token_is_left_nowhere(stack: Deployed, gated: dict[str, Any], token: str) -> None:
+def test_the_token_leaves_no_trace(stack: Deployed, gated: dict[str, Any], token: str) -> None:
     found = dict([*from_the_api(stack, gated["executionArn"]), *from_the_disk(stack.aws.state_dir)])
-    # The search would find it: the secret's name, which may be seen, is found where it must stand.
+    # The search would find the token, because it finds the secret's name, which is no secret, where it must be.
     named = {place.split()[0] for place, content in found.items() if SECRET.encode() in content}
     assert {"history", "job", "object"} <= named
     assert {"execution", "functions", "model", "config", "endpoint"} <= {place.split()[0] for place in found}

@@ -1,4 +1,4 @@
-"""The main job: an execution from `{}` to a served model, a second one, and two at once."""
+"""An execution with the input `{}` ends with a served model, and two at once do too."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def test_an_execution_with_empty_input_runs_the_steps_in_order(stack: Deployed, 
     assert states[-1] == "Done"
 
 
-def test_each_look_says_how_far_the_job_is(stack: Deployed, first: dict[str, Any]) -> None:
-    told = {name: stack.outputs_of(first["executionArn"], name) for name in ("Train", "Deploy", "FinishCustomize")}
-    assert all(isinstance(line, str) for lines in told.values() for line in lines), told
-    assert any(line.startswith("Training for ") for line in told["Train"]), told
-    assert told["Train"][-1].startswith("completed after ")
-    assert told["Deploy"][-1] == f"endpoint {stack.prefix} is InService on {first['output']['config']}"
-    assert told["FinishCustomize"][-1] == "completed"
+def test_each_look_has_the_progress_of_the_job_as_its_output(stack: Deployed, first: dict[str, Any]) -> None:
+    lines = {name: stack.outputs_of(first["executionArn"], name) for name in ("Train", "Deploy", "FinishCustomize")}
+    assert all(isinstance(line, str) for outputs in lines.values() for line in outputs), lines
+    assert any(line.startswith("Training for ") for line in lines["Train"]), lines
+    assert lines["Train"][-1].startswith("completed after ")
+    assert lines["Deploy"][-1] == f"endpoint {stack.prefix} is InService on {first['output']['config']}"
+    assert lines["FinishCustomize"][-1] == "completed"
 
 
-def test_its_output_says_where_the_model_is_and_how_good(first: dict[str, Any]) -> None:
+def test_the_output_has_the_decision_the_data_the_models_and_the_costs(first: dict[str, Any]) -> None:
     output = first["output"]
     assert output["promoted"] is True
     assert output["deployment"] == "passed"
@@ -53,30 +53,30 @@ def test_its_output_says_where_the_model_is_and_how_good(first: dict[str, Any]) 
     assert output["spent"]["training_seconds_billed"] >= 1
 
 
-def test_what_a_run_left_is_a_file(stack: Deployed, first: dict[str, Any]) -> None:
+def test_the_runs_record_is_a_file(stack: Deployed, first: dict[str, Any]) -> None:
     output = first["output"]
     record = json.loads(read(stack, output["run"]))
     assert output["run"].endswith(f"/models/{record['run']}/run.json")
-    kept = ("model", "manifest", "scores", "why", "spent")
-    assert {key: record[key] for key in kept} == {key: output[key] for key in kept}
+    fields = ("model", "manifest", "scores", "why", "spent")
+    assert {key: record[key] for key in fields} == {key: output[key] for key in fields}
     assert (record["execution"], record["settings"], record["promoted"]) == (first["executionArn"], {}, True)
     assert record["serving"] == {"endpoint": output["endpoint"], "config": output["config"], "until": output["until"]}
     assert record["bedrock"]["custom_model"] == output["custom_model"]
 
 
-def test_no_dialogue_and_no_answer_stands_in_history_log_or_mail(stack: Deployed, first: dict[str, Any]) -> None:
-    judged, asked = (json.loads(read(stack, uri)) for uri in first["output"]["samples"])
-    rows = [*judged["samples"], *asked]
-    assert len(asked) == 3
+def test_no_dialogue_and_no_answer_is_in_history_logs_or_notice(stack: Deployed, first: dict[str, Any]) -> None:
+    evaluation, smoke_test = (json.loads(read(stack, uri)) for uri in first["output"]["samples"])
+    rows = [*evaluation["samples"], *smoke_test]
+    assert len(smoke_test) == 3
     texts = {row["prompt"][-1]["content"] for row in rows} | {row["reference"] for row in rows}
-    # What an untrained model says may be a word or two that stand anywhere.
+    # An answer of a random model may be one or two words that occur anywhere.
     texts |= {row[key] for row in rows for key in ("tuned", "answer") if len(row.get(key, "")) > 20}
     lines = {line for text in texts for line in text.splitlines() if len(line) > 20}
     assert len(lines) > 20
     logs, states = stack.aws.client("logs"), stack.aws.client("stepfunctions")
     history = states.get_paginator("get_execution_history").paginate(executionArn=first["executionArn"])
     places = {"history": json.dumps([page["events"] for page in history], default=str, ensure_ascii=False)}
-    places["notice"] = json.dumps(stack.cleaned(first["executionArn"]), ensure_ascii=False)
+    places["notice"] = json.dumps(stack.wait_for_cleanup(first["executionArn"]), ensure_ascii=False)
     for group in [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]:
         pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
         places[group] = "\n".join(event["message"] for page in pages for event in page["events"])
@@ -84,9 +84,9 @@ def test_no_dialogue_and_no_answer_stands_in_history_log_or_mail(stack: Deployed
     escaped = {json.dumps(line)[1:-1] for line in lines} | {
         json.dumps(line, ensure_ascii=False)[1:-1] for line in lines
     }
-    # A history holds JSON inside JSON.
+    # A history has JSON inside JSON.
     escaped |= {json.dumps(line)[1:-1] for line in escaped}
-    assert [(place, line) for place, said in places.items() for line in lines | escaped if line in said] == []
+    assert [(place, line) for place, text in places.items() for line in lines | escaped if line in text] == []
 
 
 def read(stack: Deployed, uri: str) -> bytes:
@@ -94,7 +94,7 @@ def read(stack: Deployed, uri: str) -> bytes:
     return bytes(stack.aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
-def test_the_endpoint_serves_the_weights_that_were_trained(stack: Deployed, first: dict[str, Any]) -> None:
+def test_the_endpoint_serves_the_trained_weights(stack: Deployed, first: dict[str, Any]) -> None:
     endpoint = stack.endpoint()
     assert endpoint is not None
     assert endpoint["EndpointStatus"] == "InService"
@@ -111,13 +111,13 @@ def test_the_endpoint_serves_the_weights_that_were_trained(stack: Deployed, firs
     assert json.loads(answer["Body"].read())["choices"][0]["message"]["content"]
 
 
-def test_the_endpoint_has_an_end(stack: Deployed, first: dict[str, Any]) -> None:
+def test_the_endpoint_has_a_schedule_that_deletes_it(stack: Deployed, first: dict[str, Any]) -> None:
     schedule = stack.aws.client("scheduler").get_schedule(Name=stack.outputs["EndpointName"])
     assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
     assert json.loads(schedule["Target"]["Input"]) == {"EndpointName": stack.outputs["EndpointName"]}
 
 
-def test_everything_that_was_made_carries_the_stacks_tag(stack: Deployed, first: dict[str, Any]) -> None:
+def test_everything_that_a_run_makes_has_the_stacks_tag(stack: Deployed, first: dict[str, Any]) -> None:
     prefix = stack.outputs["EndpointName"]
     sagemaker, bedrock = stack.aws.client("sagemaker"), stack.aws.client("bedrock")
     arns = [e["EndpointArn"] for e in sagemaker.list_endpoints()["Endpoints"]]
@@ -131,10 +131,10 @@ def test_everything_that_was_made_carries_the_stacks_tag(stack: Deployed, first:
     assert {"key": "tuneway:stack", "value": prefix} in bedrock.list_tags_for_resource(resourceARN=custom_model)["tags"]
 
 
-def test_two_executions_at_once_after_a_first_end_with_the_later_model(stack: Deployed, first: dict[str, Any]) -> None:
-    # Names as long and as odd as Step Functions allows: 80 characters, dots and underscores.
+def test_two_executions_at_once_end_with_a_model_of_one_of_them_served(stack: Deployed, first: dict[str, Any]) -> None:
+    # Step Functions allows names of 80 characters, with dots and underscores.
     arns = [stack.start({"training": {"seed": seed}}, f"run.{seed}_{'x' * 74}"[:80]) for seed in (1, 2)]
-    ended = [stack.end(arn) for arn in arns]
+    ended = [stack.wait_for_end(arn) for arn in arns]
     assert [e["status"] for e in ended] == ["SUCCEEDED", "SUCCEEDED"], [e.get("cause") for e in ended]
     endpoints = stack.aws.client("sagemaker").list_endpoints()["Endpoints"]
     assert [e["EndpointStatus"] for e in endpoints] == ["InService"]
@@ -145,7 +145,7 @@ def test_two_executions_at_once_after_a_first_end_with_the_later_model(stack: De
     models = {e["output"]["model"] for e in ended}
     assert served in models
     assert first["output"]["model"] not in models
-    # Whoever came second either serves, or says that the other one has taken over.
+    # The second one either serves, or reports that the other has taken over.
     assert sorted({e["output"]["deployment"] for e in ended}) in (["passed"], ["passed", "superseded"])
 
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong ends in a failed execution with one clear line, before any job has started."""
+"""A user's mistake ends in a failed execution with one clear line, before any job has started."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def uploads(stack: Deployed) -> None:
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
-def test_one_line_and_no_job(stack: Deployed, uploads: None, run_input: Any, expected: str) -> None:
+def test_a_mistake_is_refused_in_one_line_and_starts_no_job(
+    stack: Deployed, uploads: None, run_input: Any, expected: str
+) -> None:
     before = stack.jobs()
     ended = stack.run(run_input)
     assert (ended["status"], ended["error"]) == ("FAILED", "Tuneway.Refused"), ended

@@ -1,4 +1,4 @@
-"""A dataset beyond one function: a Distributed Map over its shards and a merge, on the deployed stack."""
+"""A dataset too large for one function is read by a Distributed Map over its shards and a merge, on the deployed stack."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 SHARDS = 24
 FEW = 4
-# Runs that are about their data alone are over when that is there.
-ENDS = {"kind": "training", "how": "fail"}
+# The training of a run that tests only its data fails at once.
+NO_TRAINING = {"kind": "training", "how": "fail"}
 FIRST_STATES = ["Plan", "Planned", "DataPath", "ShardData"]
 
 
 @pytest.fixture(scope="module")
 def dataset(stack: Deployed) -> dict[str, Any]:
-    """24 files of one megabyte together, some of their rows in two of them; each file is a shard where a shard has 1 MB."""
+    """24 files of 0.7 MB, so that each is a shard where `shard_mb` is 1. All files have one row in common."""
     words = ["late", "yes", "no", "dinner", "train", "tomorrow", "maybe", "great", "sorry", "call", "home", "seven"]
     draw = random.Random(5)
     for number in range(SHARDS):
@@ -43,9 +43,9 @@ def dataset(stack: Deployed) -> dict[str, Any]:
     }
 
 
-def data_alone(stack: Deployed, dataset: dict[str, Any]) -> str:
-    """A run of which nothing fails but its training, which is killed as it starts: its ARN."""
-    stack.faults(ENDS)
+def run_without_training(stack: Deployed, dataset: dict[str, Any]) -> str:
+    """Run an execution that fails only in its training, at once. Return its ARN."""
+    stack.faults(NO_TRAINING)
     ended = stack.run({"dataset": dataset})
     stack.faults()
     assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed"), ended
@@ -53,7 +53,7 @@ def data_alone(stack: Deployed, dataset: dict[str, Any]) -> str:
 
 
 def outputs(stack: Deployed, manifest: str) -> dict[str, bytes]:
-    """All files of a run's data folder by name."""
+    """Return all files of a run's data folder by name."""
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
     s3, prefix = stack.aws.client("s3"), key.removesuffix("manifest.json")
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
@@ -63,12 +63,12 @@ def outputs(stack: Deployed, manifest: str) -> dict[str, bytes]:
     }
 
 
-def test_shards_and_one_function_write_the_same_bytes_and_a_shard_that_dies_once_is_read_again(
+def test_shards_and_one_function_write_the_same_files_and_a_shard_that_dies_once_is_read_again(
     stack: Deployed, dataset: dict[str, Any]
 ) -> None:
     stack.faults({"kind": "function", "function": "-shard-data$", "payload": "part-07", "how": "crash", "times": 1})
     arn = stack.start({"dataset": dataset, "endpoint": {"enabled": False}})
-    sharded = stack.end(arn)
+    sharded = stack.wait_for_end(arn)
     assert sharded["status"] == "SUCCEEDED", sharded.get("cause")
     assert [fault["fired"] for fault in json.loads(stack.aws.control("_tuneway/faults"))] == [1]
     stack.faults()
@@ -80,7 +80,7 @@ def test_shards_and_one_function_write_the_same_bytes_and_a_shard_that_dies_once
     data = sharded["output"]["data"]
     assert (data["train"], data["validation"], data["test"], data["rejected"]) == (200, 20, 20, SHARDS - 1)
 
-    arn = data_alone(stack, {**dataset, "shard_mb": 1000})
+    arn = run_without_training(stack, {**dataset, "shard_mb": 1000})
     assert "PrepareData" in stack.states(arn)
     assert stack.result(arn, "Plan")["Payload"]["prepare"]["path"].startswith(f"one function: {SHARDS} files")
     prepared = stack.result(arn, "PrepareData")["Payload"]
@@ -90,9 +90,7 @@ def test_shards_and_one_function_write_the_same_bytes_and_a_shard_that_dies_once
     assert one == many
 
 
-def test_the_few_functions_that_a_new_account_runs_at_once_make_shards_wait_and_not_fail(
-    stack: Deployed, dataset: dict[str, Any]
-) -> None:
+def test_shards_wait_where_the_account_runs_few_functions_at_once(stack: Deployed, dataset: dict[str, Any]) -> None:
     s3, bucket = stack.aws.client("s3"), stack.outputs["BucketName"]
     for number in range(FEW):
         part = f"part-{number:02}.jsonl"
@@ -100,7 +98,7 @@ def test_the_few_functions_that_a_new_account_runs_at_once_make_shards_wait_and_
     functions, name = stack.aws.client("lambda"), f"{stack.prefix}-shard-data"
     functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     try:
-        arn = data_alone(stack, {**dataset, "source": "uploads/few/"})
+        arn = run_without_training(stack, {**dataset, "source": "uploads/few/"})
     finally:
         functions.delete_function_concurrency(FunctionName=name)
     assert sum(stack.result(arn, "MergeData")["Payload"]["rejected"].values()) == FEW - 1
@@ -109,7 +107,7 @@ def test_the_few_functions_that_a_new_account_runs_at_once_make_shards_wait_and_
 
 
 def throttled(stack: Deployed, map_run: str) -> int:
-    """How many calls of a Map Run's children Lambda has throttled."""
+    """Return how many calls of a Map Run's children Lambda has throttled."""
     client = stack.aws.client("stepfunctions")
     children = [
         child["executionArn"]
@@ -127,23 +125,23 @@ def test_a_shard_that_always_dies_fails_the_run_with_its_name_and_a_redrive_read
 ) -> None:
     stack.faults({"kind": "function", "function": "-shard-data$", "payload": "part-11", "how": "crash"})
     arn = stack.start({"dataset": dataset})
-    ended = stack.end(arn)
+    ended = stack.wait_for_end(arn)
     fired = json.loads(stack.aws.control("_tuneway/faults"))[0]["fired"]
     stack.faults()
     assert (ended["status"], ended["error"]) == ("FAILED", "ShardFailed"), ended
     assert "part-11.jsonl' failed: Runtime.ExitError" in ended["cause"]
     assert "a redrive reads it again" in ended["cause"]
-    assert fired == 2, "the function is called once more, and not oftener"
-    assert "part-11.jsonl" in stack.cleaned(arn)["message"]
+    assert fired == 2, "the function is called once more, and no more often"
+    assert "part-11.jsonl" in stack.wait_for_cleanup(arn)["message"]
 
-    stack.faults(ENDS)
+    stack.faults(NO_TRAINING)
     ended = stack.redrive(arn)
     stack.faults()
     assert (ended["status"], ended["error"]) == ("FAILED", "TrainingFailed"), ended
     assert sum(stack.result(arn, "MergeData")["Payload"]["rejected"].values()) == SHARDS - 1
 
 
-def test_what_a_user_can_mend_in_one_shard_is_refused_in_one_line(stack: Deployed, dataset: dict[str, Any]) -> None:
+def test_a_users_mistake_that_one_shard_finds_is_refused_in_one_line(stack: Deployed, dataset: dict[str, Any]) -> None:
     fields = {"dialogue": "talk", "summary": "tldr"}
     ended = stack.run({"dataset": {**dataset, "fields": fields}})
     assert (ended["status"], ended["error"]) == ("FAILED", "Tuneway.Refused"), ended

@@ -1,4 +1,4 @@
-"""`cdk destroy` takes everything that runs made, and nothing of a stack whose name begins alike."""
+"""`cdk destroy` deletes everything that runs have made, and nothing of another stack whose name begins in the same way."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from tests.local.deployed import Deployed
 
 OPTION = "--custom-model-deployment-identifier"
-ENDS = ("endpoint ", "endpoint config ", "model ", "training job ", "objects in ")
+DELETED_FIRST = ("endpoint ", "endpoint config ", "model ", "training job ", "objects in ")
 
 
 @pytest.fixture(scope="module")
 def neighbour(aws: LocalAws, stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """A second stack, whose name begins with the first one's (and not as that one's prefix, which has a hash after it)."""
+    """A second stack, whose name begins with the first one's name, but not with its prefix, which has a hash after it."""
     deployed = synthesise(tmp_path_factory.mktemp("neighbour"), aws, stack={"name": f"{stack.name}-two"})
     deployed.deploy()
     return deployed
 
 
-def test_destroy_in_the_middle_of_training_stops_it_and_spares_the_neighbour(
+def test_destroy_stops_a_training_job_and_spares_the_other_stack(
     stack: Deployed, neighbour: Deployed, aws: LocalAws
 ) -> None:
     before = [line for line in inventory.left(aws.client) if neighbour.name not in line]
@@ -39,14 +39,14 @@ def test_destroy_in_the_middle_of_training_stops_it_and_spares_the_neighbour(
         time.sleep(0.5)
     time.sleep(2)
     neighbour.cdk("destroy", "--force")
-    left = inventory.left(aws.client)
-    assert [line for line in left if neighbour.name in line] == []
-    # What belongs to the stack whose name begins alike is all still there.
+    after = inventory.left(aws.client)
+    assert [line for line in after if neighbour.name in line] == []
+    # Everything of the stack whose name begins in the same way is still there.
     assert len(before) > 10
-    assert set(before) <= set(left)
+    assert set(before) <= set(after)
 
 
-def test_destroy_over_a_serving_endpoint_names_what_somebody_else_holds_and_leaves_nothing(
+def test_destroy_names_a_model_that_somebody_else_has_deployed_and_then_leaves_nothing(
     stack: Deployed, aws: LocalAws
 ) -> None:
     if stack.endpoint() is None:
@@ -59,7 +59,7 @@ def test_destroy_over_a_serving_endpoint_names_what_somebody_else_holds_and_leav
     identifier = {"customModelDeploymentIdentifier": deployment}
     before, deadline = len(stack.log.read_text()), time.time() + 60
 
-    def shown() -> str:
+    def output() -> str:
         return stack.log.read_text()[before:]
 
     def custom_models() -> list[dict[str, Any]]:
@@ -67,16 +67,16 @@ def test_destroy_over_a_serving_endpoint_names_what_somebody_else_holds_and_leav
 
     with ThreadPoolExecutor(1) as pool:
         destroyed = pool.submit(stack.cdk, "destroy", "--force")
-        # What the terminal shows within a minute, with the command that lets the model go.
-        while f"aws bedrock delete-custom-model-deployment --region us-west-2 {OPTION} {deployment}" not in shown():
-            assert time.time() < deadline, shown()
+        # Within a minute the terminal shows the command that deletes the deployment.
+        while f"aws bedrock delete-custom-model-deployment --region us-west-2 {OPTION} {deployment}" not in output():
+            assert time.time() < deadline, output()
             time.sleep(0.5)
-        # All else has ended, too, a minute later, while the model is waited for.
-        while [line for line in stack.left() if line.startswith(ENDS)] or len(custom_models()) > 1:
-            assert time.time() < deadline + 60, stack.left()
+        # A minute later everything else is deleted, while the teardown waits for the model.
+        while [line for line in stack.inventory() if line.startswith(DELETED_FIRST)] or len(custom_models()) > 1:
+            assert time.time() < deadline + 60, stack.inventory()
             time.sleep(0.5)
         assert not destroyed.done()
-        assert [held["modelArn"] for held in custom_models()] == [model]
+        assert [one["modelArn"] for one in custom_models()] == [model]
         bedrock.delete_custom_model_deployment(**identifier)
         with pytest.raises(CdkError, match="destroy"):
             destroyed.result(timeout=60)
