@@ -131,17 +131,17 @@ class Deployed:
         client, prefix = self.aws.client("stepfunctions"), self.outputs["EndpointName"]
         machine = self.outputs["StateMachineArn"].replace(f":{prefix}", f":{prefix}-cleanup")
         ended = client.describe_execution(executionArn=arn)
-        wanted = {"execution": arn, "redrives": ended.get("redriveCount", 0), "status": ended["status"]}
+        cleanup_input = {"execution": arn, "redrives": ended.get("redriveCount", 0), "status": ended["status"]}
         deadline = time.time() + seconds
         while True:
-            assert time.time() < deadline, f"no cleanup of {wanted} ended in {seconds} s"
+            assert time.time() < deadline, f"no cleanup of {cleanup_input} ended in {seconds} s"
             for page in client.get_paginator("list_executions").paginate(stateMachineArn=machine):
                 for execution in page["executions"]:
-                    if self._cleanups.get(execution["executionArn"], wanted) != wanted:
+                    if self._cleanups.get(execution["executionArn"], cleanup_input) != cleanup_input:
                         continue
                     described = client.describe_execution(executionArn=execution["executionArn"])
                     self._cleanups[execution["executionArn"]] = json.loads(described["input"])
-                    if self._cleanups[execution["executionArn"]] == wanted and described["status"] != "RUNNING":
+                    if self._cleanups[execution["executionArn"]] == cleanup_input and described["status"] != "RUNNING":
                         assert described["status"] == "SUCCEEDED", described
                         return dict(json.loads(described["output"]))
             time.sleep(0.5)

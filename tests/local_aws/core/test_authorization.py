@@ -351,7 +351,7 @@ def test_a_bucket_that_is_not_empty_stays(aws: RunningAws, leftover: str) -> Non
     topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": name}}
     template = {"Resources": {"Bucket": bucket, "Topic": topic}}
     cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
-    assert eventually(lambda: _status(cloudformation, name, "CREATE_COMPLETE"))
+    assert eventually(lambda: _has_status(cloudformation, name, "CREATE_COMPLETE"))
     put = s3.put_object(Bucket=name, Key="key", Body=b"x")
     if leftover != "object":
         s3.delete_object(Bucket=name, Key="key")
@@ -361,7 +361,7 @@ def test_a_bucket_that_is_not_empty_stays(aws: RunningAws, leftover: str) -> Non
     with pytest.raises(ClientError, match="BucketNotEmpty"):
         s3.delete_bucket(Bucket=name)
     cloudformation.delete_stack(StackName=name)
-    assert eventually(lambda: _status(cloudformation, name, "DELETE_FAILED"))
+    assert eventually(lambda: _has_status(cloudformation, name, "DELETE_FAILED"))
     events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
     assert any("bucket you tried to delete is not empty" in e.get("ResourceStatusReason", "") for e in events)
     assert _topic_is_there(aws, name)
@@ -378,5 +378,5 @@ def _topic_is_there(aws: RunningAws, name: str) -> bool:
     return any(topic["TopicArn"].endswith(f":{name}") for topic in aws.client("sns").list_topics()["Topics"])
 
 
-def _status(cloudformation: Any, stack: str, wanted: str) -> bool:
-    return bool(cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"] == wanted)
+def _has_status(cloudformation: Any, stack: str, status: str) -> bool:
+    return bool(cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"] == status)

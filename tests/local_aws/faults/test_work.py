@@ -188,12 +188,12 @@ def server_role(faults_aws: RunningAws, tmp_path_factory: pytest.TempPathFactory
 
 def statuses_until(aws: RunningAws, name: str, *last: str) -> list[str]:
     """Return the statuses of an endpoint, in order, up to one of `last`."""
-    client, seen = aws.client("sagemaker"), [""]
+    client, statuses = aws.client("sagemaker"), [""]
     deadline = time.monotonic() + 30
-    while seen[-1] not in last and time.monotonic() < deadline:
+    while statuses[-1] not in last and time.monotonic() < deadline:
         status = client.describe_endpoint(EndpointName=name)["EndpointStatus"]
-        seen += [status] if status != seen[-1] else []
-    return seen[1:]
+        statuses += [status] if status != statuses[-1] else []
+    return statuses[1:]
 
 
 @pytest.mark.parametrize(("how", "reason"), [("fail", UNHEALTHY), ("capacity", faults.ENDPOINT_CAPACITY)])

@@ -55,7 +55,7 @@ def custom_model(aws: RunningAws) -> Callable[..., str]:
             outputDataConfig={"s3Uri": f"s3://{BUCKET}/out/"},
         )["jobArn"]
         arn = eventually(lambda: bedrock.get_model_customization_job(jobIdentifier=job).get("outputModelArn"))
-        assert arn, "the job made no model"
+        assert arn, "the job created no model"
         return str(arn)
 
     return make
@@ -66,9 +66,9 @@ def test_a_deployment_is_created_blocks_the_deletion_of_its_model_and_is_deleted
 ) -> None:
     bedrock, model = aws.client("bedrock"), custom_model()
     params = {"modelDeploymentName": "life", "modelArn": model, "tags": TAGS, "clientRequestToken": "deployment-1"}
-    made = bedrock.create_custom_model_deployment(**params)
-    arn = made["customModelDeploymentArn"]
-    assert made["ResponseMetadata"]["HTTPStatusCode"] == 202
+    created = bedrock.create_custom_model_deployment(**params)
+    arn = created["customModelDeploymentArn"]
+    assert created["ResponseMetadata"]["HTTPStatusCode"] == 202
     assert arn.startswith(f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model-deployment/")
     assert bedrock.create_custom_model_deployment(**params)["customModelDeploymentArn"] == arn
     again = failure(bedrock.create_custom_model_deployment, modelDeploymentName="life", modelArn=model)
@@ -141,11 +141,11 @@ def test_throughput_is_there_until_its_deletion_and_a_committed_one_cannot_be_de
     aws: RunningAws, custom_model: Callable[..., str]
 ) -> None:
     bedrock, model = aws.client("bedrock"), custom_model(LLAMA_8B)
-    made = bedrock.create_provisioned_model_throughput(
+    created = bedrock.create_provisioned_model_throughput(
         provisionedModelName="hourly", modelId=model, modelUnits=1, tags=TAGS
     )
-    arn = made["provisionedModelArn"]
-    assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
+    arn = created["provisionedModelArn"]
+    assert created["ResponseMetadata"]["HTTPStatusCode"] == 201
     committed = bedrock.create_provisioned_model_throughput(
         provisionedModelName="committed", modelId=model, modelUnits=2, commitmentDuration="OneMonth"
     )["provisionedModelArn"]

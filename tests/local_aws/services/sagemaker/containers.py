@@ -11,7 +11,7 @@ hyper = json.loads((config / "hyperparameters.json").read_text())
 (base / "model" / "weights.bin").write_bytes(b"w" * 10)
 (base / "model" / "sub" / "more.txt").write_text("more")
 (base / "output" / "data" / "report.txt").write_text("report")
-(base / "output" / "data" / "seen.json").write_text(json.dumps({
+(base / "output" / "data" / "container.json").write_text(json.dumps({
     "env": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv,
     "files": sorted(str(p.relative_to(base)) for p in base.rglob("*") if p.is_file()),
     "channels": json.loads((config / "inputdataconfig.json").read_text()),

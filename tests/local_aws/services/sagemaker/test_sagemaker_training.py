@@ -136,19 +136,19 @@ def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: RunningAw
     assert [(m["MetricName"], m["Value"]) for m in job["FinalMetricDataList"]] == [("train:loss", -0.125)]
     assert "step=1/2 loss=2.5" in log(aws, "whole")
 
-    seen = json.loads(read(aws, "out/whole/output/data/seen.json"))
+    container = json.loads(read(aws, "out/whole/output/data/container.json"))
     base = str(aws.state_dir / "jobs" / "whole" / "algo-1" / "opt" / "ml")
-    assert seen["files"][:3] == [
+    assert container["files"][:3] == [
         f"input/config/{n}.json" for n in ("hyperparameters", "inputdataconfig", "resourceconfig")
     ]
-    assert "input/data/train/train.jsonl" in seen["files"]
-    assert seen["channels"]["train"]["TrainingInputMode"] == "File"
-    assert seen["resources"]["current_host"] == "algo-1"
-    assert seen["argv"][1:] == [f"--out={base}/model", "/opt/mlx"]
-    assert seen["env"]["MODEL"] == f"{base}/model"
-    assert seen["env"]["TRAINING_JOB_NAME"] == "whole"
-    assert seen["env"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")
-    assert "HF_TOKEN" not in seen["env"], "the shell's token must not reach a job"
+    assert "input/data/train/train.jsonl" in container["files"]
+    assert container["channels"]["train"]["TrainingInputMode"] == "File"
+    assert container["resources"]["current_host"] == "algo-1"
+    assert container["argv"][1:] == [f"--out={base}/model", "/opt/mlx"]
+    assert container["env"]["MODEL"] == f"{base}/model"
+    assert container["env"]["TRAINING_JOB_NAME"] == "whole"
+    assert container["env"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+    assert "HF_TOKEN" not in container["env"], "the shell's token must not reach a job"
     output = aws.client("sagemaker").meta.service_model.operation_model("DescribeTrainingJob").output_shape
     job.pop("ResponseMetadata")
     assert not ParamValidator().validate(job, output).has_errors()
@@ -213,7 +213,7 @@ def test_checkpoints_are_copied_up_and_restored(aws: RunningAws, role: str) -> N
     assert run(aws, "first", role, {"step": "7"}, **config)["TrainingJobStatus"] == "Completed"
     assert read(aws, "checkpoints/one/step.txt") == b"7"
     run(aws, "second", role, {"step": "8"}, **config)
-    assert json.loads(read(aws, "out/second/output/data/seen.json"))["checkpoint"] == ["7"]
+    assert json.loads(read(aws, "out/second/output/data/container.json"))["checkpoint"] == ["7"]
     assert read(aws, "checkpoints/one/step.txt") == b"8"
 
 
@@ -269,9 +269,9 @@ def test_refusals_have_the_codes_and_messages_of_aws(aws: RunningAws, role: str)
     code, message = refusal(create, **request("not_a_name", role))
     assert code == "ValidationException"
     assert "1 validation error detected: Value 'not_a_name' at 'TrainingJobName'" in message
-    stranger = aws.role("stranger", service="lambda")
-    code, message = refusal(create, **request("strange", stranger))
-    assert message.startswith(f"Could not assume role {stranger}.")
+    lambda_role = aws.role("stranger", service="lambda")
+    code, message = refusal(create, **request("strange", lambda_role))
+    assert message.startswith(f"Could not assume role {lambda_role}.")
     control(aws, "quotas", **{"ml.g5.2xlarge for training job usage": 0})
     big = {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
     code, message = refusal(create, **request("big", role, ResourceConfig=big))
@@ -293,8 +293,8 @@ def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_show
     resources = {**LISTED, "InstanceCount": 1, "VolumeSizeInGB": 30}
     job = run(aws, name, role, ResourceConfig=resources)
     assert job["ResourceConfig"] == {**resources, "SelectedInstanceType": selected, "SelectedInstanceCount": 1}
-    seen = json.loads(read(aws, f"out/{name}/output/data/seen.json"))["resources"]
-    assert seen["current_instance_type"] == seen["instance_groups"][0]["instance_type"] == selected
+    container = json.loads(read(aws, f"out/{name}/output/data/container.json"))["resources"]
+    assert container["current_instance_type"] == container["instance_groups"][0]["instance_type"] == selected
     output = aws.client("sagemaker").meta.service_model.operation_model("DescribeTrainingJob").output_shape
     job.pop("ResponseMetadata")
     assert not ParamValidator().validate(job, output).has_errors()

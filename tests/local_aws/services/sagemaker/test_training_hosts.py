@@ -52,7 +52,7 @@ if mode == "":
             try: line = socket.create_connection((hosts[0], port), source_address=(host, 0)); break
             except OSError: time.sleep(0.1)
         line.sendall(host.encode())
-write(f"output/data/seen-{number}.json", json.dumps({"resources": resources, "files": sorted(
+write(f"output/data/host-{number}.json", json.dumps({"resources": resources, "files": sorted(
     str(p.relative_to(base)) for folder in ("input/data", "checkpoints") for p in (base / folder).rglob("*.*"))}))
 write(f"checkpoints/checkpoint-1/rank-{number}.txt", host)
 write("model/written-by.txt", host)
@@ -129,9 +129,9 @@ def test_hosts_connect_and_all_their_files_are_uploaded(aws: RunningAws, role: s
     for number, host in enumerate(hosts, 1):
         assert training.read(aws, f"{out}/model/part-{number}/weights.txt") == host.encode()
         assert training.read(aws, f"checkpoints/three/checkpoint-1/rank-{number}.txt") == host.encode()
-        seen = json.loads(training.read(aws, f"{out}/data/seen-{number}.json"))
+        content = json.loads(training.read(aws, f"{out}/data/host-{number}.json"))
         group = {"instance_group_name": "homogeneousCluster", "instance_type": "ml.g5.xlarge", "hosts": hosts}
-        assert seen["resources"] == {
+        assert content["resources"] == {
             "current_host": host,
             "current_instance_type": "ml.g5.xlarge",
             "current_group_name": "homogeneousCluster",
@@ -139,7 +139,7 @@ def test_hosts_connect_and_all_their_files_are_uploaded(aws: RunningAws, role: s
             "instance_groups": [group],
             "network_interface_name": "lo",
         }
-        assert seen["files"] == ["input/data/code/training/start.py", "input/data/train/train.jsonl"]
+        assert content["files"] == ["input/data/code/training/start.py", "input/data/train/train.jsonl"]
     streams = {name.rpartition("-")[0]: lines for name, lines in logs(aws, "three").items()}
     assert streams == {f"three/algo-{number}": [f"loss={number}"] for number in (1, 2, 3)}
     assert {metric["Value"] for metric in job["FinalMetricDataList"]} <= {1.0, 2.0, 3.0}
@@ -147,8 +147,8 @@ def test_hosts_connect_and_all_their_files_are_uploaded(aws: RunningAws, role: s
     again = training.run(aws, "three-again", role, hyper, **on_instances(3, **checkpoints))
     assert again["TrainingJobStatus"] == "Completed", again.get("FailureReason")
     for number in (1, 2, 3):
-        seen = json.loads(training.read(aws, f"out/three-again/output/data/seen-{number}.json"))
-        assert seen["files"][:3] == [f"checkpoints/checkpoint-1/rank-{rank}.txt" for rank in (1, 2, 3)]
+        content = json.loads(training.read(aws, f"out/three-again/output/data/host-{number}.json"))
+        assert content["files"][:3] == [f"checkpoints/checkpoint-1/rank-{rank}.txt" for rank in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(

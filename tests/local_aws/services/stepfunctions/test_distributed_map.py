@@ -14,6 +14,7 @@ from tests.local_aws.services.stepfunctions.test_stepfunctions import (
     allow,
     create,
     ended,
+    ending,
     history,
     passing,
     start,
@@ -54,13 +55,7 @@ def mapping(states: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return a Distributed Map with these states in its children."""
     config = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
     processor = {"ProcessorConfig": config, "StartAt": next(iter(states)), "States": states}
-    return {
-        "Type": "Map",
-        "Label": "Shards",
-        "ItemProcessor": processor,
-        **({} if "Next" in more else {"End": True}),
-        **more,
-    }
+    return ending({"Type": "Map", "Label": "Shards", "ItemProcessor": processor, **more})
 
 
 def call(name: str, Payload: Any = "{% $states.input %}", **more: Any) -> dict[str, Any]:

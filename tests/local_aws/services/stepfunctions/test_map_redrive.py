@@ -88,10 +88,9 @@ def test_a_redrive_of_a_failed_map_runs_the_failed_children_again(aws: RunningAw
     role = aws.role("mapping-redrive", allow([*RUNNING[:3], "lambda:InvokeFunction"]), may_redrive, service="states")
     child = {
         "Before": {"Type": "Pass", "Assign": {"id": "{% $uuid() %}"}, "Next": "Shard"},
-        "Shard": call("map-mended", Assign={"n": "{% $states.context.Execution.RedriveCount %}"}) | {"Next": "After"},
+        "Shard": call("map-mended", Assign={"n": "{% $states.context.Execution.RedriveCount %}"}, Next="After"),
         "After": passing({"shard": "{% $states.input %}", "redrive": "{% $n %}", "id": "{% $id %}"}),
     }
-    del child["Shard"]["End"]
     selector = {"shard": "{% $states.context.Map.Item.Value %}"}
     map_ = mapping(child, Items=[0, 1, 2, 3], ItemSelector=selector, MaxConcurrency=1)
     arn = start(aws, role, {"Map": map_})
@@ -155,11 +154,10 @@ def test_only_the_map_that_failed_the_execution_is_redriven(aws: RunningAws, rol
         "Set": passing(["bad"], Assign={"rounds": 0}, Next="Map"),
         "Map": failing([], Catch=catch, Assign={"rounds": 2}, Next="Gate")
         | {"Items": "{% $rounds = 0 ? ['bad'] : ['good'] %}"},
-        "Gate": {**call("map-gate"), "Next": "Again"},
+        "Gate": call("map-gate", Next="Again"),
         "Again": {"Type": "Choice", "Choices": again, "Default": "End"},
         "End": {"Type": "Succeed"},
     }
-    del states["Gate"]["End"]
     arn = start(aws, role, states)
     assert ended(aws, arn)["error"] == "Broken"
     function(aws, "map-gate", "return event")

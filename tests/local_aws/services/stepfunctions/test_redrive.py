@@ -167,9 +167,8 @@ def test_the_call_of_a_stopped_attempt_changes_nothing_when_it_returns(aws: Runn
     catch = [{"ErrorEquals": ["States.ALL"], "Assign": {"by": "caught"}, "Next": "Read"}]
     for fail in (None, 0):
         payload = {"seconds": 1.5, "fail": fail, "redrive": COUNT}
-        call = {**task(INVOKE, {"FunctionName": "slow", "Payload": payload}, Retry=retry, Catch=catch), "Next": "Read"}
+        call = task(INVOKE, {"FunctionName": "slow", "Payload": payload}, Retry=retry, Catch=catch, Next="Read")
         call |= {"Assign": {"by": COUNT}}
-        del call["End"]
         arn = start(aws, role, {"Call": call, "Read": passing("{% $by %}")})
         assert eventually(lambda arn=arn: "TaskStarted" in event_types(aws, arn))
         time.sleep(0.7)
@@ -228,7 +227,6 @@ def test_a_redrive_has_the_definition_and_the_role_of_the_start(aws: RunningAws,
         "Ask": task(INVOKE, {"FunctionName": "redriven-versioned", "Payload": {}}, Next="Read"),
         "Read": passing({"definition": "old", "role": "{% $states.context.Execution.RoleArn %}"}),
     }
-    del states["Ask"]["End"]
     machine = create(aws, role, states)
     arn = sfn.start_execution(stateMachineArn=machine)["executionArn"]
     other = aws.role("redriven-other", service="states")

@@ -73,11 +73,16 @@ def history(aws: RunningAws, arn: str) -> list[dict[str, Any]]:
 
 
 def task(resource: str, arguments: Any, **more: Any) -> dict[str, Any]:
-    return {"Type": "Task", "Resource": resource, "Arguments": arguments, "End": True, **more}
+    return ending({"Type": "Task", "Resource": resource, "Arguments": arguments, **more})
 
 
 def passing(value: Any, **more: Any) -> dict[str, Any]:
-    return {"Type": "Pass", "Output": value, **({"End": True} if "Next" not in more else {}), **more}
+    return ending({"Type": "Pass", "Output": value, **more})
+
+
+def ending(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state that ends the machine, unless it has a next one."""
+    return state if "Next" in state else {**state, "End": True}
 
 
 # Messages under the machine's role
