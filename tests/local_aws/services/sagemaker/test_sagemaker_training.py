@@ -208,7 +208,7 @@ def test_a_job_over_its_time_that_ignores_sigterm_is_killed_after_the_grace(aws:
     assert read(aws, "out/overtime/output/model/weights.bin") == b"w" * 10
 
 
-def test_checkpoints_are_copied_up_and_restored(aws: RunningAws, role: str) -> None:
+def test_checkpoints_are_uploaded_and_restored(aws: RunningAws, role: str) -> None:
     config = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/checkpoints/one", "LocalPath": "/opt/ml/checkpoints"}}
     assert run(aws, "first", role, {"step": "7"}, **config)["TrainingJobStatus"] == "Completed"
     assert read(aws, "checkpoints/one/step.txt") == b"7"
@@ -300,7 +300,7 @@ def test_a_job_runs_on_the_first_type_of_its_list_that_the_quota_allows_and_show
     assert not ParamValidator().validate(job, output).has_errors()
 
 
-def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_wrong_one(
+def test_a_list_without_a_type_that_the_quota_allows_is_refused_and_so_is_a_list_beside_a_type(
     aws: RunningAws, role: str
 ) -> None:
     create = aws.client("sagemaker").create_training_job

@@ -96,16 +96,12 @@ def test_a_redrive_of_a_failed_map_runs_the_failed_children_again(aws: RunningAw
     arn = start(aws, role, {"Map": map_})
     assert ended(aws, arn)["error"] == "States.ExceedToleratedFailureThreshold"
     before = {child["executionArn"]: child for child in children(aws, arn)}
-    assert [child["status"] for child in before.values()] == [
-        "SUCCEEDED",
-        "SUCCEEDED",
-        "FAILED",
-    ]  # The fourth has not started.
+    # The fourth child has not started.
+    assert [child["status"] for child in before.values()] == ["SUCCEEDED", "SUCCEEDED", "FAILED"]
     failed = list(before.values())[2]
     assert failed["redriveStatus"] == "REDRIVABLE_BY_MAP_RUN"
-    assert (
-        redrive_refusal(aws, failed["executionArn"])[0] == "ValidationException"
-    )  # A child cannot be redriven by itself.
+    # A child cannot be redriven by itself.
+    assert redrive_refusal(aws, failed["executionArn"])[0] == "ValidationException"
 
     function(aws, "map-mended", "return event['shard']")
     redrive(aws, arn)
