@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local_aws.conftest import ACCOUNT, REGION, eventually
+from tests.local_aws.conftest import ACCOUNT, REGION, control, eventually
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
@@ -387,11 +387,11 @@ def test_wrong_computed_arguments_of_a_function_fail_the_execution(aws: RunningA
 def test_the_end_of_an_execution_can_be_backdated(aws: RunningAws, role: str) -> None:
     arn = start(aws, role, {"Wait": {"Type": "Wait", "Seconds": 30, "Next": "End"}, "End": passing(1)})
     with pytest.raises(HTTPError, match="400"):  # It runs.
-        aws.control("states", {"backdate": arn, "seconds": 45})
+        control(aws, "states", backdate=arn, seconds=45)
     states = aws.client("stepfunctions")
     states.stop_execution(executionArn=arn)
     before = states.describe_execution(executionArn=arn)
-    aws.control("states", {"backdate": arn, "seconds": 45})
+    control(aws, "states", backdate=arn, seconds=45)
     (listed,) = [
         execution
         for execution in states.list_executions(stateMachineArn=before["stateMachineArn"])["executions"]
