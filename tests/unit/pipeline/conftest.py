@@ -1,4 +1,4 @@
-"""Local AWS for the functions of the pipeline, called as they are: they find it as they would find AWS."""
+"""Fixtures for the pipeline's functions: local AWS, which they reach as they would reach AWS, and a Hub with a tiny model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def models(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub that has the models of the cache."""
+    """A Hub with the models of the cache. Waits between tries take no time."""
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     with HubServer(cache) as server:
         yield server
@@ -36,7 +36,7 @@ def models(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture
 def bucket(aws: RunningAws, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty bucket, in the account that boto3's own clients reach."""
+    """The name of an empty bucket. The fixture also points boto3's clients, and so the functions, at local AWS."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

@@ -1,4 +1,4 @@
-"""One job at a time, whatever becomes of calls, looks and attempts; and looks that a history has room for."""
+"""A run has one job at a time, whichever calls and attempts fail, and the looks at it fit into the execution's history."""
 
 from __future__ import annotations
 
@@ -24,29 +24,37 @@ def error(code: str) -> ClientError:
 
 
 class JobServiceDouble:
-    """Jobs by name; what comes next goes wrong where a test says so."""
+    """A job service in memory whose calls fail as a test sets it.
+
+    Attributes:
+        jobs: each job's status by its name.
+        late_error: the error code with which the next create answers, although it makes the job.
+        refusal: the error code with which every create is refused.
+        hidden: the names of jobs that describe does not find yet.
+        job_tags: the tags of every job.
+    """
 
     def __init__(self) -> None:
         self.jobs: dict[str, str] = {}
-        self.lost: str | None = None
-        self.refused: str | None = None
-        self.unseen: set[str] = set()
+        self.late_error: str | None = None
+        self.refusal: str | None = None
+        self.hidden: set[str] = set()
         self.job_tags = dict(OURS)
 
     def describe(self, name: str) -> Job | None:
-        if name in self.unseen or name not in self.jobs:
+        if name in self.hidden or name not in self.jobs:
             return None
         created = datetime.now(UTC) + timedelta(seconds=list(self.jobs).index(name))
         return Job(name, f"arn:{name}", self.jobs[name], created, {})
 
     def create(self, name: str) -> None:
-        if self.refused:
-            raise error(self.refused)
+        if self.refusal:
+            raise error(self.refusal)
         if name in self.jobs:
             raise error("ResourceInUse")
         self.jobs[name] = "InProgress"
-        if self.lost:
-            code, self.lost = self.lost, None
+        if self.late_error:
+            code, self.late_error = self.late_error, None
             raise error(code)
 
     def stop(self, job: Job) -> None:
@@ -63,14 +71,14 @@ def look(service: JobServiceDouble, redrive: int) -> Job:
     return ensure(service, RUN, redrive, OURS)[0]
 
 
-def test_a_job_is_made_once_and_then_looked_at() -> None:
+def test_a_job_is_made_once_and_then_found_again() -> None:
     service = JobServiceDouble()
     assert look(service, 0).name == look(service, 0).name == f"{RUN}-0"
     assert list(service.jobs) == [f"{RUN}-0"]
 
 
 @pytest.mark.parametrize("status", ENDED_BADLY)
-def test_one_that_ended_badly_is_told_and_only_a_redrive_makes_another(status: str) -> None:
+def test_a_job_that_ended_badly_is_returned_and_only_a_redrive_makes_a_new_one(status: str) -> None:
     service = JobServiceDouble()
     look(service, 0)
     service.jobs[f"{RUN}-0"] = status
@@ -80,34 +88,34 @@ def test_one_that_ended_badly_is_told_and_only_a_redrive_makes_another(status: s
 
 
 @pytest.mark.parametrize("code", ["InternalFailure", "ResourceInUse", "ValidationException"])
-def test_the_answer_to_create_is_lost(code: str) -> None:
+def test_a_job_is_found_although_create_answered_with_an_error(code: str) -> None:
     service = JobServiceDouble()
-    service.lost = code
+    service.late_error = code
     assert look(service, 0).status == look(service, 0).status == "InProgress"
     assert list(service.jobs) == [f"{RUN}-0"]
 
 
-def test_a_refused_job_is_an_error_and_is_asked_for_again() -> None:
+def test_a_refused_job_is_an_error_and_the_next_call_tries_again() -> None:
     service = JobServiceDouble()
-    service.refused = "ResourceLimitExceeded"
+    service.refusal = "ResourceLimitExceeded"
     with pytest.raises(ClientError, match="ResourceLimitExceeded"):
         look(service, 0)
-    service.refused = None
+    service.refusal = None
     assert look(service, 0).name == f"{RUN}-0"
 
 
-def test_a_name_in_use_of_a_job_that_cannot_be_seen_yet_is_tried_again() -> None:
+def test_a_job_that_describe_does_not_find_yet_is_an_error_and_then_found() -> None:
     service = JobServiceDouble()
     look(service, 0)
-    service.unseen = {f"{RUN}-0"}
+    service.hidden = {f"{RUN}-0"}
     with pytest.raises(ClientError, match="ResourceInUse"):
         look(service, 0)
-    service.unseen = set()
+    service.hidden = set()
     assert look(service, 0).name == f"{RUN}-0"
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Completed"])
-def test_a_look_fails_and_the_redrive_adopts_what_runs_or_is_through(status: str) -> None:
+def test_a_redrive_continues_with_a_running_or_completed_job(status: str) -> None:
     service = JobServiceDouble()
     look(service, 0)
     service.jobs[f"{RUN}-0"] = status
@@ -116,7 +124,7 @@ def test_a_look_fails_and_the_redrive_adopts_what_runs_or_is_through(status: str
     assert list(service.jobs) == [f"{RUN}-0"]
 
 
-def test_two_redrives_within_a_minute_wait_for_the_job_that_is_being_stopped() -> None:
+def test_two_redrives_within_a_minute_wait_for_the_job_that_is_stopping() -> None:
     service = JobServiceDouble()
     look(service, 0)
     service.jobs[f"{RUN}-0"] = "Stopping"
@@ -126,8 +134,9 @@ def test_two_redrives_within_a_minute_wait_for_the_job_that_is_being_stopped() -
     assert look(service, 2).name == f"{RUN}-2"
 
 
-def test_of_two_that_run_since_an_aborted_attempt_came_late_the_younger_is_stopped() -> None:
+def test_the_younger_of_two_running_jobs_is_stopped() -> None:
     service = JobServiceDouble()
+    # A call of an aborted attempt came too late, and made the second job.
     service.jobs = {f"{RUN}-1": "InProgress", f"{RUN}-0": "InProgress"}
     assert look(service, 1).name == f"{RUN}-1"
     assert service.running() == [f"{RUN}-1"]
@@ -137,7 +146,7 @@ def test_of_two_that_run_since_an_aborted_attempt_came_late_the_younger_is_stopp
 
 
 @pytest.mark.parametrize("tags", [{}, {**OURS, RUN_TAG: "9876543210"}, {**OURS, STACK_TAG: "other"}])
-def test_anothers_job_of_the_same_name_is_not_adopted(tags: dict[str, str]) -> None:
+def test_a_job_with_the_runs_name_but_not_its_tags_is_refused(tags: dict[str, str]) -> None:
     service = JobServiceDouble()
     service.jobs[f"{RUN}-0"] = "Completed"
     service.job_tags = tags
@@ -147,30 +156,28 @@ def test_anothers_job_of_the_same_name_is_not_adopted(tags: dict[str, str]) -> N
 
 MOVES = st.lists(
     st.sampled_from(
-        ["look", "redrive", "lose", "refuse", "Completed", "Failed", "Stopped", "Stopping", "unseen", "seen"]
+        ["look", "redrive", "fail late", "refuse", "Completed", "Failed", "Stopped", "Stopping", "hide", "show"]
     )
 )
 
 
 @given(MOVES)
-def test_whatever_happens_two_jobs_never_run_at_once_and_none_is_made_beside_one_that_may_end_well(
-    moves: list[str],
-) -> None:
+def test_two_jobs_never_run_at_once_and_none_is_made_while_another_may_complete(moves: list[str]) -> None:
     service, redrive = JobServiceDouble(), 0
     for move in moves:
         before = dict(service.jobs)
         if move == "redrive":
-            # A service hides a new job for seconds only, and a redrive comes after a failure was told. Of two jobs
-            # the younger would be stopped (test_of_two_that_run_since_an_aborted_attempt_came_late_the_younger_is_stopped).
-            redrive, service.unseen = redrive + 1, set()
-        elif move == "lose":
-            service.lost = "InternalFailure"
+            # A service hides a new job only for seconds, and a redrive comes after the execution has failed. Of two running
+            # jobs, the younger one would be stopped (test_the_younger_of_two_running_jobs_is_stopped).
+            redrive, service.hidden = redrive + 1, set()
+        elif move == "fail late":
+            service.late_error = "InternalFailure"
         elif move == "refuse":
-            service.refused = None if service.refused else "ResourceLimitExceeded"
-        elif move == "unseen":
-            service.unseen = {f"{RUN}-{redrive}"} - set(service.jobs)  # only what is made from now on
-        elif move == "seen":
-            service.unseen = set()
+            service.refusal = None if service.refusal else "ResourceLimitExceeded"
+        elif move == "hide":
+            service.hidden = {f"{RUN}-{redrive}"} - set(service.jobs)  # only a job that is made from now on
+        elif move == "show":
+            service.hidden = set()
         elif move == "look":
             try:
                 look(service, redrive)
@@ -190,7 +197,7 @@ def test_whatever_happens_two_jobs_never_run_at_once_and_none_is_made_beside_one
 
 
 def turns(seconds: float, first: int = jobs.FIRST_WAIT_SECONDS) -> int:
-    """How often what takes so long is looked at."""
+    """Return how often a job that takes so many seconds is looked at."""
     age, count = 0.0, 1
     while age < seconds:
         age += jobs.wait(age, first)
@@ -198,9 +205,9 @@ def turns(seconds: float, first: int = jobs.FIRST_WAIT_SECONDS) -> int:
     return count
 
 
-def test_the_longest_legal_run_leaves_room_in_its_history() -> None:
-    # A turn of a loop is 9 events: of the task 5, of the choice and the wait 2 each. Three loops share an execution's time,
-    # and a redrive goes on in the same history.
+def test_the_longest_possible_run_uses_at_most_half_of_its_history() -> None:
+    # A turn of a loop makes 9 events: the task 5, the choice and the wait 2 each. Three loops share an execution's time. A
+    # history takes 25,000 events, and a redrive continues the same history.
     whole = EXECUTION_DAYS * 24 * 3600
     most = max(
         turns(whole * share) + turns(whole * (1 - share)) + turns(90 * 60, first=1) for share in (0, 0.01, 0.1, 0.5)
@@ -208,7 +215,7 @@ def test_the_longest_legal_run_leaves_room_in_its_history() -> None:
     assert 9 * most < 25_000 / 2
 
 
-def test_an_end_is_seen_soon() -> None:
+def test_the_wait_grows_with_the_jobs_age_up_to_ten_minutes() -> None:
     assert jobs.wait(0) == 10
     assert jobs.wait(3600) == 180
     assert jobs.wait(10**6) == 600

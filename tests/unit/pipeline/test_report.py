@@ -1,4 +1,4 @@
-"""The words of a bad end: every kind of error has its remedy, and a cause of any form becomes one reason."""
+"""The message about a failed run has a remedy for every kind of error, and one reason for a cause of any form."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ from pipeline import report
     ],
 )
 def test_error_and_cause_become_reason_and_remedy(error: str, cause: str, reason: str, remedy: str) -> None:
-    said = report._reason(cause)
-    assert said.startswith(reason) or reason in said
-    assert remedy in report.remedy(error, said)
+    found = report._reason(cause)
+    assert found.startswith(reason) or reason in found
+    assert remedy in report.remedy(error, found)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_error_and_cause_become_reason_and_remedy(error: str, cause: str, reason
         ("AwsRefused", "An error occurred (ConflictException) when calling CreateModelCustomizationJob: in use"),
         ("SourceUnavailable", "dataset.source: hub:a/b: the Hub answered 503; gave up after 5 tries"),
         ("Runtime.ExitError", "RequestId: x Error: Runtime exited"),
-        ("States.TaskFailed", "what nobody has seen"),
+        ("States.TaskFailed", "a reason that no pattern matches"),
         ("ABORTED", ""),
     ],
 )  # fmt: skip
-def test_what_may_pass_is_redriven(error: str, reason: str) -> None:
+def test_an_error_that_may_pass_recommends_a_redrive(error: str, reason: str) -> None:
     assert "redrive the execution" in report.remedy(error, reason)
     assert report.ANEW not in report.remedy(error, reason)
 
@@ -163,7 +163,7 @@ def test_what_may_pass_is_redriven(error: str, reason: str) -> None:
         ("ReadBackError", "s3://b/k does not hold the bytes that were written"),
     ],
 )
-def test_what_the_same_input_leads_to_again_needs_a_new_execution(error: str, reason: str) -> None:
+def test_an_error_that_the_same_input_would_cause_again_recommends_a_new_execution(error: str, reason: str) -> None:
     assert "start a new execution" in report.remedy(error, reason)
     assert "redrive the execution" not in report.remedy(error, reason)
 

@@ -1,4 +1,4 @@
-"""What Plan writes down for the training job: spot, several instances, checkpoints, the baseline, and the metrics."""
+"""Plan's requests for the training job and the endpoint follow the settings, and fit AWS's shapes and the job's parser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPOT = {"spot": True, "max_runtime_minutes": 30, "spot_wait_minutes": 15}
 
 
 def train(baseline: str | None = None, **training: Any) -> dict[str, Any]:
-    """The request of a run with these settings, which CreateTrainingJob takes."""
+    """Return the request of a run with these settings. It is checked against the shape of CreateTrainingJob."""
     request = requests.train(settings(training=training), "0123456789", None, STACK, baseline)
     validate(service_model("sagemaker").operation_model("CreateTrainingJob"), request | {"TrainingJobName": "job"})
     return request
@@ -48,13 +48,13 @@ def test_a_job_is_on_demand_and_on_one_instance_by_default() -> None:
     assert request["ResourceConfig"]["InstanceCount"] == 1
 
 
-def test_a_spot_job_may_wait_beside_its_run_time() -> None:
+def test_a_spot_job_may_wait_in_addition_to_its_run_time() -> None:
     request = train(**SPOT)
     assert request["EnableManagedSpotTraining"] is True
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 30 * 60, "MaxWaitTimeInSeconds": 45 * 60}
 
 
-def test_several_instances_are_asked_for_and_cost_as_many_times() -> None:
+def test_several_instances_are_requested_and_multiply_the_cost() -> None:
     assert train(instance_count=4)["ResourceConfig"]["InstanceCount"] == 4
     one, four = (
         cost.estimate(settings(training={"instance_count": count}), None, "us-west-2").training for count in (1, 4)
@@ -65,7 +65,7 @@ def test_several_instances_are_asked_for_and_cost_as_many_times() -> None:
 TYPES = ["ml.g6.xlarge", "ml.g5.xlarge"]
 
 
-def test_several_types_are_preferences_without_what_they_exclude() -> None:
+def test_several_types_are_preferences_without_the_spot_parameter() -> None:
     one = train(instance_types=TYPES[0])
     assert one == train(instance_types=TYPES[:1])
     assert one["ResourceConfig"] == {"InstanceType": "ml.g6.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50}
@@ -79,7 +79,7 @@ def test_several_types_are_preferences_without_what_they_exclude() -> None:
 
 
 def variant(**endpoint: Any) -> dict[str, Any]:
-    """The endpoint config's variant of a run with these settings, which CreateEndpointConfig takes."""
+    """Return the variant of a run with these settings. It is checked against the shape of CreateEndpointConfig."""
     found: dict[str, Any] = requests.deploy(settings(endpoint=endpoint), "0123456789", STACK).variant
     named = {"VariantName": "v", "ModelName": "m", **found}
     params = {"EndpointConfigName": "c", "ProductionVariants": [named]}
@@ -95,24 +95,24 @@ def test_several_types_of_the_endpoint_are_pools_by_priority() -> None:
         {"InstanceType": "ml.g5.xlarge", "Priority": 2},
     ]
     assert several.pop("InitialInstanceCount") == 3
-    # A half of the time that Deploy gives instances, image and model.
+    # Half of the time that Deploy allows for instances, image and model.
     assert several.pop("VariantInstanceProvisionTimeoutInSeconds") == PROVISIONING_MINUTES * 60 / 2
     assert one == several
 
 
 @pytest.mark.parametrize("training", [{}, SPOT])
-def test_checkpoints_are_the_runs_so_that_its_next_job_goes_on(training: dict[str, Any]) -> None:
-    # Ends in a slash: SageMaker would restore those of each run whose id begins with this one's.
+def test_checkpoints_belong_to_the_run_so_that_its_next_job_continues(training: dict[str, Any]) -> None:
+    # Without the slash, SageMaker would also restore the checkpoints of each run whose id begins with this id.
     assert train(**training)["CheckpointConfig"] == {"S3Uri": "s3://bucket/checkpoints/0123456789/"}
 
 
-def test_the_base_models_answers_come_in_by_a_channel_if_there_are_any() -> None:
+def test_the_base_models_answers_have_a_channel_if_there_are_any() -> None:
     assert "baseline" not in channels(train())
     uri = "s3://bucket/baselines/0123456789abcdef/"
     assert channels(train(baseline=uri)) == channels(train()) | {"baseline": uri}
 
 
-def test_layers_are_named_or_all() -> None:
+def test_target_modules_are_listed_or_all_linear() -> None:
     assert train()["HyperParameters"]["target_modules"] == "q_proj,v_proj"
     assert train(lora={"target_modules": "all-linear"})["HyperParameters"]["target_modules"] == "all-linear"
 
@@ -125,7 +125,7 @@ def test_hyperparameters_are_text_that_the_training_job_takes() -> None:
     assert parse_recipe(train()["HyperParameters"]).packing is False
 
 
-def test_the_job_is_told_its_device() -> None:
+def test_the_device_is_a_hyperparameter() -> None:
     assert train()["HyperParameters"]["device"] == "gpu"
     assert train(device="cpu", instance_types="ml.m5.xlarge")["HyperParameters"]["device"] == "cpu"
 
@@ -139,7 +139,7 @@ def test_the_base_model_is_downloaded_to_the_large_disk() -> None:
     [
         (["ml.g5.xlarge"], None),
         (["ml.g4dn.xlarge"], "float16"),
-        # Which of them serves is not known before: the format is one that both have.
+        # It is not known which of the two will serve, so the format is one that both have.
         (["ml.g5.xlarge", "ml.g4dn.xlarge"], "float16"),
         (["ml.g5.xlarge", "ml.g6.xlarge"], None),
     ],
@@ -150,7 +150,7 @@ def test_the_endpoint_serves_in_a_format_that_its_gpu_has(types: list[str], dtyp
     assert request.container["Environment"] == expected
 
 
-SAME = [
+SAME_TASK = [
     {"training": {"learning_rate": 0.5, "spot": True, "instance_count": 2}},
     {"training": {"evaluation": {"max_faulty_share": 0.5}}},
     {"training": {"instance_types": TYPES}, "endpoint": {"instance_types": TYPES, "instance_count": 2}},
@@ -159,7 +159,7 @@ SAME = [
     {"endpoint": {"promote": "always"}},
     {"bedrock": {"enabled": False}},
 ]
-OTHER = [
+OTHER_TASK = [
     {"training": {"base_model": "a/b"}},
     {"training": {"base_revision": "other"}},
     {"training": {"evaluation": {"max_new_tokens": 64}}},
@@ -177,21 +177,21 @@ OTHER = [
 ]
 
 
-def test_a_baseline_is_found_by_what_the_base_is_asked() -> None:
+def test_runs_with_the_same_task_for_the_base_model_share_a_baseline() -> None:
     key = requests.baseline_key(settings())
     assert re.fullmatch("[0-9a-f]{16}", key)
-    assert {requests.baseline_key(settings(**same)) for same in SAME} == {key}
-    assert len({key, *(requests.baseline_key(settings(**other)) for other in OTHER)}) == 1 + len(OTHER)
+    assert {requests.baseline_key(settings(**same)) for same in SAME_TASK} == {key}
+    assert len({key, *(requests.baseline_key(settings(**other)) for other in OTHER_TASK)}) == 1 + len(OTHER_TASK)
 
 
-# Each line that a job prints, as in docs/architecture.md and training/.
+# The kinds of lines that a job prints (docs/architecture.md, training/).
 STEP = "step=10/300 epoch=0.05 loss=1.2345 grad_norm=0.567 learning_rate=2.0e-04 tokens_per_second=1234.5 peak_memory_gib=5.43"
 EVALUATION = "eval_loss=1.2346"
 SCORES = (
     "rouge1_base=23.68 rouge1_tuned=30.11 rouge2_base=5.02 rouge2_tuned=9.99 rougeL_base=17.18 rougeL_tuned=23.90 "
     "chrF_base=24.50 chrF_tuned=31.25"
 )
-SILENT = [
+WITHOUT_METRICS = [
     "evaluated=40/40 model=base",
     "evaluated=40/40 model=base, by an earlier run",
     "saved checkpoint-50",
@@ -199,7 +199,7 @@ SILENT = [
     "load_seconds=1.0 load_quantized_seconds=2.0 train_seconds=30.5 evaluate_base_seconds=9.1",
     "interrupted: asked to stop (SIGTERM) while training; step 3 of 300 is saved as checkpoint-3",
 ]
-READ = {
+METRICS_BY_LINE = {
     STEP: {
         "train:loss": 1.2345,
         "train:grad_norm": 0.567,
@@ -218,24 +218,24 @@ READ = {
         "test:chrF_base": 24.5,
         "test:chrF_tuned": 31.25,
     },
-    **{line: {} for line in SILENT},
+    **{line: {} for line in WITHOUT_METRICS},
 }
 
 
 def read(line: str) -> dict[str, list[float]]:
-    """Every number that SageMaker's metric definitions find in a line, by name."""
+    """Return the numbers that SageMaker's metric definitions find in a line, by the metric's name."""
     definitions = train()["AlgorithmSpecification"]["MetricDefinitions"]
     found = {d["Name"]: [float(number) for number in re.findall(d["Regex"], line)] for d in definitions}
     return {name: numbers for name, numbers in found.items() if numbers}
 
 
-@pytest.mark.parametrize("line", READ)
+@pytest.mark.parametrize("line", METRICS_BY_LINE)
 def test_each_metric_is_read_once_from_its_own_line_and_from_no_other(line: str) -> None:
-    assert read(line) == {name: [number] for name, number in READ[line].items()}
+    assert read(line) == {name: [number] for name, number in METRICS_BY_LINE[line].items()}
 
 
 def test_every_metric_has_its_line() -> None:
-    assert {name for metrics in READ.values() for name in metrics} == set(requests.METRICS)
+    assert {name for metrics in METRICS_BY_LINE.values() for name in metrics} == set(requests.METRICS)
 
 
 @pytest.mark.parametrize(("written", "number"), [("12", 12.0), ("0.0", 0.0), ("1.5e+01", 15.0), ("3e-05", 3e-5)])
@@ -244,7 +244,7 @@ def test_a_number_is_read_in_any_form_that_python_prints(written: str, number: f
 
 
 def bounds() -> list[tuple[str, Any]]:
-    """The lowest, the highest and, of texts, the longest value of each of the job's settings, by its dotted name."""
+    """Return the extreme values of each of the job's settings by its dotted name: both bounds, the longest texts, each word."""
     found: list[tuple[str, Any]] = [
         ("lora.target_modules", ["a" * 2500]),
         ("base_model", f"{'a' * 400}/{'b' * 96}"),
@@ -265,13 +265,13 @@ def bounds() -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(("name", "value"), bounds())
-def test_what_the_schema_takes_the_job_takes_to_its_bounds(name: str, value: Any) -> None:
+def test_the_job_takes_each_setting_up_to_its_bounds(name: str, value: Any) -> None:
     section, _, inner = name.rpartition(".")
     given = {section: {inner: value}} if section else {name: value}
-    # The bounds that hold between settings are looked at elsewhere.
-    room = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"enabled": False}} if name == "max_length" else {}
+    # The rules between two settings, and the limit for the whole run's time, are tested elsewhere.
+    others = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"enabled": False}} if name == "max_length" else {}
     if name in ("max_runtime_minutes", "spot_wait_minutes") and value > 40_000:
         return
-    made = requests.train(settings(training=given, **room), "0123456789", None, STACK)
+    made = requests.train(settings(training=given, **others), "0123456789", None, STACK)
     validate(service_model("sagemaker").operation_model("CreateTrainingJob"), made | {"TrainingJobName": "job"})
     assert parse_recipe(made["HyperParameters"])

@@ -1,4 +1,4 @@
-"""The settings as deployed, and how a test says what is refused."""
+"""The deployed settings, and the assertions that an execution's input or a settings file is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def deployed() -> dict[str, Any]:
 
 
 def assert_input_is_refused(deployed: dict[str, Any], given_input: Any, expected: str) -> None:
-    """An execution's input is refused in one line that matches the pattern `expected`."""
+    """Assert that an execution's input is refused in one line that matches the pattern `expected`."""
     with pytest.raises(schema.SettingsError, match=expected) as refused:
         schema.with_run_input(deployed, given_input)
     assert str(refused.value).startswith("execution input")
@@ -28,7 +28,7 @@ def assert_input_is_refused(deployed: dict[str, Any], given_input: Any, expected
 
 
 def assert_file_is_refused(folder: Path, text: str, expected: str) -> None:
-    """A file laid over config.yaml is refused by its name, in a line that holds `expected`."""
+    """Assert that a file laid over config.yaml is refused with its name, in a message that contains `expected`."""
     path = folder / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(schema.SettingsError, match=r"mine\.yaml") as refused:

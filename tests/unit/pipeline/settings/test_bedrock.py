@@ -1,4 +1,4 @@
-"""The section `bedrock`: that each refusal names the field and what is allowed."""
+"""Each refusal in the section `bedrock` names the field and what is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section `dataset`: what is taken, and that each refusal names the field and what is allowed."""
+"""The section `dataset` takes valid values, and each refusal names the field and what is allowed."""
 
 from __future__ import annotations
 
@@ -70,14 +70,16 @@ def test_a_wrong_input_is_refused_in_one_line(deployed: dict[str, Any], given_in
         {"max_rejected_share": 0, "shard_mb": 1},
     ],
 )
-def test_a_dataset_is_taken_as_it_is_written(deployed: dict[str, Any], dataset: dict[str, Any]) -> None:
+def test_a_valid_dataset_is_taken_unchanged(deployed: dict[str, Any], dataset: dict[str, Any]) -> None:
     changed = schema.with_run_input(deployed, {"dataset": dataset}).dataset.model_dump(mode="json")
     assert changed == schema.overlay(deployed["dataset"], dataset)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|", "~", " "])
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-8", "utf-16", "shift_jis", "gb18030"])
-def test_how_csv_files_are_written_may_be_said(deployed: dict[str, Any], separator: str, encoding: str) -> None:
+def test_the_separator_and_the_encoding_of_csv_files_can_be_set(
+    deployed: dict[str, Any], separator: str, encoding: str
+) -> None:
     csv = schema.with_run_input(
         deployed, {"dataset": {"csv": {"separator": separator, "encoding": encoding}}}
     ).dataset.csv
@@ -85,7 +87,7 @@ def test_how_csv_files_are_written_may_be_said(deployed: dict[str, Any], separat
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("csv", "expected"),
     [
         ({"separator": ""}, 'dataset.csv.separator: must be null or one ASCII character such as ";"'),
         ({"separator": "tab"}, "must be null or one ASCII character"),
@@ -99,11 +101,11 @@ def test_how_csv_files_are_written_may_be_said(deployed: dict[str, Any], separat
         ({"encoding": "\0"}, "must be null or a text encoding of Python,"),
     ],
 )
-def test_a_separator_or_encoding_that_is_none_is_refused(
-    deployed: dict[str, Any], given: dict[str, str], expected: str
+def test_an_invalid_separator_or_encoding_is_refused(
+    deployed: dict[str, Any], csv: dict[str, str], expected: str
 ) -> None:
     with pytest.raises(schema.SettingsError) as refused:
-        schema.with_run_input(deployed, {"dataset": {"csv": given}})
+        schema.with_run_input(deployed, {"dataset": {"csv": csv}})
     assert expected in str(refused.value)
 
 
@@ -117,7 +119,7 @@ def test_one_column_for_both_texts_is_refused(deployed: dict[str, Any]) -> None:
 
 
 @given(st.text("ab.-_/ü", max_size=8) | st.text("ab-.", min_size=90, max_size=100))
-def test_a_name_on_the_hub_is_one_that_its_client_library_takes(name: str) -> None:
+def test_a_name_on_the_hub_is_valid_if_huggingface_hub_accepts_it(name: str) -> None:
     for whole in (f"own/{name}", f"{name}/name"):
         try:
             validate_repo_id(whole)

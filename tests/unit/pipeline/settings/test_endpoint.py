@@ -1,4 +1,4 @@
-"""The section `endpoint`: that each refusal names the field and what is allowed."""
+"""Each refusal in the section `endpoint` names the field and what is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An execution's input, laid over the deployed settings."""
+"""An execution's input is laid over the deployed settings, or refused in one line."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_isolated_stack_refuses_a_run_that_needs_the_hub(tmp_path: Path) -> N
         schema.with_run_input(deployed, {"training": {"base_model": "owner/name"}})
 
 
-def test_a_tag_that_bedrock_does_not_take_is_one_where_no_bedrock_is_wanted(tmp_path: Path) -> None:
+def test_a_tag_that_bedrock_does_not_take_is_allowed_while_bedrock_is_disabled(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("stack: {tags: {Straße: Köln}}\nbedrock: {enabled: false}", encoding="utf-8")
     deployed = schema.load(CONFIG, path).model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""The fields of `training` in the settings, and those that the training job reads: the same words, bounds and defaults."""
+"""The hyperparameters of the training job have the types, words, bounds and defaults of the settings of `training`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HYPERPARAMETERS = {
     "lora.r": "lora_r",
     "lora.target_modules": "target_modules",
 }
-"""Settings that the job knows by another name."""
+"""The hyperparameters whose settings have another name."""
 
 FOR_SAGEMAKER = {
     "gated",
@@ -38,17 +38,17 @@ FOR_SAGEMAKER = {
     "max_runtime_minutes",
     "evaluation.max_faulty_share",
 }
-"""Settings that the job does not get: they are read by Plan, SageMaker and Assess."""
+"""The settings that are not hyperparameters. Plan, SageMaker and Assess read them."""
 
 ONLY_THE_JOBS = {"hub_token_secret", "eval_steps"}
-"""Hyperparameters that are no settings: Plan finds the secret's ARN; the tests validate more often than a run does."""
+"""The hyperparameters that are not settings. Plan finds the secret's ARN. Only tests set `eval_steps`, to validate often."""
 
 TEXTS = {"base_model", "base_revision", "target_modules"}
-"""Texts: Plan has looked into the base model, and the job looks into its files. Layers are compared below."""
+"""The texts, which have no bounds. Plan examines the base model, and the job its files. A test below compares the layers."""
 
 
 def leaves(model: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:
-    """The fields of `model` and of its sections by dotted name."""
+    """Return the fields of `model` and of its sections by dotted name."""
     inner = sections(model)
     found: dict[str, FieldInfo] = {}
     for name, info in model.model_fields.items():
@@ -64,8 +64,8 @@ def hyperparameter(path: str) -> str:
     return HYPERPARAMETERS.get(path, path)
 
 
-def as_the_settings_have_it(path: str) -> Any:
-    """The field's type and bounds, in the form of the recipe's."""
+def type_of_setting(path: str) -> Any:
+    """Return the setting's type and bounds, in the form of the recipe's annotations."""
     info = FIELDS[path]
     bounds = {
         key: getattr(limit, key) for limit in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(limit, key)
@@ -73,14 +73,14 @@ def as_the_settings_have_it(path: str) -> Any:
     return Annotated[info.annotation, bounds] if bounds else info.annotation
 
 
-def given(path: str, value: Any) -> dict[str, Any]:
+def nested(path: str, value: Any) -> dict[str, Any]:
     section, _, name = path.rpartition(".")
     return {section: {name: value}} if section else {name: value}
 
 
 def recipe(**training: Any) -> Recipe:
-    """The recipe that the job reads from what Plan writes for a run with these settings."""
-    # What holds between settings is no matter here.
+    """Return the recipe that the job parses from Plan's request for a run with these settings."""
+    # Rules between two settings do not matter here.
     others = {"bedrock": {"enabled": False}, "endpoint": {"max_model_len": 131_072}}
     request = requests.train(settings(training=training, **others), "0123456789", None, STACK)
     return parse_recipe(request["HyperParameters"])
@@ -93,7 +93,7 @@ def test_the_job_has_a_hyperparameter_for_each_setting_that_it_needs() -> None:
 
 @pytest.mark.parametrize("path", [path for path in FIELDS if hyperparameter(path) not in TEXTS])
 def test_a_hyperparameter_has_the_type_and_the_bounds_of_its_setting(path: str) -> None:
-    assert TYPES[hyperparameter(path)] == as_the_settings_have_it(path)
+    assert TYPES[hyperparameter(path)] == type_of_setting(path)
 
 
 def test_the_jobs_defaults_are_those_of_config_yaml() -> None:
@@ -102,8 +102,8 @@ def test_the_jobs_defaults_are_those_of_config_yaml() -> None:
 
 
 def other_value(path: str) -> Any:
-    """A value of the field that is not config.yaml's, and no other field's."""
-    kind = as_the_settings_have_it(path)
+    """Return a value of the field that neither config.yaml nor another field has."""
+    kind = type_of_setting(path)
     kind, bounds = get_args(kind) if get_origin(kind) is Annotated else (kind, {})
     if get_origin(kind) is Literal:
         return next(word for word in get_args(kind) if word != getattr(Recipe("x"), hyperparameter(path)))
@@ -117,7 +117,7 @@ def other_value(path: str) -> Any:
 @pytest.mark.parametrize("path", sorted(set(FIELDS) - {"base_revision"}))
 def test_each_setting_reaches_its_hyperparameter_and_no_other(path: str) -> None:
     value = other_value(path)
-    changed = asdict(recipe(**given(path, value)))
+    changed = asdict(recipe(**nested(path, value)))
     expected = asdict(recipe()) | {hyperparameter(path): tuple(value) if isinstance(value, list) else value}
     assert changed == expected
 
@@ -126,15 +126,15 @@ def test_each_setting_reaches_its_hyperparameter_and_no_other(path: str) -> None
     "names",
     ["q_proj", "q_proj,v_proj", "model.layers.0.mlp", "all-linear", "all-linear,q_proj", "a b", "a/b", "a-b", "é"],
 )
-def test_layers_are_the_same_to_both(names: str) -> None:
-    def takes(make: Any, error: type[Exception]) -> bool:
+def test_the_settings_and_the_job_accept_the_same_layers(names: str) -> None:
+    def accepts(parse: Any, error: type[Exception]) -> bool:
         try:
-            make()
+            parse()
         except error:
             return False
         return True
 
     layers = names if names == "all-linear" else names.split(",")
-    in_settings = takes(lambda: settings(training={"lora": {"target_modules": layers}}), SettingsError)
-    in_the_job = takes(lambda: parse_recipe({"base_model": "x", "target_modules": names}), TrainingError)
+    in_settings = accepts(lambda: settings(training={"lora": {"target_modules": layers}}), SettingsError)
+    in_the_job = accepts(lambda: parse_recipe({"base_model": "x", "target_modules": names}), TrainingError)
     assert in_settings == in_the_job

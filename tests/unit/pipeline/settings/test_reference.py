@@ -1,4 +1,4 @@
-"""What is generated from the settings: the schema for editors, which takes what the settings take, and docs/settings.md."""
+"""The files generated from the settings are up to date, and the schema for editors accepts what the settings accept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
-from pydantic import ValidationError as Mistakes
+from pydantic import ValidationError as PydanticValidationError
 
 from pipeline.settings import Settings, load, overlay, scope, sections
 from pipeline.settings.reference import COMMAND, ROOT, config_schema, settings_page
@@ -29,7 +29,7 @@ FILES = [CONFIG, ROOT / "local" / "settings.yaml", ROOT / "tests" / "local" / "s
 
 
 def matches(_: Any, pattern: str, text: Any, __: Any) -> Iterator[ValidationError]:
-    """JSON Schema's `pattern` as JavaScript has it: with classes such as \\p{L}, and with $ at the end alone."""
+    """Check `pattern` as JavaScript does: with classes such as \\p{L}, and with $ only at the end of the text."""
     whole = regex.sub(r"\$$", r"\\Z", pattern)
     if isinstance(text, str) and not regex.search(whole, text):
         yield ValidationError(f"{text!r} does not match {pattern!r}")
@@ -38,7 +38,8 @@ def matches(_: Any, pattern: str, text: Any, __: Any) -> Iterator[ValidationErro
 @cache
 def validator() -> Any:
     schema = json.loads((ROOT / "config.schema.json").read_text(encoding="utf-8"))
-    Draft7Validator.check_schema(schema, FormatChecker([]))  # Python's re has no \p{L}
+    # Without the format "regex", because Python's re has no \p{L}.
+    Draft7Validator.check_schema(schema, FormatChecker([]))
     return extend(Draft7Validator, {"pattern": matches})(schema)
 
 
@@ -49,12 +50,12 @@ def validator() -> Any:
         ("docs/settings.md", settings_page),
     ],
 )
-def test_what_is_generated_is_of_today(name: str, generated: Any) -> None:
+def test_a_generated_file_is_up_to_date(name: str, generated: Any) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == generated(), f"{name} is out of date; run `{COMMAND}`"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_settings_file_names_the_schema_and_is_valid_by_it(path: Path) -> None:
+def test_a_settings_file_names_the_schema_and_is_valid_against_it(path: Path) -> None:
     first, _, text = path.read_text(encoding="utf-8").partition("\n")
     named = first.removeprefix("# yaml-language-server: $schema=")
     assert (path.parent / named).resolve() == ROOT / "config.schema.json"
@@ -95,7 +96,7 @@ def test_a_wrong_file_is_not_valid(text: str, message: str) -> None:
 
 
 def leaves(model: type[BaseModel], schema: dict[str, Any], *above: str) -> dict[tuple[str, ...], Any]:
-    """Of each field its scope, its own facts in the model, and its schema."""
+    """Return each field's scope, `FieldInfo` and part of the schema, by its path."""
     found: dict[tuple[str, ...], Any] = {}
     inner = sections(model)
     assert set(schema["properties"]) == set(model.model_fields)
@@ -111,10 +112,10 @@ def leaves(model: type[BaseModel], schema: dict[str, Any], *above: str) -> dict[
 LEAVES = leaves(Settings, config_schema())
 
 
-def test_an_editor_shows_of_each_field_its_scope_and_meaning_and_of_a_number_its_unit() -> None:
+def test_each_description_has_scope_and_meaning_and_for_a_number_its_unit() -> None:
     without_unit = {"learning_rate", "r", "alpha", "seed"}
-    for path, (who, info, part) in LEAVES.items():
-        assert part["description"].startswith(f"[{who}] {info.description}"), path
+    for path, (field_scope, info, part) in LEAVES.items():
+        assert part["description"].startswith(f"[{field_scope}] {info.description}"), path
         if info.annotation in (int, float, int | None):
             assert ("(unit: " in part["description"]) != (path[-1] in without_unit), path
         words = {"minutes": "minutes", "seconds": "seconds", "hours": "hours", "days": "days", "gb": "GB", "mb": "MB"}
@@ -125,12 +126,12 @@ def test_an_editor_shows_of_each_field_its_scope_and_meaning_and_of_a_number_its
 DEPLOYED = load(CONFIG).model_dump(mode="json")
 NUMBERS = sorted(
     {
-        number + more
+        number + offset
         for _, info, _ in LEAVES.values()
         for limit in info.metadata
         for key in ("ge", "gt", "le", "lt")
         if (number := getattr(limit, key, None)) is not None
-        for more in (-1, 0, 1)
+        for offset in (-1, 0, 1)
     }
 )
 WORDS = [
@@ -155,10 +156,10 @@ VALUES = SCALARS | st.lists(SCALARS, max_size=6) | st.dictionaries(TEXTS, SCALAR
 
 @settings(max_examples=1000, deadline=None)
 @given(path=st.sampled_from(list(LEAVES)), value=VALUES)
-def test_what_the_settings_take_is_valid_and_what_has_a_wrong_type_bound_or_form_is_not(
+def test_the_schema_accepts_what_the_settings_accept_and_refuses_a_wrong_type_bound_or_form(
     path: tuple[str, ...], value: Any
 ) -> None:
-    # To pydantic's Literal true is 1, and to JSON Schema 1.0 is a whole number.
+    # For pydantic's Literal, true is equal to 1. For JSON Schema, 1.0 is an integer.
     assume(not (path[-1] == "log_retention_days" and isinstance(value, bool)))
     value = int(value) if isinstance(value, float) and value.is_integer() else value
     given_file: Any = value
@@ -167,8 +168,8 @@ def test_what_the_settings_take_is_valid_and_what_has_a_wrong_type_bound_or_form
     valid = validator().is_valid(given_file)
     try:
         Settings.model_validate(overlay(DEPLOYED, given_file))
-    except Mistakes as error:
-        # Rules that a validator of our own has, and those between fields, are not the schema's.
+    except PydanticValidationError as error:
+        # The rules of the settings' own validators, and those between fields, are not in the schema.
         assert not valid or {one["type"] for one in error.errors()} == {"value_error"}
     else:
         assert valid

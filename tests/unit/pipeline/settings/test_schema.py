@@ -1,4 +1,4 @@
-"""What holds for all fields of the settings."""
+"""All fields of the settings have a description, a scope, bounds and examples, and refuse a text that no service takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.pipeline.settings.conftest import CONFIG, ROOT
 
 
 def _texts(values: dict[str, Any], *above: str) -> list[tuple[str, ...]]:
-    """The path of every field that holds a text, or a list or mapping of texts."""
+    """Return the path of every field that holds a text, or a list or mapping of texts."""
     found = []
     for name, value in values.items():
         if isinstance(value, dict) and name not in ("tags", "hyperparameters"):
@@ -39,10 +39,10 @@ def test_a_text_that_no_service_takes_is_refused_in_every_field(deployed: dict[s
                 schema.validate(schema.overlay(deployed, given), "x")
 
 
-def test_every_number_has_bounds_and_every_form_an_example_that_has_it() -> None:
-    def look(model: type[Any]) -> None:
+def test_every_number_has_bounds_and_every_pattern_an_example_that_matches_it() -> None:
+    def check(model: type[Any]) -> None:
         for inner in schema.sections(model).values():
-            look(inner)
+            check(inner)
         for name, info in model.model_fields.items():
             limits = [type(limit).__name__ for limit in info.metadata]
             if info.annotation in (int, int | None):
@@ -50,10 +50,10 @@ def test_every_number_has_bounds_and_every_form_an_example_that_has_it() -> None
             patterns = [p for limit in info.metadata if (p := getattr(limit, "pattern", None))]
             assert not patterns or name == "instruction" or re.search(patterns[0], info.examples[0]), name
 
-    look(schema.Settings)
+    check(schema.Settings)
 
 
-def test_a_renamed_key_is_none_of_the_schema_and_its_new_name_is() -> None:
+def test_the_new_name_of_a_renamed_setting_is_in_the_schema_and_the_old_one_is_not() -> None:
     for old, now in schema.RENAMED.items():
         leaves = _leaves(schema.Settings)
         assert (old in leaves, now.partition(":")[0] in leaves) == (False, True), old
@@ -81,7 +81,7 @@ def test_every_field_is_described_and_has_a_scope_that_config_yaml_shows() -> No
         depth = (len(line) - len(line.lstrip())) // 2
         path = [*path[:depth], line.split(":")[0].strip()]
         mark = line.split("# [", 1)[1].split("]")[0] if "# [" in line else None
-        # A section's mark holds for what is inside it.
+        # A section's mark also counts for its fields.
         scope = mark or (scope if depth > 1 else "")
         marks[".".join(path)] = scope
     for name, (description, field_scope) in _leaves(schema.Settings).items():
@@ -90,7 +90,7 @@ def test_every_field_is_described_and_has_a_scope_that_config_yaml_shows() -> No
         assert shown == field_scope, name
 
 
-def test_the_local_settings_are_ordinary_settings() -> None:
+def test_the_local_settings_are_valid_settings() -> None:
     layer = yaml.safe_load((ROOT / "local" / "settings.yaml").read_text())
     assert set(layer) <= set(schema.Settings.model_fields)
     assert schema.load(CONFIG, ROOT / "local" / "settings.yaml").training.gated is False

@@ -1,4 +1,4 @@
-"""The sections that are fixed when the stack is deployed: that each refusal names the field and the remedy."""
+"""Each refusal in the sections that are fixed when the stack is deployed names the field and the remedy."""
 
 from __future__ import annotations
 

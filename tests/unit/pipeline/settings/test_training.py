@@ -1,4 +1,4 @@
-"""The section `training`: what is taken, and that each refusal names the field and what is allowed."""
+"""The section `training` takes valid values, and each refusal names the field and what is allowed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_instance_types_are_one_or_a_list_and_are_kept_as_a_list(deployed: dict[
         assert schema.with_run_input(changed, {}).model_dump(mode="json") == changed
 
 
-def test_spot_capacity_is_of_one_type_also_where_it_is_written_as_a_list(deployed: dict[str, Any]) -> None:
+def test_spot_is_allowed_for_a_list_of_one_type(deployed: dict[str, Any]) -> None:
     assert schema.with_run_input(
         deployed, {"training": {"instance_types": ["ml.g6.xlarge"], "spot": True}}
     ).training.spot
 
 
 @pytest.mark.parametrize("layers", ["all-linear", ["q_proj"], ["model.layers.0.mlp.up_proj", "v_proj"]])
-def test_layers_are_a_list_of_names_or_the_one_word(deployed: dict[str, Any], layers: Any) -> None:
+def test_target_modules_are_a_list_of_names_or_all_linear(deployed: dict[str, Any], layers: Any) -> None:
     changed = schema.with_run_input(deployed, {"training": {"lora": {"target_modules": layers}}})
     assert changed.training.lora.target_modules == layers
     assert changed.model_dump(mode="json")["training"]["lora"]["target_modules"] == layers

@@ -1,4 +1,4 @@
-"""A settings file, read as YAML 1.2, and what is said of one that is wrong."""
+"""A settings file is read as YAML 1.2, and a wrong file is refused with the place and the remedy."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, expect
         ("1", 1),
     ],
 )
-def test_a_number_is_taken_as_it_is_usually_written(tmp_path: Path, text: str, value: float) -> None:
+def test_a_number_is_read_in_all_usual_notations(tmp_path: Path, text: str, value: float) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"training:\n  learning_rate: {text}\nbedrock:\n  hyperparameters:\n    learningRate: {text}\n")
     loaded = schema.load(CONFIG, path)
@@ -84,13 +84,13 @@ def test_a_number_is_taken_as_it_is_usually_written(tmp_path: Path, text: str, v
 
 
 @pytest.mark.parametrize("text", ["0123456789", "2026-01-01", "1:30", "no", "1_000", "0x1f", "on", "1.2.3"])
-def test_what_yaml_1_1_would_make_something_else_of_stays_a_text(tmp_path: Path, text: str) -> None:
+def test_a_text_that_yaml_1_1_would_convert_stays_a_text(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"stack: {{tags: {{{text}: {text}}}}}")
     assert schema.load(CONFIG, path).stack.tags == {text: text}
 
 
-def test_a_file_of_another_encoding_is_refused_and_one_with_a_byte_order_mark_read(tmp_path: Path) -> None:
+def test_a_file_in_another_encoding_is_refused_and_one_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("training: {epochs: 3}", encoding="utf-16")
     with pytest.raises(schema.SettingsError, match=r"mine\.yaml: is not UTF-8 \(.*\); save it in that encoding"):

@@ -1,4 +1,4 @@
-"""The look at a base model: on the Hub over a real connection, in S3 on local AWS; and the GPU memory that it needs."""
+"""Plan examines a base model, on the Hub over a real connection and in S3 on local AWS, and the GPU memory that it needs."""
 
 from __future__ import annotations
 
@@ -47,33 +47,33 @@ def refusal(hub: HubServer, token: str | None = None, **training: Any) -> str:
 
 
 def described(**changes: Any) -> list[HubAnswer]:
-    """The Hub's answer for a model, as huggingface_hub's ModelInfo reads it."""
+    """Return the Hub's answer for a model, in the form that huggingface_hub's ModelInfo reads."""
     siblings = [{"rfilename": "config.json", "size": 3}, {"rfilename": "original/params.json", "size": 3}]
     return [HubAnswer(body=json.dumps({"sha": "c" * 40, "gated": False, "siblings": siblings} | changes).encode())]
 
 
-def test_weights_are_looked_at_by_two_ranges_and_the_commit_is_kept(models: HubServer, cache: Path) -> None:
+def test_the_header_of_the_weights_is_read_by_two_ranges_at_the_commit(models: HubServer, cache: Path) -> None:
     found = look(models, token="hf_secret")
     assert (found.revision, found.licence, found.gated) == (tiny_model.REVISION, None, False)
     weights = (
         cache / f"models--{REPO.replace('/', '--')}/snapshots/{tiny_model.REVISION}/model.safetensors"
     ).read_bytes()
     end = 8 + int.from_bytes(weights[:8], "little")
-    asked = [(seen.path.rpartition("/")[2], seen.range) for seen in models.seen if "safetensors" in seen.path]
-    assert asked == [("model.safetensors", "bytes=0-7"), ("model.safetensors", f"bytes=8-{end - 1}")]
+    requested = [(seen.path.rpartition("/")[2], seen.range) for seen in models.seen if "safetensors" in seen.path]
+    assert requested == [("model.safetensors", "bytes=0-7"), ("model.safetensors", f"bytes=8-{end - 1}")]
     assert all(seen.path == ABOUT or f"/resolve/{tiny_model.REVISION}/" in seen.path for seen in models.seen)
     assert {seen.authorization for seen in models.seen} == {"Bearer hf_secret"}
 
 
-def test_a_mirror_that_ignores_ranges_tells_the_same(models: HubServer, cache: Path) -> None:
+def test_a_mirror_that_ignores_ranges_gives_the_same_result(models: HubServer, cache: Path) -> None:
     file = f"{REPO}/resolve/{tiny_model.REVISION}/model.safetensors"
     weights = cache / f"models--{REPO.replace('/', '--')}/snapshots/{tiny_model.REVISION}/model.safetensors"
-    told = look(models)
+    expected = look(models)
     models.answers[f"/{file}"] = [HubAnswer(body=weights.read_bytes(), ranges=False)]
-    assert look(models) == told
+    assert look(models) == expected
 
 
-def test_the_rules_are_those_of_the_settings(models: HubServer) -> None:
+def test_the_files_are_judged_by_the_settings(models: HubServer) -> None:
     assert "v_porj is not a linear layer" in refusal(models, lora={"target_modules": ["v_porj"]})
     look(models, lora={"target_modules": "all-linear"})
     wanted = on_hub(models)
@@ -84,7 +84,7 @@ def test_the_rules_are_those_of_the_settings(models: HubServer) -> None:
     base_model.look(unserved, "bucket", None, None)
 
 
-def test_a_gated_model_needs_the_setting_and_tells_its_licence(models: HubServer) -> None:
+def test_a_gated_model_needs_the_setting_and_a_token_that_may_read_it(models: HubServer) -> None:
     models.answers[ABOUT] = described(gated="manual", cardData={"license": "llama3.2"})
     assert refusal(models) == (
         f"training.gated: {REPO} is gated; accept its licence at {models.url}/{REPO}, and set training.gated to true, so that "
@@ -113,8 +113,8 @@ def test_a_gated_model_needs_the_setting_and_tells_its_licence(models: HubServer
 )
 def test_the_licence_is_that_of_the_card(models: HubServer, card: Any, licence: str | None) -> None:
     with urlopen(models.url + ABOUT) as answer:
-        told = json.loads(answer.read())
-    models.answers[ABOUT] = [HubAnswer(body=json.dumps(told | {"cardData": card}).encode())]
+        description = json.loads(answer.read())
+    models.answers[ABOUT] = [HubAnswer(body=json.dumps(description | {"cardData": card}).encode())]
     assert look(models).licence == licence
 
 
@@ -144,7 +144,9 @@ def test_the_licence_is_that_of_the_card(models: HubServer, card: Any, licence: 
         (HubAnswer(418), None, "the Hub answered 418; open "),
     ],
 )
-def test_what_the_hub_refuses_is_said(models: HubServer, answer: HubAnswer, token: str | None, expected: str) -> None:
+def test_an_error_of_the_hub_is_refused_with_its_reason(
+    models: HubServer, answer: HubAnswer, token: str | None, expected: str
+) -> None:
     models.answers[ABOUT] = [answer]
     line = refusal(models, token)
     assert line.startswith(f"training.base_model: {REPO}: {expected}")
@@ -156,14 +158,14 @@ def test_what_the_hub_refuses_is_said(models: HubServer, answer: HubAnswer, toke
         )
 
 
-def test_a_hub_that_is_no_hub_is_said(models: HubServer) -> None:
+def test_a_server_that_does_not_answer_like_the_hub_is_refused(models: HubServer) -> None:
     models.answers[ABOUT] = [HubAnswer(body=b"<html>")]
     assert "access.hub_endpoint: " in refusal(models)
     models.answers[ABOUT] = described(siblings=[{"rfilename": "config.json"}])
     assert "does not answer like the Hub's API (KeyError('size')); name the Hub or a mirror" in refusal(models)
 
 
-def test_a_hub_out_of_reach_is_asked_again_and_then_an_error(models: HubServer) -> None:
+def test_a_hub_out_of_reach_is_tried_again_and_then_an_error(models: HubServer) -> None:
     weights = f"/{REPO}/resolve/{tiny_model.REVISION}/model.safetensors"
     models.answers[weights] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable, match=rf"{REPO}, model.safetensors: the Hub answered 503; gave up after 5"):
@@ -173,7 +175,7 @@ def test_a_hub_out_of_reach_is_asked_again_and_then_an_error(models: HubServer) 
         base_model.look(on_hub("http://127.0.0.1:1"), "bucket", None, None)
 
 
-def test_an_upload_is_looked_at_by_plans_own_grant(aws: RunningAws, bucket: str, cache: Path) -> None:
+def test_an_upload_is_read_from_the_bucket(aws: RunningAws, bucket: str, cache: Path) -> None:
     wanted = settings(training={"base_model": FOLDER, "gated": False})
     with pytest.raises(
         Refused, match=rf"^training.base_model: there is nothing in s3://{bucket}/{FOLDER}; upload there the files"
@@ -192,6 +194,7 @@ def test_an_upload_is_looked_at_by_plans_own_grant(aws: RunningAws, bucket: str,
 
 
 def llama(billions: float, vocabulary: float = 0.5, cache_bytes: int = 131_072, adapted: int = 400_000) -> BaseFiles:
+    """Return the facts of a base model's files, with its parameters and those of its vocabulary in billions."""
     return BaseFiles(int(billions * 1e9), int(vocabulary * 1e9), adapted, cache_bytes, [])
 
 
@@ -207,41 +210,41 @@ G5, G6E, P4D, G4DN = "ml.g5.xlarge", "ml.g6e.xlarge", "ml.p4d.24xlarge", "ml.g4d
         (llama(7.24), {"instance_types": G4DN}),  # Mistral 7B on a T4: 14.5 of 16.1 GB
     ],
 )
-def test_what_fits_is_taken(files: BaseFiles, training: dict[str, Any]) -> None:
+def test_a_model_that_fits_into_memory_is_accepted(files: BaseFiles, training: dict[str, Any]) -> None:
     wanted = settings(training=training, endpoint={"max_model_len": 2048})
     same, bounds, warnings = base_model.within_memory(wanted, files)
     assert (same, warnings) == (wanted, [])
     assert bounds["training"].needs == pytest.approx(files.parameters * 2 / 1e9, abs=0.1)
 
 
-def test_what_is_too_large_is_refused_with_a_type_that_is_not() -> None:
-    def line(files: BaseFiles, **sections: Any) -> str:
+def test_a_model_that_is_too_large_is_refused_with_a_type_that_is_large_enough() -> None:
+    def message(files: BaseFiles, **sections: Any) -> str:
         with pytest.raises(Refused) as refused:
             base_model.within_memory(settings(**sections), files)
         return str(refused.value)
 
-    # The base is judged in 16 bits, whatever it is trained in.
-    assert line(llama(14.8)) == (
+    # The base model is judged in 16 bits, also if it is trained in 4.
+    assert message(llama(14.8)) == (
         "training.instance_types: meta-llama/Llama-3.2-1B-Instruct needs 29.6 GB of one GPU's memory to train and judge, and "
         "ml.g5.xlarge has 24.16; choose a type with a larger GPU, such as one of ml.g7 (RTX PRO 4500 Blackwell, 34.36 GB), or "
         "a smaller base_model"
     )
-    assert line(llama(70.6), training={"instance_types": [G5, P4D]}).endswith(
+    assert message(llama(70.6), training={"instance_types": [G5, P4D]}).endswith(
         "and ml.g5.xlarge has 24.16, ml.p4d.24xlarge has 42.95; choose a type with a larger GPU, such as one of ml.p5e (H200, "
         "151.4 GB), or a smaller base_model"
     )
-    assert line(llama(405)).endswith("ml.g5.xlarge has 24.16; choose a smaller base_model")
-    # With everything on one GPU, an adapter of a high rank needs more than the judging.
+    assert message(llama(405)).endswith("ml.g5.xlarge has 24.16; choose a smaller base_model")
+    # Training needs more memory than judging if an unquantized model has an adapter of a high rank on all layers.
     wide = {"lora": {"r": 256, "target_modules": "all-linear"}, "quantization": "none", "optimizer": "adamw_torch"}
-    assert "needs 24.87 GB of one GPU's memory to train" in line(llama(8.03, adapted=2_150_000), training=wide)
-    # 16.06 GB and a cache of 131,072 tokens, 131,072 bytes each, in 92% of the memory.
-    assert line(llama(8.03), endpoint={"max_model_len": 131_072}).startswith(
+    assert "needs 24.87 GB of one GPU's memory to train" in message(llama(8.03, adapted=2_150_000), training=wide)
+    # The model has 16.06 GB. The cache has 131,072 tokens of 131,072 bytes. vLLM uses 92% of the memory.
+    assert message(llama(8.03), endpoint={"max_model_len": 131_072}).startswith(
         "endpoint.instance_types: meta-llama/Llama-3.2-1B-Instruct needs 33.24 GB of one GPU's memory to serve with "
         "endpoint.max_model_len 131072, and ml.g5.xlarge has 22.23; choose a type with a larger GPU, such as one of ml.g6e"
     )
 
 
-def test_of_a_list_the_types_that_are_too_small_are_left_out_with_a_warning() -> None:
+def test_types_of_a_list_that_are_too_small_are_left_out_with_a_warning() -> None:
     wanted = settings(training={"instance_types": [G5, G6E]}, endpoint={"instance_types": [G6E, G4DN, "ml.g9.xlarge"]})
     used, bounds, warnings = base_model.within_memory(wanted, llama(14.8))
     assert (used.training.instance_types, used.endpoint.instance_types) == ([G6E], [G6E, "ml.g9.xlarge"])
@@ -260,6 +263,6 @@ def test_of_a_list_the_types_that_are_too_small_are_left_out_with_a_warning() ->
     ]
 
 
-def test_a_job_on_a_cpu_and_an_endpoint_that_is_not_wanted_have_no_bound() -> None:
+def test_a_job_on_a_cpu_and_a_disabled_endpoint_have_no_bound() -> None:
     wanted = settings(training={"device": "cpu"}, endpoint={"enabled": False})
     assert base_model.within_memory(wanted, llama(405)) == (wanted, {}, [])

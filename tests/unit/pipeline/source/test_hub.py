@@ -1,4 +1,4 @@
-"""Reading from the Hub over a real connection, with everything that goes wrong on one."""
+"""A file is read from the Hub over a real connection, whole and without loss of the token, or the error is named."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN = "hf_secret"
 
 @pytest.fixture
 def other() -> Iterator[HubServer]:
-    """A second host: the Hub's store of large files."""
+    """A second host, like the Hub's storage of large files."""
     with HubServer() as server:
         yield server
 
@@ -37,7 +37,7 @@ def read(hub: HubServer, token: str | None = None, waits: list[float] | None = N
 def refusal(hub: HubServer, token: str | None = None) -> str:
     with pytest.raises(Refused) as caught:
         read(hub, token)
-    assert len(hub.seen) == 1, "a refusal is not worth another try"
+    assert len(hub.seen) == 1, "a refusal must not be tried again"
     assert TOKEN not in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -71,7 +71,7 @@ def test_a_redirect_to_another_host_drops_the_token(hub: HubServer, other: HubSe
     assert [seen.authorization for seen in other.seen] == [None]
 
 
-def test_the_token_does_not_come_back_by_way_of_another_host(hub: HubServer, other: HubServer) -> None:
+def test_the_token_stays_dropped_when_another_host_redirects_back_to_the_hub(hub: HubServer, other: HubServer) -> None:
     hub.answers[PATH] = [HubAnswer(302, headers={"Location": f"{other.url}/back"})]
     other.answers["/back"] = [HubAnswer(302, headers={"Location": f"{hub.url}/elsewhere"})]
     hub.answers["/elsewhere"] = [HubAnswer(body=BODY)]
@@ -79,7 +79,7 @@ def test_the_token_does_not_come_back_by_way_of_another_host(hub: HubServer, oth
     assert [seen.authorization for seen in hub.seen] == [f"Bearer {TOKEN}", None]
 
 
-def test_a_cut_connection_resumes_where_it_was(hub: HubServer, other: HubServer) -> None:
+def test_a_cut_connection_resumes_where_it_was_cut(hub: HubServer, other: HubServer) -> None:
     hub.answers[PATH] = [HubAnswer(302, headers={"Location": f"{other.url}/blob"})]
     other.answers["/blob"] = [
         HubAnswer(body=BODY, cut=300_000),
@@ -92,7 +92,7 @@ def test_a_cut_connection_resumes_where_it_was(hub: HubServer, other: HubServer)
     assert 0 < starts[0] <= 300_000 < starts[1] <= 700_000
 
 
-def test_a_part_is_asked_for_and_resumed_to_its_own_end(hub: HubServer) -> None:
+def test_a_part_is_requested_and_resumed_up_to_its_own_end(hub: HubServer) -> None:
     hub.answers[PATH] = [HubAnswer(body=BODY, cut=300_000), HubAnswer(body=BODY)]
     file = HubFile(hub.url, "own/set", "abc", "train.csv", None)
     part = ResumingStream(
@@ -111,7 +111,7 @@ def test_a_server_without_ranges_is_read_again_from_the_start(hub: HubServer) ->
     assert read(hub) == BODY
 
 
-def test_a_file_that_is_always_cut_is_an_error_and_never_short(hub: HubServer) -> None:
+def test_a_file_whose_connection_is_always_cut_is_an_error(hub: HubServer) -> None:
     hub.answers[PATH] = [HubAnswer(body=BODY[:1000], headers={"Content-Length": "1200"}, cut=1000, ranges=False)]
     with pytest.raises(SourceUnavailable, match=r"train.csv: .*1000 of 1200 bytes; gave up after 5 tries"):
         read(hub)
@@ -172,7 +172,7 @@ def test_an_empty_file_is_empty(hub: HubServer) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 1.0)
     hub.answers[PATH] = [HubAnswer(status), HubAnswer(status), HubAnswer(body=BODY)]
     waits: list[float] = []
@@ -180,7 +180,7 @@ def test_what_may_pass_is_tried_again(hub: HubServer, status: int, monkeypatch: 
     assert waits == [1, 2]
 
 
-def test_retry_after_is_heeded_within_reason(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_is_respected_up_to_the_longest_wait(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 1.0)
     limited = [HubAnswer(429, headers={"Retry-After": seconds}) for seconds in ("7", "9999", "Wed, 21 Oct 2026")]
     hub.answers[PATH] = [*limited, HubAnswer(body=BODY)]
@@ -189,20 +189,20 @@ def test_retry_after_is_heeded_within_reason(hub: HubServer, monkeypatch: pytest
     assert waits == [7, MAX_WAIT_SECONDS, 4]
 
 
-def test_what_does_not_pass_is_unavailable_with_the_status(hub: HubServer) -> None:
+def test_an_error_that_does_not_pass_is_raised_with_the_status(hub: HubServer) -> None:
     hub.answers[PATH] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable, match=r"train.csv: the Hub answered 503; gave up after 5 tries"):
         read(hub)
 
 
-def test_a_hub_that_is_not_there_is_named() -> None:
+def test_a_hub_out_of_reach_is_named() -> None:
     with HubServer() as gone:
         pass
     with pytest.raises(SourceUnavailable, match=r"127.0.0.1:\d+ cannot be reached .*refused"):
         read(gone)
 
 
-def test_401_without_a_token_asks_for_one(hub: HubServer) -> None:
+def test_401_without_a_token_says_that_one_is_required(hub: HubServer) -> None:
     hub.answers[PATH] = [HubAnswer(401)]
     line = refusal(hub)
     assert "hub:own/set" in line
@@ -221,7 +221,7 @@ def test_403_asks_to_accept_the_terms(hub: HubServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "expected"),
     [
         ("RepoNotFound", "no such dataset"),
         ("RevisionNotFound", "no revision 'abc'"),
@@ -229,12 +229,12 @@ def test_403_asks_to_accept_the_terms(hub: HubServer) -> None:
         ("", "no file 'train.csv' at revision 'abc'"),
     ],
 )
-def test_404_says_what_is_not_there(hub: HubServer, code: str, said: str) -> None:
+def test_404_says_what_does_not_exist(hub: HubServer, code: str, expected: str) -> None:
     hub.answers[PATH] = [HubAnswer(404, headers={"X-Error-Code": code})]
-    assert said in refusal(hub)
+    assert expected in refusal(hub)
 
 
-def test_another_refusal_is_shown_with_its_status(hub: HubServer) -> None:
+def test_another_error_is_refused_with_its_status(hub: HubServer) -> None:
     hub.answers[PATH] = [HubAnswer(451)]
     assert "the Hub answered 451" in refusal(hub)
 

@@ -1,4 +1,4 @@
-"""The look at a source: in S3 on local AWS, on the Hub over a real connection."""
+"""Plan lists the files of a source: in S3 on local AWS, and on the Hub over a real connection."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 COMMIT = "6b929ff10edec703164e3ddb2e94aae058c9ab5f"
 REPO = "/api/datasets/own/set/revision/main?blobs=true"
-EVERY = {"train": None, "validation": None, "test": None}
+ALL_NULL = {"train": None, "validation": None, "test": None}
 
 
 def in_s3(source: str, **files: str | None) -> Settings:
-    return settings(dataset={"source": source, "files": EVERY | files})
+    return settings(dataset={"source": source, "files": ALL_NULL | files})
 
 
 def put(aws: RunningAws, bucket: str, *keys: str, body: bytes = b"a") -> None:
@@ -51,7 +51,7 @@ def refusal(aws: RunningAws, bucket: str, wanted: Settings, credentials: dict[st
     return str(refused.value)
 
 
-def test_an_object_is_all_train_whatever_the_files_are(aws: RunningAws, bucket: str) -> None:
+def test_a_source_of_one_object_is_train_whatever_dataset_files_has(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/a.csv.gz", "uploads/a.csv", "uploads/a.csv/b.csv", body=b"abc")
     etag = aws.client("s3").head_object(Bucket=bucket, Key="uploads/a.csv")["ETag"]
     found = look(aws, bucket, in_s3("uploads/a.csv", test="test.csv"))
@@ -59,7 +59,7 @@ def test_an_object_is_all_train_whatever_the_files_are(aws: RunningAws, bucket: 
     assert aws.client("s3").get_object(Bucket=bucket, Key="uploads/a.csv", IfMatch=etag)["ContentLength"] == 3
 
 
-def test_a_folder_is_listed_with_whole_keys_and_told_what_is_not_read(aws: RunningAws, bucket: str) -> None:
+def test_a_folder_is_listed_with_whole_keys_and_a_warning_about_other_files(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/my set/", "uploads/my set/x/", "uploads/my set/x/ü 1.jsonl", "uploads/my set/test.csv")
     put(aws, bucket, "uploads/my set/notes.txt", "uploads/my set 2/b.csv")
     found = look(aws, bucket, in_s3(f"s3://{bucket}/uploads/my set/", test="test"))
@@ -74,7 +74,7 @@ def test_a_folder_is_listed_with_whole_keys_and_told_what_is_not_read(aws: Runni
     ]
 
 
-def test_every_page_of_a_folder_is_listed_up_to_the_most(
+def test_all_pages_of_a_folder_are_listed_up_to_the_limit(
     aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(aws, bucket, *(f"uploads/a/{number}.csv" for number in range(8)))
@@ -106,7 +106,7 @@ def test_every_page_of_a_folder_is_listed_up_to_the_most(
         ),
     ],
 )
-def test_what_is_not_there_is_refused(aws: RunningAws, bucket: str, source: str, expected: str) -> None:
+def test_a_source_that_does_not_exist_is_refused(aws: RunningAws, bucket: str, source: str, expected: str) -> None:
     put(
         aws,
         bucket,
@@ -119,7 +119,7 @@ def test_what_is_not_there_is_refused(aws: RunningAws, bucket: str, source: str,
     assert expected.replace("BUCKET", bucket) in refusal(aws, bucket, in_s3(source))
 
 
-def test_a_denied_bucket_is_refused_and_reading_is_not_needed(aws: RunningAws, bucket: str) -> None:
+def test_plan_needs_to_list_and_not_to_read_and_a_denied_bucket_is_refused(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/a.csv", "data/1/a.csv")
     grant = {
         "Effect": "Allow",
@@ -135,7 +135,7 @@ def test_a_denied_bucket_is_refused_and_reading_is_not_needed(aws: RunningAws, b
         assert "access.dataset_buckets lists it (then deploy)" in line
 
 
-def test_empty_objects_are_passed_over_in_a_folder_and_refused_alone(aws: RunningAws, bucket: str) -> None:
+def test_an_empty_object_is_skipped_in_a_folder_and_refused_as_the_source(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/a/part-0.csv")
     put(aws, bucket, "uploads/a/part-1.csv", "uploads/a/_SUCCESS", "uploads/e.csv", body=b"")
     found = look(aws, bucket, in_s3("uploads/a/"))
@@ -158,15 +158,15 @@ SIBLINGS = [
 
 
 def described(configs: Any = None, siblings: Any = SIBLINGS, **more: Any) -> list[HubAnswer]:
-    """The Hub's answer for a dataset, as huggingface_hub's DatasetInfo reads it."""
+    """Return the Hub's answer for a dataset, in the form that huggingface_hub's DatasetInfo reads."""
     card = {"cardData": {"license": "mit", "configs": configs}} if configs else {}
-    told = {"id": "own/set", "sha": COMMIT, "gated": False, "siblings": siblings, **card, **more}
-    return [HubAnswer(body=json.dumps(told).encode())]
+    description = {"id": "own/set", "sha": COMMIT, "gated": False, "siblings": siblings, **card, **more}
+    return [HubAnswer(body=json.dumps(description).encode())]
 
 
 def on_hub(hub: HubServer, token: str | None = None, gated: bool = False, **files: str | None) -> listing.Source:
     wanted = settings(
-        dataset={"source": "hub:own/set", "revision": "main", "gated": gated, "files": EVERY | files},
+        dataset={"source": "hub:own/set", "revision": "main", "gated": gated, "files": ALL_NULL | files},
     )
     access = wanted.access.model_copy(update={"hub_endpoint": hub.url})
     return listing.look(wanted.model_copy(update={"access": access}), "bucket", token, None)
@@ -183,7 +183,7 @@ def by_split(found: listing.Source) -> dict[str, list[str]]:
     return {split: [file.name for file in files] for split, files in found.files.items()}
 
 
-def test_one_request_tells_commit_files_and_what_they_are(hub: HubServer) -> None:
+def test_one_request_returns_the_commit_and_the_files_with_size_and_digest(hub: HubServer) -> None:
     hub.answers[REPO] = described()
     found = on_hub(hub, "hf_secret", validation="validation")
     assert (found.uri, found.revision, found.warnings) == ("hub:own/set", COMMIT, [])
@@ -234,7 +234,7 @@ INFOS |= st.lists(st.sampled_from(["default", "one", "two"]).map(lambda name: {"
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that the card speaks of."""
+    """A folder with the files of `NAMES`, beside which each card is written."""
     root = tmp_path_factory.mktemp("repository")
     for name in NAMES:
         (root / name).parent.mkdir(exist_ok=True)
@@ -242,18 +242,18 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def the_librarys(root: Path, card: dict[str, Any]) -> dict[str, list[str]] | None:
-    """The files by split that the datasets library takes where no configuration is named; None if it raises an error."""
+def splits_of_the_library(root: Path, card: dict[str, Any]) -> dict[str, list[str]] | None:
+    """Return the files by split that the datasets library takes if no configuration is named, or None if it raises an error."""
     readme = root / "README.md"
     readme.write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
     try:
-        # Of a folder, by the same functions as of a repository (`LocalDatasetModuleFactory`, `HubDatasetModuleFactory`).
+        # For a folder the library uses the functions of a repository (`LocalDatasetModuleFactory`, `HubDatasetModuleFactory`).
         builder = datasets.load_dataset_builder(str(root))
-    except Exception:  # whatever it raises
+    except Exception:  # the library raises errors of many types
         return None
     files = builder.config.data_files or {}
-    found = {split: sorted({Path(path).relative_to(root).as_posix() for path in of}) for split, of in files.items()}
-    return found if all(found.values()) else None  # it fails as soon as it reads
+    found = {name: sorted({Path(path).relative_to(root).as_posix() for path in paths}) for name, paths in files.items()}
+    return found if all(found.values()) else None  # a split without files fails when it is read
 
 
 @given(st.lists(CONFIG, min_size=1, max_size=3, unique_by=lambda config: str(config["config_name"])), INFOS)
@@ -265,11 +265,11 @@ def the_librarys(root: Path, card: dict[str, Any]) -> dict[str, list[str]] | Non
 @example([{"config_name": "one", "data_files": ["none.csv"]}, {"config_name": "default"}], None)
 @example([{"config_name": "one", "data_files": [{"split": "train", "path": "none.csv"}]}, {"config_name": "two"}], None)
 @settings_of_hypothesis(max_examples=150, deadline=None)
-def test_of_several_configurations_that_is_taken_which_the_datasets_library_takes(
+def test_the_configuration_is_the_one_that_the_datasets_library_takes(
     repository: Path, configs: list[dict[str, Any]], infos: Any
 ) -> None:
     card = {"configs": configs} | ({} if infos is None else {"dataset_info": infos})
-    wanted = the_librarys(repository, card)
+    wanted = splits_of_the_library(repository, card)
     try:
         patterns = listing._splits_of_card("train", card, listing._configs(card), NAMES)
         found = {split: matching(paths, NAMES) for split, paths in patterns.items()}
@@ -278,20 +278,22 @@ def test_of_several_configurations_that_is_taken_which_the_datasets_library_take
     if wanted is not None:
         assert {split: sorted(names) for split, names in found.items()} == wanted
     elif not any("data_dir" in config or _names_no_file(config) for config in configs):
-        # The library tells the format by the first one's files, which it looks for without its folder: what it then
-        # refuses, is read here.
+        # The library takes the format from the files of the first configuration, which it looks for outside of its data_dir.
+        # A card that it refuses for this reason is read here, so such cards are left out.
         assert not any(found.values())
 
 
 def _names_no_file(config: dict[str, Any]) -> bool:
-    """Whether one part of the `data_files`, each in the form that the library takes, matches nothing."""
-    named = config.get("data_files")
-    parts = named if isinstance(named, list) else [] if named is None else [named]
+    """Return whether a part of the `data_files` matches no file. All parts have a form that the library takes."""
+    data_files = config.get("data_files")
+    parts = data_files if isinstance(data_files, list) else [] if data_files is None else [data_files]
     paths = [part.get("path") if isinstance(part, dict) else part for part in parts]
-    return named == [] or any(not matching(path if isinstance(path, list) else [str(path)], NAMES) for path in paths)
+    return data_files == [] or any(
+        not matching(path if isinstance(path, list) else [str(path)], NAMES) for path in paths
+    )
 
 
-def test_a_split_of_no_certain_configuration_is_refused_and_its_files_are_taken(hub: HubServer) -> None:
+def test_a_split_of_an_ambiguous_configuration_is_refused_and_a_file_name_is_taken(hub: HubServer) -> None:
     both = [{"config_name": name, "data_files": [{"split": "train", "path": f"{name}.csv"}]} for name in ("nl", "mt")]
     siblings = [sibling("nl.csv"), sibling("mt.csv")]
     hub.answers[REPO] = described(both, siblings)
@@ -309,7 +311,7 @@ def test_a_split_of_no_certain_configuration_is_refused_and_its_files_are_taken(
     )
 
 
-def test_every_configuration_is_read_with_a_warning_alone(hub: HubServer) -> None:
+def test_null_reads_the_files_of_all_configurations_with_a_warning(hub: HubServer) -> None:
     both = [{"config_name": name, "data_files": f"{name}.csv"} for name in ("nl", "mt")]
     hub.answers[REPO] = described(both, [sibling("nl.csv"), sibling("mt.csv")])
     (warning,) = on_hub(hub).warnings
@@ -319,7 +321,7 @@ def test_every_configuration_is_read_with_a_warning_alone(hub: HubServer) -> Non
     assert on_hub(hub).warnings == []
 
 
-def test_empty_files_of_the_hub_are_told(hub: HubServer) -> None:
+def test_empty_files_of_the_hub_are_named_in_a_warning(hub: HubServer) -> None:
     hub.answers[REPO] = described(siblings=[sibling("a.csv"), sibling("b.csv", 0)])
     found = on_hub(hub)
     assert by_split(found) == {"train": ["a.csv"]}
@@ -328,7 +330,7 @@ def test_empty_files_of_the_hub_are_told(hub: HubServer) -> None:
     ]
 
 
-def test_a_split_or_file_that_is_not_there_is_refused_with_what_there_is(hub: HubServer) -> None:
+def test_a_missing_split_or_file_is_refused_with_those_that_exist(hub: HubServer) -> None:
     hub.answers[REPO] = described()
     assert "has no split 'test'; its own are train, validation" in hub_refusal(hub, test="test")
     line = hub_refusal(hub, test="test.csv")
@@ -358,13 +360,13 @@ def test_a_gated_dataset_is_refused_without_the_setting(hub: HubServer, gated: s
         (HubAnswer(body=b'{"sha": "a", "siblings": [], "cardData": {"configs": "x"}}'), "does not answer like"),
     ],
 )  # fmt: skip
-def test_what_the_hub_refuses_or_does_not_know_is_said(hub: HubServer, answer: HubAnswer, expected: str) -> None:
+def test_an_error_of_the_hub_is_refused_with_its_reason(hub: HubServer, answer: HubAnswer, expected: str) -> None:
     hub.answers[REPO] = [answer]
     assert expected in hub_refusal(hub)
     assert len(hub.seen) == 1
 
 
-def test_a_hub_that_does_not_answer_is_asked_again_and_then_unavailable(hub: HubServer) -> None:
+def test_a_hub_that_is_unavailable_is_tried_again_and_then_an_error(hub: HubServer) -> None:
     hub.answers[REPO] = [HubAnswer(503), *described()]
     assert on_hub(hub).revision == COMMIT
     hub.answers[REPO] = [HubAnswer(503)]

@@ -1,4 +1,4 @@
-"""How files are cut into pieces and pieces gathered into shards: nothing twice, nothing left out, nothing too large."""
+"""Files are cut into pieces, and pieces are put into shards: each byte once, in order, and no shard too large."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIZES = st.integers(0, 900 * MB) | st.integers(0, 3)
 
 @st.composite
 def sources(draw: st.DrawFn) -> dict[str, list[File]]:
-    """Files by split, each with a name of its own."""
+    """Draw files by split, each with its own name."""
     drawn = draw(st.lists(st.tuples(st.sampled_from(READ_ORDER), _SUFFIXES, _SIZES), min_size=1, max_size=250))
     files: dict[str, list[File]] = {}
     for number, (split, suffix, size) in enumerate(drawn):
@@ -33,7 +33,7 @@ def divisible(piece: Piece) -> bool:
 
 
 @given(files=sources(), size=st.integers(1, 900))
-def test_the_pieces_cover_each_file_once_and_in_reading_order(files: dict[str, list[File]], size: int) -> None:
+def test_pieces_cover_each_file_once_and_in_reading_order(files: dict[str, list[File]], size: int) -> None:
     pieces = cut(files, size * MB)
     expected = [(split, file) for split in READ_ORDER for file in sorted(files.get(split, []))]
     found: dict[tuple[str, str], list[Piece]] = {}
@@ -48,26 +48,25 @@ def test_the_pieces_cover_each_file_once_and_in_reading_order(files: dict[str, l
         assert all(part.end - part.start <= size * MB for part in parts if divisible(part))
         assert len(parts) == (-(-file.bytes // (size * MB)) or 1 if divisible(parts[0]) else 1)
     assert len(pieces) == sum(map(len, found.values()))
-    assert pieces == [piece for parts in found.values() for piece in parts]  # the parts of a file stand together
+    # The parts of a file are next to each other.
+    assert pieces == [piece for parts in found.values() for piece in parts]
 
 
 @given(files=sources(), size=st.integers(1, 900))
-def test_the_shards_are_the_pieces_in_their_order_and_none_is_too_large(
-    files: dict[str, list[File]], size: int
-) -> None:
+def test_shards_have_the_pieces_in_their_order_and_none_is_too_large(files: dict[str, list[File]], size: int) -> None:
     shards = shard(files, size)
-    whole = [file for of in files.values() for file in of]
-    total = sum(file.bytes for file in whole)
+    all_files = [file for of_split in files.values() for file in of_split]
+    total = sum(file.bytes for file in all_files)
     if shards is None:
         assert total <= size * MB
-        assert len(whole) <= MOST_FILES
+        assert len(all_files) <= MOST_FILES
         return
-    assert total > size * MB or len(whole) > MOST_FILES
+    assert total > size * MB or len(all_files) > MOST_FILES
     assert [one.number for one in shards] == list(range(len(shards)))
     assert len(shards) <= MOST_SHARDS
     joined = [piece for one in shards for piece in one.pieces]
     used = size * MB
-    while joined != cut(files, used):  # larger shards, for there would be too many
+    while joined != cut(files, used):  # shards are larger if there would be too many
         used += used // 4 + 1
         assert used < 10**13
     for one in shards:
@@ -75,13 +74,13 @@ def test_the_shards_are_the_pieces_in_their_order_and_none_is_too_large(
         assert len(one.pieces) <= MOST_FILES
         fits = sum(piece.end - piece.start for piece in one.pieces) <= used
         assert fits or (len([p for p in one.pieces if p.bytes]) == 1 and not divisible(one.pieces[0]))
-    # No two neighbours would have fitted into one.
+    # No two neighbours would fit into one shard.
     for before, after in pairwise(shards):
-        room = used - sum(piece.end - piece.start for piece in before.pieces)
-        assert len(before.pieces) == MOST_FILES or after.pieces[0].end - after.pieces[0].start > room
+        free = used - sum(piece.end - piece.start for piece in before.pieces)
+        assert len(before.pieces) == MOST_FILES or after.pieces[0].end - after.pieces[0].start > free
 
 
-def test_a_large_file_is_cut_and_named_by_its_bytes_and_small_ones_share_a_shard() -> None:
+def test_a_large_file_is_cut_and_named_by_its_bytes_and_small_files_share_a_shard() -> None:
     small = [File(f"{number:03}.csv", 10, "e") for number in range(150)]
     shards = shard({"test": small[:1], "train": [*small[1:], File("big.jsonl", 2_500_000, "e")]}, 1)
     assert shards is not None
@@ -114,12 +113,12 @@ def test_a_large_file_is_cut_and_named_by_its_bytes_and_small_ones_share_a_shard
     ],
     ids=lambda value: None if isinstance(value, list) else str(value),
 )
-def test_one_function_is_enough_up_to_the_size_and_a_hundred_files(files: list[tuple[str, int]], count: Any) -> None:
+def test_one_function_is_enough_up_to_shard_mb_and_a_hundred_files(files: list[tuple[str, int]], count: Any) -> None:
     shards = shard({"train": [File(name, size, None) for name, size in files]}, 256)
     assert (shards and len(shards)) == count
 
 
-def test_all_results_of_the_most_shards_fit_into_one_state() -> None:
+def test_the_results_of_the_most_shards_fit_into_one_state() -> None:
     folder = "\N{GRINNING FACE}" * 250
     shards = shard({"train": [File(f"{folder}/{n:03}.csv", 10**9, None) for n in range(MOST_SHARDS)]}, 999)
     assert shards is not None
@@ -128,7 +127,7 @@ def test_all_results_of_the_most_shards_fit_into_one_state() -> None:
     assert len(json.dumps(failed, ensure_ascii=False, separators=(",", ":")).encode()) <= 262_144
 
 
-def test_what_is_too_large_for_all_functions_together_is_refused() -> None:
+def test_a_source_that_is_too_large_for_the_most_shards_is_refused() -> None:
     with pytest.raises(Refused, match=r"2560000 MB are more than 400 functions can read; name fewer files"):
         shard({"train": [File("a.jsonl", 2_560_000 * MB, None)]}, 256)
 
@@ -137,7 +136,7 @@ def test_what_is_too_large_for_all_functions_together_is_refused() -> None:
     ("name", "most"),
     [("a.csv", 4000), ("a.json", 4000), ("a.jsonl.gz", 1000), ("A.CSV.ZST", 1000)],
 )
-def test_what_cannot_be_divided_and_is_too_large_is_refused_with_the_remedy(name: str, most: int) -> None:
+def test_an_indivisible_file_that_is_too_large_is_refused_with_the_remedy(name: str, most: int) -> None:
     assert len(shard({"train": [File(name, most * MB, None)]}, 256) or []) == 1
     with pytest.raises(Refused) as refused:
         shard({"train": [File(name, most * MB + MB, None)]}, 256)

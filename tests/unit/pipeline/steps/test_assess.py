@@ -1,4 +1,4 @@
-"""Assess on local AWS: the verdict, its reason, and the record that it leaves."""
+"""Assess on local AWS decides whether the model is served, gives the reason, and writes the run's record."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def evaluation(difference: float, repeating: float = 0.0, truncated: float = 0.0
     }
 
 
-def judged(aws: RunningAws, bucket: str, found: dict[str, Any], **how: Any) -> dict[str, Any]:
-    """Assess's event, for what a job has left."""
+def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **how: Any) -> dict[str, Any]:
+    """Write the files of a job, and return Assess's event for them."""
     put(aws, bucket, f"{FOLDER}evaluation.json", found)
     put(aws, bucket, f"{FOLDER}left_out.json", {"train": [3, 17], "validation": []})
     put(aws, bucket, f"{FOLDER}baseline.json", {"digest": "new"})
@@ -51,7 +51,7 @@ def judged(aws: RunningAws, bucket: str, found: dict[str, Any], **how: Any) -> d
             "progress": "completed",
             "wait_seconds": 0,
             "model": f"s3://{bucket}/{FOLDER.removesuffix('tuneway/')}",
-            # A redriven job may be given another type than the job before it.
+            # A redriven job may get another type than the job before it.
             "billed_seconds": {"ml.g5.xlarge": 600, "ml.g6.xlarge": 1200},
         },
         "record": {
@@ -72,13 +72,13 @@ def judged(aws: RunningAws, bucket: str, found: dict[str, Any], **how: Any) -> d
     }
 
 
-# The interval is one to each side of the mean.
+# The interval ends 1 below and 1 above the mean.
 BETTER, PERHAPS, WORSE = 6.4, 0.7, -0.5
 CLEARLY = "endpoint.promote: clearly_better asks"
 
 
 @pytest.mark.parametrize(
-    ("difference", "enabled", "wanted", "promoted", "why"),
+    ("difference", "enabled", "promote", "promoted", "why"),
     [
         (
             BETTER,
@@ -123,11 +123,11 @@ CLEARLY = "endpoint.promote: clearly_better asks"
     ],
 )
 def test_the_setting_decides_and_the_reason_names_it(
-    aws: RunningAws, bucket: str, difference: float, enabled: bool, wanted: str, promoted: bool, why: str
+    aws: RunningAws, bucket: str, difference: float, enabled: bool, promote: str, promoted: bool, why: str
 ) -> None:
-    event = judged(aws, bucket, evaluation(difference), enabled=enabled, promote=wanted)
+    event = event_for(aws, bucket, evaluation(difference), enabled=enabled, promote=promote)
     found = assess.handler(event, None)
-    assert found == assess.handler(event, None)  # a redrive
+    assert found == assess.handler(event, None)  # as in a redrive
     assert found["promoted"] is promoted
     assert found["why"] == (
         f"ROUGE-L on 40 held-out rows: tuned {20 + difference:.1f}, base 20.0, difference {difference:+.1f} "
@@ -142,13 +142,21 @@ def test_the_setting_decides_and_the_reason_names_it(
         f"s3://{bucket}/{FOLDER}left_out.json has the numbers of their lines in train.jsonl"
     ]
     s3 = aws.client("s3")
-    kept = s3.get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
-    assert json.loads(kept) == {"digest": "new"}
-    left = json.loads(s3.get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
-    assert (left["promoted"], left["why"], left["scores"]) == (promoted, found["why"], found["scores"])
-    assert (left["serving"], left["bedrock"], left["settings"]) == (None, None, {"training.epochs": 2})
-    assert left["licences"] == {"base_model": "mit", "dataset": None}
-    assert left["spent"] == {
+    baseline = s3.get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
+    assert json.loads(baseline) == {"digest": "new"}
+    run_record = json.loads(s3.get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert (run_record["promoted"], run_record["why"], run_record["scores"]) == (
+        promoted,
+        found["why"],
+        found["scores"],
+    )
+    assert (run_record["serving"], run_record["bedrock"], run_record["settings"]) == (
+        None,
+        None,
+        {"training.epochs": 2},
+    )
+    assert run_record["licences"] == {"base_model": "mit", "dataset": None}
+    assert run_record["spent"] == {
         "training_seconds_billed": 1800,
         "training_instance_types": ["ml.g5.xlarge", "ml.g6.xlarge"],
         "training_usd": 0.61,
@@ -158,7 +166,7 @@ def test_the_setting_decides_and_the_reason_names_it(
 
 
 @pytest.mark.parametrize(
-    ("repeating", "truncated", "said"),
+    ("repeating", "truncated", "faults"),
     [
         (0.1, 0.1, []),
         (0.29, 0.1, ["29% of the tuned model's answers repeat themselves"]),
@@ -174,21 +182,21 @@ def test_the_setting_decides_and_the_reason_names_it(
         ),
     ],
 )
-def test_a_model_that_loops_or_is_cut_is_told_whatever_the_verdict(
-    aws: RunningAws, bucket: str, repeating: float, truncated: float, said: list[str]
+def test_answers_that_repeat_themselves_or_are_cut_are_a_warning_whatever_the_decision(
+    aws: RunningAws, bucket: str, repeating: float, truncated: float, faults: list[str]
 ) -> None:
     found_in_job = evaluation(BETTER, repeating=repeating, truncated=truncated)
-    found = assess.handler(judged(aws, bucket, found_in_job, enabled=True, promote="clearly_better"), None)
-    lines = [f"{line} (training.evaluation.max_faulty_share is 0.1)" for line in said]
+    found = assess.handler(event_for(aws, bucket, found_in_job, enabled=True, promote="clearly_better"), None)
+    lines = [f"{line} (training.evaluation.max_faulty_share is 0.1)" for line in faults]
     assert found["promoted"] is True
     assert found["why"].endswith(f"{CLEARLY}; but {' and '.join(lines)}" if lines else CLEARLY)
     where = f"look at some of them in s3://{bucket}/{FOLDER}evaluation.json"
     assert found["warnings"][:-1] == [f"{line}: {where}" for line in lines]
 
 
-def test_few_rows_are_not_clearly_better(aws: RunningAws, bucket: str) -> None:
+def test_a_model_is_not_clearly_better_on_few_rows(aws: RunningAws, bucket: str) -> None:
     few = evaluation(BETTER, truncated=1.0) | {"rows": 1}
-    found = assess.handler(judged(aws, bucket, few, enabled=True, promote="clearly_better"), None)
+    found = assess.handler(event_for(aws, bucket, few, enabled=True, promote="clearly_better"), None)
     assert found["promoted"] is False
     assert found["why"].startswith("ROUGE-L on 1 held-out row: tuned")
     assert found["why"].endswith(

@@ -1,4 +1,4 @@
-"""What the cleanup does with an endpoint after an execution has ended, over all endpoint statuses and absence."""
+"""The cleanup repairs or deletes the endpoint by its status after an execution has ended, and ends the run's other parts."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ def test_another_runs_endpoint_is_never_touched(status: str, passed: str | None)
 
 
 @pytest.mark.parametrize("status", ["Updating", "SystemUpdating", "RollingBack", "Deleting"])
-def test_what_is_in_motion_for_this_run_is_waited_for(status: str) -> None:
+def test_a_deployment_of_this_run_in_progress_is_waited_for(status: str) -> None:
     assert decide(status, PASSED, OURS, RUN, PASSED) == "wait"
-    assert decide(status, OURS, PASSED, RUN, PASSED) == "wait"  # on its way back: it may fail to get there
+    assert decide(status, OURS, PASSED, RUN, PASSED) == "wait"  # it goes back to PASSED, which may fail
 
 
-def test_a_config_that_passed_goes_on_serving() -> None:
+def test_a_config_that_passed_continues_to_serve() -> None:
     assert decide("InService", OURS, None, RUN, OURS) == "done"
 
 
-def test_one_that_did_not_pass_goes_back_to_the_last_that_did() -> None:
+def test_a_config_that_did_not_pass_is_replaced_by_the_last_one_that_did() -> None:
     assert decide("InService", OURS, None, RUN, PASSED) == "back"
 
 
-def test_with_nothing_to_go_back_to_it_is_deleted() -> None:
+def test_the_endpoint_is_deleted_if_no_config_has_passed() -> None:
     assert decide("InService", OURS, None, RUN, None) == "delete"
 
 
 @pytest.mark.parametrize("status", ["Creating", "Failed", "OutOfService", "UpdateRollbackFailed"])
 @pytest.mark.parametrize("passed", [None, PASSED])
-def test_one_that_serves_nothing_is_deleted(status: str, passed: str | None) -> None:
+def test_an_endpoint_that_does_not_serve_is_deleted(status: str, passed: str | None) -> None:
     assert decide(status, OURS, None, RUN, passed) == "delete"
 
 
-def test_absent_is_done() -> None:
+def test_nothing_is_done_without_an_endpoint() -> None:
     assert decide("Absent", None, None, RUN, None) == "done"
 
 
-def test_what_is_refused_to_one_part_holds_none_of_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_parts_run_if_aws_refuses_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
     class AbortedExecution:
         def describe_execution(self, **_: str) -> dict[str, Any]:
             return {"status": "ABORTED"}
@@ -67,20 +67,20 @@ def test_what_is_refused_to_one_part_holds_none_of_the_others_back(monkeypatch: 
         done.append("bedrock")
         raise EndpointConnectionError(endpoint_url="none")
 
-    def rest(name: str) -> Any:
+    def part(name: str) -> Any:
         return lambda *_: (done.append(name), ("", []))[1]
 
     monkeypatch.setattr(client_maker, "client", lambda _: AbortedExecution())
     monkeypatch.setattr(cleanup, "_customization_jobs", no_bedrock)
-    monkeypatch.setattr(cleanup, "_training_jobs", rest("training"))
-    monkeypatch.setattr(cleanup, "_endpoint", rest("endpoint"))
+    monkeypatch.setattr(cleanup, "_training_jobs", part("training"))
+    monkeypatch.setattr(cleanup, "_endpoint", part("endpoint"))
     event = {"execution": "arn:aws:states:r:a:execution:m:n", "redrives": 0, "prefix": "p", "region": "r"}
     with pytest.raises(AwsBusy):
         cleanup.handler(event, None)
     assert done == ["training", "bedrock", "endpoint"]
 
 
-def test_a_schedule_whose_endpoint_is_gone_goes_with_the_run_that_set_it(aws: RunningAws, bucket: str) -> None:
+def test_the_schedule_of_a_deleted_endpoint_is_deleted_for_the_run_that_set_it(aws: RunningAws, bucket: str) -> None:
     name, scheduler = f"p-{bucket[-8:]}", aws.client("scheduler")
     role = aws.role(f"{name}-expiry", {"Effect": "Allow", "Action": "*", "Resource": "*"}, service="scheduler")
     target = {"Arn": "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint", "RoleArn": role, "Input": "{}"}
@@ -99,9 +99,9 @@ def test_a_schedule_whose_endpoint_is_gone_goes_with_the_run_that_set_it(aws: Ru
         scheduler.get_schedule(Name=name)
 
 
-@pytest.mark.parametrize(("states", "asked"), [(["Plan", "Train"], False), (["Plan", "Customize", "Deploy"], True)])
-def test_bedrock_is_asked_of_runs_that_came_to_it_alone(
-    monkeypatch: pytest.MonkeyPatch, states: list[str], asked: bool
+@pytest.mark.parametrize(("states", "called"), [(["Plan", "Train"], False), (["Plan", "Customize", "Deploy"], True)])
+def test_bedrock_is_called_only_for_a_run_that_entered_customize(
+    monkeypatch: pytest.MonkeyPatch, states: list[str], called: bool
 ) -> None:
     class History:
         def get_paginator(self, name: str) -> History:
@@ -119,7 +119,7 @@ def test_bedrock_is_asked_of_runs_that_came_to_it_alone(
 
     services = {"stepfunctions": History(), "bedrock": UnreachableBedrock()}
     monkeypatch.setattr(client_maker, "client", services.__getitem__)
-    if asked:
+    if called:
         with pytest.raises(EndpointConnectionError):
             cleanup._customization_jobs(RUN, "arn")
     else:

@@ -1,4 +1,4 @@
-"""The train and customize functions on local AWS: real jobs, made once, followed, stopped in time, told in one line."""
+"""Train and Customize make real jobs on local AWS once, follow them, stop them in time, and describe them in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -16,7 +15,7 @@ from pipeline.jobs import Job, NotOurs
 from pipeline.steps import customize, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.local_aws.conftest import RunningAws
 
@@ -38,11 +37,12 @@ sys.exit(int(sys.argv[2]))
 
 
 @pytest.fixture
-def training(aws: RunningAws, bucket: str) -> Callable[..., dict[str, Any]]:
+def training(
+    aws: RunningAws, bucket: str, set_quotas: Callable[[dict[str, float]], None]
+) -> Callable[..., dict[str, Any]]:
+    """A function that returns Train's event for a job that runs `SCRIPT` with these arguments."""
     aws.client("s3").put_object(Bucket=bucket, Key="code/run.py", Body=SCRIPT.encode())
-    quota = json.dumps({"ml.g6.xlarge for training job usage": 9}).encode()
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", quota, method="POST")) as answer:
-        assert answer.status == 200
+    set_quotas({"ml.g6.xlarge for training job usage": 9})
     role = aws.role(f"train-{bucket[5:13]}", EVERYTHING, service="sagemaker")
     code = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/code/"}}
 
@@ -66,10 +66,10 @@ def training(aws: RunningAws, bucket: str) -> Callable[..., dict[str, Any]]:
     return event
 
 
-def until(look: Callable[[], dict[str, Any]], phase: str, says: str = "") -> dict[str, Any]:
-    """Look until it is so."""
+def until(look: Callable[[], dict[str, Any]], phase: str, progress: str = "") -> dict[str, Any]:
+    """Look until the job is in this phase and its progress contains this text. Return the last answer."""
     deadline = time.time() + 30
-    while (found := look())["phase"] != phase or says not in found["progress"]:
+    while (found := look())["phase"] != phase or progress not in found["progress"]:
         assert time.time() < deadline, found
         time.sleep(0.1)
     return found
@@ -86,18 +86,18 @@ def test_a_training_job_is_followed_from_its_start_to_its_model(
     assert done["progress"].endswith(" on ml.g6.xlarge")
     assert done["billed_seconds"].keys() == {"ml.g6.xlarge"}
     assert done["billed_seconds"]["ml.g6.xlarge"] >= 1
-    # A redrive of a step after it, or one whose answer was lost, adopts it.
+    # A redrive of a later step continues with the same job, and so does a redrive after a lost answer.
     assert train.handler({**event, "redrive": 2}, None)["model"] == done["model"]
 
 
-def test_a_look_tells_step_loss_and_time_left(training: Callable[..., dict[str, Any]], aws: RunningAws) -> None:
+def test_the_progress_has_step_loss_and_time_left(training: Callable[..., dict[str, Any]], aws: RunningAws) -> None:
     event = training("run", "0")
     found = until(lambda: train.handler(event, None), "working", "of training left")
     assert found["progress"].startswith("Training for ")
     assert "step " in found["progress"]
     assert " of 400, loss " in found["progress"]
     aws.client("sagemaker").stop_training_job(TrainingJobName=found["job"])
-    # Two redrives while it stops wait for it; then the later one makes its own.
+    # Two redrives wait while the job stops. Then the later one makes its own job.
     assert train.handler({**event, "redrive": 1}, None)["job"] == found["job"]
     until(lambda: train.handler({**event, "redrive": 2}, None), "working", "Starting")
     jobs = aws.client("sagemaker").list_training_jobs(NameContains=event["name"])["TrainingJobSummaries"]
@@ -105,7 +105,9 @@ def test_a_look_tells_step_loss_and_time_left(training: Callable[..., dict[str, 
     aws.client("sagemaker").stop_training_job(TrainingJobName=f"{event['name']}-2")
 
 
-def test_a_job_that_fails_says_why_and_is_made_again_by_a_redrive_only(training: Callable[..., dict[str, Any]]) -> None:
+def test_a_failed_job_raises_the_reason_and_only_a_redrive_makes_another(
+    training: Callable[..., dict[str, Any]],
+) -> None:
     event = training("end", "7")
     with pytest.raises(train.TrainingFailed, match=r"training job \S+-0 Failed: AlgorithmError: .*exit code: 7"):
         until(lambda: train.handler(event, None), "completed")
@@ -114,7 +116,7 @@ def test_a_job_that_fails_says_why_and_is_made_again_by_a_redrive_only(training:
     assert train.handler({**training("end", "0"), "redrive": 1}, None)["job"] == f"{event['name']}-1"
 
 
-def test_what_is_billed_is_the_type_of_a_list_that_the_job_was_given(
+def test_the_billed_type_of_a_list_is_the_one_that_the_job_got(
     training: Callable[..., dict[str, Any]], faults: Callable[..., None]
 ) -> None:
     event = training("end", "0")
@@ -126,14 +128,14 @@ def test_what_is_billed_is_the_type_of_a_list_that_the_job_was_given(
     faults({"kind": "training", "how": "capacity"})
     with pytest.raises(train.TrainingFailed, match=r"\S+-0 Failed: CapacityError: "):
         until(lambda: train.handler(event, None), "completed")
-    # The redriven job is given the second type, and the one before had no type at all.
+    # The redriven job gets the second type. The job before it got none.
     faults({"kind": "training", "how": "capacity", "instance_type": "g5"})
     done = until(lambda: train.handler({**event, "redrive": 1}, None), "completed")
     assert done["progress"].endswith(" on ml.g6.xlarge")
     assert list(done["billed_seconds"]) == ["ml.g6.xlarge"]
 
 
-def test_a_stopped_job_says_so(training: Callable[..., dict[str, Any]], aws: RunningAws) -> None:
+def test_a_stopped_job_raises_that_it_was_stopped(training: Callable[..., dict[str, Any]], aws: RunningAws) -> None:
     event = training("run", "0")
     until(lambda: train.handler(event, None), "working", "Training")
     aws.client("sagemaker").stop_training_job(TrainingJobName=f"{event['name']}-0")
@@ -141,7 +143,7 @@ def test_a_stopped_job_says_so(training: Callable[..., dict[str, Any]], aws: Run
         until(lambda: train.handler(event, None), "completed")
 
 
-def test_what_sagemaker_refuses_has_a_name_to_retry_on(
+def test_a_refusal_of_sagemaker_has_a_name_by_which_it_is_retried(
     training: Callable[..., dict[str, Any]], faults: Callable[..., None]
 ) -> None:
     event = training("end", "0")
@@ -154,22 +156,12 @@ def test_what_sagemaker_refuses_has_a_name_to_retry_on(
         train.handler(event, None)
 
 
-def test_anothers_job_with_the_runs_name_is_not_adopted(training: Callable[..., dict[str, Any]]) -> None:
+def test_a_job_with_the_runs_name_but_not_its_tags_is_refused(training: Callable[..., dict[str, Any]]) -> None:
     event = training("end", "0")
     train.handler(event, None)
     event["request"]["Tags"][1]["Value"] = "9876543210"
     with pytest.raises(NotOurs, match="has the name of this run's job but not its tags"):
         train.handler(event, None)
-
-
-@pytest.fixture
-def faults(aws: RunningAws) -> Iterator[Callable[..., None]]:
-    def put(*given: dict[str, Any]) -> None:
-        with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
-            assert answer.status == 200
-
-    yield put
-    put()
 
 
 @pytest.fixture
@@ -200,37 +192,37 @@ def test_a_customization_job_is_started_without_waiting_and_then_followed(
     assert customize.handler({**tuning, "redrive": 3}, None)["custom_model"] == done["custom_model"]
 
 
-def test_what_refuses_the_start_is_kept_and_what_refuses_the_end_is_not(
+def test_a_refusal_is_an_answer_at_the_start_and_an_error_at_the_end(
     tuning: dict[str, Any], faults: Callable[..., None]
 ) -> None:
     faults({"kind": "error", "action": "bedrock:CreateModelCustomizationJob", "code": "ServiceQuotaExceededException"})
-    kept = customize.handler({**tuning, "follow": False}, None)
-    assert (kept["phase"], kept["job"], kept["custom_model"]) == ("refused", None, None)
-    assert kept["progress"].startswith("refused the job, which is tried again at the end of the run: ")
-    assert "ServiceQuotaExceededException" in kept["progress"]
+    refused = customize.handler({**tuning, "follow": False}, None)
+    assert (refused["phase"], refused["job"], refused["custom_model"]) == ("refused", None, None)
+    assert refused["progress"].startswith("refused the job, which is tried again at the end of the run: ")
+    assert "ServiceQuotaExceededException" in refused["progress"]
     with pytest.raises(AwsLimit, match="ServiceQuotaExceededException"):
         customize.handler(tuning, None)
     faults()
     assert until(lambda: customize.handler(tuning, None), "completed")["job"] == f"{tuning['name']}-0"
 
 
-def test_a_job_that_is_not_completed_in_time_is_stopped_and_the_run_fails_for_it(
+def test_a_job_that_is_not_completed_in_time_is_stopped_and_fails_the_run(
     tuning: dict[str, Any], faults: Callable[..., None]
 ) -> None:
     faults({"kind": "customization", "how": "slow"})
     assert customize.handler(tuning, None)["progress"].endswith("of at most 12 h")
     late = {**tuning, "timeout_hours": 0}
-    told = customize.handler(late, None)
-    assert (told["phase"], told["wait_seconds"]) == ("working", 10)
-    assert told["progress"].endswith("being stopped")
+    stopping = customize.handler(late, None)
+    assert (stopping["phase"], stopping["wait_seconds"]) == ("working", 10)
+    assert stopping["progress"].endswith("being stopped")
     with pytest.raises(customize.CustomizationFailed, match=r"not completed within bedrock.timeout_hours \(0\)"):
         until(lambda: customize.handler(late, None), "completed")
     faults()
-    # A redrive has a new job with as much time.
+    # A redrive makes a new job, which has the same time.
     assert until(lambda: customize.handler({**tuning, "redrive": 1}, None), "completed")["job"] == f"{tuning['name']}-1"
 
 
-def test_a_job_that_is_long_in_stopping_does_not_fill_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_takes_long_to_stop_does_not_fill_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job("j", "arn:j", "Stopping", datetime.now(UTC) - timedelta(hours=13), {})
     monkeypatch.setattr(customize, "CustomizationJobs", lambda _: None)
     monkeypatch.setattr(jobs, "ensure", lambda *_: (job, [job]))
@@ -238,13 +230,15 @@ def test_a_job_that_is_long_in_stopping_does_not_fill_the_history(monkeypatch: p
     event = {"name": "n", "redrive": 0, "request": {"jobTags": tags}, "timeout_hours": 12, "follow": True}
     waits = customize.handler(event, None)["wait_seconds"]
     assert 10 < waits <= 600
-    assert 9 * 24 * 3600 / waits < 25_000  # a day, of nine events a look
+    assert 9 * 24 * 3600 / waits < 25_000  # a day of looks, with nine events each
 
 
-@pytest.mark.parametrize(("how", "says"), [("fail", "Failed: Encountered an unexpected error"), ("stop", "Stopped: ")])
-def test_a_job_that_ends_badly_says_why(
-    tuning: dict[str, Any], faults: Callable[..., None], how: str, says: str
+@pytest.mark.parametrize(
+    ("how", "reason"), [("fail", "Failed: Encountered an unexpected error"), ("stop", "Stopped: ")]
+)
+def test_a_job_that_ends_badly_raises_the_reason(
+    tuning: dict[str, Any], faults: Callable[..., None], how: str, reason: str
 ) -> None:
     faults({"kind": "customization", "how": how})
-    with pytest.raises(customize.CustomizationFailed, match=rf"customization job \S+-0 {says}"):
+    with pytest.raises(customize.CustomizationFailed, match=rf"customization job \S+-0 {reason}"):
         until(lambda: customize.handler(tuning, None), "completed")

@@ -1,4 +1,4 @@
-"""Plan as a whole on local AWS: what it hands to the functions that read the dataset."""
+"""Plan as a whole on local AWS prepares the work of the functions that read the dataset, or refuses the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline import settings as schema
 from pipeline.errors import SourceUnavailable
 from pipeline.steps import plan
 from tests.hub_server import HubAnswer
-from tests.unit.pipeline.source.test_listing import COMMIT, EVERY, described, put
+from tests.unit.pipeline.source.test_listing import ALL_NULL, COMMIT, described, put
 from tests.unit.pipeline.steps.test_plan_parts import CONFIG
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ROLES = ("training_role", "bedrock_role", "model_role", "expiry_role", "expiry_f
 
 @pytest.fixture
 def hub(models: HubServer) -> HubServer:
-    """The Hub that Plan asks."""
+    """The Hub that Plan reads."""
     return models
 
 
@@ -53,12 +53,12 @@ def planned(
     return plan.handler({"settings": deployed, "input": given, "execution": EXECUTION, "stack": stack}, None)
 
 
-def test_a_small_source_is_one_functions(aws: RunningAws, bucket: str, hub: HubServer) -> None:
+def test_a_small_source_is_read_by_one_function(aws: RunningAws, bucket: str, hub: HubServer) -> None:
     put(aws, bucket, "uploads/a/train.csv", "uploads/a/test.csv", "uploads/a/x.txt", body=b"a" * 123_456)
-    made = planned(bucket, hub, source="uploads/a/", files=EVERY | {"test": "test.csv"}, max_rejected_share=0.5)
-    assert made["refusal"] is None
-    assert [line for line in made["warnings"] if line.endswith("'x.txt'")]
-    prepare = made["prepare"]
+    result = planned(bucket, hub, source="uploads/a/", files=ALL_NULL | {"test": "test.csv"}, max_rejected_share=0.5)
+    assert result["refusal"] is None
+    assert [line for line in result["warnings"] if line.endswith("'x.txt'")]
+    prepare = result["prepare"]
     assert prepare.keys() == {"request", "pieces", "shards", "path"}
     assert prepare["shards"] is None
     assert prepare["path"] == "one function: 2 files, 0.2 MB"
@@ -89,7 +89,7 @@ def test_a_small_source_is_one_functions(aws: RunningAws, bucket: str, hub: HubS
     assert train == expected | {"file": "uploads/a/train.csv", "split": "train"}
 
 
-def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: RunningAws, bucket: str, hub: HubServer) -> None:
+def test_a_large_source_is_cut_into_shards_whose_list_is_in_s3(aws: RunningAws, bucket: str, hub: HubServer) -> None:
     put(aws, bucket, "uploads/a.jsonl", body=b"a" * 2_500_000)
     prepare = planned(bucket, hub, source="uploads/a.jsonl", shard_mb=1)["prepare"]
     assert prepare["pieces"] is None
@@ -112,18 +112,18 @@ def test_a_large_source_is_cut_into_shards_that_stand_in_s3(aws: RunningAws, buc
 
 def test_a_dataset_of_the_hub_is_pinned_to_its_commit(bucket: str, hub: HubServer) -> None:
     hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described()
-    prepare = planned(bucket, hub, source="hub:own/set", revision="main", files=EVERY)["prepare"]
+    prepare = planned(bucket, hub, source="hub:own/set", revision="main", files=ALL_NULL)["prepare"]
     assert prepare["request"]["dataset"]["source"] == "hub:own/set"
     assert prepare["request"]["dataset"]["revision"] == COMMIT
     assert prepare["request"]["hub_token_secret"] is None
 
 
-def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
+def test_a_gated_dataset_is_listed_with_the_token_and_read_with_its_secret(
     aws: RunningAws, bucket: str, hub: HubServer
 ) -> None:
     hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described(gated="auto")
     name = f"test/{uuid4()}"
-    wanted = {"source": "hub:own/set", "revision": "main", "files": EVERY, "gated": True}
+    wanted = {"source": "hub:own/set", "revision": "main", "files": ALL_NULL, "gated": True}
     line = planned(bucket, hub, name, **wanted)["refusal"]
     assert line.startswith(
         f"dataset.source: hub:own/set is gated and the secret {name} does not exist; accept the licence on the "
@@ -131,22 +131,22 @@ def test_a_gated_dataset_is_looked_at_with_the_token_and_read_by_its_secret(
     )
     assert not [seen for seen in hub.seen if "/datasets/" in seen.path]
     arn = aws.client("secretsmanager").create_secret(Name=name, SecretString="hf_secret")["ARN"]
-    made = planned(bucket, hub, name, **wanted)
-    assert made["prepare"]["request"]["hub_token_secret"] == arn
+    result = planned(bucket, hub, name, **wanted)
+    assert result["prepare"]["request"]["hub_token_secret"] == arn
     assert [seen.authorization for seen in hub.seen if "/datasets/" in seen.path] == ["Bearer hf_secret"]
     assert {seen.authorization for seen in hub.seen if "/datasets/" not in seen.path} == {None}
-    assert "hf_secret" not in json.dumps(made)
+    assert "hf_secret" not in json.dumps(result)
     aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString="two words")
     assert "holds no Hub token; store the token alone" in planned(bucket, hub, name, **wanted)["refusal"]
 
 
-def test_what_the_source_lacks_is_a_refusal_and_nothing_is_left(aws: RunningAws, bucket: str, hub: HubServer) -> None:
+def test_a_missing_source_is_refused_and_nothing_is_written(aws: RunningAws, bucket: str, hub: HubServer) -> None:
     line = f"dataset.source: there is no object 's3://{bucket}/uploads/a.csv'; upload it there, or correct the name"
     assert planned(bucket, hub, source="uploads/a.csv") == {"refusal": line}
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
 
 
-def test_a_hub_out_of_reach_is_for_the_state_machine_to_try_again(bucket: str, hub: HubServer) -> None:
+def test_a_hub_out_of_reach_is_an_error_that_the_state_machine_retries(bucket: str, hub: HubServer) -> None:
     hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable, match=r"hub:own/set: the Hub answered 503; gave up after 5 tries"):
         planned(bucket, hub, source="hub:own/set", revision="main")
@@ -157,11 +157,11 @@ def test_a_hub_out_of_reach_is_for_the_state_machine_to_try_again(bucket: str, h
         planned(bucket, hub, source="hub:own/set", revision="main")
 
 
-def test_the_base_model_is_pinned_and_told_with_licences_and_memory(bucket: str, hub: HubServer) -> None:
+def test_the_base_model_is_pinned_and_described_with_licences_and_memory(bucket: str, hub: HubServer) -> None:
     hub.answers["/api/datasets/own/set/revision/main?blobs=true"] = described(cardData={"license": "cc-by-nc-nd-4.0"})
-    made = planned(bucket, hub, source="hub:own/set", revision="main", files=EVERY)
-    told = made["base_model"]
-    assert told | {"parameters": 0} == {
+    result = planned(bucket, hub, source="hub:own/set", revision="main", files=ALL_NULL)
+    base_model = result["base_model"]
+    assert base_model | {"parameters": 0} == {
         "name": tiny_model.REPO,
         "revision": tiny_model.REVISION,
         "licence": None,
@@ -169,18 +169,18 @@ def test_the_base_model_is_pinned_and_told_with_licences_and_memory(bucket: str,
         "parameters": 0,
         "gpu_memory_gb": {"training": {"needs": 0.0, "has": {"ml.g5.xlarge": 24.16}}},
     }
-    assert made["dataset"] == {
+    assert result["dataset"] == {
         "name": "hub:own/set",
         "revision": COMMIT,
         "licence": "cc-by-nc-nd-4.0",
         "gated": False,
     }
-    assert made["train"]["HyperParameters"]["base_revision"] == tiny_model.REVISION
-    assert made["record"]["base_model"] == f"{tiny_model.REPO}@{tiny_model.REVISION}"
-    assert made["record"]["licences"] == {"base_model": None, "dataset": "cc-by-nc-nd-4.0"}
+    assert result["train"]["HyperParameters"]["base_revision"] == tiny_model.REVISION
+    assert result["record"]["base_model"] == f"{tiny_model.REPO}@{tiny_model.REVISION}"
+    assert result["record"]["licences"] == {"base_model": None, "dataset": "cc-by-nc-nd-4.0"}
 
 
-def test_a_base_model_that_cannot_be_used_is_refused_before_anything_is_left(
+def test_an_unfit_base_model_is_refused_before_anything_is_written(
     aws: RunningAws, bucket: str, hub: HubServer
 ) -> None:
     lora = {"lora": {"target_modules": ["q_proj", "v_porj"]}}

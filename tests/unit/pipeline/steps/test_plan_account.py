@@ -1,11 +1,9 @@
-"""Plan's look at the account on local AWS: an earlier baseline, quotas, the endpoint that is there, Bedrock."""
+"""Plan checks the account on local AWS: an earlier baseline, the quotas, the existing endpoint, and Bedrock."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
-from urllib.request import Request, urlopen
 
 import pytest
 from botocore.exceptions import ClientError
@@ -14,6 +12,7 @@ from pipeline import aws as client_maker
 from pipeline.aws import AwsRefused
 from pipeline.steps import plan
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
+from tests.unit.pipeline.steps.conftest import control
 from tests.unit.pipeline.steps.test_plan_parts import settings
 
 if TYPE_CHECKING:
@@ -22,10 +21,12 @@ if TYPE_CHECKING:
 
     from tests.local_aws.conftest import RunningAws
 
+    SetQuotas = Callable[[dict[str, float]], None]
+
 KEY = "0123456789abcdef"
 
 
-def test_a_baseline_is_used_while_every_redrive_of_the_run_will_find_it(aws: RunningAws, bucket: str) -> None:
+def test_a_baseline_is_used_if_every_redrive_of_the_run_will_find_it(aws: RunningAws, bucket: str) -> None:
     assert plan._find_baseline(bucket, KEY, 90) is None
     aws.client("s3").put_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json", Body=b"{}")
     assert plan._find_baseline(bucket, KEY, 90) == f"s3://{bucket}/baselines/{KEY}/"
@@ -43,21 +44,19 @@ def test_a_baseline_is_used_while_every_redrive_of_the_run_will_find_it(aws: Run
         ({"spot": True, "instance_count": 2}, "ml.g6.xlarge for spot training job usage", 2),
     ],
 )
-def test_the_quota_of_the_kind_and_number_of_instances_is_asked_for(
-    aws: RunningAws, bucket: str, training: dict[str, Any], quota: str, needed: int
+@pytest.mark.usefixtures("bucket")
+def test_the_quota_for_the_kind_and_number_of_instances_is_checked(
+    set_quotas: SetQuotas, training: dict[str, Any], quota: str, needed: int
 ) -> None:
     wanted = settings(training={"instance_types": "ml.g6.xlarge", **training}, endpoint={"enabled": False})
     kinds = {f"ml.g6.xlarge for {kind}training job usage": 16.0 for kind in ("", "spot ")}
-    try:
-        set_quotas(aws, kinds | {quota: needed - 1})
-        with pytest.raises(
-            plan.NotAllowed, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
-        ):
-            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-        set_quotas(aws, {quota: needed})
-        assert plan._within_quotas(wanted, "tuneway-0a1b2c3d") == (wanted, [])
-    finally:
-        set_quotas(aws, dict.fromkeys(kinds, 1))
+    set_quotas(kinds | {quota: needed - 1})
+    with pytest.raises(
+        plan.NotAllowed, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
+    ):
+        plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+    set_quotas({quota: needed})
+    assert plan._within_quotas(wanted, "tuneway-0a1b2c3d") == (wanted, [])
 
 
 G5, G6 = "ml.g5.xlarge", "ml.g6.xlarge"
@@ -65,28 +64,27 @@ TRAINING, ENDPOINT = "for training job usage", "for endpoint usage"
 BOTH = {"training": {"instance_types": [G5, G6]}, "endpoint": {"instance_types": [G5, G6], "instance_count": 2}}
 
 
-def test_a_type_beyond_its_quota_is_left_out_with_a_warning_and_none_is_refused(aws: RunningAws, bucket: str) -> None:
-    del bucket
+@pytest.mark.usefixtures("bucket")
+def test_a_type_above_its_quota_is_left_out_with_a_warning_and_a_run_without_any_type_is_refused(
+    set_quotas: SetQuotas,
+) -> None:
     wanted = settings(**BOTH)
-    try:
-        set_quotas(aws, {f"{G5} {TRAINING}": 0, f"{G6} {TRAINING}": 1, f"{G5} {ENDPOINT}": 2, f"{G6} {ENDPOINT}": 1})
-        used, warnings = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-        assert (used.training.instance_types, used.endpoint.instance_types) == ([G6], [G5])
-        assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
-        where = "in this account and region, and this run needs"
-        assert warnings == [
-            f"quota '{G5} {TRAINING}' is 0 {where} 1: {G5} is left out of training.instance_types",
-            f"quota '{G6} {ENDPOINT}' is 1 {where} 2: {G6} is left out of endpoint.instance_types",
-        ]
-        set_quotas(aws, {f"{G5} {ENDPOINT}": 1})
-        with pytest.raises(plan.NotAllowed) as refused:
-            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-        assert str(refused.value) == (
-            f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
-            "Service Quotas console (Amazon SageMaker), or choose another type in endpoint.instance_types"
-        )
-    finally:
-        set_quotas(aws, {f"{kind} {usage}": 1 for kind in (G5, G6) for usage in (TRAINING, ENDPOINT)})
+    set_quotas({f"{G5} {TRAINING}": 0, f"{G6} {TRAINING}": 1, f"{G5} {ENDPOINT}": 2, f"{G6} {ENDPOINT}": 1})
+    used, warnings = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+    assert (used.training.instance_types, used.endpoint.instance_types) == ([G6], [G5])
+    assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
+    where = "in this account and region, and this run needs"
+    assert warnings == [
+        f"quota '{G5} {TRAINING}' is 0 {where} 1: {G5} is left out of training.instance_types",
+        f"quota '{G6} {ENDPOINT}' is 1 {where} 2: {G6} is left out of endpoint.instance_types",
+    ]
+    set_quotas({f"{G5} {ENDPOINT}": 1})
+    with pytest.raises(plan.NotAllowed) as refused:
+        plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+    assert str(refused.value) == (
+        f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
+        "Service Quotas console (Amazon SageMaker), or choose another type in endpoint.instance_types"
+    )
 
 
 TYPES: dict[str, Any] = {part: {"instance_types"} for part in ("training", "endpoint")}
@@ -97,59 +95,63 @@ POOLS = {
 
 
 @pytest.mark.parametrize(
-    ("serves", "kept"),
+    ("instances", "running"),
     [({"InstanceType": G6, "InitialInstanceCount": 3}, {G6: 3}), (POOLS, {G5: 2, G6: 0})],
     ids=["one type", "a list"],
 )
-def test_an_update_needs_what_serves_and_what_is_to_serve(
-    aws: RunningAws, bucket: str, server: Callable[..., None], serves: dict[str, Any], kept: dict[str, int]
+def test_an_update_needs_a_quota_for_the_old_and_the_new_instances(
+    aws: RunningAws,
+    bucket: str,
+    set_quotas: SetQuotas,
+    make_config: Callable[..., None],
+    instances: dict[str, Any],
+    running: dict[str, int],
 ) -> None:
     name = f"tuneway-{bucket[5:13]}"
     sagemaker = aws.client("sagemaker")
     try:
-        set_quotas(aws, {f"{kind} {ENDPOINT}": 4 for kind in (G5, G6)})
-        server(f"{name}-1-0", serves)
+        set_quotas({f"{kind} {ENDPOINT}": 4 for kind in (G5, G6)})
+        make_config(f"{name}-1-0", instances)
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-1-0")
         endpoints.wait(aws, name)
-        assert plan._running_instances(name, [G5, G6]) == kept
-        set_quotas(aws, {f"{kind} {ENDPOINT}": kept.get(kind, 0) + 2 for kind in (G5, G6)})
+        assert plan._running_instances(name, [G5, G6]) == running
+        set_quotas({f"{kind} {ENDPOINT}": running.get(kind, 0) + 2 for kind in (G5, G6)})
         wanted = settings(training={"instance_types": G5}, endpoint=BOTH["endpoint"])
         assert plan._within_quotas(wanted, name) == (wanted, [])
-        held = max(kept, key=lambda kind: kept[kind])
-        set_quotas(aws, {f"{held} {ENDPOINT}": kept[held] + 1})
+        most = max(running, key=lambda kind: running[kind])
+        set_quotas({f"{most} {ENDPOINT}": running[most] + 1})
         used, (warning,) = plan._within_quotas(wanted, name)
-        assert held not in used.endpoint.instance_types
-        needed = (
-            f"this run needs {kept[held] + 2}, because endpoint {name} keeps its {kept[held]} while an update starts"
+        assert most not in used.endpoint.instance_types
+        count = running[most]
+        assert (
+            f"this run needs {count + 2}, because endpoint {name} keeps its {count} while an update starts" in warning
         )
-        assert needed in warning
         sagemaker.delete_endpoint_config(EndpointConfigName=f"{name}-1-0")
         assert plan._running_instances(name, [G5, G6]) == {}  # Deploy deletes such an endpoint first
     finally:
-        set_quotas(aws, {f"{kind} {ENDPOINT}": 1 for kind in (G5, G6)})
         endpoints.remove(aws, name)
 
 
-def test_of_anothers_config_each_type_may_be_what_the_endpoint_has(
-    aws: RunningAws, bucket: str, server: Callable[..., None]
+def test_an_endpoint_on_somebody_elses_config_may_run_any_of_the_types(
+    aws: RunningAws, bucket: str, make_config: Callable[..., None]
 ) -> None:
     name = f"tuneway-{bucket[5:13]}"
-    server("theirs", {"InstanceType": G5, "InitialInstanceCount": 1})
+    make_config("theirs", {"InstanceType": G5, "InitialInstanceCount": 1})
     aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName="theirs")
     endpoints.wait(aws, name)
     assert plan._running_instances(name, [G5, G6]) == {G5: 1, G6: 1}
     endpoints.remove(aws, name)
 
 
-SERVES = {"VariantName": "v", "CurrentInstanceCount": 3}
+THREE = {"VariantName": "v", "CurrentInstanceCount": 3}
 
 
 @pytest.mark.parametrize(
-    ("config", "variants", "served", "kept"),
+    ("config", "variants", "current", "running"),
     [
         ("p-1-0", [{"VariantName": "v", "ServerlessConfig": {}}], [{"VariantName": "v"}], {}),
         ("theirs", [], [{"VariantName": "v", "CurrentServerlessConfig": {}}], {G5: 0, G6: 0}),
-        ("p-1-0", [{"VariantName": "v", "InstanceType": G6, "InitialInstanceCount": 1}], [SERVES], {G6: 3}),
+        ("p-1-0", [{"VariantName": "v", "InstanceType": G6, "InitialInstanceCount": 1}], [THREE], {G6: 3}),
         (
             "p-1-0",
             [{"VariantName": name, "InstanceType": G6, "InitialInstanceCount": 1} for name in ("v", "w")],
@@ -157,30 +159,30 @@ SERVES = {"VariantName": "v", "CurrentInstanceCount": 3}
             {G6: 2},
         ),
     ],
-    ids=["serverless", "another's, serverless", "more than at first", "two variants"],
+    ids=["serverless", "serverless, somebody else's", "more than at first", "two variants"],
 )
-def test_whatever_somebody_put_the_endpoint_on_is_no_error(
+def test_an_endpoint_that_somebody_else_changed_is_no_error(
     monkeypatch: pytest.MonkeyPatch,
     config: str,
     variants: list[dict[str, Any]],
-    served: list[dict[str, Any]],
-    kept: dict[str, int],
+    current: list[dict[str, Any]],
+    running: dict[str, int],
 ) -> None:
     client = Mock()
-    found = {"EndpointStatus": "InService", "EndpointConfigName": config, "ProductionVariants": served}
+    found = {"EndpointStatus": "InService", "EndpointConfigName": config, "ProductionVariants": current}
     client.describe_endpoint.return_value = found
     client.describe_endpoint_config.return_value = {"ProductionVariants": variants}
     monkeypatch.setattr(client_maker, "client", lambda _: client)
-    assert plan._running_instances("p", [G5, G6]) == kept
+    assert plan._running_instances("p", [G5, G6]) == running
 
 
 @pytest.fixture
-def server(aws: RunningAws, bucket: str, tmp_path: Path) -> Callable[..., None]:
-    """Makes a model and an endpoint config of that name, which a real server serves."""
+def make_config(aws: RunningAws, bucket: str, tmp_path: Path) -> Callable[..., None]:
+    """A function that makes a model and an endpoint config of one name. A real server serves it."""
     aws.client("s3").put_object(Bucket=bucket, Key="one/answer.txt", Body=b"one")
     script = tmp_path / "server.py"
     script.write_text(endpoints.SERVER)
-    endpoints.control(aws, "sagemaker", images={"little-server": ["python3", str(script), "{port}"]})
+    control(aws, "sagemaker", {"images": {"little-server": ["python3", str(script), "{port}"]}})
     everything = {"Effect": "Allow", "Action": ["s3:*", "logs:*", "ecr:*", "cloudwatch:*"], "Resource": "*"}
     role = aws.role(f"serve-{bucket[5:13]}", everything, service="sagemaker")
 
@@ -195,26 +197,18 @@ def server(aws: RunningAws, bucket: str, tmp_path: Path) -> Callable[..., None]:
     return make
 
 
-def set_quotas(aws: RunningAws, values: dict[str, float]) -> None:
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/quotas", json.dumps(values).encode(), method="POST")) as answer:
-        assert answer.status == 200
-
-
-def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws: RunningAws, bucket: str) -> None:
-    del bucket
+@pytest.mark.usefixtures("bucket")
+def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(faults: Callable[..., None]) -> None:
     wanted = settings(endpoint={"enabled": False})
     action = "servicequotas:ListServiceQuotas"
-    try:
-        for code in ("TooManyRequestsException", "ServiceException"):
-            faults(aws, {"kind": "error", "action": action, "code": code})
-            same, (warning,) = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-            assert same == wanted
-            assert warning.startswith("quota 'ml.g5.xlarge for training job usage' could not be read")
-        faults(aws, {"kind": "error", "action": action, "code": "AccessDeniedException"})
-        with pytest.raises(ClientError, match="AccessDenied"):
-            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-    finally:
-        faults(aws)
+    for code in ("TooManyRequestsException", "ServiceException"):
+        faults({"kind": "error", "action": action, "code": code})
+        same, (warning,) = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+        assert same == wanted
+        assert warning.startswith("quota 'ml.g5.xlarge for training job usage' could not be read")
+    faults({"kind": "error", "action": action, "code": "AccessDeniedException"})
+    with pytest.raises(ClientError, match="AccessDenied"):
+        plan._within_quotas(wanted, "tuneway-0a1b2c3d")
 
 
 @pytest.mark.parametrize(
@@ -232,18 +226,10 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(aws
         ),
     ],
 )
-def test_a_bedrock_that_is_not_there_is_told_with_the_remedy_before_money(
-    aws: RunningAws, bucket: str, fault: dict[str, Any], error: type[Exception], line: str
+@pytest.mark.usefixtures("bucket")
+def test_a_bedrock_that_cannot_be_used_is_refused_with_the_remedy_before_the_run_costs_money(
+    faults: Callable[..., None], fault: dict[str, Any], error: type[Exception], line: str
 ) -> None:
-    del bucket
-    faults(aws, {**fault, "action": "bedrock:*"})
-    try:
-        with pytest.raises(error, match=line):
-            plan._check_bedrock(settings(), "us-west-2")
-    finally:
-        faults(aws)
-
-
-def faults(aws: RunningAws, *given: dict[str, Any]) -> None:
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
-        assert answer.status == 200
+    faults({**fault, "action": "bedrock:*"})
+    with pytest.raises(error, match=line):
+        plan._check_bedrock(settings(), "us-west-2")

@@ -1,4 +1,4 @@
-"""Base model, cost and names: the pure parts of a plan."""
+"""The parts of Plan that call no AWS: the choice of Bedrock's base model, the cost, and the names."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ CONFIG = Path(__file__).resolve().parents[4] / "config.yaml"
 
 
 def settings(**sections: Any) -> schema.Settings:
+    """Return the settings of config.yaml with an execution's input over them."""
     return schema.with_run_input(schema.load(CONFIG).model_dump(mode="json"), sections)
 
 
 @pytest.mark.parametrize(("region", "model"), DEFAULT_BY_REGION.items())
-def test_each_default_is_of_its_region_and_can_be_deployed_on_demand(region: str, model: str) -> None:
+def test_the_default_of_each_region_is_in_that_region_and_served_on_demand(region: str, model: str) -> None:
     assert bedrock.choose(settings(), region).id == model
     assert BASE_MODELS[model].region == region
     assert BASE_MODELS[model].served == "on_demand"
@@ -42,28 +43,30 @@ def test_each_default_is_of_its_region_and_can_be_deployed_on_demand(region: str
         ({"max_records": 50}, "us-west-2", r"max_records: 50 is outside the range.*100 to 10000"),
     ],
 )
-def test_what_the_base_model_does_not_take_is_refused(section: dict[str, Any], region: str, expected: str) -> None:
+def test_a_setting_that_the_base_model_does_not_take_is_refused(
+    section: dict[str, Any], region: str, expected: str
+) -> None:
     with pytest.raises(schema.SettingsError, match=expected):
         bedrock.choose(settings(bedrock=section), region)
 
 
 def test_an_instruction_that_the_base_model_does_not_accept_is_refused() -> None:
-    taken = settings(dataset={"instruction": "User: summarize."})
-    assert bedrock.choose(taken, "us-west-2")
+    wanted = settings(dataset={"instruction": "User: summarize."})
+    assert bedrock.choose(wanted, "us-west-2")
     with pytest.raises(
         schema.SettingsError, match=r"dataset\.instruction: amazon.* texts that hold 'User:'; reword it"
     ):
-        bedrock.choose(taken, "us-east-1")
+        bedrock.choose(wanted, "us-east-1")
 
 
-def test_one_default_run_stays_under_25_dollars() -> None:
+def test_a_default_run_costs_less_than_25_dollars() -> None:
     for region, model in DEFAULT_BY_REGION.items():
         estimate = cost.estimate(settings(), model, region)
         assert 0 < estimate.total < 25, region
         assert estimate.unknown == []
 
 
-def test_the_endpoint_is_counted_to_its_end() -> None:
+def test_the_endpoint_is_counted_until_its_end() -> None:
     hour, two = (
         cost.estimate(settings(endpoint={"time_to_live_minutes": life}), None, "us-west-2") for life in (60, 120)
     )
@@ -72,21 +75,21 @@ def test_the_endpoint_is_counted_to_its_end() -> None:
     assert (endless.unknown, endless.endpoint, endless.total) == (["an endpoint without an end"], None, None)
 
 
-TYPE = {"instance_types": "ml.p5.48xlarge"}
+P5 = {"instance_types": "ml.p5.48xlarge"}
 
 
 @pytest.mark.parametrize(
     ("sections", "region", "unknown", "parts"),
     [
-        ({"training": TYPE}, "us-west-2", ["ml.p5.48xlarge in us-west-2"], ("training",)),
-        ({"endpoint": TYPE}, "us-west-2", ["ml.p5.48xlarge in us-west-2"], ("endpoint",)),
-        ({"training": TYPE, "endpoint": TYPE}, "us-east-1", ["ml.p5.48xlarge in us-east-1"], ("training", "endpoint")),
-        # The prices that are here are those of two Regions.
+        ({"training": P5}, "us-west-2", ["ml.p5.48xlarge in us-west-2"], ("training",)),
+        ({"endpoint": P5}, "us-west-2", ["ml.p5.48xlarge in us-west-2"], ("endpoint",)),
+        ({"training": P5, "endpoint": P5}, "us-east-1", ["ml.p5.48xlarge in us-east-1"], ("training", "endpoint")),
+        # The price list has only two Regions.
         ({}, "eu-central-1", ["ml.g5.xlarge in eu-central-1"], ("training", "endpoint")),
         ({"endpoint": {"enabled": False}}, "eu-central-1", ["ml.g5.xlarge in eu-central-1"], ("training",)),
     ],
 )
-def test_what_has_no_price_makes_the_total_unknown_and_a_warning(
+def test_a_part_without_a_price_makes_the_total_unknown_with_a_warning(
     sections: dict[str, Any], region: str, unknown: list[str], parts: tuple[str, ...]
 ) -> None:
     estimate = cost.estimate(settings(**sections), "meta.llama3-3-70b-instruct-v1:0:128k", region)
@@ -111,16 +114,16 @@ def test_a_base_model_without_a_price_leaves_no_total(monkeypatch: pytest.Monkey
     assert (estimate.bedrock, estimate.total, estimate.unknown) == (None, None, [name])
 
 
-def test_of_several_types_the_dearest_is_counted_and_each_instance() -> None:
+def test_the_most_expensive_of_several_types_is_counted_for_each_instance() -> None:
     both = ["ml.g6.xlarge", "ml.g5.xlarge"]
-    dear, listed = (
+    expensive, listed = (
         cost.estimate(
             settings(training={"instance_types": types}, endpoint={"instance_types": types}), None, "us-west-2"
         )
         for types in (both[1], both)
     )
-    assert listed == dear
-    assert dear.training == round(3 * cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], 2)
+    assert listed == expensive
+    assert expensive.training == round(3 * cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], 2)
     three = cost.estimate(settings(endpoint={"instance_types": both, "instance_count": 3}), None, "us-west-2")
     assert three.endpoint == pytest.approx(3 * listed.endpoint, abs=0.02)
     partly = cost.estimate(settings(training={"instance_types": ["ml.p5.48xlarge", "ml.g6.xlarge"]}), None, "us-west-2")
@@ -140,12 +143,12 @@ def test_any_execution_name_gives_names_that_aws_takes(name: str) -> None:
     assert BEDROCK_MODEL_NAME.fullmatch(longest)
 
 
-def test_a_runs_objects_lie_apart_by_kind_and_a_model_alone_is_a_model() -> None:
-    places = {folder: names.prefix(folder, "1") for folder in get_args(names.Folder)}
-    assert names.place("b", "data", "1") == f"s3://b/{places['data']}"
-    assert {folder for folder, place in places.items() if names.is_model(f"{place}x")} == {"models"}
-    # Shards have a life of their own, names.SHARDS_EXPIRE_DAYS.
-    assert set(names.EXPIRING) == set(places) - {"models", "shards"}
+def test_a_runs_objects_have_a_prefix_for_each_kind_and_only_models_are_models() -> None:
+    prefixes = {folder: names.prefix(folder, "1") for folder in get_args(names.Folder)}
+    assert names.place("b", "data", "1") == f"s3://b/{prefixes['data']}"
+    assert {folder for folder, place in prefixes.items() if names.is_model(f"{place}x")} == {"models"}
+    # Shards expire after their own time, names.SHARDS_EXPIRE_DAYS.
+    assert set(names.EXPIRING) == set(prefixes) - {"models", "shards"}
     assert not names.is_model("uploads/models/mine/config.json")
 
 

@@ -1,4 +1,4 @@
-"""run.json at the end of a run: what serves, what Bedrock made and what was spent."""
+"""run.json has the served endpoint, Bedrock's model and the cost at the end of a run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
 
 
-def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: RunningAws, bucket: str) -> None:
-    known = {
+def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningAws, bucket: str) -> None:
+    record = {
         "folder": f"s3://{bucket}/models/0123456789/",
         "run": "0123456789",
         "execution": "arn:e",
@@ -24,7 +24,7 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: Running
         "region": "us-west-2",
     }
     event = {
-        "record": known,
+        "record": record,
         "training": {
             "phase": "completed",
             "job": "j",
@@ -48,9 +48,9 @@ def test_the_end_of_a_run_records_what_serves_and_what_bedrock_made(aws: Running
     assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, 14.04)
     priced = {**event, "training": {**event["training"], "billed_seconds": {"ml.g5.xlarge": 3600}}}
     assert handler(priced, None)["spent"]["training_usd"] == 1.41
-    elsewhere = {**priced, "record": {**known, "region": "eu-west-1", "bedrock_usd_at_most": None}}
-    spent = handler(elsewhere, None)["spent"]
+    without_price = {**priced, "record": {**record, "region": "eu-west-1", "bedrock_usd_at_most": None}}
+    spent = handler(without_price, None)["spent"]
     assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, None)
-    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
-    assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
-    assert left["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c"}
+    written = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert written["serving"] == {"endpoint": "e", "config": "c", "until": None}
+    assert written["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c"}

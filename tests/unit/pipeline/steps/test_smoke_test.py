@@ -1,4 +1,4 @@
-"""What the smoke test asks of the endpoint and leaves, and rows that it cannot ask with."""
+"""The smoke test sends rows to the endpoint, writes the answers, and refuses rows of another form."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ MESSAGES = [
 
 
 class Account:
-    """The few calls that the step makes, answered; what it sends is kept."""
+    """A client that answers the step's few calls, and keeps what was sent and written."""
 
     def __init__(self, rows: bytes) -> None:
         self.rows, self.written = rows, b""
-        self.asked: list[Any] = []
+        self.sent: list[Any] = []
 
     def __call__(self, service: str, **config: Any) -> Account:
         return self
@@ -46,7 +46,7 @@ class Account:
         return {"Body": StreamingBody(io.BytesIO(self.rows), len(self.rows))}
 
     def invoke_endpoint(self, Body: str, **names: str) -> dict[str, Any]:
-        self.asked.append(json.loads(Body)["messages"])
+        self.sent.append(json.loads(Body)["messages"])
         answer = {"choices": [{"message": {"content": " Hi. "}}]}
         return {"Body": io.BytesIO(json.dumps(answer).encode())}
 
@@ -59,22 +59,22 @@ class Account:
 
 @pytest.fixture
 def account(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Account:
-    made = Account(json.dumps({"messages": request.param}, ensure_ascii=False).encode() + b"\n")
-    monkeypatch.setattr(aws, "client", made)
-    return made
+    client = Account(json.dumps({"messages": request.param}, ensure_ascii=False).encode() + b"\n")
+    monkeypatch.setattr(aws, "client", client)
+    return client
 
 
 @pytest.mark.parametrize("account", [MESSAGES], indirect=True)
-def test_the_endpoint_is_asked_with_the_messages_before_the_answer_and_no_mark(account: Account) -> None:
+def test_the_endpoint_gets_the_messages_before_the_answer_without_a_mark(account: Account) -> None:
     assert smoke_test.handler(EVENT, None)["phase"] == "passed"
-    assert account.asked == [MESSAGES[:2]]
+    assert account.sent == [MESSAGES[:2]]
     assert json.loads(account.written) == [{"prompt": MESSAGES[:2], "reference": "Ann greets.", "answer": "Hi."}]
 
 
 @pytest.mark.parametrize(
     "account", [MESSAGES[:2], [*MESSAGES[:2], {"role": "assistant", "content": "s"}]], indirect=True
 )
-def test_a_row_of_another_form_is_told_in_one_line(account: Account) -> None:
+def test_a_row_of_another_form_is_an_error_in_one_line(account: Account) -> None:
     with pytest.raises(BadRecord, match=r"^a row of s3://bucket/data/r/test/test\.jsonl: no[^\n]+$"):
         smoke_test.handler(EVENT, None)
-    assert not account.asked
+    assert not account.sent

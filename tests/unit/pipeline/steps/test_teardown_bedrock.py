@@ -1,4 +1,4 @@
-"""The teardown and Bedrock: where it cannot be asked, and whose use of a model holds the model."""
+"""The teardown of Bedrock's resources, where Bedrock cannot be called, and while somebody else uses a custom model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from pipeline import names
 from pipeline.catalogue import BASE_MODELS, REGIONS
 from pipeline.custom_models import NAMED_AT_MOST, CustomModels
 from pipeline.steps import teardown
-from tests.unit.pipeline.steps.test_plan_account import faults
-from tests.unit.pipeline.steps.test_teardown import NOT_KEPT, PROPERTIES, event
+from tests.unit.pipeline.steps.test_teardown import EMPTY_POLICY, PROPERTIES, event, make_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from pipeline.steps.teardown import TeardownPass
     from tests.local_aws.conftest import RunningAws
+
+    MakeUnavailable = Callable[[dict[str, Any] | None], None]
+    UseBedrock = Callable[["BedrockDouble"], None]
 
 # -- an account or a Region without Bedrock
 
@@ -32,29 +35,20 @@ NO_ENDPOINT = None
 
 
 @pytest.fixture
-def without(
-    aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[dict[str, Any] | None], None]]:
-    """Takes Bedrock away in one way, until the test ends."""
-    del bucket
+def make_unavailable(bucket: str, faults: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> MakeUnavailable:
+    """A function that makes Bedrock unavailable in one of the ways above, until the test ends."""
 
-    def take(way: dict[str, Any] | None) -> None:
-        if way is None:
+    def make(way: dict[str, Any] | None) -> None:
+        if way is NO_ENDPOINT:
             monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK", "http://127.0.0.1:1")
         else:
-            faults(aws, way)
+            faults(way)
 
-    yield take
-    faults(aws)
-
-
-def one_pass(bucket: str, enabled: str = "false", machine: str = "") -> teardown.TeardownPass:
-    properties = {"Prefix": PROPERTIES["Prefix"], "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    return teardown.TeardownPass(properties | {"BedrockEnabled": enabled})
+    return make
 
 
-def left_in_bedrock(of: teardown.TeardownPass) -> list[str]:
-    return [*of._customization_jobs(), *of._custom_models(), *of._imported_models()]
+def remaining_in_bedrock(one_pass: TeardownPass) -> list[str]:
+    return [*one_pass._customization_jobs(), *one_pass._custom_models(), *one_pass._imported_models()]
 
 
 def put_record(aws: RunningAws, bucket: str, run: str, base_model: str | None) -> None:
@@ -63,73 +57,73 @@ def put_record(aws: RunningAws, bucket: str, run: str, base_model: str | None) -
 
 
 @pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT])
-def test_where_bedrock_cannot_be_asked_and_no_run_ever_used_it_nothing_is_there(
-    aws: RunningAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+def test_nothing_remains_if_bedrock_cannot_be_called_and_no_run_used_it(
+    aws: RunningAws, bucket: str, make_unavailable: MakeUnavailable, way: dict[str, Any] | None
 ) -> None:
     put_record(aws, bucket, "one", None)
-    without(way)
-    assert left_in_bedrock(one_pass(bucket)) == []
+    make_unavailable(way)
+    assert remaining_in_bedrock(make_pass(bucket)) == []
 
 
 @pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT, BUSY])
-def test_where_a_run_used_it_or_the_settings_have_it_that_is_an_error(
-    aws: RunningAws, bucket: str, without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+def test_a_bedrock_that_cannot_be_called_is_an_error_if_a_run_or_the_settings_use_it(
+    aws: RunningAws, bucket: str, make_unavailable: MakeUnavailable, way: dict[str, Any] | None
 ) -> None:
-    without(way)
+    make_unavailable(way)
     with pytest.raises((ClientError, EndpointConnectionError)):
-        one_pass(bucket, enabled="true")._custom_models()
+        make_pass(bucket, enabled="true")._custom_models()
     put_record(aws, bucket, "one", None)
     put_record(aws, bucket, "two", "meta.llama")
     with pytest.raises((ClientError, EndpointConnectionError)):
-        one_pass(bucket)._custom_models()
+        make_pass(bucket)._custom_models()
 
 
-def test_a_busy_bedrock_is_never_taken_for_none(bucket: str, without: Callable[[dict[str, Any] | None], None]) -> None:
-    without(BUSY)
+def test_a_busy_bedrock_is_an_error(bucket: str, make_unavailable: MakeUnavailable) -> None:
+    make_unavailable(BUSY)
     with pytest.raises(ClientError, match="Rate exceeded"):
-        one_pass(bucket)._customization_jobs()
+        make_pass(bucket)._customization_jobs()
 
 
-def test_in_a_region_where_no_run_can_use_it_bedrock_is_not_asked(
-    bucket: str, without: Callable[[dict[str, Any] | None], None], monkeypatch: pytest.MonkeyPatch
+def test_bedrock_is_not_called_in_a_region_where_no_run_can_use_it(
+    bucket: str, make_unavailable: MakeUnavailable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without(BUSY)
+    make_unavailable(BUSY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-east-1")
-    assert left_in_bedrock(one_pass(bucket, enabled="true")) == []
+    assert remaining_in_bedrock(make_pass(bucket, enabled="true")) == []
     assert {model.region for model in BASE_MODELS.values()} <= set(REGIONS)
 
 
 @pytest.mark.parametrize("enabled", ["false", "true"])
-def test_what_tells_that_bedrock_was_used_stays_while_a_model_is_held(
+def test_the_record_that_shows_the_use_of_bedrock_stays_while_a_model_remains(
     aws: RunningAws,
     bucket: str,
-    without: Callable[[dict[str, Any] | None], None],
+    make_unavailable: MakeUnavailable,
     monkeypatch: pytest.MonkeyPatch,
     enabled: str,
 ) -> None:
     s3 = aws.client("s3")
-    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    s3.put_bucket_policy(Bucket=bucket, Policy=EMPTY_POLICY)
     s3.put_object(Bucket=bucket, Key="models/one/model.safetensors", Body=b"x")
     put_record(aws, bucket, "one", "meta.llama")
-    with monkeypatch.context() as somebody:
-        made = client_maker.client
-        somebody.setattr(client_maker, "client", lambda of: serving("theirs-d") if of == "bedrock" else made(of))
-        held = one_pass(bucket, enabled, machine="arn:aws:states:us-west-2:000000000000:stateMachine:p")
-        assert len(held._custom_models()) == 1
-        assert held._objects() == []
-    kept = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
-    # Where the setting tells it, nothing else has to.
-    assert kept == ([f"models/one/{names.RECORD}"] if enabled == "false" else [])
-    without(DENIED)
+    with monkeypatch.context() as patch:
+        make, bedrock = client_maker.client, model_in_use("theirs-d")
+        patch.setattr(client_maker, "client", lambda service: bedrock if service == "bedrock" else make(service))
+        one_pass = make_pass(bucket, enabled=enabled)
+        assert len(one_pass._custom_models()) == 1
+        assert one_pass._objects() == []
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    # If the setting shows that Bedrock was used, the record does not have to.
+    assert keys == ([f"models/one/{names.RECORD}"] if enabled == "false" else [])
+    make_unavailable(DENIED)
     with pytest.raises(ClientError, match="AccessDenied"):
-        one_pass(bucket, enabled)._custom_models()
+        make_pass(bucket, enabled=enabled)._custom_models()
 
 
-# -- what somebody else holds
+# -- models that somebody else uses
 
 
 class BedrockDouble:
-    """A client that answers every listing with `answers`."""
+    """A client that answers each listing from `answers`: the key and the items by operation."""
 
     def __init__(self, **answers: Any) -> None:
         self.meta = SimpleNamespace(region_name="us-west-2")
@@ -155,15 +149,16 @@ class BedrockDouble:
 
 
 @pytest.fixture
-def held_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[BedrockDouble], None]:
-    """Puts a client in the place of Bedrock's."""
+def use_bedrock(monkeypatch: pytest.MonkeyPatch) -> UseBedrock:
+    """A function that replaces the client of Bedrock."""
     make = client_maker.client
     return lambda bedrock: monkeypatch.setattr(
         client_maker, "client", lambda service: bedrock if service == "bedrock" else make(service)
     )
 
 
-def serving(*who: str, status: str = "Active") -> BedrockDouble:
+def model_in_use(*names_of_deployments: str, status: str = "Active") -> BedrockDouble:
+    """Return a client for a model with these deployments and a Provisioned Throughput of somebody else."""
     deployments = [
         {
             "model": "m",
@@ -171,7 +166,7 @@ def serving(*who: str, status: str = "Active") -> BedrockDouble:
             "customModelDeploymentName": name,
             "status": status,
         }
-        for name in who
+        for name in names_of_deployments
     ]
     throughput = {
         "model": "m",
@@ -187,16 +182,17 @@ def serving(*who: str, status: str = "Active") -> BedrockDouble:
 
 
 def users_event(keep: str = "false") -> dict[str, Any]:
+    """Return the event of the custom resource that names the users of the models."""
     return event() | {"ResourceType": names.MODEL_USERS, "ResourceProperties": PROPERTIES | {"KeepModels": keep}}
 
 
 def test_somebody_elses_use_of_a_model_is_named_at_once_with_the_command_that_ends_it(
-    held_by: Callable[[BedrockDouble], None],
+    use_bedrock: UseBedrock,
 ) -> None:
-    held_by(serving("theirs-d", "ours"))
-    with pytest.raises(RuntimeError) as told:
+    use_bedrock(model_in_use("theirs-d", "ours"))
+    with pytest.raises(RuntimeError) as error:
         teardown.is_complete(users_event(), None)
-    line = str(told.value)
+    line = str(error.value)
     assert "\n" not in line
     assert (
         "custom model p-0a1b2c3d-model is used by deployment theirs-d (Active), which is not this stack's: `aws bedrock "
@@ -210,65 +206,70 @@ def test_somebody_elses_use_of_a_model_is_named_at_once_with_the_command_that_en
     assert "ours (Active)" not in line
 
 
-def test_many_uses_are_not_more_than_cloudformation_takes(held_by: Callable[[BedrockDouble], None]) -> None:
-    held_by(serving(*(f"theirs-{number}-{'x' * 200}" for number in range(20))))
-    with pytest.raises(RuntimeError, match=f"and {21 - NAMED_AT_MOST} more") as told:
+def test_an_error_about_many_uses_is_short_enough_for_cloudformation(
+    use_bedrock: UseBedrock,
+) -> None:
+    use_bedrock(model_in_use(*(f"theirs-{number}-{'x' * 200}" for number in range(20))))
+    with pytest.raises(RuntimeError, match=f"and {21 - NAMED_AT_MOST} more") as error:
         teardown.is_complete(users_event(), None)
-    assert len(str(told.value)) < 3500
+    assert len(str(error.value)) < 3500
 
 
-def test_what_is_kept_is_not_held(held_by: Callable[[BedrockDouble], None]) -> None:
-    held_by(serving("theirs-d"))
+def test_users_are_not_named_if_models_are_kept_or_the_stack_is_updated(
+    use_bedrock: UseBedrock,
+) -> None:
+    use_bedrock(model_in_use("theirs-d"))
     assert teardown.is_complete(users_event(keep="true"), None) == {"IsComplete": True}
     assert teardown.is_complete({**users_event(), "RequestType": "Update"}, None) == {"IsComplete": True}
 
 
 @pytest.mark.parametrize("way", [DENIED, UNKNOWN, NO_ENDPOINT])
-def test_whose_users_cannot_be_asked_for_is_left_to_the_teardown(
-    without: Callable[[dict[str, Any] | None], None], way: dict[str, Any] | None
+def test_if_bedrock_cannot_be_called_the_users_are_left_to_the_teardown(
+    make_unavailable: MakeUnavailable, way: dict[str, Any] | None
 ) -> None:
-    without(way)
+    make_unavailable(way)
     assert teardown.is_complete(users_event(), None) == {"IsComplete": True}
 
 
-def test_a_busy_bedrock_is_asked_again_who_uses_the_models(
-    without: Callable[[dict[str, Any] | None], None],
+def test_a_busy_bedrock_is_called_again_until_the_deadline(
+    make_unavailable: MakeUnavailable,
 ) -> None:
-    without(BUSY)
+    make_unavailable(BUSY)
     assert teardown.is_complete(users_event(), None) == {"IsComplete": False}
-    # Then the teardown's own last word is all there is.
+    # After the deadline, only the teardown's own error names the users.
     assert teardown.is_complete({**users_event(), "Deadline": 0}, None) == {"IsComplete": True}
 
 
-def test_one_that_is_being_deleted_is_waited_for_and_not_named(held_by: Callable[[BedrockDouble], None]) -> None:
-    bedrock = serving("theirs-d", status="Deleting")
+def test_a_deployment_that_is_being_deleted_is_not_named(use_bedrock: UseBedrock) -> None:
+    bedrock = model_in_use("theirs-d", status="Deleting")
     bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
-    held_by(bedrock)
+    use_bedrock(bedrock)
     assert CustomModels(PROPERTIES["Prefix"]).foreign_uses() == []
     teardown.is_complete(users_event(), None)
 
 
-def test_what_is_gone_since_it_was_listed_holds_nothing_and_fails_nothing(
-    bucket: str, held_by: Callable[[BedrockDouble], None]
+def test_a_resource_that_was_deleted_after_it_was_listed_is_no_user_and_no_error(
+    bucket: str, use_bedrock: UseBedrock
 ) -> None:
-    bedrock = serving("gone-d")
+    bedrock = model_in_use("gone-d")
     bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
     bedrock._answers["list_custom_models"][1].append({"modelArn": "gone-m", "modelName": "p-0a1b2c3d-gone"})
-    held_by(bedrock)
+    use_bedrock(bedrock)
     assert CustomModels(PROPERTIES["Prefix"]).foreign_uses() == []
-    assert one_pass(bucket)._custom_models() == []
-    # The model itself, between its tags and its deletion, is looked for once more.
-    gone = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "not found"}}, "DeleteCustomModel")
-    bedrock.delete_custom_model = Mock(side_effect=gone)
-    assert one_pass(bucket)._custom_models() == ["custom model p-0a1b2c3d-model"]
-    # Of one that leaves, the tags are not asked for: they may be gone first.
+    assert make_pass(bucket)._custom_models() == []
+    # If the model is deleted after its tags were read, the next pass looks for it again.
+    error = {"Code": "ResourceNotFoundException", "Message": "not found"}
+    bedrock.delete_custom_model = Mock(side_effect=ClientError({"Error": error}, "DeleteCustomModel"))
+    assert make_pass(bucket)._custom_models() == ["custom model p-0a1b2c3d-model"]
+    # The tags of a deployment that is being deleted are not read, because they may be deleted first.
     bedrock._answers["list_custom_model_deployments"][1][0]["status"] = "Deleting"
-    assert one_pass(bucket)._custom_models() == ["custom model p-0a1b2c3d-model, used by deployment gone-d (Deleting)"]
+    assert make_pass(bucket)._custom_models() == ["custom model p-0a1b2c3d-model, used by deployment gone-d (Deleting)"]
 
 
-def test_a_model_that_is_held_stays_and_the_last_word_has_the_command_too(
-    bucket: str, held_by: Callable[[BedrockDouble], None]
+def test_a_model_in_use_remains_and_is_named_with_the_command_that_ends_the_use(
+    bucket: str, use_bedrock: UseBedrock
 ) -> None:
-    held_by(serving("theirs-d"))
-    (left,) = one_pass(bucket)._custom_models()
-    assert "used by deployment theirs-d (Active), which is not this stack's: `aws bedrock delete-custom-model-d" in left
+    use_bedrock(model_in_use("theirs-d"))
+    (remaining,) = make_pass(bucket)._custom_models()
+    expected = "used by deployment theirs-d (Active), which is not this stack's: `aws bedrock delete-custom-model-d"
+    assert expected in remaining
