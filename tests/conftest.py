@@ -1,4 +1,4 @@
-"""Tests run by folder: with pytest-xdist several folders at once, and each one says in a line when it is done."""
+"""Tests run by folder, with pytest-xdist several folders at once. Each folder prints a line when its tests are done."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from xdist.scheduler.loadscope import LoadScopeScheduling
     from xdist.workermanage import WorkerController
 
-# How long an example takes says how busy the machine is.
+# Examples have no deadline, because their time depends on how busy the machine is.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
-# Folders that take longest, in the order in which they are started; the others follow.
+# The folders that take longest, in the order in which they start. The others follow.
 FIRST = ("tests/local/destroy", "tests/local/runs", "tests/local/failures", "tests/unit/training", "tests/infra")
 
 
 def folder(nodeid: str) -> str:
-    """The folder of a test's file."""
+    """Return the folder of a test's file."""
     return str(PurePosixPath(nodeid.partition("::")[0]).parent)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("dsession") or hasattr(config, "workerinput"):
-        # Several folders share the cores: a second thread of PyTorch's only takes time from another folder's tests.
+        # Several folders share the cores, so a second thread of PyTorch would only slow down another folder's tests.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not hasattr(config, "workerinput") and config.get_verbosity() <= 0:
@@ -43,13 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: the deployed tests wait as long as they compute."""
+    """Return one more than there are cores, because the deployed tests wait as long as they compute."""
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Gives a worker a folder at a time, so that what a folder's tests share is made once."""
+    """Give each worker one folder at a time, so that the fixtures that a folder's tests share are made once."""
     from xdist.scheduler.loadscope import LoadScopeScheduling
 
     class ByFolder(LoadScopeScheduling):
@@ -57,7 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
             return folder(nodeid)
 
         def _reschedule(self, node: WorkerController) -> None:
-            # A folder that is given out waits behind what its worker still has: one test, which is the least possible.
+            # A new folder waits for the tests that its worker still has. That is one test, which is the least possible.
             if not self.workqueue or self._pending_of(self.assigned_work[node]) <= 1:
                 super()._reschedule(node)
 
@@ -67,7 +67,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts the folders that take longest first where folders run side by side."""
+    """Put the folders that take longest first if several folders run at once."""
     if hasattr(config, "workerinput"):
         order = {name: number for number, name in enumerate(FIRST)}
         items.sort(key=lambda item: order.get(folder(item.nodeid), len(FIRST)))
@@ -75,31 +75,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def torchrun_port() -> Iterator[None]:
-    """Held by a test whose job's processes meet at the port of training/start.py: it is one for the whole machine."""
+    """A lock for a test whose job uses the port of training/start.py. There is one such port on the machine."""
     with (Path(tempfile.gettempdir()) / "tuneway-torchrun.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 class Progress:
-    """A line for each folder whose tests are all done, and one for each test that fails, in the place of dots."""
+    """Prints a line for each folder whose tests are done, and one for each failed test, instead of dots."""
 
     def __init__(self, reporter: pytest.TerminalReporter) -> None:
         self._reporter = reporter
-        self._left: Counter[str] = Counter()
+        self._remaining: Counter[str] = Counter()
         self._results: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._seconds: Counter[str] = Counter()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._left = self._left or Counter(folder(item.nodeid) for item in session.items)
+        self._remaining = self._remaining or Counter(folder(item.nodeid) for item in session.items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: list[str]) -> None:
-        self._left = self._left or Counter(map(folder, ids))
+        self._remaining = self._remaining or Counter(map(folder, ids))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, object]:
-        """Shows no letter, and takes the word of a failure only, which stands in the summary: all results are counted."""
+        """Return no letter, and a word only for a failure, which the summary shows. All results are counted."""
         category, _, word = yield
         return category, "", word if report.failed else ""
 
@@ -111,7 +111,7 @@ class Progress:
         if report.when == "call" or not report.passed:
             self._results[name][report.outcome] += 1
         if report.when == "teardown":
-            self._left[name] -= 1
-            if not self._left[name]:
+            self._remaining[name] -= 1
+            if not self._remaining[name]:
                 counts = ", ".join(f"{count} {outcome}" for outcome, count in self._results[name].items())
                 self._reporter.write_line(f"{name}: {counts} in {self._seconds[name]:.0f} s")

@@ -1,6 +1,6 @@
-"""A Hub on a thread: the models of a Hub cache, and for each path a script of answers, one a request, the last one repeating.
+"""A Hub on a thread, which serves the models of a Hub cache, and the answers that a test sets for a path.
 
-The scripts are what tests say of datasets, and of a Hub in trouble.
+A path has a list of answers, one per request. The last one repeats. Tests use such lists for datasets, and for failures.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class HubAnswer:
-    """What one request gets.
+    """The answer to one request.
 
-    `cut` closes the connection after that many body bytes; `headers` replace those made from the body.
+    Attributes:
+        status: the HTTP status.
+        body: the whole body, of which a Range takes a part.
+        headers: headers that replace those made from the body. An empty text removes a header.
+        cut: the number of body bytes after which the connection is closed.
+        ranges: whether the server respects Range.
     """
 
     status: int = 200
@@ -32,16 +37,16 @@ class HubAnswer:
     ranges: bool = True
 
 
-def of_cache(cache: Path, path: str, asked: str | None) -> HubAnswer:
-    """What local AWS's Hub answers."""
-    found = answer(cache, path, asked)
+def from_cache(cache: Path, path: str, byte_range: str | None) -> HubAnswer:
+    """Return the answer of local AWS's Hub. `byte_range` is the header Range."""
+    found = answer(cache, path, byte_range)
     assert isinstance(found.body, bytes)
     return HubAnswer(found.status, found.body, found.headers)
 
 
 @dataclass
 class HubRequest:
-    """A request as the server got it."""
+    """A request that the server got."""
 
     path: str
     authorization: str | None
@@ -50,13 +55,13 @@ class HubRequest:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is part of these tests; anything else is shown."""
+        """Ignore a client that closes the connection, which is part of these tests. Show any other error."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class HubServer:
-    """`with HubServer() as hub: hub.answers["/path"] = [Answer(...)]`; what has no such answer is of the cache."""
+    """`with HubServer() as hub: hub.answers["/path"] = [HubAnswer(...)]`. Other paths are served from the cache."""
 
     def __init__(self, cache: Path | None = None) -> None:
         self.answers: dict[str, list[HubAnswer]] = {}
@@ -68,15 +73,15 @@ class HubServer:
 
             def do_GET(self) -> None:
                 hub.seen.append(HubRequest(self.path, self.headers["Authorization"], self.headers["Range"]))
-                nothing = of_cache(cache, self.path, self.headers["Range"]) if cache else HubAnswer(404)
-                script = hub.answers.get(self.path, [nothing])
-                self._send(script.pop(0) if len(script) > 1 else script[0])
+                default = from_cache(cache, self.path, self.headers["Range"]) if cache else HubAnswer(404)
+                answers = hub.answers.get(self.path, [default])
+                self._send(answers.pop(0) if len(answers) > 1 else answers[0])
 
             def _send(self, answer: HubAnswer) -> None:
                 status, body, headers = answer.status, answer.body, {}
-                asked = self.headers["Range"]
-                if status == 200 and asked and answer.ranges:
-                    start, _, last = asked.removeprefix("bytes=").partition("-")
+                byte_range = self.headers["Range"]
+                if status == 200 and byte_range and answer.ranges:
+                    start, _, last = byte_range.removeprefix("bytes=").partition("-")
                     part = body[int(start) : int(last) + 1 if last else None]
                     headers["Content-Range"] = f"bytes {start}-{int(start) + len(part) - 1}/{len(body)}"
                     status, body = 206, part
@@ -101,7 +106,7 @@ class HubServer:
 
     @property
     def url(self) -> str:
-        """What HF_ENDPOINT is set to."""
+        """The value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What more than one folder of unit tests uses."""
+"""A fixture for several folders of unit tests: a Hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub of our own, which the handler asks; waiting between tries takes no time."""
+    """A Hub at HF_ENDPOINT. Waits between tries take no time."""
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)

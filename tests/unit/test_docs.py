@@ -1,4 +1,4 @@
-"""The documents: lines that fit an editor, and links that lead somewhere."""
+"""No line of a Markdown page is too long for an editor, and each link leads to a file and a heading that exist."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 120
-"""Characters of a line."""
-listed = subprocess.run(
+"""The most characters of a line."""
+listing = subprocess.run(
     ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, check=True
 )
-PAGES = [ROOT / name for name in listed.stdout.decode().split("\n") if name and (ROOT / name).exists()]
+PAGES = [ROOT / name for name in listing.stdout.decode().split("\n") if name and (ROOT / name).exists()]
 
 
 def relative(page: Path) -> str:
@@ -28,13 +28,14 @@ def test_no_line_is_longer_than_an_editor_shows(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives a page's headings."""
+    """Return the anchors that GitHub gives to a page's headings."""
     text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
     words = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"(?m)^#+ (.+)$", text)]
     return {heading.replace(" ", "-") for heading in words}
 
 
 def links() -> list[tuple[str, str]]:
+    """Return each page's links to files of the repository."""
     found = []
     for page in PAGES:
         text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
@@ -43,7 +44,7 @@ def links() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "link"), links())
-def test_a_link_leads_to_a_file_and_to_a_heading_of_it(page: str, link: str) -> None:
+def test_a_link_leads_to_an_existing_file_and_heading(page: str, link: str) -> None:
     path, _, anchor = link.partition("#")
     target = (ROOT / page).parent / path if path else ROOT / page
     assert target.exists()

@@ -1,4 +1,4 @@
-"""Which folder imports which: one way, and in no circle."""
+"""Folders import each other in one direction, and no modules import each other in a circle."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FOLDERS: dict[str, set[str]] = {
     "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local"},
     "app": {"infra", "pipeline"},
 }
-"""The folders that the modules of each folder import. A folder stands below those that it imports. The settings belong to
-`pipeline` itself: they know its errors and its catalogue, and the requests and the costs are made of them."""
+"""For each folder, the folders that its modules import. A folder comes after those that it imports. The settings belong to
+`pipeline` itself, because they use its errors and its catalogue, and the requests and the costs use the settings."""
 
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Every module by its name, the tests among them."""
+    """Return every module by its name, with those of the tests."""
     tops = {name.partition(".")[0] for name in FOLDERS} - {"app"} | {"tests"}
     paths = [ROOT / "app.py", *(path for top in tops for path in (ROOT / top).rglob("*.py"))]
     found = {}
@@ -42,27 +42,28 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imported(name: str) -> Iterator[str]:
-    """Every module of ours that a module imports anywhere: within functions and for TYPE_CHECKING, too."""
+    """Yield each module of the repository that a module imports, also within functions and for TYPE_CHECKING."""
     for node in ast.walk(modules()[name]):
         if isinstance(node, ast.Import):
-            named = [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: imports are absolute"
-            named = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for one in named:
+        for one in names:
             found = one if one in modules() else one.rpartition(".")[0]
             if found in modules() and found != name:
                 yield found
 
 
 def folder(module: str) -> str:
+    """Return the folder of `FOLDERS` that a module is in."""
     two = ".".join(module.split(".")[:2])
     return two if two in FOLDERS else module.partition(".")[0]
 
 
-def test_folders_import_each_other_one_way() -> None:
+def test_folders_import_each_other_in_one_direction() -> None:
     found: dict[str, set[str]] = {name: set() for name in FOLDERS}
     for name in modules():
         if folder(name) != "tests":
@@ -78,7 +79,7 @@ def test_no_step_imports_another() -> None:
     assert [(name, other) for name in steps for other in imported(name) if other in steps] == []
 
 
-def test_no_module_is_imported_by_what_it_imports() -> None:
+def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {name: set(imported(name)) for name in modules()}
     assert sum(map(len, graph.values())) > 1000
     assert len(list(TopologicalSorter(graph).static_order())) == len(graph)  # raises CycleError with the circle

@@ -1,4 +1,4 @@
-"""A name means one thing, and a file fits on a few screens."""
+"""Every class has its own name, and every Python file has at most 400 lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.test_imports import ROOT, modules
 MOST_LINES = 400
 
 
-def test_every_class_has_a_name_of_its_own() -> None:
+def test_every_class_has_its_own_name() -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for module, tree in modules().items():
         for node in ast.walk(tree):

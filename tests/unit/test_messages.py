@@ -1,7 +1,7 @@
-"""Every refusal and failure of the product, found in its source: each names a remedy, and no setting that does not exist.
+"""Every message about a refusal or a failure in the product's source names a remedy, and only settings that exist.
 
-A line is what a `raise` hands to one of the exceptions that a user meets, with {} for what is filled in. A new one that names
-no remedy, or a setting that the schema does not have, fails here.
+A message is the text of an exception that a user may see, with {} for each value that is filled in. A new message without a
+remedy, or with a setting that the schema does not have, fails here.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep", "training", "infra", "local")
 
-LINES = {
-    "SettingsError": "a refusal before anything runs",
-    "NotAllowed": "Plan's",
-    "Refused": "of a dataset",
-    "RunError": "of make local's command line",
-    "TrainingError": "a training job's end",
-    "InterruptedTrainingError": "a training job's end",
-    "EndpointFailed": "Deploy's",
-    "EndpointSick": "SmokeTest's",
-    "NotOurs": "of a job that is somebody else's",
-    "ShardFailed": "MergeData's",
-    "aws.AwsRefused": "of AWS, where the product says more than AWS does",
+WITH_REMEDY = {
+    "SettingsError": "refusals before anything runs",
+    "NotAllowed": "refusals of Plan",
+    "Refused": "refusals of a dataset",
+    "RunError": "errors of make local's command line",
+    "TrainingError": "failures of a training job",
+    "InterruptedTrainingError": "interruptions of a training job",
+    "EndpointFailed": "failures of Deploy",
+    "EndpointSick": "failures of SmokeTest",
+    "NotOurs": "a job that belongs to somebody else",
+    "ShardFailed": "failures of MergeData",
+    "aws.AwsRefused": "refusals of AWS about which the product says more than AWS",
 }
-"""The exceptions whose text is a line that a user reads, with its remedy."""
+"""The exceptions whose text is a message for the user, with the remedy."""
 
-MAILED = {
-    "AwsBusy": "botocore's own words",
-    "BadRecord": "a defect: the rule that a line breaks",
-    "CustomizationFailed": "Bedrock's own words",
-    "ReadBackError": "a defect, or the storage's",
-    "SourceUnavailable": "the source's own words, after retries",
-    "TrainingFailed": "SageMaker's own words, and the job's line",
+REMEDY_IN_REPORT = {
+    "AwsBusy": "the text of botocore",
+    "BadRecord": "a defect: the rule that a row breaks",
+    "CustomizationFailed": "the text of Bedrock",
+    "ReadBackError": "a defect of the product or of the storage",
+    "SourceUnavailable": "the error of the source, after retries",
+    "TrainingFailed": "the text of SageMaker, and the job's line",
 }
-"""Those whose remedy is the message's at the end of a run (`pipeline.report`)."""
+"""The exceptions whose text has no remedy, because the report at the end of a run adds it (`pipeline.report`)."""
 
-INNER = {
-    "ContractError": "a defect of two steps that do not agree, which the tests of the definition find",
+NOT_FOR_USERS = {
+    "ContractError": "a defect: two steps do not agree, which the tests of the definition find",
     "Interrupted": "caught and tried again by pipeline.source.stream, whose SourceUnavailable quotes it",
     "TooManyRows": "caught by data_prep.prepare, which refuses",
-    "StopIteration": "Python's own",
-    "ValueError": "caught by whoever parses; of the schema's validators it is a line, see below",
-    "kind(error)": "AwsBusy, AwsLimit or AwsRefused, with botocore's words",
-    "RuntimeError": "the teardown's, which CloudFormation shows",
-    "PackageError": "make setup's",
+    "StopIteration": "an exception of Python itself",
+    "ValueError": "caught by the parsers; a message only if a validator of the settings raises it (see `messages`)",
+    "kind(error)": "AwsBusy, AwsLimit or AwsRefused, with the text of botocore",
+    "RuntimeError": "an error of the teardown, which CloudFormation shows",
+    "PackageError": "an error of make setup",
     "AssertionError": "a defect",
 }
-"""Those that no user meets, or not of a run."""
+"""The exceptions that no user sees, or not in a run."""
 
 REMEDY = re.compile(
     r"(?:^|[;:,.(] |\b(?:or|and|then|else|that|meanwhile) )"
@@ -71,14 +71,14 @@ REMEDY = re.compile(
     r"shorten|start|stop|store|unset|upload|use|write)\b|"
     r"must be|must hold|needs|allowed( here)?:|is now|did you mean|these are|files are|its own are|the source has|redrive reads"
 )
-"""A clause that begins with the verb of a remedy, or the words before what is allowed or what there is."""
+"""A clause that begins with the verb of a remedy, or the words before the allowed or the existing values."""
 
 
 class Words:
-    """The words of the product's texts, {} for what is filled in and cannot be told from the source."""
+    """The texts of a module's expressions, with {} for each value that the source does not show."""
 
     def __init__(self, tree: ast.Module) -> None:
-        """Remember what each name and each function of a module stands for."""
+        """Collect the values of each name, and the returned values of each function, in a module."""
         self._named: dict[str, list[ast.expr]] = {}
         for node in ast.walk(tree):
             match node:
@@ -88,10 +88,10 @@ class Words:
                     self._named.setdefault(name, []).append(value)
                 case ast.For(target=ast.Tuple(elts=targets), iter=ast.Name(id=table)):
                     rows = [row for value in self._named.get(table, ()) for row in getattr(value, "elts", ())]
-                    for place, target in enumerate(targets):
+                    for column, target in enumerate(targets):
                         if isinstance(target, ast.Name):
                             self._named.setdefault(target.id, []).extend(
-                                row.elts[place] for row in rows if isinstance(row, ast.Tuple)
+                                row.elts[column] for row in rows if isinstance(row, ast.Tuple)
                             )
                 case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in PACKAGES:
                     for alias in names:
@@ -105,29 +105,29 @@ class Words:
                         if isinstance(inner, ast.Return) and inner.value is not None
                     )
 
-    def of(self, node: ast.expr, deep: int = 4) -> str:
-        """The words of an expression; of alternatives, all."""
+    def of(self, node: ast.expr, depth: int = 4) -> str:
+        """Return the text of an expression. Alternatives are separated by |."""
         match node:
             case ast.Constant(value=str(words)):
                 return words
             case ast.JoinedStr(values=parts):
-                return "".join(self.of(part, deep) for part in parts)
+                return "".join(self.of(part, depth) for part in parts)
             case ast.FormattedValue(value=value):
-                return self.of(value, deep)
+                return self.of(value, depth)
             case ast.IfExp(body=body, orelse=orelse):
-                return f"{self.of(body, deep)}|{self.of(orelse, deep)}"
+                return f"{self.of(body, depth)}|{self.of(orelse, depth)}"
             case ast.BinOp(left=left, right=right):
-                return self.of(left, deep) + self.of(right, deep)
+                return self.of(left, depth) + self.of(right, depth)
             case ast.List(elts=parts):
-                return ", ".join(self.of(part, deep) for part in parts)
+                return ", ".join(self.of(part, depth) for part in parts)
             case ast.Call(func=ast.Attribute(value=value, attr="format")):
-                return self.of(value, deep)
+                return self.of(value, depth)
             case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Name() as value]):
-                return self.of(value, deep)
+                return self.of(value, depth)
             case ast.Name(id=name) | ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if (
-                deep and name in self._named
+                depth and name in self._named
             ):
-                return "|".join(self.of(value, deep - 1) for value in self._named[name])
+                return "|".join(self.of(value, depth - 1) for value in self._named[name])
             case _:
                 return "{}"
 
@@ -139,23 +139,24 @@ def words_of(module: str) -> Words:
     return Words(ast.parse(path.read_text(encoding="utf-8")))
 
 
-HANDED_ON = {
+FORWARDED = {
     ("local/run.py: RunError", "execution {}: {}: {}|{}|{}"),
     ("pipeline/settings/loading.py: SettingsError", "execution input: {}"),
     ("local/run.py: RunError", "the model was not served ({}): {}"),
     ("training/unfit_models.py: TrainingError", "training.base_model: {} {}; {}"),
 }
-"""Reasons of the execution's, with the remedy that these have, and the schema's mistakes (pipeline/settings/mistake.py)."""
+"""Messages that contain another message with its remedy: the execution's, or a mistake's (pipeline/settings/mistake.py)."""
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the path and the syntax tree of each file of the product."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
 
 
-def raised() -> list[tuple[str, str, str]]:
-    """File, exception and line of everything that is raised, and of every exception that a function returns to be raised."""
+def exceptions() -> list[tuple[str, str, str]]:
+    """Return file, exception and text of each exception that is raised, or that a function returns so that it is raised."""
     found = []
     for name, tree in trees():
         words = Words(tree)
@@ -163,10 +164,10 @@ def raised() -> list[tuple[str, str, str]]:
             match node:
                 case ast.Raise(exc=ast.Call(func=func, args=args)):
                     kind = ast.unparse(func)
-                case ast.Return(value=ast.Call(func=func, args=args)) if ast.unparse(func) in LINES:
+                case ast.Return(value=ast.Call(func=func, args=args)) if ast.unparse(func) in WITH_REMEDY:
                     kind = ast.unparse(func)
                 case ast.Call(func=ast.Name(id="unfit") | ast.Attribute(attr="refuse"), args=args) if args:
-                    # Of a base model: what is wrong and, last, the remedy.
+                    # About a base model: the last argument is the remedy.
                     found.append((name, "TrainingError", f"; {words.of(args[-1])}"))
                     continue
                 case _:
@@ -175,25 +176,25 @@ def raised() -> list[tuple[str, str, str]]:
     return found
 
 
-def makers() -> set[str]:
-    """The functions that return such an exception."""
+def exception_factories() -> set[str]:
+    """Return the names of the functions that return an exception with a remedy."""
     return {
         node.name
         for _, tree in trees()
         for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.returns is not None and ast.unparse(node.returns) in LINES
+        if isinstance(node, ast.FunctionDef) and node.returns is not None and ast.unparse(node.returns) in WITH_REMEDY
     }
 
 
-def lines() -> list[tuple[str, str]]:
-    """Each line that needs its remedy in itself."""
+def messages() -> list[tuple[str, str]]:
+    """Return each message that must contain its remedy, with its place."""
     found = [
         (f"{name}: {kind}", line)
-        for name, kind, line in raised()
-        if kind in LINES or (kind == "ValueError" and name.startswith("pipeline/settings/"))
+        for name, kind, line in exceptions()
+        if kind in WITH_REMEDY or (kind == "ValueError" and name.startswith("pipeline/settings/"))
     ]
     for name, tree in trees():
-        if name == "training/errors.py":  # what the job makes of a library's error
+        if name == "training/errors.py":  # the job's messages about errors of libraries
             explain = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "explain")
             words = Words(tree)
             found += [
@@ -201,30 +202,30 @@ def lines() -> list[tuple[str, str]]:
                 for node in ast.walk(explain)
                 if isinstance(node, ast.Return) and node.value is not None
             ]
-    # What is handed on as a whole was looked at where it is made.
-    return [(where, line) for where, line in found if re.search(r"[a-z]{3}", line) and (where, line) not in HANDED_ON]
+    # The message inside a forwarded one is checked where it is made.
+    return [(where, line) for where, line in found if re.search(r"[a-z]{3}", line) and (where, line) not in FORWARDED]
 
 
-@pytest.mark.parametrize(("where", "line"), lines())
+@pytest.mark.parametrize(("where", "line"), messages())
 def test_every_refusal_and_failure_names_its_remedy(where: str, line: str) -> None:
     assert REMEDY.search(line), f"{where}: {line}"
 
 
-def test_whatever_is_raised_is_one_of_those_that_a_user_meets_or_not() -> None:
-    known = {*LINES, *MAILED, *INNER} | makers()
-    strange = {
+def test_every_raised_exception_is_in_one_of_the_tables() -> None:
+    known = {*WITH_REMEDY, *REMEDY_IN_REPORT, *NOT_FOR_USERS} | exception_factories()
+    unknown = {
         (name, kind)
-        for name, kind, _ in raised()
+        for name, kind, _ in exceptions()
         if name.split("/")[0] in ("pipeline", "data_prep", "training") and not {kind, kind.rpartition(".")[2]} & known
     }
-    assert not strange
+    assert not unknown
 
 
 @pytest.mark.parametrize(
-    "kind", [*MAILED, "EndpointFailed", "EndpointSick", "NotOurs", "ShardFailed", "AwsRefused", "AwsLimit"]
+    "kind", [*REMEDY_IN_REPORT, "EndpointFailed", "EndpointSick", "NotOurs", "ShardFailed", "AwsRefused", "AwsLimit"]
 )
-def test_what_ends_a_step_has_a_remedy_in_the_mail(kind: str) -> None:
-    # The error's own name is enough, but for those that are told by what SageMaker or Bedrock says.
+def test_every_error_that_ends_a_step_has_a_remedy_in_the_report(kind: str) -> None:
+    # The error's name alone decides the remedy, except for the errors below, whose text decides it.
     assert report.remedy(kind, "x") != report.UNKNOWN or kind in (
         "TrainingFailed",
         "SourceUnavailable",
@@ -234,8 +235,8 @@ def test_what_ends_a_step_has_a_remedy_in_the_mail(kind: str) -> None:
     assert REMEDY.search(report.remedy(kind, "x"))
 
 
-@pytest.mark.parametrize("line", [line for where, line in lines() if where.startswith("training/")])
-def test_a_training_job_is_redriven_only_where_its_line_says_so(line: str) -> None:
+@pytest.mark.parametrize("line", [line for where, line in messages() if where.startswith("training/")])
+def test_the_report_recommends_a_redrive_of_a_training_job_only_if_its_line_does(line: str) -> None:
     reason = f"training job j Failed: AlgorithmError: {line}, exit code: 1; its log group is g"
     remedy = report.remedy("TrainingFailed", reason)
     assert ("start a new execution" in remedy) != ("redrive the execution" in line.lower()), remedy
@@ -254,29 +255,29 @@ FIELDS |= {f"bedrock.hyperparameters.{name}" for model in BASE_MODELS.values() f
 SETTING = re.compile(rf"(?<![\w./$-])({'|'.join(Settings.model_fields)})\.(?!amazonaws)([a-z_]+(?:\.[a-zA-Z_]+)*)")
 
 
-def named() -> list[tuple[str, str]]:
-    """Every setting that a text of the product names, with its place."""
+def named_settings() -> list[tuple[str, str]]:
+    """Return every setting that a text of the product names, with the text's file."""
     modules = {f"{path.parent.name}.{path.stem}" for path in map(Path, (name for name, _ in trees()))}
-    places = [
+    texts = [
         (name, node.value)
         for name, tree in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
-    places += [
+    texts += [
         (path.name, path.read_text(encoding="utf-8"))
         for path in (ROOT / "README.md", ROOT / "config.yaml", *sorted((ROOT / "docs").glob("*.md")))
     ]
     return sorted(
         {
             (name, found[0])
-            for name, words in places
+            for name, words in texts
             for found in SETTING.finditer(words)
             if found[0] not in modules and not any(found[0].startswith(f"{module}.") for module in modules)
         }
     )
 
 
-@pytest.mark.parametrize(("place", "setting"), named())
-def test_every_setting_that_a_text_names_exists(place: str, setting: str) -> None:
-    assert setting in FIELDS, place
+@pytest.mark.parametrize(("file", "setting"), named_settings())
+def test_every_setting_that_a_text_names_exists(file: str, setting: str) -> None:
+    assert setting in FIELDS, file
