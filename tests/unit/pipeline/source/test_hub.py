@@ -1,4 +1,4 @@
-"""A file is read from the Hub over a real connection, whole and without loss of the token, or the error is named."""
+"""A file is read whole from the Hub over a real connection, no other host gets the token, and each failure is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The teardown continues, gives up, or does nothing. tests/local show that it deletes everything that a real stack leaves."""
+"""The teardown continues, gives up, or does nothing. The tests in tests/local show that it deletes what a stack leaves."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_more_versions_and_markers_than_fit_on_a_page_are_deleted_in_one_call(aw
     s3 = aws.client("s3")
     s3.put_bucket_policy(Bucket=bucket, Policy=EMPTY_POLICY)
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    # A page of a thousand ends between two versions of one key. When the next page is read, the first version is deleted.
+    # A page of a thousand ends between two versions of one key. The first version is already deleted then.
     for number in range(350):
         for _ in range(2):
             s3.put_object(Bucket=bucket, Key=f"checkpoints/{number:03}", Body=b"x")

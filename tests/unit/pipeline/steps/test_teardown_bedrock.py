@@ -1,4 +1,4 @@
-"""The teardown of Bedrock's resources, where Bedrock cannot be called, and while somebody else uses a custom model."""
+"""The teardown works in an account that cannot call Bedrock, and while somebody else uses a custom model."""
 
 from __future__ import annotations
 
