@@ -41,13 +41,13 @@ def choose(**variables: Any) -> str:
         ([], None, 1, "Redriven"),
     ],
 )
-def test_it_goes_on_until_nothing_is_left_or_two_hours_are_over(
+def test_the_cleanup_continues_until_nothing_is_left_or_two_hours_are_over(
     left: list[str], message: str | None, tries: int, following: str
 ) -> None:
     assert choose(done={"left": left, "message": message, "subject": message}, tries=tries) == following
 
 
-def test_its_history_holds_two_hours_of_looks_however_often_they_are() -> None:
+def test_two_hours_of_looks_fit_into_the_history_at_any_interval() -> None:
     waits = definition(FUNCTION, TOPIC, "p", "us-west-2", 1)["States"]["Wait"]["Seconds"]
     assert 9 * PATIENCE_SECONDS / waits < 25_000  # events per turn: 5 of the task, 2 each of the choice and the wait
 
@@ -66,7 +66,7 @@ def test_the_rule_sees_every_end_of_this_state_machine_and_no_other(synthesised:
     assert set(detail["status"]) == {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"}
     (machine,) = detail["stateMachineArn"]
     assert machine["Ref"].startswith("Pipeline")
-    # The colon leaves out the Map's child executions: theirs is execution:NAME/ShardData:ID.
+    # The colon excludes the Map's child executions, whose ARNs have execution:NAME/ShardData:ID.
     own = "arn:aws:states:us-west-2:123456789012:execution:tuneway-0a1b2c3d:"
     assert render(detail["executionArn"], synthesised.template) == [{"prefix": own}]
     (target,) = rule["Properties"]["Targets"]
@@ -80,7 +80,7 @@ def test_an_address_is_subscribed_only_where_one_is_set(synthesised: Synthesised
     assert (found["Protocol"], found["Endpoint"]) == ("email", MAIL["notifications"]["email"])
 
 
-def test_the_state_that_tells_whether_a_run_came_to_bedrock_is_the_first_that_makes_a_job(
+def test_the_state_that_shows_that_a_run_used_bedrock_is_the_first_that_makes_a_job(
     synthesised: Synthesised,
 ) -> None:
     states = synthesised.definition["States"]

@@ -54,7 +54,7 @@ def paths(synthesised: Synthesised) -> set[tuple[str, ...]]:
     return {(name, *rest.strip(".").split(".")) for name, rest in found if name != "states"}
 
 
-def test_every_path_of_the_definition_is_of_its_variables_type(synthesised: Synthesised) -> None:
+def test_every_path_of_the_definition_leads_to_a_field_of_its_variables_type(synthesised: Synthesised) -> None:
     found = paths(synthesised)
     assert {name for name, *_ in found} == VARIABLES.keys()
     assert len([path for path in found if path[0] == "plan"]) > 15
@@ -113,18 +113,18 @@ def test_every_step_is_called() -> None:
     }
 
 
-def test_every_path_of_the_cleanups_answer_is_of_its_type() -> None:
+def test_every_path_of_the_cleanups_answer_leads_to_a_field_of_its_type() -> None:
     states = json.dumps(cleanup.definition("cleanup", "topic", "p", "us-west-2", 30))
     read = set(re.findall(r"\$done\.(\w+)", states))
     assert read == set(CleanedUp._fields)
 
 
-def test_infra_hands_over_the_facts_that_plan_knows(synthesised: Synthesised) -> None:
-    handed = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]["stack"]
-    assert as_json(parse(StackFacts, handed)) == handed
+def test_infra_gives_plan_the_facts_of_its_type(synthesised: Synthesised) -> None:
+    given = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]["stack"]
+    assert as_json(parse(StackFacts, given)) == given
 
 
-def test_what_plan_assigns_before_a_step_has_answered_is_of_the_steps_type(synthesised: Synthesised) -> None:
+def test_the_values_before_a_steps_answer_have_the_type_of_the_answer(synthesised: Synthesised) -> None:
     assigned = synthesised.definition["States"]["Plan"]["Assign"]
     assert parse(Deployment, assigned["deployed"]).phase == "skipped"
     assert parse(Customization, assigned["customization"]).job is None
@@ -133,6 +133,6 @@ def test_what_plan_assigns_before_a_step_has_answered_is_of_the_steps_type(synth
 @pytest.mark.parametrize(
     "value", [{"phase": "passed", "typo": 1}, {}, {"phase": "other"}, {"phase": "passed", "since": "1"}]
 )
-def test_a_value_of_another_type_is_refused_at_the_door(value: dict[str, Any]) -> None:
+def test_a_value_of_another_type_is_refused(value: dict[str, Any]) -> None:
     with pytest.raises(ContractError, match="Deployment"):
         parse(Deployment, value)

@@ -1,4 +1,4 @@
-"""The two ways to prepared data: which one is taken, what each function is handed, and what a bad shard leads to."""
+"""The states that prepare data choose one function or shards, give each function its event, and handle a failed shard."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def following(chosen: dict[str, Any], **variables: Any) -> str:
     return str(chosen["Default"])
 
 
-def test_plan_has_chosen_the_way(synthesised: Synthesised) -> None:
+def test_plan_decides_between_one_function_and_shards(synthesised: Synthesised) -> None:
     choice = state(synthesised, "DataPath")
     assert following(state(synthesised, "Planned"), plan={"refusal": None}) == "DataPath"
     assert following(choice, plan={"prepare": ONE}) == "PrepareData"
     assert following(choice, plan={"prepare": MANY}) == "ShardData"
 
 
-def test_one_function_is_handed_the_request_and_the_pieces(synthesised: Synthesised) -> None:
+def test_one_function_gets_the_request_and_the_pieces(synthesised: Synthesised) -> None:
     arguments = evaluate(state(synthesised, "PrepareData")["Arguments"], {"plan": {"prepare": ONE}})
     assert arguments["Payload"] == {"request": REQUEST, "pieces": ONE["pieces"]}
 
 
-def test_the_map_reads_the_list_and_hands_each_child_all_it_needs(synthesised: Synthesised) -> None:
+def test_the_map_reads_the_list_and_gives_each_child_all_that_it_needs(synthesised: Synthesised) -> None:
     shards = state(synthesised, "ShardData")
     context = {"Map": {"Item": {"Index": 3, "Value": {"number": 3, "name": "b.csv"}}}}
     variables = {"plan": {"prepare": MANY}, "states": {"context": context}}
@@ -84,7 +84,7 @@ def test_a_childs_failure_is_its_result_and_names_the_shard(synthesised: Synthes
         ([{"shard": "a.csv", "read": 5}], []),
     ],
 )
-def test_the_merge_is_handed_what_failed_and_both_redrives(
+def test_the_merge_gets_the_failed_shards_and_both_counts_of_redrives(
     synthesised: Synthesised, results: list[Any], failed: list[Any]
 ) -> None:
     states = {"result": results, "context": {"Execution": {"RedriveCount": 1}}}
@@ -111,7 +111,7 @@ def test_the_merge_is_handed_what_failed_and_both_redrives(
         ({"again": True}, "ShardData"),
     ],
 )
-def test_a_merge_goes_on_is_refused_or_wants_the_shards_again(
+def test_after_the_merge_the_run_continues_is_refused_or_reads_the_shards_again(
     synthesised: Synthesised, answer: dict[str, Any], name: str
 ) -> None:
     merge, merged = state(synthesised, "MergeData"), state(synthesised, "Merged")
@@ -122,18 +122,18 @@ def test_a_merge_goes_on_is_refused_or_wants_the_shards_again(
         assert following(state(synthesised, "Prepared"), data=data) == name
 
 
-def test_a_shard_that_failed_is_not_waited_for_by_retries_of_the_merge(synthesised: Synthesised) -> None:
+def test_the_merge_is_not_retried_for_a_failed_shard(synthesised: Synthesised) -> None:
     retried = {error for retry in state(synthesised, "MergeData")["Retry"] for error in retry["ErrorEquals"]}
     assert "SourceUnavailable" in retried
     assert not {ShardFailed.__name__, "States.ALL", "States.TaskFailed"} & retried
 
 
-def test_each_function_of_the_data_is_there_with_a_whole_cpu_and_all_the_time(synthesised: Synthesised) -> None:
-    made = {}
+def test_each_function_of_data_prep_has_a_whole_cpu_and_lambdas_longest_time(synthesised: Synthesised) -> None:
+    found = {}
     for resource in synthesised.resources("AWS::Lambda::Function").values():
         function = resource["Properties"]
         module, _, name = function["Handler"].rpartition(".")
         if module == "data_prep.handler":
             assert callable(getattr(handler, name))
-            made[name] = (function["MemorySize"], function["Timeout"])
-    assert made == dict.fromkeys(("handler", "shard", "merge"), (1769, 900))
+            found[name] = (function["MemorySize"], function["Timeout"])
+    assert found == dict.fromkeys(("handler", "shard", "merge"), (1769, 900))

@@ -180,7 +180,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert events["RecordServing"]["customization"]["progress"] == "training for 0.0 h"
 
 
-def test_long_work_is_looked_at_until_it_is_through(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+def test_long_work_is_looked_at_until_it_is_completed(synthesised: Synthesised, variables: dict[str, Any]) -> None:
     working = {"phase": "working", "job": "j", "progress": "Training", "wait_seconds": 10}
     moving = {**ANSWERS["Deploy"], "phase": "working", "progress": "Creating"}
     entered, events, _ = run(
@@ -195,7 +195,7 @@ def test_long_work_is_looked_at_until_it_is_through(synthesised: Synthesised, va
     assert events["Deploy"]["progress"] == moving
 
 
-def test_what_refuses_bedrocks_job_holds_nothing_back(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+def test_a_refusal_of_bedrocks_job_does_not_stop_the_run(synthesised: Synthesised, variables: dict[str, Any]) -> None:
     entered, events, output = run(synthesised, variables, Customize="fails")
     assert entered.index("SmokeTest") < entered.index("FinishCustomize")
     assert (
@@ -204,7 +204,7 @@ def test_what_refuses_bedrocks_job_holds_nothing_back(synthesised: Synthesised, 
     assert output["custom_model"] == "arn:c"
 
 
-def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
+def test_a_run_whose_model_is_not_promoted_waits_only_for_bedrock(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
     entered, events, output = run(synthesised, variables, Assess={**ANSWERS["Assess"], "promoted": False})
@@ -220,7 +220,7 @@ def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
     assert events["Record"]["deployed"]["phase"] == "skipped"
 
 
-def test_without_bedrock_nobody_waits_for_it(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+def test_a_run_without_bedrock_does_not_wait_for_it(synthesised: Synthesised, variables: dict[str, Any]) -> None:
     planned = {**variables, "plan": {**variables["plan"], "customize": None}}
     entered, events, output = run(synthesised, planned)
     assert not {"Customize", "FinishCustomize", "TellServing"} & set(entered)
@@ -228,7 +228,7 @@ def test_without_bedrock_nobody_waits_for_it(synthesised: Synthesised, variables
     assert events["Record"]["customization"]["custom_model"] is None
 
 
-def test_a_superseded_endpoint_ends_the_run_well_and_a_lost_one_is_deployed_again(
+def test_a_superseded_endpoint_is_no_failure_and_a_lost_one_is_deployed_again(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
     _, _, output = run(synthesised, variables, Deploy={**ANSWERS["Deploy"], "phase": "superseded"})
@@ -238,23 +238,23 @@ def test_a_superseded_endpoint_ends_the_run_well_and_a_lost_one_is_deployed_agai
     assert (entered.count("Deploy"), events["Deploy"]["progress"], output["promoted"]) == (2, None, True)
 
 
-def test_a_refusal_ends_the_run_with_its_line(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+def test_a_refusal_of_plan_ends_the_run_with_its_line(synthesised: Synthesised, variables: dict[str, Any]) -> None:
     assert run(synthesised, variables, Plan={"refusal": "no"})[::2] == (["Plan", "Planned", "Refused"], "no")
 
 
-def test_no_service_is_called_but_by_functions_and_the_topic(synthesised: Synthesised) -> None:
+def test_the_only_tasks_are_functions_and_one_message_to_the_topic(synthesised: Synthesised) -> None:
     called = {name: state["Resource"].removeprefix("arn:aws:states:::") for name, state in tasks(synthesised).items()}
     assert {name for name, resource in called.items() if resource != "lambda:invoke"} == {"TellServing"}
     assert called["TellServing"] == "sns:publish"
 
 
-def test_each_function_is_called_again_for_an_hour_while_aws_is_busy(synthesised: Synthesised) -> None:
+def test_each_function_is_retried_for_an_hour_while_aws_is_busy(synthesised: Synthesised) -> None:
     pauses = [
         min(HOUR["IntervalSeconds"] * HOUR["BackoffRate"] ** n, HOUR["MaxDelaySeconds"])
         for n in range(HOUR["MaxAttempts"])
     ]
     assert 3600 <= sum(pauses) < 4000
-    assert "JitterStrategy" not in HOUR  # it draws pauses from 0 on
+    assert "JitterStrategy" not in HOUR  # jitter would draw each pause from 0 on
     retriers = {name: state.get("Retry", []) for name, state in tasks(synthesised).items()}
     late = {**HOUR, "ErrorEquals": [*HOUR["ErrorEquals"], "Sandbox.Timedout"]}
     # A function that looks at long work runs out of time only if AWS hangs. Data prep would take as long again.
@@ -267,7 +267,7 @@ def test_each_function_is_called_again_for_an_hour_while_aws_is_busy(synthesised
     )
 
 
-def test_plan_ships_the_training_code_it_copies(synthesised: Synthesised) -> None:
+def test_plans_package_has_the_training_code_that_plan_copies(synthesised: Synthesised) -> None:
     zips = [zipfile.ZipFile(path).namelist() for path in synthesised.folder.glob("asset.*.zip")]
     (shipped,) = [
         {name.removeprefix("training/") for name in names if name.startswith("training/")}

@@ -27,7 +27,7 @@ def allowed(synthesised: Synthesised, role: str) -> Iterator[tuple[str, str]]:
                 yield action, statement["Resource"]
 
 
-def test_the_schedules_role_may_send_to_the_queue_and_plan_knows_it(synthesised: Synthesised) -> None:
+def test_the_schedules_role_may_send_to_the_queue_and_plan_gets_its_arn(synthesised: Synthesised) -> None:
     name, queue = only(synthesised, "AWS::SQS::Queue")
     assert render(queue["QueueName"], synthesised.template) == f"{PREFIX}-expiry-failed"
     # The state machine gets the queue's ARN, made from its name.
@@ -45,7 +45,7 @@ def test_the_queue_answers_over_tls_only_and_is_encrypted(synthesised: Synthesis
     assert with_key["KmsMasterKeyId"] == KEY
 
 
-def test_one_message_in_it_is_an_alarm_that_says_what_to_do(synthesised: Synthesised) -> None:
+def test_one_message_in_the_queue_raises_an_alarm_that_says_what_to_do(synthesised: Synthesised) -> None:
     queue, _ = only(synthesised, "AWS::SQS::Queue")
     topic, _ = only(synthesised, "AWS::SNS::Topic")
     _, alarm = only(synthesised, "AWS::CloudWatch::Alarm")
@@ -63,7 +63,7 @@ def test_one_message_in_it_is_an_alarm_that_says_what_to_do(synthesised: Synthes
     assert len(description) <= 1024  # PutMetricAlarm's limit
 
 
-def test_the_topic_refuses_plain_http_and_lets_this_alarm_alone_publish(synthesised: Synthesised) -> None:
+def test_the_topic_refuses_plain_http_and_lets_only_this_alarm_publish(synthesised: Synthesised) -> None:
     ((refusal, grant),) = documents(synthesised, "AWS::SNS::TopicPolicy").values()
     assert (refusal["Effect"], refusal["Principal"], refusal["Condition"]) == ("Deny", "*", TLS_ONLY)
     assert (refusal["Action"], grant["Action"]) == ("sns:Publish", "sns:Publish")

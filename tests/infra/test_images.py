@@ -49,7 +49,7 @@ def image(synthesised: Synthesised) -> Image:
     return Image(found[1], found[2], f"3.{found[3]}")
 
 
-def test_the_tag_is_read_as_it_is_meant(image: Image) -> None:
+def test_the_versions_are_read_from_the_tag(image: Image) -> None:
     assert image == Image("2.9.0", "5.3.0", "3.12")
 
 
@@ -93,7 +93,7 @@ def test_transformers_is_pinned_to_the_images_own(image: Image) -> None:
     assert PINS["transformers"] == image.transformers
 
 
-def test_every_pin_is_exact_and_is_what_the_tests_run_on() -> None:
+def test_every_pin_is_exact_and_is_the_version_that_the_tests_use() -> None:
     # Otherwise the tests below would read the metadata of another release.
     for requirement in REQUIREMENTS:
         if requirement.name not in THE_IMAGES_OWN:
@@ -113,7 +113,7 @@ def test_a_pinned_package_takes_the_images_python_torch_and_the_other_pins(name:
         )
 
 
-def test_what_needs_torch_says_which_so_that_the_test_above_has_something_to_look_at(image: Image) -> None:
+def test_the_packages_that_need_torch_state_its_version_so_that_the_test_above_can_check_it(image: Image) -> None:
     found = {name for name in PINS for each in required(name, image.python) if each.name == "torch" and each.specifier}
     assert found == {"accelerate", "bitsandbytes", "peft"}
 

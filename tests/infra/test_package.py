@@ -92,7 +92,7 @@ def test_the_wheels_are_the_pinned_ones_for_the_settings_python_and_machine(sett
     }
 
 
-def test_wheels_that_are_there_are_not_downloaded_again(settings: Settings) -> None:
+def test_existing_wheels_are_not_downloaded_again(settings: Settings) -> None:
     folders = [package.wheels(name, settings) for name in package.PACKAGES]
     before = [folder.stat().st_ino for folder in folders]
     package.build(settings)
@@ -142,7 +142,7 @@ def services(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", package.PACKAGES)
-def test_botocores_data_is_that_of_the_services_in_the_code(name: str, settings: Settings) -> None:
+def test_botocore_has_the_data_of_exactly_the_services_in_the_code(name: str, settings: Settings) -> None:
     assert set(package.SERVICES[name]) == services(name)
     data = package.wheels(name, settings) / "botocore" / "data"
     assert {path.name for path in data.iterdir() if path.is_dir()} == set(package.SERVICES[name])
@@ -165,7 +165,7 @@ answer = {"clients": clients, "files": own}
 
 
 @pytest.mark.parametrize("name", package.PACKAGES)
-def test_every_client_comes_out_of_the_zip_alone_and_is_a_whole_botos(
+def test_every_client_is_made_from_the_zip_alone_and_equals_that_of_a_whole_botocore(
     here: Settings, tmp_path: Path, name: str
 ) -> None:
     folder = stage(name, here, tmp_path)
@@ -186,7 +186,7 @@ def test_the_zip_is_small_and_fits_into_lambda(settings: Settings, name: str, zi
     assert path.stat().st_size <= zip_bytes
 
 
-def test_the_hash_of_a_zip_is_that_of_its_content(
+def test_the_hash_of_a_zip_depends_only_on_its_content(
     here: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "pipeline").mkdir()
@@ -206,7 +206,7 @@ def test_the_hash_of_a_zip_is_that_of_its_content(
     assert package.pack("pipeline", here)[1] != first
 
 
-def test_a_function_is_ready_at_once_and_without_what_only_parquet_needs(staged: Path) -> None:
+def test_a_function_starts_quickly_and_without_the_packages_for_parquet(staged: Path) -> None:
     script = """
 start = time.process_time()
 import data_prep.handler
@@ -224,7 +224,7 @@ answer = {"seconds": seconds, "file": data_prep.handler.__file__, "modules": lis
 
 
 @pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
-def test_parquet_is_read_by_what_is_in_the_zip_alone(staged: Path, tmp_path: Path, codec: str) -> None:
+def test_parquet_is_read_with_the_packages_in_the_zip_alone(staged: Path, tmp_path: Path, codec: str) -> None:
     columns = {
         "id": pa.array(range(len(DIALOGUES))),
         "turns": pa.array([[{"who": "A", "said": ["x"]}]] * len(DIALOGUES)),
@@ -250,7 +250,7 @@ answer = {"rows": rows, "file": sys.modules["pyarrow"].__file__, "numpy": "numpy
         assert not answer["numpy"]
 
 
-def test_zstd_is_read_by_what_is_in_the_zip_alone(staged: Path, tmp_path: Path) -> None:
+def test_zstd_is_read_with_the_packages_in_the_zip_alone(staged: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.zst"
     file.write_bytes(zstandard.compress(b"one\n" * 1000) + zstandard.compress(b"two\n"))
     script = """

@@ -42,7 +42,7 @@ GLOBAL_KEYS = {"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn"}
 ACCEPTED = {
     # Findings that stay, as patterns that match a whole line, each with its reason.
     r"bedrock:ListTagsForResource needs .*, too": "one call reads the tags of one resource of one kind",
-    r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind: ours is Standard",
+    r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind, and these are Standard",
     r"no action of bedrock:CreateModelCustomizationJob can be granted on .*:model-customization-job/\*": (
         "the policy of the Step Functions developer guide for this integration has it; to lack it fails after hours"
     ),
@@ -181,7 +181,9 @@ def test_every_grant_is_one_that_iam_knows(synthesised: Synthesised) -> None:
         assert any(re.fullmatch(pattern, line) for _, line in found), f"no longer found: {pattern}"
 
 
-def test_so_it_is_with_key_vpc_and_isolation(synthesised: Synthesised, everything: Synthesised) -> None:
+def test_every_grant_is_one_that_iam_knows_with_key_vpc_and_isolation(
+    synthesised: Synthesised, everything: Synthesised
+) -> None:
     found = {line for statements in documents(everything, "AWS::IAM::Policy").values() for line in lint(statements)}
     assert sorted(line for line in found if not re.fullmatch("|".join([*ACCEPTED, *ACCEPTED_IN_A_VPC]), line)) == []
     for pattern in ACCEPTED_IN_A_VPC:
@@ -250,7 +252,7 @@ def test_each_role_is_for_one_service_under_the_conditions_that_aws_documents(sy
     assert {name: trust for name, trust in found.items() if trust != ("lambda.amazonaws.com", None)} == TRUSTS
 
 
-def test_trust_and_resource_policies_use_global_condition_keys_alone(synthesised: Synthesised) -> None:
+def test_trust_and_resource_policies_use_only_global_condition_keys(synthesised: Synthesised) -> None:
     trust = documents(synthesised, "AWS::IAM::Role", "AssumeRolePolicyDocument")
     kinds = ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy")
     own = [statements for kind in kinds for statements in documents(synthesised, kind).values()]
@@ -316,7 +318,7 @@ TO_SAGEMAKER = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com
         ),
     ],
 )
-def test_a_broken_policy_is_found(actions: Any, resources: Any, condition: dict[str, Any], expected: str) -> None:
+def test_a_faulty_policy_is_found(actions: Any, resources: Any, condition: dict[str, Any], expected: str) -> None:
     lines = list(lint([{"Action": actions, "Resource": resources, "Condition": condition}]))
     assert [line for line in lines if line.startswith(expected)], lines
 
@@ -330,7 +332,7 @@ def test_a_broken_policy_is_found(actions: Any, resources: Any, condition: dict[
         ("logs:PutLogEvents", "arn:aws:logs:us-west-2:123456789012:log-group:/aws/lambda/a:*", {}),
     ],
 )
-def test_a_sound_policy_is_not(actions: str, resources: str, condition: dict[str, Any]) -> None:
+def test_a_correct_policy_has_no_fault(actions: str, resources: str, condition: dict[str, Any]) -> None:
     assert list(lint([{"Action": actions, "Resource": resources, "Condition": condition}])) == []
 
 

@@ -32,7 +32,7 @@ def test_requests_fit_the_service_model(variables: dict[str, Any], name: str) ->
     assert f"{variables['plan']['name']}-3" in sent(variables["plan"], name).values()
 
 
-def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any]) -> None:
+def test_the_endpoint_mounts_the_model_as_the_job_wrote_it(variables: dict[str, Any]) -> None:
     container = sent(variables["plan"], "CreateModel")["PrimaryContainer"]
     source = {"S3Uri": MODEL, "S3DataType": "S3Prefix", "CompressionType": "None"}
     assert container["ModelDataSource"]["S3DataSource"] == source
@@ -41,7 +41,7 @@ def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any])
     assert (variant["ModelName"], variant["InitialInstanceCount"]) == (f"{variables['plan']['name']}-3", 1)
 
 
-def test_the_expiry_is_a_time_after_the_endpoints_life(variables: dict[str, Any]) -> None:
+def test_the_schedule_is_at_the_end_of_the_endpoints_life(variables: dict[str, Any]) -> None:
     planned = parse(DeployPlan, variables["plan"]["deploy"])
     assert planned.expiry
     arguments = deploy.expiry(planned.endpoint, "run", planned.expiry)

@@ -117,7 +117,7 @@ def test_a_volume_gets_the_key_where_sagemaker_takes_one() -> None:
     assert {"ml.m5.xlarge", "ml.c5.xlarge", "ml.p3.2xlarge"} <= with_key
 
 
-def test_of_a_list_all_volumes_get_the_key_or_none_needs_it() -> None:
+def test_the_volumes_of_a_list_of_types_all_get_the_key_or_none_needs_it() -> None:
     deployed = schema.load(ROOT / "config.yaml").model_dump(mode="json") | ENCRYPTED
     stack = facts(bucket="b")
 
@@ -131,7 +131,7 @@ def test_of_a_list_all_volumes_get_the_key_or_none_needs_it() -> None:
         resources("ml.p3.2xlarge", "ml.g5.xlarge")
 
 
-def test_the_bucket_has_the_key_and_each_role_may_only_what_it_does_with_it(everything: Synthesised) -> None:
+def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it(everything: Synthesised) -> None:
     (bucket,) = everything.resources("AWS::S3::Bucket").values()
     (rule,) = bucket["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
@@ -176,13 +176,13 @@ def test_interfaces_are_made_in_the_named_subnets_only(everything: Synthesised, 
             assert all(subnet in subnets for subnet in SUBNETS), action
 
 
-def test_on_everything_are_only_actions_without_a_resource(everything: Synthesised) -> None:
+def test_a_grant_on_everything_is_only_for_actions_without_a_resource_in_a_vpc_too(everything: Synthesised) -> None:
     for name, statement in statements(everything):
         if "*" in as_list(statement["Resource"]):
             assert set(as_list(statement["Action"])) <= NO_RESOURCE | DESCRIBES, name
 
 
-def test_of_the_uploads_the_training_role_reads_models_and_the_named_wheels(
+def test_the_training_role_reads_only_models_and_the_named_wheels_of_the_uploads(
     synthesised: Synthesised, everything: Synthesised
 ) -> None:
     for stack, expected in (
@@ -205,7 +205,7 @@ def objects(synthesised: Synthesised, role: str, action: str) -> set[str]:
     return {text.removeprefix("/") for text in found}
 
 
-def test_checkpoints_are_the_training_roles_to_read_write_and_delete_and_a_model_is_not_to_delete(
+def test_the_training_role_may_read_write_and_delete_checkpoints_and_may_not_delete_a_model(
     synthesised: Synthesised,
 ) -> None:
     role = "RolesTraining"
@@ -232,7 +232,7 @@ def test_plan_reads_the_users_base_models_and_no_dataset(synthesised: Synthesise
     assert objects(synthesised, "FunctionsPlan", "s3:GetObject") == {"uploads/models/*"}
 
 
-def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:
+def test_plan_looks_for_a_baseline_and_only_assess_writes_it(synthesised: Synthesised) -> None:
     assert listed(synthesised, "FunctionsPlan") == [["uploads/*", "baselines/*/*"]]
     assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {
         "baselines/*/baseline.json",
@@ -248,7 +248,7 @@ def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: 
     assert {name[:15] for name in writers} == {"FunctionsAssess"}
 
 
-def test_a_shards_rows_are_the_shards_to_write_and_the_merges_to_read(synthesised: Synthesised) -> None:
+def test_only_the_functions_of_shards_and_merge_have_grants_on_the_rows_of_shards(synthesised: Synthesised) -> None:
     rows, shard_list, run = "shards/*/*", "shards/*/shards.json", "data/*/*"
     assert objects(synthesised, "FunctionsPlan", "s3:PutObject") == {"code/*/*", shard_list}
     assert objects(synthesised, "PipelineRole", "s3:GetObject") == {shard_list}
@@ -258,7 +258,7 @@ def test_a_shards_rows_are_the_shards_to_write_and_the_merges_to_read(synthesise
     assert {name[:18] for name in holders} == {"FunctionsShardData", "FunctionsMergeData"}
 
 
-def test_other_buckets_are_listed_by_plan_and_read_by_those_that_read_sources(
+def test_other_buckets_are_listed_by_plan_and_read_by_the_functions_that_read_sources(
     synthesised: Synthesised, everything: Synthesised
 ) -> None:
     readers = {"FunctionsDataPrep": {"s3:ListBucket", "s3:GetObject"}, "FunctionsPlan": {"s3:ListBucket"}}
@@ -271,7 +271,7 @@ def test_other_buckets_are_listed_by_plan_and_read_by_those_that_read_sources(
     assert "our-dialogues" not in json.dumps(synthesised.template)
 
 
-def test_the_hub_token_is_read_by_those_that_read_the_hub(synthesised: Synthesised) -> None:
+def test_only_the_roles_that_read_the_hub_read_its_token(synthesised: Synthesised) -> None:
     readers = {name for name, s in statements(synthesised) if "secretsmanager:GetSecretValue" in as_list(s["Action"])}
     roles = ("FunctionsPlan", "FunctionsDataPrep", "FunctionsShardData", "RolesTraining")
     assert sorted(readers) == sorted(name for name in readers if name.startswith(roles))
@@ -299,7 +299,7 @@ def rules(synthesised: Synthesised) -> list[dict[str, Any]]:
     return list(bucket["Properties"]["LifecycleConfiguration"]["Rules"])
 
 
-def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Synthesised, tmp_path: Path) -> None:
+def test_code_data_and_bedrocks_metrics_expire_and_models_do_not(synthesised: Synthesised, tmp_path: Path) -> None:
     expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules(synthesised) if "ExpirationInDays" in rule}
     run_over = dict.fromkeys(["code/", "data/", "bedrock/", "checkpoints/", "baselines/"], 90)
     assert expiring == {**run_over, "shards/": 15}
@@ -312,12 +312,12 @@ def test_code_data_and_bedrocks_metrics_expire_and_a_model_never(synthesised: Sy
     assert is_model(output)
     endless = rules(synthesise(tmp_path, {"storage": {"expire_days": None}}))
     assert [rule["Prefix"] for rule in endless if "ExpirationInDays" in rule] == ["shards/"]
-    for kept in (rules(synthesised), endless):
-        assert [r for r in kept if r.get("AbortIncompleteMultipartUpload") and not r.get("Prefix")]
-        assert [r for r in kept if r.get("NoncurrentVersionExpiration") and not r.get("Prefix")]
+    for lifecycle in (rules(synthesised), endless):
+        assert [r for r in lifecycle if r.get("AbortIncompleteMultipartUpload") and not r.get("Prefix")]
+        assert [r for r in lifecycle if r.get("NoncurrentVersionExpiration") and not r.get("Prefix")]
 
 
-def test_what_a_run_writes_stays_in_the_folders_that_its_roles_may_write(synthesised: Synthesised) -> None:
+def test_a_run_writes_only_to_the_folders_that_its_roles_may_write(synthesised: Synthesised) -> None:
     plan = assigned(synthesised)["plan"]
     written = {
         "FunctionsDataPrep": plan["prepare"]["request"]["output"],
@@ -333,7 +333,7 @@ def test_what_a_run_writes_stays_in_the_folders_that_its_roles_may_write(synthes
         assert objects(synthesised, role, "s3:PutObject") == {f"{folder}/*/*" for folder in folders}, role
 
 
-def test_isolation_without_all_that_it_needs_ends_synth_in_one_line(tmp_path: Path) -> None:
+def test_isolation_without_the_settings_that_it_needs_ends_synth_in_one_line(tmp_path: Path) -> None:
     settings = tmp_path / "mine.yaml"
     settings.write_text("network: {isolation: true}")
     done = run_app(tmp_path / "out", f"settings={settings}")

@@ -46,12 +46,12 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def test_there_is_one_stack_and_it_says_its_region(synthesised: Synthesised) -> None:
+def test_there_is_one_stack_and_synth_prints_its_region(synthesised: Synthesised) -> None:
     assert len(list(synthesised.folder.glob("*.template.json"))) == 1
     assert "Tuneway: stack tuneway in us-west-2" in synthesised.stderr
 
 
-def test_no_grant_on_everything_but_where_iam_knows_no_resource(synthesised: Synthesised) -> None:
+def test_a_grant_on_everything_is_only_for_actions_without_a_resource(synthesised: Synthesised) -> None:
     for name, statement in statements(synthesised):
         if "*" in as_list(statement["Resource"]):
             assert set(as_list(statement["Action"])) <= NO_RESOURCE, name
@@ -77,7 +77,7 @@ def test_functions_may_write_their_own_log_and_not_create_one(synthesised: Synth
     assert {name[:12] for name in creators} == {"RolesTrainin", "RolesModelDe"}
 
 
-def test_each_principal_has_a_role_of_its_own(synthesised: Synthesised) -> None:
+def test_each_principal_has_its_own_role(synthesised: Synthesised) -> None:
     functions = synthesised.resources("AWS::Lambda::Function")
     roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
     assert len(roles) == len(set(roles)) == 13
@@ -97,7 +97,7 @@ def test_the_bucket_is_private_encrypted_versioned_and_tls_only(synthesised: Syn
     assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_teardown_goes_first_and_keeps_its_physical_id(synthesised: Synthesised) -> None:
+def test_the_teardown_is_deleted_before_the_resources_that_it_needs(synthesised: Synthesised) -> None:
     (resource,) = synthesised.resources("Custom::TunewayTeardown").values()
     kinds = {synthesised.template["Resources"][name]["Type"] for name in resource["DependsOn"]}
     assert {"AWS::S3::Bucket", "AWS::IAM::Role", "AWS::IAM::Policy", "AWS::StepFunctions::StateMachine"} <= kinds
@@ -109,7 +109,9 @@ def test_the_teardown_waits_as_long_as_a_function_may_make_something(synthesised
     assert {timeouts[handler] for handler in MAKERS} == {MAKING.total_seconds()}
 
 
-def test_who_uses_the_models_is_asked_beside_the_teardown_and_with_its_grants(synthesised: Synthesised) -> None:
+def test_the_users_of_the_models_are_looked_for_beside_the_teardown_with_the_grants_it_needs(
+    synthesised: Synthesised,
+) -> None:
     ((teardown, _),) = synthesised.resources("Custom::TunewayTeardown").items()
     ((users, _),) = synthesised.resources("Custom::TunewayModelUsers").items()
     needed = dependencies(synthesised, users)
@@ -132,14 +134,14 @@ def dependencies(synthesised: Synthesised, name: str) -> set[str]:
     return found
 
 
-def test_what_the_stack_makes_carries_its_tag(synthesised: Synthesised) -> None:
+def test_the_resources_of_the_stack_have_its_tag(synthesised: Synthesised) -> None:
     kinds = ["AWS::S3::Bucket", "AWS::IAM::Role", "AWS::Lambda::Function", "AWS::StepFunctions::StateMachine"]
     for kind in [*kinds, "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::CloudWatch::Alarm"]:
         for name, resource in synthesised.resources(kind).items():
             assert "tuneway:stack" in json.dumps(resource["Properties"].get("Tags")), name
 
 
-def test_no_docker_no_environment_secret(synthesised: Synthesised) -> None:
+def test_no_function_has_a_secret_in_its_environment(synthesised: Synthesised) -> None:
     for name, function in synthesised.resources("AWS::Lambda::Function").items():
         variables = function["Properties"].get("Environment", {}).get("Variables", {})
         assert not [key for key in variables if "TOKEN" in key or "SECRET" in key], name
