@@ -66,10 +66,10 @@ def training(
     return event
 
 
-def until(look: Callable[[], dict[str, Any]], phase: str, progress: str = "") -> dict[str, Any]:
-    """Look until the job is in this phase and its progress contains this text. Return the last answer."""
+def until(look: Callable[[], dict[str, Any]], phase: str, progress: str = "", job: str = "") -> dict[str, Any]:
+    """Look until a job whose name ends so is in this phase and its progress contains this text. Return the last answer."""
     deadline = time.time() + 30
-    while (found := look())["phase"] != phase or progress not in found["progress"]:
+    while (found := look())["phase"] != phase or progress not in found["progress"] or not found["job"].endswith(job):
         assert time.time() < deadline, found
         time.sleep(0.1)
     return found
@@ -99,7 +99,7 @@ def test_the_progress_has_step_loss_and_time_left(training: Callable[..., dict[s
     aws.client("sagemaker").stop_training_job(TrainingJobName=found["job"])
     # Two redrives wait while the job stops. Then the later one makes its own job.
     assert train.handler({**event, "redrive": 1}, None)["job"] == found["job"]
-    until(lambda: train.handler({**event, "redrive": 2}, None), "working", "Starting")
+    until(lambda: train.handler({**event, "redrive": 2}, None), "working", job="-2")
     jobs = aws.client("sagemaker").list_training_jobs(NameContains=event["name"])["TrainingJobSummaries"]
     assert {job["TrainingJobName"] for job in jobs} <= {f"{event['name']}-{redrive}" for redrive in (0, 2)}
     aws.client("sagemaker").stop_training_job(TrainingJobName=f"{event['name']}-2")
