@@ -52,9 +52,11 @@ def wait_until(check: Callable[[], Any], seconds: float = 90) -> None:
         time.sleep(0.2)
 
 
-def start_until(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> None:
-    """Start an execution and wait until it has entered the state."""
-    stack.wait_for_state(stack.start(run_input), state)
+def start_until(stack: Deployed, state: str, run_input: dict[str, Any] = QUICK) -> str:
+    """Start an execution, wait until it has entered the state, and return its ARN."""
+    execution = stack.start(run_input)
+    stack.wait_for_state(execution, state)
+    return execution
 
 
 def test_destroy_before_any_execution_leaves_nothing(unused: list[str]) -> None:
@@ -79,11 +81,11 @@ def test_destroy_in_a_state_leaves_nothing(
 ) -> None:
     # CreateStack and DeleteStack as the CLI calls them. The CLI itself takes seconds to start and to see their end.
     fresh.create()
-    start_until(fresh, state, run_input)
+    execution = start_until(fresh, state, run_input)
     time.sleep(seconds)
-    # The teardown waits a minute of clock time for the functions, so it need not look more often than at AWS.
+    # The teardown waits a time of the clock for the functions, so it need not look more often than at AWS.
     wait_scale(fresh.aws, 1)
-    fresh.delete()
+    fresh.delete(execution)
     wait_scale(fresh.aws)
     assert fresh.inventory() == []
 

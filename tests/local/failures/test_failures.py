@@ -93,7 +93,7 @@ def test_an_endpoint_whose_config_somebody_deleted_is_repaired_with_a_warning(
     stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=config)
     ended = stack.redrive(arn)
     assert ended["status"] == "SUCCEEDED", ended.get("cause")
-    assert any(f"its config {config} had been deleted" in line for line in ended["output"]["warnings"])
+    assert any(f"its config {config} was deleted" in line for line in ended["output"]["warnings"])
     after = stack.endpoint()
     assert after is not None
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", ended["output"]["config"])
