@@ -1,1 +1,1 @@
-"""Tests of the data-prep Lambda."""
+"""Tests of data prep's Lambda functions."""

@@ -1,4 +1,4 @@
-"""Real S3 (MiniStack) for the whole package, started once, and events for the handler."""
+"""A real S3 (MiniStack), which is started once for all tests of this folder, and events for the handler."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HUB_PATH = "/datasets/own/set/resolve/abc/"
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A client of an S3 of our own, with the environment set so that the handler finds the same one."""
+    """Yield a client of our own S3. The environment is set so that the handler uses the same S3."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -96,14 +96,14 @@ def _wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> No
 
 @pytest.fixture
 def output(request: pytest.FixtureRequest) -> str:
-    """A folder of the test's own."""
+    """Return an output folder that only this test uses."""
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.nodeid)
     return f"runs/{name[-80:]}/data/"
 
 
 @pytest.fixture
 def event(output: str) -> dict[str, Any]:
-    """An event of the contract, for one uploaded CSV file and without Bedrock."""
+    """Return an event that fits the contract, for one uploaded CSV file and without Bedrock."""
     return make_event(output)
 
 
@@ -113,7 +113,7 @@ def make_event(
     files: Mapping[str, str | Sequence[str]] | None = None,
     **dataset: Any,
 ) -> dict[str, Any]:
-    """An event of the contract. Its pieces are whole files, not yet looked up in S3: see `listed`."""
+    """Return an event that fits the contract. Its pieces are whole files without size and ETag, which `listed` adds."""
     files = files or {"train": source.removeprefix(f"s3://{BUCKET}/")}
     defaults = {
         "source": source,
@@ -145,13 +145,13 @@ def make_event(
     }
 
 
-def resolved(request: Mapping[str, Any]) -> PrepRequest:
-    """An event's request as data prep works with it."""
+def prep_request(request: Mapping[str, Any]) -> PrepRequest:
+    """Return an event's request in the form in which data prep uses it."""
     return resolve(contracts.parse(DataRequest, request))
 
 
 def hub_event(output: str, hub: HubServer, files: Mapping[str, bytes], **dataset: Any) -> dict[str, Any]:
-    """An event for a Hub dataset, whose Hub has these files: a file is named after its split."""
+    """Return an event for a Hub dataset, and put its files on the Hub. The part of a name before its first dot is the split."""
     for name, body in files.items():
         hub.answers[HUB_PATH + name] = [HubAnswer(body=body)]
     names = {name.partition(".")[0]: name for name in files}
@@ -163,13 +163,13 @@ def hub_event(output: str, hub: HubServer, files: Mapping[str, bytes], **dataset
 
 
 def listed(event: Mapping[str, Any]) -> dict[str, Any]:
-    """The event with its files as S3 has them now, which is Plan's part of the work."""
+    """Return the event with sizes and ETags of its files as S3 has them now. In a run, Plan does this."""
     bucket = event["request"]["dataset"]["source"].removeprefix("s3://").partition("/")[0]
     pieces = []
     for piece in event["pieces"]:
         if "bytes" not in piece:
             size, etag = 0, None
-            with suppress(ClientError):  # a file that is not there is what some tests are about
+            with suppress(ClientError):  # some tests need a file that does not exist
                 found = handler_module._client("s3").head_object(Bucket=bucket, Key=piece["file"])
                 size, etag = found["ContentLength"], found["ETag"]
             pieces.append({**piece, "bytes": size, "etag": etag, "start": 0, "end": size})
@@ -179,20 +179,20 @@ def listed(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_bedrock(event: dict[str, Any], base_model: str = LLAMA, max_records: int = 3000) -> dict[str, Any]:
-    """The event with Bedrock's files asked for as well."""
+    """Return the event with a request for Bedrock's files, too."""
     bedrock = {"base_model": base_model, "max_records": max_records}
     return {**event, "request": {**event["request"], "bedrock": bedrock}}
 
 
 def csv_bytes(rows: Sequence[Sequence[str]], header: Sequence[str] = ("id", "dialogue", "summary")) -> bytes:
-    """A CSV file as Python's csv module writes it: CRLF between rows."""
+    """Return a CSV file as Python's csv module writes it, with CRLF between rows."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *rows])
     return text.getvalue().encode()
 
 
 def dialogues(count: int, start: int = 0) -> list[tuple[str, str, str]]:
-    """`count` different rows of id, dialogue, summary."""
+    """Return `count` different rows of id, dialogue and summary."""
     return [
         (str(n), f"Ann: Is number {n} free?\r\nBob: Sure 😀", f"Bob tells Ann that {n} is free.")
         for n in range(start, start + count)
@@ -201,7 +201,7 @@ def dialogues(count: int, start: int = 0) -> list[tuple[str, str, str]]:
 
 @pytest.fixture
 def put(s3: Any) -> Callable[[str, bytes], None]:
-    """Put an object into the test bucket."""
+    """Return a function that puts an object into the test bucket."""
 
     def put_object(key: str, body: bytes) -> None:
         s3.put_object(Bucket=BUCKET, Key=key, Body=body)
@@ -211,7 +211,7 @@ def put(s3: Any) -> Callable[[str, bytes], None]:
 
 @pytest.fixture
 def get(s3: Any) -> Callable[[str], bytes]:
-    """Read an object of the test bucket."""
+    """Return a function that reads an object of the test bucket."""
 
     def get_object(key: str) -> bytes:
         body: bytes = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
@@ -221,18 +221,18 @@ def get(s3: Any) -> Callable[[str], bytes]:
 
 
 def records(data: bytes) -> list[Any]:
-    """JSON Lines as values."""
+    """Return the values of JSON Lines."""
     return [orjson.loads(line) for line in data.splitlines()]
 
 
 def keys(s3: Any, prefix: str) -> set[str]:
-    """Names of the objects under `prefix`."""
+    """Return the names of the objects under `prefix`, without the prefix."""
     listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
     return {item["Key"].removeprefix(prefix) for item in listed}
 
 
-def refused(event: dict[str, Any]) -> str:
-    """The line with which the handler refuses the event."""
+def refusal(event: dict[str, Any]) -> str:
+    """Return the line with which the handler refuses the event."""
     answer = handler_module.handler(listed(event), None)
     assert list(answer) == ["refused"], answer
     line: str = answer["refused"]
@@ -241,7 +241,7 @@ def refused(event: dict[str, Any]) -> str:
 
 
 def prepared(event: dict[str, Any]) -> dict[str, Any]:
-    """The answer of the handler, which must not refuse the event."""
+    """Return the handler's answer. The test fails if the handler refuses the event."""
     answer = handler_module.handler(listed(event), None)
     assert answer["refused"] is None, answer
     return answer
@@ -249,7 +249,7 @@ def prepared(event: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def small(event: dict[str, Any], put: Callable[[str, bytes], None]) -> dict[str, Any]:
-    """An event of one JSON Lines file of 300 rows, some of them unfit."""
+    """Return an event of one JSON Lines file of 300 rows, some of them unfit."""
     put("uploads/small.jsonl", as_jsonl(some_rows(300)))
     event["request"]["dataset"]["source"] = f"s3://{BUCKET}/uploads/small.jsonl"
     return listed({**event, "pieces": [{"file": "uploads/small.jsonl", "split": "train"}]})

@@ -1,4 +1,4 @@
-"""Datasets as dirty as they come: strategies for rows, and every format to write them in."""
+"""Datasets with bad rows: strategies that make rows, and a function per file format that writes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ not_text = st.none() | st.integers(-9, 9) | st.booleans() | st.lists(st.text(max
 
 
 class Dirty(NamedTuple):
-    """A row to be; `copy_of` repeats the dialogue, or both texts, of an earlier row of any file."""
+    """A row before it is made. `copy_of` takes the dialogue, or both texts, from an earlier row of any file."""
 
     dialogue: Any
     summary: Any
@@ -48,7 +48,7 @@ Rows = list[tuple[Any, Any]]
 
 
 def materialize(dirty: list[Dirty], name: str, clean: int, earlier: Rows) -> Rows:
-    """`clean` good rows and the dirty ones, each with its number in every text: so that it is known in an output."""
+    """Return `clean` good rows and the dirty rows. Each text has its row's number, so that outputs show which row it is."""
     rows: Rows = [(f"A: hello [{name} {n}]", f"hello [{name} {n}]") for n in range(clean)]
     for row in dirty:
         dialogue, summary = (
@@ -64,7 +64,7 @@ def materialize(dirty: list[Dirty], name: str, clean: int, earlier: Rows) -> Row
 
 
 def some_rows(count: int, start: int = 0) -> Rows:
-    """Rows of which every ninth is unfit, every seventh a repeat, and some not for Bedrock."""
+    """Return rows. Every ninth is unfit, every seventh is a duplicate, and Bedrock does not take some of them."""
     found: Rows = []
     for n in range(start, start + count):
         dialogue: Any = f"A: hello {n - 5 if n % 7 == 6 else n}\r\n"
@@ -73,29 +73,29 @@ def some_rows(count: int, start: int = 0) -> Rows:
 
 
 def cell(value: Any) -> str:
-    """What the csv module writes of a value: CSV knows texts alone."""
+    """Return a value as the csv module writes it. CSV has only texts."""
     return "" if value is None else str(value)
 
 
 def as_csv(rows: Rows) -> bytes:
-    """CSV with a BOM; a lone surrogate becomes bytes that are no UTF-8."""
+    """Return CSV with a BOM. A lone surrogate becomes bytes that are not valid UTF-8."""
     out = io.StringIO(newline="")
     csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("dialogue", "summary"), *rows])
     return b"\xef\xbb\xbf" + out.getvalue().encode("utf-8", "surrogatepass")
 
 
 def as_jsonl(rows: Rows) -> bytes:
-    """JSON Lines; a lone surrogate becomes its escape, which JSON can write."""
+    """Return JSON Lines. A lone surrogate becomes its escape, which JSON allows."""
     return b"".join(json.dumps({"summary": s, "dialogue": d}).encode() + b"\n" for d, s in rows)
 
 
 def as_json(rows: Rows) -> bytes:
-    """One JSON array."""
+    """Return one JSON array."""
     return json.dumps([{"summary": s, "dialogue": d} for d, s in rows], indent=1).encode()
 
 
 def as_parquet(rows: Rows) -> bytes:
-    """Parquet in row groups of 50 rows; a lone surrogate becomes bytes that are no UTF-8, which pyarrow does not look at."""
+    """Return Parquet in row groups of 50 rows. A lone surrogate becomes bytes that are not UTF-8, which pyarrow allows."""
     columns = [
         pa.array(
             [None if value is None else str(value).encode("utf-8", "surrogatepass") for value in column], pa.binary()
@@ -108,14 +108,14 @@ def as_parquet(rows: Rows) -> bytes:
 
 
 def as_unicode_text(rows: Rows) -> bytes:
-    """Excel's "Unicode text": UTF-16 with tabs."""
+    """Return Excel's "Unicode text": UTF-16 with tabs."""
     out = io.StringIO(newline="")
     csv.writer(out, delimiter="\t", quoting=csv.QUOTE_ALL).writerows([("dialogue", "summary"), *rows])
     return b"\xff\xfe" + out.getvalue().encode("utf-16-le", "surrogatepass")
 
 
 def as_arrow(rows: Rows) -> bytes:
-    """An Arrow stream in batches of 50 rows, as datasets' save_to_disk writes it."""
+    """Return an Arrow stream in batches of 50 rows, as save_to_disk of `datasets` writes it."""
     table = pq.read_table(io.BytesIO(as_parquet(rows)))
     out = io.BytesIO()
     with pa.ipc.new_stream(out, table.schema) as writer:
@@ -136,7 +136,7 @@ FORMATS: dict[str, Callable[[Rows], bytes]] = {
 
 
 def as_read(rows: Rows, suffix: str) -> Rows:
-    """The values that a format has left of the rows."""
+    """Return the values that a reader can get back from the format."""
     if suffix.startswith(("csv", "tsv")):
         return [(cell(d), cell(s)) for d, s in rows]
     if suffix in ("parquet", "arrow"):
@@ -145,7 +145,10 @@ def as_read(rows: Rows, suffix: str) -> Rows:
 
 
 def breaks_a_rule(record: Any, model: BaseModel) -> str | None:
-    """Bedrock's documented rules (user guide, "Prepare data for fine-tuning text-to-text models"), apart from the product's."""
+    """Return the rule that a record breaks, or None, by Bedrock's documented rules and without the product's code.
+
+    The rules are in the user guide, "Prepare data for fine-tuning text-to-text models".
+    """
     if model.format == "prompt_completion":
         if set(record) != {"prompt", "completion"}:
             return "fields"

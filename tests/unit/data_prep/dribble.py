@@ -1,4 +1,4 @@
-"""A file that is read in small pieces."""
+"""A file that delivers its bytes in small pieces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Dribble(io.RawIOBase):
-    """Delivers at most `size` bytes a read: line ends, quotes and letters are cut anywhere."""
+    """Delivers at most `size` bytes per read, so that a read can end inside a line end, a quote or a letter."""
 
     def __init__(self, data: bytes, size: int) -> None:
         super().__init__()

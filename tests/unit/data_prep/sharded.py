@@ -1,4 +1,4 @@
-"""A dataset in shards: cut anywhere, read one by one and merged, as the state machine does it."""
+"""Cuts a dataset into shards, reads them one by one and merges them, as the state machine does it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Piece = dict[str, Any]
 
 
 def cut(pieces: Iterable[Piece], places: Iterable[float]) -> list[Piece]:
-    """The pieces, those that can be cut at each of these shares of their bytes."""
+    """Cut each piece that can be cut at these shares of its bytes, and return all pieces."""
     found = []
     for piece in pieces:
         bounds = [0, piece["bytes"]]
@@ -26,7 +26,7 @@ def cut(pieces: Iterable[Piece], places: Iterable[float]) -> list[Piece]:
 
 
 def shards(pieces: Sequence[Piece], groups: Iterable[int]) -> list[dict[str, Any]]:
-    """The pieces as shards, a new one beginning at each place of `groups`."""
+    """Return the pieces as shards. A new shard begins at each index of `groups`."""
     bounds = sorted({0, *(place for place in groups if 0 < place < len(pieces)), len(pieces)})
     return [
         {"number": number, "name": f"shard {number}", "pieces": list(pieces[start:end])}
@@ -35,22 +35,22 @@ def shards(pieces: Sequence[Piece], groups: Iterable[int]) -> list[dict[str, Any
 
 
 def elsewhere(event: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """The event with the output in another folder."""
+    """Return the event with another output folder, below its own."""
     request = event["request"]
     return {**event, "request": {**request, "output": request["output"] + folder}}
 
 
 def read_all(event: Mapping[str, Any], listed: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Read each shard; returns their results, which the map would."""
+    """Read each shard, and return the results as the map would."""
     return [shard({"request": event["request"], "shard": one}, None) for one in listed]
 
 
 def merged(
     event: Mapping[str, Any], count: int, failed: Sequence[dict[str, str]] = (), mapped_at: int = 0, redrive: int = 0
 ) -> dict[str, Any]:
-    """The answer of the merge."""
-    told = {"failed": list(failed), "mapped_at_redrive": mapped_at, "redrive": redrive}
-    return merge({"request": event["request"], "shards": count, **told}, None)
+    """Return the answer of the merge."""
+    mapped = {"failed": list(failed), "mapped_at_redrive": mapped_at, "redrive": redrive}
+    return merge({"request": event["request"], "shards": count, **mapped}, None)
 
 
 def in_shards(event: Mapping[str, Any], listed: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -59,6 +59,6 @@ def in_shards(event: Mapping[str, Any], listed: Sequence[dict[str, Any]]) -> dic
     return merged(event, len(listed), [result for result in results if "read" not in result])
 
 
-def three(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """The shards of `small`."""
+def three_shards(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the three shards of `small`."""
     return shards(cut(event["pieces"], [0.3, 0.6]), range(3))

@@ -1,4 +1,4 @@
-"""Arrow files as rows: streams as datasets' save_to_disk writes them, and the file format, also called Feather."""
+"""Rows from Arrow files: streams as save_to_disk of `datasets` writes them, and the file format, also called Feather."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def read(s3: Any, put: Callable[[str, bytes], None]) -> Callable[[bytes], list[Row]]:
-    """The rows of an object."""
+    """Return a function that puts a file into S3 and reads its rows."""
 
     def rows(data: bytes) -> list[Row]:
         put("columns/a.arrow", data)
@@ -41,7 +41,7 @@ def stream(columns: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def test_what_save_to_disk_writes_is_read(read: Callable[[bytes], list[Row]], tmp_path: Path) -> None:
+def test_a_file_of_save_to_disk_is_read(read: Callable[[bytes], list[Row]], tmp_path: Path) -> None:
     datasets.Dataset.from_list([{"dialogue": one, "summary": other} for one, other in ROWS]).save_to_disk(tmp_path)
     (file,) = tmp_path.glob("*.arrow")
     assert read(file.read_bytes()) == WANTED
@@ -59,7 +59,7 @@ def test_the_file_format_is_read(read: Callable[[bytes], list[Row]], compression
     assert read(out.getvalue()) == WANTED
 
 
-def test_a_column_that_is_not_there_or_holds_chats_is_refused(read: Callable[[bytes], list[Row]]) -> None:
+def test_a_missing_column_or_one_of_chats_is_refused(read: Callable[[bytes], list[Row]]) -> None:
     with pytest.raises(Refused, match=r"'columns/a\.arrow' has no column 'summary'; it has 'dialogue'"):
         read(stream({"dialogue": ["a"]}))
     turns = pa.array([[{"role": "user", "content": "a"}]])
@@ -69,13 +69,13 @@ def test_a_column_that_is_not_there_or_holds_chats_is_refused(read: Callable[[by
 
 
 @pytest.mark.parametrize("cut", [0, 3, 10, 400, 40_000])
-def test_what_is_no_whole_arrow_file_is_refused(read: Callable[[bytes], list[Row]], cut: int) -> None:
+def test_an_incomplete_arrow_file_is_refused(read: Callable[[bytes], list[Row]], cut: int) -> None:
     with pytest.raises(Refused, match=r"'columns/a.arrow' is not a readable Arrow file \(.+\); write it anew"):
         read(stream(table())[:cut])
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_a_text_outside_its_buffer_is_a_refusal_and_no_end_of_the_process(
+def test_a_text_outside_its_buffer_is_refused_and_does_not_end_the_process(
     read: Callable[[bytes], list[Row]], kind: pa.DataType
 ) -> None:
     texts = pa.array([f"{n:05}" for n in range(9)]).cast(kind)
@@ -87,7 +87,7 @@ def test_a_text_outside_its_buffer_is_a_refusal_and_no_end_of_the_process(
         read(damaged)
 
 
-def test_an_index_outside_its_dictionary_is_a_refusal(read: Callable[[bytes], list[Row]]) -> None:
+def test_an_index_outside_its_dictionary_is_refused(read: Callable[[bytes], list[Row]]) -> None:
     texts = pa.array(["a", "b", "c"]).dictionary_encode()
     data = stream({"dialogue": texts, "summary": texts})
     damaged = data.replace(struct.pack("<3i", 0, 1, 2), struct.pack("<3i", 0, 9, 2))
@@ -96,7 +96,7 @@ def test_an_index_outside_its_dictionary_is_a_refusal(read: Callable[[bytes], li
         read(damaged)
 
 
-def test_a_second_stream_in_the_same_file_is_not_dropped_in_silence(read: Callable[[bytes], list[Row]]) -> None:
+def test_a_second_stream_in_the_same_file_is_refused(read: Callable[[bytes], list[Row]]) -> None:
     with pytest.raises(
         Refused, match=r"goes on after the end of its Arrow stream; write each stream to a file of its own"
     ):
@@ -104,7 +104,7 @@ def test_a_second_stream_in_the_same_file_is_not_dropped_in_silence(read: Callab
 
 
 @pytest.mark.parametrize(
-    ("begin", "what"),
+    ("begin", "kind"),
     [
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n",
@@ -114,6 +114,8 @@ def test_a_second_stream_in_the_same_file_is_not_dropped_in_silence(read: Callab
         (b"FEA1", "Feather of version 1"),
     ],
 )
-def test_what_is_something_else_is_called_so(read: Callable[[bytes], list[Row]], begin: bytes, what: str) -> None:
-    with pytest.raises(Refused, match=what):
+def test_a_file_of_another_kind_is_refused_by_its_name(
+    read: Callable[[bytes], list[Row]], begin: bytes, kind: str
+) -> None:
+    with pytest.raises(Refused, match=kind):
         read(begin + b"\0" * 100)

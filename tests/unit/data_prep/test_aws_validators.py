@@ -1,7 +1,7 @@
-"""Every file that data prep writes for Bedrock is one that AWS's own validators accept.
+"""Every file that data prep writes for Bedrock passes the rules of AWS's own validators.
 
-Their rules in our words, file by file; `pipeline.catalogue` names the files and the commits that they were read at. The rules
-on pictures, videos, tools and reasoning are left out: data prep writes texts alone.
+The rules are written anew here, a function per validator. `pipeline.catalogue` names the validators' files and the commits at
+which we read them. The rules for pictures, videos, tools and reasoning are left out, because data prep writes only texts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RESERVED = (
 
 
 def llama(records: list[Any], kind: str, model: BaseModel) -> None:
-    """dataset_validation.py with utils/schema.py and utils/constants.py."""
+    """Check the rules of dataset_validation.py with utils/schema.py and utils/constants.py."""
     assert len(records) <= {"train": 10_000, "validation": 1_000}[kind]
     for record in records:
         if model.format == "prompt_completion":
@@ -59,9 +59,9 @@ def llama(records: list[Any], kind: str, model: BaseModel) -> None:
 
 
 def nova(records: list[Any], _kind: str, _model: BaseModel) -> None:
-    """nova_ft_dataset_validator.py, and the SDK's sft_dataset_validator.py with dataset_checks_config.py."""
+    """Check the rules of nova_ft_dataset_validator.py and the SDK's sft_dataset_validator.py with dataset_checks_config.py."""
     assert 8 <= len(records) <= 20_000
-    assert len({"system" in record for record in records}) == 1, "in all records or in none"
+    assert len({"system" in record for record in records}) == 1, "all records have a system text, or none has one"
     for record in records:
         assert record.keys() <= {"schemaVersion", "system", "toolConfig", "messages"}
         assert record["schemaVersion"] == "bedrock-conversation-2024"
@@ -81,14 +81,14 @@ VALIDATORS = {NOVA: nova, LLAMA: llama, PROMPTS: llama}
 
 
 def validate(model: str, kind: str, body: bytes) -> int:
-    """Read a file as the validators do, line by line, and hold it against their rules; returns how many records it has."""
-    # Python's text files end lines at CR and LF alone.
+    """Read a file line by line, as the validators do, and check their rules. Return the number of records."""
+    # In Python's text files, only CR and LF end a line.
     records = [json.loads(line) for line in body.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n")[:-1]]
     VALIDATORS[model](records, kind, BASE_MODELS[model])
     return len(records)
 
 
-def test_each_base_model_has_its_validator_and_its_rules() -> None:
+def test_each_base_model_has_a_validator_and_the_limits_of_its_rules() -> None:
     assert VALIDATORS.keys() == BASE_MODELS.keys()
     for model in BASE_MODELS.values():
         if VALIDATORS[model.id] is llama:
@@ -117,7 +117,7 @@ def test_the_files_of_a_large_dataset_are_accepted(
 
 @pytest.mark.parametrize("model", VALIDATORS)
 @pytest.mark.parametrize("rows", [12, 16, 20, 45, 100, 130])
-def test_the_files_of_a_small_dataset_are_accepted_or_there_are_none(
+def test_the_files_of_a_small_dataset_are_accepted_or_the_dataset_is_refused(
     output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes], model: str, rows: int
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(rows)))
@@ -135,11 +135,13 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filt
 
 
 @given(st.sampled_from(list(VALIDATORS)), TEXTS, TEXTS | st.sampled_from(RESERVED), TEXTS)
-def test_a_record_that_is_written_is_accepted(model: str, instruction: str, dialogue: str, summary: str) -> None:
-    known = BASE_MODELS[model]
-    line = record_formats.bedrock(known, record_formats.row_of_columns(instruction, dialogue, summary))
+def test_a_record_that_passes_our_check_passes_the_validators(
+    model: str, instruction: str, dialogue: str, summary: str
+) -> None:
+    base = BASE_MODELS[model]
+    line = record_formats.bedrock(base, record_formats.row_of_columns(instruction, dialogue, summary))
     try:
-        record_formats.check_bedrock(line, known)
+        record_formats.check_bedrock(line, base)
     except BadRecord:
         return
-    validate(model, "validation", line * known.min_file_records)
+    validate(model, "validation", line * base.min_file_records)

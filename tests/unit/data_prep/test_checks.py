@@ -1,4 +1,4 @@
-"""Which rows are fit: a batch against each row alone, and both against the rules written out."""
+"""Checks of single rows: a batch gives the same results as each row alone, and both are as the rules here say."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from data_prep import checks as checks_module
 from data_prep import record_formats
 from data_prep.checks import BATCH_ROWS, Checked, Checks
 from pipeline.catalogue import BASE_MODELS
-from tests.unit.data_prep.conftest import INSTRUCTION, LLAMA, NOVA, make_event, with_bedrock
-from tests.unit.data_prep.conftest import resolved as parse
+from tests.unit.data_prep.conftest import INSTRUCTION, LLAMA, NOVA, make_event, prep_request, with_bedrock
 
 if TYPE_CHECKING:
     from data_prep.rows import Row
@@ -55,23 +54,23 @@ ROW: st.SearchStrategy[Row] = st.one_of(
 def checks(seed: int = 42, max_tokens: int = 10_000, base_model: str | None = None) -> Checks:
     event = make_event("out/", seed=seed)
     event["request"]["max_tokens"] = max_tokens
-    return Checks(parse((with_bedrock(event, base_model) if base_model else event)["request"]))
+    return Checks(prep_request((with_bedrock(event, base_model) if base_model else event)["request"]))
 
 
-def check(dialogue: object, summary: object = "s", problem: str | None = None, **how: Any) -> Checked:
-    [found] = checks(**how).check([(dialogue, summary, problem)])
+def check(dialogue: object, summary: object = "s", problem: str | None = None, **options: Any) -> Checked:
+    [found] = checks(**options).check([(dialogue, summary, problem)])
     return found
 
 
 def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Checked:
-    """What the rules say of a row, a sentence at a time."""
+    """Return the result for one row by the rules, which are written one after the other."""
     unfit = False, None, b"", b"", b""
     if row[2]:
         return row[2], *unfit
     for name, value in zip(("dialogue", "summary"), row[:2], strict=True):
         if value is None:
             return f"{name} is null", *unfit
-        if value in (math.inf, -math.inf) or value != value:  # NaN alone is not what it is
+        if value in (math.inf, -math.inf) or value != value:  # only NaN differs from itself
             return f"{name} is NaN or Infinity", *unfit
         if not isinstance(value, str):
             return f"{name} is not a string", *unfit
@@ -110,7 +109,7 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
     batch=st.sampled_from([BATCH_ROWS, 1, 2, 3, 7]),
 )
 @settings(max_examples=600, deadline=None)
-def test_a_batch_is_its_rows_one_by_one_and_both_are_the_rules(
+def test_a_batch_gives_the_results_of_each_row_alone_and_of_the_rules(
     rows: list[Row], max_tokens: int, seed: int, base_model: str | None, batch: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +130,7 @@ def test_more_rows_than_a_batch_keep_their_order() -> None:
     assert texts == [f"d {n}" for n in range(len(rows)) if n % 10]
 
 
-def test_rows_are_taken_a_batch_at_a_time() -> None:
+def test_rows_are_read_one_batch_at_a_time() -> None:
     taken = []
 
     def rows() -> Any:
@@ -174,11 +173,11 @@ def test_unfit_rows_have_a_reason(dialogue: object, summary: object, reason: str
     assert check(dialogue, summary) == (reason, False, None, b"", b"", b"")
 
 
-def test_a_problem_found_while_reading_is_the_reason() -> None:
+def test_a_problem_that_the_reader_found_is_the_reason() -> None:
     assert check(None, None, "blank line") == ("blank line", False, None, b"", b"", b"")
 
 
-def test_the_header_of_a_file_that_was_put_after_another_is_no_row() -> None:
+def test_the_header_of_an_appended_file_is_not_a_row() -> None:
     for row in (("dialogue", "summary"), ("\ufeffdialogue", "summary"), ("dialogue", "\ufeffsummary")):
         assert check(*row)[0] == "the header again"
 
@@ -187,31 +186,31 @@ def texts(found: Checked) -> list[str]:
     return [message["content"] for message in orjson.loads(found[5])["messages"]]
 
 
-def test_line_ends_become_lf_and_are_told() -> None:
+def test_line_ends_become_lf_and_are_reported() -> None:
     found = check("A: a\r\nB: b\rC: c\n", "s\r")
     assert (found[0], found[1], texts(found)) == (None, True, [INSTRUCTION, "A: a\nB: b\nC: c\n", "s\n"])
     assert check("A: a\n")[1] is False
 
 
-def test_a_cr_at_the_end_of_one_text_is_no_crlf_with_the_next() -> None:
+def test_a_cr_at_the_end_of_a_text_and_a_lf_at_the_start_of_the_next_are_not_one_line_end() -> None:
     assert texts(check("a\r", "\nb")) == [INSTRUCTION, "a\n", "\nb"]
 
 
-def test_nothing_else_is_changed() -> None:
+def test_other_characters_are_not_changed() -> None:
     found = check("  A:\u00a0a\t\u200b\ufeff\u2028 😀\n\n", " s ")
     assert texts(found) == [INSTRUCTION, "  A:\u00a0a\t\u200b\ufeff\u2028 😀\n\n", " s "]
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀"])
-def test_a_row_may_be_just_as_long_as_the_training_takes(letter: str) -> None:
-    room = 10 * 6 - len(INSTRUCTION)
-    assert check(letter * (room - 5), "y" * 5, max_tokens=10)[0] is None
-    assert check(letter * (room - 4), "y" * 5, max_tokens=10)[0] == "longer than 10 tokens (estimated)"
-    assert check("y" * 5, letter * (room - 4), max_tokens=10)[0] == "longer than 10 tokens (estimated)"
-    assert check(letter * (room - 6) + "\r\n", "y" * 5, max_tokens=10)[0] is None, "a CRLF counts once"
+def test_a_row_may_have_exactly_the_longest_length_of_training(letter: str) -> None:
+    longest = 10 * 6 - len(INSTRUCTION)
+    assert check(letter * (longest - 5), "y" * 5, max_tokens=10)[0] is None
+    assert check(letter * (longest - 4), "y" * 5, max_tokens=10)[0] == "longer than 10 tokens (estimated)"
+    assert check("y" * 5, letter * (longest - 4), max_tokens=10)[0] == "longer than 10 tokens (estimated)"
+    assert check(letter * (longest - 6) + "\r\n", "y" * 5, max_tokens=10)[0] is None, "a CRLF counts as one character"
 
 
-def test_digests_follow_the_seed_and_the_texts() -> None:
+def test_digests_depend_on_the_seed_and_the_texts() -> None:
     one, two = check("d", seed=1), check("d", seed=2)
     assert one[3] != two[3]
     assert one[4] != two[4]
@@ -221,7 +220,7 @@ def test_digests_follow_the_seed_and_the_texts() -> None:
     assert len({check(d, s)[4] for d, s in [("a", "\nbs"), ("a\n", "bs"), ("a\nb", "s")]}) == 3
 
 
-def test_what_bedrock_does_not_take_is_fit_all_the_same() -> None:
+def test_a_row_that_bedrock_does_not_take_is_fit_for_training() -> None:
     found = check("User: hi", base_model=NOVA)
     assert (found[0], found[2]) == (None, "holds User:")
     assert texts(found)[1] == "User: hi"

@@ -1,4 +1,4 @@
-"""gzip and zstd: read to their end, in as many members or frames as there are, or refused."""
+"""Files compressed by gzip and zstd are read to their end, with all their members or frames, or refused."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def zstd(data: bytes) -> bytes:
 
 
 def streamed(data: bytes) -> bytes:
-    """A zstd frame that does not state its length, as `zstd -c` on a pipe writes it."""
+    """Return a zstd frame without its length, as `zstd -c` writes it to a pipe."""
     packer = zstandard.ZstdCompressor().compressobj()
     return packer.compress(data) + packer.flush()
 
 
-# Hard to compress, so that there are many reads' worth of packed bytes.
+# These rows are hard to compress, so that reading the compressed bytes takes many reads.
 ROWS = [(str(n), f"A: {random.Random(n).randbytes(300).hex()}", f"s {n}") for n in range(3000)]
 WANTED: list[Row] = [(dialogue, summary, None) for _, dialogue, summary in ROWS]
 CSV = csv_bytes(ROWS)
@@ -42,7 +42,7 @@ JSON = json.dumps([{"dialogue": d, "summary": s} for _, d, s in ROWS]).encode()
 
 @pytest.fixture
 def read(s3: object, put: Callable[[str, bytes], None]) -> Callable[[str, bytes], list[Row]]:
-    """The rows of an object."""
+    """Return a function that puts a file into S3 and reads its rows."""
 
     def rows(name: str, data: bytes) -> list[Row]:
         put(f"packed/{name}", data)
@@ -55,7 +55,7 @@ def read(s3: object, put: Callable[[str, bytes], None]) -> Callable[[str, bytes]
 @pytest.mark.parametrize(
     ("suffix", "pack"), [(".gz", gzip.compress), (".zst", zstd), (".zst", streamed), (".GZ", gzip.compress)]
 )
-def test_each_format_may_be_packed(
+def test_a_file_of_each_format_may_be_compressed(
     read: Callable[[str, bytes], list[Row]], name: str, data: bytes, suffix: str, pack: Callable[[bytes], bytes]
 ) -> None:
     assert read(name + suffix, pack(data)) == WANTED
@@ -63,7 +63,7 @@ def test_each_format_may_be_packed(
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".zst", zstd), (".zst", streamed)])
 @pytest.mark.parametrize("sizes", [[0, 100_000, 1], [1, 1, 0, 700_000], [0], [500_000] * 3])
-def test_several_members_are_read_through(
+def test_all_members_of_a_file_are_read(
     read: Callable[[str, bytes], list[Row]], suffix: str, pack: Callable[[bytes], bytes], sizes: list[int]
 ) -> None:
     rest, packed = JSONL, b""
@@ -73,7 +73,7 @@ def test_several_members_are_read_through(
     assert read("b.jsonl" + suffix, packed + pack(rest)) == WANTED
 
 
-def test_a_connection_that_is_cut_resumes_inside_a_packed_file(
+def test_reading_goes_on_inside_a_compressed_file_after_a_lost_connection(
     s3: object, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
@@ -85,10 +85,10 @@ PACKED = {".gz": gzip.compress(JSONL), ".zst": zstd(JSONL)}
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.parametrize("left", [1, 3, 9, 1000, 500_000, -1, -8, -5000])
-def test_a_file_that_is_cut_is_refused(read: Callable[[str, bytes], list[Row]], suffix: str, left: int) -> None:
+@pytest.mark.parametrize("end", [1, 3, 9, 1000, 500_000, -1, -8, -5000])
+def test_a_file_that_is_cut_is_refused(read: Callable[[str, bytes], list[Row]], suffix: str, end: int) -> None:
     with pytest.raises(Refused) as caught:
-        read("d.jsonl" + suffix, PACKED[suffix][:left])
+        read("d.jsonl" + suffix, PACKED[suffix][:end])
     kind = {".gz": "gzip", ".zst": "zstd"}[suffix]
     assert str(caught.value).startswith(f"dataset: 'packed/d.jsonl{suffix}' is not a whole {kind} file (")
     assert str(caught.value).endswith("; compress it anew")
@@ -103,7 +103,9 @@ def test_a_second_member_that_is_cut_is_refused(read: Callable[[str, bytes], lis
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("garbage", [JSONL, b"\0" * 100 + b"x", b"x"])
-def test_what_is_not_packed_is_refused(read: Callable[[str, bytes], list[Row]], suffix: str, garbage: bytes) -> None:
+def test_bytes_that_are_not_compressed_are_refused(
+    read: Callable[[str, bytes], list[Row]], suffix: str, garbage: bytes
+) -> None:
     with pytest.raises(Refused, match="is not a whole"):
         read("f.jsonl" + suffix, garbage)
     with pytest.raises(Refused, match="is not a whole"):
@@ -113,7 +115,7 @@ def test_what_is_not_packed_is_refused(read: Callable[[str, bytes], list[Row]], 
 def test_the_wrong_suffix_is_refused(read: Callable[[str, bytes], list[Row]]) -> None:
     with pytest.raises(Refused, match="is not a whole gzip file"):
         read("g.jsonl.gz", PACKED[".zst"])
-    # And no byte of the file, which the library's own words have.
+    # The message of gzip itself has bytes of the file, and ours must not have them.
     with pytest.raises(Refused, match=r"is not a whole gzip file \(Not a gzipped file\); compress it anew"):
         read("g.jsonl.gz", JSONL)
     with pytest.raises(Refused, match="is not a whole zstd file"):
@@ -122,7 +124,7 @@ def test_the_wrong_suffix_is_refused(read: Callable[[str, bytes], list[Row]]) ->
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_damage_in_the_middle_is_refused(read: Callable[[str, bytes], list[Row]], suffix: str) -> None:
-    # The zstd frame has a checksum only when asked for one, as the zstd command does.
+    # A zstd frame has a checksum only on request; the zstd command requests one.
     packed = bytearray(
         zstandard.ZstdCompressor(write_checksum=True).compress(JSONL) if suffix == ".zst" else PACKED[suffix]
     )
@@ -131,15 +133,17 @@ def test_damage_in_the_middle_is_refused(read: Callable[[str, bytes], list[Row]]
         read("h.jsonl" + suffix, bytes(packed))
 
 
-def test_damage_behind_the_end_of_a_json_array_is_found(read: Callable[[str, bytes], list[Row]]) -> None:
+def test_damage_after_the_end_of_a_json_array_is_found(read: Callable[[str, bytes], list[Row]]) -> None:
     packed = bytearray(gzip.compress(JSON))
-    packed[-5] ^= 1  # the length at the end of the member; the array is whole before it
+    packed[-5] ^= 1  # this is the length at the end of the member, and the array is complete before it
     with pytest.raises(Refused, match="is not a whole gzip file"):
         read("i.json.gz", bytes(packed))
 
 
 @pytest.mark.parametrize(("unpack", "pack"), [(_Gzip, gzip.compress), (_Zstd, zstd)])
-def test_closing_closes_what_is_read_from(unpack: type[_Gzip] | type[_Zstd], pack: Callable[[bytes], bytes]) -> None:
+def test_closing_closes_the_compressed_stream(
+    unpack: type[_Gzip] | type[_Zstd], pack: Callable[[bytes], bytes]
+) -> None:
     packed = io.BytesIO(pack(b"abc"))
     stream = unpack(packed, "a.gz")  # type: ignore[arg-type]
     assert stream.read(10) == b"abc"

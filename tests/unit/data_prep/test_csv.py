@@ -1,4 +1,4 @@
-"""CSV as rows: what Python's csv module writes comes back, and no row is a piece of another."""
+"""Rows from CSV files: a file of Python's csv module gives its rows back, and no row is a part of another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_prep import delimited as rows_module
+from data_prep import delimited
 from data_prep.delimited import CsvFile
 from pipeline.errors import Refused
 from tests.unit.data_prep.dribble import Dribble
@@ -28,10 +28,10 @@ QUOTED = st.text(st.sampled_from("\",\r\na 😀\0'\\"), max_size=8)
 
 @pytest.fixture(autouse=True, params=CHUNKS, ids=lambda size: f"chunks of {size}")
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int | None:
-    """Every test also with chunks that end inside rows, quotes, line ends and letters."""
+    """Run every test also with chunks that end inside rows, quotes, line ends and letters."""
     size: int | None = request.param
     if size:
-        monkeypatch.setattr(rows_module, "_CHUNK_BYTES", size)
+        monkeypatch.setattr(delimited, "_CHUNK_BYTES", size)
     return size
 
 
@@ -40,7 +40,7 @@ def from_csv(data: bytes, fields: TextColumns = FIELDS, size: int = 1 << 20) -> 
 
 
 def outcome(data: bytes, size: int = 1 << 20) -> list[Row | str]:
-    """The rows, and then the refusal, if there is one."""
+    """Return the rows, followed by the refusal's message if the file is refused."""
     found: list[Row | str] = []
     try:
         for row in CsvFile(io.BufferedReader(Dribble(data, size), size), "a.csv", FIELDS):
@@ -56,14 +56,14 @@ def problems(found: list[Row]) -> list[str | None]:
 
 @given(
     st.lists(st.tuples(TEXT | QUOTED, TEXT | QUOTED), max_size=10),
-    # The module quotes a lone CR or LF by itself only where it is part of its own line end.
+    # With QUOTE_MINIMAL, the module quotes a lone CR or LF only if its own line end contains that character.
     st.tuples(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]), st.sampled_from(["\r\n", "\n", "\r"]))
     | st.just((csv.QUOTE_MINIMAL, "\r\n")),
     st.booleans(),
     st.sampled_from([1, 1 << 16]),
 )
 @settings(max_examples=300, deadline=None)
-def test_what_the_csv_module_writes_comes_back(
+def test_a_file_of_the_csv_module_gives_its_rows_back(
     written: list[tuple[str, str]], dialect: tuple[Any, str], bom: bool, size: int
 ) -> None:
     text = io.StringIO(newline="")
@@ -90,12 +90,12 @@ def test_columns_are_mapped_by_name() -> None:
 
 
 @pytest.mark.parametrize("blank", [b"", b" ", b"\t "])
-def test_a_blank_line_keeps_its_place(blank: bytes) -> None:
+def test_a_blank_line_has_a_row_number(blank: bytes) -> None:
     assert problems(from_csv(b"id,dialogue,summary\n1,a,b\n" + blank + b"\n2,c,d\n")) == [None, "blank line", None]
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (b"1,a\n", "row 2 of 'a.csv' has 2 columns, and the header has 3"),
         (b"1,a,b,c\n", "row 2 of 'a.csv' has 4 columns, and the header has 3"),
@@ -110,36 +110,36 @@ def test_a_blank_line_keeps_its_place(blank: bytes) -> None:
         (b'1,A: hi, you\nB: yes,b\n', "row 3 of 'a.csv' has 2 columns, and the header has 3"),
     ],
 )  # fmt: skip
-def test_a_file_in_which_it_is_not_certain_what_a_row_is_is_refused(rows: bytes, said: str) -> None:
+def test_a_file_is_refused_if_it_is_not_certain_what_a_row_is(rows: bytes, message: str) -> None:
     with pytest.raises(Refused) as caught:
         from_csv(b"id,dialogue,summary\n0,a,b\n" + rows + b"9,d,s\n")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "so pieces of a row could pass for rows; quote each text" in str(caught.value)
 
 
-def test_where_nothing_is_quoted_a_quote_is_a_letter() -> None:
+def test_a_quote_is_a_plain_character_in_a_file_without_quoted_fields() -> None:
     data = b'id,dialogue,summary\n1,he said "hi" and "yo",a 5" pipe\n2,b,c\n'
     assert from_csv(data) == [('he said "hi" and "yo"', 'a 5" pipe', None), ("b", "c", None)]
 
 
-SAID = st.lists(
+UTTERANCE = st.lists(
     st.sampled_from(["hi", "a, b", "and", '"yes"', '"', "\n", "\n", "\r\n", ", ", "x\\", ",,", "you"]), max_size=7
 ).map("".join)
-DAMAGE = st.sampled_from(["a quote less", "a quote more", "no quotes at all", "backslashes"])
+DAMAGE = st.sampled_from(["one quote less", "one quote more", "no quotes", "backslashes"])
 
 
-@given(st.lists(st.tuples(SAID, SAID), min_size=2, max_size=6), st.booleans(), DAMAGE, st.integers(0, 10**6))
+@given(st.lists(st.tuples(UTTERANCE, UTTERANCE), min_size=2, max_size=6), st.booleans(), DAMAGE, st.integers(0, 10**6))
 @settings(max_examples=300, deadline=None)
-def test_no_row_is_a_piece_of_another(said: list[tuple[str, str]], all_quoted: bool, damage: str, place: int) -> None:
-    written = [(f"A{n}: {one}", f"Z {other} {n}Z") for n, (one, other) in enumerate(said)]
+def test_no_row_is_a_part_of_another(pairs: list[tuple[str, str]], all_quoted: bool, damage: str, place: int) -> None:
+    written = [(f"A{n}: {one}", f"Z {other} {n}Z") for n, (one, other) in enumerate(pairs)]
     text = io.StringIO(newline="")
     quoting = csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
     csv.writer(text, quoting=quoting).writerows([(n, *row) for n, row in enumerate(written)])
     body = text.getvalue()
     match damage:
-        case "no quotes at all":
+        case "no quotes":
             body = "".join(f"{n},{one},{other}\r\n" for n, (one, other) in enumerate(written))
-            # Where each line has three columns, it is a CSV file of other rows, and nothing tells.
+            # If each line has three columns, the file is valid CSV with other rows, which nobody can detect.
             assume(
                 len(written) == body.count("\n")
                 or any(line.count(",") != 2 for line in body.splitlines() if line.strip())
@@ -147,7 +147,7 @@ def test_no_row_is_a_piece_of_another(said: list[tuple[str, str]], all_quoted: b
         case "backslashes":
             escaped = [[part.replace('"', '\\"') for part in row] for row in written]
             body = "".join(f'{n},"{one}","{other}"\r\n' for n, (one, other) in enumerate(escaped))
-        case "a quote more":
+        case "one quote more":
             place %= len(body)
             body = body[:place] + '"' + body[place:]
         case _ if '"' in body:
@@ -157,7 +157,7 @@ def test_no_row_is_a_piece_of_another(said: list[tuple[str, str]], all_quoted: b
     found = outcome(f"id,dialogue,summary\r\n{body}".encode())
     if found and isinstance(found[-1], str):
         return
-    # Each begins where a row does and ends where the same row does.
+    # Each row that was read begins where a row begins, and ends where the same row ends.
     rows = [row for row in found if not isinstance(row, str) and row[2] is None]
     for n, row in enumerate(rows):
         dialogue, summary = (str(cell).replace('"', "") for cell in row[:2])
@@ -165,17 +165,17 @@ def test_no_row_is_a_piece_of_another(said: list[tuple[str, str]], all_quoted: b
         assert summary.endswith(f"{n}Z")
 
 
-def test_a_header_alone_has_no_rows() -> None:
+def test_a_file_of_only_a_header_has_no_rows() -> None:
     assert from_csv(b"dialogue,summary") == []
 
 
-def test_a_quote_left_open_is_refused_where_it_opens() -> None:
+def test_a_quote_that_never_closes_is_refused_with_the_row_that_opens_it() -> None:
     data = b'dialogue,summary\na,b\n"c,d\ne,f\n'
     with pytest.raises(Refused, match=r"'a.csv' opens a quote in row 2 that never closes"):
         from_csv(data)
 
 
-def test_a_quote_left_open_in_a_large_file_is_refused() -> None:
+def test_a_quote_that_does_not_close_within_the_longest_field_is_refused() -> None:
     limit = csv.field_size_limit(1000)
     try:
         with pytest.raises(Refused, match="opens a quote in row 1"):
@@ -184,7 +184,7 @@ def test_a_quote_left_open_in_a_large_file_is_refused() -> None:
         csv.field_size_limit(limit)
 
 
-def test_texts_may_be_longer_than_the_module_takes_by_itself(chunk: int | None) -> None:
+def test_texts_may_be_longer_than_the_csv_modules_default_limit(chunk: int | None) -> None:
     text = "x" * (140_000 if chunk is None else 1000)
     assert from_csv(f"dialogue,summary\n{text},s\n".encode()) == [(text, "s", None)]
 
@@ -195,7 +195,7 @@ def test_an_empty_file_has_no_rows(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b'"dialogue,summary', "the header of 'a.csv' is not valid CSV"),
         (b'"dialogue" x,summary\n', "the header of 'a.csv' is not valid CSV"),
@@ -216,17 +216,17 @@ def test_an_empty_file_has_no_rows(data: bytes) -> None:
         (b"Ann: see you!\n", "it has 1 column, and seems to have no header: "),
     ],
 )  # fmt: skip
-def test_a_header_that_will_not_do_is_refused(data: bytes, said: str) -> None:
+def test_a_bad_header_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(Refused) as caught:
         from_csv(data)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).encode()
     assert "Vella" not in str(caught.value)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|", "~"])
-def test_the_header_tells_the_separator(separator: str) -> None:
+def test_the_separator_is_found_in_the_header(separator: str) -> None:
     text = io.StringIO(newline="")
     written = [("a;b", "c,d|e"), ('f"\tg', "h\ni")]
     csv.writer(text, delimiter=separator).writerows([FIELDS, *written])
@@ -236,18 +236,18 @@ def test_the_header_tells_the_separator(separator: str) -> None:
     assert list(file) == [(*row, None) for row in written]
 
 
-def test_a_separator_at_the_end_of_every_line_is_an_empty_column() -> None:
+def test_a_separator_at_the_end_of_each_line_makes_an_empty_column() -> None:
     assert from_csv(b'"sep=;"\ndialogue;summary;\na;b;\n') == [("a", "b", None)]
 
 
 @pytest.mark.parametrize("line", ["sep=~\r\n", '"sep=~"\r\n', "sep=~\n"])
-def test_excels_line_tells_the_separator(line: str) -> None:
+def test_the_line_of_excel_names_the_separator(line: str) -> None:
     assert from_csv(f"{line}dialogue~summary\na~b\n".encode()) == [("a", "b", None)]
     assert from_csv(f"\ufeff{line}dialogue~summary\na~b\n".encode()) == [("a", "b", None)]
 
 
 def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "LONGEST_BYTES", 1000)
-    monkeypatch.setattr(rows_module, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(delimited, "LONGEST_BYTES", 1000)
+    monkeypatch.setattr(delimited, "_CHUNK_BYTES", 100)
     with pytest.raises(Refused, match=r"'a\.csv' has a line of over 1000 bytes; write one row per line"):
         list(CsvFile(io.BufferedReader(io.BytesIO(b"dialogue,summary," + b"x" * 5000)), "a.csv", FIELDS))

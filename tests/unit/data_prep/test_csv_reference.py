@@ -1,4 +1,4 @@
-"""CSV as rows against Python's csv module: row by row the same, wherever a chunk of the file ends."""
+"""Rows from CSV files are those of Python's csv module, wherever a chunk of the file ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data_prep import delimited as rows_module
+from data_prep import delimited
 from tests.unit.data_prep.test_csv import CHUNKS, FIELDS, HEADER, outcome
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ HEADERS = st.sampled_from([HEADER, "summary,id,dialogue\r\n", 'dialogue,x,"y",su
 
 
 def reference(text: str) -> list[Row | str]:
-    """The same of the csv module alone, for a text whose header is good: the rows, and the number of the refused one."""
+    """Return what `outcome` must return, by the csv module: the rows, followed by the start of the refusal if there is one.
+
+    The header of `text` must be good.
+    """
     found: list[Row | str] = []
     lines: list[str] = []
 
@@ -44,7 +47,7 @@ def reference(text: str) -> list[Row | str]:
         except StopIteration:
             return [*found, f"row {bare}"] if bare and quoted else found
         except csv.Error as error:
-            # Rows that the reader had let through are told of before it.
+            # The csv module has returned the rows before the error.
             opens = "unexpected end" in str(error)
             return [*found, f"opens a quote in row {number} " if opens else f"row {number} "]
         encloses, unpaired, inside = quotes("".join(lines))
@@ -61,7 +64,7 @@ def reference(text: str) -> list[Row | str]:
 
 
 def quotes(row: str) -> tuple[bool, bool, bool]:
-    """Whether a row of the csv module's has fields in quotes, such as end with an odd quote, and quotes inside bare fields."""
+    """Return whether a row has quoted fields, bare fields with an unpaired quote at the end, and bare fields with any quote."""
     encloses = unpaired = inside = False
     rest = row.rstrip("\r\n")
     while True:
@@ -80,13 +83,13 @@ def quotes(row: str) -> tuple[bool, bool, bool]:
         rest = rest[1:]
 
 
-def same(text: str, chunks: Sequence[int | None] = CHUNKS) -> None:
-    """Also with chunks that end inside rows, quotes, line ends and letters."""
+def assert_same(text: str, chunks: Sequence[int | None] = CHUNKS) -> None:
+    """Compare the two, also with chunks that end inside rows, quotes, line ends and letters."""
     data, wanted = text.encode("utf-8", "surrogateescape"), reference(text)
     for size in chunks:
         with pytest.MonkeyPatch.context() as patch:
             if size:
-                patch.setattr(rows_module, "_CHUNK_BYTES", size)
+                patch.setattr(delimited, "_CHUNK_BYTES", size)
             found = outcome(data)
         if wanted and isinstance(wanted[-1], str):
             refusal = found[-1]
@@ -105,8 +108,8 @@ def same(text: str, chunks: Sequence[int | None] = CHUNKS) -> None:
 @example(HEADER, "\n\r\n\ra,b\r")
 @example(HEADER, 'a,a\na,a"b\n"a,b",a"b\n')
 @settings(max_examples=1500, deadline=None)
-def test_any_text_gives_what_the_csv_module_gives(header: str, text: str) -> None:
-    same(header + text)
+def test_any_text_gives_the_rows_of_the_csv_module(header: str, text: str) -> None:
+    assert_same(header + text)
 
 
 CELL = st.sampled_from(
@@ -137,19 +140,19 @@ LINE = st.tuples(
 @given(HEADERS, st.lists(LINE, max_size=8).map("".join), st.sampled_from(["", "", '"', '"a', "a,b", '"a","b"', "a,"]))
 @example("dialogue,summary\n", 'a,a"b\na,"a"\na,"a"b\n', "")
 @settings(max_examples=1000, deadline=None)
-def test_lines_of_cells_give_what_the_csv_module_gives(header: str, lines: str, end: str) -> None:
-    same(header + lines + end)
+def test_lines_of_cells_give_the_rows_of_the_csv_module(header: str, lines: str, end: str) -> None:
+    assert_same(header + lines + end)
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=20, deadline=None)
-def test_a_long_text_gives_what_the_csv_module_gives(seed: int) -> None:
-    # Longer than any buffer on the way. The weights make nearly all lines good, and quotes that cross chunks.
+def test_a_long_text_gives_the_rows_of_the_csv_module(seed: int) -> None:
+    # The text is longer than any buffer. With these weights nearly all lines are good, and some quoted fields cross chunks.
     rand = random.Random(seed)
     cells = ["a" * 50 + ",", '"' + 'b""\r\n' * 20 + '",', "😀,", "c\n", '"d"\r\n', "\n", '"', "\r"]
     weights = [10, 10, 10, 20, 15, 1, rand.choice([0, 0.02, 0.5]), rand.choice([0, 1])]
-    same(HEADER + "".join(rand.choices(cells, weights, k=300)), CHUNKS[:-1])
-    same(HEADER + "".join(rand.choices(cells, weights, k=20_000)), CHUNKS[-1:])
+    assert_same(HEADER + "".join(rand.choices(cells, weights, k=300)), CHUNKS[:-1])
+    assert_same(HEADER + "".join(rand.choices(cells, weights, k=20_000)), CHUNKS[-1:])
 
 
 BYTES = st.sampled_from(
@@ -159,5 +162,5 @@ BYTES = st.sampled_from(
 
 @given(st.binary(max_size=200) | st.lists(BYTES, max_size=40).map(b"".join))
 @settings(max_examples=500)
-def test_any_bytes_give_what_the_csv_module_gives(data: bytes) -> None:
-    same(HEADER + data.decode("utf-8", "surrogateescape"))
+def test_any_bytes_give_the_rows_of_the_csv_module(data: bytes) -> None:
+    assert_same(HEADER + data.decode("utf-8", "surrogateescape"))

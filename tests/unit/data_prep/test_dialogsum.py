@@ -1,4 +1,4 @@
-"""A real dataset: DialogSum's development split (JSON Lines), where the variable DIALOGSUM names its file."""
+"""A real dataset: DialogSum's development split (JSON Lines). It runs only if the variable DIALOGSUM names its file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIALOGSUM = os.environ.get("DIALOGSUM")
 
 
 @pytest.mark.skipif(not DIALOGSUM, reason="DIALOGSUM names no file: set it to DialogSum's dialogsum.dev.jsonl")
-def test_dialogsum_goes_through_whole(
+def test_each_row_of_dialogsum_is_written_or_rejected(
     s3: Any, output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
 ) -> None:
     assert DIALOGSUM

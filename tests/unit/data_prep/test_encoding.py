@@ -1,4 +1,4 @@
-"""Text files of any encoding: as UTF-8, by their byte order mark, their NUL bytes, or as the setting says."""
+"""Text files of any encoding are read as UTF-8. The byte order mark, NUL bytes or the setting decide about the encoding."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ def read(data: bytes, encoding: str | None = None, size: int = 1 << 16) -> tuple
 
 @pytest.mark.parametrize("written", [*MARKED, "utf-8", "utf-16-le", "utf-16-be"])
 @given(st.text(st.characters(codec="utf-8"), max_size=50), st.sampled_from([1, 2, 5, 1 << 16]))
-def test_the_first_bytes_tell_the_encoding(written: str, text: str, size: int) -> None:
+def test_the_encoding_is_found_in_the_first_bytes(written: str, text: str, size: int) -> None:
     text = f"dialogue,{text}"
     found, encoding = read(text.encode(written), size=size)
     assert found.decode("utf-8-sig") == text
     assert encoding == MARKED.get(written, written)
 
 
-def test_big_endian_marks_are_known() -> None:
+def test_byte_order_marks_of_big_endian_are_known() -> None:
     for encoding in ("utf-16-be", "utf-32-be"):
         assert read("\ufeffa,b".encode(encoding)) == ("\ufeffa,b".encode(), encoding)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "shift_jis", "utf-8", "utf-16", "cp1251"])
 @pytest.mark.parametrize("size", [1, 1 << 16])
-def test_what_the_setting_says_is_taken(encoding: str, size: int) -> None:
+def test_the_encoding_of_the_setting_is_used(encoding: str, size: int) -> None:
     text = {"cp1251": "Ж", "shift_jis": "対話"}.get(encoding, "é") * 5
     found, _ = read(text.encode(encoding), encoding, size)
     assert found.decode("utf-8-sig") == text
 
 
 @pytest.mark.parametrize("written", MARKED)
-def test_a_mark_counts_before_the_setting(written: str) -> None:
+def test_a_byte_order_mark_overrides_the_setting(written: str) -> None:
     assert read("naïve".encode(written), "cp1252")[0].decode("utf-8-sig") == "naïve"
 
 
-def test_what_is_no_character_is_no_utf_8_for_the_checks_to_find() -> None:
+def test_bytes_that_are_no_character_become_invalid_utf_8_for_the_checks() -> None:
     assert read(b"a\x81b\xe9", "cp1252")[0] == b"a\x81b\xc3\xa9"
     lone = "a".encode("utf-16") + b"\x00\xd8" + "b".encode("utf-16-le")
     assert read(lone)[0].decode("utf-8", "replace").endswith("b")
     assert b"\xed\xa0\x80" in read(lone)[0]
 
 
-def test_a_file_that_ends_within_a_character_is_refused() -> None:
+def test_a_file_that_ends_inside_a_character_is_refused() -> None:
     with pytest.raises(
         Refused, match=r"'a\.csv' is not valid utf-16-le; write it as UTF-8, or correct dataset.csv.encoding"
     ):
         read("dialogue".encode("utf-16") + b"x")
-    # And one of which the codec makes half of a character: Python's own words would quote it.
+    # This codec makes half of a character at the end. The message of Python would quote it.
     with pytest.raises(Refused, match=r"'a\.csv' is not valid unicode-escape"):
         as_utf8(io.BufferedReader(io.BytesIO(b"dialogue\\ud83d")), "a.csv", "unicode_escape")[0].read()
 
@@ -88,12 +88,12 @@ def test_a_json_file_of_any_unicode_encoding_has_its_rows(encoding: str, text: s
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5])
-def test_short_files_are_read_whole(size: int) -> None:
+def test_a_short_file_is_read_completely(size: int) -> None:
     assert read(b"a,b,c"[:size], size=1) == (b"a,b,c"[:size], "utf-8")
 
 
 @pytest.mark.parametrize(
-    ("data", "what"),
+    ("data", "kind"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "a Git LFS pointer and not the file itself"),
         (b"<!DOCTYPE html>\n<html>", "an HTML page and no data"),
@@ -110,10 +110,10 @@ def test_short_files_are_read_whole(size: int) -> None:
         (b"{\\rtf1\\ansi", "rich text; save it as plain text in UTF-8"),
     ],
 )  # fmt: skip
-def test_what_is_no_text_of_rows_is_told_by_its_first_bytes(data: bytes, what: str) -> None:
+def test_a_file_of_another_kind_is_known_by_its_first_bytes(data: bytes, kind: str) -> None:
     with pytest.raises(Refused) as caught:
         read(data)
-    assert f"dataset: 'a.csv' is {what}" in str(caught.value)
+    assert f"dataset: 'a.csv' is {kind}" in str(caught.value)
     with pytest.raises(Refused) as caught:
         list(read_jsonl(io.BufferedReader(io.BytesIO(data.lstrip())), "a.jsonl", FIELDS))
-    assert f"dataset: 'a.jsonl' is {what}" in str(caught.value)
+    assert f"dataset: 'a.jsonl' is {kind}" in str(caught.value)

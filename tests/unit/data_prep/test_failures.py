@@ -1,4 +1,4 @@
-"""A failure in the middle leaves no object and no open upload; an output that is not what was written is found."""
+"""A failure in the middle of a run leaves no object and no open upload, and an output with other content is detected."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from pipeline.contracts.data import Piece
 
 ROWS = [(str(n), f"A: {n} " + "x" * 20_000, "s") for n in range(900)]
-"""18 MB: the train split goes up in three parts and a rest, S3 taking none under 5 MiB but the last."""
+"""18 MB of rows. The train split is uploaded in three parts and a rest: S3 accepts a part below 5 MiB only as the last."""
 
 
 @pytest.fixture
 def large(event: dict[str, Any], put: Callable[[str, bytes], None]) -> dict[str, Any]:
-    """An event whose train split goes up in parts."""
+    """Return an event whose train split is uploaded in parts."""
     put("uploads/data.csv", csv_bytes(ROWS))
     event["request"]["dataset"]["ratios"] = {"validation": 0.05, "test": 0.05}
     return listed(event)
@@ -37,7 +37,7 @@ def large(event: dict[str, Any], put: Callable[[str, bytes], None]) -> dict[str,
 
 @contextmanager
 def before(operation: str, act: Callable[[dict[str, Any]], None]) -> Iterator[list[dict[str, Any]]]:
-    """Call `act` with the parameters of each call of an S3 operation."""
+    """Call `act` with the parameters of each call of an S3 operation. Yield the list of the parameters."""
     called: list[dict[str, Any]] = []
 
     def run(params: dict[str, Any], **rest: object) -> None:
@@ -52,7 +52,7 @@ def before(operation: str, act: Callable[[dict[str, Any]], None]) -> Iterator[li
         events.unregister(name, run)
 
 
-def assert_nothing_is_left(s3: Any, folder: str) -> None:
+def assert_empty(s3: Any, folder: str) -> None:
     assert keys(s3, folder) == set()
     assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 
@@ -69,14 +69,14 @@ def test_a_part_that_cannot_be_sent_leaves_nothing(
     with before("UploadPart", fail) as called, pytest.raises(type(error)):
         handler(large, None)
     assert [params["PartNumber"] for params in called][-1] == number
-    assert_nothing_is_left(s3, output)
+    assert_empty(s3, output)
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "CompleteMultipartUpload"])
-def test_an_upload_that_aws_refuses_leaves_nothing_of_it(
+def test_an_upload_that_aws_refuses_leaves_no_object_and_no_parts(
     s3: Any, large: dict[str, Any], output: str, operation: str
 ) -> None:
-    # The smaller splits may be complete by then; without a manifest nobody reads them.
+    # The smaller splits may be complete by then, but nobody reads them without a manifest.
     with failing(operation, "SlowDown"), pytest.raises(AwsBusy, match="SlowDown"):
         handler(large, None)
     assert not keys(s3, output) & {"train/train.jsonl", "manifest.json"}
@@ -107,12 +107,12 @@ def test_a_source_that_fails_in_the_middle_leaves_nothing(
             handler(large, None)
         else:
             shard({"request": large["request"], "shard": {"number": 0, "name": "a", "pieces": large["pieces"]}}, None)
-    assert called, "a part was under way"
-    assert_nothing_is_left(s3, output)
-    assert_nothing_is_left(s3, f"shards/{output}")
+    assert called, "at least one part was sent before"
+    assert_empty(s3, output)
+    assert_empty(s3, f"shards/{output}")
 
 
-def test_a_failed_abort_does_not_hide_what_led_to_it(
+def test_a_failed_abort_does_not_hide_its_cause(
     s3: Any, large: dict[str, Any], output: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(params: dict[str, Any]) -> None:
@@ -130,18 +130,18 @@ def test_a_failed_abort_does_not_hide_what_led_to_it(
         s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
-def test_a_failure_after_the_files_leaves_no_manifest(
+def test_a_failure_at_the_manifest_leaves_no_manifest(
     s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(100)))
     with failing("PutObject", "InternalError", "manifest.json"), pytest.raises(AwsBusy):
         handler(listed(event), None)
     assert "manifest.json" not in keys(s3, output)
-    assert handler(listed(event), None)["refused"] is None, "a later try goes through"
+    assert handler(listed(event), None)["refused"] is None, "a later try succeeds"
 
 
 @pytest.mark.parametrize("body", [b"", b"x" * 30, None])
-def test_an_output_that_is_not_what_was_written_is_an_error(
+def test_an_output_with_other_content_than_was_written_is_an_error(
     s3: Any,
     event: dict[str, Any],
     output: str,
@@ -154,7 +154,7 @@ def test_an_output_that_is_not_what_was_written_is_an_error(
     read_back = outputs_module.Outputs._read_back_chat
 
     def tampered(outputs: Any) -> None:
-        # None: a whole line, another one.
+        # None stands for valid lines, but of another file.
         put(output + "test/test.jsonl", get(output + "train/train.jsonl") if body is None else body)
         read_back(outputs)
 

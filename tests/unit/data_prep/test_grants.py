@@ -1,4 +1,4 @@
-"""Objects that are missing, to a role that may list by prefix only: S3 answers as for those that it may not read."""
+"""Missing objects are told from denied ones, although S3 denies both to a role that may list by prefix only."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from data_prep.writer import S3Folder
 from pipeline.contracts.data import Piece
 from pipeline.errors import Refused
 from tests.local_aws.conftest import REGION, RunningAws, aws
-from tests.unit.data_prep.conftest import make_event
-from tests.unit.data_prep.conftest import resolved as parse
+from tests.unit.data_prep.conftest import make_event, prep_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +26,7 @@ ARN = f"arn:aws:s3:::{BUCKET}"
 
 @pytest.fixture(scope="module")
 def client(aws: RunningAws) -> Callable[..., Any]:
-    """An S3 client of a role that reads uploads/ and shards/ and lists what it is asked for."""
+    """Return a function that makes an S3 client of a role that reads uploads/ and shards/ and lists the given prefixes."""
     aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
     def make(name: str, *prefixes: str) -> Any:
@@ -43,18 +42,18 @@ def client(aws: RunningAws) -> Callable[..., Any]:
 def refusal(s3: Any, key: str) -> str:
     event = make_event("out/", f"s3://{BUCKET}/{key}", {"train": key})
     with pytest.raises(Refused) as caught:
-        list(DatasetFiles(parse(event["request"]).dataset, None, s3).rows(Piece(key, "train", 1, '"0"', 0, 1)))
+        list(DatasetFiles(prep_request(event["request"]).dataset, None, s3).rows(Piece(key, "train", 1, '"0"', 0, 1)))
     return str(caught.value)
 
 
-def test_a_shard_that_left_no_report_is_not_done(aws: RunningAws, client: Callable[..., Any]) -> None:
+def test_a_shard_without_a_report_is_not_done(aws: RunningAws, client: Callable[..., Any]) -> None:
     folder = S3Folder(client("shard", "uploads/*", "shards/*/*"), S3Location(BUCKET, "shards/1/"))
     assert read_report(folder, 0) is None
     aws.client("s3").put_object(Bucket=BUCKET, Key="shards/1/00000/report.json.old", Body=b"")
     assert read_report(folder, 0) is None
 
 
-def test_an_upload_that_has_gone_is_told_from_one_that_is_denied(aws: RunningAws, client: Callable[..., Any]) -> None:
+def test_a_removed_upload_and_a_denied_one_have_different_refusals(aws: RunningAws, client: Callable[..., Any]) -> None:
     reader, blind = client("reader", "uploads/*"), client("blind", "shards/*")
     aws.client("s3").put_object(Bucket=BUCKET, Key="uploads/closed.jsonl", Body=b"{}")
     assert f"s3://{BUCKET}/uploads/gone.jsonl has gone since this run was planned" in refusal(

@@ -1,4 +1,4 @@
-"""The whole function, from its event to the objects in a real S3."""
+"""The whole function, from its event to the objects in a real S3: splits, samples, the manifest and the Hub's token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.data_prep.conftest import (
     make_event,
     prepared,
     records,
-    refused,
+    refusal,
     with_bedrock,
 )
 
@@ -33,7 +33,7 @@ CHAT_FILES = {"train/train.jsonl", "validation/validation.jsonl", "test/test.jso
 BEDROCK_FILES = {"bedrock/train.jsonl", "bedrock/validation.jsonl"}
 
 
-def test_one_file_is_dealt_checked_and_written(
+def test_one_file_is_checked_split_and_written(
     s3: Any,
     event: dict[str, Any],
     output: str,
@@ -137,7 +137,7 @@ def test_bedrock_gets_a_sample_of_the_chat_rows_in_its_format(
                 for record in records(get(f"{output}bedrock/{split}.jsonl"))
             ]
         assert len(drawn) == count
-        assert drawn == [row for row in chat if row in set(drawn)], "in the order of the chat file"
+        assert drawn == [row for row in chat if row in set(drawn)], "the rows are in the order of the chat file"
 
 
 def test_a_forbidden_word_keeps_a_row_from_bedrock_alone(
@@ -148,17 +148,17 @@ def test_a_forbidden_word_keeps_a_row_from_bedrock_alone(
     answer = prepared(with_bedrock(event, NOVA))
     assert answer["rejected"] == {}
     assert answer["counts"]["train"] + answer["counts"]["validation"] + answer["counts"]["test"] == 110
-    kept_out = records(get(output + "rejected.jsonl"))
-    assert {line["from"] for line in kept_out} == {"bedrock"}
-    assert {line["reason"] for line in kept_out} == {"holds User:"}
-    assert all(line["row"] > 90 for line in kept_out)
+    left_out = records(get(output + "rejected.jsonl"))
+    assert {line["from"] for line in left_out} == {"bedrock"}
+    assert {line["reason"] for line in left_out} == {"holds User:"}
+    assert all(line["row"] > 90 for line in left_out)
     assert b"User:" in get(output + "train/train.jsonl")
     assert b"User:" not in get(output + "bedrock/train.jsonl") + get(output + "bedrock/validation.jsonl")
     manifest = orjson.loads(get(output + "manifest.json"))
-    assert manifest["bedrock"]["not_fit_for_the_base_model"] == {"holds User:": len(kept_out)}
+    assert manifest["bedrock"]["not_fit_for_the_base_model"] == {"holds User:": len(left_out)}
 
 
-def test_split_files_of_the_hub_are_used_and_kept_apart(
+def test_split_files_of_the_hub_are_used_and_share_no_dialogue(
     hub: HubServer, s3: Any, output: str, get: Callable[[str], bytes]
 ) -> None:
     rows = dialogues(60)
@@ -182,7 +182,7 @@ def test_split_files_of_the_hub_are_used_and_kept_apart(
     ]
 
 
-def test_a_split_without_a_file_is_dealt_out_of_train(hub: HubServer, s3: Any, output: str) -> None:
+def test_a_split_without_a_file_gets_rows_of_train(hub: HubServer, s3: Any, output: str) -> None:
     files = {"train.csv": csv_bytes(dialogues(100)), "test.csv": csv_bytes(dialogues(10, 100))}
     counts = prepared(hub_event(output, hub, files))["counts"]
     assert counts["test"] == 10
@@ -190,7 +190,9 @@ def test_a_split_without_a_file_is_dealt_out_of_train(hub: HubServer, s3: Any, o
     assert counts["validation"] > 5
 
 
-def test_an_s3_folder_has_files_by_name(s3: Any, output: str, put: Callable[[str, bytes], None]) -> None:
+def test_files_of_an_s3_folder_are_read_each_in_its_format(
+    s3: Any, output: str, put: Callable[[str, bytes], None]
+) -> None:
     put("folder/a.jsonl", b"".join(b'{"chat": "A: %d", "tl;dr": "s"}\n' % n for n in range(20)))
     put("folder/b.csv", b"tl;dr,chat\n" + b"".join(b"s,B: %d\n" % n for n in range(5)))
     put("folder/deep/c.csv", b"tl;dr,chat\n" + b"".join(b"s,C: %d\n" % n for n in range(6)))
@@ -220,7 +222,7 @@ def test_a_second_run_writes_the_same_bytes(
     assert len(before) == 7
 
 
-def test_rows_stay_in_their_split_whatever_is_added(
+def test_rows_stay_in_their_split_when_others_are_added(
     event: dict[str, Any], output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
 ) -> None:
     def by_split() -> dict[str, set[str]]:
@@ -238,20 +240,20 @@ def test_rows_stay_in_their_split_whatever_is_added(
     assert all(before[split] < after[split] for split in before)
 
 
-def test_a_large_dataset_goes_up_in_parts(
+def test_a_large_dataset_is_uploaded_in_parts(
     event: dict[str, Any], output: str, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # S3 takes no parts under 5 MiB (but the last), so only this much data shows them.
+    # S3 accepts a part below 5 MiB only as the last, so less data would be uploaded in one part.
     monkeypatch.setattr("data_prep.writer.PART_BYTES", 5 * 1024 * 1024)
     put("uploads/data.csv", csv_bytes([(str(n), f"A: {n} " + "x" * 20_000, "s") for n in range(700)]))
     event["request"]["dataset"]["ratios"] = {"validation": 0.05, "test": 0.05}
     counts = prepared(event)["counts"]
     assert counts["train"] + counts["validation"] + counts["test"] == 700
     etag = _client("s3").head_object(Bucket=BUCKET, Key=output + "train/train.jsonl")["ETag"]
-    assert "-" in etag, "an object of several parts has their number in its ETag"
+    assert "-" in etag, "the ETag of an object of several parts has their number"
 
 
-def test_the_token_comes_out_of_secrets_manager(hub: HubServer, s3: Any, output: str) -> None:
+def test_the_hubs_token_is_read_from_secrets_manager(hub: HubServer, s3: Any, output: str) -> None:
     secrets = _client("secretsmanager")
     arn = secrets.create_secret(Name="own/hub-token", SecretString="hf_own\n")["ARN"]
     starts = (("train.csv", 0), ("validation.csv", 100), ("test.csv", 200))
@@ -262,6 +264,6 @@ def test_the_token_comes_out_of_secrets_manager(hub: HubServer, s3: Any, output:
     assert "hf_own" not in str(answer)
 
     secrets.put_secret_value(SecretId=arn, SecretString='{"token": "hf own"}')
-    assert "holds no Hub token" in refused(event)
+    assert "holds no Hub token" in refusal(event)
     event["request"]["hub_token_secret"] = arn.replace("own", "other")
-    assert "create it with the Hub token" in refused(event)
+    assert "create it with the Hub token" in refusal(event)

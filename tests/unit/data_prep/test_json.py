@@ -1,4 +1,4 @@
-"""JSON files as rows: an array, read in chunks of any size, or JSON Lines under that name."""
+"""Rows from JSON files: an array that is read in chunks of any size, or JSON Lines in a file of that name."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def from_json(data: bytes) -> list[Row]:
 
 @pytest.fixture(autouse=True, params=[3, 4, 256 * 1024])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run every test with chunks of several sizes."""
     monkeypatch.setattr(rows, "_CHUNK_CHARACTERS", request.param)
     size: int = request.param
     return size
@@ -38,7 +39,7 @@ def test_an_element_is_a_row() -> None:
     assert from_json(b"\xef\xbb\xbf" + data) == from_json(data)
 
 
-def test_blanks_stand_anywhere(chunk: int) -> None:
+def test_white_space_is_allowed_between_all_parts(chunk: int) -> None:
     data = b"[ \r\n" + ROW + b" \t,\n\n" + ROW + b"\n ] \r\n\t"
     assert from_json(data) == [("a", "s", None)] * 2
     if chunk > 10:
@@ -50,7 +51,7 @@ def test_an_empty_array_has_no_rows(data: bytes) -> None:
     assert from_json(data) == []
 
 
-def test_what_is_no_row_keeps_its_place() -> None:
+def test_an_element_that_is_no_row_has_a_row_number() -> None:
     elements = [b"1", b"12345678", b"-1.5e3", b'"text"', b"null", b"[]", b"{}", b'{"summary": "s"}', ROW]
     assert [problem for _, _, problem in from_json(b"[" + b",".join(elements) + b"]")] == [
         *["not a JSON object"] * 6,
@@ -65,7 +66,7 @@ def test_lone_surrogates_and_broken_utf_8_are_left_to_the_checks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"[", "element 1 of 'a.json' is not valid JSON"),
         (b"[" + ROW, "element 1 of 'a.json' is not valid JSON"),
@@ -80,26 +81,26 @@ def test_lone_surrogates_and_broken_utf_8_are_left_to_the_checks() -> None:
         (b'[{"dialogue": "d"}]', "no column 'summary'; it has 'dialogue'"),
     ],
 )
-def test_an_array_that_is_broken_is_refused_where_it_breaks(data: bytes, said: str) -> None:
+def test_an_invalid_array_is_refused_with_the_number_of_its_element(data: bytes, message: str) -> None:
     with pytest.raises(Refused) as caught:
         from_json(data)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("more", [b"]", b"x", b"\n[" + ROW + b"]", ROW, b"," + ROW + b"]", b" " * 50 + b"x"])
-def test_what_follows_the_array_is_not_dropped_in_silence(more: bytes) -> None:
+def test_text_after_the_array_is_refused(more: bytes) -> None:
     with pytest.raises(Refused, match=r"'a\.json' goes on after the end of its array"):
         from_json(b"[" + ROW + b"]" + more)
 
 
-def test_an_element_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_element_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LONGEST_BYTES", 100)
     with pytest.raises(Refused, match="element 2"):
         from_json(b"[" + ROW + b', "' + b"x" * 1_000_000)
 
 
 @pytest.mark.parametrize("data", [ROW, ROW + b"\n" + ROW + b"\n", b"\xef\xbb\xbf" + ROW + b"\r\n\r\n", b""])
-def test_json_lines_go_by_that_name_too(data: bytes) -> None:
+def test_json_lines_may_have_the_suffix_json(data: bytes) -> None:
     assert from_json(data) == list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.json", FIELDS))
 
 
@@ -110,9 +111,7 @@ FOUND = [(row["dialogue"], row["summary"], None) for row in OBJECTS]
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize("more", [{}, {"version": 2}, {"meta": {"a": [1, 2]}, "columns": ["dialogue", "summary"]}])
 @pytest.mark.parametrize("key", ["data", "rows"])
-def test_the_rows_below_the_one_key_that_holds_them_are_read(
-    indent: int | None, more: dict[str, Any], key: str
-) -> None:
+def test_rows_below_one_key_of_an_object_are_read(indent: int | None, more: dict[str, Any], key: str) -> None:
     data = json.dumps({**more, key: OBJECTS, "end": None}, indent=indent).encode()
     for blank in (b"", b"\xef\xbb\xbf", b"\n\n"):
         assert from_json(blank + data + b"\n\n") == FOUND
@@ -127,7 +126,7 @@ def test_objects_over_several_lines_are_rows(between: bytes, count: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"dialogue": {"0": "a"}, "summary": {"0": "s"}}, "'a.json' holds columns and not rows, each a list or an object"),
         ({"dialogue": ["a"], "summary": ["s"]}, "'a.json' holds columns and not rows"),
@@ -143,25 +142,25 @@ def test_objects_over_several_lines_are_rows(between: bytes, count: int) -> None
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("indent", [None, 1])
-def test_one_object_of_another_shape_is_refused_by_its_name(value: Any, said: str, indent: int | None) -> None:
+def test_an_object_of_another_shape_is_refused_with_its_shape(value: Any, message: str, indent: int | None) -> None:
     with pytest.raises(Refused) as caught:
         from_json(json.dumps(value, indent=indent).encode())
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "Vella" not in str(caught.value)
 
 
-def test_a_broken_object_over_several_lines_is_refused_where_it_breaks() -> None:
+def test_an_invalid_object_over_several_lines_is_refused_with_its_number() -> None:
     with pytest.raises(Refused, match=r"object 2 of 'a\.json' is not valid JSON"):
         from_json(b'{\n"dialogue": "a", "summary": "s"}\n{\n"dialogue": }')
 
 
-def test_one_row_of_json_lines_is_a_row() -> None:
+def test_a_single_object_with_both_columns_is_a_row() -> None:
     assert from_json(b'{"dialogue": "a", "summary": "s", "x": [{"a": 1}]}\n') == [("a", "s", None)]
 
 
 @given(st.lists(JSON, max_size=8), st.booleans(), st.sampled_from([None, 0, 1]), st.sampled_from([3, 4, 5, 7, 11, 50]))
 @settings(max_examples=300)
-def test_what_the_json_module_writes_comes_back(
+def test_a_file_of_the_json_module_gives_its_rows_back(
     values: list[Any], ascii_only: bool, indent: int | None, size: int
 ) -> None:
     values.append({"dialogue": "d", "summary": "s"})
@@ -178,8 +177,8 @@ def test_what_the_json_module_writes_comes_back(
 
 @given(st.text(st.sampled_from('[]{}",:1 \n-e'), max_size=25))
 @settings(max_examples=500)
-def test_an_array_is_read_whole_or_refused(text: str) -> None:
-    # What the json module takes comes row by row; what it does not take is refused.
+def test_an_array_is_read_completely_or_refused(text: str) -> None:
+    # Each element that the json module reads is a row. A text that it does not read is refused.
     try:
         wanted = json.loads("[" + text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""JSON Lines as rows, whole and in pieces."""
+"""Rows from JSON Lines: valid lines, lines that are no row, and files of another shape."""
 
 from __future__ import annotations
 
@@ -67,24 +67,24 @@ def test_a_line_is_an_object() -> None:
         (b'\xef\xbb\xbf{"dialogue": "a", "summary": "b"}', "not valid JSON"),
     ],
 )
-def test_a_line_that_is_no_row_keeps_its_place(line: bytes, problem: str) -> None:
+def test_a_line_that_is_no_row_has_a_row_number(line: bytes, problem: str) -> None:
     row = b'{"dialogue": "a", "summary": "s"}'
     assert from_jsonl(b"\n".join([row, line, row])) == [("a", "s", None), (None, None, problem), ("a", "s", None)]
 
 
-def test_lone_surrogates_are_valid_json_and_left_to_the_checks() -> None:
+def test_lone_surrogates_are_read_for_the_checks() -> None:
     data = b'{"dialogue": "\\ud800", "summary": "s"}\n{"dialogue": "\\ud83d\\ude00", "summary": "\\uDFFF"}\n'
     assert from_jsonl(data) == [("\ud800", "s", None), ("😀", "\udfff", None)]
 
 
-def test_nan_and_infinity_are_read_and_left_to_the_checks() -> None:
-    # Python and pandas write them. Beside the two columns they do no harm.
+def test_nan_and_infinity_are_read_for_the_checks() -> None:
+    # Python and pandas write these values. In other columns than the two they do no harm.
     lines = [b'{"dialogue": "a", "summary": "s", "score": NaN}', b'{"dialogue": -Infinity, "summary": "s"}']
     assert from_jsonl(b"\n".join(lines)) == [("a", "s", None), (-math.inf, "s", None)]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b'{\n  "dialogue": "a",\n  "summary": "s"\n}\n', "'a.jsonl' has JSON over several lines or in an array"),
         (b'[\n{"dialogue": "a", "summary": "s"}\n]\n', "'a.jsonl' has JSON over several lines or in an array"),
@@ -100,13 +100,13 @@ def test_nan_and_infinity_are_read_and_left_to_the_checks() -> None:
         (b'{"instruction": "a", "input": "b", "output": "c"}\n', "no column 'dialogue', but Alpaca rows (instruction, in"),
     ],
 )  # fmt: skip
-def test_json_of_another_shape_is_refused_by_its_name(data: bytes, said: str) -> None:
+def test_json_of_another_shape_is_refused_with_its_shape(data: bytes, message: str) -> None:
     with pytest.raises(Refused) as caught:
         from_jsonl(data)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_of_alpaca_rows_the_instruction_alone_is_refused() -> None:
+def test_the_instruction_of_alpaca_rows_without_their_input_is_refused() -> None:
     data = b'{"instruction": "a", "input": "b", "output": "c"}\n'
     with pytest.raises(
         Refused, match="the column 'instruction' alone leaves out the input; write both into one column"
@@ -115,14 +115,14 @@ def test_of_alpaca_rows_the_instruction_alone_is_refused() -> None:
     assert from_jsonl(data, ("input", "output")) == [("b", "c", None)]
 
 
-def test_keys_that_do_not_read_like_names_are_not_shown() -> None:
+def test_keys_that_do_not_look_like_names_are_not_shown() -> None:
     with pytest.raises(Refused) as caught:
         from_jsonl(b'{"Ms Vella, born 1971: hello": "a", "x": "b"}\n')
     assert "Vella" not in str(caught.value)
     assert "it has 2 columns, and seems to have no header: " in str(caught.value)
 
 
-def test_a_chat_beside_the_two_columns_does_no_harm() -> None:
+def test_a_column_of_chats_does_no_harm_if_both_columns_exist() -> None:
     assert from_jsonl(b'{"dialogue": "a", "summary": "s", "messages": [{"role": "user", "content": "a"}]}\n') == [
         ("a", "s", None)
     ]
@@ -135,7 +135,7 @@ def test_numbers_may_be_longer_than_64_bits() -> None:
 
 
 @given(st.lists(JSON, min_size=1, max_size=8), st.booleans(), st.sampled_from(["\n", "\r\n"]))
-def test_what_the_json_module_writes_comes_back(values: list[Any], ascii_only: bool, end: str) -> None:
+def test_a_file_of_the_json_module_gives_its_rows_back(values: list[Any], ascii_only: bool, end: str) -> None:
     values.insert(0, {"dialogue": "d", "summary": "s"})
     data = end.join(json.dumps(value, ensure_ascii=ascii_only) for value in values).encode()
     for value, row in zip(values, from_jsonl(data), strict=True):
@@ -151,24 +151,24 @@ def test_a_column_that_no_row_has_is_refused() -> None:
         from_jsonl(b'{"id": 1, "dialogue": "x"}\n{"dialogue": "y"}\n')
 
 
-def test_columns_that_some_row_has_are_there() -> None:
+def test_a_column_exists_if_any_row_has_it() -> None:
     data = b'{"dialogue": "x"}\n{"summary": "y"}\n'
     assert from_jsonl(data) == [(None, None, "no field 'summary'"), (None, None, "no field 'dialogue'")]
 
 
-def test_a_file_without_line_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LONGEST_BYTES", 100)
     with pytest.raises(Refused, match=r"line 2 of 'a.jsonl' is over 100 bytes"):
         from_jsonl(b"{}\n" + b"[" * 200)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf"])
-def test_an_empty_file_has_no_rows_to_speak_of(data: bytes) -> None:
+def test_an_empty_file_has_only_blank_lines(data: bytes) -> None:
     assert all(problem == "blank line" for _, _, problem in from_jsonl(data))
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300)
-def test_any_bytes_are_rows_one_a_line(data: bytes) -> None:
+def test_each_line_of_any_bytes_is_one_row(data: bytes) -> None:
     found = from_jsonl(b'{"dialogue": "", "summary": ""}\n' + data)
     assert len(found) == 1 + data.count(b"\n") + bool(data and not data.endswith(b"\n"))

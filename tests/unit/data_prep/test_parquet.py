@@ -1,4 +1,4 @@
-"""Parquet as rows: from the real S3 and from a Hub, by ranges, whole and by row groups."""
+"""Rows from Parquet files of the real S3 and of a Hub, by ranges: whole files, and pieces by row groups."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from data_prep.sources import DatasetFiles
 from pipeline.contracts.data import Piece
 from pipeline.errors import Refused, SourceUnavailable
 from tests.hub_server import HubAnswer, HubServer
-from tests.unit.data_prep.conftest import HUB_PATH, INSTRUCTION, hub_event, make_event, prepared, records
-from tests.unit.data_prep.conftest import resolved as parse
+from tests.unit.data_prep.conftest import HUB_PATH, INSTRUCTION, hub_event, make_event, prep_request, prepared, records
 from tests.unit.data_prep.test_sources import CutS3, cut, listed, source
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ WANTED: list[Row] = [(dialogue, summary, None) for dialogue, summary in ROWS]
 
 
 def parquet(columns: dict[str, Any], group: int = 1000, **options: Any) -> bytes:
-    """A Parquet file of the columns, in row groups of `group` rows."""
+    """Return a Parquet file of the columns, in row groups of `group` rows."""
     out = io.BytesIO()
     pq.write_table(pa.table(columns), out, row_group_size=group, **options)
     return out.getvalue()
@@ -47,12 +46,12 @@ def table(rows: Sequence[tuple[str | None, str | None]] = ROWS, kind: Any = TEXT
 
 @pytest.fixture
 def read(s3: Any, put: Callable[[str, bytes], None]) -> Callable[..., list[Row]]:
-    """The rows of an object."""
+    """Return a function that puts a file into S3 and reads its rows."""
 
     def rows(data: bytes, fields: tuple[str, str] = ("dialogue", "summary")) -> list[Row]:
         put("columns/a.parquet", data)
         named = dict(zip(("dialogue", "summary"), fields, strict=True))
-        dataset = parse(make_event("out/", fields=named)["request"]).dataset
+        dataset = prep_request(make_event("out/", fields=named)["request"]).dataset
         return list(DatasetFiles(dataset, None, s3).rows(listed(s3, "columns/a.parquet")))
 
     return rows
@@ -60,7 +59,7 @@ def read(s3: Any, put: Callable[[str, bytes], None]) -> Callable[..., list[Row]]
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
 @pytest.mark.parametrize("group", [1, 7, 300, 5000])
-def test_texts_of_any_kind_are_texts(read: Callable[..., list[Row]], kind: Any, group: int) -> None:
+def test_texts_of_each_arrow_type_are_read(read: Callable[..., list[Row]], kind: Any, group: int) -> None:
     rows = ROWS[: group * 30]
     assert read(parquet(table(rows, kind), group)) == [(*row, None) for row in rows]
 
@@ -78,12 +77,14 @@ def test_texts_of_any_kind_are_texts(read: Callable[..., list[Row]], kind: Any, 
         {"write_page_index": True, "write_page_checksum": True},
     ],
 )
-def test_encodings_make_no_difference(read: Callable[..., list[Row]], options: dict[str, Any]) -> None:
+def test_files_of_any_compression_and_encoding_give_the_same_rows(
+    read: Callable[..., list[Row]], options: dict[str, Any]
+) -> None:
     columns = {name: column for name, column in table().items() if name != "id"}
     assert read(parquet(columns, 300, **options)) == WANTED
 
 
-def test_what_is_no_text_is_left_to_the_checks(read: Callable[..., list[Row]]) -> None:
+def test_values_that_are_not_text_are_read_for_the_checks(read: Callable[..., list[Row]]) -> None:
     columns = {
         "dialogue": pa.array([1, 2, None]),
         "summary": pa.array([b"a", b"\xff", None], pa.binary()),
@@ -115,7 +116,7 @@ def test_broken_utf_8_in_a_text_becomes_lone_surrogates(read: Callable[..., list
     ]
 
 
-def test_nested_columns_and_names_with_dots_do_not_disturb(read: Callable[..., list[Row]]) -> None:
+def test_nested_columns_are_not_mistaken_for_names_with_dots(read: Callable[..., list[Row]]) -> None:
     columns = {
         "x": pa.array([{"dialogue": "wrong", "deep": {"summary": "wrong"}}] * 2),
         "a.dialogue": ["d", "e"],
@@ -130,7 +131,7 @@ def test_nested_columns_and_names_with_dots_do_not_disturb(read: Callable[..., l
         read(parquet(columns), ("x.dialogue", "summary"))
 
 
-def test_the_columns_may_stand_in_any_order_and_be_the_same(read: Callable[..., list[Row]]) -> None:
+def test_the_columns_may_have_any_order_and_be_the_same_column(read: Callable[..., list[Row]]) -> None:
     data = parquet({"summary": ["s"], "dialogue": ["d"]})
     assert read(data) == [("d", "s", None)]
     assert read(data, ("dialogue", "dialogue")) == [("d", "d", None)]
@@ -168,19 +169,19 @@ GOOD = parquet(table(), 300, compression="none")
         GOOD[100:],
     ],
 )
-def test_what_is_no_parquet_file_is_refused(read: Callable[..., list[Row]], data: bytes) -> None:
+def test_a_file_that_is_not_parquet_is_refused(read: Callable[..., list[Row]], data: bytes) -> None:
     with pytest.raises(Refused, match=r"'columns/a.parquet' is not a readable Parquet file \(.+\); write it anew"):
         read(data)
 
 
-def test_a_git_lfs_pointer_is_called_so(read: Callable[..., list[Row]]) -> None:
+def test_a_git_lfs_pointer_is_named_in_the_refusal(read: Callable[..., list[Row]]) -> None:
     with pytest.raises(Refused, match=r"'columns/a\.parquet' is a Git LFS pointer and not the file itself"):
         read(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
 
 
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_file_is_rows_or_a_refusal(read: Callable[..., list[Row]], place: int, damage: bytes) -> None:
+def test_a_damaged_file_gives_rows_or_a_refusal(read: Callable[..., list[Row]], place: int, damage: bytes) -> None:
     data = GOOD[:place] + damage + GOOD[place + len(damage) :]
     try:
         read(data)
@@ -193,7 +194,8 @@ def test_a_damaged_file_is_rows_or_a_refusal(read: Callable[..., list[Row]], pla
 def test_the_pieces_of_a_file_have_the_rows_of_the_whole(
     s3: Any, put: Callable[[str, bytes], None], group: int, count: int, places: set[int], plain: bool
 ) -> None:
-    # A first column of nulls alone, and columns without a dictionary: where a row group begins is not always told alike.
+    # The first column may have only nulls, and the columns no dictionary: the metadata then says in another field where a
+    # row group begins.
     columns = {"empty": pa.nulls(count), **table(ROWS[:count])} if plain else table(ROWS[:count])
     put("columns/b.parquet", parquet(columns, group, use_dictionary=not plain))
     whole = listed(s3, "columns/b.parquet")
@@ -203,7 +205,7 @@ def test_the_pieces_of_a_file_have_the_rows_of_the_whole(
 
 @pytest.mark.parametrize("dictionary", [True, False])
 @pytest.mark.parametrize("beside", [-1, 0, 1])
-def test_a_cut_just_where_a_row_group_begins_loses_and_repeats_none(
+def test_a_cut_at_the_begin_of_a_row_group_loses_and_repeats_no_row(
     s3: Any, put: Callable[[str, bytes], None], dictionary: bool, beside: int
 ) -> None:
     data = parquet(table(ROWS[:60]), 20, use_dictionary=dictionary)
@@ -217,13 +219,13 @@ def test_a_cut_just_where_a_row_group_begins_loses_and_repeats_none(
     assert [row for rows in found for row in rows] == WANTED[:60]
 
 
-def asked_bytes(s3: CutS3) -> int:
-    """How much was asked for in all."""
-    bounds = [request["Range"].removeprefix("bytes=").split("-") for request in s3.asked]
+def requested_bytes(s3: CutS3) -> int:
+    """Return the number of bytes in the ranges of all requests."""
+    bounds = [request["Range"].removeprefix("bytes=").split("-") for request in s3.requests]
     return sum(int(last) + 1 - int(start) for start, last in bounds)
 
 
-def test_a_piece_reads_its_own_row_groups_alone(s3: Any, put: Callable[[str, bytes], None]) -> None:
+def test_a_piece_reads_only_its_own_row_groups(s3: Any, put: Callable[[str, bytes], None]) -> None:
     rows = [(f"{n} " + "x" * 1000, f"s {n}") for n in range(2000)]
     put("columns/c.parquet", parquet(table(rows), 100, compression="none", use_dictionary=False))
     whole = listed(s3, "columns/c.parquet")
@@ -231,8 +233,8 @@ def test_a_piece_reads_its_own_row_groups_alone(s3: Any, put: Callable[[str, byt
     found = list(source(counting).rows(whole._replace(start=0, end=whole.bytes // 4)))
     assert [row[:2] for row in found] == rows[: len(found)]
     assert 400 <= len(found) <= 600
-    assert asked_bytes(counting) < whole.bytes * 0.4
-    assert {request["IfMatch"] for request in counting.asked} == {whole.etag}
+    assert requested_bytes(counting) < whole.bytes * 0.4
+    assert {request["IfMatch"] for request in counting.requests} == {whole.etag}
 
 
 def test_a_changed_object_is_refused_before_any_row(s3: Any, put: Callable[[str, bytes], None]) -> None:
@@ -243,7 +245,7 @@ def test_a_changed_object_is_refused_before_any_row(s3: Any, put: Callable[[str,
         list(source(s3).rows(piece))
 
 
-def test_a_connection_that_is_cut_resumes_and_one_that_stays_cut_is_unavailable(
+def test_reading_goes_on_after_a_lost_connection_and_gives_up_in_the_end(
     s3: Any, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
@@ -253,10 +255,10 @@ def test_a_connection_that_is_cut_resumes_and_one_that_stays_cut_is_unavailable(
     whole = CutS3(s3, [])
     list(source(whole).rows(piece))
     with pytest.raises(SourceUnavailable, match="gave up after 5 tries"):
-        list(source(CutS3(s3, [*[1 << 30] * (len(whole.asked) - 1), *[0] * 9])).rows(piece))
+        list(source(CutS3(s3, [*[1 << 30] * (len(whole.requests) - 1), *[0] * 9])).rows(piece))
 
 
-def test_rows_come_in_batches_and_not_all_at_once(
+def test_rows_are_read_in_batches_and_not_all_at_once(
     s3: Any, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet_module, "BUFFER_BYTES", 20_000)
@@ -269,8 +271,8 @@ def test_rows_come_in_batches_and_not_all_at_once(
     counting = CutS3(s3, [])
     found = source(counting).rows(whole)
     assert next(found) == (*rows[0], None)
-    # The one row group is nearly the whole file; pyarrow decodes 1,024 values at a time.
-    assert asked_bytes(counting) < whole.bytes / 3
+    # The only row group is nearly the whole file. pyarrow decodes 1,024 values at a time.
+    assert requested_bytes(counting) < whole.bytes / 3
     assert [row[:2] for row in found] == rows[1:]
 
 
@@ -289,7 +291,7 @@ def test_a_file_of_the_hub_is_read_by_ranges(hub: HubServer, s3: Any, output: st
     assert all(seen.range for seen in hub.seen)
 
 
-def test_a_hub_that_is_down_in_the_middle_is_waited_for(hub: HubServer) -> None:
+def test_reading_waits_for_a_hub_that_fails_in_the_middle(hub: HubServer) -> None:
     data = parquet(table(), 300)
     hub.answers[HUB_PATH + "a.parquet"] = [
         HubAnswer(body=data),
@@ -297,6 +299,6 @@ def test_a_hub_that_is_down_in_the_middle_is_waited_for(hub: HubServer) -> None:
         HubAnswer(body=data, cut=50),
         HubAnswer(body=data),
     ]
-    dataset = parse(make_event("out/", "hub:own/set", {"train": "a.parquet"}, revision="abc")["request"]).dataset
+    dataset = prep_request(make_event("out/", "hub:own/set", {"train": "a.parquet"}, revision="abc")["request"]).dataset
     piece = Piece("a.parquet", "train", len(data), None, 0, len(data))
     assert list(DatasetFiles(dataset, None, None).rows(piece)) == WANTED

@@ -1,4 +1,4 @@
-"""What holds for any input, however dirty, in one function or cut into shards anywhere."""
+"""Rules that must hold for any dataset, also with bad rows, both in one function and in shards that are cut anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import event as happened
+from hypothesis import event as note_event
 from hypothesis import strategies as st
 
 from data_prep.handler import handler
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _runs = itertools.count()
 CLEAN = 250
-"""Clean rows in the first file of train, so that Bedrock's minimum of 100 is met and every split has some."""
+"""Clean rows in the first file of train. They are enough for Bedrock's minimum of 100, and for rows in every split."""
 
 file = st.tuples(st.sampled_from(sorted(FORMATS)), st.lists(dirty_row, max_size=12))
 SPLITS = ("train", "validation", "test")
 
 
 class DirtyDataset:
-    """Files in S3, what they hold, and the event for them."""
+    """Files in S3, with their rows and the event for them."""
 
     def __init__(self, files: dict[str, list[tuple[str, list[Dirty]]]], put: Callable[[str, bytes], None]) -> None:
         self.folder = f"dirty/{next(_runs)}/"
@@ -65,11 +65,11 @@ class DirtyDataset:
 @settings(
     max_examples=40,
     deadline=None,
-    # Shrinking a failure of a whole run takes minutes and says little more than the first example.
+    # To shrink a failing example of a whole run takes minutes, and the result tells little more than the first example.
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_every_row_is_accounted_for_every_output_is_fit_and_shards_make_no_difference(
+def test_rows_add_up_outputs_are_fit_and_shards_write_the_same_files(
     s3: Any,
     put: Callable[[str, bytes], None],
     get: Callable[[str], bytes],
@@ -94,22 +94,24 @@ def test_every_row_is_accounted_for_every_output_is_fit_and_shards_make_no_diffe
     answer = handler(event, None)
     written = outputs()
 
-    # In shards, cut anywhere, it is the same to the byte: also a refusal.
+    # Shards that are cut anywhere write the same bytes, and give the same refusal.
     other = elsewhere(event, "again/")
     cut_up = shards(cut(event["pieces"], places), groups)
-    happened(
+    note_event(
         f"{'one' if len(cut_up) == 1 else 'several'} shards, {'prepared' if answer['refused'] is None else 'refused'}"
     )
     answer_of_shards = in_shards(other, cut_up)
     assert json.dumps(answer_of_shards) == json.dumps(answer).replace(folder, folder + "again/")
     assert outputs("again/") == written
 
-    # A re-run is byte-identical.
+    # A second run writes the same bytes.
     assert handler(event, None) == answer
     assert outputs() == written
 
     if answer["refused"] is not None:
-        assert f"needs {BASE_MODELS[str(base_model)].min_records} records" in answer["refused"], "all that can be wrong"
+        assert f"needs {BASE_MODELS[str(base_model)].min_records} records" in answer["refused"], (
+            "nothing else can be refused here"
+        )
         assert any(max_rows.values())
         assert set(written) == {"rejected.jsonl"}
         return
@@ -119,12 +121,12 @@ def test_every_row_is_accounted_for_every_output_is_fit_and_shards_make_no_diffe
 
 
 def check_accounts(rows: dict[str, Rows], written: dict[str, bytes], answer: dict[str, Any], sampled: set[str]) -> None:
-    """Every row read is in an output, or rejected, or left out by max_rows; and nothing else is in an output."""
+    """Check that each row is in an output, rejected or left out by max_rows, and that the outputs have no other rows."""
     manifest = json.loads(written["manifest.json"])
-    kept_out = records(written["rejected.jsonl"])
-    rejected = {(line["file"], line["row"]): line["reason"] for line in kept_out if line["from"] == "all"}
+    lines = records(written["rejected.jsonl"])
+    rejected = {(line["file"], line["row"]): line["reason"] for line in lines if line["from"] == "all"}
 
-    # accepted + rejected = read, a file and overall.
+    # accepted + rejected = read, per file and in all.
     assert {file["name"] for file in manifest["files"]} == set(rows)
     for file in manifest["files"]:
         assert file["read"] == len(rows[file["name"]])
@@ -134,7 +136,7 @@ def check_accounts(rows: dict[str, Rows], written: dict[str, bytes], answer: dic
     assert accepted + len(rejected) == sum(map(len, rows.values()))
     assert answer["counts"]["rejected"] == len(rejected) == sum(answer["rejected"].values())
 
-    # No rejected text reaches an output; a row neither rejected nor left out by max_rows does.
+    # No rejected text is in an output. Every row that is neither rejected nor left out by max_rows is in one.
     chats = {
         split: [
             tuple(message["content"] for message in record["messages"][1:])
@@ -156,7 +158,7 @@ def check_accounts(rows: dict[str, Rows], written: dict[str, bytes], answer: dic
                 assert not any(texts in chats[split] for split in SPLITS if split != reason.rpartition(" ")[2])
             elif not reason.startswith("duplicate"):
                 assert texts not in found
-    assert len(found) == sum(map(len, chats.values())), "no duplicates"
+    assert len(found) == sum(map(len, chats.values())), "the outputs have no duplicates"
     for split in SPLITS:
         assert len(chats[split]) == answer["counts"][split] == manifest["splits"][split]["written"]
         left_out = manifest["splits"][split]["left_out_by_max_rows"]
@@ -168,7 +170,7 @@ def check_accounts(rows: dict[str, Rows], written: dict[str, bytes], answer: dic
 
 
 def check_bedrock(written: dict[str, bytes], base_model: str) -> None:
-    """Every Bedrock record passes Bedrock's rules, and there are enough and not too many."""
+    """Check that each Bedrock record passes Bedrock's rules, and that their number is within the limits."""
     model = BASE_MODELS[base_model]
     drawn = [records(written[f"bedrock/{split}.jsonl"]) for split in ("train", "validation")]
     assert model.min_records <= sum(map(len, drawn)) <= 105

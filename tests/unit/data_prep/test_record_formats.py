@@ -1,4 +1,4 @@
-"""The lines of each file, and the rules they are read back by."""
+"""The lines of each output file, and the rules by which they are read back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bedrock_line(model: BaseModel, instruction: str, dialogue: str, summary: str
     return bedrock(model, row_of_columns(instruction, dialogue, summary))
 
 
-def test_two_columns_make_three_messages_of_which_the_answer_is_learned() -> None:
+def test_two_columns_make_three_messages_and_the_answer_is_learned() -> None:
     line = (
         '{"messages":[{"role":"system","content":"Summarize."},{"role":"user","content":"A: hi\\nB: 😀"},'
         '{"role":"assistant","content":"A greets B.","learned":true}]}\n'
@@ -53,13 +53,13 @@ TEXT = st.text(min_size=1) | st.sampled_from(
 
 
 @given(TEXT, TEXT, TEXT)
-def test_a_line_of_parts_is_that_of_the_row(instruction: str, dialogue: str, summary: str) -> None:
+def test_a_line_made_of_parts_is_the_line_of_the_row(instruction: str, dialogue: str, summary: str) -> None:
     before, between, after = line_parts(instruction)
     line = before + orjson.dumps(dialogue) + between + orjson.dumps(summary) + after
     assert line == row_line(row_of_columns(instruction, dialogue, summary))
 
 
-def test_bedrocks_lines_are_these_bytes() -> None:
+def test_the_bytes_of_bedrocks_lines() -> None:
     conversation = (
         '{"schemaVersion":"bedrock-conversation-2024","system":[{"text":"Summarize."}],"messages":['
         '{"role":"user","content":[{"text":"A: hi\\nB: 😀"}]},{"role":"assistant","content":[{"text":"A greets B."}]}]}\n'
@@ -70,7 +70,7 @@ def test_bedrocks_lines_are_these_bytes() -> None:
 
 
 @pytest.mark.parametrize("model", [LLAMA, NOVA])
-def test_a_conversation_line_is_bedrocks(model: BaseModel) -> None:
+def test_a_conversation_line_has_the_fields_of_bedrock(model: BaseModel) -> None:
     assert orjson.loads(bedrock(model, ROW)) == {
         "schemaVersion": "bedrock-conversation-2024",
         "system": [{"text": TEXTS[0]}],
@@ -87,12 +87,12 @@ def test_a_prompt_line_has_the_instruction_before_the_dialogue() -> None:
 
 
 @pytest.mark.parametrize("model", [LLAMA, LLAMA_PROMPT, NOVA])
-def test_what_is_written_passes_when_read_back(model: BaseModel) -> None:
+def test_a_written_line_passes_when_read_back(model: BaseModel) -> None:
     check_bedrock(bedrock(model, ROW), model)
 
 
 @pytest.mark.parametrize("word", ["User:", "[EOS]", "<image>", "Thought:"])
-def test_a_forbidden_word_is_a_problem_of_that_model_alone(word: str) -> None:
+def test_a_forbidden_word_is_a_problem_only_for_its_model(word: str) -> None:
     assert problem(NOVA, "Summarize.", f"a {word} b", "s") == f"holds {word}"
     assert problem(NOVA, "Summarize.", "d", word) == f"holds {word}"
     assert problem(LLAMA, "Summarize.", f"a {word} b", "s") is None
@@ -100,7 +100,7 @@ def test_a_forbidden_word_is_a_problem_of_that_model_alone(word: str) -> None:
         check_bedrock(bedrock_line(NOVA, "Summarize.", word, "s"), NOVA)
 
 
-def test_length_is_estimated_over_the_whole_record() -> None:
+def test_the_length_is_estimated_from_the_whole_record() -> None:
     model = replace(LLAMA, max_tokens_per_record=3)
     assert problem(model, "123456", "123456", "123456") is None
     assert problem(model, "123456", "123456", "1234567") == "longer than 3 tokens (estimated)"
@@ -133,16 +133,16 @@ def test_many_rows_at_once_have_the_problems_of_each_alone(
 ) -> None:
     model = replace(base, max_tokens_per_record=tokens)
     found = BedrockRules(model, "Do it.").problems(*zip(*rows, strict=True))
-    for (dialogue, summary), said in zip(rows, found, strict=True):
+    for (dialogue, summary), result in zip(rows, found, strict=True):
         forbidden = next((w for w in model.forbidden for text in (dialogue, summary) if w in text), None)
         between = len("\n\n") if model.format == "prompt_completion" else 0
         too_long = len("Do it.") + between + len(dialogue) + len(summary) > 6 * tokens
         long = f"longer than {tokens} tokens (estimated)" if too_long else None
-        assert said == (f"holds {forbidden}" if forbidden else long)
-        assert said == problem(model, "Do it.", dialogue, summary)
+        assert result == (f"holds {forbidden}" if forbidden else long)
+        assert result == problem(model, "Do it.", dialogue, summary)
 
 
-CHAT, TALK = orjson.loads(row_line(ROW)), orjson.loads(bedrock(LLAMA, ROW))
+CHAT, CONVERSATION = orjson.loads(row_line(ROW)), orjson.loads(bedrock(LLAMA, ROW))
 PROMPT = {"prompt": "p", "completion": "c"}
 
 
@@ -165,7 +165,7 @@ PROMPT = {"prompt": "p", "completion": "c"}
         [],
     ],
 )
-def test_a_bad_chat_line_is_found(record: object) -> None:
+def test_a_bad_chat_line_is_an_error(record: object) -> None:
     with pytest.raises(BadRecord):
         read_row(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), SYSTEM)
 
@@ -173,24 +173,24 @@ def test_a_bad_chat_line_is_found(record: object) -> None:
 @pytest.mark.parametrize(
     ("model", "record"),
     [
-        (LLAMA, {**TALK, "schemaVersion": "1"}),
-        (LLAMA, {**TALK, "system": []}),
-        (LLAMA, {**TALK, "system": [{"text": " "}]}),
-        (LLAMA, {**TALK, "messages": TALK["messages"][:1]}),
-        (LLAMA, {**TALK, "messages": TALK["messages"][::-1]}),
+        (LLAMA, {**CONVERSATION, "schemaVersion": "1"}),
+        (LLAMA, {**CONVERSATION, "system": []}),
+        (LLAMA, {**CONVERSATION, "system": [{"text": " "}]}),
+        (LLAMA, {**CONVERSATION, "messages": CONVERSATION["messages"][:1]}),
+        (LLAMA, {**CONVERSATION, "messages": CONVERSATION["messages"][::-1]}),
         (LLAMA, PROMPT),
-        (LLAMA_PROMPT, TALK),
+        (LLAMA_PROMPT, CONVERSATION),
         (LLAMA_PROMPT, {**PROMPT, "prompt": ""}),
         (LLAMA_PROMPT, {"prompt": "p"}),
     ],
 )
-def test_a_bad_bedrock_line_is_found(model: BaseModel, record: object) -> None:
+def test_a_bad_bedrock_line_is_an_error(model: BaseModel, record: object) -> None:
     line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     with pytest.raises(BadRecord):
         check_bedrock(line, model)
 
 
 @pytest.mark.parametrize("line", [b"{\n", row_line(ROW)[:-1], b"\n"])
-def test_a_line_that_is_not_whole_is_found(line: bytes) -> None:
+def test_an_incomplete_line_is_an_error(line: bytes) -> None:
     with pytest.raises(BadRecord):
         read_row(line, SYSTEM)

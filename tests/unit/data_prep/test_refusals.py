@@ -1,4 +1,4 @@
-"""What the function refuses, in one line, and what it raises for a later try."""
+"""Refusals of data prep, each in one line, and failures of AWS and the Hub, which it raises for a later try."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.data_prep.conftest import (
     make_event,
     prepared,
     records,
-    refused,
+    refusal,
     with_bedrock,
 )
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_no_row_left_for_a_split_is_refused_and_shows_why(
+def test_a_split_without_fit_rows_is_refused_with_the_reasons(
     s3: Any,
     event: dict[str, Any],
     output: str,
@@ -42,7 +42,7 @@ def test_no_row_left_for_a_split_is_refused_and_shows_why(
     get: Callable[[str], bytes],
 ) -> None:
     put("uploads/data.csv", csv_bytes([("1", "", "s"), ("2", "", "t"), ("3", "d", "")]))
-    line = refused(event)
+    line = refusal(event)
     assert line.startswith("dataset: no row is left for train (3 rows read, 3 (dialogue is empty: 2, summary")
     assert f"s3://{BUCKET}/{output}rejected.jsonl" in line
     assert keys(s3, output) == {"rejected.jsonl"}
@@ -53,7 +53,7 @@ def test_fewer_rows_than_the_base_models_minimum_are_refused(
     s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(100)))
-    line = refused(with_bedrock(event))
+    line = refusal(with_bedrock(event))
     assert f"bedrock: {LLAMA} needs 100 records" in line
     assert "set bedrock.enabled to false" in line
     assert keys(s3, output) == {"rejected.jsonl"}
@@ -64,43 +64,43 @@ def test_a_limit_below_the_base_models_minimum_is_refused(
     event: dict[str, Any], put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(300)))
-    assert "gets 45 + 5 (300 rows read, 0 rejected, 0 not fit for this model, 50 allowed)" in refused(
+    assert "gets 45 + 5 (300 rows read, 0 rejected, 0 not fit for this model, 50 allowed)" in refusal(
         with_bedrock(event, max_records=50)
     )
 
 
-def test_what_the_base_model_cannot_take_does_not_count(
+def test_rows_that_the_base_model_does_not_take_do_not_count(
     event: dict[str, Any], put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/data.csv", csv_bytes([(str(n), f"USER: {n}", "s") for n in range(100)]))
-    assert "(holds USER:: " in refused(with_bedrock(event, NOVA))
+    assert "(holds USER:: " in refusal(with_bedrock(event, NOVA))
 
 
 def test_a_missing_column_is_refused(event: dict[str, Any], put: Callable[[str, bytes], None]) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(5), header=("id", "chat", "tldr")))
-    assert refused(event) == (
+    assert refusal(event) == (
         "dataset.fields: 'uploads/data.csv' has no column 'dialogue'; it has 'id', 'chat', 'tldr'; "
         "name two of them in dataset.fields"
     )
 
 
 @pytest.mark.parametrize("source", [f"s3://{BUCKET}/uploads/nothing.csv", "s3://no-such-bucket-here/data.csv"])
-def test_a_source_in_s3_that_is_not_there_is_refused(s3: Any, output: str, source: str) -> None:
+def test_a_missing_source_in_s3_is_refused(s3: Any, output: str, source: str) -> None:
     name = source.rpartition("/")[2]
     event = make_event(output, source, {"train": f"uploads/{name}" if BUCKET in source else name})
-    assert refused(event) == f"dataset.source: {source} has gone since this run was planned; upload it again"
+    assert refusal(event) == f"dataset.source: {source} has gone since this run was planned; upload it again"
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("AccessDenied", "access.dataset_buckets lists 'own-bucket'"),
         ("InvalidObjectState", "restore it first"),
     ],
 )
-def test_a_source_in_s3_that_may_not_be_read_is_refused(s3: Any, output: str, code: str, said: str) -> None:
+def test_a_source_in_s3_that_cannot_be_read_is_refused(s3: Any, output: str, code: str, message: str) -> None:
     with failing("GetObject", code):
-        assert said in refused(make_event(output, "s3://own-bucket/data.csv", {"train": "data.csv"}))
+        assert message in refusal(make_event(output, "s3://own-bucket/data.csv", {"train": "data.csv"}))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_source_in_s3_that_may_not_be_read_is_refused(s3: Any, output: str, co
         ("PutObject", "/manifest.json", "SlowDown"),
     ],
 )
-def test_awss_own_failures_are_raised(
+def test_failures_of_aws_are_raised(
     event: dict[str, Any], put: Callable[[str, bytes], None], operation: str, key: str, code: str
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(100)))
@@ -121,18 +121,18 @@ def test_awss_own_failures_are_raised(
 
 
 class failing:
-    """An operation of the handler's S3 client that answers an error for addresses that hold `key`."""
+    """Makes an operation of the handler's S3 client answer with an error, for addresses that contain `key`."""
 
     def __init__(self, operation: str, code: str, key: str = "") -> None:
         self._event, self._code, self._key = f"before-call.s3.{operation}", code, key
 
     def _answer(self, params: dict[str, Any], **rest: object) -> Any:
-        class Http:
+        class Response:
             status_code = 400
 
         if self._key not in params["url"]:
             return None
-        return Http(), {"Error": {"Code": self._code, "Message": self._code}, "ResponseMetadata": {}}
+        return Response(), {"Error": {"Code": self._code, "Message": self._code}, "ResponseMetadata": {}}
 
     def __enter__(self) -> None:
         _client("s3").meta.events.register(self._event, self._answer)
@@ -141,10 +141,10 @@ class failing:
         _client("s3").meta.events.unregister(self._event, self._answer)
 
 
-def test_the_hubs_refusal_is_the_answer(hub: HubServer, s3: Any, output: str) -> None:
+def test_a_refusal_of_the_hub_is_the_answer(hub: HubServer, s3: Any, output: str) -> None:
     event = hub_event(output, hub, {"train.csv": csv_bytes(dialogues(9)), "test.csv": b""})
     hub.answers[HUB_PATH + "test.csv"] = [HubAnswer(404, headers={"X-Error-Code": "RepoNotFound"})]
-    assert "no such dataset (404)" in refused(event)
+    assert "no such dataset (404)" in refusal(event)
 
 
 def test_a_hub_that_stays_down_is_raised_for_a_later_try(hub: HubServer, s3: Any, output: str) -> None:
@@ -154,17 +154,17 @@ def test_a_hub_that_stays_down_is_raised_for_a_later_try(hub: HubServer, s3: Any
         handler(event, None)
 
 
-def test_more_rows_than_one_function_remembers_are_refused(
+def test_more_rows_than_one_function_can_take_are_refused(
     s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seen, "ROWS", 0)
     monkeypatch.setattr(prepare_module, "Seen", lambda held_out: Seen(held_out, 50))
     put("uploads/data.csv", csv_bytes(dialogues(60)))
-    assert refused(event).startswith("dataset: one function prepares ")
-    assert "lower dataset.shard_mb" in refused(event)
+    assert refusal(event).startswith("dataset: one function prepares ")
+    assert "lower dataset.shard_mb" in refusal(event)
     assert keys(s3, output) == {"rejected.jsonl"}
     put("uploads/data.csv", csv_bytes([*dialogues(50), *dialogues(50)]))
-    assert prepared(event)["counts"]["rejected"] == 50, "repeats take no room"
+    assert prepared(event)["counts"]["rejected"] == 50, "duplicates take no place in the table"
 
 
 def test_a_sample_that_grows_too_large_is_refused(
@@ -173,10 +173,10 @@ def test_a_sample_that_grows_too_large_is_refused(
     put("uploads/data.csv", csv_bytes([(str(n), f"A: {n} " + "x" * 1000, "s") for n in range(300)]))
     event["request"]["dataset"]["max_rows"]["train"] = 20
     monkeypatch.setattr(prepare_module, "SAMPLE_BYTES", 30_000)
-    assert prepared(event)["counts"]["train"] == 20, "what was given up no longer counts"
+    assert prepared(event)["counts"]["train"] == 20, "rows that left the sample no longer count"
     event["request"]["dataset"]["max_rows"]["train"] = 100
     event["request"]["output"] += "again/"
-    assert refused(event).startswith("dataset.max_rows.train: a sample of 100 rows takes more than ")
+    assert refusal(event).startswith("dataset.max_rows.train: a sample of 100 rows takes more than ")
     assert keys(s3, output + "again/") == {"rejected.jsonl"}
 
 
@@ -200,7 +200,7 @@ def test_a_sample_that_grows_too_large_is_refused(
         ),
     ],
 )
-def test_the_remedy_is_that_of_most_rows(
+def test_the_remedy_is_for_the_reason_of_most_rows(
     event: dict[str, Any],
     put: Callable[[str, bytes], None],
     rows: list[tuple[str, str, str]],
@@ -212,22 +212,22 @@ def test_the_remedy_is_that_of_most_rows(
     put("uploads/data.csv", "\n".join([header, *lines, ""]).encode("utf-8", "surrogateescape"))
     event["request"]["dataset"]["fields"] = dict(zip(("dialogue", "summary"), fields, strict=True))
     event["request"]["dataset"]["max_rejected_share"] = 0.1
-    assert remedy in refused(event)
+    assert remedy in refusal(event)
 
 
-def test_rows_that_are_all_unfit_are_not_helped_by_the_share(
+def test_the_remedy_for_only_unfit_rows_is_not_a_higher_share(
     event: dict[str, Any], put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/data.csv", csv_bytes([("1", "", "s")] * 9))
     event["request"]["dataset"]["max_rejected_share"] = 0.1
-    assert refused(event).endswith("; mend them, or name other columns in dataset.fields")
+    assert refusal(event).endswith("; mend them, or name other columns in dataset.fields")
 
 
-def test_a_row_that_is_no_row_is_refused_by_its_number_and_nothing_of_it_is_told(
+def test_an_invalid_row_is_refused_by_its_number_and_without_its_text(
     s3: Any, event: dict[str, Any], output: str, put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/data.csv", csv_bytes(dialogues(50)) + b'50,"Ms Vella \\"said\\": no, no",s\r\n')
-    line = refused(event)
+    line = refusal(event)
     assert line.startswith("dataset: row 51 of 'uploads/data.csv' has a backslash before a quote")
     assert "Vella" not in line
     assert keys(s3, output) == {"rejected.jsonl"}

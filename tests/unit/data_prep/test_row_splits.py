@@ -1,4 +1,4 @@
-"""Dealing and sampling depend on the row and the seed, and on nothing else."""
+"""Splits and samples depend only on the rows and the seed, and have the sizes that the settings ask for."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def digests(count: int, seed: int = 42) -> list[bytes]:
     return [blake2b(b"%d" % n, digest_size=16, salt=seed.to_bytes(16, "big")).digest() for n in range(count)]
 
 
-def test_rows_are_dealt_by_ratio() -> None:
+def test_each_split_gets_its_ratio_of_the_rows() -> None:
     deal = dealer({"validation": 0.1, "test": 0.2}, ["train"])
-    dealt = Counter(map(deal, digests(5000)))
-    assert 900 < dealt["test"] < 1100
-    assert 430 < dealt["validation"] < 570
+    rows = Counter(map(deal, digests(5000)))
+    assert 900 < rows["test"] < 1100
+    assert 430 < rows["validation"] < 570
 
 
-def test_a_digest_at_the_edge_of_a_share_is_dealt_once() -> None:
+def test_a_digest_at_the_edge_of_a_share_is_in_one_split() -> None:
     deal = dealer({"validation": 0.25, "test": 0.5}, [])
     edges = [b"\x00" * 16, b"\x7f" + b"\xff" * 15, b"\x80" + b"\0" * 15, b"\xbf" + b"\xff" * 15, b"\xc0" + b"\0" * 15]
     assert [deal(edge) for edge in [*edges, b"\xff" * 16]] == [
@@ -65,21 +65,21 @@ def test_a_split_whose_ratio_grows_keeps_its_rows() -> None:
 @given(DIGESTS, st.integers(1, 12), st.integers(1, 12) | st.none())
 def test_the_lowest_digests_are_kept_in_reading_order(rows: list[bytes], size: int, fewer: int | None) -> None:
     lowest = Lowest(size)
-    there: set[int] = set()
+    drawn: set[int] = set()
     for number, digest in enumerate(rows):
-        there.add(number)
+        drawn.add(number)
         left_out = lowest.add(digest, number)
         if left_out is not None:
-            there.remove(left_out)
+            drawn.remove(left_out)
         wanted = sorted(range(number + 1), key=rows.__getitem__)[:size]
-        assert there == set(wanted), "what is left out is told at once"
+        assert drawn == set(wanted), "`add` returns at once the row that leaves the sample"
     wanted = sorted(range(len(rows)), key=rows.__getitem__)[:size]
     assert list(lowest.numbers()) == sorted(wanted)
     assert list(lowest.numbers(fewer)) == sorted(wanted[:fewer])
 
 
 @given(st.permutations(digests(40)))
-def test_a_sample_does_not_depend_on_the_order(rows: list[bytes]) -> None:
+def test_a_sample_does_not_depend_on_the_order_of_the_rows(rows: list[bytes]) -> None:
     lowest = Lowest(7)
     for number, digest in enumerate(rows):
         lowest.add(digest, number)
@@ -100,7 +100,7 @@ def test_a_sample_does_not_depend_on_the_order(rows: list[bytes]) -> None:
         (500, 60, LLAMA, 5, (4, 1)),
     ],
 )
-def test_validation_takes_a_tenth_or_what_train_leaves_within_its_bounds(
+def test_validation_gets_a_tenth_of_the_limit_or_what_train_leaves(
     train: int, validation: int, model: str, limit: int, shares: tuple[int, int]
 ) -> None:
     found = bedrock_shares({"train": train, "validation": validation}, BASE_MODELS[model], limit)
@@ -108,7 +108,7 @@ def test_validation_takes_a_tenth_or_what_train_leaves_within_its_bounds(
 
 
 @given(*[st.integers(1, 2000)] * 2, st.sampled_from(list(BASE_MODELS.values())), st.integers(0, 3000))
-def test_shares_use_the_whole_limit_and_no_more(train: int, validation: int, model: BaseModel, more: int) -> None:
+def test_shares_use_exactly_the_limit(train: int, validation: int, model: BaseModel, more: int) -> None:
     limit = model.min_records + more
     shares = bedrock_shares({"train": train, "validation": validation}, model, limit)
     assert sum(shares.values()) == min(train + min(validation, model.max_validation_records), limit)

@@ -1,4 +1,4 @@
-"""The table of rows seen, against Python's own sets."""
+"""The table that remembers rows, compared with Python's sets, and its size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_prep import seen
 from data_prep.errors import TooManyRows
 from data_prep.seen import ENTRY_BYTES, Seen
 
-# Few digests, some of which meet in the table's last places: repeats, leaks and collisions are the rule.
+# Few digests, some of which collide at the table's last places: most examples have duplicates, leaks and collisions.
 DIGEST = st.sampled_from([bytes([n]) * 16 for n in range(1, 9)] + [b"\xff" * 7 + bytes([n]) * 9 for n in range(1, 9)])
 ROWS = st.lists(st.tuples(st.sampled_from(["test", "validation", "train"]), DIGEST, DIGEST), max_size=60)
 
@@ -23,12 +23,12 @@ def a_small_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def digest(number: int) -> bytes:
-    """One that says its number in its first, and its last remembered byte."""
+    """Return a digest with its number in the first bytes, and again in the last of the bytes that the table keeps."""
     return number.to_bytes(8, "big") + b"same" + number.to_bytes(4, "big")
 
 
 @given(ROWS, st.sets(st.sampled_from(["test", "validation", "train"])))
-def test_rows_are_new_as_by_a_set(rows: list[tuple[str, bytes, bytes]], own_files: set[str]) -> None:
+def test_a_row_is_new_if_sets_say_so(rows: list[tuple[str, bytes, bytes]], own_files: set[str]) -> None:
     table, texts, dialogues = Seen(own_files, 120), set[bytes](), dict[bytes, set[str]]()
     for split, dialogue, both in rows:
         others = [
@@ -48,7 +48,7 @@ def test_rows_are_new_as_by_a_set(rows: list[tuple[str, bytes, bytes]], own_file
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 100, 101, 102, 1000])
-def test_as_many_rows_fit_as_were_asked_for(rows: int) -> None:
+def test_the_table_takes_as_many_rows_as_it_was_made_for(rows: int) -> None:
     table = Seen([], rows)
     assert [table.why_not_new("train", digest(n), digest(n)) for n in range(1, rows + 1)] == [None] * rows
     assert table.why_not_new("train", digest(1), digest(1)) == "duplicate of an accepted row"
@@ -57,7 +57,7 @@ def test_as_many_rows_fit_as_were_asked_for(rows: int) -> None:
             table.why_not_new("train", digest(number), digest(number))
 
 
-def test_a_full_table_raises_and_does_not_search_for_ever() -> None:
+def test_a_full_table_raises_an_error() -> None:
     table = Seen(["test"], 30)
     with pytest.raises(TooManyRows):
         for number in range(1, 100):
@@ -75,4 +75,4 @@ def test_the_table_takes_all_its_memory_at_once() -> None:
     finally:
         tracemalloc.stop()
     assert 20_000 * ENTRY_BYTES < taken < 20_000 * 17
-    assert grown - taken < 2000, "nothing is remembered beside the table"
+    assert grown - taken < 2000, "only the table takes memory"

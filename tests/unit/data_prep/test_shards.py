@@ -1,4 +1,4 @@
-"""Shards: the same to the byte as one function, and read once."""
+"""Shards write the same bytes as one function, and each shard is read once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.data_prep.conftest import (
     with_bedrock,
 )
 from tests.unit.data_prep.dirty import FORMATS, some_rows
-from tests.unit.data_prep.sharded import cut, elsewhere, in_shards, merged, read_all, shards, three
+from tests.unit.data_prep.sharded import cut, elsewhere, in_shards, merged, read_all, shards, three_shards
 from tests.unit.data_prep.test_refusals import failing
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ WORK_FILES = {"rows.jsonl", "marks", "report.json"}
 
 @pytest.fixture
 def many(s3: Any, output: str, put: Callable[[str, bytes], None]) -> dict[str, Any]:
-    """An event of seven files in all formats, whose splits repeat each other's dialogues."""
+    """Return an event of seven files in several formats. Some dialogues are in several splits."""
     names: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for number, (split, suffix, start) in enumerate(
         [
@@ -63,7 +63,7 @@ def outputs(s3: Any, get: Callable[[str], bytes], folder: str) -> dict[str, byte
     return {name: get(folder + name) for name in names}
 
 
-def test_more_than_twenty_shards_are_one_function_to_the_byte(
+def test_more_than_twenty_shards_write_the_same_bytes_as_one_function(
     s3: Any, many: dict[str, Any], output: str, get: Callable[[str], bytes]
 ) -> None:
     answer = handler(many, None)
@@ -86,7 +86,7 @@ def test_more_than_twenty_shards_are_one_function_to_the_byte(
     assert json.dumps(in_shards(other, cut_up)) == json.dumps(answer).replace(output, output + "again/")
     assert outputs(s3, get, output + "again/") == whole
 
-    # Neither the order in which shards are read nor how they are grouped leaves a trace.
+    # The order in which shards are read, and their grouping, do not change the outputs.
     redone = {**other, "request": {**other["request"], "work": other["request"]["work"] + "other/"}}
     few = shards(cut(many["pieces"], [0.31, 0.62]), [2, 3, 7])
     read_all(redone, few[::-1])
@@ -94,26 +94,28 @@ def test_more_than_twenty_shards_are_one_function_to_the_byte(
     assert outputs(s3, get, output + "again/") == whole
 
 
-def test_the_shards_that_plan_cuts_will_do(
+def test_the_shards_that_plan_cuts_write_the_same_bytes(
     s3: Any, many: dict[str, Any], output: str, get: Callable[[str], bytes]
 ) -> None:
     files: dict[str, list[File]] = {}
     for piece in many["pieces"]:
         files.setdefault(piece["split"], []).append(File(piece["file"], piece["bytes"], piece["etag"]))
     pieces = [piece._asdict() for piece in plan.cut(files, 3000)]
-    assert [piece["file"] for piece in plan_whole(pieces)] == [piece["file"] for piece in many["pieces"]]
+    assert [piece["file"] for piece in first_pieces(pieces)] == [piece["file"] for piece in many["pieces"]]
     handler(many, None)
     other = elsewhere(many, "again/")
     assert in_shards(other, shards(pieces, range(100)))["refused"] is None
     assert outputs(s3, get, output + "again/") == outputs(s3, get, output)
 
 
-def plan_whole(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One piece of each file."""
+def first_pieces(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first piece of each file."""
     return [piece for piece in pieces if not piece["start"]]
 
 
-def test_a_hub_dataset_may_be_cut_too(hub: HubServer, s3: Any, output: str, get: Callable[[str], bytes]) -> None:
+def test_a_hub_dataset_may_be_cut_into_shards(
+    hub: HubServer, s3: Any, output: str, get: Callable[[str], bytes]
+) -> None:
     files = {f"train.{suffix}": FORMATS[suffix](some_rows(200)) for suffix in ("jsonl",)}
     event = hub_event(output, hub, {**files, "test.parquet": FORMATS["parquet"](some_rows(100, 500))})
     answer = handler(event, None)
@@ -126,10 +128,10 @@ def test_a_hub_dataset_may_be_cut_too(hub: HubServer, s3: Any, output: str, get:
     assert any(seen.range and not seen.range.startswith("bytes=0-") for seen in hub.seen)
 
 
-def test_a_shard_says_what_it_read_and_leaves_three_files(
+def test_a_shard_reports_its_rows_and_writes_three_files(
     s3: Any, small: dict[str, Any], output: str, get: Callable[[str], bytes]
 ) -> None:
-    results = read_all(small, three(small))
+    results = read_all(small, three_shards(small))
     assert [result["shard"] for result in results] == ["shard 0", "shard 1", "shard 2"]
     assert sum(result["read"] for result in results) == 300
     assert keys(s3, f"shards/{output}") == {f"{n:05}/{name}" for n in range(3) for name in WORK_FILES}
@@ -139,35 +141,35 @@ def test_a_shard_says_what_it_read_and_leaves_three_files(
         report = orjson.loads(get(folder + "report.json"))
         assert report["read"] == [result["read"]]
         assert report["reasons"] == ["summary is null"]
-        # Repeats are not known here: a line for each row that is fit by itself.
-        kept = records(get(folder + "rows.jsonl"))
-        assert 0 < len(kept) < result["read"]
+        # A shard does not look for duplicates. It writes a line for each row that is fit by itself.
+        lines = records(get(folder + "rows.jsonl"))
+        assert 0 < len(lines) < result["read"]
 
 
-def test_a_shard_whose_report_is_there_is_not_read_again(s3: Any, small: dict[str, Any], output: str) -> None:
-    first = read_all(small, three(small))
+def test_a_shard_with_a_report_is_not_read_again(s3: Any, small: dict[str, Any], output: str) -> None:
+    first = read_all(small, three_shards(small))
     s3.delete_object(Bucket=BUCKET, Key="uploads/small.jsonl")
     with failing("PutObject", "AccessDenied"):
-        assert read_all(small, three(small)) == first
+        assert read_all(small, three_shards(small)) == first
     assert merged(small, 3)["refused"] is None
     s3.delete_object(Bucket=BUCKET, Key=f"shards/{output}00001/report.json")
-    again = read_all(small, three(small))
+    again = read_all(small, three_shards(small))
     assert again[0] == first[0]
     assert "has gone since this run was planned" in again[1]["refused"]
 
 
-def test_a_shard_that_was_cut_short_is_read_again(
+def test_a_shard_without_a_report_is_read_again(
     s3: Any, small: dict[str, Any], output: str, put: Callable[[str, bytes], None]
 ) -> None:
-    # A function that was killed before its report may have left whole files of another attempt.
+    # If a function is killed before it writes its report, complete files of another attempt may be there.
     put(f"shards/{output}00000/rows.jsonl", b"old\n")
     put(f"shards/{output}00000/marks", b"old")
     whole = handler(elsewhere(small, "whole/"), None)
-    assert in_shards(small, three(small))["counts"] == whole["counts"]
+    assert in_shards(small, three_shards(small))["counts"] == whole["counts"]
 
 
-def test_a_shard_that_aws_fails_raises_for_a_retry(s3: Any, small: dict[str, Any], output: str) -> None:
-    one = {"request": small["request"], "shard": three(small)[0]}
+def test_a_shard_raises_failures_of_aws_for_a_retry(s3: Any, small: dict[str, Any], output: str) -> None:
+    one = {"request": small["request"], "shard": three_shards(small)[0]}
     for operation, key, code in [
         ("ListObjectsV2", "", "AccessDenied"),
         ("GetObject", "/uploads/", "InternalError"),

@@ -1,4 +1,4 @@
-"""How many rows may be unfit: dataset.max_rejected_share, exactly at it and just above."""
+"""The share of rows that may be unfit (dataset.max_rejected_share), exactly at it and just above, and the remedies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.data_prep.conftest import (
     make_event,
     prepared,
     records,
-    refused,
+    refusal,
     with_bedrock,
 )
 from tests.unit.data_prep.sharded import cut, in_shards, shards
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_exactly_the_share_is_allowed_and_a_row_more_is_not(
+def test_exactly_the_share_is_allowed_and_one_row_more_is_refused(
     s3: Any, output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
 ) -> None:
     event = make_event(output, max_rejected_share=0.05)
@@ -34,7 +34,7 @@ def test_exactly_the_share_is_allowed_and_a_row_more_is_not(
 
     event["request"]["output"] += "again/"
     put("uploads/data.csv", csv_bytes([*dialogues(95), *[("x", "", "s")] * 4, ("y", "d", ""), ("z", "a\x01", "s")]))
-    assert refused(event) == (
+    assert refusal(event) == (
         "dataset: 6 (dialogue is empty: 4, summary is empty: 1, control character U+0001: 1) of 101 rows are not fit, more "
         f"than the share of 0.05, listed in s3://{BUCKET}/{output}again/rejected.jsonl; mend them, or raise "
         "dataset.max_rejected_share"
@@ -46,11 +46,11 @@ def test_exactly_the_share_is_allowed_and_a_row_more_is_not(
     assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 
 
-def test_blank_lines_are_no_rows_that_are_not_fit(
+def test_blank_lines_do_not_count_as_unfit_rows(
     output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
 ) -> None:
     event = make_event(output, max_rejected_share=0.0)
-    # As Python's csv module writes on Windows to a file that was opened without newline="".
+    # Python's csv module writes such line ends on Windows, to a file that was opened without newline="".
     put("uploads/data.csv", csv_bytes(dialogues(50)).replace(b"\r\nB", b"\nB").replace(b"\r\n", b"\r\r\n"))
     answer = prepared(event)
     assert (
@@ -59,23 +59,23 @@ def test_blank_lines_are_no_rows_that_are_not_fit(
     ) == (51, 50)
     assert {line["reason"] for line in records(get(output + "rejected.jsonl"))} == {"blank line"}
     put("uploads/data.csv", b"id,dialogue,summary\r\r\n" + b"1,a\xe4,s\r\r\n" * 50)
-    assert "set dataset.csv.encoding" in refused(event)
+    assert "set dataset.csv.encoding" in refusal(event)
     put("uploads/data.csv", b"id,dialogue,summary\r\r\n\r\r\n")
-    assert refused(event).startswith("dataset: the source has no rows")
+    assert refusal(event).startswith("dataset: the source has no rows")
 
 
-def test_duplicates_and_leaks_count_as_well(output: str, put: Callable[[str, bytes], None]) -> None:
+def test_duplicates_and_leaks_count_as_unfit_rows(output: str, put: Callable[[str, bytes], None]) -> None:
     event = make_event(output, max_rejected_share=0.0)
     put("uploads/data.csv", csv_bytes(dialogues(50)))
     assert prepared(event)["counts"]["rejected"] == 0
     put("uploads/data.csv", csv_bytes([*dialogues(50), *dialogues(1)]))
-    assert refused(event).startswith("dataset: 1 (duplicate of an accepted row: 1) of 51 rows are not fit, more than ")
+    assert refusal(event).startswith("dataset: 1 (duplicate of an accepted row: 1) of 51 rows are not fit, more than ")
 
 
-def test_what_bedrock_does_not_take_has_the_same_share_of_what_it_is_offered(
+def test_bedrock_must_take_the_same_share_of_its_rows(
     s3: Any, output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
 ) -> None:
-    # Bedrock is offered train and validation alone: all but the test split, which has a file of its own.
+    # Bedrock gets rows of train and validation only. The rows of test do not count; they have a file of their own.
     event = make_event(
         output,
         f"s3://{BUCKET}/shares/",
@@ -90,7 +90,7 @@ def test_what_bedrock_does_not_take_has_the_same_share_of_what_it_is_offered(
 
     event["request"]["output"] += "again/"
     put("shares/train.csv", csv_bytes([*dialogues(95), *words]))
-    assert refused(event) == (
+    assert refusal(event) == (
         f"bedrock: {NOVA} does not take 6 (holds User:: 6) of 101 rows, more than the share of 0.05, listed in "
         f"s3://{BUCKET}/{output}again/rejected.jsonl; mend them, raise dataset.max_rejected_share, choose another "
         "bedrock.base_model, or set bedrock.enabled to false"
@@ -99,14 +99,14 @@ def test_what_bedrock_does_not_take_has_the_same_share_of_what_it_is_offered(
     assert {line["from"] for line in records(get(output + "again/rejected.jsonl"))} == {"bedrock"}
 
 
-@pytest.mark.parametrize("ways", [{}, {"validation": "uploads/more.csv"}])
-def test_a_source_without_any_row_is_refused_for_that(
-    output: str, put: Callable[[str, bytes], None], ways: dict[str, str]
+@pytest.mark.parametrize("more", [{}, {"validation": "uploads/more.csv"}])
+def test_a_source_without_any_row_is_refused(
+    output: str, put: Callable[[str, bytes], None], more: dict[str, str]
 ) -> None:
-    event = make_event(output, files={"train": "uploads/data.csv", **ways}, max_rejected_share=0.05)
+    event = make_event(output, files={"train": "uploads/data.csv", **more}, max_rejected_share=0.05)
     for key in ("uploads/data.csv", "uploads/more.csv"):
         put(key, csv_bytes([]))
-    assert refused(event) == (
+    assert refusal(event) == (
         "dataset: the source has no rows (headers at most); add rows, or name other files in dataset.source"
     )
 
@@ -122,7 +122,7 @@ ONE = [(str(n), "Summarize.", f"s {n}") for n in range(100)]
     [
         (GOOD[:57] + BLANK[:3], {}, 0.01, "; mend them, or raise dataset.max_rejected_share"),
         (GOOD[:57] + LONG[:3], {}, 0.01, "; mend them, raise training.max_length, or raise dataset.max_rejected_share"),
-        # Nothing that is fit would be left for some split: to allow more unfit rows leads to the next refusal.
+        # Some split would have no fit row. A higher share would only lead to the next refusal.
         (BLANK, {}, 0.01, "; mend them, or name other columns in dataset.fields"),
         (GOOD[:1] + BLANK, {}, 0.01, "; mend them, or name other columns in dataset.fields"),
         (LONG, {}, 0.01, "; mend them, or raise training.max_length"),
@@ -157,14 +157,14 @@ def test_the_remedy_for_too_few_rows_helps(
     for name, inside in {"train": rows, **files}.items():
         put(f"uploads/{name}.csv", csv_bytes(inside))
     named = {name: f"uploads/{name}.csv" for name in ("train", *files)}
-    line = refused(make_event(output, f"s3://{BUCKET}/uploads/", named, max_rejected_share=share))
+    line = refusal(make_event(output, f"s3://{BUCKET}/uploads/", named, max_rejected_share=share))
     assert f"{output}rejected.jsonl" in line
     assert remedy in line
     if not remedy.endswith("or "):
         assert line.endswith(remedy)
 
 
-def test_rows_without_the_column_in_a_part_of_a_file_are_helped_by_another_column(
+def test_the_remedy_for_a_column_that_a_shard_does_not_have_is_another_column(
     event: dict[str, Any], put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/a.jsonl", b'{"dialogue": "a", "text": "s"}\n' * 9)
@@ -174,23 +174,23 @@ def test_rows_without_the_column_in_a_part_of_a_file_are_helped_by_another_colum
     assert in_shards(event, parts)["refused"].endswith("; mend them, or name other columns in dataset.fields")
 
 
-def test_columns_that_are_right_and_hold_no_text_are_helped_by_writing_text(
+def test_the_remedy_for_columns_without_text_is_columns_of_text(
     event: dict[str, Any], put: Callable[[str, bytes], None]
 ) -> None:
     put("uploads/a.jsonl", b'{"dialogue": [{"speaker": "Ann", "text": "a"}], "summary": "s"}\n' * 9)
     event["pieces"] = [{"file": "uploads/a.jsonl", "split": "train"}]
-    assert refused(event).endswith("; name two columns of text in dataset.fields, or write the values of these as text")
+    assert refusal(event).endswith("; name two columns of text in dataset.fields, or write the values of these as text")
 
 
-def test_bedrocks_remedy_helps(output: str, put: Callable[[str, bytes], None]) -> None:
+def test_the_remedy_of_bedrocks_refusals_helps(output: str, put: Callable[[str, bytes], None]) -> None:
     event = with_bedrock(make_event(output), NOVA)
     put("uploads/data.csv", csv_bytes([(str(n), f"USER: {n}", "s") for n in range(100)]))
     event["request"]["dataset"]["max_rejected_share"] = 0.5
-    assert refused(event).endswith("; mend them, choose another bedrock.base_model, or set bedrock.enabled to false")
+    assert refusal(event).endswith("; mend them, choose another bedrock.base_model, or set bedrock.enabled to false")
     put("uploads/data.csv", csv_bytes(dialogues(100)))
     event["request"]["dataset"]["max_rows"]["train"] = 5
-    assert "needs 16 records, train and validation together, and at least 8 of each, and gets 5 + " in refused(event)
-    assert refused(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.enabled to false")
+    assert "needs 16 records, train and validation together, and at least 8 of each, and gets 5 + " in refusal(event)
+    assert refusal(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.enabled to false")
     event["request"]["dataset"]["max_rows"]["train"] = None
     put("uploads/data.csv", csv_bytes(dialogues(14)))
-    assert refused(event).endswith("; add rows, raise dataset.ratios.validation, or set bedrock.enabled to false")
+    assert refusal(event).endswith("; add rows, raise dataset.ratios.validation, or set bedrock.enabled to false")

@@ -1,4 +1,4 @@
-"""Objects in S3 as streams, with connections that fail halfway, and in pieces."""
+"""Objects in S3 are read as streams, after lost connections from where they stopped, and in pieces."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from data_prep.request import S3Location
 from data_prep.sources import DatasetFiles, open_s3
 from pipeline.contracts.data import Piece
 from pipeline.errors import Refused, SourceUnavailable
-from tests.unit.data_prep.conftest import BUCKET, make_event
-from tests.unit.data_prep.conftest import resolved as parse
+from tests.unit.data_prep.conftest import BUCKET, make_event, prep_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,16 +45,16 @@ class Cut:
 
 
 class CutS3:
-    """The real S3, but each of the first answers is cut; `between` happens before a second request."""
+    """The real S3, but the first answers are cut at `cuts`. `between` is called before each request after the first."""
 
     def __init__(self, s3: Any, cuts: list[int], between: Callable[[], None] = lambda: None) -> None:
         self._s3, self._cuts, self._between = s3, cuts, between
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
 
     def get_object(self, **request: Any) -> Any:
-        if self.asked:
+        if self.requests:
             self._between()
-        self.asked.append(request)
+        self.requests.append(request)
         response = self._s3.get_object(**request)
         if self._cuts:
             response["Body"] = Cut(response["Body"], self._cuts.pop(0))
@@ -63,42 +62,42 @@ class CutS3:
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
 
 
 def source(s3: Any) -> DatasetFiles:
-    return DatasetFiles(parse(make_event("out/")["request"]).dataset, None, s3)
+    return DatasetFiles(prep_request(make_event("out/")["request"]).dataset, None, s3)
 
 
 def listed(s3: Any, key: str) -> Piece:
-    """The whole object, as Plan lists it."""
+    """Return the whole object as one piece, as Plan lists it."""
     found = s3.head_object(Bucket=BUCKET, Key=key)
     size = found["ContentLength"]
     return Piece(key, "train", size, found["ETag"], 0, size)
 
 
 def cut(piece: Piece, places: set[int]) -> list[Piece]:
-    """The piece in several, cut where `places` (which may lie beyond its end) say."""
+    """Cut the piece at `places`, and return all parts. Places beyond its end do not count."""
     bounds = [piece.start, *sorted(place for place in places if piece.start < place < piece.end), piece.end]
     return [piece._replace(start=start, end=end) for start, end in itertools.pairwise(bounds)]
 
 
-def test_a_cut_connection_resumes_on_the_same_object(s3: Any, put: Callable[[str, bytes], None]) -> None:
+def test_reading_goes_on_after_a_lost_connection_on_the_same_object(s3: Any, put: Callable[[str, bytes], None]) -> None:
     put(PLACE.key, BODY)
     flaky = CutS3(s3, [300_000, 400_000])
     assert open_s3(flaky, PLACE).buffered().read() == BODY
-    assert [request.get("Range") for request in flaky.asked] == [None, "bytes=300000-", "bytes=700000-"]
-    assert len({request.get("IfMatch") for request in flaky.asked[1:]}) == 1
+    assert [request.get("Range") for request in flaky.requests] == [None, "bytes=300000-", "bytes=700000-"]
+    assert len({request.get("IfMatch") for request in flaky.requests[1:]}) == 1
 
 
-def test_an_object_that_is_always_cut_is_unavailable(s3: Any, put: Callable[[str, bytes], None]) -> None:
+def test_an_object_whose_connection_is_always_lost_is_unavailable(s3: Any, put: Callable[[str, bytes], None]) -> None:
     put(PLACE.key, BODY)
     with pytest.raises(SourceUnavailable, match=r"s3://data-prep-tests/halfway/data.csv: .* gave up after 5 tries"):
         open_s3(CutS3(s3, [10, *[0] * 9]), PLACE).buffered().read()
 
 
-def test_an_object_that_is_replaced_meanwhile_is_not_mixed(s3: Any, put: Callable[[str, bytes], None]) -> None:
+def test_an_object_that_is_replaced_meanwhile_is_an_error(s3: Any, put: Callable[[str, bytes], None]) -> None:
     put(PLACE.key, BODY)
     flaky = CutS3(s3, [300_000], between=lambda: put(PLACE.key, BODY[::-1]))
     with pytest.raises(ClientError, match="PreconditionFailed"):
@@ -110,19 +109,19 @@ def test_an_empty_object_is_empty(s3: Any, put: Callable[[str, bytes], None]) ->
     assert open_s3(s3, PLACE).buffered().read() == b""
 
 
-def test_awss_own_error_stays_its_own(s3: Any) -> None:
+def test_an_error_of_aws_is_raised_unchanged(s3: Any) -> None:
     with pytest.raises(ClientError, match="NoSuchKey"):
         open_s3(s3, S3Location(BUCKET, "nothing")).buffered().read()
 
 
-def test_a_source_that_is_cut_resumes_in_the_middle_of_a_row(s3: Any, put: Callable[[str, bytes], None]) -> None:
+def test_reading_goes_on_in_the_middle_of_a_row(s3: Any, put: Callable[[str, bytes], None]) -> None:
     written = [(f"A: {n} " + "x" * 2000, f"s {n}") for n in range(300)]
     put("halfway/a.jsonl", b"".join(json.dumps({"dialogue": d, "summary": s}).encode() + b"\n" for d, s in written))
     piece = listed(s3, "halfway/a.jsonl")
     flaky = CutS3(s3, [1000, 77_777])
     assert list(source(flaky).rows(piece)) == [(d, s, None) for d, s in written]
-    assert [request.get("Range") for request in flaky.asked] == [None, "bytes=1000-", "bytes=78777-"]
-    assert {request["IfMatch"] for request in flaky.asked} == {piece.etag}
+    assert [request.get("Range") for request in flaky.requests] == [None, "bytes=1000-", "bytes=78777-"]
+    assert {request["IfMatch"] for request in flaky.requests} == {piece.etag}
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.csv.gz"])
@@ -186,14 +185,14 @@ def test_the_pieces_of_json_lines_have_the_rows_of_the_whole(
         assert found == list(source(s3).rows(whole))
     except Refused as refusal:
         assert "has no column" in str(refusal)
-        assert all(problem for _, _, problem in found), "pieces have no fit row either"
+        assert all(problem for _, _, problem in found), "the pieces have no fit row either"
     assert len(found) == data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
 
 
-def test_a_piece_asks_for_its_own_part_alone(s3: Any, put: Callable[[str, bytes], None]) -> None:
+def test_a_piece_requests_only_its_own_bytes(s3: Any, put: Callable[[str, bytes], None]) -> None:
     row = b'{"dialogue": "a", "summary": "b"}\n'
     put("pieces/b.jsonl", row * 10)
     piece = listed(s3, "pieces/b.jsonl")._replace(start=5 * len(row))
     counting = CutS3(s3, [])
     assert len(list(source(counting).rows(piece))) == 5
-    assert [request["Range"] for request in counting.asked] == [f"bytes={5 * len(row) - 1}-"]
+    assert [request["Range"] for request in counting.requests] == [f"bytes={5 * len(row) - 1}-"]
