@@ -34,31 +34,31 @@ def shards(pieces: Sequence[Piece], groups: Iterable[int]) -> list[dict[str, Any
     ]
 
 
-def elsewhere(event: Mapping[str, Any], folder: str) -> dict[str, Any]:
+def with_output(event: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """Return the event with another output folder, below its own."""
     request = event["request"]
     return {**event, "request": {**request, "output": request["output"] + folder}}
 
 
-def read_all(event: Mapping[str, Any], listed: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def read_all(event: Mapping[str, Any], all_shards: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Read each shard, and return the results as the map would."""
-    return [shard({"request": event["request"], "shard": one}, None) for one in listed]
+    return [shard({"request": event["request"], "shard": one}, None) for one in all_shards]
 
 
 def merged(
     event: Mapping[str, Any], count: int, failed: Sequence[dict[str, str]] = (), mapped_at: int = 0, redrive: int = 0
 ) -> dict[str, Any]:
     """Return the answer of the merge."""
-    mapped = {"failed": list(failed), "mapped_at_redrive": mapped_at, "redrive": redrive}
-    return merge({"request": event["request"], "shards": count, **mapped}, None)
+    results = {"failed": list(failed), "mapped_at_redrive": mapped_at, "redrive": redrive}
+    return merge({"request": event["request"], "shards": count, **results}, None)
 
 
-def in_shards(event: Mapping[str, Any], listed: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def prepare_in_shards(event: Mapping[str, Any], all_shards: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Read all shards and merge them."""
-    results = read_all(event, listed)
-    return merged(event, len(listed), [result for result in results if "read" not in result])
+    results = read_all(event, all_shards)
+    return merged(event, len(all_shards), [result for result in results if "read" not in result])
 
 
 def three_shards(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the three shards of `small`."""
+    """Return the file of the fixture `small` in three shards."""
     return shards(cut(event["pieces"], [0.3, 0.6]), range(3))

@@ -13,7 +13,7 @@ from pyarrow import feather
 
 from pipeline.errors import Refused
 from tests.unit.data_prep.test_parquet import ROWS, WANTED, table
-from tests.unit.data_prep.test_sources import listed, source
+from tests.unit.data_prep.test_sources import source, whole_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def read(s3: Any, put: Callable[[str, bytes], None]) -> Callable[[bytes], list[R
 
     def rows(data: bytes) -> list[Row]:
         put("columns/a.arrow", data)
-        return list(source(s3).rows(listed(s3, "columns/a.arrow")))
+        return list(source(s3).rows(whole_piece(s3, "columns/a.arrow")))
 
     return rows
 

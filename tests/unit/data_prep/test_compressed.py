@@ -14,7 +14,7 @@ import zstandard
 from data_prep.sources import _Gzip, _Zstd
 from pipeline.errors import Refused
 from tests.unit.data_prep.conftest import csv_bytes, dialogues
-from tests.unit.data_prep.test_sources import CutS3, listed, source
+from tests.unit.data_prep.test_sources import CutS3, source, whole_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def read(s3: object, put: Callable[[str, bytes], None]) -> Callable[[str, bytes]
 
     def rows(name: str, data: bytes) -> list[Row]:
         put(f"packed/{name}", data)
-        return list(source(s3).rows(listed(s3, f"packed/{name}")))
+        return list(source(s3).rows(whole_piece(s3, f"packed/{name}")))
 
     return rows
 
@@ -78,7 +78,7 @@ def test_reading_goes_on_inside_a_compressed_file_after_a_lost_connection(
 ) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     put("packed/c.csv.gz", gzip.compress(CSV))
-    assert list(source(CutS3(s3, [10, 300_000])).rows(listed(s3, "packed/c.csv.gz"))) == WANTED
+    assert list(source(CutS3(s3, [10, 300_000])).rows(whole_piece(s3, "packed/c.csv.gz"))) == WANTED
 
 
 PACKED = {".gz": gzip.compress(JSONL), ".zst": zstd(JSONL)}

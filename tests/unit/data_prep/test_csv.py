@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data_prep import delimited
 from data_prep.delimited import CsvFile
 from pipeline.errors import Refused
-from tests.unit.data_prep.dribble import Dribble
+from tests.unit.data_prep.small_reads import SmallReads
 
 if TYPE_CHECKING:
     from data_prep.rows import Row
@@ -36,14 +36,14 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def from_csv(data: bytes, fields: TextColumns = FIELDS, size: int = 1 << 20) -> list[Row]:
-    return list(CsvFile(io.BufferedReader(Dribble(data, size), max(size, 1)), "a.csv", fields))
+    return list(CsvFile(io.BufferedReader(SmallReads(data, size), max(size, 1)), "a.csv", fields))
 
 
 def outcome(data: bytes, size: int = 1 << 20) -> list[Row | str]:
     """Return the rows, followed by the refusal's message if the file is refused."""
     found: list[Row | str] = []
     try:
-        for row in CsvFile(io.BufferedReader(Dribble(data, size), size), "a.csv", FIELDS):
+        for row in CsvFile(io.BufferedReader(SmallReads(data, size), size), "a.csv", FIELDS):
             found.append(row)
     except Refused as refusal:
         found.append(str(refusal))

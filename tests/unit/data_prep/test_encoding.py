@@ -16,7 +16,7 @@ from data_prep.delimited import CsvFile
 from data_prep.encoding import as_utf8
 from data_prep.rows import read_json, read_jsonl
 from pipeline.errors import Refused
-from tests.unit.data_prep.dribble import Dribble
+from tests.unit.data_prep.small_reads import SmallReads
 from tests.unit.data_prep.test_csv import FIELDS
 
 ROWS = [("Zoë: naïve?\r\n", "«œ» 😀"), ("Ж, 对话", "s")]
@@ -24,7 +24,7 @@ MARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 
 def read(data: bytes, encoding: str | None = None, size: int = 1 << 16) -> tuple[bytes, str]:
-    stream, found = as_utf8(io.BufferedReader(Dribble(data, size), size), "a.csv", encoding)
+    stream, found = as_utf8(io.BufferedReader(SmallReads(data, size), size), "a.csv", encoding)
     return stream.read(), found
 
 

@@ -20,7 +20,7 @@ from tests.unit.data_prep.conftest import (
     make_event,
 )
 from tests.unit.data_prep.dirty import FORMATS, some_rows
-from tests.unit.data_prep.sharded import elsewhere, in_shards, merged, read_all, shards, three_shards
+from tests.unit.data_prep.sharded import merged, prepare_in_shards, read_all, shards, three_shards, with_output
 from tests.unit.data_prep.test_refusals import failing
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def test_the_table_of_the_merge_is_large_enough_for_each_row(
     for number, name in enumerate(names.values()):
         put(name, csv_bytes(dialogues(count, number * 1000)))
     event = listed(make_event(output, f"s3://{BUCKET}/{output}in/", names))
-    answer = in_shards(event, shards(event["pieces"], range(3)))
+    answer = prepare_in_shards(event, shards(event["pieces"], range(3)))
     assert answer["counts"]["train"] == answer["counts"]["test"] == count
 
 
@@ -164,7 +164,7 @@ def test_a_refusal_of_all_rows_together_is_that_of_one_function(
     small["request"]["dataset"]["max_rejected_share"] = 0.05
     line = handler(small, None)["refused"]
     assert "more than the share of 0.05" in line
-    answer = in_shards(elsewhere(small, "again/"), three_shards(small))
+    answer = prepare_in_shards(with_output(small, "again/"), three_shards(small))
     assert answer == {"refused": line.replace(output, output + "again/")}
     assert keys(s3, output) == {"rejected.jsonl", "again/rejected.jsonl"}
     assert get(output + "rejected.jsonl") == get(output + "again/rejected.jsonl")

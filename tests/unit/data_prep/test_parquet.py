@@ -18,7 +18,7 @@ from pipeline.contracts.data import Piece
 from pipeline.errors import Refused, SourceUnavailable
 from tests.hub_server import HubAnswer, HubServer
 from tests.unit.data_prep.conftest import HUB_PATH, INSTRUCTION, hub_event, make_event, prep_request, prepared, records
-from tests.unit.data_prep.test_sources import CutS3, cut, listed, source
+from tests.unit.data_prep.test_sources import CutS3, cut_piece, source, whole_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ def read(s3: Any, put: Callable[[str, bytes], None]) -> Callable[..., list[Row]]
         put("columns/a.parquet", data)
         named = dict(zip(("dialogue", "summary"), fields, strict=True))
         dataset = prep_request(make_event("out/", fields=named)["request"]).dataset
-        return list(DatasetFiles(dataset, None, s3).rows(listed(s3, "columns/a.parquet")))
+        return list(DatasetFiles(dataset, None, s3).rows(whole_piece(s3, "columns/a.parquet")))
 
     return rows
 
@@ -198,8 +198,8 @@ def test_the_pieces_of_a_file_have_the_rows_of_the_whole(
     # row group begins.
     columns = {"empty": pa.nulls(count), **table(ROWS[:count])} if plain else table(ROWS[:count])
     put("columns/b.parquet", parquet(columns, group, use_dictionary=not plain))
-    whole = listed(s3, "columns/b.parquet")
-    found = [row for piece in cut(whole, places) for row in source(s3).rows(piece)]
+    whole = whole_piece(s3, "columns/b.parquet")
+    found = [row for piece in cut_piece(whole, places) for row in source(s3).rows(piece)]
     assert found == list(source(s3).rows(whole)) == WANTED[:count]
 
 
@@ -212,7 +212,7 @@ def test_a_cut_at_the_begin_of_a_row_group_loses_and_repeats_no_row(
     put("columns/g.parquet", data)
     firsts = [pq.ParquetFile(io.BytesIO(data)).metadata.row_group(group).column(0) for group in range(3)]
     places = {(one.dictionary_page_offset or one.data_page_offset) + beside for one in firsts}
-    pieces = cut(listed(s3, "columns/g.parquet"), places)
+    pieces = cut_piece(whole_piece(s3, "columns/g.parquet"), places)
     assert len(pieces) == 4
     found = [list(source(s3).rows(piece)) for piece in pieces]
     assert [len(rows) for rows in found] == ([20, 20, 20, 0] if beside > 0 else [0, 20, 20, 20])
@@ -228,7 +228,7 @@ def requested_bytes(s3: CutS3) -> int:
 def test_a_piece_reads_only_its_own_row_groups(s3: Any, put: Callable[[str, bytes], None]) -> None:
     rows = [(f"{n} " + "x" * 1000, f"s {n}") for n in range(2000)]
     put("columns/c.parquet", parquet(table(rows), 100, compression="none", use_dictionary=False))
-    whole = listed(s3, "columns/c.parquet")
+    whole = whole_piece(s3, "columns/c.parquet")
     counting = CutS3(s3, [])
     found = list(source(counting).rows(whole._replace(start=0, end=whole.bytes // 4)))
     assert [row[:2] for row in found] == rows[: len(found)]
@@ -239,7 +239,7 @@ def test_a_piece_reads_only_its_own_row_groups(s3: Any, put: Callable[[str, byte
 
 def test_a_changed_object_is_refused_before_any_row(s3: Any, put: Callable[[str, bytes], None]) -> None:
     put("columns/d.parquet", parquet(table()))
-    piece = listed(s3, "columns/d.parquet")
+    piece = whole_piece(s3, "columns/d.parquet")
     put("columns/d.parquet", parquet(table(ROWS[::-1])))
     with pytest.raises(Refused, match="has changed since this run was planned"):
         list(source(s3).rows(piece))
@@ -250,7 +250,7 @@ def test_reading_goes_on_after_a_lost_connection_and_gives_up_in_the_end(
 ) -> None:
     monkeypatch.setattr("pipeline.source.stream.FIRST_WAIT_SECONDS", 0.0)
     put("columns/e.parquet", parquet(table(), 300))
-    piece = listed(s3, "columns/e.parquet")
+    piece = whole_piece(s3, "columns/e.parquet")
     assert list(source(CutS3(s3, [3, 100, 1, 5, 0, 9])).rows(piece)) == WANTED
     whole = CutS3(s3, [])
     list(source(whole).rows(piece))
@@ -267,7 +267,7 @@ def test_rows_are_read_in_batches_and_not_all_at_once(
         "columns/f.parquet",
         parquet(table(rows), 10_000, compression="none", use_dictionary=False, data_page_size=20_000),
     )
-    whole = listed(s3, "columns/f.parquet")
+    whole = whole_piece(s3, "columns/f.parquet")
     counting = CutS3(s3, [])
     found = source(counting).rows(whole)
     assert next(found) == (*rows[0], None)

@@ -14,7 +14,7 @@ from data_prep.handler import handler
 from pipeline.catalogue import BASE_MODELS
 from tests.unit.data_prep.conftest import BUCKET, keys, listed, make_event, records, with_bedrock
 from tests.unit.data_prep.dirty import FORMATS, Dirty, Rows, as_read, breaks_a_rule, dirty_row, materialize
-from tests.unit.data_prep.sharded import cut, elsewhere, in_shards, shards
+from tests.unit.data_prep.sharded import cut, prepare_in_shards, shards, with_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,12 +95,12 @@ def test_rows_add_up_outputs_are_fit_and_shards_write_the_same_files(
     written = outputs()
 
     # Shards that are cut anywhere write the same bytes, and give the same refusal.
-    other = elsewhere(event, "again/")
+    other = with_output(event, "again/")
     cut_up = shards(cut(event["pieces"], places), groups)
     note_event(
         f"{'one' if len(cut_up) == 1 else 'several'} shards, {'prepared' if answer['refused'] is None else 'refused'}"
     )
-    answer_of_shards = in_shards(other, cut_up)
+    answer_of_shards = prepare_in_shards(other, cut_up)
     assert json.dumps(answer_of_shards) == json.dumps(answer).replace(folder, folder + "again/")
     assert outputs("again/") == written
 

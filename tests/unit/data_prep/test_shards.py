@@ -24,7 +24,7 @@ from tests.unit.data_prep.conftest import (
     with_bedrock,
 )
 from tests.unit.data_prep.dirty import FORMATS, some_rows
-from tests.unit.data_prep.sharded import cut, elsewhere, in_shards, merged, read_all, shards, three_shards
+from tests.unit.data_prep.sharded import cut, merged, prepare_in_shards, read_all, shards, three_shards, with_output
 from tests.unit.data_prep.test_refusals import failing
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def test_more_than_twenty_shards_write_the_same_bytes_as_one_function(
     places = [n / 5 for n in range(1, 5)]
     cut_up = shards(cut(many["pieces"], places), range(50))
     assert len(cut_up) >= 20
-    other = elsewhere(many, "again/")
-    assert json.dumps(in_shards(other, cut_up)) == json.dumps(answer).replace(output, output + "again/")
+    other = with_output(many, "again/")
+    assert json.dumps(prepare_in_shards(other, cut_up)) == json.dumps(answer).replace(output, output + "again/")
     assert outputs(s3, get, output + "again/") == whole
 
     # The order in which shards are read, and their grouping, do not change the outputs.
@@ -103,8 +103,8 @@ def test_the_shards_that_plan_cuts_write_the_same_bytes(
     pieces = [piece._asdict() for piece in plan.cut(files, 3000)]
     assert [piece["file"] for piece in first_pieces(pieces)] == [piece["file"] for piece in many["pieces"]]
     handler(many, None)
-    other = elsewhere(many, "again/")
-    assert in_shards(other, shards(pieces, range(100)))["refused"] is None
+    other = with_output(many, "again/")
+    assert prepare_in_shards(other, shards(pieces, range(100)))["refused"] is None
     assert outputs(s3, get, output + "again/") == outputs(s3, get, output)
 
 
@@ -116,14 +116,17 @@ def first_pieces(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_hub_dataset_may_be_cut_into_shards(
     hub: HubServer, s3: Any, output: str, get: Callable[[str], bytes]
 ) -> None:
-    files = {f"train.{suffix}": FORMATS[suffix](some_rows(200)) for suffix in ("jsonl",)}
-    event = hub_event(output, hub, {**files, "test.parquet": FORMATS["parquet"](some_rows(100, 500))})
+    files = {
+        "train.jsonl": FORMATS["jsonl"](some_rows(200)),
+        "test.parquet": FORMATS["parquet"](some_rows(100, 500)),
+    }
+    event = hub_event(output, hub, files)
     answer = handler(event, None)
     assert answer["refused"] is None, answer
-    other = elsewhere(event, "again/")
+    other = with_output(event, "again/")
     cut_up = shards(cut(event["pieces"], [0.2, 0.5, 0.9]), range(9))
     assert len(cut_up) == 8
-    assert in_shards(other, cut_up)["counts"] == answer["counts"]
+    assert prepare_in_shards(other, cut_up)["counts"] == answer["counts"]
     assert outputs(s3, get, output + "again/") == outputs(s3, get, output)
     assert any(seen.range and not seen.range.startswith("bytes=0-") for seen in hub.seen)
 
@@ -164,8 +167,8 @@ def test_a_shard_without_a_report_is_read_again(
     # If a function is killed before it writes its report, complete files of another attempt may be there.
     put(f"shards/{output}00000/rows.jsonl", b"old\n")
     put(f"shards/{output}00000/marks", b"old")
-    whole = handler(elsewhere(small, "whole/"), None)
-    assert in_shards(small, three_shards(small))["counts"] == whole["counts"]
+    whole = handler(with_output(small, "whole/"), None)
+    assert prepare_in_shards(small, three_shards(small))["counts"] == whole["counts"]
 
 
 def test_a_shard_raises_failures_of_aws_for_a_retry(s3: Any, small: dict[str, Any], output: str) -> None:

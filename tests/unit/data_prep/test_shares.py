@@ -19,7 +19,7 @@ from tests.unit.data_prep.conftest import (
     refusal,
     with_bedrock,
 )
-from tests.unit.data_prep.sharded import cut, in_shards, shards
+from tests.unit.data_prep.sharded import cut, prepare_in_shards, shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +171,7 @@ def test_the_remedy_for_a_column_that_a_shard_does_not_have_is_another_column(
     event["pieces"] = [{"file": "uploads/a.jsonl", "split": "train"}]
     event = listed(event)
     parts = shards(cut(event["pieces"], [0.4]), [1])
-    assert in_shards(event, parts)["refused"].endswith("; mend them, or name other columns in dataset.fields")
+    assert prepare_in_shards(event, parts)["refused"].endswith("; mend them, or name other columns in dataset.fields")
 
 
 def test_the_remedy_for_columns_without_text_is_columns_of_text(

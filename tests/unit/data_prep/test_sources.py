@@ -27,17 +27,17 @@ BODY = random.Random(0).randbytes(1_024_000)
 PLACE = S3Location(BUCKET, "halfway/data.csv")
 
 
-class Cut:
-    """A response's body whose connection fails after `left` bytes."""
+class CutBody:
+    """A response's body whose connection fails after `remaining` bytes."""
 
-    def __init__(self, body: Any, left: int) -> None:
-        self._body, self._left = body, left
+    def __init__(self, body: Any, remaining: int) -> None:
+        self._body, self._remaining = body, remaining
 
     def read(self, amount: int) -> bytes:
-        if not self._left:
+        if not self._remaining:
             raise ResponseStreamingError(error="connection reset")
-        data: bytes = self._body.read(min(amount, self._left))
-        self._left -= len(data)
+        data: bytes = self._body.read(min(amount, self._remaining))
+        self._remaining -= len(data)
         return data
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class CutS3:
         self.requests.append(request)
         response = self._s3.get_object(**request)
         if self._cuts:
-            response["Body"] = Cut(response["Body"], self._cuts.pop(0))
+            response["Body"] = CutBody(response["Body"], self._cuts.pop(0))
         return response
 
 
@@ -70,14 +70,14 @@ def source(s3: Any) -> DatasetFiles:
     return DatasetFiles(prep_request(make_event("out/")["request"]).dataset, None, s3)
 
 
-def listed(s3: Any, key: str) -> Piece:
+def whole_piece(s3: Any, key: str) -> Piece:
     """Return the whole object as one piece, as Plan lists it."""
     found = s3.head_object(Bucket=BUCKET, Key=key)
     size = found["ContentLength"]
     return Piece(key, "train", size, found["ETag"], 0, size)
 
 
-def cut(piece: Piece, places: set[int]) -> list[Piece]:
+def cut_piece(piece: Piece, places: set[int]) -> list[Piece]:
     """Cut the piece at `places`, and return all parts. Places beyond its end do not count."""
     bounds = [piece.start, *sorted(place for place in places if piece.start < place < piece.end), piece.end]
     return [piece._replace(start=start, end=end) for start, end in itertools.pairwise(bounds)]
@@ -117,7 +117,7 @@ def test_an_error_of_aws_is_raised_unchanged(s3: Any) -> None:
 def test_reading_goes_on_in_the_middle_of_a_row(s3: Any, put: Callable[[str, bytes], None]) -> None:
     written = [(f"A: {n} " + "x" * 2000, f"s {n}") for n in range(300)]
     put("halfway/a.jsonl", b"".join(json.dumps({"dialogue": d, "summary": s}).encode() + b"\n" for d, s in written))
-    piece = listed(s3, "halfway/a.jsonl")
+    piece = whole_piece(s3, "halfway/a.jsonl")
     flaky = CutS3(s3, [1000, 77_777])
     assert list(source(flaky).rows(piece)) == [(d, s, None) for d, s in written]
     assert [request.get("Range") for request in flaky.requests] == [None, "bytes=1000-", "bytes=78777-"]
@@ -129,7 +129,7 @@ def test_an_object_that_changed_after_it_was_listed_is_refused(
     s3: Any, put: Callable[[str, bytes], None], name: str
 ) -> None:
     put(f"changing/{name}", b"dialogue,summary\na,b\n")
-    piece = listed(s3, f"changing/{name}")
+    piece = whole_piece(s3, f"changing/{name}")
     put(f"changing/{name}", b"dialogue,summary\na,c\n")
     with pytest.raises(Refused) as caught:
         list(source(s3).rows(piece))
@@ -140,7 +140,7 @@ def test_an_object_that_changed_after_it_was_listed_is_refused(
 
 def test_an_object_that_has_gone_is_refused(s3: Any, put: Callable[[str, bytes], None]) -> None:
     put("changing/b.csv", b"dialogue,summary\na,b\n")
-    piece = listed(s3, "changing/b.csv")
+    piece = whole_piece(s3, "changing/b.csv")
     s3.delete_object(Bucket=BUCKET, Key="changing/b.csv")
     with pytest.raises(Refused, match=r"s3://data-prep-tests/changing/b.csv has gone since this run was planned"):
         list(source(s3).rows(piece))
@@ -177,8 +177,8 @@ def test_the_pieces_of_json_lines_have_the_rows_of_the_whole(
     s3: Any, put: Callable[[str, bytes], None], data: bytes, places: set[int]
 ) -> None:
     put("pieces/a.jsonl", data)
-    whole = listed(s3, "pieces/a.jsonl")
-    pieces = cut(whole, places)
+    whole = whole_piece(s3, "pieces/a.jsonl")
+    pieces = cut_piece(whole, places)
     assume(len(pieces) > 1)
     found: list[Row] = [row for piece in pieces for row in source(s3).rows(piece)]
     try:
@@ -192,7 +192,7 @@ def test_the_pieces_of_json_lines_have_the_rows_of_the_whole(
 def test_a_piece_requests_only_its_own_bytes(s3: Any, put: Callable[[str, bytes], None]) -> None:
     row = b'{"dialogue": "a", "summary": "b"}\n'
     put("pieces/b.jsonl", row * 10)
-    piece = listed(s3, "pieces/b.jsonl")._replace(start=5 * len(row))
+    piece = whole_piece(s3, "pieces/b.jsonl")._replace(start=5 * len(row))
     counting = CutS3(s3, [])
     assert len(list(source(counting).rows(piece))) == 5
     assert [request["Range"] for request in counting.requests] == [f"bytes={5 * len(row) - 1}-"]

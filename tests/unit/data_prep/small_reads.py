@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 
-class Dribble(io.RawIOBase):
+class SmallReads(io.RawIOBase):
     """Delivers at most `size` bytes per read, so that a read can end inside a line end, a quote or a letter."""
 
     def __init__(self, data: bytes, size: int) -> None:
