@@ -1,4 +1,4 @@
-"""The tiny model of the training's tests, and the S3 of data prep's."""
+"""The tiny model of the tests of training, and the S3 of the tests of data prep."""
 
 from tests.unit.data_prep.conftest import s3
 from tests.unit.training.conftest import _offline, recipe, tiny

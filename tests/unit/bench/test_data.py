@@ -1,3 +1,5 @@
+"""The benchmark of data prep: its rows, the folder that stands in for S3, its runs and its last line."""
+
 from __future__ import annotations
 
 import csv
@@ -16,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ROWS = 1400  # every way of being dirty, twice
+ROWS = 1400  # each kind of bad row, twice
 TENTH = 500
 INSTRUCTION = "Summarize the dialogue."
 
 
-def test_rows_are_the_same_every_time_and_all_differ() -> None:
+def test_rows_are_the_same_every_time_and_differ_from_each_other() -> None:
     made = list(data_rows.rows(ROWS))
     assert list(data_rows.rows(ROWS // 2)) == made[: ROWS // 2]
     clean = [row for row in made if row.dirt is None]
@@ -33,7 +35,7 @@ def test_rows_are_the_same_every_time_and_all_differ() -> None:
     assert [row.dirt for row in made if row.dirt] == [*data_rows.DIRT] * 2
 
 
-def test_the_three_files_hold_the_same_rows_and_are_written_once(tmp_path: Path) -> None:
+def test_the_three_files_have_the_same_rows_and_are_written_once(tmp_path: Path) -> None:
     folder, plan = data_rows.ensure(tmp_path, ROWS)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert data_rows.ensure(tmp_path, ROWS) == (folder, plan)
@@ -64,74 +66,77 @@ def test_the_three_files_hold_the_same_rows_and_are_written_once(tmp_path: Path)
 
 
 def _outcome(call: Callable[..., Any], **arguments: Any) -> Any:
-    """What data prep looks at in an answer, or the error's code."""
+    """Return the parts of an answer that data prep reads, or the error's code and status."""
     try:
         answer = call(**arguments)
     except ClientError as error:
         return error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     if "Body" in answer:
-        with_body = answer["Body"]
-        answer["Body"] = [with_body.read(3), with_body.read(), with_body.read(3)]
-        with_body.close()
+        body = answer["Body"]
+        answer["Body"] = [body.read(3), body.read(), body.read(3)]
+        body.close()
     contents = [{name: item[name] for name in ("Key", "Size")} for item in answer.get("Contents", [])]
-    shown = {name: answer[name] for name in ("Body", "ContentLength", "KeyCount", "IsTruncated") if name in answer}
-    return shown | {"Contents": contents}
+    parts = {name: answer[name] for name in ("Body", "ContentLength", "KeyCount", "IsTruncated") if name in answer}
+    return parts | {"Contents": contents}
 
 
-def _story(s3: Any) -> list[Any]:
-    """The same calls to either S3, and what came of them."""
-    here = {"Bucket": BUCKET, "Key": "story/a.txt"}
-    told: list[Any] = []
-    tell = lambda call, **arguments: told.append(_outcome(call, **arguments))  # noqa: E731
+def _outcomes(s3: Any) -> list[Any]:
+    """Make a series of calls to an S3, and return the outcome of each."""
+    small = {"Bucket": BUCKET, "Key": "calls/a.txt"}
+    outcomes: list[Any] = []
+
+    def record(call: Callable[..., Any], **arguments: Any) -> None:
+        outcomes.append(_outcome(call, **arguments))
+
     for call in (s3.head_object, s3.get_object):
-        tell(call, **here)
-    s3.put_object(**here, Body=bytearray(b"0123456789"))
-    old = s3.head_object(**here)["ETag"]
-    assert s3.get_object(**here)["ETag"] == old
-    tell(s3.head_object, **here)
-    for ask in ({}, {"Range": "bytes=4-"}, {"Range": "bytes=4-6"}, {"Range": "bytes=4-99"}, {"Range": "bytes=10-"}):
-        tell(s3.get_object, **here, **ask)
-        tell(s3.get_object, **here, **ask, IfMatch=old)
-    s3.put_object(**here, Body=b"another")
-    tell(s3.get_object, **here, IfMatch=old)
-    tell(s3.get_object, **here, Range="bytes=1-2", IfMatch=old)
+        record(call, **small)
+    s3.put_object(**small, Body=bytearray(b"0123456789"))
+    old = s3.head_object(**small)["ETag"]
+    assert s3.get_object(**small)["ETag"] == old
+    record(s3.head_object, **small)
+    for options in ({}, {"Range": "bytes=4-"}, {"Range": "bytes=4-6"}, {"Range": "bytes=4-99"}, {"Range": "bytes=10-"}):
+        record(s3.get_object, **small, **options)
+        record(s3.get_object, **small, **options, IfMatch=old)
+    s3.put_object(**small, Body=b"another")
+    record(s3.get_object, **small, IfMatch=old)
+    record(s3.get_object, **small, Range="bytes=1-2", IfMatch=old)
 
-    big = {"Bucket": BUCKET, "Key": "story/folder/b.txt"}
+    big = {"Bucket": BUCKET, "Key": "calls/folder/b.txt"}
     part = b"p" * (5 * 1024 * 1024)
     upload = s3.create_multipart_upload(**big)["UploadId"]
     parts = [
         {"PartNumber": number, "ETag": s3.upload_part(**big, UploadId=upload, PartNumber=number, Body=body)["ETag"]}
         for number, body in ((1, part), (2, b"the end"))
     ]
-    tell(s3.head_object, **big)
-    tell(
+    record(s3.head_object, **big)
+    record(
         s3.complete_multipart_upload,
         **big,
         UploadId=upload,
         MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": '"no"'}]},
     )
-    tell(s3.complete_multipart_upload, **big, UploadId=upload, MultipartUpload={"Parts": parts})
-    tell(s3.get_object, **big, Range=f"bytes={len(part) - 1}-")
+    record(s3.complete_multipart_upload, **big, UploadId=upload, MultipartUpload={"Parts": parts})
+    record(s3.get_object, **big, Range=f"bytes={len(part) - 1}-")
 
-    given_up = s3.create_multipart_upload(Bucket=BUCKET, Key="story/c.txt")["UploadId"]
-    s3.upload_part(Bucket=BUCKET, Key="story/c.txt", UploadId=given_up, PartNumber=1, Body=b"half")
-    tell(s3.abort_multipart_upload, Bucket=BUCKET, Key="story/c.txt", UploadId=given_up)
-    tell(s3.upload_part, Bucket=BUCKET, Key="story/c.txt", UploadId=given_up, PartNumber=2, Body=b"more")
-    for prefix in ("story/", "story/folder/", "none/"):
-        tell(s3.list_objects_v2, Bucket=BUCKET, Prefix=prefix)
-    return told
+    aborted = s3.create_multipart_upload(Bucket=BUCKET, Key="calls/c.txt")["UploadId"]
+    s3.upload_part(Bucket=BUCKET, Key="calls/c.txt", UploadId=aborted, PartNumber=1, Body=b"half")
+    record(s3.abort_multipart_upload, Bucket=BUCKET, Key="calls/c.txt", UploadId=aborted)
+    record(s3.upload_part, Bucket=BUCKET, Key="calls/c.txt", UploadId=aborted, PartNumber=2, Body=b"more")
+    for prefix in ("calls/", "calls/folder/", "none/"):
+        record(s3.list_objects_v2, Bucket=BUCKET, Prefix=prefix)
+    return outcomes
 
 
 def test_the_folder_answers_as_s3_does(s3: Any, tmp_path: Path) -> None:
     (tmp_path / BUCKET).mkdir()
-    told = _story(DiskS3(tmp_path))
-    assert told == _story(s3)
-    assert ("PreconditionFailed", 412) in told
-    assert {"Body": [b"456", b"", b""], "ContentLength": 3, "Contents": []} in told
+    outcomes = _outcomes(DiskS3(tmp_path))
+    assert outcomes == _outcomes(s3)
+    assert ("PreconditionFailed", 412) in outcomes
+    assert {"Body": [b"456", b"", b""], "ContentLength": 3, "Contents": []} in outcomes
 
 
 @pytest.mark.parametrize("kind", data_rows.FORMATS)
-def test_every_way_does_its_work_and_is_measured(tmp_path: Path, kind: str) -> None:
+def test_every_run_writes_the_right_output_and_is_measured(tmp_path: Path, kind: str) -> None:
     figures = {}
     for name in data.RUNS:
         work = tmp_path / name
@@ -144,7 +149,7 @@ def test_every_way_does_its_work_and_is_measured(tmp_path: Path, kind: str) -> N
         assert figures[name]["cpu_seconds"] > 0
         assert 20 < figures[name]["megabytes"] < 1000
 
-    # What was left is what the plan wants, and nothing less would do.
+    # The output is accepted as it is, and refused after each change.
     answer, out = figures["tuneway, a tenth"]["answer"], tmp_path / "tuneway, a tenth" / "data"
     plan = data_rows.ensure(tmp_path, TENTH)[1]
     data.verify(answer, out, plan, kind, data.LLAMA)
@@ -160,7 +165,7 @@ def test_every_way_does_its_work_and_is_measured(tmp_path: Path, kind: str) -> N
             data.verify(answer, out, plan, kind, data.LLAMA)
 
 
-def test_the_last_line_says_the_ratios() -> None:
+def test_the_last_line_has_the_ratios() -> None:
     def figures(seconds: float, megabytes: float, tenth: float) -> dict[str, data.Figures]:
         return {
             "tutorial": {"seconds": 100, "megabytes": 900},

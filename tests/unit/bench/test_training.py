@@ -1,3 +1,5 @@
+"""The benchmark of training: its rows, its recipes and its last line."""
+
 from __future__ import annotations
 
 import json
@@ -32,7 +34,7 @@ def test_rows_are_read_as_data_prep_reads_them(tmp_path: Path) -> None:
     assert [message["content"] for message in chat[1:]] == ["Ann: hi\nBob: hi", "They greet."]
 
 
-def test_useful_tokens_are_those_of_the_rows_drawn_and_no_others(encoder: Encoder) -> None:
+def test_only_the_tokens_of_the_drawn_rows_count_as_useful(encoder: Encoder) -> None:
     chats = [make_chat(number) for number in range(30)]
     lengths = [encoder.row(chat)["length"] for chat in chats]
     limit = sorted(lengths)[19]
@@ -45,7 +47,7 @@ def test_useful_tokens_are_those_of_the_rows_drawn_and_no_others(encoder: Encode
         rows.choose(chats, encoder, rows=100, max_length=limit, seed=0)
 
 
-def test_all_recipes_start_from_the_same_and_learn_and_are_measured(tiny: TinyModel, recipe: Recipe) -> None:
+def test_all_recipes_start_at_the_same_loss_and_learn_and_are_measured(tiny: TinyModel, recipe: Recipe) -> None:
     pytest.importorskip("trl")  # `make bench-training` installs it
     values = {key: str(value) for key, value in recipe.as_dict().items() if value is not None}
     values |= {"target_modules": "q_proj,v_proj", "max_steps": "8"}
@@ -64,11 +66,11 @@ def test_all_recipes_start_from_the_same_and_learn_and_are_measured(tiny: TinyMo
         assert result["cpu_seconds"] > 0
         assert result["seconds"] > 0
         assert 0.1 < result["peak_memory"] < 10
-    # Both learn the answers, and those alone, from the same rows; the tutorial's loss is mostly about the prompts.
+    # Both learn only the answers, and from the same rows. Most tokens of the tutorial's loss are those of the prompts.
     assert results["tuneway"]["loss_after"] == pytest.approx(results["trl"]["loss_after"], abs=0.3)
 
 
-def test_the_last_line_says_the_ratios() -> None:
+def test_the_last_line_has_the_ratios() -> None:
     def figures(speed: float, memory: float, loss: float) -> dict[str, float]:
         rounds = [{"cpu_seconds": 100 / speed, "seconds": 50 / speed, "peak_memory": memory}] * 2
         rounds[0] = rounds[0] | {"loss_before": 4.0, "loss_after": loss}
