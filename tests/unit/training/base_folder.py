@@ -1,4 +1,4 @@
-"""A base model's folder, changed as people publish it, and what is found of it."""
+"""A base model's folder: changes as in folders that people publish, and what `base_files.look` says about it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def look(folder: Path, layers: tuple[str, ...] = ("q_proj", "v_proj"), tokens: i
     return base_files.look(LocalFolder(folder), "org/base", layers, ("endpoint.max_model_len", tokens))
 
 
-def refusal(folder: Path, **how: Any) -> str:
-    with pytest.raises(TrainingError) as refused:
-        look(folder, **how)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+def refusal(folder: Path, **options: Any) -> str:
+    with pytest.raises(TrainingError) as caught:
+        look(folder, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def edit(file: str, **values: Any) -> Callable[[Path], None]:
-    """Sets keys of a JSON file; None takes one away."""
+    """Return a function that sets keys of a JSON file. The value None removes a key."""
 
     def change(folder: Path) -> None:
         path = folder / file
@@ -51,12 +51,12 @@ def edit(file: str, **values: Any) -> Callable[[Path], None]:
     return change
 
 
-def only(*kept: str, **added: str) -> Callable[[Path], None]:
-    """Leaves these files alone, and adds empty ones."""
+def only(*names: str, **added: str) -> Callable[[Path], None]:
+    """Return a function that deletes all files but these, and adds others with their contents. `__` in a name is a dot."""
 
     def change(folder: Path) -> None:
         for path in folder.iterdir():
-            if path.name not in kept:
+            if path.name not in names:
                 path.unlink()
         for name, content in added.items():
             (folder / name.replace("__", ".")).write_text(content)
@@ -64,9 +64,9 @@ def only(*kept: str, **added: str) -> Callable[[Path], None]:
     return change
 
 
-def saved(made: transformers.PreTrainedModel, folder: Path, **how: Any) -> Path:
-    """The model as save_pretrained writes it, with the tokenizer that is there."""
+def save(made: transformers.PreTrainedModel, folder: Path, **options: Any) -> Path:
+    """Write the model with save_pretrained beside the folder's tokenizer, and return the folder."""
     for path in folder.glob("model*.safetensors*"):
         path.unlink()
-    made.save_pretrained(folder, **how)
+    made.save_pretrained(folder, **options)
     return folder

@@ -1,4 +1,4 @@
-"""A tiny random Llama with a real tokenizer and chat template, where the Hub's cache would have it. No network."""
+"""A tiny random Llama with a real tokenizer and chat template in a cache of the Hub, without network, and a job's files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from training.messages import Messages
 
-torch.set_num_threads(1)  # a second thread only waits on matrices this small
+torch.set_num_threads(1)  # with such small matrices, a second thread only waits
 NAME = "tuneway/tiny-llama"
 QWEN = "tuneway/tiny-qwen"
-"""The same size, but with biases in attention and a window of its own."""
+"""A model of the same size, but with biases in attention and with a sliding window."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -37,7 +37,7 @@ THINGS = ("a cake", "the bus", "a film", "some tea", "the keys")
 
 
 def make_chat(number: int) -> Messages:
-    """Returns the row of a dialogue and its summary; every number gives another."""
+    """Return the row of a dialogue and its summary. Each number gives another row."""
     first, second = PEOPLE[number % 5], PEOPLE[(number // 5 + number + 1) % 5]
     thing = THINGS[number // 3 % 5]
     dialogue = "\n".join([f"{first}: do you want {thing}?", f"{second}: yes, at {number}!"] * (1 + number % 3))
@@ -49,7 +49,7 @@ def make_chat(number: int) -> Messages:
 
 
 def make_tokenizer(chats: list[Messages]) -> PreTrainedTokenizerFast:
-    """Trains a byte-level BPE whose padding token is its end-of-turn token: the trap that real models set."""
+    """Train a byte-level BPE whose padding token is its end-of-turn token. Many real models have that, and it is a trap."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -67,7 +67,7 @@ def make_tokenizer(chats: list[Messages]) -> PreTrainedTokenizerFast:
 
 @dataclass(frozen=True)
 class TinyModel:
-    """The model in the cache."""
+    """The cache with the tiny models, and the folder of the Llama in it."""
 
     cache: Path
     folder: Path
@@ -75,7 +75,7 @@ class TinyModel:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    """Makes the tiny models once; the folder is the Llama's."""
+    """Make the tiny models once per session."""
     cache = tmp_path_factory.mktemp("hub")
     folders = {name: _make(cache, name, kind) for name, kind in ((NAME, LlamaConfig), (QWEN, Qwen2Config))}
     return TinyModel(cache, folders[NAME])
@@ -98,7 +98,7 @@ def _make(cache: Path, name: str, kind: type[LlamaConfig | Qwen2Config]) -> Path
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=512,
-            initializer_range=0.2,  # wide enough for the layers to matter beside the embeddings
+            initializer_range=0.2,  # wide enough, so that the layers have an effect beside the embeddings
             rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
             eos_token_id=tokenizer.eos_token_id,
             tie_word_embeddings=True,
@@ -112,7 +112,7 @@ def _make(cache: Path, name: str, kind: type[LlamaConfig | Qwen2Config]) -> Path
 
 @pytest.fixture
 def folder(tiny: TinyModel, tmp_path: Path) -> Path:
-    """A copy of the tiny Llama."""
+    """Return a copy of the tiny Llama's folder."""
     return shutil.copytree(tiny.folder, tmp_path / "base")
 
 
@@ -124,13 +124,13 @@ def _offline(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def device() -> Device:
-    """The CPU, whatever the machine has."""
+    """Return the CPU, also on a machine with a GPU."""
     return Device("cpu", None, None)
 
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    """A run of a few steps that learns."""
+    """Return the recipe of a run that learns in a few steps."""
     return Recipe(
         base_model=NAME,
         device="cpu",
@@ -150,18 +150,19 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def job(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Lays a whole job out as SageMaker does; returns its root."""
+    """Make the files of a job as SageMaker does, and yield their root."""
     for split, numbers in {"train": range(40), "validation": range(40, 46), "test": range(46, 52)}.items():
         write_channel(tmp_path, split, [make_chat(number) for number in numbers])
     write_hyperparameters(tmp_path, recipe)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    handler = signal.getsignal(signal.SIGTERM)  # the job listens for it; the test run must stay able to be ended
+    # The job sets its own handler, with which SIGTERM would not end the test run.
+    handler = signal.getsignal(signal.SIGTERM)
     yield tmp_path
     signal.signal(signal.SIGTERM, handler)
 
 
 def write_channel(root: Path, split: str, chats: list[Messages]) -> Path:
-    """Writes one split where SageMaker puts its channel."""
+    """Write one split into the folder of its channel, and return the file."""
     folder = root / "input" / "data" / split
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split}.jsonl"
@@ -170,9 +171,9 @@ def write_channel(root: Path, split: str, chats: list[Messages]) -> Path:
 
 
 def write_hyperparameters(root: Path, recipe: Recipe, **changes: str) -> None:
-    """Writes the recipe as SageMaker hands it over: all strings, empty for none."""
+    """Write the recipe as SageMaker does: all values are strings, and None is an empty one."""
 
-    def spell(value: object) -> str:
+    def as_text(value: object) -> str:
         if value is None:
             return ""
         if isinstance(value, list):
@@ -181,4 +182,4 @@ def write_hyperparameters(root: Path, recipe: Recipe, **changes: str) -> None:
 
     file = root / "input" / "config" / "hyperparameters.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({key: spell(value) for key, value in recipe.as_dict().items()} | changes))
+    file.write_text(json.dumps({key: as_text(value) for key, value in recipe.as_dict().items()} | changes))

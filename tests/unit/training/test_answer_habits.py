@@ -1,6 +1,6 @@
-"""Answers that repeat themselves or copy the dialogue."""
+"""Which answers count as repeating themselves, and which as copies of the dialogue."""
 
-# ruff: noqa: RUF001  # other scripts have letters that look alike
+# ruff: noqa: RUF001  # letters of other scripts look like Latin ones
 from __future__ import annotations
 
 import csv
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.training.test_evaluate import DATA, SAMPLE_ROWS, SCRIPTS
 from training.evaluate import is_copied, is_repeating, words
 
-# What SmolLM2-135M-Instruct said of dialogues in data/test.csv, in 128 tokens at most, without any tuning.
+# Answers of SmolLM2-135M-Instruct, without any tuning and of at most 128 tokens, to dialogues of data/test.csv.
 LOOPS = [
     "Keola: I'm not sure what to do with him, " + "I'm not sure what to do with him. " * 12 + "I'm not sure what",
     "Matthias: 265\nEszter: 265\n" * 9 + "Matth",
@@ -46,11 +46,11 @@ def test_an_answer_that_loops_is_repeating(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [*NO_LOOPS, *SCRIPTS.values()])
-def test_an_answer_that_only_comes_back_to_its_words_is_not(text: str) -> None:
+def test_an_answer_that_only_uses_words_again_is_not_repeating(text: str) -> None:
     assert not is_repeating(text)
 
 
-def test_no_summary_of_the_sample_data_loops() -> None:
+def test_no_summary_of_the_sample_data_is_repeating() -> None:
     rows = [row for file in DATA.glob("*.csv") for row in csv.DictReader(file.open(encoding="utf-8"))]
     assert len(rows) > len(SAMPLE_ROWS)
     assert not [row["summary"] for row in rows if is_repeating(row["summary"])]
@@ -60,7 +60,7 @@ TABLE = "| when | who | what |\n|---|---|---|\n| 8:30 | {} | keys |"
 
 
 @pytest.mark.parametrize(
-    ("text", "reference", "found"),
+    ("text", "reference", "expected"),
     [
         (TABLE.format("Ann"), TABLE.format("Bob"), False),
         ("Report\n" + "-" * 30 + "\nAnn left.", "Report\n" + "-" * 20 + "\nBob left.", False),
@@ -70,12 +70,12 @@ TABLE = "| when | who | what |\n|---|---|---|\n| 8:30 | {} | keys |"
         (TABLE.format("Ann"), "Ann comes at 8:30.", True),
     ],
 )
-def test_what_the_reference_does_itself_is_no_loop(text: str, reference: str, found: bool) -> None:
-    assert is_repeating(text, reference) is found
+def test_a_repetition_that_the_reference_has_too_is_not_a_loop(text: str, reference: str, expected: bool) -> None:
+    assert is_repeating(text, reference) is expected
 
 
 @given(st.text(min_size=1, max_size=30), st.text(max_size=30), st.text(max_size=30))
-def test_three_times_in_a_row_is_a_loop_wherever_it_stands(piece: str, before: str, after: str) -> None:
+def test_a_text_three_times_in_a_row_is_a_loop_anywhere_in_an_answer(piece: str, before: str, after: str) -> None:
     loop = piece * 3
     if len("".join(loop.casefold().split())) >= 12:
         assert is_repeating(before + loop + after)
@@ -89,10 +89,10 @@ DIALOGUE = "Ann: Shall we meet at the station at eight?\nBob: Yes, I will bring 
     [
         ("Shall we meet at the station at eight", True),
         ("shall we meet, at the STATION at eight!", True),
-        # Across two turns: its words stand in the dialogue one after another, too.
+        # This text crosses two turns. Its words follow each other in the dialogue, too.
         ("at eight? Bob: yes I will", True),
         ("Ann and Bob meet at the station at eight.", False),
-        # Ten runs of four, of which eight stand there (80%), and eleven with nine (82%).
+        # Of the first text's ten runs of four words, eight are in the dialogue (80%); of the second's eleven, nine (82%).
         ("no reply shall we meet at the station at eight bob yes i", False),
         ("no shall we meet at the station at eight bob yes i will", True),
         ("the keys", True),
@@ -103,11 +103,11 @@ DIALOGUE = "Ann: Shall we meet at the station at eight?\nBob: Yes, I will bring 
         ("...", False),
     ],
 )
-def test_an_answer_is_copied_if_most_of_its_runs_of_four_words_stand_in_the_dialogue(text: str, copied: bool) -> None:
+def test_an_answer_is_copied_if_most_of_its_runs_of_four_words_are_in_the_dialogue(text: str, copied: bool) -> None:
     assert is_copied(text, DIALOGUE) is copied
 
 
 @given(st.text(max_size=40), st.text(max_size=80))
-def test_a_dialogue_is_a_copy_of_itself_whatever_it_holds(text: str, dialogue: str) -> None:
+def test_any_dialogue_with_words_is_a_copy_of_itself(text: str, dialogue: str) -> None:
     assert is_copied(dialogue, dialogue) is bool(words(dialogue))
     assert is_copied(text, dialogue) in (True, False)

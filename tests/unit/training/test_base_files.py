@@ -1,4 +1,4 @@
-"""What the files of a base model tell: folders as transformers writes them, and as people publish them."""
+"""What is read from the files of a base model, and which are refused: as transformers writes them, and as people do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tests.unit.training.base_folder import SHAPE, edit, look, only, refusal, saved
+from tests.unit.training.base_folder import SHAPE, edit, look, only, refusal, save
 from tests.unit.training.conftest import make_chat
 from training import model
 from training.architectures import CAUSAL_LANGUAGE_MODELS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_table_is_that_of_the_training_images_transformers() -> None:
+def test_the_table_of_models_is_that_of_transformers_in_the_training_image() -> None:
     runs = {}
     for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
         found = getattr(transformers, name)
@@ -35,7 +35,7 @@ def test_the_table_is_that_of_the_training_images_transformers() -> None:
     assert runs == CAUSAL_LANGUAGE_MODELS
 
 
-def test_a_fit_model_is_counted_by_its_header(folder: Path) -> None:
+def test_the_sizes_of_a_fit_model_are_read_from_its_header(folder: Path) -> None:
     found = look(folder)
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert found.parameters == loaded.num_parameters()
@@ -47,22 +47,22 @@ def test_a_fit_model_is_counted_by_its_header(folder: Path) -> None:
     assert look(folder, ("mlp.gate_proj", "model.layers.0.self_attn.o_proj")).adapted == 2 * 192 + 128
 
 
-def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
+def test_the_sizes_of_a_model_in_shards_are_read_from_their_headers(folder: Path) -> None:
     whole = look(folder)
-    saved(AutoModelForCausalLM.from_pretrained(folder), folder, max_shard_size="50KB")
+    save(AutoModelForCausalLM.from_pretrained(folder), folder, max_shard_size="50KB")
     assert len(list(folder.glob("*.safetensors"))) > 2
     assert look(folder) == whole
-    lost = min(folder.glob("*.safetensors"))
-    content = lost.read_bytes()
-    lost.unlink()
-    line = f"lacks 1 of the files that model.safetensors.index.json names, such as {lost.name}; upload it again"
+    shard = min(folder.glob("*.safetensors"))
+    content = shard.read_bytes()
+    shard.unlink()
+    line = f"lacks 1 of the files that model.safetensors.index.json names, such as {shard.name}; upload it again"
     assert line in refusal(folder)
-    lost.write_bytes(content[:-1])
-    assert f"has a {lost.name} of {len(content) - 1} bytes that is not a whole safetensors file; upload" in refusal(
+    shard.write_bytes(content[:-1])
+    assert f"has a {shard.name} of {len(content) - 1} bytes that is not a whole safetensors file; upload" in refusal(
         folder
     )
-    lost.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    assert f"has a {lost.name} of 43 bytes that is not a whole safetensors file" in refusal(folder)
+    shard.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert f"has a {shard.name} of 43 bytes that is not a whole safetensors file" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,8 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
         ),
         (edit("config.json", model_type="x"), "is of the type 'x', which is none of the causal language models that"),
         (edit("config.json", model_type=None), "is of the type None, which is none of the causal language models"),
-        (edit("config.json", model_type="mpt"), "is of the type 'mpt', which is none"),  # no attention but its own
+        # MPT has only an attention of its own.
+        (edit("config.json", model_type="mpt"), "is of the type 'mpt', which is none"),
         *(
             (
                 edit("config.json", architectures=[name]),
@@ -161,7 +162,7 @@ def test_a_model_in_shards_is_read_by_their_headers(folder: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_remedy(
+def test_a_model_that_cannot_be_used_is_refused_with_a_remedy(
     folder: Path, change: Callable[[Path], None], expected: str
 ) -> None:
     change(folder)
@@ -181,7 +182,7 @@ def test_a_list_of_templates_needs_one_that_is_called_default(folder: Path) -> N
     look(folder)
 
 
-def test_the_job_reads_a_tokenizer_that_is_a_tokenizer_model_alone(folder: Path) -> None:
+def test_the_job_reads_a_tokenizer_that_has_only_a_tokenizer_model(folder: Path) -> None:
     texts = folder / "texts"
     texts.write_text("\n".join(turn["content"] for number in range(100) for turn in make_chat(number)))
     sentencepiece.SentencePieceTrainer.train(
@@ -198,31 +199,31 @@ def test_the_job_reads_a_tokenizer_that_is_a_tokenizer_model_alone(folder: Path)
     assert tokenizer.decode(tokenizer("Ann: hi</s>")["input_ids"]) == "Ann: hi</s>"
 
 
-def test_code_that_is_not_needed_is_no_reason(folder: Path) -> None:
+def test_code_that_is_not_needed_is_a_warning(folder: Path) -> None:
     edit("config.json", auto_map={"AutoModelForCausalLM": "modeling_llama.LlamaForCausalLM"})(folder)
     assert look(folder).warnings == [
         "training.base_model: org/base brings code of its own, which is not run: transformers' own LlamaForCausalLM is used"
     ]
-    AutoModelForCausalLM.from_pretrained(folder)  # transformers asks for no trust, either
+    AutoModelForCausalLM.from_pretrained(folder)  # transformers loads it without trust_remote_code, too
 
 
-def test_an_architecture_may_be_spelled_otherwise_than_in_transformers(folder: Path) -> None:
-    saved(AutoModelForCausalLM.from_config(transformers.Ernie4_5Config(vocab_size=400, **SHAPE)), folder)
+def test_an_architecture_may_have_another_spelling_than_in_transformers(folder: Path) -> None:
+    save(AutoModelForCausalLM.from_config(transformers.Ernie4_5Config(vocab_size=400, **SHAPE)), folder)
     own = {"AutoModelForCausalLM": "modeling_ernie4_5.Ernie4_5_ForCausalLM"}
     edit("config.json", architectures=["Ernie4_5_ForCausalLM"], auto_map=own)(folder)
     assert look(folder).warnings[0].endswith("is not run: transformers' own Ernie4_5ForCausalLM is used")
     AutoModelForCausalLM.from_pretrained(folder)
 
 
-def test_a_model_in_4_bit_or_8_is_refused_by_configuration_and_by_weights_alone(folder: Path) -> None:
+def test_a_model_in_4_bits_is_refused_by_its_configuration_and_by_its_weights(folder: Path) -> None:
     quantized = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")  # type: ignore[no-untyped-call]
-    saved(AutoModelForCausalLM.from_pretrained(folder, quantization_config=quantized), folder)
+    save(AutoModelForCausalLM.from_pretrained(folder, quantization_config=quantized), folder)
     assert "has quantized weights (config.json: bitsandbytes), into which no adapter can be merged" in refusal(folder)
     edit("config.json", quantization_config=None)(folder)
     assert "has quantized weights (model.layers.0.mlp.down_proj.weight.absmax is F32), into which" in refusal(folder)
 
 
-def test_weights_in_8_bit_floats_are_quantized_whatever_the_configuration_says(folder: Path) -> None:
+def test_weights_in_8_bit_floats_are_refused_without_a_configuration_of_them(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     name = "model.layers.0.mlp.up_proj.weight"
     save_file(tensors | {name: tensors[name].to(torch.float8_e4m3fn)}, folder / "model.safetensors")
@@ -231,11 +232,12 @@ def test_weights_in_8_bit_floats_are_quantized_whatever_the_configuration_says(f
 
 def test_a_model_of_text_and_images_is_refused(folder: Path) -> None:
     text = transformers.Gemma3TextConfig(**SHAPE, vocab_size=400, head_dim=16, max_position_embeddings=512)
-    eyes = transformers.SiglipVisionConfig(
+    vision = transformers.SiglipVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
     )
-    config = transformers.Gemma3Config(text_config=text.to_dict(), vision_config=eyes.to_dict(), mm_tokens_per_image=4)
-    saved(transformers.Gemma3ForConditionalGeneration(config), folder)
+    parts = {"text_config": text.to_dict(), "vision_config": vision.to_dict()}
+    config = transformers.Gemma3Config(**parts, mm_tokens_per_image=4)
+    save(transformers.Gemma3ForConditionalGeneration(config), folder)
     assert refusal(folder) == (
         "training.base_model: org/base is a model of more than text (gemma3: text_config, vision_config); name a text-only "
         "model of its family, such as google/gemma-3-1b-it among Gemma 3"
@@ -243,7 +245,7 @@ def test_a_model_of_text_and_images_is_refused(folder: Path) -> None:
 
 
 def places(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The path of every value in a JSON document."""
+    """Yield the path of each value in a JSON document."""
     yield above
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, below in inner:
@@ -261,7 +263,7 @@ JSON_VALUES = st.recursive(
 
 @given(st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_stands_in_its_files_is_fit_or_one_line(folder: Path, data: st.DataObject) -> None:
+def test_any_value_in_a_models_files_is_accepted_or_refused_in_one_line(folder: Path, data: st.DataObject) -> None:
     names = [
         "config.json",
         "tokenizer_config.json",
@@ -272,7 +274,7 @@ def test_whatever_stands_in_its_files_is_fit_or_one_line(folder: Path, data: st.
     name = data.draw(st.sampled_from([name for name in names if (folder / name).exists()]))
     text = (folder / name).read_bytes()
     document = {"": json.loads(text)}
-    # Not each of the tokenizer's many tokens and merges alike: the first few.
+    # Only the first three elements of a list are drawn, because the tokenizer has many tokens and merges.
     paths = [path for path in places(document) if path and all(not isinstance(key, int) or key < 3 for key in path)]
     path = data.draw(st.sampled_from(paths[:200]))
     value: Any = document

@@ -1,4 +1,4 @@
-"""Base models of all families: refused, counted as transformers loads them, and looked at again by the job."""
+"""Base models of several families are counted as transformers loads them, and bad ones are refused, by the job again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.unit.training.base_folder import SHAPE, edit, look, only, refusal, saved
+from tests.unit.training.base_folder import SHAPE, edit, look, only, refusal, save
 from tests.unit.training.conftest import make_chat, make_tokenizer, write_hyperparameters
 from training import model, train
 from training.errors import TrainingError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def test_a_part_of_a_model_or_another_kind_is_refused(folder: Path, kind: str) -> None:
     config = transformers.BartConfig if kind.startswith("Bart") else transformers.LlamaConfig
     shape = {"d_model": 32, "vocab_size": 400} if kind.startswith("Bart") else SHAPE | {"vocab_size": 400}
-    saved(getattr(transformers, kind)(config(**shape)), folder)
+    save(getattr(transformers, kind)(config(**shape)), folder)
     assert f"is a {kind} and not a whole causal language model" in refusal(folder)
 
 
@@ -60,7 +60,7 @@ KINDS: dict[str, tuple[transformers.PretrainedConfig, tuple[str, ...]]] = {
 def test_models_of_other_families_are_fit_and_counted(folder: Path, kind: str, recipe: Recipe) -> None:
     config, layers = KINDS[kind]
     made = AutoModelForCausalLM.from_config(config)
-    saved(made, folder)
+    save(made, folder)
     found = look(folder, layers)
     assert found.parameters == made.num_parameters()
     adapter = model.add_adapter(made, replace(recipe, target_modules=layers))
@@ -69,18 +69,19 @@ def test_models_of_other_families_are_fit_and_counted(folder: Path, kind: str, r
     every = model.add_adapter(AutoModelForCausalLM.from_config(config), replace(recipe, target_modules=("all-linear",)))
     trainable = sum(weight.numel() for weight in every.parameters() if weight.requires_grad)
     counted = recipe.lora_r * look(folder, ("all-linear",)).adapted
-    assert counted <= trainable if "moe" in kind else counted == trainable  # experts are left out of the bound
+    assert counted <= trainable if "moe" in kind else counted == trainable  # the bound does not count experts
 
 
-def test_the_layers_of_experts_alone_are_none(folder: Path, recipe: Recipe) -> None:
+def test_a_layer_that_only_experts_have_is_refused(folder: Path, recipe: Recipe) -> None:
     made = AutoModelForCausalLM.from_config(KINDS["qwen3_moe"][0])
-    saved(made, folder)
+    save(made, folder)
     layers = ("q_proj", "gate_proj")
     line = refusal(folder, layers=layers)
     assert line.startswith(
         "training.lora.target_modules: gate_proj is not a linear layer of org/base: it has gate, k_proj, "
     )
-    with pytest.raises(TrainingError, match="gate_proj is not a linear layer of"):  # as the job would say
+    # The job refuses it in the same words.
+    with pytest.raises(TrainingError, match="gate_proj is not a linear layer of"):
         model.add_adapter(made, replace(recipe, target_modules=layers))
 
 
@@ -91,7 +92,7 @@ def test_the_layers_of_experts_alone_are_none(folder: Path, recipe: Recipe) -> N
             ("q_proj", "v_porj"),
             "v_porj is not a linear layer of org/base: it has down_proj, gate_proj, k_proj, o_proj, q_proj, ",
         ),
-        (("proj",), "proj is not a linear layer of"),  # the end of a name is not the name
+        (("proj",), "proj is not a linear layer of"),  # this is only the end of a layer's name
         (("mlp",), "mlp is not a linear layer of"),
         (("input_layernorm",), "input_layernorm is not a linear layer of"),
         (("layers.7.self_attn.q_proj",), "layers.7.self_attn.q_proj is not a linear layer of"),
@@ -103,11 +104,13 @@ def test_the_layers_of_experts_alone_are_none(folder: Path, recipe: Recipe) -> N
         (("lm_head",), "lm_head cannot get an adapter in org/base, whose embeddings and head share one weight"),
     ],
 )
-def test_each_name_of_a_layer_is_there_and_can_be_merged(folder: Path, layers: tuple[str, ...], expected: str) -> None:
+def test_a_layer_that_is_missing_or_cannot_be_merged_is_refused(
+    folder: Path, layers: tuple[str, ...], expected: str
+) -> None:
     assert refusal(folder, layers=layers).startswith(f"training.lora.target_modules: {expected}")
 
 
-def test_a_head_that_is_there_counts_and_takes_an_adapter_whatever_config_json_says(folder: Path) -> None:
+def test_a_head_with_weights_counts_and_takes_an_adapter_even_if_config_json_ties_it(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     head = tensors["model.embed_tokens.weight"].clone()
     save_file(tensors | {"lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
@@ -116,7 +119,7 @@ def test_a_head_that_is_there_counts_and_takes_an_adapter_whatever_config_json_s
     assert look(folder, ("lm_head",)).parameters == loaded.num_parameters()
 
 
-def test_layers_after_the_last_are_not_loaded_and_not_counted(folder: Path) -> None:
+def test_layers_after_the_last_one_are_not_counted(folder: Path) -> None:
     whole = look(folder)
     tensors = load_file(folder / "model.safetensors")
     more = {name.replace(".1.", ".2."): tensor.clone() for name, tensor in tensors.items() if ".layers.1." in name}
@@ -135,17 +138,17 @@ def test_a_tokenizer_larger_than_the_embeddings_is_refused(folder: Path) -> None
     )
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     loaded.resize_token_embeddings(len(tokenizer))
-    look(saved(loaded, folder))
+    look(save(loaded, folder))
 
 
 def test_a_vocabulary_larger_than_the_embeddings_is_refused(folder: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     loaded.resize_token_embeddings(399)
-    saved(loaded, folder)
+    save(loaded, folder)
     assert "is larger than its embeddings of 399 rows: " in refusal(folder)
 
 
-def test_a_special_token_that_nothing_uses_needs_no_row(folder: Path) -> None:
+def test_a_special_token_that_nothing_uses_needs_no_embedding(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<image_soft_token>"], special_tokens=True)
     tokenizer.save_pretrained(folder)
@@ -159,7 +162,7 @@ def test_a_special_token_that_nothing_uses_needs_no_row(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "most"),
+    ("changes", "longest"),
     [
         ({}, 512),
         ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, 2048),
@@ -170,19 +173,19 @@ def test_a_special_token_that_nothing_uses_needs_no_row(folder: Path) -> None:
         ({"max_position_embeddings": None}, None),
     ],
 )
-def test_a_sequence_longer_than_its_positions_is_refused(
-    folder: Path, changes: dict[str, Any], most: int | None
+def test_a_sequence_longer_than_the_models_positions_is_refused(
+    folder: Path, changes: dict[str, Any], longest: int | None
 ) -> None:
     edit("config.json", **changes)(folder)
-    look(folder, tokens=most or 131_072)
-    if most:
-        assert refusal(folder, tokens=most + 1) == (
-            f"endpoint.max_model_len: {most + 1} is more than the {most} tokens that org/base takes; lower it to that"
+    look(folder, tokens=longest or 131_072)
+    if longest:
+        assert refusal(folder, tokens=longest + 1) == (
+            f"endpoint.max_model_len: {longest + 1} is more than the {longest} tokens that org/base takes; lower it to that"
         )
 
 
 @pytest.mark.parametrize(
-    ("changes", "kept"),
+    ("changes", "values"),
     [
         ({"num_key_value_heads": None}, 256),
         ({"head_dim": 32}, 256),
@@ -194,11 +197,11 @@ def test_a_sequence_longer_than_its_positions_is_refused(
         ({"hidden_size": "wide", "head_dim": None}, 0),
     ],
 )
-def test_the_cache_is_counted_only_where_every_layer_keeps_all(
-    folder: Path, changes: dict[str, Any], kept: int
+def test_the_cache_is_counted_only_if_every_layer_keeps_all_tokens(
+    folder: Path, changes: dict[str, Any], values: int
 ) -> None:
     edit("config.json", **{"head_dim": None} | changes)(folder)
-    assert look(folder).cache_bytes == kept * 2
+    assert look(folder).cache_bytes == values * 2
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_the_cache_is_counted_only_where_every_layer_keeps_all(
         (only("config.json"), "has no model.safetensors and no model.safetensors.index.json"),
     ],
 )
-def test_the_job_looks_again_before_it_loads_anything(
+def test_the_job_checks_the_files_again_before_it_loads_them(
     job: Path, recipe: Recipe, folder: Path, change: Callable[[Path], None], expected: str
 ) -> None:
     change(folder)
@@ -231,14 +234,14 @@ def test_a_generation_config_that_transformers_does_not_take_is_refused_in_one_l
         model.end_ids(folder, model.load_tokenizer(folder, "org/base"))
 
 
-def test_an_end_of_an_answer_that_no_model_can_say_does_no_harm(job: Path, recipe: Recipe, folder: Path) -> None:
-    edit("generation_config.json", eos_token_id=[1, 50_256])(folder)  # GPT-2's, left over
+def test_an_end_token_outside_the_vocabulary_does_no_harm(job: Path, recipe: Recipe, folder: Path) -> None:
+    edit("generation_config.json", eos_token_id=[1, 50_256])(folder)  # 50,256 is GPT-2's end token, left in the file
     folder.rename(job / "input" / "data" / "model")
     write_hyperparameters(job, recipe)
     assert train.main() == 0
 
 
-def test_weights_that_transformers_misses_end_the_job(job: Path, recipe: Recipe, folder: Path) -> None:
+def test_missing_weights_end_the_job(job: Path, recipe: Recipe, folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -252,7 +255,7 @@ def test_weights_that_transformers_misses_end_the_job(job: Path, recipe: Recipe,
     )
 
 
-def test_a_token_of_the_rows_without_a_row_in_the_embeddings_ends_the_job(tiny: TinyModel) -> None:
+def test_a_token_of_the_dataset_without_an_embedding_ends_the_job(tiny: TinyModel) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(tiny.folder)
     tokenizer = make_tokenizer([make_chat(number) for number in range(100)])
     model.check_tokens(loaded, tokenizer, [0, 399], "org/base")

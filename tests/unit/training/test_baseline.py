@@ -1,3 +1,5 @@
+"""The base model's answers of an earlier run: they are read again only if the digest is the same."""
+
 from __future__ import annotations
 
 import shutil
@@ -22,7 +24,7 @@ ENDS = [7, 8]
 ANSWERS = [Answer("caf\u00e9 \u2713\nsecond line", finished=True), Answer("", finished=False)]
 
 
-def test_what_is_written_is_read_again_for_the_same_digest_alone(tmp_path: Path) -> None:
+def test_answers_are_read_again_only_for_the_same_digest(tmp_path: Path) -> None:
     baseline.write(tmp_path / "baseline" / "baseline.json", "a1", ANSWERS)
     assert baseline.read(tmp_path / "baseline", "a1") == ANSWERS
     assert baseline.read(tmp_path / "baseline", "a2") is None
@@ -42,75 +44,75 @@ def test_what_is_written_is_read_again_for_the_same_digest_alone(tmp_path: Path)
         '{"digest": "a1", "answers": [{"text": "x"}]}',
     ],
 )
-def test_what_is_no_baseline_counts_as_none(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_baseline_counts_as_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "baseline.json").write_text(text)
     assert baseline.read(tmp_path, "a1") is None
 
 
-def test_a_job_without_the_channel_has_none(tmp_path: Path) -> None:
+def test_a_job_without_the_channel_has_no_baseline(tmp_path: Path) -> None:
     assert baseline.read(tmp_path / "none", "a1") is None
 
 
-def _replaced(folder: Path) -> None:
+def _change_config(folder: Path) -> None:
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
 
 
-def _renamed(folder: Path) -> None:
+def _rename_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").rename(folder / "tokens.json")
 
 
-def _nothing(_: Path) -> None:
+def _change_nothing(_: Path) -> None:
     pass
 
 
 @pytest.mark.parametrize(
-    ("change", "asked"),
+    ("change", "inputs"),
     [
-        (_replaced, {}),
-        (_renamed, {}),
-        (_nothing, {"prompts": [[1, 2], [3, 4]]}),
-        (_nothing, {"prompts": PROMPTS[::-1]}),
-        (_nothing, {"end_ids": [7]}),
-        (_nothing, {"max_new_tokens": 9}),
-        (_nothing, {"eval_batch_size": 5}),
-        (_nothing, {"device": "cuda:0"}),
-        (_nothing, {"capability": (7, 5)}),
+        (_change_config, {}),
+        (_rename_tokenizer, {}),
+        (_change_nothing, {"prompts": [[1, 2], [3, 4]]}),
+        (_change_nothing, {"prompts": PROMPTS[::-1]}),
+        (_change_nothing, {"end_ids": [7]}),
+        (_change_nothing, {"max_new_tokens": 9}),
+        (_change_nothing, {"eval_batch_size": 5}),
+        (_change_nothing, {"device": "cuda:0"}),
+        (_change_nothing, {"capability": (7, 5)}),
     ],
 )
-def test_a_digest_changes_with_all_that_an_answer_depends_on(
+def test_a_digest_changes_with_everything_that_answers_depend_on(
     tiny: TinyModel,
     tmp_path: Path,
     recipe: Recipe,
     device: Device,
     change: Callable[[Path], None],
-    asked: dict[str, Any],
+    inputs: dict[str, Any],
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny.folder, folder)
     before = baseline.digest(folder, PROMPTS, ENDS, recipe, device)
-    # What only the training depends on, and in which folder the model lies, does not count.
+    # Settings that only the training uses, and the model's folder, do not change the digest.
     other = replace(recipe, learning_rate=0.5, lora_r=2, max_steps=1)
     assert baseline.digest(tiny.folder, PROMPTS, ENDS[::-1], other, device) == before
     change(folder)
-    generation = {name: value for name, value in asked.items() if name in ("max_new_tokens", "eval_batch_size")}
+    generation = {name: value for name, value in inputs.items() if name in ("max_new_tokens", "eval_batch_size")}
     after = baseline.digest(
         folder,
-        asked.get("prompts", PROMPTS),
-        asked.get("end_ids", ENDS),
+        inputs.get("prompts", PROMPTS),
+        inputs.get("end_ids", ENDS),
         replace(recipe, **generation),
-        replace(device, name=asked.get("device", device.name), capability=asked.get("capability")),
+        replace(device, name=inputs.get("device", device.name), capability=inputs.get("capability")),
     )
     assert after != before
 
 
-def test_one_gpu_of_a_machine_is_like_the_next(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
+def test_all_gpus_of_a_machine_have_the_same_digest(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
     digests = {
         baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, replace(device, name=name)) for name in ("cuda:0", "cuda:3")
     }
     assert len(digests) == 1
 
 
-def test_gpus_of_one_number_format_are_alike(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
+def test_gpus_of_the_same_number_format_have_the_same_digest(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
     t4, a10g, l4 = (
         baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, replace(device, name="cuda:0", capability=capability))
         for capability in ((7, 5), (8, 6), (8, 9))

@@ -1,3 +1,5 @@
+"""Checkpoints: the newest complete one of the same run is found, and others are not used."""
+
 from __future__ import annotations
 
 import json
@@ -22,7 +24,7 @@ def save(root: Path, step: int, run: dict[str, object] | None = None) -> Path:
     return folder
 
 
-def test_the_newest_complete_one_is_taken_by_number(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_has_the_highest_number(tmp_path: Path) -> None:
     assert checkpoints.newest(tmp_path, RUN) is None
     for step in (100, 8, 20):
         save(tmp_path, step)
@@ -30,7 +32,7 @@ def test_the_newest_complete_one_is_taken_by_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["no list", "half a list", "half a file", "a file is missing", "another run"])
-def test_one_that_was_not_finished_or_is_not_ours_is_passed_over(
+def test_an_incomplete_checkpoint_or_one_of_another_run_is_not_used(
     tmp_path: Path, harm: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path, 8)
@@ -47,14 +49,14 @@ def test_one_that_was_not_finished_or_is_not_ours_is_passed_over(
     found = checkpoints.newest(tmp_path, RUN)
     assert found is not None
     assert found.step == 8
-    said = capsys.readouterr().out
-    assert said.startswith("checkpoint-16 is not used: ")
-    assert ("another seed made it" in said) is (harm == "another run")
+    output = capsys.readouterr().out
+    assert output.startswith("checkpoint-16 is not used: ")
+    assert ("another seed made it" in output) is (harm == "another run")
     checkpoints.keep_only(tmp_path, found)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-8"]
 
 
-def test_random_numbers_of_other_processes_may_come_later(tmp_path: Path) -> None:
+def test_random_states_of_other_processes_may_be_written_later(tmp_path: Path) -> None:
     folder = save(tmp_path, 8)
     (folder / "rng_state_1.pth").write_bytes(b"late")
     assert checkpoints.newest(tmp_path, RUN) is not None

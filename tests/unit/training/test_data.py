@@ -1,3 +1,5 @@
+"""Rows as tokens: prompts, labels, batches, packing and the loss, and the files of a channel."""
+
 from __future__ import annotations
 
 import json
@@ -31,17 +33,18 @@ def encoder(tiny: TinyModel) -> Encoder:
 def test_the_labels_are_exactly_the_answer_and_its_end_of_turn(encoder: Encoder) -> None:
     chats = [make_chat(number) for number in range(7)]
     batch = Collator(pad_id=int(encoder.tokenizer.pad_token_id))([encoder.row(chat) for chat in chats])
-    assert encoder.tokenizer.pad_token_id == encoder.tokenizer.eos_token_id  # the trap: the end must stay a label
+    # The padding token is the end token. The end of an answer must be a label all the same.
+    assert encoder.tokenizer.pad_token_id == encoder.tokenizer.eos_token_id
     for line, chat in enumerate(chats):
         learned = batch["labels"][line][batch["labels"][line] != IGNORED]
         assert encoder.tokenizer.decode(learned) == chat[-1]["content"] + "<|end|>"
-        seen = batch["input_ids"][line][batch["attention_mask"][line] == 1]
+        tokens = batch["input_ids"][line][batch["attention_mask"][line] == 1]
         text = str(encoder.tokenizer.apply_chat_template(as_chat(chat), tokenize=False))
-        assert encoder.tokenizer.decode(seen) == text.removesuffix("\n")
-        assert batch["position_ids"][line][batch["attention_mask"][line] == 1].tolist() == list(range(len(seen)))
+        assert encoder.tokenizer.decode(tokens) == text.removesuffix("\n")
+        assert batch["position_ids"][line][batch["attention_mask"][line] == 1].tolist() == list(range(len(tokens)))
 
 
-def test_the_model_is_asked_exactly_what_it_was_taught_to_answer(encoder: Encoder) -> None:
+def test_the_prompt_of_evaluation_is_that_of_training(encoder: Encoder) -> None:
     row = encoder.row(make_chat(3))
     assert encoder.prompt(make_chat(3)) == row["input_ids"][: row["prompt_length"]]
 
@@ -78,19 +81,20 @@ def test_any_batch_pads_on_the_left_and_labels_every_answer(rows: list[Tokenized
     longest = max(row["length"] for row in rows)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(rows), longest)
     assert batch["labels"].shape == (len(rows), batch["logits_to_keep"])
-    assert (batch["labels"][:, 0] == IGNORED).all()  # nothing predicts the first position that is kept
+    assert (batch["labels"][:, 0] == IGNORED).all()  # no position predicts the first of the logits that are kept
     for line, row in enumerate(rows):
         assert batch["input_ids"][line].tolist() == [3] * (longest - row["length"]) + row["input_ids"]
         answer = row["input_ids"][row["prompt_length"] :]
-        kept = batch["logits_to_keep"]
-        assert batch["labels"][line].tolist() == [IGNORED] * (kept - len(answer)) + answer
+        width = batch["logits_to_keep"]
+        assert batch["labels"][line].tolist() == [IGNORED] * (width - len(answer)) + answer
 
 
-def test_the_loss_at_the_answers_alone_is_the_whole_models_own_loss(encoder: Encoder, tiny: TinyModel) -> None:
+def test_the_loss_at_the_answers_is_the_loss_that_transformers_computes(encoder: Encoder, tiny: TinyModel) -> None:
     llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
     rows = [encoder.row(make_chat(number)) for number in (0, 5, 11)]
     total, tokens = 0.0, 0
-    for row in rows:  # one by one and unpadded, labels over the whole row, as transformers computes it itself
+    # Here transformers computes the loss itself, of one row at a time without padding and with labels for the whole row.
+    for row in rows:
         labels = torch.tensor([[IGNORED] * row["prompt_length"] + row["input_ids"][row["prompt_length"] :]])
         count = int((labels != IGNORED).sum())
         total += float(llama(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss.detach()) * count
@@ -104,7 +108,7 @@ def test_the_loss_at_the_answers_alone_is_the_whole_models_own_loss(encoder: Enc
 
 
 def packed_losses(llama: torch.nn.Module, rows: list[TokenizedChat], **changes: object) -> list[float]:
-    """Each row's own loss, of rows that are packed into one sequence."""
+    """Return the loss of each row, where all rows are packed into one sequence."""
     batch = Collator(pad_id=0, packed=True)(rows) | changes
     labels = batch.pop("labels")
     with torch.inference_mode():
@@ -124,7 +128,7 @@ def test_packed_rows_do_not_see_each_other(encoder: Encoder, tiny: TinyModel) ->
     alone = [packed_losses(llama, [row])[0] for row in rows]
     assert packed_losses(llama, rows) == pytest.approx(alone, abs=1e-5)
     assert packed_losses(llama, rows[::-1]) == pytest.approx(alone[::-1], abs=1e-5)
-    # What would go wrong without a word, and so what this test can find: a mask of ones, a cache, positions that run on.
+    # These mistakes raise no error, so this test must find them: a mask of ones, a cache, positions that run on.
     tokens = sum(row["length"] for row in rows)
     for harm in (
         {"attention_mask": torch.ones(1, tokens, dtype=torch.long)},
@@ -164,17 +168,19 @@ def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsy
         encoder.dataset(chats, "train", 16)
 
 
-def test_a_template_sees_role_and_content_and_no_mark(tiny: TinyModel, encoder: Encoder) -> None:
+def test_a_template_gets_only_role_and_content(tiny: TinyModel, encoder: Encoder) -> None:
     tokenizer = model.load_tokenizer(tiny.folder, "tiny")
     tokenizer.chat_template = "{% for message in messages %}{{ message }}{% endfor %}"
     row = Encoder(tokenizer, encoder.end_ids).row([*make_chat(1), *make_chat(2)[1:]])
     prompt = tokenizer.decode(row["input_ids"][: row["prompt_length"]])
-    asked = "".join(str({"role": one["role"], "content": one["content"]}) for one in [*make_chat(1), make_chat(2)[1]])
-    assert prompt == asked + "{'role': 'assistant', 'content': '"
+    expected = "".join(
+        str({"role": one["role"], "content": one["content"]}) for one in [*make_chat(1), make_chat(2)[1]]
+    )
+    assert prompt == expected + "{'role': 'assistant', 'content': '"
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "expected"),
     [
         (make_chat(1)[:2], "line 2: no answer that is learned at the end; prepare the data anew"),
         (
@@ -183,23 +189,23 @@ def test_a_template_sees_role_and_content_and_no_mark(tiny: TinyModel, encoder: 
         ),
     ],
 )
-def test_a_row_that_is_wrong_is_named_by_file_and_line(tmp_path: Path, messages: Messages, said: str) -> None:
+def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, messages: Messages, expected: str) -> None:
     file = write_channel(tmp_path, "train", [make_chat(1)])
     assert read_channel(file.parent) == [make_chat(1)]
     write_channel(tmp_path, "train", [make_chat(1), messages])
     with pytest.raises(TrainingError) as raised:
         read_channel(file.parent)
-    assert str(raised.value).startswith(f"train/train.jsonl {said}")
+    assert str(raised.value).startswith(f"train/train.jsonl {expected}")
 
 
-def test_a_line_separator_within_a_text_ends_no_row(tmp_path: Path) -> None:
+def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> None:
     row: Messages = [{"role": "user", "content": "c\u2028\u2029\u0085"}, {**make_chat(1)[2], "content": "a\u2028b"}]
     file = write_channel(tmp_path, "train", [])
     file.write_text(json.dumps({"messages": row}, ensure_ascii=False) + "\n", encoding="utf-8")
     assert read_channel(file.parent) == [row]
 
 
-def test_an_empty_channel_is_said(tmp_path: Path) -> None:
+def test_an_empty_channel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="channel train has no rows"):
         read_channel(tmp_path / "train")
     write_channel(tmp_path, "train", [])

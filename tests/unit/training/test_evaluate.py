@@ -1,4 +1,6 @@
-# ruff: noqa: RUF001  # other scripts have letters that look alike
+"""Generated answers and their scores: ROUGE, chrF, the intervals, the lengths and the shares of faulty answers."""
+
+# ruff: noqa: RUF001  # letters of other scripts look like Latin ones
 from __future__ import annotations
 
 import csv
@@ -39,11 +41,11 @@ if TYPE_CHECKING:
     from training.messages import Messages
 
 
-def test_rouge_is_from_0_to_100_and_stemmed() -> None:
+def test_rouge_is_stemmed_and_from_0_to_100() -> None:
     scores = rouge(["the cat sat", "the cats sat", "one two three four"], ["the cat sat", "the cat sat", "one three"])
     assert scores[0].tolist() == [100, 100, 100]
     assert scores[1].tolist() == [100, 100, 100]
-    # Two of two words found of four: precision 1, recall 1/2; no pair in common.
+    # Both words of the answer are among the reference's four (precision 1, recall 1/2). They have no pair in common.
     assert scores[2].tolist() == pytest.approx([66.67, 0, 66.67], abs=0.01)
 
 
@@ -60,8 +62,10 @@ OTHERS = SUMMARIES[1:] + SUMMARIES[:1]
         (OTHERS, [16.610237653478528, 0.7535970637639474, 10.913445995970212], 146.64950158764466),
     ],
 )
-def test_rouge_of_english_is_rouge_scores_own(answers: list[str], means: list[float], mean_square: float) -> None:
-    # Tromsoe and Sigrun have letters in them that rouge_score takes for the ends of words.
+def test_rouge_of_english_texts_is_that_of_rouge_score(
+    answers: list[str], means: list[float], mean_square: float
+) -> None:
+    # The names of Tromsoe and Sigrun are written with letters at which rouge_score ends a word.
     assert any(not character.isascii() for text in SUMMARIES for character in text)
     scores = rouge(SUMMARIES, answers)
     assert scores.mean(axis=0) == pytest.approx(means, rel=0, abs=1e-9)
@@ -103,14 +107,14 @@ def test_identical_texts_score_100_in_any_script_and_others_less(script: str) ->
 
 @pytest.mark.parametrize("text", ["½", "١٢٣", "１２３", "①②", "Ⅳ", "ø", "5"])
 def test_any_text_with_a_word_in_it_scores_100_against_itself(text: str) -> None:
-    # Of these rouge_score leaves nothing, but of the last: neither alone nor among English ones may one score 0.
+    # rouge_score finds a word only in the last of these. None of them may score 0, neither alone nor among English texts.
     assert rouge([text], [text])[0, [0, 2]].tolist() == [100, 100]
     among = [*SUMMARIES, text]
     assert rouge(among, among)[-1, [0, 2]].tolist() == [100, 100]
     assert rouge(among, [*SUMMARIES, "?"])[-1].tolist() == [0, 0, 0]
 
 
-def test_composed_or_not_is_one_text() -> None:
+def test_composed_and_decomposed_texts_are_the_same() -> None:
     composed, decomposed = "한국어는 Việt", unicodedata.normalize("NFD", "한국어는 Việt")
     assert composed != decomposed
     for score in (rouge, chrf):
@@ -120,33 +124,34 @@ def test_composed_or_not_is_one_text() -> None:
 def test_rows_of_many_scripts_are_judged_together() -> None:
     texts = list(SCRIPTS.values())
     assert rouge(texts, texts) == pytest.approx(100)
-    # A row of another script among English ones, too.
+    # One row of another script among English rows is scored in the same way.
     assert rouge([*SUMMARIES, *texts[7:8]], [*SUMMARIES, *texts[7:8]]) == pytest.approx(100)
     chats: list[Messages] = [
         [{"role": "user", "content": "Ann: hi"}, {"role": "assistant", "content": text, "learned": True}]
         for text in texts
     ]
-    found = judge(chats, said(*["?"] * len(texts)), said(*texts), seed=1)
+    found = judge(chats, finished(*["?"] * len(texts)), finished(*texts), seed=1)
     for metric in METRICS:
         assert found["difference"][metric] == pytest.approx({"mean": 100, "low": 100, "high": 100})
 
 
-def test_vowels_and_accents_tell_words_apart() -> None:
-    # Not by rouge_score's own tokens: to it these are t and r, or nothing.
+def test_words_with_other_vowels_or_accents_are_different() -> None:
+    # In rouge_score's own tokens, these words are the same: t and r, or nothing.
     for reference, other in (("tôi bán xe đạp rồi", "tời bẩn xẹ đáp rởi"), ("नदी", "नाद")):
         assert rouge([reference], [other])[0].tolist() == [0, 0, 0]
-    assert rouge(["Việt Nam"], ["Vie\u0302\u0323t Nam"])[0, 0] == 100  # composed or not, it is one text
+    # Composed and decomposed characters are the same.
+    assert rouge(["Việt Nam"], ["Vie\u0302\u0323t Nam"])[0, 0] == 100
 
 
 def test_chrf_is_that_of_the_paper() -> None:
-    # "ab" has runs of one and of two characters: precision 1 and 1, recall 2/3 and 1/2.
+    # For runs of one and of two characters, the precision is 1 and 1, and the recall 2/3 and 1/2.
     precision, recall = 1, (2 / 3 + 1 / 2) / 2
     assert chrf(["abc"], ["ab"])[0, 0] == pytest.approx(100 * 5 * precision * recall / (4 * precision + recall))
     assert chrf(["好"], ["好"])[0, 0] == 100
     assert chrf(["abc"], [""])[0, 0] == 0
 
 
-def test_the_interval_is_the_one_that_theory_gives() -> None:
+def test_the_interval_is_close_to_the_one_of_theory() -> None:
     scores = np.random.default_rng(1).normal(50, 10, size=(400, 4))
     result = bootstrap(scores, seed=42)
     half = 1.96 * scores.std(axis=0) / np.sqrt(400)
@@ -159,7 +164,7 @@ def test_the_interval_is_the_one_that_theory_gives() -> None:
     assert bootstrap(scores, seed=43) != result
 
 
-def test_a_paired_difference_is_surer_than_two_means() -> None:
+def test_the_interval_of_a_paired_difference_is_narrower_than_those_of_two_means() -> None:
     base = np.random.default_rng(2).normal(50, 20, size=(40, 4))
     tuned = base + 1  # every row gains exactly 1
     assert bootstrap(tuned - base, 0)["rougeL"] == pytest.approx({"mean": 1, "low": 1, "high": 1})
@@ -167,19 +172,19 @@ def test_a_paired_difference_is_surer_than_two_means() -> None:
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.integers(0, 2**31))
-def test_any_interval_holds_within_the_scores(values: list[float], seed: int) -> None:
+def test_any_interval_is_within_the_scores(values: list[float], seed: int) -> None:
     interval = bootstrap(np.repeat(np.array([values]).T, len(METRICS), axis=1), seed)["rouge1"]
     assert min(values) - 1e-9 <= interval["low"] <= interval["high"] <= max(values) + 1e-9
 
 
-def said(*texts: str) -> list[Answer]:
+def finished(*texts: str) -> list[Answer]:
     return [Answer(text, finished=True) for text in texts]
 
 
-def test_the_judgement_holds_scores_and_samples() -> None:
+def test_the_evaluation_has_scores_and_samples() -> None:
     chats = [make_chat(number) for number in range(25)]
     references = [chat[-1]["content"] for chat in chats]
-    found = judge(chats, said(*["nothing"] * 25), said(*references), seed=1)
+    found = judge(chats, finished(*["nothing"] * 25), finished(*references), seed=1)
     assert found["rows"] == 25
     assert found["base"]["rougeL"] == {"mean": 0, "low": 0, "high": 0}
     assert found["tuned"]["rougeL"] == found["difference"]["rougeL"] == {"mean": 100, "low": 100, "high": 100}
@@ -193,15 +198,15 @@ def test_the_judgement_holds_scores_and_samples() -> None:
     }
 
 
-def test_the_judgement_counts_lengths_and_bad_habits() -> None:
+def test_the_evaluation_has_lengths_and_shares_of_faulty_answers() -> None:
     chats = [make_chat(number) for number in range(4)]
     dialogue = chats[1][1]["content"]
     base = [
         Answer("", finished=True),
         Answer(dialogue, finished=False),
-        *said("One two.", "One two three four five six!"),
+        *finished("One two.", "One two three four five six!"),
     ]
-    found = judge(chats, base, said(*["Bob wants tea."] * 4), seed=1)
+    found = judge(chats, base, finished(*["Bob wants tea."] * 4), seed=1)
     assert found["base"]["shares"] == {"empty": 0.25, "truncated": 0.25, "copied": 0.25, "repeating": 0}
     assert found["tuned"]["shares"] == {"empty": 0, "truncated": 0, "copied": 0, "repeating": 0}
     assert found["tuned"]["words"] == {"mean": 3, "median": 3, "p90": 3}
@@ -212,16 +217,16 @@ def test_the_judgement_counts_lengths_and_bad_habits() -> None:
     assert found["reference"]["shares"] == {"copied": 0}
 
 
-def test_answers_that_loop_or_are_cut_are_among_the_samples_wherever_they_stand() -> None:
+def test_answers_that_loop_or_are_cut_are_among_the_samples() -> None:
     chats = [make_chat(number) for number in range(300)]
-    tuned = said(*[f"Answer {row}." for row in range(300)])
+    tuned = finished(*[f"Answer {row}." for row in range(300)])
     tuned[250] = Answer("no " * 12, finished=True)
     tuned[260:290] = [Answer(f"Cut {row}", finished=False) for row in range(260, 290)]
-    found = judge(chats, said(*[""] * 300), tuned, seed=1)
+    found = judge(chats, finished(*[""] * 300), tuned, seed=1)
     texts = [sample["tuned"] for sample in found["samples"]]
     assert texts == [*(f"Answer {row}." for row in range(20)), "no " * 12, *(f"Cut {row}" for row in range(260, 265))]
     assert found["samples"][20]["reference"] == chats[250][-1]["content"]
-    # Not rounded: one in thousands is more than a share of 0.
+    # The share is not rounded, because one answer in thousands must be more than 0.
     assert found["tuned"]["shares"]["repeating"] == pytest.approx(1 / 300)
 
 
@@ -231,7 +236,7 @@ def test_lengths_are_mean_median_and_ninetieth_percentile_of_the_words() -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("Ann:  DON'T go -- at 8:30, \u00c9va!", "ann don t go at 8 30 \u00e9va"),
         ("阿宁：1点去GPT-4店。", "阿 宁 1 点 去 gpt 4 店"),
@@ -244,10 +249,10 @@ def test_lengths_are_mean_median_and_ninetieth_percentile_of_the_words() -> None
         ("", ""),
     ],
 )
-def test_words_are_lower_case_without_punctuation_and_characters_where_there_are_no_spaces(
-    text: str, found: str
+def test_words_have_no_upper_case_or_punctuation_and_are_characters_in_scripts_without_spaces(
+    text: str, expected: str
 ) -> None:
-    assert words(text) == found.split()
+    assert words(text) == expected.split()
 
 
 def test_answers_do_not_depend_on_the_batch_and_keep_their_order(tiny: TinyModel, device: Device) -> None:
@@ -287,7 +292,7 @@ def test_answers_do_not_depend_on_the_batch_and_keep_their_order(tiny: TinyModel
         {"prompt_lookup_num_tokens": 3},
     ],
 )
-def test_how_the_base_was_published_to_sample_is_no_part_of_the_answers(
+def test_the_published_sampling_settings_do_not_change_the_answers(
     tiny: TinyModel, device: Device, settings: dict[str, Any]
 ) -> None:
     tokenizer = model.load_tokenizer(tiny.folder, "tiny")
@@ -297,17 +302,17 @@ def test_how_the_base_was_published_to_sample_is_no_part_of_the_answers(
 
     def ask(published: GenerationConfig) -> list[Answer]:
         base.generation_config = published
-        how: Any = {"end_ids": ends, "max_new_tokens": 8, "batch_size": 3, "stop": StopSignal(), "name": "base"}
-        answers = answer(base, tokenizer, prompts, **how)
+        options: Any = {"end_ids": ends, "max_new_tokens": 8, "batch_size": 3, "stop": StopSignal(), "name": "base"}
+        answers = answer(base, tokenizer, prompts, **options)
         assert base.generation_config is published
         return answers
 
     plain = ask(GenerationConfig())
     assert ask(GenerationConfig(**settings)) == plain
-    assert ask(GenerationConfig(repetition_penalty=9.0)) != plain  # which vLLM takes
+    assert ask(GenerationConfig(repetition_penalty=9.0)) != plain  # vLLM uses this setting, so evaluation must, too
 
 
-def test_an_answer_is_finished_if_it_came_to_an_end_by_itself(tiny: TinyModel, device: Device) -> None:
+def test_an_answer_is_finished_if_the_model_ends_it(tiny: TinyModel, device: Device) -> None:
     tokenizer = model.load_tokenizer(tiny.folder, "tiny")
     ends = model.end_ids(tiny.folder, tokenizer)
     prompts = [Encoder(tokenizer, ends).prompt(make_chat(number)) for number in range(3)]
@@ -328,7 +333,7 @@ def test_an_answer_is_finished_if_it_came_to_an_end_by_itself(tiny: TinyModel, d
     never = [len(tokenizer) + 1]
     cut = ask(never, 6)
     assert [each.finished for each in cut] == [False] * 3
-    # Whatever a prompt is answered with first ends that answer, and no other without that token.
+    # The first token of one answer becomes an end token. It ends that answer, and no answer that does not have it.
     with torch.inference_mode():
         first = int(base(torch.tensor([prompts[1]])).logits[0, -1].argmax())
     ended = ask([*never, first], 6)

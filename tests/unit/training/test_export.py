@@ -1,3 +1,5 @@
+"""The published folder: the merged model answers as base and adapter do, and transformers 4 can read its files."""
+
 from __future__ import annotations
 
 import json
@@ -34,7 +36,7 @@ def batch(tiny: TinyModel) -> dict[str, Any]:
 
 @pytest.fixture
 def adapter(tiny: TinyModel, recipe: Recipe, device: Device, tmp_path: Path) -> Path:
-    """Saves an adapter that changes the model a good deal."""
+    """Save an adapter that changes the model a lot, and return its folder."""
     trained = model.add_adapter(model.load_for_training(tiny.folder, recipe, device), recipe)
     torch.manual_seed(1)
     for name, weight in trained.named_parameters():
@@ -55,7 +57,7 @@ def test_the_saved_folder_answers_as_base_and_adapter_do(
     tuned = attached(tiny, device, adapter)
     expected = export.logits(tuned, batch)
     with pytest.raises(TrainingError, match="does not answer as the trained one does"):
-        export.check_same(base, expected)  # the adapter does change it: this test can fail
+        export.check_same(base, expected)  # the adapter changes the answers, so this test can fail
     out = tmp_path / "model"
     export.save_merged(tuned, model.load_tokenizer(tiny.folder, NAME), tiny.folder, out)
     assert export.check_same(export.logits(model.load_base(out, device), batch), expected) < 0.02
@@ -64,7 +66,7 @@ def test_the_saved_folder_answers_as_base_and_adapter_do(
     assert not [name for name in weights if "lora" in name]
 
 
-def test_the_saved_folder_reads_right_in_transformers_4(
+def test_the_files_of_the_saved_folder_have_the_form_of_transformers_4(
     tiny: TinyModel, device: Device, adapter: Path, tmp_path: Path
 ) -> None:
     export.save_merged(attached(tiny, device, adapter), model.load_tokenizer(tiny.folder, NAME), tiny.folder, tmp_path)
@@ -74,7 +76,8 @@ def test_the_saved_folder_reads_right_in_transformers_4(
     assert config["torch_dtype"] == "bfloat16"
     tokenizer_config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert tokenizer_config["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert tokenizer_config["model_input_names"] == ["input_ids", "attention_mask"]  # 4.x adds token_type_ids itself
+    # By default, 4.x adds token_type_ids.
+    assert tokenizer_config["model_input_names"] == ["input_ids", "attention_mask"]
     assert "<|start|>assistant" in tokenizer_config["chat_template"]
     assert not {"is_local", "local_files_only"} & tokenizer_config.keys()
     chat = as_chat(make_chat(1))
@@ -88,7 +91,7 @@ def test_a_base_of_another_number_format_is_saved_in_bfloat16_too(
     published = tmp_path / "published"
     shutil.copytree(tiny.folder, published)
     model.load_base(tiny.folder, device).to(torch.float32).save_pretrained(published)
-    assert model.own_dtype(published) == torch.float32  # the base is what this test says it is
+    assert model.own_dtype(published) == torch.float32  # the base really is in float32
     tuned = export.attach(model.load_base(published, device), adapter)
     expected = export.logits(tuned, batch)
     out = tmp_path / "model"
@@ -100,20 +103,20 @@ def test_a_base_of_another_number_format_is_saved_in_bfloat16_too(
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
-def test_how_the_base_samples_is_saved_as_it_was_published(
+def test_the_base_models_sampling_settings_are_saved_unchanged(
     tiny: TinyModel, device: Device, adapter: Path, tmp_path: Path, file: str
 ) -> None:
     published = shutil.copytree(tiny.folder, tmp_path / "published")
     (published / "generation_config.json").unlink()
-    said = json.loads((tiny.folder / file).read_text()) | {"temperature": 0.9, "top_p": 0.6}  # and no do_sample
-    (published / file).write_text(json.dumps(said))
+    settings = json.loads((tiny.folder / file).read_text()) | {"temperature": 0.9, "top_p": 0.6}  # without do_sample
+    (published / file).write_text(json.dumps(settings))
     tuned, tokenizer = (
         export.attach(model.load_base(published, device), adapter),
         model.load_tokenizer(published, NAME),
     )
     export.save_merged(tuned, tokenizer, published, tmp_path / "model")
     saved = json.loads((tmp_path / "model" / "generation_config.json").read_text())
-    assert (saved["temperature"], saved["top_p"], saved["eos_token_id"]) == (0.9, 0.6, said["eos_token_id"])
+    assert (saved["temperature"], saved["top_p"], saved["eos_token_id"]) == (0.9, 0.6, settings["eos_token_id"])
 
 
 LLAMA3 = {
@@ -125,17 +128,17 @@ LLAMA3 = {
 }
 
 
-def test_llamas_rope_scaling_is_written_as_4x_has_it() -> None:
+def test_llamas_rope_scaling_is_written_in_the_form_of_4x() -> None:
     saved = {"dtype": "bfloat16", "rope_parameters": LLAMA3 | {"rope_theta": 500_000.0}}
     config = export.as_4x_config(saved, {})
     assert (config["rope_theta"], config["rope_scaling"]) == (500_000.0, LLAMA3)
     assert config["rope_parameters"] == saved["rope_parameters"]
-    # What the makers of the base wrote in that form themselves is kept word for word.
+    # If the base model was published in that form, its own values are written again, word for word.
     published = {"rope_theta": 500_000.0, "rope_scaling": LLAMA3 | {"type": "llama3"}}
     assert export.as_4x_config(saved, published)["rope_scaling"] == published["rope_scaling"]
 
 
-def test_gemmas_two_ropes_and_a_partial_one_are_written_as_4x_has_them() -> None:
+def test_gemmas_two_ropes_and_a_partial_one_are_written_in_the_form_of_4x() -> None:
     far, near = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}, {"rope_type": "default", "rope_theta": 1e4}
     config = export.as_4x_config({"rope_parameters": {"full_attention": far, "sliding_attention": near}}, {})
     assert (config["rope_theta"], config["rope_local_base_freq"]) == (1e6, 1e4)
@@ -145,7 +148,7 @@ def test_gemmas_two_ropes_and_a_partial_one_are_written_as_4x_has_them() -> None
     assert (config["rope_theta"], config["rope_scaling"], config["partial_rotary_factor"]) == (2e4, None, 0.75)
 
 
-def test_extra_special_tokens_are_named_as_4x_has_them(tiny: TinyModel) -> None:
+def test_extra_special_tokens_have_the_name_of_4x(tiny: TinyModel) -> None:
     tokenizer = model.load_tokenizer(tiny.folder, NAME)
     config = export.as_4x_tokenizer_config({"extra_special_tokens": ["<a>"]}, tokenizer)
     assert config["additional_special_tokens"] == ["<a>"]
@@ -163,12 +166,12 @@ def test_merging_into_a_4_bit_base_is_refused(
     assert not (tmp_path / "model").exists()
 
 
-def test_the_adapter_names_the_base_model_not_a_path(adapter: Path) -> None:
+def test_the_adapter_names_the_base_model_and_not_a_path(adapter: Path) -> None:
     assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == NAME
     assert (adapter / "adapter_model.safetensors").exists()
 
 
-def test_logits_that_are_no_numbers_are_refused() -> None:
+def test_logits_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(TrainingError):
         export.check_same(torch.tensor([float("nan")]), torch.tensor([1.0]))
 

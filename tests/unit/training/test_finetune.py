@@ -1,3 +1,5 @@
+"""Fine-tuning: quantization, gradients, progress, stops, memory, and the checks that find a training without effect."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -55,7 +57,7 @@ def gradients(peft_model: PeftModel, rows: Dataset) -> dict[str, torch.Tensor]:
     }
 
 
-def test_the_base_is_held_in_nf4_with_double_quantization(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
+def test_the_base_is_quantized_to_nf4_with_double_quantization(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
     layers = [
         module for module in adapter(tiny, recipe, device).modules() if isinstance(module, bitsandbytes.nn.Linear4bit)
     ]
@@ -65,7 +67,7 @@ def test_the_base_is_held_in_nf4_with_double_quantization(tiny: TinyModel, recip
         assert layer.compute_dtype == torch.float32
 
 
-def test_an_evaluation_before_training_leaves_the_gradients_as_they_are(
+def test_an_evaluation_before_training_does_not_change_the_gradients(
     tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset
 ) -> None:
     expected = gradients(adapter(tiny, recipe, device), rows)
@@ -81,7 +83,7 @@ def test_an_evaluation_before_training_leaves_the_gradients_as_they_are(
 def test_no_4bit_layer_may_be_repacked_for_inference(
     tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on a CPU with AVX512-BF16, which the machine at hand may not have.
+    # bitsandbytes repacks layers on a CPU with AVX512-BF16, which this machine may not have.
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
     repacked: list[int] = []
     monkeypatch.setattr(
@@ -91,7 +93,7 @@ def test_no_4bit_layer_may_be_repacked_for_inference(
     evaluate_loss(adapter(tiny, recipe, device), rows, Collator(0), 4)
     assert not repacked
     plain = adapter(tiny, recipe, device)
-    for module in plain.modules():  # what would happen without the guard: this test can fail
+    for module in plain.modules():  # without the guard the layers are repacked, so this test can fail
         if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = True
     evaluate_loss(plain, rows, Collator(0), 4)
@@ -120,10 +122,11 @@ def test_training_learns_and_reports(
     assert [line.split()[0] for line in lines if line.startswith("step=")] == [
         f"step={step}/12" for step in range(1, 13)
     ]
-    assert sum(line.startswith("eval_loss=") for line in lines) == 4  # before, at 5 and 10, at the end
+    # Before training, at steps 5 and 10, and at the end.
+    assert sum(line.startswith("eval_loss=") for line in lines) == 4
 
 
-def test_a_stop_ends_training_after_the_step_at_hand(
+def test_a_stop_ends_training_after_the_current_step(
     tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
     stop = StopSignal()
@@ -144,18 +147,18 @@ def test_an_adapter_without_gradient_is_refused(
     tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
     trained = adapter(tiny, recipe, device)
-    check_rows_batch = Collator(0)([rows[0], rows[1]])
-    labels = check_rows_batch.pop("labels")
+    batch = Collator(0)([rows[0], rows[1]])
+    labels = batch.pop("labels")
     with pytest.raises(TrainingError, match="of 8 weights have none"):
         check_gradients(trained)
-    completion_loss(trained(**check_rows_batch), labels).backward()
+    completion_loss(trained(**batch), labels).backward()
     check_gradients(trained)
     for weight in trained.parameters():
         if weight.grad is not None:
             weight.grad.zero_()
     with pytest.raises(TrainingError, match="all are zero"):
         check_gradients(trained)
-    # Through the trainer: a forward pass that is cut off from the adapter, as bitsandbytes' repacked weights cut it.
+    # The trainer checks it, too. Here the forward pass is cut off from the adapter, as it is by bitsandbytes' repacked weights.
     cut_off = adapter(tiny, recipe, device)
     head = cut_off.get_base_model().lm_head
     bias = torch.zeros(1, requires_grad=True)
@@ -168,14 +171,14 @@ def test_an_adapter_without_gradient_is_refused(
         check_gradients(cut_off)
 
 
-def test_weights_that_training_left_alone_are_refused() -> None:
+def test_weights_that_training_did_not_change_are_refused() -> None:
     before = {"a": torch.zeros(2), "b": torch.ones(2)}
     check_changed(before, {"a": torch.zeros(2), "b": torch.full((2,), 1.5)})
     with pytest.raises(TrainingError, match="the same after training as before"):
         check_changed(before, {name: weight.clone() for name, weight in before.items()})
 
 
-def test_a_loss_that_is_no_number_ends_the_run(
+def test_a_loss_that_is_not_a_number_ends_the_run(
     tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
     trained = adapter(tiny, recipe, device)
@@ -186,7 +189,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
         finetune(trained, encoder.tokenizer, rows, rows, recipe, device=device, stop=StopSignal(), checkpoints=tmp_path)
 
 
-def test_layers_that_the_model_lacks_are_refused_with_those_it_has(
+def test_missing_layers_are_refused_with_the_names_of_the_models_layers(
     tiny: TinyModel, recipe: Recipe, device: Device
 ) -> None:
     with pytest.raises(
@@ -197,7 +200,7 @@ def test_layers_that_the_model_lacks_are_refused_with_those_it_has(
     assert len({name.split(".lora_")[0] for name, _ in every.named_parameters() if "lora_" in name}) == 2 * 7
 
 
-def test_activations_are_recomputed_only_where_memory_asks() -> None:
+def test_activations_are_recomputed_only_if_memory_is_short() -> None:
     llama_1b = {"layers": 16, "hidden_size": 2048, "tokens": 4 * 512}
     a10g = Device("cuda", (8, 6), 22 * GIB)
     assert not a10g.needs_checkpointing(weight_bytes=1 * GIB, **llama_1b)
@@ -207,6 +210,6 @@ def test_activations_are_recomputed_only_where_memory_asks() -> None:
 
 
 @pytest.mark.parametrize(("mean_length", "rows"), [(60, 9), (128, 4), (165, 3), (260, 2), (400, 1), (5000, 1)])
-def test_a_cpu_takes_as_many_rows_at_once_as_their_length_allows(mean_length: float, rows: int) -> None:
+def test_the_rows_that_a_cpu_takes_at_once_depend_on_their_length(mean_length: float, rows: int) -> None:
     assert Device("cpu", None, None).rows_at_once(mean_length) == rows
     assert Device("cuda", (8, 6), 22 * GIB).rows_at_once(mean_length) is None

@@ -1,4 +1,4 @@
-"""The base model's way here, against a small server that answers as the Hub does."""
+"""The download of a base model from a small server that answers as the Hub does, and the secret's token."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FILES = {
 
 @dataclass
 class FakeHub:
-    """What the server answers, and what it was asked."""
+    """How the server answers, and the tokens and downloads of the requests."""
 
     refusal: tuple[int, dict[str, str]] | None = None
     cut: bool = False
@@ -111,16 +111,14 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
         yield fake
 
 
-def refused(recipe: Recipe = RECIPE) -> str:
-    with pytest.raises(TrainingError) as raised:
+def refusal(recipe: Recipe = RECIPE) -> str:
+    with pytest.raises(TrainingError) as caught:
         hub.fetch_base_model(recipe)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_weights_configuration_and_nothing_else_are_downloaded(
-    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_configuration_and_weights_are_downloaded(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_the_machine")
     folder = hub.fetch_base_model(RECIPE)
     assert sorted(fake_hub.downloaded) == ["config.json", "model.safetensors"]
@@ -129,13 +127,13 @@ def test_weights_configuration_and_nothing_else_are_downloaded(
 
 
 @pytest.mark.parametrize("revision", [None, "main", TINY_COMMIT])
-def test_offline_the_cache_has_branch_and_commit(tiny: TinyModel, revision: str | None) -> None:
+def test_branch_and_commit_are_found_in_the_cache_offline(tiny: TinyModel, revision: str | None) -> None:
     assert hub.fetch_base_model(Recipe(base_model=NAME, base_revision=revision)) == tiny.folder
     with pytest.raises(TrainingError, match=r"org/base is not in the cache .* and HF_HUB_OFFLINE forbids a download"):
         hub.fetch_base_model(Recipe(base_model="org/base", base_revision=revision))
 
 
-def test_a_model_channel_stands_in_for_the_hub(fake_hub: FakeHub, tmp_path: Path) -> None:
+def test_a_model_channel_is_used_instead_of_the_hub(fake_hub: FakeHub, tmp_path: Path) -> None:
     channel = tmp_path / "model"
     assert hub.base_model(RECIPE, channel).name == COMMIT
     fake_hub.downloaded.clear()
@@ -159,7 +157,7 @@ EXPIRED = {"X-Error-Message": "Invalid credentials in Authorization header"}
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "token", "said"),
+    ("status", "headers", "token", "message"),
     [
         (401, GATED, None, "org/base is gated and no Hub token was given: accept its licence"),
         (403, GATED, "hf_x", "the Hub refused the token for org/base (403): accept the licence"),
@@ -177,30 +175,31 @@ def test_every_refusal_is_one_line_with_its_remedy(
     status: int,
     headers: dict[str, str],
     token: str | None,
-    said: str,
+    message: str,
     revision: str,
 ) -> None:
     fake_hub.refusal = (status, headers)
     monkeypatch.setattr(hub, "fetch_token", lambda _: token)
     secret = SECRET if token else None
-    said = said.replace("v9", revision)
-    line = refused(replace(RECIPE, base_revision=revision, hub_token_secret=secret))
-    assert said in line
+    line = refusal(replace(RECIPE, base_revision=revision, hub_token_secret=secret))
+    assert message.replace("v9", revision) in line
     assert token is None or token not in line
 
 
-def test_a_download_that_breaks_off_is_said(fake_hub: FakeHub) -> None:
+def test_a_download_that_breaks_off_is_refused(fake_hub: FakeHub) -> None:
     fake_hub.cut = True
-    assert "broke off" in refused() or "could not be reached" in refused()
+    assert "broke off" in refusal() or "could not be reached" in refusal()
 
 
-def test_no_answer_at_all_names_the_network(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
-    assert "(no answer): check the job's network access" in refused()
+def test_the_refusal_names_the_network_if_the_hub_does_not_answer(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens at the discard port
+    assert "(no answer): check the job's network access" in refusal()
 
 
 class FakeSecrets:
-    """Stands in for boto3's client."""
+    """A stand-in for boto3's client of Secrets Manager."""
 
     def __init__(self, answer: dict[str, str] | Exception) -> None:
         self.answer = answer
@@ -217,9 +216,9 @@ def test_the_token_is_the_secrets_text() -> None:
     with pytest.raises(TrainingError, match="is empty"):
         hub.fetch_token(SECRET, FakeSecrets({"SecretString": ""}))
     for wrong in ('{"token": "hf_abc"}', "hf_abc\nhf_def", "hf_\u201cabc\u201d"):
-        with pytest.raises(TrainingError, match="holds more than a token") as refused:
+        with pytest.raises(TrainingError, match="holds more than a token") as caught:
             hub.fetch_token(SECRET, FakeSecrets({"SecretString": wrong}))
-        assert "abc" not in str(refused.value)
+        assert "abc" not in str(caught.value)
     denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSecretValue")
     with pytest.raises(TrainingError, match="AccessDeniedException; check that the secret exists"):
         hub.fetch_token(SECRET, FakeSecrets(denied))

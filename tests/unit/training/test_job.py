@@ -1,4 +1,4 @@
-"""A whole job on the tiny model, in the layout that SageMaker makes."""
+"""A whole training job with the tiny model, in the folders that SageMaker makes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def published(job: Path) -> list[str]:
     return sorted(path.name for path in (job / "model").glob("*")) if (job / "model").exists() else []
 
 
-def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_job_publishes_the_model_its_adapter_and_its_scores(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
     long = make_chat(46)
     long[-1]["content"] *= 100
     write_channel(job, "validation", [*(make_chat(number) for number in range(40, 46)), long])
@@ -75,33 +75,33 @@ def test_a_job_leaves_the_model_its_adapter_and_its_scores(job: Path, capfd: pyt
     )
     assert any(re.fullmatch(r"eval_loss=\d+\.\d{4}", line) for line in lines)
     assert re.fullmatch(r"((rouge[12L]|chrF)_(base|tuned)=\d+\.\d\d ?){8}", lines[-1])
-    # SageMaker's metrics are read out of these very lines.
+    # SageMaker reads its metrics from these lines.
     found = {name: [value for line in lines for value in re.findall(regex, line)] for name, regex in METRICS.items()}
     assert {name: len(values) for name, values in found.items()} == {
         name: {"train": 4, "validation": 2, "test": 1}[name.partition(":")[0]] for name in METRICS
     }
     assert float(found["train:peak_memory_gib"][-1]) == pytest.approx(metrics["peak_memory_gib"], rel=0.5)
     assert "%|" not in captured.err  # no progress bars
-    # What was published is a model that answers as nothing but itself.
+    # The published folder is a whole model, which loads without the base model and the adapter.
     model = AutoModelForCausalLM.from_pretrained(job / "model")
     assert model.dtype == torch.bfloat16
 
 
-ODD = (
+UNUSUAL_TEMPLATE = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
     "Today is {{ strftime_now('%d %B') }}.\n"
     + TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
 )
 
 
-def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_day(
+def test_a_job_whose_template_has_no_system_turn_but_date_and_thinking_goes_on_the_next_day(
     job: Path, tiny: TinyModel, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     repository = tiny.cache / "models--tuneway--odd"
     shutil.copytree(tiny.folder.parent.parent, repository)
     folder = repository / "snapshots" / COMMIT
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = ODD
+    tokenizer.chat_template = UNUSUAL_TEMPLATE
     tokenizer.save_pretrained(folder)
     write_hyperparameters(job, recipe, base_model="tuneway/odd", checkpoint_steps="2")
     for day in (30, 31):
@@ -109,20 +109,20 @@ def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_
         monkeypatch.setattr(chat_template_utils, "datetime", clock)
         shutil.rmtree(job / "model", ignore_errors=True)
         assert train.main() == 0
-        said = capfd.readouterr().out
-        for sign in ("going on from checkpoint-4", "evaluated=6/6 model=base, by an earlier run"):
-            assert (sign in said) == (day == 31), sign
+        output = capfd.readouterr().out
+        for line in ("going on from checkpoint-4", "evaluated=6/6 model=base, by an earlier run"):
+            assert (line in output) == (day == 31), line
         answers = job / "input" / "data" / "baseline"
         answers.mkdir(exist_ok=True)
         shutil.copy(job / "model" / "tuneway" / "baseline.json", answers)
     served = AutoTokenizer.from_pretrained(job / "model")
-    asked = served.apply_chat_template(as_chat(make_chat(1)[:-1]), tokenize=False, add_generation_prompt=True)
-    assert asked.startswith("Today is 31 December.\n<|start|>user\nSummarize.\n\nBob: do you want a cake?")
-    assert asked.endswith("<|start|>assistant\n<think>\n\n</think>\n\n")
+    prompt = served.apply_chat_template(as_chat(make_chat(1)[:-1]), tokenize=False, add_generation_prompt=True)
+    assert prompt.startswith("Today is 31 December.\n<|start|>user\nSummarize.\n\nBob: do you want a cake?")
+    assert prompt.endswith("<|start|>assistant\n<think>\n\n</think>\n\n")
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"learning_rate": "much"}, "hyperparameter learning_rate is 'much'"),
         ({"batch_size": "64"}, "channel train has 40 usable rows, fewer than one batch of 64"),
@@ -136,12 +136,12 @@ def test_a_template_without_system_turn_with_date_and_thinking_goes_on_the_next_
     ],
 )
 def test_a_mistake_is_one_line_without_traceback(
-    job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str], changes: dict[str, str], said: str
+    job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str], changes: dict[str, str], message: str
 ) -> None:
     write_channel(job, "train", [make_chat(number) for number in range(2, 122, 3)])  # each longer than 64 tokens
     write_hyperparameters(job, recipe, **changes)
     assert train.main() == 1
-    assert said in failure(job)
+    assert message in failure(job)
     assert "\n" not in failure(job)
     captured = capfd.readouterr()
     assert captured.out.splitlines()[-1] == failure(job)
@@ -150,7 +150,7 @@ def test_a_mistake_is_one_line_without_traceback(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_without_the_gpu_that_it_is_for_a_job_ends_before_it_loads_anything(job: Path, recipe: Recipe) -> None:
+def test_a_job_for_a_gpu_ends_before_it_loads_anything_on_a_machine_without_one(job: Path, recipe: Recipe) -> None:
     write_hyperparameters(job, recipe, device="gpu", base_model="tuneway/none")
     assert train.main() == 1
     assert re.fullmatch(
@@ -160,7 +160,7 @@ def test_without_the_gpu_that_it_is_for_a_job_ends_before_it_loads_anything(job:
     )
 
 
-def test_an_empty_channel_and_a_row_without_answer_are_said(job: Path) -> None:
+def test_an_empty_channel_and_a_row_without_answer_are_refused(job: Path) -> None:
     write_channel(job, "test", [])
     assert train.main() == 1
     assert failure(job).startswith("channel test has no rows")
@@ -172,7 +172,7 @@ def test_an_empty_channel_and_a_row_without_answer_are_said(job: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "traceback"),
+    ("error", "message", "traceback"),
     [
         (OSError(28, "No space left on device"), "disk full", False),
         (
@@ -184,13 +184,13 @@ def test_an_empty_channel_and_a_row_without_answer_are_said(job: Path) -> None:
         (ZeroDivisionError("odd\nthing " * 500), "unexpected ZeroDivisionError: odd thing", True),
     ],
 )
-def test_what_breaks_the_machine_is_one_line_and_leaves_no_model(
+def test_an_error_of_the_machine_is_one_line_and_no_model_is_published(
     job: Path,
     recipe: Recipe,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     error: Exception,
-    said: str,
+    message: str,
     traceback: bool,
 ) -> None:
     def fail(*_: object) -> None:
@@ -199,7 +199,7 @@ def test_what_breaks_the_machine_is_one_line_and_leaves_no_model(
     write_hyperparameters(job, replace(recipe, max_steps=1))
     monkeypatch.setattr("training.export.save_merged", fail)
     assert train.main() == 1
-    assert failure(job).startswith(said)
+    assert failure(job).startswith(message)
     assert len(failure(job)) <= 1024
     assert "\n" not in failure(job)
     assert ("Traceback" in capfd.readouterr().err) is traceback
@@ -224,18 +224,18 @@ def test_a_job_that_is_asked_to_stop_publishes_nothing_and_the_next_goes_on(
     capfd.readouterr()
     assert train.main() == 0
     lines = capfd.readouterr().out.splitlines()
-    # The signal came when step 2 was over, so that step 3 was the one at hand; later, all steps were done.
-    left = [text.split()[0] for text in lines if text.startswith("step=")]
-    assert left == (["step=4/4"] if when == "step=2/4" else [])
+    # The signal came at the end of step 2, so step 3 was the last one. In the other cases all steps were done.
+    steps = [text.split()[0] for text in lines if text.startswith("step=")]
+    assert steps == (["step=4/4"] if when == "step=2/4" else [])
     assert "model.safetensors" in published(job)
 
 
-def test_lora_without_quantization_goes_the_same_way(job: Path, recipe: Recipe) -> None:
+def test_a_job_with_lora_without_quantization_succeeds(job: Path, recipe: Recipe) -> None:
     write_hyperparameters(job, replace(recipe, quantization="none", max_steps=1))
     assert train.main() == 0
 
 
-def test_another_architecture_with_an_adapter_on_every_layer_goes_the_same_way(job: Path, recipe: Recipe) -> None:
+def test_a_job_with_another_architecture_and_an_adapter_on_every_layer_succeeds(job: Path, recipe: Recipe) -> None:
     write_hyperparameters(job, replace(recipe, base_model=QWEN, target_modules=("all-linear",)))
     assert train.main() == 0
     model = AutoModelForCausalLM.from_pretrained(job / "model")
@@ -247,18 +247,20 @@ def test_another_architecture_with_an_adapter_on_every_layer_goes_the_same_way(j
     assert metrics["eval_loss"] < metrics["eval_loss_before"]
 
 
-def test_the_base_is_scored_once(job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_base_model_answers_only_in_the_first_of_two_runs(
+    job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str]
+) -> None:
     write_hyperparameters(job, replace(recipe, max_steps=1))
     assert train.main() == 0
     assert "evaluated=4/6 model=base\n" in capfd.readouterr().out
     baseline = job / "input" / "data" / "baseline"
     baseline.mkdir()
-    kept = (job / "model" / "tuneway" / "baseline.json").rename(baseline / "baseline.json")
-    for again in (True, False):  # the second time, another instruction is asked
+    first = (job / "model" / "tuneway" / "baseline.json").rename(baseline / "baseline.json")
+    for again in (True, False):  # the second time, the test rows have another instruction
         shutil.rmtree(job / "model")
         (job / "model").mkdir()
         assert train.main() == 0
         assert ("model=base, by an earlier run" in capfd.readouterr().out) is again
-        same = (job / "model" / "tuneway" / "baseline.json").read_text() == kept.read_text()
+        same = (job / "model" / "tuneway" / "baseline.json").read_text() == first.read_text()
         assert same is again
         write_channel(job, "test", [[{"role": "system", "content": "Be brief."}, *make_chat(46)[1:]]])

@@ -1,4 +1,4 @@
-"""The form of a row: what passes between data prep, training, evaluation and the smoke test."""
+"""The form of a row, which data prep, training, evaluation and the smoke test share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ END = "no answer that is learned at the end"
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "message"),
     [
         ([], FORM),
         (None, FORM),
@@ -53,7 +53,7 @@ END = "no answer that is learned at the end"
         ({"messages": [{**USER, "role": ["user"]}, ANSWER]}, FORM),
         ({"messages": [{**USER, "content": [{"type": "text", "text": "hi"}]}, ANSWER]}, FORM),
         ({"messages": [{**USER, "learned": False}, ANSWER]}, FORM),
-        ({"messages": [USER, {"role": "assistant", "content": "ho"}]}, FORM),  # as rows were before
+        ({"messages": [USER, {"role": "assistant", "content": "ho"}]}, FORM),  # an answer without a mark
         ({"messages": [USER, {**ANSWER, "learned": 1}]}, FORM),
         ({"messages": [USER, {**ANSWER, "learned": None}]}, FORM),
         ({"messages": [USER, {**ANSWER, "weight": 1}]}, FORM),
@@ -73,14 +73,14 @@ END = "no answer that is learned at the end"
         ({"messages": [USER, ANSWER, USER]}, END),
     ],
 )
-def test_another_form_is_told_in_one_line(record: object, said: str) -> None:
+def test_another_form_is_refused_in_one_line(record: object, message: str) -> None:
     with pytest.raises(BadRecord) as raised:
         check(record)
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_json_is_told() -> None:
+def test_a_line_that_is_not_json_is_refused() -> None:
     with pytest.raises(BadRecord, match="not JSON"):
         read_row("{")
 
@@ -90,11 +90,11 @@ MESSAGES = st.dictionaries(
     st.sampled_from(["role", "content", "learned", "name"]),
     st.sampled_from(["system", "user", "assistant", "tool"]) | TEXTS | st.booleans() | st.none() | st.integers(0, 1),
 )
-FITTING = st.sampled_from([SYSTEM, USER, ANSWER, EARLIER])
+VALID = st.sampled_from([SYSTEM, USER, ANSWER, EARLIER])
 
 
-@given(st.lists(FITTING | MESSAGES, max_size=5))
-def test_whatever_is_read_is_of_the_form(messages: list[dict[str, object]]) -> None:
+@given(st.lists(VALID | MESSAGES, max_size=5))
+def test_each_row_that_passes_the_check_has_the_form(messages: list[dict[str, object]]) -> None:
     try:
         row = check({"messages": messages})
     except BadRecord:
@@ -108,7 +108,7 @@ def test_whatever_is_read_is_of_the_form(messages: list[dict[str, object]]) -> N
     assert row[-1]["learned"] is True
 
 
-def test_a_chat_has_no_marks() -> None:
+def test_a_chat_has_only_role_and_content() -> None:
     assert as_chat([SYSTEM, USER, ANSWER]) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "hi"},

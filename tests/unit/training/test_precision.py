@@ -1,6 +1,6 @@
-"""The table of number formats, and what a GPU's formats do to loading, a training step and the export.
+"""The table of number formats, and loading, a training step and the export in the formats of GPUs.
 
-No GPU is needed: a device that is called cpu and has a GPU's compute capability loads and computes here in that GPU's formats.
+No GPU is needed: a device with the name cpu and a GPU's compute capability loads and computes here in that GPU's formats.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_each_line_of_the_table(
 @pytest.mark.parametrize(
     ("weights", "capability", "flash_attn"), product((F16, BF16, F32, torch.float64), CAPABILITIES, (False, True))
 )
-def test_no_pair_gets_what_its_device_lacks(
+def test_no_pair_gets_a_format_that_its_device_does_not_have(
     weights: torch.dtype, capability: tuple[int, int] | None, flash_attn: bool
 ) -> None:
     precision = choose(weights, capability, flash_attn=flash_attn)
@@ -75,14 +75,14 @@ def test_no_pair_gets_what_its_device_lacks(
     assert BF16 not in formats or ampere
     assert (precision.attention == FLASH) == (flash_attn and ampere)
     assert precision.attention == "sdpa" or formats <= set(FLASH_DTYPES)
-    # Served in 16 bits, and on a GPU that has the format judged in the very same.
+    # The model is served in 16 bits. A GPU that has this format evaluates the model in it, too.
     assert export_dtype(weights) in FLASH_DTYPES
     assert precision.evaluation == export_dtype(weights) or not ampere
 
 
 @pytest.fixture(params=[F16, BF16, F32], ids=["float16", "bfloat16", "float32"])
 def base(request: pytest.FixtureRequest, tiny: TinyModel, tmp_path: Path) -> Path:
-    """The tiny Llama, published in each of the three formats."""
+    """Return a folder of the tiny Llama, published in each of the three formats."""
     folder = tmp_path / "base"
     AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=request.param).save_pretrained(folder)
     model.load_tokenizer(tiny.folder, NAME).save_pretrained(folder)
@@ -90,20 +90,22 @@ def base(request: pytest.FixtureRequest, tiny: TinyModel, tmp_path: Path) -> Pat
     return folder
 
 
-def _silent(folder: Path) -> None:
+def _remove_dtype(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if "dtype" not in k}))
 
 
-def _with_a_float32_norm(folder: Path) -> None:
-    _silent(folder)
+def _store_one_weight_in_float32(folder: Path) -> None:
+    _remove_dtype(folder)
     weights = load_file(folder / "model.safetensors")
     norm = "model.norm.weight"
     save_file(weights | {norm: weights[norm].float()}, folder / "model.safetensors", {"format": "pt"})
 
 
-@pytest.mark.parametrize("change", [_silent, _with_a_float32_norm])
-def test_weights_say_their_format_where_the_config_does_not(base: Path, change: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("change", [_remove_dtype, _store_one_weight_in_float32])
+def test_the_format_is_read_from_the_weights_if_the_config_does_not_name_it(
+    base: Path, change: Callable[[Path], None]
+) -> None:
     expected = model.own_dtype(base)
     change(base)
     assert model.own_dtype(base) == expected
@@ -131,19 +133,19 @@ def test_a_step_in_the_gpus_format_trains_a_float32_adapter(
     before = {name: weight.detach().clone() for name, weight in weights.items()}
     batch = batch_of(base)
     labels = batch.pop("labels")
-    # What accelerate does with fp16=True and bf16=True.
+    # accelerate does the same with fp16=True and bf16=True.
     scaler = torch.amp.GradScaler("cpu", enabled=dtype is F16)
     optimizer = torch.optim.AdamW(weights.values(), lr=1e-2)
     with torch.autocast("cpu", dtype):
         loss = completion_loss(trained(**batch), labels)
     scaler.scale(loss).backward()
-    scaler.unscale_(optimizer)  # refuses float16 gradients
+    scaler.unscale_(optimizer)  # raises an error if gradients are in float16
     scaler.step(optimizer)
     assert any(not torch.equal(before[name], weight) for name, weight in weights.items())
 
 
 @pytest.mark.parametrize("device", [Device("cpu", None, None), T4, A10G], ids=["cpu", "T4", "A10G"])
-def test_the_tuned_model_is_published_in_one_format_whatever_it_was_trained_on(
+def test_the_tuned_model_is_published_in_the_same_format_from_each_device(
     base: Path, recipe: Recipe, device: Device, tmp_path: Path
 ) -> None:
     trained = model.add_adapter(model.load_for_training(base, recipe, device), recipe)
@@ -153,9 +155,9 @@ def test_the_tuned_model_is_published_in_one_format_whatever_it_was_trained_on(
             torch.nn.init.normal_(weight, std=0.3)
     export.save_adapter(trained, recipe, tmp_path / "adapter")
     own = model.own_dtype(base)
-    computed_in = device.precision(own).evaluation
+    evaluation_dtype = device.precision(own).evaluation
     loaded = model.load_base(base, device)
-    assert loaded.dtype == computed_in
+    assert loaded.dtype == evaluation_dtype
     tuned = export.attach(loaded, tmp_path / "adapter")
     batch = batch_of(base)
     expected = export.logits(tuned, batch)
@@ -166,11 +168,11 @@ def test_the_tuned_model_is_published_in_one_format_whatever_it_was_trained_on(
     config = json.loads((out / "config.json").read_text())
     assert {f"torch.{config[key]}" for key in ("dtype", "torch_dtype")} == {str(dtype)}
     reloaded = model.load_base(out, device)
-    assert reloaded.dtype == computed_in
+    assert reloaded.dtype == evaluation_dtype
     assert export.check_same(export.logits(reloaded, batch), expected) < 0.03
 
 
-def test_a_base_whose_numbers_do_not_fit_is_told_before_it_is_trained() -> None:
+def test_a_base_model_that_overflows_its_format_is_refused_before_training() -> None:
     check_base_loss(3.2, F16)
     with pytest.raises(
         TrainingError, match=r"is nan in float16; the model needs bfloat16: choose training.instance_types"
@@ -181,14 +183,14 @@ def test_a_base_whose_numbers_do_not_fit_is_told_before_it_is_trained() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_pytorch_does_not_see_is_no_cpu() -> None:
-    with pytest.raises(TrainingError, match=r"training\.device is gpu, and PyTorch .* can use none here .*") as refused:
+def test_the_cpu_is_not_used_instead_of_a_gpu_that_pytorch_does_not_find() -> None:
+    with pytest.raises(TrainingError, match=r"training\.device is gpu, and PyTorch .* can use none here .*") as caught:
         Device.find("gpu")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
     assert Device.find("cpu") == Device("cpu", None, None)
 
 
-def test_packing_is_for_flash_attention() -> None:
+def test_rows_are_packed_only_with_flash_attention() -> None:
     assert T4.packs(wanted=True, attention=FLASH)
     assert not T4.packs(wanted=True, attention="sdpa")
     assert not T4.packs(wanted=False, attention=FLASH)

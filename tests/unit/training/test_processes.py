@@ -1,4 +1,4 @@
-"""The whole job in two processes that talk over gloo, as torchrun starts them one a GPU, against the job in one."""
+"""A job in two processes over gloo gives the result of one process. torchrun starts them as it does one per GPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = 12
 
 
 def start(root: Path, tiny: TinyModel) -> subprocess.Popen[str]:
-    """Starts the job that lies in `root` in two processes; its output goes to root/log."""
+    """Start the job of the folder `root` in two processes. Its output goes to root/log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,7 +50,7 @@ def start(root: Path, tiny: TinyModel) -> subprocess.Popen[str]:
 
 
 def train_here(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
-    """The job that lies in `root` in one process, which is this one: it has imported everything. Returns the output."""
+    """Run the job of the folder `root` in this process, which has imported everything already, and return its output."""
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(root))
     assert train.main() == 0
     return capfd.readouterr().out
@@ -66,8 +66,8 @@ def adapter(root: Path) -> dict[str, torch.Tensor]:
     return load_file(root / "model" / "tuneway" / "adapter" / "adapter_model.safetensors")
 
 
-def close(found: Path, expected: Path) -> None:
-    """Losses, gradient norms and adapter of two jobs are the same, and it was no training that did nothing."""
+def assert_close(found: Path, expected: Path) -> None:
+    """Check that losses, gradient norms and adapter of two jobs are the same, and that the training had an effect."""
     one, other = history(expected), history(found)
     assert one.keys() == other.keys() == set(range(1, STEPS + 1))
     assert one[STEPS]["loss"] < one[1]["loss"] - 0.5
@@ -82,7 +82,7 @@ def close(found: Path, expected: Path) -> None:
 
 @pytest.fixture
 def whole(job: Path, recipe: Recipe) -> Path:
-    """The job, not yet run: dropout, and steps of four batches, which two processes share."""
+    """Return a job that has not run yet, with dropout and with steps of four batches, which two processes share."""
     recipe = replace(
         recipe, max_steps=STEPS, epochs=20, gradient_accumulation_steps=4, lora_dropout=0.1, checkpoint_steps=5
     )
@@ -94,20 +94,20 @@ def copy(job: Path, name: str) -> Path:
     return Path(shutil.copytree(job / "input", job.with_name(name) / "input")).parent
 
 
-def test_two_processes_train_what_one_does(
+def test_two_processes_train_the_same_as_one(
     whole: Path, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pair = copy(whole, "pair")
     train_here(whole, monkeypatch, capfd)
     assert start(pair, tiny).wait(300) == 0, (pair / "log").read_text()
-    close(pair, whole)
+    assert_close(pair, whole)
     used = json.loads((pair / "model" / "tuneway" / "recipe.json").read_text())["used"]
     assert (used["processes"], used["batch_size"], used["gradient_accumulation_steps"]) == (2, 4, 2)
     log = (pair / "log").read_text()
-    assert len(re.findall(r"^step=1/12 ", log, re.MULTILINE)) == 1  # one of them speaks
+    assert len(re.findall(r"^step=1/12 ", log, re.MULTILINE)) == 1  # only one of them prints
     assert log.count("evaluated=6/6 model=tuned") == 1
 
-    # One of two is told to end: both do, after the same step, and one process or two go on from there.
+    # One of the two gets a signal. Both end after the same step, and one process or two processes go on from there.
     stopped = copy(whole, "stopped")
     process = start(stopped, tiny)
     while not (stopped / "checkpoints" / "checkpoint-5" / "complete.json").exists():
@@ -118,21 +118,23 @@ def test_two_processes_train_what_one_does(
     os.kill(int(workers[1]), signal.SIGTERM)
     assert process.wait(300) == 1
     failure = (stopped / "output" / "failure").read_text()
-    said = re.fullmatch(r"interrupted: .*; step (\d+) of 12 is saved as checkpoint-\d+, and no model .*", failure)
-    assert said, failure
+    interrupted = re.fullmatch(
+        r"interrupted: .*; step (\d+) of 12 is saved as checkpoint-\d+, and no model .*", failure
+    )
+    assert interrupted, failure
     assert not list((stopped / "model").glob("*.safetensors"))
     others = copy(whole, "others")
     shutil.copytree(stopped / "checkpoints", others / "checkpoints")
-    assert f"going on from checkpoint-{said[1]}" in train_here(stopped, monkeypatch, capfd)
-    close(stopped, whole)
+    assert f"going on from checkpoint-{interrupted[1]}" in train_here(stopped, monkeypatch, capfd)
+    assert_close(stopped, whole)
     assert start(others, tiny).wait(300) == 0, (others / "log").read_text()
-    assert f"going on from checkpoint-{said[1]}" in (others / "log").read_text()
-    close(others, whole)
+    assert f"going on from checkpoint-{interrupted[1]}" in (others / "log").read_text()
+    assert_close(others, whole)
 
 
 def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hyperparameters(job, replace(recipe, batch_size=3, gradient_accumulation_steps=1))
-    # Each process finds it before they first talk: this one is the first of two.
+    # Each process refuses the job before the processes first talk. This process acts as the first of two.
     monkeypatch.setattr(World, "join", classmethod(lambda cls: cls(size=2)))
     assert train.main() == 1
     line = (job / "output" / "failure").read_text()
@@ -142,7 +144,7 @@ def test_a_step_that_cannot_be_shared_is_refused(job: Path, recipe: Recipe, monk
     assert "make it a multiple of 2" in line
 
 
-def test_a_process_that_dies_is_missed_by_the_others_in_one_line(whole: Path, tiny: TinyModel) -> None:
+def test_the_death_of_a_process_ends_the_job_with_one_line(whole: Path, tiny: TinyModel) -> None:
     process = start(whole, tiny)
     while "step=2/12" not in (whole / "log").read_text():
         assert process.poll() is None, (whole / "log").read_text()

@@ -1,3 +1,5 @@
+"""The recipe: reading it from hyperparameters, which are strings, the refusals, and the number of steps."""
+
 from __future__ import annotations
 
 import json
@@ -45,7 +47,7 @@ RECIPES = st.builds(
 )
 
 
-def spell(value: object) -> str:
+def as_text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, tuple):
@@ -55,15 +57,15 @@ def spell(value: object) -> str:
 
 @settings(max_examples=25)
 @given(RECIPES)
-def test_every_recipe_survives_being_spelled_in_strings(recipe: Recipe) -> None:
+def test_every_recipe_is_read_back_from_strings(recipe: Recipe) -> None:
     defaults = Recipe(base_model="x")
-    strings = {field.name: spell(getattr(recipe, field.name)) for field in fields(Recipe)}
+    strings = {field.name: as_text(getattr(recipe, field.name)) for field in fields(Recipe)}
     expected = recipe if recipe.max_steps is not None else replace(recipe, max_steps=defaults.max_steps)
     assert parse_recipe(strings) == expected
 
 
 @given(st.sampled_from([field.name for field in fields(Recipe)]), st.text(max_size=300))
-def test_any_text_is_either_taken_or_refused_in_one_line_that_names_the_field(name: str, text: str) -> None:
+def test_any_text_is_accepted_or_refused_in_one_line_that_names_the_field(name: str, text: str) -> None:
     try:
         recipe = parse_recipe({"base_model": "x", name: text})
     except TrainingError as error:
@@ -75,7 +77,7 @@ def test_any_text_is_either_taken_or_refused_in_one_line_that_names_the_field(na
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         (
             "learning_rate",
@@ -103,23 +105,23 @@ def test_any_text_is_either_taken_or_refused_in_one_line_that_names_the_field(na
         ("base_model", " ", "base_model is missing"),
     ],
 )
-def test_a_wrong_hyperparameter_is_named_with_what_it_may_be(name: str, text: str, said: str) -> None:
+def test_a_wrong_hyperparameter_is_refused_with_the_allowed_values(name: str, text: str, message: str) -> None:
     with pytest.raises(TrainingError, match=name) as raised:
         parse_recipe({"base_model": "x", name: text})
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_the_sdks_own_hyperparameters_are_passed_over() -> None:
+def test_the_sdks_own_hyperparameters_are_ignored() -> None:
     assert parse_recipe({"base_model": "x", "sagemaker_region": "us-west-2"}) == Recipe(base_model="x")
 
 
-@pytest.mark.parametrize(("text", "said"), [("[1]", "one JSON object"), ("{", "is not JSON")])
-def test_a_broken_file_is_said(tmp_path: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("[1]", "one JSON object"), ("{", "is not JSON")])
+def test_a_missing_or_invalid_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "hyperparameters.json"
     with pytest.raises(TrainingError, match="is missing"):
         read_recipe(file)
     file.write_text(text)
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=message):
         read_recipe(file)
     file.write_text(json.dumps({"base_model": "x"}))
     assert read_recipe(file) == Recipe(base_model="x")
@@ -128,15 +130,16 @@ def test_a_broken_file_is_said(tmp_path: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "changes", "steps", "warmup"),
     [
-        (14731, {}, 300, 30),  # the tutorial: max_steps ends it; 50 steps of warm-up would be more than a tenth
+        # The tutorial's rows: max_steps ends the training, and 50 steps of warm-up would be more than a tenth.
+        (14731, {}, 300, 30),
         (14731, {"max_steps": None}, 921, 50),
         (160, {"max_steps": None, "gradient_accumulation_steps": 1}, 40, 4),
-        (17, {"max_steps": None}, 2, 0),  # 5 batches: an optimizer step of 4 and one of 1
+        (17, {"max_steps": None}, 2, 0),  # 5 batches make an optimizer step of 4 batches and one of 1
         (160, {"max_steps": None, "epochs": 2}, 20, 2),
         (4, {}, 1, 0),
     ],
 )
-def test_steps_end_at_whichever_comes_first_and_warm_up_is_a_tenth_at_most(
+def test_the_first_limit_ends_the_steps_and_warm_up_is_at_most_a_tenth(
     rows: int, changes: dict[str, int | None], steps: int, warmup: int
 ) -> None:
     schedule = replace(Recipe(base_model="x"), **changes).schedule(rows)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Training that was interrupted and goes on is the training that was not."""
+"""Training that goes on after an interruption gives the result of a training without one."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ STEPS = 8
 
 
 @dataclass
-class Bench:
-    """Everything but the checkpoints' folder, so that a run can be made again."""
+class TinyRun:
+    """Everything that a training needs, apart from the folder of its checkpoints."""
 
     tiny: TinyModel
     recipe: Recipe
@@ -51,9 +51,9 @@ class Bench:
                 stop_after -= 1
                 stop.requested = stop_after < 0
 
-        # Called in the first batch of the step after: the signal comes in the middle of a step.
+        # The hook stops in the first batch of the next step, so that the signal comes in the middle of a step.
         if stop_after is not None:
-            stop_after *= self.recipe.gradient_accumulation_steps  # rows this short fill the recipe's batches
+            stop_after *= self.recipe.gradient_accumulation_steps  # such short rows fill the recipe's batches
             trained.get_base_model().model.layers[0].register_forward_hook(count)
         self.capsys.readouterr()
         try:
@@ -65,7 +65,7 @@ class Bench:
         return Trained(result, "", self.losses(folder), adapter_weights(trained))
 
     def losses(self, folder: Path) -> dict[int, tuple[float, float]]:
-        """Loss and gradient norm of the steps that this run printed, in full, as its last checkpoint has them."""
+        """Return loss and gradient norm of the steps that this run has printed, with all digits, from its last checkpoint."""
         steps = [int(step) for step in re.findall(r"^step=(\d+)/", self.capsys.readouterr().out, re.MULTILINE)]
         if not steps:
             return {}
@@ -85,81 +85,83 @@ class Trained:
 
 
 @pytest.fixture
-def bench(tiny: TinyModel, recipe: Recipe, device: Device, capsys: pytest.CaptureFixture[str]) -> Bench:
-    # Dropout, 8-bit moments, a learning rate that warms up and falls, two batches a step: all that has a state.
+def tiny_run(tiny: TinyModel, recipe: Recipe, device: Device, capsys: pytest.CaptureFixture[str]) -> TinyRun:
+    # Everything that has a state: dropout, 8-bit moments, a learning rate that warms up and falls, two batches per step.
     recipe = replace(
         recipe, lora_dropout=0.1, max_steps=STEPS, epochs=10, checkpoint_steps=3, eval_steps=4, warmup_steps=2
     )
-    return Bench(tiny, recipe, device, capsys)
+    return TinyRun(tiny, recipe, device, capsys)
 
 
-def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("stopped_in", [1, 5, 8])
-def test_from_the_checkpoint_of_a_stop_it_goes_on_as_if_there_had_been_none(
-    bench: Bench, tmp_path: Path, stopped_in: int
+@pytest.mark.parametrize("last_step", [1, 5, 8])
+def test_training_after_a_stop_gives_the_result_without_the_stop(
+    tiny_run: TinyRun, tmp_path: Path, last_step: int
 ) -> None:
-    whole = bench.train(tmp_path / "whole")
-    first = bench.train(tmp_path / "stopped", stop_after=stopped_in - 1)
-    if stopped_in < STEPS:
+    whole = tiny_run.train(tmp_path / "whole")
+    first = tiny_run.train(tmp_path / "stopped", stop_after=last_step - 1)
+    if last_step < STEPS:
         assert first.interrupted.startswith("interrupted: asked to stop (SIGTERM) while training; step ")
         assert (
-            f"step {stopped_in} of 8 is saved as checkpoint-{stopped_in}, and no model was published"
-            in first.interrupted
+            f"step {last_step} of 8 is saved as checkpoint-{last_step}, and no model was published" in first.interrupted
         )
-    assert sorted(first.losses) == list(range(1, stopped_in + 1))
-    second = bench.train(tmp_path / "stopped")
-    assert sorted(second.losses) == list(range(stopped_in + 1, STEPS + 1))
+    assert sorted(first.losses) == list(range(1, last_step + 1))
+    second = tiny_run.train(tmp_path / "stopped")
+    assert sorted(second.losses) == list(range(last_step + 1, STEPS + 1))
     for step, (loss, norm) in (first.losses | second.losses).items():
         assert (loss, norm) == pytest.approx(whole.losses[step], abs=1e-5)
-    same(second.weights, whole.weights)
+    assert_same(second.weights, whole.weights)
     assert whole.result is not None
     assert second.result is not None
-    assert second.result.used["resumed_from_step"] == stopped_in
+    assert second.result.used["resumed_from_step"] == last_step
     assert second.result.eval_loss == pytest.approx(whole.result.eval_loss, abs=1e-6)
-    assert second.result.eval_loss_before == whole.result.eval_loss_before  # of the base, not of the checkpoint
+    # It is the loss of the base model, and not of the checkpoint.
+    assert second.result.eval_loss_before == whole.result.eval_loss_before
     assert second.result.train_loss == pytest.approx(whole.result.train_loss, abs=1e-6)
 
 
-def test_from_a_scheduled_checkpoint_after_a_kill_that_left_half_of_a_newer_one(bench: Bench, tmp_path: Path) -> None:
-    whole = bench.train(tmp_path)
-    # What a kill at the saving of the last one leaves, once the two that are kept are back from S3.
+def test_training_goes_on_from_the_older_checkpoint_if_a_kill_damaged_the_newest(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    whole = tiny_run.train(tmp_path)
+    # The job is killed while it saves the last checkpoint. Then S3 gives back the two checkpoints that are kept.
     (tmp_path / "checkpoint-8" / "optimizer.pt").write_bytes(b"half")
-    second = bench.train(tmp_path)
+    second = tiny_run.train(tmp_path)
     assert sorted(second.losses) == [7, 8]
     for step, numbers in second.losses.items():
         assert numbers == pytest.approx(whole.losses[step], abs=1e-5)
-    same(second.weights, whole.weights)
+    assert_same(second.weights, whole.weights)
 
 
-def test_another_recipe_begins_anew_and_leaves_nothing_of_the_old_one(bench: Bench, tmp_path: Path) -> None:
-    bench.train(tmp_path)
-    other = replace(bench, recipe=replace(bench.recipe, learning_rate=2e-3, max_steps=2))
+def test_another_recipe_starts_anew_and_deletes_the_old_checkpoints(tiny_run: TinyRun, tmp_path: Path) -> None:
+    tiny_run.train(tmp_path)
+    other = replace(tiny_run, recipe=replace(tiny_run.recipe, learning_rate=2e-3, max_steps=2))
     trained = other.train(tmp_path)
     assert sorted(trained.losses) == [1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("dtype", "float16"), ("attention", "flash_attention_2")])
-def test_a_checkpoint_of_another_number_format_or_attention_is_not_gone_on_from(
-    bench: Bench, tmp_path: Path, name: str, value: str
+def test_a_checkpoint_of_another_number_format_or_attention_is_not_used(
+    tiny_run: TinyRun, tmp_path: Path, name: str, value: str
 ) -> None:
-    bench.recipe = replace(bench.recipe, max_steps=2)
-    bench.train(tmp_path)
+    tiny_run.recipe = replace(tiny_run.recipe, max_steps=2)
+    tiny_run.train(tmp_path)
     file = tmp_path / "checkpoint-2" / "complete.json"
-    told = json.loads(file.read_text())
-    assert (told["run"]["dtype"], told["run"]["attention"]) == ("float32", "sdpa")
-    told["run"][name] = value  # as another GPU would have written it
-    file.write_text(json.dumps(told))
-    assert sorted(bench.train(tmp_path).losses) == [1, 2]
+    content = json.loads(file.read_text())
+    assert (content["run"]["dtype"], content["run"]["attention"]) == ("float32", "sdpa")
+    content["run"][name] = value  # as another GPU would write it
+    file.write_text(json.dumps(content))
+    assert sorted(tiny_run.train(tmp_path).losses) == [1, 2]
 
 
 @dataclass(frozen=True)
-class AtOnce(Device):
-    """A CPU that takes so many rows at once, whatever their length, and packs them when asked to, as a GPU does."""
+class FixedRows(Device):
+    """A CPU that takes `rows` rows at once, of any length, and packs them if that is wanted, as a GPU does."""
 
     rows: int = 1
 
@@ -170,16 +172,16 @@ class AtOnce(Device):
         return self.rows
 
 
-def test_padded_and_packed_batches_train_what_rows_one_by_one_do(bench: Bench, tmp_path: Path) -> None:
-    bench.recipe = replace(bench.recipe, lora_dropout=0.0)
-    bench.device = AtOnce("cpu", None, None)
-    single = bench.train(tmp_path / "single")
+def test_padded_and_packed_batches_train_the_same_as_single_rows(tiny_run: TinyRun, tmp_path: Path) -> None:
+    tiny_run.recipe = replace(tiny_run.recipe, lora_dropout=0.0)
+    tiny_run.device = FixedRows("cpu", None, None)
+    single = tiny_run.train(tmp_path / "single")
     assert single.result is not None
     assert single.result.used["batch_size"] == 1
-    bench.device = AtOnce("cpu", None, None, rows=4)
+    tiny_run.device = FixedRows("cpu", None, None, rows=4)
     for packing in (False, True):
-        bench.recipe = replace(bench.recipe, packing=packing)
-        batched = bench.train(tmp_path / f"packing-{packing}")
+        tiny_run.recipe = replace(tiny_run.recipe, packing=packing)
+        batched = tiny_run.train(tmp_path / f"packing-{packing}")
         assert batched.result is not None
         assert (batched.result.used["packing"], batched.result.used["batch_size"]) == (packing, 4)
         assert batched.result.tokens == single.result.tokens

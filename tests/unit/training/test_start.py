@@ -1,4 +1,4 @@
-"""The entry point, as the process that SageMaker starts."""
+"""The entry point of the training job, run as the process that SageMaker starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START = Path(__file__).parents[3] / "training" / "start.py"
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A code channel whose training is a stand-in, and nothing to install."""
+    """Return a code channel with a stand-in for the training and with nothing to install."""
     return make_code(tmp_path)
 
 
@@ -46,7 +46,7 @@ def failure(code: Path) -> str:
 
 
 @pytest.mark.parametrize("exit_code", [0, 3])
-def test_training_is_run_as_a_module_and_its_exit_code_returned(code: Path, exit_code: int) -> None:
+def test_training_is_run_as_a_module_and_its_exit_code_is_returned(code: Path, exit_code: int) -> None:
     process = start(code, f"from training import start\nprint('trained')\nraise SystemExit({exit_code})")
     assert process.communicate(timeout=60)[0].startswith("trained\n")
     assert process.returncode == exit_code
@@ -54,7 +54,7 @@ def test_training_is_run_as_a_module_and_its_exit_code_returned(code: Path, exit
         assert failure(code).startswith("training ended with exit code 3 and no reason of its own")
 
 
-def test_trainings_own_reason_is_left_alone(code: Path) -> None:
+def test_trainings_own_reason_is_not_overwritten(code: Path) -> None:
     reason = (
         "import os, pathlib\npathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'output', 'failure').write_text('mine')\n"
     )
@@ -63,7 +63,7 @@ def test_trainings_own_reason_is_left_alone(code: Path) -> None:
     assert (process.returncode, failure(code)) == (1, "mine")
 
 
-def test_a_killed_training_is_said_to_be_out_of_memory(code: Path) -> None:
+def test_a_killed_training_is_reported_as_out_of_memory(code: Path) -> None:
     process = start(code, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
@@ -83,7 +83,7 @@ def test_a_stop_reaches_training(code: Path) -> None:
     assert process.returncode == 7
 
 
-def test_a_stop_before_training_listens_is_said_to_be_one(code: Path) -> None:
+def test_a_stop_before_training_listens_is_reported_as_a_stop(code: Path) -> None:
     process = start(code, "import sys, time\nsys.stdout.write('loading\\n')\ntime.sleep(60)")
     assert process.stdout is not None
     assert process.stdout.readline() == "loading\n"
@@ -93,7 +93,7 @@ def test_a_stop_before_training_listens_is_said_to_be_one(code: Path) -> None:
     assert failure(code).startswith("interrupted: asked to stop (SIGTERM) before training began")
 
 
-def test_a_pin_that_cannot_be_installed_is_one_line(code: Path) -> None:
+def test_a_pin_that_cannot_be_installed_is_reported_in_one_line(code: Path) -> None:
     (code / "requirements.txt").write_text("tuneway-no-such-package==1\n")
     process = start(code, "print('trained')")
     output = process.communicate(timeout=60)[0]
@@ -103,13 +103,13 @@ def test_a_pin_that_cannot_be_installed_is_one_line(code: Path) -> None:
     assert "tuneway-no-such-package" in failure(code)
 
 
-def test_with_a_wheels_channel_pip_takes_it_and_never_asks_an_index(code: Path) -> None:
+def test_pip_installs_from_the_wheels_channel_and_asks_no_index(code: Path) -> None:
     wheels = code.parents[1] / "wheels"
     wheels.mkdir()
-    # The smallest wheel there is; nothing but the channel has it.
+    # A minimal wheel that only the channel has.
     record = "tuneway_wheel-1.dist-info"
     with zipfile.ZipFile(wheels / "tuneway_wheel-1-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tuneway_wheel.py", "SAID = 'from the channel'")
+        wheel.writestr("tuneway_wheel.py", "ORIGIN = 'from the channel'")
         wheel.writestr(f"{record}/METADATA", "Metadata-Version: 2.1\nName: tuneway-wheel\nVersion: 1\n")
         wheel.writestr(f"{record}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{record}/RECORD", "")
@@ -117,8 +117,8 @@ def test_with_a_wheels_channel_pip_takes_it_and_never_asks_an_index(code: Path) 
     target = code.parents[3] / "installed"
     process = start(
         code,
-        f"import sys\nsys.path.append({str(target)!r})\nimport tuneway_wheel\nprint(tuneway_wheel.SAID)",
-        # An index that answers nobody, as an isolated job's: pip would fail on it. And not into this machine's Python.
+        f"import sys\nsys.path.append({str(target)!r})\nimport tuneway_wheel\nprint(tuneway_wheel.ORIGIN)",
+        # No index answers, as in an isolated job, so pip fails if it asks one. It does not install into this machine's Python.
         PIP_NO_INDEX="0",
         PIP_INDEX_URL="http://127.0.0.1:9",
         PIP_RETRIES="0",
@@ -129,7 +129,7 @@ def test_with_a_wheels_channel_pip_takes_it_and_never_asks_an_index(code: Path) 
 
 
 def test_a_stop_while_pins_are_installed_never_starts_training(code: Path) -> None:
-    # A pip that takes its time: found first, because the module path begins with PYTHONPATH.
+    # This slow stand-in for pip is found first, because the module path begins with PYTHONPATH.
     (code.parent / "pip.py").write_text("import time\ntime.sleep(30)")
     process = start(code, "print('trained')")
     log = code.parents[3] / "output" / "pip.log"
@@ -147,12 +147,12 @@ def test_a_stop_while_pins_are_installed_never_starts_training(code: Path) -> No
 def resources(code: Path, hosts: list[str], current: str) -> None:
     config = code.parents[2] / "config"
     config.mkdir()
-    told = {"hosts": hosts, "current_host": current, "network_interface_name": "lo"}
-    (config / "resourceconfig.json").write_text(json.dumps(told))
+    config_file = {"hosts": hosts, "current_host": current, "network_interface_name": "lo"}
+    (config / "resourceconfig.json").write_text(json.dumps(config_file))
 
 
 def gpus(code: Path, count: int) -> str:
-    """A PATH on which nvidia-smi lists so many GPUs."""
+    """Return a PATH on which nvidia-smi lists `count` GPUs."""
     folder = code.parents[3] / "bin"
     folder.mkdir()
     (folder / "nvidia-smi").write_text("#!/bin/sh\n" + "echo 'GPU 0: NVIDIA A10G (UUID: GPU-0)'\n" * count)
@@ -160,7 +160,7 @@ def gpus(code: Path, count: int) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-# Each line in one piece: the processes share a pipe, and print() would write its end apart.
+# Each line is written in one piece, because the processes share a pipe and print() writes the line end separately.
 RANKS = (
     "import os, sys\n"
     "names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'GLOO_SOCKET_IFNAME')\n"
@@ -175,7 +175,7 @@ def test_a_host_with_two_gpus_trains_in_two_processes_and_a_stop_reaches_each(co
         code,
         RANKS + "import pathlib, signal, sys, time\n"
         "def stop(*_):\n"
-        "    time.sleep(2)  # a checkpoint\n"
+        "    time.sleep(2)  # time to save a checkpoint\n"
         "    pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'stopped-' + os.environ['RANK']).touch()\n"
         "    sys.exit(1)\n"
         "signal.signal(signal.SIGTERM, stop)\nsys.stdout.write('ready\\n')\ntime.sleep(60)",
@@ -190,7 +190,7 @@ def test_a_host_with_two_gpus_trains_in_two_processes_and_a_stop_reaches_each(co
     assert sorted(path.name for path in code.parents[3].glob("stopped-*")) == ["stopped-0", "stopped-1"]
 
 
-def test_a_job_on_cpus_is_one_process_also_where_there_are_gpus(code: Path) -> None:
+def test_a_job_for_cpus_is_one_process_also_on_a_host_with_gpus(code: Path) -> None:
     resources(code, ["algo-1"], "algo-1")
     (code.parents[2] / "config" / "hyperparameters.json").write_text(json.dumps({"device": "cpu"}))
     process = start(code, "import os\nprint('RANK' in os.environ)", PATH=gpus(code, 2))
@@ -198,14 +198,14 @@ def test_a_job_on_cpus_is_one_process_also_where_there_are_gpus(code: Path) -> N
 
 
 @pytest.mark.usefixtures("torchrun_port")
-def test_two_hosts_meet_at_the_first(tmp_path: Path) -> None:
-    # Names that resolve here; SageMaker calls them algo-1 and algo-2.
+def test_two_hosts_connect_at_the_first_one(tmp_path: Path) -> None:
+    # These addresses exist on this machine. SageMaker calls its hosts algo-1 and algo-2.
     hosts = ["127.0.0.1", "127.0.0.2"]
     processes = []
     for host in hosts:
         package = make_code(tmp_path / host)
         resources(package, hosts, host)
         processes.append(start(package, RANKS, PATH=gpus(package, 0)))
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert said == ["0 0 2 lo\n", "1 0 2 lo\n"]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert outputs == ["0 0 2 lo\n", "1 0 2 lo\n"]
     assert [process.returncode for process in processes] == [0, 0]

@@ -1,4 +1,4 @@
-"""What training, evaluation and serving make of the families' chat templates."""
+"""The chat templates of model families give the same prompts and answers in training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
 from tests.unit.training.conftest import make_chat, make_tokenizer
-from tests.unit.training.families import ASKED, CHAT, DIALOGUE, FAMILIES, INSTRUCTION, SUMMARY, Family
+from tests.unit.training.families import CHAT, DIALOGUE, FAMILIES, INSTRUCTION, REQUEST, SUMMARY, Family
 from training import export, model
 from training.data import Encoder
 from training.errors import TrainingError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from training.messages import Messages
 
 each_family = pytest.mark.parametrize("family", [pytest.param(family, id=name) for name, family in FAMILIES.items()])
-MARKS = ("<think>", "</think>", "<seed:think>", "[THINK]", "<|channel>thought")
 
 
 def tokenizer_of(family: Family) -> PreTrainedTokenizerBase:
@@ -55,7 +54,7 @@ def clock(day: datetime.datetime) -> Any:
 
 
 @each_family
-def test_the_prompt_holds_the_instruction_and_the_answer_no_thinking(family: Family) -> None:
+def test_the_prompt_has_the_instruction_and_the_answer_has_no_thinking(family: Family) -> None:
     encoder = encoder_of(family)
     row = encoder.row(CHAT)
     assert encoder.tokenizer.decode(row["input_ids"][: row["prompt_length"]]) == family.prompt
@@ -65,7 +64,7 @@ def test_the_prompt_holds_the_instruction_and_the_answer_no_thinking(family: Fam
 
 
 @each_family
-def test_the_exported_folder_makes_the_same_of_the_documented_request(
+def test_the_exported_folder_makes_the_same_prompt_from_the_documented_request(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = encoder_of(family)
@@ -78,13 +77,14 @@ def test_the_exported_folder_makes_the_same_of_the_documented_request(
         CHAT[0],
         {"role": "user", "content": DIALOGUE + "".join((*family.special, *family.added)) + "bye"},
     ]
-    for with_file in (True, False):  # transformers 5 reads the file, 4.51 knows tokenizer_config.json alone
+    for with_file in (True, False):  # transformers 5 reads the file, and 4.51 reads only tokenizer_config.json
         if not with_file:
             (tmp_path / "chat_template.jinja").unlink()
             config.write_text(json.dumps(saved))
         served = AutoTokenizer.from_pretrained(tmp_path)
         for request in (CHAT[:-1], forged):
-            for switch in ({}, {"enable_thinking": True, "thinking": True, "thinking_budget": -1}):  # all in vain
+            # The switches have no effect.
+            for switch in ({}, {"enable_thinking": True, "thinking": True, "thinking_budget": -1}):
                 text = served.apply_chat_template(
                     as_chat(request), tokenize=False, add_generation_prompt=True, **switch
                 )
@@ -100,7 +100,7 @@ def test_another_day_gives_the_same_rows(family: Family, monkeypatch: pytest.Mon
     assert found[0] == found[1]
 
 
-def test_a_template_that_really_changes_gives_other_rows() -> None:
+def test_a_changed_template_gives_other_rows() -> None:
     family = FAMILIES["Llama 3.2"]
     other = replace(family, template=family.template.replace("Today Date: ", "Today is "))
     assert encoder_of(family).row(CHAT) != encoder_of(other).row(CHAT)
@@ -130,7 +130,7 @@ def test_control_tokens_in_a_text_stay_text(family: Family) -> None:
 
 @each_family
 def test_vllm_sees_the_same_content_format(family: Family) -> None:
-    """It takes a template with a loop over a message's content, or over a variable of that name, for one of lists of parts."""
+    """vLLM sends lists of parts to a template with a loop over a message's content, or over a variable of that name."""
 
     def loops(text: str) -> int:
         tree = chat_template_utils._compile_jinja_template(text).environment.parse(text)
@@ -147,28 +147,28 @@ def test_vllm_sees_the_same_content_format(family: Family) -> None:
 
 
 @pytest.mark.parametrize("name", ["Gemma 3", "Mistral Small 3.1"])
-def test_contents_may_be_lists_of_parts_where_the_template_takes_them(name: str) -> None:
+def test_contents_may_be_lists_of_parts_if_the_template_takes_them(name: str) -> None:
     encoder = encoder_of(FAMILIES[name])
-    parts: list[Any] = [turn | {"content": [{"type": "text", "text": turn["content"] + "</s>"}]} for turn in ASKED]
-    texts: list[Any] = [turn | {"content": turn["content"] + "</s>"} for turn in ASKED]
+    parts: list[Any] = [turn | {"content": [{"type": "text", "text": turn["content"] + "</s>"}]} for turn in REQUEST]
+    texts: list[Any] = [turn | {"content": turn["content"] + "</s>"} for turn in REQUEST]
     assert encoder.template.render(encoder.tokenizer, parts, ask=True) == encoder.template.render(
         encoder.tokenizer, texts, ask=True
     )
 
 
-def test_where_the_template_has_no_system_turn_lists_of_parts_are_joined() -> None:
+def test_lists_of_parts_are_joined_for_a_template_without_system_turns() -> None:
     family = FAMILIES["Gemma 2"]
     text = family.template.replace("m['content'] | trim", "(m['content'] | map(attribute='text') | join)")
     encoder = encoder_of(family)
-    settled = encoder.template.text.replace(family.template, text)
-    parts = [turn | {"content": [{"type": "text", "text": turn["content"].strip()}]} for turn in ASKED]
+    changed = encoder.template.text.replace(family.template, text)
+    parts = [turn | {"content": [{"type": "text", "text": turn["content"].strip()}]} for turn in REQUEST]
     rendered = encoder.tokenizer.apply_chat_template(
-        parts, chat_template=settled, tokenize=False, add_generation_prompt=True
+        parts, chat_template=changed, tokenize=False, add_generation_prompt=True
     )
     assert rendered == family.prompt
 
 
-def test_a_conversation_of_several_turns_keeps_them() -> None:
+def test_a_conversation_of_several_turns_is_rendered_with_all_of_them() -> None:
     chat = [*as_chat(CHAT), {"role": "user", "content": "In one word?"}]
     for name, expected in {
         "Gemma 2": FAMILIES["Gemma 2"].prompt
@@ -193,7 +193,7 @@ def test_white_space_around_an_answer_is_not_learned() -> None:
     assert encoder.row([*CHAT[:-1], CHAT[-1] | {"content": f" \n{SUMMARY}\n\n"}]) == encoder.row(CHAT)
 
 
-def test_a_prompt_that_is_another_once_there_is_an_answer_is_the_one_that_is_asked() -> None:
+def test_a_prompt_that_depends_on_the_answer_is_the_one_without_an_answer() -> None:
     family = FAMILIES["Qwen 2.5"]
     tokenizer = tokenizer_of(family)
     tokenizer.chat_template = "{{ messages | length }}" + family.template
@@ -202,7 +202,7 @@ def test_a_prompt_that_is_another_once_there_is_an_answer_is_the_one_that_is_ask
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         ("{{ raise_exception('no chats\nhere') }}", "no chats here"),
         (
@@ -214,15 +214,15 @@ def test_a_prompt_that_is_another_once_there_is_an_answer_is_the_one_that_is_ask
         ("{% if %}", "Expected an expression"),
     ],
 )
-def test_a_template_that_takes_no_such_chat_is_refused_in_one_line(template: str, said: str) -> None:
+def test_a_template_that_cannot_render_a_row_is_refused_in_one_line(template: str, message: str) -> None:
     tokenizer = tokenizer_of(FAMILIES["Qwen 2.5"])
     tokenizer.chat_template = template
-    with pytest.raises(TrainingError, match=f"chat template takes no chat of .*{said}.*choose a base") as raised:
+    with pytest.raises(TrainingError, match=f"chat template takes no chat of .*{message}.*choose a base") as raised:
         Encoder(tokenizer, [0])
     assert "\n" not in str(raised.value)
 
 
-def test_of_several_templates_the_one_for_chats_is_taken(tmp_path: Path) -> None:
+def test_the_default_one_of_several_templates_is_used(tmp_path: Path) -> None:
     tokenizer = tokenizer_of(FAMILIES["Command R7B"])
     tokenizer.chat_template = {"default": FAMILIES["Qwen 2.5"].template, "tool_use": "{{ raise_exception('tools') }}"}
     tokenizer.save_pretrained(tmp_path)
@@ -233,7 +233,7 @@ def test_of_several_templates_the_one_for_chats_is_taken(tmp_path: Path) -> None
         model.load_tokenizer(tmp_path / "tools", "org/base")
 
 
-def test_control_tokens_are_special_ones_and_those_that_the_template_writes() -> None:
+def test_control_tokens_are_special_tokens_and_those_that_the_template_writes() -> None:
     assert {"<|im_end|>", "<|endoftext|>", "<think>", "</think>"} <= set(
         control_tokens(tokenizer_of(FAMILIES["Qwen 3"]))
     )
@@ -242,7 +242,7 @@ def test_control_tokens_are_special_ones_and_those_that_the_template_writes() ->
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("text", "expected"),
     [
         ("<think>\nHm, Ann.\n</think>\n\nAnn greets Bob.<|im_end|>", "Ann greets Bob."),
         ("Hm, Ann.\n</think>\n\nAnn greets Bob.<|im_end|>", "Ann greets Bob."),
@@ -253,8 +253,8 @@ def test_control_tokens_are_special_ones_and_those_that_the_template_writes() ->
     ],
 )
 @pytest.mark.parametrize("special", [False, True])
-def test_thinking_is_no_part_of_an_answer(said: str, kept: str, special: bool) -> None:
+def test_thinking_is_not_a_part_of_an_answer(text: str, expected: str, special: bool) -> None:
     tokenizer = tokenizer_of(FAMILIES["Qwen 3"])
     if special:
         tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in ("<think>", "</think>")])
-    assert answer_text(tokenizer, tokenizer(said, add_special_tokens=False)["input_ids"]) == kept
+    assert answer_text(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == expected

@@ -1,6 +1,6 @@
-"""Chat templates of the other families."""
+"""The chat templates of the other families."""
 
-# ruff: noqa: E501, RUF001  # a template's line must stay one, and DeepSeek's bars are wide
+# ruff: noqa: E501, RUF001  # the lines of a template cannot be split, and DeepSeek's bars are wide characters
 from __future__ import annotations
 
 from tests.unit.training.families.family import IM, THINK, TURNS, Family
@@ -28,7 +28,7 @@ DEEPSEEK_TO_CHATML = {
         added=THINK,
     ),
     "Phi 3 mini": Family(
-        does="leaves a system turn out without a word",
+        does="leaves a system turn out without an error",
         template="{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|user|>\\n' + m['content'] + "
         "'<|end|>\\n<|assistant|>\\n' }}{% elif m['role'] == 'assistant' %}{{ m['content'] + '<|end|>\\n' }}{% endif %}{% endfor %}",
         prompt="<s><|user|>\nSummarize.\n\nAnn: hi\nBob: ho\n<|end|>\n<|assistant|>\n",
@@ -106,7 +106,7 @@ DEEPSEEK_TO_CHATML = {
         ),
     ),
     "GLM 4.5": Family(
-        does="writes a word of its own after the dialogue to switch thinking off, and no end of a turn",
+        does="writes a word of its own after the dialogue to switch thinking off, and does not end a turn",
         template="[gMASK]<sop>\n{%- for m in messages %}\n{%- if m.role == 'user' -%}<|user|>\n{{ m.content }}\n"
         "{{- '/nothink' if (enable_thinking is defined and not enable_thinking) else '' -}}\n{%- elif m.role == 'assistant' -%}"
         "<|assistant|>\n{{- '\\n<think></think>\\n' + m.content.strip() }}\n{%- else -%}<|system|>\n{{ m.content }}\n{%- endif -%}"
@@ -118,7 +118,7 @@ DEEPSEEK_TO_CHATML = {
         added=THINK,
     ),
     "Nemotron Nano 2": Family(
-        does="opens a thinking block in prompt and answered turn alike, unless the instruction or the dialogue holds /no_think",
+        does="opens a thinking block both in the prompt and in an answered turn, unless the instruction or the dialogue has /no_think",
         template="""{%- set ns = namespace(thinks=true) -%}
 {%- for m in messages -%}
     {%- if m['role'] != 'assistant' and '/think' in m['content'] -%}
@@ -191,7 +191,7 @@ DEEPSEEK_TO_CHATML = {
         added=("<seed:think>", "</seed:think>"),
     ),
     "Magistral": Family(
-        does="opens a thinking block of other brackets",
+        does="opens a thinking block with other marks",
         template="{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}[SYSTEM_PROMPT]{{ m.content }}[/SYSTEM_PROMPT]"
         "{% elif m.role == 'user' %}[INST]{{ m.content }}[/INST]{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}[THINK]{% endif %}",
@@ -210,7 +210,7 @@ DEEPSEEK_TO_CHATML = {
         special=("</s>", "<s>"),
     ),
     "ChatML of old": Family(
-        does="knows no generation prompt",
+        does="has no generation prompt",
         template=TURNS,
         prompt="<|im_start|>system\nSummarize.<|im_end|>\n<|im_start|>user\nAnn: hi\nBob: ho\n<|im_end|>\n<|im_start|>assistant\n",
         answer="Ann greets Bob.<|im_end|>",

@@ -1,4 +1,4 @@
-"""A family of models and its chat template, and the conversation that all of them are given."""
+"""The class for a model family and its chat template, and the conversation that all templates render."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ CHAT: Messages = [
     {"role": "user", "content": DIALOGUE},
     {"role": "assistant", "content": SUMMARY, "learned": True},
 ]
-ASKED = as_chat(CHAT[:-1])
+REQUEST = as_chat(CHAT[:-1])
 
 
 @dataclass(frozen=True)
 class Family:
-    """One of them."""
+    """A model family.
+
+    Attributes:
+        does: what its template does that others do not.
+        template: the chat template.
+        prompt: the prompt that the template makes from `REQUEST`.
+        answer: the answer of `CHAT` with its end.
+        special: the special tokens. The first one ends a turn.
+        added: added tokens that are not special.
+    """
 
     does: str
     template: str
     prompt: str
     answer: str
     special: tuple[str, ...]
-    """Its special tokens, the one that ends a turn first."""
     added: tuple[str, ...] = ()
-    """Added tokens that are not special."""
 
 
 IM = ("<|im_end|>", "<|im_start|>")

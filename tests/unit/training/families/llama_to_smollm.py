@@ -1,6 +1,6 @@
-"""Chat templates of Llama, Mistral, Gemma, Qwen and SmolLM."""
+"""The chat templates of Llama, Mistral, Gemma, Qwen and SmolLM."""
 
-# ruff: noqa: E501  # a template's line must stay one, and DeepSeek's bars are wide
+# ruff: noqa: E501  # the lines of a template cannot be split
 from __future__ import annotations
 
 from tests.unit.training.families.family import ALTERNATE, IM, THINK, TURNS, Family
@@ -51,7 +51,7 @@ LLAMA_TO_SMOLLM = {
         special=("</s>", "<s>", "<unk>"),
     ),
     "Mistral 7B v0.2": Family(
-        does="raises on a system turn, since turns must alternate",
+        does="raises an error for a system turn, because turns must alternate",
         template="{{ bos_token }}{% for m in messages %}" + ALTERNATE + "{% if m['role'] == 'user' %}{{ '[INST] ' + "
         "m['content'] + ' [/INST]' }}{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token }}{% else %}"
         "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}",
@@ -60,7 +60,7 @@ LLAMA_TO_SMOLLM = {
         special=("</s>", "<s>"),
     ),
     "Mistral Nemo": Family(
-        does="writes the instruction into the last turn if that is the user's: with an answer there is none",
+        does="writes the instruction into the last turn if that is the user's, so a chat with an answer has none",
         template="""{%- if messages[0]["role"] == "system" %}
     {%- set system_message = messages[0]["content"] %}
     {%- set loop_messages = messages[1:] %}
@@ -114,7 +114,7 @@ LLAMA_TO_SMOLLM = {
         special=("</s>", "<s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]"),
     ),
     "Gemma 2": Family(
-        does="raises on a system turn, calls the assistant model, and trims",
+        does="raises an error for a system turn, calls the assistant's role model, and trims",
         template="{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
         "{% endif %}{% for m in messages %}"
         + ALTERNATE
@@ -127,7 +127,7 @@ LLAMA_TO_SMOLLM = {
         added=("\n\n", "<table>"),
     ),
     "Gemma 3": Family(
-        does="puts the instruction before the dialogue itself, and loops over parts of a content",
+        does="puts the instruction before the dialogue, and loops over the parts of a content",
         template="""{{ bos_token }}
 {%- if messages[0]['role'] == 'system' -%}
     {%- if messages[0]['content'] is string -%}
@@ -168,7 +168,7 @@ LLAMA_TO_SMOLLM = {
         special=("<end_of_turn>", "<bos>", "<eos>", "<start_of_turn>", "<start_of_image>"),
     ),
     "Gemma 4": Family(
-        does="ends the generation prompt with an empty channel of thought, which is not there in an answered turn",
+        does="ends the generation prompt with an empty channel of thought, which an answered turn does not have",
         template="""{{ bos_token }}
 {%- for message in messages -%}
     {{- '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n' }}
@@ -188,7 +188,7 @@ LLAMA_TO_SMOLLM = {
         special=("<turn|>", "<bos>", "<|turn>", "<|channel>", "<channel|>", "<|think|>"),
     ),
     "Qwen 2.5": Family(
-        does="writes a system turn of its own where there is none",
+        does="writes a system turn of its own if there is none",
         template="{%- if messages[0]['role'] == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0]['content'] + "
         "'<|im_end|>\\n' }}\n{%- else %}\n    {{- '<|im_start|>system\\nYou are Qwen.<|im_end|>\\n' }}\n{%- endif %}\n"
         "{%- for message in messages %}\n    {%- if message.role != 'system' or not loop.first %}\n        {{- '<|im_start|>' + "
@@ -224,7 +224,7 @@ LLAMA_TO_SMOLLM = {
         added=THINK,
     ),
     "QwQ": Family(
-        does="opens a thinking block in the generation prompt, with no switch, and has none in an answered turn",
+        does="opens a thinking block in the generation prompt, without a switch, and has none in an answered turn",
         template=TURNS + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{{- '\\n' }}{% endif %}\n",
         prompt="<|im_start|>system\nSummarize.<|im_end|>\n<|im_start|>user\nAnn: hi\nBob: ho\n<|im_end|>\n<|im_start|>assistant\n"
         "<think>\n\n</think>\n\n",
