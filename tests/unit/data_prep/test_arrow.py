@@ -114,7 +114,7 @@ def test_a_second_stream_in_the_same_file_is_refused(read: Callable[[bytes], lis
         (b"FEA1", "Feather of version 1"),
     ],
 )
-def test_a_file_of_another_kind_is_refused_by_its_name(
+def test_a_file_of_another_kind_is_refused_with_the_name_of_that_kind(
     read: Callable[[bytes], list[Row]], begin: bytes, kind: str
 ) -> None:
     with pytest.raises(Refused, match=kind):

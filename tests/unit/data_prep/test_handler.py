@@ -140,7 +140,7 @@ def test_bedrock_gets_a_sample_of_the_chat_rows_in_its_format(
         assert drawn == [row for row in chat if row in set(drawn)], "the rows are in the order of the chat file"
 
 
-def test_a_forbidden_word_keeps_a_row_from_bedrock_alone(
+def test_a_row_with_a_forbidden_word_is_only_left_out_for_bedrock(
     event: dict[str, Any], output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
 ) -> None:
     rows = [*dialogues(90), *((str(n), f"User: hi {n}", "s") for n in range(20))]

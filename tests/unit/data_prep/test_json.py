@@ -60,7 +60,7 @@ def test_an_element_that_is_no_row_has_a_row_number() -> None:
     ]
 
 
-def test_lone_surrogates_and_broken_utf_8_are_left_to_the_checks() -> None:
+def test_lone_surrogates_and_broken_utf_8_are_read_for_the_checks() -> None:
     data = b'[{"dialogue": "\\ud800", "summary": "s"}, {"dialogue": "\xff", "summary": "\\ud83d\\ude00"}]'
     assert from_json(data) == [("\ud800", "s", None), ("\udcff", "😀", None)]
 

@@ -205,7 +205,7 @@ def test_the_pieces_of_a_file_have_the_rows_of_the_whole(
 
 @pytest.mark.parametrize("dictionary", [True, False])
 @pytest.mark.parametrize("beside", [-1, 0, 1])
-def test_a_cut_at_the_begin_of_a_row_group_loses_and_repeats_no_row(
+def test_a_cut_at_the_start_of_a_row_group_loses_and_repeats_no_row(
     s3: Any, put: Callable[[str, bytes], None], dictionary: bool, beside: int
 ) -> None:
     data = parquet(table(ROWS[:60]), 20, use_dictionary=dictionary)

@@ -147,7 +147,7 @@ def test_a_refusal_of_the_hub_is_the_answer(hub: HubServer, s3: Any, output: str
     assert "no such dataset (404)" in refusal(event)
 
 
-def test_a_hub_that_stays_down_is_raised_for_a_later_try(hub: HubServer, s3: Any, output: str) -> None:
+def test_an_error_is_raised_for_a_later_try_if_the_hub_stays_down(hub: HubServer, s3: Any, output: str) -> None:
     event = hub_event(output, hub, {"train.csv": csv_bytes(dialogues(9)), "test.csv": b""})
     hub.answers[HUB_PATH + "test.csv"] = [HubAnswer(503)]
     with pytest.raises(SourceUnavailable):

@@ -28,7 +28,7 @@ def digest(number: int) -> bytes:
 
 
 @given(ROWS, st.sets(st.sampled_from(["test", "validation", "train"])))
-def test_a_row_is_new_if_sets_say_so(rows: list[tuple[str, bytes, bytes]], own_files: set[str]) -> None:
+def test_the_same_rows_are_new_as_with_sets(rows: list[tuple[str, bytes, bytes]], own_files: set[str]) -> None:
     table, texts, dialogues = Seen(own_files, 120), set[bytes](), dict[bytes, set[str]]()
     for split, dialogue, both in rows:
         others = [
