@@ -95,7 +95,7 @@ def as_json(rows: Rows) -> bytes:
 
 
 def as_parquet(rows: Rows) -> bytes:
-    """Return Parquet in row groups of 50 rows. A lone surrogate becomes bytes that are not UTF-8, which pyarrow allows."""
+    """Return Parquet in row groups of 50 rows. A lone surrogate becomes bytes that are not UTF-8: pyarrow does not check."""
     columns = [
         pa.array(
             [None if value is None else str(value).encode("utf-8", "surrogatepass") for value in column], pa.binary()

@@ -23,7 +23,7 @@ HEADERS = st.sampled_from([HEADER, "summary,id,dialogue\r\n", 'dialogue,x,"y",su
 
 
 def reference(text: str) -> list[Row | str]:
-    """Return what `outcome` must return, by the csv module: the rows, followed by the start of the refusal if there is one.
+    """Return what `outcome` must return, by the csv module: the rows, and a part of the refusal's message if there is one.
 
     The header of `text` must be good.
     """

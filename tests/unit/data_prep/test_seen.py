@@ -23,7 +23,7 @@ def a_small_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def digest(number: int) -> bytes:
-    """Return a digest with its number in the first bytes, and again in the last of the bytes that the table keeps."""
+    """Return a digest. Of the twelve bytes that the table keeps, the first eight are the number."""
     return number.to_bytes(8, "big") + b"same" + number.to_bytes(4, "big")
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 torch.set_num_threads(1)  # with such small matrices, a second thread only waits
 NAME = "tuneway/tiny-llama"
 QWEN = "tuneway/tiny-qwen"
-"""A model of the same size, but with biases in attention and with a sliding window."""
+"""A model of the same size, but with biases in attention and a window in its configuration."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
