@@ -84,7 +84,7 @@ def quotes(row: str) -> tuple[bool, bool, bool]:
 
 
 def assert_same(text: str, chunks: Sequence[int | None] = CHUNKS) -> None:
-    """Compare the two, also with chunks that end inside rows, quotes, line ends and letters."""
+    """Compare our rows with those of the csv module, also with chunks that end inside rows, quotes, line ends and letters."""
     data, wanted = text.encode("utf-8", "surrogateescape"), reference(text)
     for size in chunks:
         with pytest.MonkeyPatch.context() as patch:
