@@ -68,7 +68,7 @@ class HubServer:
         self.seen: list[HubRequest] = []
         hub = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class HubHandler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -101,7 +101,7 @@ class HubServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Keep the test output clean."""
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), HubHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     @property

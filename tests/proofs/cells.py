@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tests.proofs.datasets import SHARDED
 
 End = Literal["FAILED", "ABORTED", "TIMED_OUT"]
-Fault = dict[str, Any]
+FaultDocument = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cell:
 
     kind: str
     says: str
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[FaultDocument, ...] = ()
     end: End = "FAILED"
     how: Literal["fault", "abort", "time-out", "mute"] = "fault"
     step: str = ""
@@ -44,7 +44,7 @@ class Chain:
 
     state: str
     fails: tuple[Cell, ...]
-    mended: dict[str, Fault]
+    mended: dict[str, FaultDocument]
     over_serving: bool = True
     """Whether another model serves before. If so, it must still serve after each failure. If not, nothing may be left."""
     serves: bool = False
@@ -69,7 +69,7 @@ A_SHARD = (
 )
 
 
-def error(action: str, code: str, message: str, principal: str, times: int | None = None) -> Fault:
+def error(action: str, code: str, message: str, principal: str, times: int | None = None) -> FaultDocument:
     """Return the fault that AWS refuses an API call."""
     return {
         "kind": "error",
@@ -81,22 +81,22 @@ def error(action: str, code: str, message: str, principal: str, times: int | Non
     }
 
 
-def deny(action: str, principal: str) -> Fault:
+def deny(action: str, principal: str) -> FaultDocument:
     """Return the fault that IAM denies an API call."""
     return {"kind": "deny", "action": action, "principal": principal}
 
 
-def broken_function(name: str, how: str, times: int | None = None) -> Fault:
+def broken_function(name: str, how: str, times: int | None = None) -> FaultDocument:
     """Return the fault that a function does not do its work."""
     return {"kind": "function", "function": f"-{name}$", "how": how, "times": times}
 
 
-def endings(*faults: Fault) -> tuple[Cell, Cell]:
+def endings(*faults: FaultDocument) -> tuple[Cell, Cell]:
     """Return the cells in which the execution is ended from outside, while `faults` keep it in its state."""
     return Cell("aborted", AGAIN, faults, "ABORTED", "abort"), Cell("timed out", AGAIN, faults, "TIMED_OUT", "time-out")
 
 
-def lost(action: str, principal: str) -> Fault:
+def lost(action: str, principal: str) -> FaultDocument:
     """Return the fault that AWS obeys an API call once, but its answer does not arrive."""
     return {"kind": "lost", "action": action, "principal": principal, "times": 1}
 
@@ -108,7 +108,7 @@ def function(
     inside: str,
     *more: Cell,
     first: tuple[Cell, ...] = (),
-    mended: dict[str, Fault] | None = None,
+    mended: dict[str, FaultDocument] | None = None,
     over_serving: bool = True,
     serves: bool = False,
     run_input: dict[str, Any] | None = None,
@@ -130,7 +130,7 @@ def function(
 
     looks = state in LOOKS
 
-    def broken(how: str, times: int | None = None) -> Fault:
+    def broken(how: str, times: int | None = None) -> FaultDocument:
         return broken_function(name, how, times)
 
     return Chain(
@@ -161,12 +161,12 @@ def function(
     )
 
 
-def throttled(action: str, principal: str, times: int | None = None) -> Fault:
+def throttled(action: str, principal: str, times: int | None = None) -> FaultDocument:
     """Return the fault that AWS throttles a call."""
     return error(action, "ThrottlingException", "Rate exceeded", principal, times)
 
 
-def unavailable(action: str, principal: str, times: int | None = None) -> Fault:
+def unavailable(action: str, principal: str, times: int | None = None) -> FaultDocument:
     """Return the fault that the service of a call is out of order."""
     return {**error(action, "ServiceUnavailable", "Please try again", principal, times), "status": 503}
 
@@ -182,7 +182,7 @@ def invalid(action: str, principal: str) -> Cell:
     return Cell(f"{action} refused", ANEW, (refused,))
 
 
-def job(kind: str, how: str) -> Fault:
+def job(kind: str, how: str) -> FaultDocument:
     """Return the fault that a job or endpoint fails."""
     return {"kind": kind, "how": how}
 

@@ -21,26 +21,26 @@ DELETED_FIRST = ("endpoint ", "endpoint config ", "model ", "training job ", "ob
 
 
 @pytest.fixture(scope="module")
-def neighbour(aws: LocalAws, stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+def other_stack(aws: LocalAws, stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """A second stack, whose name begins with the first one's name, but not with its prefix, which has a hash after it."""
-    deployed = synthesise(tmp_path_factory.mktemp("neighbour"), aws, stack={"name": f"{stack.name}-two"})
+    deployed = synthesise(tmp_path_factory.mktemp("other"), aws, stack={"name": f"{stack.name}-two"})
     deployed.deploy()
     return deployed
 
 
 def test_destroy_stops_a_training_job_and_spares_the_other_stack(
-    stack: Deployed, neighbour: Deployed, aws: LocalAws
+    stack: Deployed, other_stack: Deployed, aws: LocalAws
 ) -> None:
-    before = [line for line in inventory.left(aws.client) if neighbour.name not in line]
-    arn = neighbour.start({"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60}})
+    before = [line for line in inventory.left(aws.client) if other_stack.name not in line]
+    arn = other_stack.start({"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60}})
     deadline = time.time() + 60
-    while "Train" not in neighbour.states(arn):
+    while "Train" not in other_stack.states(arn):
         assert time.time() < deadline
         time.sleep(0.5)
     time.sleep(2)
-    neighbour.cdk("destroy", "--force")
+    other_stack.cdk("destroy", "--force")
     after = inventory.left(aws.client)
-    assert [line for line in after if neighbour.name in line] == []
+    assert [line for line in after if other_stack.name in line] == []
     # Everything of the stack whose name begins in the same way is still there.
     assert len(before) > 10
     assert set(before) <= set(after)

@@ -10,10 +10,10 @@ from data_prep.handler import merge, shard
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-Piece = dict[str, Any]
+PieceDocument = dict[str, Any]
 
 
-def cut(pieces: Iterable[Piece], places: Iterable[float]) -> list[Piece]:
+def cut(pieces: Iterable[PieceDocument], places: Iterable[float]) -> list[PieceDocument]:
     """Cut each piece that can be cut at these shares of its bytes, and return all pieces."""
     found = []
     for piece in pieces:
@@ -25,7 +25,7 @@ def cut(pieces: Iterable[Piece], places: Iterable[float]) -> list[Piece]:
     return found
 
 
-def shards(pieces: Sequence[Piece], groups: Iterable[int]) -> list[dict[str, Any]]:
+def shards(pieces: Sequence[PieceDocument], groups: Iterable[int]) -> list[dict[str, Any]]:
     """Return the pieces as shards. A new shard begins at each index of `groups`."""
     bounds = sorted({0, *(place for place in groups if 0 < place < len(pieces)), len(pieces)})
     return [

@@ -127,12 +127,12 @@ class failing:
         self._event, self._code, self._key = f"before-call.s3.{operation}", code, key
 
     def _answer(self, params: dict[str, Any], **rest: object) -> Any:
-        class Response:
+        class ErrorResponse:
             status_code = 400
 
         if self._key not in params["url"]:
             return None
-        return Response(), {"Error": {"Code": self._code, "Message": self._code}, "ResponseMetadata": {}}
+        return ErrorResponse(), {"Error": {"Code": self._code, "Message": self._code}, "ResponseMetadata": {}}
 
     def __enter__(self) -> None:
         _client("s3").meta.events.register(self._event, self._answer)

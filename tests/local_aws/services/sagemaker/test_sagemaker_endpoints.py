@@ -225,7 +225,9 @@ def test_a_server_that_never_gets_healthy_fails_a_creation_and_rolls_an_update_b
         assert refusal(client.update_endpoint, EndpointName=data, EndpointConfigName=data)[0] == "ValidationException"
         remove(aws, data)
 
+        control(aws, "sagemaker", startup_seconds=0)
         serve(aws, f"back-{data}", role, "one")
+        control(aws, "sagemaker", startup_seconds=1.0)
         client.update_endpoint(EndpointName=f"back-{data}", EndpointConfigName=data)
         statuses, pending = [], set()
         while (endpoint := client.describe_endpoint(EndpointName=f"back-{data}"))["EndpointStatus"] != "InService":

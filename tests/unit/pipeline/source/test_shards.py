@@ -74,7 +74,7 @@ def test_shards_have_the_pieces_in_their_order_and_none_is_too_large(files: dict
         assert len(one.pieces) <= MOST_FILES
         fits = sum(piece.end - piece.start for piece in one.pieces) <= used
         assert fits or (len([p for p in one.pieces if p.bytes]) == 1 and not divisible(one.pieces[0]))
-    # No two neighbours would fit into one shard.
+    # No two files side by side would fit into one shard.
     for before, after in pairwise(shards):
         free = used - sum(piece.end - piece.start for piece in before.pieces)
         assert len(before.pieces) == MOST_FILES or after.pieces[0].end - after.pieces[0].start > free
