@@ -157,7 +157,7 @@ def trl(run: RecipeInput, **own: Any) -> None:
     start = {name: weight.detach().clone() for name, weight in adapter_weights(run.model).items()}
     settings = {
         "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": run.recipe.rows_a_step,
+        "gradient_accumulation_steps": run.recipe.rows_per_step,
         "gradient_checkpointing": False,
         "bf16": False,
     }

@@ -75,7 +75,7 @@ def _reads_like_a_name(column: str) -> bool:
 def shown_keys(keys: Collection[str]) -> str:
     """Return the keys of an object as text, or their number if they do not read like names."""
     if len(keys) > _SHOWN_COLUMNS or not all(map(_reads_like_a_name, keys)):
-        return f"{len(keys)} keys"
+        return "1 key" if len(keys) == 1 else f"{len(keys)} keys"
     return f"the keys {', '.join(map(quoted, keys))}"
 
 

@@ -147,7 +147,7 @@ def finetune(
     order = training_order(
         train["length"],
         steps=schedule.steps,
-        rows_a_step=recipe.rows_a_step,
+        rows_per_step=recipe.rows_per_step,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
     )

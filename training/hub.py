@@ -133,13 +133,13 @@ def _explain_refusal(recipe: Recipe, error: Exception, *, with_token: bool) -> s
         if not with_token and isinstance(error, GatedRepoError):
             return (
                 f"base model {model} is gated and no Hub token was given: accept its licence at {page} and set "
-                "training.gated to true (README: The Hub token)"
+                "training.gated to true (docs/deploy.md: The Hub token)"
             )
         if with_token:
             return (
                 f"the Hub refused the token for {model} ({status}): accept the licence at {page} with the token's own "
-                "account, or replace an expired or mistyped token in the secret (README: The Hub token), then redrive the "
-                "execution"
+                "account, or replace an expired or mistyped token in the secret (docs/deploy.md: The Hub token), then "
+                "redrive the execution"
             )
         # To a request without a token, the Hub answers 401 for a private repository and for one that does not exist.
         return (

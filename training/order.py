@@ -13,15 +13,15 @@ SORTED_TOGETHER = 50
 """Number of batches whose rows are sorted by length together. More leave less padding, and fewer keep the order random."""
 
 
-def training_order(lengths: Sequence[int], *, steps: int, rows_a_step: int, batch_size: int, seed: int) -> list[int]:
-    """Return the row numbers of all steps, [steps * rows_a_step]. Each `batch_size` of them are rows of similar length.
+def training_order(lengths: Sequence[int], *, steps: int, rows_per_step: int, batch_size: int, seed: int) -> list[int]:
+    """Return the row numbers of all steps, [steps * rows_per_step]. Each `batch_size` of them are rows of similar length.
 
     Every pass over the rows is shuffled anew. The last step is filled from the next pass, so that all steps have the same
     number of rows. The batch with the most tokens comes first, so that a run without enough memory fails at once and not
     after hours.
     """
     random = np.random.default_rng(seed)
-    wanted = steps * rows_a_step
+    wanted = steps * rows_per_step
     passes = -(-wanted // len(lengths))
     rows = np.concatenate([random.permutation(len(lengths)) for _ in range(passes)])[:wanted]
     by_length = np.asarray(lengths)

@@ -75,14 +75,14 @@ class Recipe:
 
     def schedule(self, rows: int) -> Schedule:
         """Return the number of optimizer steps for `rows` training rows, and the number of warm-up steps among them."""
-        steps = max(1, math.ceil(self.epochs * rows / self.rows_a_step))
+        steps = max(1, math.ceil(self.epochs * rows / self.rows_per_step))
         if self.max_steps is not None:
             steps = min(steps, self.max_steps)
         # With a warm-up longer than the run, the learning rate would never reach its value.
         return Schedule(steps=steps, warmup_steps=min(self.warmup_steps, steps // 10))
 
     @property
-    def rows_a_step(self) -> int:
+    def rows_per_step(self) -> int:
         """Rows per optimizer step, on all processes together."""
         return self.batch_size * self.gradient_accumulation_steps
 
@@ -96,10 +96,10 @@ class Recipe:
         Raises:
             TrainingError: the processes cannot share the rows of a step evenly.
         """
-        rows, rest = divmod(self.rows_a_step, processes)
+        rows, rest = divmod(self.rows_per_step, processes)
         if rest:
             raise TrainingError(
-                f"an optimizer step has {self.rows_a_step} rows (training.batch_size {self.batch_size} x "
+                f"an optimizer step has {self.rows_per_step} rows (training.batch_size {self.batch_size} x "
                 f"training.gradient_accumulation_steps {self.gradient_accumulation_steps}), which {processes} processes "
                 f"(one per GPU) cannot share evenly: make it a multiple of {processes}"
             )

@@ -90,7 +90,7 @@ class Watch(TrainerCallback):
 
     def tokens(self, step: int) -> int:
         """Return the number of tokens in the first `step` optimizer steps of all processes, without padding."""
-        return int(self._tokens[step * self._recipe.rows_a_step - 1]) if step else 0
+        return int(self._tokens[step * self._recipe.rows_per_step - 1]) if step else 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -175,7 +175,7 @@ class Watch(TrainerCallback):
         self._logged_step, self._since = step, now
         if self._world.is_first:
             print(
-                f"step={step}/{state.max_steps} epoch={step * self._recipe.rows_a_step / self._rows:.2f} loss={loss:.4f} "
+                f"step={step}/{state.max_steps} epoch={step * self._recipe.rows_per_step / self._rows:.2f} loss={loss:.4f} "
                 f"grad_norm={logs['grad_norm']:.4f} learning_rate={logs['learning_rate']:.1e} "
                 f"tokens_per_second={speed:.1f} peak_memory_gib={self._device.peak_memory_gib():.2f}",
                 flush=True,

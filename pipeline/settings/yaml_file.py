@@ -1,4 +1,4 @@
-"""Reads a settings file by the rules of YAML 1.2, and refuses a key that stands twice."""
+"""Reads a settings file by the rules of YAML 1.2, and refuses a key that appears twice."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.value in lines:
                 raise SettingsError(
-                    f"{self.name}: line {line}: {key.value} stands twice, first in line {lines[key.value]}; keep one of them"
+                    f"{self.name}: line {line}: {key.value} appears twice, first in line {lines[key.value]}; keep one of them"
                 )
             lines[key.value] = line
         return super().construct_mapping(node, deep)

@@ -191,7 +191,7 @@ class _Repository:
         if self.gated and not token:
             raise Refused(
                 f"training.gated: {repo} is gated; accept its licence at {about.page}, and set training.gated to true, so that "
-                "it is read with the Hub token (README: The Hub token)"
+                "it is read with the Hub token (docs/deploy.md: The Hub token)"
             )
         self.sizes = {name: size for name, size in sizes.items() if "/" not in name}
         self._about = about._replace(revision=self.revision)

@@ -163,8 +163,8 @@ class HubFile(NamedTuple):
             )
         if status == _UNAUTHORIZED:
             raise Refused(
-                f"{where}: the Hub requires a token (401): the {kind.name} is gated or private, or does not "
-                f"exist; check {page}, accept its terms there and set {kind.section}.gated to true (README: The Hub token)"
+                f"{where}: the Hub requires a token (401): the {kind.name} is gated or private, or does not exist; "
+                f"check {page}, accept its terms there and set {kind.section}.gated to true (docs/deploy.md: The Hub token)"
             )
         if status == _FORBIDDEN:
             raise Refused(

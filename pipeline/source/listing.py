@@ -163,7 +163,7 @@ def _look_at_hub(dataset: DatasetSettings, endpoint: str, token: str | None) -> 
     if gated and not token:
         raise Refused(
             f"dataset.gated: {dataset.source} is gated; accept its terms at {endpoint}/datasets/{repo}, and set dataset.gated "
-            "to true, so that it is read with the Hub token (README: The Hub token)"
+            "to true, so that it is read with the Hub token (docs/deploy.md: The Hub token)"
         )
     if len(listed) > MOST_FILES:
         raise _too_many(dataset.source)

@@ -133,7 +133,7 @@ def test_objects_over_several_lines_are_rows(between: bytes, count: int) -> None
         ({"train": OBJECTS, "test": OBJECTS}, "is one object with the keys 'train', 'test', and not exactly one of them holds"),
         ({"columns": ["dialogue"], "data": [["a"]]}, "is one object with the keys 'columns', 'data'"),
         ({str(n): row for n, row in enumerate(OBJECTS)}, "is one object with 3 keys, and not exactly one of them"),
-        ({"Ms Vella, born 1971": {"a": 1}}, "is one object with 1 keys"),
+        ({"Ms Vella, born 1971": {"a": 1}}, "is one object with 1 key,"),
         ({"id": 1, "text": "a"}, "has no column 'dialogue'; it has 'id', 'text'"),
         ({"data": [{"messages": [{"role": "user", "content": "a"}]}]}, "has chat rows, the column 'messages' being"),
         ([{"messages": [{"role": "user", "content": "a"}]}], "has chat rows, the column 'messages' being"),

@@ -18,7 +18,7 @@ def test_in_any_order_the_counts_of_the_rows_differ_by_at_most_one(
     lengths: list[int], steps: int, batch_size: int, accumulation: int, seed: int
 ) -> None:
     rows = batch_size * accumulation
-    order = training_order(lengths, steps=steps, rows_a_step=rows, batch_size=batch_size, seed=seed)
+    order = training_order(lengths, steps=steps, rows_per_step=rows, batch_size=batch_size, seed=seed)
     assert len(order) == steps * rows
     used = Counter(order)
     counts = [used[row] for row in range(len(lengths))]
@@ -26,15 +26,15 @@ def test_in_any_order_the_counts_of_the_rows_differ_by_at_most_one(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     weights = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
     assert weights[0] == max(weights)  # if a batch does not fit into memory, the first step fails
-    assert order == training_order(lengths, steps=steps, rows_a_step=rows, batch_size=batch_size, seed=seed)
+    assert order == training_order(lengths, steps=steps, rows_per_step=rows, batch_size=batch_size, seed=seed)
 
 
 def test_batches_have_little_padding_and_a_random_order() -> None:
     lengths = np.random.default_rng(0).integers(50, 400, size=2000).tolist()
-    order = training_order(lengths, steps=125, rows_a_step=16, batch_size=4, seed=1)
+    order = training_order(lengths, steps=125, rows_per_step=16, batch_size=4, seed=1)
     batches = np.array(lengths)[order].reshape(-1, 4)
     assert batches.sum() / (batches.max(axis=1) * 4).sum() > 0.98
     # Short and long batches follow each other at random: a batch's length does not correlate with the next one's.
     means = batches.mean(axis=1)[1:]
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.15
-    assert order != training_order(lengths, steps=125, rows_a_step=16, batch_size=4, seed=2)
+    assert order != training_order(lengths, steps=125, rows_per_step=16, batch_size=4, seed=2)

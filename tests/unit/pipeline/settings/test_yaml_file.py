@@ -30,9 +30,9 @@ from tests.unit.pipeline.settings.conftest import CONFIG, assert_file_is_refused
         ("dataset: {}\n---\ndataset: {}", "line 2 is not YAML (but found another document)"),
         (
             "dataset: {seed: 1}\nstack: {}\ndataset: {seed: 1}",
-            "line 3: dataset stands twice, first in line 1; keep one",
+            "line 3: dataset appears twice, first in line 1; keep one",
         ),
-        ("stack:\n  tags:\n    a: b\n    a: c", "line 4: a stands twice, first in line 3; keep one of them"),
+        ("stack:\n  tags:\n    a: b\n    a: c", "line 4: a appears twice, first in line 3; keep one of them"),
         ("stack: {tags: {a: b\x07}}", "line 1 holds the control character U+0007; remove it"),
         *(
             (f"training: {{{value}}}", "has a value that does not fit its tag (!!int, !!float ...)")

@@ -88,7 +88,7 @@ def test_a_gated_model_needs_the_setting_and_a_token_that_may_read_it(models: Hu
     models.answers[ABOUT] = described(gated="manual", cardData={"license": "llama3.2"})
     assert refusal(models) == (
         f"training.gated: {REPO} is gated; accept its licence at {models.url}/{REPO}, and set training.gated to true, so that "
-        "it is read with the Hub token (README: The Hub token)"
+        "it is read with the Hub token (docs/deploy.md: The Hub token)"
     )
     models.answers[f"/{REPO}/resolve/{'c' * 40}/config.json"] = [HubAnswer(403)]
     models.answers[ABOUT] = described(gated="manual", siblings=[{"rfilename": "config.json", "size": 3}])
@@ -153,7 +153,7 @@ def test_an_error_of_the_hub_is_refused_with_its_reason(
     assert len(models.seen) == 1
     if answer.status == 401 and token is None:
         assert (
-            f"{models.url}/{REPO}, accept its terms there and set training.gated to true (README: The Hub token)"
+            f"{models.url}/{REPO}, accept its terms there and set training.gated to true (docs/deploy.md: The Hub token)"
             in line
         )
 
