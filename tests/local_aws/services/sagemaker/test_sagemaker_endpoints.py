@@ -91,7 +91,7 @@ def wait(
     aws: RunningAws, name: str, *, leaving: tuple[str, ...] = ("Creating", "Updating", "RollingBack")
 ) -> dict[str, Any]:
     """Wait until an endpoint has another status than those of `leaving`. Return its description."""
-    client, deadline = aws.client("sagemaker"), time.monotonic() + 60
+    client, deadline = aws.client("sagemaker"), time.monotonic() + 180
     while time.monotonic() < deadline:
         endpoint: dict[str, Any] = client.describe_endpoint(EndpointName=name)
         if endpoint["EndpointStatus"] not in leaving:

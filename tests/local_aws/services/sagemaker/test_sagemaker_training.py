@@ -93,7 +93,7 @@ def request(name: str, role: str, hyper: dict[str, str] | None = None, **changes
 
 def wait(aws: RunningAws, name: str, *, until: tuple[str, ...] = ("Completed", "Failed", "Stopped")) -> dict[str, Any]:
     """Wait until a job has one of these statuses or secondary statuses. Return its description."""
-    client, deadline = aws.client("sagemaker"), time.monotonic() + 20
+    client, deadline = aws.client("sagemaker"), time.monotonic() + 90
     while time.monotonic() < deadline:
         job: dict[str, Any] = client.describe_training_job(TrainingJobName=name)
         if job["TrainingJobStatus"] in until or job["SecondaryStatus"] in until:
