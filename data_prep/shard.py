@@ -6,14 +6,14 @@ The merge makes the decisions that need all rows: which are duplicates or leaks,
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from data_prep.checks import DIGEST_BYTES, Checks
-from data_prep.sources import ReadAs
-from pipeline.contracts.data import Piece
+from data_prep.sources import ReadAs  # noqa: TC001 - `parse` reads it
+from pipeline.contracts.data import Piece  # noqa: TC001 - `parse` reads it
+from pipeline.contracts.values import as_json, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,16 +31,14 @@ MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
 - the two digests of `checks.Checked`."""
 
 
-@dataclass(frozen=True)
-class ShardFile:
+class ShardFile(NamedTuple):
     """Size and digest of a file that a shard has written. The merge checks both."""
 
     bytes: int
     sha256: str
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """The report of a shard, which is the last file that it writes.
 
     Attributes:
@@ -96,15 +94,7 @@ def read_shard(
     read_as = [source.read_as.get(piece.file) for piece in pieces]
     report = Report(list(pieces), read, read_as, list(reasons), list(problems), _file(lines), _file(marks))
     with folder.write(name_of(number, "report.json")) as upload:
-        upload.write(
-            orjson.dumps(
-                {
-                    **asdict(report),
-                    "pieces": list(map(list, pieces)),
-                    "read_as": [form and list(form) for form in read_as],
-                }
-            )
-        )
+        upload.write(orjson.dumps(as_json(report)))
     return marks.rows
 
 
@@ -118,13 +108,4 @@ def read_report(folder: S3Folder, number: int) -> Report | None:
     if not folder.has(name):
         return None
     with folder.open(name) as stream:
-        values: dict[str, Any] = orjson.loads(stream.readall())
-    return Report(
-        [Piece(*piece) for piece in values["pieces"]],
-        values["read"],
-        [ReadAs(*form) if form else None for form in values["read_as"]],
-        values["reasons"],
-        values["problems"],
-        ShardFile(**values["rows"]),
-        ShardFile(**values["marks"]),
-    )
+        return parse(Report, orjson.loads(stream.readall()))

@@ -58,6 +58,7 @@ def _plan(deployed: StackParts) -> State:
         "Assign": {
             "plan": PAYLOAD,
             "deployment": None,
+            # The other fields of `Deployment` keep their defaults. asl-validator 4.0.0 refuses an empty text here.
             "deployed": {"phase": "skipped", "until": None, "warnings": []},
             "samples": [],
             "customization": as_json(Customization("not wanted", None, 0, "not wanted")),
@@ -94,10 +95,7 @@ def _wait_for_training(_: StackParts) -> State:
 
 def _assess(deployed: StackParts) -> State:
     event = {
-        "baseline": "{% $plan.assess.baseline %}",
-        "enabled": "{% $plan.assess.enabled %}",
-        "promote": "{% $plan.assess.promote %}",
-        "max_faulty_share": "{% $plan.assess.max_faulty_share %}",
+        "plan": "{% $plan.assess %}",
         "record": "{% $plan.record %}",
         "training": "{% $training %}",
         "manifest": "{% $data.manifest %}",
@@ -147,7 +145,7 @@ def _deploy(deployed: StackParts) -> State:
     event = {
         **_ATTEMPT,
         "model": "{% $training.model %}",
-        "request": "{% $plan.deploy %}",
+        "plan": "{% $plan.deploy %}",
         "progress": "{% $deployment %}",
     }
     return {

@@ -11,7 +11,7 @@ class Refused(Exception):
 
     def __init__(self, line: str) -> None:
         """Keep `line` on one line: invisible characters (tabs, line ends, broken UTF-8) become escapes."""
-        super().__init__(_visible(line))
+        super().__init__(visible(line))
 
 
 class SourceUnavailable(Exception):
@@ -20,14 +20,15 @@ class SourceUnavailable(Exception):
 
 def quoted(text: str) -> str:
     """Return a text of the user in quotes, for a refusal. Of a long one, the middle is left out (`MOST_QUOTED`)."""
-    shown = _visible(text)
+    shown = visible(text)
     if len(shown) > MOST_QUOTED:
         half = MOST_QUOTED // 2
         shown = f"{shown[: half - 1]}...{shown[2 - half :]}"
     return f"'{shown}'"
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
+    """Return the text with its invisible characters (tabs, line ends, broken UTF-8) as escapes."""
     # isprintable is False for line ends, tabs, lone surrogates, and every blank but the space: U+00A0, U+200B ...
     return text if text.isprintable() else "".join(one if one.isprintable() else _escaped(one) for one in text)
 

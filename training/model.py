@@ -134,7 +134,7 @@ def add_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=names[0] if names == ["all-linear"] else names,
+        target_modules=names[0] if names == [unfit_models.ALL_LINEAR] else names,
         bias="none",
         task_type="CAUSAL_LM",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pipeline.contracts.planned import DeployPlan, RunRecord
+from pipeline.contracts.planned import AssessPlan, DeployPlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 
@@ -37,12 +37,9 @@ class Training(NamedTuple):
 
 
 class AssessEvent(NamedTuple):
-    """The fields of `AssessPlan`, with the model to judge. `manifest` is the S3 URI of data prep's manifest."""
+    """The settings of Assess, and the model to judge. `manifest` is the S3 URI of data prep's manifest."""
 
-    baseline: str
-    enabled: bool
-    promote: Literal["always", "better", "clearly_better"]
-    max_faulty_share: float
+    plan: AssessPlan
     record: RunRecord
     training: Training
     manifest: str
@@ -131,7 +128,7 @@ class DeployEvent(NamedTuple):
     name: str
     redrive: int
     model: str
-    request: DeployPlan
+    plan: DeployPlan
     progress: Deployment | None
 
 

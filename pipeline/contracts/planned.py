@@ -89,12 +89,16 @@ class Estimate(NamedTuple):
     unknown: list[str]
 
 
+Promote = Literal["always", "better", "clearly_better"]
+"""The rule by which a tuned model is served."""
+
+
 class AssessPlan(NamedTuple):
     """The S3 prefix for the base model's answers, and the settings by which Assess decides."""
 
     baseline: str
     enabled: bool
-    promote: Literal["always", "better", "clearly_better"]
+    promote: Promote
     max_faulty_share: float
 
 

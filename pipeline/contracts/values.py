@@ -20,18 +20,17 @@ Contract = TypeVar("Contract")
 _hints = functools.cache(get_type_hints)
 
 
-def parse(kind: type[Contract], value: object, where: str = "") -> Contract:
+def parse(kind: type[Contract], value: object) -> Contract:
     """Return a JSON value as a value of the type `kind`.
 
     Args:
         kind: a type of this package.
         value: the value as json.loads returns it.
-        where: the place of the value, for messages.
 
     Raises:
         ContractError: the value or a part of it has another type, lacks a field, or has an unknown field.
     """
-    parsed: Contract = _parse(kind, value, where or kind.__name__)
+    parsed: Contract = _parse(kind, value, kind.__name__)
     return parsed
 
 

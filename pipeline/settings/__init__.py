@@ -7,7 +7,7 @@ shapes one run: an execution's input may override it, in the same form as config
 from pipeline.settings.base import FieldScope, SettingsError, scope, sections
 from pipeline.settings.bedrock import BedrockSettings
 from pipeline.settings.dataset import DatasetSettings
-from pipeline.settings.endpoint import EndpointSettings, Promote
+from pipeline.settings.endpoint import EndpointSettings
 from pipeline.settings.loading import RENAMED, load, overlay, validate, with_run_input
 from pipeline.settings.schema import EXECUTION_DAYS, Settings
 from pipeline.settings.stack import FunctionsSettings
@@ -23,7 +23,6 @@ __all__ = [
     "FieldScope",
     "FunctionsSettings",
     "LoraSettings",
-    "Promote",
     "Settings",
     "SettingsError",
     "TrainingSettings",

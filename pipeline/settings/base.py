@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.errors import visible
+
 FieldScope = Literal["deploy", "run"]
 
 MANY = 1_000_000_000
@@ -17,7 +19,7 @@ class SettingsError(ValueError):
 
     def __init__(self, line: str) -> None:
         """Keep `line` on one line: line ends in the user's names and values become escapes."""
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
+        super().__init__(visible(line))
 
 
 class Section(BaseModel):

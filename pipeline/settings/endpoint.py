@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import model_validator
 
 from pipeline import instances
+from pipeline.contracts.planned import Promote
 from pipeline.settings.base import Section, run
 from pipeline.settings.instance_types import InstanceTypes
-
-Promote = Literal["always", "better", "clearly_better"]
 
 
 class EndpointSettings(Section):

@@ -55,7 +55,6 @@ _BY_ENDING = {
         for compression in COMPRESSIONS
     },
 }
-_ENDINGS = tuple(_BY_ENDING)
 
 
 def _listed(suffixes: list[str]) -> str:
@@ -97,7 +96,7 @@ _REMEDY = {suffix: remedy for suffixes, remedy in _REMEDIES.items() for suffix i
 def format_of(name: str) -> Format | None:
     """Return the format of a file by its name, in upper or lower case, or None if such a file is not read."""
     lower = name.lower()
-    return next((_BY_ENDING[ending] for ending in _ENDINGS if lower.endswith(ending)), None)
+    return next((found for ending, found in _BY_ENDING.items() if lower.endswith(ending)), None)
 
 
 def suffix(name: str) -> str:

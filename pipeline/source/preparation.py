@@ -33,7 +33,7 @@ def preparation(
     stack: StackFacts,
     source: Source,
     secret: str | None = None,
-    cut: list[Shard] | None = None,
+    sharded: list[Shard] | None = None,
 ) -> Preparation:
     """Return the request to the functions of data prep, with the pieces or the shards to read.
 
@@ -44,7 +44,7 @@ def preparation(
         stack: the stack's facts.
         source: the files of the dataset.
         secret: ARN of the secret with the Hub token, if the dataset needs it.
-        cut: the shards, if one function is not enough.
+        sharded: the shards, if one function is not enough.
 
     Raises:
         Refused: a file is too large for one function.
@@ -71,9 +71,9 @@ def preparation(
         bedrock=BedrockRecords(base_model.id, settings.bedrock.max_records) if base_model else None,
         hub_token_secret=secret,
     )
-    if cut:
-        listed = ShardList(len(cut), bucket, names.prefix("shards", run) + names.SHARD_LIST)
-        path = f"{_count(cut, 'shard')}: {amount} (dataset.shard_mb: {dataset.shard_mb})"
+    if sharded:
+        listed = ShardList(len(sharded), bucket, names.prefix("shards", run) + names.SHARD_LIST)
+        path = f"{_count(sharded, 'shard')}: {amount} (dataset.shard_mb: {dataset.shard_mb})"
         return Preparation(request, None, listed, path)
     return Preparation(request, shards.cut(source.files), None, f"one function: {amount}")
 

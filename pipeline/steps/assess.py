@@ -9,8 +9,8 @@ from pipeline import aws, record
 from pipeline.contracts.events import AssessEvent, Assessment
 
 if TYPE_CHECKING:
+    from pipeline.contracts.planned import Promote
     from pipeline.contracts.values import JsonObject
-    from pipeline.settings import Promote
 
 FEWEST_ROWS = 6
 """The fewest held-out rows on which resampling can show that a model is better. The interval of two equal models lies above 0
@@ -32,14 +32,14 @@ def handler(event: AssessEvent) -> Assessment:
         for name in ("evaluation", "left_out")
     )
     # Written every time: the existing baseline may be out of date, and a new object expires later.
-    baseline = event.baseline.removeprefix(f"s3://{bucket}/")
+    baseline = event.plan.baseline.removeprefix(f"s3://{bucket}/")
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
     promoted, because = decide(
-        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event.enabled, promote=event.promote
+        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event.plan.enabled, promote=event.plan.promote
     )
-    faults = faulty(evaluation["tuned"]["shares"], event.max_faulty_share)
+    faults = faulty(evaluation["tuned"]["shares"], event.plan.max_faulty_share)
     why = (
         f"ROUGE-L on {_rows(evaluation['rows'])}: {_compared(evaluation, 'rougeL')}; chrF: "
         f"{_compared(evaluation, 'chrF')}: {'promoted' if promoted else 'not promoted'}, because {because}"

@@ -93,7 +93,7 @@ def handler(event: DeployEvent) -> Deployment:
     Raises:
         EndpointFailed: the endpoint cannot serve this config.
     """
-    plan, redrive, progress = event.request, event.redrive, event.progress
+    plan, redrive, progress = event.plan, event.redrive, event.progress
     name, wanted, client = plan.endpoint, f"{event.name}-{redrive}", aws.client("sagemaker")
     if progress is None or progress.redrive != redrive:  # A redrive starts again with its full time.
         _make_config(client, wanted, event.model, plan)

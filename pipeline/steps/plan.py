@@ -70,18 +70,18 @@ def handler(event: PlanEvent) -> Plan | Refusal:
     return plan
 
 
-def _plan(event: PlanEvent, settings: Settings) -> Plan:
+def _plan(event: PlanEvent, requested: Settings) -> Plan:
     stack, run = event.stack, names.run_id(event.execution)
-    settings, warnings = _within_quotas(settings, stack.prefix)
+    settings, warnings = _within_quotas(requested, stack.prefix)
     bedrock_model = _check_bedrock(settings, stack.region) if settings.bedrock.enabled else None
     train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))
     base = base_model.look(settings, stack.bucket, _token(train_secret), aws.client("s3"))
     settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
     source = listing.look(settings, stack.bucket, _token(data_secret), aws.client("s3"))
-    cut = shards.shard(source.files, settings.dataset.shard_mb)
-    prepare = preparation(settings, run, bedrock_model, stack, source, data_secret, cut)
-    if cut and prepare.shards:
-        _write_shards(prepare.shards, cut)
+    sharded = shards.shard(source.files, settings.dataset.shard_mb)
+    prepare = preparation(settings, run, bedrock_model, stack, source, data_secret, sharded)
+    if sharded and prepare.shards:
+        _write_shards(prepare.shards, sharded)
     baseline = _find_baseline(stack.bucket, requests.baseline_key(settings), settings.storage.expire_days)
     _copy_code(stack.bucket, names.prefix("code", run))
     estimate = cost.estimate(settings, bedrock_model.id if bedrock_model else None, stack.region)
@@ -108,7 +108,7 @@ def _plan(event: PlanEvent, settings: Settings) -> Plan:
         customize=CustomizePlan(customization, settings.bedrock.timeout_hours) if customization else None,
         deploy=requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
         record=record.begin(
-            settings,
+            requested,  # with the instance types that Plan has left out
             event.settings,
             stack,
             run,
@@ -295,9 +295,9 @@ def _token(secret: str | None) -> str | None:
     return hub.hub_token(aws.client("secretsmanager"), secret) if secret else None
 
 
-def _write_shards(listed: ShardList, cut: list[Shard]) -> None:
+def _write_shards(listed: ShardList, sharded: list[Shard]) -> None:
     """Write the list of shards to S3, where the state machine's Map reads it. A state's input is too small for it."""
-    aws.client("s3").put_object(Bucket=listed.bucket, Key=listed.key, Body=json.dumps(as_json(cut)).encode())
+    aws.client("s3").put_object(Bucket=listed.bucket, Key=listed.key, Body=json.dumps(as_json(sharded)).encode())
 
 
 def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None:

@@ -3,13 +3,14 @@
 CDK's Provider framework calls `on_event` once, and then `is_complete` every few seconds until it returns true (an hour at
 most). Both only act when the stack itself is being deleted. The teardown finds resources by the stack's prefix, and deletes
 only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the expiry schedule, the
-endpoint, endpoint configs and models, custom models, the endpoint's log group, and the bucket's versions and uploads.
+endpoint, endpoint configs and models, custom models, the endpoint's log group, and the bucket's versions and uploads. At the
+end it waits until the last stopped execution is a minute old, because a function that it has called may still make something.
 CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
 
 CloudFormation shows no message of a custom resource before it has ended, and then only the reason of a failure. So a second
 resource, of the type `MODEL_USERS`, is deleted at the same time. It checks whether a deployment or throughput that is not the
-stack's uses a custom model of the stack. It checks once, or until AWS is not too busy to answer. It fails at once with a line
-that names the user of the model, while the teardown goes on.
+stack's uses a custom model of the stack. It checks once, and again only if AWS is too busy to answer. It fails at once
+with a line that names the user of the model, while the teardown goes on.
 """
 
 from __future__ import annotations

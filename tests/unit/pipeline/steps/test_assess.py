@@ -38,7 +38,7 @@ def evaluation(difference: float, repeating: float = 0.0, truncated: float = 0.0
     }
 
 
-def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **how: Any) -> dict[str, Any]:
+def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """Write the files of a job, and return Assess's event for them."""
     put(aws, bucket, f"{FOLDER}evaluation.json", found)
     put(aws, bucket, f"{FOLDER}left_out.json", {"train": [3, 17], "validation": []})
@@ -66,9 +66,7 @@ def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **how: Any) -
             "region": "us-west-2",
         },
         "manifest": f"s3://{bucket}/data/0123456789/manifest.json",
-        "baseline": f"s3://{bucket}/baselines/{KEY}/",
-        "max_faulty_share": 0.1,
-        **how,
+        "plan": {"baseline": f"s3://{bucket}/baselines/{KEY}/", "max_faulty_share": 0.1, **settings},
     }
 
 

@@ -18,6 +18,8 @@ from tests.unit.pipeline.source.test_listing import ALL_NULL, COMMIT, described,
 from tests.unit.pipeline.steps.test_plan_parts import CONFIG
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.hub_server import HubServer
     from tests.local_aws.conftest import RunningAws
 
@@ -189,3 +191,15 @@ def test_an_unfit_base_model_is_refused_before_anything_is_written(
         f"training.lora.target_modules: v_porj is not a linear layer of {tiny_model.REPO}: it has down_proj"
     )
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
+
+
+def test_the_record_has_the_instance_types_of_the_input_and_the_job_those_that_its_quota_allows(
+    aws: RunningAws, bucket: str, hub: HubServer, set_quotas: Callable[[dict[str, float]], None]
+) -> None:
+    put(aws, bucket, "uploads/a.csv", body=b"a" * 1000)
+    set_quotas({"ml.g5.xlarge for training job usage": 1, "ml.g6.xlarge for training job usage": 0})
+    types = ["ml.g5.xlarge", "ml.g6.xlarge"]
+    result = planned(bucket, hub, training={"instance_types": types}, source="uploads/a.csv")
+    assert result["refusal"] is None
+    assert result["train"]["ResourceConfig"]["InstanceType"] == "ml.g5.xlarge"
+    assert result["record"]["settings"]["training.instance_types"] == types
