@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from datetime import timedelta
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,7 @@ from pipeline.contracts.data import Prepared
 from pipeline.contracts.events import Assessment, CleanedUp, Customization, Deployment, Recorded, Training
 from pipeline.contracts.planned import Plan, StackFacts
 from pipeline.contracts.values import ContractError, as_json, parse
+from pipeline.steps import teardown
 from tests.unit.pipeline.facts import facts
 
 if TYPE_CHECKING:
@@ -99,12 +101,20 @@ def test_a_payload_has_the_fields_of_its_functions_event_and_their_types(
 ) -> None:
     event = event_type(handler)
     assert payload.keys() == set(event._fields)
+    compared = 0
     for field, kind in get_type_hints(event).items():
         path = re.fullmatch(r"\{% \$(\w+)((?:\.\w+)*) %\}", str(payload[field]))
         if path and path[1] in VARIABLES:
             found = resolve(VARIABLES[path[1]], path[2].split(".")[1:])
-            # A Choice before the state has seen that what may be null is not.
+            # A Choice before the state has checked that the value is not null.
             assert found == kind or (is_optional(found) and kind in get_args(found)), f"{state}: {field}"
+            compared += 1
+    assert compared or state in (SHARD_DATA, "Plan", "CleanUp"), "only these three have no path of a variable"
+
+
+def test_the_teardown_waits_as_long_as_a_function_that_makes_something_may_run() -> None:
+    makers = ("train", "customize", "deploy")
+    assert max(timedelta(minutes=STEPS[name].minutes) for name in makers) == teardown.MAKING
 
 
 def test_every_step_is_called() -> None:

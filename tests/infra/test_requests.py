@@ -55,7 +55,7 @@ def test_the_schedule_is_at_the_end_of_the_endpoints_life(variables: dict[str, A
     assert arguments["Target"]["DeadLetterConfig"] == {"Arn": planned.expiry.dead_letter}
 
 
-def test_a_redriven_job_has_another_name_and_the_same_checkpoints(variables: dict[str, Any]) -> None:
+def test_a_training_job_has_a_valid_name_and_the_checkpoints_of_its_run(variables: dict[str, Any]) -> None:
     job = sent(variables["plan"], "CreateTrainingJob")
     assert job["CheckpointConfig"] == {"S3Uri": "s3://bucket/checkpoints/0123456789/"}
     assert job["EnableManagedSpotTraining"] is False

@@ -65,4 +65,5 @@ def test_core_and_ministack_do_not_import_the_folders_after_them() -> None:
         if layer(name) in LAYERS and layer(other) in LAYERS and other in modules()
         if LAYERS.index(layer(other)) > LAYERS.index(layer(name))
     ]
+    assert {layer(name) for name in modules()} > set(LAYERS)
     assert wrong == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from itertools import chain
 
 from tests.unit.test_imports import ROOT, modules
 
@@ -16,7 +17,8 @@ def test_every_class_and_every_alias_of_a_type_has_its_own_name() -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for module, tree in modules().items():
         names = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-        for node in tree.body:
+        blocks = [block.body for block in tree.body if isinstance(block, ast.If)]  # such as `if TYPE_CHECKING:`
+        for node in chain(tree.body, *blocks):
             # An alias is an assignment to a name in the style of a class.
             targets = node.targets if isinstance(node, ast.Assign) else []
             names += [t.id for t in targets if isinstance(t, ast.Name) and re.match("[A-Z][A-Za-z]*[a-z]", t.id)]

@@ -83,10 +83,12 @@ def test_destroy_in_a_state_leaves_nothing(
     fresh.create()
     execution = start_until(fresh, state, run_input)
     time.sleep(seconds)
-    # The teardown waits a time of the clock for the functions, so it need not look more often than at AWS.
+    # The teardown measures its wait for the functions by the clock, so more frequent looks would not end it earlier.
     wait_scale(fresh.aws, 1)
-    fresh.delete(execution)
-    wait_scale(fresh.aws)
+    try:
+        fresh.delete(execution)
+    finally:
+        wait_scale(fresh.aws)
     assert fresh.inventory() == []
 
 
@@ -109,8 +111,10 @@ def test_destroy_waits_for_an_endpoint_in_creation_and_for_throttled_calls(fresh
 
     thread = threading.Thread(target=release_endpoint)
     thread.start()
-    fresh.cdk("destroy", "--force")
-    thread.join()
+    try:
+        fresh.cdk("destroy", "--force")
+    finally:
+        thread.join()
     (fault,) = json.loads(fresh.aws.control("_tuneway/faults"))
     fresh.faults()
     assert fault["fired"] == 7

@@ -67,17 +67,21 @@ def test_destroy_names_a_model_that_somebody_else_has_deployed_and_then_leaves_n
 
     with ThreadPoolExecutor(1) as pool:
         destroyed = pool.submit(stack.cdk, "destroy", "--force")
-        # Within a minute the terminal shows the command that deletes the deployment.
-        while f"aws bedrock delete-custom-model-deployment --region us-west-2 {OPTION} {deployment}" not in output():
-            assert time.time() < deadline, output()
-            time.sleep(0.5)
-        # A minute later everything else is deleted, while the teardown waits for the model.
-        while [line for line in stack.inventory() if line.startswith(DELETED_FIRST)] or len(custom_models()) > 1:
-            assert time.time() < deadline + 60, stack.inventory()
-            time.sleep(0.5)
-        assert not destroyed.done()
-        assert [one["modelArn"] for one in custom_models()] == [model]
-        bedrock.delete_custom_model_deployment(**identifier)
+        try:
+            # Within a minute the terminal shows the command that deletes the deployment.
+            while (
+                f"aws bedrock delete-custom-model-deployment --region us-west-2 {OPTION} {deployment}" not in output()
+            ):
+                assert time.time() < deadline, output()
+                time.sleep(0.5)
+            # A minute later everything else is deleted, while the teardown waits for the model.
+            while [line for line in stack.inventory() if line.startswith(DELETED_FIRST)] or len(custom_models()) > 1:
+                assert time.time() < deadline + 60, stack.inventory()
+                time.sleep(0.5)
+            assert not destroyed.done()
+            assert [one["modelArn"] for one in custom_models()] == [model]
+        finally:  # The destroy that the pool waits for would otherwise wait for the deployment.
+            bedrock.delete_custom_model_deployment(**identifier)
         with pytest.raises(CdkError, match="destroy"):
             destroyed.result(timeout=60)
     assert custom_models() == []

@@ -75,7 +75,6 @@ EXPECTED = {
         "set_request_region": "region",
     },
     "core.router": {
-        "detect_service": "method path headers query_params",
         "extract_region": "headers query_params",
     },
     "services.cloudformation": {

@@ -111,7 +111,7 @@ def other_value(path: str) -> Any:
         return not getattr(Recipe("x"), hyperparameter(path))
     if bounds:
         return bounds["le"] if "le" in bounds else bounds["lt"] / 3
-    return {"base_model": "other/model", "base_revision": "v1", "lora.target_modules": ["o_proj", "lm.k"]}[path]
+    return {"base_model": "other/model", "lora.target_modules": ["o_proj", "lm.k"]}[path]
 
 
 @pytest.mark.parametrize("path", sorted(set(FIELDS) - {"base_revision"}))

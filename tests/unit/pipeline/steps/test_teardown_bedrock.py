@@ -245,7 +245,7 @@ def test_a_deployment_that_is_being_deleted_is_not_named(use_bedrock: UseBedrock
     bedrock._answers["list_provisioned_model_throughputs"] = ("provisionedModelSummaries", [])
     use_bedrock(bedrock)
     assert CustomModels(PROPERTIES["Prefix"]).foreign_uses() == []
-    teardown.is_complete(users_event(), None)
+    assert teardown.is_complete(users_event(), None) == {"IsComplete": True}
 
 
 def test_a_resource_that_was_deleted_after_it_was_listed_is_no_user_and_no_error(
