@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
+
+from botocore.utils import parse_timestamp
 
 from local_aws.core.shapes import ServiceError
 
@@ -34,7 +35,7 @@ def page(
     """
     asked = {f"{member[0].lower()}{member[1:]}": value for member, value in params.items()}
     limits = [
-        (member, sign, _time(asked[prefix + end]))
+        (member, sign, parse_timestamp(asked[prefix + end]))
         for member, prefix in (
             (created, "creationTime"),
             (created, "created"),
@@ -59,10 +60,3 @@ def page(
     end = int(token) + int(asked.get("maxResults", size))
     following = "NextToken" if key[0].isupper() else "nextToken"
     return {key: found[int(token) : end], following: str(end) if end < len(found) else None}
-
-
-def _time(given: str | float) -> datetime:
-    """Return the time that an input gives: in epoch seconds in the JSON protocol, in ISO 8601 in REST-JSON."""
-    if isinstance(given, str):
-        return datetime.fromisoformat(given.replace("Z", "+00:00"))
-    return datetime.fromtimestamp(given, UTC)

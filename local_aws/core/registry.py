@@ -73,7 +73,7 @@ def register_service(service: Registered) -> None:
 
 def register_control(name: str, handler: Handler) -> None:
     """Answer requests of tests and tools under /_tuneway/NAME, which need neither a signature nor IAM."""
-    CONTROLS[CONTROL + name] = handler
+    CONTROLS[name] = handler
 
 
 def service_of(path: str, headers: Mapping[str, str]) -> str | None:
@@ -91,5 +91,4 @@ def service_of(path: str, headers: Mapping[str, str]) -> str | None:
 
 def control_of(path: str) -> Handler | None:
     """Return the handler of a control's path."""
-    known = sorted(CONTROLS, key=len, reverse=True)
-    return next((CONTROLS[name] for name in known if path == name or path.startswith(name + "/")), None)
+    return CONTROLS.get(path.removeprefix(CONTROL).partition("/")[0])

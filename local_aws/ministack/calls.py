@@ -26,8 +26,7 @@ _SEARCHED_BYTES = 1 << 16  # A fault's `resource` is searched in this part of a 
 @dataclass
 class _Current:
     call: ApiCall
-    passes_role_checked: bool = False
-    first: tuple[str, Check] | None = None  # The access key, and the first check of the call.
+    first: tuple[str, Check] | None = None  # The access key, and the first check of the call. None before the checks.
     denied: Check | None = None
 
 
@@ -67,8 +66,7 @@ def _enforce(
     """Make and log every check of a call. Return MiniStack's refusal of the first denied check, else None."""
     current = _current.get()
     checks = [Check(iam_action, resource_arn, {k: v for k, v in (service_context or {}).items() if v is not None})]
-    if current is not None and current.call.service == service and not current.passes_role_checked:
-        current.passes_role_checked = True
+    if current is not None and current.call.service == service and current.first is None:
         own = resource_checks(current.call, iam_action)
         if own is not None:
             checks = [replace(check, context={**checks[0].context, **check.context}) for check in own]

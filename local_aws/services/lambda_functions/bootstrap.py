@@ -11,7 +11,6 @@ https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awsl
 
 from __future__ import annotations
 
-import ctypes
 import decimal
 import importlib
 import json
@@ -128,8 +127,6 @@ def log_error(answer: AnswerDocument) -> None:
 
 def main() -> None:
     """Load the handler, then serve events until the pipe closes."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: die with local AWS.
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     # All prints of the function, in Python or in C, are log output. The pipes carry only this protocol.

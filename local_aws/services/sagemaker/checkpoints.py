@@ -102,7 +102,7 @@ class CheckpointSync:
         for path, state in sorted(found.items(), key=lambda item: item[1]):  # The oldest comes first.
             if self._seen.get(path) != state:
                 with contextlib.suppress(FileNotFoundError):  # The script renames and deletes while this looks.
-                    self._role.upload(path, self._uri + path.relative_to(folder).as_posix(), s3)
+                    self._role.upload(path, self._uri + path.relative_to(folder).as_posix())
                     self._seen[path] = state
                     if path.name == "complete.json" and path.parent.name.startswith("checkpoint-"):
                         self.complete |= {path.parent.name}

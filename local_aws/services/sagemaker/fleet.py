@@ -55,7 +55,7 @@ class Fleet:
         model: dict[str, Any],
         instance_type: str,
     ) -> None:
-        self.store, self.config, self.model, self.instance_type = store, config, model, instance_type
+        self.store, self.model, self.instance_type = store, model, instance_type
         self.variant: dict[str, Any] = config["ProductionVariants"][0]
         self.log_group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
         self.port = 0

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker import images
 
 _PULL_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
-_DENIED = ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled")
 
 
 class PullDeniedError(Exception):
@@ -34,11 +33,6 @@ class PullDeniedError(Exception):
     def __init__(self, action: str) -> None:
         super().__init__(action)
         self.action = action
-
-
-def denied(error: ClientError) -> bool:
-    """Return whether an AWS call failed because a permission is missing."""
-    return error.response.get("Error", {}).get("Code") in _DENIED
 
 
 def describe(error: ClientError) -> str:
@@ -104,20 +98,19 @@ class RoleSession:
                     out.write(chunk)
         return len(keys)
 
-    def upload(self, path: Path, uri: str, s3: Any = None) -> None:
+    def upload(self, path: Path, uri: str) -> None:
         """Copy one file to an S3 URI. Raises ClientError.
 
         It reads the file once. Botocore reads twice, first for a checksum, and a running script may write in between.
         """
         bucket, key = clients.split_uri(uri)
-        (s3 or self.client("s3")).put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+        self.client("s3").put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
 
     def upload_files(self, paths: Mapping[str, Path], uri: str) -> None:
         """Copy files (no folders) to their names below an S3 prefix that ends in "/". Raises ClientError."""
-        s3 = self.client("s3")
         for name, path in paths.items():
             if path.is_file():
-                self.upload(path, uri + name, s3)
+                self.upload(path, uri + name)
 
 
 def relative_key(key: str, prefix: str) -> str:

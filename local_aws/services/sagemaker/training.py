@@ -60,7 +60,7 @@ class TrainingJob:
         role: RoleSession,
         image: images.ImageUri,
     ) -> None:
-        self.store, self.region, self.arn, self.params, self.image = store, role.region, arn, params, image
+        self.store, self.arn, self.params, self.image = store, arn, params, image
         self.name, self._wanted, self.instances = params["TrainingJobName"], wanted, wanted[0]
         self.spot = bool(params.get("EnableManagedSpotTraining"))
         self._role = role

@@ -76,7 +76,6 @@ class Run:
     point: Point
     ended: threading.Event = field(default_factory=threading.Event)
     map_run: Any = None
-    _clients: dict[str, Any] = field(default_factory=dict)
     _session: clients.Credentials | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -97,13 +96,7 @@ class Run:
 
     def client(self, service: str) -> Any:
         """Return a client under the role. Raises ExecutionError if the role cannot be assumed."""
-        session = self._assumed()
-        with self._lock:
-            if service not in self._clients:
-                self._clients[service] = clients.client(
-                    service, session, endpoint_url=SERVER.endpoint_url, region=self.region
-                )
-            return self._clients[service]
+        return clients.client(service, self._assumed(), endpoint_url=SERVER.endpoint_url, region=self.region)
 
     def authorize(self, action: str, resource: str) -> None:
         """Check an action of Step Functions itself under the role. Raises ExecutionError if IAM denies it."""
