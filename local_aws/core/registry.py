@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 CONTROL = "/_tuneway/"
@@ -26,11 +26,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """The answer to a request."""
+    """The answer to a request.
+
+    `chunks`, which only a front door may give, replaces the body: each is sent at once. If it raises ConnectionError, or if it
+    is closed because the client has gone, the connection ends without the end of the answer.
+    """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    chunks: Generator[bytes, None, None] | None = None
 
 
 Handler = Callable[[Request], Response | None]
@@ -64,6 +69,7 @@ class Registered:
 
 SERVICES: list[Registered] = []
 CONTROLS: dict[str, Handler] = {}
+FRONT_DOORS: dict[str, Handler] = {}
 
 
 def register_service(service: Registered) -> None:
@@ -74,6 +80,14 @@ def register_service(service: Registered) -> None:
 def register_control(name: str, handler: Handler) -> None:
     """Answer requests of tests and tools under /_tuneway/NAME, which need neither a signature nor IAM."""
     CONTROLS[name] = handler
+
+
+def register_front_door(pattern: str, handler: Handler) -> None:
+    """Answer requests whose whole path matches a pattern and which have a credential of their own kind.
+
+    Nobody authenticates or authorizes them before: the handler does.
+    """
+    FRONT_DOORS[pattern] = handler
 
 
 def service_of(path: str, headers: Mapping[str, str]) -> str | None:
@@ -87,6 +101,11 @@ def service_of(path: str, headers: Mapping[str, str]) -> str | None:
         elif signed and signed[1] == service.signing_name and re.match(service.paths, path):
             return service.name
     return None
+
+
+def front_door_of(path: str) -> Handler | None:
+    """Return the handler of the front door that a path belongs to."""
+    return next((handler for pattern, handler in FRONT_DOORS.items() if re.fullmatch(pattern, path)), None)
 
 
 def control_of(path: str) -> Handler | None:

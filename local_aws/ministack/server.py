@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -17,8 +19,7 @@ from local_aws.ministack import alarms, calls, cloudformation, decisions, iam, p
 from local_aws.ministack.patches import patch, put
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 PATCHING = (alarms, calls, cloudformation, iam)
@@ -76,7 +77,9 @@ def install(state_dir: Path) -> None:
 
 async def _gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:
     path = scope.get("path", "")
-    if scope["type"] != "http" or not path.startswith(registry.CONTROL):
+    controls = path.startswith(registry.CONTROL)
+    handler = registry.control_of(path) if controls else registry.front_door_of(path)
+    if scope["type"] != "http" or not (handler or controls):
         await app.app(scope, receive, send)
         return
     body = b""
@@ -92,9 +95,44 @@ async def _gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:
     request = Request(
         scope["method"], path, query, headers, body, responses.get_account_id(), responses.get_region(), ""
     )
-    handler = registry.control_of(path)
     response = await _answer(handler, request) if handler else None
-    await app._send_response(send, *_raw(response or Response(404, body=b"no such control path\n")))
+    if response is not None and response.chunks is not None:
+        await _stream(response, response.chunks, receive, send)
+    else:
+        await app._send_response(send, *_raw(response or Response(404, body=b"no such control path\n")))
+
+
+async def _stream(response: Response, chunks: Generator[bytes, None, None], receive: Any, send: Any) -> None:
+    """Send the chunks as they come. They have a thread of their own, which ends when the client has gone."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    loop, gone = asyncio.get_running_loop(), threading.Event()
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    def send_all() -> bool:
+        """Return whether the answer is whole."""
+        try:
+            for chunk in chunks:
+                if gone.is_set():
+                    return False
+                message = {"type": "http.response.body", "body": chunk, "more_body": True}
+                asyncio.run_coroutine_threadsafe(send(message), loop).result()
+        except ConnectionError:
+            return False
+        finally:
+            chunks.close()
+        return True
+
+    watching = asyncio.create_task(watch())
+    whole = await concurrency.run_reentrant(send_all, thread_name="local-aws-stream")
+    watching.cancel()
+    # An application that returns without the last message makes the server close the connection in the middle of the answer.
+    if whole:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def serve(host: str, port: int, stopped: asyncio.Event) -> None:

@@ -23,8 +23,30 @@ class AccessDeniedError(Exception):
     """IAM denied the action. The text is AWS's message."""
 
 
+class UnknownSignerError(Exception):
+    """The credentials behind a signature are not valid. `code` is AWS's code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class NotAssumableError(AccessDeniedError):
     """A service may not assume the role: the role does not exist, or its trust policy does not allow the service."""
+
+
+def signer(access_key_id: str, session_token: str, region: str) -> Credentials:
+    """Return the credentials of an access key, for a signature that MiniStack does not check itself.
+
+    The account of the key and the region become those of the current request. Raises UnknownSignerError with AWS's code and
+    message if there is no such key, its session token is another one, or its time is over.
+    """
+    responses.set_request_account_id(access_key_id)
+    responses.set_request_region(region)
+    found = iam_evaluator.resolve_credential(access_key_id, responses.get_account_id(), session_token)
+    if isinstance(found, iam_evaluator.CredentialResolutionError):
+        raise UnknownSignerError(found.code, found.message)
+    return Credentials(found.access_key_id, found.secret_access_key, found.session_token or "")
 
 
 def role_of(role_arn: str) -> dict[str, Any] | None:

@@ -11,9 +11,16 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from local_aws.core.registry import Registered, Request, Response, register_control, register_service
+from local_aws.core.registry import (
+    Registered,
+    Request,
+    Response,
+    register_control,
+    register_front_door,
+    register_service,
+)
 from local_aws.services.apis import SAGEMAKER
-from local_aws.services.sagemaker import endpoints, hosting, images, jobs, runtime
+from local_aws.services.sagemaker import endpoints, hosting, images, jobs, openai_route, runtime
 from local_aws.services.sagemaker.account import SageMakerAccount
 from local_aws.services.sagemaker.store import validation_error
 
@@ -74,4 +81,5 @@ def register(state_dir: Path, endpoint_url: str) -> None:
     register_service(
         Registered("sagemaker-runtime", invoke, paths="/endpoints/", signing_name="sagemaker", namespace="sagemaker")
     )
+    register_front_door(openai_route.PATTERN, partial(openai_route.handle, store))
     register_control("sagemaker", partial(control, store))

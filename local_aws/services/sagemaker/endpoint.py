@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 INVOCATION_SECONDS = 60
 """The time that a container has to answer (InvokeEndpoint)."""
 
+STREAM_SECONDS = 480
+"""The time that a container has for a whole stream ("8 min streaming", hosting FAQ in the developer guide)."""
+
 
 class Endpoint:
     """One endpoint, its fleet, and the thread that changes it."""
@@ -86,7 +89,7 @@ class Endpoint:
         with self.store.lock:
             old, self.fleet, self.config = self.fleet, fleet, config
         if old is not None:
-            old.drain(INVOCATION_SECONDS)
+            old.drain(STREAM_SECONDS)
             old.stop()
         with self.store.lock:
             self._starting = None

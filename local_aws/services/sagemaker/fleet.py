@@ -59,7 +59,7 @@ class Fleet:
         self.variant: dict[str, Any] = config["ProductionVariants"][0]
         self.log_group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
         self.port = 0
-        self._arn = endpoint_arn
+        self.arn = endpoint_arn
         instance = secrets.token_hex(8)
         self._root = store.state_dir / "endpoints" / endpoint_name / instance
         self._log_name = f"{self.variant['VariantName']}/i-0{instance}"
@@ -96,9 +96,9 @@ class Fleet:
         """
         container, uri = self.model["PrimaryContainer"], data_uri(self.model)
         try:
-            role = RoleSession(self.model["ExecutionRoleArn"], hosting_source(self._arn), self.store.endpoint_url)
+            role = RoleSession(self.model["ExecutionRoleArn"], hosting_source(self.arn), self.store.endpoint_url)
         except NotAssumableError as error:
-            raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self._arn.split(":")[3])) from error
+            raise FleetFailedError(no_access(uri, self.model["ExecutionRoleArn"], self.arn.split(":")[3])) from error
         image = self._pull(role, container.get("Image", ""))
         box = Container(self._root)
         if uri:

@@ -49,6 +49,7 @@ EXPECTED = {
     },
     "core.iam_evaluator": {
         "AuthError": "class",
+        "CredentialResolutionError": "class",
         "EvalContext": "class",
         "EvalResult": "class",
         "_action_matches": "request_action actions not_actions",
@@ -175,7 +176,8 @@ FIELDS = {
         "source_ip",
     },
     "EvalResult": {"decision", "principal_arn", "resource_policy_arn"},
-    "ResolvedCredential": {"principal_arn"},
+    "CredentialResolutionError": {"code", "message"},
+    "ResolvedCredential": {"access_key_id", "principal_arn", "secret_access_key", "session_token"},
 }
 
 
