@@ -17,10 +17,11 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from local_aws.vllm.chat import ChatRequest, Engine, RefusedError
 from local_aws.vllm.options import OptionError, read
+from local_aws.vllm.stream import events
 
 logger = logging.getLogger("local_aws.vllm")
 
@@ -37,6 +38,9 @@ def application(engine: Engine) -> FastAPI:
     @app.post("/invocations")
     @app.post("/v1/chat/completions")
     def invocations(request: ChatRequest) -> Response:
+        if request.stream:
+            asked = engine.check(request)
+            return StreamingResponse(events(engine, request, asked), media_type="text/event-stream")
         return JSONResponse(engine.complete(request))
 
     @app.exception_handler(RefusedError)

@@ -11,13 +11,17 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 
 from local_aws.vllm.options import Options, context_length
+
+if TYPE_CHECKING:
+    from transformers.generation.streamers import BaseStreamer
 
 THREADS = 2
 
@@ -51,6 +55,43 @@ class ChatRequest(BaseModel):
     stop: str | list[str] | None = None
     n: int = 1
     stream: bool = False
+    stream_options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt with its length in tokens, and the settings of its generation.
+
+    `stops` are the texts that end an answer, and are no part of it.
+    """
+
+    prompt: Any
+    length: int
+    generation: dict[str, Any]
+    stops: list[str]
+    seed: int
+
+    def usage(self, ids: list[int]) -> dict[str, int]:
+        """Return the counts of tokens."""
+        return {"prompt_tokens": self.length, "completion_tokens": len(ids), "total_tokens": self.length + len(ids)}
+
+
+class _Ended(StoppingCriteria):
+    """Ends a generation when its answer has one of the stop texts, or when an event is set.
+
+    The `stop_strings` of transformers also match where the prompt ends in the beginning of a stop text.
+    """
+
+    def __init__(self, asked: Asked, tokenizer: Any, event: threading.Event | None) -> None:
+        self._asked, self._tokenizer, self._event = asked, tokenizer, event
+
+    def __call__(self, input_ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+        """Return for each row whether it ends."""
+        ended = self._event is not None and self._event.is_set()
+        if self._asked.stops and not ended:
+            text = self._tokenizer.decode(input_ids[0, self._asked.length :], skip_special_tokens=True)
+            ended = any(stop in text for stop in self._asked.stops)
+        return torch.full((input_ids.shape[0],), ended, dtype=torch.bool)
 
 
 class Engine:
@@ -74,13 +115,46 @@ class Engine:
 
     def complete(self, request: ChatRequest) -> dict[str, Any]:
         """Return one whole answer. Raises RefusedError."""
-        if request.model is not None and request.model not in self._options.served_model_names:
+        asked = self.check(request)
+        ids = self.generate(asked)
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": self.text(asked, ids), "tool_calls": []},
+            "logprobs": None,
+            "finish_reason": self.finish_reason(asked, ids),
+        }
+        return {**self.head(request, "chat.completion"), "choices": [choice], "usage": asked.usage(ids)}
+
+    def generate(
+        self, asked: Asked, streamer: BaseStreamer | None = None, stop: threading.Event | None = None
+    ) -> list[int]:
+        """Return the tokens of an answer.
+
+        Args:
+            asked: the prompt and its generation settings.
+            streamer: gets the prompt and then every token, as soon as it is made.
+            stop: ends the generation before its end.
+        """
+        ended = StoppingCriteriaList([_Ended(asked, self.tokenizer, stop)])
+        with self.lock, torch.inference_mode():
+            torch.manual_seed(asked.seed)
+            ids = self.model.generate(**asked.prompt, **asked.generation, streamer=streamer, stopping_criteria=ended)
+        return [int(one) for one in ids[0, asked.length :]]
+
+    def text(self, asked: Asked, ids: list[int]) -> str:
+        """Return the text of these tokens, up to the first stop text."""
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return text[: min((text.index(stop) for stop in asked.stops if stop in text), default=None)]
+
+    def check(self, request: ChatRequest) -> Asked:
+        """Return what is generated for a request. Raises RefusedError."""
+        if request.model and request.model not in self._options.served_model_names:
             message = f"The model `{request.model}` does not exist."
             raise RefusedError(message, status=404, kind="NotFoundError", param="model")
         if request.n != 1:
             raise RefusedError("local AWS answers with one choice: n must be 1", param="n")
-        if request.stream:
-            raise RefusedError("local AWS does not stream: leave stream out", param="stream")
+        if request.stream_options is not None and not request.stream:
+            raise RefusedError("Stream options can only be defined when `stream=True`.", param="stream_options")
         if not self.tokenizer.chat_template:
             raise RefusedError("default chat template is no longer allowed, so you must provide a chat template")
         messages = [{**message, "content": _text(message)} for message in request.messages]
@@ -100,28 +174,22 @@ class Engine:
                 f"of at least {length + (asked or 1)} tokens. Please reduce the length of the input prompt or the "
                 "number of requested output tokens."
             )
-        generation = self._generation(request, asked or remaining)
-        stops = generation.get("stop_strings", [])
-        with self.lock, torch.inference_mode():
-            torch.manual_seed(request.seed if request.seed is not None else self._options.seed)
-            tokenizer = {"tokenizer": self.tokenizer} if stops else {}
-            ids = self.model.generate(**prompt, **generation, **tokenizer)[0, length:].tolist()
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        text = text[: min((text.index(stop) for stop in stops if stop in text), default=None)]
-        cut = len(ids) >= generation["max_new_tokens"] and ids[-1] not in generation["eos_token_id"]
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "tool_calls": []},
-            "logprobs": None,
-            "finish_reason": "length" if cut else "stop",
-        }
+        seed = request.seed if request.seed is not None else self._options.seed
+        stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
+        return Asked(prompt, length, self._generation(request, asked or remaining), stops, seed)
+
+    def finish_reason(self, asked: Asked, ids: list[int]) -> str:
+        """Return OpenAI's word for the end of an answer: length if max_tokens or the context cut it, else stop."""
+        full = len(ids) >= asked.generation["max_new_tokens"]
+        return "length" if full and ids[-1] not in asked.generation["eos_token_id"] else "stop"
+
+    def head(self, request: ChatRequest, kind: str) -> dict[str, Any]:
+        """Return the members with which an answer, or each event of its stream, begins."""
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
+            "object": kind,
             "created": int(time.time()),
             "model": request.model or self._options.served_model_names[0],
-            "choices": [choice],
-            "usage": {"prompt_tokens": length, "completion_tokens": len(ids), "total_tokens": length + len(ids)},
         }
 
     def _generation(self, request: ChatRequest, max_new_tokens: int) -> dict[str, Any]:
@@ -136,8 +204,6 @@ class Engine:
         if temperature > 0:
             config |= {"temperature": temperature, "top_p": request.top_p or defaults.top_p or 1.0}
             config["top_k"] = request.top_k if request.top_k is not None and request.top_k > 0 else 0
-        if request.stop:
-            config["stop_strings"] = [request.stop] if isinstance(request.stop, str) else request.stop
         return config
 
     def _end_ids(self) -> list[int]:
