@@ -1,0 +1,123 @@
+"""A local AWS with an endpoint that answers OpenAI's chat requests, and what signs tokens for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from openai import OpenAI
+
+from local import tiny_model
+from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.local_aws.conftest import RunningAws
+
+REGION, ACCOUNT = endpoints.REGION, endpoints.ACCOUNT
+MESSAGES: Any = [{"role": "user", "content": "Hey, what time do we leave?"}]
+BEARER = {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"}
+# Speaks OpenAI's events: two pieces, the second a second after the first, then what its model's file says.
+SERVER = """
+import http.server, json, os, pathlib, sys, time
+model = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "model", "answer.txt").read_text()
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self): self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def write(self, text):
+        self.wfile.write(f"{len(text):x}\\r\\n{text}\\r\\n".encode()); self.wfile.flush()
+    def event(self, text):
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+        self.write(f"data: {json.dumps(chunk)}\\n\\n")
+    def do_POST(self):
+        asked = self.rfile.read(int(self.headers["Content-Length"]))
+        print(self.path, sorted(self.headers), asked.decode(), flush=True)
+        if model == "empty":
+            message = {"role": "assistant", "content": ""}
+            return self.whole({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+        self.send_response(200); self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked"); self.end_headers()
+        self.event("one"); time.sleep(1); self.event(f" {time.time()}")
+        if model == "dies": os._exit(1)
+        if model == "cut": self.close_connection = True; return
+        self.write("data: [DONE]\\n\\n"); self.write("")
+    def whole(self, body):
+        text = json.dumps(body).encode()
+        self.send_response(200); self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text))); self.end_headers(); self.wfile.write(text)
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def prepare_account(aws: RunningAws, work: Path) -> str:
+    """Fill the account with models: a tiny one, and the servers above; return the role that serves them."""
+    s3, server = aws.client("s3"), work / "server.py"
+    s3.create_bucket(Bucket=endpoints.BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    for path in tiny_model.ensure(work / "hub").iterdir():
+        s3.put_object(Bucket=endpoints.BUCKET, Key=f"tiny/{path.name}", Body=path.read_bytes())
+    for answer in ("slow", "cut", "dies", "empty"):
+        s3.put_object(Bucket=endpoints.BUCKET, Key=f"{answer}/answer.txt", Body=answer.encode())
+    server.write_text(SERVER)
+    endpoints.control(aws, "quotas", **{f"{endpoints.INSTANCE} for endpoint usage": 50})
+    endpoints.control(
+        aws, "sagemaker", status_seconds=0.2, images={"little-server": ["python3", str(server), "{port}"]}
+    )
+    return aws.role("serving", *endpoints.statements(), service="sagemaker")
+
+
+def serve_tiny(aws: RunningAws, name: str, role: str, *, length: int = 256) -> None:
+    """Bring up an endpoint of this name whose container is local AWS's vLLM with the tiny model."""
+    image = f"{endpoints.REGISTRY}/vllm:0.30.0-gpu-py312"
+    endpoints.prepare(aws, name, role, "tiny", image=image, SM_VLLM_MAX_MODEL_LEN=str(length))
+    aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName=name)
+    assert endpoints.wait(aws, name)["EndpointStatus"] == "InService"
+
+
+def invoke(*names: str) -> dict[str, Any]:
+    """The statement that lets a role call these endpoints."""
+    arns = [endpoints.arn("endpoint", name.lower()) for name in names]
+    return {"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": arns}
+
+
+def token(
+    keys: dict[str, str],
+    *,
+    host: str = "sagemaker.amazonaws.com",
+    service: str = "sagemaker",
+    region: str = REGION,
+    action: str = "CallWithBearerToken",
+    seconds: int = 900,
+    version: str = "&Version=1",
+    method: str = "POST",
+) -> str:
+    """A token signed with the Credentials of AssumeRole: as AWS takes it, or with one thing changed."""
+    request = AWSRequest(method=method, url=f"https://{host}/", headers={"host": host}, params={"Action": action})
+    signer = Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken"))
+    SigV4QueryAuth(signer, service, region, expires=seconds).add_auth(request)
+    return coded(request.url.removeprefix("https://") + version)
+
+
+def coded(url: str) -> str:
+    return "sagemaker-api-key-" + base64.b64encode(url.encode()).decode()
+
+
+def decoded(given: str) -> str:
+    return base64.b64decode(given.removeprefix("sagemaker-api-key-")).decode()
+
+
+def client(aws: RunningAws, name: str, given: str) -> OpenAI:
+    """The unmodified OpenAI client with the address of an endpoint and a token."""
+    return OpenAI(base_url=f"{aws.endpoint}/endpoints/{name}/openai/v1", api_key=given, max_retries=0)
+
+
+def error(body: Any) -> tuple[str, str]:
+    """The code and the message of an error's body, as the OpenAI client gives it."""
+    found = body if "code" in body else json.loads(body)["error"]
+    return found["code"], found["message"]
