@@ -218,7 +218,8 @@ def _tell_serving(deployed: StackParts) -> State:
     message = (
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & '\\nBedrock: ' & "
-        "$customization.progress & '\\nWhy: ' & $assessment.why %}"
+        "$customization.progress & '\\nWhy: ' & $assessment.why & '\\nOpenAI base URL: ' & $plan.call.base_url & "
+        "'\\nPython:\\n' & $join($plan.call.python, '\\n') %}"
     )
     return {
         "Type": "Task",
@@ -263,6 +264,7 @@ def _done(_: StackParts) -> State:
         "endpoint": "{% $deployed.phase = 'passed' ? $deployed.endpoint : null %}",
         "config": "{% $deployed.phase = 'passed' ? $deployed.config : null %}",
         "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
+        "call": "{% $deployed.phase = 'passed' ? $plan.call : null %}",
         "deployment": "{% $deployed.phase %}",
         "model": "{% $training.model %}",
         "bedrock": "{% $customization.progress %}",

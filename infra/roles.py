@@ -1,4 +1,4 @@
-"""The roles that AWS services assume for a run. Each principal has its own."""
+"""The roles that AWS services assume for a run, and the one that calls the model. Each principal has its own."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ OWN_RUN = "a run's id is its own"
 
 
 class ServiceRoles(Construct):
-    """Execution roles of the training job, the model, the Bedrock job and the expiry schedule."""
+    """Roles of the training job, the model, the Bedrock job and the expiry schedule, and of those who call the model."""
 
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images
     ) -> None:
-        """Make the four roles. They may touch resources of this stack only, except those that the comments name."""
+        """Make the five roles. They may touch resources of this stack only, except those that the comments name."""
         super().__init__(parent, id)
         # The conditions of each trust policy are copied from the service's guide. SageMaker's are in "Cross-service confused
         # deputy prevention" of its developer guide, which leaves aws:SourceAccount out.
@@ -112,6 +112,13 @@ class ServiceRoles(Construct):
             "Deletes Tuneway's endpoint when its time is over",
         )
         allow(self.expiry, ["sagemaker:DeleteEndpoint"], [scope.endpoint])
+
+        # Whoever calls the model signs a token, which carries the whole authority of the signer. So they sign as this role
+        # (SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs"). The account's own policies say who may
+        # assume it.
+        self.caller = make_role(self, "Caller", iam.AccountPrincipal(scope.account), "Calls Tuneway's endpoint")
+        allow(self.caller, ["sagemaker:InvokeEndpoint"], [scope.endpoint])
+        allow(self.caller, ["sagemaker:CallWithBearerToken"], ["*"], reason="the action has no resource")
 
 
 def _read(role: iam.Role, bucket: s3.Bucket, keys: list[str]) -> None:

@@ -72,3 +72,9 @@ class TunewayStack(cdk.Stack):
             description="Subscribe to it to learn when a model serves, how a run ended, and when an endpoint outlives its time",
         )
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")
+        cdk.CfnOutput(
+            self,
+            "CallerRoleArn",
+            value=roles.caller.role_arn,
+            description="Assume it to call the endpoint, and to do nothing else",
+        )

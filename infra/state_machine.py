@@ -58,6 +58,7 @@ class StateMachine(Construct):
             model_role=roles.model.role_arn,
             bedrock_role=roles.bedrock.role_arn,
             expiry_role=roles.expiry.role_arn,
+            caller_role=roles.caller.role_arn,
             expiry_failed=scope.expiry_failed,
             training_image=images.training,
             serving_image=images.serving,

@@ -194,24 +194,34 @@ def allow_endpoint_update(aws: LocalAws) -> None:
     aws.control("_tuneway/quotas", {name: 2 for name in names if name.endswith("for endpoint usage")})
 
 
-def keep_instructions(aws: LocalAws, outputs: Mapping[str, str], run_input: Mapping[str, Any]) -> str:
-    """Return the commands to use the local account while it is up, and to run once more with the same input.
+def keep_instructions(
+    aws: LocalAws, outputs: Mapping[str, str], run_input: Mapping[str, Any], call: Mapping[str, Any] | None
+) -> str:
+    """Return the commands to use the local account while it is up: to run once more with the same input, and to ask the model.
 
     Args:
         aws: the local account.
         outputs: the stack's outputs.
         run_input: the input of the execution.
+        call: how to call the model (the execution's output `call`); None if none is served.
     """
     # Not with the AWS CLI, which may not be installed.
     start = (
         "import boto3; print(boto3.client('stepfunctions').start_execution("
         f"stateMachineArn={outputs['StateMachineArn']!r}, input={json.dumps(run_input)!r})['executionArn'])"
     )
+    ask = ""
+    if call:
+        program = "\n".join(call["python"])
+        ask = (
+            f"To ask the model, give an OpenAI client the base URL {call['base_url']}, or run this program with "
+            f"{sys.executable} in {ROOT}:\n{program}\n"
+        )
     return (
         f"Local AWS and the endpoint {outputs['EndpointName']} stay up. To run once more, in another shell:\n"
         f"  export AWS_ENDPOINT_URL={aws.endpoint_url} AWS_REGION={aws.region} AWS_DEFAULT_REGION={aws.region} "
         "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
-        f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n"
+        f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n{ask}"
         f"To stop local AWS and all that runs in it: kill {aws.pid}"
     )
 
@@ -285,7 +295,8 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         if keep:
             kept = True
             allow_endpoint_update(aws)
-            console.print(escape(keep_instructions(aws, aws.stack_outputs(stack), record["input"])))
+            call = record.get("output", {}).get("call")
+            console.print(escape(keep_instructions(aws, aws.stack_outputs(stack), record["input"], call)))
         else:
             if failed:
                 console.print(f"[red]{escape(str(failed))}[/red]")

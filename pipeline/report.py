@@ -150,7 +150,10 @@ def notice(
 
 def _success(execution: dict[str, Any]) -> list[str]:
     output = json.loads(execution["output"])
-    return [f"Promoted: {output['promoted']}", f"Why: {output['why']}", f"Model: {output['model']}"]
+    lines = [f"Promoted: {output['promoted']}", f"Why: {output['why']}", f"Model: {output['model']}"]
+    if call := output.get("call"):
+        lines += [f"OpenAI base URL: {call['base_url']}", "Python:", *call["python"]]
+    return lines
 
 
 def _failure(execution: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ class StackFacts(NamedTuple):
     model_role: str
     bedrock_role: str
     expiry_role: str
+    caller_role: str
     expiry_failed: str
     training_image: str
     serving_image: str
@@ -147,6 +148,13 @@ class DeployPlan(NamedTuple):
     expiry: ExpiryPlan | None
 
 
+class HowToCall(NamedTuple):
+    """How to call the endpoint: the base URL for any OpenAI client, and the lines of a Python program that calls it."""
+
+    base_url: str
+    python: list[str]
+
+
 class RunRecord(NamedTuple):
     """The part of a run's record that is known when the run is planned.
 
@@ -178,5 +186,6 @@ class Plan(NamedTuple):
     assess: AssessPlan
     customize: CustomizePlan | None
     deploy: DeployPlan | None
+    call: HowToCall | None
     record: RunRecord
     refusal: None = None

@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, bedrock, cost, names, record, requests
-from pipeline.contracts.planned import CustomizePlan, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
+from pipeline import aws, bedrock, cost, names, openai_route, record, requests
+from pipeline.contracts.planned import (
+    CustomizePlan,
+    HowToCall,
+    Plan,
+    PlanEvent,
+    PlannedBaseModel,
+    PlannedDataset,
+    Refusal,
+)
 from pipeline.contracts.values import as_json
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
@@ -31,6 +39,7 @@ from pipeline.source.preparation import preparation
 if TYPE_CHECKING:
     from pipeline.catalogue import BaseModel
     from pipeline.contracts.data import Shard, ShardList
+    from pipeline.contracts.planned import StackFacts
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -107,6 +116,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         assess=requests.assess(settings, stack),
         customize=CustomizePlan(customization, settings.bedrock.timeout_hours) if customization else None,
         deploy=requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
+        call=_call(settings, stack) if settings.endpoint.enabled else None,
         record=record.begin(
             requested,  # with the instance types that Plan has left out
             event.settings,
@@ -118,6 +128,13 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
             customization["baseModelIdentifier"] if customization else None,
             estimate,
         ),
+    )
+
+
+def _call(settings: Settings, stack: StackFacts) -> HowToCall:
+    longest = settings.training.evaluation.max_new_tokens
+    return openai_route.how_to_call(
+        stack.prefix, stack.caller_role, stack.region, settings.dataset.instruction, longest
     )
 
 

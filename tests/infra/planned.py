@@ -16,7 +16,7 @@ from pipeline.contracts.values import as_json, parse
 from pipeline.source import listing
 from pipeline.source.preparation import preparation
 from pipeline.source.splits import File
-from pipeline.steps import deploy
+from pipeline.steps import deploy, plan
 from pipeline.steps.customize import CustomizationJobs
 from pipeline.steps.train import TrainingJobs
 
@@ -58,6 +58,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
         assess=requests.assess(settings, stack),
         customize=CustomizePlan(customization, 12),
         deploy=requests.deploy(settings, RUN, stack),
+        call=plan._call(settings, stack),
         record=record.begin(
             settings,
             payload["settings"],

@@ -109,7 +109,7 @@ def walk(
             missing = [
                 key
                 for key, given in output.items()
-                if given is None and key not in ("endpoint", "config", "until", "custom_model")
+                if given is None and key not in ("endpoint", "config", "until", "call", "custom_model")
             ]
             assert not missing
             return entered, events, output
@@ -176,6 +176,10 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
         "Serving: endpoint e, until 2026-11-26T12:00:00Z\nBedrock: training for 0.0 h\n"
         in events["TellServing"]["Message"]
     )
+    call = variables["plan"]["call"]
+    assert output["call"] == call
+    told = f"\nOpenAI base URL: {call['base_url']}\nPython:\n" + "\n".join(call["python"])
+    assert events["TellServing"]["Message"].endswith(told)
     assert events["FinishCustomize"]["timeout_hours"] == 12
     assert events["RecordServing"]["customization"]["progress"] == "training for 0.0 h"
 
@@ -209,6 +213,7 @@ def test_a_run_whose_model_is_not_promoted_waits_only_for_bedrock(
 ) -> None:
     entered, events, output = run(synthesised, variables, Assess={**ANSWERS["Assess"], "promoted": False})
     assert not {"Deploy", "SmokeTest", "TellServing"} & set(entered)
+    assert output["call"] is None
     assert (output["promoted"], output["endpoint"], output["until"], output["custom_model"]) == (
         False,
         None,

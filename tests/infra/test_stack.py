@@ -22,6 +22,7 @@ NO_RESOURCE = {
     "cloudwatch:PutMetricData",
     "servicequotas:ListServiceQuotas",
     "servicequotas:ListAWSDefaultServiceQuotas",
+    "sagemaker:CallWithBearerToken",
     "sagemaker:ListTrainingJobs",
     "sagemaker:ListEndpoints",
     "sagemaker:ListEndpointConfigs",
@@ -81,8 +82,22 @@ def test_each_principal_has_its_own_role(synthesised: Synthesised) -> None:
     functions = synthesised.resources("AWS::Lambda::Function")
     roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
     assert len(roles) == len(set(roles)) == 13
-    for kind in ("Training", "Model", "Bedrock", "Expiry"):
+    for kind in ("Training", "Model", "Bedrock", "Expiry", "Caller"):
         assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
+
+
+def test_who_calls_the_model_may_do_nothing_else(synthesised: Synthesised) -> None:
+    ((name, role),) = [
+        (n, r) for n, r in synthesised.resources("AWS::IAM::Role").items() if n.startswith("RolesCaller")
+    ]
+    (trust,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert (trust["Action"], list(trust["Principal"]), "Condition" in trust) == ("sts:AssumeRole", ["AWS"], False)
+    assert json.dumps(trust["Principal"]).endswith('{"Ref": "AWS::AccountId"}, ":root"]]}}')
+    granted = [s for policy, s in statements(synthesised) if policy.startswith("RolesCaller")]
+    assert [s["Action"] for s in granted] == ["sagemaker:InvokeEndpoint", "sagemaker:CallWithBearerToken"]
+    assert "endpoint/tuneway-" in json.dumps(granted[0]["Resource"])
+    output = synthesised.template["Outputs"]["CallerRoleArn"]["Value"]
+    assert output == {"Fn::GetAtt": [name, "Arn"]}
 
 
 def test_the_bucket_is_private_encrypted_versioned_and_tls_only(synthesised: Synthesised) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("pipeline", "data_prep", "training", "infra", "local")
+PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "local")
 
 WITH_REMEDY = {
     "SettingsError": "refusals before anything runs",

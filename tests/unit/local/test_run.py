@@ -129,13 +129,18 @@ def test_the_commands_that_are_printed_for_a_kept_stack_start_the_run_again(
     client = aws.client("stepfunctions")
     machine = client.create_state_machine(name="kept", definition=definition, roleArn=role)["stateMachineArn"]
     run_input = {"dataset": {"source": "uploads/it's \N{PARTY POPPER} [a].csv", "fields": {"dialogue": 'say "x"'}}}
-    printed = keep_instructions(session, {"StateMachineArn": machine, "EndpointName": "e"}, run_input)
+    outputs = {"StateMachineArn": machine, "EndpointName": "e"}
+    printed = keep_instructions(session, outputs, run_input, None)
     commands = "\n".join(line for line in printed.splitlines() if line.startswith("  "))
     done = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     (started,) = client.list_executions(stateMachineArn=machine)["executions"]
     assert done.stdout.strip() == started["executionArn"]
     assert json.loads(client.describe_execution(executionArn=started["executionArn"])["input"]) == run_input
+    call = {"base_url": "https://e/openai/v1", "python": ["import this", "  print('[a]')"]}
+    asks = keep_instructions(session, outputs, run_input, call)
+    assert f"the base URL https://e/openai/v1, or run this program with {python} in {ROOT}:" in asks
+    assert "\nimport this\n  print('[a]')\nTo stop local AWS" in asks
 
 
 def test_a_kept_endpoint_may_be_updated(session: Session) -> None:

@@ -11,6 +11,18 @@ from hypothesis import strategies as st
 from pipeline import report
 
 
+def test_the_message_of_a_success_says_how_to_call_the_model() -> None:
+    def message(**call: object) -> str:
+        output = json.dumps({"promoted": True, "why": "ROUGE", "model": "s3://b/m/", **call})
+        ended = {"status": "SUCCEEDED", "name": "n", "executionArn": "arn", "output": output}
+        return report.notice(ended, "p", "us-west-2", "endpoint p", "no job", [])["message"]
+
+    called = message(call={"base_url": "https://e/v1", "python": ["a", "b"]})
+    assert "\nOpenAI base URL: https://e/v1\nPython:\na\nb\nServing: endpoint p\n" in called
+    assert message(call=None) == message(), "nothing to call, or an execution of before this output"
+    assert "OpenAI" not in message()
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "reason", "remedy"),
     [

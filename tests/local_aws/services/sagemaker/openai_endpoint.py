@@ -72,12 +72,17 @@ def prepare_account(aws: RunningAws, work: Path) -> str:
     return aws.role("serving", *endpoints.statements(), service="sagemaker")
 
 
-def serve_tiny(aws: RunningAws, name: str, role: str, *, length: int = 256) -> None:
-    """Bring up an endpoint of this name whose container is local AWS's vLLM with the tiny model."""
+def prepare_tiny(aws: RunningAws, name: str, role: str) -> None:
+    """Make a model and a config of this name: local AWS's vLLM with the tiny model, and 10 minutes to start."""
     image = f"{endpoints.REGISTRY}/vllm:0.30.0-gpu-py312"
-    endpoints.prepare(aws, name, role, "tiny", image=image, SM_VLLM_MAX_MODEL_LEN=str(length))
+    endpoints.prepare(aws, name, role, "tiny", image=image, seconds=600, SM_VLLM_MAX_MODEL_LEN="256")
+
+
+def serve_tiny(aws: RunningAws, name: str, role: str) -> None:
+    """Bring up an endpoint of this name with the tiny model."""
+    prepare_tiny(aws, name, role)
     aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName=name)
-    assert endpoints.wait(aws, name)["EndpointStatus"] == "InService"
+    assert endpoints.wait(aws, name, seconds=600)["EndpointStatus"] == "InService"
 
 
 def invoke(*names: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tests.local_aws.services.sagemaker.openai_endpoint import (
     error,
     invoke,
     prepare_account,
+    prepare_tiny,
     serve_tiny,
     token,
 )
@@ -54,7 +55,7 @@ def role(aws: RunningAws, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def keys(aws: RunningAws, role: str) -> dict[str, str]:
     """The credentials of a role that may call these endpoints and no more."""
-    names = ("Tiny", "slow", "cut", "dies", "empty", "rolling", "not-there")
+    names = ("Tiny", "slow", "cut", "dies", "empty", "not-there")
     return aws.session(aws.role("caller", BEARER, invoke(*names)))
 
 
@@ -284,12 +285,10 @@ def test_nobody_waits_for_an_answer_that_nobody_reads(aws: RunningAws, keys: dic
 
 
 def test_an_update_under_load_loses_no_answer(aws: RunningAws, role: str, keys: dict[str, str]) -> None:
-    serve_tiny(aws, "rolling", role)
-    image = f"{endpoints.REGISTRY}/vllm:0.30.0-gpu-py312"
-    endpoints.prepare(aws, "rolling-next", role, "tiny", image=image, SM_VLLM_MAX_MODEL_LEN="200")
-    model, sagemaker = client(aws, "rolling", token(keys)).chat.completions, aws.client("sagemaker")
+    prepare_tiny(aws, "Tiny-next", role)
+    model, sagemaker = client(aws, "Tiny", token(keys)).chat.completions, aws.client("sagemaker")
     servers = {process.pid for process in psutil.Process(aws.process.pid).children(recursive=True)}
-    sagemaker.update_endpoint(EndpointName="rolling", EndpointConfigName="rolling-next")
+    sagemaker.update_endpoint(EndpointName="Tiny", EndpointConfigName="Tiny-next")
 
     def ask(number: int) -> str:
         asked = {**ASKED, "max_tokens": 4}
@@ -297,13 +296,15 @@ def test_an_update_under_load_loses_no_answer(aws: RunningAws, role: str, keys: 
             return "".join(content(model.create(**asked, stream=True)))
         return str(model.create(**asked).choices[0].message.content)
 
+    def status() -> tuple[str, str]:
+        found = sagemaker.describe_endpoint(EndpointName="Tiny")
+        return found["EndpointStatus"], found["EndpointConfigName"]
+
     answers: list[str] = []
     with ThreadPoolExecutor(8) as pool:
-        while (
-            len(answers) < 200 or sagemaker.describe_endpoint(EndpointName="rolling")["EndpointStatus"] != "InService"
-        ):
+        while len(answers) < 200 or status()[0] == "Updating":
             answers += pool.map(ask, range(40))
-    assert sagemaker.describe_endpoint(EndpointName="rolling")["EndpointConfigName"] == "rolling-next"
+    assert status() == ("InService", "Tiny-next")
     assert len(set(answers)) == 1
     assert servers - {process.pid for process in psutil.Process(aws.process.pid).children(recursive=True)}
 
