@@ -10,7 +10,7 @@ import json
 from pipeline import aws
 from pipeline.contracts.planned import HowToCall
 
-DIALOGUE = "Amanda: I baked cookies. Do you want some?\nJerry: Sure!"
+DIALOGUE = "Mia: My train is an hour late.\nTom: Never mind, I can pick you up at nine."
 """The dialogue of the example."""
 
 

@@ -46,7 +46,7 @@ ACCEPTED = {
     r"no action of bedrock:CreateModelCustomizationJob can be granted on .*:model-customization-job/\*": (
         "the policy of the Step Functions developer guide for this integration has it; to lack it fails after hours"
     ),
-    r".*sagemaker:CallWithBearerToken.*": "newer than the tables: 'Invoke endpoints with OpenAI-compatible APIs' has it, on *",
+    r"sagemaker:CallWithBearerToken is no action": "newer than the tables; SageMaker's developer guide has it, on *",
     r"servicequotas:ListServiceQuotas needs \w+:(Describe|Get)\w+": "for those services' quotas; Plan asks for SageMaker's",
 }
 ACCEPTED_IN_A_VPC = {

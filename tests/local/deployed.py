@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -153,6 +155,15 @@ class Deployed:
                         assert described["status"] == "SUCCEEDED", described
                         return dict(json.loads(described["output"]))
             time.sleep(0.5)
+
+    def ask(self, output: dict[str, Any]) -> str:
+        """Run the program in an execution's output, as a user of the account does. Return its standard output."""
+        program = "\n".join(output["call"]["python"])
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def result(self, arn: str, state: str) -> dict[str, Any]:
         """Return the answer of the state's task, of the last time it succeeded."""

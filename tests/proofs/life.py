@@ -87,7 +87,9 @@ class _Life:
         self.run(GATED_WITHOUT_SECRET, f"secret {SECRET} does not exist")
         stack.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString="hf_none")
         self._sick()
-        self.custom_model = self.run({})["output"]["custom_model"]
+        output = self.run({})["output"]
+        self.custom_model = output["custom_model"]
+        stack.ask(output)
         stack.faults(*LOST)
         self.run(SECOND)
         stack.faults({"kind": "training", "how": "fail", "times": 1})

@@ -111,6 +111,23 @@ def test_the_endpoint_serves_the_trained_weights(stack: Deployed, first: dict[st
     assert json.loads(answer["Body"].read())["choices"][0]["message"]["content"]
 
 
+def test_its_program_asks_the_endpoint_as_the_callers_role_and_leaves_no_token(
+    stack: Deployed, first: dict[str, Any]
+) -> None:
+    output, name = first["output"], stack.prefix
+    assert output["call"]["base_url"] == f"{stack.aws.endpoint_url}/endpoints/{name}/openai/v1"
+    message = stack.wait_for_cleanup(first["executionArn"])["message"]
+    assert f"OpenAI base URL: {output['call']['base_url']}\n" in message
+    assert "\n".join(output["call"]["python"]) in message
+    assert stack.ask(output)
+    role = stack.outputs["CallerRoleArn"].rpartition("/")[2]
+    decisions = [json.loads(line) for line in (stack.aws.state_dir / "decisions.jsonl").read_text().splitlines()]
+    asked = [(d["action"], d["allowed"]) for d in decisions if f":assumed-role/{role}/" in d["principal"]]
+    assert asked == [("sagemaker:CallWithBearerToken", True), ("sagemaker:InvokeEndpoint", True)]
+    files = [path for path in stack.aws.state_dir.rglob("*") if path.is_file() and "hub" not in path.parts]
+    assert [path for path in files if b"sagemaker-api-key-" in path.read_bytes()] == []
+
+
 def test_the_endpoint_has_a_schedule_that_deletes_it(stack: Deployed, first: dict[str, Any]) -> None:
     schedule = stack.aws.client("scheduler").get_schedule(Name=stack.outputs["EndpointName"])
     assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
