@@ -42,10 +42,10 @@ def python(endpoint: str, role: str, region: str, instruction: str, max_tokens: 
     options = f'model="", messages=messages, max_tokens={max_tokens}, temperature=0, stream=True'
     return [
         "from serving.endpoint import client",
-        "messages = [",
-        f'    {{"role": "system", "content": {task}}},',
-        f'    {{"role": "user", "content": {dialogue}}},',
-        "]",
+        "",
+        f"task = {task}",
+        f"dialogue = {dialogue}",
+        'messages = [{"role": "system", "content": task}, {"role": "user", "content": dialogue}]',
         f"openai = client({name}, {arn}, {place})",
         f"for event in openai.chat.completions.create({options}):",
         '    print(event.choices[0].delta.content or "", end="", flush=True)',
