@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy local test check prove-roles prove-failures bench-data bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -63,6 +63,10 @@ prove-export: .venv/dev.done  ## reads a tuned model with transformers 4.51.3, t
 
 bench-data: .venv/dev.done  ## ROWS=20000: measures data prep and the tutorial's way; 4 to 10 minutes and 5 GB of disk
 	@$(BIN)/python -m bench.data $(if $(ROWS),--rows "$$ROWS")
+
+bench-serving: .venv/dev.done  ## measures what the OpenAI route and the client add to the bare server
+	@$(BIN)/python -m local.model --cache .local/hub
+	@$(BIN)/python -m bench.serving
 
 bench-training: .venv/bench.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: measures the tutorial, this project and trl
 	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS")

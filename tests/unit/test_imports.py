@@ -23,7 +23,7 @@ FOLDERS: dict[str, set[str]] = {
     "infra": {"pipeline", "pipeline.contracts"},
     "serving": {"pipeline"},
     "local": {"local_aws", "pipeline.source"},
-    "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local"},
+    "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local", "local_aws", "serving"},
     "app": {"infra", "pipeline"},
 }
 """For each folder, the folders that its modules import. A folder comes after those that it imports. The settings belong to
