@@ -1,4 +1,4 @@
-"""An endpoint on a local AWS of its own, with a model of a Hub cache, and a bare server of the same model beside it."""
+"""An endpoint on a local AWS of its own, with a model of a Hub cache, and the address of the server behind it."""
 
 from __future__ import annotations
 

@@ -25,6 +25,9 @@ TRAINING_CAPACITY = (
 )
 ENDPOINT_CAPACITY = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 
+SEARCHED_BYTES = 1 << 16
+"""A fault's `resource` is searched in this part of a request's body."""
+
 SLOW_SECONDS = 60.0  # A slow job takes this much longer.
 
 # Kind -> required keys, optional keys (beside `times`), values of `how`.

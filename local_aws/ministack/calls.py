@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FIRST_ERROR_STATUS = 400
-_SEARCHED_BYTES = 1 << 16  # A fault's `resource` is searched in this part of a request's body.
 
 
 @dataclass
@@ -89,7 +88,7 @@ def _call_fault(kind: str, current: _Current) -> faults.Fault | None:
     if current.first is None:
         return None
     access_key_id, check = current.first
-    body = current.call.body[:_SEARCHED_BYTES].decode("utf-8", "replace")
+    body = current.call.body[: faults.SEARCHED_BYTES].decode("utf-8", "replace")
     searched = f"{check.resource} {current.call.path} {body}"
     return faults.take(kind, action=check.action, principal=iam.principal_of(access_key_id), resource=searched)
 

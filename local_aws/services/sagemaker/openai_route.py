@@ -53,7 +53,7 @@ def handle(store: SageMakerAccount, request: Request) -> Response:
         return _error(403, error.code, str(error))
     name, account = unquote(found[1]), caller.account
     arn = f"arn:aws:sagemaker:{caller.region}:{account}:endpoint/{name.lower()}"
-    refusal = _refusal(caller, arn)
+    refusal = _refusal(caller, arn, request)
     if refusal is not None:
         return refusal
     if len(request.body) > runtime.MAX_BODY_BYTES:
@@ -64,7 +64,7 @@ def handle(store: SageMakerAccount, request: Request) -> Response:
     return _forward(fleet, request)
 
 
-def _refusal(caller: Caller, endpoint: str) -> Response | None:
+def _refusal(caller: Caller, endpoint: str, request: Request) -> Response | None:
     """Return the answer for a caller that may not call the endpoint, or that meets a fault; None if it may."""
     for each in (Check("sagemaker:CallWithBearerToken", "*"), Check("sagemaker:InvokeEndpoint", endpoint)):
         try:
@@ -72,7 +72,8 @@ def _refusal(caller: Caller, endpoint: str) -> Response | None:
         except AccessDeniedError as error:
             return _error(403, "AccessDeniedException", str(error))
         principal = principal_of(caller.credentials.access_key_id)
-        fault = faults.take("error", action=each.action, principal=principal, resource=each.resource)
+        searched = f"{each.resource} {request.path} {request.body[: faults.SEARCHED_BYTES].decode('utf-8', 'replace')}"
+        fault = faults.take("error", action=each.action, principal=principal, resource=searched)
         if fault:
             return _error(fault.status, fault.code, fault.message or fault.code)
     return None
