@@ -46,7 +46,9 @@ ACCEPTED = {
     r"no action of bedrock:CreateModelCustomizationJob can be granted on .*:model-customization-job/\*": (
         "the policy of the Step Functions developer guide for this integration has it; to lack it fails after hours"
     ),
-    r"sagemaker:CallWithBearerToken is no action": "newer than the tables; SageMaker's developer guide has it, on *",
+    r"(no action of )?sagemaker:CallWithBearerToken (is no action|can be granted on \*)": (
+        "newer than the tables; SageMaker's developer guide has it, on *"
+    ),
     r"servicequotas:ListServiceQuotas needs \w+:(Describe|Get)\w+": "for those services' quotas; Plan asks for SageMaker's",
 }
 ACCEPTED_IN_A_VPC = {
