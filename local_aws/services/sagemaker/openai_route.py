@@ -3,7 +3,7 @@
 Source: "Invoke endpoints with OpenAI-compatible APIs" in the developer guide: a bearer token of the caller, both
 sagemaker:CallWithBearerToken and sagemaker:InvokeEndpoint for the identity behind it, and the container's answer "directly from
 the container, including streaming", from its path /v1/chat/completions. The form of errors was seen on a live endpoint by
-stdapi-ai/stdapi.ai (tests/test_sagemaker_transport.py).
+stdapi-ai/stdapi.ai (tests/test_aws_sagemaker.py).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _model_error(fleet: Fleet, status: int, original: str) -> Response:
 
 # Unconfirmed: `type` and `code` of an error on the OpenAI route | Here: `server_error` and `model_error` for the container's,
 #   `invalid_request_error` and `validation_error` for an unknown endpoint; others after the same pattern | Source: bodies in
-#   stdapi-ai/stdapi.ai, tests/test_sagemaker_transport.py
+#   stdapi-ai/stdapi.ai, tests/test_aws_sagemaker.py
 def _error(status: int, code: str, message: str) -> Response:
     kind = "server_error" if code == "ModelError" or status >= 500 else "invalid_request_error"
     snake = re.sub(r"(?<!^)(?=[A-Z])", "_", code).lower()
