@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SERVER, PACKAGE, ROUTE = "plain HTTP", "openai package", "route"
-PAIRS = 12
-REQUESTS = 48
+PAIRS = 8
+REQUESTS = 32
 CONCURRENCY = (1, 4, 16)
 TOKENS = 16
 ASKED: dict[str, Any] = {
@@ -95,9 +95,10 @@ def measure(ways: dict[str, Callable[[], StreamSeconds]], pairs: int, requests: 
     for ask in ways.values():
         ask()  # makes connections and the token's credentials
     alone: dict[str, list[StreamSeconds]] = {name: [] for name in ways}
-    for _ in range(pairs):
+    for number in range(pairs):
         for name, ask in ways.items():
             alone[name].append(ask())
+        print(f"round {number + 1} of {pairs}, one answer at a time", flush=True)
     figures = {
         name: {
             "first": statistics.median(one.first for one in answers),
@@ -111,6 +112,7 @@ def measure(ways: dict[str, Callable[[], StreamSeconds]], pairs: int, requests: 
                 began = time.perf_counter()
                 list(pool.map(lambda _, ask=ask: ask(), range(requests)))
                 figures[name][f"at {workers}"] = requests / (time.perf_counter() - began)
+            print(f"{workers} at a time, {name}: {figures[name][f'at {workers}']:.2f} a second", flush=True)
     return figures
 
 

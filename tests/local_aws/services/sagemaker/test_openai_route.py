@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import openai
 import psutil
 import pytest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from sagemaker.core.token_generator.token_generator import _generate_token
 
@@ -178,12 +181,25 @@ def test_a_token_that_is_not_as_aws_makes_it_is_refused(aws: RunningAws, keys: d
 def test_a_token_lives_as_long_as_it_says_and_no_longer_than_its_credentials(
     aws: RunningAws, keys: dict[str, str]
 ) -> None:
+    session = boto3.client(
+        "sts",
+        endpoint_url=aws.endpoint,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(parameter_validation=False),  # AWS gives no session of ten seconds
+    ).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/caller", RoleSessionName="test", DurationSeconds=10)
+    soon = token(session["Credentials"])
     short, longest = token(keys, seconds=1), token(keys, seconds=43_200)
+    assert client(aws, "Tiny", soon).chat.completions.create(**ASKED).choices
     assert client(aws, "Tiny", longest).chat.completions.create(**ASKED).choices
     time.sleep(2)
     status, code, message = refused(aws, short)
     assert (status, code) == (403, "expired_token_exception")
     assert message.startswith("Signature expired: ")
+    time.sleep(max(0.0, (session["Credentials"]["Expiration"] - datetime.now(UTC)).total_seconds() + 1.5))
+    # Its session's end is forgotten a while later.
+    assert refused(aws, soon)[:2] in ((403, "expired_token_exception"), (403, "unrecognized_client_exception"))
     # The account's root may sign too. Its secret is checked.
     root = {"AccessKeyId": "test", "SecretAccessKey": "test"}
     assert client(aws, "Tiny", token(root)).chat.completions.create(**ASKED).choices
