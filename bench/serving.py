@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from openai import OpenAI
+from openai import OpenAI, OpenAIError
 from rich.console import Console
 from rich.table import Table
 
@@ -153,7 +153,7 @@ def main() -> int:
                 ROUTE: by(client(NAME, found.role, REGION)),
             }
             report(measure(ways, PAIRS, REQUESTS))
-    except (model.ModelError, OSError, RuntimeError) as error:
+    except (model.ModelError, OpenAIError, OSError, RuntimeError) as error:
         print(f"bench.serving: {error}", file=sys.stderr)
         return 1
     return 0
