@@ -21,7 +21,7 @@ NAME = "bench"
 IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/vllm:bench"
 INSTANCE = "ml.g5.xlarge"
 STARTUP_SECONDS = 600
-# What local AWS's container does under the model's role, and the caller under its own.
+# The actions of local AWS's container under the model's role, and those of the caller under its own role.
 _SERVES = ("ecr:*", "logs:*", "cloudwatch:PutMetricData")
 _CALLS = ("sagemaker:CallWithBearerToken", "sagemaker:InvokeEndpoint")
 

@@ -1,8 +1,8 @@
-"""`make bench-serving`: what the route and the client add to the bare server, on local AWS and a CPU.
+"""`make bench-serving`: the time that the route and the client add to the bare server, on local AWS and a CPU.
 
-Three ways ask the same server the same: plain HTTP, the `openai` package, and the client of `serving/` through the OpenAI
-route, with a token and two decisions of IAM for each request. They take turns, so that a busy machine is busy for all. On
-AWS the route is AWS's own: only what the client adds is the same there.
+Three ways send the same request to the same server: plain HTTP, the `openai` package, and the client of `serving/` through
+the OpenAI route, with a token and two decisions of IAM for each request. They take turns, so that a busy machine slows all of
+them. On AWS the route is AWS's own, and only the client's share of the time is the same.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class StreamSeconds(NamedTuple):
 
 
 def plain(server: str) -> Callable[[], StreamSeconds]:
-    """Return what asks a server by Python's own HTTP client, on one connection for each answer."""
+    """Return a function that asks a server with Python's own HTTP client, on one connection per answer."""
     address = urlsplit(server).netloc
 
     def ask() -> StreamSeconds:
@@ -72,7 +72,7 @@ def _has_text(event: dict[str, Any]) -> bool:
 
 
 def by(openai: OpenAI) -> Callable[[], StreamSeconds]:
-    """Return what asks by an OpenAI client, which keeps its connections."""
+    """Return a function that asks with an OpenAI client, which keeps its connections."""
 
     def ask() -> StreamSeconds:
         began, first = time.perf_counter(), 0.0
@@ -85,15 +85,15 @@ def by(openai: OpenAI) -> Callable[[], StreamSeconds]:
 
 
 def measure(ways: dict[str, Callable[[], StreamSeconds]], pairs: int, requests: int) -> dict[str, dict[str, float]]:
-    """Return the figures of each way: the medians of `first` and `whole`, and requests a second by concurrency.
+    """Return the figures of each way: the medians of `first` and `whole`, and requests per second by concurrency.
 
     Args:
-        ways: what asks, by the name of the way.
+        ways: the function that asks, by the name of the way.
         pairs: how many answers of each way are timed alone, in turn.
         requests: how many answers of each way are asked for at each concurrency.
     """
     for ask in ways.values():
-        ask()  # makes connections and the token's credentials
+        ask()  # This makes the connections and gets the token's credentials.
     alone: dict[str, list[StreamSeconds]] = {name: [] for name in ways}
     for number in range(pairs):
         for name, ask in ways.items():

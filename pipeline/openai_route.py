@@ -31,8 +31,8 @@ def python(endpoint: str, role: str, region: str, instruction: str, max_tokens: 
     Args:
         endpoint: the endpoint's name.
         role: ARN of the role that may call it.
-        region: the endpoint's region.
-        instruction: the text of the system turn, with which the model was trained.
+        region: the endpoint's Region.
+        instruction: the text of the system turn, as in the training data.
         max_tokens: the longest answer that the evaluation allowed.
     """
     # JSON's texts are also Python's.

@@ -1,7 +1,7 @@
 """The OpenAI client of the endpoint: `client(ENDPOINT, ROLE, REGION)`.
 
-It is the `openai` package as it is. Only the base URL is the endpoint's, and the API key is a token that this module makes
-for each request.
+The client is the unmodified client of the `openai` package. Its base URL is the endpoint's, and its API key is a token that
+this module makes for each request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def client(endpoint: str, role: str, region: str) -> OpenAI:
         endpoint: the endpoint's name (the stack's output EndpointName).
         role: ARN of the role that may call it (the stack's output CallerRoleArn). The client assumes it with this machine's
             AWS credentials, and again before they end.
-        region: the stack's region.
+        region: the stack's Region.
 
     Raises:
         Refused: there are no AWS credentials, or they may not assume the role.
@@ -40,7 +40,7 @@ def client(endpoint: str, role: str, region: str) -> OpenAI:
         except (ClientError, BotoCoreError) as error:
             raise _refusal(role, error) from error
 
-    token()  # so that a refusal does not wait for the first request
+    token()  # A refusal does not wait for the first request.
     return OpenAI(base_url=base_url(endpoint, region), api_key=token)
 
 

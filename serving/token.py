@@ -20,10 +20,10 @@ SECONDS = 15 * 60
 def bearer_token(credentials: Any, region: str) -> str:
     """Return a token for calls of endpoints in `region`, with the whole authority of `credentials` (botocore's).
 
-    It is made on this machine, without a call of AWS. It must not be logged or stored: make one for each request.
+    This machine makes it without a call of AWS. Do not log or store it. Make one for each request.
     """
     request = AWSRequest("POST", f"https://{HOST}/", {"host": HOST}, params={"Action": "CallWithBearerToken"})
-    # Frozen, so that no refresh comes between the reads of key, secret and session token.
+    # The credentials are frozen, so that no refresh comes between the reads of key, secret and session token.
     SigV4QueryAuth(credentials.get_frozen_credentials(), "sagemaker", region, expires=SECONDS).add_auth(request)
     url = f"{request.url.removeprefix('https://')}&Version=1"
     return f"sagemaker-api-key-{base64.b64encode(url.encode()).decode()}"

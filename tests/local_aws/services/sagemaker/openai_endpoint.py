@@ -1,4 +1,4 @@
-"""A local AWS with an endpoint that answers OpenAI's chat requests, and what signs tokens for it."""
+"""An endpoint on local AWS that answers OpenAI's chat requests, and functions that sign tokens for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from botocore.credentials import Credentials
 from openai import OpenAI
 
 from local import tiny_model
+from tests.local_aws.conftest import REGION, control
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from tests.local_aws.conftest import RunningAws
 
-REGION, ACCOUNT = endpoints.REGION, endpoints.ACCOUNT
 MESSAGES: Any = [{"role": "user", "content": "Hey, what time do we leave?"}]
 BEARER = {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"}
 # Speaks OpenAI's events: two pieces, the second a second after the first, then what its model's file says.
@@ -57,7 +57,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 
 
 def prepare_account(aws: RunningAws, work: Path) -> str:
-    """Fill the account with models: a tiny one, and the servers above; return the role that serves them."""
+    """Fill the account with models: a tiny one, and the servers above. Return the role that serves them."""
     s3, server = aws.client("s3"), work / "server.py"
     s3.create_bucket(Bucket=endpoints.BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for path in tiny_model.ensure(work / "hub").iterdir():
@@ -65,10 +65,8 @@ def prepare_account(aws: RunningAws, work: Path) -> str:
     for answer in ("slow", "cut", "dies", "empty"):
         s3.put_object(Bucket=endpoints.BUCKET, Key=f"{answer}/answer.txt", Body=answer.encode())
     server.write_text(SERVER)
-    endpoints.control(aws, "quotas", **{f"{endpoints.INSTANCE} for endpoint usage": 50})
-    endpoints.control(
-        aws, "sagemaker", status_seconds=0.2, images={"little-server": ["python3", str(server), "{port}"]}
-    )
+    control(aws, "quotas", **{f"{endpoints.INSTANCE} for endpoint usage": 50})
+    control(aws, "sagemaker", status_seconds=0.2, images={"little-server": ["python3", str(server), "{port}"]})
     return aws.role("serving", *endpoints.statements(), service="sagemaker")
 
 
@@ -86,7 +84,7 @@ def serve_tiny(aws: RunningAws, name: str, role: str) -> None:
 
 
 def invoke(*names: str) -> dict[str, Any]:
-    """The statement that lets a role call these endpoints."""
+    """Return the statement that lets a role call these endpoints."""
     arns = [endpoints.arn("endpoint", name.lower()) for name in names]
     return {"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": arns}
 
@@ -102,7 +100,7 @@ def token(
     version: str = "&Version=1",
     method: str = "POST",
 ) -> str:
-    """A token signed with the Credentials of AssumeRole: as AWS takes it, or with one thing changed."""
+    """Return a token that the Credentials of AssumeRole sign: a valid one, or one with a single change."""
     request = AWSRequest(method=method, url=f"https://{host}/", headers={"host": host}, params={"Action": action})
     signer = Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken"))
     SigV4QueryAuth(signer, service, region, expires=seconds).add_auth(request)
@@ -118,11 +116,11 @@ def decoded(given: str) -> str:
 
 
 def client(aws: RunningAws, name: str, given: str) -> OpenAI:
-    """The unmodified OpenAI client with the address of an endpoint and a token."""
+    """Return the unmodified OpenAI client with the address of an endpoint and a token."""
     return OpenAI(base_url=f"{aws.endpoint}/endpoints/{name}/openai/v1", api_key=given, max_retries=0)
 
 
 def error(body: Any) -> tuple[str, str]:
-    """The code and the message of an error's body, as the OpenAI client gives it."""
+    """Return the code and the message of an error's body, as the OpenAI client gives it."""
     found = body if "code" in body else json.loads(body)["error"]
     return found["code"], found["message"]

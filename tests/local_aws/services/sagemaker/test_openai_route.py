@@ -16,14 +16,12 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from sagemaker.core.token_generator.token_generator import _generate_token
 
-from tests.local_aws.conftest import RunningAws, eventually, start, stop
-from tests.local_aws.faults.conftest import post
+from tests.local_aws.conftest import ACCOUNT, REGION, RunningAws, eventually, start, stop
+from tests.local_aws.faults.conftest import set_faults
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
 from tests.local_aws.services.sagemaker.openai_endpoint import (
-    ACCOUNT,
     BEARER,
     MESSAGES,
-    REGION,
     client,
     coded,
     decoded,
@@ -108,7 +106,7 @@ def test_a_stop_text_ends_both_kinds_of_answer_alike(aws: RunningAws, keys: dict
 
 
 def test_pieces_arrive_as_the_container_makes_them(aws: RunningAws, role: str, keys: dict[str, str]) -> None:
-    endpoints.up(aws, "slow", role, "slow")
+    endpoints.serve(aws, "slow", role, "slow")
     arrived = {
         event.choices[0].delta.content: time.time()
         for event in client(aws, "slow", token(keys)).chat.completions.create(**ASKED, stream=True)
@@ -265,20 +263,20 @@ def test_errors_are_inside_the_front_door_s_envelope(aws: RunningAws, keys: dict
 
 
 def test_an_empty_answer_and_a_busy_aws_reach_the_client(aws: RunningAws, role: str, keys: dict[str, str]) -> None:
-    endpoints.up(aws, "empty", role, "empty")
+    endpoints.serve(aws, "empty", role, "empty")
     model = client(aws, "empty", token(keys)).chat.completions
     assert model.create(**ASKED).choices[0].message.content == ""
     fault = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ThrottlingException", "status": 429}
-    post(aws, {**fault, "message": "Rate exceeded", "times": 1})
+    set_faults(aws, {**fault, "message": "Rate exceeded", "times": 1})
     with pytest.raises(openai.RateLimitError, match="Rate exceeded"):
         model.create(**ASKED)
     assert model.create(**ASKED).choices
-    post(aws)
+    set_faults(aws)
 
 
 @pytest.mark.parametrize("how", ["cut", "dies"])
 def test_a_stream_that_is_cut_does_not_look_whole(aws: RunningAws, role: str, keys: dict[str, str], how: str) -> None:
-    endpoints.up(aws, how, role, how)
+    endpoints.serve(aws, how, role, how)
     pieces = []
     with pytest.raises((openai.APIConnectionError, openai._httpx2.httpx2.RemoteProtocolError)):
         for event in client(aws, how, token(keys)).chat.completions.create(**ASKED, stream=True):
