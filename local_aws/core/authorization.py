@@ -51,6 +51,7 @@ class ApiCall:
 # Routed service name -> botocore service name, for the services whose resources this module computes.
 MODELS = {
     "bedrock": "bedrock",
+    "bedrock-runtime": "bedrock-runtime",
     "sagemaker": "sagemaker",
     "sagemaker-runtime": "sagemaker-runtime",
     "scheduler": "scheduler",
@@ -87,11 +88,13 @@ _BEDROCK_MEMBERS = {
     "modelArn": "custom-model",
     "modelId": "foundation-model",
 }
-# Operations whose modelIdentifier names another resource type.
-_BEDROCK_MODELS = {
+# Operations whose modelIdentifier or jobIdentifier names another resource type.
+_BEDROCK_NAMED = {
     **dict.fromkeys(("GetCustomModel", "DeleteCustomModel"), "custom-model"),
-    "DeleteImportedModel": "imported-model",
+    **dict.fromkeys(("GetImportedModel", "DeleteImportedModel"), "imported-model"),
+    "GetModelImportJob": "model-import-job",
 }
+_STREAMS = ("ConverseStream", "InvokeModelWithResponseStream")
 # The new resources on which IAM checks a create call too. They have no id yet, so their ARN ends in "*". Only a statement
 # on the whole type (or on everything) matches that.
 _BEDROCK_NEW = {"CreateModelCustomizationJob": ("custom-model", "model-customization-job")}
@@ -174,7 +177,7 @@ def _bedrock(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]
     for member, kind in _BEDROCK_MEMBERS.items():
         value = params.get(member)
         if isinstance(value, str) and value and not operation.startswith("List"):
-            named = _BEDROCK_MODELS.get(operation, kind) if member == "modelIdentifier" else kind
+            named = _BEDROCK_NAMED.get(operation, kind) if member in ("modelIdentifier", "jobIdentifier") else kind
             if operation == "CreateProvisionedModelThroughput" and "." not in value:
                 named = "custom-model"  # The value is its name, which has no dot. The id of a foundation model has one.
             arns.append(value if value.startswith("arn:") else _bedrock_arn(call, named, value))
@@ -222,6 +225,17 @@ def _logs(call: ApiCall, action: str) -> list[Check] | None:
     return [Check(action, arn)]
 
 
+def _bedrock_runtime(call: ApiCall, action: str) -> list[Check] | None:
+    """Return the check of an inference. Converse needs the action of InvokeModel (API Reference of both operations)."""
+    operation = action.partition(":")[2]
+    model = parameters(call, operation).get("modelId")
+    if not model:
+        return None
+    named = f"bedrock:InvokeModel{'WithResponseStream' if operation in _STREAMS else ''}"
+    return [Check(named, model if model.startswith("arn:") else _bedrock_arn(call, "foundation-model", model))]
+
+
+_OWN_CHECKS = {"lambda": _lambda, "logs": _logs, "bedrock-runtime": _bedrock_runtime}
 _TAG_MEMBERS = ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags", "modelTags")
 
 
@@ -243,10 +257,8 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
     A create call that sets tags also needs the permission to tag: sagemaker:AddTags, bedrock:TagResource.
     """
     operation = action.partition(":")[2]
-    if call.service == "lambda":
-        return _lambda(call, action)
-    if call.service == "logs":
-        return _logs(call, action)
+    if call.service in _OWN_CHECKS:
+        return _OWN_CHECKS[call.service](call, action)
     # A rule of the default bus has no bus in its ARN (Service Authorization Reference, "rule-on-default-event-bus").
     if call.service == "events" and operation.endswith("Rule"):
         name = parameters(call, operation).get("Name")

@@ -43,6 +43,9 @@ _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
         ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim"),
     ),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),
+    "import": ({"how"}, set(), ("fail", "slow")),
+    "deployment": ({"how"}, set(), ("fail", "update-failed", "slow")),
+    "inference": ({"how"}, {"resource"}, ("not-ready", "throttled", "cut")),
     "endpoint": ({"how"}, {"instance_type"}, ("fail", "capacity", "stuck", "rollback-failed")),
 }
 _PATTERNS = ("principal", "resource", "function", "payload", "instance_type")

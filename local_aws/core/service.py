@@ -16,20 +16,21 @@ from local_aws.core.shapes import ServiceError
 if TYPE_CHECKING:
     from botocore.model import OperationModel, ServiceModel
 
-OperationFunction = TypeVar("OperationFunction", bound=Callable[..., "dict[str, Any] | None"])
+OperationFunction = TypeVar("OperationFunction", bound=Callable[..., "dict[str, Any] | Response | None"])
 
 
 class Service:
     """The operations of one service.
 
     An operation is a function of the service's state, the parsed and validated input, and the request. It returns the
-    output in the model's shape, or None to leave the call to MiniStack. It raises ServiceError to refuse the call.
+    output in the model's shape, or the whole answer if that is no JSON object, or None to leave the call to MiniStack. It
+    raises ServiceError to refuse the call.
     """
 
     def __init__(self, model: str) -> None:
         """Take botocore's name of the service."""
         self.name = model
-        self.operations: dict[str, Callable[..., dict[str, Any] | None]] = {}
+        self.operations: dict[str, Callable[..., dict[str, Any] | Response | None]] = {}
 
     def operation(self, function: OperationFunction) -> OperationFunction:
         """Let a function or method answer the operation of its name: `create_model` answers CreateModel."""
@@ -56,13 +57,13 @@ class Service:
         protocol, version = (self.model.metadata.get(name) for name in ("protocol", "jsonVersion"))
         content_type = f"application/x-amz-json-{version}" if protocol == "json" else "application/json"
         try:
-            params = shapes.parse(operation, labels, request.query, request.body, protocol)
+            params = shapes.parse(operation, labels, request.query, request.headers, request.body, protocol)
             shapes.validate(operation, params)
             result = function(state, params, request)
         except ServiceError as error:
             return shapes.refusal(error, content_type)
-        if result is None:
-            return None
+        if result is None or isinstance(result, Response):
+            return result
         status = int(operation.http.get("responseCode", 200))
         return Response(status, {"Content-Type": content_type}, shapes.serialize(operation, result))
 

@@ -62,22 +62,33 @@ def match_operation(model: ServiceModel, method: str, path: str) -> tuple[Operat
 
 
 def parse(
-    operation: OperationModel, labels: Mapping[str, str], query: Mapping[str, list[str]], body: bytes, protocol: str
+    operation: OperationModel,
+    labels: Mapping[str, str],
+    query: Mapping[str, list[str]],
+    headers: Mapping[str, str],
+    body: bytes,
+    protocol: str,
 ) -> dict[str, Any]:
     """Return the input of a call under the model's member names, without members that are null.
 
-    Raises ServiceError if the body is not a JSON object.
+    Raises ServiceError if the body has to be a JSON object and is none.
     """
-    document = _document(body)
+    shape = operation.input_shape
+    payload = shape.serialization.get("payload") if shape is not None else None
+    if shape is not None and payload and shape.members[payload].type_name == "blob":
+        document = {payload: body}
+    else:
+        document = _document(body)
     if protocol == "json":
         return {name: value for name, value in document.items() if value is not None}
-    shape = operation.input_shape
     params: dict[str, Any] = dict(labels)
     for name, member in shape.members.items() if shape is not None else ():
         wire = member.serialization.get("name", name)
         location = member.serialization.get("location")
         if location == "querystring" and query.get(wire):
             params[name] = _from_text(member, query[wire])
+        elif location == "header" and wire.lower() in headers:
+            params[name] = _from_text(member, [headers[wire.lower()]])
         elif location is None and document.get(wire) is not None:
             params[name] = document[wire]
     return params

@@ -5,6 +5,7 @@ from __future__ import annotations
 from local_aws.core.service import Service
 
 BEDROCK = Service("bedrock")
+BEDROCK_RUNTIME = Service("bedrock-runtime")
 QUOTAS = Service("service-quotas")
 SAGEMAKER = Service("sagemaker")
 STATES = Service("stepfunctions")

@@ -1,12 +1,12 @@
-"""Service Quotas on this machine, for the SageMaker instance quotas that a run needs.
+"""Service Quotas on this machine: SageMaker's instances, and Bedrock's imported models.
 
-It knows only quotas whose codes are in public listings of real accounts. Each value is 1 (a new account has 0 or 1) until
-a POST to /_tuneway/quotas with {"ml.g5.xlarge for training job usage": 0} sets it, or the same document in
-<state dir>/quotas.json.
+It knows only quotas whose codes are in public listings of real accounts. Each value of SageMaker's is 1 (a new account has
+0 or 1), and that of Bedrock's 3, until a POST to /_tuneway/quotas with {"ml.g5.xlarge for training job usage": 0} sets
+it, or the same document in <state dir>/quotas.json.
 
 Sources: Service Quotas API Reference (ListServiceQuotas, ListAWSDefaultServiceQuotas); "Amazon SageMaker AI endpoints and
-quotas" in the AWS General Reference (names of the quotas). Users quote the message ResourceLimitExceeded from
-CreateTrainingJob and CreateEndpoint.
+quotas" and "Amazon Bedrock endpoints and quotas" in the AWS General Reference (names, codes and defaults). Users quote the
+message ResourceLimitExceeded from CreateTrainingJob and CreateEndpoint.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ SAGEMAKER_QUOTAS = {
     "L-A886A53A": "ml.g6.xlarge for spot training job usage",
     "L-98BDE811": "ml.g6.2xlarge for endpoint usage",
 }
+IMPORTED_MODELS = "Imported models per account"
+# Service code -> its name, its quotas by code, and their default.
+_SERVICES: dict[str, tuple[str, dict[str, str], float]] = {
+    "sagemaker": ("Amazon SageMaker", SAGEMAKER_QUOTAS, 0.0),
+    "bedrock": ("Amazon Bedrock", {"L-45B04988": IMPORTED_MODELS}, 3.0),
+}
 
 
 @dataclass
@@ -48,13 +54,14 @@ class Quotas:
     def values(self) -> dict[str, float]:
         """Return the applied values by the quotas' names."""
         in_file = json.loads(self.file.read_text("utf-8")) if self.file.exists() else {}
-        return {name: float((in_file | self.posted).get(name, 1)) for name in SAGEMAKER_QUOTAS.values()}
+        new = dict.fromkeys(SAGEMAKER_QUOTAS.values(), 1.0) | {IMPORTED_MODELS: 3.0}
+        return {name: float((in_file | self.posted).get(name, value)) for name, value in new.items()}
 
     def control(self, request: Request) -> Response:
         """Set values by quota name (POST), and answer with all values (POST and GET)."""
         if request.method == "POST":
             given = {name: float(value) for name, value in json.loads(request.body).items()}
-            if unknown := given.keys() - SAGEMAKER_QUOTAS.values():
+            if unknown := given.keys() - self.values().keys():
                 return Response(400, body=f"unknown quota {', '.join(sorted(unknown))}\n".encode())
             self.posted |= given
         return Response(200, {"Content-Type": "application/json"}, json.dumps(self.values()).encode())
@@ -81,20 +88,28 @@ class Quotas:
 
 
 def _listed(params: dict[str, Any], request: Request, values: dict[str, float]) -> dict[str, Any]:
-    if params["ServiceCode"] != "sagemaker":
-        raise ServiceError("NoSuchResourceException", f"The service {params['ServiceCode']} does not exist.")
+    code = params["ServiceCode"]
+    if code not in _SERVICES:
+        raise ServiceError("NoSuchResourceException", f"The service {code} does not exist.")
+    service, named, default = _SERVICES[code]
     shared = {
-        "ServiceCode": "sagemaker",
-        "ServiceName": "Amazon SageMaker",
+        "ServiceCode": code,
+        "ServiceName": service,
         "Unit": "None",
         "Adjustable": True,
         "GlobalQuota": False,
         "QuotaAppliedAtLevel": "ACCOUNT",
     }
-    root = f"arn:aws:servicequotas:{request.region}:{request.account}:sagemaker"
+    root = f"arn:aws:servicequotas:{request.region}:{request.account}:{code}"
     quotas = [
-        {**shared, "QuotaArn": f"{root}/{code}", "QuotaCode": code, "QuotaName": name, "Value": values.get(name, 0.0)}
-        for code, name in SAGEMAKER_QUOTAS.items()
+        {
+            **shared,
+            "QuotaArn": f"{root}/{quota}",
+            "QuotaCode": quota,
+            "QuotaName": name,
+            "Value": values.get(name, default),
+        }
+        for quota, name in named.items()
     ]
     return page(quotas, params, "Quotas", size=100)
 

@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from local_aws.vllm import completions
 from local_aws.vllm.chat import ChatRequest, Engine, RefusedError
 from local_aws.vllm.options import OptionError, read
 from local_aws.vllm.stream import events
@@ -42,6 +43,8 @@ def application(engine: Engine) -> FastAPI:
             asked = engine.check(request)
             return StreamingResponse(events(engine, request, asked), media_type="text/event-stream")
         return JSONResponse(engine.complete(request))
+
+    completions.add_route(app, engine)
 
     @app.exception_handler(RefusedError)
     def refused(_: Request, error: RefusedError) -> JSONResponse:

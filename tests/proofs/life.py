@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import names
 from tests.hub_server import HubServer
 from tests.local.deployed import on_its_own
+from tests.local_aws import importable
 from tests.proofs import datasets
 from tests.proofs.datasets import QUICK
 from tests.proofs.grants import Decision, Role, deployed, read
@@ -196,16 +197,35 @@ class _Life:
         bedrock.create_provisioned_model_throughput(
             provisionedModelName="mine", modelId=self.custom_model, modelUnits=1, tags=tags
         )
-        bedrock.create_model_import_job(
-            jobName=f"{prefix}-import",
-            importedModelName=f"{prefix}-imported",
-            roleArn="arn:aws:iam::000000000000:role/any",
-            modelDataSource={"s3DataSource": {"s3Uri": f"s3://{bucket}/uploads/"}},
-            importedModelTags=tags,
-        )
+        self._import_model(tags)
         stack.aws.client("s3").create_multipart_upload(Bucket=bucket, Key="uploads/open")
         stack.start(ENDLESS)
         self._until(lambda: self._runs("training"), "the last job runs")
+
+    def _import_model(self, tags: list[dict[str, str]]) -> None:
+        """Import a model under a role of its own, which goes afterwards: it is none of the stack's."""
+        prefix, bucket, client = self.stack.prefix, self.stack.outputs["BucketName"], self.stack.aws.client
+        importable.put(client("s3"), bucket, "uploads/import", importable.smallest())
+        trust = {"Effect": "Allow", "Principal": {"Service": "bedrock.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        read_all = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
+        iam = client("iam")
+        role = iam.create_role(
+            RoleName="importer",
+            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        )["Role"]["Arn"]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [read_all]})
+        iam.put_role_policy(RoleName="importer", PolicyName="read", PolicyDocument=policy)
+        job = client("bedrock").create_model_import_job(
+            jobName=f"{prefix}-import",
+            importedModelName=f"{prefix}-imported",
+            roleArn=role,
+            modelDataSource={"s3DataSource": {"s3Uri": f"s3://{bucket}/uploads/import/"}},
+            importedModelTags=tags,
+        )["jobArn"]
+        if importable.ended(client("bedrock"), job)["status"] != "Completed":
+            raise LifeError("the model is not imported")
+        iam.delete_role_policy(RoleName="importer", PolicyName="read")
+        iam.delete_role(RoleName="importer")
 
     def _until(self, condition: Callable[[], bool], text: str, seconds: float = 90) -> None:
         deadline = time.time() + seconds

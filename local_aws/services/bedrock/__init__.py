@@ -1,18 +1,20 @@
-"""Amazon Bedrock on this machine: foundation models, customization jobs, custom models, their deployments, and tags.
+"""Amazon Bedrock on this machine: customization and import jobs, custom and imported models, deployments, inference, tags.
 
-MiniStack answers the other operations (invocation, guardrails, updates, ...). Botocore's model of Bedrock checks requests
-and shapes answers.
+MiniStack answers the other operations (guardrails, ...). Botocore's models of Bedrock check requests and shape answers.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from local_aws.core.registry import Registered, Request, register_service
+from local_aws.core.registry import Registered, Request, Response, register_control, register_service
 from local_aws.core.shapes import ServiceError
-from local_aws.services.apis import BEDROCK
-from local_aws.services.bedrock import jobs, models, serving
+from local_aws.services.apis import BEDROCK, BEDROCK_RUNTIME
+from local_aws.services.bedrock import imports, jobs, models, runtime, serving
 from local_aws.services.bedrock.account import Bedrock, listed, not_found, now
 
 if TYPE_CHECKING:
@@ -23,10 +25,10 @@ _PATHS = (
     r"|provisioned-model-throughputs?|imported-models|model-import-jobs)(/|$)|/(tag|untag|listTagsFor)Resources?$"
 )
 _OWN_ARN = re.compile(
-    r".*:(custom-model|model-customization-job|custom-model-deployment|provisioned-model|imported-model)/"
+    r".*:(custom-model|model-customization-job|custom-model-deployment|provisioned-model|imported-model|model-import-job)/"
 )
 _TAG_LIMIT = 200
-OPERATIONS = (jobs, serving)
+OPERATIONS = (imports, jobs, runtime, serving)
 """The modules with the other operations."""
 
 
@@ -74,8 +76,7 @@ def _tags(bedrock: Bedrock, arn: str, request: Request) -> dict[str, str] | None
     """Return the tags of a resource, None for a resource of MiniStack."""
     if not _OWN_ARN.match(arn):
         return None
-    account = bedrock.account(request)
-    if arn not in {*account.custom_models, *account.resources, *(job.arn for job in account.jobs)}:
+    if arn not in bedrock.account(request).arns():
         raise not_found(f"resource ARN {arn}")
     return bedrock.tags.setdefault(arn, {})
 
@@ -98,9 +99,20 @@ def list_tags_for_resource(bedrock: Bedrock, params: dict[str, Any], request: Re
     return None if tags is None else {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
 
 
-def register(_state_dir: Path, endpoint_url: str) -> None:
-    """Answer Bedrock's calls on this server."""
-    bedrock = Bedrock(endpoint_url)
+def control(bedrock: Bedrock, request: Request) -> Response:
+    """Answer /_tuneway/bedrock: POST sets settings by name. Both methods return them, and the state of each copy."""
+    if request.method == "POST":
+        try:
+            bedrock.settings.change(json.loads(request.body))
+        except (ValueError, AttributeError) as error:
+            return Response(400, {"Content-Type": "text/plain"}, f"{error}\n".encode())
+    shown = asdict(bedrock.settings) | {"copies": bedrock.copies.states()}
+    return Response(200, {"Content-Type": "application/json"}, json.dumps(shown).encode())
+
+
+def register(state_dir: Path, endpoint_url: str) -> None:
+    """Answer Bedrock's and Bedrock Runtime's calls on this server."""
+    bedrock = Bedrock(endpoint_url, state_dir=state_dir.resolve())
     register_service(
         Registered(
             "bedrock",
@@ -111,3 +123,13 @@ def register(_state_dir: Path, endpoint_url: str) -> None:
             tags=lambda arn: bedrock.tags.get(arn, {}),
         )
     )
+    register_service(
+        Registered(
+            "bedrock-runtime",
+            partial(BEDROCK_RUNTIME.handle, bedrock),
+            paths="/model/",
+            signing_name="bedrock",
+            namespace="bedrock",
+        )
+    )
+    register_control("bedrock", partial(control, bedrock))

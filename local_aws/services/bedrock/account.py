@@ -1,4 +1,4 @@
-"""The state of Bedrock: customization jobs, custom models and their deployments, by account and Region."""
+"""The state of Bedrock by account and Region: jobs, custom and imported models, deployments."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import string
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
+from local_aws.services.bedrock.copies import Copies
+from local_aws.services.bedrock.settings import BedrockSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local_aws.core.registry import Request
-
-CHANGE = timedelta(seconds=2)
-"""The time to create a resource, and to delete a deployment."""
 
 
 def now() -> datetime:
@@ -73,31 +73,104 @@ class ResourceKind:
     times: tuple[str, str] = ("creationTime", "lastModifiedTime")
 
 
+@dataclass(frozen=True)
+class Update:
+    """An update of a deployment to another custom model, which ends at a time."""
+
+    model_arn: str
+    ends: datetime
+    fails: bool
+
+    def status(self, moment: datetime) -> str:
+        """Return the update's status at a time."""
+        if moment < self.ends:
+            return "Updating"
+        return "UpdateFailed" if self.fails else "UpdateCompleted"
+
+
 @dataclass
 class Resource:
-    """A deployment, a throughput or an imported model. `details` are the answers' members beside those of its kind."""
+    """A deployment or a throughput. `details` are the answers' members beside those of its kind.
+
+    Attributes:
+        made: the time at which its creation ends.
+        failure: why its creation fails, an empty text if it does not.
+        gone: the time at which its deletion ends, None as long as nobody deletes it.
+    """
 
     kind: ResourceKind
     arn: str
     name: str
     token: str | None
     created: datetime
+    made: datetime
     details: dict[str, Any]
-    deleted: datetime | None = None
+    failure: str = ""
+    gone: datetime | None = None
+    update: Update | None = None
 
     # Unconfirmed: Status of a deployment being deleted | Here: `Deleting` in Get and List, refused as `statusEquals` |
     #   Source: the Nova User Guide; the service model only knows Creating, Active and Failed
     def status(self, moment: datetime) -> str:
         """Return the status at a time. It follows from the times, so that nothing runs in the background."""
-        if self.deleted is not None:
+        if self.gone is not None:
             return "Deleting"
-        return self.kind.ready if moment >= self.created + CHANGE else "Creating"
+        if moment < self.made:
+            return "Creating"
+        return "Failed" if self.failure else self.kind.ready
+
+    def changes(self, moment: datetime) -> bool:
+        """Return whether it is being created, updated or deleted."""
+        updating = self.update is not None and self.update.status(moment) == "Updating"
+        return updating or self.status(moment) in ("Creating", "Deleting")
+
+    def model_arn(self, moment: datetime) -> str:
+        """Return the ARN of the model that serves at a time: an update that failed or is under way changes nothing."""
+        done = self.update is not None and self.update.status(moment) == "UpdateCompleted"
+        return self.update.model_arn if self.update is not None and done else str(self.details["modelArn"])
+
+    def uses(self, model_arn: str, moment: datetime) -> bool:
+        """Return whether it serves a model, or is being updated to it."""
+        updating = self.update is not None and self.update.status(moment) == "Updating"
+        wanted = self.update.model_arn if self.update is not None and updating else ""
+        return model_arn in (self.model_arn(moment), wanted)
 
     def describe(self, moment: datetime) -> dict[str, Any]:
         """Return the answer of its Get and List operations."""
-        kind = self.kind
-        shared = {kind.arn: self.arn, "status": self.status(moment)}
-        return self.details | shared | dict.fromkeys(kind.names, self.name) | dict.fromkeys(kind.times, self.created)
+        kind, update = self.kind, self.update
+        status = self.status(moment)
+        shared = {kind.arn: self.arn, "status": status, "modelArn": self.model_arn(moment)}
+        if status == "Failed":
+            shared["failureMessage"] = self.failure
+        found = self.details | shared | dict.fromkeys(kind.names, self.name) | dict.fromkeys(kind.times, self.created)
+        if update is not None:
+            found["updateDetails"] = {"modelArn": update.model_arn, "updateStatus": update.status(moment)}
+            found[kind.times[1]] = min(moment, update.ends)
+        return found
+
+
+@dataclass
+class ImportJob:
+    """A model import job. `details` is GetModelImportJob's answer."""
+
+    arn: str
+    token: str | None
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """An imported model.
+
+    Attributes:
+        folder: a copy of the model's files.
+        chat: whether the files have a chat template.
+        details: GetImportedModel's answer.
+    """
+
+    folder: Path
+    chat: bool
+    details: dict[str, Any]
 
 
 @dataclass
@@ -108,6 +181,8 @@ class BedrockAccount:
     custom_models: dict[str, dict[str, Any]] = field(default_factory=dict)
     used_model_names: set[str] = field(default_factory=set)
     resources: dict[str, Resource] = field(default_factory=dict)
+    import_jobs: list[ImportJob] = field(default_factory=list)
+    imported_models: dict[str, ImportedModel] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def job(self, identifier: str) -> CustomizationJob:
@@ -124,6 +199,18 @@ class BedrockAccount:
                 return model
         raise not_found("custom model")
 
+    def imported_model(self, identifier: str) -> ImportedModel:
+        """Return the imported model of a name or ARN. Raises ServiceError."""
+        for arn, model in self.imported_models.items():
+            if identifier in (arn, model.details["modelName"]):
+                return model
+        raise not_found("imported model")
+
+    def arns(self) -> set[str]:
+        """Return the ARNs of everything that can have tags."""
+        jobs = {job.arn for job in self.jobs} | {job.arn for job in self.import_jobs}
+        return jobs | self.custom_models.keys() | self.imported_models.keys() | self.resources.keys()
+
 
 @dataclass
 class Bedrock:
@@ -131,23 +218,31 @@ class Bedrock:
 
     Attributes:
         endpoint_url: this server's own endpoint.
-        step_seconds: the time of each of a job's three stages.
+        settings: what tests may change.
         clock: returns the current time.
         tags: the tags of all resources by ARN.
+        state_dir: the folder for the files of imported models, which has the Hub's cache too.
+        copies: the copies of models that answer.
     """
 
     endpoint_url: str
-    step_seconds: float = 0.3
+    settings: BedrockSettings = field(default_factory=BedrockSettings)
     clock: Callable[[], datetime] = now
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    state_dir: Path = field(default_factory=Path)
+    copies: Copies = field(init=False)
     _accounts: dict[tuple[str, str], BedrockAccount] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Have no copy of a model yet."""
+        self.copies = Copies(self.state_dir, self.settings, self.clock)
 
     def account(self, request: Request) -> BedrockAccount:
         """Return the state of the caller's account in the Region, after a removal of all deleted resources."""
         account = self._accounts.setdefault((request.account, request.region), BedrockAccount())
         with account.lock:
             for resource in list(account.resources.values()):
-                if resource.deleted is not None and self.clock() >= resource.deleted + CHANGE:
+                if resource.gone is not None and self.clock() >= resource.gone:
                     self.forget(account, resource)
         return account
 
@@ -155,6 +250,10 @@ class Bedrock:
         """Remove a resource and its tags."""
         del account.resources[resource.arn]
         self.tags.pop(resource.arn, None)
+
+    def after_change(self, slower: float = 0) -> datetime:
+        """Return the time at which a change ends that begins now and takes `slower` seconds more than usual."""
+        return self.clock() + timedelta(seconds=self.settings.change_seconds + slower)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
         """Tag a new resource."""

@@ -1,12 +1,13 @@
-"""Deployments and Provisioned Throughput of custom models, and imported models.
+"""Deployments and Provisioned Throughput of custom models.
 
-They serve nothing, and an import reads nothing: they exist so that a teardown finds the resources of an account.
+A deployment answers as runtime.py says. A throughput serves nothing: it exists so that a teardown finds it.
 
-Sources: Bedrock API Reference; "Delete a custom model deployment" in the Nova User Guide (status Deleting, which the
-service model does not list); "Delete a Provisioned Throughput" (at once; never before the end of a commitment); "Delete a
-custom model" (its throughput and deployments first); cloud-custodian's tests/terraform/bedrock_deployable_custom_model
-(the refusal to delete a deployment that is Creating, and that Llama 3.1 8B cannot be deployed on demand).
-PARITY.md lists the beliefs that nobody could confirm.
+Sources: Bedrock API Reference; "Deploy a custom model for on-demand inference" in the User Guide (Regions and base models);
+"Delete a custom model deployment" in the Nova User Guide (status Deleting, which the service model does not list);
+"Delete a Provisioned Throughput" (at once; never before the end of a commitment); "Delete a custom model" (its throughput
+and deployments first); cloud-custodian's tests/terraform/bedrock_deployable_custom_model (the refusal to delete a
+deployment that is Creating, and that Llama 3.1 8B cannot be deployed on demand). PARITY.md lists the beliefs that nobody
+could confirm.
 """
 
 from __future__ import annotations
@@ -14,10 +15,19 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from local_aws.core import faults
 from local_aws.core.shapes import ServiceError
 from local_aws.services.apis import BEDROCK
 from local_aws.services.bedrock import models
-from local_aws.services.bedrock.account import Bedrock, Resource, ResourceKind, listed, new_id, not_found
+from local_aws.services.bedrock.account import (
+    Bedrock,
+    Resource,
+    ResourceKind,
+    Update,
+    listed,
+    new_id,
+    not_found,
+)
 
 if TYPE_CHECKING:
     from local_aws.core.registry import Request
@@ -33,17 +43,19 @@ DEPLOYMENT = ResourceKind(
 THROUGHPUT = ResourceKind(
     "provisioned-model", "provisioned model", "InService", "provisionedModelArn", ("provisionedModelName",)
 )
-IMPORTED = ResourceKind("imported-model", "imported model", "Active", "modelArn", ("modelName",))
+_UNEXPECTED = "Encountered an unexpected error when processing the request, please try again"
+_MUTATING = "Custom model deployment is in a mutating state"
 _TERMS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=180)}
 
 
 def users(bedrock: Bedrock, model_arn: str, request: Request) -> list[str]:
     """Return the ARNs of the resources that use a custom model, also during their deletion."""
-    return [r.arn for r in bedrock.account(request).resources.values() if r.details.get("modelArn") == model_arn]
+    moment = bedrock.clock()
+    return [r.arn for r in bedrock.account(request).resources.values() if r.uses(model_arn, moment)]
 
 
-# Unconfirmed: A used name of a deployment, throughput or imported model | Here: `ValidationException`, worded like that
-#   of a customization job | Source: the create operations of the first two have no ConflictException
+# Unconfirmed: A used name of a deployment or throughput | Here: `ValidationException`, worded like that of a customization
+#   job | Source: the create operations have no ConflictException
 def _create(
     bedrock: Bedrock, request: Request, kind: ResourceKind, name: str, params: dict[str, Any], details: dict[str, Any]
 ) -> str:
@@ -57,8 +69,11 @@ def _create(
         if any(resource.name == name for resource in same):
             raise ServiceError("ValidationException", f"The provided {kind.words} name is currently in use.")
         arn = f"arn:aws:bedrock:{request.region}:{request.account}:{kind.type}/{new_id()}"
-        account.resources[arn] = Resource(kind, arn, name, token, bedrock.clock(), details)
-        bedrock.tag(arn, params.get("tags") or params.get("importedModelTags"))
+        fault = faults.take("deployment", "fail", "slow").how if kind is DEPLOYMENT else ""
+        made = bedrock.after_change(faults.SLOW_SECONDS if fault == "slow" else 0)
+        failure = _UNEXPECTED if fault == "fail" else ""
+        account.resources[arn] = Resource(kind, arn, name, token, bedrock.clock(), made, details, failure)
+        bedrock.tag(arn, params.get("tags"))
     return arn
 
 
@@ -78,15 +93,49 @@ def _listed(bedrock: Bedrock, params: dict[str, Any], request: Request, kind: Re
 
 # Unconfirmed: On-demand deployment of a model that only has Provisioned Throughput (Llama 3.1 8B) | Here:
 #   `ValidationException`, wording our own | Source: that fixture and the User Guide say that it cannot be deployed
-@BEDROCK.operation
-def create_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    model = bedrock.account(request).model(params["modelArn"])
+def _deployable(bedrock: Bedrock, arn: str, request: Request) -> dict[str, Any]:
+    """Return a custom model that can be deployed. Its base model is only in a Region that has deployments."""
+    model = bedrock.account(request).model(arn)
     base = models.find(model["baseModelArn"], request.region)
     if base is None or not base.on_demand:
         raise ServiceError("ValidationException", "The provided model does not support on-demand deployment.")
+    return model
+
+
+@BEDROCK.operation
+def create_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    model = _deployable(bedrock, params["modelArn"], request)
     details = {"modelArn": model["modelArn"], "description": params.get("description")}
     arn = _create(bedrock, request, DEPLOYMENT, params["modelDeploymentName"], params, details)
     return {"customModelDeploymentArn": arn}
+
+
+# Unconfirmed: Updating a deployment that is Creating, Updating or Deleting, or that Failed | Here: `ValidationException`,
+#   "Custom model deployment is in a mutating state"; of a failed one, wording our own | Source: as of deleting one; the
+#   operation has no ConflictException
+# Unconfirmed: Updating a deployment to a custom model of another base model | Here: `ValidationException`, wording our own |
+#   Source: "deploy updated models without creating new deployment endpoints" says neither
+# Unconfirmed: A deployment while it is updated | Here: Active, and `modelArn` is the old model's until `UpdateCompleted`;
+#   after `UpdateFailed` it stays so, without a `failureMessage` | Source: API Reference of GetCustomModelDeployment:
+#   `failureMessage` is for the status Failed, and `updateDetails` is a member beside the status
+@BEDROCK.operation
+def update_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    account = bedrock.account(request)
+    with account.lock:
+        deployment = _find(bedrock, request, DEPLOYMENT, params["customModelDeploymentIdentifier"])
+        model, moment = _deployable(bedrock, params["modelArn"], request), bedrock.clock()
+        if deployment.changes(moment):
+            raise ServiceError("ValidationException", _MUTATING)
+        if deployment.status(moment) == "Failed":
+            raise ServiceError("ValidationException", "Custom model deployment is in the Failed status.")
+        current = deployment.model_arn(moment)
+        if account.model(current)["baseModelArn"] != model["baseModelArn"]:
+            raise ServiceError("ValidationException", "The provided model has another base model than the deployment.")
+        fault = faults.take("deployment", "update-failed", "slow").how
+        ends = bedrock.after_change(faults.SLOW_SECONDS if fault == "slow" else 0)
+        deployment.details["modelArn"] = current
+        deployment.update = Update(model["modelArn"], ends, fault == "update-failed")
+    return {"customModelDeploymentArn": deployment.arn}
 
 
 @BEDROCK.operation
@@ -100,16 +149,16 @@ def list_custom_model_deployments(bedrock: Bedrock, params: dict[str, Any], requ
     return _listed(bedrock, params, request, DEPLOYMENT, "modelDeploymentSummaries")
 
 
-# Unconfirmed: Deleting a deployment that is Creating or Deleting | Here: `ValidationException`, "Custom model deployment
-#   is in a mutating state" | Source: cloud-custodian's bedrock_deployable_custom_model fixture, seen while Creating; the
-#   API Reference also lists ConflictException
+# Unconfirmed: Deleting a deployment that is Creating, Updating or Deleting | Here: `ValidationException`, "Custom model
+#   deployment is in a mutating state" | Source: cloud-custodian's bedrock_deployable_custom_model fixture, seen while
+#   Creating; the API Reference also lists ConflictException
 @BEDROCK.operation
 def delete_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
     with bedrock.account(request).lock:
         deployment = _find(bedrock, request, DEPLOYMENT, params["customModelDeploymentIdentifier"])
-        if deployment.status(bedrock.clock()) != DEPLOYMENT.ready:
-            raise ServiceError("ValidationException", "Custom model deployment is in a mutating state")
-        deployment.deleted = bedrock.clock()
+        if deployment.changes(bedrock.clock()):
+            raise ServiceError("ValidationException", _MUTATING)
+        deployment.gone = bedrock.after_change()
     return {}
 
 
@@ -160,26 +209,4 @@ def delete_provisioned_model_throughput(bedrock: Bedrock, params: dict[str, Any]
             text = "You can't delete a Provisioned Throughput before the commitment term is over."
             raise ServiceError("ConflictException", text)
         bedrock.forget(account, throughput)
-    return {}
-
-
-# Differs: An import job | AWS: reads the model's files under its role, for minutes | Here: reads nothing, needs no role and
-#   is over at once; it can be neither read nor listed, and the model has no architecture | Why: the pipeline imports
-#   nothing; the job only makes an imported model for teardowns
-@BEDROCK.operation
-def create_model_import_job(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    _create(bedrock, request, IMPORTED, params["importedModelName"], params, {})
-    return {"jobArn": f"arn:aws:bedrock:{request.region}:{request.account}:model-import-job/{new_id()}"}
-
-
-@BEDROCK.operation
-def list_imported_models(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    return _listed(bedrock, params, request, IMPORTED, "modelSummaries")
-
-
-@BEDROCK.operation
-def delete_imported_model(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    account = bedrock.account(request)
-    with account.lock:
-        bedrock.forget(account, _find(bedrock, request, IMPORTED, params["modelIdentifier"]))
     return {}

@@ -142,6 +142,43 @@ def api_call(service: str, body: dict[str, Any] | None = None, path: str = "/", 
             [("bedrock:DeleteImportedModel", f"{BEDROCK}:imported-model/m")],
         ),
         (
+            api_call("bedrock", path="/imported-models/m"),
+            "bedrock:GetImportedModel",
+            [("bedrock:GetImportedModel", f"{BEDROCK}:imported-model/m")],
+        ),
+        (
+            api_call("bedrock", path=f"/model-import-jobs/{BEDROCK}:model-import-job/1"),
+            "bedrock:GetModelImportJob",
+            [("bedrock:GetModelImportJob", f"{BEDROCK}:model-import-job/1")],
+        ),
+        (
+            api_call(
+                "bedrock",
+                {"modelArn": f"{BEDROCK}:custom-model/a.b/1"},
+                path="/model-customization/custom-model-deployments/d",
+            ),
+            "bedrock:UpdateCustomModelDeployment",
+            [
+                ("bedrock:UpdateCustomModelDeployment", f"{BEDROCK}:custom-model-deployment/d"),
+                ("bedrock:UpdateCustomModelDeployment", f"{BEDROCK}:custom-model/a.b/1"),
+            ],
+        ),
+        (
+            api_call("bedrock-runtime", {"messages": []}, path=f"/model/{BEDROCK}:imported-model/1/converse"),
+            "bedrock:Converse",
+            [("bedrock:InvokeModel", f"{BEDROCK}:imported-model/1")],
+        ),
+        (
+            api_call("bedrock-runtime", path=f"/model/{BEDROCK}:custom-model-deployment/1/converse-stream"),
+            "bedrock:ConverseStream",
+            [("bedrock:InvokeModelWithResponseStream", f"{BEDROCK}:custom-model-deployment/1")],
+        ),
+        (
+            api_call("bedrock-runtime", {"modelId": "hidden"}, path="/model/a.b-v1%3A0/invoke"),
+            "bedrock:InvokeModel",
+            [("bedrock:InvokeModel", f"arn:aws:bedrock:{REGION}::foundation-model/a.b-v1:0")],
+        ),
+        (
             api_call("bedrock", path="/foundation-models/amazon.nova-micro-v1%3A0%3A128k"),
             "bedrock:GetFoundationModel",
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from local_aws.core.registry import Request, Response
 from local_aws.core.service import Service
 from local_aws.core.shapes import ServiceError
 from local_aws.services import bedrock, quotas, sagemaker
-from local_aws.services.apis import BEDROCK, QUOTAS, SAGEMAKER
+from local_aws.services.apis import BEDROCK, BEDROCK_RUNTIME, QUOTAS, SAGEMAKER
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -98,6 +99,20 @@ def test_a_rest_call_has_the_labels_of_its_path_and_the_status_of_its_operation(
     assert created == (201, {"Content-Type": "application/json"}, {"jobArn": "arn:j"})
 
 
+def test_a_body_of_bytes_and_a_header_are_members_and_an_answer_of_bytes_stays() -> None:
+    service = Service("bedrock-runtime")
+
+    @service.operation
+    def invoke_model(_state: None, params: dict[str, Any], _request: Request) -> Response:
+        return Response(200, {"Content-Type": "text/plain"}, repr(params).encode())
+
+    invoke = request("POST", "/model/a.b-v1%3A0/invoke", None)
+    response = service.handle(None, replace(invoke, body=b"no json", headers={"content-type": "text/x", "accept": "*"}))
+    assert response is not None and response.headers == {"Content-Type": "text/plain"}
+    members = {"modelId": "a.b-v1:0", "body": b"no json", "contentType": "text/x", "accept": "*"}
+    assert response.body == repr(members).encode()
+
+
 @pytest.mark.parametrize("unknown", [{"EndpointNmae": "e"}, {"ProductionVariants": [{"VariantNmae": "v"}]}])
 def test_a_member_that_no_shape_has_raises(unknown: dict[str, Any]) -> None:
     service = Service("sagemaker")
@@ -115,7 +130,7 @@ def test_a_member_that_no_shape_has_raises(unknown: dict[str, Any]) -> None:
         service.handle(record | unknown, describe)
 
 
-@pytest.mark.parametrize(("service", "count"), [(BEDROCK, 21), (QUOTAS, 2), (SAGEMAKER, 19)])
+@pytest.mark.parametrize(("service", "count"), [(BEDROCK, 25), (BEDROCK_RUNTIME, 4), (QUOTAS, 2), (SAGEMAKER, 19)])
 def test_every_operation_is_one_of_the_service_model(service: Service, count: int) -> None:
     assert bedrock and quotas and sagemaker  # Their import declares the operations.
     assert len(service.operations) == count

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local import inventory
-from tests.local_aws.conftest import ACCOUNT, REGION, eventually
+from tests.local_aws import importable
+from tests.local_aws.conftest import REGION, eventually
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
@@ -17,12 +18,6 @@ def test_the_inventory_names_each_kind_of_resource(aws: RunningAws) -> None:
     base = "meta.llama3-3-70b-instruct-v1:0:128k"
     throughput = bedrock.create_provisioned_model_throughput(
         provisionedModelName="leftover", modelId=base, modelUnits=1
-    )
-    bedrock.create_model_import_job(
-        jobName="leftover",
-        importedModelName="leftover",
-        roleArn=f"arn:aws:iam::{ACCOUNT}:role/importer",
-        modelDataSource={"s3DataSource": {"s3Uri": "s3://leftover-bucket/weights/"}},
     )
     for name in ("leftover-rule", *inventory.KEPT_RULES):
         events.put_rule(Name=name, EventPattern='{"source": ["aws.sagemaker"]}')
@@ -41,6 +36,14 @@ def test_the_inventory_names_each_kind_of_resource(aws: RunningAws) -> None:
     )
     for name in ("leftover-bucket", "leftover-empty"):
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    importable.put(s3, "leftover-bucket", "weights", importable.smallest())
+    job = bedrock.create_model_import_job(
+        jobName="leftover",
+        importedModelName="leftover",
+        roleArn=aws.role("importer", {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}, service="bedrock"),
+        modelDataSource={"s3DataSource": {"s3Uri": "s3://leftover-bucket/weights/"}},
+    )["jobArn"]
+    assert importable.ended(bedrock, job)["status"] == "Completed"
     s3.put_bucket_versioning(Bucket="leftover-bucket", VersioningConfiguration={"Status": "Enabled"})
     s3.put_object(Bucket="leftover-bucket", Key="key", Body=b"x")
     s3.delete_object(Bucket="leftover-bucket", Key="key")

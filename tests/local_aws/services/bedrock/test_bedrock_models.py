@@ -1,4 +1,4 @@
-"""Deployments of custom models, Provisioned Throughput and imported models of local Bedrock."""
+"""Deployments of custom models and Provisioned Throughput of local Bedrock."""
 
 from __future__ import annotations
 
@@ -192,27 +192,6 @@ def test_a_throughput_can_be_deleted_when_its_commitment_is_over() -> None:
     delete(bedrock, {"provisionedModelId": arn}, request)
     assert bedrock.account(request).resources == {}
     assert bedrock.tags == {}
-
-
-def test_an_imported_model_is_listed_with_its_tags_and_is_deleted(aws: RunningAws) -> None:
-    bedrock = aws.client("bedrock")
-    params = {
-        "importedModelName": "imported",
-        "roleArn": f"arn:aws:iam::{ACCOUNT}:role/importer",
-        "modelDataSource": {"s3DataSource": {"s3Uri": f"s3://{BUCKET}/weights/"}},
-        "importedModelTags": TAGS,
-    }
-    assert ":model-import-job/" in bedrock.create_model_import_job(jobName="import", **params)["jobArn"]
-    [row] = bedrock.list_imported_models(nameContains="imported")["modelSummaries"]
-    arn = row["modelArn"]
-    assert (arn.split(":")[5].partition("/")[0], row["modelName"]) == ("imported-model", "imported")
-    assert bedrock.list_imported_models(nameContains="other")["modelSummaries"] == []
-    again = failure(bedrock.create_model_import_job, jobName="another", **params)
-    assert again[:2] == ("ValidationException", "The provided imported model name is currently in use.")
-    assert bedrock.list_tags_for_resource(resourceARN=arn)["tags"] == TAGS
-    bedrock.delete_imported_model(modelIdentifier=arn)
-    assert failure(bedrock.delete_imported_model, modelIdentifier=arn)[::2] == ("ResourceNotFoundException", 404)
-    assert failure(bedrock.list_tags_for_resource, resourceARN=arn)[0] == "ResourceNotFoundException"
 
 
 def test_a_role_may_delete_only_the_resources_with_the_tag_of_its_policy(

@@ -1,0 +1,200 @@
+"""Copies of models: processes that answer for imported models and for deployments of custom models.
+
+A copy is the program of the vLLM image (local_aws/vllm) on the model's files, as behind a SageMaker endpoint. It starts with
+the call that needs it, and ends after a time without a call.
+
+Source: "Invoke your imported model" in the User Guide ("Handling ModelNotReadyException": models that are not active are
+removed, and the first call after that starts to restore the model).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local_aws.core import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from local_aws.services.bedrock.settings import BedrockSettings
+
+ANSWER_SECONDS = 300
+"""The longest time of an answer. Bedrock serves a call within 5 minutes, or refuses it."""
+_START_SECONDS = 180
+_PING_SECONDS = 2.0
+_LOOK_SECONDS = 0.5
+_REPOSITORY_ROOT = Path(__file__).resolve().parents[3]
+_MACHINE = ("PATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
+
+
+class NotReadyError(Exception):
+    """The model has no copy that answers."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The server's answer: its HTTP status and its JSON object."""
+
+    status: int
+    document: dict[str, Any]
+
+
+class Copy:
+    """One process on one model. `calls` counts its current calls, and `used` is the end of the last one."""
+
+    def __init__(self, model: str, root: Path, hub: Path, moment: datetime) -> None:
+        """Start the process. `model` is a folder, or the name of a model in the Hub cache `hub`."""
+        self.port, self.started, self.used = processes.free_port(), moment, moment
+        self.calls, self.ready = 0, False
+        (root / "tmp").mkdir(parents=True, exist_ok=True)
+        machine = {name: os.environ[name] for name in _MACHINE if name in os.environ}
+        environment = {
+            **machine,
+            "HOME": str(root),
+            "TMPDIR": str(root / "tmp"),
+            "PYTHONPATH": str(_REPOSITORY_ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "HF_HUB_CACHE": str(hub),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "SM_VLLM_MODEL": model,
+        }
+        command = [sys.executable, "-P", "-m", "local_aws.vllm", "--port", str(self.port)]
+        with (root / "server.log").open("ab") as log:
+            self._process = processes.start(command, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def answers(self) -> bool:
+        """Return whether the process has loaded its model."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_SECONDS)
+        try:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def ask(self, path: str, document: dict[str, Any]) -> Answer:
+        """Return the answer to a POST. Raises TimeoutError, other OSErrors or HTTPException."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("POST", path, json.dumps(document).encode(), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return Answer(answer.status, json.loads(answer.read()))
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End the process."""
+        processes.stop(self._process, grace_seconds=1.0)
+
+
+# Differs: Copies of a model | AWS: as many as the calls need, with a metric `ModelCopy` | Here: one, without metrics | Why:
+#   two cores are few
+# Unconfirmed: When an imported model has a copy | Here: the first call after its import, or after `idle_seconds` (300)
+#   without one, is refused and starts the copy; calls are refused until the copy has loaded the model and
+#   `restore_seconds` (2) are over | Source: "Invoke your imported model" and re:Post ("typically an hour"; billing ends
+#   after 5 minutes); public measurements, in which models above 8 GB refused their first calls after an import
+class Copies:
+    """The copies by the ARN of the model, or by the name of the base model."""
+
+    def __init__(self, state_dir: Path, settings: BedrockSettings, clock: Callable[[], datetime]) -> None:
+        self._root, self._hub = state_dir / "bedrock" / "copies", state_dir / "hub"
+        self._settings, self._clock = settings, clock
+        self._copies: dict[str, Copy] = {}
+        self._lock = threading.RLock()
+        self._watching = False
+
+    @contextlib.contextmanager
+    def use(self, key: str, model: str, *, wait: bool = False) -> Iterator[Copy]:
+        """Hold the model's copy for one call. Start it if there is none.
+
+        Raises:
+            NotReadyError: the copy does not answer yet; with `wait`, not within some minutes.
+        """
+        self.start(key, model)
+        deadline = time.monotonic() + (_START_SECONDS if wait else 0)
+        while (copy := self._take(key)) is None:
+            if time.monotonic() >= deadline or key not in self.states():
+                raise NotReadyError(key)
+            time.sleep(_LOOK_SECONDS)
+        try:
+            yield copy
+        finally:
+            with self._lock:
+                copy.calls -= 1
+                copy.used = self._clock()
+
+    def start(self, key: str, model: str) -> None:
+        """Start the model's copy if there is none."""
+        with self._lock:
+            if key in self._copies and (not self._copies[key].alive or self._idle(self._copies[key])):
+                self.remove(key)
+            if key not in self._copies:
+                name = key.rpartition("/")[2].replace(":", "-")
+                self._copies[key] = Copy(model, self._root / name, self._hub, self._clock())
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, daemon=True, name="bedrock-copies").start()
+
+    def remove(self, key: str) -> None:
+        """Stop the model's copy if there is one."""
+        with self._lock:
+            copy = self._copies.pop(key, None)
+        if copy is not None:
+            copy.stop()
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each copy: starting or ready."""
+        with self._lock:
+            return {key: "ready" if copy.ready else "starting" for key, copy in self._copies.items()}
+
+    def _take(self, key: str) -> Copy | None:
+        """Return the copy, with one more call, if it answers by now."""
+        with self._lock:
+            copy = self._copies.get(key)
+            if copy is not None:
+                self._look(copy)
+            if copy is None or not copy.ready:
+                return None
+            copy.calls += 1
+            return copy
+
+    def _look(self, copy: Copy) -> None:
+        restored = copy.started + timedelta(seconds=self._settings.restore_seconds)
+        if not copy.ready and self._clock() >= restored and copy.answers():
+            copy.ready, copy.used = True, self._clock()
+
+    def _idle(self, copy: Copy) -> bool:
+        return (
+            copy.ready
+            and not copy.calls
+            and self._clock() >= copy.used + timedelta(seconds=self._settings.idle_seconds)
+        )
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            with self._lock:
+                for copy in self._copies.values():
+                    self._look(copy)
+                ended = [key for key, copy in self._copies.items() if self._idle(copy) or not copy.alive]
+            for key in ended:
+                self.remove(key)

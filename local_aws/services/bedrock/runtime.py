@@ -1,0 +1,212 @@
+"""Bedrock Runtime: Converse, ConverseStream, InvokeModel and InvokeModelWithResponseStream.
+
+An imported model answers with its own words, from a copy of the program that is behind a SageMaker endpoint too. A
+deployment of a custom model answers with the words of one small base model, and says in each answer that it is untuned.
+
+Sources: API Reference of the four operations; User Guide "Invoke your imported model" and "Troubleshooting Amazon Bedrock
+API Error Codes"; the texts of refusals from public issues (aws-samples/bedrock-access-gateway issue 99: Converse on an
+imported model without support) and re:Post ("I get the ModelNotReadyException error"). PARITY.md lists what nobody could
+confirm.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from local_aws.core import eventstream, faults
+from local_aws.core.registry import Response
+from local_aws.core.shapes import ServiceError
+from local_aws.services.apis import BEDROCK_RUNTIME
+from local_aws.services.bedrock import forms
+from local_aws.services.bedrock.copies import NotReadyError
+from local_aws.services.bedrock.forms import Form, Reply
+from local_aws.services.bedrock.models import find
+
+if TYPE_CHECKING:
+    from local_aws.core.registry import Request
+    from local_aws.services.bedrock.account import Bedrock
+
+UNTUNED = "x-tuneway-untuned"
+"""The header that names the model which answers for a deployment."""
+_ARN = re.compile(r"arn:aws:bedrock:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):(?P<kind>[a-z-]+)/(?P<id>.+)")
+_BAD_MODEL = "The provided model identifier is invalid."
+_NOT_FOUND = "Could not resolve the model from the provided model identifier."
+_NO_CONVERSE = "This action doesn't support the model that you provided. Try again with a supported text or chat model."
+_NOT_READY = "Model is not ready for inference. Wait and try your request again."
+_THROTTLED = "Too many requests, please wait before trying again."
+_UNEXPECTED = "The system encountered an unexpected error during processing. Try your request again."
+
+
+@dataclass(frozen=True)
+class Target:
+    """What answers a call.
+
+    Attributes:
+        arn: the model or deployment that the call names.
+        key: the copy's name.
+        model: the copy's model, a folder or a name in the Hub's cache.
+        chat: whether the model has a chat template.
+        instruct: whether Converse takes it.
+        untuned: the name of the model that answers for a deployment.
+        base_model: the id of a deployment's base model.
+    """
+
+    arn: str
+    key: str
+    model: str
+    chat: bool = True
+    instruct: bool = True
+    untuned: str = ""
+    base_model: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of each answer."""
+        return {UNTUNED: self.untuned} if self.untuned else {}
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The members that say in an answer of Converse that it is untuned."""
+        if not self.untuned:
+            return {}
+        text = f"local AWS trains no custom model: these are the words of {self.untuned}"
+        return {"additionalModelResponseFields": {"untuned": text}}
+
+
+# Differs: An answer of a deployment | AWS: the custom model's words | Here: the words of a small base model (`base_model` of
+#   `/_tuneway/bedrock`), said in the header `x-tuneway-untuned` and in Converse's `additionalModelResponseFields.untuned` |
+#   Why: nothing is trained here
+# Differs: A foundation model or throughput that is invoked | AWS: answers | Here: `AccessDeniedException` as of an account
+#   without access to the model; a throughput `ValidationException` | Why: there are no weights
+# Unconfirmed: Invoking an imported model or deployment that is not there | Here: `ResourceNotFoundException` (404), wording
+#   our own; of another account or Region `ValidationException` | Source: the operations' errors
+# Unconfirmed: Invoking a deployment that is Creating, Deleting or Failed | Here: `ValidationException`, wording our own |
+#   Source: "When the deployment is active, you use this ARN"
+# Unconfirmed: Invoking an imported model by its name | Here: refused, only its ARN is taken | Source: "You'll need the model
+#   ARN to make inference calls"
+def _target(bedrock: Bedrock, request: Request, model_id: str) -> Target:
+    found, account = _ARN.fullmatch(model_id), bedrock.account(request)
+    if found is None or (found["region"], found["account"]) != (request.region, request.account):
+        if find(model_id, request.region) is not None:
+            text = "You don't have access to the model with the specified model ID."
+            raise ServiceError("AccessDeniedException", text, 403)
+        raise forms.invalid(_BAD_MODEL)
+    if found["kind"] == "imported-model":
+        model = account.imported_models.get(model_id)
+        if model is None:
+            raise ServiceError("ResourceNotFoundException", _NOT_FOUND, 404)
+        instruct = bool(model.details["instructSupported"])
+        return Target(model_id, model_id, str(model.folder), model.chat, instruct)
+    if found["kind"] == "custom-model-deployment":
+        deployment = account.resources.get(model_id)
+        if deployment is None:
+            raise ServiceError("ResourceNotFoundException", _NOT_FOUND, 404)
+        moment = bedrock.clock()
+        if (status := deployment.status(moment)) != "Active":
+            raise forms.invalid(f"The custom model deployment is in the {status} status.")
+        base = str(account.model(deployment.model_arn(moment))["baseModelArn"]).rsplit("/", 1)[-1]
+        name = bedrock.settings.base_model
+        return Target(model_id, f"base/{name}", name, untuned=name, base_model=base)
+    raise forms.invalid(_BAD_MODEL)
+
+
+# Unconfirmed: A request that the server behind an imported model refuses (longer than its context) | Here:
+#   `ValidationException` with the server's text | Source: nothing found
+def _ask(bedrock: Bedrock, target: Target, path: str, document: dict[str, Any]) -> Reply:
+    """Return the answer of the model's copy. Raises ServiceError."""
+    fault = faults.take("inference", "not-ready", "throttled", resource=target.arn).how
+    if fault == "throttled":
+        raise ServiceError("ThrottlingException", _THROTTLED, 429)
+    if fault == "not-ready":
+        raise ServiceError("ModelNotReadyException", _NOT_READY, 429)
+    started = time.monotonic()
+    try:
+        with bedrock.copies.use(target.key, target.model, wait=bool(target.untuned)) as copy:
+            answer = copy.ask(path, document)
+    except NotReadyError:
+        if target.untuned:
+            text = f"local AWS: {target.untuned} does not start: look at the logs in {bedrock.state_dir}/bedrock/copies"
+            raise ServiceError("InternalServerException", text, 500) from None
+        raise ServiceError("ModelNotReadyException", _NOT_READY, 429) from None
+    except TimeoutError:
+        raise ServiceError("ModelTimeoutException", "Model has timed out in processing the request.", 408) from None
+    except (OSError, http.client.HTTPException, ValueError):
+        raise ServiceError("ModelErrorException", _UNEXPECTED, 424) from None
+    if 400 <= answer.status < 500:
+        raise forms.invalid(str(answer.document["error"]["message"]))
+    if answer.status != http.HTTPStatus.OK:
+        raise ServiceError("ModelErrorException", _UNEXPECTED, 424)
+    return Reply.of(answer.document, round(1000 * (time.monotonic() - started)))
+
+
+def _converse(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[Target, Reply]:
+    target = _target(bedrock, request, params["modelId"])
+    if not target.instruct:
+        raise forms.invalid(_NO_CONVERSE)
+    return target, _ask(bedrock, target, forms.CHAT, forms.converse_chat(params))
+
+
+@BEDROCK_RUNTIME.operation
+def converse(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
+    target, reply = _converse(bedrock, params, request)
+    answer = {
+        "output": forms.message(reply),
+        "stopReason": forms.stop_reason(reply),
+        "usage": reply.usage(),
+        "metrics": {"latencyMs": reply.milliseconds},
+        **target.extra,
+    }
+    return _json(answer, target)
+
+
+@BEDROCK_RUNTIME.operation
+def converse_stream(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
+    target, reply = _converse(bedrock, params, request)
+    return _stream(forms.converse_events(reply, target.extra), target)
+
+
+def _invoke(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[Target, Form, Reply]:
+    target = _target(bedrock, request, params["modelId"])
+    if params.get("contentType", "application/json").partition(";")[0] != "application/json":
+        raise forms.invalid("The provided Content Type is invalid or not supported for this model.")
+    if target.untuned:
+        form = forms.native_form(target.base_model, params["body"])
+    else:
+        form = forms.imported_form(params["body"], chat=target.chat)
+    return target, form, _ask(bedrock, target, form.path, form.document)
+
+
+@BEDROCK_RUNTIME.operation
+def invoke_model(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
+    target, form, reply = _invoke(bedrock, params, request)
+    return _json(form.whole(reply), target)
+
+
+@BEDROCK_RUNTIME.operation
+def invoke_model_with_response_stream(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
+    target, form, reply = _invoke(bedrock, params, request)
+    parts = form.parts(reply)
+    counts = {"inputTokenCount": reply.prompt_tokens, "outputTokenCount": reply.tokens}
+    parts[-1]["amazon-bedrock-invocationMetrics"] = {**counts, "invocationLatency": reply.milliseconds}
+    events = [("chunk", {"bytes": base64.b64encode(json.dumps(part).encode()).decode()}) for part in parts]
+    return _stream(events, target, {"X-Amzn-Bedrock-Content-Type": "application/json"})
+
+
+def _json(document: dict[str, Any], target: Target) -> Response:
+    return Response(200, {"Content-Type": "application/json", **target.headers}, json.dumps(document).encode())
+
+
+def _stream(
+    events: list[tuple[str, dict[str, Any]]], target: Target, headers: dict[str, str] | None = None
+) -> Response:
+    parts = [eventstream.event(name, document) for name, document in events]
+    if faults.take("inference", "cut", resource=target.arn):
+        parts = [*parts[: len(parts) // 2], eventstream.exception("modelStreamErrorException", _UNEXPECTED)]
+    kind = {"Content-Type": eventstream.CONTENT_TYPE}
+    return Response(200, kind | target.headers | (headers or {}), b"".join(parts))
