@@ -43,7 +43,7 @@ _KINDS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
         ("fail", "capacity", "stop", "max-runtime", "slow", "kill", "reclaim"),
     ),
     "customization": ({"how"}, set(), ("fail", "stop", "slow")),
-    "import": ({"how"}, set(), ("fail", "slow")),
+    "import": ({"how"}, set(), ("fail", "stuck")),
     "deployment": ({"how"}, set(), ("fail", "update-failed", "slow")),
     "inference": ({"how"}, {"resource"}, ("not-ready", "throttled", "cut")),
     "endpoint": ({"how"}, {"instance_type"}, ("fail", "capacity", "stuck", "rollback-failed")),

@@ -167,15 +167,12 @@ def _check_file(file: Path) -> None:
         length = int.from_bytes(handle.read(_HEADER_BYTES), "little")
         if not 0 < length <= min(_LARGEST_HEADER, file.stat().st_size - _HEADER_BYTES):
             raise invalid
-        try:
-            header = json.loads(handle.read(length))
-        except ValueError:
-            raise invalid from None
-    tensors = {name: about for name, about in header.items() if name != "__metadata__"}
+        head = handle.read(length)
     try:
+        tensors = {name: about for name, about in json.loads(head).items() if name != "__metadata__"}
         end = max(about["data_offsets"][1] for about in tensors.values())
         kinds = sorted({about["dtype"] for about in tensors.values()} - set(_FLOATS))
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         raise invalid from None
     if end != file.stat().st_size - _HEADER_BYTES - length:
         raise InvalidCheckpointError(f"{file.name} is cut off.")

@@ -111,7 +111,7 @@ def _role_s3(bedrock: Bedrock, job: ImportJob, region: str) -> Any:
 
 
 def _run(bedrock: Bedrock, account: BedrockAccount, job: ImportJob, s3: Any, tags: list[dict[str, str]] | None) -> None:
-    fault, uri = faults.take("import").how, job.details["modelDataSource"]["s3DataSource"]["s3Uri"]
+    fault, uri = faults.take("import"), job.details["modelDataSource"]["s3DataSource"]["s3Uri"]
     started = time.monotonic()
     model_id = new_id()
     folder, region = bedrock.state_dir / "bedrock" / "imported" / model_id, job.arn.split(":")[3]
@@ -119,7 +119,9 @@ def _run(bedrock: Bedrock, account: BedrockAccount, job: ImportJob, s3: Any, tag
     try:
         _download(s3, uri, folder)
         found = checkpoint.check(folder, region)
-        if fault == "fail":
+        if fault.how == "stuck":
+            faults.wait_replaced(fault)
+        if fault.how == "fail":
             raise RuntimeError("a fault fails this job")
     except checkpoint.InvalidCheckpointError as error:
         failure = str(error)
@@ -128,8 +130,7 @@ def _run(bedrock: Bedrock, account: BedrockAccount, job: ImportJob, s3: Any, tag
     except Exception:
         logger.exception("Import job %s", job.arn)
         failure = "Encountered an unexpected error when processing the request, please try again"
-    least = faults.SLOW_SECONDS if fault == "slow" else bedrock.settings.import_seconds
-    time.sleep(max(0.0, least - (time.monotonic() - started)))
+    time.sleep(max(0.0, bedrock.settings.import_seconds - (time.monotonic() - started)))
     if failure or found is None:
         shutil.rmtree(folder, ignore_errors=True)
         _finish(bedrock, account, job, {"status": "Failed", "failureMessage": failure})
@@ -143,8 +144,9 @@ def _run(bedrock: Bedrock, account: BedrockAccount, job: ImportJob, s3: Any, tag
 
 
 def _finish(bedrock: Bedrock, account: BedrockAccount, job: ImportJob, members: dict[str, str]) -> None:
+    moment = bedrock.clock()
     with account.lock:
-        job.details.update(members, endTime=bedrock.clock(), lastModifiedTime=bedrock.clock())
+        job.details.update(members, endTime=moment, lastModifiedTime=moment)
 
 
 # Unconfirmed: How an import job lists its files | Here: with the prefix's last slash and without it: both must be allowed |
