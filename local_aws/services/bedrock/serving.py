@@ -113,8 +113,6 @@ def create_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], req
 # Unconfirmed: Updating a deployment that is Creating, Updating or Deleting, or that Failed | Here: `ValidationException`,
 #   "Custom model deployment is in a mutating state"; of a failed one, wording our own | Source: as of deleting one; the
 #   operation has no ConflictException
-# Unconfirmed: Updating a deployment to a custom model of another base model | Here: `ValidationException`, wording our own |
-#   Source: "deploy updated models without creating new deployment endpoints" says neither
 # Unconfirmed: A deployment while it is updated | Here: Active, and `modelArn` is the old model's until `UpdateCompleted`;
 #   after `UpdateFailed` it stays so, without a `failureMessage` | Source: API Reference of GetCustomModelDeployment:
 #   `failureMessage` is for the status Failed, and `updateDetails` is a member beside the status
@@ -128,12 +126,9 @@ def update_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], req
             raise ServiceError("ValidationException", _MUTATING)
         if deployment.status(moment) == "Failed":
             raise ServiceError("ValidationException", "Custom model deployment is in the Failed status.")
-        current = deployment.model_arn(moment)
-        if account.model(current)["baseModelArn"] != model["baseModelArn"]:
-            raise ServiceError("ValidationException", "The provided model has another base model than the deployment.")
         fault = faults.take("deployment", "update-failed", "slow").how
         ends = bedrock.after_change(faults.SLOW_SECONDS if fault == "slow" else 0)
-        deployment.details["modelArn"] = current
+        deployment.details["modelArn"] = deployment.model_arn(moment)
         deployment.update = Update(model["modelArn"], ends, fault == "update-failed")
     return {"customModelDeploymentArn": deployment.arn}
 

@@ -75,7 +75,7 @@ def test_every_file_must_be_there(tmp_path: Path, name: str) -> None:
         ({"quantization_config": {"bits": 4}}, "A quantized model is not supported"),
     ],
 )
-def test_what_a_configuration_must_not_have(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+def test_a_wrong_configuration_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
     with pytest.raises(checkpoint.InvalidCheckpointError, match=text):
         check(tmp_path, importable.smallest(**changes))
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.local_aws import importable
-from tests.local_aws.conftest import ACCOUNT, REGION
-from tests.local_aws.faults.conftest import failure, post
+from tests.local_aws.conftest import ACCOUNT, REGION, control, failure
+from tests.local_aws.faults.conftest import set_faults
+from tests.local_aws.services.bedrock.conftest import TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 BUCKET = "bedrock-imports"
 JOBS = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-import-job"
-TAGS = [{"key": "stack", "value": "tune"}]
 TRUST = {
     "Condition": {"StringEquals": {"aws:SourceAccount": ACCOUNT}, "ArnEquals": {"aws:SourceArn": f"{JOBS}/*"}},
     "Principal": {"Service": "bedrock.amazonaws.com"},
@@ -37,10 +35,6 @@ LIST = {
 READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/models/*"}
 QUOTA = "Imported models per account"
 _numbers = itertools.count()
-
-
-def control(aws: RunningAws, name: str, **values: Any) -> None:
-    urlopen(Request(f"{aws.endpoint}/_tuneway/{name}", json.dumps(values).encode(), method="POST")).close()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +52,7 @@ def role(aws: RunningAws) -> Iterator[str]:
 
 @pytest.fixture
 def imported(aws: RunningAws, role: str) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Starts an import job, and returns it when it has ended; deletes all models afterwards."""
+    """A function that starts an import job and returns it when it has ended. All models are deleted afterwards."""
     bedrock = aws.client("bedrock")
 
     def start(**changes: Any) -> dict[str, Any]:
@@ -137,9 +131,7 @@ def test_a_token_starts_one_job_and_names_are_used_once(
     assert failure(create, **other)[:2] == ("ValidationException", taken.format("imported model"))
 
 
-def test_files_that_are_no_model_fail_the_job(
-    aws: RunningAws, role: str, imported: Callable[..., dict[str, Any]]
-) -> None:
+def test_files_of_no_model_fail_the_job(aws: RunningAws, role: str, imported: Callable[..., dict[str, Any]]) -> None:
     gemma = {"modelDataSource": {"s3DataSource": {"s3Uri": f"s3://{BUCKET}/models/gemma"}}}
     failed = imported(**gemma)
     assert failed["status"] == "Failed"
@@ -168,8 +160,11 @@ def test_a_role_that_does_not_trust_import_jobs_is_refused(aws: RunningAws, sour
     arn = {"ArnLike": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:{source}"}}
     name = f"trusts-{source.replace('*', 'any').replace('/', '-')}"
     stranger = aws.role(name, service="bedrock", **TRUST | {"Condition": arn})
-    refused = failure(aws.client("bedrock").create_model_import_job, **request(stranger))
-    assert refused == ("ValidationException", "Could not assume provided IAM role.", 400)
+    assert failure(aws.client("bedrock").create_model_import_job, **request(stranger)) == (
+        "ValidationException",
+        "Could not assume provided IAM role.",
+        400,
+    )
 
 
 def test_the_quota_counts_models_and_running_jobs(
@@ -204,7 +199,7 @@ def test_a_fault_fails_a_job_and_another_holds_it(
     aws: RunningAws, role: str, imported: Callable[..., dict[str, Any]]
 ) -> None:
     bedrock = aws.client("bedrock")
-    post(aws, {"kind": "import", "how": "fail", "times": 1}, {"kind": "import", "how": "stuck", "times": 1})
+    set_faults(aws, {"kind": "import", "how": "fail", "times": 1}, {"kind": "import", "how": "stuck", "times": 1})
     try:
         failed = imported()
         assert failed["status"] == "Failed"
@@ -213,12 +208,8 @@ def test_a_fault_fails_a_job_and_another_holds_it(
         with pytest.raises(AssertionError, match="did not end"):
             importable.ended(bedrock, held, seconds=1)
     finally:
-        post(aws)
+        set_faults(aws)
     assert importable.ended(bedrock, held)["status"] == "Completed"
-
-
-def test_there_is_no_operation_that_stops_a_job(aws: RunningAws) -> None:
-    assert not hasattr(aws.client("bedrock"), "stop_model_import_job")
 
 
 def test_the_caller_needs_its_own_grants(aws: RunningAws, role: str, imported: Callable[..., dict[str, Any]]) -> None:
