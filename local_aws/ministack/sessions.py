@@ -120,10 +120,10 @@ def _service_principal(service: str) -> str:
 #   `arn:aws:sagemaker:REGION:ACCOUNT:*`, so a trust policy with `endpoint/*` or `model/*` fails; no `aws:SourceAccount` |
 #   Source: the same page: "The asterisk in the ARN template does not stand for wildcard and should not be changed"
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of Bedrock, Step Functions, EventBridge | Here: the ARN of the
-#   customization job, of the state machine (`stateMachine:NAME/LABEL` for a Distributed Map's child, as in
-#   DescribeExecution), of the rule; and its account | Source: "Create a service role for model customization";
-#   "Creating an IAM role for your state machine"; "Cross-service confused deputy prevention" in the EventBridge User
-#   Guide
+#   customization or import job, of the state machine (`stateMachine:NAME/LABEL` for a Distributed Map's child, as in
+#   DescribeExecution), of the rule; and its account | Source: "Create a service role for model customization" and "...
+#   for importing pre-trained models"; "Creating an IAM role for your state machine"; "Cross-service confused deputy
+#   prevention" in the EventBridge User Guide
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of Scheduler | Here: the ARN of the schedule's group, and its account
 #   | Source: "Confused deputy prevention" in the Scheduler User Guide: never the ARN of a schedule
 # Unconfirmed: aws:SourceArn and aws:SourceAccount of Lambda | Here: neither key | Source: no page has them for an

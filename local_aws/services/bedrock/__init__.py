@@ -103,10 +103,10 @@ def control(bedrock: Bedrock, request: Request) -> Response:
     """Answer /_tuneway/bedrock: POST sets settings by name. Both methods return them, and the state of each copy."""
     if request.method == "POST":
         try:
-            bedrock.settings.change(json.loads(request.body))
+            bedrock.controls.change(json.loads(request.body))
         except (ValueError, AttributeError) as error:
             return Response(400, {"Content-Type": "text/plain"}, f"{error}\n".encode())
-    shown = asdict(bedrock.settings) | {"copies": bedrock.copies.states()}
+    shown = asdict(bedrock.controls) | {"copies": bedrock.copies.states()}
     return Response(200, {"Content-Type": "application/json"}, json.dumps(shown).encode())
 
 

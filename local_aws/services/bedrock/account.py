@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
+from local_aws.services.bedrock.controls import BedrockControls
 from local_aws.services.bedrock.copies import Copies
-from local_aws.services.bedrock.settings import BedrockSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,7 +218,7 @@ class Bedrock:
 
     Attributes:
         endpoint_url: this server's own endpoint.
-        settings: what tests may change.
+        controls: what tests may change.
         clock: returns the current time.
         tags: the tags of all resources by ARN.
         state_dir: the folder for the files of imported models, which has the Hub's cache too.
@@ -226,7 +226,7 @@ class Bedrock:
     """
 
     endpoint_url: str
-    settings: BedrockSettings = field(default_factory=BedrockSettings)
+    controls: BedrockControls = field(default_factory=BedrockControls)
     clock: Callable[[], datetime] = now
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     state_dir: Path = field(default_factory=Path)
@@ -235,7 +235,7 @@ class Bedrock:
 
     def __post_init__(self) -> None:
         """Have no copy of a model yet."""
-        self.copies = Copies(self.state_dir, self.settings, self.clock)
+        self.copies = Copies(self.state_dir, self.controls, self.clock)
 
     def account(self, request: Request) -> BedrockAccount:
         """Return the state of the caller's account in the Region, after a removal of all deleted resources."""
@@ -253,7 +253,7 @@ class Bedrock:
 
     def after_change(self, slower: float = 0) -> datetime:
         """Return the time at which a change ends that begins now and takes `slower` seconds more than usual."""
-        return self.clock() + timedelta(seconds=self.settings.change_seconds + slower)
+        return self.clock() + timedelta(seconds=self.controls.change_seconds + slower)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
         """Tag a new resource."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from local_aws.services.bedrock.settings import BedrockSettings
+    from local_aws.services.bedrock.controls import BedrockControls
 
 ANSWER_SECONDS = 300
 """The longest time of an answer. Bedrock serves a call within 5 minutes, or refuses it."""
@@ -44,7 +44,7 @@ class NotReadyError(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServerAnswer:
     """The server's answer: its HTTP status and its JSON object."""
 
     status: int
@@ -91,13 +91,13 @@ class Copy:
         finally:
             connection.close()
 
-    def ask(self, path: str, document: dict[str, Any]) -> Answer:
+    def ask(self, path: str, document: dict[str, Any]) -> ServerAnswer:
         """Return the answer to a POST. Raises TimeoutError, other OSErrors or HTTPException."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request("POST", path, json.dumps(document).encode(), {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            return Answer(answer.status, json.loads(answer.read()))
+            return ServerAnswer(answer.status, json.loads(answer.read()))
         finally:
             connection.close()
 
@@ -115,9 +115,9 @@ class Copy:
 class Copies:
     """The copies by the ARN of the model, or by the name of the base model."""
 
-    def __init__(self, state_dir: Path, settings: BedrockSettings, clock: Callable[[], datetime]) -> None:
+    def __init__(self, state_dir: Path, controls: BedrockControls, clock: Callable[[], datetime]) -> None:
         self._root, self._hub = state_dir / "bedrock" / "copies", state_dir / "hub"
-        self._settings, self._clock = settings, clock
+        self._controls, self._clock = controls, clock
         self._copies: dict[str, Copy] = {}
         self._lock = threading.RLock()
         self._watching = False
@@ -178,7 +178,7 @@ class Copies:
             return copy
 
     def _look(self, copy: Copy) -> None:
-        restored = copy.started + timedelta(seconds=self._settings.restore_seconds)
+        restored = copy.started + timedelta(seconds=self._controls.restore_seconds)
         if not copy.ready and self._clock() >= restored and copy.answers():
             copy.ready, copy.used = True, self._clock()
 
@@ -186,7 +186,7 @@ class Copies:
         return (
             copy.ready
             and not copy.calls
-            and self._clock() >= copy.used + timedelta(seconds=self._settings.idle_seconds)
+            and self._clock() >= copy.used + timedelta(seconds=self._controls.idle_seconds)
         )
 
     def _watch(self) -> None:

@@ -1,6 +1,6 @@
 """Model import jobs and imported models.
 
-A job reads the model's files under its role's session, checks them (checkpoint.py) and keeps a copy of them, from which
+A job reads the model's files under its role's session, checks them (model_files.py) and keeps a copy of them, from which
 the imported model answers (runtime.py). There is no operation that stops a job.
 
 Sources: Bedrock API Reference (CreateModelImportJob, GetModelImportJob, GetImportedModel and their lists), User Guide "Use
@@ -24,7 +24,7 @@ from local_aws.core.shapes import ServiceError
 from local_aws.ministack.sessions import NotAssumableError, role_session
 from local_aws.services import quotas
 from local_aws.services.apis import BEDROCK
-from local_aws.services.bedrock import checkpoint
+from local_aws.services.bedrock import model_files
 from local_aws.services.bedrock.account import (
     Bedrock,
     BedrockAccount,
@@ -118,19 +118,19 @@ def _run(bedrock: Bedrock, account: BedrockAccount, job: ImportJob, s3: Any, tag
     failure, found = "", None
     try:
         _download(s3, uri, folder)
-        found = checkpoint.check(folder, region)
+        found = model_files.check(folder, region)
         if fault.how == "stuck":
             faults.wait_replaced(fault)
         if fault.how == "fail":
             raise RuntimeError("a fault fails this job")
-    except checkpoint.InvalidCheckpointError as error:
+    except model_files.InvalidModelError as error:
         failure = str(error)
     except ClientError as error:
         failure = _describe(error, uri)
     except Exception:
         logger.exception("Import job %s", job.arn)
         failure = "Encountered an unexpected error when processing the request, please try again"
-    time.sleep(max(0.0, bedrock.settings.import_seconds - (time.monotonic() - started)))
+    time.sleep(max(0.0, bedrock.controls.import_seconds - (time.monotonic() - started)))
     if failure or found is None:
         shutil.rmtree(folder, ignore_errors=True)
         _finish(bedrock, account, job, {"status": "Failed", "failureMessage": failure})
@@ -159,7 +159,7 @@ def _download(s3: Any, uri: str, folder: Path) -> None:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     objects = {item["Key"].removeprefix(prefix): item["Size"] for page in pages for item in page.get("Contents", [])}
     sizes = {name: size for name, size in objects.items() if name and "/" not in name}
-    checkpoint.check_sizes(sizes)
+    model_files.check_sizes(sizes)
     folder.mkdir(parents=True)
     for name in sizes:
         with (folder / name).open("wb") as out:
@@ -175,7 +175,7 @@ def _describe(error: ClientError, uri: str) -> str:
 
 # Unconfirmed: `modelArchitecture` of an imported model | Here: `model_type` of its config.json | Source: "The architecture
 #   of the imported model"
-def _describe_model(bedrock: Bedrock, job: ImportJob, arn: str, found: checkpoint.Checkpoint) -> dict[str, Any]:
+def _describe_model(bedrock: Bedrock, job: ImportJob, arn: str, found: model_files.ImportedFiles) -> dict[str, Any]:
     """Return GetImportedModel's answer."""
     return {
         "modelArn": arn,

@@ -209,7 +209,7 @@ def _run(bedrock: Bedrock, job: CustomizationJob, rules: models.Rules, account: 
                 raise RuntimeError("a fault fails this job")
             if fault == "stop":
                 _stop(job, account)
-            if job.stopping.wait(faults.SLOW_SECONDS if fault == "slow" else bedrock.settings.step_seconds):
+            if job.stopping.wait(faults.SLOW_SECONDS if fault == "slow" else bedrock.controls.step_seconds):
                 break
             if step == "validationDetails":
                 _check_data(job, rules, s3)

@@ -111,7 +111,7 @@ def _target(bedrock: Bedrock, request: Request, model_id: str) -> Target:
         if (status := deployment.status(moment)) != "Active":
             raise forms.invalid(f"The custom model deployment is in the {status} status.")
         base = str(account.model(deployment.model_arn(moment))["baseModelArn"]).rsplit("/", 1)[-1]
-        name = bedrock.settings.base_model
+        name = bedrock.controls.base_model
         return Target(model_id, f"base/{name}", name, untuned=name, base_model=base)
     raise forms.invalid(_BAD_MODEL)
 

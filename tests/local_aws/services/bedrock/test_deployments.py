@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MUTATING = ("ValidationException", "Custom model deployment is in a mutating state", 400)
 
 
-class Deployment:
+class OneDeployment:
     """One deployment, by its name."""
 
     def __init__(self, aws: RunningAws, name: str, model: str) -> None:
@@ -45,7 +45,7 @@ class Deployment:
 
 def test_an_update_keeps_the_arn_and_frees_the_old_model(aws: RunningAws, custom_model: Callable[..., str]) -> None:
     bedrock, old, new = aws.client("bedrock"), custom_model(), custom_model()
-    deployment = Deployment(aws, "updated", old)
+    deployment = OneDeployment(aws, "updated", old)
     made = deployment.wait("Active")
     assert "updateDetails" not in made
     answer = deployment.update(new)
@@ -74,7 +74,7 @@ def test_a_failed_update_keeps_the_old_model_and_can_be_tried_again(
     aws: RunningAws, custom_model: Callable[..., str]
 ) -> None:
     bedrock, old, new = aws.client("bedrock"), custom_model(), custom_model()
-    deployment = Deployment(aws, "fails-to-update", old)
+    deployment = OneDeployment(aws, "fails-to-update", old)
     deployment.wait("Active")
     set_faults(aws, {"kind": "deployment", "how": "update-failed", "times": 1})
     try:
@@ -93,7 +93,7 @@ def test_a_failed_update_keeps_the_old_model_and_can_be_tried_again(
 
 def test_a_changing_deployment_refuses_other_changes(aws: RunningAws, custom_model: Callable[..., str]) -> None:
     bedrock, old, new = aws.client("bedrock"), custom_model(), custom_model()
-    deployment = Deployment(aws, "busy", old)
+    deployment = OneDeployment(aws, "busy", old)
     delete, update = bedrock.delete_custom_model_deployment, bedrock.update_custom_model_deployment
     assert failure(update, modelArn=new, **deployment.its) == MUTATING
     deployment.wait("Active")
@@ -108,7 +108,7 @@ def test_a_changing_deployment_refuses_other_changes(aws: RunningAws, custom_mod
 def test_a_creation_that_fails_says_why_and_is_deleted(aws: RunningAws, custom_model: Callable[..., str]) -> None:
     set_faults(aws, {"kind": "deployment", "how": "fail", "times": 1})
     try:
-        deployment = Deployment(aws, "fails", custom_model())
+        deployment = OneDeployment(aws, "fails", custom_model())
     finally:
         set_faults(aws)
     failed = deployment.wait("Failed")
@@ -120,7 +120,7 @@ def test_a_creation_that_fails_says_why_and_is_deleted(aws: RunningAws, custom_m
 
 
 def test_an_update_to_a_wrong_model_is_refused(aws: RunningAws, custom_model: Callable[..., str]) -> None:
-    deployment, eight = Deployment(aws, "stays", custom_model()), custom_model(LLAMA_8B)
+    deployment, eight = OneDeployment(aws, "stays", custom_model()), custom_model(LLAMA_8B)
     deployment.wait("Active")
     update = deployment.bedrock.update_custom_model_deployment
     assert failure(update, modelArn=eight, **deployment.its)[0] == "ValidationException"
@@ -133,7 +133,7 @@ def test_an_update_to_a_wrong_model_is_refused(aws: RunningAws, custom_model: Ca
 
 def test_an_update_needs_a_grant_on_deployment_and_model(aws: RunningAws, custom_model: Callable[..., str]) -> None:
     old, new = custom_model(), custom_model()
-    deployment = Deployment(aws, "granted", old)
+    deployment = OneDeployment(aws, "granted", old)
     arn = deployment.wait("Active")["customModelDeploymentArn"]
     its = {"customModelDeploymentIdentifier": arn}
     for number, resources in enumerate(([arn], [new])):

@@ -46,12 +46,12 @@ _HEADER_BYTES = 8  # A safetensors file begins with the length of its header, a 
 _LARGEST_HEADER = 100_000_000  # The safetensors library reads no longer one.
 
 
-class InvalidCheckpointError(Exception):
+class InvalidModelError(Exception):
     """The files are no model that Bedrock imports. The text is the job's failure message."""
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ImportedFiles:
     """What Bedrock knows of the files.
 
     Attributes:
@@ -80,33 +80,33 @@ class Checkpoint:
 # Unconfirmed: Files of an import | Here: `tokenizer.model` may be missing | Source: the User Guide lists it, and the
 #   Qwen3 sample of aws-samples/amazon-bedrock-samples imports a model without one
 def check_sizes(sizes: Mapping[str, int]) -> None:
-    """Check which files there are, by their names below the prefix. Raises InvalidCheckpointError."""
+    """Check which files there are, by their names below the prefix. Raises InvalidModelError."""
     missing = [name for name in _FILES if name not in sizes]
     if not any(name.endswith(".safetensors") for name in sizes):
         missing.append("*.safetensors")
     if missing:
-        raise InvalidCheckpointError(f"The model source lacks the files {', '.join(missing)}.")
+        raise InvalidModelError(f"The model source lacks the files {', '.join(missing)}.")
     weights = sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
     if weights >= 200 * _GB:
-        raise InvalidCheckpointError("The size of the model weights must be less than 200 GB.")
+        raise InvalidModelError("The size of the model weights must be less than 200 GB.")
 
 
-def check(folder: Path, region: str) -> Checkpoint:
-    """Check the files of a folder. Raises InvalidCheckpointError."""
+def check(folder: Path, region: str) -> ImportedFiles:
+    """Check the files of a folder. Raises InvalidModelError."""
     config, tokenizer = _document(folder, "config.json"), _document(folder, "tokenizer_config.json")
     _document(folder, "tokenizer.json")
     architecture = _check_config(config, region)
     if tokenizer.get("tokenizer_class") not in TOKENIZERS:
-        raise InvalidCheckpointError(
+        raise InvalidModelError(
             f"The tokenizer {tokenizer.get('tokenizer_class')} of tokenizer_config.json is not supported."
         )
     size = _check_weights(folder)
     if size >= 100 * _GB and "vision_config" in config:
-        raise InvalidCheckpointError("The size of the weights of a multimodal model must be less than 100 GB.")
+        raise InvalidModelError("The size of the weights of a multimodal model must be less than 100 GB.")
     embedded = bool(tokenizer.get("chat_template"))
     separate = any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json"))
     kind = str(config.get("model_type") or architecture)
-    return Checkpoint(kind, embedded or separate, _instruct(kind, embedded=embedded), size)
+    return ImportedFiles(kind, embedded or separate, _instruct(kind, embedded=embedded), size)
 
 
 # Unconfirmed: `instructSupported` | Here: true for Llama, Mllama, Mistral, Mixtral, Flan and GPTBigCode with a
@@ -127,22 +127,22 @@ def _check_config(config: dict[str, Any], region: str) -> str:
     architectures = config.get("architectures") or ["(none)"]
     architecture = str(architectures[0])
     if architecture not in ARCHITECTURES:
-        raise InvalidCheckpointError(f"The model architecture {architecture} of config.json is not supported.")
+        raise InvalidModelError(f"The model architecture {architecture} of config.json is not supported.")
     regions = ARCHITECTURES[architecture]
     if regions and region not in regions:
-        raise InvalidCheckpointError(f"The model architecture {architecture} is not supported in {region}.")
+        raise InvalidModelError(f"The model architecture {architecture} is not supported in {region}.")
     texts = config.get("text_config") or config
     if int(texts.get("max_position_embeddings") or 0) > _LONGEST:
-        raise InvalidCheckpointError(f"max_position_embeddings of config.json must not be greater than {_LONGEST}.")
+        raise InvalidModelError(f"max_position_embeddings of config.json must not be greater than {_LONGEST}.")
     rope = texts.get("rope_parameters") or {}
     theta = rope.get("rope_theta", texts.get("rope_theta"))
     scaled = rope.get("rope_type", "default") != "default"
     if rope and (texts.get("rope_theta") != theta or scaled != bool(texts.get("rope_scaling"))):
-        raise InvalidCheckpointError(
+        raise InvalidModelError(
             "rope_parameters of config.json is not supported: write rope_theta and rope_scaling as transformers 4.51.3 does."
         )
     if texts.get("quantization_config") and architecture != "GptOssForCausalLM":
-        raise InvalidCheckpointError("A quantized model is not supported: quantization_config of config.json.")
+        raise InvalidModelError("A quantized model is not supported: quantization_config of config.json.")
     return architecture
 
 
@@ -153,16 +153,16 @@ def _check_weights(folder: Path) -> int:
     if index.is_file():
         named = set(_document(folder, _INDEX).get("weight_map", {}).values())
         if missing := sorted(named - {file.name for file in files}):
-            raise InvalidCheckpointError(f"{_INDEX} names files that are not there: {', '.join(missing)}.")
+            raise InvalidModelError(f"{_INDEX} names files that are not there: {', '.join(missing)}.")
     elif len(files) > 1:
-        raise InvalidCheckpointError(f"The model source has {len(files)} files of weights, and no {_INDEX}.")
+        raise InvalidModelError(f"The model source has {len(files)} files of weights, and no {_INDEX}.")
     for file in files:
         _check_file(file)
     return sum(file.stat().st_size for file in files)
 
 
 def _check_file(file: Path) -> None:
-    invalid = InvalidCheckpointError(f"{file.name} is not in the safetensors format.")
+    invalid = InvalidModelError(f"{file.name} is not in the safetensors format.")
     with file.open("rb") as handle:
         length = int.from_bytes(handle.read(_HEADER_BYTES), "little")
         if not 0 < length <= min(_LARGEST_HEADER, file.stat().st_size - _HEADER_BYTES):
@@ -175,9 +175,9 @@ def _check_file(file: Path) -> None:
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         raise invalid from None
     if end != file.stat().st_size - _HEADER_BYTES - length:
-        raise InvalidCheckpointError(f"{file.name} is cut off.")
+        raise InvalidModelError(f"{file.name} is cut off.")
     if kinds:
-        raise InvalidCheckpointError(f"{file.name} has tensors of the unsupported types {', '.join(kinds)}.")
+        raise InvalidModelError(f"{file.name} has tensors of the unsupported types {', '.join(kinds)}.")
 
 
 def _document(folder: Path, name: str) -> dict[str, Any]:
@@ -186,5 +186,5 @@ def _document(folder: Path, name: str) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise InvalidCheckpointError(f"{name} is not a JSON object.")
+        raise InvalidModelError(f"{name} is not a JSON object.")
     return document

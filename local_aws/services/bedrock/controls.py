@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class BedrockSettings:
+class BedrockControls:
     """Times in seconds, and the model that answers for custom models."""
 
     step_seconds: float = 0.3

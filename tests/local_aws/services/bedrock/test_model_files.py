@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local_aws.services.bedrock import checkpoint
+from local_aws.services.bedrock import model_files
 from tests.local_aws import importable
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ REGION = "us-west-2"
 TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast"}
 
 
-def check(folder: Path, files: dict[str, bytes], region: str = REGION) -> checkpoint.Checkpoint:
-    checkpoint.check_sizes({name: len(body) for name, body in files.items()})
+def check(folder: Path, files: dict[str, bytes], region: str = REGION) -> model_files.ImportedFiles:
+    model_files.check_sizes({name: len(body) for name, body in files.items()})
     for name, body in files.items():
         (folder / name).write_bytes(body)
-    return checkpoint.check(folder, region)
+    return model_files.check(folder, region)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_every_file_must_be_there(tmp_path: Path, name: str) -> None:
     files = importable.smallest()
     del files[name]
     missing = name.replace("model.safetensors", r"\*.safetensors")
-    with pytest.raises(checkpoint.InvalidCheckpointError, match=f"^The model source lacks the files {missing}.$"):
+    with pytest.raises(model_files.InvalidModelError, match=f"^The model source lacks the files {missing}.$"):
         check(tmp_path, files)
 
 
@@ -76,7 +76,7 @@ def test_every_file_must_be_there(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_wrong_configuration_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
-    with pytest.raises(checkpoint.InvalidCheckpointError, match=text):
+    with pytest.raises(model_files.InvalidModelError, match=text):
         check(tmp_path, importable.smallest(**changes))
 
 
@@ -114,7 +114,7 @@ def test_gpt_oss_is_in_one_region_with_its_own_units(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, file: str, body: bytes, text: str) -> None:
-    with pytest.raises(checkpoint.InvalidCheckpointError, match=text):
+    with pytest.raises(model_files.InvalidModelError, match=text):
         check(tmp_path, importable.smallest() | {file: body})
 
 
@@ -127,10 +127,10 @@ def test_weights_of_several_files_are_counted(tmp_path: Path) -> None:
 
 def test_too_many_bytes_and_the_units_of_larger_models() -> None:
     sizes = dict.fromkeys(importable.smallest(), 1) | {"model.safetensors": 200 * 10**9}
-    with pytest.raises(checkpoint.InvalidCheckpointError, match="must be less than 200 GB"):
-        checkpoint.check_sizes(sizes)
+    with pytest.raises(model_files.InvalidModelError, match="must be less than 200 GB"):
+        model_files.check_sizes(sizes)
     counts = [
-        checkpoint.Checkpoint("llama", True, True, size * 10**9).units()["customModelUnitsPerModelCopy"]
+        model_files.ImportedFiles("llama", True, True, size * 10**9).units()["customModelUnitsPerModelCopy"]
         for size in (2, 16, 140)
     ]
     assert counts == [1, 2, 8]
