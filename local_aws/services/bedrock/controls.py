@@ -19,8 +19,8 @@ class BedrockControls:
     """The least time from the call that restores an imported model to the first call that is answered."""
     idle_seconds: float = 300.0
     """The time without a call after which the copy of a model is removed."""
-    base_model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    """The model of the Hub's cache that answers for every deployment of a custom model."""
+    base_model: str = ""
+    """The model of the Hub's cache that answers for every deployment of a custom model, by default the first by name."""
 
     def change(self, given: dict[str, object]) -> None:
         """Set values by name, all or none. Raises ValueError with one line."""

@@ -161,6 +161,11 @@ class Copies:
         if copy is not None:
             copy.stop()
 
+    def in_hub(self) -> list[str]:
+        """Return the names of the models in the Hub's cache, sorted."""
+        folders = (path.name.removeprefix("models--") for path in self._hub.glob("models--*"))
+        return sorted(name.replace("--", "/") for name in folders)
+
     def states(self) -> dict[str, str]:
         """Return the state of each copy: starting or ready."""
         with self._lock:

@@ -111,7 +111,7 @@ def _target(bedrock: Bedrock, request: Request, model_id: str) -> Target:
         if (status := deployment.status(moment)) != "Active":
             raise forms.invalid(f"The custom model deployment is in the {status} status.")
         base = str(account.model(deployment.model_arn(moment))["baseModelArn"]).rsplit("/", 1)[-1]
-        name = bedrock.controls.base_model
+        name = bedrock.controls.base_model or next(iter(bedrock.copies.in_hub()), "no model of the Hub's cache")
         return Target(model_id, f"base/{name}", name, untuned=name, base_model=base)
     raise forms.invalid(_BAD_MODEL)
 
@@ -131,7 +131,11 @@ def _ask(bedrock: Bedrock, target: Target, path: str, document: dict[str, Any]) 
             answer = copy.ask(path, document)
     except NotReadyError:
         if target.untuned:
-            text = f"local AWS: {target.untuned} does not start: look at the logs in {bedrock.state_dir}/bedrock/copies"
+            logs, hub = bedrock.state_dir / "bedrock" / "copies", ", ".join(bedrock.copies.in_hub()) or "nothing"
+            text = (
+                f"local AWS: {target.untuned} does not start: look at the logs in {logs}, or set base_model by "
+                f"/_tuneway/bedrock to a model of the Hub's cache, which has {hub}"
+            )
             raise ServiceError("InternalServerException", text, 500) from None
         raise ServiceError("ModelNotReadyException", _NOT_READY, 429) from None
     except TimeoutError:

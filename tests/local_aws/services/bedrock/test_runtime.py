@@ -72,7 +72,7 @@ def tiny(aws: RunningAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (aws.state_dir / "hub").symlink_to(hub)
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     files = importable.as_transformers_4(snapshot)
-    controls(aws, base_model=tiny_model.REPO, restore_seconds=0.5, import_seconds=0.1)
+    controls(aws, restore_seconds=0.5, import_seconds=0.1)
     yield files
     (aws.state_dir / "hub").unlink()
 
@@ -337,9 +337,10 @@ def test_a_base_model_that_does_not_start_is_named(aws: RunningAws, deployment: 
     try:
         code, message, status = failure(aws.client("bedrock-runtime").converse, modelId=deployment, **ASK)
     finally:
-        controls(aws, base_model=tiny_model.REPO)
+        controls(aws, base_model="")
     assert (code, status) == ("InternalServerException", 500)
     assert "nobody/nothing does not start: look at the logs in" in message
+    assert message.endswith(f"a model of the Hub's cache, which has {tiny_model.REPO}")
 
 
 @pytest.mark.parametrize(
