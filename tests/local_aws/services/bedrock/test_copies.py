@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hey"}], "max_tokens": 3, "temperature": 0}
 
 
-class Clock:
+class ClockByHand:
     """A clock that a test can put forward."""
 
     ahead = timedelta()
@@ -32,12 +32,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ClockByHand:
+    return ClockByHand()
 
 
 @pytest.fixture
-def copies(tmp_path: Path, clock: Clock) -> Iterator[Copies]:
+def copies(tmp_path: Path, clock: ClockByHand) -> Iterator[Copies]:
     made = Copies(tmp_path, BedrockControls(restore_seconds=0), clock)
     yield made
     for key in made.states():
@@ -49,7 +49,7 @@ def asked(copies: Copies, model: str, *, wait: bool = False) -> int:
         return copy.ask("/v1/chat/completions", CHAT).status
 
 
-def test_a_copy_is_restored_removed_and_restored_again(tmp_path: Path, copies: Copies, clock: Clock) -> None:
+def test_a_copy_is_restored_removed_and_restored_again(tmp_path: Path, copies: Copies, clock: ClockByHand) -> None:
     model = str(tiny_model.ensure(tmp_path / "hub"))
     assert copies.in_hub() == [tiny_model.REPO]
     with pytest.raises(NotReadyError):
