@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
 from local_aws.services.bedrock.controls import BedrockControls
-from local_aws.services.bedrock.copies import Copies
+from local_aws.services.bedrock.copies import BASE, Copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,6 +250,20 @@ class Bedrock:
         """Remove a resource and its tags."""
         del account.resources[resource.arn]
         self.tags.pop(resource.arn, None)
+
+    def base_model(self) -> str:
+        """Return the model of the Hub's cache that answers for deployments, an empty text if there is none."""
+        return self.controls.base_model or next(iter(self.copies.in_hub()), "")
+
+    def prepare_deployments(self) -> None:
+        """Start the copy that answers for deployments, or stop it if there is no deployment any more."""
+        resources = [r for account in list(self._accounts.values()) for r in list(account.resources.values())]
+        if not any(r.kind.type == "custom-model-deployment" and r.gone is None for r in resources):
+            for key in self.copies.states():
+                if key.startswith(BASE):
+                    self.copies.remove(key)
+        elif name := self.base_model():
+            self.copies.start(BASE + name, name)
 
     def after_change(self, slower: float = 0) -> datetime:
         """Return the time at which a change ends that begins now and takes `slower` seconds more than usual."""

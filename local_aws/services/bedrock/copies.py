@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 300
 """The longest time of an answer. Bedrock serves a call within 5 minutes, or refuses it."""
+BASE = "base/"
+"""The beginning of the keys of copies that answer for deployments. They start with the first and end with the last one."""
 _START_SECONDS = 180
 _PING_SECONDS = 2.0
 _LOOK_SECONDS = 0.5
@@ -106,8 +108,8 @@ class Copy:
         processes.stop(self._process, grace_seconds=1.0)
 
 
-# Differs: Copies of a model | AWS: as many as the calls need, with a metric `ModelCopy` | Here: one, without metrics | Why:
-#   two cores are few
+# Differs: Copies of a model | AWS: as many as the calls need, with a metric `ModelCopy` | Here: one, without metrics; one for
+#   all deployments | Why: two cores are few
 # Unconfirmed: When an imported model has a copy | Here: the first call after its import, or after `idle_seconds` (300)
 #   without one, is refused and starts the copy; calls are refused until the copy has loaded the model and
 #   `restore_seconds` (2) are over | Source: "Invoke your imported model" and re:Post ("typically an hour"; billing ends
@@ -145,7 +147,7 @@ class Copies:
     def start(self, key: str, model: str) -> None:
         """Start the model's copy if there is none."""
         with self._lock:
-            if key in self._copies and (not self._copies[key].alive or self._idle(self._copies[key])):
+            if key in self._copies and (not self._copies[key].alive or self._idle(key)):
                 self.remove(key)
             if key not in self._copies:
                 name = key.rpartition("/")[2].replace(":", "-")
@@ -187,12 +189,9 @@ class Copies:
         if not copy.ready and self._clock() >= restored and copy.answers():
             copy.ready, copy.used = True, self._clock()
 
-    def _idle(self, copy: Copy) -> bool:
-        return (
-            copy.ready
-            and not copy.calls
-            and self._clock() >= copy.used + timedelta(seconds=self._controls.idle_seconds)
-        )
+    def _idle(self, key: str) -> bool:
+        copy, unused = self._copies[key], timedelta(seconds=self._controls.idle_seconds)
+        return copy.ready and not copy.calls and not key.startswith(BASE) and self._clock() >= copy.used + unused
 
     def _watch(self) -> None:
         while True:
@@ -200,6 +199,6 @@ class Copies:
             with self._lock:
                 for copy in self._copies.values():
                     self._look(copy)
-                ended = [key for key, copy in self._copies.items() if self._idle(copy) or not copy.alive]
+                ended = [key for key, copy in self._copies.items() if self._idle(key) or not copy.alive]
             for key in ended:
                 self.remove(key)

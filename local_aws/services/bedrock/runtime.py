@@ -24,7 +24,7 @@ from local_aws.core.registry import Response
 from local_aws.core.shapes import ServiceError
 from local_aws.services.apis import BEDROCK_RUNTIME
 from local_aws.services.bedrock import forms
-from local_aws.services.bedrock.copies import NotReadyError
+from local_aws.services.bedrock.copies import BASE, NotReadyError
 from local_aws.services.bedrock.forms import Form, Reply
 from local_aws.services.bedrock.models import find
 
@@ -111,8 +111,8 @@ def _target(bedrock: Bedrock, request: Request, model_id: str) -> Target:
         if (status := deployment.status(moment)) != "Active":
             raise forms.invalid(f"The custom model deployment is in the {status} status.")
         base = str(account.model(deployment.model_arn(moment))["baseModelArn"]).rsplit("/", 1)[-1]
-        name = bedrock.controls.base_model or next(iter(bedrock.copies.in_hub()), "no model of the Hub's cache")
-        return Target(model_id, f"base/{name}", name, untuned=name, base_model=base)
+        name = bedrock.base_model() or "no model of the Hub's cache"
+        return Target(model_id, BASE + name, name, untuned=name, base_model=base)
     raise forms.invalid(_BAD_MODEL)
 
 

@@ -107,6 +107,7 @@ def create_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], req
     model = _deployable(bedrock, params["modelArn"], request)
     details = {"modelArn": model["modelArn"], "description": params.get("description")}
     arn = _create(bedrock, request, DEPLOYMENT, params["modelDeploymentName"], params, details)
+    bedrock.prepare_deployments()
     return {"customModelDeploymentArn": arn}
 
 
@@ -154,6 +155,7 @@ def delete_custom_model_deployment(bedrock: Bedrock, params: dict[str, Any], req
         if deployment.changes(bedrock.clock()):
             raise ServiceError("ValidationException", _MUTATING)
         deployment.gone = bedrock.after_change()
+    bedrock.prepare_deployments()
     return {}
 
 

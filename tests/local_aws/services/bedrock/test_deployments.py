@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from local_aws.core.registry import Request
+from local_aws.services.bedrock import serving
+from local_aws.services.bedrock.account import Bedrock
 from tests.local_aws.conftest import ACCOUNT, REGION, eventually, failure
 from tests.local_aws.faults.conftest import set_faults
 from tests.local_aws.services.bedrock.conftest import LLAMA_8B, LLAMA_70B, TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.local_aws.conftest import RunningAws
 
@@ -146,3 +150,23 @@ def test_an_update_needs_a_grant_on_deployment_and_model(aws: RunningAws, custom
     client.update_custom_model_deployment(modelArn=new, **its)
     deployment.updated()
     deployment.delete()
+
+
+def test_the_copy_that_answers_starts_with_the_first_deployment_and_ends_with_the_last(tmp_path: Path) -> None:
+    (tmp_path / "hub" / "models--own--base").mkdir(parents=True)
+    ahead = timedelta()
+    bedrock = Bedrock("", clock=lambda: datetime.now(UTC) + ahead, state_dir=tmp_path)
+    request = Request("POST", "/", {}, {}, b"", ACCOUNT, REGION, "arn:aws:iam::0:root")
+    model = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model/{LLAMA_70B}/{'0' * 12}"
+    about = {"modelArn": model, "modelName": "m", "baseModelArn": f"arn:aws:bedrock:{REGION}::f/{LLAMA_70B}"}
+    bedrock.account(request).custom_models[model] = about
+    assert bedrock.copies.states() == {}
+    for name in ("one", "two"):
+        serving.create_custom_model_deployment(bedrock, {"modelDeploymentName": name, "modelArn": model}, request)
+        assert bedrock.copies.states() == {"base/own/base": "starting"}
+    ahead = timedelta(seconds=10)
+    left: list[dict[str, str]] = []
+    for name in ("one", "two"):
+        serving.delete_custom_model_deployment(bedrock, {"customModelDeploymentIdentifier": name}, request)
+        left.append(bedrock.copies.states())
+    assert left == [{"base/own/base": "starting"}, {}]

@@ -121,6 +121,7 @@ def deployment(aws: RunningAws, tiny: dict[str, bytes], custom_model: Callable[.
     its = {"customModelDeploymentIdentifier": arn}
     creating = failure(aws.client("bedrock-runtime").converse, modelId=arn, **ASK)
     assert creating[:2] == ("ValidationException", "The custom model deployment is in the Creating status.")
+    assert f"base/{tiny_model.REPO}" in controls(aws)["copies"], "it starts before the first call"
     assert eventually(lambda: bedrock.get_custom_model_deployment(**its)["status"] == "Active")
     return str(arn)
 
