@@ -53,7 +53,7 @@ class Quotas:
     # Unconfirmed: Value of a new account's instance quotas | Here: applied 1, default 0 | Source: differs by account;
     #   set with `/_tuneway/quotas` or `quotas.json`
     def values(self) -> dict[str, float]:
-        """Return the values that count, by the quotas' names."""
+        """Return the values that local AWS enforces, by the quotas' names."""
         return {name: float(self._given().get(name, value)) for name, value in _NEW.items()}
 
     # Unconfirmed: The applied value of "Imported models per account" | Here: not there until somebody sets it, so that only

@@ -106,6 +106,7 @@ class Engine:
         config = AutoConfig.from_pretrained(options.model)
         self.max_model_len = context_length(options.max_model_len, int(config.max_position_embeddings))
         self._options = options
+        self.seed = options.seed
         self.tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
         self.model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
         if options.generation_config != "auto":
@@ -174,14 +175,16 @@ class Engine:
                 f"of at least {length + (asked or 1)} tokens. Please reduce the length of the input prompt or the "
                 "number of requested output tokens."
             )
-        seed = request.seed if request.seed is not None else self._options.seed
+        seed = request.seed if request.seed is not None else self.seed
         stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
         return Asked(prompt, length, self._generation(request, asked or remaining), stops, seed)
 
     def finish_reason(self, asked: Asked, ids: list[int]) -> str:
         """Return OpenAI's word for the end of an answer: length if max_tokens or the context cut it, else stop."""
         full = len(ids) >= asked.generation["max_new_tokens"]
-        return "length" if full and ids[-1] not in asked.generation["eos_token_id"] else "stop"
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        stopped = ids[-1] in asked.generation["eos_token_id"] or any(stop in text for stop in asked.stops)
+        return "length" if full and not stopped else "stop"
 
     def head(self, request: ChatRequest, kind: str) -> dict[str, Any]:
         """Return the members with which an answer, or each event of its stream, begins."""
@@ -199,14 +202,15 @@ class Engine:
             "max_new_tokens": max_new_tokens,
             "do_sample": temperature > 0,
             "pad_token_id": self.tokenizer.eos_token_id if pad is None else pad,
-            "eos_token_id": self._end_ids(),
+            "eos_token_id": self.end_ids(),
         }
         if temperature > 0:
             config |= {"temperature": temperature, "top_p": request.top_p or defaults.top_p or 1.0}
             config["top_k"] = request.top_k if request.top_k is not None and request.top_k > 0 else 0
         return config
 
-    def _end_ids(self) -> list[int]:
+    def end_ids(self) -> list[int]:
+        """Return the tokens that end an answer."""
         ids = self.model.generation_config.eos_token_id
         listed = ids if isinstance(ids, list) else [ids]
         return sorted({i for i in (*listed, self.tokenizer.eos_token_id) if i is not None})

@@ -9,10 +9,9 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from local_aws.vllm.chat import Engine, RefusedError
+from local_aws.vllm.chat import Asked, Engine, RefusedError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -48,22 +47,24 @@ def complete(engine: Engine, request: CompletionRequest) -> dict[str, Any]:
     options: dict[str, Any] = {"max_new_tokens": request.max_tokens, "do_sample": temperature > 0}
     if temperature > 0:
         options |= {"temperature": temperature, "top_p": request.top_p or defaults.top_p or 1.0, "top_k": 0}
-    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    if stops:
-        options |= {"stop_strings": stops, "tokenizer": engine.tokenizer}
     pad, end = engine.tokenizer.pad_token_id, engine.tokenizer.eos_token_id
-    with engine.lock, torch.inference_mode():
-        kinds = {name: ids[name] for name in ("input_ids", "attention_mask")}
-        new = engine.model.generate(**kinds, **options, pad_token_id=end if pad is None else pad)[0, length:].tolist()
-    text = str(engine.tokenizer.decode(new, skip_special_tokens=True))
-    found = min((text.index(stop) for stop in stops if stop in text), default=None)
-    cut = found is None and len(new) >= request.max_tokens and new[-1] != end
+    options |= {"pad_token_id": end if pad is None else pad, "eos_token_id": engine.end_ids()}
+    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    prompt = {name: ids[name] for name in ("input_ids", "attention_mask")}
+    asked = Asked(prompt, length, options, stops, engine.seed)
+    new = engine.generate(asked)
+    choice = {
+        "index": 0,
+        "text": engine.text(asked, new),
+        "logprobs": None,
+        "finish_reason": engine.finish_reason(asked, new),
+    }
     return {
         "id": f"cmpl-{uuid.uuid4().hex}",
         "object": "text_completion",
         "created": int(time.time()),
-        "choices": [{"index": 0, "text": text[:found], "logprobs": None, "finish_reason": "length" if cut else "stop"}],
-        "usage": {"prompt_tokens": length, "completion_tokens": len(new), "total_tokens": length + len(new)},
+        "choices": [choice],
+        "usage": asked.usage(new),
     }
 
 

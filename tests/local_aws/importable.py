@@ -1,4 +1,4 @@
-"""Files of models that Bedrock's Custom Model Import takes, and a role that reads them."""
+"""Files of models that Bedrock's Custom Model Import takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def as_transformers_4(snapshot: Path) -> dict[str, bytes]:
-    """The files of a model that transformers 5 wrote, as transformers 4 writes them."""
+    """Return the files of a model of transformers 5 in the form of transformers 4."""
     files = {path.name: path.read_bytes() for path in snapshot.iterdir()}
     config, tokenizer = json.loads(files["config.json"]), json.loads(files["tokenizer_config.json"])
     rope = config.pop("rope_parameters")
@@ -27,14 +27,14 @@ def as_transformers_4(snapshot: Path) -> dict[str, bytes]:
 
 
 def weights(kind: str = "BF16") -> bytes:
-    """A safetensors file with one number."""
+    """Return a safetensors file with one number."""
     size = {"F32": 4}.get(kind, 2)
     header = json.dumps({"w": {"dtype": kind, "shape": [1], "data_offsets": [0, size]}}).encode()
     return len(header).to_bytes(8, "little") + header + bytes(size)
 
 
 def smallest(**changes: Any) -> dict[str, bytes]:
-    """The files of a model that is imported, but that no program could load. `changes` are of config.json."""
+    """Return the files of a model that can be imported but not loaded. `changes` are of config.json."""
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 131072}
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": "{{ messages }}"}
     return {
@@ -52,7 +52,7 @@ def put(s3: Any, bucket: str, prefix: str, files: dict[str, bytes]) -> None:
 
 
 def ended(bedrock: Any, job: str, seconds: float = 30) -> dict[str, Any]:
-    """The import job when it has ended."""
+    """Wait for the end of an import job. Return the job."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         details: dict[str, Any] = bedrock.get_model_import_job(jobIdentifier=job)

@@ -203,7 +203,7 @@ class _Life:
         self._until(lambda: self._runs("training"), "the last job runs")
 
     def _import_model(self, tags: list[dict[str, str]]) -> None:
-        """Import a model under a role of its own, which goes afterwards: it is none of the stack's."""
+        """Import a model under a role that is not the stack's, and delete the role afterwards."""
         prefix, bucket, client = self.stack.prefix, self.stack.outputs["BucketName"], self.stack.aws.client
         importable.put(client("s3"), bucket, "uploads/import", importable.smallest())
         trust = {"Effect": "Allow", "Principal": {"Service": "bedrock.amazonaws.com"}, "Action": "sts:AssumeRole"}

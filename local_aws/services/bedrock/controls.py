@@ -1,4 +1,4 @@
-"""What tests may change of Bedrock by /_tuneway/bedrock."""
+"""The settings of local Bedrock that tests may change by /_tuneway/bedrock."""
 
 from __future__ import annotations
 

@@ -143,9 +143,13 @@ def converse_events(reply: Reply, extra: dict[str, Any]) -> list[tuple[str, dict
     ]
 
 
+# Unconfirmed: `stream` in the body of an InvokeModel of an imported model | Here: `ValidationException`, wording our own |
+#   Source: nothing found; the two operations differ in whether the answer is a stream
 def imported_form(body: bytes, *, chat: bool) -> Form:
     """Return the form of an InvokeModel of an imported model: OpenAI's two, and Bedrock's own. Raises ServiceError."""
     given = _document(body)
+    if given.get("stream"):
+        raise invalid("stream is not supported in the body: use InvokeModelWithResponseStream.")
     if "messages" in given:
         if not chat:
             raise invalid("The model has no chat template, so it takes a prompt and no messages.")

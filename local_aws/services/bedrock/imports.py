@@ -6,7 +6,7 @@ the imported model answers (runtime.py). There is no operation that stops a job.
 Sources: Bedrock API Reference (CreateModelImportJob, GetModelImportJob, GetImportedModel and their lists), User Guide "Use
 Custom model import to import a customized open-source model" (Regions), "Create a service role for importing pre-trained
 models" (trust), and the Qwen3 sample of aws-samples/amazon-bedrock-samples (names are used once; a missing permission on
-the files fails the job; a full quota refuses the call). PARITY.md lists what nobody could confirm.
+the files fails the job; a full quota refuses the call). PARITY.md lists the beliefs that nobody could confirm.
 """
 
 from __future__ import annotations

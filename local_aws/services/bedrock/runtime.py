@@ -5,8 +5,8 @@ deployment of a custom model answers with the words of one small base model, and
 
 Sources: API Reference of the four operations; User Guide "Invoke your imported model" and "Troubleshooting Amazon Bedrock
 API Error Codes"; the texts of refusals from public issues (aws-samples/bedrock-access-gateway issue 99: Converse on an
-imported model without support) and re:Post ("I get the ModelNotReadyException error"). PARITY.md lists what nobody could
-confirm.
+imported model without support) and re:Post ("I get the ModelNotReadyException error"). PARITY.md lists the beliefs
+that nobody could confirm.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UNEXPECTED = "The system encountered an unexpected error during processing. Try
 
 @dataclass(frozen=True)
 class Target:
-    """What answers a call.
+    """The model that answers a call.
 
     Attributes:
         arn: the model or deployment that the call names.

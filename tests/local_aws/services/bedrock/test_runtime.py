@@ -231,6 +231,12 @@ def test_invoke_model_refuses_a_wrong_body(aws: RunningAws, imported: str, body:
     assert (code, message.startswith("Malformed input request")) == ("ValidationException", True)
 
 
+def test_invoke_model_refuses_a_stream_in_the_body(aws: RunningAws, imported: str) -> None:
+    invoke, body = aws.client("bedrock-runtime").invoke_model, json.dumps({**CHAT, "stream": True})
+    text = "stream is not supported in the body: use InvokeModelWithResponseStream."
+    assert failure(invoke, modelId=imported, body=body) == ("ValidationException", text, 400)
+
+
 def test_a_model_without_a_template_in_the_tokenizers_configuration_has_no_converse(
     aws: RunningAws, import_model: Callable[..., str]
 ) -> None:
