@@ -44,7 +44,7 @@ _UNEXPECTED = "The system encountered an unexpected error during processing. Try
 
 
 @dataclass(frozen=True)
-class Target:
+class InvokedModel:
     """The model that answers a call.
 
     Attributes:
@@ -90,7 +90,7 @@ class Target:
 #   Source: "When the deployment is active, you use this ARN"
 # Unconfirmed: Invoking an imported model by its name | Here: refused, only its ARN is taken | Source: "You'll need the model
 #   ARN to make inference calls"
-def _target(bedrock: Bedrock, request: Request, model_id: str) -> Target:
+def _target(bedrock: Bedrock, request: Request, model_id: str) -> InvokedModel:
     found, account = _ARN.fullmatch(model_id), bedrock.account(request)
     if found is None or (found["region"], found["account"]) != (request.region, request.account):
         if find(model_id, request.region) is not None:
@@ -102,7 +102,7 @@ def _target(bedrock: Bedrock, request: Request, model_id: str) -> Target:
         if model is None:
             raise ServiceError("ResourceNotFoundException", _NOT_FOUND, 404)
         instruct = bool(model.details["instructSupported"])
-        return Target(model_id, model_id, str(model.folder), model.chat, instruct)
+        return InvokedModel(model_id, model_id, str(model.folder), model.chat, instruct)
     if found["kind"] == "custom-model-deployment":
         deployment = account.resources.get(model_id)
         if deployment is None:
@@ -112,13 +112,13 @@ def _target(bedrock: Bedrock, request: Request, model_id: str) -> Target:
             raise forms.invalid(f"The custom model deployment is in the {status} status.")
         base = str(account.model(deployment.model_arn(moment))["baseModelArn"]).rsplit("/", 1)[-1]
         name = bedrock.base_model() or "no model of the Hub's cache"
-        return Target(model_id, BASE + name, name, untuned=name, base_model=base)
+        return InvokedModel(model_id, BASE + name, name, untuned=name, base_model=base)
     raise forms.invalid(_BAD_MODEL)
 
 
 # Unconfirmed: A request that the server behind an imported model refuses (longer than its context) | Here:
 #   `ValidationException` with the server's text | Source: nothing found
-def _ask(bedrock: Bedrock, target: Target, path: str, document: dict[str, Any]) -> Reply:
+def _ask(bedrock: Bedrock, target: InvokedModel, path: str, document: dict[str, Any]) -> Reply:
     """Return the answer of the model's copy. Raises ServiceError."""
     fault = faults.take("inference", "not-ready", "throttled", resource=target.arn).how
     if fault == "throttled":
@@ -149,7 +149,7 @@ def _ask(bedrock: Bedrock, target: Target, path: str, document: dict[str, Any]) 
     return Reply.of(answer.document, round(1000 * (time.monotonic() - started)))
 
 
-def _converse(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[Target, Reply]:
+def _converse(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[InvokedModel, Reply]:
     target = _target(bedrock, request, params["modelId"])
     if not target.instruct:
         raise forms.invalid(_NO_CONVERSE)
@@ -175,7 +175,7 @@ def converse_stream(bedrock: Bedrock, params: dict[str, Any], request: Request) 
     return _stream(forms.converse_events(reply, target.extra), target)
 
 
-def _invoke(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[Target, Form, Reply]:
+def _invoke(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[InvokedModel, Form, Reply]:
     target = _target(bedrock, request, params["modelId"])
     if params.get("contentType", "application/json").partition(";")[0] != "application/json":
         raise forms.invalid("The provided Content Type is invalid or not supported for this model.")
@@ -202,12 +202,12 @@ def invoke_model_with_response_stream(bedrock: Bedrock, params: dict[str, Any], 
     return _stream(events, target, {"X-Amzn-Bedrock-Content-Type": "application/json"})
 
 
-def _json(document: dict[str, Any], target: Target) -> Response:
+def _json(document: dict[str, Any], target: InvokedModel) -> Response:
     return Response(200, {"Content-Type": "application/json", **target.headers}, json.dumps(document).encode())
 
 
 def _stream(
-    events: list[tuple[str, dict[str, Any]]], target: Target, headers: dict[str, str] | None = None
+    events: list[tuple[str, dict[str, Any]]], target: InvokedModel, headers: dict[str, str] | None = None
 ) -> Response:
     parts = [eventstream.event(name, document) for name, document in events]
     if faults.take("inference", "cut", resource=target.arn):
