@@ -158,7 +158,8 @@ def test_the_copy_that_answers_starts_with_the_first_deployment_and_ends_with_th
     bedrock = Bedrock("", clock=lambda: datetime.now(UTC) + ahead, state_dir=tmp_path)
     request = Request("POST", "/", {}, {}, b"", ACCOUNT, REGION, "arn:aws:iam::0:root")
     model = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model/{LLAMA_70B}/{'0' * 12}"
-    about = {"modelArn": model, "modelName": "m", "baseModelArn": f"arn:aws:bedrock:{REGION}::f/{LLAMA_70B}"}
+    base = f"arn:aws:bedrock:{REGION}::foundation-model/{LLAMA_70B}"
+    about = {"modelArn": model, "modelName": "m", "baseModelArn": base}
     bedrock.account(request).custom_models[model] = about
     assert bedrock.copies.states() == {}
     for name in ("one", "two"):
