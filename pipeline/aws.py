@@ -162,6 +162,17 @@ def is_there(look: Callable[..., Any], **arguments: Any) -> bool:
     return True
 
 
+def unless(call: Callable[[], Any], *expected: str) -> bool:
+    """Make the call. Return False if AWS refused it with one of the `expected` error codes."""
+    try:
+        call()
+    except ClientError as error:
+        if code(error) not in expected:
+            raise
+        return False
+    return True
+
+
 def all_of(client: Any, operation: str, key: str, **arguments: str) -> list[dict[str, Any]]:
     """Return the items of all pages of a listing.
 

@@ -1,9 +1,37 @@
-"""Chooses the Bedrock base model that a run customizes, and checks the settings against it."""
+"""Checks the settings of Bedrock: the base model that a run customizes, or the base model whose tuned form it imports."""
 
 from __future__ import annotations
 
-from pipeline.catalogue import BASE_MODELS, DEFAULT_BY_REGION, BaseModel
+from typing import TYPE_CHECKING
+
+from pipeline.catalogue import (
+    BASE_MODELS,
+    DEFAULT_BY_REGION,
+    IMPORT_POSITIONS,
+    IMPORT_REGIONS,
+    IMPORT_ROPE_FACTOR,
+    IMPORT_TYPES,
+    BaseModel,
+)
 from pipeline.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from training.base_files import BaseFiles
+
+
+def check(settings: Settings, region: str) -> BaseModel | None:
+    """Check the settings against `bedrock.mode` and the Region. Return the base model to customize, if there is one.
+
+    Raises:
+        SettingsError: the mode is not possible in the Region, or `choose` refuses the settings.
+    """
+    mode = settings.bedrock.mode
+    if mode == "import" and region not in IMPORT_REGIONS:
+        raise SettingsError(
+            f"bedrock.mode: Bedrock imports no models in {region}; use a region of {', '.join(IMPORT_REGIONS)}, or set "
+            "bedrock.mode to off"
+        )
+    return choose(settings, region) if mode == "customize" else None
 
 
 def choose(settings: Settings, region: str) -> BaseModel:
@@ -17,13 +45,13 @@ def choose(settings: Settings, region: str) -> BaseModel:
     if name is None:
         raise SettingsError(
             f"bedrock.base_model: no base model can be customized in {region}; use a region of "
-            f"{', '.join(sorted(DEFAULT_BY_REGION))}, or set bedrock.enabled to false in config.yaml"
+            f"{', '.join(sorted(DEFAULT_BY_REGION))}, or set bedrock.mode to off in config.yaml"
         )
     model = BASE_MODELS[name]
     if model.region != region:
         raise SettingsError(
             f"bedrock.base_model: {name} can be customized in {model.region} only, and this stack is in {region}; "
-            "use null for the base model of the stack's region, or set bedrock.enabled to false"
+            "use null for the base model of the stack's region, or set bedrock.mode to off"
         )
     for key, value in settings.bedrock.hyperparameters.items():
         allowed = model.hyperparameters.get(key)
@@ -45,3 +73,31 @@ def choose(settings: Settings, region: str) -> BaseModel:
     if word:
         raise SettingsError(f"dataset.instruction: {name} does not accept texts that hold '{word}'; reword it")
     return model
+
+
+def check_import(settings: Settings, region: str, files: BaseFiles) -> list[str]:
+    """Check that Bedrock can import the tuned form of a base model. Return warnings.
+
+    Raises:
+        SettingsError: Bedrock does not take models of its type, or takes none as long.
+    """
+    name, config = settings.training.base_model, files.config
+    kind, positions = config.get("model_type"), config.get("max_position_embeddings")
+    if region not in IMPORT_TYPES.get(str(kind), ()):
+        here = sorted(kind for kind, regions in IMPORT_TYPES.items() if region in regions)
+        raise SettingsError(
+            f"bedrock.mode: {name} is of the type {kind}, and Bedrock imports only {', '.join(here)} in {region}; choose "
+            "another training.base_model, or set bedrock.mode to customize or off"
+        )
+    if isinstance(positions, int) and positions > IMPORT_POSITIONS:
+        raise SettingsError(
+            f"bedrock.mode: {name} takes {positions} tokens, and Bedrock imports models of at most {IMPORT_POSITIONS}; choose "
+            "another training.base_model, or set bedrock.mode to customize or off"
+        )
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, dict) or rope.get("rope_type") != "llama3" or rope["factor"] == IMPORT_ROPE_FACTOR:
+        return []
+    return [
+        f"bedrock.mode: Bedrock imports {name} with a rope_scaling factor of {IMPORT_ROPE_FACTOR:g} in the place of its own "
+        f"{rope['factor']:g}, so its answers there may differ from the endpoint's"
+    ]

@@ -1,4 +1,4 @@
-"""The Bedrock base models that Tuneway can customize, with their documented formats, limits and ranges.
+"""The Bedrock base models that Tuneway can customize, and the models that it can import, with their documented limits.
 
 Each rule below is marked with its source:
 
@@ -11,6 +11,7 @@ Each rule below is marked with its source:
   nova_ft_dataset_validator.py.
 - [forge] AWS's SDK for Nova: github.com/aws/nova-forge-sdk at a4d5b3df0bae826a0364a9087d768248c1883f42,
   src/amzn_nova_forge/dataset (configs/dataset_checks_config.py, dataset_validator/sft_dataset_validator.py).
+- [import] Amazon Bedrock user guide, "Use Custom model import to import a customized open-source model into Amazon Bedrock".
 
 `data_prep.record_formats.check_bedrock` checks every record against its format.
 tests/unit/data_prep/test_aws_validators.py checks every file against the validators' rules. Where sources differ, the
@@ -143,10 +144,30 @@ BASE_MODELS: dict[str, BaseModel] = {
     )
 }
 
-REGIONS = ("us-east-1", "us-west-2")
+IMPORT_REGIONS = ("eu-central-1", "us-east-1", "us-east-2", "us-west-2")
+"""The Regions of Custom Model Import ([import])."""
+
+REGIONS = ("eu-central-1", "us-east-1", "us-east-2", "us-west-2")
 """The Regions in which a run can make something in Bedrock. In any other Region the teardown does not call Bedrock, which
 may not even have an endpoint there. A Region stays in this list when its last model leaves the catalogue, because a stack
 that was deployed before may have models there."""
+
+IMPORT_TYPES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("gpt_bigcode", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"), IMPORT_REGIONS),
+    "gpt_oss": ("us-east-1",),
+}
+"""The causal language models that Custom Model Import takes, by `model_type` in config.json, with their Regions ([import],
+"Supported architectures")."""
+
+IMPORT_POSITIONS = 131_072
+"""The most positions of a model that is imported. [import] has "less than 128K", and names Llama 3.1 to 3.3, which have just
+that many."""
+
+IMPORT_ROPE_FACTOR = 8.0
+"""The `factor` that Bedrock puts in the place of a Llama 3 model's own when it imports the model ([import])."""
+
+IMPORTED_MODELS_QUOTA = "L-45B04988"
+"""The code of the quota "Imported models per account" of Service Quotas. Its default is 3."""
 
 END_OF_LIFE: dict[str, str] = {
     "meta.llama3-2-1b-instruct-v1:0": (

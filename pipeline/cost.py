@@ -21,9 +21,24 @@ AS_OF = "2026-11-24"
 PRICED_REGIONS = ("us-east-1", "us-west-2")
 INSTANCE_PER_HOUR = {"ml.g5.xlarge": 1.408, "ml.g6.xlarge": 1.1267}
 BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
+"""Of a custom model, and of each unit of an imported model."""
+
+IMPORTED_PER_UNIT_MINUTE = {"us-east-1": 0.0785, "us-west-2": 0.0785}
+"""The price of one custom model unit of one copy for a minute. Secondary sources have 0.0785 and, later, 0.05718."""
+
+IMPORTED_WINDOW_MINUTES = 5
+"""The time for which Bedrock bills a copy at least, each time that a call wakes it (its user guide, "Calculate the cost of
+running a custom model": "Billing is charged over 5-minute billing windows from the first successful inference call")."""
+
+IMPORTED_WINDOWS = 2
+"""The most windows that a run's own calls open. They take less than a minute, and a window may end between them."""
+
+IMPORTED_UNITS = ((8.1e9, 2), (71e9, 8))
+"""The most units of a copy by the model's parameters: Llama 3.1 8B has 2, and 70B has 8, with 128K tokens (secondary sources).
+Bedrock counts the units when it imports the model, and smaller models have fewer."""
 
 
-def estimate(settings: Settings, bedrock_model: str | None, region: str) -> Estimate:
+def estimate(settings: Settings, bedrock_model: str | None, region: str, parameters: int = 0) -> Estimate:
     """Return the upper bound of one run's cost.
 
     The training job runs until its time limit, Bedrock trains on its record limit, and the endpoint lives until its end:
@@ -31,12 +46,14 @@ def estimate(settings: Settings, bedrock_model: str | None, region: str) -> Esti
     - Of several instance types, the most expensive one counts.
     - Spot capacity counts at the full price. Its discount changes, and waiting for it costs nothing.
     - A Bedrock record counts as `training.max_length` tokens, which is more than a dialogue has.
+    - An imported model has the units of a larger model whose units are known, and answers the run's own questions once.
     - The endpoint lives for `time_to_live_minutes` and the longest start-up. If it has no end, its cost has no bound.
 
     Args:
         settings: the run's settings.
         bedrock_model: the base model that Bedrock customizes, or None.
         region: the stack's region.
+        parameters: the parameters of the model that Bedrock imports, if it imports one.
     """
     unknown: list[str] = []
     training, endpoint = settings.training, settings.endpoint
@@ -49,6 +66,11 @@ def estimate(settings: Settings, bedrock_model: str | None, region: str) -> Esti
     }
     if bedrock_model is not None:
         parts["bedrock"] = _customization(settings, bedrock_model, unknown)
+    elif settings.bedrock.mode == "import":
+        units = next((units for most, units in IMPORTED_UNITS if parameters <= most), None)
+        parts["bedrock"] = imported(units, region)
+        if parts["bedrock"] is None:
+            unknown.append(f"an imported model of {parameters:,} parameters in {region}")
     if endpoint.enabled:
         life = endpoint.time_to_live_minutes
         if life is None:
@@ -106,6 +128,28 @@ def _customization(settings: Settings, model: str, unknown: list[str]) -> float 
     return price * tokens / 1000 + BEDROCK_MODEL_STORAGE_PER_MONTH
 
 
+def imported(units: int | None, region: str) -> float | None:
+    """Return the cost of an imported model, in dollars: a month of its storage, and the run's own questions.
+
+    Returns:
+        None if the number of units or the Region's price is not known.
+    """
+    price = IMPORTED_PER_UNIT_MINUTE.get(region)
+    if units is None or price is None:
+        return None
+    return units * (BEDROCK_MODEL_STORAGE_PER_MONTH + IMPORTED_WINDOWS * IMPORTED_WINDOW_MINUTES * price)
+
+
+def wake_warning(region: str) -> str:
+    """Return the warning about the cost of each call that wakes an imported model."""
+    price = IMPORTED_PER_UNIT_MINUTE.get(region)
+    dollars = "an unknown price" if price is None else f"about {price * IMPORTED_WINDOW_MINUTES:.2f} dollars"
+    return (
+        "bedrock.mode: an imported model scales to zero when nobody asks it; each call that wakes it is billed for "
+        f"{IMPORTED_WINDOW_MINUTES} minutes of each copy and unit at least, which is {dollars} per unit in {region}"
+    )
+
+
 if __name__ == "__main__":
     import json
     from pathlib import Path
@@ -114,5 +158,6 @@ if __name__ == "__main__":
     from pipeline.settings import load
 
     config = load(Path(__file__).resolve().parent.parent / "config.yaml")
-    for region, model in DEFAULT_BY_REGION.items():
-        print(region, json.dumps(estimate(config, model if config.bedrock.enabled else None, region)._asdict()))
+    for region, default in DEFAULT_BY_REGION.items():
+        model = default if config.bedrock.mode == "customize" else None
+        print(region, json.dumps(estimate(config, model, region)._asdict()))

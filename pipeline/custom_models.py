@@ -1,4 +1,4 @@
-"""A stack's custom models in Bedrock and the deployments that serve them, for the teardown."""
+"""A stack's custom models in Bedrock and the deployments that serve them."""
 
 from __future__ import annotations
 
@@ -68,11 +68,24 @@ class CustomModels:
             return None
         return {"key": names.STACK_TAG, "value": self._prefix} in tags
 
+    def uses(self, model: str) -> list[str]:
+        """Return the kind and name of each deployment and throughput that uses the custom model, whoever has made it."""
+        return [
+            *(f"deployment {found['customModelDeploymentName']}" for found in self._deployments(modelArnEquals=model)),
+            *(f"Provisioned Throughput {found['provisionedModelName']}" for found in self._throughputs(model)),
+        ]
+
+    def _deployments(self, **filters: str) -> list[dict[str, Any]]:
+        return aws.all_of(self.client, "list_custom_model_deployments", "modelDeploymentSummaries", **filters)
+
+    def _throughputs(self, model: str) -> list[dict[str, Any]]:
+        operation, key = "list_provisioned_model_throughputs", "provisionedModelSummaries"
+        return aws.all_of(self.client, operation, key, modelArnEquals=model)
+
     def users(self, model: str) -> list[User]:
         """Return the deployments and throughputs that use the custom model with this ARN."""
         found, region = [], self.client.meta.region_name
-        operation, key = "list_custom_model_deployments", "modelDeploymentSummaries"
-        for deployment in aws.all_of(self.client, operation, key, modelArnEquals=model):
+        for deployment in self._deployments(modelArnEquals=model):
             arn, status = deployment["customModelDeploymentArn"], deployment["status"]
             leaves = status == "Deleting"
             ours = False if leaves else self._has_tag(arn)
@@ -88,8 +101,7 @@ class CustomModels:
                     f"--custom-model-deployment-identifier {arn}",
                 )
             )
-        operation, key = "list_provisioned_model_throughputs", "provisionedModelSummaries"
-        for throughput in aws.all_of(self.client, operation, key, modelArnEquals=model):
+        for throughput in self._throughputs(model):
             arn = throughput["provisionedModelArn"]
             ours = self._has_tag(arn)
             if ours is None:

@@ -79,3 +79,8 @@ def place(bucket: str, folder: Folder, run: str) -> str:
 def is_model(key: str) -> bool:
     """Return whether an object of the bucket belongs to a tuned model (a training job's output)."""
     return key.startswith(MODELS)
+
+
+def is_record(key: str) -> bool:
+    """Return whether an object of the bucket is a run's record."""
+    return is_model(key) and key.endswith(f"/{RECORD}")

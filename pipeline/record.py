@@ -14,7 +14,8 @@ from pipeline.contracts.events import Spent
 from pipeline.contracts.planned import RunRecord
 
 if TYPE_CHECKING:
-    from pipeline.contracts.events import Assessment, Customization, Deployment, Training
+    from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
+    from pipeline.contracts.events import Assessment, Deployment, Training
     from pipeline.contracts.planned import Estimate, PlannedBaseModel, PlannedDataset, StackFacts
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
@@ -51,8 +52,9 @@ def begin(
         settings=differing(settings.model_dump(mode="json"), deployed),
         base_model=f"{settings.training.base_model}@{base_model.revision or settings.training.base_revision}",
         licences={"base_model": base_model.licence, "dataset": dataset.licence},
+        bedrock_mode=settings.bedrock.mode,
         bedrock_base_model=bedrock_base_model,
-        bedrock_usd_at_most=estimate.bedrock if bedrock_base_model else 0,
+        bedrock_usd_at_most=estimate.bedrock,
         region=stack.region,
     )
 
@@ -75,7 +77,8 @@ def write(
     manifest: str,
     assessment: Assessment,
     deployed: Deployment | None = None,
-    customization: Customization | None = None,
+    bedrock: BedrockJob | None = None,
+    answer: BedrockAnswer | None = None,
 ) -> Spent:
     """Write the record, and return what the run has cost so far.
 
@@ -85,15 +88,16 @@ def write(
         manifest: S3 URI of the manifest that data prep wrote.
         assessment: the result of Assess.
         deployed: the endpoint, if it has passed its smoke test.
-        customization: Bedrock's job, if there is one.
+        bedrock: Bedrock's job, if there is one.
+        answer: how the model in Bedrock is called, if it has answered.
     """
     serving = deployed if deployed and deployed.phase == "passed" else None
-    bedrock = customization if customization and customization.job else None
+    made = bedrock if bedrock and bedrock.job else None
     spent = Spent(
         training_seconds_billed=sum(training.billed_seconds.values()),
         training_instance_types=list(training.billed_seconds),
         training_usd=_dollars(training.billed_seconds, known.region),
-        bedrock_usd_at_most=_times(known.bedrock_usd_at_most, bedrock.jobs) if bedrock else 0,
+        bedrock_usd_at_most=_bedrock_dollars(known, made, answer) if made else 0,
         prices_as_of=cost.AS_OF,
     )
     document = {
@@ -102,6 +106,7 @@ def write(
         "settings": known.settings,
         "base_model": known.base_model,
         "licences": known.licences,
+        "bedrock_mode": known.bedrock_mode,
         "bedrock_base_model": known.bedrock_base_model,
         "model": training.model,
         "manifest": manifest,
@@ -109,13 +114,37 @@ def write(
         "promoted": assessment.promoted,
         "why": assessment.why,
         "serving": serving and {"endpoint": serving.endpoint, "config": serving.config, "until": serving.until},
-        "bedrock": bedrock and {"job": bedrock.job, "jobs": bedrock.jobs, "custom_model": bedrock.custom_model},
+        "bedrock": made and _bedrock(known, made, answer),
         "spent": spent._asdict(),
     }
     bucket, _, key = known.folder.removeprefix("s3://").partition("/")
     body = json.dumps(document, indent=2, ensure_ascii=False).encode()
     aws.client("s3").put_object(Bucket=bucket, Key=key + names.RECORD, Body=body, ContentType="application/json")
     return spent
+
+
+def _bedrock(known: RunRecord, made: BedrockJob, answer: BedrockAnswer | None) -> JsonObject:
+    """Return the job, the model that it made, and how the model is called if it has answered."""
+    passed = answer if answer and answer.phase == "passed" else None
+    return {
+        "job": made.job,
+        "jobs": made.jobs,
+        "custom_model": made.model if known.bedrock_mode == "customize" else None,
+        "imported_model": made.model if known.bedrock_mode == "import" else None,
+        "model_id": passed and passed.model_id,
+        "api": passed and passed.api,
+        "call": passed and passed.call,
+        "samples": passed.samples if passed else [],
+    }
+
+
+def _bedrock_dollars(known: RunRecord, made: BedrockJob, answer: BedrockAnswer | None) -> float | None:
+    """Return the bound of what Bedrock costs. Each customization job is billed. Import jobs are free, and their models are not."""
+    if known.bedrock_mode == "customize":
+        return _times(known.bedrock_usd_at_most, made.jobs)
+    if answer and answer.units:
+        return _times(cost.imported(answer.units, known.region), 1)
+    return known.bedrock_usd_at_most
 
 
 def _times(dollars: float | None, jobs: int) -> float | None:

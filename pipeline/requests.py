@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pipeline import instances, names
-from pipeline.contracts.planned import AssessPlan, DeployPlan, ExpiryPlan
+from pipeline.contracts.planned import AssessPlan, CustomizePlan, DeployPlan, ExpiryPlan, ImportPlan
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
@@ -229,13 +229,13 @@ def assess(settings: Settings, stack: StackFacts) -> AssessPlan:
     )
 
 
-def customize(settings: Settings, run: str, base_model: BaseModel, stack: StackFacts) -> AwsRequest:
-    """Return the request of CreateModelCustomizationJob without its names and token."""
-    tags = [{"key": tag["Key"], "value": tag["Value"]} for tag in _tags(run, stack)]
+def customize(settings: Settings, run: str, base_model: BaseModel, stack: StackFacts) -> CustomizePlan:
+    """Return the requests of CreateModelCustomizationJob and, if the model can be deployed, CreateCustomModelDeployment."""
+    tags = _bedrock_tags(_tags(run, stack))
     data = names.place(stack.bucket, "data", run)
     network, key = settings.network, settings.encryption.kms_key_arn
     vpc = {"subnetIds": network.subnets, "securityGroupIds": network.security_groups}
-    return {
+    request = {
         "customizationType": "FINE_TUNING",
         "baseModelIdentifier": f"arn:aws:bedrock:{base_model.region}::foundation-model/{base_model.id}",
         "roleArn": stack.bedrock_role,
@@ -248,6 +248,25 @@ def customize(settings: Settings, run: str, base_model: BaseModel, stack: StackF
         **({"vpcConfig": vpc} if network.subnets else {}),
         **({"customModelKmsKeyId": key} if key else {}),
     }
+    # The deployment outlives the run, so it has no tag of the run.
+    own = [tag for tag in tags if tag["key"] != names.RUN_TAG]
+    deployment = {"modelDeploymentName": stack.prefix, "tags": own} if base_model.served == "on_demand" else None
+    return CustomizePlan(request, settings.bedrock.timeout_hours, deployment)
+
+
+def import_model(settings: Settings, run: str, stack: StackFacts) -> ImportPlan:
+    """Return the request of CreateModelImportJob without its names, token and model."""
+    tags = _bedrock_tags(_tags(run, stack))
+    network, key = settings.network, settings.encryption.kms_key_arn
+    vpc = {"subnetIds": network.subnets, "securityGroupIds": network.security_groups}
+    request = {
+        "roleArn": stack.import_role,
+        "jobTags": tags,
+        "importedModelTags": tags,
+        **({"vpcConfig": vpc} if network.subnets else {}),
+        **({"importedModelKmsKeyId": key} if key else {}),
+    }
+    return ImportPlan(request, settings.bedrock.timeout_hours)
 
 
 def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
@@ -286,6 +305,11 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
 def _tags(run: str, stack: StackFacts) -> list[AwsRequest]:
     tags = {**stack.tags, names.STACK_TAG: stack.prefix, names.RUN_TAG: run}
     return [{"Key": name, "Value": text} for name, text in tags.items()]
+
+
+def _bedrock_tags(tags: list[AwsRequest]) -> list[AwsRequest]:
+    """Return tags in the form of Bedrock, which writes key and value small."""
+    return [{"key": tag["Key"], "value": tag["Value"]} for tag in tags]
 
 
 def _as_text(value: float) -> str:

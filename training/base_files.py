@@ -66,6 +66,8 @@ class BaseFiles:
     cache_bytes: int
     """Bytes of the keys and values of one token in 16 bits, if every layer keeps all of them; else 0."""
     warnings: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    """The content of config.json."""
 
 
 def look(folder: ModelFolder, name: str, layers: Sequence[str], longest: tuple[str, int]) -> BaseFiles:
@@ -119,6 +121,7 @@ class _Look:
             adapted=sum(sum(tensor.shape) for tensor in adapted),
             cache_bytes=_cache_bytes(config),
             warnings=self.warnings,
+            config=config,
         )
 
     def _is_a_model(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pipeline.contracts.planned import AssessPlan, DeployPlan, RunRecord
+from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
+from pipeline.contracts.planned import DeployPlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 
@@ -50,6 +51,7 @@ class Assessment(NamedTuple):
 
     Attributes:
         promoted: whether the model is to be served.
+        passes: whether the model passes endpoint.promote, also if endpoint.enabled is false.
         why: one line with the scores, the decision, the setting behind it, and whether too many answers repeat themselves or
             are cut.
         warnings: lines about answers that repeat themselves or are cut, and about rows that were longer than a sequence. Only
@@ -60,36 +62,10 @@ class Assessment(NamedTuple):
     """
 
     promoted: bool
+    passes: bool
     why: str
     warnings: list[str]
     scores: JsonObject
-
-
-class CustomizeEvent(NamedTuple):
-    """The event of Bedrock's job, as `TrainEvent`.
-
-    `follow` is false for the start of the job. The start then returns an error as its answer and does not raise it.
-    """
-
-    name: str
-    redrive: int
-    request: AwsRequest
-    timeout_hours: int
-    follow: bool
-
-
-class Customization(NamedTuple):
-    """The progress of Bedrock's job.
-
-    `jobs` is the number of jobs that the run has made. `custom_model` is an ARN, once the job is completed.
-    """
-
-    phase: Literal["not wanted", "refused", "working", "completed"]
-    job: str | None
-    jobs: int
-    progress: str
-    wait_seconds: int = 0
-    custom_model: str | None = None
 
 
 class Deployment(NamedTuple):
@@ -171,7 +147,8 @@ class RecordEvent(NamedTuple):
     manifest: str
     assessment: Assessment
     deployed: Deployment
-    customization: Customization
+    bedrock: BedrockJob
+    answer: BedrockAnswer | None
 
 
 class Spent(NamedTuple):

@@ -8,6 +8,9 @@ from pipeline.contracts.data import Preparation
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 
+BedrockMode = Literal["customize", "import", "off"]
+
+
 class StackFacts(NamedTuple):
     """The resources of the stack that exist in the account: names, ARNs and URIs."""
 
@@ -17,6 +20,7 @@ class StackFacts(NamedTuple):
     training_role: str
     model_role: str
     bedrock_role: str
+    import_role: str
     expiry_role: str
     caller_role: str
     expiry_failed: str
@@ -104,7 +108,22 @@ class AssessPlan(NamedTuple):
 
 
 class CustomizePlan(NamedTuple):
-    """The request of CreateModelCustomizationJob without its names and token, and the job's time limit."""
+    """How to customize a Bedrock model.
+
+    Attributes:
+        request: the request of CreateModelCustomizationJob without its names and token.
+        timeout_hours: the job's time limit.
+        deployment: the request of CreateCustomModelDeployment without its model. None if the custom model cannot be called on
+            demand.
+    """
+
+    request: AwsRequest
+    timeout_hours: int
+    deployment: AwsRequest | None
+
+
+class ImportPlan(NamedTuple):
+    """The request of CreateModelImportJob without its names, token and model, and the time limit of waiting for the job."""
 
     request: AwsRequest
     timeout_hours: int
@@ -167,13 +186,17 @@ class RunRecord(NamedTuple):
     settings: JsonObject
     base_model: str
     licences: dict[str, str | None]
+    bedrock_mode: BedrockMode
     bedrock_base_model: str | None
     bedrock_usd_at_most: float | None
     region: str
 
 
 class Plan(NamedTuple):
-    """Plan's result, which every later state reads. `train` is the request of CreateTrainingJob without its name."""
+    """Plan's result, which every later state reads.
+
+    `train` is the request of CreateTrainingJob without its name. `keep_models` is bedrock.keep_models.
+    """
 
     run: str
     name: str
@@ -185,6 +208,8 @@ class Plan(NamedTuple):
     train: AwsRequest
     assess: AssessPlan
     customize: CustomizePlan | None
+    import_model: ImportPlan | None
+    keep_models: int
     deploy: DeployPlan | None
     call: HowToCall | None
     record: RunRecord

@@ -1,4 +1,4 @@
-"""The section `bedrock`: the customization of a Bedrock model."""
+"""The section `bedrock`: the model that a run makes in Amazon Bedrock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, field_validator
 
 from pipeline import catalogue
+from pipeline.contracts.planned import BedrockMode  # noqa: TC001 - pydantic reads it
 from pipeline.settings.base import Section, run
 
 
@@ -19,9 +20,18 @@ def _number(value: Any) -> int | float:
 
 
 class BedrockSettings(Section):
-    """The Bedrock customization job."""
+    """The model in Bedrock: a base model of Bedrock that is customized, or the tuned model that is imported."""
 
-    enabled: bool = run("whether a run customizes a Bedrock model too")
+    mode: BedrockMode = run(
+        "what a run makes in Bedrock; customize: a customized base model of Bedrock; import: the tuned model itself, if it "
+        "passes endpoint.promote; off: nothing"
+    )
+    keep_models: int = run(
+        "how many models of this kind stay in Bedrock, this run's included; older ones are deleted when nothing uses them",
+        unit="models",
+        ge=1,
+        le=100,
+    )
     base_model: str | None = run("base model of the catalogue; null: the one for the stack's region", min_length=1)
     max_records: int = run(
         "largest number of records, training and validation together; the price is per token and epoch",
@@ -33,7 +43,11 @@ class BedrockSettings(Section):
         "hyperparameters by Bedrock's own names; a missing one keeps Bedrock's default"
     )
     timeout_hours: int = run(
-        "a job that is not completed after this time is stopped, and makes no custom model", unit="hours", ge=1, le=144
+        "a customization job that is not completed after this time is stopped, and makes no custom model; an import job cannot "
+        "be stopped, and is waited for no longer",
+        unit="hours",
+        ge=1,
+        le=144,
     )
 
     @field_validator("base_model")

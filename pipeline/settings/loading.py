@@ -20,6 +20,7 @@ CONSOLE_FIELDS = ("Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")
 """Fields that the Step Functions console may add to an execution's input by itself. They are ignored."""
 
 RENAMED = {
+    "bedrock.enabled": "bedrock.mode: customize (which true was), import or off (which false was)",
     "training.instance_type": "training.instance_types: one type, or a list in order of preference",
     "endpoint.instance_type": "endpoint.instance_types: one type, or a list in order of preference",
     "endpoint.only_if_better": "endpoint.promote: better (which true was), always (which false was) or clearly_better",

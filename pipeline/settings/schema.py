@@ -58,12 +58,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _tags_fit_bedrock(self) -> Settings:
-        texts = [text for tag in self.stack.tags.items() for text in tag] if self.bedrock.enabled else []
+        texts = [text for tag in self.stack.tags.items() for text in tag] if self.bedrock.mode != "off" else []
         wrong = next((text for text in texts if not _BEDROCK_TAG.fullmatch(text)), None)
         if wrong is not None:
             raise ValueError(
                 f"stack.tags: Bedrock takes only a to z, digits, blanks and _ . : / = + - @ in tags, and not '{wrong}'; "
-                "write it with these characters, or set bedrock.enabled to false"
+                "write it with these characters, or set bedrock.mode to off"
             )
         return self
 
@@ -73,7 +73,7 @@ class Settings(Section):
         minutes = {
             "training.max_runtime_minutes": training.max_runtime_minutes,
             "training.spot_wait_minutes": training.spot_wait_minutes if training.spot else 0,
-            "bedrock.timeout_hours": self.bedrock.timeout_hours * 60 if self.bedrock.enabled else 0,
+            "bedrock.timeout_hours": self.bedrock.timeout_hours * 60 if self.bedrock.mode != "off" else 0,
             "endpoint.startup_timeout_minutes": endpoint.startup_timeout_minutes if endpoint.enabled else 0,
         }
         most = EXECUTION_DAYS * 24 - _RESERVE_HOURS

@@ -36,10 +36,10 @@ def handler(event: AssessEvent) -> Assessment:
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
-    promoted, because = decide(
-        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event.plan.enabled, promote=event.plan.promote
-    )
-    faults = faulty(evaluation["tuned"]["shares"], event.plan.max_faulty_share)
+    passes, because = decide(evaluation["difference"]["rougeL"], evaluation["rows"], event.promote)
+    promoted = passes and event.enabled
+    because = because if event.enabled else "endpoint.enabled is false"
+    faults = faulty(evaluation["tuned"]["shares"], event.max_faulty_share)
     why = (
         f"ROUGE-L on {_rows(evaluation['rows'])}: {_compared(evaluation, 'rougeL')}; chrF: "
         f"{_compared(evaluation, 'chrF')}: {'promoted' if promoted else 'not promoted'}, because {because}"
@@ -54,22 +54,19 @@ def handler(event: AssessEvent) -> Assessment:
         for split, lines in left_out.items()
         if lines
     ]
-    assessment = Assessment(promoted, why, warnings, scores)
+    assessment = Assessment(promoted, passes, why, warnings, scores)
     record.write(event.record, event.training, event.manifest, assessment)
     return assessment
 
 
-def decide(difference: dict[str, float], rows: int, *, enabled: bool, promote: Promote) -> tuple[bool, str]:
-    """Return whether the model is to be served, and the reason with the setting behind it.
+def decide(difference: dict[str, float], rows: int, promote: Promote) -> tuple[bool, str]:
+    """Return whether the model is good enough to be served, and the reason with the setting behind it.
 
     Args:
         difference: the tuned model's ROUGE-L less its base's: `mean`, and `low`, the lower end of the 95% interval.
         rows: the number of held-out rows.
-        enabled: endpoint.enabled.
         promote: endpoint.promote.
     """
-    if not enabled:
-        return False, "endpoint.enabled is false"
     if promote == "always":
         return True, "endpoint.promote is always: any model is served"
     if promote == "better":

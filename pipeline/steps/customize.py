@@ -10,10 +10,10 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from pipeline import aws, jobs, names
-from pipeline.contracts.events import Customization, CustomizeEvent
+from pipeline import aws, bedrock_jobs, jobs, names
+from pipeline.contracts.bedrock import BedrockJob, CustomizeEvent
 from pipeline.jobs import Job
 
 if TYPE_CHECKING:
@@ -61,37 +61,30 @@ class CustomizationJobs:
 
     def tags(self, job: Job) -> dict[str, str]:
         """Return the job's tags."""
-        return {tag["key"]: tag["value"] for tag in self._client.list_tags_for_resource(resourceARN=job.arn)["tags"]}
+        return bedrock_jobs.tags(self._client.list_tags_for_resource(resourceARN=job.arn)["tags"])
 
 
 @aws.handler(CustomizeEvent)
-def handler(event: CustomizeEvent) -> Customization:
+def handler(event: CustomizeEvent) -> BedrockJob:
     """Look at the run's customization job, make it if there is none, and stop it when its time is over.
 
     Raises:
         CustomizationFailed: the job has failed or was stopped.
         jobs.NotOurs: a job that is not the run's has its name.
     """
-    try:
-        return _look(event)
-    except (ClientError, BotoCoreError, jobs.NotOurs, CustomizationFailed) as error:
-        if event.follow:
-            raise
-        logger.warning("refused: %s", error)
-        # The message shows this line after the word "Bedrock:".
-        line = f"refused the job, which is tried again at the end of the run: {error}"
-        return Customization("refused", None, 0, line)
+    if not event.follow:
+        return bedrock_jobs.started(lambda: _look(event), CustomizationFailed)
+    return _look(event)
 
 
-def _look(event: CustomizeEvent) -> Customization:
+def _look(event: CustomizeEvent) -> BedrockJob:
     hours, request = event.timeout_hours, event.request
-    tags = {tag["key"]: tag["value"] for tag in request["jobTags"]}
+    tags = bedrock_jobs.tags(request["jobTags"])
     service = CustomizationJobs(request)
     job, made = jobs.ensure(service, event.name, event.redrive, names.own(tags))
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
-        custom_model = job.description.get("outputModelArn")
-        return Customization("completed", job.name, len(made), "completed", custom_model=custom_model)
+        return BedrockJob("completed", job.name, len(made), "completed", model=job.description["outputModelArn"])
     late = job.age > hours * 3600
     if job.status not in ("InProgress", "Stopping"):
         raise CustomizationFailed(_ending(job, hours))
@@ -101,7 +94,7 @@ def _look(event: CustomizeEvent) -> Customization:
     # The wait ends soon after the job's time limit or after its stop.
     remaining = STOPPING_WAIT_SECONDS if job.status == "Stopping" else round(hours * 3600 - job.age)
     wait_seconds = max(jobs.FIRST_WAIT_SECONDS, min(jobs.wait(job.age), remaining))
-    return Customization("working", job.name, len(made), progress, wait_seconds)
+    return BedrockJob("working", job.name, len(made), progress, wait_seconds)
 
 
 def _stage(job: Job) -> str:

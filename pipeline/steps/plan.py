@@ -19,16 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, bedrock, cost, names, openai_route, record, requests
-from pipeline.contracts.planned import (
-    CustomizePlan,
-    HowToCall,
-    Plan,
-    PlanEvent,
-    PlannedBaseModel,
-    PlannedDataset,
-    Refusal,
-)
+from pipeline import account, aws, bedrock, cost, names, record, requests
+from pipeline.account import NotAllowed
+from pipeline.contracts.planned import Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
@@ -37,7 +30,6 @@ from pipeline.source import base_model, hub, listing, shards
 from pipeline.source.preparation import preparation
 
 if TYPE_CHECKING:
-    from pipeline.catalogue import BaseModel
     from pipeline.contracts.data import Shard, ShardList
     from pipeline.contracts.planned import StackFacts
 
@@ -49,10 +41,6 @@ QUOTAS_PER_PAGE = 100
 
 CODE = Path(__file__).resolve().parents[2] / "training"
 """The training code, which this function's package contains."""
-
-
-class NotAllowed(SettingsError):
-    """The account does not allow the run. The line says what is missing, where, and what to do."""
 
 
 @aws.handler(PlanEvent)
@@ -81,10 +69,17 @@ def handler(event: PlanEvent) -> Plan | Refusal:
 
 def _plan(event: PlanEvent, requested: Settings) -> Plan:
     stack, run = event.stack, names.run_id(event.execution)
-    settings, warnings = _within_quotas(requested, stack.prefix)
-    bedrock_model = _check_bedrock(settings, stack.region) if settings.bedrock.enabled else None
+    settings, warnings = _within_quotas(settings, stack.prefix)
+    bedrock_model = bedrock.check(settings, stack.region)
+    importing = settings.bedrock.mode == "import"
+    if bedrock_model:
+        account.check_base_model(bedrock_model, stack.region)
+    if importing:
+        warnings += [*account.check_imports(stack.region), cost.wake_warning(stack.region)]
     train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))
     base = base_model.look(settings, stack.bucket, _token(train_secret), aws.client("s3"))
+    if importing:
+        warnings += bedrock.check_import(settings, stack.region, base.files)
     settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
     source = listing.look(settings, stack.bucket, _token(data_secret), aws.client("s3"))
     sharded = shards.shard(source.files, settings.dataset.shard_mb)
@@ -93,7 +88,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         _write_shards(prepare.shards, sharded)
     baseline = _find_baseline(stack.bucket, requests.baseline_key(settings), settings.storage.expire_days)
     _copy_code(stack.bucket, names.prefix("code", run))
-    estimate = cost.estimate(settings, bedrock_model.id if bedrock_model else None, stack.region)
+    estimate = cost.estimate(settings, bedrock_model.id if bedrock_model else None, stack.region, base.files.parameters)
     customization = requests.customize(settings, run, bedrock_model, stack) if bedrock_model else None
     planned_model = PlannedBaseModel(
         name=settings.training.base_model,
@@ -114,7 +109,9 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         prepare=prepare,
         train=requests.train(settings, run, train_secret, stack, baseline, base.revision),
         assess=requests.assess(settings, stack),
-        customize=CustomizePlan(customization, settings.bedrock.timeout_hours) if customization else None,
+        customize=customization,
+        import_model=requests.import_model(settings, run, stack) if importing else None,
+        keep_models=settings.bedrock.keep_models,
         deploy=requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
         call=_call(settings, stack) if settings.endpoint.enabled else None,
         record=record.begin(
@@ -125,7 +122,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
             event.execution,
             planned_model,
             planned_dataset,
-            customization["baseModelIdentifier"] if customization else None,
+            customization.request["baseModelIdentifier"] if customization else None,
             estimate,
         ),
     )
@@ -249,39 +246,6 @@ def _quotas(names_wanted: list[str]) -> dict[str, float]:
             raise
         logger.warning("quotas are not known: %s", error)
     return found
-
-
-def _check_bedrock(settings: Settings, region: str) -> BaseModel:
-    base_model = bedrock.choose(settings, region)
-    client = aws.client("bedrock")
-    try:
-        details = client.get_foundation_model(modelIdentifier=base_model.id)["modelDetails"]
-    except ClientError as error:
-        code, message = aws.code(error), error.response["Error"]["Message"]
-        if code == "AccessDeniedException":
-            # Not a refusal yet: a new role needs time to reach all of AWS, and the state machine tries again for seconds.
-            raise aws.AwsRefused(
-                f"bedrock.enabled: this account may not use Bedrock in {region} ({message}); allow it, or set bedrock.enabled "
-                "to false"
-            ) from error
-        if code not in ("ResourceNotFoundException", "ValidationException", "UnknownOperationException"):
-            raise
-        raise NotAllowed(
-            f"bedrock.base_model: Bedrock does not know {base_model.id} in {region} ({message}); choose another one or set "
-            "bedrock.enabled to false"
-        ) from error
-    status = details.get("modelLifecycle", {}).get("status")
-    if status == "LEGACY":
-        raise NotAllowed(
-            f"bedrock.base_model: {base_model.id} is Legacy in {region}, and Bedrock refuses new customization jobs on a "
-            "Legacy model; choose another one of the catalogue or set bedrock.enabled to false"
-        )
-    if "FINE_TUNING" not in details.get("customizationsSupported", []):
-        raise NotAllowed(
-            f"bedrock.base_model: {base_model.id} cannot be fine-tuned in {region}; choose another one of the catalogue or "
-            "set bedrock.enabled to false"
-        )
-    return base_model
 
 
 def _check_token(settings: Settings, section: str, region: str) -> str | None:

@@ -3,8 +3,7 @@
 CDK's Provider framework calls `on_event` once, and then `is_complete` every few seconds until it returns true (an hour at
 most). Both only act when the stack itself is being deleted. The teardown finds resources by the stack's prefix, and deletes
 only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the expiry schedule, the
-endpoint, endpoint configs and models, custom models, the endpoint's log group, and the bucket's versions and uploads. At the
-end it waits until the last stopped execution is a minute old, because a function that it has called may still make something.
+endpoint, endpoint configs and models, Bedrock's deployment and models, the endpoint's log group, and the bucket's versions and uploads.
 CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
 
 CloudFormation shows no message of a custom resource before it has ended, and then only the reason of a failure. So a second
@@ -15,7 +14,6 @@ with a line that names the user of the model, while the teardown goes on.
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import time
@@ -26,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, names
+from pipeline.aws import unless
+from pipeline.bedrock_teardown import BedrockTeardown
 from pipeline.custom_models import CustomModels
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ ends earlier, so that it can name the remaining resources."""
 
 CLOSED = "TunewayDestroyed"
 """The Sid of the bucket policy's statement that forbids new objects."""
-
-GONE = "ResourceNotFoundException"
-"""The error code if Bedrock no longer has a resource that it has just listed. Somebody else deleted it, or an earlier pass did
-and the listing is late."""
 
 MOST_CHARACTERS = 2000
 """The most characters of the names of remaining resources. A custom resource's answer has 4,096 bytes at most
@@ -129,10 +125,9 @@ class TeardownPass:
         self.rule = properties["Rule"]
         self.state_machines = properties["StateMachines"].split(",")
         self.keep_models = properties["KeepModels"] == "true"
-        self.bedrock_enabled = properties["BedrockEnabled"] == "true"
         self.sagemaker = aws.client("sagemaker")
-        self.bedrock = CustomModels(self.prefix)
-        self._keep_records = False
+        enabled = properties["BedrockEnabled"] == "true"
+        self.bedrock = BedrockTeardown(self.prefix, self.bucket, keep_models=self.keep_models, enabled=enabled)
 
     def step(self) -> list[str]:
         """Do one pass, and return the names of the remaining resources of the first stage that has any.
@@ -141,10 +136,11 @@ class TeardownPass:
         """
         stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
             (self._notifications, self._executions),
-            (self._training_jobs, self._customization_jobs),
+            (self._training_jobs, self.bedrock.customization_jobs, self.bedrock.import_jobs),
             (self._schedule, self._endpoint),
             (
-                *(self._endpoint_configs, self._models, self._custom_models, self._imported_models),
+                *(self._endpoint_configs, self._models),
+                *(self.bedrock.deployment, self.bedrock.custom_models, self.bedrock.imported_models),
                 *(self._log_group, self._objects),
             ),
             (self._calls_under_way,),
@@ -164,7 +160,7 @@ class TeardownPass:
         for arn in running:
             stop = partial(client.stop_execution, executionArn=arn, error="Tuneway.Destroyed", cause="cdk destroy")
             # The execution may have ended meanwhile. The next pass lists the executions again.
-            _unless(stop, "ValidationException", "ExecutionDoesNotExist")
+            unless(stop, "ValidationException", "ExecutionDoesNotExist")
         return running
 
     def _calls_under_way(self) -> list[str]:
@@ -185,7 +181,7 @@ class TeardownPass:
 
     def _notifications(self) -> list[str]:
         """Disable the rule that starts cleanups. The cleanup of a stopped execution would work against the teardown."""
-        _unless(partial(aws.client("events").disable_rule, Name=self.rule), "ResourceNotFoundException")
+        unless(partial(aws.client("events").disable_rule, Name=self.rule), "ResourceNotFoundException")
         return []
 
     def _training_jobs(self) -> list[str]:
@@ -196,33 +192,15 @@ class TeardownPass:
                     continue
                 unfinished.append(job["TrainingJobName"])
                 if status == "InProgress":
-                    _unless(
+                    unless(
                         partial(self.sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"]),
                         "ValidationException",  # The job has ended meanwhile.
                     )
         return unfinished
 
-    def _customization_jobs(self) -> list[str]:
-        unfinished = []
-        for status in ("InProgress", "Stopping"):
-            jobs = self._in_bedrock(
-                "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status
-            )
-            for job in jobs:
-                if not self.bedrock.is_ours(job["jobArn"]):
-                    continue
-                unfinished.append(job["jobName"])
-                if status == "InProgress":
-                    _unless(
-                        partial(self.bedrock.client.stop_model_customization_job, jobIdentifier=job["jobArn"]),
-                        "ConflictException",  # The job has ended meanwhile.
-                        "ValidationException",
-                    )
-        return unfinished
-
     def _schedule(self) -> list[str]:
         client = aws.client("scheduler")
-        _unless(lambda: client.delete_schedule(Name=self.prefix), "ResourceNotFoundException")
+        unless(lambda: client.delete_schedule(Name=self.prefix), "ResourceNotFoundException")
         return []
 
     def _endpoint(self) -> list[str]:
@@ -231,7 +209,7 @@ class TeardownPass:
                 continue
             if endpoint["EndpointStatus"] != "Deleting":
                 # Some states do not allow it yet ("Cannot update in-progress endpoint"). The next pass tries again.
-                _unless(lambda: self.sagemaker.delete_endpoint(EndpointName=self.prefix), "ValidationException")
+                unless(lambda: self.sagemaker.delete_endpoint(EndpointName=self.prefix), "ValidationException")
             return [self.prefix]
         return []
 
@@ -239,51 +217,19 @@ class TeardownPass:
         for config in self._listed("list_endpoint_configs", "EndpointConfigs"):
             if self._is_ours(config["EndpointConfigArn"]):
                 delete = partial(self.sagemaker.delete_endpoint_config, EndpointConfigName=config["EndpointConfigName"])
-                _unless(delete, "ValidationException")  # Somebody else has deleted it.
+                unless(delete, "ValidationException")  # Somebody else has deleted it.
         return []
 
     def _models(self) -> list[str]:
         for model in self._listed("list_models", "Models"):
             if self._is_ours(model["ModelArn"]):
-                _unless(partial(self.sagemaker.delete_model, ModelName=model["ModelName"]), "ValidationException")
-        return []
-
-    def _custom_models(self) -> list[str]:
-        remaining: list[str] = []
-        if self.keep_models:
-            return remaining
-        for model in self._in_bedrock("list_custom_models", "modelSummaries"):
-            if not self.bedrock.is_ours(model["modelArn"]):
-                continue
-            users = self.bedrock.users(model["modelArn"])
-            for user in users:
-                if user.ours and not user.leaves:
-                    # A deployment cannot be deleted while it is being created. The next pass tries again. Throughput with a
-                    # committed term cannot be deleted before the term's end.
-                    _unless(user.delete, "ConflictException", "ValidationException", GONE)
-            # A model that a deployment or throughput still uses stays. It is named until nothing uses it.
-            delete = partial(self.bedrock.client.delete_custom_model, modelIdentifier=model["modelArn"])
-            if users or not _unless(delete, "ConflictException", GONE):
-                used = f", used by {', '.join(map(str, users))}" if users else ""
-                remaining.append(f"custom model {model['modelName']}{used}")
-        # The records show that a run used Bedrock. If Bedrock denies a later pass or another `cdk destroy`, only they tell
-        # it that models may remain.
-        self._keep_records = bool(remaining) and not self.bedrock_enabled
-        return remaining
-
-    def _imported_models(self) -> list[str]:
-        if self.keep_models:
-            return []
-        for model in self._in_bedrock("list_imported_models", "modelSummaries"):
-            if self.bedrock.is_ours(model["modelArn"]):
-                delete = partial(self.bedrock.client.delete_imported_model, modelIdentifier=model["modelArn"])
-                _unless(delete, GONE)
+                unless(partial(self.sagemaker.delete_model, ModelName=model["ModelName"]), "ValidationException")
         return []
 
     def _log_group(self) -> list[str]:
         logs = aws.client("logs")
         name = f"/aws/sagemaker/Endpoints/{self.prefix}"
-        _unless(lambda: logs.delete_log_group(logGroupName=name), "ResourceNotFoundException")
+        unless(lambda: logs.delete_log_group(logGroupName=name), "ResourceNotFoundException")
         return []
 
     def _objects(self) -> list[str]:
@@ -294,7 +240,7 @@ class TeardownPass:
             for upload in page.get("Uploads", []):
                 key, number = upload["Key"], upload["UploadId"]
                 abort = partial(s3.abort_multipart_upload, Bucket=self.bucket, Key=key, UploadId=number)
-                _unless(abort, "NoSuchUpload")  # The upload is complete meanwhile.
+                unless(abort, "NoSuchUpload")  # The upload is complete meanwhile.
         deleted = True
         remaining: list[str] = []
         # After a deletion the objects are listed again, because the next page could begin at another object.
@@ -306,7 +252,7 @@ class TeardownPass:
                     {"Key": entry["Key"], "VersionId": entry["VersionId"]}
                     for entry in entries
                     if not (self.keep_models and names.is_model(entry["Key"]))
-                    and not (self._keep_records and _is_record(entry["Key"]))
+                    and not (self.bedrock.keep_records and names.is_record(entry["Key"]))
                 ]
                 if not objects:
                     continue
@@ -338,50 +284,3 @@ class TeardownPass:
     def _is_ours(self, arn: str) -> bool:
         tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
         return {"Key": names.STACK_TAG, "Value": self.prefix} in tags
-
-    def _in_bedrock(self, operation: str, key: str, **filters: str) -> list[dict[str, Any]]:
-        """Return all resources that Bedrock lists by the prefix.
-
-        If the account cannot call Bedrock, and no run ever used it, there are none.
-        """
-        try:
-            return self.bedrock.listed(operation, key, **filters)
-        except (ClientError, BotoCoreError) as error:
-            if not aws.is_out_of_reach(error) or self._used_bedrock:
-                raise
-            logger.info("nothing in Bedrock: %s", error)
-            return []
-
-    @functools.cached_property
-    def _used_bedrock(self) -> bool:
-        """Whether a run may have made something in Bedrock, by the deployed setting or by the record of any run.
-
-        A run's record names its Bedrock base model before the customization job starts, and stays until no custom model
-        remains. The setting alone is not enough, because a run's input or an earlier deployment may have had another value.
-        """
-        if self.bedrock_enabled:
-            return True
-        s3 = aws.client("s3")
-        records = (
-            item["Key"]
-            for item in aws.all_of(s3, "list_object_versions", "Versions", Bucket=self.bucket, Prefix=names.MODELS)
-            if item["IsLatest"] and _is_record(item["Key"])
-        )
-        bodies = (s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in records)
-        return any(json.loads(body)["bedrock_base_model"] for body in bodies)
-
-
-def _is_record(key: str) -> bool:
-    """Return whether an object of the bucket is a run's record."""
-    return names.is_model(key) and key.endswith(f"/{names.RECORD}")
-
-
-def _unless(call: Callable[[], Any], *expected: str) -> bool:
-    """Make the call. Return False if AWS refused it with one of the `expected` error codes."""
-    try:
-        call()
-    except ClientError as error:
-        if aws.code(error) not in expected:
-            raise
-        return False
-    return True
