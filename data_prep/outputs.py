@@ -169,7 +169,7 @@ class Outputs:
                 f"bedrock: {model.id} does not take {_tally(self._left_out)} of {accepted} rows, more than the share of "
                 f"{dataset.max_rejected_share:g}, {listed}; mend them, "
                 f"{'raise dataset.max_rejected_share, ' if enough else ''}choose another bedrock.base_model, or set "
-                "bedrock.enabled to false"
+                "bedrock.mode to import or off"
             )
         if not enough:
             remedies = ["add rows"]
@@ -183,7 +183,7 @@ class Outputs:
                 f"bedrock: {model.id} needs {model.min_records} records, train and validation together, and at least "
                 f"{model.min_file_records} of each, and gets {self._shares['train']} + {self._shares['validation']} "
                 f"({read} rows read, {_tally(unfit)} rejected, {_tally(self._left_out)} not fit for this model, "
-                f"{self._limit} allowed); {', '.join(remedies)}, or set bedrock.enabled to false"
+                f"{self._limit} allowed); {', '.join(remedies)}, or set bedrock.mode to import or off"
             )
 
     def _unfit(self) -> Counter[str]:

@@ -230,7 +230,7 @@ def _grant(function: lambda_.Function, scope: Scope) -> None:
         [executions],
         reason=OWN_EXECUTIONS,
     )
-    lists = ["sagemaker:ListTrainingJobs", "bedrock:ListModelCustomizationJobs"]
+    lists = ["sagemaker:ListTrainingJobs", "bedrock:ListModelCustomizationJobs", "bedrock:ListModelImportJobs"]
     allow(role, lists, ["*"], reason="the list actions have no resource")
     allow(role, ["sagemaker:StopTrainingJob"], [scope.sagemaker("training-job")], reason=OWN_NAMES)
     allow(

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra import data_states
-from infra.states import PAYLOAD, REDRIVE, StackParts, branch, choice, lambda_task, wait
-from pipeline import names
-from pipeline.contracts.events import Customization
+from infra import bedrock_states, data_states
+from infra.states import ATTEMPT, PAYLOAD, PROGRESS, REDRIVE, StackParts, branch, choice, lambda_task, wait
+from pipeline.contracts.bedrock import BedrockJob
 from pipeline.contracts.values import as_json
 from pipeline.settings import EXECUTION_DAYS
 
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
     from infra.states import State
     from pipeline.contracts.planned import StackFacts
     from pipeline.contracts.values import JsonObject
-
-_ATTEMPT = {"name": "{% $plan.name %}", "redrive": REDRIVE}
-"""A part of the event of each function that makes resources: the beginning of their names, and the count at their end."""
-_PROGRESS = "{% $states.result.Payload.progress %}"
 
 
 def definition(stack: StackFacts, settings: JsonObject, steps: Mapping[str, str]) -> dict[str, Any]:
@@ -61,7 +56,10 @@ def _plan(deployed: StackParts) -> State:
             # The other fields of `Deployment` keep their defaults. asl-validator 4.0.0 refuses an empty text here.
             "deployed": {"phase": "skipped", "until": None, "warnings": []},
             "samples": [],
-            "customization": as_json(Customization("not wanted", None, 0, "not wanted")),
+            "bedrock": as_json(BedrockJob("not wanted", None, 0, "not wanted")),
+            "modelDeployment": None,
+            "answer": None,
+            "retired": {"deleted": [], "warnings": []},
         },
         "Next": "Planned",
     }
@@ -78,9 +76,9 @@ def _refused(_: StackParts) -> State:
 
 def _train(deployed: StackParts) -> State:
     return {
-        **lambda_task(deployed.steps["train"], {**_ATTEMPT, "request": "{% $plan.train %}"}, looks=True),
+        **lambda_task(deployed.steps["train"], {**ATTEMPT, "request": "{% $plan.train %}"}, looks=True),
         "Assign": {"training": PAYLOAD},
-        "Output": _PROGRESS,
+        "Output": PROGRESS,
         "Next": "Trained",
     }
 
@@ -103,37 +101,7 @@ def _assess(deployed: StackParts) -> State:
     return {
         **lambda_task(deployed.steps["assess"], event),
         "Assign": {"assessment": PAYLOAD},
-        "Next": "CustomizeWanted",
-    }
-
-
-def _customize_wanted(_: StackParts) -> State:
-    return choice(branch("{% $plan.customize != null %}", "Customize"), default="DeployWanted")
-
-
-def _customize(deployed: StackParts) -> State:
-    """Return the task that starts the Bedrock job.
-
-    It never fails the run. Its error is kept in `$customization`, and `FinishCustomize` tries again.
-    """
-    task = lambda_task(deployed.steps["customize"], _customization(follow=False))
-    progress = "{% 'refused the job, which is tried again at the end of the run: ' & $states.errorOutput.Error %}"
-    refused = as_json(Customization("refused", None, 0, progress))
-    return {
-        **{key: value for key, value in task.items() if key != "Retry"},
-        "Assign": {"customization": PAYLOAD},
-        "Output": _PROGRESS,
-        "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"customization": refused}, "Next": "DeployWanted"}],
-        "Next": "DeployWanted",
-    }
-
-
-def _customization(*, follow: bool) -> dict[str, Any]:
-    return {
-        **_ATTEMPT,
-        "request": "{% $plan.customize.request %}",
-        "timeout_hours": "{% $plan.customize.timeout_hours %}",
-        "follow": follow,
+        "Next": "BedrockWanted",
     }
 
 
@@ -143,7 +111,7 @@ def _deploy_wanted(_: StackParts) -> State:
 
 def _deploy(deployed: StackParts) -> State:
     event = {
-        **_ATTEMPT,
+        **ATTEMPT,
         "model": "{% $training.model %}",
         "plan": "{% $plan.deploy %}",
         "progress": "{% $deployment %}",
@@ -151,7 +119,7 @@ def _deploy(deployed: StackParts) -> State:
     return {
         **lambda_task(deployed.steps["deploy"], event, looks=True),
         "Assign": {"deployment": PAYLOAD, "deployed": PAYLOAD},
-        "Output": _PROGRESS,
+        "Output": PROGRESS,
         "Next": "Deployed",
     }
 
@@ -190,9 +158,9 @@ def _tested(_: StackParts) -> State:
 
 
 def _served(_: StackParts) -> State:
-    without_bedrock = branch("{% $plan.customize = null %}", "Record")
+    without_bedrock = branch("{% $bedrock.phase = 'not wanted' %}", "Record")
     passed = branch("{% $deployed.phase = 'passed' %}", "RecordServing")
-    return choice(without_bedrock, passed, default="FinishCustomize")
+    return choice(without_bedrock, passed, default="FollowBedrock")
 
 
 _RESULT = {
@@ -201,7 +169,8 @@ _RESULT = {
     "manifest": "{% $data.manifest %}",
     "assessment": "{% $assessment %}",
     "deployed": "{% $deployed %}",
-    "customization": "{% $customization %}",
+    "bedrock": "{% $bedrock %}",
+    "answer": "{% $answer %}",
 }
 
 
@@ -218,8 +187,7 @@ def _tell_serving(deployed: StackParts) -> State:
     message = (
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & '\\nBedrock: ' & "
-        "$customization.progress & '\\nWhy: ' & $assessment.why & '\\nOpenAI base URL: ' & $plan.call.base_url & "
-        "'\\nPython:\\n' & $join($plan.call.python, '\\n') %}"
+        "$bedrock.progress & '\\nWhy: ' & $assessment.why %}"
     )
     return {
         "Type": "Task",
@@ -231,26 +199,9 @@ def _tell_serving(deployed: StackParts) -> State:
         },
         "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}],
         # The message at the end says the same, so the run goes on if this one cannot be published.
-        "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "FinishCustomize"}],
-        "Next": "FinishCustomize",
+        "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "FollowBedrock"}],
+        "Next": "FollowBedrock",
     }
-
-
-def _finish_customize(deployed: StackParts) -> State:
-    return {
-        **lambda_task(deployed.steps["customize"], _customization(follow=True), looks=True),
-        "Assign": {"customization": PAYLOAD},
-        "Output": _PROGRESS,
-        "Next": "Customized",
-    }
-
-
-def _customized(_: StackParts) -> State:
-    return choice(branch("{% $customization.phase = 'completed' %}", "Record"), default="WaitForCustomize")
-
-
-def _wait_for_customize(_: StackParts) -> State:
-    return wait("customization", "FinishCustomize")
 
 
 def _record(deployed: StackParts) -> State:
@@ -267,16 +218,23 @@ def _done(_: StackParts) -> State:
         "call": "{% $deployed.phase = 'passed' ? $plan.call : null %}",
         "deployment": "{% $deployed.phase %}",
         "model": "{% $training.model %}",
-        "bedrock": "{% $customization.progress %}",
-        "custom_model": "{% $customization.custom_model %}",
+        "bedrock": "{% $answer ? $bedrock.progress & ', ' & $answer.progress : $bedrock.progress %}",
+        "custom_model": "{% $plan.customize ? $bedrock.model : null %}",
+        "imported_model": "{% $plan.customize ? null : $bedrock.model %}",
+        "bedrock_model_id": "{% $answer ? $answer.model_id : null %}",
+        "bedrock_call": "{% $answer ? $answer.call : null %}",
         "scores": "{% $assessment.scores %}",
         "data": "{% $data.counts %}",
         "manifest": "{% $data.manifest %}",
-        "samples": "{% $append([$training.model & 'tuneway/evaluation.json'], $samples) %}",
-        "run": f"{{% $plan.record.folder & '{names.RECORD}' %}}",
+        "samples": (
+            "{% $append([$training.model & 'tuneway/evaluation.json'], $append($samples, $answer ? $answer.samples : [])) %}"
+        ),
+        "run": "{% $plan.record.folder & 'run.json' %}",
         "estimate": "{% $plan.estimate %}",
         "spent": "{% $record.spent %}",
-        "warnings": "{% $append($append($plan.warnings, $assessment.warnings), $deployed.warnings) %}",
+        "warnings": (
+            "{% $append($append($append($plan.warnings, $assessment.warnings), $deployed.warnings), $retired.warnings) %}"
+        ),
     }
     return {"Type": "Succeed", "Output": output}
 
@@ -295,8 +253,9 @@ STATES = {
     "Trained": _trained,
     "WaitForTraining": _wait_for_training,
     "Assess": _assess,
-    "CustomizeWanted": _customize_wanted,
-    "Customize": _customize,
+    "BedrockWanted": bedrock_states.bedrock_wanted,
+    "Customize": bedrock_states.customize,
+    "ImportModel": bedrock_states.import_model,
     "DeployWanted": _deploy_wanted,
     "Deploy": _deploy,
     "Deployed": _deployed,
@@ -306,9 +265,20 @@ STATES = {
     "Served": _served,
     "RecordServing": _record_serving,
     "TellServing": _tell_serving,
-    "FinishCustomize": _finish_customize,
-    "Customized": _customized,
-    "WaitForCustomize": _wait_for_customize,
+    "FollowBedrock": bedrock_states.follow_bedrock,
+    "FinishCustomize": bedrock_states.finish_customize,
+    "Customized": bedrock_states.customized,
+    "WaitForCustomize": bedrock_states.wait_for_customize,
+    "DeployCustomModel": bedrock_states.deploy_custom_model,
+    "CustomModelDeployed": bedrock_states.custom_model_deployed,
+    "WaitForCustomModel": bedrock_states.wait_for_custom_model,
+    "FinishImport": bedrock_states.finish_import,
+    "Imported": bedrock_states.imported,
+    "WaitForImport": bedrock_states.wait_for_import,
+    "AskBedrock": bedrock_states.ask_bedrock,
+    "BedrockAsked": bedrock_states.bedrock_asked,
+    "WaitForBedrock": bedrock_states.wait_for_bedrock,
+    "RetireModels": bedrock_states.retire_models,
     "Record": _record,
     "Done": _done,
 }

@@ -22,12 +22,12 @@ OWN_RUN = "a run's id is its own"
 
 
 class ServiceRoles(Construct):
-    """Roles of the training job, the model, the Bedrock job and the expiry schedule, and of those who call the model."""
+    """Execution roles of the training job, the model, the two kinds of Bedrock jobs and the expiry schedule."""
 
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images
     ) -> None:
-        """Make the five roles. They may touch resources of this stack only, except those that the comments name."""
+        """Make the five roles. Everything they may touch belongs to this stack, except what the comments name."""
         super().__init__(parent, id)
         # The conditions of each trust policy are copied from the service's guide. SageMaker's are in "Cross-service confused
         # deputy prevention" of its developer guide, which leaves aws:SourceAccount out.
@@ -78,18 +78,8 @@ class ServiceRoles(Construct):
         _write_logs(self.model, scope, f"/aws/sagemaker/Endpoints/{scope.prefix}")
 
         # Bedrock user guide, "Create a service role for model customization".
-        self.bedrock = make_role(
-            self,
-            "Bedrock",
-            iam.ServicePrincipal(
-                "bedrock.amazonaws.com",
-                conditions={
-                    "StringEquals": {"aws:SourceAccount": scope.account},
-                    "ArnEquals": {"aws:SourceArn": scope.arn("bedrock", "model-customization-job/*")},
-                },
-            ),
-            "Tuneway's Bedrock customization job",
-        )
+        customization = _bedrock(scope, "model-customization-job")
+        self.bedrock = make_role(self, "Bedrock", customization, "Tuneway's Bedrock customization job")
         output = f"{names.prefix('bedrock', '*')}*"
         _read(self.bedrock, bucket, [f"{names.prefix('data', '*')}bedrock/*", output])
         allow(self.bedrock, ["s3:PutObject"], [bucket.arn_for_objects(output)], reason=OWN_RUN)
@@ -97,7 +87,16 @@ class ServiceRoles(Construct):
         allow_key(self.bedrock, bucket, ["Decrypt", "GenerateDataKey", "DescribeKey"])
         via = {"StringEquals": {"kms:ViaService": f"bedrock.{scope.region}.amazonaws.com"}}
         allow_key(self.bedrock, bucket, ["CreateGrant"], via)
-        allow_interfaces(self.bedrock, scope, settings, bedrock=True)
+        allow_interfaces(self.bedrock, scope, settings, "model-customization-job")
+
+        # Bedrock user guide, "Create a service role for importing pre-trained models".
+        importing = _bedrock(scope, "model-import-job")
+        self.bedrock_import = make_role(self, "BedrockImport", importing, "Tuneway's Bedrock import job")
+        _read(self.bedrock_import, bucket, [models])
+        # Bedrock user guide, "Encryption of imported models": the grant is as of a custom model.
+        allow_key(self.bedrock_import, bucket, ["Decrypt", "GenerateDataKey", "DescribeKey"])
+        allow_key(self.bedrock_import, bucket, ["CreateGrant"], via)
+        allow_interfaces(self.bedrock_import, scope, settings, "model-import-job")
 
         # EventBridge Scheduler User Guide, "Confused deputy prevention": the source is the schedule's group, never the
         # schedule.
@@ -119,6 +118,15 @@ class ServiceRoles(Construct):
         self.caller = make_role(self, "Caller", iam.AccountPrincipal(scope.account), "Calls Tuneway's endpoint")
         allow(self.caller, ["sagemaker:InvokeEndpoint"], [scope.endpoint])
         allow(self.caller, ["sagemaker:CallWithBearerToken"], ["*"], reason="the action has no resource")
+
+
+def _bedrock(scope: Scope, job: str) -> iam.ServicePrincipal:
+    """Return Bedrock as the principal, only for this account's jobs of one kind."""
+    conditions = {
+        "StringEquals": {"aws:SourceAccount": scope.account},
+        "ArnEquals": {"aws:SourceArn": scope.arn("bedrock", f"{job}/*")},
+    }
+    return iam.ServicePrincipal("bedrock.amazonaws.com", conditions=conditions)
 
 
 def _read(role: iam.Role, bucket: s3.Bucket, keys: list[str]) -> None:

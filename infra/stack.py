@@ -41,8 +41,7 @@ class TunewayStack(cdk.Stack):
             description="Tuneway: fine-tunes, evaluates and serves a dialogue summarizer",
             env=cdk.Environment(region=region),
         )
-        if settings.bedrock.enabled:
-            bedrock.choose(settings, region)
+        bedrock.check(settings, region)
         images = Images.of(region)
         scope = Scope.of(self, region)
         for name, value in {**settings.stack.tags, STACK_TAG: scope.prefix}.items():

@@ -57,6 +57,7 @@ class StateMachine(Construct):
             training_role=roles.training.role_arn,
             model_role=roles.model.role_arn,
             bedrock_role=roles.bedrock.role_arn,
+            import_role=roles.bedrock_import.role_arn,
             expiry_role=roles.expiry.role_arn,
             caller_role=roles.caller.role_arn,
             expiry_failed=scope.expiry_failed,

@@ -18,6 +18,11 @@ PAYLOAD = "{% $states.result.Payload %}"
 REDRIVE = "{% $states.context.Execution.RedriveCount %}"
 """How often the execution has been redriven."""
 
+ATTEMPT = {"name": "{% $plan.name %}", "redrive": REDRIVE}
+"""What each function that makes something gets: the beginning of its names, and the count that they end in."""
+PROGRESS = "{% $states.result.Payload.progress %}"
+"""The progress in one line, as the output of a task that looks at long work."""
+
 
 class StackParts(NamedTuple):
     """The parts of the stack that a state may need.

@@ -15,7 +15,7 @@ from infra.functions import A_KEY, A_RUN, OWN_IDS, OWN_NAMES, published_version
 from infra.policies import allow, allow_pass
 from infra.storage import allow_key
 from pipeline import names
-from pipeline.catalogue import BASE_MODELS
+from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, REGIONS
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
@@ -72,6 +72,26 @@ class Grants:
         """Let the step list the stack's bucket below `prefixes`."""
         allow(self.role, ["s3:ListBucket"], [self.bucket.bucket_arn], {"StringLike": {"s3:prefix": prefixes}})
 
+    def bedrock(self, kind: str) -> str:
+        """Return the ARN pattern of all resources of a kind in Bedrock (`custom-model`, ...)."""
+        return self.scope.arn("bedrock", f"{kind}/*")
+
+    def allow_tagged(self, actions: list[str], resources: list[str]) -> None:
+        """Let the step do `actions` on those of Bedrock's `resources` that have the stack's tag."""
+        own = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": self.scope.prefix}}
+        allow(self.role, actions, resources, own, f"{OWN_IDS}; the tag decides")
+
+    def allow_bedrock_tags(self, resources: list[str]) -> None:
+        """Let the step give this stack's tag to `resources` of Bedrock that have not another stack's.
+
+        So it cannot take over another stack's model.
+        """
+        conditions = {
+            "StringEquals": {f"aws:RequestTag/{STACK_TAG}": self.scope.prefix},
+            "StringEqualsIfExists": {f"aws:ResourceTag/{STACK_TAG}": self.scope.prefix},
+        }
+        allow(self.role, ["bedrock:TagResource"], resources, conditions, OWN_IDS)
+
     def objects(self, folder: names.Folder, name: str = "*") -> str:
         """Return the ARN pattern of the objects that `name` matches in the folders of all runs."""
         arn: str = self.bucket.arn_for_objects(f"{names.prefix(folder, '*')}{name}")
@@ -89,9 +109,11 @@ def _plan(grants: Grants) -> None:
     if grants.datasets:
         grants.allow(["s3:ListBucket"], grants.datasets)
     bedrock = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
-    grants.allow(["bedrock:GetFoundationModel"], [bedrock], "a run may name any base model")
-    quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
-    grants.allow(quotas, ["*"], "the actions have no resource")
+    grants.allow(["bedrock:GetFoundationModel"], [bedrock], "reads what AWS publishes of any base model a run may name")
+    quotas = ["ListServiceQuotas", "ListAWSDefaultServiceQuotas", "GetServiceQuota", "GetAWSDefaultServiceQuota"]
+    grants.allow([f"servicequotas:{action}" for action in quotas], ["*"], "the actions have no resource")
+    if scope.region in IMPORT_REGIONS:
+        grants.allow(["bedrock:ListImportedModels"], ["*"], "the action has no resource")
     grants.allow(["sagemaker:DescribeEndpoint"], [scope.endpoint])
     grants.allow(["sagemaker:DescribeEndpointConfig"], [scope.sagemaker("endpoint-config")], OWN_NAMES)
     # A secret that does not exist has no six characters at its end, so Plan asks for the bare name. The answer must be
@@ -157,28 +179,78 @@ def _assess(grants: Grants) -> None:
     grants.allow_key(["Decrypt", "GenerateDataKey"])
 
 
-def _customize(grants: Grants) -> None:
-    scope = grants.scope
-    bases = [
+def _bases(scope: Scope) -> list[str]:
+    """Return the ARNs of the base models that can be customized in the stack's region."""
+    return [
         f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/{model.id}"
         for model in BASE_MODELS.values()
         if model.region == scope.region
     ]
+
+
+def _customize(grants: Grants) -> None:
+    bases = _bases(grants.scope)
     if not bases:
         return
-    jobs, models = scope.arn("bedrock", "model-customization-job/*"), scope.arn("bedrock", "custom-model/*")
+    jobs, models = grants.bedrock("model-customization-job"), grants.bedrock("custom-model")
     grants.allow(["bedrock:CreateModelCustomizationJob"], [*bases, models, jobs], OWN_IDS)
     grants.allow(["bedrock:GetModelCustomizationJob", "bedrock:ListTagsForResource"], [jobs], OWN_IDS)
-    # The step may only set this stack's tag, and not on a model that has another stack's. So it cannot take over another
-    # stack's model.
-    conditions = {
-        "StringEquals": {f"aws:RequestTag/{STACK_TAG}": scope.prefix},
-        "StringEqualsIfExists": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix},
-    }
-    allow(grants.role, ["bedrock:TagResource"], [models, jobs], conditions, OWN_IDS)
-    tagged = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
-    allow(grants.role, ["bedrock:StopModelCustomizationJob"], [jobs], tagged, f"{OWN_IDS}; the tag decides")
+    grants.allow_bedrock_tags([models, jobs])
+    grants.allow_tagged(["bedrock:StopModelCustomizationJob"], [jobs])
     allow_pass(grants.role, grants.roles.bedrock, "bedrock.amazonaws.com")
+
+
+def _import_model(grants: Grants) -> None:
+    if grants.scope.region not in IMPORT_REGIONS:
+        return
+    jobs, models = grants.bedrock("model-import-job"), grants.bedrock("imported-model")
+    made = {"StringEquals": {f"aws:RequestTag/{STACK_TAG}": grants.scope.prefix}}
+    allow(grants.role, ["bedrock:CreateModelImportJob"], ["*"], made, "the action has no resource; the tag decides")
+    grants.allow(["bedrock:GetModelImportJob", "bedrock:ListTagsForResource"], [jobs], OWN_IDS)
+    grants.allow_bedrock_tags([models, jobs])
+    allow_pass(grants.role, grants.roles.bedrock_import, "bedrock.amazonaws.com")
+
+
+def _deploy_custom_model(grants: Grants) -> None:
+    if not _bases(grants.scope):
+        return
+    models, deployments = grants.bedrock("custom-model"), grants.bedrock("custom-model-deployment")
+    # IAM asks for both tags of a call: that of the model, which exists, and that of the deployment in the request.
+    own = {
+        "StringEquals": {
+            f"aws:RequestTag/{STACK_TAG}": grants.scope.prefix,
+            f"aws:ResourceTag/{STACK_TAG}": grants.scope.prefix,
+        }
+    }
+    allow(grants.role, ["bedrock:CreateCustomModelDeployment"], [models], own, f"{OWN_IDS}; the tags decide")
+    grants.allow(["bedrock:GetCustomModelDeployment", "bedrock:ListTagsForResource"], [deployments], OWN_IDS)
+    grants.allow_bedrock_tags([deployments])
+    grants.allow_tagged(["bedrock:UpdateCustomModelDeployment"], [models, deployments])
+    grants.allow_tagged(["bedrock:DeleteCustomModelDeployment"], [deployments])
+
+
+def _ask_bedrock(grants: Grants) -> None:
+    grants.allow(["s3:GetObject"], [grants.objects("data", "test/test.jsonl")], A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("models", "bedrock_smoke_test.json")], A_RUN)
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
+    if grants.scope.region in REGIONS:
+        deployments, imported = grants.bedrock("custom-model-deployment"), grants.bedrock("imported-model")
+        # Converse is authorized by InvokeModel (API reference, Converse).
+        grants.allow_tagged(["bedrock:InvokeModel"], [deployments, imported])
+        grants.allow_tagged(["bedrock:GetImportedModel"], [imported])
+
+
+def _retire_models(grants: Grants) -> None:
+    scope = grants.scope
+    if scope.region not in REGIONS:
+        return
+    grants.allow(["states:ListExecutions"], [scope.arn("states", f"stateMachine:{scope.prefix}")])
+    kinds = ["CustomModels", "CustomModelDeployments", "ProvisionedModelThroughputs", "ImportedModels"]
+    grants.allow([f"bedrock:List{kind}" for kind in kinds], ["*"], "the list actions have no resource")
+    models, imported = grants.bedrock("custom-model"), grants.bedrock("imported-model")
+    grants.allow(["bedrock:ListTagsForResource"], [models, imported], OWN_IDS)
+    grants.allow_tagged(["bedrock:DeleteCustomModel"], [models])
+    grants.allow_tagged(["bedrock:DeleteImportedModel"], [imported])
 
 
 def _deploy(grants: Grants) -> None:
@@ -219,6 +291,10 @@ STEPS: dict[str, StepFunction] = {
     "train": StepFunction("pipeline.steps.train.handler", _train),
     "assess": StepFunction("pipeline.steps.assess.handler", _assess),
     "customize": StepFunction("pipeline.steps.customize.handler", _customize),
+    "import_model": StepFunction("pipeline.steps.import_model.handler", _import_model),
+    "deploy_custom_model": StepFunction("pipeline.steps.deploy_custom_model.handler", _deploy_custom_model),
+    "ask_bedrock": StepFunction("pipeline.steps.ask_bedrock.handler", _ask_bedrock, minutes=5),
+    "retire_models": StepFunction("pipeline.steps.retire_models.handler", _retire_models),
     "deploy": StepFunction("pipeline.steps.deploy.handler", _deploy),
     "smoke_test": StepFunction("pipeline.steps.smoke_test.handler", _smoke_test, minutes=5),
     "record": StepFunction("pipeline.steps.record.handler", _record),

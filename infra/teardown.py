@@ -82,7 +82,7 @@ class Teardown(Construct):
                 "Rule": cleanup.rule_name,
                 "StateMachines": f"{machine.arn},{cleanup.arn}",
                 "KeepModels": keep_models,
-                "BedrockEnabled": "true" if settings.bedrock.enabled else "false",
+                "BedrockEnabled": "false" if settings.bedrock.mode == "off" else "true",
             },
         )
         # CloudFormation deletes it at the same time as the teardown. Local AWS deletes one resource after the other. Of two
@@ -123,6 +123,7 @@ def _grant(
     let([f"sagemaker:{action}" for action in lists], ["*"], "the list actions have no resource")
     kinds = [
         "ModelCustomizationJobs",
+        "ModelImportJobs",
         "CustomModels",
         "CustomModelDeployments",
         "ProvisionedModelThroughputs",
@@ -142,7 +143,8 @@ def _grant(
         "bedrock:DeleteProvisionedModelThroughput": scope.arn("bedrock", "provisioned-model/*"),
         "bedrock:DeleteImportedModel": scope.arn("bedrock", "imported-model/*"),
     }
-    let(["bedrock:ListTagsForResource"], list(bedrock.values()), OWN_IDS)
+    imports = scope.arn("bedrock", "model-import-job/*")
+    let(["bedrock:ListTagsForResource"], [*bedrock.values(), imports], OWN_IDS)
     tagged = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
     for action, resource in bedrock.items():
         let([action], [resource], f"{OWN_IDS}; the tag decides", tagged)

@@ -58,6 +58,8 @@ def left(client: Callable[[str], Any]) -> list[str]:
         add("training job", (job["TrainingJobName"] for job in jobs))
         jobs = every(bedrock, "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status)
         add("customization job", (job["jobName"] for job in jobs))
+    imports = every(bedrock, "list_model_import_jobs", "modelImportJobSummaries", statusEquals="InProgress")
+    add("import job", (job["jobName"] for job in imports))
     add("custom model", (m["modelName"] for m in every(bedrock, "list_custom_models", "modelSummaries")))
     deployments = every(bedrock, "list_custom_model_deployments", "modelDeploymentSummaries")
     add("custom model deployment", (d["customModelDeploymentName"] for d in deployments))

@@ -153,7 +153,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     execution = _start_and_follow(aws, outputs["StateMachineArn"], run_input)
     if refused_for_bedrock(execution.description):
         console.print(f"[bold]Bedrock is left out.[/bold] {escape(execution.description['cause'])}")
-        run_input = {**run_input, "bedrock": {"enabled": False}}
+        run_input = {**run_input, "bedrock": {"mode": "off"}}
         execution = _start_and_follow(aws, outputs["StateMachineArn"], run_input)
     record |= {"status": execution.description["status"], "states": execution.seconds, "input": run_input}
     if not execution.succeeded:

@@ -55,11 +55,18 @@ class BedrockTeardown:
         return unfinished
 
     def import_jobs(self) -> list[str]:
-        """Name the jobs that have not ended. Bedrock has no call that stops them, and their model comes after their end."""
+        """Name the jobs that have not ended. Bedrock has no call that stops them.
+
+        Nothing else waits for them. A job whose model is deleted from the bucket meanwhile fails.
+        """
         jobs = self._listed("list_model_import_jobs", "modelImportJobSummaries", statusEquals="InProgress")
-        return [
-            f"import job {job['jobName']}, which cannot be stopped" for job in jobs if self.models.is_ours(job["jobArn"])
-        ]
+        return self._kept(
+            [
+                f"import job {job['jobName']}, which cannot be stopped"
+                for job in jobs
+                if self.models.is_ours(job["jobArn"])
+            ]
+        )
 
     def deployment(self) -> list[str]:
         """Delete the deployment of custom models. It is found by its name, also if its model is not the stack's."""
@@ -74,9 +81,7 @@ class BedrockTeardown:
                 if not self.models.is_ours(arn):
                     continue
                 # It cannot be deleted while it is being created or updated. The next pass tries again.
-                delete = partial(
-                    self.models.client.delete_custom_model_deployment, customModelDeploymentIdentifier=arn
-                )
+                delete = partial(self.models.client.delete_custom_model_deployment, customModelDeploymentIdentifier=arn)
                 unless(delete, "ConflictException", "ValidationException", GONE)
             remaining.append(f"custom model deployment {name}")
         return remaining
@@ -100,8 +105,7 @@ class BedrockTeardown:
             if users or not unless(delete, "ConflictException", GONE):
                 used = f", used by {', '.join(map(str, users))}" if users else ""
                 remaining.append(f"custom model {model['modelName']}{used}")
-        self.keep_records = bool(remaining) and not self._enabled
-        return remaining
+        return self._kept(remaining)
 
     def imported_models(self) -> list[str]:
         """Delete the imported models."""
@@ -113,6 +117,10 @@ class BedrockTeardown:
                 delete = partial(self.models.client.delete_imported_model, modelIdentifier=model["modelArn"])
                 if not unless(delete, "ConflictException", GONE):
                     remaining.append(f"imported model {model['modelName']}")
+        return self._kept(remaining)
+
+    def _kept(self, remaining: list[str]) -> list[str]:
+        """Return the remaining models and jobs. If there are any, and the settings do not tell it, the records have to."""
         self.keep_records = self.keep_records or (bool(remaining) and not self._enabled)
         return remaining
 

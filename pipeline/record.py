@@ -139,7 +139,7 @@ def _bedrock(known: RunRecord, made: BedrockJob, answer: BedrockAnswer | None) -
 
 
 def _bedrock_dollars(known: RunRecord, made: BedrockJob, answer: BedrockAnswer | None) -> float | None:
-    """Return the bound of what Bedrock costs. Each customization job is billed. Import jobs are free, and their models are not."""
+    """Return the bound of what Bedrock costs. Each customization job is billed. An import job is free, and its model is not."""
     if known.bedrock_mode == "customize":
         return _times(known.bedrock_usd_at_most, made.jobs)
     if answer and answer.units:

@@ -101,7 +101,20 @@ _REMEDIES = (
     (
         r"^CustomizationFailed",
         "Bedrock would refuse these records or hyperparameters again; the tuned model serves nevertheless: change what the "
-        "reason names, then start a new execution, or leave Bedrock out with bedrock.enabled false",
+        "reason names, then start a new execution, or leave Bedrock out with bedrock.mode off",
+    ),
+    (
+        r"^ModelImportFailed: .*(?i:internal|try again|retry|capacity|gives no reason)",
+        f"Bedrock had an internal error: {REDRIVE}, and repeats nothing else",
+    ),
+    (
+        r"^ModelImportFailed",
+        "Bedrock would refuse this model again; the tuned model serves nevertheless: start a new execution with another "
+        "training.base_model, or leave Bedrock out with bedrock.mode off",
+    ),
+    (
+        r"^(ModelDeploymentFailed|BedrockSick)",
+        f"the tuned model serves nevertheless: {REDRIVE}, or start a new execution without Bedrock (bedrock.mode off)",
     ),
     (
         r"\bBadRecord\b",
@@ -151,9 +164,7 @@ def notice(
 def _success(execution: dict[str, Any]) -> list[str]:
     output = json.loads(execution["output"])
     lines = [f"Promoted: {output['promoted']}", f"Why: {output['why']}", f"Model: {output['model']}"]
-    if call := output.get("call"):
-        lines += [f"OpenAI base URL: {call['base_url']}", "Python:", *call["python"]]
-    return lines
+    return [*lines, f"Ask Bedrock: {output['bedrock_call']}"] if output.get("bedrock_call") else lines
 
 
 def _failure(execution: dict[str, Any]) -> list[str]:
@@ -173,9 +184,9 @@ def step(execution_arn: str) -> str | None:
     return next((state for kind, state in _entered(execution_arn) if kind in tasks), None)
 
 
-def has_entered(execution_arn: str, state: str) -> bool:
-    """Return whether the execution ever entered the state."""
-    return any(entered == state for _, entered in _entered(execution_arn))
+def entered_states(execution_arn: str) -> set[str]:
+    """Return the states that the execution ever entered."""
+    return {name for _, name in _entered(execution_arn)}
 
 
 def _entered(execution_arn: str) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 from pipeline.contracts.data import Preparation
 from pipeline.contracts.values import AwsRequest, JsonObject
 
-
 BedrockMode = Literal["customize", "import", "off"]
 
 

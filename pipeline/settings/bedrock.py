@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, field_validator
 
 from pipeline import catalogue
-from pipeline.contracts.planned import BedrockMode  # noqa: TC001 - pydantic reads it
+from pipeline.contracts.planned import BedrockMode
 from pipeline.settings.base import Section, run
 
 

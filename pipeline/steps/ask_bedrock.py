@@ -78,7 +78,9 @@ def handler(event: AskBedrockEvent) -> BedrockAnswer:
         )
     samples.write(event.samples, asked, answers)
     call = command(api, runtime.meta.region_name, model, event.instruction)
-    return BedrockAnswer("passed", f"answers by {api}", 0, model, api, call, [event.samples], units, since, event.redrive)
+    return BedrockAnswer(
+        "passed", f"answers by {api}", 0, model, api, call, [event.samples], units, since, event.redrive
+    )
 
 
 def _abilities(model: str) -> tuple[Api, int | None]:
@@ -95,13 +97,11 @@ def _waking(model: str, api: Api, units: int | None, since: int, redrive: int) -
     if age > WAKE_MINUTES * 60:
         raise BedrockSick(f"{model} is not ready after {WAKE_MINUTES} minutes; redrive the execution to wait again")
     progress = f"waking the model for {age / 60:.0f} min"
-    return BedrockAnswer(
-        "waking", progress, WAKE_WAIT_SECONDS, model, api, units=units, since=since, redrive=redrive
-    )
+    return BedrockAnswer("waking", progress, WAKE_WAIT_SECONDS, model, api, units=units, since=since, redrive=redrive)
 
 
 def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
-    """Return whether AWS itself was busy, or does not know a new permission yet. A model that takes too long is no such case."""
+    """Return whether AWS itself was busy, or does not know a permission yet. A model that takes too long is no such case."""
     if isinstance(error, ClientError) and aws.code(error) == "AccessDeniedException":
         return True
     return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)

@@ -22,8 +22,8 @@ logger.setLevel(logging.INFO)
 
 RepairAction = Literal["done", "wait", "back", "delete"]
 
-CUSTOMIZE = "Customize"
-"""The state that starts a run's Bedrock job. No job is made before an execution enters it (infra/definition.py)."""
+CUSTOMIZE, IMPORT = "Customize", "ImportModel"
+"""The states that start a run's Bedrock job. No job is made before an execution enters one of them (infra/definition.py)."""
 
 _REFUSALS = ("ValidationException", "ConflictException", "ResourceNotFound", "ResourceNotFoundException")
 
@@ -42,11 +42,11 @@ def handler(event: CleanupEvent) -> CleanedUp:
     # The part that costs most comes first. If AWS refuses one part, the others run nevertheless.
     refused: list[Exception] = []
     _, training_jobs = _try(partial(_training_jobs, run), refused)
-    bedrock, customization_jobs = _try(partial(_customization_jobs, run, event.execution), refused)
+    bedrock, bedrock_jobs = _try(partial(_bedrock_jobs, run, event.execution), refused)
     endpoint, endpoints = _try(partial(_endpoint, event.prefix, run), refused)
     if refused:
         raise refused[0]
-    unfinished = [*training_jobs, *customization_jobs, *endpoints]
+    unfinished = [*training_jobs, *bedrock_jobs, *endpoints]
     logger.info("not ended yet: %s", unfinished or "nothing")
     return CleanedUp(unfinished, **report.notice(described, event.prefix, event.region, endpoint, bedrock, unfinished))
 
@@ -142,13 +142,31 @@ def _training_jobs(run: str) -> tuple[str, list[str]]:
     return "", unfinished
 
 
-def _customization_jobs(run: str, execution: str) -> tuple[str, list[str]]:
+def _bedrock_jobs(run: str, execution: str) -> tuple[str, list[str]]:
     """Stop the run's Bedrock jobs. Return their states in words, and the unfinished ones.
 
-    It calls Bedrock only if the run entered Customize. A run without Bedrock also works in an account that cannot use it.
+    It calls Bedrock only if the run entered a state that makes a job. A run without Bedrock also works in an account that
+    cannot use it.
     """
-    if not report.has_entered(execution, CUSTOMIZE):
-        return "no job", []
+    entered = report.entered_states(execution)
+    if IMPORT in entered:
+        return _import_jobs(run)
+    return _customization_jobs(run) if CUSTOMIZE in entered else ("no job", [])
+
+
+def _import_jobs(run: str) -> tuple[str, list[str]]:
+    """Return the states of the run's import jobs in words, and the unfinished ones. Bedrock has no call that stops them."""
+    jobs, unfinished = [], []
+    for job in aws.all_of(aws.client("bedrock"), "list_model_import_jobs", "modelImportJobSummaries", nameContains=run):
+        name, status = job["jobName"], job["status"]
+        jobs.append(f"import job {name} is {status}{f' ({model})' if (model := job.get('importedModelArn')) else ''}")
+        if status == "InProgress":
+            unfinished.append(f"import job {name} ({status}; it cannot be stopped, and ends by itself)")
+    return "; ".join(jobs) or "no job", unfinished
+
+
+def _customization_jobs(run: str) -> tuple[str, list[str]]:
+    """Stop the run's customization jobs. Return their states in words, and the unfinished ones."""
     client = aws.client("bedrock")
     jobs, unfinished = [], []
     pages = client.get_paginator("list_model_customization_jobs").paginate(nameContains=run, sortOrder="Ascending")

@@ -36,7 +36,7 @@ class ModelDeploymentFailed(Exception):
     """The deployment does not serve the run's custom model. The line has Bedrock's reason and the remedy."""
 
 
-def decide(
+def decide(  # noqa: PLR0911 - one return per state
     status: str, model: str | None, update: tuple[str, str] | None, wanted: str, asked: bool, before: str | None
 ) -> Action:
     """Return what to do with the deployment.

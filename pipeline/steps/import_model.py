@@ -91,8 +91,8 @@ def _look(event: ImportEvent) -> BedrockJob:
     limit = event.timeout_hours * (1 + event.redrive)
     if job.age > limit * 3600:
         raise ModelImportFailed(
-            f"import job {job.name} was not completed within bedrock.timeout_hours, after {limit} hours, and cannot be stopped; "
-            "redrive the execution to wait as long again"
+            f"import job {job.name} was not completed within bedrock.timeout_hours, after {limit} hours, and cannot be "
+            "stopped; redrive the execution to wait as long again"
         )
     progress = f"importing the model for {job.age / 60:.0f} min"
     return BedrockJob("working", job.name, len(made), progress, jobs.wait(job.age))

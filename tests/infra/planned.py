@@ -11,23 +11,26 @@ from local_aws.core.shapes import validate
 from pipeline import cost, record, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose
-from pipeline.contracts.planned import CustomizePlan, DeployPlan, Plan, PlannedBaseModel, PlannedDataset, StackFacts
+from pipeline.contracts.planned import DeployPlan, Plan, PlannedBaseModel, PlannedDataset, StackFacts
 from pipeline.contracts.values import as_json, parse
 from pipeline.source import listing
 from pipeline.source.preparation import preparation
 from pipeline.source.splits import File
-from pipeline.steps import deploy, plan
+from pipeline.steps import deploy, deploy_custom_model
 from pipeline.steps.customize import CustomizationJobs
+from pipeline.steps.import_model import ImportJobs
 from pipeline.steps.train import TrainingJobs
 
 if TYPE_CHECKING:
     from tests.infra.conftest import Synthesised
 
 RUN = "0123456789"
+CUSTOM_MODEL = "arn:aws:bedrock:us-west-2:123456789012:custom-model/meta.llama3-3-70b-instruct-v1:0:128k/0123456789ab"
 MODEL = "s3://bucket/models/0123456789/job/output/model/"
 CONTEXT = {
     "Execution": {"Id": "arn:aws:states:us-west-2:1:execution:m:e", "RedriveCount": 3},
     "State": {"RetryCount": 2},
+    "StateMachine": {"Id": "arn:aws:states:us-west-2:1:stateMachine:m"},
 }
 
 
@@ -45,7 +48,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
     planned_model = PlannedBaseModel("m", "c" * 40, "mit", False, 1, {})
     dataset = PlannedDataset("d", None, None, None)
     customization = requests.customize(settings, RUN, base_model, stack)
-    bedrock = customization["baseModelIdentifier"]
+    bedrock = customization.request["baseModelIdentifier"]
     planned = Plan(
         run=RUN,
         name=f"{stack.prefix}-{RUN}",
@@ -56,7 +59,9 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
         prepare=preparation(settings, RUN, base_model, stack, source),
         train=requests.train(settings, RUN, None, stack),
         assess=requests.assess(settings, stack),
-        customize=CustomizePlan(customization, 12),
+        customize=customization,
+        import_model=requests.import_model(settings, RUN, stack),
+        keep_models=settings.bedrock.keep_models,
         deploy=requests.deploy(settings, RUN, stack),
         call=plan._call(settings, stack),
         record=record.begin(
@@ -101,5 +106,10 @@ def sent(planned: dict[str, Any], name: str) -> dict[str, Any]:
     customization = CustomizationJobs.__new__(CustomizationJobs)
     customization._request, customization._client = planned["customize"]["request"], bedrock
     customization.create(f"{planned['name']}-3")
+    imports = ImportJobs.__new__(ImportJobs)
+    imports._request, imports._client = planned["import_model"]["request"], bedrock
+    imports._source = {"s3DataSource": {"s3Uri": MODEL}}
+    imports.create(f"{planned['name']}-3")
+    deploy_custom_model._create(bedrock, CUSTOM_MODEL, planned["customize"]["deployment"])
     deploy._make_config(sagemaker, f"{planned['name']}-3", MODEL, parse(DeployPlan, planned["deploy"]))
     return (sagemaker.sent | bedrock.sent)[name]

@@ -10,7 +10,7 @@ import jsonata
 import pytest
 
 from infra.cleanup import PATIENCE_SECONDS, definition
-from pipeline.steps.cleanup import CUSTOMIZE
+from pipeline.steps.cleanup import CUSTOMIZE, IMPORT
 from tests.infra.conftest import MAIL, ROOT, Synthesised
 from tests.infra.test_policies import render
 
@@ -84,6 +84,7 @@ def test_the_state_that_shows_that_a_run_used_bedrock_is_the_first_that_makes_a_
     synthesised: Synthesised,
 ) -> None:
     states = synthesised.definition["States"]
-    makers = {name for name, state in states.items() if "$plan.customize.request" in json.dumps(state)}
-    assert makers == {CUSTOMIZE, "FinishCustomize"}
-    assert states["CustomizeWanted"]["Choices"][0]["Next"] == CUSTOMIZE
+    for kind, first, last in (("customize", CUSTOMIZE, "FinishCustomize"), ("import_model", IMPORT, "FinishImport")):
+        makers = {name for name, state in states.items() if f"$plan.{kind}.request" in json.dumps(state)}
+        assert makers == {first, last}
+    assert [choice["Next"] for choice in states["BedrockWanted"]["Choices"][:2]] == [CUSTOMIZE, IMPORT]

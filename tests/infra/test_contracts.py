@@ -15,8 +15,9 @@ from infra import cleanup
 from infra.data_states import SHARD_DATA
 from infra.definition import definition
 from infra.steps import STEPS
+from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob, ModelDeployment, Retired
 from pipeline.contracts.data import Prepared
-from pipeline.contracts.events import Assessment, CleanedUp, Customization, Deployment, Recorded, Training
+from pipeline.contracts.events import Assessment, CleanedUp, Deployment, Recorded, Training
 from pipeline.contracts.planned import Plan, StackFacts
 from pipeline.contracts.values import ContractError, as_json, parse
 from pipeline.steps import teardown
@@ -31,7 +32,10 @@ VARIABLES: dict[str, Any] = {
     "plan": Plan,
     "training": Training,
     "assessment": Assessment,
-    "customization": Customization,
+    "bedrock": BedrockJob,
+    "modelDeployment": ModelDeployment | None,
+    "answer": BedrockAnswer | None,
+    "retired": Retired,
     "deployed": Deployment,
     "record": Recorded,
     "data": Prepared,
@@ -137,7 +141,7 @@ def test_infra_gives_plan_the_facts_of_its_type(synthesised: Synthesised) -> Non
 def test_the_values_before_a_steps_answer_have_the_type_of_the_answer(synthesised: Synthesised) -> None:
     assigned = synthesised.definition["States"]["Plan"]["Assign"]
     assert parse(Deployment, assigned["deployed"]).phase == "skipped"
-    assert parse(Customization, assigned["customization"]).job is None
+    assert parse(BedrockJob, assigned["bedrock"]).job is None
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonata
-import pytest
 
 from infra.states import HOUR, MINUTES, SECONDS
 from pipeline.steps import plan
 from tests.infra.conftest import ROOT, Synthesised
-from tests.infra.planned import MODEL, assigned
+from tests.infra.planned import CONTEXT, MODEL
 
 SCORES = {"rows": 40}
 # The answers of the functions of a run's states, and of the Distributed Map.
@@ -28,14 +27,22 @@ ANSWERS: dict[str, Any] = {
         "model": MODEL,
         "billed_seconds": {"ml.g5.xlarge": 60},
     },
-    "Assess": {"promoted": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
+    "Assess": {"promoted": True, "passes": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
     "Customize": {
         "phase": "working",
         "job": "j",
         "progress": "training for 0.0 h",
         "jobs": 1,
         "wait_seconds": 10,
-        "custom_model": None,
+        "model": None,
+    },
+    "ImportModel": {
+        "phase": "working",
+        "job": "j",
+        "progress": "importing the model for 0 min",
+        "jobs": 1,
+        "wait_seconds": 10,
+        "model": None,
     },
     "Deploy": {
         "phase": "serving",
@@ -57,12 +64,50 @@ ANSWERS: dict[str, Any] = {
         "jobs": 1,
         "progress": "completed",
         "wait_seconds": 0,
-        "custom_model": "arn:c",
+        "model": "arn:c",
     },
+    "DeployCustomModel": {
+        "phase": "serving",
+        "progress": "custom model deployment d is Active",
+        "wait_seconds": 10,
+        "arn": "arn:d",
+        "asked": True,
+        "before": None,
+        "since": 1,
+        "redrive": 3,
+    },
+    "FinishImport": {
+        "phase": "completed",
+        "job": "j",
+        "jobs": 1,
+        "progress": "imported",
+        "wait_seconds": 0,
+        "model": "arn:i",
+    },
+    "AskBedrock": {
+        "phase": "passed",
+        "progress": "answers by Converse",
+        "wait_seconds": 0,
+        "model_id": "arn:m",
+        "api": "Converse",
+        "call": "aws bedrock-runtime converse",
+        "samples": ["s3://bucket/models/0123456789/bedrock_smoke_test.json"],
+        "units": None,
+        "since": 1,
+        "redrive": 3,
+    },
+    "RetireModels": {"deleted": ["old"], "warnings": ["held"]},
     "RecordServing": {"spent": {"training_usd": 1.0}},
     "Record": {"spent": {"training_usd": 1.0}},
     "TellServing": {"MessageId": "1"},
 }
+
+
+NONE_IN_SOME = (
+    *("endpoint", "config", "until", "custom_model", "imported_model"),
+    *("bedrock_model_id", "bedrock_call"),
+)
+"""The parts of the output that some runs do not have."""
 
 
 def evaluate(value: Any, variables: dict[str, Any]) -> Any:
@@ -77,11 +122,6 @@ def evaluate(value: Any, variables: dict[str, Any]) -> Any:
             expression.assign(name, item)
         return expression.evaluate(None)
     return value
-
-
-@pytest.fixture(scope="session")
-def variables(synthesised: Synthesised) -> dict[str, Any]:
-    return assigned(synthesised)
 
 
 def walk(
@@ -106,11 +146,7 @@ def walk(
         assign, following = state.get("Assign", {}), state.get("Next")
         if state["Type"] == "Succeed":
             output = value(state["Output"])
-            missing = [
-                key
-                for key, given in output.items()
-                if given is None and key not in ("endpoint", "config", "until", "call", "custom_model")
-            ]
+            missing = [key for key, given in output.items() if given is None and key not in NONE_IN_SOME]
             assert not missing
             return entered, events, output
         if state["Type"] == "Fail":
@@ -158,13 +194,22 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
         "RecordServing",
         "TellServing",
         "FinishCustomize",
+        "DeployCustomModel",
+        "AskBedrock",
+        "RetireModels",
     ]
     assert [name for name in entered if name in events] == [*order, "Record"]
-    assert output["warnings"] == ["a", "b", "d"]
+    assert output["warnings"] == ["a", "b", "d", "held"]
     assert output["promoted"] is True
     assert (output["endpoint"], output["until"]) == ("e", "2026-11-26T12:00:00Z")
-    assert (output["bedrock"], output["custom_model"]) == ("completed", "arn:c")
-    assert output["samples"] == [f"{MODEL}tuneway/evaluation.json", "s3://bucket/models/0123456789/smoke_test.json"]
+    assert (output["bedrock"], output["custom_model"]) == ("completed, answers by Converse", "arn:c")
+    assert (output["bedrock_model_id"], output["imported_model"]) == ("arn:m", None)
+    assert output["bedrock_call"] == "aws bedrock-runtime converse"
+    assert output["samples"] == [
+        f"{MODEL}tuneway/evaluation.json",
+        "s3://bucket/models/0123456789/smoke_test.json",
+        "s3://bucket/models/0123456789/bedrock_smoke_test.json",
+    ]
     assert output["run"] == "s3://bucket/models/0123456789/run.json"
     assert output["spent"] == {"training_usd": 1.0}
     name, attempt = variables["plan"]["name"], {"redrive": 3}
@@ -181,11 +226,17 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     told = f"\nOpenAI base URL: {call['base_url']}\nPython:\n" + "\n".join(call["python"])
     assert events["TellServing"]["Message"].endswith(told)
     assert events["FinishCustomize"]["timeout_hours"] == 12
-    assert events["RecordServing"]["customization"]["progress"] == "training for 0.0 h"
+    assert events["RecordServing"]["bedrock"]["progress"] == "training for 0.0 h"
+    assert (events["DeployCustomModel"]["model"], events["AskBedrock"]["model_id"]) == ("arn:c", "arn:d")
+    assert (events["RetireModels"]["model"], events["RetireModels"]["keep"]) == ("arn:c", 1)
+    assert events["RetireModels"]["state_machine"] == CONTEXT["StateMachine"]["Id"]
+    assert events["Record"]["answer"]["model_id"] == "arn:m"
 
 
 def test_long_work_is_looked_at_until_it_is_completed(synthesised: Synthesised, variables: dict[str, Any]) -> None:
     working = {"phase": "working", "job": "j", "progress": "Training", "wait_seconds": 10}
+    updating = {**ANSWERS["DeployCustomModel"], "phase": "working"}
+    waking = {**ANSWERS["AskBedrock"], "phase": "waking", "wait_seconds": 30, "call": None}
     moving = {**ANSWERS["Deploy"], "phase": "working", "progress": "Creating"}
     entered, events, _ = run(
         synthesised,
@@ -193,22 +244,19 @@ def test_long_work_is_looked_at_until_it_is_completed(synthesised: Synthesised, 
         Train=[working, working, ANSWERS["Train"]],
         Deploy=[moving, ANSWERS["Deploy"]],
         FinishCustomize=[working, ANSWERS["FinishCustomize"]],
+        DeployCustomModel=[updating, ANSWERS["DeployCustomModel"]],
+        AskBedrock=[waking, ANSWERS["AskBedrock"]],
     )
     loops = [name for name in entered if name.startswith("Wait")]
-    assert loops == ["WaitForTraining", "WaitForTraining", "WaitForEndpoint", "WaitForCustomize"]
+    assert loops == [
+        *("WaitForTraining", "WaitForTraining", "WaitForEndpoint"),
+        *("WaitForCustomize", "WaitForCustomModel", "WaitForBedrock"),
+    ]
+    assert (events["DeployCustomModel"]["progress"], events["AskBedrock"]["progress"]) == (updating, waking)
     assert events["Deploy"]["progress"] == moving
 
 
-def test_a_refusal_of_bedrocks_job_does_not_stop_the_run(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    entered, events, output = run(synthesised, variables, Customize="fails")
-    assert entered.index("SmokeTest") < entered.index("FinishCustomize")
-    assert (
-        "Bedrock: refused the job, which is tried again at the end of the run: E\n" in events["TellServing"]["Message"]
-    )
-    assert output["custom_model"] == "arn:c"
-
-
-def test_a_run_whose_model_is_not_promoted_waits_only_for_bedrock(
+def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
     entered, events, output = run(synthesised, variables, Assess={**ANSWERS["Assess"], "promoted": False})
@@ -220,20 +268,15 @@ def test_a_run_whose_model_is_not_promoted_waits_only_for_bedrock(
         None,
         "arn:c",
     )
-    assert output["warnings"] == ["a", "b"]
-    assert output["samples"] == [f"{MODEL}tuneway/evaluation.json"]
+    assert output["warnings"] == ["a", "b", "held"]
+    assert output["samples"] == [
+        f"{MODEL}tuneway/evaluation.json",
+        "s3://bucket/models/0123456789/bedrock_smoke_test.json",
+    ]
     assert events["Record"]["deployed"]["phase"] == "skipped"
 
 
-def test_a_run_without_bedrock_does_not_wait_for_it(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    planned = {**variables, "plan": {**variables["plan"], "customize": None}}
-    entered, events, output = run(synthesised, planned)
-    assert not {"Customize", "FinishCustomize", "TellServing"} & set(entered)
-    assert (output["bedrock"], output["custom_model"], output["promoted"]) == ("not wanted", None, True)
-    assert events["Record"]["customization"]["custom_model"] is None
-
-
-def test_a_superseded_endpoint_is_no_failure_and_a_lost_one_is_deployed_again(
+def test_a_superseded_endpoint_ends_the_run_well_and_a_lost_one_is_deployed_again(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
     _, _, output = run(synthesised, variables, Deploy={**ANSWERS["Deploy"], "phase": "superseded"})
@@ -263,10 +306,12 @@ def test_each_function_is_retried_for_an_hour_while_aws_is_busy(synthesised: Syn
     retriers = {name: state.get("Retry", []) for name, state in tasks(synthesised).items()}
     late = {**HOUR, "ErrorEquals": [*HOUR["ErrorEquals"], "Sandbox.Timedout"]}
     # A function that looks at long work runs out of time only if AWS hangs. Data prep would take as long again.
-    assert {name for name, found in retriers.items() if late in found} == {"Train", "Deploy", "FinishCustomize"}
+    assert {name for name, found in retriers.items() if late in found} == {
+        *("Train", "Deploy", "FinishCustomize", "FinishImport", "DeployCustomModel", "AskBedrock"),
+    }
     patient = {name for name, found in retriers.items() if HOUR in found or late in found}
     # An error at Bedrock's start does not stop the run: the last state tries again, for an hour.
-    assert set(tasks(synthesised)) - patient == {"Customize", "TellServing"}
+    assert set(tasks(synthesised)) - patient == {"Customize", "ImportModel", "TellServing"}
     assert all(
         state["Retry"][1:3] == [MINUTES, SECONDS] for name, state in tasks(synthesised).items() if name in patient
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,26 +13,38 @@ from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
 from pipeline.contracts.planned import DeployPlan
 from pipeline.contracts.values import parse
+from pipeline.names import STACK_TAG
 from pipeline.steps import deploy
-from tests.infra.planned import MODEL, assigned, sent
-
-if TYPE_CHECKING:
-    from tests.infra.conftest import Synthesised
-
-
-@pytest.fixture(scope="session")
-def variables(synthesised: Synthesised) -> dict[str, Any]:
-    return assigned(synthesised)
+from tests.infra.planned import MODEL, sent
 
 
 @pytest.mark.parametrize(
-    "name", ["CreateTrainingJob", "CreateModelCustomizationJob", "CreateModel", "CreateEndpointConfig"]
+    "name",
+    [
+        "CreateTrainingJob",
+        "CreateModelCustomizationJob",
+        "CreateModelImportJob",
+        "CreateModel",
+        "CreateEndpointConfig",
+    ],
 )
 def test_requests_fit_the_service_model(variables: dict[str, Any], name: str) -> None:
     assert f"{variables['plan']['name']}-3" in sent(variables["plan"], name).values()
 
 
-def test_the_endpoint_mounts_the_model_as_the_job_wrote_it(variables: dict[str, Any]) -> None:
+def test_the_deployment_of_custom_models_is_the_stacks_own_and_not_a_runs(variables: dict[str, Any]) -> None:
+    request = sent(variables["plan"], "CreateCustomModelDeployment")
+    assert request["modelDeploymentName"] == variables["plan"]["deploy"]["endpoint"]
+    assert [tag["key"] for tag in request["tags"]] == [STACK_TAG]
+
+
+def test_what_is_imported_is_the_model_as_the_training_job_left_it(variables: dict[str, Any]) -> None:
+    request = sent(variables["plan"], "CreateModelImportJob")
+    assert request["modelDataSource"] == {"s3DataSource": {"s3Uri": MODEL}}
+    assert request["jobTags"] == request["importedModelTags"]
+
+
+def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any]) -> None:
     container = sent(variables["plan"], "CreateModel")["PrimaryContainer"]
     source = {"S3Uri": MODEL, "S3DataType": "S3Prefix", "CompressionType": "None"}
     assert container["ModelDataSource"]["S3DataSource"] == source

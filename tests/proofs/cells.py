@@ -311,6 +311,6 @@ CHAINS = (
         "FunctionsRecordRole",
         "s3:PutObject",
         serves=True,
-        run_input={"bedrock": {"enabled": False}},
+        run_input={"bedrock": {"mode": "off"}},
     ),
 )

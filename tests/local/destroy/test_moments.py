@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 NAME = "tuneway-moment"
 ENDED: list[float] = []
-"""The time of the end of the last of these tests."""
-QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
+"""When the last of these tests was over."""
+QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 def test_a_region_without_bedrock(tmp_path: Path) -> None:
     absent = {"kind": "no-endpoint", "service": "bedrock"}
-    with on_its_own(tmp_path, "ap-east-1", [absent], bedrock={"enabled": False}) as stack:
-        run_and_destroy(
+    with on_its_own(tmp_path, "ap-east-1", [absent], bedrock={"mode": "off"}) as stack:
+        live(
             stack,
             absent,
             "Tuneway.Refused",
-            "no base model can be customized in ap-east-1; use a region of us-east-1, us-west-2, or set bedrock.enabled to",
+            "no base model can be customized in ap-east-1; use a region of us-east-1, us-west-2, or set bedrock.mode to off",
         )
         assert inventory.left(stack.aws.client) == []
 
 
 def test_an_account_that_may_not_use_bedrock(aws: LocalAws, tmp_path: Path) -> None:
     denied = {"kind": "deny", "action": "bedrock:*", "principal": ":assumed-role/"}
-    stack = synthesise(tmp_path, aws, stack={"name": "tuneway-denied"}, bedrock={"enabled": False})
+    stack = synthesise(tmp_path, aws, stack={"name": "tuneway-denied"}, bedrock={"mode": "off"})
     stack.bootstrap()
     stack.faults(denied)
     stack.deploy()
@@ -54,9 +54,9 @@ def run_and_destroy(stack: Deployed, fault: dict[str, str], error: str, reason: 
 
     # A run that wants Bedrock is refused before it has cost anything.
     before = stack.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
-    ended = stack.run({"bedrock": {"enabled": True}})
-    assert (ended["status"], ended["error"]) == ("FAILED", error), ended
-    assert reason in ended["cause"]
+    ended = stack.run({"bedrock": {"mode": "customize"}})
+    assert (ended["status"], ended["error"]) == ("FAILED", refused), ended
+    assert line in ended["cause"]
     assert stack.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == before
     assert stack.wait_for_cleanup(ended["executionArn"])["left"] == []
 

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.local.deployed import Deployed
 
-SHORT = {"bedrock": {"enabled": False}}
+SHORT = {"bedrock": {"mode": "off"}}
 UNHEALTHY = {"kind": "endpoint", "how": "fail"}
 
 

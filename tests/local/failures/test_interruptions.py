@@ -28,7 +28,7 @@ TRAINING = {
     "warmup_steps": 3,
     "checkpoint_steps": 2,
 }
-QUICK = {"bedrock": {"enabled": False}, "endpoint": {"enabled": False}}
+QUICK = {"bedrock": {"mode": "off"}, "endpoint": {"enabled": False}}
 
 
 @pytest.fixture(scope="module", autouse=True)

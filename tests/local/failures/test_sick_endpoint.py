@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 def test_an_endpoint_that_does_not_answer_is_deleted_if_somebody_deleted_its_old_config(stack: Deployed) -> None:
     if stack.endpoint() is None:
-        assert stack.run({"bedrock": {"enabled": False}})["status"] == "SUCCEEDED"
+        assert stack.run({"bedrock": {"mode": "off"}})["status"] == "SUCCEEDED"
     before = stack.endpoint()
     assert before is not None
     stack.faults({"kind": "function", "function": "-smoke-test$", "how": "stuck"})
-    arn = stack.start({"bedrock": {"enabled": False}})
-    stack.wait_for_state(arn, "SmokeTest")
+    arn = stack.start({"bedrock": {"mode": "off"}})
+    stack.reach(arn, "SmokeTest")
     stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
     stack.faults({"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"})
     assert stack.wait_for_end(arn)["error"] == "EndpointSick"

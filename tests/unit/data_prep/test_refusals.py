@@ -55,7 +55,7 @@ def test_fewer_rows_than_the_base_models_minimum_are_refused(
     put("uploads/data.csv", csv_bytes(dialogues(100)))
     line = refusal(with_bedrock(event))
     assert f"bedrock: {LLAMA} needs 100 records" in line
-    assert "set bedrock.enabled to false" in line
+    assert "set bedrock.mode to import or off" in line
     assert keys(s3, output) == {"rejected.jsonl"}
     assert prepared(with_bedrock(event, NOVA))["counts"]["bedrock_train"] > 8
 

@@ -93,7 +93,7 @@ def test_bedrock_must_take_the_same_share_of_its_rows(
     assert refusal(event) == (
         f"bedrock: {NOVA} does not take 6 (holds User:: 6) of 101 rows, more than the share of 0.05, listed in "
         f"s3://{BUCKET}/{output}again/rejected.jsonl; mend them, raise dataset.max_rejected_share, choose another "
-        "bedrock.base_model, or set bedrock.enabled to false"
+        "bedrock.base_model, or set bedrock.mode to import or off"
     )
     assert keys(s3, output + "again/") == {"rejected.jsonl"}
     assert {line["from"] for line in records(get(output + "again/rejected.jsonl"))} == {"bedrock"}
@@ -186,11 +186,13 @@ def test_the_remedy_of_bedrocks_refusals_helps(output: str, put: Callable[[str, 
     event = with_bedrock(make_event(output), NOVA)
     put("uploads/data.csv", csv_bytes([(str(n), f"USER: {n}", "s") for n in range(100)]))
     event["request"]["dataset"]["max_rejected_share"] = 0.5
-    assert refusal(event).endswith("; mend them, choose another bedrock.base_model, or set bedrock.enabled to false")
+    assert refused(event).endswith(
+        "; mend them, choose another bedrock.base_model, or set bedrock.mode to import or off"
+    )
     put("uploads/data.csv", csv_bytes(dialogues(100)))
     event["request"]["dataset"]["max_rows"]["train"] = 5
-    assert "needs 16 records, train and validation together, and at least 8 of each, and gets 5 + " in refusal(event)
-    assert refusal(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.enabled to false")
+    assert "needs 16 records, train and validation together, and at least 8 of each, and gets 5 + " in refused(event)
+    assert refused(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.mode to import or off")
     event["request"]["dataset"]["max_rows"]["train"] = None
     put("uploads/data.csv", csv_bytes(dialogues(14)))
-    assert refusal(event).endswith("; add rows, raise dataset.ratios.validation, or set bedrock.enabled to false")
+    assert refused(event).endswith("; add rows, raise dataset.ratios.validation, or set bedrock.mode to import or off")

@@ -55,7 +55,7 @@ def test_the_message_of_a_success_says_how_to_call_the_model() -> None:
             "CustomizationFailed",
             json.dumps({"errorMessage": "customization job j Failed: bad row"}),
             "customization job j Failed: bad row",
-            "or leave Bedrock out with bedrock.enabled false",
+            "or leave Bedrock out with bedrock.mode off",
         ),
         (
             "AwsLimit",

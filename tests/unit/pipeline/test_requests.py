@@ -157,7 +157,7 @@ SAME_TASK = [
     {"dataset": {"shard_mb": 1, "max_rejected_share": 0.5, "gated": True}},
     {"dataset": {"max_rows": {"train": 3, "validation": 3}, "ratios": {"validation": 0.2}}},
     {"endpoint": {"promote": "always"}},
-    {"bedrock": {"enabled": False}},
+    {"bedrock": {"mode": "off"}},
 ]
 OTHER_TASK = [
     {"training": {"base_model": "a/b"}},
@@ -268,8 +268,8 @@ def bounds() -> list[tuple[str, Any]]:
 def test_the_job_takes_each_setting_up_to_its_bounds(name: str, value: Any) -> None:
     section, _, inner = name.rpartition(".")
     given = {section: {inner: value}} if section else {name: value}
-    # The rules between two settings, and the limit for the whole run's time, are tested elsewhere.
-    others = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"enabled": False}} if name == "max_length" else {}
+    # The bounds that hold between settings are looked at elsewhere.
+    room = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"mode": "off"}} if name == "max_length" else {}
     if name in ("max_runtime_minutes", "spot_wait_minutes") and value > 40_000:
         return
     made = requests.train(settings(training=given, **others), "0123456789", None, STACK)

@@ -78,7 +78,7 @@ def test_an_isolated_stack_refuses_a_run_that_needs_the_hub(tmp_path: Path) -> N
 
 def test_a_tag_that_bedrock_does_not_take_is_allowed_while_bedrock_is_disabled(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("stack: {tags: {Straße: Köln}}\nbedrock: {enabled: false}", encoding="utf-8")
+    path.write_text("stack: {tags: {Straße: Köln}}\nbedrock: {mode: off}", encoding="utf-8")
     deployed = schema.load(CONFIG, path).model_dump(mode="json")
     with pytest.raises(schema.SettingsError, match=r"Bedrock takes only a to z.*or set bedrock\.enabled to false"):
-        schema.with_run_input(deployed, {"bedrock": {"enabled": True}})
+        schema.with_run_input(deployed, {"bedrock": {"mode": "customize"}})

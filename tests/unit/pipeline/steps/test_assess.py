@@ -205,5 +205,5 @@ def test_a_model_is_not_clearly_better_on_few_rows(aws: RunningAws, bucket: str)
     difference = {"mean": 2.0, "low": 1.0}
     for rows in (5, 6):
         for promote in ("always", "better", "clearly_better"):
-            promoted, _ = assess.decide(difference, rows, enabled=True, promote=promote)
+            promoted, _ = assess.decide(difference, rows, promote)
             assert promoted is (rows == 6 or promote != "clearly_better")

@@ -71,9 +71,9 @@ def test_the_other_parts_run_if_aws_refuses_one_part(monkeypatch: pytest.MonkeyP
         return lambda *_: (done.append(name), ("", []))[1]
 
     monkeypatch.setattr(client_maker, "client", lambda _: AbortedExecution())
-    monkeypatch.setattr(cleanup, "_customization_jobs", no_bedrock)
-    monkeypatch.setattr(cleanup, "_training_jobs", part("training"))
-    monkeypatch.setattr(cleanup, "_endpoint", part("endpoint"))
+    monkeypatch.setattr(cleanup, "_bedrock_jobs", no_bedrock)
+    monkeypatch.setattr(cleanup, "_training_jobs", rest("training"))
+    monkeypatch.setattr(cleanup, "_endpoint", rest("endpoint"))
     event = {"execution": "arn:aws:states:r:a:execution:m:n", "redrives": 0, "prefix": "p", "region": "r"}
     with pytest.raises(AwsBusy):
         cleanup.handler(event, None)
@@ -99,9 +99,12 @@ def test_the_schedule_of_a_deleted_endpoint_is_deleted_for_the_run_that_set_it(a
         scheduler.get_schedule(Name=name)
 
 
-@pytest.mark.parametrize(("states", "called"), [(["Plan", "Train"], False), (["Plan", "Customize", "Deploy"], True)])
-def test_bedrock_is_called_only_for_a_run_that_entered_customize(
-    monkeypatch: pytest.MonkeyPatch, states: list[str], called: bool
+@pytest.mark.parametrize(
+    ("states", "asked"),
+    [(["Plan", "Train"], False), (["Plan", "Customize", "Deploy"], True), (["Plan", "ImportModel", "Deploy"], True)],
+)
+def test_bedrock_is_asked_of_runs_that_came_to_it_alone(
+    monkeypatch: pytest.MonkeyPatch, states: list[str], asked: bool
 ) -> None:
     class History:
         def get_paginator(self, name: str) -> History:
@@ -121,6 +124,6 @@ def test_bedrock_is_called_only_for_a_run_that_entered_customize(
     monkeypatch.setattr(client_maker, "client", services.__getitem__)
     if called:
         with pytest.raises(EndpointConnectionError):
-            cleanup._customization_jobs(RUN, "arn")
+            cleanup._bedrock_jobs(RUN, "arn")
     else:
-        assert cleanup._customization_jobs(RUN, "arn") == ("no job", [])
+        assert cleanup._bedrock_jobs(RUN, "arn") == ("no job", [])

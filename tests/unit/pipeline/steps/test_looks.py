@@ -187,19 +187,19 @@ def test_a_customization_job_is_started_without_waiting_and_then_followed(
     started = customize.handler({**tuning, "follow": False}, None)
     assert (started["phase"], started["job"]) == ("working", f"{tuning['name']}-0")
     done = until(lambda: customize.handler(tuning, None), "completed")
-    model = aws.client("bedrock").get_custom_model(modelIdentifier=done["custom_model"])
+    model = aws.client("bedrock").get_custom_model(modelIdentifier=done["model"])
     assert model["modelName"] == f"{tuning['name']}-0"
-    assert customize.handler({**tuning, "redrive": 3}, None)["custom_model"] == done["custom_model"]
+    assert customize.handler({**tuning, "redrive": 3}, None)["model"] == done["model"]
 
 
 def test_a_refusal_is_an_answer_at_the_start_and_an_error_at_the_end(
     tuning: dict[str, Any], faults: Callable[..., None]
 ) -> None:
     faults({"kind": "error", "action": "bedrock:CreateModelCustomizationJob", "code": "ServiceQuotaExceededException"})
-    refused = customize.handler({**tuning, "follow": False}, None)
-    assert (refused["phase"], refused["job"], refused["custom_model"]) == ("refused", None, None)
-    assert refused["progress"].startswith("refused the job, which is tried again at the end of the run: ")
-    assert "ServiceQuotaExceededException" in refused["progress"]
+    kept = customize.handler({**tuning, "follow": False}, None)
+    assert (kept["phase"], kept["job"], kept["model"]) == ("refused", None, None)
+    assert kept["progress"].startswith("refused the job, which is tried again at the end of the run: ")
+    assert "ServiceQuotaExceededException" in kept["progress"]
     with pytest.raises(AwsLimit, match="ServiceQuotaExceededException"):
         customize.handler(tuning, None)
     faults()

@@ -8,8 +8,10 @@ from unittest.mock import Mock
 import pytest
 from botocore.exceptions import ClientError
 
+from pipeline import account
 from pipeline import aws as client_maker
 from pipeline.aws import AwsRefused
+from pipeline.bedrock import choose
 from pipeline.steps import plan
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
 from tests.unit.pipeline.steps.conftest import control
@@ -217,12 +219,12 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(fau
         (
             {"kind": "error", "code": "UnknownOperationException", "status": 404},
             plan.NotAllowed,
-            r"^bedrock.base_model: Bedrock does not know meta.llama3-3.* in us-west-2 .*set bedrock.enabled to false$",
+            r"^bedrock.base_model: Bedrock does not know meta.llama3-3.* in us-west-2 .*set bedrock.mode to off$",
         ),
         (
             {"kind": "deny"},
             AwsRefused,
-            r"^bedrock.enabled: this account may not use Bedrock in us-west-2 \(.*not authorized.*bedrock.enabled to false$",
+            r"^bedrock.mode: this account may not use Bedrock in us-west-2 \(.*not authorized.*bedrock.mode to off$",
         ),
     ],
 )
@@ -230,6 +232,15 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(fau
 def test_a_bedrock_that_cannot_be_used_is_refused_with_the_remedy_before_the_run_costs_money(
     faults: Callable[..., None], fault: dict[str, Any], error: type[Exception], line: str
 ) -> None:
-    faults({**fault, "action": "bedrock:*"})
-    with pytest.raises(error, match=line):
-        plan._check_bedrock(settings(), "us-west-2")
+    del bucket
+    faults(aws, {**fault, "action": "bedrock:*"})
+    try:
+        with pytest.raises(error, match=line):
+            account.check_base_model(choose(settings(), "us-west-2"), "us-west-2")
+    finally:
+        faults(aws)
+
+
+def faults(aws: RunningAws, *given: dict[str, Any]) -> None:
+    with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
+        assert answer.status == 200
