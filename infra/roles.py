@@ -91,7 +91,7 @@ class ServiceRoles(Construct):
 
         # Bedrock user guide, "Create a service role for importing pre-trained models".
         importing = _bedrock(scope, "model-import-job")
-        self.bedrock_import = make_role(self, "BedrockImport", importing, "Tuneway's Bedrock import job")
+        self.bedrock_import = make_role(self, "Import", importing, "Tuneway's Bedrock import job")
         _read(self.bedrock_import, bucket, [models])
         # Bedrock user guide, "Encryption of imported models": the grant is as of a custom model.
         allow_key(self.bedrock_import, bucket, ["Decrypt", "GenerateDataKey", "DescribeKey"])

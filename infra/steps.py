@@ -110,8 +110,8 @@ def _plan(grants: Grants) -> None:
         grants.allow(["s3:ListBucket"], grants.datasets)
     bedrock = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
     grants.allow(["bedrock:GetFoundationModel"], [bedrock], "reads what AWS publishes of any base model a run may name")
-    quotas = ["ListServiceQuotas", "ListAWSDefaultServiceQuotas", "GetServiceQuota", "GetAWSDefaultServiceQuota"]
-    grants.allow([f"servicequotas:{action}" for action in quotas], ["*"], "the actions have no resource")
+    quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
+    grants.allow(quotas, ["*"], "the actions have no resource")
     if scope.region in IMPORT_REGIONS:
         grants.allow(["bedrock:ListImportedModels"], ["*"], "the action has no resource")
     grants.allow(["sagemaker:DescribeEndpoint"], [scope.endpoint])

@@ -91,18 +91,19 @@ def _denied(region: str, message: str) -> aws.AwsRefused:
 
 
 def _quota(service: str, code: str) -> float | None:
-    """Return the value of a quota, as far as Service Quotas returns it now.
+    """Return the value of a quota, as far as Service Quotas returns it now: the applied value, else AWS's default.
 
-    GetServiceQuota knows no quota that was never changed in some accounts, so AWS's default comes next.
+    ListServiceQuotas leaves out quotas that were never changed.
     """
     client = aws.client("service-quotas")
-    for look in (client.get_service_quota, client.get_aws_default_service_quota):
-        try:
-            return float(look(ServiceCode=service, QuotaCode=code)["Quota"]["Value"])
-        except (ClientError, BotoCoreError) as error:
-            # The quota only gives an early warning, because Bedrock checks it again. So no run waits for Service Quotas.
-            absent = isinstance(error, ClientError) and aws.code(error) == "NoSuchResourceException"
-            if not absent and not aws.is_busy(error):
-                raise
-            logger.warning("quota %s is not known: %s", code, error)
+    try:
+        for operation, filters in (("list_service_quotas", {"QuotaCode": code}), ("list_aws_default_service_quotas", {})):
+            for quota in aws.all_of(client, operation, "Quotas", ServiceCode=service, **filters):
+                if quota["QuotaCode"] == code:
+                    return float(quota["Value"])
+    except (ClientError, BotoCoreError) as error:
+        # The quota only gives an early warning, because Bedrock checks it again. So no run waits for Service Quotas.
+        if not aws.is_busy(error):
+            raise
+        logger.warning("quota %s is not known: %s", code, error)
     return None

@@ -42,7 +42,8 @@ GLOBAL_KEYS = {"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn"}
 ACCEPTED = {
     # Findings that stay, as patterns that match a whole line, each with its reason.
     r"bedrock:ListTagsForResource needs .*, too": "one call reads the tags of one resource of one kind",
-    r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind, and these are Standard",
+    r"bedrock:InvokeModel needs .*, too": "one call asks one model of one kind",
+    r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind: ours is Standard",
     r"no action of bedrock:CreateModelCustomizationJob can be granted on .*:model-customization-job/\*": (
         "the policy of the Step Functions developer guide for this integration has it; to lack it fails after hours"
     ),
@@ -221,6 +222,13 @@ TRUSTS: dict[str, tuple[str, dict[str, Any] | None]] = {
         {
             "StringEquals": OWN_ACCOUNT,
             "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*"},
+        },
+    ),
+    "RolesImport": (
+        "bedrock.amazonaws.com",
+        {
+            "StringEquals": OWN_ACCOUNT,
+            "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-import-job/*"},
         },
     ),
     "RolesExpiry": (

@@ -84,14 +84,19 @@ def test_the_model_is_connected_and_isolated(everything: Synthesised) -> None:
     assert "KmsKeyId" not in arguments(everything, "CreateEndpointConfig")
 
 
+BEDROCK_JOBS = ("CreateModelCustomizationJob", "CreateModelImportJob")
+
+
 def test_the_bedrock_job_is_encrypted_and_connected(everything: Synthesised) -> None:
     job = arguments(everything, "CreateModelCustomizationJob")
     assert job["customModelKmsKeyId"] == KEY
     assert job["vpcConfig"] == {"subnetIds": SUBNETS, "securityGroupIds": GROUPS}
+    imported = arguments(everything, "CreateModelImportJob")
+    assert (imported["importedModelKmsKeyId"], imported["vpcConfig"]) == (KEY, job["vpcConfig"])
 
 
 def test_without_the_settings_no_request_has_their_keys(synthesised: Synthesised) -> None:
-    for name in ("CreateTrainingJob", "CreateModel", "CreateEndpointConfig", "CreateModelCustomizationJob"):
+    for name in ("CreateTrainingJob", "CreateModel", "CreateEndpointConfig", *BEDROCK_JOBS):
         sent = json.dumps(arguments(synthesised, name))
         assert not [key for key in ("KmsKeyId", "pcConfig", "EnableNetworkIsolation", "wheels") if key in sent], name
     assert not [s for _, s in statements(synthesised) if json.dumps(s["Action"]).find('"kms:') >= 0]
@@ -143,6 +148,7 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
         "RolesExpiry": {read, write},
         "CleanupRole": {read, write},
         "RolesBedrock": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
+        "RolesImport": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
         "FunctionsPlan": {read, write},
         "FunctionsDataPrep": {read, write},
         "FunctionsShardData": {read, write},
@@ -150,6 +156,7 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
         "PipelineRole": {read, write},
         "FunctionsAssess": {read, write},
         "FunctionsSmokeTest": {read, write},
+        "FunctionsAskBedrock": {read, write},
         "FunctionsRecord": {write},
         "TeardownTeardownRole": {read},
     }
@@ -162,7 +169,7 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
     assert len(holders) == len(roles)
 
 
-@pytest.mark.parametrize("role", ["RolesTraining", "RolesModel", "RolesBedrock"])
+@pytest.mark.parametrize("role", ["RolesTraining", "RolesModel", "RolesBedrock", "RolesImport"])
 def test_interfaces_are_made_in_the_named_subnets_only(everything: Synthesised, role: str) -> None:
     grants = list(granted(everything, role, "ec2"))
     assert {action for action, resource, _ in grants if resource == "*"} == DESCRIBES
@@ -218,7 +225,7 @@ def test_the_training_role_may_read_write_and_delete_checkpoints_and_may_not_del
 def test_a_service_may_list_a_folder_with_its_last_slash_and_without(synthesised: Synthesised) -> None:
     models = ["uploads/models", "uploads/models/*"]
     assert listed(synthesised, "RolesTraining") == [["code/*", "data/*", "baselines/*", "checkpoints/*", *models]]
-    assert listed(synthesised, "RolesModel") == [["models/*"]]
+    assert listed(synthesised, "RolesModel") == listed(synthesised, "RolesImport") == [["models/*"]]
     assert listed(synthesised, "RolesBedrock") == [["data/*/bedrock", "bedrock/*", "data/*/bedrock/*"]]
 
 

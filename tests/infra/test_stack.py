@@ -32,9 +32,13 @@ NO_RESOURCE = {
     "bedrock:ListCustomModelDeployments",
     "bedrock:ListProvisionedModelThroughputs",
     "bedrock:ListImportedModels",
+    "bedrock:ListModelImportJobs",
+    "bedrock:CreateModelImportJob",
 }
 
-MAKERS = [f"pipeline.steps.{step}.handler" for step in ("train", "customize", "deploy")]
+MAKERS = [
+    f"pipeline.steps.{step}.handler" for step in ("train", "customize", "import_model", "deploy_custom_model", "deploy")
+]
 
 
 def statements(synthesised: Synthesised) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -81,8 +85,8 @@ def test_functions_may_write_their_own_log_and_not_create_one(synthesised: Synth
 def test_each_principal_has_its_own_role(synthesised: Synthesised) -> None:
     functions = synthesised.resources("AWS::Lambda::Function")
     roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
-    assert len(roles) == len(set(roles)) == 13
-    for kind in ("Training", "Model", "Bedrock", "Expiry", "Caller"):
+    assert len(roles) == len(set(roles)) == 17
+    for kind in ("Training", "Model", "Bedrock", "Import", "Expiry"):
         assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
 
 
