@@ -52,13 +52,16 @@ def test_the_quota_for_the_kind_and_number_of_instances_is_checked(
 ) -> None:
     wanted = settings(training={"instance_types": "ml.g6.xlarge", **training}, endpoint={"enabled": False})
     kinds = {f"ml.g6.xlarge for {kind}training job usage": 16.0 for kind in ("", "spot ")}
-    set_quotas(kinds | {quota: needed - 1})
-    with pytest.raises(
-        plan.NotAllowed, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
-    ):
-        plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-    set_quotas({quota: needed})
-    assert plan._within_quotas(wanted, "tuneway-0a1b2c3d") == (wanted, [])
+    try:
+        set_quotas(aws, kinds | {quota: needed - 1})
+        with pytest.raises(
+            account.NotAllowed, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
+        ):
+            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+        set_quotas(aws, {quota: needed})
+        assert plan._within_quotas(wanted, "tuneway-0a1b2c3d") == (wanted, [])
+    finally:
+        set_quotas(aws, dict.fromkeys(kinds, 1))
 
 
 G5, G6 = "ml.g5.xlarge", "ml.g6.xlarge"
@@ -71,22 +74,25 @@ def test_a_type_above_its_quota_is_left_out_with_a_warning_and_a_run_without_any
     set_quotas: SetQuotas,
 ) -> None:
     wanted = settings(**BOTH)
-    set_quotas({f"{G5} {TRAINING}": 0, f"{G6} {TRAINING}": 1, f"{G5} {ENDPOINT}": 2, f"{G6} {ENDPOINT}": 1})
-    used, warnings = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-    assert (used.training.instance_types, used.endpoint.instance_types) == ([G6], [G5])
-    assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
-    where = "in this account and region, and this run needs"
-    assert warnings == [
-        f"quota '{G5} {TRAINING}' is 0 {where} 1: {G5} is left out of training.instance_types",
-        f"quota '{G6} {ENDPOINT}' is 1 {where} 2: {G6} is left out of endpoint.instance_types",
-    ]
-    set_quotas({f"{G5} {ENDPOINT}": 1})
-    with pytest.raises(plan.NotAllowed) as refused:
-        plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-    assert str(refused.value) == (
-        f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
-        "Service Quotas console (Amazon SageMaker), or choose another type in endpoint.instance_types"
-    )
+    try:
+        set_quotas(aws, {f"{G5} {TRAINING}": 0, f"{G6} {TRAINING}": 1, f"{G5} {ENDPOINT}": 2, f"{G6} {ENDPOINT}": 1})
+        used, warnings = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+        assert (used.training.instance_types, used.endpoint.instance_types) == ([G6], [G5])
+        assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
+        where = "in this account and region, and this run needs"
+        assert warnings == [
+            f"quota '{G5} {TRAINING}' is 0 {where} 1: {G5} is left out of training.instance_types",
+            f"quota '{G6} {ENDPOINT}' is 1 {where} 2: {G6} is left out of endpoint.instance_types",
+        ]
+        set_quotas(aws, {f"{G5} {ENDPOINT}": 1})
+        with pytest.raises(account.NotAllowed) as refused:
+            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+        assert str(refused.value) == (
+            f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
+            "Service Quotas console (Amazon SageMaker), or choose another type in endpoint.instance_types"
+        )
+    finally:
+        set_quotas(aws, {f"{kind} {usage}": 1 for kind in (G5, G6) for usage in (TRAINING, ENDPOINT)})
 
 
 TYPES: dict[str, Any] = {part: {"instance_types"} for part in ("training", "endpoint")}
@@ -218,7 +224,7 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(fau
     [
         (
             {"kind": "error", "code": "UnknownOperationException", "status": 404},
-            plan.NotAllowed,
+            account.NotAllowed,
             r"^bedrock.base_model: Bedrock does not know meta.llama3-3.* in us-west-2 .*set bedrock.mode to off$",
         ),
         (
