@@ -97,7 +97,10 @@ def _quota(service: str, code: str) -> float | None:
     """
     client = aws.client("service-quotas")
     try:
-        for operation, filters in (("list_service_quotas", {"QuotaCode": code}), ("list_aws_default_service_quotas", {})):
+        for operation, filters in (
+            ("list_service_quotas", {"QuotaCode": code}),
+            ("list_aws_default_service_quotas", {}),
+        ):
             for quota in aws.all_of(client, operation, "Quotas", ServiceCode=service, **filters):
                 if quota["QuotaCode"] == code:
                     return float(quota["Value"])

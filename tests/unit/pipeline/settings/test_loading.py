@@ -80,5 +80,5 @@ def test_a_tag_that_bedrock_does_not_take_is_allowed_while_bedrock_is_disabled(t
     path = tmp_path / "mine.yaml"
     path.write_text("stack: {tags: {Straße: Köln}}\nbedrock: {mode: off}", encoding="utf-8")
     deployed = schema.load(CONFIG, path).model_dump(mode="json")
-    with pytest.raises(schema.SettingsError, match=r"Bedrock takes only a to z.*or set bedrock\.enabled to false"):
+    with pytest.raises(schema.SettingsError, match=r"Bedrock takes only a to z.*or set bedrock\.mode to off"):
         schema.with_run_input(deployed, {"bedrock": {"mode": "customize"}})

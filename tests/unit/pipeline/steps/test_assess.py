@@ -61,6 +61,7 @@ def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **settings: A
             "settings": {"training.epochs": 2},
             "base_model": "a/b@main",
             "licences": {"base_model": "mit", "dataset": None},
+            "bedrock_mode": "off",
             "bedrock_base_model": None,
             "bedrock_usd_at_most": 0,
             "region": "us-west-2",

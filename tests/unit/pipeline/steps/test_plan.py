@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
 RUN = names.run_id(EXECUTION)
 ABOUT = f"/api/models/{tiny_model.REPO}/revision/main?blobs=true"
-ROLES = ("training_role", "bedrock_role", "model_role", "expiry_role", "expiry_failed", "caller_role")
+ROLES = ("training_role", "bedrock_role", "import_role", "model_role", "expiry_role", "expiry_failed")
 
 
 @pytest.fixture
@@ -36,7 +36,12 @@ def hub(models: HubServer) -> HubServer:
 
 
 def planned(
-    bucket: str, hub: HubServer, secret: str = "none", training: dict[str, Any] | None = None, **dataset: Any
+    bucket: str,
+    hub: HubServer,
+    secret: str = "none",
+    training: dict[str, Any] | None = None,
+    mode: str = "customize",
+    **dataset: Any,
 ) -> dict[str, Any]:
     deployed = schema.load(CONFIG).model_dump(mode="json")
     deployed["access"] |= {"hub_endpoint": hub.url, "hub_token_secret": secret}
@@ -51,7 +56,7 @@ def planned(
         **dict.fromkeys(ROLES, "arn:aws:iam::000000000000:role/any"),
     }
     base = {"base_model": tiny_model.REPO, "gated": False} | (training or {})
-    given = {"training": base, "endpoint": {"enabled": False}, "dataset": dataset}
+    given = {"training": base, "endpoint": {"enabled": False}, "dataset": dataset, "bedrock": {"mode": mode}}
     return plan.handler({"settings": deployed, "input": given, "execution": EXECUTION, "stack": stack}, None)
 
 
@@ -193,13 +198,26 @@ def test_an_unfit_base_model_is_refused_before_anything_is_written(
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
 
 
-def test_the_record_has_the_instance_types_of_the_input_and_the_job_those_that_its_quota_allows(
-    aws: RunningAws, bucket: str, hub: HubServer, set_quotas: Callable[[dict[str, float]], None]
+def test_an_import_is_planned_with_its_bound_and_the_warning_of_each_wake(
+    aws: RunningAws, bucket: str, hub: HubServer
 ) -> None:
-    put(aws, bucket, "uploads/a.csv", body=b"a" * 1000)
-    set_quotas({"ml.g5.xlarge for training job usage": 1, "ml.g6.xlarge for training job usage": 0})
-    types = ["ml.g5.xlarge", "ml.g6.xlarge"]
-    result = planned(bucket, hub, training={"instance_types": types}, source="uploads/a.csv")
-    assert result["refusal"] is None
-    assert result["train"]["ResourceConfig"]["InstanceType"] == "ml.g5.xlarge"
-    assert result["record"]["settings"]["training.instance_types"] == types
+    put(aws, bucket, "uploads/a/train.csv", body=b"a" * 9)
+    made = planned(bucket, hub, mode="import", source="uploads/a/", files=EVERY)
+    assert made["refusal"] is None
+    assert (made["customize"], made["keep_models"]) == (None, 1)
+    tags = {tag["key"]: tag["value"] for tag in made["import_model"]["request"]["importedModelTags"]}
+    assert tags["tuneway:run"] == RUN
+    assert made["import_model"]["timeout_hours"] == 12
+    assert made["prepare"]["request"]["bedrock"] is None  # no records are written
+    assert (made["record"]["bedrock_mode"], made["record"]["bedrock_base_model"]) == ("import", None)
+    # 2 units of at most 8.1 billion parameters: a month of storage, and two windows of 5 minutes.
+    assert made["estimate"]["bedrock"] == made["record"]["bedrock_usd_at_most"] == 5.47
+    assert [line for line in made["warnings"] if "is billed for 5 minutes of each copy and unit at least" in line]
+
+
+def test_without_bedrock_nothing_of_it_is_planned_and_nothing_is_spent(
+    aws: RunningAws, bucket: str, hub: HubServer
+) -> None:
+    put(aws, bucket, "uploads/a/train.csv", body=b"a" * 9)
+    made = planned(bucket, hub, mode="off", source="uploads/a/", files=EVERY)
+    assert (made["customize"], made["import_model"], made["estimate"]["bedrock"]) == (None, None, 0)

@@ -247,6 +247,68 @@ def test_a_bedrock_that_cannot_be_used_is_refused_with_the_remedy_before_the_run
         faults(aws)
 
 
+IMPORTS = "quota 'Imported models per account' (L-45B04988)"
+
+
+class Quotas:
+    """Service Quotas and Bedrock with this many imported models."""
+
+    def __init__(self, there: int, applied: Any, default: Any = ()) -> None:
+        self.pages = {"list_imported_models": [{}] * there, "list_service_quotas": applied}
+        self.pages["list_aws_default_service_quotas"] = default
+        self.asked: list[dict[str, Any]] = []
+
+    def get_paginator(self, operation: str) -> Any:
+        found = self.pages[operation]
+
+        def paginate(**arguments: Any) -> list[dict[str, Any]]:
+            self.asked.append(arguments)
+            if isinstance(found, Exception):
+                raise found
+            return [{"modelSummaries": found, "Quotas": found}]
+
+        return Mock(paginate=paginate)
+
+
+def quota(value: float, code: str = "L-45B04988") -> dict[str, Any]:
+    return {"QuotaCode": code, "Value": value}
+
+
+@pytest.mark.parametrize(
+    ("there", "applied", "default"),
+    [(2, [quota(3)], ()), (3, [quota(0, "L-1"), quota(4)], [quota(3)]), (0, [], [quota(9, "L-1"), quota(3)])],
+)
+def test_one_more_imported_model_fits_the_quota(
+    monkeypatch: pytest.MonkeyPatch, there: int, applied: Any, default: Any
+) -> None:
+    account_of = Quotas(there, applied, default)
+    monkeypatch.setattr(client_maker, "client", lambda _: account_of)
+    assert account.check_imports("us-west-2") == []
+    assert {"ServiceCode": "bedrock", "QuotaCode": "L-45B04988"} in account_of.asked
+
+
+def test_the_old_and_the_new_model_must_both_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_maker, "client", lambda _: Quotas(3, [quota(3)]))
+    with pytest.raises(account.NotAllowed) as refused:
+        account.check_imports("us-west-2")
+    assert str(refused.value).startswith(
+        f"bedrock.mode: {IMPORTS} is 3 in this account and region, and there are 3 imported models; delete one"
+    )
+
+
+def test_an_unknown_quota_is_a_warning_and_a_denial_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "no"}}, "ListServiceQuotas")
+    for answers in (([], []), (busy, ())):
+        monkeypatch.setattr(client_maker, "client", lambda _, found=answers: Quotas(0, *found))
+        assert account.check_imports("us-west-2") == [
+            f"{IMPORTS} could not be read; Bedrock refuses the import if it is too small"
+        ]
+    denied = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListServiceQuotas")
+    monkeypatch.setattr(client_maker, "client", lambda _: Quotas(0, denied))
+    with pytest.raises(ClientError, match="AccessDenied"):
+        account.check_imports("us-west-2")
+
+
 def faults(aws: RunningAws, *given: dict[str, Any]) -> None:
     with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
         assert answer.status == 200

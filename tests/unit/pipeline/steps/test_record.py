@@ -19,6 +19,7 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
         "settings": {},
         "base_model": "a/b@main",
         "licences": {"base_model": "mit", "dataset": None},
+        "bedrock_mode": "customize",
         "bedrock_base_model": "arn:b",
         "bedrock_usd_at_most": 7.02,
         "region": "us-west-2",
@@ -33,15 +34,16 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
             "model": "s3://m/",
             "billed_seconds": {"ml.g5.xlarge": 60, "ml.unknown.xlarge": 60},
         },
-        "assessment": {"scores": {}, "promoted": True, "why": "w", "warnings": []},
+        "assessment": {"scores": {}, "promoted": True, "passes": True, "why": "w", "warnings": []},
         "deployed": {"phase": "passed", "endpoint": "e", "config": "c", "until": None},
-        "customization": {
+        "bedrock": {
             "phase": "completed",
             "progress": "completed",
             "job": "j",
             "jobs": 2,
-            "custom_model": "arn:c",
+            "model": "arn:c",
         },
+        "answer": None,
         "manifest": "s3://d/",
     }
     spent = handler(event, None)["spent"]
@@ -51,6 +53,33 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
     without_price = {**priced, "record": {**record, "region": "eu-west-1", "bedrock_usd_at_most": None}}
     spent = handler(without_price, None)["spent"]
     assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, None)
-    written = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
-    assert written["serving"] == {"endpoint": "e", "config": "c", "until": None}
-    assert written["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c"}
+    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
+    assert left["bedrock_mode"] == "customize"
+    unasked = {"model_id": None, "api": None, "call": None, "samples": []}
+    assert left["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c", "imported_model": None, **unasked}
+    answer = {
+        "phase": "passed",
+        "progress": "answers by InvokeModel",
+        "wait_seconds": 0,
+        "model_id": "arn:c",
+        "api": "InvokeModel",
+        "call": "aws",
+        "samples": ["s3://s"],
+        "units": 1,
+    }
+    imported = {**priced, "record": {**known, "bedrock_mode": "import", "bedrock_usd_at_most": 5.47}}
+    assert handler(imported, None)["spent"]["bedrock_usd_at_most"] == 5.47
+    # When Bedrock has told the units, they count in the place of the bound. An import job itself is free.
+    assert handler({**imported, "answer": answer}, None)["spent"]["bedrock_usd_at_most"] == 2.74
+    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert left["bedrock"] == {
+        "job": "j",
+        "jobs": 2,
+        "custom_model": None,
+        "imported_model": "arn:c",
+        "model_id": "arn:c",
+        "api": "InvokeModel",
+        "call": "aws",
+        "samples": ["s3://s"],
+    }
