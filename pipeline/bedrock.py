@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pipeline.catalogue import (
     BASE_MODELS,
@@ -14,9 +14,6 @@ from pipeline.catalogue import (
     BaseModel,
 )
 from pipeline.settings import Settings, SettingsError
-
-if TYPE_CHECKING:
-    from training.base_files import BaseFiles
 
 
 def check(settings: Settings, region: str) -> BaseModel | None:
@@ -75,13 +72,17 @@ def choose(settings: Settings, region: str) -> BaseModel:
     return model
 
 
-def check_import(settings: Settings, region: str, files: BaseFiles) -> list[str]:
+def check_import(name: str, region: str, config: dict[str, Any]) -> list[str]:
     """Check that Bedrock can import the tuned form of a base model. Return warnings.
+
+    Args:
+        name: training.base_model.
+        region: the stack's region.
+        config: the content of the model's config.json.
 
     Raises:
         SettingsError: Bedrock does not take models of its type, or takes none as long.
     """
-    name, config = settings.training.base_model, files.config
     kind, positions = config.get("model_type"), config.get("max_position_embeddings")
     if region not in IMPORT_TYPES.get(str(kind), ()):
         here = sorted(kind for kind, regions in IMPORT_TYPES.items() if region in regions)

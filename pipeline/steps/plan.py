@@ -79,7 +79,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
     train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))
     base = base_model.look(settings, stack.bucket, _token(train_secret), aws.client("s3"))
     if importing:
-        warnings += bedrock.check_import(settings, stack.region, base.files)
+        warnings += bedrock.check_import(settings.training.base_model, stack.region, base.files.config)
     settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
     source = listing.look(settings, stack.bucket, _token(data_secret), aws.client("s3"))
     sharded = shards.shard(source.files, settings.dataset.shard_mb)

@@ -85,14 +85,6 @@ def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
     return Synthesised(out, template, definition(template), done.stderr)
 
 
-@pytest.fixture(scope="session")
-def variables(synthesised: Synthesised) -> dict[str, Any]:
-    """`$plan` and the context of an execution with the input {}."""
-    from tests.infra.planned import assigned  # It needs the classes of this module.
-
-    return assigned(synthesised)
-
-
 def synthesise(folder: Path, settings: dict[str, Any]) -> Synthesised:
     layer = folder / "settings.yaml"
     layer.write_text(json.dumps(settings))

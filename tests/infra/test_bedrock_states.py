@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.infra.planned import MODEL
+import pytest
+
+from tests.infra.planned import MODEL, assigned
 from tests.infra.test_definition import ANSWERS, run
 
 if TYPE_CHECKING:
     from tests.infra.conftest import Synthesised
+
+
+@pytest.fixture(scope="session")
+def variables(synthesised: Synthesised) -> dict[str, Any]:
+    return assigned(synthesised)
 
 
 def plan_of(variables: dict[str, Any], **changes: Any) -> dict[str, Any]:

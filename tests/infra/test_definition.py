@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonata
+import pytest
 
 from infra.states import HOUR, MINUTES, SECONDS
 from pipeline.steps import plan
 from tests.infra.conftest import ROOT, Synthesised
-from tests.infra.planned import CONTEXT, MODEL
+from tests.infra.planned import CONTEXT, MODEL, assigned
 
 SCORES = {"rows": 40}
 # The answers of the functions of a run's states, and of the Distributed Map.
@@ -122,6 +123,11 @@ def evaluate(value: Any, variables: dict[str, Any]) -> Any:
             expression.assign(name, item)
         return expression.evaluate(None)
     return value
+
+
+@pytest.fixture(scope="session")
+def variables(synthesised: Synthesised) -> dict[str, Any]:
+    return assigned(synthesised)
 
 
 def walk(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,15 @@ from pipeline.contracts.planned import DeployPlan
 from pipeline.contracts.values import parse
 from pipeline.names import STACK_TAG
 from pipeline.steps import deploy
-from tests.infra.planned import MODEL, sent
+from tests.infra.planned import MODEL, assigned, sent
+
+if TYPE_CHECKING:
+    from tests.infra.conftest import Synthesised
+
+
+@pytest.fixture(scope="session")
+def variables(synthesised: Synthesised) -> dict[str, Any]:
+    return assigned(synthesised)
 
 
 @pytest.mark.parametrize(

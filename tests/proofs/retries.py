@@ -31,7 +31,8 @@ CLIENT_ARGUMENTS = {
     "pipeline/source/listing.py": ("s3",),
     "pipeline/source/hub.py": ("secretsmanager",),
     "pipeline/source/splits.py": (),
-    "pipeline/steps/teardown.py": ("bedrock",),
+    "pipeline/bedrock_teardown.py": ("bedrock",),
+    "pipeline/steps/retire_models.py": ("bedrock",),
     "data_prep/sources.py": ("s3",),
     "data_prep/writer.py": ("s3",),
 }
@@ -61,6 +62,19 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
         "any": f"{FOUND}; at the start of the job, the error is kept and reported, and the last state tries again"
     },
     ("bedrock", "GetModelCustomizationJob"): {"ResourceNotFoundException": ABSENT, "ValidationException": ABSENT},
+    ("bedrock", "CreateModelImportJob"): {
+        "any": f"{FOUND}; at the start of the job, the error is kept and reported, and the last state tries again"
+    },
+    ("bedrock", "GetModelImportJob"): {"ResourceNotFoundException": ABSENT, "ValidationException": ABSENT},
+    ("bedrock", "CreateCustomModelDeployment"): {"any": FOUND},
+    ("bedrock", "GetCustomModelDeployment"): {"ResourceNotFoundException": ABSENT, "ValidationException": ABSENT},
+    **{
+        ("bedrock-runtime", operation): {
+            "ModelNotReadyException": "the state calls the function again for 30 minutes",
+            "any but busy and denied": "the model is sick: the state fails at once",
+        }
+        for operation in ("Converse", "InvokeModel")
+    },
     ("bedrock", "GetFoundationModel"): {
         "of an unknown operation": REFUSED,
         "ResourceNotFoundException": REFUSED,
@@ -74,7 +88,10 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
         ("bedrock", f"List{kind}"): {
             "out of reach": "in the teardown of a stack whose runs never used Bedrock, means that nothing is there"
         }
-        for kind in ("CustomModels", "ImportedModels", "ModelCustomizationJobs")
+        for kind in (
+            *("CustomModels", "CustomModelDeployments", "ImportedModels"),
+            *("ModelCustomizationJobs", "ModelImportJobs"),
+        )
     },
     ("bedrock", "DeleteCustomModel"): {
         "ConflictException": f"reported as in use; {LATER}",
@@ -88,7 +105,7 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
         }
         for kind in ("CustomModelDeployment", "ProvisionedModelThroughput")
     },
-    ("bedrock", "DeleteImportedModel"): {"ResourceNotFoundException": ABSENT},
+    ("bedrock", "DeleteImportedModel"): {"ConflictException": LATER, "ResourceNotFoundException": LATER},
     ("bedrock", "ListTagsForResource"): {"ResourceNotFoundException": f"in the teardown, {ABSENT}"},
     ("events", "DisableRule"): {"ResourceNotFoundException": ABSENT},
     ("logs", "DeleteLogGroup"): {"ResourceNotFoundException": ABSENT},

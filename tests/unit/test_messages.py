@@ -26,28 +26,31 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "local")
 
-WITH_REMEDY = {
-    "SettingsError": "refusals before anything runs",
-    "NotAllowed": "refusals of Plan",
-    "Refused": "refusals of a dataset",
-    "RunError": "errors of make local's command line",
-    "TrainingError": "failures of a training job",
-    "InterruptedTrainingError": "interruptions of a training job",
-    "EndpointFailed": "failures of Deploy",
-    "EndpointSick": "failures of SmokeTest",
-    "NotOurs": "a job that belongs to somebody else",
-    "ShardFailed": "failures of MergeData",
-    "aws.AwsRefused": "refusals of AWS about which the product says more than AWS",
+LINES = {
+    "SettingsError": "a refusal before anything runs",
+    "NotAllowed": "Plan's",
+    "Refused": "of a dataset",
+    "RunError": "of make local's command line",
+    "TrainingError": "a training job's end",
+    "InterruptedTrainingError": "a training job's end",
+    "EndpointFailed": "Deploy's",
+    "EndpointSick": "SmokeTest's",
+    "BedrockSick": "AskBedrock's",
+    "ModelDeploymentFailed": "DeployCustomModel's",
+    "NotOurs": "of a job that is somebody else's",
+    "ShardFailed": "MergeData's",
+    "aws.AwsRefused": "of AWS, where the product says more than AWS does",
 }
 """The exceptions whose text is a message for the user, with the remedy."""
 
-REMEDY_IN_REPORT = {
-    "AwsBusy": "the text of botocore",
-    "BadRecord": "a defect: the rule that a row breaks",
-    "CustomizationFailed": "the text of Bedrock",
-    "ReadBackError": "a defect of the product or of the storage",
-    "SourceUnavailable": "the error of the source, after retries",
-    "TrainingFailed": "the text of SageMaker, and the job's line",
+MAILED = {
+    "AwsBusy": "botocore's own words",
+    "BadRecord": "a defect: the rule that a line breaks",
+    "CustomizationFailed": "Bedrock's own words",
+    "ModelImportFailed": "Bedrock's own words",
+    "ReadBackError": "a defect, or the storage's",
+    "SourceUnavailable": "the source's own words, after retries",
+    "TrainingFailed": "SageMaker's own words, and the job's line",
 }
 """The exceptions whose text has no remedy, because the report at the end of a run adds it (`pipeline.report`)."""
 
@@ -222,7 +225,18 @@ def test_every_raised_exception_is_in_one_of_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [*REMEDY_IN_REPORT, "EndpointFailed", "EndpointSick", "NotOurs", "ShardFailed", "AwsRefused", "AwsLimit"]
+    "kind",
+    [
+        *MAILED,
+        "EndpointFailed",
+        "EndpointSick",
+        "BedrockSick",
+        "ModelDeploymentFailed",
+        "NotOurs",
+        "ShardFailed",
+        "AwsRefused",
+        "AwsLimit",
+    ],
 )
 def test_every_error_that_ends_a_step_has_a_remedy_in_the_report(kind: str) -> None:
     # The error's name alone decides the remedy, except for the errors below, whose text decides it.

@@ -10,15 +10,10 @@ from pipeline import bedrock, cost
 from pipeline import settings as schema
 from pipeline.catalogue import IMPORT_REGIONS, IMPORT_TYPES, REGIONS
 from tests.unit.pipeline.steps.test_plan_parts import settings
-from training.base_files import BaseFiles
 
 IMPORT = {"bedrock": {"mode": "import"}}
 LLAMA = {"model_type": "llama", "max_position_embeddings": 131_072}
 ROPE = {"rope_type": "llama3", "factor": 32.0}
-
-
-def files(**config: Any) -> BaseFiles:
-    return BaseFiles(1, 1, 1, 1, config=config)
 
 
 def test_the_mode_decides_what_is_checked() -> None:
@@ -41,7 +36,7 @@ def test_the_teardown_asks_bedrock_wherever_a_run_can_import() -> None:
 
 @pytest.mark.parametrize("kind", IMPORT_TYPES)
 def test_a_type_that_bedrock_takes_is_planned(kind: str) -> None:
-    assert bedrock.check_import(settings(**IMPORT), "us-east-1", files(model_type=kind)) == []
+    assert bedrock.check_import("own/model", "us-east-1", {"model_type": kind}) == []
 
 
 @pytest.mark.parametrize(
@@ -59,17 +54,19 @@ def test_a_type_that_bedrock_takes_is_planned(kind: str) -> None:
 def test_a_model_that_bedrock_does_not_take_is_refused_with_the_remedy(
     config: dict[str, Any], region: str, line: str
 ) -> None:
-    with pytest.raises(schema.SettingsError, match=rf"^bedrock\.mode: {line}.*; choose another training\.base_model"):
-        bedrock.check_import(settings(**IMPORT), region, files(**config))
+    with pytest.raises(
+        schema.SettingsError, match=rf"^bedrock\.mode: own/model {line}.*; choose another training\.base_model"
+    ):
+        bedrock.check_import("own/model", region, config)
 
 
 @pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
 def test_a_rope_factor_that_bedrock_replaces_is_a_warning(key: str) -> None:
     # Llama 3.2 1B has 32, and Bedrock puts 8 in its place.
-    (line,) = bedrock.check_import(settings(**IMPORT), "us-west-2", files(**LLAMA, **{key: ROPE}))
+    (line,) = bedrock.check_import("own/model", "us-west-2", {**LLAMA, key: ROPE})
     assert "with a rope_scaling factor of 8 in the place of its own 32, so its answers there may differ" in line
     for same in (ROPE | {"factor": 8.0}, {"rope_type": "default"}, None):
-        assert bedrock.check_import(settings(**IMPORT), "us-west-2", files(**LLAMA, **{key: same})) == []
+        assert bedrock.check_import("own/model", "us-west-2", {**LLAMA, key: same}) == []
 
 
 @pytest.mark.parametrize(

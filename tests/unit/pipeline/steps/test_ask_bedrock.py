@@ -16,7 +16,7 @@ from pipeline import aws
 from pipeline.aws import AwsBusy, AwsRefused
 from pipeline.steps import ask_bedrock
 from pipeline.steps.ask_bedrock import WAKE_MINUTES, BedrockSick
-from tests.unit.pipeline.steps.bedrock_double import BedrockDouble, refused
+from tests.unit.pipeline.steps.checked_bedrock import CheckedBedrock, refused
 
 ROOT = "arn:aws:bedrock:us-west-2:123456789012"
 DEPLOYMENT, IMPORTED = f"{ROOT}:custom-model-deployment/0123456789ab", f"{ROOT}:imported-model/0123456789ab"
@@ -47,8 +47,8 @@ def openai(content: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def bedrock(monkeypatch: pytest.MonkeyPatch) -> BedrockDouble:
-    double = BedrockDouble(converse=ANSWER, get_imported_model=READY)
+def bedrock(monkeypatch: pytest.MonkeyPatch) -> CheckedBedrock:
+    double = CheckedBedrock(converse=ANSWER, get_imported_model=READY)
     monkeypatch.setattr(aws, "client", double)
     rows = double.__getattr__("get_object")
 
@@ -62,7 +62,7 @@ def bedrock(monkeypatch: pytest.MonkeyPatch) -> BedrockDouble:
 
 @pytest.mark.parametrize(("model", "units"), [(DEPLOYMENT, None), (IMPORTED, 1)])
 def test_it_is_asked_by_converse_and_its_answers_are_a_file(
-    bedrock: BedrockDouble, model: str, units: int | None
+    bedrock: CheckedBedrock, model: str, units: int | None
 ) -> None:
     passed = ask_bedrock.handler(event(model), None)
     assert (passed["phase"], passed["model_id"], passed["api"], passed["units"]) == ("passed", model, "Converse", units)
@@ -82,7 +82,7 @@ def test_it_is_asked_by_converse_and_its_answers_are_a_file(
     assert "Ann" not in json.dumps(passed)
 
 
-def test_a_model_without_converse_is_asked_in_openais_form(bedrock: BedrockDouble) -> None:
+def test_a_model_without_converse_is_asked_in_openais_form(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_imported_model"] = {"instructSupported": False}
     bedrock.answers["invoke_model"] = openai(" Ann came. ")
     passed = ask_bedrock.handler(event(IMPORTED), None)
@@ -93,7 +93,7 @@ def test_a_model_without_converse_is_asked_in_openais_form(bedrock: BedrockDoubl
 
 
 def test_a_model_that_sleeps_is_called_again_until_it_answers(
-    bedrock: BedrockDouble, monkeypatch: pytest.MonkeyPatch
+    bedrock: CheckedBedrock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bedrock.answers["converse"] = [refused("ModelNotReadyException", "Ann: it's me", 429), ANSWER]
     waking = ask_bedrock.handler(event(IMPORTED), None)
@@ -104,7 +104,7 @@ def test_a_model_that_sleeps_is_called_again_until_it_answers(
 
 
 def test_a_model_that_does_not_wake_fails_in_time_and_a_redrive_waits_again(
-    bedrock: BedrockDouble, monkeypatch: pytest.MonkeyPatch
+    bedrock: CheckedBedrock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bedrock.answers["converse"] = refused("ModelNotReadyException", status=429)
     waking = ask_bedrock.handler(event(IMPORTED), None)
@@ -122,14 +122,14 @@ def test_a_model_that_does_not_wake_fails_in_time_and_a_redrive_waits_again(
         {"output": {}},
     ],
 )
-def test_a_wrong_answer_is_told_without_the_dialogue(bedrock: BedrockDouble, answer: Any) -> None:
+def test_a_wrong_answer_is_told_without_the_dialogue(bedrock: CheckedBedrock, answer: Any) -> None:
     bedrock.answers["converse"] = answer
     with pytest.raises(BedrockSick, match=r"did not answer a held-out dialogue by Converse \(\w+\)") as told:
         ask_bedrock.handler(event(DEPLOYMENT), None)
     assert "Ann" not in str(told.value)
 
 
-def test_empty_answers_are_none(bedrock: BedrockDouble) -> None:
+def test_empty_answers_are_none(bedrock: CheckedBedrock) -> None:
     bedrock.answers["converse"] = {"output": {"message": {"role": "assistant", "content": [{"text": " "}]}}}
     with pytest.raises(BedrockSick, match="gave empty answers to 1 held-out dialogues"):
         ask_bedrock.handler(event(DEPLOYMENT), None)
@@ -140,7 +140,7 @@ def test_empty_answers_are_none(bedrock: BedrockDouble) -> None:
     [("ThrottlingException", 429, AwsBusy), ("AccessDeniedException", 403, AwsRefused)],
 )
 def test_what_is_not_the_models_fault_is_tried_again(
-    bedrock: BedrockDouble, code: str, status: int, kind: type[Exception]
+    bedrock: CheckedBedrock, code: str, status: int, kind: type[Exception]
 ) -> None:
     bedrock.answers["converse"] = refused(code, status=status)
     with pytest.raises(kind, match=code):

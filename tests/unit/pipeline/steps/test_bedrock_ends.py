@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import aws, report
 from pipeline.steps import cleanup, teardown
-from tests.unit.pipeline.steps.bedrock_double import PREFIX, RUN, TAGS, BedrockDouble, refused
+from tests.unit.pipeline.steps.checked_bedrock import PREFIX, RUN, TAGS, CheckedBedrock, refused
 
 ROOT = "arn:aws:bedrock:us-west-2:123456789012"
 IMPORTING = {"jobName": f"{RUN}-0", "jobArn": f"{ROOT}:model-import-job/0123456789ab", "status": "InProgress"}
@@ -21,8 +21,8 @@ DEPLOYMENT = {
 
 
 @pytest.fixture
-def bedrock(monkeypatch: pytest.MonkeyPatch) -> BedrockDouble:
-    double = BedrockDouble()
+def bedrock(monkeypatch: pytest.MonkeyPatch) -> CheckedBedrock:
+    double = CheckedBedrock()
     monkeypatch.setattr(aws, "client", double)
     return double
 
@@ -32,7 +32,9 @@ def one_pass(keep: str = "false") -> teardown.TeardownPass:
     return teardown.TeardownPass(properties | {"BedrockEnabled": "false"})
 
 
-def test_an_import_of_a_bad_run_is_named_until_it_ends(bedrock: BedrockDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_of_a_bad_run_is_named_until_it_ends(
+    bedrock: CheckedBedrock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(report, "entered_states", lambda _: {"Plan", "ImportModel"})
     ended = {**IMPORTING, "jobName": f"{RUN}-1", "status": "Completed", "importedModelArn": IMPORTED["modelArn"]}
     bedrock.answers["list_model_import_jobs"] = {"modelImportJobSummaries": [IMPORTING, ended]}
@@ -43,7 +45,7 @@ def test_an_import_of_a_bad_run_is_named_until_it_ends(bedrock: BedrockDouble, m
     assert {name for name, _ in bedrock.calls} == {"list_model_import_jobs"}
 
 
-def test_destroy_names_an_import_and_deletes_its_model_when_it_is_there(bedrock: BedrockDouble) -> None:
+def test_destroy_names_an_import_and_deletes_its_model_when_it_is_there(bedrock: CheckedBedrock) -> None:
     bedrock.answers["list_model_import_jobs"] = {"modelImportJobSummaries": [IMPORTING]}
     destroy = one_pass().bedrock
     assert destroy.import_jobs() == [f"import job {RUN}-0, which cannot be stopped"]
@@ -56,14 +58,14 @@ def test_destroy_names_an_import_and_deletes_its_model_when_it_is_there(bedrock:
 
 
 @pytest.mark.parametrize("code", ["ConflictException", "ResourceNotFoundException"])
-def test_an_imported_model_that_cannot_be_deleted_yet_is_looked_for_again(bedrock: BedrockDouble, code: str) -> None:
+def test_an_imported_model_that_cannot_be_deleted_yet_is_looked_for_again(bedrock: CheckedBedrock, code: str) -> None:
     bedrock.answers["list_imported_models"] = {"modelSummaries": [IMPORTED]}
     bedrock.answers["delete_imported_model"] = refused(code)
     assert one_pass().bedrock.imported_models() == [f"imported model {RUN}-0"]
 
 
 @pytest.mark.parametrize("code", [None, "ConflictException", "ValidationException", "ResourceNotFoundException"])
-def test_the_deployment_goes_whatever_its_model_is(bedrock: BedrockDouble, code: str | None) -> None:
+def test_the_deployment_goes_whatever_its_model_is(bedrock: CheckedBedrock, code: str | None) -> None:
     others = {**DEPLOYMENT, "customModelDeploymentName": f"{PREFIX}-mine"}
     bedrock.answers["list_custom_model_deployments"] = {"modelDeploymentSummaries": [DEPLOYMENT, others]}
     if code:
@@ -73,7 +75,7 @@ def test_the_deployment_goes_whatever_its_model_is(bedrock: BedrockDouble, code:
     assert bedrock.called("delete_custom_model_deployment") == [{"customModelDeploymentIdentifier": arn}]
 
 
-def test_a_deployment_that_is_being_deleted_is_waited_for_and_anothers_is_not_touched(bedrock: BedrockDouble) -> None:
+def test_a_deployment_that_is_being_deleted_is_waited_for_and_anothers_is_not_touched(bedrock: CheckedBedrock) -> None:
     leaving = {"modelDeploymentSummaries": [{**DEPLOYMENT, "status": "Deleting"}]}
     bedrock.answers["list_custom_model_deployments"] = leaving
     assert one_pass().bedrock.deployment() == [f"custom model deployment {PREFIX}"]
@@ -83,7 +85,7 @@ def test_a_deployment_that_is_being_deleted_is_waited_for_and_anothers_is_not_to
     assert not bedrock.called("delete_custom_model_deployment")
 
 
-def test_what_is_kept_is_not_deleted(bedrock: BedrockDouble) -> None:
+def test_what_is_kept_is_not_deleted(bedrock: CheckedBedrock) -> None:
     bedrock.answers["list_custom_model_deployments"] = {"modelDeploymentSummaries": [DEPLOYMENT]}
     bedrock.answers["list_imported_models"] = {"modelSummaries": [IMPORTED]}
     kept: Any = one_pass(keep="true").bedrock

@@ -13,7 +13,7 @@ from pipeline.aws import AwsRefused
 from pipeline.jobs import NotOurs
 from pipeline.steps import deploy_custom_model
 from pipeline.steps.deploy_custom_model import LIMIT_MINUTES, ModelDeploymentFailed, decide
-from tests.unit.pipeline.steps.bedrock_double import PREFIX, TAGS, BedrockDouble, refused
+from tests.unit.pipeline.steps.checked_bedrock import PREFIX, TAGS, CheckedBedrock, refused
 
 STATUSES = [*service_model("bedrock").shape_for("CustomModelDeploymentStatus").enum, "Deleting", "Absent"]
 UPDATES = service_model("bedrock").shape_for("CustomModelDeploymentUpdateStatus").enum
@@ -34,8 +34,8 @@ def event(progress: dict[str, Any] | None = None, redrive: int = 0) -> dict[str,
 
 
 @pytest.fixture
-def bedrock(monkeypatch: pytest.MonkeyPatch) -> BedrockDouble:
-    double = BedrockDouble()
+def bedrock(monkeypatch: pytest.MonkeyPatch) -> CheckedBedrock:
+    double = CheckedBedrock()
     monkeypatch.setattr(aws, "client", double)
     return double
 
@@ -72,7 +72,7 @@ def test_another_run_that_has_taken_over_keeps_it() -> None:
     assert decide("Active", OTHER, None, NEW, True, None) == "superseded"
 
 
-def test_the_first_one_is_made_with_the_stacks_tag_and_followed(bedrock: BedrockDouble) -> None:
+def test_the_first_one_is_made_with_the_stacks_tag_and_followed(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = [ABSENT, found("Creating", NEW), found("Active", NEW)]
     asked = deploy_custom_model.handler(event(), None)
     assert (asked["phase"], asked["asked"], asked["wait_seconds"]) == ("working", True, 10)
@@ -85,7 +85,7 @@ def test_the_first_one_is_made_with_the_stacks_tag_and_followed(bedrock: Bedrock
     assert len(bedrock.called("create_custom_model_deployment")) == 1
 
 
-def test_an_earlier_runs_is_updated_in_its_place(bedrock: BedrockDouble) -> None:
+def test_an_earlier_runs_is_updated_in_its_place(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = [
         found("Active"),
         found("Active", OLD, (NEW, "Updating")),
@@ -101,7 +101,7 @@ def test_an_earlier_runs_is_updated_in_its_place(bedrock: BedrockDouble) -> None
     assert deploy_custom_model.handler(event(updating), None)["phase"] == "serving"
 
 
-def test_a_lost_answer_makes_no_second_one(bedrock: BedrockDouble) -> None:
+def test_a_lost_answer_makes_no_second_one(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = [ABSENT, found("Creating", NEW)]
     bedrock.answers["create_custom_model_deployment"] = refused("InternalServerException", status=500)
     asked = deploy_custom_model.handler(event(), None)
@@ -111,14 +111,14 @@ def test_a_lost_answer_makes_no_second_one(bedrock: BedrockDouble) -> None:
     assert len(bedrock.called("create_custom_model_deployment")) == 1
 
 
-def test_what_bedrock_refuses_to_make_is_refused(bedrock: BedrockDouble) -> None:
+def test_what_bedrock_refuses_to_make_is_refused(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = refused("ValidationException")
     bedrock.answers["create_custom_model_deployment"] = refused("ValidationException", "not supported")
     with pytest.raises(AwsRefused, match="not supported"):
         deploy_custom_model.handler(event(), None)
 
 
-def test_a_failed_update_fails_the_run_and_a_redrive_asks_again(bedrock: BedrockDouble) -> None:
+def test_a_failed_update_fails_the_run_and_a_redrive_asks_again(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = [
         found("Active"),
         found("Active", OLD, (NEW, "UpdateFailed"), failureMessage="capacity"),
@@ -131,7 +131,7 @@ def test_a_failed_update_fails_the_run_and_a_redrive_asks_again(bedrock: Bedrock
     assert len(bedrock.called("update_custom_model_deployment")) == 2
 
 
-def test_a_failed_one_of_an_earlier_run_is_deleted_and_made_again(bedrock: BedrockDouble) -> None:
+def test_a_failed_one_of_an_earlier_run_is_deleted_and_made_again(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = [found("Failed"), ABSENT]
     cleared = deploy_custom_model.handler(event(), None)
     assert cleared["asked"] is False
@@ -140,7 +140,7 @@ def test_a_failed_one_of_an_earlier_run_is_deleted_and_made_again(bedrock: Bedro
     assert len(bedrock.called("create_custom_model_deployment")) == 1
 
 
-def test_one_that_does_not_become_ready_fails_in_time(bedrock: BedrockDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_does_not_become_ready_fails_in_time(bedrock: CheckedBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
     bedrock.answers["get_custom_model_deployment"] = found("Creating", NEW)
     first = deploy_custom_model.handler(event(), None)
     monkeypatch.setattr(deploy_custom_model.time, "time", lambda: first["since"] + LIMIT_MINUTES * 60 + 1)
@@ -148,7 +148,7 @@ def test_one_that_does_not_become_ready_fails_in_time(bedrock: BedrockDouble, mo
         deploy_custom_model.handler(event(first), None)
 
 
-def test_somebody_elses_of_the_same_name_is_not_touched(bedrock: BedrockDouble) -> None:
+def test_somebody_elses_of_the_same_name_is_not_touched(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = found("Active")
     bedrock.answers["list_tags_for_resource"] = {"tags": []}
     with pytest.raises(NotOurs, match=rf"^{ARN} has the name .* but not its tag; delete it"):

@@ -11,7 +11,7 @@ from pipeline import aws
 from pipeline.aws import AwsLimit
 from pipeline.jobs import NotOurs
 from pipeline.steps import import_model
-from tests.unit.pipeline.steps.bedrock_double import RUN, TAGS, BedrockDouble, refused
+from tests.unit.pipeline.steps.checked_bedrock import RUN, TAGS, CheckedBedrock, refused
 
 MODEL = "s3://bucket/models/0123456789/job/output/model/"
 ROLE = "arn:aws:iam::123456789012:role/import"
@@ -40,13 +40,13 @@ def job(status: str, minutes: int = 3, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def bedrock(monkeypatch: pytest.MonkeyPatch) -> BedrockDouble:
-    double = BedrockDouble()
+def bedrock(monkeypatch: pytest.MonkeyPatch) -> CheckedBedrock:
+    double = CheckedBedrock()
     monkeypatch.setattr(aws, "client", double)
     return double
 
 
-def test_the_job_is_made_once_of_the_model_as_it_was_trained(bedrock: BedrockDouble) -> None:
+def test_the_job_is_made_once_of_the_model_as_it_was_trained(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_model_import_job"] = [ABSENT, job("InProgress")]
     first = import_model.handler(event(follow=False), None)
     assert (first["phase"], first["job"], first["model"]) == ("working", f"{RUN}-0", None)
@@ -63,20 +63,20 @@ def test_the_job_is_made_once_of_the_model_as_it_was_trained(bedrock: BedrockDou
     assert len(bedrock.called("create_model_import_job")) == 1
 
 
-def test_a_completed_job_is_adopted_by_a_later_redrive(bedrock: BedrockDouble) -> None:
+def test_a_completed_job_is_adopted_by_a_later_redrive(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_model_import_job"] = [job("Completed", importedModelArn=IMPORTED), ABSENT]
     done = import_model.handler(event(redrive=1), None)
     assert (done["phase"], done["job"], done["model"], done["jobs"]) == ("completed", f"{RUN}-0", IMPORTED, 1)
     assert not bedrock.called("create_model_import_job")
 
 
-def test_a_job_whose_answer_was_lost_is_found_again(bedrock: BedrockDouble) -> None:
+def test_a_job_whose_answer_was_lost_is_found_again(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_model_import_job"] = [ABSENT, job("InProgress")]
     bedrock.answers["create_model_import_job"] = refused("InternalServerException", status=500)
     assert import_model.handler(event(), None)["phase"] == "working"
 
 
-def test_a_refusal_of_the_start_is_kept_and_one_of_the_end_is_not(bedrock: BedrockDouble) -> None:
+def test_a_refusal_of_the_start_is_kept_and_one_of_the_end_is_not(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_model_import_job"] = refused("ValidationException")
     bedrock.answers["create_model_import_job"] = refused("ServiceQuotaExceededException")
     kept = import_model.handler(event(follow=False), None)
@@ -86,7 +86,7 @@ def test_a_refusal_of_the_start_is_kept_and_one_of_the_end_is_not(bedrock: Bedro
         import_model.handler(event(), None)
 
 
-def test_a_failed_job_says_why_and_a_redrive_makes_another(bedrock: BedrockDouble) -> None:
+def test_a_failed_job_says_why_and_a_redrive_makes_another(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_model_import_job"] = job("Failed", failureMessage="The model architecture is not supported")
     with pytest.raises(import_model.ModelImportFailed, match=rf"^import job {RUN}-0 Failed: The model architecture"):
         import_model.handler(event(), None)
@@ -95,7 +95,7 @@ def test_a_failed_job_says_why_and_a_redrive_makes_another(bedrock: BedrockDoubl
     assert bedrock.called("create_model_import_job")[0]["jobName"] == f"{RUN}-1"
 
 
-def test_a_job_is_waited_for_as_long_as_the_setting_says_and_by_each_redrive_again(bedrock: BedrockDouble) -> None:
+def test_a_job_is_waited_for_as_long_as_the_setting_says_and_by_each_redrive_again(bedrock: CheckedBedrock) -> None:
     late = job("InProgress", minutes=121)
     bedrock.answers["get_model_import_job"] = late
     with pytest.raises(import_model.ModelImportFailed, match=r"after 2 hours, and cannot be stopped; redrive"):
@@ -105,7 +105,7 @@ def test_a_job_is_waited_for_as_long_as_the_setting_says_and_by_each_redrive_aga
     assert not [name for name, _ in bedrock.calls if name.startswith("stop")]
 
 
-def test_anothers_job_of_the_same_name_is_not_adopted(bedrock: BedrockDouble) -> None:
+def test_anothers_job_of_the_same_name_is_not_adopted(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_model_import_job"] = job("InProgress")
     bedrock.answers["list_tags_for_resource"] = {"tags": TAGS[:1]}
     with pytest.raises(NotOurs, match="has the name of this run's job but not its tags"):

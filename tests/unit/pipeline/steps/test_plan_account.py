@@ -250,7 +250,7 @@ def test_a_bedrock_that_cannot_be_used_is_refused_with_the_remedy_before_the_run
 IMPORTS = "quota 'Imported models per account' (L-45B04988)"
 
 
-class Quotas:
+class AccountDouble:
     """Service Quotas and Bedrock with this many imported models."""
 
     def __init__(self, there: int, applied: Any, default: Any = ()) -> None:
@@ -281,14 +281,14 @@ def quota(value: float, code: str = "L-45B04988") -> dict[str, Any]:
 def test_one_more_imported_model_fits_the_quota(
     monkeypatch: pytest.MonkeyPatch, there: int, applied: Any, default: Any
 ) -> None:
-    account_of = Quotas(there, applied, default)
+    account_of = AccountDouble(there, applied, default)
     monkeypatch.setattr(client_maker, "client", lambda _: account_of)
     assert account.check_imports("us-west-2") == []
     assert {"ServiceCode": "bedrock", "QuotaCode": "L-45B04988"} in account_of.asked
 
 
 def test_the_old_and_the_new_model_must_both_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_maker, "client", lambda _: Quotas(3, [quota(3)]))
+    monkeypatch.setattr(client_maker, "client", lambda _: AccountDouble(3, [quota(3)]))
     with pytest.raises(account.NotAllowed) as refused:
         account.check_imports("us-west-2")
     assert str(refused.value).startswith(
@@ -299,12 +299,12 @@ def test_the_old_and_the_new_model_must_both_fit(monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_quota_is_a_warning_and_a_denial_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "no"}}, "ListServiceQuotas")
     for answers in (([], []), (busy, ())):
-        monkeypatch.setattr(client_maker, "client", lambda _, found=answers: Quotas(0, *found))
+        monkeypatch.setattr(client_maker, "client", lambda _, found=answers: AccountDouble(0, *found))
         assert account.check_imports("us-west-2") == [
             f"{IMPORTS} could not be read; Bedrock refuses the import if it is too small"
         ]
     denied = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListServiceQuotas")
-    monkeypatch.setattr(client_maker, "client", lambda _: Quotas(0, denied))
+    monkeypatch.setattr(client_maker, "client", lambda _: AccountDouble(0, denied))
     with pytest.raises(ClientError, match="AccessDenied"):
         account.check_imports("us-west-2")
 

@@ -71,7 +71,7 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
     imported = {**priced, "record": {**known, "bedrock_mode": "import", "bedrock_usd_at_most": 5.47}}
     assert handler(imported, None)["spent"]["bedrock_usd_at_most"] == 5.47
     # When Bedrock has told the units, they count in the place of the bound. An import job itself is free.
-    assert handler({**imported, "answer": answer}, None)["spent"]["bedrock_usd_at_most"] == 2.74
+    assert handler({**imported, "answer": answer}, None)["spent"]["bedrock_usd_at_most"] == 2.73
     left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
     assert left["bedrock"] == {
         "job": "j",

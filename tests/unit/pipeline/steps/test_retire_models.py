@@ -11,7 +11,7 @@ from pipeline import aws, names
 from pipeline.aws import AwsRefused
 from pipeline.steps import retire_models
 from pipeline.steps.retire_models import older
-from tests.unit.pipeline.steps.bedrock_double import PREFIX, BedrockDouble, refused
+from tests.unit.pipeline.steps.checked_bedrock import PREFIX, CheckedBedrock, refused
 
 ROOT = "arn:aws:bedrock:us-west-2:123456789012"
 CUSTOM = f"{ROOT}:custom-model/amazon.nova-micro-v1:0:128k/"
@@ -39,8 +39,8 @@ def event(model: str, keep: int = 1) -> dict[str, Any]:
 
 
 @pytest.fixture
-def bedrock(monkeypatch: pytest.MonkeyPatch) -> BedrockDouble:
-    double = BedrockDouble(list_executions={"executions": []})
+def bedrock(monkeypatch: pytest.MonkeyPatch) -> CheckedBedrock:
+    double = CheckedBedrock(list_executions={"executions": []})
     monkeypatch.setattr(aws, "client", double)
     return double
 
@@ -55,7 +55,7 @@ def test_the_runs_model_and_the_next_older_ones_stay(own: int, keep: int, left: 
 
 
 @pytest.mark.parametrize("root", [CUSTOM, IMPORTED])
-def test_only_models_of_the_runs_kind_go(bedrock: BedrockDouble, root: str) -> None:
+def test_only_models_of_the_runs_kind_go(bedrock: CheckedBedrock, root: str) -> None:
     kind = "imported" if root == IMPORTED else "custom"
     bedrock.answers[f"list_{kind}_models"] = {"modelSummaries": models(root, "a", "b")}
     retired = retire_models.handler(event(f"{root}{0:012}"), None)
@@ -65,7 +65,7 @@ def test_only_models_of_the_runs_kind_go(bedrock: BedrockDouble, root: str) -> N
     assert bedrock.called(f"list_{kind}_models") == [{"nameContains": PREFIX}]
 
 
-def test_a_custom_model_in_use_stays_with_a_warning(bedrock: BedrockDouble) -> None:
+def test_a_custom_model_in_use_stays_with_a_warning(bedrock: CheckedBedrock) -> None:
     bedrock.answers["list_custom_models"] = {"modelSummaries": models(CUSTOM, "a", "b", "c")}
     bedrock.answers["list_custom_model_deployments"] = [
         {"modelDeploymentSummaries": [{"customModelDeploymentName": "theirs"}]},
@@ -78,7 +78,7 @@ def test_a_custom_model_in_use_stays_with_a_warning(bedrock: BedrockDouble) -> N
     ]
 
 
-def test_the_models_of_other_stacks_and_of_running_runs_stay(bedrock: BedrockDouble) -> None:
+def test_the_models_of_other_stacks_and_of_running_runs_stay(bedrock: CheckedBedrock) -> None:
     bedrock.answers["list_executions"] = {"executions": [{"executionArn": EXECUTION}]}
     running = names.run_id(EXECUTION)
     bedrock.answers["list_imported_models"] = {"modelSummaries": models(IMPORTED, "a", running, "c")}
@@ -88,7 +88,7 @@ def test_the_models_of_other_stacks_and_of_running_runs_stay(bedrock: BedrockDou
     assert bedrock.called("list_executions") == [{"stateMachineArn": MACHINE, "statusFilter": "RUNNING"}]
 
 
-def test_what_is_gone_or_just_used_is_left_to_the_next_run_and_a_denial_is_not(bedrock: BedrockDouble) -> None:
+def test_what_is_gone_or_just_used_is_left_to_the_next_run_and_a_denial_is_not(bedrock: CheckedBedrock) -> None:
     bedrock.answers["list_imported_models"] = {"modelSummaries": models(IMPORTED, "a", "b")}
     for code in ("ConflictException", "ResourceNotFoundException"):
         bedrock.answers["delete_imported_model"] = refused(code)

@@ -21,7 +21,7 @@ def refused(code: str, message: str = "no", status: int = 400) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}, "Operation")
 
 
-class BedrockDouble:
+class CheckedBedrock:
     """The clients of `bedrock`, `bedrock-runtime` and others at once.
 
     Attributes:
@@ -41,7 +41,7 @@ class BedrockDouble:
             for name in service_model(service).operation_names
         }
 
-    def __call__(self, _service: str, **options: Any) -> BedrockDouble:
+    def __call__(self, _service: str, **options: Any) -> CheckedBedrock:
         """Return itself, in the place of `pipeline.aws.client`."""
         self.options |= options
         return self
