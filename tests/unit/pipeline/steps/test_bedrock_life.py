@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from transformers import AutoTokenizer
+
+from local import tiny_model
 from pipeline import requests
-from pipeline.steps import customize, deploy_custom_model, retire_models
+from pipeline.bedrock import choose
+from pipeline.steps import ask_bedrock, customize, deploy_custom_model, import_model, retire_models
 from tests.unit.pipeline.facts import facts
 from tests.unit.pipeline.steps.test_looks import EVERYTHING
 from tests.unit.pipeline.steps.test_plan_parts import settings
+from training.export import as_4x_config, as_4x_tokenizer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.local_aws.conftest import RunningAws
+    from pathlib import Path
 
-from pipeline.bedrock import choose
+    from tests.local_aws.conftest import RunningAws
 
 
 def until(look: Callable[[Any], dict[str, Any]], phase: str) -> dict[str, Any]:
@@ -76,3 +81,51 @@ def test_the_second_runs_model_takes_the_deployment_and_the_first_goes(
     assert retire_models.handler(event, None) == {"deleted": [f"{prefix}-0123456789-0"], "warnings": []}
     left = bedrock.list_custom_models(nameContains=prefix)["modelSummaries"]
     assert [model["modelArn"] for model in left] == [models[1]]
+
+
+def put_model(aws: RunningAws, bucket: str, cache: Path, prefix: str) -> None:
+    """Upload the tiny model as the training job leaves a model."""
+    snapshot = tiny_model.ensure(cache)
+    files = {path.name: path.read_bytes() for path in snapshot.iterdir()}
+    config = json.loads(files["config.json"])
+    tokenizer = json.loads(files["tokenizer_config.json"])
+    files["config.json"] = json.dumps(as_4x_config(config, config)).encode()
+    loaded = AutoTokenizer.from_pretrained(snapshot)
+    files["tokenizer_config.json"] = json.dumps(as_4x_tokenizer_config(tokenizer, loaded)).encode()
+    for name, body in {**files, "tuneway/evaluation.json": b"{}"}.items():
+        aws.client("s3").put_object(Bucket=bucket, Key=f"{prefix}{name}", Body=body)
+
+
+def test_the_tuned_model_is_imported_wakes_and_answers(aws: RunningAws, bucket: str, cache: Path) -> None:
+    put_model(aws, bucket, cache, "models/r/j/output/model/")
+    turns = [("system", "Sum up."), ("user", "Ann: hi"), ("assistant", "Ann greets.")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    row["messages"][-1]["learned"] = True
+    aws.client("s3").put_object(Bucket=bucket, Key="data/r/test/test.jsonl", Body=json.dumps(row).encode() + b"\n")
+    role = aws.role(f"import-{bucket[5:13]}", EVERYTHING, service="bedrock")
+    stack = facts(prefix=f"tuneway-{bucket[5:13]}", bucket=bucket, region="us-west-2", import_role=role)
+    plan = requests.import_model(settings(bedrock={"mode": "import"}), "r", stack)
+    job = {
+        "name": f"{stack.prefix}-r",
+        "redrive": 0,
+        "model": f"s3://{bucket}/models/r/j/output/model/",
+        "request": plan.request,
+        "timeout_hours": 1,
+    }
+    assert import_model.handler({**job, "follow": False}, None)["phase"] == "working"
+    imported = until(lambda _: import_model.handler({**job, "follow": True}, None), "completed")["model"]
+    assert ":imported-model/" in imported
+    # The exported tokenizer_config.json has the chat template that Converse needs.
+    assert aws.client("bedrock").get_imported_model(modelIdentifier=imported)["instructSupported"] is True
+    event = {
+        "model_id": imported,
+        "instruction": "Sum up.",
+        "test": f"s3://{bucket}/data/r/test/",
+        "samples": f"s3://{bucket}/models/r/bedrock_smoke_test.json",
+        "redrive": 0,
+    }
+    passed = until(lambda last: ask_bedrock.handler({**event, "progress": last}, None), "passed")
+    assert (passed["api"], passed["units"]) == ("Converse", 1)
+    body = aws.client("s3").get_object(Bucket=bucket, Key="models/r/bedrock_smoke_test.json")["Body"].read()
+    (sample,) = json.loads(body)
+    assert (sample["reference"], bool(sample["answer"])) == ("Ann greets.", True)
