@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from transformers import AutoTokenizer
 
 from local import tiny_model
@@ -21,7 +20,6 @@ from training.export import as_4x_config, as_4x_tokenizer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
     from pathlib import Path
 
     from tests.local_aws.conftest import RunningAws
