@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.proofs.datasets import SHARDED
+from tests.proofs.datasets import IMPORT, SHARDED
 
 End = Literal["FAILED", "ABORTED", "TIMED_OUT"]
 FaultDocument = dict[str, Any]
@@ -57,12 +57,20 @@ class Chain:
         return self.state if self.over_serving else f"{self.state}, nothing before"
 
 
-LOOKS = ("Train", "Deploy", "FinishCustomize")  # The states that look at long work. They are retried for an hour.
+LOOKS = (
+    "Train",
+    "Deploy",
+    "FinishCustomize",
+    "FinishImport",
+    "DeployCustomModel",
+    "AskBedrock",
+)  # The states that look at long work. They are retried for an hour.
 BUSY, DENIED, QUOTA = "AWS was busy", "a permission is missing", "Service Quotas console"
 CAPACITY, AGAIN, ANEW = "no free instance of this type now", "redrive the execution", "then start a new execution"
 MACHINE = "-PipelineRole"
 TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
 CREATE_JOB = "bedrock:CreateModelCustomizationJob"
+IMPORTER, CREATE_IMPORT = "FunctionsImportModelRole", "bedrock:CreateModelImportJob"
 A_SHARD = (
     # One of two shards: the other may have been read in the redrive before.
     r"Reason: ShardFailed: shard 'uploads/sharded\.jsonl, bytes \d+ to \d+' failed: Runtime\.ExitError"
@@ -290,6 +298,36 @@ CHAINS = (
             *running("customization"),
         ),
         serves=True,
+    ),
+    function(
+        "DeployCustomModel",
+        "deploy-custom-model",
+        "FunctionsDeployCustomModelRole",
+        "bedrock:GetCustomModelDeployment",
+        # A run before has made the deployment.
+        first=(Cell("update failed", AGAIN, (job("deployment", "update-failed"),)),),
+        serves=True,
+    ),
+    function("AskBedrock", "ask-bedrock", "FunctionsAskBedrockRole", "s3:GetObject", serves=True),
+    *(
+        Chain("ImportModel", (), {kind: {**fault, "times": 1}}, run_input=IMPORT)
+        for kind, fault in {
+            "function crashes": broken_function("import-model", "crash"),
+            "quota": error(CREATE_IMPORT, "ServiceQuotaExceededException", "The limit is 1", IMPORTER),
+            "answer lost": lost(CREATE_IMPORT, IMPORTER),
+        }.items()
+    ),
+    function(
+        "FinishImport",
+        "import-model",
+        IMPORTER,
+        "bedrock:GetModelImportJob",
+        first=(
+            Cell("job failed", AGAIN, (job("import", "fail"),)),
+            limit(CREATE_IMPORT, "ServiceQuotaExceededException", IMPORTER),
+        ),
+        serves=True,
+        run_input=IMPORT,
     ),
     function(
         "Deploy",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 KEY = "uploads/sharded.jsonl"
 QUICK = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
+IMPORT = {"bedrock": {"mode": "import"}}
 _NO_FILES = {"train": None, "validation": None, "test": None}
 SHARDED: dict[str, Any] = {"dataset": {"source": KEY, "files": _NO_FILES, "shard_mb": 1}, **QUICK}
 """The input of a run whose dataset is read in two shards."""

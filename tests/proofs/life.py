@@ -12,7 +12,7 @@ from tests.hub_server import HubServer
 from tests.local.deployed import on_its_own
 from tests.local_aws import importable
 from tests.proofs import datasets
-from tests.proofs.datasets import QUICK
+from tests.proofs.datasets import IMPORT, QUICK
 from tests.proofs.grants import Decision, Role, deployed, read
 from tests.proofs.reruns import Rerun, rerun
 
@@ -83,7 +83,7 @@ class _Life:
         return ended
 
     def executions(self) -> None:
-        """Run executions: one is refused, two succeed, one is redriven after its job has failed, two have a sick endpoint."""
+        """Run executions: one is refused, five succeed, one is redriven after its job has failed, two have a sick endpoint."""
         stack = self.stack
         self.run(GATED_WITHOUT_SECRET, f"secret {SECRET} does not exist")
         stack.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString="hf_none")
@@ -93,6 +93,10 @@ class _Life:
         stack.ask(output)
         stack.faults(*LOST)
         self.run(SECOND)
+        # The deployment is updated, and the models of the two runs before go.
+        self.custom_model = self.run({})["output"]["custom_model"]
+        for _ in range(2):
+            self.run(IMPORT)
         stack.faults({"kind": "training", "how": "fail", "times": 1})
         failed = self.run(QUICK, "AlgorithmError")
         stack.faults()

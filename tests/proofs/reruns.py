@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.proofs.datasets import SHARDED
+from tests.proofs.datasets import IMPORT, SHARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,15 +25,19 @@ WHOLE: Removed = (
     ("Deploy", "Functions/DeployRole", "sagemaker:CreateEndpointConfig", ""),
     ("SmokeTest", "Functions/SmokeTestRole", "sagemaker:InvokeEndpoint", ""),
     ("FinishCustomize", "Functions/CustomizeRole", "bedrock:GetModelCustomizationJob", ""),
+    ("DeployCustomModel", "Functions/DeployCustomModelRole", "bedrock:GetCustomModelDeployment", ""),
+    ("AskBedrock", "Functions/AskBedrockRole", "bedrock:InvokeModel", ""),
     ("Record", "Functions/RecordRole", "s3:PutObject", ""),
 )
+# An import needs no prepared records, and its job no deployment.
+IMPORTED: Removed = (("FinishImport", "Functions/ImportModelRole", "bedrock:GetModelImportJob", ""),)
 # MergeData fails for a shard that may not write.
 IN_SHARDS: Removed = (
     ("ShardData", "Pipeline/Role", "states:StartExecution", ""),
     ("MergeData", "Functions/ShardDataRole", "s3:PutObject", ""),
     ("MergeData", "Functions/MergeDataRole", "s3:PutObject", ""),
 )
-_STATES = {row[0] for row in (*WHOLE, *IN_SHARDS)}
+_STATES = {row[0] for row in (*WHOLE, *IMPORTED, *IN_SHARDS)}
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,14 @@ class Rerun:
 
 
 def rerun(stack: Deployed, roles: Sequence[Role]) -> Iterator[Rerun]:
-    """Run two executions, each redriven from denial to denial: one with all states, one with a dataset in shards.
+    """Run executions that are redriven from denial to denial: with all states, with an import, with a dataset in shards.
 
     Raises:
         LookupError: the table names no grant of the stack.
         RuntimeError: with everything granted again, an execution does not succeed.
     """
     yield from _rerun(stack, roles, WHOLE, {})
+    yield from _rerun(stack, roles, IMPORTED, IMPORT)
     yield from _rerun(stack, roles, IN_SHARDS, SHARDED)
 
 

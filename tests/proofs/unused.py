@@ -66,6 +66,14 @@ UNUSED: tuple[Unused, ...] = (
         "pipeline/steps/customize.py",
     ),
     Unused(
+        "Functions/DeployCustomModelRole",
+        (
+            f"bedrock:DeleteCustomModelDeployment on arn:aws:bedrock:REGION:ACCOUNT:custom-model-deployment/* if {_OURS}",
+        ),
+        "a deployment whose creation failed can only be deleted; none of this life fails",
+        "Bedrock API Reference, GetCustomModelDeployment, status",
+    ),
+    Unused(
         "Roles/Bedrock",
         ("s3:GetObject on arn:aws:s3:::BUCKET/bedrock/*/*",),
         "AWS's policy for the output folder has it; local AWS only writes to that folder",
@@ -85,8 +93,12 @@ UNUSED: tuple[Unused, ...] = (
     ),
     Unused(
         "Teardown/TeardownRole",
-        (f"bedrock:ListTagsForResource on {_JOB}", f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}"),
-        "a customization job that runs when the stack is destroyed is stopped if it has the stack's tag; in this life a "
+        (
+            f"bedrock:ListTagsForResource on {_JOB}",
+            f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}",
+            "bedrock:ListTagsForResource on arn:aws:bedrock:REGION:ACCOUNT:model-import-job/*",
+        ),
+        "a Bedrock job that runs when the stack is destroyed is stopped or waited for if it has the stack's tag; in this life a "
         "training job runs then",
         "Service Authorization Reference, Amazon Bedrock",
     ),
@@ -100,7 +112,7 @@ UNUSED: tuple[Unused, ...] = (
         "Teardown/TeardownRole",
         ("s3:GetObject on arn:aws:s3:::BUCKET/models/*/run.json",),
         "if Bedrock cannot be asked, the records of the runs say whether one has used it; in this life it can be asked",
-        "pipeline/steps/teardown.py",
+        "pipeline/bedrock_teardown.py",
     ),
     Unused(
         "Teardown/FrameworkPollRole",

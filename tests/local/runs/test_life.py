@@ -49,7 +49,7 @@ def test_the_output_has_the_decision_the_data_the_models_and_the_costs(first: di
     }
     assert output["custom_model"].startswith("arn:aws:bedrock:us-west-2:000000000000:custom-model/")
     assert 0 < output["estimate"]["total"] < 25
-    assert output["bedrock"] == "completed"
+    assert output["bedrock"] == "completed, answers by Converse"
     assert output["spent"]["training_seconds_billed"] >= 1
 
 
@@ -62,12 +62,24 @@ def test_the_runs_record_is_a_file(stack: Deployed, first: dict[str, Any]) -> No
     assert (record["execution"], record["settings"], record["promoted"]) == (first["executionArn"], {}, True)
     assert record["serving"] == {"endpoint": output["endpoint"], "config": output["config"], "until": output["until"]}
     assert record["bedrock"]["custom_model"] == output["custom_model"]
+    assert (record["bedrock"]["model_id"], record["bedrock"]["api"]) == (output["bedrock_model_id"], "Converse")
 
 
-def test_no_dialogue_and_no_answer_is_in_history_logs_or_notice(stack: Deployed, first: dict[str, Any]) -> None:
-    evaluation, smoke_test = (json.loads(read(stack, uri)) for uri in first["output"]["samples"])
-    rows = [*evaluation["samples"], *smoke_test]
-    assert len(smoke_test) == 3
+def test_bedrocks_model_can_be_called_as_the_output_and_the_notice_say(stack: Deployed, first: dict[str, Any]) -> None:
+    output, bedrock = first["output"], stack.aws.client("bedrock")
+    (deployment,) = bedrock.list_custom_model_deployments(nameContains=stack.prefix)["modelDeploymentSummaries"]
+    assert deployment["customModelDeploymentName"] == stack.prefix
+    assert deployment["customModelDeploymentArn"] == output["bedrock_model_id"]
+    tags = bedrock.list_tags_for_resource(resourceARN=output["bedrock_model_id"])["tags"]
+    assert {"key": "tuneway:stack", "value": stack.prefix} in tags
+    assert f"--model-id {output['bedrock_model_id']} " in output["bedrock_call"]
+    assert f"Ask Bedrock: {output['bedrock_call']}\n" in stack.cleaned(first["executionArn"])["message"]
+
+
+def test_no_dialogue_and_no_answer_stands_in_history_log_or_mail(stack: Deployed, first: dict[str, Any]) -> None:
+    judged, asked, of_bedrock = (json.loads(read(stack, uri)) for uri in first["output"]["samples"])
+    rows = [*judged["samples"], *asked, *of_bedrock]
+    assert len(asked) == len(of_bedrock) == 3
     texts = {row["prompt"][-1]["content"] for row in rows} | {row["reference"] for row in rows}
     # An answer of a random model may be one or two words that occur anywhere.
     texts |= {row[key] for row in rows for key in ("tuned", "answer") if len(row.get(key, "")) > 20}
