@@ -98,8 +98,8 @@ UNUSED: tuple[Unused, ...] = (
             f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}",
             "bedrock:ListTagsForResource on arn:aws:bedrock:REGION:ACCOUNT:model-import-job/*",
         ),
-        "a Bedrock job that runs when the stack is destroyed is stopped or waited for if it has the stack's tag; in this life a "
-        "training job runs then",
+        "a Bedrock job that runs when the stack is destroyed is stopped or waited for if it has the stack's tag; in this life "
+        "a training job runs then",
         "Service Authorization Reference, Amazon Bedrock",
     ),
     Unused(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NAME = "tuneway-moment"
 ENDED: list[float] = []
 """When the last of these tests was over."""
+IMPORT: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"mode": "import"}}
 QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
 
 
@@ -74,6 +75,10 @@ def test_destroy_before_any_execution_leaves_nothing(unused: list[str]) -> None:
         ("Assess", 0.0, QUICK),
         ("FinishCustomize", 0.0, {"training": {"max_steps": 1}}),
         ("SmokeTest", 0.0, QUICK),
+        ("DeployCustomModel", 1.0, {"training": {"max_steps": 1}}),
+        ("ImportModel", 0.0, IMPORT),
+        ("FinishImport", 0.5, IMPORT),
+        ("AskBedrock", 1.0, IMPORT),
     ],
 )
 def test_destroy_in_a_state_leaves_nothing(
@@ -172,9 +177,9 @@ def test_a_new_deploy_spares_the_endpoint_then_a_redrive_succeeds_and_keep_model
 
     changed.cdk("destroy", "--force")
     bucket, output = changed.outputs["BucketName"], redriven["output"]
-    assert sorted(line.split()[0] for line in changed.inventory()) == ["bucket", "custom", "objects"], (
-        changed.inventory()
-    )
+    # The deployment stays with its model: it costs nothing while nobody asks it.
+    kept = sorted(line.rpartition(" ")[0] for line in changed.left())
+    assert kept == ["bucket", "custom model", "custom model deployment", "objects in"], changed.left()
     s3, bedrock = changed.aws.client("s3"), changed.aws.client("bedrock")
     keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     assert f"{output['model']}model.safetensors".removeprefix(f"s3://{bucket}/") in keys
@@ -183,5 +188,11 @@ def test_a_new_deploy_spares_the_endpoint_then_a_redrive_succeeds_and_keep_model
     for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
         s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
     s3.delete_bucket(Bucket=bucket)
+    deployment = output["bedrock_model_id"]
+    bedrock.delete_custom_model_deployment(customModelDeploymentIdentifier=deployment)
+    deadline = time.time() + 30
+    while bedrock.list_custom_model_deployments()["modelDeploymentSummaries"]:
+        assert time.time() < deadline, "the deployment is not deleted"
+        time.sleep(0.5)
     bedrock.delete_custom_model(modelIdentifier=output["custom_model"])
     assert changed.inventory() == []

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from tests.local.deployed import Deployed
 
 
+LOOKS = ("Train", "Deploy", "FinishCustomize", "DeployCustomModel")
+
+
 @pytest.fixture(scope="module")
 def first(stack: Deployed) -> dict[str, Any]:
     ended = stack.run({})
@@ -20,18 +23,20 @@ def first(stack: Deployed) -> dict[str, Any]:
 
 def test_an_execution_with_empty_input_runs_the_steps_in_order(stack: Deployed, first: dict[str, Any]) -> None:
     states = stack.states(first["executionArn"])
-    steps = ("Plan", "PrepareData", "Train", "Assess", "Customize", "Deploy", "SmokeTest", "FinishCustomize", "Record")
+    steps = ("Plan", "PrepareData", "Train", "Assess", "Customize", "Deploy", "SmokeTest")
+    steps += ("FinishCustomize", "DeployCustomModel", "AskBedrock", "RetireModels", "Record")
     assert [states.index(step) for step in steps] == sorted(states.index(step) for step in steps)
     assert states[-1] == "Done"
 
 
-def test_each_look_has_the_progress_of_the_job_as_its_output(stack: Deployed, first: dict[str, Any]) -> None:
-    lines = {name: stack.outputs_of(first["executionArn"], name) for name in ("Train", "Deploy", "FinishCustomize")}
-    assert all(isinstance(line, str) for outputs in lines.values() for line in outputs), lines
-    assert any(line.startswith("Training for ") for line in lines["Train"]), lines
-    assert lines["Train"][-1].startswith("completed after ")
-    assert lines["Deploy"][-1] == f"endpoint {stack.prefix} is InService on {first['output']['config']}"
-    assert lines["FinishCustomize"][-1] == "completed"
+def test_each_look_says_how_far_the_job_is(stack: Deployed, first: dict[str, Any]) -> None:
+    told = {name: stack.outputs_of(first["executionArn"], name) for name in LOOKS}
+    assert all(isinstance(line, str) for lines in told.values() for line in lines), told
+    assert any(line.startswith("Training for ") for line in told["Train"]), told
+    assert told["Train"][-1].startswith("completed after ")
+    assert told["Deploy"][-1] == f"endpoint {stack.prefix} is InService on {first['output']['config']}"
+    assert told["FinishCustomize"][-1] == "completed"
+    assert told["DeployCustomModel"][-1] == f"custom model deployment {stack.prefix} is Active"
 
 
 def test_the_output_has_the_decision_the_data_the_models_and_the_costs(first: dict[str, Any]) -> None:
