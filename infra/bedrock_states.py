@@ -161,7 +161,7 @@ def ask_bedrock(deployed: StackParts) -> State:
     event = {
         "model_id": "{% $modelDeployment ? $modelDeployment.arn : $bedrock.model %}",
         "instruction": "{% $plan.prepare.request.dataset.instruction %}",
-        "test": "{% $plan.prepare.request.output & 'test/' %}",
+        "evaluation": "{% $training.model & 'tuneway/evaluation.json' %}",
         "samples": "{% $plan.record.folder & 'bedrock_smoke_test.json' %}",
         "redrive": REDRIVE,
         "progress": "{% $answer %}",

@@ -116,7 +116,7 @@ class AskBedrockEvent(NamedTuple):
     Attributes:
         model_id: the ARN of the deployment or of the imported model.
         instruction: the task, for the command in the answer.
-        test: S3 folder with the test split.
+        evaluation: S3 URI of the tuned model's evaluation.json, which has held-out dialogues.
         samples: S3 URI of the file to write.
         redrive: the count of redrives now.
         progress: the answer of the previous call, if there was one.
@@ -124,7 +124,7 @@ class AskBedrockEvent(NamedTuple):
 
     model_id: str
     instruction: str
-    test: str
+    evaluation: str
     samples: str
     redrive: int
     progress: BedrockAnswer | None

@@ -14,15 +14,12 @@ import json
 import logging
 import shlex
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from pipeline import aws, samples
 from pipeline.contracts.bedrock import AskBedrockEvent, BedrockAnswer
-
-if TYPE_CHECKING:
-    from training.messages import Chat
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -51,14 +48,13 @@ def handler(event: AskBedrockEvent) -> BedrockAnswer:
 
     Raises:
         BedrockSick: the model does not answer correctly, or is not ready in time.
-        BadRecord: a row has another form than the one that data prep writes.
     """
     model, progress = event.model_id, event.progress
     since = progress.since if progress and progress.redrive == event.redrive else int(time.time())
     api, units = _abilities(model)
     # All questions must fit into the function's time.
     runtime = aws.client("bedrock-runtime", read_timeout=40, retries={"total_max_attempts": WAKE_ATTEMPTS})
-    asked, answers = samples.questions(event.test), []
+    asked, answers = samples.questions(event.evaluation), []
     for question in asked:
         try:
             answers.append(_ask(runtime, api, model, question.prompt))
@@ -107,7 +103,7 @@ def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
     return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)
 
 
-def request(api: Api, messages: Chat, max_tokens: int) -> dict[str, Any]:
+def request(api: Api, messages: list[dict[str, str]], max_tokens: int) -> dict[str, Any]:
     """Return the parameters of a call without the model: those of Converse, or the document of InvokeModel's body."""
     if api == "InvokeModel":
         return {"messages": messages, "max_tokens": max_tokens, "temperature": 0}
@@ -124,7 +120,7 @@ def request(api: Api, messages: Chat, max_tokens: int) -> dict[str, Any]:
     }
 
 
-def _ask(runtime: Any, api: Api, model: str, messages: Chat) -> str:
+def _ask(runtime: Any, api: Api, model: str, messages: list[dict[str, str]]) -> str:
     asked = request(api, messages, samples.MAX_TOKENS)
     if api == "Converse":
         content = runtime.converse(modelId=model, **asked)["output"]["message"]["content"]

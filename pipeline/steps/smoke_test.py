@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from pipeline import aws, samples
+from pipeline import aws
 from pipeline.contracts.events import SmokeTested, SmokeTestEvent
 from pipeline.endpoints import describe_endpoint
 from pipeline.names import PASSED_TAG
+from training.messages import BadRecord, as_chat, read_row
 
 if TYPE_CHECKING:
-    from training.messages import Chat
+    from training.messages import Chat, Messages
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
+
+MAX_TOKENS = 96
+ROWS = 3
+FIRST_ROWS = 50
+"""The rows at the beginning of the test split, of which the test takes the shortest."""
 
 
 class EndpointSick(Exception):
@@ -45,10 +51,11 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
     if endpoint["EndpointStatus"] != "InService" or endpoint["EndpointConfigName"] != config:
         again = event.redrive > event.deployed_at_redrive or endpoint["EndpointStatus"] == "Absent"
         return SmokeTested("redeploy" if again else "superseded", [])
-    questions, answers = samples.questions(event.test), []
-    for question in questions:
+    samples = []
+    for messages in _test_rows(event.test):
+        prompt, reference = as_chat(messages[:-1]), messages[-1]["content"]
         try:
-            answers.append(_ask(name, question.prompt))
+            answer = _ask(name, prompt)
         # The endpoint refuses, does not answer in time, or answers in another form.
         except (ClientError, BotoCoreError, ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, (ClientError, BotoCoreError)) and _is_elsewhere(error):
@@ -59,11 +66,14 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
                 f"endpoint {name} did not answer a held-out dialogue ({failure}; its log group is "
                 f"/aws/sagemaker/Endpoints/{name}); redrive the execution to deploy again"
             ) from None
-    if not any(answers):
+        samples.append({"prompt": prompt, "reference": reference, "answer": answer})
+    if not any(sample["answer"] for sample in samples):
         raise EndpointSick(
-            f"endpoint {name} gave empty answers to {len(answers)} held-out dialogues; redrive the execution to deploy again"
+            f"endpoint {name} gave empty answers to {len(samples)} held-out dialogues; redrive the execution to deploy again"
         )
-    samples.write(event.samples, questions, answers)
+    bucket, _, key = event.samples.removeprefix("s3://").partition("/")
+    body = json.dumps(samples, indent=2, ensure_ascii=False).encode()
+    aws.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
     passed = [{"Key": PASSED_TAG, "Value": config}]
     sagemaker.add_tags(ResourceArn=endpoint["EndpointArn"], Tags=passed)
     return SmokeTested("passed", [event.samples])
@@ -74,11 +84,22 @@ def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
     return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)
 
 
+def _test_rows(folder: str) -> list[Messages]:
+    """Return the shortest of the first rows. A long one may exceed endpoint.max_model_len without any fault of the endpoint."""
+    bucket, _, key = folder.removeprefix("s3://").partition("/")
+    body = aws.client("s3").get_object(Bucket=bucket, Key=f"{key}test.jsonl")["Body"]
+    lines = (line for _, line in zip(range(FIRST_ROWS), body.iter_lines(), strict=False))
+    try:
+        return [read_row(line) for line in sorted(lines, key=len)[:ROWS]]
+    except BadRecord as error:
+        raise BadRecord(f"a row of {folder}test.jsonl: {error}") from None
+
+
 def _ask(endpoint: str, messages: Chat) -> str:
     # The runtime answers within 60 s or not at all (SageMaker quotas). The client makes a single attempt, because all rows must
     # fit into the function's time.
     runtime = aws.client("sagemaker-runtime", read_timeout=70, retries={"total_max_attempts": 1})
-    request = {"messages": messages, "max_tokens": samples.MAX_TOKENS, "temperature": 0}
+    request = {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
     response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=json.dumps(request))
     text: str = json.loads(response["Body"].read())["choices"][0]["message"]["content"]
     return text.strip()

@@ -177,6 +177,11 @@ def test_cfn_lint_accepts_the_template(synthesised: Synthesised) -> None:
     ("text", "expected"),
     [
         ("stack: {region: eu-west-1}", "bedrock.base_model: no base model can be customized in eu-west-1"),
+        (
+            "stack: {region: eu-west-1}\nbedrock: {mode: import}",
+            "bedrock.mode: Bedrock imports no models in eu-west-1; use a region of eu-central-1, us-east-1",
+        ),
+        ("bedrock: {enabled: false}", "bedrock.enabled is now bedrock.mode: customize (which true was), import or off"),
         ("training: {lerning_rate: 1}", "training.lerning_rate: unknown field; allowed here: base_model"),
         ("functions: {architecture: x86_64, python: '3.12'}", "run `make setup`"),
     ],

@@ -16,7 +16,7 @@ FOLDERS: dict[str, set[str]] = {
     "training": set(),
     "local_aws": set(),
     "pipeline.contracts": set(),
-    "pipeline": {"pipeline.contracts", "training"},
+    "pipeline": {"pipeline.contracts"},
     "pipeline.source": {"pipeline", "pipeline.contracts", "training"},
     "pipeline.steps": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},
     "data_prep": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},

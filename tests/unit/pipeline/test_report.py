@@ -58,6 +58,18 @@ def test_the_message_of_a_success_says_how_to_call_the_model() -> None:
             "or leave Bedrock out with bedrock.mode off",
         ),
         (
+            "ModelImportFailed",
+            json.dumps({"errorMessage": "import job j Failed: the model architecture is not supported"}),
+            "import job j Failed: the model architecture",
+            "another training.base_model, or leave Bedrock out with bedrock.mode off",
+        ),
+        (
+            "ModelImportFailed",
+            json.dumps({"errorMessage": "import job j Failed: Encountered an internal error, please try again"}),
+            "import job j Failed: Encountered an internal error",
+            "it goes on at this step, and repeats nothing else",
+        ),
+        (
             "AwsLimit",
             json.dumps({"errorMessage": "An error occurred (ResourceLimitExceeded) when calling CreateTrainingJob"}),
             "An error occurred (ResourceLimitExceeded)",
@@ -188,3 +200,12 @@ def test_an_error_that_the_same_input_would_cause_again_recommends_a_new_executi
 def test_any_cause_gives_a_reason_and_a_remedy(error: str, cause: str) -> None:
     assert len(report._reason(cause)) <= report.REASON_LIMIT
     assert report.remedy(error, report._reason(cause))
+
+
+@pytest.mark.parametrize("call", ["aws bedrock-runtime converse --model-id arn:d", None])
+def test_the_message_of_a_good_end_says_how_bedrocks_model_is_asked(call: str | None) -> None:
+    output = {"promoted": True, "why": "w", "model": "s3://m/", "bedrock_call": call}
+    execution = {"status": "SUCCEEDED", "name": "n", "executionArn": "arn", "output": json.dumps(output)}
+    message = report.notice(execution, "p", "us-west-2", "endpoint e", "job j is Completed", [])["message"]
+    lines = [line for line in message.splitlines() if line.startswith("Ask Bedrock: ")]
+    assert lines == ([f"Ask Bedrock: {call}"] if call else [])

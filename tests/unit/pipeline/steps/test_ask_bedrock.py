@@ -20,12 +20,8 @@ from tests.unit.pipeline.steps.checked_bedrock import CheckedBedrock, refused
 
 ROOT = "arn:aws:bedrock:us-west-2:123456789012"
 DEPLOYMENT, IMPORTED = f"{ROOT}:custom-model-deployment/0123456789ab", f"{ROOT}:imported-model/0123456789ab"
-MESSAGES = [
-    {"role": "system", "content": "Sum up."},
-    {"role": "user", "content": "Ann: it's me"},
-    {"role": "assistant", "content": "Ann greets.", "learned": True},
-]
-ROW = json.dumps({"messages": MESSAGES}).encode() + b"\n"
+MESSAGES = [{"role": "system", "content": "Sum up."}, {"role": "user", "content": "Ann: it's me"}]
+EVALUATION = json.dumps({"samples": [{"prompt": MESSAGES, "reference": "Ann greets.", "tuned": "x"}]}).encode()
 ANSWER = {"output": {"message": {"role": "assistant", "content": [{"text": " Ann "}, {"text": "came. "}]}}}
 READY = {"instructSupported": True, "customModelUnits": {"customModelUnitsPerModelCopy": 1}}
 
@@ -34,7 +30,7 @@ def event(model: str, progress: dict[str, Any] | None = None, redrive: int = 0) 
     return {
         "model_id": model,
         "instruction": "Sum it up, it's short.",
-        "test": "s3://bucket/data/r/test/",
+        "evaluation": "s3://bucket/models/r/j/output/model/tuneway/evaluation.json",
         "samples": "s3://bucket/models/r/bedrock_smoke_test.json",
         "redrive": redrive,
         "progress": progress,
@@ -54,7 +50,7 @@ def bedrock(monkeypatch: pytest.MonkeyPatch) -> CheckedBedrock:
 
     def get_object(**request: Any) -> dict[str, Any]:
         rows(**request)
-        return {"Body": StreamingBody(io.BytesIO(ROW), len(ROW))}
+        return {"Body": StreamingBody(io.BytesIO(EVALUATION), len(EVALUATION))}
 
     monkeypatch.setattr(double, "get_object", get_object, raising=False)
     return double
@@ -76,7 +72,7 @@ def test_it_is_asked_by_converse_and_its_answers_are_a_file(
     ]
     (written,) = bedrock.called("put_object")
     assert (written["Bucket"], written["Key"]) == ("bucket", "models/r/bedrock_smoke_test.json")
-    assert json.loads(written["Body"]) == [{"prompt": MESSAGES[:2], "reference": "Ann greets.", "answer": "Ann came."}]
+    assert json.loads(written["Body"]) == [{"prompt": MESSAGES, "reference": "Ann greets.", "answer": "Ann came."}]
     assert passed["samples"] == ["s3://bucket/models/r/bedrock_smoke_test.json"]
     # Nothing of a dialogue is in what the state machine's history gets.
     assert "Ann" not in json.dumps(passed)
@@ -88,7 +84,7 @@ def test_a_model_without_converse_is_asked_in_openais_form(bedrock: CheckedBedro
     passed = ask_bedrock.handler(event(IMPORTED), None)
     assert (passed["api"], passed["units"]) == ("InvokeModel", None)
     (request,) = bedrock.called("invoke_model")
-    assert json.loads(request["body"]) == {"messages": MESSAGES[:2], "max_tokens": 96, "temperature": 0}
+    assert json.loads(request["body"]) == {"messages": MESSAGES, "max_tokens": 96, "temperature": 0}
     assert not bedrock.called("converse")
 
 

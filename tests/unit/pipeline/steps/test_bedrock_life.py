@@ -90,16 +90,14 @@ def put_model(aws: RunningAws, bucket: str, cache: Path, prefix: str) -> None:
     files["config.json"] = json.dumps(as_4x_config(config, config)).encode()
     loaded = AutoTokenizer.from_pretrained(snapshot)
     files["tokenizer_config.json"] = json.dumps(as_4x_tokenizer_config(tokenizer, loaded)).encode()
-    for name, body in {**files, "tuneway/evaluation.json": b"{}"}.items():
+    prompt = [{"role": "system", "content": "Sum up."}, {"role": "user", "content": "Ann: hi"}]
+    evaluation = json.dumps({"samples": [{"prompt": prompt, "reference": "Ann greets."}]}).encode()
+    for name, body in {**files, "tuneway/evaluation.json": evaluation}.items():
         aws.client("s3").put_object(Bucket=bucket, Key=f"{prefix}{name}", Body=body)
 
 
 def test_the_tuned_model_is_imported_wakes_and_answers(aws: RunningAws, bucket: str, cache: Path) -> None:
     put_model(aws, bucket, cache, "models/r/j/output/model/")
-    turns = [("system", "Sum up."), ("user", "Ann: hi"), ("assistant", "Ann greets.")]
-    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
-    row["messages"][-1]["learned"] = True
-    aws.client("s3").put_object(Bucket=bucket, Key="data/r/test/test.jsonl", Body=json.dumps(row).encode() + b"\n")
     role = aws.role(f"import-{bucket[5:13]}", EVERYTHING, service="bedrock")
     stack = facts(prefix=f"tuneway-{bucket[5:13]}", bucket=bucket, region="us-west-2", import_role=role)
     plan = requests.import_model(settings(bedrock={"mode": "import"}), "r", stack)
@@ -118,7 +116,7 @@ def test_the_tuned_model_is_imported_wakes_and_answers(aws: RunningAws, bucket: 
     event = {
         "model_id": imported,
         "instruction": "Sum up.",
-        "test": f"s3://{bucket}/data/r/test/",
+        "evaluation": f"s3://{bucket}/models/r/j/output/model/tuneway/evaluation.json",
         "samples": f"s3://{bucket}/models/r/bedrock_smoke_test.json",
         "redrive": 0,
     }
