@@ -218,7 +218,10 @@ def _done(_: StackParts) -> State:
         "call": "{% $deployed.phase = 'passed' ? $plan.call : null %}",
         "deployment": "{% $deployed.phase %}",
         "model": "{% $training.model %}",
-        "bedrock": "{% $answer ? $bedrock.progress & ', ' & $answer.progress : $bedrock.progress %}",
+        "bedrock": (
+            "{% $bedrock.progress & ($answer ? ', ' & $answer.progress : "
+            "$modelDeployment ? ', ' & $modelDeployment.progress : '') %}"
+        ),
         "custom_model": "{% $plan.customize ? $bedrock.model : null %}",
         "imported_model": "{% $plan.customize ? null : $bedrock.model %}",
         "bedrock_model_id": "{% $answer ? $answer.model_id : null %}",

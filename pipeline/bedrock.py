@@ -72,6 +72,16 @@ def choose(settings: Settings, region: str) -> BaseModel:
     return model
 
 
+def call_warnings(model: BaseModel) -> list[str]:
+    """Return a warning if a custom model of this base model cannot be called on demand."""
+    if model.served == "on_demand":
+        return []
+    return [
+        f"bedrock.base_model: a custom model of {model.id} can be called with Provisioned Throughput only, which no run makes "
+        "because it bills by the hour; this run only makes the model"
+    ]
+
+
 def check_import(name: str, region: str, config: dict[str, Any]) -> list[str]:
     """Check that Bedrock can import the tuned form of a base model. Return warnings.
 

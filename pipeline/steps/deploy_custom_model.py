@@ -111,9 +111,10 @@ def handler(event: ModelDeploymentEvent) -> ModelDeployment:
         client.update_custom_model_deployment(customModelDeploymentIdentifier=arn, modelArn=wanted)
     elif action == "delete":
         client.delete_custom_model_deployment(customModelDeploymentIdentifier=arn)
+    now = "has another run's model by now" if action == "superseded" else f"is {update[1] if update else status}"
     return progress._replace(
         phase=action if action in ("serving", "superseded") else "working",
-        progress=f"custom model deployment {name} is {update[1] if update else status}",
+        progress=f"custom model deployment {name} {now}",
         wait_seconds=jobs.wait(age),
         arn=arn,
     )

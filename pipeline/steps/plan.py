@@ -74,6 +74,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
     importing = settings.bedrock.mode == "import"
     if bedrock_model:
         account.check_base_model(bedrock_model, stack.region)
+        warnings += bedrock.call_warnings(bedrock_model)
     if importing:
         warnings += [*account.check_imports(stack.region), cost.wake_warning(stack.region)]
     train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))

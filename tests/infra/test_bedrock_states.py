@@ -71,9 +71,10 @@ def test_a_custom_model_that_cannot_be_deployed_is_only_kept(
     assert not {"DeployCustomModel", "AskBedrock"} & set(entered)
     assert "RetireModels" in entered
     assert (output["custom_model"], output["bedrock_model_id"]) == ("arn:c", None)
-    superseded = {**ANSWERS["DeployCustomModel"], "phase": "superseded"}
+    superseded = {**ANSWERS["DeployCustomModel"], "phase": "superseded", "progress": "deployment d has another's"}
     entered, _, output = run(synthesised, variables, DeployCustomModel=superseded)
     assert ("AskBedrock" in entered, output["bedrock_call"]) == (False, None)
+    assert output["bedrock"] == "completed, deployment d has another's"
 
 
 def test_models_of_earlier_runs_that_cannot_be_deleted_are_a_warning(

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import bedrock, cost
 from pipeline import settings as schema
-from pipeline.catalogue import IMPORT_REGIONS, IMPORT_TYPES, REGIONS
+from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, IMPORT_TYPES, REGIONS
 from tests.unit.pipeline.steps.test_plan_parts import settings
 
 IMPORT = {"bedrock": {"mode": "import"}}
@@ -27,6 +27,13 @@ def test_the_mode_decides_what_is_checked() -> None:
         schema.SettingsError, match=r"^bedrock\.mode: Bedrock imports no models in eu-west-1; use a region"
     ):
         bedrock.check(settings(**IMPORT), "eu-west-1")
+
+
+def test_a_custom_model_that_cannot_be_called_on_demand_is_a_warning() -> None:
+    found = {model.id: bedrock.call_warnings(model) for model in BASE_MODELS.values()}
+    (line,) = found.pop("meta.llama3-1-8b-instruct-v1:0:128k")
+    assert "can be called with Provisioned Throughput only, which no run makes" in line
+    assert not any(found.values())
 
 
 def test_the_teardown_asks_bedrock_wherever_a_run_can_import() -> None:

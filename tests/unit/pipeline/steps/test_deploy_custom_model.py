@@ -72,6 +72,16 @@ def test_another_run_that_has_taken_over_keeps_it() -> None:
     assert decide("Active", OTHER, None, NEW, True, None) == "superseded"
 
 
+def test_a_run_whose_deployment_was_taken_over_says_so(bedrock: CheckedBedrock) -> None:
+    bedrock.answers["get_custom_model_deployment"] = [found("Active"), found("Active", OTHER)]
+    asked = deploy_custom_model.handler(event(), None)
+    taken = deploy_custom_model.handler(event(asked), None)
+    assert (taken["phase"], taken["progress"]) == (
+        "superseded",
+        f"custom model deployment {PREFIX} has another run's model by now",
+    )
+
+
 def test_the_first_one_is_made_with_the_stacks_tag_and_followed(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = [ABSENT, found("Creating", NEW), found("Active", NEW)]
     asked = deploy_custom_model.handler(event(), None)
