@@ -67,7 +67,26 @@ def _plan(deployed: StackParts) -> State:
 
 def _planned(_: StackParts) -> State:
     refused = branch("{% $plan.refusal != null %}", "Refused", refusal="{% $plan.refusal %}")
-    return choice(refused, default="DataPath")
+    # The model of an earlier run is served: the variables get what the skipped steps would have answered.
+    serves = branch(
+        "{% $plan.serve != null %}",
+        "Deploy",
+        data={"manifest": "{% $plan.serve.manifest %}", "counts": {}, "rejected": {}},
+        training={
+            **{
+                "phase": "completed",
+                "progress": "completed by an earlier run",
+                "wait_seconds": 0,
+                "billed_seconds": {},
+            },
+            **{"job": "{% $plan.serve.job %}", "model": "{% $plan.serve.model %}"},
+        },
+        assessment={
+            **{"promoted": True, "warnings": []},
+            **{"why": "{% $plan.serve.why %}", "scores": "{% $plan.serve.scores %}"},
+        },
+    )
+    return choice(refused, serves, default="DataPath")
 
 
 def _refused(_: StackParts) -> State:
@@ -138,8 +157,8 @@ def _smoke_test(deployed: StackParts) -> State:
     event = {
         "endpoint": "{% $deployed.endpoint %}",
         "config": "{% $deployed.config %}",
-        "test": "{% $plan.prepare.request.output & 'test/' %}",
-        "samples": f"{{% $plan.record.folder & '{names.SAMPLES}' %}}",
+        "evaluation": "{% $training.model & 'tuneway/evaluation.json' %}",
+        "samples": "{% $plan.record.folder & 'smoke_test.json' %}",
         "deployed_at_redrive": "{% $deployed.redrive %}",
         "redrive": REDRIVE,
     }
@@ -233,6 +252,11 @@ def _done(_: StackParts) -> State:
             "{% $append([$training.model & 'tuneway/evaluation.json'], $append($samples, $answer ? $answer.samples : [])) %}"
         ),
         "run": "{% $plan.record.folder & 'run.json' %}",
+        "model_run": "{% $plan.record.model_run %}",
+        "serve_again": (
+            "{% $merge([{'serve': $plan.record.model_run}, "
+            "$assessment.promoted ? {} : {'endpoint': {'promote': 'always'}}]) %}"
+        ),
         "estimate": "{% $plan.estimate %}",
         "spent": "{% $record.spent %}",
         "warnings": (

@@ -104,8 +104,10 @@ def _plan(grants: Grants) -> None:
     models = grants.bucket.arn_for_objects("uploads/models/*")
     grants.allow(["s3:GetObject"], [models], "the user's own base models, in any folder")
     grants.allow_key(["Decrypt", "GenerateDataKey"])
-    # Plan lists datasets and base models, and looks for a baseline.
-    grants.allow_list(["uploads/*", f"{names.prefix('baselines', '*')}*"])
+    # Plan lists datasets and base models, looks for a baseline, and finds an earlier run whose model is served again.
+    grants.allow_list(["uploads/*", f"{names.prefix('baselines', '*')}*", f"{names.MODELS}*"])
+    grants.allow(["s3:GetObject"], [grants.objects("models", names.RECORD)], A_RUN)
+    grants.allow(["s3:GetObject"], [grants.objects("models", "*/output/model/*")], A_RUN)
     if grants.datasets:
         grants.allow(["s3:ListBucket"], grants.datasets)
     bedrock = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
@@ -267,8 +269,8 @@ def _deploy(grants: Grants) -> None:
 
 
 def _smoke_test(grants: Grants) -> None:
-    grants.allow(["s3:GetObject"], [grants.objects("data", "test/test.jsonl")], A_RUN)
-    grants.allow(["s3:PutObject"], [grants.objects("models", names.SAMPLES)], A_RUN)
+    grants.allow(["s3:GetObject"], [grants.objects("models", "*/tuneway/evaluation.json")], A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("models", "smoke_test.json")], A_RUN)
     grants.allow_key(["Decrypt", "GenerateDataKey"])
     actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
     grants.allow(actions, [grants.scope.endpoint])

@@ -38,7 +38,7 @@ IMPORTED_UNITS = ((8.1e9, 2), (71e9, 8))
 Bedrock counts the units when it imports the model, and smaller models have fewer."""
 
 
-def estimate(settings: Settings, bedrock_model: str | None, region: str, parameters: int = 0) -> Estimate:
+def estimate(settings: Settings, bedrock_model: str | None, region: str, *, trains: bool = True) -> Estimate:
     """Return the upper bound of one run's cost.
 
     The training job runs until its time limit, Bedrock trains on its record limit, and the endpoint lives until its end:
@@ -53,17 +53,18 @@ def estimate(settings: Settings, bedrock_model: str | None, region: str, paramet
         settings: the run's settings.
         bedrock_model: the base model that Bedrock customizes, or None.
         region: the stack's region.
-        parameters: the parameters of the model that Bedrock imports, if it imports one.
+        trains: whether the run trains. If not, it serves the model of an earlier run.
     """
     unknown: list[str] = []
     training, endpoint = settings.training, settings.endpoint
     parts: dict[str, float | None] = {
-        "training": _instances(
-            training.instance_types, training.instance_count, training.max_runtime_minutes, region, unknown
-        ),
+        "training": 0.0,
         "bedrock": 0.0,
         "endpoint": 0.0,
     }
+    if trains:
+        minutes = training.max_runtime_minutes
+        parts["training"] = _instances(training.instance_types, training.instance_count, minutes, region, unknown)
     if bedrock_model is not None:
         parts["bedrock"] = _customization(settings, bedrock_model, unknown)
     elif settings.bedrock.mode == "import":

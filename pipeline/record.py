@@ -1,7 +1,8 @@
 """The record of a run: `models/RUN/run.json`, beside its model. The bucket is the list of runs.
 
 The Assess step writes the record, so that every model has one. The record is written again when the model serves while
-Bedrock still works. It is written a last time at the end of the run, with the custom model and the costs.
+Bedrock still works. It is written a last time at the end of the run, with the custom model and the costs. A run that serves
+the model of an earlier run has a record, too. Its `model_run` names the earlier run.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from pipeline.contracts.events import Spent
 from pipeline.contracts.planned import RunRecord
 
 if TYPE_CHECKING:
-    from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
-    from pipeline.contracts.events import Assessment, Deployment, Training
-    from pipeline.contracts.planned import Estimate, PlannedBaseModel, PlannedDataset, StackFacts
+    from pipeline.contracts.events import Assessment, Customization, Deployment, Training
+    from pipeline.contracts.planned import Estimate, PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
 
@@ -28,9 +28,10 @@ def begin(
     run: str,
     execution: str,
     base_model: PlannedBaseModel,
-    dataset: PlannedDataset,
+    dataset_licence: str | None,
     bedrock_base_model: str | None,
     estimate: Estimate,
+    model_run: str | None = None,
 ) -> RunRecord:
     """Return the part of the record that is known when the run is planned.
 
@@ -41,18 +42,19 @@ def begin(
         run: the run's id.
         execution: the execution's ARN.
         base_model: the base model as Plan found it.
-        dataset: the dataset as Plan found it.
+        dataset_licence: the licence of the dataset, if it is known.
         bedrock_base_model: ARN of the foundation model that Bedrock customizes, or None.
         estimate: the estimate of the run's cost.
+        model_run: the earlier run whose model this run serves. None if it makes its own.
     """
     return RunRecord(
         folder=names.place(stack.bucket, "models", run),
         run=run,
+        model_run=model_run or run,
         execution=execution,
         settings=differing(settings.model_dump(mode="json"), deployed),
-        base_model=f"{settings.training.base_model}@{base_model.revision or settings.training.base_revision}",
-        licences={"base_model": base_model.licence, "dataset": dataset.licence},
-        bedrock_mode=settings.bedrock.mode,
+        base_model=f"{base_model.name}@{base_model.revision or settings.training.base_revision}",
+        licences={"base_model": base_model.licence, "dataset": dataset_licence},
         bedrock_base_model=bedrock_base_model,
         bedrock_usd_at_most=estimate.bedrock,
         region=stack.region,
@@ -102,6 +104,7 @@ def write(
     )
     document = {
         "run": known.run,
+        "model_run": known.model_run,
         "execution": known.execution,
         "settings": known.settings,
         "base_model": known.base_model,

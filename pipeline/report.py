@@ -163,8 +163,12 @@ def notice(
 
 def _success(execution: dict[str, Any]) -> list[str]:
     output = json.loads(execution["output"])
-    lines = [f"Promoted: {output['promoted']}", f"Why: {output['why']}", f"Model: {output['model']}"]
-    return [*lines, f"Ask Bedrock: {output['bedrock_call']}"] if output.get("bedrock_call") else lines
+    return [
+        f"Promoted: {output['promoted']}",
+        f"Why: {output['why']}",
+        f"Model: {output['model']}, of run {output['model_run']}",
+        f"Serve it again: start an execution with the input {json.dumps(output['serve_again'])}",
+    ]
 
 
 def _failure(execution: dict[str, Any]) -> list[str]:

@@ -114,7 +114,7 @@ class SmokeTestEvent(NamedTuple):
     Attributes:
         endpoint: the endpoint's name.
         config: the endpoint config to test.
-        test: S3 folder with the test split.
+        evaluation: S3 URI of the model's evaluation.json, which has held-out dialogues.
         samples: S3 URI of the file to write.
         deployed_at_redrive: the count of redrives when the config was deployed.
         redrive: the count of redrives now.
@@ -122,7 +122,7 @@ class SmokeTestEvent(NamedTuple):
 
     endpoint: str
     config: str
-    test: str
+    evaluation: str
     samples: str
     deployed_at_redrive: int
     redrive: int

@@ -166,21 +166,36 @@ class DeployPlan(NamedTuple):
     expiry: ExpiryPlan | None
 
 
-class HowToCall(NamedTuple):
-    """How to call the endpoint: the base URL for any OpenAI client, and the lines of a Python program that calls it."""
+class ServePlan(NamedTuple):
+    """The model of an earlier run, for a run that only serves it.
 
-    base_url: str
-    python: list[str]
+    Attributes:
+        run: the run that made the model.
+        job: its training job.
+        model: S3 prefix of the model, with its slash.
+        manifest: S3 URI of data prep's manifest of that run.
+        why: one line with the scores, and why the model is served.
+        scores: the scores of that run's evaluation.
+    """
+
+    run: str
+    job: str
+    model: str
+    manifest: str
+    why: str
+    scores: JsonObject
 
 
 class RunRecord(NamedTuple):
     """The part of a run's record that is known when the run is planned.
 
-    `settings` holds the settings that differ from the deployed ones, by their dotted names.
+    `settings` holds the settings that differ from the deployed ones, by their dotted names. `model_run` is the run that made
+    the model: the run itself, or the earlier run whose model it serves.
     """
 
     folder: str
     run: str
+    model_run: str
     execution: str
     settings: JsonObject
     base_model: str
@@ -192,24 +207,25 @@ class RunRecord(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Plan's result, which every later state reads.
+    """Plan's result, which every later state reads. `train` is the request of CreateTrainingJob without its name.
 
-    `train` is the request of CreateTrainingJob without its name. `keep_models` is bedrock.keep_models.
+    A run that serves the model of an earlier run has `serve`, and neither `dataset` nor `prepare`, `train` nor `assess`.
     """
 
     run: str
     name: str
     warnings: list[str]
     base_model: PlannedBaseModel
-    dataset: PlannedDataset
+    dataset: PlannedDataset | None
     estimate: Estimate
-    prepare: Preparation
-    train: AwsRequest
-    assess: AssessPlan
+    prepare: Preparation | None
+    train: AwsRequest | None
+    assess: AssessPlan | None
     customize: CustomizePlan | None
     import_model: ImportPlan | None
     keep_models: int
     deploy: DeployPlan | None
     call: HowToCall | None
     record: RunRecord
+    serve: ServePlan | None = None
     refusal: None = None

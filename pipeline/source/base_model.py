@@ -15,6 +15,7 @@ from pipeline.source import hub
 from pipeline.source.stream import ResumingStream
 from training import base_files
 from training.errors import TrainingError
+from training.unfit_models import ALL_LINEAR
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings, TrainingSettings
@@ -76,11 +77,39 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Base:
     return Base(folder.revision, folder.licence, folder.gated, files)
 
 
-def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[str, GpuMemory], list[str]]:
+def look_at_tuned(prefix: str, name: str, max_model_len: int, bucket: str, s3: Any) -> BaseFiles:
+    """Examine a tuned model in the bucket, as if it were a base model.
+
+    Args:
+        prefix: the prefix of the model's objects, with its slash.
+        name: the name of the model in messages.
+        max_model_len: endpoint.max_model_len.
+        bucket: the stack's bucket.
+        s3: a client of S3.
+
+    Raises:
+        Refused: the model cannot be served with this length.
+        botocore.exceptions.ClientError: AWS itself failed.
+    """
+    longest = ("endpoint.max_model_len", max_model_len)
+    try:
+        return base_files.look(_Upload(s3, bucket, prefix), name, [ALL_LINEAR], longest)
+    except TrainingError as error:
+        raise Refused(str(error)) from error
+
+
+def within_memory(
+    settings: Settings, files: BaseFiles, *, trains: bool = True
+) -> tuple[Settings, dict[str, GpuMemory], list[str]]:
     """Drop the instance types whose GPUs cannot hold the model.
 
     The bounds are lower bounds: the bytes that must be on the GPU at the same time, by the model's parameters alone.
     Activations and the memory of CUDA itself are not counted. docs/architecture.md has the formulas.
+
+    Args:
+        settings: the run's settings.
+        files: the facts about the model.
+        trains: whether the run trains. If not, it serves the model of an earlier run.
 
     Returns:
         The settings with the other types, the bounds by `training` and `endpoint`, and a warning for each dropped type.
@@ -91,7 +120,7 @@ def within_memory(settings: Settings, files: BaseFiles) -> tuple[Settings, dict[
     bounds: dict[str, GpuMemory] = {}
     warnings = []
     needed: dict[str, tuple[float, float]] = {}
-    if settings.training.device == "gpu":
+    if trains and settings.training.device == "gpu":
         needed["training"] = training_bytes(settings.training, files), 1.0
     if settings.endpoint.enabled:
         needed["endpoint"] = endpoint_bytes(settings, files), GPU_MEMORY_UTILIZATION

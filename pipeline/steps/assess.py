@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pipeline import aws, record
+from pipeline import aws, promotion, record
 from pipeline.contracts.events import AssessEvent, Assessment
 
 if TYPE_CHECKING:
     from pipeline.contracts.planned import Promote
     from pipeline.contracts.values import JsonObject
-
-FEWEST_ROWS = 6
-"""The fewest held-out rows on which resampling can show that a model is better. The interval of two equal models lies above 0
-if all rows do by chance. With 5 rows that happens in 1 of 32 runs, which is more than the 2.5% beyond the end of a 95%
-interval. With 1 row it happens in 1 of 2."""
 
 
 @aws.handler(AssessEvent)
@@ -36,9 +31,9 @@ def handler(event: AssessEvent) -> Assessment:
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
-    passes, because = decide(evaluation["difference"]["rougeL"], evaluation["rows"], event.promote)
-    promoted = passes and event.enabled
-    because = because if event.enabled else "endpoint.enabled is false"
+    promoted, because = promotion.decide(
+        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event.enabled, promote=event.promote
+    )
     faults = faulty(evaluation["tuned"]["shares"], event.max_faulty_share)
     why = (
         f"ROUGE-L on {_rows(evaluation['rows'])}: {_compared(evaluation, 'rougeL')}; chrF: "
@@ -57,34 +52,6 @@ def handler(event: AssessEvent) -> Assessment:
     assessment = Assessment(promoted, passes, why, warnings, scores)
     record.write(event.record, event.training, event.manifest, assessment)
     return assessment
-
-
-def decide(difference: dict[str, float], rows: int, promote: Promote) -> tuple[bool, str]:
-    """Return whether the model is good enough to be served, and the reason with the setting behind it.
-
-    Args:
-        difference: the tuned model's ROUGE-L less its base's: `mean`, and `low`, the lower end of the 95% interval.
-        rows: the number of held-out rows.
-        promote: endpoint.promote.
-    """
-    if promote == "always":
-        return True, "endpoint.promote is always: any model is served"
-    if promote == "better":
-        better = difference["mean"] > 0
-        yes = "its ROUGE-L is higher than its base's, as endpoint.promote: better asks"
-        return better, yes if better else "endpoint.promote: better asks for more than the base's ROUGE-L"
-    asks = "endpoint.promote: clearly_better asks"
-    if rows < FEWEST_ROWS:
-        return (
-            False,
-            f"{asks} for at least {FEWEST_ROWS} held-out rows: with fewer, a model is too often better by chance",
-        )
-    if difference["low"] > 0:
-        return True, f"the lower end of the difference's 95% interval is above 0, as {asks}"
-    return (
-        False,
-        f"{asks} that the lower end of the difference's 95% interval is above 0, and it is {difference['low']:+.1f}",
-    )
 
 
 def faulty(shares: dict[str, float], most: float) -> list[str]:

@@ -4,6 +4,9 @@ It overrides the deployed settings by the execution's input, and checks them and
 files. It lists the dataset's files, and cuts them into shards if they are many or large. It copies the training code to the
 run's own prefix, and builds the requests of both jobs and of the endpoint. Later states only read its result.
 
+An execution whose input has `serve` trains nothing. For it, Plan finds the model of an earlier run, and checks only whether
+the endpoint can serve it (`pipeline.earlier_run`).
+
 If the user has to mend something, Plan returns a refusal of one line, which ends the execution. It raises AWS's own errors,
 and the state machine retries it.
 """
@@ -19,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import account, aws, bedrock, cost, names, record, requests
-from pipeline.account import NotAllowed
-from pipeline.contracts.planned import Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
+from pipeline import aws, bedrock, cost, earlier_run, names, record, requests
+from pipeline.contracts.planned import CustomizePlan, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
@@ -51,7 +53,11 @@ def handler(event: PlanEvent) -> Plan | Refusal:
         SourceUnavailable: the Hub does not answer.
     """
     try:
-        plan = _plan(event, with_run_input(event.settings, event.input))
+        wanted = earlier_run.wanted(event.input)
+        if wanted:
+            plan = _plan_serving(event, earlier_run.find(wanted, event.settings, event.stack.bucket))
+        else:
+            plan = _plan(event, with_run_input(event.settings, event.input))
     except (SettingsError, Refused) as refusal:
         logger.warning("refused: %s", refusal)
         return Refusal(str(refusal))
@@ -61,7 +67,8 @@ def handler(event: PlanEvent) -> Plan | Refusal:
         "dataset": plan.dataset,
         "estimate": plan.estimate,
         "warnings": plan.warnings,
-        "data": plan.prepare.path,
+        "data": plan.prepare and plan.prepare.path,
+        "serve": plan.serve,
     }
     logger.info("planned: %s", json.dumps(as_json(shown)))
     return plan
@@ -122,27 +129,63 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
             run,
             event.execution,
             planned_model,
-            planned_dataset,
-            customization.request["baseModelIdentifier"] if customization else None,
+            planned_dataset.licence,
+            customization["baseModelIdentifier"] if customization else None,
             estimate,
         ),
     )
 
 
-def _call(settings: Settings, stack: StackFacts) -> HowToCall:
-    longest = settings.training.evaluation.max_new_tokens
-    return openai_route.how_to_call(
-        stack.prefix, stack.caller_role, stack.region, settings.dataset.instruction, longest
+def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
+    """Plan a run that serves the model of an earlier run."""
+    stack, run, serve = event.stack, names.run_id(event.execution), earlier.serve
+    settings, warnings = _within_quotas(earlier.settings, stack.prefix, trains=False)
+    key = serve.model.removeprefix(f"s3://{stack.bucket}/")
+    length = settings.endpoint.max_model_len
+    files = base_model.look_at_tuned(key, f"the model of run {serve.run}", length, stack.bucket, aws.client("s3"))
+    settings, gpu_memory, left_out = base_model.within_memory(settings, files, trains=False)
+    estimate = cost.estimate(settings, None, stack.region, trains=False)
+    name, _, revision = earlier.base_model.partition("@")
+    planned_model = PlannedBaseModel(
+        name=name,
+        revision=revision,
+        licence=earlier.licences["base_model"],
+        gated=None,
+        parameters=files.parameters,
+        gpu_memory_gb=gpu_memory,
+    )
+    licence = earlier.licences["dataset"]
+    return Plan(
+        run=run,
+        name=f"{stack.prefix}-{run}",
+        warnings=warnings + files.warnings + left_out + cost.warnings(estimate),
+        base_model=planned_model,
+        dataset=None,
+        estimate=estimate,
+        prepare=None,
+        train=None,
+        assess=None,
+        customize=None,
+        deploy=requests.deploy(settings, run, stack),
+        record=record.begin(
+            settings, event.settings, stack, run, event.execution, planned_model, licence, None, estimate, serve.run
+        ),
+        serve=serve,
     )
 
 
-def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[str]]:
+def _within_quotas(settings: Settings, endpoint: str, *, trains: bool = True) -> tuple[Settings, list[str]]:
     """Drop the instance types that the account's quotas do not allow.
 
     AWS does not document how SageMaker treats a list in which one quota is too small. One vendor's guide says that it refuses
     the whole list (Deepgram, "Deploy Deepgram on Amazon SageMaker"). So no request names such a type. An unknown quota is only
     a warning. An update of an endpoint needs its old and its new instances for a while, because SageMaker starts the new fleet
     before it stops the old one (API reference, UpdateEndpoint).
+
+    Args:
+        settings: the run's settings.
+        endpoint: the endpoint's name.
+        trains: whether the run trains. If not, it serves the model of an earlier run.
 
     Returns:
         The settings with the other types, and a warning for each dropped type.
@@ -151,7 +194,7 @@ def _within_quotas(settings: Settings, endpoint: str) -> tuple[Settings, list[st
         NotAllowed: the quotas allow no type of a list.
     """
     kind = "spot training job" if settings.training.spot else "training job"
-    checks = [("training", f"for {kind} usage", dict[str, int]())]
+    checks = [("training", f"for {kind} usage", dict[str, int]())] if trains else []
     if settings.endpoint.enabled:
         running_instances = _running_instances(endpoint, settings.endpoint.instance_types)
         checks.append(("endpoint", "for endpoint usage", running_instances))

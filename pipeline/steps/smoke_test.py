@@ -12,18 +12,15 @@ from pipeline import aws
 from pipeline.contracts.events import SmokeTested, SmokeTestEvent
 from pipeline.endpoints import describe_endpoint
 from pipeline.names import PASSED_TAG
-from training.messages import BadRecord, as_chat, read_row
 
 if TYPE_CHECKING:
-    from training.messages import Chat, Messages
+    from training.messages import Chat
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 MAX_TOKENS = 96
 ROWS = 3
-FIRST_ROWS = 50
-"""The rows at the beginning of the test split, of which the test takes the shortest."""
 
 
 class EndpointSick(Exception):
@@ -43,7 +40,6 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
 
     Raises:
         EndpointSick: the endpoint serves this config and does not answer correctly.
-        BadRecord: a row has another form than the one that data prep writes.
     """
     sagemaker = aws.client("sagemaker")
     name, config = event.endpoint, event.config
@@ -52,8 +48,7 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
         again = event.redrive > event.deployed_at_redrive or endpoint["EndpointStatus"] == "Absent"
         return SmokeTested("redeploy" if again else "superseded", [])
     samples = []
-    for messages in _test_rows(event.test):
-        prompt, reference = as_chat(messages[:-1]), messages[-1]["content"]
+    for prompt, reference in _dialogues(event.evaluation):
         try:
             answer = _ask(name, prompt)
         # The endpoint refuses, does not answer in time, or answers in another form.
@@ -84,15 +79,16 @@ def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
     return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)
 
 
-def _test_rows(folder: str) -> list[Messages]:
-    """Return the shortest of the first rows. A long one may exceed endpoint.max_model_len without any fault of the endpoint."""
-    bucket, _, key = folder.removeprefix("s3://").partition("/")
-    body = aws.client("s3").get_object(Bucket=bucket, Key=f"{key}test.jsonl")["Body"]
-    lines = (line for _, line in zip(range(FIRST_ROWS), body.iter_lines(), strict=False))
-    try:
-        return [read_row(line) for line in sorted(lines, key=len)[:ROWS]]
-    except BadRecord as error:
-        raise BadRecord(f"a row of {folder}test.jsonl: {error}") from None
+def _dialogues(evaluation: str) -> list[tuple[Chat, str]]:
+    """Return the shortest samples of a model's evaluation, each with its reference.
+
+    The evaluation stays as long as the model, and the test split does not. A long dialogue may exceed endpoint.max_model_len
+    without any fault of the endpoint.
+    """
+    bucket, _, key = evaluation.removeprefix("s3://").partition("/")
+    samples = json.loads(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())["samples"]
+    shortest = sorted(samples, key=lambda sample: sum(len(turn["content"]) for turn in sample["prompt"]))[:ROWS]
+    return [(sample["prompt"], sample["reference"]) for sample in shortest]
 
 
 def _ask(endpoint: str, messages: Chat) -> str:

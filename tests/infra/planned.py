@@ -71,7 +71,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
             RUN,
             CONTEXT["Execution"]["Id"],
             planned_model,
-            dataset,
+            dataset.licence,
             bedrock,
             estimate,
         ),

@@ -12,6 +12,9 @@ import jsonata
 import pytest
 
 from infra.states import HOUR, MINUTES, SECONDS
+from pipeline.contracts.events import RecordEvent
+from pipeline.contracts.planned import ServePlan
+from pipeline.contracts.values import as_json, parse
 from pipeline.steps import plan
 from tests.infra.conftest import ROOT, Synthesised
 from tests.infra.planned import CONTEXT, MODEL, assigned
@@ -217,6 +220,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
         "s3://bucket/models/0123456789/bedrock_smoke_test.json",
     ]
     assert output["run"] == "s3://bucket/models/0123456789/run.json"
+    assert (output["model_run"], output["serve_again"]) == ("0123456789", {"serve": "0123456789"})
     assert output["spent"] == {"training_usd": 1.0}
     name, attempt = variables["plan"]["name"], {"redrive": 3}
     assert events["Train"] == {"name": name, **attempt, "request": variables["plan"]["train"]}
@@ -274,11 +278,9 @@ def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
         None,
         "arn:c",
     )
-    assert output["warnings"] == ["a", "b", "held"]
-    assert output["samples"] == [
-        f"{MODEL}tuneway/evaluation.json",
-        "s3://bucket/models/0123456789/bedrock_smoke_test.json",
-    ]
+    assert output["warnings"] == ["a", "b"]
+    assert output["samples"] == [f"{MODEL}tuneway/evaluation.json"]
+    assert output["serve_again"] == {"serve": "0123456789", "endpoint": {"promote": "always"}}
     assert events["Record"]["deployed"]["phase"] == "skipped"
 
 
@@ -292,7 +294,34 @@ def test_a_superseded_endpoint_ends_the_run_well_and_a_lost_one_is_deployed_agai
     assert (entered.count("Deploy"), events["Deploy"]["progress"], output["promoted"]) == (2, None, True)
 
 
-def test_a_refusal_of_plan_ends_the_run_with_its_line(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+def serving(variables: dict[str, Any]) -> dict[str, Any]:
+    """Return `$plan` of a run that serves the model of run 9f8e7d6c5b."""
+    serve = ServePlan("9f8e7d6c5b", "j", MODEL, "s3://bucket/data/9f8e7d6c5b/manifest.json", "served again", SCORES)
+    nothing = dict.fromkeys(("dataset", "prepare", "train", "assess", "customize"))
+    record = {**variables["plan"]["record"], "model_run": "9f8e7d6c5b"}
+    return {**variables["plan"], **nothing, "serve": as_json(serve), "record": record}
+
+
+def test_an_earlier_runs_model_goes_straight_to_the_endpoint(
+    synthesised: Synthesised, variables: dict[str, Any]
+) -> None:
+    entered, events, output = run(synthesised, variables, Plan=serving(variables))
+    assert entered == ["Plan", "Planned", "Deploy", "Deployed", "SmokeTest", "Tested", "Served", "Record", "Done"]
+    assert events["Deploy"]["model"] == MODEL
+    assert events["SmokeTest"]["evaluation"] == f"{MODEL}tuneway/evaluation.json"
+    assert (output["promoted"], output["endpoint"], output["why"]) == (True, "e", "served again")
+    assert (output["model"], output["model_run"], output["serve_again"]) == (
+        MODEL,
+        "9f8e7d6c5b",
+        {"serve": "9f8e7d6c5b"},
+    )
+    assert output["run"] == "s3://bucket/models/0123456789/run.json"
+    assert output["scores"] == SCORES
+    # What the skipped steps would have answered is of their types.
+    parse(RecordEvent, events["Record"])
+
+
+def test_a_refusal_ends_the_run_with_its_line(synthesised: Synthesised, variables: dict[str, Any]) -> None:
     assert run(synthesised, variables, Plan={"refusal": "no"})[::2] == (["Plan", "Planned", "Refused"], "no")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline import cost
+from pipeline import cost, promotion
 from pipeline.steps import assess
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **settings: A
         "record": {
             "folder": f"s3://{bucket}/models/0123456789/",
             "run": "0123456789",
+            "model_run": "0123456789",
             "execution": "arn:e",
             "settings": {"training.epochs": 2},
             "base_model": "a/b@main",
@@ -206,5 +207,5 @@ def test_a_model_is_not_clearly_better_on_few_rows(aws: RunningAws, bucket: str)
     difference = {"mean": 2.0, "low": 1.0}
     for rows in (5, 6):
         for promote in ("always", "better", "clearly_better"):
-            promoted, _ = assess.decide(difference, rows, promote)
+            promoted, _ = promotion.decide(difference, rows, enabled=True, promote=promote)
             assert promoted is (rows == 6 or promote != "clearly_better")

@@ -15,6 +15,7 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
     record = {
         "folder": f"s3://{bucket}/models/0123456789/",
         "run": "0123456789",
+        "model_run": "9f8e7d6c5b",
         "execution": "arn:e",
         "settings": {},
         "base_model": "a/b@main",
@@ -54,6 +55,7 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
     spent = handler(without_price, None)["spent"]
     assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, None)
     left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert (left["run"], left["model_run"]) == ("0123456789", "9f8e7d6c5b")
     assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
     assert left["bedrock_mode"] == "customize"
     unasked = {"model_id": None, "api": None, "call": None, "samples": []}

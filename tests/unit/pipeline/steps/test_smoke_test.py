@@ -1,39 +1,41 @@
-"""The smoke test sends rows to the endpoint, writes the answers, and refuses rows of another form."""
+"""What the smoke test asks of the endpoint and leaves."""
 
 from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from botocore.response import StreamingBody
 
 from pipeline import aws
 from pipeline.steps import smoke_test
-from training.messages import BadRecord
+
+if TYPE_CHECKING:
+    import pytest
 
 EVENT = {
     "endpoint": "e",
     "config": "c",
-    "test": "s3://bucket/data/r/test/",
+    "evaluation": "s3://bucket/models/r/job/output/model/tuneway/evaluation.json",
     "samples": "s3://bucket/models/r/smoke_test.json",
     "deployed_at_redrive": 0,
     "redrive": 0,
 }
-MESSAGES = [
-    {"role": "system", "content": "Sum up."},
-    {"role": "user", "content": "Ann: hi\u2028"},
-    {"role": "assistant", "content": "Ann greets.", "learned": True},
-]
+
+
+def sample(dialogue: str) -> dict[str, Any]:
+    """A sample of evaluation.json."""
+    prompt = [{"role": "system", "content": "Sum up."}, {"role": "user", "content": dialogue}]
+    return {"prompt": prompt, "reference": f"of {dialogue}", "base": "b", "tuned": "t"}
 
 
 class Account:
     """A client that answers the step's few calls, and keeps what was sent and written."""
 
-    def __init__(self, rows: bytes) -> None:
-        self.rows, self.written = rows, b""
-        self.sent: list[Any] = []
+    def __init__(self, *samples: dict[str, Any]) -> None:
+        self.evaluation, self.written = json.dumps({"rows": 9, "samples": samples}).encode(), b""
+        self.asked: list[Any] = []
 
     def __call__(self, service: str, **config: Any) -> Account:
         return self
@@ -42,8 +44,8 @@ class Account:
         return {"EndpointStatus": "InService", "EndpointConfigName": "c", "EndpointArn": "arn"}
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:
-        assert (Bucket, Key) == ("bucket", "data/r/test/test.jsonl")
-        return {"Body": StreamingBody(io.BytesIO(self.rows), len(self.rows))}
+        assert (Bucket, Key) == ("bucket", "models/r/job/output/model/tuneway/evaluation.json")
+        return {"Body": StreamingBody(io.BytesIO(self.evaluation), len(self.evaluation))}
 
     def invoke_endpoint(self, Body: str, **names: str) -> dict[str, Any]:
         self.sent.append(json.loads(Body)["messages"])
@@ -57,24 +59,12 @@ class Account:
         pass
 
 
-@pytest.fixture
-def account(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Account:
-    client = Account(json.dumps({"messages": request.param}, ensure_ascii=False).encode() + b"\n")
-    monkeypatch.setattr(aws, "client", client)
-    return client
-
-
-@pytest.mark.parametrize("account", [MESSAGES], indirect=True)
-def test_the_endpoint_gets_the_messages_before_the_answer_without_a_mark(account: Account) -> None:
-    assert smoke_test.handler(EVENT, None)["phase"] == "passed"
-    assert account.sent == [MESSAGES[:2]]
-    assert json.loads(account.written) == [{"prompt": MESSAGES[:2], "reference": "Ann greets.", "answer": "Hi."}]
-
-
-@pytest.mark.parametrize(
-    "account", [MESSAGES[:2], [*MESSAGES[:2], {"role": "assistant", "content": "s"}]], indirect=True
-)
-def test_a_row_of_another_form_is_an_error_in_one_line(account: Account) -> None:
-    with pytest.raises(BadRecord, match=r"^a row of s3://bucket/data/r/test/test\.jsonl: no[^\n]+$"):
-        smoke_test.handler(EVENT, None)
-    assert not account.sent
+def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pytest.MonkeyPatch) -> None:
+    short, longer, longest = sample("Ann: hi\u2028"), sample("Ann: hi, Bob"), sample("Ann: hi, " * 99)
+    account = Account(longest, longer, short, longer)
+    monkeypatch.setattr(aws, "client", account)
+    assert smoke_test.handler(EVENT, None) == {"phase": "passed", "samples": [EVENT["samples"]]}
+    assert account.asked == [one["prompt"] for one in (short, longer, longer)]
+    written = json.loads(account.written)
+    assert [one["answer"] for one in written] == ["Hi."] * 3
+    assert (written[0]["prompt"], written[0]["reference"]) == (short["prompt"], short["reference"])

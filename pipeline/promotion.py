@@ -1,0 +1,44 @@
+"""Decides by a model's scores and `endpoint.promote` whether the model is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.settings import Promote
+
+FEWEST_ROWS = 6
+"""The fewest held-out rows on which resampling can show that a model is better. The interval of two equal models lies above 0
+if all rows do by chance. With 5 rows that happens in 1 of 32 runs, which is more than the 2.5% beyond the end of a 95%
+interval. With 1 row it happens in 1 of 2."""
+
+
+def decide(difference: dict[str, float], rows: int, *, enabled: bool, promote: Promote) -> tuple[bool, str]:
+    """Return whether the model is to be served, and the reason with the setting behind it.
+
+    Args:
+        difference: the tuned model's ROUGE-L less its base's: `mean`, and `low`, the lower end of the 95% interval.
+        rows: the number of held-out rows.
+        enabled: endpoint.enabled.
+        promote: endpoint.promote.
+    """
+    if not enabled:
+        return False, "endpoint.enabled is false"
+    if promote == "always":
+        return True, "endpoint.promote is always: any model is served"
+    if promote == "better":
+        better = difference["mean"] > 0
+        yes = "its ROUGE-L is higher than its base's, as endpoint.promote: better asks"
+        return better, yes if better else "endpoint.promote: better asks for more than the base's ROUGE-L"
+    asks = "endpoint.promote: clearly_better asks"
+    if rows < FEWEST_ROWS:
+        return (
+            False,
+            f"{asks} for at least {FEWEST_ROWS} held-out rows: with fewer, a model is too often better by chance",
+        )
+    if difference["low"] > 0:
+        return True, f"the lower end of the difference's 95% interval is above 0, as {asks}"
+    return (
+        False,
+        f"{asks} that the lower end of the difference's 95% interval is above 0, and it is {difference['low']:+.1f}",
+    )
