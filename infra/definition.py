@@ -157,10 +157,12 @@ def _smoke_test(deployed: StackParts) -> State:
     event = {
         "endpoint": "{% $deployed.endpoint %}",
         "config": "{% $deployed.config %}",
+        "run": "{% $plan.record.model_run %}",
         "evaluation": "{% $training.model & 'tuneway/evaluation.json' %}",
         "samples": "{% $plan.record.folder & 'smoke_test.json' %}",
         "deployed_at_redrive": "{% $deployed.redrive %}",
         "redrive": REDRIVE,
+        "idle": "{% $plan.deploy.idle %}",
     }
     return {
         **lambda_task(deployed.steps["smoke_test"], event),

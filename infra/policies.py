@@ -33,6 +33,18 @@ def state_machines(scope: Scope) -> iam.ServicePrincipal:
     return iam.ServicePrincipal("states.amazonaws.com", conditions=conditions)
 
 
+def schedules(scope: Scope) -> iam.ServicePrincipal:
+    """Return EventBridge Scheduler as the principal, only for this account's schedules.
+
+    The source is the schedule's group, never the schedule (EventBridge Scheduler User Guide, "Confused deputy prevention").
+    """
+    group = {
+        "aws:SourceAccount": scope.account,
+        "aws:SourceArn": scope.arn("scheduler", "schedule-group/default"),
+    }
+    return iam.ServicePrincipal("scheduler.amazonaws.com", conditions={"StringEquals": group})
+
+
 def allow(
     role: iam.Role,
     actions: Sequence[str],

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from infra.images import Images
 from infra.network import allow_interfaces
-from infra.policies import allow, make_role
+from infra.policies import allow, make_role, schedules
 from infra.storage import allow_key
 from pipeline import names
 
@@ -22,12 +22,12 @@ OWN_RUN = "a run's id is its own"
 
 
 class ServiceRoles(Construct):
-    """Execution roles of the training job, the model, the two kinds of Bedrock jobs and the expiry schedule."""
+    """Execution roles of the training job, the model, the Bedrock job and the endpoint's two schedules."""
 
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images
     ) -> None:
-        """Make the five roles. Everything they may touch belongs to this stack, except what the comments name."""
+        """Make the roles. Everything they may touch belongs to this stack, except what the comments name."""
         super().__init__(parent, id)
         # The conditions of each trust policy are copied from the service's guide. SageMaker's are in "Cross-service confused
         # deputy prevention" of its developer guide, which leaves aws:SourceAccount out.
@@ -98,19 +98,13 @@ class ServiceRoles(Construct):
         allow_key(self.bedrock_import, bucket, ["CreateGrant"], via)
         allow_interfaces(self.bedrock_import, scope, settings, "model-import-job")
 
-        # EventBridge Scheduler User Guide, "Confused deputy prevention": the source is the schedule's group, never the
-        # schedule.
-        group = {
-            "aws:SourceAccount": scope.account,
-            "aws:SourceArn": scope.arn("scheduler", "schedule-group/default"),
-        }
-        self.expiry = make_role(
-            self,
-            "Expiry",
-            iam.ServicePrincipal("scheduler.amazonaws.com", conditions={"StringEquals": group}),
-            "Deletes Tuneway's endpoint when its time is over",
-        )
+        about = "Deletes Tuneway's endpoint when its time is over"
+        self.expiry = make_role(self, "Expiry", schedules(scope), about)
         allow(self.expiry, ["sagemaker:DeleteEndpoint"], [scope.endpoint])
+        # infra/idle.py has its grants.
+        self.idle = make_role(
+            self, "Idle", schedules(scope), "Calls the function that looks for use of Tuneway's endpoint"
+        )
 
         # Whoever calls the model signs a token, which carries the whole authority of the signer. So they sign as this role
         # (SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs"). The account's own policies say who may

@@ -46,6 +46,11 @@ class Scope:
         return self.arn("scheduler", f"schedule/default/{self.prefix}")
 
     @property
+    def idle_schedule(self) -> str:
+        """ARN of the one schedule that looks for use of the endpoint."""
+        return self.arn("scheduler", f"schedule/default/{self.prefix}-idle")
+
+    @property
     def expiry_failed(self) -> str:
         """ARN of the queue that gets a message when the schedule fails."""
         return self.arn("sqs", f"{self.prefix}-expiry-failed")

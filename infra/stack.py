@@ -9,6 +9,7 @@ import aws_cdk as cdk
 from infra.cleanup import Cleanup
 from infra.expiry import Expiry
 from infra.functions import FunctionFactory
+from infra.idle import Idle
 from infra.images import Images
 from infra.notifications import Notifications
 from infra.roles import ServiceRoles
@@ -53,12 +54,15 @@ class TunewayStack(cdk.Stack):
         notifications = Notifications(self, "Notifications", scope, storage.bucket, settings)
         expiry = Expiry(self, "Expiry", scope, storage.bucket, roles.expiry, notifications)
         functions = FunctionFactory(scope, settings)
+        idle = Idle(self, "Idle", scope, storage.bucket, roles.idle, functions, notifications)
         steps = Steps(self, "Functions", scope, storage.bucket, functions, roles, settings)
-        machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, steps, images, notifications, settings)
+        machine = StateMachine(
+            self, "Pipeline", scope, storage.bucket, roles, steps, idle, images, notifications, settings
+        )
         cleanup = Cleanup(self, "Cleanup", scope, functions, machine, notifications, settings)
         teardown = Teardown(self, "Teardown", scope, storage.bucket, functions, machine, cleanup, settings)
-        # On destroy the teardown comes first, because it needs all of these to delete the resources of runs.
-        teardown.resource.node.add_dependency(storage, roles, notifications, expiry, steps, machine, cleanup)
+        # On destroy the teardown comes first, because it needs all of these to delete what runs have made.
+        teardown.resource.node.add_dependency(storage, roles, notifications, expiry, idle, steps, machine, cleanup)
 
         cdk.CfnOutput(
             self, "StateMachineArn", value=machine.arn, description="Start an execution of it with the input {}"
@@ -68,7 +72,7 @@ class TunewayStack(cdk.Stack):
             self,
             "TopicArn",
             value=notifications.topic.topic_arn,
-            description="Subscribe to it to learn when a model serves, how a run ended, and when an endpoint outlives its time",
+            description="Subscribe to it to learn when a model serves, how a run ended, and when an endpoint ends",
         )
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")
         cdk.CfnOutput(

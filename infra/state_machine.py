@@ -18,6 +18,7 @@ from pipeline import names
 from pipeline.contracts.planned import StackFacts
 
 if TYPE_CHECKING:
+    from infra.idle import Idle
     from infra.images import Images
     from infra.notifications import Notifications
     from infra.roles import ServiceRoles
@@ -39,6 +40,7 @@ class StateMachine(Construct):
         bucket: s3.Bucket,
         roles: ServiceRoles,
         steps: Steps,
+        idle: Idle,
         images: Images,
         notifications: Notifications,
         settings: Settings,
@@ -61,6 +63,9 @@ class StateMachine(Construct):
             expiry_role=roles.expiry.role_arn,
             caller_role=roles.caller.role_arn,
             expiry_failed=scope.expiry_failed,
+            idle_function=idle.function.function_arn,
+            idle_role=roles.idle.role_arn,
+            idle_failed=idle.queue.queue_arn,
             training_image=images.training,
             serving_image=images.serving,
             topic=notifications.topic.topic_arn,

@@ -274,6 +274,10 @@ def _smoke_test(grants: Grants) -> None:
     grants.allow_key(["Decrypt", "GenerateDataKey"])
     actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
     grants.allow(actions, [grants.scope.endpoint])
+    # The schedule that looks for use begins when the endpoint has passed. A run may also want none.
+    actions = [f"scheduler:{action}Schedule" for action in ("Create", "Update", "Delete")]
+    grants.allow(actions, [grants.scope.idle_schedule])
+    allow_pass(grants.role, grants.roles.idle, "scheduler.amazonaws.com")
 
 
 def _record(grants: Grants) -> None:

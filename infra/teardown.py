@@ -148,7 +148,7 @@ def _grant(
     tagged = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
     for action, resource in bedrock.items():
         let([action], [resource], f"{OWN_IDS}; the tag decides", tagged)
-    let(["scheduler:DeleteSchedule"], [scope.schedule])
+    let(["scheduler:DeleteSchedule"], [scope.schedule, scope.idle_schedule])
     log_group = scope.arn("logs", f"log-group:/aws/sagemaker/Endpoints/{scope.prefix}")
     let(["logs:DeleteLogGroup"], [f"{log_group}:*"], "CloudWatch Logs checks the group's ARN with its streams")
     # The policy's actions: before the bucket is emptied, it is closed to functions of stopped executions that still write.

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pipeline import instances, names
-from pipeline.contracts.planned import AssessPlan, CustomizePlan, DeployPlan, ExpiryPlan, ImportPlan
+from pipeline.contracts.planned import AssessPlan, DeployPlan, ExpiryPlan, IdlePlan
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
@@ -283,6 +283,9 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
     # The time counts from the start of a deployment, so the longest start-up is added.
     life = endpoint.time_to_live_minutes
     expiry = life and ExpiryPlan(life + endpoint.startup_timeout_minutes, stack.expiry_role, stack.expiry_failed)
+    idle = endpoint.idle_minutes and IdlePlan(
+        endpoint.idle_minutes, stack.idle_function, stack.idle_role, stack.idle_failed, stack.topic
+    )
     return DeployPlan(
         endpoint=stack.prefix,
         model={"ExecutionRoleArn": stack.model_role, **_network(settings)},
@@ -299,6 +302,7 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
         startup_timeout_minutes=endpoint.startup_timeout_minutes,
         poll_seconds=endpoint.poll_seconds,
         expiry=expiry or None,
+        idle=idle or None,
     )
 
 

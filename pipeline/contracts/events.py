@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
-from pipeline.contracts.planned import DeployPlan, RunRecord
+from pipeline.contracts.planned import DeployPlan, IdlePlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 
@@ -114,18 +113,22 @@ class SmokeTestEvent(NamedTuple):
     Attributes:
         endpoint: the endpoint's name.
         config: the endpoint config to test.
+        run: the run whose model it serves.
         evaluation: S3 URI of the model's evaluation.json, which has held-out dialogues.
         samples: S3 URI of the file to write.
         deployed_at_redrive: the count of redrives when the config was deployed.
         redrive: the count of redrives now.
+        idle: when and how the endpoint is deleted because nobody uses it, from now on. None means that it stays.
     """
 
     endpoint: str
     config: str
+    run: str
     evaluation: str
     samples: str
     deployed_at_redrive: int
     redrive: int
+    idle: IdlePlan | None
 
 
 class SmokeTested(NamedTuple):
@@ -137,6 +140,33 @@ class SmokeTested(NamedTuple):
 
     phase: Literal["passed", "superseded", "redeploy"]
     samples: list[str]
+
+
+class IdleEvent(NamedTuple):
+    """The event of the function that looks for use of the endpoint. The schedule holds it, so it outlives deploys.
+
+    Attributes:
+        endpoint: the endpoint's name.
+        config: the endpoint config whose use counts.
+        run: the run whose model it serves.
+        since: when the smoke test ended, in epoch seconds.
+        minutes: the minutes without use after which the endpoint is deleted.
+        topic: ARN of the topic that gets a message when the endpoint is gone.
+    """
+
+    endpoint: str
+    config: str
+    run: str
+    since: int
+    minutes: int
+    topic: str
+
+
+class Idleness(NamedTuple):
+    """What the endpoint was found to be, and why. "other" is an endpoint on the config of another deployment."""
+
+    state: Literal["gone", "other", "in use", "idle"]
+    why: str
 
 
 class RecordEvent(NamedTuple):

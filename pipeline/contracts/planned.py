@@ -23,6 +23,9 @@ class StackFacts(NamedTuple):
     expiry_role: str
     caller_role: str
     expiry_failed: str
+    idle_function: str
+    idle_role: str
+    idle_failed: str
     training_image: str
     serving_image: str
     topic: str
@@ -142,6 +145,24 @@ class ExpiryPlan(NamedTuple):
     dead_letter: str
 
 
+class IdlePlan(NamedTuple):
+    """When and how an endpoint that nobody uses is deleted.
+
+    Attributes:
+        minutes: the minutes without use.
+        function: ARN of the function that looks for use.
+        role: ARN of the role that calls the function.
+        dead_letter: ARN of the queue for a call that failed.
+        topic: ARN of the topic that gets a message when the endpoint is gone.
+    """
+
+    minutes: int
+    function: str
+    role: str
+    dead_letter: str
+    topic: str
+
+
 class DeployPlan(NamedTuple):
     """How to bring the endpoint up.
 
@@ -153,7 +174,8 @@ class DeployPlan(NamedTuple):
         tags: the tags of model, endpoint config and endpoint.
         startup_timeout_minutes: the time limit for the container's start.
         poll_seconds: the first wait between two looks, in seconds.
-        expiry: when and how the endpoint is deleted. None means that it stays.
+        expiry: when and how the endpoint is deleted at the latest. None means that it stays.
+        idle: when and how the endpoint is deleted because nobody uses it. None means that it stays.
     """
 
     endpoint: str
@@ -164,6 +186,7 @@ class DeployPlan(NamedTuple):
     startup_timeout_minutes: int
     poll_seconds: int
     expiry: ExpiryPlan | None
+    idle: IdlePlan | None = None
 
 
 class ServePlan(NamedTuple):

@@ -24,7 +24,18 @@ class EndpointSettings(Section):
     startup_timeout_minutes: int = run("the container must be healthy within this time", unit="minutes", ge=1, le=60)
     # At least the time that instances and image may take beside the start-up (pipeline.steps.deploy.PROVISIONING_MINUTES).
     time_to_live_minutes: int | None = run(
-        "the endpoint deletes itself after this time; null: never", unit="minutes", ge=30, le=525_600
+        "the endpoint deletes itself after this time, whether it is used or not; null: never",
+        unit="minutes",
+        ge=30,
+        le=525_600,
+    )
+    # At least three times what points of metrics may come late (pipeline.steps.idle.LATE). CloudWatch keeps points of a minute
+    # for 15 days.
+    idle_minutes: int | None = run(
+        "the endpoint deletes itself when nobody has used it for this time; null: never",
+        unit="minutes",
+        ge=15,
+        le=10_080,
     )
     poll_seconds: int = run(
         "first wait between two looks at the endpoint; later waits are longer", unit="seconds", ge=1, le=300

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, jobs
+from pipeline import aws, jobs, schedules
 from pipeline.contracts.events import DeployEvent, Deployment
-from pipeline.endpoints import describe_endpoint
+from pipeline.endpoints import VARIANT, describe_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +147,7 @@ def _make_config(client: Any, name: str, model: str, plan: DeployPlan) -> None:
         ),
         partial(client.describe_model, ModelName=name),
     )
-    variant = {"VariantName": "AllTraffic", "ModelName": name, **plan.variant}
+    variant = {"VariantName": VARIANT, "ModelName": name, **plan.variant}
     _make(
         partial(client.create_endpoint_config, EndpointConfigName=name, ProductionVariants=[variant], Tags=plan.tags),
         partial(client.describe_endpoint_config, EndpointConfigName=name),
@@ -197,11 +197,7 @@ def _set_expiry(name: str, run: str, wanted: ExpiryPlan | None) -> str | None:
     if wanted is None:
         return None
     schedule = expiry(name, run, wanted)
-    client = aws.client("scheduler")
-    try:
-        client.update_schedule(**schedule)
-    except client.exceptions.ResourceNotFoundException:
-        client.create_schedule(**schedule)
+    schedules.put(schedule)
     return f"{schedule['ScheduleExpression'].removeprefix('at(').removesuffix(')')}Z"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from pipeline import aws
+from pipeline import aws, schedules
 from pipeline.contracts.events import SmokeTested, SmokeTestEvent
 from pipeline.endpoints import describe_endpoint
 from pipeline.names import PASSED_TAG
@@ -32,7 +32,7 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
     """Request summaries of held-out dialogues from the endpoint.
 
     If the config passes, the endpoint gets its name as a tag. `pipeline.steps.cleanup` goes back to that config after a bad
-    end.
+    end. From then on, a schedule looks for use of the endpoint.
 
     Returns:
         The phase "passed". Or "superseded", if another run's config serves now. Or "redeploy", if a redrive finds that the
@@ -71,6 +71,11 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
     aws.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
     passed = [{"Key": PASSED_TAG, "Value": config}]
     sagemaker.add_tags(ResourceArn=endpoint["EndpointArn"], Tags=passed)
+    if event.idle:
+        schedules.put(schedules.idle(name, config, event.run, event.idle))
+    else:
+        # The schedule of an earlier deployment finds another config than its own and would call for nothing.
+        schedules.remove(schedules.idle_name(name))
     return SmokeTested("passed", [event.samples])
 
 

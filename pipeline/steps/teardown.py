@@ -2,9 +2,9 @@
 
 CDK's Provider framework calls `on_event` once, and then `is_complete` every few seconds until it returns true (an hour at
 most). Both only act when the stack itself is being deleted. The teardown finds resources by the stack's prefix, and deletes
-only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the expiry schedule, the
-endpoint, endpoint configs and models, Bedrock's deployment and models, the endpoint's log group, and the bucket's versions
-and uploads. CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
+only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the endpoint's schedules,
+the endpoint, endpoint configs and models, custom models, the endpoint's log group, and the bucket's versions and uploads.
+CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
 
 CloudFormation shows no message of a custom resource before it has ended, and then only the reason of a failure. So a second
 resource, of the type `MODEL_USERS`, is deleted at the same time. It checks whether a deployment or throughput that is not the
@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, names
-from pipeline.aws import unless
-from pipeline.bedrock_teardown import BedrockTeardown
+from pipeline import aws, names, schedules
 from pipeline.custom_models import CustomModels
 
 if TYPE_CHECKING:
@@ -136,8 +134,8 @@ class TeardownPass:
         """
         stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
             (self._notifications, self._executions),
-            (self._training_jobs, self.bedrock.customization_jobs),
-            (self._schedule, self._endpoint),
+            (self._training_jobs, self._customization_jobs),
+            (self._schedules, self._endpoint),
             (
                 *(self._endpoint_configs, self._models),
                 *(self.bedrock.deployment, self.bedrock.custom_models),
@@ -199,9 +197,27 @@ class TeardownPass:
                     )
         return unfinished
 
-    def _schedule(self) -> list[str]:
-        client = aws.client("scheduler")
-        unless(lambda: client.delete_schedule(Name=self.prefix), "ResourceNotFoundException")
+    def _customization_jobs(self) -> list[str]:
+        unfinished = []
+        for status in ("InProgress", "Stopping"):
+            jobs = self._in_bedrock(
+                "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status
+            )
+            for job in jobs:
+                if not self.bedrock.is_ours(job["jobArn"]):
+                    continue
+                unfinished.append(job["jobName"])
+                if status == "InProgress":
+                    _unless(
+                        partial(self.bedrock.client.stop_model_customization_job, jobIdentifier=job["jobArn"]),
+                        "ConflictException",  # The job has ended meanwhile.
+                        "ValidationException",
+                    )
+        return unfinished
+
+    def _schedules(self) -> list[str]:
+        for name in (schedules.idle_name(self.prefix), self.prefix):
+            schedules.remove(name)
         return []
 
     def _endpoint(self) -> list[str]:
