@@ -55,6 +55,16 @@ class Scope:
         """ARN of the queue that gets a message when the schedule fails."""
         return self.arn("sqs", f"{self.prefix}-expiry-failed")
 
+    @property
+    def idle_failed(self) -> str:
+        """ARN of the queue that gets a message when the look for use fails."""
+        return self.arn("sqs", f"{self.prefix}-idle-failed")
+
+    @property
+    def idle_function(self) -> str:
+        """ARN of the function that looks for use of the endpoint."""
+        return self.arn("lambda", f"function:{self.prefix}-idle")
+
     def secret(self, name: str) -> str:
         """Return the ARN pattern of a secret.
 

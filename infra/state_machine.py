@@ -18,7 +18,6 @@ from pipeline import names
 from pipeline.contracts.planned import StackFacts
 
 if TYPE_CHECKING:
-    from infra.idle import Idle
     from infra.images import Images
     from infra.notifications import Notifications
     from infra.roles import ServiceRoles
@@ -40,7 +39,6 @@ class StateMachine(Construct):
         bucket: s3.Bucket,
         roles: ServiceRoles,
         steps: Steps,
-        idle: Idle,
         images: Images,
         notifications: Notifications,
         settings: Settings,
@@ -63,9 +61,9 @@ class StateMachine(Construct):
             expiry_role=roles.expiry.role_arn,
             caller_role=roles.caller.role_arn,
             expiry_failed=scope.expiry_failed,
-            idle_function=idle.function.function_arn,
+            idle_function=scope.idle_function,
             idle_role=roles.idle.role_arn,
-            idle_failed=idle.queue.queue_arn,
+            idle_failed=scope.idle_failed,
             training_image=images.training,
             serving_image=images.serving,
             topic=notifications.topic.topic_arn,

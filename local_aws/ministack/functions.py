@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ministack.core import lambda_runtime
+from ministack.core import lambda_runtime, responses
 from ministack.services import lambda_svc
 
 from local_aws.ministack.patches import patch
@@ -69,6 +71,55 @@ def run_functions_with(
     @patch(lambda_svc, "_emit_lambda_logs")
     def no_logs(_original: Any, *_arguments: Any, **_options: Any) -> None:
         """Write no logs: `execute` writes them, with the permissions of the function's role."""
+
+
+def deliver_failures_with(
+    deliver: Callable[[dict[str, Any], str, dict[str, Any]], None],
+    may_deliver: Callable[[dict[str, Any], str], bool],
+) -> None:
+    """Send the record of a failed asynchronous call by `deliver(configuration, queue ARN, record)`.
+
+    A configuration of asynchronous calls is refused if `may_deliver(configuration, queue ARN)` is false.
+    """
+
+    @patch(lambda_svc, "_route_async_failure")
+    def route(original: Callable[..., None], target: str, name: str, event: Any, result: dict[str, Any]) -> None:
+        record = lambda_svc._functions.get(name)
+        if ":sqs:" not in target or record is None:
+            original(target, name, event, result)
+            return
+        config = record["config"]
+        request = {
+            "requestId": str(uuid.uuid4()),
+            "functionArn": f"{config['FunctionArn']}:$LATEST",
+            "condition": "RetriesExhausted",
+            "approximateInvokeCount": 3,
+        }
+        response = {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"}
+        deliver(
+            config,
+            target,
+            {
+                "version": "1.0",
+                "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "requestContext": request,
+                "requestPayload": event,
+                "responseContext": response,
+                "responsePayload": result.get("body"),
+            },
+        )
+
+    # Unconfirmed: A configuration of asynchronous calls whose queue the function's role may not send to | Here: refused,
+    #   `InvalidParameterValueException` | Source: aws-amplify/amplify-js issue 9869 (refused; the text is that of a
+    #   dead-letter queue, elastic/beats issue 13963)
+    @patch(lambda_svc, "_put_event_invoke_config")
+    def checked(original: Callable[..., Any], name: str, qualifier: str | None, data: dict[str, Any]) -> Any:
+        queue = ((data.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination") or ""
+        record = lambda_svc._functions.get(name)
+        if record is not None and ":sqs:" in queue and not may_deliver(record["config"], queue):
+            text = "The provided execution role does not have permissions to call SendMessage on SQS"
+            return responses.error_response_json("InvalidParameterValueException", text, 400)
+        return original(name, qualifier, data)
 
 
 def node_bootstrap() -> str:

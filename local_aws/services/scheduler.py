@@ -1,9 +1,10 @@
-"""EventBridge Scheduler's targets, called under the schedule's own role.
+"""EventBridge Scheduler's targets, called under the schedule's own role: any API (universal), and a Lambda function.
 
 MiniStack stores the schedules and runs their clock. This module calls the targets, by ordinary signed API calls of the
 role. When all attempts have failed, the same role sends the event to the target's dead-letter queue. Without a queue, the
 event is lost.
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
+https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("local_aws.scheduler")
 
 _UNIVERSAL = re.compile(r"arn:aws[a-z-]*:scheduler:::aws-sdk:([a-z0-9-]+):([A-Za-z0-9]+)")
+_FUNCTION = re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[A-Za-z0-9_-]+(:[A-Za-z0-9$_-]+)?")
 _READ_ONLY = re.compile(
     r"(get|describe|list|poll|receive|search|scan|query|select|lookup|discover|validate|batchGet)(?=[A-Z])"
 )
@@ -41,8 +43,8 @@ _FAILURES = (ClientError, BotoCoreError, AccessDeniedError, ValueError)
 _ATTEMPTS = 3  # AWS makes up to 185 retries in 24 hours. A few show a local run as much.
 
 
-# Differs: A schedule's target | AWS: templated or universal | Here: universal, with botocore's name of the service; others
-#   are refused | Why: Tuneway has no other
+# Differs: A schedule's target | AWS: templated or universal | Here: universal, with botocore's name of the service, or a
+#   Lambda function; others are refused | Why: Tuneway has no other
 # Unconfirmed: Text of Scheduler's refusal of an unknown or reading universal target | Here: `Invalid RequestJson
 #   provided. Reason The service or action S:A is not supported.` | Source: memory; the documentation says only that they
 #   are not supported
@@ -53,13 +55,24 @@ def check(schedule: dict[str, Any], region: str) -> str | None:
     group = f"{root}:schedule-group/{schedule.get('GroupName') or 'default'}"
     if not trusts_service(str(target.get("RoleArn", "")), "scheduler", group, region):
         return "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+    if _FUNCTION.fullmatch(str(target.get("Arn", ""))):
+        return None if _is_json(target.get("Input")) else "The Input of a Lambda target must be well-formed JSON."
     found = _UNIVERSAL.fullmatch(str(target.get("Arn", "")))
     if found is None:
-        return "Local AWS has universal targets only: arn:aws:scheduler:::aws-sdk:SERVICE:ACTION"
+        return "Local AWS has Lambda functions and universal targets only: arn:aws:scheduler:::aws-sdk:SERVICE:ACTION"
     service, action = found.groups()
     if _READ_ONLY.match(action) or _operation(service, action) is None:
         return f"Invalid RequestJson provided. Reason The service or action {service}:{action} is not supported."
     return None
+
+
+def _is_json(text: object) -> bool:
+    """Return whether a target's Input is JSON, or left out."""
+    try:
+        json.loads(str(text or "{}"))
+    except ValueError:
+        return False
+    return True
 
 
 def _operation(service: str, action: str) -> OperationModel | None:
@@ -88,6 +101,9 @@ def _renamed(value: Any, shape: Shape | None) -> Any:
 # Differs: A failed schedule target | AWS: retried as long and as often as its RetryPolicy allows (24 hours, 185 times),
 #   then sent to its dead-letter queue | Here: up to 3 attempts within seconds, then the same; without a queue or
 #   `sqs:SendMessage` the event is lost, and the server logs it | Why: a local run does not last a day
+# Unconfirmed: The call of a Lambda target | Here: Invoke with the InvocationType `Event` and the Input as the payload, so
+#   that Scheduler learns nothing of the function's end | Source: the Lambda Developer Guide, "Invoke a Lambda function on a
+#   schedule": asynchronously
 # Unconfirmed: Which errors of a target Scheduler retries | Here: all, also a denial; then the dead letter has
 #   `EXHAUSTED_RETRY_CONDITION` `MaximumRetryAttempts`, or `MaximumEventAgeInSeconds` if the policy allows more than 3
 #   attempts | Source: "Configuring a schedule's dead-letter queue" names the attributes, and no error without retries;
@@ -101,7 +117,8 @@ def _invoke(
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(scheduled_time))
     retries = int((target.get("RetryPolicy") or {}).get("MaximumRetryAttempts", 185))
     attempts = min(_ATTEMPTS, retries + 1)
-    service, action = str(target["Arn"]).split(":")[-2:]
+    is_function = _FUNCTION.fullmatch(str(target["Arn"])) is not None
+    service, action = ("lambda", "invoke") if is_function else str(target["Arn"]).split(":")[-2:]
 
     def call(service: str, operation: str, /, **parameters: Any) -> None:
         group = arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
@@ -122,7 +139,10 @@ def _invoke(
         try:
             operation = _operation(service, action)
             assert operation is not None  # `check` refuses other schedules.
-            call(service, operation.name, **_renamed(json.loads(text or "{}"), operation.input_shape))
+            given = {"FunctionName": target["Arn"], "InvocationType": "Event", "Payload": text or "{}"}
+            if not is_function:
+                given = _renamed(json.loads(text or "{}"), operation.input_shape)
+            call(service, operation.name, **given)
         except _FAILURES as error:
             logger.warning("schedule %s, attempt %d: %s", arn, attempt, error)
             failure = error

@@ -1,8 +1,10 @@
-"""The safety net of the endpoint's expiry: queue, alarm and topic in the synthesised template."""
+"""The safety nets of the endpoint's end: queues, alarms and topic in the synthesised template, and the calls that fail."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.infra.conftest import KEY, Synthesised
 from tests.infra.test_policies import documents, render
@@ -12,10 +14,12 @@ if TYPE_CHECKING:
 
 PREFIX = "tuneway-0a1b2c3d"
 TLS_ONLY = {"Bool": {"aws:SecureTransport": "false"}}
+NETS = {"Expiry": f"{PREFIX}-expiry-failed", "Idle": f"{PREFIX}-idle-failed"}
+"""The constructs with a queue and an alarm, by the beginning of their resources' names."""
 
 
-def only(synthesised: Synthesised, kind: str) -> tuple[str, dict[str, Any]]:
-    ((name, resource),) = synthesised.resources(kind).items()
+def only(synthesised: Synthesised, kind: str, begin: str = "") -> tuple[str, dict[str, Any]]:
+    ((name, resource),) = (one for one in synthesised.resources(kind).items() if one[0].startswith(begin))
     return name, resource["Properties"]
 
 
@@ -27,28 +31,57 @@ def allowed(synthesised: Synthesised, role: str) -> Iterator[tuple[str, str]]:
                 yield action, statement["Resource"]
 
 
-def test_the_schedules_role_may_send_to_the_queue_and_plan_gets_its_arn(synthesised: Synthesised) -> None:
-    name, queue = only(synthesised, "AWS::SQS::Queue")
-    assert render(queue["QueueName"], synthesised.template) == f"{PREFIX}-expiry-failed"
-    # The state machine gets the queue's ARN, made from its name.
-    plan = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]
-    assert plan["stack"]["expiry_failed"] == "arn:aws:sqs:us-west-2:123456789012:tuneway-0a1b2c3d-expiry-failed"
+@pytest.mark.parametrize(("net", "queue"), NETS.items())
+def test_the_schedules_role_may_send_to_its_queue_and_plan_knows_it(
+    synthesised: Synthesised, net: str, queue: str
+) -> None:
+    name, properties = only(synthesised, "AWS::SQS::Queue", net)
+    assert render(properties["QueueName"], synthesised.template) == queue
     arn = render({"Fn::GetAtt": [name, "Arn"]}, synthesised.template)
-    assert ("sqs:SendMessage", arn) in list(allowed(synthesised, "RolesExpiry"))
+    assert ("sqs:SendMessage", arn) in list(allowed(synthesised, f"Roles{net}"))
+    # The state machine gets the ARNs, made from the names.
+    stack = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]["stack"]
+    assert stack[f"{net.lower()}_failed"] == f"arn:aws:sqs:us-west-2:123456789012:{queue}"
 
 
-def test_the_queue_answers_over_tls_only_and_is_encrypted(synthesised: Synthesised, everything: Synthesised) -> None:
-    ((statement,),) = documents(synthesised, "AWS::SQS::QueuePolicy").values()
+def test_a_call_that_looks_for_use_and_fails_goes_to_the_queue(synthesised: Synthesised) -> None:
+    function, _ = only(synthesised, "AWS::Lambda::Function", "Idle")
+    queue, _ = only(synthesised, "AWS::SQS::Queue", "Idle")
+    _, calls = only(synthesised, "AWS::Lambda::EventInvokeConfig")
+    assert (calls["FunctionName"], calls["Qualifier"]) == ({"Ref": function}, "$LATEST")
+    assert calls["DestinationConfig"] == {"OnFailure": {"Destination": {"Fn::GetAtt": [queue, "Arn"]}}}
+    arn = render({"Fn::GetAtt": [queue, "Arn"]}, synthesised.template)
+    assert ("sqs:SendMessage", arn) in list(allowed(synthesised, "IdleIdleRole"))
+    # The schedule names the function without a version, as the configuration of its calls does.
+    stack = synthesised.definition["States"]["Plan"]["Arguments"]["Payload"]["stack"]
+    assert stack["idle_function"] == f"arn:aws:lambda:us-west-2:123456789012:function:{PREFIX}-idle"
+    found = render({"Fn::GetAtt": [function, "Arn"]}, synthesised.template)
+    assert ("lambda:InvokeFunction", found) in list(allowed(synthesised, "RolesIdle"))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_each_queue_answers_over_tls_only_and_is_encrypted(
+    synthesised: Synthesised, everything: Synthesised, net: str
+) -> None:
+    policies = documents(synthesised, "AWS::SQS::QueuePolicy").items()
+    ((statement,),) = (statements for name, statements in policies if name.startswith(net))
     assert (statement["Effect"], statement["Action"], statement["Condition"]) == ("Deny", "sqs:*", TLS_ONLY)
-    own, with_key = only(synthesised, "AWS::SQS::Queue")[1], only(everything, "AWS::SQS::Queue")[1]
+    own, with_key = (only(stack, "AWS::SQS::Queue", net)[1] for stack in (synthesised, everything))
     assert (own["SqsManagedSseEnabled"], own.get("KmsMasterKeyId")) == (True, None)
     assert with_key["KmsMasterKeyId"] == KEY
 
 
-def test_one_message_in_the_queue_raises_an_alarm_that_says_what_to_do(synthesised: Synthesised) -> None:
-    queue, _ = only(synthesised, "AWS::SQS::Queue")
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        ("Expiry", f"`aws sagemaker delete-endpoint --region us-west-2 --endpoint-name {PREFIX}`"),
+        ("Idle", "until its time to live is over (endpoint.time_to_live_minutes)"),
+    ],
+)
+def test_one_message_in_it_is_an_alarm_that_says_what_to_do(synthesised: Synthesised, net: str, words: str) -> None:
+    queue, _ = only(synthesised, "AWS::SQS::Queue", net)
     topic, _ = only(synthesised, "AWS::SNS::Topic")
-    _, alarm = only(synthesised, "AWS::CloudWatch::Alarm")
+    _, alarm = only(synthesised, "AWS::CloudWatch::Alarm", net)
     assert alarm["AlarmActions"] == [{"Ref": topic}]
     assert "OKActions" not in alarm
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": [queue, "QueueName"]}}]
@@ -58,21 +91,22 @@ def test_one_message_in_the_queue_raises_an_alarm_that_says_what_to_do(synthesis
     ]  # fmt: skip
     assert alarm["TreatMissingData"] == "notBreaching"
     description = render(alarm["AlarmDescription"], synthesised.template)
-    assert f"`aws sagemaker delete-endpoint --region us-west-2 --endpoint-name {PREFIX}`" in description
-    assert f"the SQS queue {PREFIX}-expiry-failed" in description
+    assert words in description
+    assert f"the SQS queue {NETS[net]}" in description
     assert len(description) <= 1024  # PutMetricAlarm's limit
 
 
-def test_the_topic_refuses_plain_http_and_lets_only_this_alarm_publish(synthesised: Synthesised) -> None:
-    ((refusal, grant),) = documents(synthesised, "AWS::SNS::TopicPolicy").values()
+def test_the_topic_refuses_plain_http_and_lets_these_alarms_alone_publish(synthesised: Synthesised) -> None:
+    ((refusal, *grants),) = documents(synthesised, "AWS::SNS::TopicPolicy").values()
     assert (refusal["Effect"], refusal["Principal"], refusal["Condition"]) == ("Deny", "*", TLS_ONLY)
-    assert (refusal["Action"], grant["Action"]) == ("sns:Publish", "sns:Publish")
-    name, _ = only(synthesised, "AWS::CloudWatch::Alarm")
-    assert (grant["Effect"], grant["Principal"]) == ("Allow", {"Service": "cloudwatch.amazonaws.com"})
-    assert grant["Condition"] == {
-        "StringEquals": {"aws:SourceAccount": "123456789012"},
-        "ArnLike": {"aws:SourceArn": render({"Fn::GetAtt": [name, "Arn"]}, synthesised.template)},
-    }
+    assert {statement["Action"] for statement in (refusal, *grants)} == {"sns:Publish"}
+    for net, grant in zip(NETS, grants, strict=True):
+        name, _ = only(synthesised, "AWS::CloudWatch::Alarm", net)
+        assert (grant["Effect"], grant["Principal"]) == ("Allow", {"Service": "cloudwatch.amazonaws.com"})
+        assert grant["Condition"] == {
+            "StringEquals": {"aws:SourceAccount": "123456789012"},
+            "ArnLike": {"aws:SourceArn": render({"Fn::GetAtt": [name, "Arn"]}, synthesised.template)},
+        }
 
 
 def test_the_topic_has_the_users_key_or_none(synthesised: Synthesised, everything: Synthesised) -> None:

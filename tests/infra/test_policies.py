@@ -206,6 +206,15 @@ STATE_MACHINES = (
     "states.amazonaws.com",
     {"StringEquals": OWN_ACCOUNT, "ArnLike": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:*"}},
 )
+SCHEDULES: tuple[str, dict[str, Any]] = (
+    "scheduler.amazonaws.com",
+    {
+        "StringEquals": {
+            "aws:SourceAccount": ACCOUNT,
+            "aws:SourceArn": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/default",
+        }
+    },
+)
 TRUSTS: dict[str, tuple[str, dict[str, Any] | None]] = {
     # The role's logical id, without its hash -> who assumes it, and the conditions as AWS's documentation of that service
     # has them, to the letter.
@@ -224,24 +233,8 @@ TRUSTS: dict[str, tuple[str, dict[str, Any] | None]] = {
             "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*"},
         },
     ),
-    "RolesImport": (
-        "bedrock.amazonaws.com",
-        {
-            "StringEquals": OWN_ACCOUNT,
-            "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-import-job/*"},
-        },
-    ),
-    "RolesExpiry": (
-        "scheduler.amazonaws.com",
-        {
-            "StringEquals": {
-                "aws:SourceAccount": ACCOUNT,
-                "aws:SourceArn": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/default",
-            }
-        },
-    ),
-    # Whoever the account's own policies allow: no service.
-    "RolesCaller": (f"arn:aws:iam::{ACCOUNT}:root", None),
+    "RolesExpiry": SCHEDULES,
+    "RolesIdle": SCHEDULES,
     "PipelineRole": STATE_MACHINES,
     "CleanupRole": STATE_MACHINES,
     "CleanupRuleRole": (

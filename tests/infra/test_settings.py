@@ -146,6 +146,8 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
         "RolesTraining": {read, write, "kms:Encrypt", "kms:CreateGrant"},
         "RolesModel": {read},
         "RolesExpiry": {read, write},
+        "RolesIdle": {read, write},
+        "IdleIdleRole": {read, write},
         "CleanupRole": {read, write},
         "RolesBedrock": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
         "RolesImport": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
@@ -235,12 +237,13 @@ def test_data_prep_lists_uploads_and_shards_their_reports(synthesised: Synthesis
     assert listed(synthesised, "FunctionsMergeData") == [["shards/*/*"]]
 
 
-def test_plan_reads_the_users_base_models_and_no_dataset(synthesised: Synthesised) -> None:
-    assert objects(synthesised, "FunctionsPlan", "s3:GetObject") == {"uploads/models/*"}
+def test_plan_reads_base_models_tuned_models_and_records_and_no_dataset(synthesised: Synthesised) -> None:
+    own = {"models/*/run.json", "models/*/*/output/model/*"}
+    assert objects(synthesised, "FunctionsPlan", "s3:GetObject") == {"uploads/models/*"} | own
 
 
-def test_plan_looks_for_a_baseline_and_only_assess_writes_it(synthesised: Synthesised) -> None:
-    assert listed(synthesised, "FunctionsPlan") == [["uploads/*", "baselines/*/*"]]
+def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:
+    assert listed(synthesised, "FunctionsPlan") == [["uploads/*", "baselines/*/*", "models/*"]]
     assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {
         "baselines/*/baseline.json",
         "models/*/run.json",

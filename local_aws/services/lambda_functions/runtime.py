@@ -19,9 +19,16 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from local_aws.core import clients, faults
-from local_aws.ministack.functions import Function, FunctionResult, node_bootstrap, run_functions_with
+from local_aws.ministack.functions import (
+    Function,
+    FunctionResult,
+    deliver_failures_with,
+    node_bootstrap,
+    run_functions_with,
+)
 from local_aws.ministack.sessions import NotAssumableError, role_session
 from local_aws.services.lambda_functions import sandbox as lambda_sandbox
+from local_aws.services.lambda_functions.destinations import Destinations
 from local_aws.services.lambda_functions.sandbox import Launch, Outcome, Sandbox
 
 if TYPE_CHECKING:
@@ -262,3 +269,5 @@ def register(state_dir: Path, endpoint_url: str) -> None:
     """Let this runtime run all functions."""
     runtime = Runtime(state_dir, endpoint_url)
     run_functions_with(runtime.execute, runtime.invalidate)
+    destinations = Destinations(endpoint_url)
+    deliver_failures_with(destinations.deliver, destinations.may_deliver)

@@ -11,14 +11,8 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from local_aws.core.registry import (
-    Registered,
-    Request,
-    Response,
-    register_control,
-    register_front_door,
-    register_service,
-)
+from local_aws.core.registry import Registered, Request, Response, register_control, register_service
+from local_aws.ministack.metrics import before_readings
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker import endpoints, hosting, images, jobs, openai_route, runtime
 from local_aws.services.sagemaker.account import SageMakerAccount
@@ -55,10 +49,14 @@ def control(store: SageMakerAccount, request: Request) -> Response:
     """Answer POST /_tuneway/sagemaker: set `Delays` by name, or replace an image by a command.
 
     {"stop_grace_seconds": 1, "images": {"repository": ["command", "{port}"]}}
+
+    `elapse_minutes` moves all endpoints with their metrics into the past, as if so much time had passed without a request.
     """
     given = json.loads(request.body or b"{}")
     for repository, command in given.pop("images", {}).items():
         images.COMMANDS[repository] = tuple(command)
+    if minutes := given.pop("elapse_minutes", 0):
+        store.elapse(minutes)
     unknown = set(given) - {item.name for item in fields(store.settings)}
     if unknown:
         return Response(400, body=f"unknown: {', '.join(sorted(unknown))}\n".encode())
@@ -83,3 +81,4 @@ def register(state_dir: Path, endpoint_url: str) -> None:
     )
     register_front_door(openai_route.PATTERN, partial(openai_route.handle, store))
     register_control("sagemaker", partial(control, store))
+    before_readings(lambda: store.metrics.publish(store.settings.metric_delay_seconds))

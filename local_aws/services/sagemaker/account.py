@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from local_aws.core.authorization import sagemaker_arn
@@ -20,6 +21,14 @@ class SageMakerAccount(Store):
 
     training_jobs: dict[str, TrainingJob] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+    def elapse(self, minutes: float) -> None:
+        """Move all endpoints with their metrics into the past."""
+        passed = timedelta(minutes=minutes)
+        with self.lock:
+            for endpoint in self.endpoints.values():
+                endpoint.created, endpoint.modified = endpoint.created - passed, endpoint.modified - passed
+        self.metrics.move(-passed.total_seconds())
 
     def endpoint(self, request: Request, name: str) -> Endpoint:
         """Return an endpoint. Raises ServiceError."""

@@ -29,6 +29,7 @@ from local_aws.services.sagemaker.role import LogStream, PullDeniedError, RoleSe
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from local_aws.services.sagemaker.metrics import Use
     from local_aws.services.sagemaker.store import Store
 
 _PING_TIMEOUT_SECONDS = 2.0
@@ -59,7 +60,8 @@ class Fleet:
         self.variant: dict[str, Any] = config["ProductionVariants"][0]
         self.log_group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
         self.port = 0
-        self.arn = endpoint_arn
+        self._arn, self._endpoint_name = endpoint_arn, endpoint_name
+        self.use: Use | None = None
         instance = secrets.token_hex(8)
         self._root = store.state_dir / "endpoints" / endpoint_name / instance
         self._log_name = f"{self.variant['VariantName']}/i-0{instance}"
@@ -72,11 +74,15 @@ class Fleet:
         """Count a request that goes to the server. Call `leave` after its answer."""
         with self._idle:
             self._requests += 1
+            if self._requests == 1 and self.use is not None:
+                self.use.work(begins=True)
 
     def leave(self) -> None:
         """Count a request as answered."""
         with self._idle:
             self._requests -= 1
+            if self._requests == 0 and self.use is not None:
+                self.use.work(begins=False)
             self._idle.notify_all()
 
     def drain(self, seconds: float) -> None:
@@ -128,6 +134,7 @@ class Fleet:
             processes.signal_group(self._process, signal.SIGKILL)
             self._process.wait()
         self._await_ping()
+        self.use = self.store.metrics.add(self._endpoint_name, self.variant["VariantName"], self.instance_type)
 
     def _pull(self, role: RoleSession, uri: str) -> images.ImageUri:
         image = images.parse(uri)
@@ -190,6 +197,8 @@ class Fleet:
     def stop(self) -> None:
         """Stop the server, write its last log lines and delete its files."""
         self._stopped.set()
+        if self.use is not None and self.use.end is None:
+            self.use.end = time.time()
         if self._process is not None:
             processes.stop(self._process, grace_seconds=1.0)
         if self._stream is not None:

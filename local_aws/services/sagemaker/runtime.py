@@ -7,7 +7,9 @@ answer within 60 seconds; the body is at most 6 MB).
 from __future__ import annotations
 
 import http.client
-from contextlib import closing
+import json
+import re
+import time
 from typing import TYPE_CHECKING
 
 from local_aws.core.authorization import sagemaker_arn, service_model
@@ -43,10 +45,16 @@ def handle(store: SageMakerAccount, request: Request) -> Response | None:
 
 def _invoke_endpoint(store: SageMakerAccount, request: Request, name: str) -> Response:
     if len(request.body) > MAX_BODY_BYTES:
-        raise ServiceError("413", TOO_LARGE, 413)
-    fleet = enter(store, sagemaker_arn(request, "endpoint", name))
-    if fleet is None:
-        raise ServiceError("ValidationError", unknown_endpoint(name, request.account))
+        return _error(413, "413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.")
+    name = unquote(found[1])
+    with store.lock:
+        endpoint = store.endpoints.get(sagemaker_arn(request, "endpoint", name))
+        fleet = endpoint.fleet if endpoint is not None and endpoint.status != "Deleting" else None
+        if fleet is None:
+            return _error(400, "ValidationError", f"Endpoint {name} of account {request.account} not found.")
+        fleet.enter()
+        if fleet.use is not None:
+            fleet.use.invocations.append(time.time())
     try:
         return _invoke(fleet, request)
     finally:

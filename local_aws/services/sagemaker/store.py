@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from local_aws.core.authorization import sagemaker_arn
 from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
+from local_aws.services.sagemaker.metrics import EndpointMetrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,8 @@ class Delays:
     """The time from SIGTERM to SIGKILL (StopTrainingJob's documentation)."""
     startup_seconds: float = 0.0
     """If above 0, an upper bound on ContainerStartupHealthCheckTimeoutInSeconds, which AWS accepts from 60 on."""
+    metric_delay_seconds: float = 120.0
+    """The time from the end of a minute until its points can be read."""
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Store:
     lock: threading.RLock = field(default_factory=threading.RLock)
     records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {"model": {}, "endpoint-config": {}})
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    metrics: EndpointMetrics = field(default_factory=EndpointMetrics)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
         """Add tags to a resource, which may have none yet."""

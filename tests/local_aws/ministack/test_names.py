@@ -91,7 +91,12 @@ EXPECTED = {
     "services.cloudwatch": {
         "_alarms": "<AccountRegionScopedDict>",
         "_dispatch_alarm_actions": "alarm old_state new_state reason",
+        "_get_metric_data": "params cbor_data is_cbor is_json",
+        "_get_metric_statistics": "params cbor_data is_cbor is_json",
+        "_list_metrics": "params cbor_data is_cbor is_json",
+        "_metrics": "<AccountRegionScopedDict>",
         "_set_alarm_state": "params cbor_data is_cbor is_json",
+        "_store_datum": "namespace name dims ts unit value values counts stat_values",
     },
     "services.eventbridge": {
         "_invoke_target": "target event rule view",
@@ -104,7 +109,9 @@ EXPECTED = {
         "_emit_lambda_logs": "func request_id log_text error duration_ms log_source",
         "_execute_function_warm": "func event request_id",
         "_functions": "<AccountRegionScopedDict>",
+        "_put_event_invoke_config": "func_name qualifier data",
         "_reserved_concurrency": "func config",
+        "_route_async_failure": "target_arn func_name event result",
         "_throttle_response": "reason_code msg retry_after",
         "_xray_trace_id_for_invocation": "config inbound_trace_header",
         "function_policy_for_arn": "resource_arn",

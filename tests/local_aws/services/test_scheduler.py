@@ -78,6 +78,48 @@ def test_a_function_is_called_with_its_payload(aws: RunningAws) -> None:
     assert eventually(lambda: aws.client("s3").list_objects_v2(Bucket="ran")["KeyCount"]) == 1
 
 
+def test_a_function_is_called_asynchronously_and_its_failures_go_to_its_own_destination(aws: RunningAws) -> None:
+    queue = str(aws.client("sqs").create_queue(QueueName="calls-failed")["QueueUrl"])
+    queue_arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:calls-failed"
+    send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": queue_arn}
+    aws.function("failing", "def handler(e, c): raise ValueError('no ' + e['what'])\n", aws.role("failing-role", send))
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:failing"
+    destination = {"OnFailure": {"Destination": queue_arn}}
+    aws.client("lambda").put_function_event_invoke_config(
+        FunctionName="failing", Qualifier="$LATEST", MaximumRetryAttempts=0, DestinationConfig=destination
+    )
+    invoke = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}
+    role = aws.role("caller", invoke, service="scheduler")
+    dead = {"DeadLetterConfig": {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks"}}
+    create(aws, "calls", {"Arn": arn, "RoleArn": role, "Input": '{"what": "luck"}', **dead})
+    (message,) = eventually(lambda: aws.client("sqs").receive_message(QueueUrl=queue).get("Messages"))
+    record = json.loads(message["Body"])
+    assert record["requestPayload"] == {"what": "luck"}
+    assert record["requestContext"]["functionArn"] == f"{arn}:$LATEST"
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert record["responsePayload"]["errorMessage"] == "no luck"
+    # For Scheduler the call was delivered.
+    ticks = aws.client("sqs").get_queue_url(QueueName="ticks")["QueueUrl"]
+    assert aws.client("sqs").receive_message(QueueUrl=ticks, WaitTimeSeconds=1).get("Messages") is None
+    [sent] = aws.decisions(action="sqs:SendMessage", resource=queue_arn, allowed=True)[1:]
+    assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/failing-role/")
+
+
+def test_a_destination_needs_the_functions_role(aws: RunningAws) -> None:
+    aws.client("sqs").create_queue(QueueName="calls-lost")
+    destination = {"OnFailure": {"Destination": f"arn:aws:sqs:{REGION}:{ACCOUNT}:calls-lost"}}
+    aws.function("silent", "def handler(e, c): raise ValueError\n", aws.role("silent-role"))
+    with pytest.raises(ClientError, match="does not have permissions to call SendMessage on SQS"):
+        aws.client("lambda").put_function_event_invoke_config(FunctionName="silent", DestinationConfig=destination)
+
+
+def test_a_functions_input_must_be_json(aws: RunningAws) -> None:
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:any"
+    target = {"Arn": arn, "RoleArn": aws.role("speaker", service="scheduler"), "Input": "hello"}
+    with pytest.raises(ClientError, match="must be well-formed JSON"):
+        create(aws, "spoken", target)
+
+
 @pytest.mark.parametrize("trusted", ["lambda", "states"])
 def test_the_role_must_trust_scheduler(aws: RunningAws, trusted: str) -> None:
     role = aws.role(f"for-{trusted}", service=trusted)
@@ -114,7 +156,7 @@ def test_a_universal_target_must_be_an_operation_that_exists_and_writes(aws: Run
 
 def test_a_templated_target_is_refused(aws: RunningAws) -> None:
     target = {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks", "RoleArn": aws.role("templated", service="scheduler")}
-    with pytest.raises(ClientError, match="Local AWS has universal targets only"):
+    with pytest.raises(ClientError, match="Local AWS has Lambda functions and universal targets only"):
         create(aws, "templated", target)
 
 
