@@ -207,8 +207,9 @@ def _tell_serving(deployed: StackParts) -> State:
     """
     message = (
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
-        "($deployed.until ? ', until ' & $deployed.until : ', without an end') & '\\nBedrock: ' & "
-        "$bedrock.progress & '\\nWhy: ' & $assessment.why %}"
+        "($deployed.until ? ', until ' & $deployed.until : ', without an end') & ($plan.deploy.idle ? "
+        "', or until nobody has used it for ' & $plan.deploy.idle.minutes & ' minutes' : '') & '\\nBedrock: ' & "
+        "$customization.progress & '\\nWhy: ' & $assessment.why %}"
     )
     return {
         "Type": "Task",
@@ -236,7 +237,7 @@ def _done(_: StackParts) -> State:
         "endpoint": "{% $deployed.phase = 'passed' ? $deployed.endpoint : null %}",
         "config": "{% $deployed.phase = 'passed' ? $deployed.config : null %}",
         "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
-        "call": "{% $deployed.phase = 'passed' ? $plan.call : null %}",
+        "idle_minutes": "{% $deployed.phase = 'passed' and $plan.deploy.idle ? $plan.deploy.idle.minutes : null %}",
         "deployment": "{% $deployed.phase %}",
         "model": "{% $training.model %}",
         "bedrock": (

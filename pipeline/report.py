@@ -163,10 +163,12 @@ def notice(
 
 def _success(execution: dict[str, Any]) -> list[str]:
     output = json.loads(execution["output"])
+    idle = output["idle_minutes"]
     return [
         f"Promoted: {output['promoted']}",
         f"Why: {output['why']}",
         f"Model: {output['model']}, of run {output['model_run']}",
+        *([f"Idle: the endpoint ends when nobody has used it for {idle} minutes, and you are told"] if idle else []),
         f"Serve it again: start an execution with the input {json.dumps(output['serve_again'])}",
     ]
 

@@ -62,7 +62,7 @@ class Readings(NamedTuple):
     gpu_memory: dict[datetime, float]
 
 
-class Endpoint(NamedTuple):
+class EndpointState(NamedTuple):
     """The endpoint now: EndpointStatus (or "Absent"), EndpointConfigName and LastModifiedTime."""
 
     status: str
@@ -71,7 +71,7 @@ class Endpoint(NamedTuple):
 
 
 def decide(
-    event: IdleEvent, endpoint: Endpoint, readings: Readings, now: datetime
+    event: IdleEvent, endpoint: EndpointState, readings: Readings, now: datetime
 ) -> tuple[Literal["gone", "other", "in use", "idle"], str]:
     """Return what the endpoint is, and the reason. Only an endpoint that is certainly idle is "idle"."""
     if endpoint.status == "Absent":
@@ -115,7 +115,7 @@ def handler(event: IdleEvent) -> Idleness:
     readings = read(event, now)
     # Described after the readings, so that nearly no time is left in which a new deployment could begin unseen.
     found = describe_endpoint(sagemaker, event.endpoint)
-    endpoint = Endpoint(found["EndpointStatus"], found.get("EndpointConfigName"), found.get("LastModifiedTime"))
+    endpoint = EndpointState(found["EndpointStatus"], found.get("EndpointConfigName"), found.get("LastModifiedTime"))
     state, why = decide(event, endpoint, readings, now)
     logger.info("%s is %s: %s", event.endpoint, state, why)
     reason = "nobody used it, its time to live was over, or somebody deleted it"

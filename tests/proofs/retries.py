@@ -132,7 +132,7 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("sagemaker", "DescribeModel"): {"ValidationException": NOT_FOUND},
     ("sagemaker", "StopTrainingJob"): {"ValidationException": ENDED},
     ("sagemaker", "UpdateEndpoint"): {"ValidationException": f"in the cleanup, {LATER}"},
-    ("sagemaker", "DeleteEndpoint"): {"ValidationException": f"in cleanup and teardown, {LATER}"},
+    ("sagemaker", "DeleteEndpoint"): {"ValidationException": f"in cleanup, teardown and the look for use, {LATER}"},
     ("sagemaker-runtime", "InvokeEndpoint"): {"any but busy": "the endpoint is sick: the state fails at once"},
     ("scheduler", "GetSchedule"): {
         "ResourceNotFoundException": "reported as an endpoint without an end, or means that there is nothing to delete"
@@ -205,7 +205,9 @@ errors ([pipeline/aws.py](../pipeline/aws.py)). By that error the state machine 
 
 {errors}
 
-The cleanup after a run is called again like a run's functions, and then in a loop of two hours. If AWS is busy, the
+The cleanup after a run is called again like a run's functions, and then in a loop of two hours. Lambda calls the
+function that looks for use of the endpoint (pipeline/steps/idle) twice more within minutes after any error, and then
+sends the call to a queue with an alarm; five minutes later the schedule calls it anyway. If AWS is busy, the
 teardown counts the resource as not yet deleted, and looks again until its 50 minutes are over. Only the start of the
 Bedrock job is not called again, because the last state of the run tries again.
 

@@ -18,7 +18,7 @@ from pipeline.contracts.events import IdleEvent
 from pipeline.contracts.planned import IdlePlan
 from pipeline.contracts.values import as_json
 from pipeline.steps import idle
-from pipeline.steps.idle import Endpoint, Readings
+from pipeline.steps.idle import EndpointState, Readings
 from tests.local_aws.services.sagemaker.test_sagemaker_endpoints import ask, control, role, up
 from tests.unit.pipeline.steps.test_looks import faults
 
@@ -43,7 +43,7 @@ def points(value: float, first: int = 2, last: int = 70, without: range = range(
 
 
 EVENT = IdleEvent("e", "e-run-0", "run", int(ago(90).timestamp()), MINUTES, "topic")
-OLD = Endpoint("InService", "e-run-0", ago(90))
+OLD = EndpointState("InService", "e-run-0", ago(90))
 QUIET = Readings(True, {}, {}, points(92.0))
 ZEROS = Readings(True, {}, points(0.0), {})
 
@@ -51,15 +51,15 @@ TABLE = {
     "memory alone is published: zeros are left out": (EVENT, OLD, QUIET, "idle"),
     "zeros of the GPU's use are published": (EVENT, OLD, ZEROS, "idle"),
     "the last use was before the window": (EVENT, OLD, QUIET._replace(invocations={ago(61.1): 3.0}), "idle"),
-    "it does not exist": (EVENT, Endpoint("Absent", None, None), QUIET, "gone"),
+    "it does not exist": (EVENT, EndpointState("Absent", None, None), QUIET, "gone"),
     "it does not exist, and nothing can be read": (
         EVENT,
-        Endpoint("Absent", None, None),
+        EndpointState("Absent", None, None),
         Readings(False, {}, {}, {}),
         "gone",
     ),
     "another deployment serves": (EVENT, OLD._replace(config="e-other-0"), QUIET, "other"),
-    "another deployment is made": (EVENT, Endpoint("Creating", "e-other-0", ago(1)), QUIET, "other"),
+    "another deployment is made": (EVENT, EndpointState("Creating", "e-other-0", ago(1)), QUIET, "other"),
     "it is updated to another config": (EVENT, OLD._replace(status="Updating"), QUIET, "in use"),
     "AWS patches it": (EVENT, OLD._replace(status="SystemUpdating"), QUIET, "in use"),
     "it goes back": (EVENT, OLD._replace(status="RollingBack"), QUIET, "in use"),
@@ -84,7 +84,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("event", "endpoint", "readings", "state"), TABLE.values(), ids=TABLE.keys())
-def test_the_decision_by_a_table(event: IdleEvent, endpoint: Endpoint, readings: Readings, state: str) -> None:
+def test_the_decision_by_a_table(event: IdleEvent, endpoint: EndpointState, readings: Readings, state: str) -> None:
     found, why = idle.decide(event, endpoint, readings, NOW)
     assert found == state, why
     assert why
@@ -123,7 +123,7 @@ def test_only_what_was_certainly_not_used_is_idle(
         {ago(moment): value for moment, value in worked},
         {ago(moment): 92.0 for moment in seen},
     )
-    state, _ = idle.decide(event, Endpoint(status, config, ago(changed)), readings, NOW)
+    state, _ = idle.decide(event, EndpointState(status, config, ago(changed)), readings, NOW)
     if state != "idle":
         return
     assert (complete, status, config) == (True, "InService", "e-run-0")

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
 RUN = names.run_id(EXECUTION)
 ABOUT = f"/api/models/{tiny_model.REPO}/revision/main?blobs=true"
-ROLES = ("training_role", "bedrock_role", "import_role", "model_role", "expiry_role", "expiry_failed")
+ROLES = (
+    *("training_role", "bedrock_role", "model_role", "expiry_role", "expiry_failed"),
+    *("idle_function", "idle_role", "idle_failed"),
+)
 
 
 @pytest.fixture

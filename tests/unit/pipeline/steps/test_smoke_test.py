@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from botocore.response import StreamingBody
 
+from local_aws.core.authorization import service_model
+from local_aws.core.shapes import validate
 from pipeline import aws
+from pipeline.contracts.events import IdleEvent
+from pipeline.contracts.values import parse
 from pipeline.steps import smoke_test
 
 if TYPE_CHECKING:
     import pytest
 
+FUNCTION = "arn:aws:lambda:us-west-2:123456789012:function:idle"
+ROLE = "arn:aws:iam::123456789012:role/idle"
+QUEUE = "arn:aws:sqs:us-west-2:123456789012:idle-failed"
 EVENT = {
     "endpoint": "e",
     "config": "c",
     "evaluation": "s3://bucket/models/r/job/output/model/tuneway/evaluation.json",
     "samples": "s3://bucket/models/r/smoke_test.json",
+    "run": "9f8e7d6c5b",
     "deployed_at_redrive": 0,
     "redrive": 0,
+    "idle": {"minutes": 60, "function": FUNCTION, "role": ROLE, "dead_letter": QUEUE, "topic": "t"},
 }
 
 
@@ -36,6 +46,8 @@ class Account:
     def __init__(self, *samples: dict[str, Any]) -> None:
         self.evaluation, self.written = json.dumps({"rows": 9, "samples": samples}).encode(), b""
         self.asked: list[Any] = []
+        self.schedules: dict[str, dict[str, Any]] = {}
+        self.exceptions = self
 
     def __call__(self, service: str, **config: Any) -> Account:
         return self
@@ -58,6 +70,21 @@ class Account:
     def add_tags(self, **tags: Any) -> None:
         pass
 
+    class ResourceNotFoundException(Exception):
+        """The error of a schedule that is not there."""
+
+    def update_schedule(self, **schedule: Any) -> None:
+        if schedule["Name"] not in self.schedules:
+            raise self.ResourceNotFoundException
+        self.schedules[schedule["Name"]] = schedule
+
+    def create_schedule(self, **schedule: Any) -> None:
+        self.schedules[schedule["Name"]] = schedule
+
+    def delete_schedule(self, Name: str) -> None:
+        if self.schedules.pop(Name, None) is None:
+            raise self.ResourceNotFoundException
+
 
 def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pytest.MonkeyPatch) -> None:
     short, longer, longest = sample("Ann: hi\u2028"), sample("Ann: hi, Bob"), sample("Ann: hi, " * 99)
@@ -68,3 +95,23 @@ def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pyte
     written = json.loads(account.written)
     assert [one["answer"] for one in written] == ["Hi."] * 3
     assert (written[0]["prompt"], written[0]["reference"]) == (short["prompt"], short["reference"])
+
+
+def test_the_look_for_use_begins_when_the_config_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account(sample("Ann: hi"))
+    monkeypatch.setattr(aws, "client", account)
+    for config in ("c", "c"):  # made, then replaced by a newer deployment's
+        begin = int(time.time())
+        smoke_test.handler({**EVENT, "config": config}, None)
+        schedule = account.schedules["e-idle"]
+        assert validate(service_model("scheduler").operation_model("CreateSchedule"), schedule) is None
+        assert (schedule["Description"], schedule["ScheduleExpression"]) == ("c", "rate(5 minutes)")
+        target = schedule["Target"]
+        assert (target["Arn"], target["RoleArn"], target["DeadLetterConfig"]) == (FUNCTION, ROLE, {"Arn": QUEUE})
+        event = parse(IdleEvent, json.loads(target["Input"]))
+        assert event._replace(since=0) == IdleEvent("e", "c", "9f8e7d6c5b", 0, 60, "t")
+        assert begin <= event.since <= time.time()
+    # A run that wants none ends the look of the run before.
+    for _ in range(2):
+        smoke_test.handler({**EVENT, "idle": None}, None)
+        assert account.schedules == {}
