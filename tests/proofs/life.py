@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline import names
@@ -34,6 +35,8 @@ MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelErr
 HELD = {"kind": "function", "function": "-shard-data$", "how": "stuck"}
 # The endpoint's model and config are made, but the answers are lost.
 LOST = tuple({"kind": "lost", "action": f"sagemaker:Create{what}", "times": 1} for what in ("Model", "EndpointConfig"))
+UNREADABLE = {"kind": "error", "action": "cloudwatch:GetMetricData", "code": "InternalServiceFault", "status": 500}
+UNCALLABLE = {"kind": "deny", "action": "lambda:InvokeFunction", "principal": "RolesIdle"}
 UNDELETABLE = {"kind": "deny", "action": "sagemaker:DeleteEndpoint", "principal": "RolesExpiry"}
 
 
@@ -65,6 +68,10 @@ def live(folder: Path, say: Callable[[str], None]) -> tuple[list[Role], list[Dec
         say("destroyed")
         decisions = read(stack.aws.state_dir / "decisions.jsonl")
         return roles, [d for d in decisions if not since <= d["time"] <= until], reruns
+
+
+def _heard(notices: Callable[[], list[str]], words: str) -> bool:
+    return any(words in notice for notice in notices())
 
 
 class _Life:
@@ -142,6 +149,11 @@ class _Life:
         arn = self._stop({}, "customization")
         self._stop({}, "customization", redrive=arn)
         self._expire()
+        self.run({"serve": "last", "endpoint": {"idle_minutes": None}})
+        self.run({"serve": "last"})
+        self._unused()
+        # Destroy finds an endpoint with both of its schedules.
+        self.run({"serve": "last"})
 
     def _expire(self) -> None:
         """End the endpoint's time twice. The first schedule may not delete it, and the topic must say so; the second may."""
@@ -160,6 +172,40 @@ class _Life:
         stack.faults()
         scheduler.create_schedule(**request)
         self._until(lambda: stack.endpoint() is None, "the schedule deletes the endpoint")
+
+    def _unused(self) -> None:
+        """Let a look for use fail, and another not be called, which the topic must say. Then let the endpoint end."""
+        stack, scheduler = self.stack, self.stack.aws.client("scheduler")
+        name = f"{stack.prefix}-idle"
+        kept = ("Name", "Description", "FlexibleTimeWindow", "Target")
+
+        def call() -> None:
+            found = scheduler.get_schedule(Name=name)
+            request = {key: found[key] for key in kept}
+            event = json.loads(request["Target"]["Input"]) | {"since": 0}
+            request["Target"] = {**request["Target"], "Input": json.dumps(event)}
+            soon = f"at({datetime.now(UTC) + timedelta(seconds=1):%Y-%m-%dT%H:%M:%S})"
+            scheduler.update_schedule(**request, ScheduleExpression=soon)
+
+        for fault in (UNREADABLE, UNCALLABLE):
+            stack.faults(fault)
+            with stack.listening() as notices:
+                call()
+                heard = partial(_heard, notices, f"{name}-failed")
+                self._until(heard, "the topic says that the look for use failed")
+            self._empty(f"{name}-failed")
+        stack.faults()
+        stack.aws.control("_tuneway/sagemaker", {"elapse_minutes": 90})
+        call()
+        self._until(lambda: stack.endpoint() is None, "the endpoint without use ends")
+
+    def _empty(self, queue: str) -> None:
+        """Take the messages out of a queue, so that its alarm can tell of the next one."""
+        sqs = self.stack.aws.client("sqs")
+        url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+        while messages := sqs.receive_message(QueueUrl=url).get("Messages"):
+            for message in messages:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def _stop(self, run_input: dict[str, Any], kind: str, *, redrive: str = "", saves: bool = False) -> str:
         """Start or redrive an execution, and stop it while its job runs. With `saves`, first wait for a checkpoint."""

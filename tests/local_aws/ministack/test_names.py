@@ -125,6 +125,7 @@ EXPECTED = {
         "_SCHEDULE_TICK_INTERVAL": "<int>",
         "_create_schedule": "name body",
         "_error": "status code message",
+        "_schedule_last_fired": "<dict>",
         "_update_schedule": "name body",
     },
     "services.sns": {

@@ -55,7 +55,21 @@ def test_a_universal_target_is_called_once_under_the_schedules_role(aws: Running
     assert sent["principal"].startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/ticker/")
 
 
-def test_a_function_is_not_called_without_the_roles_permission(aws: RunningAws) -> None:
+def test_a_schedule_that_was_called_is_called_again_at_a_new_time(aws: RunningAws, queue: str) -> None:
+    sqs = aws.client("sqs")
+    allow = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks"}
+    role = aws.role("again", allow, service="scheduler")
+    target = {"Arn": SEND, "RoleArn": role, "Input": json.dumps({"QueueUrl": queue, "MessageBody": "again"})}
+    parts = {"Name": "again", "FlexibleTimeWindow": {"Mode": "OFF"}, "Target": target}
+    aws.client("scheduler").create_schedule(**parts, ScheduleExpression=at(0))
+    for _ in range(2):
+        (message,) = eventually(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"))
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        aws.client("scheduler").update_schedule(**parts, ScheduleExpression=at(1))
+    aws.client("scheduler").delete_schedule(Name="again")
+
+
+def test_lambda_target_needs_the_roles_permission(aws: RunningAws) -> None:
     source = "def handler(event, context): raise RuntimeError('must not run')\n"
     aws.function("guarded", source, aws.role("guarded-role"))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:guarded"
