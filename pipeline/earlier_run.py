@@ -1,7 +1,7 @@
 """Finds the earlier run whose model an execution with the input `{"serve": "RUN"}` serves, without a training.
 
-The bucket is the list of runs (`pipeline.record`). The run's own settings of training and endpoint hold again, unless the
-input overrides those of the endpoint. `endpoint.promote` judges the recorded scores as Assess judges new ones.
+The bucket is the list of runs (`pipeline.record`). The run's own settings of the endpoint hold again, unless the input
+overrides them. `endpoint.promote` judges the recorded scores as Assess judges new ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline import aws, names, promotion
 from pipeline.contracts.planned import ServePlan
 from pipeline.errors import Refused, quoted
-from pipeline.settings import Settings, SettingsError, overlay, with_run_input
+from pipeline.settings import EndpointSettings, Settings, SettingsError, overlay, with_run_input
 from pipeline.settings.loading import CONSOLE_FIELDS
 
 if TYPE_CHECKING:
@@ -130,12 +130,13 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
 
     The run's own `endpoint.enabled` is left out: the user may have trained first, and wants the model served now.
     """
-    own: JsonObject = {}
+    own: JsonObject = {"training": {}, "endpoint": {}}
     for name, value in record["settings"].items():
-        if name.startswith(("training.", "endpoint.")):
-            own = overlay(own, _nested(name.split("."), value))
-    enabled = {"endpoint": {"enabled": True}}
-    settings = with_run_input(overlay(overlay(deployed, own), enabled), chosen.input)
+        section, _, field = name.partition(".")
+        if name == "training.max_length" or (section == "endpoint" and field in EndpointSettings.model_fields):
+            own[section][field] = value
+    own["endpoint"]["enabled"] = True
+    settings = with_run_input(overlay(deployed, own), chosen.input)
     # Not checked with the others: it need not fit what config.yaml says now, because nothing trains it.
     training = settings.training.model_copy(update={"base_model": record["base_model"].partition("@")[0]})
     settings = settings.model_copy(update={"training": training})
@@ -153,14 +154,6 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
         scores=scores,
     )
     return EarlierRun(serve, settings, record["base_model"], record["licences"]), promoted, because
-
-
-def _nested(path: list[str], value: Any) -> JsonObject:
-    """Return a setting as a part of config.yaml."""
-    for name in reversed(path):
-        value = {name: value}
-    part: JsonObject = value
-    return part
 
 
 class _Runs:

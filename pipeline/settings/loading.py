@@ -90,7 +90,8 @@ def with_run_input(deployed: dict[str, Any], given: Any) -> Settings:
 
     Args:
         deployed: the settings as deployed (`Settings.model_dump()`).
-        given: the execution's input: `{}`, or a part of config.yaml with `run` fields only.
+        given: the execution's input: `{}`, or a part of config.yaml with `run` fields only. An input with `serve` is for
+            `pipeline.earlier_run`, which hands over the rest.
 
     Raises:
         SettingsError: the input is wrong. The line says what is wrong, where, and what to do.
@@ -129,7 +130,7 @@ def _only_run_fields(model: type[BaseModel], given: dict[str, Any], where: str, 
     for name, value in given.items():
         path = f"{above}{name}"
         if name not in model.model_fields:
-            allowed = ", ".join(model.model_fields)
+            allowed = ", ".join([*model.model_fields, *([] if above else ["serve"])])
             raise SettingsError(f"{where}: {path}: unknown field; allowed here: {allowed}")
         if name in inner:
             if not isinstance(value, dict):
