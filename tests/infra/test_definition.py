@@ -136,7 +136,7 @@ def variables(synthesised: Synthesised) -> dict[str, Any]:
 def walk(
     states: dict[str, Any], variables: dict[str, Any], answers: dict[str, Any]
 ) -> tuple[list[str], dict[str, Any], Any]:
-    """Run the definition with these answers. Return the entered states, the functions' events and the output.
+    """Run the definition with these answers, or functions of events. Return the entered states, the events and the output.
 
     An expression without a value fails the state, as in Step Functions.
     """
@@ -173,7 +173,9 @@ def walk(
         else:
             arguments = value(state["Arguments"])
             events[name] = arguments.get("Payload", arguments)
-            given = answers["Plan"] if name == "Plan" else answers[name]
+            given = answers[name]
+            if callable(given):
+                given = given(events[name])
             if isinstance(given, list):
                 given = given.pop(0)
             if given == "fails":
