@@ -10,6 +10,7 @@ import pytest
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
 from pipeline import cost, requests
+from pipeline.contracts.planned import ExpiryPlan, IdlePlan
 from pipeline.settings import EvaluationSettings, LoraSettings, TrainingSettings
 from pipeline.steps.deploy import PROVISIONING_MINUTES
 from tests.unit.pipeline.facts import facts
@@ -275,3 +276,11 @@ def test_the_job_takes_each_setting_up_to_its_bounds(name: str, value: Any) -> N
     made = requests.train(settings(training=given, **others), "0123456789", None, STACK)
     validate(service_model("sagemaker").operation_model("CreateTrainingJob"), made | {"TrainingJobName": "job"})
     assert parse_recipe(made["HyperParameters"])
+
+
+def test_an_endpoint_ends_without_use_and_at_its_time_to_live_or_never() -> None:
+    both = requests.deploy(settings(), "1", STACK)
+    assert both.expiry == ExpiryPlan(240 + 20, STACK.expiry_role, STACK.expiry_failed)
+    assert both.idle == IdlePlan(60, STACK.idle_function, STACK.idle_role, STACK.idle_failed, STACK.topic)
+    never = requests.deploy(settings(endpoint={"idle_minutes": None, "time_to_live_minutes": None}), "1", STACK)
+    assert (never.expiry, never.idle) == (None, None)

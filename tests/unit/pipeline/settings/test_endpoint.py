@@ -29,6 +29,8 @@ from tests.unit.pipeline.settings.conftest import assert_input_is_refused
             r"input: endpoint\.max_model_len: 256 is less than training\.max_length",
         ),
         ({"endpoint": {"instance_count": 0}}, r"endpoint\.instance_count: .*greater than or equal to 1, not 0"),
+        ({"endpoint": {"idle_minutes": 14}}, r"endpoint\.idle_minutes: .*greater than or equal to 15, not 14"),
+        ({"endpoint": {"idle_minutes": 10_081}}, r"endpoint\.idle_minutes: .*less than or equal to 10080, not 10081"),
         ({"endpoint": {"instance_count": 11}}, r"endpoint\.instance_count: .*less than or equal to 10, not 11"),
     ],
 )
