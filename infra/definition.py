@@ -73,17 +73,18 @@ def _planned(_: StackParts) -> State:
         "Deploy",
         data={"manifest": "{% $plan.serve.manifest %}", "counts": {}, "rejected": {}},
         training={
-            **{
-                "phase": "completed",
-                "progress": "completed by an earlier run",
-                "wait_seconds": 0,
-                "billed_seconds": {},
-            },
-            **{"job": "{% $plan.serve.job %}", "model": "{% $plan.serve.model %}"},
+            "phase": "completed",
+            "job": "{% $plan.serve.job %}",
+            "progress": "completed by an earlier run",
+            "wait_seconds": 0,
+            "model": "{% $plan.serve.model %}",
+            "billed_seconds": {},
         },
         assessment={
-            **{"promoted": True, "warnings": []},
-            **{"why": "{% $plan.serve.why %}", "scores": "{% $plan.serve.scores %}"},
+            "promoted": True,
+            "why": "{% $plan.serve.why %}",
+            "warnings": [],
+            "scores": "{% $plan.serve.scores %}",
         },
     )
     return choice(refused, serves, default="DataPath")
