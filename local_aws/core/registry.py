@@ -28,8 +28,8 @@ class Request:
 class Response:
     """The answer to a request.
 
-    `chunks`, which only a front door may give, replaces the body: each is sent at once. If it raises ConnectionError, or if it
-    is closed because the client has gone, the connection ends without the end of the answer.
+    `chunks` replaces the body: each is sent at once. If it raises ConnectionError, or if it is closed because the client has
+    gone, the connection ends without the end of the answer.
     """
 
     status: int

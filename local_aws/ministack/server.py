@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -32,7 +33,10 @@ async def _answer(handler: Handler, request: Request) -> Response | None:
     return answer
 
 
-def _raw(response: Response) -> tuple[int, dict[str, str], bytes]:
+def _raw(response: Response) -> tuple[int, dict[str, str], Any]:
+    if response.chunks is not None:
+        body: Any = responses.StreamingResponse(functools.partial(_send_chunks, response.chunks))
+        return response.status, dict(response.headers), body
     return response.status, dict(response.headers), response.body
 
 
@@ -96,16 +100,11 @@ async def _gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:
         scope["method"], path, query, headers, body, responses.get_account_id(), responses.get_region(), ""
     )
     response = await _answer(handler, request) if handler else None
-    if response is not None and response.chunks is not None:
-        await _stream(response, response.chunks, receive, send)
-    else:
-        await app._send_response(send, *_raw(response or Response(404, body=b"no such control path\n")))
+    await app._send_if_handled(send, _raw(response or Response(404, body=b"no such control path\n")), receive)
 
 
-async def _stream(response: Response, chunks: Generator[bytes, None, None], receive: Any, send: Any) -> None:
+async def _send_chunks(chunks: Generator[bytes, None, None], send: Any, receive: Any) -> None:
     """Send the chunks as they come. They have a thread of their own, which ends when the client has gone."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     loop, gone = asyncio.get_running_loop(), threading.Event()
 
     async def watch() -> None:

@@ -39,20 +39,25 @@ class RefusedError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
 
-class ChatRequest(BaseModel):
-    """The supported part of OpenAI's chat completion request. Other members are ignored, as by vLLM."""
+class Sampling(BaseModel):
+    """The part that both of OpenAI's requests have. Members that are not supported are ignored, as by vLLM."""
 
     model_config = ConfigDict(extra="allow")
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    model: str | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
+
+
+class ChatRequest(Sampling):
+    """The supported part of OpenAI's chat completion request."""
+
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    model: str | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
     n: int = 1
     stream: bool = False
     stream_options: dict[str, Any] | None = None
@@ -106,7 +111,6 @@ class Engine:
         config = AutoConfig.from_pretrained(options.model)
         self.max_model_len = context_length(options.max_model_len, int(config.max_position_embeddings))
         self._options = options
-        self.seed = options.seed
         self.tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
         self.model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
         if options.generation_config != "auto":
@@ -175,9 +179,14 @@ class Engine:
                 f"of at least {length + (asked or 1)} tokens. Please reduce the length of the input prompt or the "
                 "number of requested output tokens."
             )
-        seed = request.seed if request.seed is not None else self.seed
+        return self.asked(request, prompt, asked or remaining)
+
+    def asked(self, request: Sampling, prompt: Any, max_new_tokens: int) -> Asked:
+        """Return the settings with which the text after a prompt in tokens is generated."""
+        seed = request.seed if request.seed is not None else self._options.seed
         stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
-        return Asked(prompt, length, self._generation(request, asked or remaining), stops, seed)
+        length = prompt["input_ids"].shape[1]
+        return Asked(prompt, length, self._generation(request, max_new_tokens), stops, seed)
 
     def finish_reason(self, asked: Asked, ids: list[int]) -> str:
         """Return OpenAI's word for the end of an answer: length if max_tokens or the context cut it, else stop."""
@@ -195,22 +204,21 @@ class Engine:
             "model": request.model or self._options.served_model_names[0],
         }
 
-    def _generation(self, request: ChatRequest, max_new_tokens: int) -> dict[str, Any]:
+    def _generation(self, request: Sampling, max_new_tokens: int) -> dict[str, Any]:
         defaults, pad = self.model.generation_config, self.tokenizer.pad_token_id
         temperature = request.temperature if request.temperature is not None else (defaults.temperature or 1.0)
         config: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
             "do_sample": temperature > 0,
             "pad_token_id": self.tokenizer.eos_token_id if pad is None else pad,
-            "eos_token_id": self.end_ids(),
+            "eos_token_id": self._end_ids(),
         }
         if temperature > 0:
             config |= {"temperature": temperature, "top_p": request.top_p or defaults.top_p or 1.0}
             config["top_k"] = request.top_k if request.top_k is not None and request.top_k > 0 else 0
         return config
 
-    def end_ids(self) -> list[int]:
-        """Return the tokens that end an answer."""
+    def _end_ids(self) -> list[int]:
         ids = self.model.generation_config.eos_token_id
         listed = ids if isinstance(ids, list) else [ids]
         return sorted({i for i in (*listed, self.tokenizer.eos_token_id) if i is not None})

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,12 +44,12 @@ class NotReadyError(Exception):
     """The model has no copy that answers."""
 
 
-@dataclass(frozen=True)
-class ServerAnswer:
-    """The server's answer: its HTTP status and its JSON object."""
+class RefusedByServerError(Exception):
+    """The server refuses a request. The text is the message of its error object, and `status` its HTTP status."""
 
-    status: int
-    document: dict[str, Any]
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(str(json.loads(body)["error"]["message"]))
+        self.status = status
 
 
 class Copy:
@@ -93,13 +92,39 @@ class Copy:
         finally:
             connection.close()
 
-    def ask(self, path: str, document: dict[str, Any]) -> ServerAnswer:
-        """Return the answer to a POST. Raises TimeoutError, other OSErrors or HTTPException."""
+    def ask(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a POST. Raises RefusedByServerError, TimeoutError, other OSErrors or HTTPException."""
+        with self._post(path, document) as answer:
+            return dict(json.loads(answer.read()))
+
+    def stream(self, path: str, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the events of the answer to a POST as they come, without the one that only ends them.
+
+        Raises:
+            RefusedByServerError: before the first event, and for an event that is an error.
+            ConnectionError: the answer ends without its end.
+        """
+        whole = {"stream": True, "stream_options": {"include_usage": True}}
+        with self._post(path, document | whole) as answer:
+            for line in answer:
+                name, _, data = line.strip().partition(b": ")
+                if data == b"[DONE]":
+                    return
+                if b'"error"' in data[:10]:
+                    raise RefusedByServerError(http.HTTPStatus.INTERNAL_SERVER_ERROR, data)
+                if name == b"data":
+                    yield json.loads(data)
+        raise ConnectionError("the server has not ended its answer")
+
+    @contextlib.contextmanager
+    def _post(self, path: str, document: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request("POST", path, json.dumps(document).encode(), {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            return ServerAnswer(answer.status, json.loads(answer.read()))
+            if answer.status != http.HTTPStatus.OK:
+                raise RefusedByServerError(answer.status, answer.read())
+            yield answer
         finally:
             connection.close()
 

@@ -9,6 +9,7 @@ texts of Converse's refusals are quoted in many public issues.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from local_aws.core.shapes import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MALFORMED = "Malformed input request, please reformat your input and try again."
@@ -47,12 +48,6 @@ class Reply:
             text, choice["finish_reason"], int(usage["prompt_tokens"]), int(usage["completion_tokens"]), milliseconds
         )
 
-    # Differs: The parts of a stream from Bedrock | AWS: as the model makes them | Here: the whole answer, cut into pieces of
-    #   at most eight characters, at once | Why: the local server behind a model answers in one piece
-    def pieces(self) -> list[str]:
-        """Return the text in pieces, which together are the text."""
-        return _PIECE.findall(self.text)
-
     def openai_usage(self) -> dict[str, int]:
         """Return the usage in OpenAI's words."""
         total = self.prompt_tokens + self.tokens
@@ -64,6 +59,39 @@ class Reply:
         return {"inputTokens": self.prompt_tokens, "outputTokens": self.tokens, "totalTokens": total}
 
 
+class Pieces:
+    """The pieces of an answer's text, as they come. `reply` is the whole answer when all have come."""
+
+    def __init__(self, chunks: Iterator[dict[str, Any]]) -> None:
+        """Wait for the first of OpenAI's chunks, so that a refusal comes before the stream."""
+        self._started = time.monotonic()
+        self._first, self._rest = next(chunks), chunks
+        self.reply = Reply("", "stop", 0, 0, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the pieces that are not empty."""
+        text, finish, usage = "", "stop", {"prompt_tokens": 0, "completion_tokens": 0}
+        for chunk in itertools.chain([self._first], self._rest):
+            usage = chunk.get("usage") or usage
+            for choice in chunk["choices"]:
+                piece = choice["delta"].get("content") or ""
+                finish = choice["finish_reason"] or finish
+                text += piece
+                if piece:
+                    yield piece
+        milliseconds = round(1000 * (time.monotonic() - self._started))
+        self.reply = Reply(text, finish, usage["prompt_tokens"], usage["completion_tokens"], milliseconds)
+
+
+# Differs: The stream of a prompt without messages from Bedrock | AWS: as the model makes it | Here: the whole answer, cut
+#   into pieces of at most eight characters, at once | Why: the local server streams its chat route only
+def cut(reply: Reply) -> Iterator[dict[str, Any]]:
+    """Yield a whole answer in OpenAI's chunks."""
+    for piece in _PIECE.findall(reply.text):
+        yield {"choices": [{"delta": {"content": piece}, "finish_reason": None}]}
+    yield {"choices": [{"delta": {}, "finish_reason": reply.finish}], "usage": reply.openai_usage()}
+
+
 @dataclass(frozen=True)
 class Form:
     """One request in its form: the server's route and input, and the answer whole and in parts."""
@@ -71,7 +99,7 @@ class Form:
     path: str
     document: dict[str, Any]
     whole: Callable[[Reply], dict[str, Any]]
-    parts: Callable[[Reply], list[dict[str, Any]]]
+    parts: Callable[[Pieces], Iterator[dict[str, Any]]]
 
 
 def invalid(text: str) -> ServiceError:
@@ -131,16 +159,14 @@ def stop_reason(reply: Reply) -> str:
     return _STOP_REASONS[reply.finish]
 
 
-def converse_events(reply: Reply, extra: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the events of ConverseStream with their names. `extra` are members of messageStop."""
-    deltas = [("contentBlockDelta", {"delta": {"text": piece}, "contentBlockIndex": 0}) for piece in reply.pieces()]
-    return [
-        ("messageStart", {"role": "assistant"}),
-        *deltas,
-        ("contentBlockStop", {"contentBlockIndex": 0}),
-        ("messageStop", {"stopReason": stop_reason(reply), **extra}),
-        ("metadata", {"usage": reply.usage(), "metrics": {"latencyMs": reply.milliseconds}}),
-    ]
+def converse_events(pieces: Pieces, extra: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of ConverseStream with their names. `extra` are members of messageStop."""
+    yield "messageStart", {"role": "assistant"}
+    for piece in pieces:
+        yield "contentBlockDelta", {"delta": {"text": piece}, "contentBlockIndex": 0}
+    yield "contentBlockStop", {"contentBlockIndex": 0}
+    yield "messageStop", {"stopReason": stop_reason(pieces.reply), **extra}
+    yield "metadata", {"usage": pieces.reply.usage(), "metrics": {"latencyMs": pieces.reply.milliseconds}}
 
 
 # Unconfirmed: `stream` in the body of an InvokeModel of an imported model | Here: `ValidationException`, wording our own |
@@ -199,9 +225,10 @@ def _generation(reply: Reply) -> dict[str, Any]:
 
 # Unconfirmed: The parts of InvokeModelWithResponseStream of an imported model | Here: `generation` as of Llama, or OpenAI's
 #   chunks, the last with the usage | Source: the User Guide shows whole answers only
-def _generations(reply: Reply) -> list[dict[str, Any]]:
-    open_parts = [{"generation": piece, "prompt_token_count": None, "stop_reason": None} for piece in reply.pieces()]
-    return [*open_parts, _generation(reply) | {"generation": ""}]
+def _generations(pieces: Pieces) -> Iterator[dict[str, Any]]:
+    for piece in pieces:
+        yield {"generation": piece, "prompt_token_count": None, "stop_reason": None}
+    yield _generation(pieces.reply) | {"generation": ""}
 
 
 def _head(prefix: str, kind: str) -> dict[str, Any]:
@@ -214,12 +241,12 @@ def _chat_completion(reply: Reply) -> dict[str, Any]:
     return {**_head("chatcmpl", "chat.completion"), "choices": [choice], "usage": reply.openai_usage()}
 
 
-def _chat_chunks(reply: Reply) -> list[dict[str, Any]]:
+def _chat_chunks(pieces: Pieces) -> Iterator[dict[str, Any]]:
     head = _head("chatcmpl", "chat.completion.chunk")
-    deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in reply.pieces())]
-    chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    last = {"index": 0, "delta": {}, "finish_reason": reply.finish}
-    return [*chunks, {**head, "choices": [last], "usage": reply.openai_usage()}]
+    for delta in itertools.chain([{"role": "assistant", "content": ""}], ({"content": piece} for piece in pieces)):
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    last = {"index": 0, "delta": {}, "finish_reason": pieces.reply.finish}
+    yield {**head, "choices": [last], "usage": pieces.reply.openai_usage()}
 
 
 def _completion(reply: Reply) -> dict[str, Any]:
@@ -227,16 +254,17 @@ def _completion(reply: Reply) -> dict[str, Any]:
     return {**_head("cmpl", "text_completion"), "choices": [choice], "usage": reply.openai_usage()}
 
 
-def _completion_chunks(reply: Reply) -> list[dict[str, Any]]:
+def _completion_chunks(pieces: Pieces) -> Iterator[dict[str, Any]]:
     head = _head("cmpl", "text_completion")
-    parts = [{**head, "choices": [{"index": 0, "text": piece, "finish_reason": None}]} for piece in reply.pieces()]
-    last = {"index": 0, "text": "", "finish_reason": reply.finish}
-    return [*parts, {**head, "choices": [last], "usage": reply.openai_usage()}]
+    for piece in pieces:
+        yield {**head, "choices": [{"index": 0, "text": piece, "finish_reason": None}]}
+    last = {"index": 0, "text": "", "finish_reason": pieces.reply.finish}
+    yield {**head, "choices": [last], "usage": pieces.reply.openai_usage()}
 
 
 def _nova(reply: Reply) -> dict[str, Any]:
     return {"output": message(reply), "stopReason": stop_reason(reply), "usage": reply.usage()}
 
 
-def _nova_parts(reply: Reply) -> list[dict[str, Any]]:
-    return [{name: document} for name, document in converse_events(reply, {})]
+def _nova_parts(pieces: Pieces) -> Iterator[dict[str, Any]]:
+    return ({name: document} for name, document in converse_events(pieces, {}))

@@ -12,6 +12,7 @@ that nobody could confirm.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -24,11 +25,13 @@ from local_aws.core.registry import Response
 from local_aws.core.shapes import ServiceError
 from local_aws.services.apis import BEDROCK_RUNTIME
 from local_aws.services.bedrock import forms
-from local_aws.services.bedrock.copies import BASE, NotReadyError
-from local_aws.services.bedrock.forms import Form, Reply
+from local_aws.services.bedrock.copies import BASE, NotReadyError, RefusedByServerError
+from local_aws.services.bedrock.forms import Form, Pieces, Reply
 from local_aws.services.bedrock.models import find
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
     from local_aws.core.registry import Request
     from local_aws.services.bedrock.account import Bedrock
 
@@ -40,6 +43,8 @@ _NOT_FOUND = "Could not resolve the model from the provided model identifier."
 _NO_CONVERSE = "This action doesn't support the model that you provided. Try again with a supported text or chat model."
 _NOT_READY = "Model is not ready for inference. Wait and try your request again."
 _THROTTLED = "Too many requests, please wait before trying again."
+_BROKEN = (OSError, http.client.HTTPException, ValueError)
+_CUT_AFTER = 2  # The fault cut: the beginning of a stream and its first words.
 _UNEXPECTED = "The system encountered an unexpected error during processing. Try your request again."
 
 
@@ -118,17 +123,16 @@ def _target(bedrock: Bedrock, request: Request, model_id: str) -> InvokedModel:
 
 # Unconfirmed: A request that the server behind an imported model refuses (longer than its context) | Here:
 #   `ValidationException` with the server's text | Source: nothing found
-def _ask(bedrock: Bedrock, target: InvokedModel, path: str, document: dict[str, Any]) -> Reply:
-    """Return the answer of the model's copy. Raises ServiceError."""
+@contextlib.contextmanager
+def _refusals(bedrock: Bedrock, target: InvokedModel) -> Iterator[None]:
+    """Turn the refusals of the model's copy, and the faults, into Bedrock's refusals."""
     fault = faults.take("inference", "not-ready", "throttled", resource=target.arn).how
     if fault == "throttled":
         raise ServiceError("ThrottlingException", _THROTTLED, 429)
     if fault == "not-ready":
         raise ServiceError("ModelNotReadyException", _NOT_READY, 429)
-    started = time.monotonic()
     try:
-        with bedrock.copies.use(target.key, target.model, wait=bool(target.untuned)) as copy:
-            answer = copy.ask(path, document)
+        yield
     except NotReadyError:
         if target.untuned:
             logs, hub = bedrock.state_dir / "bedrock" / "copies", ", ".join(bedrock.copies.in_hub()) or "nothing"
@@ -138,27 +142,49 @@ def _ask(bedrock: Bedrock, target: InvokedModel, path: str, document: dict[str, 
             )
             raise ServiceError("InternalServerException", text, 500) from None
         raise ServiceError("ModelNotReadyException", _NOT_READY, 429) from None
+    except RefusedByServerError as error:
+        if error.status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise forms.invalid(str(error)) from None
+        raise ServiceError("ModelErrorException", _UNEXPECTED, 424) from None
     except TimeoutError:
         raise ServiceError("ModelTimeoutException", "Model has timed out in processing the request.", 408) from None
-    except (OSError, http.client.HTTPException, ValueError):
+    except _BROKEN:
         raise ServiceError("ModelErrorException", _UNEXPECTED, 424) from None
-    if 400 <= answer.status < 500:
-        raise forms.invalid(str(answer.document["error"]["message"]))
-    if answer.status != http.HTTPStatus.OK:
-        raise ServiceError("ModelErrorException", _UNEXPECTED, 424)
-    return Reply.of(answer.document, round(1000 * (time.monotonic() - started)))
 
 
-def _converse(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[InvokedModel, Reply]:
+def _ask(bedrock: Bedrock, target: InvokedModel, path: str, document: dict[str, Any]) -> Reply:
+    """Return the answer of the model's copy. Raises ServiceError."""
+    started = time.monotonic()
+    with _refusals(bedrock, target), bedrock.copies.use(target.key, target.model, wait=bool(target.untuned)) as copy:
+        answer = copy.ask(path, document)
+    return Reply.of(answer, round(1000 * (time.monotonic() - started)))
+
+
+def _pieces(bedrock: Bedrock, target: InvokedModel, path: str, document: dict[str, Any]) -> Pieces:
+    """Return the answer of the model's copy as it comes. Raises ServiceError."""
+    if path != forms.CHAT:
+        return Pieces(forms.cut(_ask(bedrock, target, path, document)))
+
+    def chunks() -> Iterator[dict[str, Any]]:
+        # Python closes this generator when nobody reads it any more, so that the copy is free again.
+        with bedrock.copies.use(target.key, target.model, wait=bool(target.untuned)) as copy:
+            yield from copy.stream(path, document)
+
+    with _refusals(bedrock, target):
+        return Pieces(chunks())
+
+
+def _converse_model(bedrock: Bedrock, params: dict[str, Any], request: Request) -> InvokedModel:
     target = _target(bedrock, request, params["modelId"])
     if not target.instruct:
         raise forms.invalid(_NO_CONVERSE)
-    return target, _ask(bedrock, target, forms.CHAT, forms.converse_chat(params))
+    return target
 
 
 @BEDROCK_RUNTIME.operation
 def converse(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
-    target, reply = _converse(bedrock, params, request)
+    target = _converse_model(bedrock, params, request)
+    reply = _ask(bedrock, target, forms.CHAT, forms.converse_chat(params))
     answer = {
         "output": forms.message(reply),
         "stopReason": forms.stop_reason(reply),
@@ -171,35 +197,45 @@ def converse(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Resp
 
 @BEDROCK_RUNTIME.operation
 def converse_stream(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
-    target, reply = _converse(bedrock, params, request)
-    return _stream(forms.converse_events(reply, target.extra), target)
+    target = _converse_model(bedrock, params, request)
+    pieces = _pieces(bedrock, target, forms.CHAT, forms.converse_chat(params))
+    return _stream(forms.converse_events(pieces, target.extra), target)
 
 
-def _invoke(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[InvokedModel, Form, Reply]:
+def _form(bedrock: Bedrock, params: dict[str, Any], request: Request) -> tuple[InvokedModel, Form]:
     target = _target(bedrock, request, params["modelId"])
     if params.get("contentType", "application/json").partition(";")[0] != "application/json":
         raise forms.invalid("The provided Content Type is invalid or not supported for this model.")
     if target.untuned:
-        form = forms.native_form(target.base_model, params["body"])
-    else:
-        form = forms.imported_form(params["body"], chat=target.chat)
-    return target, form, _ask(bedrock, target, form.path, form.document)
+        return target, forms.native_form(target.base_model, params["body"])
+    return target, forms.imported_form(params["body"], chat=target.chat)
 
 
 @BEDROCK_RUNTIME.operation
 def invoke_model(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
-    target, form, reply = _invoke(bedrock, params, request)
-    return _json(form.whole(reply), target)
+    target, form = _form(bedrock, params, request)
+    return _json(form.whole(_ask(bedrock, target, form.path, form.document)), target)
 
 
 @BEDROCK_RUNTIME.operation
 def invoke_model_with_response_stream(bedrock: Bedrock, params: dict[str, Any], request: Request) -> Response:
-    target, form, reply = _invoke(bedrock, params, request)
-    parts = form.parts(reply)
-    counts = {"inputTokenCount": reply.prompt_tokens, "outputTokenCount": reply.tokens}
-    parts[-1]["amazon-bedrock-invocationMetrics"] = {**counts, "invocationLatency": reply.milliseconds}
-    events = [("chunk", {"bytes": base64.b64encode(json.dumps(part).encode()).decode()}) for part in parts]
+    target, form = _form(bedrock, params, request)
+    pieces = _pieces(bedrock, target, form.path, form.document)
+    events = (
+        ("chunk", {"bytes": base64.b64encode(json.dumps(part).encode()).decode()}) for part in _measured(form, pieces)
+    )
     return _stream(events, target, {"X-Amzn-Bedrock-Content-Type": "application/json"})
+
+
+def _measured(form: Form, pieces: Pieces) -> Iterator[dict[str, Any]]:
+    """Yield the parts of an answer, the last with its counts."""
+    parts = form.parts(pieces)
+    last = next(parts)
+    for part in parts:
+        yield last
+        last = part
+    counts = {"inputTokenCount": pieces.reply.prompt_tokens, "outputTokenCount": pieces.reply.tokens}
+    yield last | {"amazon-bedrock-invocationMetrics": {**counts, "invocationLatency": pieces.reply.milliseconds}}
 
 
 def _json(document: dict[str, Any], target: InvokedModel) -> Response:
@@ -207,10 +243,18 @@ def _json(document: dict[str, Any], target: InvokedModel) -> Response:
 
 
 def _stream(
-    events: list[tuple[str, dict[str, Any]]], target: InvokedModel, headers: dict[str, str] | None = None
+    events: Iterator[tuple[str, dict[str, Any]]], target: InvokedModel, headers: dict[str, str] | None = None
 ) -> Response:
-    parts = [eventstream.event(name, document) for name, document in events]
-    if faults.take("inference", "cut", resource=target.arn):
-        parts = [*parts[: len(parts) // 2], eventstream.exception("modelStreamErrorException", _UNEXPECTED)]
     kind = {"Content-Type": eventstream.CONTENT_TYPE}
-    return Response(200, kind | target.headers | (headers or {}), b"".join(parts))
+    return Response(200, kind | target.headers | (headers or {}), chunks=_messages(events, target))
+
+
+def _messages(events: Iterator[tuple[str, dict[str, Any]]], target: InvokedModel) -> Generator[bytes, None, None]:
+    """Yield the messages of a stream, and an error as its last one if the answer does not come to its end."""
+    try:
+        for number, (name, document) in enumerate(events):
+            if number == _CUT_AFTER and faults.take("inference", "cut", resource=target.arn):
+                raise ConnectionError("a fault cuts this stream")
+            yield eventstream.event(name, document)
+    except (RefusedByServerError, *_BROKEN):
+        yield eventstream.exception("modelStreamErrorException", _UNEXPECTED)

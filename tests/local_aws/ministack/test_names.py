@@ -29,7 +29,7 @@ EXPECTED = {
         "SERVICE_HANDLERS": "<dict>",
         "_dispatch_service_request": "method path headers body query_params request_id",
         "_routing_params": "method path headers body query_params",
-        "_send_response": "send status headers body head",
+        "_send_if_handled": "send response receive head",
         "app": "scope receive send",
         "detect_service": "method path headers query_params",
         "pin_request_origin": "source_ip secure_transport",
@@ -66,6 +66,7 @@ EXPECTED = {
         "_NODEJS_WORKER_SCRIPT": "<str>",
     },
     "core.responses": {
+        "StreamingResponse": "class",
         "_account_from_sts_session": "access_key_id",
         "error_response_json": "code message status extra message_key content_type",
         "fix_error_content_type": "service status headers",

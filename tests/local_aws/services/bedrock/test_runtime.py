@@ -164,6 +164,7 @@ def test_a_stream_has_the_same_words_in_parts(aws: RunningAws, imported: str) ->
         "messageStart", *["contentBlockDelta"] * len(deltas), "contentBlockStop", "messageStop", "metadata"
     ]  # fmt: skip
     assert "".join(delta["delta"]["text"] for delta in deltas) == text_of(whole)
+    assert len(deltas) == 12, "a piece for each token"
     assert events[-2]["messageStop"] == {"stopReason": "max_tokens"}
     assert events[-1]["metadata"]["usage"] == whole["usage"]
 
@@ -371,6 +372,10 @@ def test_a_wrong_setting_is_refused_in_one_line(aws: RunningAws, values: dict[st
 def test_a_model_without_a_call_is_removed_and_restored(aws: RunningAws, imported: str) -> None:
     runtime = aws.client("bedrock-runtime")
     patiently(runtime.converse, modelId=imported, **ASK)
+    endless = {**ASK, "inferenceConfig": {"maxTokens": 2000, "temperature": 0}}
+    stream = runtime.converse_stream(modelId=imported, **endless)["stream"]
+    next(iter(stream))
+    stream.close()  # The caller goes away in the middle of an answer.
     controls(aws, idle_seconds=0.5)
     try:
         assert eventually(lambda: imported not in controls(aws)["copies"], 20)
