@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -31,6 +31,13 @@ local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FI
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
+
+# The variables come from the environment as those of `local` do.
+ask: .venv/serve.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock
+	@$(BIN)/python -m serving.ask $(if $(DIALOGUE),"$$DIALOGUE") $(if $(BATCH),--batch "$$BATCH") $(if $(OUTPUT),--output "$$OUTPUT") $(if $(FIELD),--field "$$FIELD") $(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(MODEL),--model "$$MODEL") $(if $(SETTINGS),--settings "$$SETTINGS")
+
+chat: .venv/chat.done  ## opens a chat page on this machine: PORT=7860
+	@$(BIN)/python -m serving.chat $(if $(PORT),--port "$$PORT") $(if $(SETTINGS),--settings "$$SETTINGS")
 
 test: .venv/dev.done node_modules/.package-lock.json  ## runs all tests, several folders at once
 	@$(BIN)/python -m infra.package
@@ -90,6 +97,15 @@ clean:
 
 .venv/deploy.done: .venv/python.done pyproject.toml constraints.txt
 	@$(INSTALL) --group deploy
+	@touch $@
+
+.venv/serve.done: .venv/python.done pyproject.toml constraints.txt
+	@$(INSTALL) --group serve
+	@touch $@
+
+.venv/chat.done: .venv/serve.done
+	@echo "Installing the library of the chat page. This takes a minute, but only once"
+	@$(INSTALL) --group chat
 	@touch $@
 
 .venv/dev.done: .venv/deploy.done training/requirements.txt

@@ -82,7 +82,7 @@ class Checks:
         """Yield one `Checked` per row, in the order of the rows."""
         source = iter(rows)
         while batch := list(islice(source, BATCH_ROWS)):
-            reasons = [_why_no_texts(*row) for row in batch]
+            reasons = [why_no_texts(*row) for row in batch]
             if any(header in batch for header in self._headers):
                 reasons = [
                     why or (_HEADER if row in self._headers else None) for row, why in zip(batch, reasons, strict=True)
@@ -164,7 +164,8 @@ def _line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _why_no_texts(dialogue: object, summary: object, problem: str | None) -> str | None:
+def why_no_texts(dialogue: object, summary: object, problem: str | None) -> str | None:
+    """Return why a row has not two texts that are not blank. None if it has."""
     if problem is not None:
         return problem
     if not isinstance(dialogue, str) or not dialogue or dialogue.isspace():

@@ -138,7 +138,7 @@ class CsvFile:
         rules = _Rules(self.separator, width, dialogue, summary)
         cells = csv.reader(text, strict=True, delimiter=self.separator)  # strict: the module does not guess
         number = 0
-        plain, groups = rules.plain, ("dq", "d", "sq", "s")
+        plain, groups = rules.plain, ("dq", "d", "dq", "d") if dialogue == summary else ("dq", "d", "sq", "s")
         while True:
             buffer, at = text.buffer, text.at
             while found := plain(buffer, at):
@@ -190,7 +190,7 @@ class _Rules:
 
     def __init__(self, separator: str, width: int, dialogue: int, summary: int) -> None:
         mark = re.escape(separator)
-        names = {dialogue: "d", summary: "s"}
+        names = {summary: "s", dialogue: "d"}  # a file may be read for one column
         bare = rf'[^"\r\n{mark}]*+'
         fields = [
             rf'(?:"(?P<{names[n]}q>[^"]*+(?:""[^"]*+)*+)"|(?P<{names[n]}>{bare}))'

@@ -7,6 +7,7 @@ import io
 import os
 import zlib
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
@@ -23,7 +24,8 @@ from pipeline.source.stream import BUFFER_BYTES, Opened, ResumingStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pipeline.contracts.data import DatasetRequest, Piece
+    from data_prep.shapes import TextColumns
+    from pipeline.contracts.data import CsvForm, DatasetRequest, Piece
 
 
 class OpenAt(Protocol):
@@ -45,26 +47,28 @@ class ReadAs(NamedTuple):
     separator: str | None = None
 
 
-class DatasetFiles:
-    """Reads the dataset's files."""
+class Files:
+    """Reads files of rows."""
 
-    def __init__(self, dataset: DatasetRequest, hub_token: str | None, s3: Any) -> None:
-        """Take the settings. Nothing is requested yet."""
-        self._fields = dataset.fields
-        self._csv = dataset.csv
+    def __init__(
+        self,
+        fields: TextColumns,
+        csv: CsvForm,
+        open_at: Callable[[Piece], OpenAt],
+        interruptions: tuple[type[Exception], ...],
+    ) -> None:
+        """Take the settings. Nothing is requested yet.
+
+        Args:
+            fields: the columns with dialogue and summary.
+            csv: the form of CSV files.
+            open_at: returns what requests the bytes of a piece's file.
+            interruptions: the exceptions that reading raises if the connection fails.
+        """
+        self._fields, self._csv = fields, csv
+        self._open_at, self._interruptions = open_at, interruptions
         self.read_as: dict[str, ReadAs] = {}
         """Encoding and separator of the CSV and JSON files by name, as soon as their rows are read."""
-        self._open_at: Callable[[Piece], OpenAt]
-        if dataset.source.startswith("hub:"):
-            repo, endpoint = dataset.source.removeprefix("hub:"), os.environ["HF_ENDPOINT"]
-            self._open_at = lambda piece: (
-                hub.HubFile(endpoint, repo, dataset.revision or "", piece.file, hub_token).open_at
-            )
-            self._interruptions = hub.INTERRUPTIONS
-        else:
-            bucket = parse_s3(dataset.source).bucket
-            self._open_at = lambda piece: partial(_open_s3, s3, S3Location(bucket, piece.file), piece.etag)
-            self._interruptions = S3_INTERRUPTIONS
 
     def rows(self, piece: Piece) -> Iterator[rows.Row]:
         """Yield the rows that begin in the piece.
@@ -113,10 +117,39 @@ class DatasetFiles:
         return ResumingStream(piece.file, lambda offset: open_at(offset, stop), self._interruptions, start=start)
 
 
+class DatasetFiles(Files):
+    """Reads the dataset's files."""
+
+    def __init__(self, dataset: DatasetRequest, hub_token: str | None, s3: Any) -> None:
+        """Take the settings. Nothing is requested yet."""
+        interruptions = S3_INTERRUPTIONS
+        if dataset.source.startswith("hub:"):
+            repo, endpoint = dataset.source.removeprefix("hub:"), os.environ["HF_ENDPOINT"]
+            interruptions = hub.INTERRUPTIONS
+
+            def open_at(piece: Piece) -> OpenAt:
+                return hub.HubFile(endpoint, repo, dataset.revision or "", piece.file, hub_token).open_at
+        else:
+            bucket = parse_s3(dataset.source).bucket
+
+            def open_at(piece: Piece) -> OpenAt:
+                return partial(_open_s3, s3, S3Location(bucket, piece.file), piece.etag)
+
+        super().__init__(dataset.fields, dataset.csv, open_at, interruptions)
+
+
+class LocalFiles(Files):
+    """Reads files of this machine. A piece's file is a path."""
+
+    def __init__(self, fields: TextColumns, csv: CsvForm) -> None:
+        """Take the columns and the form of CSV files. Nothing is read yet."""
+        super().__init__(fields, csv, lambda piece: partial(_open_local, piece.file), ())
+
+
 class Seekable(io.RawIOBase):
     """A remote file that can seek. Each read is one request."""
 
-    def __init__(self, source: DatasetFiles, piece: Piece) -> None:
+    def __init__(self, source: Files, piece: Piece) -> None:
         """Take source and file. Nothing is requested yet."""
         super().__init__()
         self._source, self._piece, self._at = source, piece, 0
@@ -241,6 +274,16 @@ def _open_s3(s3: Any, place: S3Location, etag: str | None, offset: int, stop: in
         _refuse(error, s3, place)
         raise
     return Opened(response["Body"], offset + response["ContentLength"])
+
+
+def _open_local(path: str, offset: int, stop: int | None = None) -> Opened:
+    """Open a file of this machine."""
+    file = Path(path).open("rb")  # noqa: SIM115 - the stream closes it
+    file.seek(offset)
+    if stop is None:
+        return Opened(file, Path(path).stat().st_size)
+    with file:
+        return Opened(io.BytesIO(file.read(stop - offset)), stop)
 
 
 def _range(offset: int, stop: int | None, etag: str | None) -> dict[str, str]:

@@ -32,7 +32,7 @@ def client(endpoint: str, role: str, region: str) -> OpenAI:
     Raises:
         Refused: there are no AWS credentials, or they may not assume the role.
     """
-    credentials = _assumed(role, region)
+    credentials = assumed(role, region)
 
     def token() -> str:
         try:
@@ -44,8 +44,8 @@ def client(endpoint: str, role: str, region: str) -> OpenAI:
     return OpenAI(base_url=base_url(endpoint, region), api_key=token)
 
 
-def _assumed(role: str, region: str) -> DeferredRefreshableCredentials:
-    """Return the role's credentials, which botocore gets when they are needed and before they end."""
+def assumed(role: str, region: str) -> DeferredRefreshableCredentials:
+    """Return the credentials of a role, which botocore gets when they are needed and before they end. Raises Refused."""
     session = Session()
     own = session.get_credentials()
     if own is None:

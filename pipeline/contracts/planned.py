@@ -212,8 +212,8 @@ class ServePlan(NamedTuple):
 class RunRecord(NamedTuple):
     """The part of a run's record that is known when the run is planned.
 
-    `settings` holds the settings that differ from the deployed ones, by their dotted names. `model_run` is the run that made
-    the model: the run itself, or the earlier run whose model it serves.
+    `settings` holds the settings that differ from the deployed ones, by their dotted names. `instruction` is the task before
+    each dialogue, and `max_tokens` the longest answer of the evaluation: with both, a user asks as the model was judged.
     """
 
     folder: str
@@ -221,6 +221,8 @@ class RunRecord(NamedTuple):
     model_run: str
     execution: str
     settings: JsonObject
+    instruction: str
+    max_tokens: int
     base_model: str
     licences: dict[str, str | None]
     bedrock_mode: BedrockMode

@@ -21,7 +21,7 @@ FOLDERS: dict[str, set[str]] = {
     "pipeline.steps": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},
     "data_prep": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},
     "infra": {"pipeline", "pipeline.contracts"},
-    "serving": {"pipeline"},
+    "serving": {"pipeline", "pipeline.contracts", "pipeline.source", "data_prep"},
     "local": {"local_aws", "pipeline.source"},
     "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local", "local_aws", "serving"},
     "app": {"infra", "pipeline"},

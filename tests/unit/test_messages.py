@@ -26,20 +26,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "local")
 
-LINES = {
-    "SettingsError": "a refusal before anything runs",
-    "NotAllowed": "Plan's",
-    "Refused": "of a dataset",
-    "RunError": "of make local's command line",
-    "TrainingError": "a training job's end",
-    "InterruptedTrainingError": "a training job's end",
-    "EndpointFailed": "Deploy's",
-    "EndpointSick": "SmokeTest's",
-    "BedrockSick": "AskBedrock's",
-    "ModelDeploymentFailed": "DeployCustomModel's",
-    "NotOurs": "of a job that is somebody else's",
-    "ShardFailed": "MergeData's",
-    "aws.AwsRefused": "of AWS, where the product says more than AWS does",
+WITH_REMEDY = {
+    "SettingsError": "refusals before anything runs",
+    "NotAllowed": "refusals of Plan",
+    "Refused": "refusals of a dataset",
+    "RunError": "errors of make local's command line",
+    "TrainingError": "failures of a training job",
+    "InterruptedTrainingError": "interruptions of a training job",
+    "EndpointFailed": "failures of Deploy",
+    "EndpointSick": "failures of SmokeTest",
+    "NotAnswered": "questions that a served model does not answer",
+    "NotOurs": "a job that belongs to somebody else",
+    "ShardFailed": "failures of MergeData",
+    "aws.AwsRefused": "refusals of AWS about which the product says more than AWS",
 }
 """The exceptions whose text is a message for the user, with the remedy."""
 

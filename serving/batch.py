@@ -1,0 +1,356 @@
+"""Asks a model for every row of a file. What is answered is never asked again, however the process ends.
+
+Each answer is written at once to a journal beside the output file (`OUTPUT.part`). The next start with the same file and model
+goes on from the journal. At the end the output file gets all rows in the input's order.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import json
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+from data_prep.checks import why_no_texts
+from data_prep.rows import BLANK_LINE
+from data_prep.sources import LocalFiles
+from pipeline.contracts.data import CsvForm, Piece
+from pipeline.errors import Refused
+from pipeline.source.formats import format_of, unknown_format
+from serving.measured import MeasuredAnswer
+from serving.models import NotAnswered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.progress import Task, TaskID
+
+    from pipeline.settings import Settings
+    from serving.models import Model
+
+MOST_AT_ONCE = 64
+FAILURES_IN_A_ROW = 20
+"""So many rows that fail one after the other end a batch, because the model or the network is out of order."""
+SECONDS_BETWEEN_LINES = 30
+"""The time between two lines about the progress where there is no terminal for a bar."""
+OUTPUTS = (".jsonl", ".csv")
+
+
+class Row(NamedTuple):
+    """A row of the file: its number from 1 on, its dialogue, and why it cannot be asked; None if it can."""
+
+    number: int
+    dialogue: str
+    problem: str | None
+
+
+class Batch(NamedTuple):
+    """The rows of a file to ask, and where the answers go. `digest` is the file's SHA-256, and `size` its number of rows."""
+
+    file: Path
+    output: Path
+    field: str
+    csv: CsvForm
+    at_once: int
+    digest: str
+    size: int
+
+    @classmethod
+    def of(cls, file: Path, output: Path | None, field: str | None, at_once: int, settings: Settings) -> Batch:
+        """Read the file once, so that a file that cannot be read costs nothing.
+
+        Args:
+            file: the file.
+            output: the file for the answers. None stands for a file beside the input.
+            field: the column with the dialogue. None stands for that of the settings.
+            at_once: how many rows are asked at once.
+            settings: the settings, for the column and the form of CSV files.
+
+        Raises:
+            Refused: there is no such file, it cannot be read, or an argument is wrong.
+        """
+        read = format_of(file.name)
+        if not file.is_file():
+            raise Refused(f"BATCH={file}: there is no such file; name one")
+        if read is None:
+            raise unknown_format("BATCH", file.name)
+        if not 1 <= at_once <= MOST_AT_ONCE:
+            raise Refused(f"CONCURRENCY={at_once}: must be from 1 to {MOST_AT_ONCE}")
+        suffix = ".csv" if read.suffix in (".csv", ".tsv") else ".jsonl"
+        to = output or file.with_name(f"{file.name.partition('.')[0]}-answers{suffix}")
+        if to.suffix not in OUTPUTS or to.resolve() == file.resolve():
+            raise Refused(f"OUTPUT={to}: name another file that ends in {' or '.join(OUTPUTS)}")
+        form = CsvForm(settings.dataset.csv.separator, settings.dataset.csv.encoding)
+        with file.open("rb") as raw:
+            digest = hashlib.file_digest(raw, "sha256").hexdigest()
+        batch = cls(file, to, field or settings.dataset.fields.dialogue, form, at_once, digest, 0)
+        return batch._replace(size=sum(1 for _ in batch.rows()))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows. A blank line is none, but it has a number.
+
+        Raises:
+            Refused: the file is not of its format, or has no such column.
+        """
+        size = self.file.stat().st_size
+        piece = Piece(str(self.file), "test", size, None, 0, size)
+        # The file needs no summary, so the readers get the one column twice.
+        read = LocalFiles((self.field, self.field), self.csv).rows(piece) if size else iter(())
+        try:
+            for number, (dialogue, _, problem) in enumerate(read, 1):
+                if problem != BLANK_LINE:
+                    why = why_no_texts(dialogue, dialogue, problem) or _why_not_utf8(str(dialogue))
+                    yield Row(number, "" if why else str(dialogue), why)
+        except Refused as error:
+            if "dataset.fields" not in str(error):
+                raise
+            raise Refused(f"{error}; for a batch, name the column with the dialogue: FIELD=NAME") from error
+
+
+def _why_not_utf8(text: str) -> str | None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "broken UTF-8 or a lone surrogate"
+    return None
+
+
+class Journal:
+    """The answers so far, one JSON line each, in the order in which they came. One process at a time has it.
+
+    Attributes:
+        done: the place of each row's answer in the file. A row whose failure may pass has none.
+        failed: the number of rows whose failure may pass.
+    """
+
+    def __init__(self, file: IO[bytes], about: dict[str, Any]) -> None:
+        """Read the answers, and drop a line that was cut off by a kill.
+
+        Raises:
+            Refused: the journal is of another file or model.
+        """
+        self._file, self._about = file, about
+        self.done: dict[int, int] = {}
+        self.failed = 0
+        end = 0
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            entry = json.loads(line)
+            if not end and entry != about:
+                changed = ", ".join(key for key in about if entry.get(key) != about[key])
+                raise Refused(
+                    f"{file.name} has answers of another batch (another {changed}); remove it to ask all rows again, or "
+                    "give another OUTPUT"
+                )
+            if end and not entry["again"]:
+                self.done[entry["row"]] = end
+            end += len(line)
+        file.truncate(end)
+        file.seek(end)
+        if not end:
+            self._append(about)
+
+    def write(self, row: int, answer: str, *, cut: bool = False, error: str | None = None, again: bool = False) -> None:
+        """Keep the answer of a row. `again` means that its failure may pass."""
+        if again:
+            self.failed += 1
+        else:
+            self.done[row] = self._file.tell()
+        self._append({"row": row, "answer": answer, "cut": cut, "error": error, "again": again})
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()  # from here on a kill of the process loses nothing
+
+    def entries(self) -> dict[int, int]:
+        """Return the place of each row's last entry, also of those whose failure may pass."""
+        places: dict[int, int] = {}
+        self._file.seek(0)
+        at = len(self._file.readline())
+        for line in self._file:
+            row = json.loads(line)["row"]
+            places[row] = self.done.get(row, at)
+            at += len(line)
+        return places
+
+    def read(self, place: int) -> dict[str, Any]:
+        """Return the entry at a place."""
+        self._file.seek(place)
+        entry: dict[str, Any] = json.loads(self._file.readline())
+        return entry
+
+
+@contextmanager
+def _journal(batch: Batch, model: Model) -> Iterator[Journal]:
+    path = batch.output.with_name(f"{batch.output.name}.part")
+    if batch.output.exists() and not path.exists():
+        raise Refused(f"OUTPUT={batch.output}: this file exists; remove it, or give another OUTPUT")
+    about = {
+        "file": batch.digest,
+        "field": batch.field,
+        "model": model.id,
+        "run": model.run,
+        "instruction": model.instruction,
+        "max_tokens": model.max_tokens,
+    }
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(
+                f"{path}: another process asks this batch; wait for its end, or give another OUTPUT"
+            ) from error
+        file.seek(0)
+        yield Journal(file, about)
+
+
+def run(batch: Batch, model: Model) -> bool:
+    """Ask the model for the rows that have no answer yet, and write the output. Return whether every row has an answer.
+
+    Raises:
+        Refused: the output exists, or the journal is of another batch or in use.
+        NotAnswered: the model answers no row now. The answers so far are kept.
+    """
+    with _journal(batch, model) as journal:
+        _ask_all(batch, model, journal)
+        errors = _write(batch, journal)
+        if not journal.failed:
+            batch.output.with_name(f"{batch.output.name}.part").unlink()
+    line = f"{batch.output}: {batch.size} rows, {errors} with an error"
+    if journal.failed:
+        line += f"; {journal.failed} of them may be answered later: run the same command again"
+    print(line, file=sys.stderr)
+    return errors == 0
+
+
+def _ask_all(batch: Batch, model: Model, journal: Journal) -> None:
+    waiting: dict[Future[MeasuredAnswer], Row] = {}
+    rows = (row for row in batch.rows() if row.number not in journal.done)
+    in_a_row = 0
+    stop: NotAnswered | None = None
+    with _Bar(batch, len(journal.done)) as bar, ThreadPoolExecutor(batch.at_once) as pool:
+        try:
+            while True:
+                while not stop and len(waiting) < batch.at_once and (row := next(rows, None)):
+                    if row.problem:
+                        journal.write(row.number, "", error=row.problem)
+                        bar.advance(failed=True)
+                        continue
+                    waiting[pool.submit(_answer, model, row.dialogue)] = row
+                if not waiting:
+                    break
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    failure = _keep(future, waiting.pop(future), journal)
+                    bar.advance(failed=failure is not None)
+                    passing = failure is not None and failure.about != "text"
+                    in_a_row = in_a_row + 1 if passing else 0
+                    if failure and (failure.about == "model" or in_a_row >= FAILURES_IN_A_ROW):
+                        stop = failure
+        finally:
+            # After Ctrl-C, too: what has been asked is not asked again.
+            for future, row in waiting.items():
+                _keep(future, row, journal)
+    if stop:
+        line = f"{stop}; {len(journal.done)} of {batch.size} rows are kept: run the same command again to go on"
+        raise NotAnswered("model", line) from stop
+
+
+def _answer(model: Model, dialogue: str) -> MeasuredAnswer:
+    answer = MeasuredAnswer(model, dialogue)
+    for _ in answer.pieces():
+        pass
+    return answer
+
+
+def _keep(future: Future[MeasuredAnswer], row: Row, journal: Journal) -> NotAnswered | None:
+    """Write the result of a row to the journal. Return its failure, if it has one."""
+    try:
+        answer = future.result()
+    except NotAnswered as error:
+        journal.write(row.number, "", error=str(error), again=error.about != "text")
+        return error
+    if not answer.text.strip():
+        empty = NotAnswered("text", "the model's answer is empty; change the text")
+        journal.write(row.number, "", error=str(empty))
+        return empty
+    journal.write(row.number, answer.text, cut=bool(answer.usage and answer.usage.cut))
+    return None
+
+
+def _write(batch: Batch, journal: Journal) -> int:
+    """Write the rows in the input's order to the output, whole or not at all. Return the number of rows with an error."""
+    places, errors = journal.entries(), 0
+    new = batch.output.with_name(f"{batch.output.name}.new")
+    columns = ("row", batch.field, "answer", "cut", "error")
+    with new.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n") if batch.output.suffix == ".csv" else None
+        if table:
+            table.writeheader()
+        for row in batch.rows():
+            entry = journal.read(places[row.number])
+            errors += entry["error"] is not None
+            values = (row.number, row.dialogue, entry["answer"], entry["cut"], entry["error"])
+            line = dict(zip(columns, values, strict=True))
+            if table:
+                table.writerow(line)
+            else:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    new.replace(batch.output)
+    return errors
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> str:
+        return f"{task.speed:.2f} rows/s" if task.speed else "- rows/s"
+
+
+class _Bar:
+    """The progress: a bar with rate, errors and time left; a line now and then where there is no terminal."""
+
+    def __init__(self, batch: Batch, done: int) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        shown = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TextColumn("{task.fields[errors]} errors"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*shown, console=self._console, disable=not self._console.is_terminal)
+        self._done, self._size, self._errors = done, batch.size, 0
+        self._task: TaskID = self._progress.add_task(batch.file.name, total=batch.size, completed=done, errors=0)
+        self._began, self._first = time.monotonic(), done
+        self._next = self._began + SECONDS_BETWEEN_LINES
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, *, failed: bool) -> None:
+        """Count a row."""
+        self._done += 1
+        self._errors += failed
+        self._progress.update(self._task, advance=1, errors=self._errors)
+        if self._progress.disable and time.monotonic() > self._next:
+            self._next = time.monotonic() + SECONDS_BETWEEN_LINES
+            rate = (self._done - self._first) / (time.monotonic() - self._began)
+            left = (self._size - self._done) / rate / 60
+            print(
+                f"{self._done} of {self._size} rows, {rate:.2f} rows/s, {self._errors} errors, {left:.0f} min left",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,269 @@
+"""The three ways to ask a served model: the endpoint, a Bedrock model by Converse, and one by InvokeModel in OpenAI's form.
+
+Each is a function of one signature: it takes the model and the messages, and yields the answer's pieces as they come. Each
+call is tried again as its SDK does it, and no more. `tell` gets one line while the SDK waits for a model that wakes or for
+AWS that throttles.
+
+Sources: SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs"; Bedrock API reference, ConverseStream and
+InvokeModelWithResponseStream; Bedrock user guide, "Invoke your imported model".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import httpx2
+import openai
+from botocore.exceptions import BotoCoreError, ClientError, EventStreamError
+
+from pipeline.errors import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Chat = list[dict[str, str]]
+    Ask = Callable[["Model", Chat], Iterator["Piece"]]
+    Tell = Callable[[str], None]
+
+MESSAGE_CHARACTERS = 300
+"""The most characters of a message of AWS or of the model's container that a line quotes."""
+
+NOT_READY, THROTTLED = "ModelNotReadyException", "ThrottlingException"
+WAKING = "the model is waking: Bedrock takes it out of memory when nobody asks it, and loads it now"
+BUSY = "AWS throttles the calls of this model"
+
+_STILL_BUSY = f"{BUSY}, and the client's own tries did not help; ask again later"
+
+_TIMED_OUT = 424
+"""The status of a container that did not answer in time."""
+
+_CONTEXT = re.compile(r"maximum context length(?: of this model)? is (\d+)")
+"""vLLM's words for a request that is longer than the model takes (vllm/entrypoints, `VLLMValidationError`)."""
+
+
+class NotAnswered(Exception):
+    """A model gave no answer. The line says why, and what to do.
+
+    `about` is "text" if the same text would fail again, "moment" if it may be answered later, and "model" if no text would be
+    answered now.
+    """
+
+    def __init__(self, about: Literal["text", "moment", "model"], line: str) -> None:
+        """Keep the line on one line."""
+        super().__init__(" ".join(line.split()))
+        self.about = about
+
+
+class Usage(NamedTuple):
+    """The tokens of prompt and answer, and whether the answer was cut at the longest length allowed."""
+
+    prompt_tokens: int
+    answer_tokens: int
+    cut: bool
+
+
+class Piece(NamedTuple):
+    """A piece of an answer. Only the last one has a usage, and it has no text."""
+
+    text: str
+    usage: Usage | None = None
+
+
+class Model(NamedTuple):
+    """A served model.
+
+    Attributes:
+        title: what it is, for a person.
+        id: the endpoint's name, or the `modelId` of Bedrock.
+        run: the run that made it.
+        ask: the function that asks it.
+        client: the client of its service.
+        instruction: the task with which it was trained, as the system turn of each question.
+        max_tokens: the longest answer, in tokens.
+        price: its price in words, or that it is not known.
+        usd_per_second: the price of a second of its answers in dollars, if it is billed by time and the price is known.
+        gone: returns the line about a model that was there and is not any more.
+    """
+
+    title: str
+    id: str
+    run: str
+    ask: Ask
+    client: Any
+    instruction: str
+    max_tokens: int
+    price: str
+    usd_per_second: float | None
+    gone: Callable[[], str]
+
+    def answer(self, dialogue: str) -> Iterator[Piece]:
+        """Yield the answer to a dialogue. Raises NotAnswered."""
+        return self.ask(self, self.messages(dialogue))
+
+    def messages(self, dialogue: str) -> Chat:
+        """Return the messages of a question, as the model was trained."""
+        return [{"role": "system", "content": self.instruction}, {"role": "user", "content": dialogue}]
+
+
+def by_endpoint(model: Model, messages: Chat) -> Iterator[Piece]:
+    """Ask the endpoint through SageMaker's OpenAI route. Raises NotAnswered."""
+    usage, finish = None, None
+    try:
+        events = model.client.chat.completions.create(
+            model="",
+            messages=messages,
+            max_tokens=model.max_tokens,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        for event in events:
+            usage = event.usage or usage
+            for choice in event.choices:
+                finish = choice.finish_reason or finish
+                if choice.delta.content:
+                    yield Piece(choice.delta.content)
+    except (openai.OpenAIError, httpx2.HTTPError) as error:
+        raise _of_openai(model, error) from error
+    if finish is None:
+        raise _cut(model)
+    prompt, answer = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    yield Piece("", Usage(prompt, answer, finish == "length"))
+
+
+def by_converse(model: Model, messages: Chat) -> Iterator[Piece]:
+    """Ask a model in Bedrock by ConverseStream. Raises NotAnswered."""
+    finish, tokens = None, {"inputTokens": 0, "outputTokens": 0}
+    try:
+        answer = model.client.converse_stream(
+            modelId=model.id,
+            system=[{"text": message["content"]} for message in messages if message["role"] == "system"],
+            messages=[
+                {"role": message["role"], "content": [{"text": message["content"]}]}
+                for message in messages
+                if message["role"] != "system"
+            ],
+            inferenceConfig={"maxTokens": model.max_tokens, "temperature": 0},
+        )
+        for event in answer["stream"]:
+            finish = event.get("messageStop", {}).get("stopReason") or finish
+            tokens = event.get("metadata", {}).get("usage") or tokens
+            if text := event.get("contentBlockDelta", {}).get("delta", {}).get("text"):
+                yield Piece(text)
+    except (ClientError, BotoCoreError) as error:
+        raise _of_bedrock(model, error) from error
+    if finish is None:
+        raise _cut(model)
+    yield Piece("", Usage(tokens["inputTokens"], tokens["outputTokens"], finish == "max_tokens"))
+
+
+def by_invoke_model(model: Model, messages: Chat) -> Iterator[Piece]:
+    """Ask an imported model that Converse does not take, in the form of OpenAI's chat API. Raises NotAnswered."""
+    finish, counts = None, {"inputTokenCount": 0, "outputTokenCount": 0}
+    asked = {"messages": messages, "max_tokens": model.max_tokens, "temperature": 0, "stream": True}
+    try:
+        answer = model.client.invoke_model_with_response_stream(
+            modelId=model.id, contentType="application/json", accept="application/json", body=json.dumps(asked)
+        )
+        for event in answer["body"]:
+            part = json.loads(event["chunk"]["bytes"])
+            counts = part.get("amazon-bedrock-invocationMetrics") or counts
+            for choice in part.get("choices", ()):
+                finish = choice.get("finish_reason") or finish
+                if text := (choice.get("delta") or choice.get("message") or {}).get("content"):
+                    yield Piece(text)
+    except (ClientError, BotoCoreError) as error:
+        raise _of_bedrock(model, error) from error
+    if finish is None:
+        raise _cut(model)
+    yield Piece("", Usage(counts["inputTokenCount"], counts["outputTokenCount"], finish == "length"))
+
+
+def watch_openai(tell: Tell) -> httpx2.Client:
+    """Return the HTTP client for `openai` that tells when AWS throttles, which `openai` then tries again."""
+
+    def look(response: httpx2.Response) -> None:
+        if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+            tell(f"{BUSY}; the client tries again")
+
+    return openai.DefaultHttpxClient(event_hooks={"response": [look]})
+
+
+def watch_bedrock(client: Any, tell: Tell) -> Any:
+    """Let a client of Bedrock Runtime tell when a model wakes or AWS throttles, and return it."""
+
+    def look(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
+        code = (parsed_response or {}).get("Error", {}).get("Code")
+        if code in (NOT_READY, THROTTLED):
+            tell(f"{WAKING if code == NOT_READY else BUSY}; the client tries again")
+
+    client.meta.events.register("response-received.bedrock-runtime", look)
+    return client
+
+
+def _cut(model: Model) -> NotAnswered:
+    return NotAnswered("moment", f"the answer of {model.id} was cut off before its end; ask again")
+
+
+def _of_openai(model: Model, error: Exception) -> NotAnswered:
+    """Return what an error of the OpenAI route means. docs/calling.md lists them."""
+    if not isinstance(error, openai.APIStatusError):
+        return _disconnected(model, error)
+    body = error.body if isinstance(error.body, dict) else {}
+    code, message = body.get("code"), str(body.get("message") or error)
+    match error.status_code:
+        case 401 | 403:
+            return _denied(f"the token for {model.id} was refused ({_quote(message)}); check this machine's clock")
+        case 413:
+            return NotAnswered("text", "the text is longer than SageMaker takes (6 MB); shorten it")
+        case 429:
+            return NotAnswered("moment", _STILL_BUSY)
+        case status if code == "model_error" and status != _TIMED_OUT:
+            return _refused_text(model, message)
+    if code == "validation_error":
+        return NotAnswered("model", model.gone())
+    return _silent(model, f"{error.status_code}: {message}")
+
+
+def _of_bedrock(model: Model, error: ClientError | BotoCoreError) -> NotAnswered:
+    """Return what an error of Bedrock Runtime means (API reference, errors of ConverseStream)."""
+    if not isinstance(error, ClientError) or isinstance(error, EventStreamError):
+        return _disconnected(model, error)
+    code, message = (str(error.response["Error"].get(key, "")) for key in ("Code", "Message"))
+    if code == "ValidationException":
+        return _refused_text(model, message)
+    if code in ("AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"):
+        return _denied(f"the call of {model.id} was refused ({_quote(message)})")
+    if code == "ResourceNotFoundException":
+        return NotAnswered("model", model.gone())
+    passing = {NOT_READY: f"{WAKING}; ask again in a minute", THROTTLED: _STILL_BUSY}
+    return NotAnswered("moment", passing[code]) if code in passing else _silent(model, f"{code}: {message}")
+
+
+def _disconnected(model: Model, error: Exception) -> NotAnswered:
+    return NotAnswered("moment", f"the connection to {model.id} failed ({_quote(str(error))}); ask again")
+
+
+def _denied(why: str) -> NotAnswered:
+    return NotAnswered("model", f"{why}; run `cdk deploy` to restore the stack's role for callers, and ask again")
+
+
+def _silent(model: Model, why: str) -> NotAnswered:
+    return NotAnswered("moment", f"{model.id} does not answer ({_quote(why)}); ask again later")
+
+
+def _refused_text(model: Model, message: str) -> NotAnswered:
+    if found := _CONTEXT.search(message):
+        return NotAnswered(
+            "text",
+            f"the text is longer than the model takes ({found[1]} tokens with {model.max_tokens} for the answer); shorten it, "
+            "or serve the model with a higher endpoint.max_model_len",
+        )
+    return NotAnswered("text", f"the model refuses the text ({_quote(message)}); change it")
+
+
+def _quote(message: str) -> str:
+    one_line = " ".join(message.split())
+    return one_line if len(one_line) <= MESSAGE_CHARACTERS else quoted(one_line)
