@@ -13,6 +13,8 @@ from infra.network import allow_interfaces
 from infra.policies import allow, make_role, schedules
 from infra.storage import allow_key
 from pipeline import names
+from pipeline.catalogue import REGIONS
+from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
     from infra.scope import Scope
@@ -112,6 +114,15 @@ class ServiceRoles(Construct):
         self.caller = make_role(self, "Caller", iam.AccountPrincipal(scope.account), "Calls Tuneway's endpoint")
         allow(self.caller, ["sagemaker:InvokeEndpoint"], [scope.endpoint])
         allow(self.caller, ["sagemaker:CallWithBearerToken"], ["*"], reason="the action has no resource")
+        if scope.region in REGIONS:
+            # API reference, ConverseStream: "This operation requires permission for the
+            # bedrock:InvokeModelWithResponseStream action."
+            served = [scope.arn("bedrock", f"{kind}/*") for kind in ("custom-model-deployment", "imported-model")]
+            own = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
+            reason = "the ids of Bedrock's models are not known; the tag decides"
+            allow(self.caller, ["bedrock:InvokeModelWithResponseStream"], served, own, reason)
+            # Bedrock user guide, "Encryption of custom models": who invokes the model needs kms:Decrypt.
+            allow_key(self.caller, bucket, ["Decrypt"], via)
 
 
 def _bedrock(scope: Scope, job: str) -> iam.ServicePrincipal:

@@ -222,9 +222,8 @@ def _of_openai(model: Model, error: Exception) -> NotAnswered:
             return NotAnswered("moment", _STILL_BUSY)
         case status if code == "model_error" and status != _TIMED_OUT:
             return _refused_text(model, message)
-    if code == "validation_error":
-        return NotAnswered("model", model.gone())
-    return _silent(model, f"{error.status_code}: {message}")
+    gone = NotAnswered("model", model.gone()) if code == "validation_error" else None
+    return gone or _silent(model, f"{error.status_code}: {message}")
 
 
 def _of_bedrock(model: Model, error: ClientError | BotoCoreError) -> NotAnswered:

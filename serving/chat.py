@@ -1,0 +1,218 @@
+"""The chat page: `python -m serving.chat` serves it on this machine alone. `make chat` runs it.
+
+It asks the endpoint, and beside it the Bedrock model where the stack has one. The page is gradio's. It loads nothing from
+elsewhere: its fonts are the system's, gradio's telemetry and history are off, and a content security policy forbids the
+browser every other address. All texts of dialogues and models are in text boxes, so HTML in them is shown as text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline.errors import Refused
+from pipeline.openai_route import DIALOGUE
+from pipeline.settings import SettingsError
+from serving import deployed
+from serving.ask import MODELS
+from serving.measured import MeasuredAnswer
+from serving.models import NotAnswered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from serving.deployed import Stack
+    from serving.models import Model
+
+    Shown = tuple[str, str]
+
+HOST = "127.0.0.1"
+PORT = 7860
+
+HEADERS = {
+    # gradio has inline scripts and styles, and compiles templates in the browser.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+CSS = "footer {display: none !important} .gradio-container {max-width: 1100px !important}"
+
+
+def answers(stack: Stack, name: str, dialogue: str, instruction: str) -> Iterator[Shown]:
+    """Yield what the page shows of an answer while it comes: its text, and a line about it.
+
+    The model is looked up anew for each question, so that an endpoint that was served again, or is gone, is noticed.
+    """
+    came: SimpleQueue[Shown | None] = SimpleQueue()
+    stopped = Event()
+
+    def work() -> None:
+        text = ""
+        try:
+            model = MODELS[name](stack, lambda line: came.put((text, line)))
+            answer = MeasuredAnswer(model._replace(instruction=instruction), dialogue)
+            for _ in answer.pieces():
+                text = answer.text
+                came.put((text, ""))
+                if stopped.is_set():
+                    return
+            came.put((text, answer.line()))
+        except (Refused, NotAnswered) as error:
+            came.put((text, str(error)))
+        except (ClientError, BotoCoreError) as error:
+            came.put((text, f"{' '.join(str(error).split())}; check your AWS credentials, and ask again"))
+        finally:
+            came.put(None)
+
+    if not dialogue.strip() or not instruction.strip():
+        yield "", "Write a dialogue and a task, then ask."
+        return
+    Thread(target=work, daemon=True).start()
+    try:
+        yield "", "..."
+        while shown := came.get():
+            yield shown
+    finally:
+        stopped.set()
+
+
+def page(stack: Stack, served: dict[str, Model], samples: list[str]) -> Any:
+    """Return the page as a gradio Blocks."""
+    import gradio
+
+    with gradio.Blocks(title=f"Tuneway: {stack.name}", analytics_enabled=False) as blocks:
+        gradio.Markdown(f"## Tuneway: {stack.name}")
+        first = next(iter(served.values()))
+        task = gradio.Textbox(first.instruction, label="Task, as in training", lines=2, elem_id="task")
+        dialogue = gradio.Textbox(label="Dialogue", lines=8, max_lines=20, elem_id="dialogue", autofocus=True)
+        gradio.Examples([[sample] for sample in samples], dialogue, label="Sample dialogues", elem_id="samples")
+        with gradio.Row():
+            ask = gradio.Button("Ask", variant="primary", elem_id="ask")
+            stop = gradio.Button("Stop", elem_id="stop")
+        asked = []
+        with gradio.Row():
+            for name, model in served.items():
+                with gradio.Column(min_width=320):
+                    answer = gradio.Textbox(
+                        label=f"{model.title} (run {model.run})",
+                        lines=5,
+                        max_lines=15,
+                        interactive=False,
+                        elem_id=f"answer-{name}",
+                    )
+                    line = gradio.Textbox(
+                        show_label=False, container=False, max_lines=6, interactive=False, elem_id=f"line-{name}"
+                    )
+                asked.append(ask.click(partial(answers, stack, name), [dialogue, task], [answer, line]))
+        stop.click(None, cancels=asked)
+    return blocks
+
+
+def app(blocks: Any) -> Any:
+    """Return the web application: the page, for this machine's names only, with the headers that keep it to itself."""
+    import gradio
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    web = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # A page of another site whose name resolves to this machine must not be able to ask.
+    web.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    web.add_middleware(_Headers)
+    theme = gradio.themes.Default(
+        font=[gradio.themes.Font("system-ui"), gradio.themes.Font("sans-serif")],
+        font_mono=[gradio.themes.Font("ui-monospace"), gradio.themes.Font("monospace")],
+    )
+    return gradio.mount_gradio_app(
+        web,
+        blocks,
+        path="/",
+        server_name=HOST,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        theme=theme,
+        css=CSS,
+    )
+
+
+class _Headers:
+    """Adds `HEADERS` to each response, without holding back a stream."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+            await send(message)
+
+        await self._inner(scope, receive, with_headers)
+
+
+def serve(settings_file: Path | None, port: int) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        Refused: the stack serves no model, or the port is in use.
+    """
+    # Before the import of gradio, which reads them.
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+    import uvicorn
+
+    stack = deployed.find_stack(deployed.load(settings_file))
+    served, why = {}, ""
+    for name, find in MODELS.items():
+        try:
+            served[name] = find(stack, _quiet)
+        except Refused as error:
+            why = why or str(error)  # the endpoint's
+    if not served:
+        raise Refused(why)
+    runs = dict.fromkeys(model.run for model in served.values())
+    samples = [sample for run in runs for sample in deployed.sample_dialogues(stack, run)] or [DIALOGUE]
+    try:
+        listening = socket.create_server((HOST, port))
+    except OSError as error:
+        raise Refused(f"PORT={port}: {error.strerror}; give another PORT") from error
+    print(f"Chat page: http://{HOST}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    config = uvicorn.Config(app(page(stack, served, samples)), log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _quiet(_: str) -> None:
+    """Take a line of a client that is only looked up, and asks nothing."""
+
+
+def main() -> None:
+    """Parse the command line, and serve the page."""
+    parser = argparse.ArgumentParser(prog="python -m serving.chat", description="Chat with the model of your stack.")
+    parser.add_argument("--settings", type=Path, help="the settings file of the stack, laid over config.yaml")
+    parser.add_argument("--port", type=int, default=PORT, help="the port on this machine; 0: any free one")
+    given = parser.parse_args()
+    try:
+        serve(given.settings, given.port)
+    except (Refused, SettingsError) as error:
+        sys.exit(f"error: {error}")
+    except (ClientError, BotoCoreError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}; check your AWS credentials and the region, and start again")
+
+
+if __name__ == "__main__":
+    main()
