@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MESSAGES: Any = [{"role": "user", "content": "Hey, what time do we leave?"}]
 BEARER = {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"}
+HTML = """<img src="x" onerror="document.title='run'"> & <b>bold</b>"""
+FOLDERS = {HTML: "html"}
 # Speaks OpenAI's events: two pieces, the second a second after the first, then what its model's file says.
 SERVER = """
 import http.server, json, os, pathlib, sys, time
@@ -43,9 +45,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.whole({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
         self.send_response(200); self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked"); self.end_headers()
+        if model.startswith("<"): self.event(model); self.finish_answer(); return
         self.event("one"); time.sleep(1); self.event(f" {time.time()}")
         if model == "dies": os._exit(1)
         if model == "cut": self.close_connection = True; return
+        self.write("data: [DONE]\\n\\n"); self.write("")
+    def finish_answer(self):
+        self.write('data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},'
+                   '"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\\n\\n')
         self.write("data: [DONE]\\n\\n"); self.write("")
     def whole(self, body):
         text = json.dumps(body).encode()
@@ -62,8 +69,8 @@ def prepare_account(aws: RunningAws, work: Path) -> str:
     s3.create_bucket(Bucket=endpoints.BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for path in tiny_model.ensure(work / "hub").iterdir():
         s3.put_object(Bucket=endpoints.BUCKET, Key=f"tiny/{path.name}", Body=path.read_bytes())
-    for answer in ("slow", "cut", "dies", "empty"):
-        s3.put_object(Bucket=endpoints.BUCKET, Key=f"{answer}/answer.txt", Body=answer.encode())
+    for answer in ("slow", "cut", "dies", "empty", HTML):
+        s3.put_object(Bucket=endpoints.BUCKET, Key=f"{FOLDERS.get(answer, answer)}/answer.txt", Body=answer.encode())
     server.write_text(SERVER)
     control(aws, "quotas", **{f"{endpoints.INSTANCE} for endpoint usage": 50})
     control(aws, "sagemaker", status_seconds=0.2, images={"little-server": ["python3", str(server), "{port}"]})
@@ -81,6 +88,11 @@ def serve_tiny(aws: RunningAws, name: str, role: str) -> None:
     prepare_tiny(aws, name, role)
     aws.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName=name)
     assert endpoints.wait(aws, name, seconds=600)["EndpointStatus"] == "InService"
+
+
+def up_with_server(aws: RunningAws, name: str, role: str) -> None:
+    """Bring up an endpoint of the server above: slow, cut, dies, empty or html."""
+    endpoints.up(aws, name, role, name)
 
 
 def invoke(*names: str) -> dict[str, Any]:

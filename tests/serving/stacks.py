@@ -1,0 +1,54 @@
+"""Stacks on local AWS as their callers see them: outputs, an endpoint of a run, and the records of runs in the bucket."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.local_aws.conftest import REGION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.local_aws.conftest import RunningAws
+
+BUCKET = "serving-tests"
+INSTRUCTION = "Summarize the dialogue in one or two sentences."
+MAX_TOKENS = 12
+DIALOGUE = "Ann: hey, what time do we leave?\nBob: at nine."
+SAMPLES = ["Mia: hi <b>there</b>\nTom: hello", "Mia: the train is late\nTom: I can pick you up"]
+
+
+def record(aws: RunningAws, run: str, **changes: Any) -> None:
+    """Write the record of a run."""
+    known = {"run": run, "instruction": INSTRUCTION, "max_tokens": MAX_TOKENS, "serving": None, "bedrock": None}
+    body = json.dumps(known | changes).encode()
+    aws.client("s3").put_object(Bucket=BUCKET, Key=f"models/{run}/run.json", Body=body)
+
+
+def serve(aws: RunningAws, endpoint: str, run: str, **changes: Any) -> None:
+    """Tag an endpoint's config with its run, and write the run's record and its samples."""
+    sagemaker = aws.client("sagemaker")
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint)["EndpointConfigArn"]
+    sagemaker.add_tags(ResourceArn=config, Tags=[{"Key": "tuneway:run", "Value": run}])
+    record(aws, run, serving={"endpoint": endpoint, "config": endpoint, "until": None}, **changes)
+    samples = [{"prompt": [{"role": "user", "content": text}], "reference": "r", "answer": "a"} for text in SAMPLES]
+    body = json.dumps(samples).encode()
+    aws.client("s3").put_object(Bucket=BUCKET, Key=f"models/{run}/smoke_test.json", Body=body)
+
+
+def create(aws: RunningAws, name: str, endpoint: str, role: str, folder: Path, bucket: str = BUCKET) -> Path:
+    """Create a stack with these outputs; the settings file that names it."""
+    outputs = {"EndpointName": endpoint, "CallerRoleArn": role, "BucketName": bucket}
+    template = {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {key: {"Value": value} for key, value in outputs.items()},
+    }
+    cloudformation = aws.client("cloudformation")
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    settings = folder / f"{name}.yaml"
+    settings.write_text(yaml.safe_dump({"stack": {"name": name, "region": REGION}}))
+    return settings

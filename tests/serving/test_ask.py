@@ -1,0 +1,153 @@
+"""`make ask` on local AWS: an answer as it comes, and one line for each thing that may be wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serving.endpoint import client
+from tests.local_aws.conftest import REGION, ROOT
+from tests.local_aws.faults.conftest import fired, post
+from tests.local_aws.services.sagemaker import openai_endpoint
+from tests.serving import stacks
+from tests.serving.conftest import NAME, RUN
+from tests.serving.stacks import DIALOGUE, INSTRUCTION, MAX_TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.serving.conftest import Served
+
+
+def expected(user: Served) -> str:
+    messages: Any = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": DIALOGUE}]
+    asked: Any = {"model": "", "messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
+    return str(client(NAME, user.role, REGION).chat.completions.create(**asked).choices[0].message.content)
+
+
+@pytest.fixture
+def faults(user: Served) -> Iterator[Served]:
+    yield user
+    post(user.aws)
+
+
+def test_a_dialogue_of_a_file_and_of_standard_input_is_asked_as_in_training(
+    user: Served, settings: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "dialogue.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + DIALOGUE.replace("\n", "\r\n").encode())
+    of_file, of_input = user.ask(settings, str(file)), user.ask(settings, "-", text=DIALOGUE)
+    assert of_file.returncode == of_input.returncode == 0, of_file.stderr + of_input.stderr
+    assert of_file.stdout == of_input.stdout == expected(user) + "\n"
+    assert of_file.stderr.startswith(f"Endpoint {NAME} (run {RUN}): first token ")
+    assert "tokens/s · " in of_file.stderr
+    assert "1 x ml.g5.xlarge: 1.41 dollars per hour" in of_file.stderr
+    assert f"cut at {MAX_TOKENS} tokens" in of_file.stderr
+    assert "sagemaker-api-key" not in of_file.stderr
+
+
+def test_an_answer_is_printed_as_it_comes(user: Served, tmp_path: Path) -> None:
+    openai_endpoint.up_with_server(user.aws, "slow", user.serving_role)
+    role = user.aws.role("CallerOfSlow", openai_endpoint.BEARER, openai_endpoint.invoke("slow"))
+    stacks.serve(user.aws, "slow", "5100000000")
+    settings = stacks.create(user.aws, "slow-stack", "slow", role, tmp_path)
+    command = [sys.executable, "-m", "serving.ask", "--settings", str(settings), "-"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=user.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"hello")
+        process.stdin.close()
+        first = os.read(process.stdout.fileno(), 100)
+        assert first == b"one", "the second piece comes a second later"
+        assert process.poll() is None
+        assert process.stdout.read().startswith(b" 1")
+        # This server ends without a finish reason, as one that was cut does.
+        assert b"cut off before its end; ask again" in process.stderr.read()
+    assert process.returncode == 1
+
+
+def test_throttling_is_said_in_one_line_and_the_clients_own_tries_help(faults: Served, settings: Path) -> None:
+    busy = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ThrottlingException", "status": 429}
+    post(faults.aws, {**busy, "times": 2})
+    done = faults.ask(settings, "-", text=DIALOGUE)
+    assert (done.returncode, done.stdout) == (0, expected(faults) + "\n")
+    assert done.stderr.splitlines()[0] == "AWS throttles the calls of this model; the client tries again"
+    assert len(done.stderr.splitlines()) == 2
+    post(faults.aws, {**busy, "times": 50})
+    done = faults.ask(settings, "-", text=DIALOGUE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[1:] == [
+        "error: AWS throttles the calls of this model, and the client's own tries did not help; ask again later"
+    ]
+    assert fired(faults.aws) == [3], "the client's two retries, and none on top"
+
+
+def test_a_text_that_is_too_long_is_refused_with_the_length_that_the_model_takes(user: Served, settings: Path) -> None:
+    done = user.ask(settings, "-", text="word " * 400)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: the text is longer than the model takes (256 tokens with {MAX_TOKENS} for the answer); shorten it, or serve "
+        "the model with a higher endpoint.max_model_len\n"
+    )
+    done = user.ask(settings, "-", text="x" * 7_000_000)
+    assert done.stderr == "error: the text is longer than SageMaker takes (6 MB); shorten it\n"
+
+
+def test_a_refused_token_says_so(user: Served, tmp_path: Path) -> None:
+    role = user.aws.role("MayNothing", openai_endpoint.BEARER)
+    done = user.ask(stacks.create(user.aws, "refused", NAME, role, tmp_path), "-", text=DIALOGUE)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the token for Tiny was refused (User: arn:aws:sts::")
+    assert done.stderr.endswith("run `cdk deploy` to restore the stack's role for callers, and ask again\n")
+
+
+def test_there_is_no_stack_or_no_endpoint_or_it_has_expired(user: Served, tmp_path: Path) -> None:
+    aws, s3 = user.aws, user.aws.client("s3")
+    settings = tmp_path / "nobody.yaml"
+    settings.write_text("stack:\n  name: nobody\n  region: us-west-2\n")
+    assert user.ask(settings, "-", text="x").stderr == (
+        "error: there is no stack nobody in us-west-2; deploy it with `cdk deploy`, or name its settings file (SETTINGS=FILE) "
+        "and its region (AWS_REGION)\n"
+    )
+    s3.create_bucket(Bucket="ended", CreateBucketConfiguration={"LocationConstraint": REGION})
+    settings = stacks.create(aws, "ended", "gone", user.role, tmp_path, "ended")
+    assert user.ask(settings, "-", text="x").stderr == (
+        "error: there is no endpoint gone, and no run has served a model; start an execution with the input {}\n"
+    )
+    for until, why in (
+        ("2026-01-02T03:04:05Z", "was deleted when its time was over, at 2026-01-02 03:04 UTC"),
+        (
+            "2099-01-02T03:04:05Z",
+            "was deleted before its time was over (2099-01-02T03:04:05Z), because nobody used it or",
+        ),
+    ):
+        known = f'{{"run": "0a0a0a0a0a", "instruction": "i", "max_tokens": 9, "serving": {{"until": "{until}"}}}}'
+        s3.put_object(Bucket="ended", Key="models/0a0a0a0a0a/run.json", Body=known.encode())
+        done = user.ask(settings, "-", text="x")
+        assert why in done.stderr
+        assert done.stderr.endswith('serve it again: start an execution with the input {"serve": "0a0a0a0a0a"}\n')
+    assert user.ask(settings, "--model", "bedrock", "-", text="x").stderr.startswith(
+        "error: no run of the stack ended has left a model in Bedrock that answers; start an execution"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "name one of the two: DIALOGUE=FILE (- for standard input) for one answer, or BATCH=FILE"),
+        (["/nowhere"], "DIALOGUE=/nowhere: No such file or directory; name a text file, or - for standard input"),
+        (["-"], "DIALOGUE=-: it has no text; write the dialogue into it"),
+        (["--batch", "/nowhere.csv"], "BATCH=/nowhere.csv: there is no such file; name one"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    user: Served, settings: Path, arguments: list[str], line: str
+) -> None:
+    done = user.ask(settings, *arguments, text=" \n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {line}\n")
