@@ -187,13 +187,13 @@ def serve(settings_file: Path | None, port: int) -> None:
         raise Refused(why)
     runs = dict.fromkeys(model.run for model in served.values())
     samples = [sample for run in runs for sample in deployed.sample_dialogues(stack, run)] or [DIALOGUE]
+    web = app(page(stack, served, samples))
     try:
         listening = socket.create_server((HOST, port))
     except OSError as error:
-        raise Refused(f"PORT={port}: {error.strerror}; give another PORT") from error
+        raise Refused(f"PORT={port}: {os.strerror(error.errno)}; give another PORT") from error
     print(f"Chat page: http://{HOST}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
-    config = uvicorn.Config(app(page(stack, served, samples)), log_level="warning", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(uvicorn.Config(web, log_level="warning", timeout_graceful_shutdown=1)).run(sockets=[listening])
 
 
 def _quiet(_: str) -> None:

@@ -1,0 +1,174 @@
+"""The chat page in headless Chromium, on local AWS: the endpoint beside an imported model, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.local_aws.conftest import ROOT
+from tests.local_aws.services.sagemaker import openai_endpoint
+from tests.local_aws.services.sagemaker.openai_endpoint import HTML
+from tests.serving import stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.serving.conftest import Served
+
+CHROMIUM = shutil.which("chromium")
+if not CHROMIUM and os.environ.get("BROWSER_TESTS") != "required":
+    pytest.skip("no browser: apt-get install chromium runs the tests of the chat page", allow_module_level=True)
+
+WIDTHS, SCHEMES = (400, 1400), ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def url(served: Served, settings: Path) -> Iterator[str]:
+    """The address of the page of the tiny model."""
+    yield from _serve(served, settings)
+
+
+@pytest.fixture(scope="module")
+def html_url(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the page of a model whose answer is HTML."""
+    openai_endpoint.up_with_server(served.aws, "html", served.serving_role)
+    role = served.aws.role("CallerOfHtml", openai_endpoint.BEARER, openai_endpoint.invoke("html"))
+    stacks.serve(served.aws, "html", "4100000000")
+    settings = stacks.create(served.aws, "html-stack", "html", role, tmp_path_factory.mktemp("html"))
+    yield from _serve(served, settings)
+
+
+def environment(served: Served) -> dict[str, str]:
+    """The user's environment with a PATH, which gradio needs."""
+    return {**served.environment, "PATH": os.environ["PATH"]}
+
+
+def _serve(served: Served, settings: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "serving.chat", "--settings", str(settings), "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(served), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line + process.stdout.read()
+        yield found[0]
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def opened(browser: Browser, url: str, **options: Any) -> Page:
+    page = browser.new_context(**options).new_page()
+    page.set_default_timeout(60_000)
+    page.goto(url)
+    page.locator("#ask").wait_for()
+    return page
+
+
+def ask(page: Page, dialogue: str) -> None:
+    page.locator("#dialogue textarea").fill(dialogue)
+    page.locator("#ask").click()
+
+
+def measured(page: Page) -> str:
+    """The line about the endpoint's answer, once it has ended."""
+    line = page.locator("#line-endpoint textarea")
+    page.wait_for_function("() => /dollars/.test(document.querySelector('#line-endpoint textarea').value)")
+    return line.input_value()
+
+
+def test_an_answer_is_streamed_with_its_measures_and_nothing_is_loaded_from_elsewhere(
+    browser: Browser, url: str
+) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    hosts, faults = set(), []
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(url)
+    page.locator("#ask").wait_for()
+    assert page.locator("#task textarea").input_value() == stacks.INSTRUCTION
+    ask(page, stacks.DIALOGUE)
+    line = measured(page)
+    assert re.match(
+        r"first token \d+\.\d\d s · \d+\.\d tokens/s · \d+ \+ \d+ tokens in \d+\.\d\d s · \$0\.\d+ \(1 x", line
+    )
+    assert page.locator("#answer-endpoint textarea").input_value()
+    assert hosts == {"127.0.0.1"}
+    assert faults == []
+    page.close()
+
+
+def test_a_sample_dialogue_is_there_at_a_click(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    page.locator("#samples").get_by_text("<b>there</b>").click()
+    page.wait_for_function("() => document.querySelector('#dialogue textarea').value.length > 0")
+    assert page.locator("#dialogue textarea").input_value() == stacks.SAMPLES[0]
+    page.context.close()
+
+
+def test_html_in_dialogue_and_answer_is_text(browser: Browser, html_url: str) -> None:
+    page = opened(browser, html_url)
+    ask(page, HTML)
+    measured(page)
+    assert page.locator("#answer-endpoint textarea").input_value() == HTML
+    assert page.locator("img[src='x']").count() == 0
+    assert page.title() == "Tuneway: html-stack"
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(
+    browser: Browser, url: str, width: int, scheme: Any, tmp_path: Path
+) -> None:
+    page = opened(browser, url, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    ask(page, stacks.DIALOGUE)
+    measured(page)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
+    assert (brightness > 128) == (scheme == "light"), background
+    shots = os.environ.get("SCREENSHOTS")
+    page.screenshot(path=f"{shots or tmp_path}/chat-{width}-{scheme}.png", full_page=True)
+    page.context.close()
+
+
+def test_other_names_of_this_machine_and_other_addresses_are_refused(url: str) -> None:
+    with pytest.raises(HTTPError) as refused:
+        urlopen(Request(url, headers={"Host": "evil.example"}))
+    assert refused.value.code == 400
+    with urlopen(url) as answer:
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    port = urlsplit(url).port
+    listening = Path("/proc/net/tcp").read_text()
+    addresses = [line.split()[1] for line in listening.splitlines() if line.split()[1].endswith(f":{port:04X}")]
+    assert addresses[0] == f"0100007F:{port:04X}"
+
+
+def test_a_port_in_use_is_one_line(served: Served, settings: Path, url: str) -> None:
+    port = str(urlsplit(url).port)
+    command = [sys.executable, "-m", "serving.chat", "--settings", str(settings), "--port", port]
+    done = subprocess.run(command, cwd=ROOT, env=environment(served), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"error: PORT={port}: Address already in use; give another PORT\n")
