@@ -45,7 +45,7 @@ SECONDS_BETWEEN_LINES = 30
 OUTPUTS = (".jsonl", ".csv")
 
 
-class Row(NamedTuple):
+class BatchRow(NamedTuple):
     """A row of the file: its number from 1 on, its dialogue, and why it cannot be asked; None if it can."""
 
     number: int
@@ -95,7 +95,7 @@ class Batch(NamedTuple):
         batch = cls(file, to, field or settings.dataset.fields.dialogue, form, at_once, digest, 0)
         return batch._replace(size=sum(1 for _ in batch.rows()))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[BatchRow]:
         """Yield the rows. A blank line is none, but it has a number.
 
         Raises:
@@ -109,7 +109,7 @@ class Batch(NamedTuple):
             for number, (dialogue, _, problem) in enumerate(read, 1):
                 if problem != BLANK_LINE:
                     why = why_no_texts(dialogue, dialogue, problem) or _why_not_utf8(str(dialogue))
-                    yield Row(number, "" if why else str(dialogue), why)
+                    yield BatchRow(number, "" if why else str(dialogue), why)
         except Refused as error:
             if "dataset.fields" not in str(error):
                 raise
@@ -234,7 +234,7 @@ def run(batch: Batch, model: Model) -> bool:
 
 
 def _ask_all(batch: Batch, model: Model, journal: Journal) -> None:
-    waiting: dict[Future[MeasuredAnswer], Row] = {}
+    waiting: dict[Future[MeasuredAnswer], BatchRow] = {}
     rows = (row for row in batch.rows() if row.number not in journal.done)
     in_a_row = 0
     stop: NotAnswered | None = None
@@ -272,7 +272,7 @@ def _answer(model: Model, dialogue: str) -> MeasuredAnswer:
     return answer
 
 
-def _keep(future: Future[MeasuredAnswer], row: Row, journal: Journal) -> NotAnswered | None:
+def _keep(future: Future[MeasuredAnswer], row: BatchRow, journal: Journal) -> NotAnswered | None:
     """Write the result of a row to the journal. Return its failure, if it has one."""
     try:
         answer = future.result()

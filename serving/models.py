@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Chat = list[dict[str, str]]
-    Ask = Callable[["Model", Chat], Iterator["Piece"]]
+    Ask = Callable[["Model", Chat], Iterator["AnswerPiece"]]
     Tell = Callable[[str], None]
 
 MESSAGE_CHARACTERS = 300
@@ -64,7 +64,7 @@ class Usage(NamedTuple):
     cut: bool
 
 
-class Piece(NamedTuple):
+class AnswerPiece(NamedTuple):
     """A piece of an answer. Only the last one has a usage, and it has no text."""
 
     text: str
@@ -98,7 +98,7 @@ class Model(NamedTuple):
     usd_per_second: float | None
     gone: Callable[[], str]
 
-    def answer(self, dialogue: str) -> Iterator[Piece]:
+    def answer(self, dialogue: str) -> Iterator[AnswerPiece]:
         """Yield the answer to a dialogue. Raises NotAnswered."""
         return self.ask(self, self.messages(dialogue))
 
@@ -107,7 +107,7 @@ class Model(NamedTuple):
         return [{"role": "system", "content": self.instruction}, {"role": "user", "content": dialogue}]
 
 
-def by_endpoint(model: Model, messages: Chat) -> Iterator[Piece]:
+def by_endpoint(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
     """Ask the endpoint through SageMaker's OpenAI route. Raises NotAnswered."""
     usage, finish = None, None
     try:
@@ -124,16 +124,16 @@ def by_endpoint(model: Model, messages: Chat) -> Iterator[Piece]:
             for choice in event.choices:
                 finish = choice.finish_reason or finish
                 if choice.delta.content:
-                    yield Piece(choice.delta.content)
+                    yield AnswerPiece(choice.delta.content)
     except (openai.OpenAIError, httpx2.HTTPError) as error:
         raise _of_openai(model, error) from error
     if finish is None:
         raise _cut(model)
     prompt, answer = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-    yield Piece("", Usage(prompt, answer, finish == "length"))
+    yield AnswerPiece("", Usage(prompt, answer, finish == "length"))
 
 
-def by_converse(model: Model, messages: Chat) -> Iterator[Piece]:
+def by_converse(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
     """Ask a model in Bedrock by ConverseStream. Raises NotAnswered."""
     finish, tokens = None, {"inputTokens": 0, "outputTokens": 0}
     try:
@@ -151,15 +151,15 @@ def by_converse(model: Model, messages: Chat) -> Iterator[Piece]:
             finish = event.get("messageStop", {}).get("stopReason") or finish
             tokens = event.get("metadata", {}).get("usage") or tokens
             if text := event.get("contentBlockDelta", {}).get("delta", {}).get("text"):
-                yield Piece(text)
+                yield AnswerPiece(text)
     except (ClientError, BotoCoreError) as error:
         raise _of_bedrock(model, error) from error
     if finish is None:
         raise _cut(model)
-    yield Piece("", Usage(tokens["inputTokens"], tokens["outputTokens"], finish == "max_tokens"))
+    yield AnswerPiece("", Usage(tokens["inputTokens"], tokens["outputTokens"], finish == "max_tokens"))
 
 
-def by_invoke_model(model: Model, messages: Chat) -> Iterator[Piece]:
+def by_invoke_model(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
     """Ask an imported model that Converse does not take, in the form of OpenAI's chat API. Raises NotAnswered."""
     finish, counts = None, {"inputTokenCount": 0, "outputTokenCount": 0}
     asked = {"messages": messages, "max_tokens": model.max_tokens, "temperature": 0, "stream": True}
@@ -173,12 +173,12 @@ def by_invoke_model(model: Model, messages: Chat) -> Iterator[Piece]:
             for choice in part.get("choices", ()):
                 finish = choice.get("finish_reason") or finish
                 if text := (choice.get("delta") or choice.get("message") or {}).get("content"):
-                    yield Piece(text)
+                    yield AnswerPiece(text)
     except (ClientError, BotoCoreError) as error:
         raise _of_bedrock(model, error) from error
     if finish is None:
         raise _cut(model)
-    yield Piece("", Usage(counts["inputTokenCount"], counts["outputTokenCount"], finish == "length"))
+    yield AnswerPiece("", Usage(counts["inputTokenCount"], counts["outputTokenCount"], finish == "length"))
 
 
 def watch_openai(tell: Tell) -> httpx2.Client:
