@@ -262,7 +262,7 @@ def _ask_all(batch: Batch, model: Model, journal: Journal) -> None:
                 _keep(future, row, journal)
     if stop:
         line = f"{stop}; {len(journal.done)} of {batch.size} rows are kept: run the same command again to go on"
-        raise NotAnswered("model", line) from stop
+        raise NotAnswered(line, "model") from stop
 
 
 def _answer(model: Model, dialogue: str) -> MeasuredAnswer:
@@ -280,7 +280,7 @@ def _keep(future: Future[MeasuredAnswer], row: BatchRow, journal: Journal) -> No
         journal.write(row.number, "", error=str(error), again=error.about != "text")
         return error
     if not answer.text.strip():
-        empty = NotAnswered("text", "the model's answer is empty; change the text")
+        empty = NotAnswered("the model's answer is empty; reword the text", "text")
         journal.write(row.number, "", error=str(empty))
         return empty
     journal.write(row.number, answer.text, cut=bool(answer.usage and answer.usage.cut))

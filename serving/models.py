@@ -50,7 +50,7 @@ class NotAnswered(Exception):
     answered now.
     """
 
-    def __init__(self, about: Literal["text", "moment", "model"], line: str) -> None:
+    def __init__(self, line: str, about: Literal["text", "moment", "model"]) -> None:
         """Keep the line on one line."""
         super().__init__(" ".join(line.split()))
         self.about = about
@@ -204,7 +204,7 @@ def watch_bedrock(client: Any, tell: Tell) -> Any:
 
 
 def _cut(model: Model) -> NotAnswered:
-    return NotAnswered("moment", f"the answer of {model.id} was cut off before its end; ask again")
+    return NotAnswered(f"the answer of {model.id} was cut off before its end; ask again", "moment")
 
 
 def _of_openai(model: Model, error: Exception) -> NotAnswered:
@@ -217,12 +217,12 @@ def _of_openai(model: Model, error: Exception) -> NotAnswered:
         case 401 | 403:
             return _denied(f"the token for {model.id} was refused ({_quote(message)}); check this machine's clock")
         case 413:
-            return NotAnswered("text", "the text is longer than SageMaker takes (6 MB); shorten it")
+            return NotAnswered("the text is longer than SageMaker takes (6 MB); shorten it", "text")
         case 429:
-            return NotAnswered("moment", _STILL_BUSY)
+            return NotAnswered(_STILL_BUSY, "moment")
         case status if code == "model_error" and status != _TIMED_OUT:
             return _refused_text(model, message)
-    gone = NotAnswered("model", model.gone()) if code == "validation_error" else None
+    gone = NotAnswered(model.gone(), "model") if code == "validation_error" else None
     return gone or _silent(model, f"{error.status_code}: {message}")
 
 
@@ -236,31 +236,31 @@ def _of_bedrock(model: Model, error: ClientError | BotoCoreError) -> NotAnswered
     if code in ("AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"):
         return _denied(f"the call of {model.id} was refused ({_quote(message)})")
     if code == "ResourceNotFoundException":
-        return NotAnswered("model", model.gone())
+        return NotAnswered(model.gone(), "model")
     passing = {NOT_READY: f"{WAKING}; ask again in a minute", THROTTLED: _STILL_BUSY}
-    return NotAnswered("moment", passing[code]) if code in passing else _silent(model, f"{code}: {message}")
+    return NotAnswered(passing[code], "moment") if code in passing else _silent(model, f"{code}: {message}")
 
 
 def _disconnected(model: Model, error: Exception) -> NotAnswered:
-    return NotAnswered("moment", f"the connection to {model.id} failed ({_quote(str(error))}); ask again")
+    return NotAnswered(f"the connection to {model.id} failed ({_quote(str(error))}); ask again", "moment")
 
 
 def _denied(why: str) -> NotAnswered:
-    return NotAnswered("model", f"{why}; run `cdk deploy` to restore the stack's role for callers, and ask again")
+    return NotAnswered(f"{why}; run `cdk deploy` to restore the stack's role for callers, and ask again", "model")
 
 
 def _silent(model: Model, why: str) -> NotAnswered:
-    return NotAnswered("moment", f"{model.id} does not answer ({_quote(why)}); ask again later")
+    return NotAnswered(f"{model.id} does not answer ({_quote(why)}); ask again later", "moment")
 
 
 def _refused_text(model: Model, message: str) -> NotAnswered:
     if found := _CONTEXT.search(message):
         return NotAnswered(
-            "text",
             f"the text is longer than the model takes ({found[1]} tokens with {model.max_tokens} for the answer); shorten it, "
             "or serve the model with a higher endpoint.max_model_len",
+            "text",
         )
-    return NotAnswered("text", f"the model refuses the text ({_quote(message)}); change it")
+    return NotAnswered(f"the model refuses the text ({_quote(message)}); reword it", "text")
 
 
 def _quote(message: str) -> str:

@@ -87,9 +87,9 @@ def test_a_failure_that_may_pass_is_asked_again_by_the_same_command(
     user: Served, settings: Path, tmp_path: Path
 ) -> None:
     file, output = tmp_path / "in.jsonl", tmp_path / "in-answers.jsonl"
-    file.write_text('{"dialogue": "one"}\n{"dialogue": "two"}\n{"dialogue": "three"}\n')
+    file.write_text('{"dialogue": "alpha"}\n{"dialogue": "beta"}\n{"dialogue": "gamma"}\n')
     down = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ServiceUnavailable", "status": 503}
-    post(user.aws, {**down, "times": 3, "resource": "two"})  # the client's first try and its two retries
+    post(user.aws, {**down, "times": 3, "resource": "beta"})  # the client's first try and its two retries
     try:
         done = user.ask(settings, "--batch", str(file))
     finally:

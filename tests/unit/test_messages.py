@@ -68,9 +68,9 @@ NOT_FOR_USERS = {
 
 REMEDY = re.compile(
     r"(?:^|[;:,.(] |\b(?:or|and|then|else|that|meanwhile) )"
-    r"(?i:accept|add|call|check|choose|close|compare|compress|correct|create|delete|deploy|do|edit|give|keep|leave|let|load|"
+    r"(?i:accept|add|ask|call|check|choose|close|compare|compress|correct|create|delete|deploy|do|edit|give|keep|leave|let|load|"
     r"look into|lower|make|mend|name|open|prepare|put|raise|redrive|remove|rename|report|request|restore|reword|run|save|set|"
-    r"shorten|start|stop|store|unset|upload|use|write)\b|"
+    r"shorten|start|stop|store|unset|upload|use|wait|write)\b|"
     r"must be|must hold|needs|allowed( here)?:|is now|did you mean|these are|files are|its own are|the source has|redrive reads"
 )
 """A clause that begins with the verb of a remedy, or the words before the allowed or the existing values."""
