@@ -162,7 +162,7 @@ def by_converse(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
 def by_invoke_model(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
     """Ask an imported model that Converse does not take, in the form of OpenAI's chat API. Raises NotAnswered."""
     finish, counts = None, {"inputTokenCount": 0, "outputTokenCount": 0}
-    asked = {"messages": messages, "max_tokens": model.max_tokens, "temperature": 0, "stream": True}
+    asked = {"messages": messages, "max_tokens": model.max_tokens, "temperature": 0}
     try:
         answer = model.client.invoke_model_with_response_stream(
             modelId=model.id, contentType="application/json", accept="application/json", body=json.dumps(asked)

@@ -41,6 +41,7 @@ GLOBAL_KEYS = {"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn"}
 """The global condition keys in use. Every action may have them (IAM User Guide, "AWS global condition context keys")."""
 ACCEPTED = {
     # Findings that stay, as patterns that match a whole line, each with its reason.
+    r"bedrock:InvokeModelWithResponseStream needs .*, too": "one call asks one model of one kind",
     r"bedrock:ListTagsForResource needs .*, too": "one call reads the tags of one resource of one kind",
     r"bedrock:InvokeModel needs .*, too": "one call asks one model of one kind",
     r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind: ours is Standard",

@@ -18,6 +18,8 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
         "model_run": "9f8e7d6c5b",
         "execution": "arn:e",
         "settings": {},
+        "instruction": "Summarize.",
+        "max_tokens": 128,
         "base_model": "a/b@main",
         "licences": {"base_model": "mit", "dataset": None},
         "bedrock_mode": "customize",
