@@ -216,6 +216,7 @@ def keep_instructions(
         ask = (
             f"To ask the model, give an OpenAI client the base URL {call['base_url']}, or run this program with "
             f"{sys.executable} in {ROOT}:\n{program}\n"
+            f"Or there: make ask DIALOGUE=FILE SETTINGS={settings.TARGET}, or make chat SETTINGS={settings.TARGET}\n"
         )
     return (
         f"Local AWS and the endpoint {outputs['EndpointName']} stay up. To run once more, in another shell:\n"
