@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.local_aws.conftest import REGION, ROOT, RunningAws, start, stop
+from local import tiny_model
+from tests.local_aws import importable
+from tests.local_aws.conftest import ACCOUNT, REGION, ROOT, RunningAws, start, stop
 from tests.local_aws.services.sagemaker import openai_endpoint
 from tests.local_aws.services.sagemaker.openai_endpoint import BEARER
 from tests.serving import stacks
@@ -83,3 +87,40 @@ def settings(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The settings file of a stack whose endpoint serves the tiny model."""
     stacks.serve(served.aws, NAME, RUN)
     return stacks.create(served.aws, "asked", NAME, served.role, tmp_path_factory.mktemp("settings"))
+
+
+TAG = {"key": "tuneway:stack", "value": "both"}
+MAY = {
+    "Effect": "Allow",
+    "Action": "bedrock:InvokeModelWithResponseStream",
+    "Resource": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:imported-model/*",
+    "Condition": {"StringEquals": {"aws:ResourceTag/tuneway:stack": "both"}},
+}
+
+
+@pytest.fixture(scope="session")
+def model(served: Served, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The ARN of an imported tiny model, which no call has woken yet."""
+    aws = served.aws
+    files = importable.as_transformers_4(tiny_model.ensure(tmp_path_factory.mktemp("hub")))
+    importable.put(aws.client("s3"), stacks.BUCKET, "imported", files)
+    body = json.dumps({"restore_seconds": 0.5, "import_seconds": 0.1}).encode()
+    with urlopen(Request(f"{aws.endpoint}/_tuneway/bedrock", body)) as answer:
+        assert answer.status == 200
+    read = {"Effect": "Allow", "Action": "s3:*", "Resource": f"arn:aws:s3:::{stacks.BUCKET}*"}
+    bedrock = aws.client("bedrock")
+    job = bedrock.create_model_import_job(
+        jobName="imported",
+        importedModelName="imported",
+        roleArn=aws.role("imports", read, service="bedrock"),
+        modelDataSource={"s3DataSource": {"s3Uri": f"s3://{stacks.BUCKET}/imported/"}},
+        importedModelTags=[TAG],
+    )["jobArn"]
+    return str(importable.ended(bedrock, job)["importedModelArn"])
+
+
+@pytest.fixture(scope="session")
+def both(served: Served, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The settings file of a stack with an endpoint and an imported model."""
+    role = served.aws.role("CallerOfBoth", openai_endpoint.BEARER, openai_endpoint.invoke(NAME), MAY)
+    return stacks.create(served.aws, "both", NAME, role, tmp_path_factory.mktemp("both"))

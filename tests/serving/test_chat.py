@@ -37,7 +37,7 @@ WIDTHS, SCHEMES = (400, 1400), ("light", "dark")
 @pytest.fixture(scope="module")
 def url(served: Served, settings: Path) -> Iterator[str]:
     """The address of the page of the tiny model."""
-    yield from _serve(served, settings)
+    yield from serve(served, settings)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def html_url(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     role = served.aws.role("CallerOfHtml", openai_endpoint.BEARER, openai_endpoint.invoke("html"))
     stacks.serve(served.aws, "html", "4100000000")
     settings = stacks.create(served.aws, "html-stack", "html", role, tmp_path_factory.mktemp("html"))
-    yield from _serve(served, settings)
+    yield from serve(served, settings)
 
 
 def environment(served: Served) -> dict[str, str]:
@@ -55,7 +55,7 @@ def environment(served: Served) -> dict[str, str]:
     return {**served.environment, "PATH": os.environ["PATH"]}
 
 
-def _serve(served: Served, settings: Path) -> Iterator[str]:
+def serve(served: Served, settings: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "serving.chat", "--settings", str(settings), "--port", "0"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(served), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
