@@ -120,7 +120,7 @@ def model(served: Served, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def both(served: Served, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(served: Served, settings: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The settings file of a stack with an endpoint and an imported model."""
     role = served.aws.role("CallerOfBoth", openai_endpoint.BEARER, openai_endpoint.invoke(NAME), MAY)
     return stacks.create(served.aws, "both", NAME, role, tmp_path_factory.mktemp("both"))

@@ -94,7 +94,7 @@ def ask(page: Page, dialogue: str) -> None:
 def measured(page: Page) -> str:
     """The line about the endpoint's answer, once it has ended."""
     line = page.locator("#line-endpoint textarea")
-    page.wait_for_function("() => /dollars/.test(document.querySelector('#line-endpoint textarea').value)")
+    page.wait_for_function("() => /dollars/.test(document.querySelector('#line-endpoint textarea')?.value)")
     return line.input_value()
 
 
@@ -123,7 +123,7 @@ def test_an_answer_is_streamed_with_its_measures_and_nothing_is_loaded_from_else
 def test_a_sample_dialogue_is_there_at_a_click(browser: Browser, url: str) -> None:
     page = opened(browser, url)
     page.locator("#samples").get_by_text("<b>there</b>").click()
-    page.wait_for_function("() => document.querySelector('#dialogue textarea').value.length > 0")
+    page.wait_for_function("() => document.querySelector('#dialogue textarea')?.value.length > 0")
     assert page.locator("#dialogue textarea").input_value() == stacks.SAMPLES[0]
     page.context.close()
 

@@ -32,8 +32,8 @@ def test_both_models_answer_side_by_side(browser: Browser, both_url: str, tmp_pa
         test_chat.ask(page, stacks.DIALOGUE)
         test_chat.measured(page)
         page.wait_for_function(
-            "() => document.querySelector('#line-bedrock textarea').value.includes('ask again') || "
-            "document.querySelector('#line-bedrock textarea').value.includes('windows of 5 minutes')"
+            "() => document.querySelector('#line-bedrock textarea')?.value?.includes('ask again') || "
+            "document.querySelector('#line-bedrock textarea')?.value?.includes('windows of 5 minutes')"
         )
         if "windows" in bedrock.input_value():
             break
