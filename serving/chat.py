@@ -49,7 +49,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-CSS = "footer {display: none !important} .gradio-container {max-width: 1100px !important; width: 100% !important; margin: 0 auto !important}"
+CSS = (
+    "footer {display: none !important} "
+    ".gradio-container {max-width: 1100px !important; width: 100% !important; margin: 0 auto !important}"
+)
 
 
 def answers(stack: Stack, name: str, dialogue: str, instruction: str) -> Iterator[Shown]:
