@@ -106,7 +106,7 @@ def page(stack: Stack, served: dict[str, Model], samples: list[str]) -> Any:
         with gradio.Row():
             ask = gradio.Button("Ask", variant="primary", elem_id="ask")
             stop = gradio.Button("Stop", elem_id="stop")
-        asked = []
+        asked: list[Any] = []
         with gradio.Row():
             for name, model in served.items():
                 with gradio.Column(min_width=320):
@@ -194,7 +194,7 @@ def serve(settings_file: Path | None, port: int) -> None:
     try:
         listening = socket.create_server((HOST, port))
     except OSError as error:
-        raise Refused(f"PORT={port}: {os.strerror(error.errno)}; give another PORT") from error
+        raise Refused(f"PORT={port}: {os.strerror(error.errno or 0)}; give another PORT") from error
     print(f"Chat page: http://{HOST}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
     uvicorn.Server(uvicorn.Config(web, log_level="warning", timeout_graceful_shutdown=1)).run(sockets=[listening])
 

@@ -23,8 +23,8 @@ from pipeline.errors import quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Chat = list[dict[str, str]]
-    Ask = Callable[["Model", Chat], Iterator["AnswerPiece"]]
+    ChatMessages = list[dict[str, str]]
+    Ask = Callable[["Model", ChatMessages], Iterator["AnswerPiece"]]
     Tell = Callable[[str], None]
 
 MESSAGE_CHARACTERS = 300
@@ -102,12 +102,12 @@ class Model(NamedTuple):
         """Yield the answer to a dialogue. Raises NotAnswered."""
         return self.ask(self, self.messages(dialogue))
 
-    def messages(self, dialogue: str) -> Chat:
+    def messages(self, dialogue: str) -> ChatMessages:
         """Return the messages of a question, as the model was trained."""
         return [{"role": "system", "content": self.instruction}, {"role": "user", "content": dialogue}]
 
 
-def by_endpoint(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
+def by_endpoint(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
     """Ask the endpoint through SageMaker's OpenAI route. Raises NotAnswered."""
     usage, finish = None, None
     try:
@@ -133,7 +133,7 @@ def by_endpoint(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
     yield AnswerPiece("", Usage(prompt, answer, finish == "length"))
 
 
-def by_converse(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
+def by_converse(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
     """Ask a model in Bedrock by ConverseStream. Raises NotAnswered."""
     finish, tokens = None, {"inputTokens": 0, "outputTokens": 0}
     try:
@@ -159,7 +159,7 @@ def by_converse(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
     yield AnswerPiece("", Usage(tokens["inputTokens"], tokens["outputTokens"], finish == "max_tokens"))
 
 
-def by_invoke_model(model: Model, messages: Chat) -> Iterator[AnswerPiece]:
+def by_invoke_model(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
     """Ask an imported model that Converse does not take, in the form of OpenAI's chat API. Raises NotAnswered."""
     finish, counts = None, {"inputTokenCount": 0, "outputTokenCount": 0}
     asked = {"messages": messages, "max_tokens": model.max_tokens, "temperature": 0}

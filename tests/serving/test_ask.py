@@ -11,7 +11,7 @@ import pytest
 
 from serving.endpoint import client
 from tests.local_aws.conftest import REGION, ROOT
-from tests.local_aws.faults.conftest import fired, post
+from tests.local_aws.faults.conftest import fired_counts, set_faults
 from tests.local_aws.services.sagemaker import openai_endpoint
 from tests.serving import stacks
 from tests.serving.conftest import NAME, RUN
@@ -33,7 +33,7 @@ def expected(user: Served) -> str:
 @pytest.fixture
 def faults(user: Served) -> Iterator[Served]:
     yield user
-    post(user.aws)
+    set_faults(user.aws)
 
 
 def test_a_dialogue_of_a_file_and_of_standard_input_is_asked_as_in_training(
@@ -74,18 +74,18 @@ def test_an_answer_is_printed_as_it_comes(user: Served, tmp_path: Path) -> None:
 
 def test_throttling_is_said_in_one_line_and_the_clients_own_tries_help(faults: Served, settings: Path) -> None:
     busy = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ThrottlingException", "status": 429}
-    post(faults.aws, {**busy, "times": 2})
+    set_faults(faults.aws, {**busy, "times": 2})
     done = faults.ask(settings, "-", text=DIALOGUE)
     assert (done.returncode, done.stdout) == (0, expected(faults) + "\n")
     assert done.stderr.splitlines()[0] == "AWS throttles the calls of this model; the client tries again"
     assert len(done.stderr.splitlines()) == 2
-    post(faults.aws, {**busy, "times": 50})
+    set_faults(faults.aws, {**busy, "times": 50})
     done = faults.ask(settings, "-", text=DIALOGUE)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[1:] == [
         "error: AWS throttles the calls of this model, and the client's own tries did not help; ask again later"
     ]
-    assert fired(faults.aws) == [3], "the client's two retries, and none on top"
+    assert fired_counts(faults.aws) == [3], "the client's two retries, and none on top"
 
 
 def test_a_text_that_is_too_long_is_refused_with_the_length_that_the_model_takes(user: Served, settings: Path) -> None:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.local_aws.conftest import ROOT
-from tests.local_aws.faults.conftest import post
+from tests.local_aws.faults.conftest import set_faults
 from tests.serving.stacks import MAX_TOKENS
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def test_a_failure_that_may_pass_is_asked_again_by_the_same_command(
     file, output = tmp_path / "in.jsonl", tmp_path / "in-answers.jsonl"
     file.write_text('{"dialogue": "alpha"}\n{"dialogue": "beta"}\n{"dialogue": "gamma"}\n')
     down = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ServiceUnavailable", "status": 503}
-    post(user.aws, {**down, "times": 3, "resource": "beta"})  # the client's first try and its two retries
+    set_faults(user.aws, {**down, "times": 3, "resource": "beta"})  # the client's first try and its two retries
     try:
         done = user.ask(settings, "--batch", str(file))
     finally:
-        post(user.aws)
+        set_faults(user.aws)
     assert done.stderr == (
         f"{output}: 3 rows, 1 with an error; 1 of them may be answered later: run the same command again\n"
     )
@@ -110,12 +110,12 @@ def test_a_model_that_answers_nothing_ends_the_batch_and_keeps_what_is_done(
     file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     file.write_text('{"dialogue": "first"}\n' + '{"dialogue": "then"}\n' * 5)
     denied = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "AccessDeniedException", "status": 403}
-    post(user.aws, {**denied, "resource": "then"})
+    set_faults(user.aws, {**denied, "resource": "then"})
     arguments = ["--batch", str(file), "--output", str(output), "--concurrency", "1"]
     try:
         done = user.ask(settings, *arguments)
     finally:
-        post(user.aws)
+        set_faults(user.aws)
     assert done.returncode == 1
     assert done.stderr.startswith("error: the token for Tiny was refused (AccessDeniedException); check")
     assert done.stderr.endswith("; 1 of 6 rows are kept: run the same command again to go on\n")

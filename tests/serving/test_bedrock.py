@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.local_aws.faults.conftest import post
+from tests.local_aws.faults.conftest import set_faults
 from tests.serving import stacks
 from tests.serving.stacks import DIALOGUE, MAX_TOKENS
 
@@ -49,13 +49,13 @@ def test_what_bedrock_refuses_is_one_line(user: Served, both: Path, model: str, 
 
     assert "tokens with" in error("word " * 3000)
     try:
-        post(user.aws, {"kind": "inference", "how": "cut", "resource": model, "times": 1})
+        set_faults(user.aws, {"kind": "inference", "how": "cut", "resource": model, "times": 1})
         assert error().startswith(f"error: the connection to {model} failed (")
-        post(user.aws, {"kind": "inference", "how": "throttled", "resource": model, "times": 50})
+        set_faults(user.aws, {"kind": "inference", "how": "throttled", "resource": model, "times": 50})
         assert error() == (
             "error: AWS throttles the calls of this model, and the client's own tries did not help; ask again later"
         )
     finally:
-        post(user.aws)
+        set_faults(user.aws)
     stacks.leave_in_bedrock(user.aws, model.replace("imported-model/", "imported-model/zzzz"), api)
     assert "refused" in error() or "is gone from Bedrock; start an execution" in error()

@@ -92,7 +92,7 @@ def serve_tiny(aws: RunningAws, name: str, role: str) -> None:
 
 def up_with_server(aws: RunningAws, name: str, role: str) -> None:
     """Bring up an endpoint of the server above: slow, cut, dies, empty or html."""
-    endpoints.up(aws, name, role, name)
+    endpoints.serve(aws, name, role, name)
 
 
 def invoke(*names: str) -> dict[str, Any]:
