@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra import bedrock_states, data_states
 from infra.states import ATTEMPT, PAYLOAD, PROGRESS, REDRIVE, StackParts, branch, choice, lambda_task, wait
+from pipeline import names
 from pipeline.contracts.bedrock import BedrockJob
 from pipeline.contracts.values import as_json
 from pipeline.settings import EXECUTION_DAYS
@@ -82,6 +83,7 @@ def _planned(_: StackParts) -> State:
         },
         assessment={
             "promoted": True,
+            "passes": True,
             "why": "{% $plan.serve.why %}",
             "warnings": [],
             "scores": "{% $plan.serve.scores %}",
@@ -160,7 +162,7 @@ def _smoke_test(deployed: StackParts) -> State:
         "config": "{% $deployed.config %}",
         "run": "{% $plan.record.model_run %}",
         "evaluation": "{% $training.model & 'tuneway/evaluation.json' %}",
-        "samples": "{% $plan.record.folder & 'smoke_test.json' %}",
+        "samples": f"{{% $plan.record.folder & '{names.SAMPLES}' %}}",
         "deployed_at_redrive": "{% $deployed.redrive %}",
         "redrive": REDRIVE,
         "idle": "{% $plan.deploy.idle %}",
@@ -210,7 +212,8 @@ def _tell_serving(deployed: StackParts) -> State:
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & ($plan.deploy.idle ? "
         "', or until nobody has used it for ' & $plan.deploy.idle.minutes & ' minutes' : '') & '\\nBedrock: ' & "
-        "$customization.progress & '\\nWhy: ' & $assessment.why %}"
+        "$bedrock.progress & '\\nWhy: ' & $assessment.why & '\\nOpenAI base URL: ' & $plan.call.base_url & "
+        "'\\nPython:\\n' & $join($plan.call.python, '\\n') %}"
     )
     return {
         "Type": "Task",
@@ -239,6 +242,7 @@ def _done(_: StackParts) -> State:
         "config": "{% $deployed.phase = 'passed' ? $deployed.config : null %}",
         "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
         "idle_minutes": "{% $deployed.phase = 'passed' and $plan.deploy.idle ? $plan.deploy.idle.minutes : null %}",
+        "call": "{% $deployed.phase = 'passed' ? $plan.call : null %}",
         "deployment": "{% $deployed.phase %}",
         "model": "{% $training.model %}",
         "bedrock": (
@@ -255,7 +259,7 @@ def _done(_: StackParts) -> State:
         "samples": (
             "{% $append([$training.model & 'tuneway/evaluation.json'], $append($samples, $answer ? $answer.samples : [])) %}"
         ),
-        "run": "{% $plan.record.folder & 'run.json' %}",
+        "run": f"{{% $plan.record.folder & '{names.RECORD}' %}}",
         "model_run": "{% $plan.record.model_run %}",
         "serve_again": (
             "{% $merge([{'serve': $plan.record.model_run}, "

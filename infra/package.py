@@ -29,6 +29,8 @@ PACKAGES = {
 SERVICES = {
     "pipeline": (
         "bedrock",
+        "bedrock-runtime",
+        "cloudwatch",
         "events",
         "logs",
         "s3",
@@ -37,6 +39,7 @@ SERVICES = {
         "scheduler",
         "secretsmanager",
         "service-quotas",
+        "sns",
         "stepfunctions",
     ),
     "data_prep": ("s3", "secretsmanager"),

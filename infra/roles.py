@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
@@ -24,12 +24,12 @@ OWN_RUN = "a run's id is its own"
 
 
 class ServiceRoles(Construct):
-    """Execution roles of the training job, the model, the Bedrock job and the endpoint's two schedules."""
+    """Roles of the training job, the model, Bedrock's two kinds of jobs, the endpoint's two schedules and its callers."""
 
     def __init__(
         self, parent: Construct, id: str, scope: Scope, bucket: s3.Bucket, settings: Settings, images: Images
     ) -> None:
-        """Make the roles. Everything they may touch belongs to this stack, except what the comments name."""
+        """Make the roles. They may touch resources of this stack only, except those that the comments name."""
         super().__init__(parent, id)
         # The conditions of each trust policy are copied from the service's guide. SageMaker's are in "Cross-service confused
         # deputy prevention" of its developer guide, which leaves aws:SourceAccount out.
@@ -87,8 +87,7 @@ class ServiceRoles(Construct):
         allow(self.bedrock, ["s3:PutObject"], [bucket.arn_for_objects(output)], reason=OWN_RUN)
         # Bedrock user guide, "Encryption of custom models". Bedrock itself uses the model through the grant.
         allow_key(self.bedrock, bucket, ["Decrypt", "GenerateDataKey", "DescribeKey"])
-        via = {"StringEquals": {"kms:ViaService": f"bedrock.{scope.region}.amazonaws.com"}}
-        allow_key(self.bedrock, bucket, ["CreateGrant"], via)
+        allow_key(self.bedrock, bucket, ["CreateGrant"], _via_bedrock(scope))
         allow_interfaces(self.bedrock, scope, settings, "model-customization-job")
 
         # Bedrock user guide, "Create a service role for importing pre-trained models".
@@ -97,7 +96,7 @@ class ServiceRoles(Construct):
         _read(self.bedrock_import, bucket, [models])
         # Bedrock user guide, "Encryption of imported models": the grant is as of a custom model.
         allow_key(self.bedrock_import, bucket, ["Decrypt", "GenerateDataKey", "DescribeKey"])
-        allow_key(self.bedrock_import, bucket, ["CreateGrant"], via)
+        allow_key(self.bedrock_import, bucket, ["CreateGrant"], _via_bedrock(scope))
         allow_interfaces(self.bedrock_import, scope, settings, "model-import-job")
 
         about = "Deletes Tuneway's endpoint when its time is over"
@@ -107,22 +106,29 @@ class ServiceRoles(Construct):
         self.idle = make_role(
             self, "Idle", schedules(scope), "Calls the function that looks for use of Tuneway's endpoint"
         )
+        self.caller = _caller(self, scope, bucket)
 
-        # Whoever calls the model signs a token, which carries the whole authority of the signer. So they sign as this role
-        # (SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs"). The account's own policies say who may
-        # assume it.
-        self.caller = make_role(self, "Caller", iam.AccountPrincipal(scope.account), "Calls Tuneway's endpoint")
-        allow(self.caller, ["sagemaker:InvokeEndpoint"], [scope.endpoint])
-        allow(self.caller, ["sagemaker:CallWithBearerToken"], ["*"], reason="the action has no resource")
-        if scope.region in REGIONS:
-            # API reference, ConverseStream: "This operation requires permission for the
-            # bedrock:InvokeModelWithResponseStream action."
-            served = [scope.arn("bedrock", f"{kind}/*") for kind in ("custom-model-deployment", "imported-model")]
-            own = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
-            reason = "the ids of Bedrock's models are not known; the tag decides"
-            allow(self.caller, ["bedrock:InvokeModelWithResponseStream"], served, own, reason)
-            # Bedrock user guide, "Encryption of custom models": who invokes the model needs kms:Decrypt.
-            allow_key(self.caller, bucket, ["Decrypt"], via)
+
+def _caller(roles: Construct, scope: Scope, bucket: s3.Bucket) -> iam.Role:
+    """Return the role of those who call the model.
+
+    Whoever calls the endpoint signs a token, which carries the whole authority of the signer. So they sign as this role
+    (SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs"). The account's own policies say who may assume
+    it.
+    """
+    caller = make_role(roles, "Caller", iam.AccountPrincipal(scope.account), "Calls Tuneway's model")
+    allow(caller, ["sagemaker:InvokeEndpoint"], [scope.endpoint])
+    allow(caller, ["sagemaker:CallWithBearerToken"], ["*"], reason="the action has no resource")
+    if scope.region in REGIONS:
+        # API reference, ConverseStream: "This operation requires permission for the
+        # bedrock:InvokeModelWithResponseStream action."
+        served = [scope.arn("bedrock", f"{kind}/*") for kind in ("custom-model-deployment", "imported-model")]
+        own = {"StringEquals": {f"aws:ResourceTag/{STACK_TAG}": scope.prefix}}
+        reason = "the ids of Bedrock's models are not known; the tag decides"
+        allow(caller, ["bedrock:InvokeModelWithResponseStream"], served, own, reason)
+        # Bedrock user guide, "Encryption of custom models": who invokes the model needs kms:Decrypt.
+        allow_key(caller, bucket, ["Decrypt"], _via_bedrock(scope))
+    return caller
 
 
 def _bedrock(scope: Scope, job: str) -> iam.ServicePrincipal:
@@ -132,6 +138,11 @@ def _bedrock(scope: Scope, job: str) -> iam.ServicePrincipal:
         "ArnEquals": {"aws:SourceArn": scope.arn("bedrock", f"{job}/*")},
     }
     return iam.ServicePrincipal("bedrock.amazonaws.com", conditions=conditions)
+
+
+def _via_bedrock(scope: Scope) -> dict[str, Any]:
+    """Return the condition that Bedrock of this Region makes the request to KMS."""
+    return {"StringEquals": {"kms:ViaService": f"bedrock.{scope.region}.amazonaws.com"}}
 
 
 def _read(role: iam.Role, bucket: s3.Bucket, keys: list[str]) -> None:

@@ -111,7 +111,7 @@ def _plan(grants: Grants) -> None:
     if grants.datasets:
         grants.allow(["s3:ListBucket"], grants.datasets)
     bedrock = f"arn:{scope.partition}:bedrock:{scope.region}::foundation-model/*"
-    grants.allow(["bedrock:GetFoundationModel"], [bedrock], "reads what AWS publishes of any base model a run may name")
+    grants.allow(["bedrock:GetFoundationModel"], [bedrock], "a run may name any base model")
     quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
     grants.allow(quotas, ["*"], "the actions have no resource")
     if scope.region in IMPORT_REGIONS:
@@ -270,7 +270,7 @@ def _deploy(grants: Grants) -> None:
 
 def _smoke_test(grants: Grants) -> None:
     grants.allow(["s3:GetObject"], [grants.objects("models", "*/tuneway/evaluation.json")], A_RUN)
-    grants.allow(["s3:PutObject"], [grants.objects("models", "smoke_test.json")], A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("models", names.SAMPLES)], A_RUN)
     grants.allow_key(["Decrypt", "GenerateDataKey"])
     actions = ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint", "sagemaker:AddTags"]
     grants.allow(actions, [grants.scope.endpoint])

@@ -38,7 +38,9 @@ IMPORTED_UNITS = ((8.1e9, 2), (71e9, 8))
 Bedrock counts the units when it imports the model, and smaller models have fewer."""
 
 
-def estimate(settings: Settings, bedrock_model: str | None, region: str, *, trains: bool = True) -> Estimate:
+def estimate(
+    settings: Settings, bedrock_model: str | None, region: str, parameters: int = 0, *, trains: bool = True
+) -> Estimate:
     """Return the upper bound of one run's cost.
 
     The training job runs until its time limit, Bedrock trains on its record limit, and the endpoint lives until its end:
@@ -53,6 +55,7 @@ def estimate(settings: Settings, bedrock_model: str | None, region: str, *, trai
         settings: the run's settings.
         bedrock_model: the base model that Bedrock customizes, or None.
         region: the stack's region.
+        parameters: the parameters of the model that Bedrock imports, if it imports one.
         trains: whether the run trains. If not, it serves the model of an earlier run.
     """
     unknown: list[str] = []

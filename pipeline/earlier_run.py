@@ -128,7 +128,8 @@ def _last(runs: _Runs, chosen: Wanted, deployed: JsonObject) -> EarlierRun:
 def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[EarlierRun, bool, str]:
     """Return the run, whether its model is to be served, and the reason.
 
-    The run's own `endpoint.enabled` is left out: the user may have trained first, and wants the model served now.
+    The run's own `endpoint.enabled` is left out: the user may have trained first, and wants the model served now. Records of
+    earlier versions of Tuneway lack `model_run`, `instruction` and `max_tokens`.
     """
     own: JsonObject = {"training": {}, "endpoint": {}}
     for name, value in record["settings"].items():
@@ -137,14 +138,22 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
             own[section][field] = value
     own["endpoint"]["enabled"] = True
     settings = with_run_input(overlay(deployed, own), chosen.input)
-    # Not checked with the others: it need not fit what config.yaml says now, because nothing trains it.
-    training = settings.training.model_copy(update={"base_model": record["base_model"].partition("@")[0]})
-    settings = settings.model_copy(update={"training": training})
+    # These are not checked with the others. They need not fit config.yaml, because nothing is trained or made in Bedrock.
+    # The model is called as it was evaluated, with the instruction that it was trained on.
+    longest = record.get("max_tokens", settings.training.evaluation.max_new_tokens)
+    evaluation = settings.training.evaluation.model_copy(update={"max_new_tokens": longest})
+    base_model = record["base_model"].partition("@")[0]
+    updates = {
+        "training": settings.training.model_copy(update={"base_model": base_model, "evaluation": evaluation}),
+        "dataset": settings.dataset.model_copy(
+            update={"instruction": record.get("instruction", settings.dataset.instruction)}
+        ),
+        "bedrock": settings.bedrock.model_copy(update={"mode": "off"}),
+    }
+    settings = settings.model_copy(update=updates)
     scores = record["scores"]
-    promoted, because = promotion.decide(
-        scores["difference"]["rougeL"], scores["rows"], enabled=True, promote=settings.endpoint.promote
-    )
-    run, model = record["model_run"], record["model"]
+    promoted, because = promotion.decide(scores["difference"]["rougeL"], scores["rows"], settings.endpoint.promote)
+    run, model = str(record.get("model_run", record["run"])), record["model"]
     serve = ServePlan(
         run=run,
         job=model.removesuffix("/output/model/").rpartition("/")[2],

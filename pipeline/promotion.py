@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.settings import Promote
+    from pipeline.contracts.planned import Promote
 
 FEWEST_ROWS = 6
 """The fewest held-out rows on which resampling can show that a model is better. The interval of two equal models lies above 0
@@ -13,17 +13,14 @@ if all rows do by chance. With 5 rows that happens in 1 of 32 runs, which is mor
 interval. With 1 row it happens in 1 of 2."""
 
 
-def decide(difference: dict[str, float], rows: int, *, enabled: bool, promote: Promote) -> tuple[bool, str]:
-    """Return whether the model is to be served, and the reason with the setting behind it.
+def decide(difference: dict[str, float], rows: int, promote: Promote) -> tuple[bool, str]:
+    """Return whether the model is good enough to be served, and the reason with the setting behind it.
 
     Args:
         difference: the tuned model's ROUGE-L less its base's: `mean`, and `low`, the lower end of the 95% interval.
         rows: the number of held-out rows.
-        enabled: endpoint.enabled.
         promote: endpoint.promote.
     """
-    if not enabled:
-        return False, "endpoint.enabled is false"
     if promote == "always":
         return True, "endpoint.promote is always: any model is served"
     if promote == "better":

@@ -15,7 +15,8 @@ from pipeline.contracts.events import Spent
 from pipeline.contracts.planned import RunRecord
 
 if TYPE_CHECKING:
-    from pipeline.contracts.events import Assessment, Customization, Deployment, Training
+    from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
+    from pipeline.contracts.events import Assessment, Deployment, Training
     from pipeline.contracts.planned import Estimate, PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
@@ -55,8 +56,9 @@ def begin(
         settings=differing(settings.model_dump(mode="json"), deployed),
         instruction=settings.dataset.instruction,
         max_tokens=settings.training.evaluation.max_new_tokens,
-        base_model=f"{settings.training.base_model}@{base_model.revision or settings.training.base_revision}",
-        licences={"base_model": base_model.licence, "dataset": dataset.licence},
+        base_model=f"{base_model.name}@{base_model.revision or settings.training.base_revision}",
+        licences={"base_model": base_model.licence, "dataset": dataset_licence},
+        bedrock_mode=settings.bedrock.mode,
         bedrock_base_model=bedrock_base_model,
         bedrock_usd_at_most=estimate.bedrock,
         region=stack.region,

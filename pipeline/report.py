@@ -163,14 +163,18 @@ def notice(
 
 def _success(execution: dict[str, Any]) -> list[str]:
     output = json.loads(execution["output"])
-    idle = output["idle_minutes"]
-    return [
-        f"Promoted: {output['promoted']}",
-        f"Why: {output['why']}",
-        f"Model: {output['model']}, of run {output['model_run']}",
-        *([f"Idle: the endpoint ends when nobody has used it for {idle} minutes, and you are told"] if idle else []),
-        f"Serve it again: start an execution with the input {json.dumps(output['serve_again'])}",
-    ]
+    lines = [f"Promoted: {output['promoted']}", f"Why: {output['why']}", f"Model: {output['model']}"]
+    # An execution that began before an update of the stack has none of these.
+    if run := output.get("model_run"):
+        lines[-1] += f", of run {run}"
+        lines.append(f"Serve it again: start an execution with the input {json.dumps(output['serve_again'])}")
+    if idle := output.get("idle_minutes"):
+        lines.append(f"Idle: the endpoint ends when nobody has used it for {idle} minutes, and you are told")
+    if call := output.get("bedrock_call"):
+        lines.append(f"Ask Bedrock: {call}")
+    if call := output.get("call"):
+        lines += [f"OpenAI base URL: {call['base_url']}", "Python:", *call["python"]]
+    return lines
 
 
 def _failure(execution: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pipeline import instances, names
-from pipeline.contracts.planned import AssessPlan, DeployPlan, ExpiryPlan, IdlePlan
+from pipeline.contracts.planned import AssessPlan, CustomizePlan, DeployPlan, ExpiryPlan, IdlePlan, ImportPlan
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pipeline.contracts.planned import DeployPlan, IdlePlan, RunRecord
+from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
+from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 

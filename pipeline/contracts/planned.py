@@ -209,11 +209,19 @@ class ServePlan(NamedTuple):
     scores: JsonObject
 
 
+class HowToCall(NamedTuple):
+    """How to call the endpoint: the base URL for any OpenAI client, and the lines of a Python program that calls it."""
+
+    base_url: str
+    python: list[str]
+
+
 class RunRecord(NamedTuple):
     """The part of a run's record that is known when the run is planned.
 
-    `settings` holds the settings that differ from the deployed ones, by their dotted names. `instruction` is the task before
-    each dialogue, and `max_tokens` the longest answer of the evaluation: with both, a user asks as the model was judged.
+    `settings` holds the settings that differ from the deployed ones, by their dotted names. `model_run` is the run that made
+    the model: the run itself, or the earlier run whose model it serves. `instruction` is the text before each dialogue, and
+    `max_tokens` the longest answer of the evaluation. A user who calls the model with both calls it as it was evaluated.
     """
 
     folder: str
@@ -232,9 +240,10 @@ class RunRecord(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Plan's result, which every later state reads. `train` is the request of CreateTrainingJob without its name.
+    """Plan's result, which every later state reads.
 
-    A run that serves the model of an earlier run has `serve`, and neither `dataset` nor `prepare`, `train` nor `assess`.
+    `train` is the request of CreateTrainingJob without its name. `keep_models` is bedrock.keep_models. A run that serves the
+    model of an earlier run has `serve`, and neither `dataset` nor `prepare`, `train` nor `assess`.
     """
 
     run: str

@@ -9,7 +9,6 @@ from pipeline import aws, promotion, record
 from pipeline.contracts.events import AssessEvent, Assessment
 
 if TYPE_CHECKING:
-    from pipeline.contracts.planned import Promote
     from pipeline.contracts.values import JsonObject
 
 
@@ -31,10 +30,10 @@ def handler(event: AssessEvent) -> Assessment:
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
-    promoted, because = promotion.decide(
-        evaluation["difference"]["rougeL"], evaluation["rows"], enabled=event.enabled, promote=event.promote
-    )
-    faults = faulty(evaluation["tuned"]["shares"], event.max_faulty_share)
+    passes, because = promotion.decide(evaluation["difference"]["rougeL"], evaluation["rows"], event.plan.promote)
+    promoted = passes and event.plan.enabled
+    because = because if event.plan.enabled else "endpoint.enabled is false"
+    faults = faulty(evaluation["tuned"]["shares"], event.plan.max_faulty_share)
     why = (
         f"ROUGE-L on {_rows(evaluation['rows'])}: {_compared(evaluation, 'rougeL')}; chrF: "
         f"{_compared(evaluation, 'chrF')}: {'promoted' if promoted else 'not promoted'}, because {because}"

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, bedrock, cost, earlier_run, names, record, requests
-from pipeline.contracts.planned import CustomizePlan, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
+from pipeline import account, aws, bedrock, cost, earlier_run, names, openai_route, record, requests
+from pipeline.account import NotAllowed
+from pipeline.contracts.planned import HowToCall, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
@@ -76,7 +77,7 @@ def handler(event: PlanEvent) -> Plan | Refusal:
 
 def _plan(event: PlanEvent, requested: Settings) -> Plan:
     stack, run = event.stack, names.run_id(event.execution)
-    settings, warnings = _within_quotas(settings, stack.prefix)
+    settings, warnings = _within_quotas(requested, stack.prefix)
     bedrock_model = bedrock.check(settings, stack.region)
     importing = settings.bedrock.mode == "import"
     if bedrock_model:
@@ -130,9 +131,16 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
             event.execution,
             planned_model,
             planned_dataset.licence,
-            customization["baseModelIdentifier"] if customization else None,
+            customization.request["baseModelIdentifier"] if customization else None,
             estimate,
         ),
+    )
+
+
+def _call(settings: Settings, stack: StackFacts) -> HowToCall:
+    longest = settings.training.evaluation.max_new_tokens
+    return openai_route.how_to_call(
+        stack.prefix, stack.caller_role, stack.region, settings.dataset.instruction, longest
     )
 
 
@@ -166,9 +174,21 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
         train=None,
         assess=None,
         customize=None,
+        import_model=None,
+        keep_models=settings.bedrock.keep_models,
         deploy=requests.deploy(settings, run, stack),
+        call=_call(settings, stack),
         record=record.begin(
-            settings, event.settings, stack, run, event.execution, planned_model, licence, None, estimate, serve.run
+            earlier.settings,
+            event.settings,
+            stack,
+            run,
+            event.execution,
+            planned_model,
+            licence,
+            None,
+            estimate,
+            serve.run,
         ),
         serve=serve,
     )

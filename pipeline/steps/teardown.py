@@ -3,8 +3,9 @@
 CDK's Provider framework calls `on_event` once, and then `is_complete` every few seconds until it returns true (an hour at
 most). Both only act when the stack itself is being deleted. The teardown finds resources by the stack's prefix, and deletes
 only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the endpoint's schedules,
-the endpoint, endpoint configs and models, custom models, the endpoint's log group, and the bucket's versions and uploads.
-CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
+the endpoint, endpoint configs and models, Bedrock's deployment and models, the endpoint's log group, and the bucket's versions
+and uploads. At the end it waits until the last stopped execution is a minute old, because a function that it has called may
+still make something. CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
 
 CloudFormation shows no message of a custom resource before it has ended, and then only the reason of a failure. So a second
 resource, of the type `MODEL_USERS`, is deleted at the same time. It checks whether a deployment or throughput that is not the
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, names, schedules
+from pipeline.aws import unless
+from pipeline.bedrock_teardown import BedrockTeardown
 from pipeline.custom_models import CustomModels
 
 if TYPE_CHECKING:
@@ -134,7 +137,7 @@ class TeardownPass:
         """
         stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
             (self._notifications, self._executions),
-            (self._training_jobs, self._customization_jobs),
+            (self._training_jobs, self.bedrock.customization_jobs),
             (self._schedules, self._endpoint),
             (
                 *(self._endpoint_configs, self._models),
@@ -194,24 +197,6 @@ class TeardownPass:
                     unless(
                         partial(self.sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"]),
                         "ValidationException",  # The job has ended meanwhile.
-                    )
-        return unfinished
-
-    def _customization_jobs(self) -> list[str]:
-        unfinished = []
-        for status in ("InProgress", "Stopping"):
-            jobs = self._in_bedrock(
-                "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status
-            )
-            for job in jobs:
-                if not self.bedrock.is_ours(job["jobArn"]):
-                    continue
-                unfinished.append(job["jobName"])
-                if status == "InProgress":
-                    _unless(
-                        partial(self.bedrock.client.stop_model_customization_job, jobIdentifier=job["jobArn"]),
-                        "ConflictException",  # The job has ended meanwhile.
-                        "ValidationException",
                     )
         return unfinished
 

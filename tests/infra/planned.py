@@ -16,7 +16,7 @@ from pipeline.contracts.values import as_json, parse
 from pipeline.source import listing
 from pipeline.source.preparation import preparation
 from pipeline.source.splits import File
-from pipeline.steps import deploy, deploy_custom_model
+from pipeline.steps import deploy, deploy_custom_model, plan
 from pipeline.steps.customize import CustomizationJobs
 from pipeline.steps.import_model import ImportJobs
 from pipeline.steps.train import TrainingJobs

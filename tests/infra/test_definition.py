@@ -108,7 +108,7 @@ ANSWERS: dict[str, Any] = {
 
 
 NONE_IN_SOME = (
-    *("endpoint", "config", "until", "custom_model", "imported_model"),
+    *("endpoint", "config", "until", "idle_minutes", "call", "custom_model", "imported_model"),
     *("bedrock_model_id", "bedrock_call"),
 )
 """The parts of the output that some runs do not have."""
@@ -155,11 +155,7 @@ def walk(
         assign, following = state.get("Assign", {}), state.get("Next")
         if state["Type"] == "Succeed":
             output = value(state["Output"])
-            missing = [
-                key
-                for key, given in output.items()
-                if given is None and key not in ("endpoint", "config", "until", "idle_minutes", "custom_model")
-            ]
+            missing = [key for key, given in output.items() if given is None and key not in NONE_IN_SOME]
             assert not missing
             return entered, events, output
         if state["Type"] == "Fail":
@@ -217,8 +213,14 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert output["warnings"] == ["a", "b", "d", "held"]
     assert output["promoted"] is True
     assert (output["endpoint"], output["until"], output["idle_minutes"]) == ("e", "2026-11-26T12:00:00Z", 60)
-    assert (output["bedrock"], output["custom_model"]) == ("completed", "arn:c")
-    assert output["samples"] == [f"{MODEL}tuneway/evaluation.json", "s3://bucket/models/0123456789/smoke_test.json"]
+    assert (output["bedrock"], output["custom_model"]) == ("completed, answers by Converse", "arn:c")
+    assert (output["bedrock_model_id"], output["imported_model"]) == ("arn:m", None)
+    assert output["bedrock_call"] == "aws bedrock-runtime converse"
+    assert output["samples"] == [
+        f"{MODEL}tuneway/evaluation.json",
+        "s3://bucket/models/0123456789/smoke_test.json",
+        "s3://bucket/models/0123456789/bedrock_smoke_test.json",
+    ]
     assert output["run"] == "s3://bucket/models/0123456789/run.json"
     assert (output["model_run"], output["serve_again"]) == ("0123456789", {"serve": "0123456789"})
     assert output["spent"] == {"training_usd": 1.0}
@@ -266,7 +268,7 @@ def test_long_work_is_looked_at_until_it_is_completed(synthesised: Synthesised, 
     assert events["Deploy"]["progress"] == moving
 
 
-def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
+def test_a_run_whose_model_is_not_promoted_waits_only_for_bedrock(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
     entered, events, output = run(synthesised, variables, Assess={**ANSWERS["Assess"], "promoted": False})
@@ -278,13 +280,16 @@ def test_a_model_that_is_not_promoted_waits_for_bedrock_alone(
         None,
         "arn:c",
     )
-    assert output["warnings"] == ["a", "b"]
-    assert output["samples"] == [f"{MODEL}tuneway/evaluation.json"]
+    assert output["warnings"] == ["a", "b", "held"]
+    assert output["samples"] == [
+        f"{MODEL}tuneway/evaluation.json",
+        "s3://bucket/models/0123456789/bedrock_smoke_test.json",
+    ]
     assert output["serve_again"] == {"serve": "0123456789", "endpoint": {"promote": "always"}}
     assert events["Record"]["deployed"]["phase"] == "skipped"
 
 
-def test_a_superseded_endpoint_ends_the_run_well_and_a_lost_one_is_deployed_again(
+def test_a_superseded_endpoint_is_no_failure_and_a_lost_one_is_deployed_again(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
     _, _, output = run(synthesised, variables, Deploy={**ANSWERS["Deploy"], "phase": "superseded"})
@@ -321,7 +326,7 @@ def test_an_earlier_runs_model_goes_straight_to_the_endpoint(
     parse(RecordEvent, events["Record"])
 
 
-def test_a_refusal_ends_the_run_with_its_line(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+def test_a_refusal_of_plan_ends_the_run_with_its_line(synthesised: Synthesised, variables: dict[str, Any]) -> None:
     assert run(synthesised, variables, Plan={"refusal": "no"})[::2] == (["Plan", "Planned", "Refused"], "no")
 
 

@@ -44,7 +44,7 @@ ACCEPTED = {
     r"bedrock:InvokeModelWithResponseStream needs .*, too": "one call asks one model of one kind",
     r"bedrock:ListTagsForResource needs .*, too": "one call reads the tags of one resource of one kind",
     r"bedrock:InvokeModel needs .*, too": "one call asks one model of one kind",
-    r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind: ours is Standard",
+    r"states:(List|Describe)Executions? needs (maprun|express), too": "one call asks about one kind, and these are Standard",
     r"no action of bedrock:CreateModelCustomizationJob can be granted on .*:model-customization-job/\*": (
         "the policy of the Step Functions developer guide for this integration has it; to lack it fails after hours"
     ),
@@ -234,8 +234,17 @@ TRUSTS: dict[str, tuple[str, dict[str, Any] | None]] = {
             "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-customization-job/*"},
         },
     ),
+    "RolesImport": (
+        "bedrock.amazonaws.com",
+        {
+            "StringEquals": OWN_ACCOUNT,
+            "ArnEquals": {"aws:SourceArn": f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-import-job/*"},
+        },
+    ),
     "RolesExpiry": SCHEDULES,
     "RolesIdle": SCHEDULES,
+    # Whoever the account's own policies allow: no service.
+    "RolesCaller": (f"arn:aws:iam::{ACCOUNT}:root", None),
     "PipelineRole": STATE_MACHINES,
     "CleanupRole": STATE_MACHINES,
     "CleanupRuleRole": (

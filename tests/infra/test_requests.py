@@ -46,13 +46,13 @@ def test_the_deployment_of_custom_models_is_the_stacks_own_and_not_a_runs(variab
     assert [tag["key"] for tag in request["tags"]] == [STACK_TAG]
 
 
-def test_what_is_imported_is_the_model_as_the_training_job_left_it(variables: dict[str, Any]) -> None:
+def test_the_imported_model_is_the_training_jobs_own(variables: dict[str, Any]) -> None:
     request = sent(variables["plan"], "CreateModelImportJob")
     assert request["modelDataSource"] == {"s3DataSource": {"s3Uri": MODEL}}
     assert request["jobTags"] == request["importedModelTags"]
 
 
-def test_the_endpoint_mounts_the_model_as_it_was_left(variables: dict[str, Any]) -> None:
+def test_the_endpoint_mounts_the_model_as_the_job_wrote_it(variables: dict[str, Any]) -> None:
     container = sent(variables["plan"], "CreateModel")["PrimaryContainer"]
     source = {"S3Uri": MODEL, "S3DataType": "S3Prefix", "CompressionType": "None"}
     assert container["ModelDataSource"]["S3DataSource"] == source
@@ -68,7 +68,7 @@ def test_the_schedule_is_at_the_end_of_the_endpoints_life(variables: dict[str, A
     for action in ("CreateSchedule", "UpdateSchedule"):
         validate(service_model("scheduler").operation_model(action), arguments)
     at = datetime.strptime(arguments["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
-    assert abs(at - datetime.now(UTC) - timedelta(minutes=80)) < timedelta(minutes=1)
+    assert abs(at - datetime.now(UTC) - timedelta(minutes=260)) < timedelta(minutes=1)
     assert json.loads(arguments["Target"]["Input"]) == {"EndpointName": planned.endpoint}
     assert arguments["ActionAfterCompletion"] == "DELETE"
     assert arguments["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"] == 3600

@@ -147,6 +147,7 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
         "RolesModel": {read},
         "RolesExpiry": {read, write},
         "RolesIdle": {read, write},
+        "RolesCaller": {read},
         "IdleIdleRole": {read, write},
         "CleanupRole": {read, write},
         "RolesBedrock": {read, write, "kms:DescribeKey", "kms:CreateGrant"},
@@ -242,7 +243,7 @@ def test_plan_reads_base_models_tuned_models_and_records_and_no_dataset(synthesi
     assert objects(synthesised, "FunctionsPlan", "s3:GetObject") == {"uploads/models/*"} | own
 
 
-def test_a_baseline_is_looked_for_by_plan_and_kept_by_assess_alone(synthesised: Synthesised) -> None:
+def test_plan_looks_for_a_baseline_and_only_assess_writes_it(synthesised: Synthesised) -> None:
     assert listed(synthesised, "FunctionsPlan") == [["uploads/*", "baselines/*/*", "models/*"]]
     assert objects(synthesised, "FunctionsAssess", "s3:PutObject") == {
         "baselines/*/baseline.json",

@@ -86,8 +86,8 @@ def test_functions_may_write_their_own_log_and_not_create_one(synthesised: Synth
 def test_each_principal_has_its_own_role(synthesised: Synthesised) -> None:
     functions = synthesised.resources("AWS::Lambda::Function")
     roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
-    assert len(roles) == len(set(roles)) == 14
-    for kind in ("Training", "Model", "Bedrock", "Expiry"):
+    assert len(roles) == len(set(roles)) == 18
+    for kind in ("Training", "Model", "Bedrock", "Import", "Expiry", "Idle", "Caller"):
         assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
 
 
@@ -99,8 +99,14 @@ def test_who_calls_the_model_may_do_nothing_else(synthesised: Synthesised) -> No
     assert (trust["Action"], list(trust["Principal"]), "Condition" in trust) == ("sts:AssumeRole", ["AWS"], False)
     assert json.dumps(trust["Principal"]).endswith('{"Ref": "AWS::AccountId"}, ":root"]]}}')
     granted = [s for policy, s in statements(synthesised) if policy.startswith("RolesCaller")]
-    assert [s["Action"] for s in granted] == ["sagemaker:InvokeEndpoint", "sagemaker:CallWithBearerToken"]
+    assert [s["Action"] for s in granted] == [
+        "sagemaker:InvokeEndpoint",
+        "sagemaker:CallWithBearerToken",
+        "bedrock:InvokeModelWithResponseStream",
+    ]
     assert "endpoint/tuneway-" in json.dumps(granted[0]["Resource"])
+    # Bedrock chooses the ids of its models. So the tag says which are this stack's.
+    assert "tuneway-0a1b2c3d" in json.dumps(granted[2]["Condition"]["StringEquals"])
     output = synthesised.template["Outputs"]["CallerRoleArn"]["Value"]
     assert output == {"Fn::GetAtt": [name, "Arn"]}
 

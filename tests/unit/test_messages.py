@@ -35,6 +35,8 @@ WITH_REMEDY = {
     "InterruptedTrainingError": "interruptions of a training job",
     "EndpointFailed": "failures of Deploy",
     "EndpointSick": "failures of SmokeTest",
+    "BedrockSick": "failures of AskBedrock",
+    "ModelDeploymentFailed": "failures of DeployCustomModel",
     "NotAnswered": "questions that a served model does not answer",
     "NotOurs": "a job that belongs to somebody else",
     "ShardFailed": "failures of MergeData",
@@ -42,14 +44,14 @@ WITH_REMEDY = {
 }
 """The exceptions whose text is a message for the user, with the remedy."""
 
-MAILED = {
-    "AwsBusy": "botocore's own words",
-    "BadRecord": "a defect: the rule that a line breaks",
-    "CustomizationFailed": "Bedrock's own words",
-    "ModelImportFailed": "Bedrock's own words",
-    "ReadBackError": "a defect, or the storage's",
-    "SourceUnavailable": "the source's own words, after retries",
-    "TrainingFailed": "SageMaker's own words, and the job's line",
+REMEDY_IN_REPORT = {
+    "AwsBusy": "the text of botocore",
+    "BadRecord": "a defect: the rule that a row breaks",
+    "CustomizationFailed": "the text of Bedrock",
+    "ModelImportFailed": "the text of Bedrock",
+    "ReadBackError": "a defect of the product or of the storage",
+    "SourceUnavailable": "the error of the source, after retries",
+    "TrainingFailed": "the text of SageMaker, and the job's line",
 }
 """The exceptions whose text has no remedy, because the report at the end of a run adds it (`pipeline.report`)."""
 
@@ -226,7 +228,7 @@ def test_every_raised_exception_is_in_one_of_the_tables() -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *MAILED,
+        *REMEDY_IN_REPORT,
         "EndpointFailed",
         "EndpointSick",
         "BedrockSick",

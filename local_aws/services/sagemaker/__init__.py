@@ -11,7 +11,14 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from local_aws.core.registry import Registered, Request, Response, register_control, register_service
+from local_aws.core.registry import (
+    Registered,
+    Request,
+    Response,
+    register_control,
+    register_front_door,
+    register_service,
+)
 from local_aws.ministack.metrics import before_readings
 from local_aws.services.apis import SAGEMAKER
 from local_aws.services.sagemaker import endpoints, hosting, images, jobs, openai_route, runtime

@@ -60,7 +60,7 @@ class Fleet:
         self.variant: dict[str, Any] = config["ProductionVariants"][0]
         self.log_group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
         self.port = 0
-        self._arn, self._endpoint_name = endpoint_arn, endpoint_name
+        self.arn, self._endpoint_name = endpoint_arn, endpoint_name
         self.use: Use | None = None
         instance = secrets.token_hex(8)
         self._root = store.state_dir / "endpoints" / endpoint_name / instance

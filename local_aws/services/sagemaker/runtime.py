@@ -7,9 +7,8 @@ answer within 60 seconds; the body is at most 6 MB).
 from __future__ import annotations
 
 import http.client
-import json
-import re
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from local_aws.core.authorization import sagemaker_arn, service_model
@@ -45,16 +44,12 @@ def handle(store: SageMakerAccount, request: Request) -> Response | None:
 
 def _invoke_endpoint(store: SageMakerAccount, request: Request, name: str) -> Response:
     if len(request.body) > MAX_BODY_BYTES:
-        return _error(413, "413", f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.")
-    name = unquote(found[1])
-    with store.lock:
-        endpoint = store.endpoints.get(sagemaker_arn(request, "endpoint", name))
-        fleet = endpoint.fleet if endpoint is not None and endpoint.status != "Deleting" else None
-        if fleet is None:
-            return _error(400, "ValidationError", f"Endpoint {name} of account {request.account} not found.")
-        fleet.enter()
-        if fleet.use is not None:
-            fleet.use.invocations.append(time.time())
+        raise ServiceError("413", TOO_LARGE, 413)
+    fleet = enter(store, sagemaker_arn(request, "endpoint", name))
+    if fleet is None:
+        raise ServiceError("ValidationError", unknown_endpoint(name, request.account))
+    if fleet.use is not None:
+        fleet.use.invocations.append(time.time())
     try:
         return _invoke(fleet, request)
     finally:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "tuneway-moment"
 ENDED: list[float] = []
-"""When the last of these tests was over."""
+"""The time of the end of the last of these tests."""
 IMPORT: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"mode": "import"}}
 QUICK: dict[str, Any] = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
 
@@ -177,9 +177,9 @@ def test_a_new_deploy_spares_the_endpoint_then_a_redrive_succeeds_and_keep_model
 
     changed.cdk("destroy", "--force")
     bucket, output = changed.outputs["BucketName"], redriven["output"]
-    # The deployment stays with its model: it costs nothing while nobody asks it.
-    kept = sorted(line.rpartition(" ")[0] for line in changed.left())
-    assert kept == ["bucket", "custom model", "custom model deployment", "objects in"], changed.left()
+    # The deployment stays with its model: nothing bills for it while nobody calls it.
+    kept = sorted(line.rpartition(" ")[0] for line in changed.inventory())
+    assert kept == ["bucket", "custom model", "custom model deployment", "objects in"], changed.inventory()
     s3, bedrock = changed.aws.client("s3"), changed.aws.client("bedrock")
     keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     assert f"{output['model']}model.safetensors".removeprefix(f"s3://{bucket}/") in keys

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_a_region_without_bedrock(tmp_path: Path) -> None:
     absent = {"kind": "no-endpoint", "service": "bedrock"}
     with on_its_own(tmp_path, "ap-east-1", [absent], bedrock={"mode": "off"}) as stack:
-        live(
+        run_and_destroy(
             stack,
             absent,
             "Tuneway.Refused",
@@ -55,8 +55,8 @@ def run_and_destroy(stack: Deployed, fault: dict[str, str], error: str, reason: 
     # A run that wants Bedrock is refused before it has cost anything.
     before = stack.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
     ended = stack.run({"bedrock": {"mode": "customize"}})
-    assert (ended["status"], ended["error"]) == ("FAILED", refused), ended
-    assert line in ended["cause"]
+    assert (ended["status"], ended["error"]) == ("FAILED", error), ended
+    assert reason in ended["cause"]
     assert stack.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == before
     assert stack.wait_for_cleanup(ended["executionArn"])["left"] == []
 

@@ -15,7 +15,7 @@ def test_an_endpoint_that_does_not_answer_is_deleted_if_somebody_deleted_its_old
     assert before is not None
     stack.faults({"kind": "function", "function": "-smoke-test$", "how": "stuck"})
     arn = stack.start({"bedrock": {"mode": "off"}})
-    stack.reach(arn, "SmokeTest")
+    stack.wait_for_state(arn, "SmokeTest")
     stack.aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=before["EndpointConfigName"])
     stack.faults({"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"})
     assert stack.wait_for_end(arn)["error"] == "EndpointSick"

@@ -32,6 +32,7 @@ def token(stack: Deployed) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gated(stack: Deployed, token: str) -> dict[str, Any]:
+    """A run with a gated base model."""
     ended = stack.run({"training": {"gated": True}, "bedrock": {"mode": "off"}})
     assert ended["status"] == "SUCCEEDED", ended.get("cause")
     return ended

@@ -29,14 +29,14 @@ def test_an_execution_with_empty_input_runs_the_steps_in_order(stack: Deployed, 
     assert states[-1] == "Done"
 
 
-def test_each_look_says_how_far_the_job_is(stack: Deployed, first: dict[str, Any]) -> None:
-    told = {name: stack.outputs_of(first["executionArn"], name) for name in LOOKS}
-    assert all(isinstance(line, str) for lines in told.values() for line in lines), told
-    assert any(line.startswith("Training for ") for line in told["Train"]), told
-    assert told["Train"][-1].startswith("completed after ")
-    assert told["Deploy"][-1] == f"endpoint {stack.prefix} is InService on {first['output']['config']}"
-    assert told["FinishCustomize"][-1] == "completed"
-    assert told["DeployCustomModel"][-1] == f"custom model deployment {stack.prefix} is Active"
+def test_each_look_has_the_progress_of_the_job_as_its_output(stack: Deployed, first: dict[str, Any]) -> None:
+    lines = {name: stack.outputs_of(first["executionArn"], name) for name in LOOKS}
+    assert all(isinstance(line, str) for outputs in lines.values() for line in outputs), lines
+    assert any(line.startswith("Training for ") for line in lines["Train"]), lines
+    assert lines["Train"][-1].startswith("completed after ")
+    assert lines["Deploy"][-1] == f"endpoint {stack.prefix} is InService on {first['output']['config']}"
+    assert lines["FinishCustomize"][-1] == "completed"
+    assert lines["DeployCustomModel"][-1] == f"custom model deployment {stack.prefix} is Active"
 
 
 def test_the_output_has_the_decision_the_data_the_models_and_the_costs(first: dict[str, Any]) -> None:
@@ -81,10 +81,10 @@ def test_bedrocks_model_can_be_called_as_the_output_and_the_notice_say(stack: De
     assert f"Ask Bedrock: {output['bedrock_call']}\n" in stack.cleaned(first["executionArn"])["message"]
 
 
-def test_no_dialogue_and_no_answer_stands_in_history_log_or_mail(stack: Deployed, first: dict[str, Any]) -> None:
-    judged, asked, of_bedrock = (json.loads(read(stack, uri)) for uri in first["output"]["samples"])
-    rows = [*judged["samples"], *asked, *of_bedrock]
-    assert len(asked) == len(of_bedrock) == 3
+def test_no_dialogue_and_no_answer_is_in_history_logs_or_notice(stack: Deployed, first: dict[str, Any]) -> None:
+    evaluation, smoke_test, of_bedrock = (json.loads(read(stack, uri)) for uri in first["output"]["samples"])
+    rows = [*evaluation["samples"], *smoke_test, *of_bedrock]
+    assert len(smoke_test) == len(of_bedrock) == 3
     texts = {row["prompt"][-1]["content"] for row in rows} | {row["reference"] for row in rows}
     # An answer of a random model may be one or two words that occur anywhere.
     texts |= {row[key] for row in rows for key in ("tuned", "answer") if len(row.get(key, "")) > 20}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.local.deployed import Deployed
 
-QUICK = {"training": {"max_steps": 1}, "bedrock": {"enabled": False}}
+QUICK = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
 
 
 @pytest.fixture(scope="module")

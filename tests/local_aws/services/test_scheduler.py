@@ -69,7 +69,7 @@ def test_a_schedule_that_was_called_is_called_again_at_a_new_time(aws: RunningAw
     aws.client("scheduler").delete_schedule(Name="again")
 
 
-def test_lambda_target_needs_the_roles_permission(aws: RunningAws) -> None:
+def test_a_function_is_not_called_without_the_roles_permission(aws: RunningAws) -> None:
     source = "def handler(event, context): raise RuntimeError('must not run')\n"
     aws.function("guarded", source, aws.role("guarded-role"))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:guarded"

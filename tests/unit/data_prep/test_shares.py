@@ -186,13 +186,13 @@ def test_the_remedy_of_bedrocks_refusals_helps(output: str, put: Callable[[str, 
     event = with_bedrock(make_event(output), NOVA)
     put("uploads/data.csv", csv_bytes([(str(n), f"USER: {n}", "s") for n in range(100)]))
     event["request"]["dataset"]["max_rejected_share"] = 0.5
-    assert refused(event).endswith(
+    assert refusal(event).endswith(
         "; mend them, choose another bedrock.base_model, or set bedrock.mode to import or off"
     )
     put("uploads/data.csv", csv_bytes(dialogues(100)))
     event["request"]["dataset"]["max_rows"]["train"] = 5
-    assert "needs 16 records, train and validation together, and at least 8 of each, and gets 5 + " in refused(event)
-    assert refused(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.mode to import or off")
+    assert "needs 16 records, train and validation together, and at least 8 of each, and gets 5 + " in refusal(event)
+    assert refusal(event).endswith("; add rows, raise dataset.max_rows, or set bedrock.mode to import or off")
     event["request"]["dataset"]["max_rows"]["train"] = None
     put("uploads/data.csv", csv_bytes(dialogues(14)))
-    assert refused(event).endswith("; add rows, raise dataset.ratios.validation, or set bedrock.mode to import or off")
+    assert refusal(event).endswith("; add rows, raise dataset.ratios.validation, or set bedrock.mode to import or off")

@@ -32,6 +32,8 @@ def record(bucket: str, run: str, low: float = 0.5, model_run: str = "", **setti
         "run": run,
         "model_run": model_run or run,
         "settings": settings,
+        "instruction": "Sum up:",
+        "max_tokens": 77,
         "base_model": "own/base@0a1b2c",
         "licences": {"base_model": "mit", "dataset": "cc0"},
         "bedrock_base_model": None,
@@ -117,6 +119,16 @@ def test_a_run_that_served_anothers_model_stands_for_that_model(aws: RunningAws,
     assert find(bucket, "last").settings.endpoint.max_model_len == 2048
 
 
+def test_a_record_of_an_earlier_version_is_served(aws: RunningAws, bucket: str) -> None:
+    written = record(bucket, OLD)
+    for name in ("model_run", "instruction", "max_tokens"):
+        del written[name]
+    leave(aws, bucket, {**written, "model_run": OLD})
+    aws.client("s3").put_object(Bucket=bucket, Key=f"models/{OLD}/run.json", Body=json.dumps(written).encode())
+    found = find(bucket, "last")
+    assert (found.serve.run, found.settings.training.evaluation.max_new_tokens) == (OLD, 128)
+
+
 def test_the_runs_own_settings_hold_and_the_inputs_endpoint_over_them(aws: RunningAws, bucket: str) -> None:
     own = {
         "training.max_length": 3000,
@@ -124,15 +136,17 @@ def test_the_runs_own_settings_hold_and_the_inputs_endpoint_over_them(aws: Runni
         "endpoint.promote": "always",
         "endpoint.enabled": False,
         "endpoint.instance_types": ["ml.g6.xlarge"],
-        "bedrock.enabled": False,
+        "bedrock.mode": "import",
         "dataset.source": "uploads/mine.csv",
     }
     leave(aws, bucket, record(bucket, OLD, low=-9, **own))
     found = find(bucket, OLD, instance_types=["ml.g5.2xlarge"]).settings
     assert (found.endpoint.enabled, found.endpoint.max_model_len, found.training.max_length) == (True, 4096, 3000)
     assert (found.endpoint.instance_types, found.endpoint.promote) == (["ml.g5.2xlarge"], "always")
+    # The model is called as it was evaluated.
+    assert (found.dataset.instruction, found.training.evaluation.max_new_tokens) == ("Sum up:", 77)
     # Nothing of the rest can be needed.
-    assert (found.bedrock.enabled, found.dataset.source) == (True, "hub:knkarthick/samsum")
+    assert (found.bedrock.mode, found.dataset.source) == ("off", "hub:knkarthick/samsum")
     with pytest.raises(schema.SettingsError, match=r"max_model_len: 2048 is less than training.max_length \(3000\)"):
         find(bucket, OLD, max_model_len=2048)
 
@@ -196,7 +210,12 @@ def test_plan_of_a_run_that_serves_asks_for_an_endpoint_and_nothing_else(
         "training.base_model": "own/base",
         "endpoint.instance_types": ["ml.g6.xlarge"],
         "endpoint.max_model_len": 1024,
+        "bedrock.mode": "off",
+        "dataset.instruction": "Sum up:",
+        "training.evaluation.max_new_tokens": 77,
     }
+    assert (known["instruction"], known["max_tokens"]) == ("Sum up:", 77)
+    assert "max_tokens=77" in "".join(made["call"]["python"])
     assert known["licences"] == {"base_model": "mit", "dataset": "cc0"}
     long = served(bucket, {"serve": OLD, "endpoint": {"max_model_len": 4096}})
     assert long == {

@@ -1,4 +1,4 @@
-"""The words of an end: every kind of error has its remedy, and a cause of any form becomes one reason."""
+"""The message about an end: every kind of error has its remedy, and a cause of any form becomes one reason."""
 
 from __future__ import annotations
 
@@ -202,6 +202,16 @@ def test_any_cause_gives_a_reason_and_a_remedy(error: str, cause: str) -> None:
     assert report.remedy(error, report._reason(cause))
 
 
+@pytest.mark.parametrize("call", ["aws bedrock-runtime converse --model-id arn:d", None])
+def test_the_message_of_a_good_end_says_how_bedrocks_model_is_asked(call: str | None) -> None:
+    output = {"promoted": True, "why": "w", "model": "s3://m/", "bedrock_call": call}
+    output |= {"model_run": "9f8e7d6c5b", "idle_minutes": None, "serve_again": {"serve": "9f8e7d6c5b"}}
+    execution = {"status": "SUCCEEDED", "name": "n", "executionArn": "arn", "output": json.dumps(output)}
+    message = report.notice(execution, "p", "us-west-2", "endpoint e", "job j is Completed", [])["message"]
+    lines = [line for line in message.splitlines() if line.startswith("Ask Bedrock: ")]
+    assert lines == ([f"Ask Bedrock: {call}"] if call else [])
+
+
 def test_a_good_end_says_whose_model_serves_when_it_ends_and_how_to_serve_it_again() -> None:
     output = {
         "promoted": True,
@@ -217,8 +227,8 @@ def test_a_good_end_says_whose_model_serves_when_it_ends_and_how_to_serve_it_aga
     assert found["subject"] == "tuneway-0a1b2c3d: run one SUCCEEDED"
     assert found["message"].splitlines()[2:5] == [
         "Model: s3://b/models/r/job/output/model/, of run 9f8e7d6c5b",
-        "Idle: the endpoint ends when nobody has used it for 60 minutes, and you are told",
         'Serve it again: start an execution with the input {"serve": "9f8e7d6c5b"}',
+        "Idle: the endpoint ends when nobody has used it for 60 minutes, and you are told",
     ]
     ended["output"] = json.dumps(output | {"idle_minutes": None})
     assert "Idle: " not in report.notice(ended, "p", "us-west-2", "nothing", "no job", [])["message"]

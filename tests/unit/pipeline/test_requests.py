@@ -269,8 +269,8 @@ def bounds() -> list[tuple[str, Any]]:
 def test_the_job_takes_each_setting_up_to_its_bounds(name: str, value: Any) -> None:
     section, _, inner = name.rpartition(".")
     given = {section: {inner: value}} if section else {name: value}
-    # The bounds that hold between settings are looked at elsewhere.
-    room = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"mode": "off"}} if name == "max_length" else {}
+    # The rules between two settings, and the limit for the whole run's time, are tested elsewhere.
+    others = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"mode": "off"}} if name == "max_length" else {}
     if name in ("max_runtime_minutes", "spot_wait_minutes") and value > 40_000:
         return
     made = requests.train(settings(training=given, **others), "0123456789", None, STACK)

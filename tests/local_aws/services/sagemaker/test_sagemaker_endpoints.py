@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import ClientError
@@ -45,14 +47,15 @@ def statements(*, without: str = "") -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def role(aws: RunningAws, tmp_path_factory: pytest.TempPathFactory) -> str:
     s3 = aws.client("s3")
-    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):  # by another module that uses this fixture
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for answer in ("one", "two", "sick", "dead"):
         s3.put_object(Bucket=BUCKET, Key=f"{answer}/answer.txt", Body=answer.encode())
     server: Path = tmp_path_factory.mktemp("image") / "server.py"
     server.write_text(SERVER)
     control(aws, "quotas", **{f"{INSTANCE} for endpoint usage": 50})
     control(aws, "sagemaker", status_seconds=0.2, images={"little-server": ["python3", str(server), "{port}"]})
-    return aws.role("serving", *statements(), service="sagemaker")
+    return aws.role(f"serving-{uuid4().hex[:8]}", *statements(), service="sagemaker")
 
 
 def prepare(

@@ -79,8 +79,8 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def recipe(**training: Any) -> Recipe:
-    """The recipe that the job reads from what Plan writes for a run with these settings."""
-    # What holds between settings is no matter here.
+    """Return the recipe that the job parses from Plan's request for a run with these settings."""
+    # Rules between two settings do not matter here.
     others = {"bedrock": {"mode": "off"}, "endpoint": {"max_model_len": 131_072}}
     request = requests.train(settings(training=training, **others), "0123456789", None, STACK)
     return parse_recipe(request["HyperParameters"])

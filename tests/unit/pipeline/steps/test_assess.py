@@ -60,6 +60,8 @@ def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **settings: A
             "model_run": "0123456789",
             "execution": "arn:e",
             "settings": {"training.epochs": 2},
+            "instruction": "Sum up:",
+            "max_tokens": 77,
             "base_model": "a/b@main",
             "licences": {"base_model": "mit", "dataset": None},
             "bedrock_mode": "off",
@@ -207,5 +209,5 @@ def test_a_model_is_not_clearly_better_on_few_rows(aws: RunningAws, bucket: str)
     difference = {"mean": 2.0, "low": 1.0}
     for rows in (5, 6):
         for promote in ("always", "better", "clearly_better"):
-            promoted, _ = promotion.decide(difference, rows, enabled=True, promote=promote)
+            promoted, _ = promotion.decide(difference, rows, promote)
             assert promoted is (rows == 6 or promote != "clearly_better")

@@ -72,8 +72,8 @@ def test_the_other_parts_run_if_aws_refuses_one_part(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(client_maker, "client", lambda _: AbortedExecution())
     monkeypatch.setattr(cleanup, "_bedrock_jobs", no_bedrock)
-    monkeypatch.setattr(cleanup, "_training_jobs", rest("training"))
-    monkeypatch.setattr(cleanup, "_endpoint", rest("endpoint"))
+    monkeypatch.setattr(cleanup, "_training_jobs", part("training"))
+    monkeypatch.setattr(cleanup, "_endpoint", part("endpoint"))
     event = {"execution": "arn:aws:states:r:a:execution:m:n", "redrives": 0, "prefix": "p", "region": "r"}
     with pytest.raises(AwsBusy):
         cleanup.handler(event, None)
@@ -100,11 +100,11 @@ def test_the_schedule_of_a_deleted_endpoint_is_deleted_for_the_run_that_set_it(a
 
 
 @pytest.mark.parametrize(
-    ("states", "asked"),
+    ("states", "called"),
     [(["Plan", "Train"], False), (["Plan", "Customize", "Deploy"], True), (["Plan", "ImportModel", "Deploy"], True)],
 )
-def test_bedrock_is_asked_of_runs_that_came_to_it_alone(
-    monkeypatch: pytest.MonkeyPatch, states: list[str], asked: bool
+def test_bedrock_is_called_only_for_a_run_that_entered_its_states(
+    monkeypatch: pytest.MonkeyPatch, states: list[str], called: bool
 ) -> None:
     class History:
         def get_paginator(self, name: str) -> History:

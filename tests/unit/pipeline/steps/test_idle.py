@@ -19,10 +19,10 @@ from pipeline.contracts.planned import IdlePlan
 from pipeline.contracts.values import as_json
 from pipeline.steps import idle
 from pipeline.steps.idle import EndpointState, Readings
-from tests.local_aws.services.sagemaker.test_sagemaker_endpoints import ask, control, role, up
-from tests.unit.pipeline.steps.test_looks import faults
+from tests.local_aws.conftest import control
+from tests.local_aws.services.sagemaker.test_sagemaker_endpoints import ask, role, serve
 
-__all__ = ["faults", "role"]
+__all__ = ["role"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +158,7 @@ def watched(aws: RunningAws, bucket: str, role: str) -> Callable[[str], tuple[Id
 
     def make(run: str) -> tuple[IdleEvent, str]:
         name = f"{run}-0"  # of endpoint and config
-        up(aws, name, role, "one")
+        serve(aws, name, role, "one")
         topic = aws.client("sns").create_topic(Name=name)["TopicArn"]
         arn = f"arn:aws:sqs:us-west-2:000000000000:{name}-told"
         send = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": arn}

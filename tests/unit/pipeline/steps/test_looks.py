@@ -196,10 +196,10 @@ def test_a_refusal_is_an_answer_at_the_start_and_an_error_at_the_end(
     tuning: dict[str, Any], faults: Callable[..., None]
 ) -> None:
     faults({"kind": "error", "action": "bedrock:CreateModelCustomizationJob", "code": "ServiceQuotaExceededException"})
-    kept = customize.handler({**tuning, "follow": False}, None)
-    assert (kept["phase"], kept["job"], kept["model"]) == ("refused", None, None)
-    assert kept["progress"].startswith("refused the job, which is tried again at the end of the run: ")
-    assert "ServiceQuotaExceededException" in kept["progress"]
+    refused = customize.handler({**tuning, "follow": False}, None)
+    assert (refused["phase"], refused["job"], refused["model"]) == ("refused", None, None)
+    assert refused["progress"].startswith("refused the job, which is tried again at the end of the run: ")
+    assert "ServiceQuotaExceededException" in refused["progress"]
     with pytest.raises(AwsLimit, match="ServiceQuotaExceededException"):
         customize.handler(tuning, None)
     faults()

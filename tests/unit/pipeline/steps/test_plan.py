@@ -27,8 +27,8 @@ EXECUTION = "arn:aws:states:us-west-2:000000000000:execution:tuneway:one"
 RUN = names.run_id(EXECUTION)
 ABOUT = f"/api/models/{tiny_model.REPO}/revision/main?blobs=true"
 ROLES = (
-    *("training_role", "bedrock_role", "model_role", "expiry_role", "expiry_failed"),
-    *("idle_function", "idle_role", "idle_failed"),
+    *("training_role", "bedrock_role", "import_role", "model_role", "expiry_role", "expiry_failed"),
+    *("idle_function", "idle_role", "idle_failed", "caller_role"),
 )
 
 
@@ -201,11 +201,23 @@ def test_an_unfit_base_model_is_refused_before_anything_is_written(
     assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
 
 
+def test_the_record_has_the_instance_types_of_the_input_and_the_job_those_that_its_quota_allows(
+    aws: RunningAws, bucket: str, hub: HubServer, set_quotas: Callable[[dict[str, float]], None]
+) -> None:
+    put(aws, bucket, "uploads/a.csv", body=b"a" * 1000)
+    set_quotas({"ml.g5.xlarge for training job usage": 1, "ml.g6.xlarge for training job usage": 0})
+    types = ["ml.g5.xlarge", "ml.g6.xlarge"]
+    result = planned(bucket, hub, training={"instance_types": types}, source="uploads/a.csv")
+    assert result["refusal"] is None
+    assert result["train"]["ResourceConfig"]["InstanceType"] == "ml.g5.xlarge"
+    assert result["record"]["settings"]["training.instance_types"] == types
+
+
 def test_an_import_is_planned_with_its_bound_and_the_warning_of_each_wake(
     aws: RunningAws, bucket: str, hub: HubServer
 ) -> None:
     put(aws, bucket, "uploads/a/train.csv", body=b"a" * 9)
-    made = planned(bucket, hub, mode="import", source="uploads/a/", files=EVERY)
+    made = planned(bucket, hub, mode="import", source="uploads/a/", files=ALL_NULL)
     assert made["refusal"] is None
     assert (made["customize"], made["keep_models"]) == (None, 1)
     tags = {tag["key"]: tag["value"] for tag in made["import_model"]["request"]["importedModelTags"]}
@@ -222,5 +234,5 @@ def test_without_bedrock_nothing_of_it_is_planned_and_nothing_is_spent(
     aws: RunningAws, bucket: str, hub: HubServer
 ) -> None:
     put(aws, bucket, "uploads/a/train.csv", body=b"a" * 9)
-    made = planned(bucket, hub, mode="off", source="uploads/a/", files=EVERY)
+    made = planned(bucket, hub, mode="off", source="uploads/a/", files=ALL_NULL)
     assert (made["customize"], made["import_model"], made["estimate"]["bedrock"]) == (None, None, 0)

@@ -52,16 +52,13 @@ def test_the_quota_for_the_kind_and_number_of_instances_is_checked(
 ) -> None:
     wanted = settings(training={"instance_types": "ml.g6.xlarge", **training}, endpoint={"enabled": False})
     kinds = {f"ml.g6.xlarge for {kind}training job usage": 16.0 for kind in ("", "spot ")}
-    try:
-        set_quotas(aws, kinds | {quota: needed - 1})
-        with pytest.raises(
-            account.NotAllowed, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
-        ):
-            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-        set_quotas(aws, {quota: needed})
-        assert plan._within_quotas(wanted, "tuneway-0a1b2c3d") == (wanted, [])
-    finally:
-        set_quotas(aws, dict.fromkeys(kinds, 1))
+    set_quotas(kinds | {quota: needed - 1})
+    with pytest.raises(
+        account.NotAllowed, match=f"^quota '{quota}' is {needed - 1} .* and this run needs {needed}: request"
+    ):
+        plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+    set_quotas({quota: needed})
+    assert plan._within_quotas(wanted, "tuneway-0a1b2c3d") == (wanted, [])
 
 
 G5, G6 = "ml.g5.xlarge", "ml.g6.xlarge"
@@ -74,25 +71,22 @@ def test_a_type_above_its_quota_is_left_out_with_a_warning_and_a_run_without_any
     set_quotas: SetQuotas,
 ) -> None:
     wanted = settings(**BOTH)
-    try:
-        set_quotas(aws, {f"{G5} {TRAINING}": 0, f"{G6} {TRAINING}": 1, f"{G5} {ENDPOINT}": 2, f"{G6} {ENDPOINT}": 1})
-        used, warnings = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-        assert (used.training.instance_types, used.endpoint.instance_types) == ([G6], [G5])
-        assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
-        where = "in this account and region, and this run needs"
-        assert warnings == [
-            f"quota '{G5} {TRAINING}' is 0 {where} 1: {G5} is left out of training.instance_types",
-            f"quota '{G6} {ENDPOINT}' is 1 {where} 2: {G6} is left out of endpoint.instance_types",
-        ]
-        set_quotas(aws, {f"{G5} {ENDPOINT}": 1})
-        with pytest.raises(account.NotAllowed) as refused:
-            plan._within_quotas(wanted, "tuneway-0a1b2c3d")
-        assert str(refused.value) == (
-            f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
-            "Service Quotas console (Amazon SageMaker), or choose another type in endpoint.instance_types"
-        )
-    finally:
-        set_quotas(aws, {f"{kind} {usage}": 1 for kind in (G5, G6) for usage in (TRAINING, ENDPOINT)})
+    set_quotas({f"{G5} {TRAINING}": 0, f"{G6} {TRAINING}": 1, f"{G5} {ENDPOINT}": 2, f"{G6} {ENDPOINT}": 1})
+    used, warnings = plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+    assert (used.training.instance_types, used.endpoint.instance_types) == ([G6], [G5])
+    assert used.model_dump(exclude=TYPES) == wanted.model_dump(exclude=TYPES)
+    where = "in this account and region, and this run needs"
+    assert warnings == [
+        f"quota '{G5} {TRAINING}' is 0 {where} 1: {G5} is left out of training.instance_types",
+        f"quota '{G6} {ENDPOINT}' is 1 {where} 2: {G6} is left out of endpoint.instance_types",
+    ]
+    set_quotas({f"{G5} {ENDPOINT}": 1})
+    with pytest.raises(account.NotAllowed) as refused:
+        plan._within_quotas(wanted, "tuneway-0a1b2c3d")
+    assert str(refused.value) == (
+        f"quota '{G5} {ENDPOINT}' is 1 {where} 2; quota '{G6} {ENDPOINT}' is 1 {where} 2: request an increase in the "
+        "Service Quotas console (Amazon SageMaker), or choose another type in endpoint.instance_types"
+    )
 
 
 TYPES: dict[str, Any] = {part: {"instance_types"} for part in ("training", "endpoint")}
@@ -238,13 +232,9 @@ def test_throttled_quotas_are_unknown_and_a_warning_and_a_denial_is_an_error(fau
 def test_a_bedrock_that_cannot_be_used_is_refused_with_the_remedy_before_the_run_costs_money(
     faults: Callable[..., None], fault: dict[str, Any], error: type[Exception], line: str
 ) -> None:
-    del bucket
-    faults(aws, {**fault, "action": "bedrock:*"})
-    try:
-        with pytest.raises(error, match=line):
-            account.check_base_model(choose(settings(), "us-west-2"), "us-west-2")
-    finally:
-        faults(aws)
+    faults({**fault, "action": "bedrock:*"})
+    with pytest.raises(error, match=line):
+        account.check_base_model(choose(settings(), "us-west-2"), "us-west-2")
 
 
 IMPORTS = "quota 'Imported models per account' (L-45B04988)"
@@ -307,8 +297,3 @@ def test_an_unknown_quota_is_a_warning_and_a_denial_is_none(monkeypatch: pytest.
     monkeypatch.setattr(client_maker, "client", lambda _: AccountDouble(0, denied))
     with pytest.raises(ClientError, match="AccessDenied"):
         account.check_imports("us-west-2")
-
-
-def faults(aws: RunningAws, *given: dict[str, Any]) -> None:
-    with urlopen(Request(f"{aws.endpoint}/_tuneway/faults", json.dumps(given).encode(), method="POST")) as answer:
-        assert answer.status == 200

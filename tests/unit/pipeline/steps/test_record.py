@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.steps.record import handler
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningAws, bucket: str) -> None:
-    record = {
+    record: dict[str, Any] = {
         "folder": f"s3://{bucket}/models/0123456789/",
         "run": "0123456789",
         "model_run": "9f8e7d6c5b",
         "execution": "arn:e",
         "settings": {},
-        "instruction": "Summarize.",
-        "max_tokens": 128,
+        "instruction": "Sum up:",
+        "max_tokens": 77,
         "base_model": "a/b@main",
         "licences": {"base_model": "mit", "dataset": None},
         "bedrock_mode": "customize",
@@ -56,12 +56,13 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
     without_price = {**priced, "record": {**record, "region": "eu-west-1", "bedrock_usd_at_most": None}}
     spent = handler(without_price, None)["spent"]
     assert (spent["training_usd"], spent["bedrock_usd_at_most"]) == (None, None)
-    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
-    assert (left["run"], left["model_run"]) == ("0123456789", "9f8e7d6c5b")
-    assert left["serving"] == {"endpoint": "e", "config": "c", "until": None}
-    assert left["bedrock_mode"] == "customize"
-    unasked = {"model_id": None, "api": None, "call": None, "samples": []}
-    assert left["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c", "imported_model": None, **unasked}
+    written = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert (written["run"], written["model_run"]) == ("0123456789", "9f8e7d6c5b")
+    assert written["serving"] == {"endpoint": "e", "config": "c", "until": None}
+    assert (written["instruction"], written["max_tokens"]) == ("Sum up:", 77)
+    assert written["bedrock_mode"] == "customize"
+    unasked: dict[str, Any] = {"model_id": None, "api": None, "call": None, "samples": []}
+    assert written["bedrock"] == {"job": "j", "jobs": 2, "custom_model": "arn:c", "imported_model": None, **unasked}
     answer = {
         "phase": "passed",
         "progress": "answers by InvokeModel",
@@ -72,12 +73,12 @@ def test_the_record_has_the_endpoint_the_custom_model_and_the_cost(aws: RunningA
         "samples": ["s3://s"],
         "units": 1,
     }
-    imported = {**priced, "record": {**known, "bedrock_mode": "import", "bedrock_usd_at_most": 5.47}}
+    imported = {**priced, "record": {**record, "bedrock_mode": "import", "bedrock_usd_at_most": 5.47}}
     assert handler(imported, None)["spent"]["bedrock_usd_at_most"] == 5.47
     # When Bedrock has told the units, they count in the place of the bound. An import job itself is free.
     assert handler({**imported, "answer": answer}, None)["spent"]["bedrock_usd_at_most"] == 2.73
-    left = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
-    assert left["bedrock"] == {
+    written = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert written["bedrock"] == {
         "job": "j",
         "jobs": 2,
         "custom_model": None,

@@ -45,7 +45,7 @@ class Account:
 
     def __init__(self, *samples: dict[str, Any]) -> None:
         self.evaluation, self.written = json.dumps({"rows": 9, "samples": samples}).encode(), b""
-        self.asked: list[Any] = []
+        self.sent: list[Any] = []
         self.schedules: dict[str, dict[str, Any]] = {}
         self.exceptions = self
 
@@ -91,7 +91,7 @@ def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pyte
     account = Account(longest, longer, short, longer)
     monkeypatch.setattr(aws, "client", account)
     assert smoke_test.handler(EVENT, None) == {"phase": "passed", "samples": [EVENT["samples"]]}
-    assert account.asked == [one["prompt"] for one in (short, longer, longer)]
+    assert account.sent == [one["prompt"] for one in (short, longer, longer)]
     written = json.loads(account.written)
     assert [one["answer"] for one in written] == ["Hi."] * 3
     assert (written[0]["prompt"], written[0]["reference"]) == (short["prompt"], short["reference"])

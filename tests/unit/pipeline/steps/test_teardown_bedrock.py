@@ -47,18 +47,13 @@ def make_unavailable(bucket: str, faults: Callable[..., None], monkeypatch: pyte
     return make
 
 
-def one_pass(bucket: str, enabled: str = "false", machine: str = "") -> teardown.TeardownPass:
-    properties = {"Prefix": PROPERTIES["Prefix"], "Bucket": bucket, "Rule": "r", "StateMachines": machine} | NOT_KEPT
-    return teardown.TeardownPass(properties | {"BedrockEnabled": enabled})
-
-
-def left_in_bedrock(of: teardown.TeardownPass) -> list[str]:
+def remaining_in_bedrock(one_pass: TeardownPass) -> list[str]:
     return [
-        *of.bedrock.customization_jobs(),
-        *of.bedrock.deployment(),
-        *of.bedrock.custom_models(),
-        *of.bedrock.import_jobs(),
-        *of.bedrock.imported_models(),
+        *one_pass.bedrock.customization_jobs(),
+        *one_pass.bedrock.deployment(),
+        *one_pass.bedrock.custom_models(),
+        *one_pass.bedrock.import_jobs(),
+        *one_pass.bedrock.imported_models(),
     ]
 
 
@@ -82,17 +77,17 @@ def test_a_bedrock_that_cannot_be_called_is_an_error_if_a_run_or_the_settings_us
 ) -> None:
     make_unavailable(way)
     with pytest.raises((ClientError, EndpointConnectionError)):
-        one_pass(bucket, enabled="true").bedrock.custom_models()
+        make_pass(bucket, enabled="true").bedrock.custom_models()
     put_record(aws, bucket, "one", None)
     put_record(aws, bucket, "two", "meta.llama")
     with pytest.raises((ClientError, EndpointConnectionError)):
-        one_pass(bucket).bedrock.custom_models()
+        make_pass(bucket).bedrock.custom_models()
 
 
 def test_a_busy_bedrock_is_an_error(bucket: str, make_unavailable: MakeUnavailable) -> None:
     make_unavailable(BUSY)
     with pytest.raises(ClientError, match="Rate exceeded"):
-        one_pass(bucket).bedrock.customization_jobs()
+        make_pass(bucket).bedrock.customization_jobs()
 
 
 def test_bedrock_is_not_called_in_a_region_where_no_run_can_use_it(
@@ -116,18 +111,18 @@ def test_the_record_that_shows_the_use_of_bedrock_stays_while_a_model_remains(
     s3.put_bucket_policy(Bucket=bucket, Policy=EMPTY_POLICY)
     s3.put_object(Bucket=bucket, Key="models/one/model.safetensors", Body=b"x")
     put_record(aws, bucket, "one", "meta.llama")
-    with monkeypatch.context() as somebody:
-        made = client_maker.client
-        somebody.setattr(client_maker, "client", lambda of: serving("theirs-d") if of == "bedrock" else made(of))
-        held = one_pass(bucket, enabled, machine="arn:aws:states:us-west-2:000000000000:stateMachine:p")
-        assert len(held.bedrock.custom_models()) == 1
-        assert held._objects() == []
-    kept = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
-    # Where the setting tells it, nothing else has to.
-    assert kept == ([f"models/one/{names.RECORD}"] if enabled == "false" else [])
-    without(DENIED)
+    with monkeypatch.context() as patch:
+        make, bedrock = client_maker.client, model_in_use("theirs-d")
+        patch.setattr(client_maker, "client", lambda service: bedrock if service == "bedrock" else make(service))
+        one_pass = make_pass(bucket, enabled=enabled)
+        assert len(one_pass.bedrock.custom_models()) == 1
+        assert one_pass._objects() == []
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    # If the setting shows that Bedrock was used, the record does not have to.
+    assert keys == ([f"models/one/{names.RECORD}"] if enabled == "false" else [])
+    make_unavailable(DENIED)
     with pytest.raises(ClientError, match="AccessDenied"):
-        one_pass(bucket, enabled).bedrock.custom_models()
+        make_pass(bucket, enabled=enabled).bedrock.custom_models()
 
 
 # -- models that somebody else uses
@@ -267,14 +262,14 @@ def test_a_resource_that_was_deleted_after_it_was_listed_is_no_user_and_no_error
     bedrock._answers["list_custom_models"][1].append({"modelArn": "gone-m", "modelName": "p-0a1b2c3d-gone"})
     use_bedrock(bedrock)
     assert CustomModels(PROPERTIES["Prefix"]).foreign_uses() == []
-    assert one_pass(bucket).bedrock.custom_models() == []
-    # The model itself, between its tags and its deletion, is looked for once more.
-    gone = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "not found"}}, "DeleteCustomModel")
-    bedrock.delete_custom_model = Mock(side_effect=gone)
-    assert one_pass(bucket).bedrock.custom_models() == ["custom model p-0a1b2c3d-model"]
-    # Of one that leaves, the tags are not asked for: they may be gone first.
+    assert make_pass(bucket).bedrock.custom_models() == []
+    # If the model is deleted after its tags were read, the next pass looks for it again.
+    error = {"Code": "ResourceNotFoundException", "Message": "not found"}
+    bedrock.delete_custom_model = Mock(side_effect=ClientError({"Error": error}, "DeleteCustomModel"))
+    assert make_pass(bucket).bedrock.custom_models() == ["custom model p-0a1b2c3d-model"]
+    # The tags of a deployment that is being deleted are not read, because they may be deleted first.
     bedrock._answers["list_custom_model_deployments"][1][0]["status"] = "Deleting"
-    assert one_pass(bucket).bedrock.custom_models() == [
+    assert make_pass(bucket).bedrock.custom_models() == [
         "custom model p-0a1b2c3d-model, used by deployment gone-d (Deleting)"
     ]
 
@@ -282,6 +277,7 @@ def test_a_resource_that_was_deleted_after_it_was_listed_is_no_user_and_no_error
 def test_a_model_in_use_remains_and_is_named_with_the_command_that_ends_the_use(
     bucket: str, use_bedrock: UseBedrock
 ) -> None:
-    held_by(serving("theirs-d"))
-    (left,) = one_pass(bucket).bedrock.custom_models()
-    assert "used by deployment theirs-d (Active), which is not this stack's: `aws bedrock delete-custom-model-d" in left
+    use_bedrock(model_in_use("theirs-d"))
+    (remaining,) = make_pass(bucket).bedrock.custom_models()
+    expected = "used by deployment theirs-d (Active), which is not this stack's: `aws bedrock delete-custom-model-d"
+    assert expected in remaining
