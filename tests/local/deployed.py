@@ -165,6 +165,21 @@ class Deployed:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def ask_bedrock(self) -> str:
+        """Ask the stack's model in Bedrock as `make ask MODEL=bedrock` does. Return the answer."""
+        command = [sys.executable, "-m", "serving.ask", "-", "--model", "bedrock"]
+        done = subprocess.run(
+            [*command, "--settings", str(self.log.with_name("settings.yaml"))],
+            cwd=ROOT,
+            env=self.env,
+            input="Ann: Are you coming?\nBob: In ten minutes.",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def result(self, arn: str, state: str) -> dict[str, Any]:
         """Return the answer of the state's task, of the last time it succeeded."""
         pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)

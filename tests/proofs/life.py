@@ -98,12 +98,14 @@ class _Life:
         output = self.run({})["output"]
         self.custom_model = output["custom_model"]
         stack.ask(output)
+        stack.ask_bedrock()
         stack.faults(*LOST)
         self.run(SECOND)
         # The deployment is updated, and the models of the two runs before go.
         self.custom_model = self.run({})["output"]["custom_model"]
         for _ in range(2):
             self.run(IMPORT)
+        stack.ask_bedrock()
         stack.faults({"kind": "training", "how": "fail", "times": 1})
         failed = self.run(QUICK, "AlgorithmError")
         stack.faults()

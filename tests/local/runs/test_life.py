@@ -143,6 +143,14 @@ def test_its_program_asks_the_endpoint_as_the_callers_role_and_leaves_no_token(
     assert asked == [("sagemaker:CallWithBearerToken", True), ("sagemaker:InvokeEndpoint", True)]
     files = [path for path in stack.aws.state_dir.rglob("*") if path.is_file() and "hub" not in path.parts]
     assert [path for path in files if b"sagemaker-api-key-" in path.read_bytes()] == []
+    history = stack.aws.client("stepfunctions").get_paginator("get_execution_history")
+    pages = history.paginate(executionArn=first["executionArn"])
+    assert "sagemaker-api-key-" not in json.dumps([page["events"] for page in pages], default=str)
+
+
+def test_the_model_in_bedrock_answers_make_ask(stack: Deployed, first: dict[str, Any]) -> None:
+    del first
+    assert stack.ask_bedrock().strip()
 
 
 def test_the_endpoint_has_a_schedule_that_deletes_it(stack: Deployed, first: dict[str, Any]) -> None:
