@@ -78,7 +78,7 @@ def test_bedrocks_model_can_be_called_as_the_output_and_the_notice_say(stack: De
     tags = bedrock.list_tags_for_resource(resourceARN=output["bedrock_model_id"])["tags"]
     assert {"key": "tuneway:stack", "value": stack.prefix} in tags
     assert f"--model-id {output['bedrock_model_id']} " in output["bedrock_call"]
-    assert f"Ask Bedrock: {output['bedrock_call']}\n" in stack.cleaned(first["executionArn"])["message"]
+    assert f"Ask Bedrock: {output['bedrock_call']}\n" in stack.wait_for_cleanup(first["executionArn"])["message"]
 
 
 def test_no_dialogue_and_no_answer_is_in_history_logs_or_notice(stack: Deployed, first: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def test_the_last_model_is_served_again_within_two_minutes_of_its_endpoints_end(
     until(lambda: stack.endpoint() is None)
     jobs, begin = stack.jobs(), time.time()
     arn = stack.start({"serve": "last", "endpoint": {"max_model_len": 600}})
-    output = stack.end(arn)["output"]
+    output = stack.wait_for_end(arn)["output"]
     assert time.time() - begin < 120
     assert stack.jobs() == jobs
     assert not {"PrepareData", "Train", "Assess", "Customize"} & set(stack.states(arn))
@@ -58,7 +58,7 @@ def test_the_last_model_is_served_again_within_two_minutes_of_its_endpoints_end(
     record = json.loads(stack.aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
     assert record["model_run"] == trained["model_run"] != record["run"]
     assert record["serving"]["config"] == output["config"] == endpoint["EndpointConfigName"]
-    message = stack.cleaned(arn)["message"]
+    message = stack.wait_for_cleanup(arn)["message"]
     assert f"Model: {trained['model']}, of run {trained['model_run']}\n" in message
     assert f'input {{"serve": "{trained["model_run"]}"}}' in message
 
