@@ -207,8 +207,8 @@ def keep_instructions(
     """
     # Not with the AWS CLI, which may not be installed.
     start = (
-        "import boto3; print(boto3.client('stepfunctions').start_execution("
-        f"stateMachineArn={outputs['StateMachineArn']!r}, input={json.dumps(run_input)!r})['executionArn'])"
+        'import boto3, sys; print(boto3.client("stepfunctions").start_execution('
+        f'stateMachineArn="{outputs["StateMachineArn"]}", input=sys.argv[1])["executionArn"])'
     )
     ask = ""
     if call:
@@ -216,13 +216,15 @@ def keep_instructions(
         ask = (
             f"To ask the model, give an OpenAI client the base URL {call['base_url']}, or run this program with "
             f"{sys.executable} in {ROOT}:\n{program}\n"
-            f"Or there: make ask DIALOGUE=FILE SETTINGS={settings.TARGET}, or make chat SETTINGS={settings.TARGET}\n"
+            f"Or there: make ask DIALOGUE=FILE SETTINGS={settings.TARGET} (MODEL=bedrock asks Bedrock's), or make chat "
+            f"SETTINGS={settings.TARGET}\n"
         )
     return (
         f"Local AWS and the endpoint {outputs['EndpointName']} stay up. To run once more, in another shell:\n"
         f"  export AWS_ENDPOINT_URL={aws.endpoint_url} AWS_REGION={aws.region} AWS_DEFAULT_REGION={aws.region} "
         "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
-        f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)}\n{ask}"
+        f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)} {shlex.quote(json.dumps(run_input))}\n"
+        f'With \'{{"serve": "last"}}\' as its last word, it serves the last model again, without a training.\n{ask}'
         f"To stop local AWS and all that runs in it: kill {aws.pid}"
     )
 
