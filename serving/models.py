@@ -42,6 +42,17 @@ _TIMED_OUT = 424
 _CONTEXT = re.compile(r"maximum context length(?: of this model)? is (\d+)")
 """vLLM's words for a request that is longer than the model takes (vllm/entrypoints, `VLLMValidationError`)."""
 
+_MISSING_ACTION = re.compile(r"not authorized to perform: (\S+)")
+"""IAM's words for an action that the caller's policies do not allow (IAM User Guide, "Troubleshoot access denied errors")."""
+
+_WRONG_TIME = re.compile(r"expired|not yet current", re.IGNORECASE)
+"""AWS's words for a signature that has ended or not begun (IAM User Guide, "Troubleshoot Signature Version 4 signing")."""
+
+_BAD_SIGNATURE = re.compile(r"malformed|signature|missing.?authentication", re.IGNORECASE)
+"""AWS's words for a signature that is not right, or not there."""
+
+_RESTORE = "run `cdk deploy` to restore the stack's role for callers, and ask again"
+
 
 class NotAnswered(Exception):
     """A model gave no answer. The line says why, and what to do.
@@ -215,7 +226,7 @@ def _of_openai(model: Model, error: Exception) -> NotAnswered:
     code, message = body.get("code"), str(body.get("message") or error)
     match error.status_code:
         case 401 | 403:
-            return _denied(f"the token for {model.id} was refused ({_quote(message)}); check this machine's clock")
+            return _refused_caller(model, f"the token for {model.id}", str(code), message)
         case 413:
             return NotAnswered("the text is longer than SageMaker takes (6 MB); shorten it", "text")
         case 429:
@@ -233,8 +244,8 @@ def _of_bedrock(model: Model, error: ClientError | BotoCoreError) -> NotAnswered
     code, message = (str(error.response["Error"].get(key, "")) for key in ("Code", "Message"))
     if code == "ValidationException":
         return _refused_text(model, message)
-    if code in ("AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"):
-        return _denied(f"the call of {model.id} was refused ({_quote(message)})")
+    if error.response["ResponseMetadata"]["HTTPStatusCode"] in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+        return _refused_caller(model, f"the signature of the call of {model.id}", code, message)
     if code == "ResourceNotFoundException":
         return NotAnswered(model.gone(), "model")
     passing = {NOT_READY: f"{WAKING}; ask again in a minute", THROTTLED: _STILL_BUSY}
@@ -245,8 +256,23 @@ def _disconnected(model: Model, error: Exception) -> NotAnswered:
     return NotAnswered(f"the connection to {model.id} failed ({_quote(str(error))}); ask again", "moment")
 
 
-def _denied(why: str) -> NotAnswered:
-    return NotAnswered(f"{why}; run `cdk deploy` to restore the stack's role for callers, and ask again", "model")
+def _refused_caller(model: Model, signed: str, code: str, message: str) -> NotAnswered:
+    """Return why AWS refuses the caller: an action that its role lacks, or `signed`, which is the token or the signature.
+
+    Code and message decide, because nobody has seen whether SageMaker's OpenAI route answers 401 or 403.
+    """
+    quote, words = _quote(message), f"{code} {message}"
+    if found := _MISSING_ACTION.search(message):
+        # The role may call the stack's models in Bedrock by their tag, and a model that is gone has none.
+        perhaps = ", or the model is gone" if found[1].startswith("bedrock:") else ""
+        line = f"the stack's role for callers may not do {found[1]}{perhaps} ({quote}); {_RESTORE}"
+    elif _WRONG_TIME.search(words):
+        line = f"{signed} has expired or is not valid yet ({quote}); set this machine's clock, and ask again"
+    elif _BAD_SIGNATURE.search(words):
+        line = f"{signed} is not valid ({quote}); make sure that no proxy changes the request's headers, and ask again"
+    else:
+        line = f"the call of {model.id} was refused ({quote}); {_RESTORE}"
+    return NotAnswered(line, "model")
 
 
 def _silent(model: Model, why: str) -> NotAnswered:

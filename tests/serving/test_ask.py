@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serving import deployed
 from serving.endpoint import client
+from serving.models import NotAnswered
 from tests.local_aws.conftest import REGION, ROOT
 from tests.local_aws.faults.conftest import fired_counts, set_faults
 from tests.local_aws.services.sagemaker import openai_endpoint
@@ -99,12 +102,46 @@ def test_a_text_that_is_too_long_is_refused_with_the_length_that_the_model_takes
     assert done.stderr == "error: the text is longer than SageMaker takes (6 MB); shorten it\n"
 
 
-def test_a_refused_token_says_so(user: Served, tmp_path: Path) -> None:
-    role = user.aws.role("MayNothing", openai_endpoint.BEARER)
-    done = user.ask(stacks.create(user.aws, "refused", NAME, role, tmp_path), "-", text=DIALOGUE)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: the token for Tiny was refused (User: arn:aws:sts::")
+@pytest.mark.parametrize(
+    ("statement", "missing"),
+    [
+        (openai_endpoint.BEARER, "sagemaker:InvokeEndpoint"),
+        (openai_endpoint.invoke(NAME), "sagemaker:CallWithBearerToken"),
+    ],
+)
+@pytest.mark.usefixtures("settings")  # so that the endpoint has a run
+def test_a_role_without_an_action_is_told_the_action(
+    user: Served, tmp_path: Path, statement: dict[str, Any], missing: str
+) -> None:
+    name = f"no-{missing.rpartition(':')[2]}".lower()
+    done = user.ask(stacks.create(user.aws, name, NAME, user.aws.role(name, statement), tmp_path), "-", text=DIALOGUE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: the stack's role for callers may not do {missing} (User: arn:aws:sts::")
     assert done.stderr.endswith("run `cdk deploy` to restore the stack's role for callers, and ask again\n")
+
+
+def test_a_token_that_has_ended_or_is_malformed_is_called_that(user: Served, settings: Path) -> None:
+    keys = user.aws.session(user.role)
+    model = deployed.endpoint(deployed.find_stack(deployed.load(settings)), print)
+    ended = openai_endpoint.token(keys, seconds=1)
+    time.sleep(2)
+    begin = "The bearer token is malformed"
+    for token, line in (
+        (
+            ended,
+            r"the token for Tiny has expired or is not valid yet \(Signature expired: .*\); set this machine's clock",
+        ),
+        (
+            openai_endpoint.coded("nothing"),
+            rf"the token for Tiny is not valid \({begin}: .*\); make sure that no proxy",
+        ),
+        ("nothing", r"the token for Tiny is not valid \(Missing Authentication Token\); make sure that no proxy"),
+    ):
+        given = model._replace(client=model.client.with_options(api_key=token))
+        with pytest.raises(NotAnswered, match=line) as refused:
+            list(given.answer(DIALOGUE))
+        assert refused.value.about == "model", "no text would be answered now"
+        assert token not in str(refused.value)
 
 
 def test_there_is_no_stack_or_no_endpoint_or_it_has_expired(user: Served, tmp_path: Path) -> None:

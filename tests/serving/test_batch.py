@@ -117,7 +117,7 @@ def test_a_model_that_answers_nothing_ends_the_batch_and_keeps_what_is_done(
     finally:
         set_faults(user.aws)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the token for Tiny was refused (AccessDeniedException); check")
+    assert done.stderr.startswith("error: the call of Tiny was refused (AccessDeniedException); run `cdk deploy` to")
     assert done.stderr.endswith("; 1 of 6 rows are kept: run the same command again to go on\n")
     file.write_text('{"dialogue": "another file"}\n')
     done = user.ask(settings, *arguments)
