@@ -33,9 +33,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-ATTEMPTS = 6
-"""The calls of Bedrock's client for one question. "The AWS SDK will automatically retry the operation up to 5 times" (service
-model, ModelNotReadyException)."""
+ATTEMPTS = 16
+"""The most calls of a model in Bedrock for one question. boto3 waits between them: some two minutes in all, at most four.
+
+AWS's example for imported models sets 10 (Bedrock user guide, "Invoke your imported model", "Configure retries"). That is often
+less than a minute, and a wake may take longer.
+"""
 
 MOST_RECORDS = 50
 """The most records of runs that are read, the newest first."""

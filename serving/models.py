@@ -208,7 +208,7 @@ def watch_bedrock(client: Any, tell: Tell) -> Any:
     def look(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
         code = (parsed_response or {}).get("Error", {}).get("Code")
         if code in (NOT_READY, THROTTLED):
-            tell(f"{WAKING if code == NOT_READY else BUSY}; the client tries again")
+            tell(f"{WAKING if code == NOT_READY else BUSY}; the client tries again for some two minutes")
 
     client.meta.events.register("response-received.bedrock-runtime", look)
     return client

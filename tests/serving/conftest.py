@@ -46,7 +46,7 @@ class Served:
             input=text,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,  # An imported model wakes first.
             check=False,
         )
 
