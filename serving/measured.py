@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from serving.models import Model, Usage
 
 
+BURST_SECONDS = 0.02
+"""An answer whose last token came so soon after the first one has come in one burst, and has no rate."""
+
+
 class MeasuredAnswer:
     """The answer of a model to a dialogue.
 
@@ -53,7 +57,7 @@ class MeasuredAnswer:
         tokens = self.usage.answer_tokens
         # The time to the first token is that of the prompt, and the rate is that of the tokens after it.
         writing = self.seconds - (self.first_seconds or 0)
-        if tokens > 1 and writing > 0:
+        if tokens > 1 and writing > BURST_SECONDS:
             parts.append(f"{(tokens - 1) / writing:.1f} tokens/s")
         parts.append(f"{self.usage.prompt_tokens} + {tokens} tokens in {self.seconds:.2f} s")
         cost = self.dollars()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 BUCKET = "serving-tests"
 INSTRUCTION = "Summarize the dialogue in one or two sentences."
-MAX_TOKENS = 12
+MAX_TOKENS = 48
+"""So many that the tiny model needs longer than a burst."""
 DIALOGUE = "Ann: hey, what time do we leave?\nBob: at nine."
 SAMPLES = ["Mia: hi <b>there</b>\nTom: hello", "Mia: the train is late\nTom: I can pick you up"]
 
