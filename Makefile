@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy serve ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -31,6 +31,8 @@ local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FI
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
+
+serve: .venv/serve.done  ## installs what calling a model needs, and nothing else
 
 # The variables come from the environment as those of `local` do.
 ask: .venv/serve.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock
