@@ -189,7 +189,8 @@ def serve(settings_file: Path | None, port: int) -> None:
     if not served:
         raise Refused(why)
     runs = dict.fromkeys(model.run for model in served.values())
-    samples = [sample for run in runs for sample in deployed.sample_dialogues(stack, run)] or [DIALOGUE]
+    # Several runs may have asked the same dialogues.
+    samples = list(dict.fromkeys(one for run in runs for one in deployed.sample_dialogues(stack, run))) or [DIALOGUE]
     web = app(page(stack, served, samples))
     try:
         listening = socket.create_server((HOST, port))

@@ -186,7 +186,7 @@ def gone(stack: Stack) -> str:
 
 def sample_dialogues(stack: Stack, run: str) -> list[str]:
     """Return the held-out dialogues with which the run's model was tested; none if the run has left none."""
-    key = f"{names.prefix('models', run)}smoke_test.json"
+    key = names.prefix("models", run) + names.SAMPLES
     try:
         body = aws.client("s3", region_name=stack.region).get_object(Bucket=stack.bucket, Key=key)["Body"].read()
     except ClientError as error:
@@ -197,7 +197,7 @@ def sample_dialogues(stack: Stack, run: str) -> list[str]:
 
 
 def _record(stack: Stack, run: str) -> dict[str, Any]:
-    """Return the record of a run. A run that serves an earlier run's model is asked as that model was trained."""
+    """Return the record of a run."""
     key = names.prefix("models", run) + names.RECORD
     try:
         body = aws.client("s3", region_name=stack.region).get_object(Bucket=stack.bucket, Key=key)["Body"].read()
@@ -212,13 +212,7 @@ def _record(stack: Stack, run: str) -> dict[str, Any]:
         raise Refused(
             f"s3://{stack.bucket}/{key} is of an older version and has no instruction; run `cdk deploy`, and start an execution"
         )
-    model_run = record.get("model_run", run)
-    return record if model_run == run else {**_record(stack, model_run), **_own(record)}
-
-
-def _own(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of a record that are the run's own, also if another run has made its model."""
-    return {key: record[key] for key in ("run", "serving", "bedrock") if key in record}
+    return record
 
 
 def _records(stack: Stack) -> Iterator[dict[str, Any]]:
