@@ -9,6 +9,7 @@ import pytest
 
 from local import inventory
 from tests.local.destroy.test_moments import ENDED, NAME
+from tests.local.fixtures import unexpected_denials
 
 if TYPE_CHECKING:
     from local_aws.session import LocalAws
@@ -19,6 +20,4 @@ def test_nothing_of_the_destroyed_stack_came_back_a_minute_later(aws: LocalAws) 
         pytest.skip("test_moments.py did not run")
     time.sleep(max(0.0, ENDED[0] + 60 - time.time()))  # The tests of the files between may have taken the minute.
     assert [line for line in inventory.left(aws.client) if NAME in line] == []
-    denied = [denial for denial in aws.denied() if NAME in denial["principal"]]
-    # A question may be under way when destroy deletes its model. The grant is by the model's tag, so it is denied then.
-    assert [denial for denial in denied if "FunctionsAskBedrock" not in denial["principal"]] == []
+    assert [denial for denial in unexpected_denials(aws) if NAME in denial["principal"]] == []
