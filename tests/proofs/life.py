@@ -96,13 +96,12 @@ class _Life:
         stack.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString="hf_none")
         self._sick()
         output = self.run({})["output"]
-        self.custom_model = output["custom_model"]
         stack.ask(output)
         stack.ask_bedrock()
         stack.faults(*LOST)
         self.run(SECOND)
         # The deployment is updated, and the models of the two runs before go.
-        self.custom_model = self.run({})["output"]["custom_model"]
+        self.run({})
         for _ in range(2):
             self.run(IMPORT)
         stack.ask_bedrock()
@@ -245,9 +244,12 @@ class _Life:
         stack, bedrock = self.stack, self.stack.aws.client("bedrock")
         prefix, bucket = stack.prefix, stack.outputs["BucketName"]
         tags = [{"key": "tuneway:stack", "value": prefix}]
-        bedrock.create_custom_model_deployment(modelDeploymentName="mine", modelArn=self.custom_model, tags=tags)
+        # Only the model of the last run with a customization is left.
+        models = bedrock.list_custom_models(nameContains=prefix)["modelSummaries"]
+        newest = max(models, key=lambda model: model["creationTime"])["modelArn"]
+        bedrock.create_custom_model_deployment(modelDeploymentName="mine", modelArn=newest, tags=tags)
         bedrock.create_provisioned_model_throughput(
-            provisionedModelName="mine", modelId=self.custom_model, modelUnits=1, tags=tags
+            provisionedModelName="mine", modelId=newest, modelUnits=1, tags=tags
         )
         self._import_model(tags)
         stack.aws.client("s3").create_multipart_upload(Bucket=bucket, Key="uploads/open")
