@@ -77,5 +77,5 @@ class TunewayStack(cdk.Stack):
             self,
             "CallerRoleArn",
             value=roles.caller.role_arn,
-            description="Assume it to call the endpoint, and to do nothing else",
+            description="Assume it to call the tuned model, and to do nothing else",
         )
