@@ -103,7 +103,7 @@ def test_a_function_is_called_asynchronously_and_its_failures_go_to_its_own_dest
         FunctionName="failing", Qualifier="$LATEST", MaximumRetryAttempts=0, DestinationConfig=destination
     )
     invoke = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}
-    role = aws.role("caller", invoke, service="scheduler")
+    role = aws.role("schedule-caller", invoke, service="scheduler")
     dead = {"DeadLetterConfig": {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:ticks"}}
     create(aws, "calls", {"Arn": arn, "RoleArn": role, "Input": '{"what": "luck"}', **dead})
     (message,) = eventually(lambda: aws.client("sqs").receive_message(QueueUrl=queue).get("Messages"))

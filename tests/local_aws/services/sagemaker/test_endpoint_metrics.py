@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_aws.services.sagemaker.metrics import INSTANCES, INVOCATIONS, Use
-from tests.local_aws.services.sagemaker.test_sagemaker_endpoints import ask, control, remove, role, up
+from tests.local_aws.conftest import control
+from tests.local_aws.services.sagemaker.test_sagemaker_endpoints import ask, remove, role, serve
 
 __all__ = ["role"]
 
@@ -52,7 +53,7 @@ def points(aws: RunningAws, endpoint: str, credentials: dict[str, str] | None = 
 
 
 def test_points_come_late_and_none_is_zero(aws: RunningAws, role: str) -> None:
-    up(aws, "measured", role, "one")
+    serve(aws, "measured", role, "one")
     ask(aws, "measured")
     ask(aws, "measured")
     assert not any(points(aws, "measured").values())  # the minute is not over, and points come later still
@@ -77,7 +78,7 @@ def test_points_come_late_and_none_is_zero(aws: RunningAws, role: str) -> None:
 
 
 def test_the_delay_is_a_setting_and_reading_needs_permission(aws: RunningAws, role: str) -> None:
-    up(aws, "delayed", role, "one")
+    serve(aws, "delayed", role, "one")
     control(aws, "sagemaker", elapse_minutes=10, metric_delay_seconds=100_000)
     try:
         assert not points(aws, "delayed")["GPUMemoryUtilization"]
