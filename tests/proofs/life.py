@@ -198,7 +198,9 @@ class _Life:
         stack.faults()
         stack.aws.control("_tuneway/sagemaker", {"elapse_minutes": 90})
         call()
-        self._until(lambda: stack.endpoint() is None, "the endpoint without use ends")
+        # The function deletes the schedules last. The next deployment would replace them before.
+        listed = partial(scheduler.list_schedules, NamePrefix=stack.prefix)
+        self._until(lambda: not listed()["Schedules"], "the endpoint without use ends, and its schedules too")
 
     def _empty(self, queue: str) -> None:
         """Take the messages out of a queue, so that its alarm can tell of the next one."""
