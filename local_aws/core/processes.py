@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import os
 import signal
 import socket
@@ -110,6 +111,18 @@ def stop(*children: subprocess.Popen[Any], grace_seconds: float = 2.0) -> None:
             child.wait(max(0.0, deadline - time.monotonic()))
         signal_group(child, signal.SIGKILL)
         child.wait()
+
+
+def answers_ping(port: int) -> bool:
+    """Return whether the server on this port of this machine answers GET /ping with 200 within two seconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def stop_all() -> None:

@@ -34,7 +34,6 @@ ANSWER_SECONDS = 300
 BASE = "base/"
 """The beginning of the keys of copies that answer for deployments. They start with the first and end with the last one."""
 _START_SECONDS = 180
-_PING_SECONDS = 2.0
 _LOOK_SECONDS = 0.5
 _REPOSITORY_ROOT = Path(__file__).resolve().parents[3]
 _MACHINE = ("PATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
@@ -83,14 +82,7 @@ class Copy:
 
     def answers(self) -> bool:
         """Return whether the process has loaded its model."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_SECONDS)
-        try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return processes.answers_ping(self.port)
 
     def ask(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a POST. Raises RefusedByServerError, TimeoutError, other OSErrors or HTTPException."""

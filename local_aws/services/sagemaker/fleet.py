@@ -7,7 +7,6 @@ s). FailureReason of a denied pull: https://github.com/aws/sagemaker-python-sdk/
 
 from __future__ import annotations
 
-import http.client
 import secrets
 import shutil
 import signal
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from local_aws.services.sagemaker.metrics import Use
     from local_aws.services.sagemaker.store import Store
 
-_PING_TIMEOUT_SECONDS = 2.0
 _PING_INTERVAL_SECONDS = 0.2
 # The documentation gives no default. Users report eight minutes for a container that never answers.
 _DEFAULT_STARTUP_SECONDS = 480
@@ -185,14 +183,7 @@ class Fleet:
 
     def healthy(self) -> bool:
         """Return whether GET /ping answers 200 within two seconds."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_TIMEOUT_SECONDS)
-        try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return processes.answers_ping(self.port)
 
     def stop(self) -> None:
         """Stop the server, write its last log lines and delete its files."""
