@@ -160,7 +160,8 @@ def ask_bedrock(deployed: StackParts) -> State:
     """Return the task that asks the model in Bedrock."""
     event = {
         "model_id": "{% $modelDeployment ? $modelDeployment.arn : $bedrock.model %}",
-        "instruction": "{% $plan.prepare.request.dataset.instruction %}",
+        "instruction": "{% $plan.record.instruction %}",
+        "max_tokens": "{% $plan.record.max_tokens %}",
         "evaluation": "{% $training.model & 'tuneway/evaluation.json' %}",
         "samples": "{% $plan.record.folder & 'bedrock_smoke_test.json' %}",
         "redrive": REDRIVE,

@@ -116,6 +116,7 @@ class AskBedrockEvent(NamedTuple):
     Attributes:
         model_id: the ARN of the deployment or of the imported model.
         instruction: the task, for the command in the answer.
+        max_tokens: the longest answer of the evaluation, for the command too.
         evaluation: S3 URI of the tuned model's evaluation.json, which has held-out dialogues.
         samples: S3 URI of the file to write.
         redrive: the count of redrives now.
@@ -124,6 +125,7 @@ class AskBedrockEvent(NamedTuple):
 
     model_id: str
     instruction: str
+    max_tokens: int
     evaluation: str
     samples: str
     redrive: int

@@ -34,8 +34,6 @@ WAKE_WAIT_SECONDS = 30
 WAKE_ATTEMPTS = 6
 """The calls of the client for one question. "The AWS SDK will automatically retry the operation up to 5 times" (service model,
 ModelNotReadyException)."""
-MAX_TOKENS_SHOWN = 128
-"""The longest answer in the command for the user, in tokens."""
 
 
 class BedrockSick(Exception):
@@ -73,7 +71,7 @@ def handler(event: AskBedrockEvent) -> BedrockAnswer:
             f"{model} gave empty answers to {len(answers)} held-out dialogues; redrive the execution to ask again"
         )
     samples.write(event.samples, asked, answers)
-    call = command(api, runtime.meta.region_name, model, event.instruction)
+    call = command(api, runtime.meta.region_name, model, event.instruction, event.max_tokens)
     return BedrockAnswer(
         "passed", f"answers by {api}", 0, model, api, call, [event.samples], units, since, event.redrive
     )
@@ -132,10 +130,10 @@ def _ask(runtime: Any, api: Api, model: str, messages: list[dict[str, str]]) -> 
     return text.strip()
 
 
-def command(api: Api, region: str, model: str, instruction: str) -> str:
-    """Return a command of the AWS CLI that asks the model."""
+def command(api: Api, region: str, model: str, instruction: str, max_tokens: int) -> str:
+    """Return a command of the AWS CLI that asks the model as it was evaluated."""
     messages = [{"role": "system", "content": instruction}, {"role": "user", "content": "YOUR DIALOGUE"}]
-    asked = request(api, messages, MAX_TOKENS_SHOWN)
+    asked = request(api, messages, max_tokens)
     where = f"--region {region} --model-id {model}"
     if api == "InvokeModel":
         body = shlex.quote(json.dumps(asked, ensure_ascii=False))

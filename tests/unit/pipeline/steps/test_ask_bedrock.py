@@ -30,6 +30,7 @@ def event(model: str, progress: dict[str, Any] | None = None, redrive: int = 0) 
     return {
         "model_id": model,
         "instruction": "Sum it up, it's short.",
+        "max_tokens": 96,
         "evaluation": "s3://bucket/models/r/j/output/model/tuneway/evaluation.json",
         "samples": "s3://bucket/models/r/bedrock_smoke_test.json",
         "redrive": redrive,
@@ -145,7 +146,8 @@ def test_what_is_not_the_models_fault_is_tried_again(
 
 @pytest.mark.parametrize(("api", "operation"), [("Converse", "Converse"), ("InvokeModel", "InvokeModel")])
 def test_the_command_for_the_user_is_a_request_of_the_service(api: Any, operation: str) -> None:
-    words = shlex.split(ask_bedrock.command(api, "us-west-2", IMPORTED, "Sum it up, it's short."))
+    words = shlex.split(ask_bedrock.command(api, "us-west-2", IMPORTED, "Sum it up, it's short.", 77))
+    assert "77" in "".join(words)
     assert words[:3] == ["aws", "bedrock-runtime", "converse" if api == "Converse" else "invoke-model"]
     options = dict(zip(words[3::2], words[4::2], strict=False))
     request: dict[str, Any] = {"modelId": options["--model-id"]}

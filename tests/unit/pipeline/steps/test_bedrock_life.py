@@ -116,6 +116,7 @@ def test_the_tuned_model_is_imported_wakes_and_answers(aws: RunningAws, bucket: 
     event = {
         "model_id": imported,
         "instruction": "Sum up.",
+        "max_tokens": 96,
         "evaluation": f"s3://{bucket}/models/r/j/output/model/tuneway/evaluation.json",
         "samples": f"s3://{bucket}/models/r/bedrock_smoke_test.json",
         "redrive": 0,
