@@ -7,7 +7,7 @@ error. The exit code is 0 only if everything was answered.
 from __future__ import annotations
 
 import argparse
-import signal
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,9 +42,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="the file for a batch's answers: .jsonl or .csv")
     parser.add_argument("--concurrency", type=int, default=4, help="how many rows of a batch are asked at once")
     given = parser.parse_args()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `make ask ... | head` ends without a traceback
     try:
         clean = _ask(given)
+    except BrokenPipeError:
+        # The reader of the answer has ended, as in `make ask ... | head`. Python writes the rest to nobody. The signal SIGPIPE
+        # stays ignored: it would also end the process when AWS closes a connection that is written to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (Refused, SettingsError, SourceUnavailable, NotAnswered, OSError) as error:
         sys.exit(f"error: {error}")
     except (ClientError, BotoCoreError) as error:

@@ -1,0 +1,59 @@
+"""How `python -m serving.ask` ends when somebody hangs up: the reader of its answer, or the front door of the endpoint."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from threading import Thread
+
+from tests.local_aws.conftest import ROOT
+
+PRINTS = """
+from serving import ask
+
+ask._ask = lambda given: print("word " * 100_000)
+ask.main()
+"""
+
+ASKS = """
+import sys
+from openai import OpenAI
+from serving import ask, models
+
+def asked(given):
+    client = OpenAI(base_url=f"http://127.0.0.1:{given.dialogue}/v1", api_key="none")
+    model = models.Model("t", "e", "r", models.by_endpoint, client, "i", 9, "p", None, str)
+    return list(model.answer("x" * 7_000_000))
+
+ask._ask = asked
+ask.main()
+"""
+
+
+def test_a_reader_that_ends_early_is_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", PRINTS]
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_front_door_that_closes_the_connection_while_it_is_written_to_is_one_line() -> None:
+    def refuse(door: socket.socket) -> None:
+        caller, _ = door.accept()
+        with caller:
+            caller.recv(1000)
+            caller.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            caller.shutdown(socket.SHUT_WR)
+            time.sleep(0.3)
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        Thread(target=refuse, args=[door], daemon=True).start()
+        command = [sys.executable, "-c", ASKS, str(door.getsockname()[1])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    # With the signal SIGPIPE, the process would end without a word.
+    assert (done.returncode, done.stderr) == (1, "error: the text is longer than SageMaker takes (6 MB); shorten it\n")
