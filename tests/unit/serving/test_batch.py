@@ -1,0 +1,60 @@
+"""A batch of a model that is only a function: how many rows are asked at once, what is shown, kept, named and refused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline import settings as schema
+from serving.batch import Batch, run
+from serving.models import AnswerPiece, Model, Usage
+from tests.local_aws.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from serving.models import ChatMessages
+
+SETTINGS = schema.load(ROOT / "config.yaml")
+
+
+def echo(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
+    yield AnswerPiece(f"re: {messages[-1]['content']}")
+    yield AnswerPiece("", Usage(1, 1, cut=False))
+
+
+MODEL = Model("Echo", "e", "r", echo, None, "Sum up:", 9, "free", None, str)
+
+
+def batch(file: Path, at_once: int = 4, field: str = "dialogue", output: Path | None = None) -> Batch:
+    return Batch.of(file, output, field, at_once, SETTINGS)
+
+
+def test_no_more_rows_are_asked_at_once_than_the_user_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, most, lock = 0, 0, threading.Lock()
+
+    def count(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.05)
+        with lock:
+            now -= 1
+        yield from echo(model, messages)
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(f'{{"dialogue": "{number}"}}\n' for number in range(12)))
+    assert run(batch(file, at_once=3), MODEL._replace(ask=count))
+    assert most == 3
+    shown = capsys.readouterr().err
+    assert "12/12" in shown
+    assert "rows/s" in shown
+    assert "0 errors" in shown
