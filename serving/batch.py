@@ -291,7 +291,8 @@ def _write(batch: Batch, journal: Journal) -> int:
     """Write the rows in the input's order to the output, whole or not at all. Return the number of rows with an error."""
     places, errors = journal.entries(), 0
     new = batch.output.with_name(f"{batch.output.name}.new")
-    columns = ("row", batch.field, "answer", "cut", "error")
+    own = ("row", "answer", "cut", "error")
+    columns = ("row", "dialogue" if batch.field in own else batch.field, *own[1:])
     with new.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n") if batch.output.suffix == ".csv" else None
         if table:

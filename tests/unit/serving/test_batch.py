@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -58,3 +59,13 @@ def test_no_more_rows_are_asked_at_once_than_the_user_allows(
     assert "12/12" in shown
     assert "rows/s" in shown
     assert "0 errors" in shown
+
+
+@pytest.mark.parametrize("field", ["row", "answer", "error"])
+def test_a_column_named_as_one_of_the_outputs_keeps_its_dialogues(tmp_path: Path, field: str) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text(f"{field}\nhello\n")
+    assert run(batch(file, field=field), MODEL)
+    with (tmp_path / "in-answers.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert rows == [{"row": "1", "dialogue": "hello", "answer": "re: hello", "cut": "False", "error": ""}]
