@@ -136,7 +136,7 @@ class Journal:
         """Read the answers, and drop a line that was cut off by a kill.
 
         Raises:
-            Refused: the journal is of another file or model.
+            Refused: the file is no journal, or one of another file or model.
         """
         self._file, self._about = file, about
         self.done: dict[int, int] = {}
@@ -145,7 +145,12 @@ class Journal:
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            entry = json.loads(line)
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = None
+            if not isinstance(entry, dict):
+                raise Refused(f"{file.name} is not the journal of a batch; remove it, or give another OUTPUT")
             if not end and entry != about:
                 changed = ", ".join(key for key in about if entry.get(key) != about[key])
                 raise Refused(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline import settings as schema
+from pipeline.errors import Refused
 from serving.batch import Batch, run
 from serving.models import AnswerPiece, Model, Usage
 from tests.local_aws.conftest import ROOT
@@ -69,3 +70,13 @@ def test_a_column_named_as_one_of_the_outputs_keeps_its_dialogues(tmp_path: Path
     with (tmp_path / "in-answers.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert rows == [{"row": "1", "dialogue": "hello", "answer": "re: hello", "cut": "False", "error": ""}]
+
+
+@pytest.mark.parametrize("content", [b"# my notes\n", b"[1]\n", b"\xff\xfe\n"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    file, part = tmp_path / "in.jsonl", tmp_path / "out.jsonl.part"
+    file.write_text('{"dialogue": "hello"}\n')
+    part.write_bytes(content)
+    with pytest.raises(Refused, match=r"out\.jsonl\.part is not the journal of a batch; remove it, or give another"):
+        run(batch(file, output=tmp_path / "out.jsonl"), MODEL)
+    assert part.read_bytes() == content
