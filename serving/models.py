@@ -18,7 +18,7 @@ import httpx2
 import openai
 from botocore.exceptions import BotoCoreError, ClientError, EventStreamError
 
-from pipeline.errors import quoted
+from pipeline.errors import Refused, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,6 +136,8 @@ def by_endpoint(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
                 finish = choice.finish_reason or finish
                 if choice.delta.content:
                     yield AnswerPiece(choice.delta.content)
+    except Refused as error:  # The credentials have ended, and the role for callers cannot be assumed again.
+        raise NotAnswered(str(error), "model") from error
     except (openai.OpenAIError, httpx2.HTTPError) as error:
         raise _of_openai(model, error) from error
     if finish is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 from pipeline import settings as schema
 from pipeline.errors import Refused
 from serving.batch import Batch, run
-from serving.models import AnswerPiece, Model, Usage
+from serving.models import AnswerPiece, Model, NotAnswered, Usage, by_endpoint
 from tests.local_aws.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -80,3 +81,28 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes)
     with pytest.raises(Refused, match=r"out\.jsonl\.part is not the journal of a batch; remove it, or give another"):
         run(batch(file, output=tmp_path / "out.jsonl"), MODEL)
     assert part.read_bytes() == content
+
+
+def test_credentials_that_end_in_the_middle_end_the_batch_and_keep_its_answers(tmp_path: Path) -> None:
+    class Client:
+        @property
+        def chat(self) -> None:
+            raise Refused("the role cannot be assumed; log in")
+
+    ended = MODEL._replace(ask=by_endpoint, client=Client())
+
+    def ends(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
+        number = int(messages[-1]["content"])
+        if number in (2, 3):
+            yield from by_endpoint(ended, messages)
+        time.sleep(0.2 if number == 4 else 0)  # It is still being asked when the others have failed.
+        yield from echo(model, messages)
+
+    file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text("".join(f'{{"dialogue": "{number}"}}\n' for number in range(1, 9)))
+    with pytest.raises(NotAnswered, match=r"^the role cannot be assumed; log in; \d of 8 rows are kept: run the same"):
+        run(batch(file, output=output), MODEL._replace(ask=ends))
+    kept = [json.loads(line) for line in (tmp_path / "out.jsonl.part").read_text().splitlines()[1:]]
+    assert {1, 4} <= {line["row"] for line in kept if not line["error"]}
+    assert run(batch(file, output=output), MODEL)
+    assert [json.loads(line)["answer"] for line in output.read_text().splitlines()] == [f"re: {n}" for n in range(1, 9)]
