@@ -117,7 +117,7 @@ def test_a_payload_has_the_fields_of_its_functions_event_and_their_types(
 
 
 def test_the_teardown_waits_as_long_as_a_function_that_makes_something_may_run() -> None:
-    makers = ("train", "customize", "deploy")
+    makers = ("train", "customize", "import_model", "deploy", "deploy_custom_model")
     assert max(timedelta(minutes=STEPS[name].minutes) for name in makers) == teardown.MAKING
 
 

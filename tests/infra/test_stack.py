@@ -71,6 +71,13 @@ def test_no_action_is_a_wildcard_and_no_role_has_a_managed_policy(synthesised: S
         assert "ManagedPolicyArns" not in role["Properties"], name
 
 
+def test_no_role_may_make_provisioned_throughput(synthesised: Synthesised) -> None:
+    """It bills by the hour, even if nobody asks the model."""
+    actions = {action for _, statement in statements(synthesised) for action in as_list(statement["Action"])}
+    assert "bedrock:ListProvisionedModelThroughputs" in actions
+    assert "bedrock:CreateProvisionedModelThroughput" not in actions
+
+
 def test_every_passed_role_goes_to_one_named_service(synthesised: Synthesised) -> None:
     passed = [s for _, s in statements(synthesised) if "iam:PassRole" in as_list(s["Action"])]
     services = {s["Condition"]["StringEquals"]["iam:PassedToService"] for s in passed}
