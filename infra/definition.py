@@ -156,11 +156,19 @@ def _wait_for_endpoint(_: StackParts) -> State:
     return wait("deployed", "Deploy")
 
 
+_AGAIN = (
+    "$plan.serve ? $plan.serve.again : $merge([{'serve': $plan.record.model_run}, "
+    "$assessment.promoted ? {} : {'endpoint': {'promote': 'always'}}])"
+)
+"""The input of an execution that serves the run's model again."""
+
+
 def _smoke_test(deployed: StackParts) -> State:
     event = {
         "endpoint": "{% $deployed.endpoint %}",
         "config": "{% $deployed.config %}",
         "run": "{% $plan.record.model_run %}",
+        "again": f"{{% {_AGAIN} %}}",
         "evaluation": "{% $training.model & 'tuneway/evaluation.json' %}",
         "samples": f"{{% $plan.record.folder & '{names.SAMPLES}' %}}",
         "deployed_at_redrive": "{% $deployed.redrive %}",
@@ -261,10 +269,7 @@ def _done(_: StackParts) -> State:
         ),
         "run": f"{{% $plan.record.folder & '{names.RECORD}' %}}",
         "model_run": "{% $plan.record.model_run %}",
-        "serve_again": (
-            "{% $merge([{'serve': $plan.record.model_run}, "
-            "$assessment.promoted ? {} : {'endpoint': {'promote': 'always'}}]) %}"
-        ),
+        "serve_again": f"{{% {_AGAIN} %}}",
         "estimate": "{% $plan.estimate %}",
         "spent": "{% $record.spent %}",
         "warnings": (

@@ -154,6 +154,9 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
     scores = record["scores"]
     promoted, because = promotion.decide(scores["difference"]["rougeL"], scores["rows"], settings.endpoint.promote)
     run, model = str(record.get("model_run", record["run"])), record["model"]
+    # The run that made the model may have had another rule than this one.
+    rule = settings.endpoint.promote
+    again = {"endpoint": {"promote": rule}} if rule != deployed["endpoint"]["promote"] else {}
     serve = ServePlan(
         run=run,
         job=model.removesuffix("/output/model/").rpartition("/")[2],
@@ -161,6 +164,7 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
         manifest=record["manifest"],
         why=f"the model of run {run} is served again: promoted, because {because}. When it was trained: {record['why']}",
         scores=scores,
+        again={"serve": run, **again},
     )
     return EarlierRun(serve, settings, record["base_model"], record["licences"]), promoted, because
 

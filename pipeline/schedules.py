@@ -16,7 +16,7 @@ from pipeline.contracts.values import as_json
 
 if TYPE_CHECKING:
     from pipeline.contracts.planned import IdlePlan
-    from pipeline.contracts.values import AwsRequest
+    from pipeline.contracts.values import AwsRequest, JsonObject
 
 IDLE_MINUTES_BETWEEN = 5
 """The minutes between two looks for use."""
@@ -30,16 +30,17 @@ def idle_name(endpoint: str) -> str:
     return f"{endpoint}-idle"
 
 
-def idle(endpoint: str, config: str, run: str, planned: IdlePlan) -> AwsRequest:
+def idle(endpoint: str, config: str, run: str, again: JsonObject, planned: IdlePlan) -> AwsRequest:
     """Return the schedule that looks for use of an endpoint whose config has just passed its smoke test.
 
     Args:
         endpoint: the endpoint's name.
         config: the config that passed.
         run: the run whose model it serves.
+        again: the input of an execution that serves the model again.
         planned: when and how an endpoint without use is deleted.
     """
-    event = IdleEvent(endpoint, config, run, int(time.time()), planned.minutes, planned.topic)
+    event = IdleEvent(endpoint, config, run, again, int(time.time()), planned.minutes, planned.topic)
     return {
         "Name": idle_name(endpoint),
         "Description": config,

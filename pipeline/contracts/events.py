@@ -115,6 +115,7 @@ class SmokeTestEvent(NamedTuple):
         endpoint: the endpoint's name.
         config: the endpoint config to test.
         run: the run whose model it serves.
+        again: the input of an execution that serves the model again.
         evaluation: S3 URI of the model's evaluation.json, which has held-out dialogues.
         samples: S3 URI of the file to write.
         deployed_at_redrive: the count of redrives when the config was deployed.
@@ -125,6 +126,7 @@ class SmokeTestEvent(NamedTuple):
     endpoint: str
     config: str
     run: str
+    again: JsonObject
     evaluation: str
     samples: str
     deployed_at_redrive: int
@@ -150,6 +152,7 @@ class IdleEvent(NamedTuple):
         endpoint: the endpoint's name.
         config: the endpoint config whose use counts.
         run: the run whose model it serves.
+        again: the input of an execution that serves the model again.
         since: when the smoke test ended, in epoch seconds.
         minutes: the minutes without use after which the endpoint is deleted.
         topic: ARN of the topic that gets a message when the endpoint is gone.
@@ -158,6 +161,7 @@ class IdleEvent(NamedTuple):
     endpoint: str
     config: str
     run: str
+    again: JsonObject
     since: int
     minutes: int
     topic: str

@@ -199,6 +199,7 @@ class ServePlan(NamedTuple):
         manifest: S3 URI of data prep's manifest of that run.
         why: one line with the scores, and why the model is served.
         scores: the scores of that run's evaluation.
+        again: the input of an execution that serves the model again.
     """
 
     run: str
@@ -207,6 +208,7 @@ class ServePlan(NamedTuple):
     manifest: str
     why: str
     scores: JsonObject
+    again: JsonObject
 
 
 class HowToCall(NamedTuple):

@@ -177,7 +177,7 @@ def _delete(sagemaker: Any, event: IdleEvent) -> str | None:
 
 
 def _tell(event: IdleEvent, reason: str) -> None:
-    again = json.dumps({"serve": event.run})
+    again = json.dumps(event.again)
     message = (
         f"Endpoint: {event.endpoint} no longer exists: {reason}. It no longer bills.\n"
         f"Model: that of run {event.run}, which is kept\n"

@@ -72,7 +72,7 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
     passed = [{"Key": PASSED_TAG, "Value": config}]
     sagemaker.add_tags(ResourceArn=endpoint["EndpointArn"], Tags=passed)
     if event.idle:
-        schedules.put(schedules.idle(name, config, event.run, event.idle))
+        schedules.put(schedules.idle(name, config, event.run, event.again, event.idle))
     else:
         # The schedule of an earlier deployment finds another config than its own and would call for nothing.
         schedules.remove(schedules.idle_name(name))

@@ -229,6 +229,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert events["Deploy"]["progress"] is None
     assert events["Deploy"]["model"] == MODEL
     assert events["SmokeTest"]["samples"] == "s3://bucket/models/0123456789/smoke_test.json"
+    assert events["SmokeTest"]["again"] == {"serve": "0123456789"}
     assert (
         "Serving: endpoint e, until 2026-11-26T12:00:00Z, or until nobody has used it for 60 minutes\n"
         "Bedrock: training for 0.0 h\n" in events["TellServing"]["Message"]
@@ -299,9 +300,13 @@ def test_a_superseded_endpoint_is_no_failure_and_a_lost_one_is_deployed_again(
     assert (entered.count("Deploy"), events["Deploy"]["progress"], output["promoted"]) == (2, None, True)
 
 
+NEVERTHELESS: dict[str, Any] = {"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}
+
+
 def serving(variables: dict[str, Any]) -> dict[str, Any]:
     """Return `$plan` of a run that serves the model of run 9f8e7d6c5b."""
-    serve = ServePlan("9f8e7d6c5b", "j", MODEL, "s3://bucket/data/9f8e7d6c5b/manifest.json", "served again", SCORES)
+    manifest = "s3://bucket/data/9f8e7d6c5b/manifest.json"
+    serve = ServePlan("9f8e7d6c5b", "j", MODEL, manifest, "served again", SCORES, NEVERTHELESS)
     nothing = dict.fromkeys(("dataset", "prepare", "train", "assess", "customize"))
     record = {**variables["plan"]["record"], "model_run": "9f8e7d6c5b"}
     return {**variables["plan"], **nothing, "serve": as_json(serve), "record": record}
@@ -315,11 +320,9 @@ def test_an_earlier_runs_model_goes_straight_to_the_endpoint(
     assert events["Deploy"]["model"] == MODEL
     assert events["SmokeTest"]["evaluation"] == f"{MODEL}tuneway/evaluation.json"
     assert (output["promoted"], output["endpoint"], output["why"]) == (True, "e", "served again")
-    assert (output["model"], output["model_run"], output["serve_again"]) == (
-        MODEL,
-        "9f8e7d6c5b",
-        {"serve": "9f8e7d6c5b"},
-    )
+    assert (output["model"], output["model_run"]) == (MODEL, "9f8e7d6c5b")
+    # As this run was told: without it, a model that was not promoted would be refused.
+    assert output["serve_again"] == events["SmokeTest"]["again"] == NEVERTHELESS
     assert output["run"] == "s3://bucket/models/0123456789/run.json"
     assert output["scores"] == SCORES
     # What the skipped steps would have answered is of their types.

@@ -90,7 +90,7 @@ def test_a_run_is_named_by_its_id_or_as_its_output_names_it(aws: RunningAws, buc
     found = find(bucket, form.format(bucket=bucket))
     assert found.serve._replace(why="") == (
         *(OLD, "job-0", f"s3://{bucket}/models/{OLD}/job-0/output/model/", f"s3://{bucket}/data/{OLD}/manifest.json"),
-        *("", record(bucket, OLD)["scores"]),
+        *("", record(bucket, OLD)["scores"], {"serve": OLD}),
     )
     assert found.serve.why == (
         f"the model of run {OLD} is served again: promoted, because the lower end of the difference's 95% interval is above "
@@ -116,6 +116,7 @@ def test_a_run_that_served_anothers_model_stands_for_that_model(aws: RunningAws,
     leave(aws, bucket, record(bucket, OLD), record(bucket, SERVING, model_run=OLD, **own))
     found = find(bucket, SERVING)
     assert (found.serve.run, found.settings.endpoint.max_model_len) == (OLD, 4096)
+    assert found.serve.again == {"serve": OLD}
     assert find(bucket, "last").settings.endpoint.max_model_len == 2048
 
 
@@ -167,7 +168,8 @@ def test_what_cannot_be_served_is_refused_in_one_line(aws: RunningAws, bucket: s
         Refused, match=rf"serve: no run was promoted; the last one, \w+, was not, because .*{NEVERTHELESS}"
     ):
         find(bucket, "last")
-    assert find(bucket, OLD, promote="always").serve.run == OLD
+    nevertheless = find(bucket, OLD, promote="always").serve
+    assert (nevertheless.run, nevertheless.again) == (OLD, {"serve": OLD, "endpoint": {"promote": "always"}})
     aws.client("s3").delete_object(Bucket=bucket, Key=f"models/{OLD}/job-0/output/model/config.json")
     with pytest.raises(Refused, match=rf"the model of run {OLD} is gone from s3://{bucket}/.*; use last, .*: {NEW}$"):
         find(bucket, OLD, promote="always")

@@ -42,7 +42,8 @@ def points(value: float, first: int = 2, last: int = 70, without: range = range(
     return {ago(minute): value for minute in range(first, last + 1) if minute not in without}
 
 
-EVENT = IdleEvent("e", "e-run-0", "run", int(ago(90).timestamp()), MINUTES, "topic")
+AGAIN = {"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}
+EVENT = IdleEvent("e", "e-run-0", "run", AGAIN, int(ago(90).timestamp()), MINUTES, "topic")
 OLD = EndpointState("InService", "e-run-0", ago(90))
 QUIET = Readings(True, {}, {}, points(92.0))
 ZEROS = Readings(True, {}, points(0.0), {})
@@ -168,7 +169,7 @@ def watched(aws: RunningAws, bucket: str, role: str) -> Callable[[str], tuple[Id
         caller = aws.role(f"{name}-caller", service="scheduler")
         function = "arn:aws:lambda:us-west-2:000000000000:function:none"
         planned = IdlePlan(MINUTES, function, caller, arn, topic)
-        schedule = schedules.idle(name, name, "9f8e7d6c5b", planned)
+        schedule = schedules.idle(name, name, "9f8e7d6c5b", AGAIN, planned)
         schedules.put(schedule)
         end = (datetime.now(UTC) + timedelta(hours=4)).strftime("at(%Y-%m-%dT%H:%M:%S)")
         schedules.put({**schedule, "Name": name, "Description": run, "ScheduleExpression": end})
@@ -210,8 +211,8 @@ def test_an_endpoint_without_use_is_deleted_and_told_with_both_schedules(
         f"Endpoint: {event.endpoint} no longer exists: no request and no use of its GPU for 50 minutes "
         "(endpoint.idle_minutes). It no longer bills.\n"
         "Model: that of run 9f8e7d6c5b, which is kept\n"
-        'Serve it again: start an execution with the input {"serve": "9f8e7d6c5b"}. It takes minutes, because nothing is '
-        "trained."
+        'Serve it again: start an execution with the input {"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}. It '
+        "takes minutes, because nothing is trained."
     )
     assert names(aws, event.endpoint) == set()
 

@@ -28,6 +28,7 @@ EVENT = {
     "evaluation": "s3://bucket/models/r/job/output/model/tuneway/evaluation.json",
     "samples": "s3://bucket/models/r/smoke_test.json",
     "run": "9f8e7d6c5b",
+    "again": {"serve": "9f8e7d6c5b"},
     "deployed_at_redrive": 0,
     "redrive": 0,
     "idle": {"minutes": 60, "function": FUNCTION, "role": ROLE, "dead_letter": QUEUE, "topic": "t"},
@@ -109,7 +110,7 @@ def test_the_look_for_use_begins_when_the_config_has_passed(monkeypatch: pytest.
         target = schedule["Target"]
         assert (target["Arn"], target["RoleArn"], target["DeadLetterConfig"]) == (FUNCTION, ROLE, {"Arn": QUEUE})
         event = parse(IdleEvent, json.loads(target["Input"]))
-        assert event._replace(since=0) == IdleEvent("e", "c", "9f8e7d6c5b", 0, 60, "t")
+        assert event._replace(since=0) == IdleEvent("e", "c", "9f8e7d6c5b", {"serve": "9f8e7d6c5b"}, 0, 60, "t")
         assert begin <= event.since <= time.time()
     # A run that wants none ends the look of the run before.
     for _ in range(2):
