@@ -170,8 +170,10 @@ def _delete(sagemaker: Any, event: IdleEvent) -> str | None:
     deadline = time.monotonic() + DELETION_SECONDS
     while time.monotonic() < deadline:
         found = describe_endpoint(sagemaker, event.endpoint)
-        if found["EndpointStatus"] == "Absent" or found.get("EndpointConfigName") != event.config:
+        if found["EndpointStatus"] == "Absent":
             return None
+        if found.get("EndpointConfigName") != event.config:
+            return "a newer deployment has made it again"
         time.sleep(DELETION_POLL_SECONDS)
     return "it is being deleted"
 

@@ -276,3 +276,24 @@ def test_what_cannot_be_read_or_deleted_deletes_nothing_and_fails(
     faults()
     assert look(event)["state"] == "gone"
     assert len(told(aws, queue)) == 1
+
+
+def test_an_endpoint_that_a_deployment_makes_again_meanwhile_is_not_told_as_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = iter([("InService", EVENT.config), ("Deleting", EVENT.config), ("Creating", "e-newer-0")])
+
+    class Account:
+        """SageMaker, whose endpoint a run creates as soon as it is gone. Nothing else may be called."""
+
+        def describe_endpoint(self, EndpointName: str) -> dict[str, Any]:
+            status, config = next(looks)
+            return {"EndpointStatus": status, "EndpointConfigName": config, "LastModifiedTime": ago(90)}
+
+        def delete_endpoint(self, EndpointName: str) -> None: ...
+
+    monkeypatch.setattr(client_maker, "client", lambda service: Account())
+    monkeypatch.setattr(idle, "read", lambda event, now: QUIET)
+    monkeypatch.setattr(idle, "decide", lambda *seen: ("idle", "unused"))
+    monkeypatch.setattr(idle, "DELETION_POLL_SECONDS", 0)
+    assert look(EVENT) == {"state": "in use", "why": "a newer deployment has made it again"}
