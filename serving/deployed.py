@@ -115,6 +115,11 @@ def endpoint(stack: Stack, tell: Tell) -> Model:
     tags = aws.all_of(sagemaker, "list_tags", "Tags", ResourceArn=config["EndpointConfigArn"])
     run = next((tag["Value"] for tag in tags if tag["Key"] == names.RUN_TAG), "")
     record = _record(stack, run)
+    if "instruction" not in record:
+        raise Refused(
+            f"the record of run {run} is of an older version and has no instruction; run `cdk deploy`, and start an execution "
+            f'with the input {{"serve": "{run}"}}'
+        )
     variant = found["ProductionVariants"][0]
     kinds = [pool["InstanceType"] for pool in config["ProductionVariants"][0].get("InstancePools", ())]
     kind = config["ProductionVariants"][0].get("InstanceType") or "/".join(kinds)
@@ -208,10 +213,6 @@ def _record(stack: Stack, run: str) -> dict[str, Any]:
             f"the run {run} has no record s3://{stack.bucket}/{key}; wait until its execution has ended, and ask again"
         ) from error
     record: dict[str, Any] = json.loads(body)
-    if "instruction" not in record:
-        raise Refused(
-            f"s3://{stack.bucket}/{key} is of an older version and has no instruction; run `cdk deploy`, and start an execution"
-        )
     return record
 
 
