@@ -41,7 +41,7 @@ def sample(dialogue: str) -> dict[str, Any]:
     return {"prompt": prompt, "reference": f"of {dialogue}", "base": "b", "tuned": "t"}
 
 
-class Account:
+class SmokeTestAccount:
     """A client that answers the step's few calls, and keeps what was sent and written."""
 
     def __init__(self, *samples: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ class Account:
         self.schedules: dict[str, dict[str, Any]] = {}
         self.exceptions = self
 
-    def __call__(self, service: str, **config: Any) -> Account:
+    def __call__(self, service: str, **config: Any) -> SmokeTestAccount:
         return self
 
     def describe_endpoint(self, EndpointName: str) -> dict[str, str]:
@@ -89,7 +89,7 @@ class Account:
 
 def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pytest.MonkeyPatch) -> None:
     short, longer, longest = sample("Ann: hi\u2028"), sample("Ann: hi, Bob"), sample("Ann: hi, " * 99)
-    account = Account(longest, longer, short, longer)
+    account = SmokeTestAccount(longest, longer, short, longer)
     monkeypatch.setattr(aws, "client", account)
     assert smoke_test.handler(EVENT, None) == {"phase": "passed", "samples": [EVENT["samples"]]}
     assert account.sent == [one["prompt"] for one in (short, longer, longer)]
@@ -99,7 +99,7 @@ def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pyte
 
 
 def test_the_look_for_use_begins_when_the_config_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    account = Account(sample("Ann: hi"))
+    account = SmokeTestAccount(sample("Ann: hi"))
     monkeypatch.setattr(aws, "client", account)
     for config in ("c", "c"):  # made, then replaced by a newer deployment's
         begin = int(time.time())
