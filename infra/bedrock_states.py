@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infra.states import ATTEMPT, PAYLOAD, PROGRESS, REDRIVE, branch, choice, lambda_task, wait
+from pipeline import names
 from pipeline.contracts.bedrock import BedrockJob
 from pipeline.contracts.values import as_json
 
@@ -163,7 +164,7 @@ def ask_bedrock(deployed: StackParts) -> State:
         "instruction": "{% $plan.record.instruction %}",
         "max_tokens": "{% $plan.record.max_tokens %}",
         "evaluation": "{% $training.model & 'tuneway/evaluation.json' %}",
-        "samples": "{% $plan.record.folder & 'bedrock_smoke_test.json' %}",
+        "samples": f"{{% $plan.record.folder & '{names.BEDROCK_SAMPLES}' %}}",
         "redrive": REDRIVE,
         "progress": "{% $answer %}",
     }

@@ -233,7 +233,7 @@ def _deploy_custom_model(grants: Grants) -> None:
 
 def _ask_bedrock(grants: Grants) -> None:
     grants.allow(["s3:GetObject"], [grants.objects("models", "*/tuneway/evaluation.json")], A_RUN)
-    grants.allow(["s3:PutObject"], [grants.objects("models", "bedrock_smoke_test.json")], A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("models", names.BEDROCK_SAMPLES)], A_RUN)
     grants.allow_key(["Decrypt", "GenerateDataKey"])
     if grants.scope.region in REGIONS:
         deployments, imported = grants.bedrock("custom-model-deployment"), grants.bedrock("imported-model")

@@ -36,6 +36,9 @@ RECORD = "run.json"
 SAMPLES = "smoke_test.json"
 """The file with the dialogues and answers of the smoke test, beside the record."""
 
+BEDROCK_SAMPLES = "bedrock_smoke_test.json"
+"""The file with the dialogues and answers of the model in Bedrock, beside the record."""
+
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 """The log group of all training jobs of an account."""
 

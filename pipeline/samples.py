@@ -22,6 +22,8 @@ class Question(NamedTuple):
 def questions(evaluation: str) -> list[Question]:
     """Return the shortest samples of a model's evaluation. A long one may be longer than a model is served with.
 
+    The evaluation stays as long as the model, and the test split does not.
+
     Args:
         evaluation: S3 URI of the model's evaluation.json.
     """

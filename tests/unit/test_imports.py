@@ -18,7 +18,7 @@ FOLDERS: dict[str, set[str]] = {
     "pipeline.contracts": set(),
     "pipeline": {"pipeline.contracts"},
     "pipeline.source": {"pipeline", "pipeline.contracts", "training"},
-    "pipeline.steps": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},
+    "pipeline.steps": {"pipeline", "pipeline.contracts", "pipeline.source"},
     "data_prep": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},
     "infra": {"pipeline", "pipeline.contracts"},
     "serving": {"pipeline", "pipeline.contracts", "pipeline.source", "data_prep"},
