@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy serve ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy cli ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -32,10 +32,10 @@ local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FI
 	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
 
-serve: .venv/serve.done  ## installs what calling a model needs, and nothing else
+cli: .venv/cli.done  ## installs `tuneway` and what calling a model needs, and nothing else
 
 # The variables come from the environment as those of `local` do.
-ask: .venv/serve.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock
+ask: .venv/cli.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock
 	@$(BIN)/python -m serving.ask $(if $(DIALOGUE),"$$DIALOGUE") $(if $(BATCH),--batch "$$BATCH") $(if $(OUTPUT),--output "$$OUTPUT") $(if $(FIELD),--field "$$FIELD") $(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(MODEL),--model "$$MODEL") $(if $(SETTINGS),--settings "$$SETTINGS")
 
 chat: .venv/chat.done  ## opens a chat page on this machine: PORT=7860
@@ -85,7 +85,7 @@ format: .venv/dev.done
 	$(BIN)/ruff format .
 
 lock: .venv/dev.done  ## writes constraints.txt, after a change of pins
-	$(BIN)/python -m pip freeze | sed 's/+cpu$$//' > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:
 	rm -rf .venv node_modules cdk.out build .local
@@ -97,15 +97,15 @@ clean:
 	@$(BIN)/python -m pip install --quiet pip==25.3
 	@touch $@
 
-.venv/deploy.done: .venv/python.done pyproject.toml constraints.txt
+.venv/cli.done: .venv/python.done pyproject.toml constraints.txt
+	@$(INSTALL) --group cli --editable .
+	@touch $@
+
+.venv/deploy.done: .venv/cli.done
 	@$(INSTALL) --group deploy
 	@touch $@
 
-.venv/serve.done: .venv/python.done pyproject.toml constraints.txt
-	@$(INSTALL) --group serve
-	@touch $@
-
-.venv/chat.done: .venv/serve.done
+.venv/chat.done: .venv/cli.done
 	@echo "Installing the library of the chat page. This takes a minute, but only once"
 	@$(INSTALL) --group chat
 	@touch $@

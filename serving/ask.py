@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.settings import SettingsError
 from serving import deployed
+from serving import stack as stacks
 from serving.batch import Batch, run
 from serving.measured import MeasuredAnswer
 from serving.models import NotAnswered
@@ -24,8 +25,8 @@ from serving.models import NotAnswered
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serving.deployed import Stack
     from serving.models import Model, Tell
+    from serving.stack import Stack
 
 MODELS: dict[str, Callable[[Stack, Tell], Model]] = {"endpoint": deployed.endpoint, "bedrock": deployed.bedrock}
 """The places in which a stack's model may be served."""
@@ -63,7 +64,7 @@ def _ask(given: argparse.Namespace) -> bool:
     if (given.dialogue is None) == (given.batch is None):
         raise Refused("name one of the two: DIALOGUE=FILE (- for standard input) for one answer, or BATCH=FILE")
     text = _dialogue(given.dialogue) if given.dialogue is not None else ""
-    settings = deployed.load(given.settings)
+    settings = stacks.load(given.settings)
     job = Batch.of(given.batch, given.output, given.field, given.concurrency, settings) if given.batch else None
     told: set[str] = set()
 
@@ -72,7 +73,7 @@ def _ask(given: argparse.Namespace) -> bool:
             told.add(line)
             print(line, file=sys.stderr, flush=True)
 
-    model = MODELS[given.model](deployed.find_stack(settings), tell)
+    model = MODELS[given.model](stacks.find_stack(settings), tell)
     if job:
         return run(job, model)
     answer = MeasuredAnswer(model, text)

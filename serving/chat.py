@@ -23,6 +23,7 @@ from pipeline.errors import Refused
 from pipeline.openai_route import DIALOGUE
 from pipeline.settings import SettingsError
 from serving import deployed
+from serving import stack as stacks
 from serving.ask import MODELS
 from serving.measured import MeasuredAnswer
 from serving.models import NotAnswered
@@ -30,8 +31,8 @@ from serving.models import NotAnswered
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from serving.deployed import Stack
     from serving.models import Model
+    from serving.stack import Stack
 
     Shown = tuple[str, str]
 
@@ -179,7 +180,7 @@ def serve(settings_file: Path | None, port: int) -> None:
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
     import uvicorn
 
-    stack = deployed.find_stack(deployed.load(settings_file))
+    stack = stacks.find_stack(stacks.load(settings_file))
     served, why = {}, ""
     for name, find in MODELS.items():
         try:

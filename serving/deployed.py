@@ -1,4 +1,4 @@
-"""Finds the models that a stack serves now: by the stack's outputs, the endpoint's config and the records of its runs.
+"""Finds the models that a stack serves now: by the endpoint's config and the records of its runs.
 
 It reads with the user's own AWS credentials. The models are called as the stack's role for callers.
 """
@@ -6,11 +6,9 @@ It reads with the user's own AWS credentials. The models are called as the stack
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -19,7 +17,6 @@ from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from pipeline import aws, cost, names
-from pipeline import settings as schema
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
 from serving import models
@@ -28,10 +25,8 @@ from serving.endpoint import assumed, client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.settings import Settings
     from serving.models import Model, Tell
-
-ROOT = Path(__file__).resolve().parents[1]
+    from serving.stack import Stack
 
 ATTEMPTS = 16
 """The most calls of a model in Bedrock for one question. boto3 waits between them: some two minutes in all, at most four.
@@ -45,55 +40,6 @@ MOST_RECORDS = 50
 
 _SERVES = ("InService", "Updating", "SystemUpdating", "RollingBack")
 """The statuses in which an endpoint answers (API reference, DescribeEndpoint)."""
-
-
-class Stack(NamedTuple):
-    """A deployed stack: its name, its region, and the outputs that a caller needs."""
-
-    name: str
-    region: str
-    endpoint: str
-    role: str
-    bucket: str
-
-
-def load(layer: Path | None) -> Settings:
-    """Return the settings of config.yaml, overridden by a settings file as `cdk deploy -c settings=` takes it."""
-    return schema.load(ROOT / "config.yaml", *([layer] if layer else []))
-
-
-def find_stack(settings: Settings) -> Stack:
-    """Return the deployed stack that the settings name.
-
-    The region is the settings', else that of the CDK, of the shell or of the AWS profile.
-
-    Raises:
-        Refused: there is no such stack, or it is not deployed.
-    """
-    name = settings.stack.name
-    region = (
-        settings.stack.region
-        or os.environ.get("CDK_DEFAULT_REGION")
-        or os.environ.get("AWS_REGION")
-        or boto3.Session().region_name
-        or "us-west-2"
-    )
-    try:
-        [found] = aws.client("cloudformation", region_name=region).describe_stacks(StackName=name)["Stacks"]
-    except ClientError as error:
-        if "does not exist" not in str(error):
-            raise
-        raise Refused(
-            f"there is no stack {name} in {region}; deploy it with `cdk deploy`, or name its settings file (SETTINGS=FILE) and "
-            "its region (AWS_REGION)"
-        ) from error
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-    if not {"EndpointName", "CallerRoleArn", "BucketName"} <= outputs.keys():
-        raise Refused(
-            f"the stack {name} in {region} is {found['StackStatus']} and does not have all its outputs; run `cdk deploy` and "
-            "ask again"
-        )
-    return Stack(name, region, outputs["EndpointName"], outputs["CallerRoleArn"], outputs["BucketName"])
 
 
 def endpoint(stack: Stack, tell: Tell) -> Model:

@@ -13,6 +13,7 @@ import pytest
 from serving import deployed
 from serving.endpoint import client
 from serving.models import NotAnswered
+from serving.stack import find_stack, load
 from tests.local_aws.conftest import REGION, ROOT
 from tests.local_aws.faults.conftest import fired_counts, set_faults
 from tests.local_aws.services.sagemaker import openai_endpoint
@@ -122,7 +123,7 @@ def test_a_role_without_an_action_is_told_the_action(
 
 def test_a_token_that_has_ended_or_is_malformed_is_called_that(user: Served, settings: Path) -> None:
     keys = user.aws.session(user.role)
-    model = deployed.endpoint(deployed.find_stack(deployed.load(settings)), print)
+    model = deployed.endpoint(find_stack(load(settings)), print)
     ended = openai_endpoint.token(keys, seconds=1)
     time.sleep(2)
     begin = "The bearer token is malformed"

@@ -9,6 +9,7 @@ import pytest
 
 from serving import deployed
 from serving.models import BUSY, WAKING, NotAnswered
+from serving.stack import find_stack, load
 from tests.local_aws.faults.conftest import fired_counts, set_faults
 from tests.serving import stacks
 from tests.serving.stacks import DIALOGUE, MAX_TOKENS
@@ -75,7 +76,7 @@ def test_a_model_that_stays_busy_is_asked_as_often_as_boto3_does_and_no_more(
     assert deployed.ATTEMPTS == 16
     monkeypatch.setattr(deployed, "ATTEMPTS", 3)  # All would take minutes.
     lines: list[str] = []
-    found = deployed.bedrock(deployed.find_stack(deployed.load(both)), lines.append)
+    found = deployed.bedrock(find_stack(load(both)), lines.append)
     set_faults(user.aws, {"kind": "inference", "how": how, "resource": model})
     try:
         with pytest.raises(NotAnswered) as refused:

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.parametrize(
     ("target", "groups", "command"),
     [
-        (["serve"], ["serve"], None),
-        (["ask", "DIALOGUE=-"], ["serve"], "serving.ask"),
-        (["chat"], ["serve", "chat"], "serving.chat"),
+        (["cli"], ["cli"], None),
+        (["ask", "DIALOGUE=-"], ["cli"], "serving.ask"),
+        (["chat"], ["cli", "chat"], "serving.chat"),
     ],
 )
 def test_asking_needs_no_tools_of_deploying_or_testing(

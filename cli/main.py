@@ -1,0 +1,29 @@
+"""The entry point of `tuneway`. Each command is in the module of its name."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.chat import chat
+from cli.errors import one_line
+
+app = typer.Typer(
+    name="tuneway",
+    help="Tune, serve and ask your own model. `tuneway COMMAND --help` explains a command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(chat)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep `tuneway` a group of commands."""
+
+
+def main() -> None:
+    """Run the command line."""
+    with one_line():
+        app(prog_name="tuneway")
