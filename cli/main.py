@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from cli.chat import chat
+from cli.doctor import doctor
 from cli.errors import one_line
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 )
 
 app.command()(chat)
+app.command()(doctor)
 
 
 @app.callback()

@@ -7,6 +7,7 @@ of that error (`infra.states`). docs/retries.md lists every call with its errors
 from __future__ import annotations
 
 import functools
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.config import Config
@@ -75,8 +76,13 @@ _CONFIG = Config(
 )
 
 
+_making = threading.Lock()
+"""boto3's default session is not safe among threads, and a client is (boto3 guide, "Session", "Multithreading or
+multiprocessing with sessions")."""
+
+
 def client(service: str, **patience: Any) -> Any:
-    """Return a client of the boto3 in this package.
+    """Return a client of the boto3 in this package. Several threads may call this function.
 
     Args:
         service: its name in boto3.
@@ -84,7 +90,8 @@ def client(service: str, **patience: Any) -> Any:
     """
     import boto3  # Data prep imports this module too. It has botocore alone, so that it starts sooner.
 
-    return boto3.client(service, config=_CONFIG.merge(Config(**patience)))
+    with _making:
+        return boto3.client(service, config=_CONFIG.merge(Config(**patience)))
 
 
 def handler(event_type: type[Event]) -> Callable[[Callable[[Event], Any]], LambdaHandler]:

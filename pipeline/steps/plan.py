@@ -15,18 +15,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from botocore.exceptions import BotoCoreError, ClientError
+from typing import TYPE_CHECKING
 
 from pipeline import account, aws, bedrock, cost, earlier_run, names, openai_route, record, requests
-from pipeline.account import NotAllowed
 from pipeline.contracts.planned import HowToCall, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
-from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
 from pipeline.source import base_model, hub, listing, shards
@@ -38,9 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
-
-QUOTAS_PER_PAGE = 100
-"""The largest page that ListServiceQuotas returns (service model)."""
 
 CODE = Path(__file__).resolve().parents[2] / "training"
 """The training code, which this function's package contains."""
@@ -77,7 +69,7 @@ def handler(event: PlanEvent) -> Plan | Refusal:
 
 def _plan(event: PlanEvent, requested: Settings) -> Plan:
     stack, run = event.stack, names.run_id(event.execution)
-    settings, warnings = _within_quotas(requested, stack.prefix)
+    settings, warnings = account.within_quotas(requested, stack.prefix, stack.region)
     bedrock_model = bedrock.check(settings, stack.region)
     importing = settings.bedrock.mode == "import"
     if bedrock_model:
@@ -85,7 +77,9 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         warnings += bedrock.call_warnings(bedrock_model)
     if importing:
         warnings += [*account.check_imports(stack.region), cost.wake_warning(stack.region)]
-    train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))
+    train_secret, data_secret = (
+        account.check_token(settings, section, stack.region) for section in ("training", "dataset")
+    )
     base = base_model.look(settings, stack.bucket, _token(train_secret), aws.client("s3"))
     if importing:
         warnings += bedrock.check_import(settings.training.base_model, stack.region, base.files.config)
@@ -147,7 +141,7 @@ def _call(settings: Settings, stack: StackFacts) -> HowToCall:
 def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
     """Plan a run that serves the model of an earlier run."""
     stack, run, serve = event.stack, names.run_id(event.execution), earlier.serve
-    settings, warnings = _within_quotas(earlier.settings, stack.prefix, trains=False)
+    settings, warnings = account.within_quotas(earlier.settings, stack.prefix, stack.region, trains=False)
     key = serve.model.removeprefix(f"s3://{stack.bucket}/")
     length = settings.endpoint.max_model_len
     files = base_model.look_at_tuned(key, f"the model of run {serve.run}", length, stack.bucket, aws.client("s3"))
@@ -192,148 +186,6 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
         ),
         serve=serve,
     )
-
-
-def _within_quotas(settings: Settings, endpoint: str, *, trains: bool = True) -> tuple[Settings, list[str]]:
-    """Drop the instance types that the account's quotas do not allow.
-
-    AWS does not document how SageMaker treats a list in which one quota is too small. One vendor's guide says that it refuses
-    the whole list (Deepgram, "Deploy Deepgram on Amazon SageMaker"). So no request names such a type. An unknown quota is only
-    a warning. An update of an endpoint needs its old and its new instances for a while, because SageMaker starts the new fleet
-    before it stops the old one (API reference, UpdateEndpoint).
-
-    Args:
-        settings: the run's settings.
-        endpoint: the endpoint's name.
-        trains: whether the run trains. If not, it serves the model of an earlier run.
-
-    Returns:
-        The settings with the other types, and a warning for each dropped type.
-
-    Raises:
-        NotAllowed: the quotas allow no type of a list.
-    """
-    kind = "spot training job" if settings.training.spot else "training job"
-    checks = [("training", f"for {kind} usage", dict[str, int]())] if trains else []
-    if settings.endpoint.enabled:
-        running_instances = _running_instances(endpoint, settings.endpoint.instance_types)
-        checks.append(("endpoint", "for endpoint usage", running_instances))
-    quotas = _quotas(
-        [f"{name} {usage}" for part, usage, _ in checks for name in getattr(settings, part).instance_types]
-    )
-    warnings = []
-    for part, usage, running in checks:
-        section = getattr(settings, part)
-        lacking = {}
-        for name in section.instance_types:
-            quota, in_use = f"{name} {usage}", running.get(name, 0)
-            needed = section.instance_count + in_use
-            if quota not in quotas:
-                warnings.append(
-                    f"quota '{quota}' could not be read; SageMaker refuses the job or endpoint if it is too small"
-                )
-            elif quotas[quota] < needed:
-                why = (
-                    f", because endpoint {endpoint} keeps its {in_use} while an update starts others" if in_use else ""
-                )
-                limit = f"quota '{quota}' is {quotas[quota]:g} in this account and region"
-                lacking[name] = f"{limit}, and this run needs {needed}{why}"
-        usable = [name for name in section.instance_types if name not in lacking]
-        if not usable:
-            raise NotAllowed(
-                f"{'; '.join(lacking.values())}: request an increase in the Service Quotas console (Amazon SageMaker), or "
-                f"choose another type in {part}.instance_types"
-            )
-        warnings += [f"{line}: {name} is left out of {part}.instance_types" for name, line in lacking.items()]
-        settings = settings.model_copy(update={part: section.model_copy(update={"instance_types": usable})})
-    return settings, warnings
-
-
-def _running_instances(endpoint: str, types: list[str]) -> dict[str, int]:
-    """Return by type how many instances the endpoint keeps until an update of it is complete.
-
-    Args:
-        endpoint: the endpoint's name.
-        types: the types that the run wants. If the endpoint's own types cannot be known, each of these may be one of them.
-    """
-    client = aws.client("sagemaker")
-    found = describe_endpoint(client, endpoint)
-    if found["EndpointStatus"] in ("Absent", "Failed", "Deleting"):
-        return {}
-    config = str(found.get("EndpointConfigName"))
-    served = found.get("ProductionVariants", [])
-    if not config.startswith(f"{endpoint}-"):
-        # Somebody has put the endpoint on a config that is not the stack's. The role may not describe such a config.
-        return dict.fromkeys(types, sum(variant.get("CurrentInstanceCount", 0) for variant in served))
-    try:
-        variants = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
-    except ClientError as error:
-        if not aws.is_absent(error):
-            raise
-        return {}  # SageMaker cannot update the endpoint, so Deploy deletes it first.
-    running = Counter[str]()
-    for variant in variants:
-        now: dict[str, Any] = next((one for one in served if one["VariantName"] == variant["VariantName"]), {})
-        # Somebody may have changed the count since, or made a config without instances.
-        count = now.get("CurrentInstanceCount", variant.get("InitialInstanceCount", 0))
-        if "InstanceType" in variant:
-            running[variant["InstanceType"]] += count
-        # A list of types: SageMaker shows which of them the variant has as soon as it serves.
-        for pool in now.get("InstancePools") or variant.get("InstancePools", []):
-            running[pool["InstanceType"]] += pool.get("CurrentInstanceCount", count)
-    return dict(running)
-
-
-def _quotas(names_wanted: list[str]) -> dict[str, float]:
-    """Return the values of quotas by their names, as far as Service Quotas returns them now.
-
-    Quota codes differ by instance type, and no page lists them. So quotas are found by name: first the applied ones
-    (ListServiceQuotas leaves out quotas that were never changed), then AWS's defaults.
-    """
-    client = aws.client("service-quotas")
-    found: dict[str, float] = {}
-    try:
-        for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
-            # SageMaker's list is long, and Service Quotas throttles early.
-            pages = client.get_paginator(operation).paginate(
-                ServiceCode="sagemaker", PaginationConfig={"PageSize": QUOTAS_PER_PAGE}
-            )
-            for page in pages:
-                for quota in page["Quotas"]:
-                    if quota["QuotaName"] in names_wanted:
-                        found.setdefault(quota["QuotaName"], quota["Value"])
-            if len(found) == len(names_wanted):
-                break
-    except (ClientError, BotoCoreError) as error:
-        # The quotas only give an early warning, because SageMaker checks them again. So no run waits for Service Quotas.
-        if not aws.is_busy(error):
-            raise
-        logger.warning("quotas are not known: %s", error)
-    return found
-
-
-def _check_token(settings: Settings, section: str, region: str) -> str | None:
-    """Return the ARN of the secret with the Hub token, if the section's model or dataset is gated.
-
-    It checks only that the secret exists.
-    """
-    field, name, gated = {
-        "training": ("training.base_model", settings.training.base_model, settings.training.gated),
-        "dataset": ("dataset.source", settings.dataset.source, settings.dataset.gated),
-    }[section]
-    if not gated:
-        return None
-    secret = settings.access.hub_token_secret
-    try:
-        arn: str = aws.client("secretsmanager").describe_secret(SecretId=secret)["ARN"]
-    except ClientError as error:
-        if aws.code(error) != "ResourceNotFoundException":
-            raise
-        raise NotAllowed(
-            f"{field}: {name} is gated and the secret {secret} does not exist; accept the licence on the Hub, then make the "
-            f"secret with `aws secretsmanager create-secret --region {region} --name {secret} --secret-string YOUR_HUB_TOKEN`"
-        ) from error
-    return arn
 
 
 def _token(secret: str | None) -> str | None:

@@ -33,8 +33,8 @@ OPERATIONS = (imports, jobs, runtime, serving)
 
 
 @BEDROCK.operation
-def get_foundation_model(_: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
-    model = models.find(params["modelIdentifier"], request.region)
+def get_foundation_model(bedrock: Bedrock, params: dict[str, Any], request: Request) -> dict[str, Any]:
+    model = models.find(params["modelIdentifier"], request.region, bedrock.controls.legacy_model)
     if model is None:
         text = "Could not resolve the foundation model from the provided model identifier."
         raise ServiceError("ResourceNotFoundException", text, 404)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class BedrockControls:
-    """Times in seconds, and the model that answers for custom models."""
+    """Times in seconds, the model that answers for custom models, and a model that is Legacy."""
 
     step_seconds: float = 0.3
     """The time of each of a customization job's three stages."""
@@ -21,6 +21,8 @@ class BedrockControls:
     """The time without a call after which the copy of a model is removed."""
     base_model: str = ""
     """The model of the Hub's cache that answers for every deployment of a custom model, by default the first by name."""
+    legacy_model: str = ""
+    """The id of a foundation model that is Legacy at once, beside those that are Legacy by their dates."""
 
     def change(self, given: dict[str, object]) -> None:
         """Set values by name, all or none. Raises ValueError with one line."""

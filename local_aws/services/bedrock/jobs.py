@@ -55,7 +55,7 @@ def create_model_customization_job(bedrock: Bedrock, params: dict[str, Any], req
         for job in account.jobs:
             if token and job.details.get("clientRequestToken") == token:
                 return {"jobArn": job.arn}
-        base, rules = _base_model(params, request.region)
+        base, rules = _base_model(params, request.region, bedrock.controls.legacy_model)
         _refuse_used_names(account, params)
         _refuse_bad_request(rules, params)
         job = _new_job(params, base, request)
@@ -110,8 +110,8 @@ def _stop(job: CustomizationJob, account: BedrockAccount) -> None:
 # Unconfirmed: A customization job on a wrong id, or a model that cannot be customized in the Region | Here:
 #   `ValidationException`, "The provided model identifier is invalid." | Source: AWS re:Post, "errors when I fine-tune a
 #   model"
-def _base_model(params: dict[str, Any], region: str) -> tuple[models.FoundationModel, models.Rules]:
-    base = models.find(params["baseModelIdentifier"], region)
+def _base_model(params: dict[str, Any], region: str, legacy: str) -> tuple[models.FoundationModel, models.Rules]:
+    base = models.find(params["baseModelIdentifier"], region, legacy)
     if base is not None and base.end_of_life is not None and now() >= base.end_of_life:
         text = "This model version has reached the end of its life. Please refer to the AWS documentation for more details."
         raise ServiceError("ResourceNotFoundException", text, 404)

@@ -8,7 +8,7 @@ and "Fine-tuning Amazon Nova models" (formats, record limits, reserved words), "
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -139,7 +139,8 @@ FOUNDATION_MODELS: tuple[FoundationModel, ...] = (
 )
 
 
-def find(identifier: str, region: str) -> FoundationModel | None:
-    """Return the model of an id or ARN, if the Region has it."""
+def find(identifier: str, region: str, legacy: str = "") -> FoundationModel | None:
+    """Return the model of an id or ARN, if the Region has it. The model with the id `legacy` is Legacy from its start on."""
     model_id = identifier.rsplit("foundation-model/", 1)[-1]
-    return next((m for m in FOUNDATION_MODELS if m.id == model_id and region in m.regions), None)
+    found = next((m for m in FOUNDATION_MODELS if m.id == model_id and region in m.regions), None)
+    return replace(found, legacy=found.start_of_life) if found is not None and found.id == legacy else found

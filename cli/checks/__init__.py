@@ -1,0 +1,1 @@
+"""The checks of `tuneway doctor`: each returns one line, and changes and spends nothing."""

@@ -1,0 +1,258 @@
+"""The checks of the stack: its status, whether it is what today's settings and code make, and what serves and until when."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cli.checks.result import Checked, NotChecked, Result, failure, ok, warning
+from pipeline import aws, names, schedules
+from pipeline.catalogue import REGIONS
+from pipeline.endpoints import describe_endpoint
+from pipeline.errors import Refused
+from serving import deployed
+from serving.stack import ROOT, outputs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SYNTH_SECONDS = 50
+"""How long the synth of the template may take. It takes 5 to 15 seconds on two cores."""
+
+MOST_NAMED = 3
+"""The most changed resources that a line names."""
+
+_WELL = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE")
+
+
+class WrongRegion(Refused):
+    """The stack is not here, but in another Region."""
+
+
+def find(checked: Checked) -> tuple[Result, Checked]:
+    """Find the stack and check its status. Return the result, and the facts with the stack.
+
+    Raises:
+        WrongRegion: it is in another Region.
+    """
+    name, region = checked.settings.stack.name, checked.region
+    described = _describe(name, region.name)
+    others = [] if described else _elsewhere(name, region.name)
+    if others:
+        raise WrongRegion(
+            f"there is no stack {name} in {region.name} (from {region.origin}), but in {' and '.join(others)}; set "
+            f"stack.region or AWS_REGION to {others[0]}"
+        )
+    stack = outputs_of(described, region.name) if described else None
+    found = replace(checked, described=described, stack=stack)
+    return _status(found), found
+
+
+def _describe(name: str, region: str) -> dict[str, Any] | None:
+    """Return the stack as DescribeStacks returns it, or None if there is none."""
+    client = aws.client("cloudformation", region_name=region)
+    try:
+        found: dict[str, Any] = client.describe_stacks(StackName=name)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+        return None
+    return found
+
+
+def _elsewhere(name: str, region: str) -> list[str]:
+    """Return the other Regions of the catalogue that have a stack of this name."""
+
+    def has(other: str) -> bool:
+        try:
+            return _describe(name, other) is not None
+        except (ClientError, BotoCoreError):
+            return False  # Not enabled, denied or out of reach: nobody knows of a stack there.
+
+    others = [other for other in REGIONS if other != region]
+    with ThreadPoolExecutor(len(others)) as pool:
+        return [other for other, there in zip(others, pool.map(has, others), strict=True) if there]
+
+
+def _status(checked: Checked) -> Result:
+    """Check that the stack is deployed, and that its last change went well."""
+    name, region, found = checked.settings.stack.name, checked.region.name, checked.described
+    if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS":
+        return failure(
+            f"there is no stack {name} in {region}; run `cdk deploy`, or name its settings file (--settings)"
+        )
+    now = found["StackStatus"]
+    if now in _WELL:
+        lacking = f"{name} does not have all outputs of this version of Tuneway; run `cdk deploy`"
+        return ok(f"{name} is {now}") if checked.stack else failure(lacking)
+    if now.endswith("_IN_PROGRESS"):
+        return warning(f"{name} is {now}; wait until that has ended, and ask again")
+    why = _first_failure(checked, name)
+    if now == "UPDATE_ROLLBACK_COMPLETE":
+        return warning(
+            f"{name} is {now}: the last deploy failed and was undone, so that the stack is as before ({why}); mend that, and "
+            "run `cdk deploy`"
+        )
+    # The others are the ends of a creation. The CDK CLI deletes a stack whose creation failed before it makes the stack anew.
+    what, remedy = {
+        "UPDATE_ROLLBACK_FAILED": (
+            "a deploy failed and could not be undone",
+            f"run `aws cloudformation continue-update-rollback --region {region} --stack-name {name}`",
+        ),
+        "DELETE_FAILED": ("it could not be deleted", "run `cdk destroy` again"),
+    }.get(now, ("its creation failed", "run `cdk deploy`, which makes the stack anew"))
+    return failure(f"{name} is {now}: {what} ({why}); mend that, and {remedy}")
+
+
+def _first_failure(checked: Checked, name: str) -> str:
+    """Return the reason of the first resource that failed in the last change of the stack."""
+    why = "CloudFormation gives no reason"
+    pages = checked.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name)
+    for event in (event for page in pages for event in page["StackEvents"]):  # the newest first
+        its_own = event["ResourceType"] == "AWS::CloudFormation::Stack" and event["LogicalResourceId"] == name
+        if its_own and event["ResourceStatus"] in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"):
+            break
+        if event["ResourceStatus"].endswith("_FAILED") and not its_own:
+            reason = " ".join(event.get("ResourceStatusReason", "no reason").split())
+            why = f"{event['LogicalResourceId']}: {reason}"
+    return why
+
+
+def changes(checked: Checked) -> Result:
+    """Compare the deployed template with that of today's settings and code."""
+    if checked.stack is None:
+        raise NotChecked("the stack is not there")
+    with ThreadPoolExecutor(1) as pool:
+        synth = pool.submit(_synthesise, checked)
+        body = checked.client("cloudformation").get_template(StackName=checked.stack.name)["TemplateBody"]
+        done = synth.result()
+    if isinstance(done, Result):
+        return done
+    differing = compare(body if isinstance(body, dict) else json.loads(body), json.loads(done))
+    if not differing:
+        return ok("the stack is what today's settings and code make")
+    more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
+    return warning(
+        f"today's settings and code are not deployed: {', '.join(differing[:MOST_NAMED])}{more}; run `cdk deploy`, or runs go "
+        "on with the deployed ones"
+    )
+
+
+def _synthesise(checked: Checked) -> str | Result:
+    """Return the template as JSON, or a warning if it cannot be made. No hook and no context of the user takes part."""
+    command = [sys.executable, "-m", "infra.print_template", checked.region.name]
+    command += [str(checked.file.resolve())] if checked.file else []
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # node is in the first
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**inherited, "PATH": path, "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1"},
+            capture_output=True,
+            text=True,
+            timeout=SYNTH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return warning(
+            f"the synth did not end in {SYNTH_SECONDS} seconds; run `cdk diff` to compare the stack yourself"
+        )
+    if done.returncode == 0:
+        return done.stdout
+    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1].removeprefix("error: ")
+    return warning(f"the stack cannot be compared with today's settings ({last}); mend that, and ask again")
+
+
+def compare(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of the resources and outputs that two templates do not have in common, as CloudFormation keeps them."""
+    before, after = _parts(was), _parts(now)
+    words = {(True, True): "changed", (False, True): "is new", (True, False): "is gone"}
+    return [
+        f"{name} {words[name in before, name in after]}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _parts(template: Mapping[str, Any]) -> dict[str, str]:
+    """Return resources and outputs as JSON, without what the CDK CLI adds for itself (paths of constructs, CDKMetadata)."""
+    found = {}
+    for name, resource in {**template.get("Resources", {}), **template.get("Outputs", {})}.items():
+        if resource.get("Type") == "AWS::CDK::Metadata":
+            continue
+        metadata = {key: value for key, value in resource.get("Metadata", {}).items() if not key.startswith("aws:")}
+        text = json.dumps({**resource, "Metadata": metadata}, sort_keys=True, ensure_ascii=False)
+        # CloudFormation keeps only ASCII (mangleLikeCloudFormation of the CDK).
+        found[name] = re.sub(r"[^\x00-\x7f]", "?", text)
+    return found
+
+
+def serving(checked: Checked) -> Result:
+    """Say what serves, until when, and what ends it sooner."""
+    if checked.stack is None:
+        raise NotChecked("the stack is not there")
+    stack = checked.stack
+    try:
+        found = deployed.bedrock(stack, lambda _: None)
+        in_bedrock = f"; {found.title}: {found.id} of run {found.run}, {found.price}"
+    except Refused:
+        in_bedrock = ""
+    sagemaker = checked.client("sagemaker")
+    endpoint = describe_endpoint(sagemaker, stack.endpoint)
+    now = endpoint["EndpointStatus"]
+    if now == "Absent":
+        return ok(f"no endpoint, so nothing is billed by the hour{in_bedrock}")
+    tags = aws.all_of(sagemaker, "list_tags", "Tags", ResourceArn=_config(sagemaker, endpoint))
+    run = next((tag["Value"] for tag in tags if tag["Key"] == names.RUN_TAG), "not known")
+    end, idle = _schedule(checked, stack.endpoint), _schedule(checked, schedules.idle_name(stack.endpoint))
+    line = f"endpoint {stack.endpoint} is {now} with the model of run {run}"
+    delete = f"`aws sagemaker delete-endpoint --region {stack.region} --endpoint-name {stack.endpoint}`"
+    if now == "Failed":
+        return warning(f"{line} ({endpoint.get('FailureReason', 'no reason')}); start a new execution, or run {delete}")
+    if end is None and idle is None:
+        return warning(
+            f"{line}, and has no end: it bills until somebody deletes it; run {delete} when it is not needed"
+        )
+    until = f" until {_time(end)}" if end else ""
+    unused = f", or until nobody has used it for {_minutes(idle)} minutes" if idle else ""
+    return ok(f"{line}{until}{unused}{in_bedrock}")
+
+
+def _config(sagemaker: Any, endpoint: dict[str, Any]) -> str:
+    """Return the ARN of the endpoint's config, or the endpoint's own if somebody has deleted the config."""
+    try:
+        found = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
+    except ClientError as error:
+        if not aws.is_absent(error):
+            raise
+        return str(endpoint["EndpointArn"])
+    return str(found["EndpointConfigArn"])
+
+
+def _schedule(checked: Checked, name: str) -> dict[str, Any] | None:
+    client = checked.client("scheduler")
+    try:
+        found: dict[str, Any] = client.get_schedule(Name=name)
+    except client.exceptions.ResourceNotFoundException:
+        return None
+    return found
+
+
+def _time(schedule: dict[str, Any]) -> str:
+    """Return the time of a one-time schedule, which has no zone of its own, so that it is in UTC (pipeline.steps.deploy)."""
+    at = re.fullmatch(r"at\((\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\)", schedule["ScheduleExpression"])
+    return f"{at[1]} {at[2]} UTC" if at else str(schedule["ScheduleExpression"])
+
+
+def _minutes(schedule: dict[str, Any]) -> Any:
+    return json.loads(schedule["Target"]["Input"])["minutes"]
