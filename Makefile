@@ -9,12 +9,15 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
+# The commands of `tuneway` that make passes on. `ask` and `chat` have variables of their own.
+COMMANDS := doctor plan run watch runs report serve stop down
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy cli ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy cli ask chat $(COMMANDS) local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
+	@echo "The command line is $(BIN)/tuneway: $(BIN)/tuneway --help lists its commands. To call it tuneway: source $(BIN)/activate"
 
 synth: setup  ## writes cdk.out: no network, no AWS call, no Docker
 	$(BIN)/cdk synth --quiet $(CDK_SETTINGS)
@@ -36,10 +39,14 @@ cli: .venv/cli.done  ## installs `tuneway` and what calling a model needs, and n
 
 # The variables come from the environment as those of `local` do.
 ask: .venv/cli.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock
-	@$(BIN)/python -m serving.ask $(if $(DIALOGUE),"$$DIALOGUE") $(if $(BATCH),--batch "$$BATCH") $(if $(OUTPUT),--output "$$OUTPUT") $(if $(FIELD),--field "$$FIELD") $(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(MODEL),--model "$$MODEL") $(if $(SETTINGS),--settings "$$SETTINGS")
+	@$(BIN)/tuneway ask $(if $(DIALOGUE),"$$DIALOGUE") $(if $(BATCH),--batch "$$BATCH") $(if $(OUTPUT),--output "$$OUTPUT") $(if $(FIELD),--field "$$FIELD") $(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(MODEL),--model "$$MODEL") $(if $(SETTINGS),--settings "$$SETTINGS")
 
 chat: .venv/chat.done  ## opens a chat page on this machine: PORT=7860
-	@$(BIN)/python -m serving.chat $(if $(PORT),--port "$$PORT") $(if $(SETTINGS),--settings "$$SETTINGS")
+	@$(BIN)/tuneway chat $(if $(PORT),--port "$$PORT") $(if $(SETTINGS),--settings "$$SETTINGS")
+
+# Options come last, because `tuneway COMMAND` takes them in any order.
+$(COMMANDS): .venv/cli.done  ## ARGS="...": `tuneway doctor`, `tuneway plan` and so on with these words
+	@$(BIN)/tuneway $@ $(ARGS) $(if $(SETTINGS),--settings "$$SETTINGS")
 
 test: .venv/dev.done node_modules/.package-lock.json  ## runs all tests, several folders at once
 	@$(BIN)/python -m infra.package

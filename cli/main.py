@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from cli.ask import ask
 from cli.chat import chat
 from cli.doctor import doctor
 from cli.errors import one_line
@@ -16,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(ask)
 app.command()(chat)
 app.command()(doctor)
 

@@ -80,15 +80,15 @@ class Batch(NamedTuple):
         """
         read = format_of(file.name)
         if not file.is_file():
-            raise Refused(f"BATCH={file}: there is no such file; name one")
+            raise Refused(f"--batch {file}: there is no such file; name one")
         if read is None:
-            raise unknown_format("BATCH", file.name)
+            raise unknown_format("--batch", file.name)
         if not 1 <= at_once <= MOST_AT_ONCE:
-            raise Refused(f"CONCURRENCY={at_once}: must be from 1 to {MOST_AT_ONCE}")
+            raise Refused(f"--concurrency {at_once}: must be from 1 to {MOST_AT_ONCE}")
         suffix = ".csv" if read.suffix in (".csv", ".tsv") else ".jsonl"
         to = output or file.with_name(f"{file.name.partition('.')[0]}-answers{suffix}")
         if to.suffix not in OUTPUTS or to.resolve() == file.resolve():
-            raise Refused(f"OUTPUT={to}: name another file that ends in {' or '.join(OUTPUTS)}")
+            raise Refused(f"--output {to}: name another file that ends in {' or '.join(OUTPUTS)}")
         form = CsvForm(settings.dataset.csv.separator, settings.dataset.csv.encoding)
         with file.open("rb") as raw:
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -113,7 +113,7 @@ class Batch(NamedTuple):
         except Refused as error:
             if "dataset.fields" not in str(error):
                 raise
-            raise Refused(f"{error}; for a batch, name the column with the dialogue: FIELD=NAME") from error
+            raise Refused(f"{error}; for a batch, name the column with the dialogue: --field NAME") from error
 
 
 def _why_not_utf8(text: str) -> str | None:
@@ -150,12 +150,12 @@ class Journal:
             except ValueError:
                 entry = None
             if not isinstance(entry, dict):
-                raise Refused(f"{file.name} is not the journal of a batch; remove it, or give another OUTPUT")
+                raise Refused(f"{file.name} is not the journal of a batch; remove it, or give another --output")
             if not end and entry != about:
                 changed = ", ".join(key for key in about if entry.get(key) != about[key])
                 raise Refused(
                     f"{file.name} has answers of another batch (another {changed}); remove it to ask all rows again, or "
-                    "give another OUTPUT"
+                    "give another --output"
                 )
             if end and not entry["again"]:
                 self.done[entry["row"]] = end
@@ -199,7 +199,7 @@ class Journal:
 def _journal(batch: Batch, model: Model) -> Iterator[Journal]:
     path = batch.output.with_name(f"{batch.output.name}.part")
     if batch.output.exists() and not path.exists():
-        raise Refused(f"OUTPUT={batch.output}: this file exists; remove it, or give another OUTPUT")
+        raise Refused(f"--output {batch.output}: this file exists; remove it, or give another --output")
     about = {
         "file": batch.digest,
         "field": batch.field,
@@ -213,7 +213,7 @@ def _journal(batch: Batch, model: Model) -> Iterator[Journal]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Refused(
-                f"{path}: another process asks this batch; wait for its end, or give another OUTPUT"
+                f"{path}: another process asks this batch; wait for its end, or give another --output"
             ) from error
         file.seek(0)
         yield Journal(file, about)

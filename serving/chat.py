@@ -1,4 +1,4 @@
-"""The chat page: `python -m serving.chat` serves it on this machine alone. `make chat` runs it.
+"""The chat page, which `tuneway chat` serves on this machine alone.
 
 It asks the endpoint, and beside it the Bedrock model where the stack has one. The page is gradio's. It loads nothing from
 elsewhere: its fonts are the system's, gradio's telemetry and history are off, and a content security policy forbids the
@@ -7,12 +7,9 @@ browser every other address. All texts of dialogues and models are in text boxes
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
-import sys
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -21,7 +18,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import Refused
 from pipeline.openai_route import DIALOGUE
-from pipeline.settings import SettingsError
 from serving import deployed
 from serving import stack as stacks
 from serving.ask import MODELS
@@ -30,6 +26,7 @@ from serving.models import NotAnswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from serving.models import Model
     from serving.stack import Stack
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     Shown = tuple[str, str]
 
 HOST = "127.0.0.1"
-PORT = 7860
 
 HEADERS = {
     # gradio has inline scripts and styles, and compiles templates in the browser.
@@ -196,28 +192,10 @@ def serve(settings_file: Path | None, port: int) -> None:
     try:
         listening = socket.create_server((HOST, port))
     except OSError as error:
-        raise Refused(f"PORT={port}: {os.strerror(error.errno or 0)}; give another PORT") from error
+        raise Refused(f"--port {port}: {os.strerror(error.errno or 0)}; give another --port") from error
     print(f"Chat page: http://{HOST}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
     uvicorn.Server(uvicorn.Config(web, log_level="warning", timeout_graceful_shutdown=1)).run(sockets=[listening])
 
 
 def _quiet(_: str) -> None:
     """Take a line of a client that is only looked up, and asks nothing."""
-
-
-def main() -> None:
-    """Parse the command line, and serve the page."""
-    parser = argparse.ArgumentParser(prog="python -m serving.chat", description="Chat with the model of your stack.")
-    parser.add_argument("--settings", type=Path, help="the settings file of the stack, laid over config.yaml")
-    parser.add_argument("--port", type=int, default=PORT, help="the port on this machine; 0: any free one")
-    given = parser.parse_args()
-    try:
-        serve(given.settings, given.port)
-    except (Refused, SettingsError) as error:
-        sys.exit(f"error: {error}")
-    except (ClientError, BotoCoreError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}; check your AWS credentials and the region, and start again")
-
-
-if __name__ == "__main__":
-    main()

@@ -166,8 +166,8 @@ class Deployed:
         return done.stdout
 
     def ask_bedrock(self) -> str:
-        """Ask the stack's model in Bedrock as `make ask MODEL=bedrock` does. Return the answer."""
-        command = [sys.executable, "-m", "serving.ask", "-", "--model", "bedrock"]
+        """Ask the stack's model in Bedrock as `tuneway ask --model bedrock` does. Return the answer."""
+        command = [sys.executable, "-m", "cli", "ask", "-", "--model", "bedrock"]
         done = subprocess.run(
             [*command, "--settings", str(self.log.with_name("settings.yaml"))],
             cwd=ROOT,

@@ -37,8 +37,8 @@ class Served:
     serving_role: str
 
     def ask(self, settings: Path, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `python -m serving.ask` as the user."""
-        command = [sys.executable, "-m", "serving.ask", "--settings", str(settings), *arguments]
+        """Run `tuneway ask` as the user."""
+        command = [sys.executable, "-m", "cli", "ask", "--settings", str(settings), *arguments]
         return subprocess.run(
             command,
             cwd=ROOT,

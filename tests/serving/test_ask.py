@@ -1,4 +1,4 @@
-"""`make ask` on local AWS: an answer as it comes, and one line for each thing that may be wrong."""
+"""`tuneway ask` on local AWS: an answer as it comes, and one line for each thing that may be wrong."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_answer_is_printed_as_it_comes(user: Served, tmp_path: Path) -> None:
     role = user.aws.role("CallerOfSlow", openai_endpoint.BEARER, openai_endpoint.invoke("slow"))
     stacks.serve(user.aws, "slow", "5100000000")
     settings = stacks.create(user.aws, "slow-stack", "slow", role, tmp_path)
-    command = [sys.executable, "-m", "serving.ask", "--settings", str(settings), "-"]
+    command = [sys.executable, "-m", "cli", "ask", "--settings", str(settings), "-"]
     with subprocess.Popen(
         command, cwd=ROOT, env=user.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -178,10 +178,10 @@ def test_there_is_no_stack_or_no_endpoint_or_it_has_expired(user: Served, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "name one of the two: DIALOGUE=FILE (- for standard input) for one answer, or BATCH=FILE"),
-        (["/nowhere"], "DIALOGUE=/nowhere: No such file or directory; name a text file, or - for standard input"),
-        (["-"], "DIALOGUE=-: it has no text; write the dialogue into it"),
-        (["--batch", "/nowhere.csv"], "BATCH=/nowhere.csv: there is no such file; name one"),
+        ([], "name one of the two: DIALOGUE (a file, or - for standard input) for one answer, or --batch FILE"),
+        (["/nowhere"], "DIALOGUE /nowhere: No such file or directory; name a text file, or - for standard input"),
+        (["-"], "DIALOGUE -: it has no text; write the dialogue into it"),
+        (["--batch", "/nowhere.csv"], "--batch /nowhere.csv: there is no such file; name one"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(

@@ -32,7 +32,7 @@ def test_a_killed_batch_goes_on_and_asks_no_kept_row_again(user: Served, setting
     dialogues = [f"Ann: question {number}?\nBob: yes, {number}" for number in range(12)]
     file.write_text("".join(json.dumps({"text": dialogue}) + "\n" for dialogue in dialogues))
     arguments = ["--batch", str(file), "--output", str(output), "--field", "text", "--concurrency", "2"]
-    command = [sys.executable, "-m", "serving.ask", "--settings", str(settings), *arguments]
+    command = [sys.executable, "-m", "cli", "ask", "--settings", str(settings), *arguments]
     with subprocess.Popen(command, cwd=ROOT, env=user.environment, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120
         while not (journal.exists() and journal.read_bytes().count(b"\n") > 3) and time.monotonic() < deadline:
@@ -55,7 +55,7 @@ def test_a_killed_batch_goes_on_and_asks_no_kept_row_again(user: Served, setting
     assert done.stderr == f"{output}: 12 rows, 0 with an error\n"
     assert not journal.exists()
     again = user.ask(settings, *arguments)
-    assert again.stderr == f"error: OUTPUT={output}: this file exists; remove it, or give another OUTPUT\n"
+    assert again.stderr == f"error: --output {output}: this file exists; remove it, or give another --output\n"
 
 
 def test_a_rows_error_is_in_its_row(user: Served, settings: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def environment(served: Served) -> dict[str, str]:
 
 
 def serve(served: Served, settings: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "serving.chat", "--settings", str(settings), "--port", "0"]
+    command = [sys.executable, "-m", "cli", "chat", "--settings", str(settings), "--port", "0"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(served), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -169,6 +169,6 @@ def test_other_names_of_this_machine_and_other_addresses_are_refused(url: str) -
 
 def test_a_port_in_use_is_one_line(served: Served, settings: Path, url: str) -> None:
     port = str(urlsplit(url).port)
-    command = [sys.executable, "-m", "serving.chat", "--settings", str(settings), "--port", port]
+    command = [sys.executable, "-m", "cli", "chat", "--settings", str(settings), "--port", port]
     done = subprocess.run(command, cwd=ROOT, env=environment(served), capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, f"error: PORT={port}: Address already in use; give another PORT\n")
+    assert (done.returncode, done.stderr) == (1, f"error: --port {port}: Address already in use; give another --port\n")

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[3]
     ("target", "groups", "command"),
     [
         (["cli"], ["cli"], None),
-        (["ask", "DIALOGUE=-"], ["cli"], "serving.ask"),
-        (["chat"], ["cli", "chat"], "serving.chat"),
+        (["ask", "DIALOGUE=-"], ["cli"], "ask"),
+        (["chat"], ["cli", "chat"], "chat"),
     ],
 )
 def test_asking_needs_no_tools_of_deploying_or_testing(
@@ -30,4 +30,4 @@ def test_asking_needs_no_tools_of_deploying_or_testing(
     )
     assert re.findall(r"--group (\w+)", done.stdout) == groups
     assert "npm" not in done.stdout
-    assert re.findall(r"-m (serving\.\w+)", done.stdout) == ([command] if command else [])
+    assert re.findall(r"bin/tuneway (\w+)", done.stdout) == ([command] if command else [])
