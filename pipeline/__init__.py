@@ -1,1 +1,1 @@
-"""The parts of a run, in plain Python: settings, catalogue, names, cost and the small Lambda steps."""
+"""The parts of a run, in plain Python: settings, catalogue, names, money and the small Lambda steps."""

@@ -15,7 +15,7 @@ Each rule below is marked with its source:
 
 `data_prep.record_formats.check_bedrock` checks every record against its format.
 tests/unit/data_prep/test_aws_validators.py checks every file against the validators' rules. Where sources differ, the
-stricter one counts. Prices are in dollars, as of `pipeline.cost.AS_OF`. docs/costs.md names their secondary sources.
+stricter one counts. Prices are in dollars, as of `pipeline.money.bounds.AS_OF`. docs/costs.md names their secondary sources.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class BaseModel:
         chars_per_token: characters per token, to estimate the tokens of a record.
         hyperparameters: the allowed names, each with its range.
         served: how the custom model can be called: deployed on demand, or only with Provisioned Throughput.
-        usd_per_1k_tokens: the price of its training on the day of `pipeline.cost.AS_OF`. None means not known, never 0.
+        usd_per_1k_tokens: the price of its training on the day of `pipeline.money.bounds.AS_OF`. None means not known, never 0.
         forbidden: texts that a record must not hold.
     """
 

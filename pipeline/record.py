@@ -8,16 +8,18 @@ the model of an earlier run has a record, too. Its `model_run` names the earlier
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
-from pipeline import aws, cost, names
-from pipeline.contracts.events import Spent
+from pipeline import aws, money, names
 from pipeline.contracts.planned import RunRecord
+from pipeline.contracts.values import as_json
 
 if TYPE_CHECKING:
     from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
     from pipeline.contracts.events import Assessment, Deployment, Training
-    from pipeline.contracts.planned import Estimate, PlannedBaseModel, StackFacts
+    from pipeline.contracts.money import Estimate, EndpointInstances, Prices, Spent
+    from pipeline.contracts.planned import PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
 
@@ -32,6 +34,8 @@ def begin(
     dataset_licence: str | None,
     bedrock_base_model: str | None,
     estimate: Estimate,
+    prices: Prices,
+    fleet: EndpointInstances | None,
     model_run: str | None = None,
 ) -> RunRecord:
     """Return the part of the record that is known when the run is planned.
@@ -46,6 +50,8 @@ def begin(
         dataset_licence: the licence of the dataset, if it is known.
         bedrock_base_model: ARN of the foundation model that Bedrock customizes, or None.
         estimate: the estimate of the run's cost.
+        prices: the prices of instances that the run counts with.
+        fleet: the instances of the endpoint, or None.
         model_run: the earlier run whose model this run serves. None if it makes its own.
     """
     return RunRecord(
@@ -60,7 +66,9 @@ def begin(
         licences={"base_model": base_model.licence, "dataset": dataset_licence},
         bedrock_mode=settings.bedrock.mode,
         bedrock_base_model=bedrock_base_model,
-        bedrock_usd_at_most=estimate.bedrock,
+        estimate=estimate,
+        prices=prices,
+        fleet=fleet,
         region=stack.region,
     )
 
@@ -99,13 +107,7 @@ def write(
     """
     serving = deployed if deployed and deployed.phase == "passed" else None
     made = bedrock if bedrock and bedrock.job else None
-    spent = Spent(
-        training_seconds_billed=sum(training.billed_seconds.values()),
-        training_instance_types=list(training.billed_seconds),
-        training_usd=_dollars(training.billed_seconds, known.region),
-        bedrock_usd_at_most=_bedrock_dollars(known, made, answer) if made else 0,
-        prices_as_of=cost.AS_OF,
-    )
+    spent = _spent(known, training, deployed, made, answer)
     document = {
         "run": known.run,
         "model_run": known.model_run,
@@ -124,7 +126,8 @@ def write(
         "why": assessment.why,
         "serving": serving and {"endpoint": serving.endpoint, "config": serving.config, "until": serving.until},
         "bedrock": made and _bedrock(known, made, answer),
-        "spent": spent._asdict(),
+        "estimate": as_json(known.estimate),
+        "spent": as_json(spent),
     }
     bucket, _, key = known.folder.removeprefix("s3://").partition("/")
     body = json.dumps(document, indent=2, ensure_ascii=False).encode()
@@ -147,29 +150,19 @@ def _bedrock(known: RunRecord, made: BedrockJob, answer: BedrockAnswer | None) -
     }
 
 
-def _bedrock_dollars(known: RunRecord, made: BedrockJob, answer: BedrockAnswer | None) -> float | None:
-    """Return the bound of what Bedrock costs. Each customization job is billed. An import job is free, and its model is not."""
-    if known.bedrock_mode == "customize":
-        return _times(known.bedrock_usd_at_most, made.jobs)
-    if answer and answer.units:
-        return _times(cost.imported(answer.units, known.region), 1)
-    return known.bedrock_usd_at_most
-
-
-def _times(dollars: float | None, jobs: int) -> float | None:
-    """Return the cost of several jobs, or None if the price of one is not known."""
-    return None if dollars is None else round(dollars * jobs, 2)
-
-
-def _dollars(seconds: dict[str, int], region: str) -> float | None:
-    """Return the cost of billed seconds by instance type, in dollars, or None if the price of a type is not known.
-
-    Spot capacity counts at the full price too. Its discount is already in the seconds that SageMaker bills.
-    """
-    total = 0.0
-    for name, billed in seconds.items():
-        price = cost.instance_price(name, region)
-        if price is None:
-            return None
-        total += price * billed / 3600
-    return round(total, 2)
+def _spent(
+    known: RunRecord,
+    training: Training,
+    deployed: Deployment | None,
+    made: BedrockJob | None,
+    answer: BedrockAnswer | None,
+) -> Spent:
+    """Return what the run has cost so far."""
+    bedrock = made and money.BedrockUse(
+        known.bedrock_mode, made.jobs, known.estimate.bedrock, answer.units if answer else None, made.model
+    )
+    endpoint = None
+    if known.fleet and deployed and deployed.since:
+        endpoint = money.EndpointUse(known.fleet, deployed.endpoint, deployed.since, deployed.until)
+    use = money.TrainingUse(training.billed_seconds)
+    return money.spent_so_far(known.prices, known.region, use, bedrock, endpoint, time.time())

@@ -16,7 +16,8 @@ from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from pipeline import aws, cost, names
+from pipeline import aws, money, names
+from pipeline import settings as schema
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
 from serving import models
@@ -69,7 +70,7 @@ def endpoint(stack: Stack, tell: Tell) -> Model:
     variant = found["ProductionVariants"][0]
     kinds = [pool["InstanceType"] for pool in config["ProductionVariants"][0].get("InstancePools", ())]
     kind = config["ProductionVariants"][0].get("InstanceType") or "/".join(kinds)
-    hour, count = cost.instance_price(kind, stack.region), variant.get("CurrentInstanceCount") or 1
+    hour, count = money.endpoint_price(kind, stack.region), variant.get("CurrentInstanceCount") or 1
     return models.Model(
         title="Endpoint",
         id=stack.endpoint,

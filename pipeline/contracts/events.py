@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
+from pipeline.contracts.money import Spent
 from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
@@ -184,16 +185,6 @@ class RecordEvent(NamedTuple):
     deployed: Deployment
     bedrock: BedrockJob
     answer: BedrockAnswer | None
-
-
-class Spent(NamedTuple):
-    """The cost of a run so far, None where a price is not known."""
-
-    training_seconds_billed: int
-    training_instance_types: list[str]
-    training_usd: float | None
-    bedrock_usd_at_most: float | None
-    prices_as_of: str
 
 
 class Recorded(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from pipeline.contracts.data import Preparation
+from pipeline.contracts.money import Estimate, EndpointInstances, Prices
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 BedrockMode = Literal["customize", "import", "off"]
@@ -79,21 +80,6 @@ class PlannedDataset(NamedTuple):
     revision: str | None
     licence: str | None
     gated: bool | None
-
-
-class Estimate(NamedTuple):
-    """The upper bound of the cost of each part, in dollars.
-
-    A part is None if its cost is not known. `unknown` names the missing prices.
-    """
-
-    training: float | None
-    bedrock: float | None
-    endpoint: float | None
-    total: float | None
-    currency: str
-    prices_as_of: str
-    unknown: list[str]
 
 
 Promote = Literal["always", "better", "clearly_better"]
@@ -224,6 +210,7 @@ class RunRecord(NamedTuple):
     `settings` holds the settings that differ from the deployed ones, by their dotted names. `model_run` is the run that made
     the model: the run itself, or the earlier run whose model it serves. `instruction` is the text before each dialogue, and
     `max_tokens` the longest answer of the evaluation. A user who calls the model with both calls it as it was evaluated.
+    `prices` and `fleet` are there to count what was spent. `fleet` is None for a run without an endpoint.
     """
 
     folder: str
@@ -237,7 +224,9 @@ class RunRecord(NamedTuple):
     licences: dict[str, str | None]
     bedrock_mode: BedrockMode
     bedrock_base_model: str | None
-    bedrock_usd_at_most: float | None
+    estimate: Estimate
+    prices: Prices
+    fleet: EndpointInstances | None
     region: str
 
 

@@ -19,7 +19,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import account, aws, bedrock, cost, earlier_run, names, openai_route, record, requests
+from pipeline import account, aws, bedrock, earlier_run, money, names, openai_route, record, requests
+from pipeline.account import NotAllowed
+from pipeline.contracts.money import EndpointInstances
 from pipeline.contracts.planned import HowToCall, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
 from pipeline.errors import Refused
@@ -76,10 +78,8 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         account.check_base_model(bedrock_model, stack.region)
         warnings += bedrock.call_warnings(bedrock_model)
     if importing:
-        warnings += [*account.check_imports(stack.region), cost.wake_warning(stack.region)]
-    train_secret, data_secret = (
-        account.check_token(settings, section, stack.region) for section in ("training", "dataset")
-    )
+        warnings += [*account.check_imports(stack.region), money.wake_warning(stack.region)]
+    train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))
     base = base_model.look(settings, stack.bucket, _token(train_secret), aws.client("s3"))
     if importing:
         warnings += bedrock.check_import(settings.training.base_model, stack.region, base.files.config)
@@ -91,7 +91,10 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         _write_shards(prepare.shards, sharded)
     baseline = _find_baseline(stack.bucket, requests.baseline_key(settings), settings.storage.expire_days)
     _copy_code(stack.bucket, names.prefix("code", run))
-    estimate = cost.estimate(settings, bedrock_model.id if bedrock_model else None, stack.region, base.files.parameters)
+    prices, model = money.known(stack.region), bedrock_model.id if bedrock_model else None
+    parameters = base.files.parameters
+    expected = money.expected(settings, prices, stack.region, None, None, bedrock_model=model, parameters=parameters)
+    estimate = money.estimate(settings, prices, expected, model, stack.region, parameters)
     customization = requests.customize(settings, run, bedrock_model, stack) if bedrock_model else None
     planned_model = PlannedBaseModel(
         name=settings.training.base_model,
@@ -105,7 +108,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
     return Plan(
         run=run,
         name=f"{stack.prefix}-{run}",
-        warnings=warnings + base.files.warnings + left_out + source.warnings + cost.warnings(estimate),
+        warnings=warnings + base.files.warnings + left_out + source.warnings + money.warnings(estimate),
         base_model=planned_model,
         dataset=planned_dataset,
         estimate=estimate,
@@ -127,8 +130,15 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
             planned_dataset.licence,
             customization.request["baseModelIdentifier"] if customization else None,
             estimate,
+            prices,
+            _fleet(settings),
         ),
     )
+
+
+def _fleet(settings: Settings) -> EndpointInstances | None:
+    endpoint = settings.endpoint
+    return EndpointInstances(endpoint.instance_types, endpoint.instance_count) if endpoint.enabled else None
 
 
 def _call(settings: Settings, stack: StackFacts) -> HowToCall:
@@ -146,7 +156,9 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
     length = settings.endpoint.max_model_len
     files = base_model.look_at_tuned(key, f"the model of run {serve.run}", length, stack.bucket, aws.client("s3"))
     settings, gpu_memory, left_out = base_model.within_memory(settings, files, trains=False)
-    estimate = cost.estimate(settings, None, stack.region, trains=False)
+    prices = money.known(stack.region)
+    expected = money.expected(settings, prices, stack.region, None, None, trains=False)
+    estimate = money.estimate(settings, prices, expected, None, stack.region, trains=False)
     name, _, revision = earlier.base_model.partition("@")
     planned_model = PlannedBaseModel(
         name=name,
@@ -160,7 +172,7 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
     return Plan(
         run=run,
         name=f"{stack.prefix}-{run}",
-        warnings=warnings + files.warnings + left_out + cost.warnings(estimate),
+        warnings=warnings + files.warnings + left_out + money.warnings(estimate),
         base_model=planned_model,
         dataset=None,
         estimate=estimate,
@@ -182,6 +194,8 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
             licence,
             None,
             estimate,
+            prices,
+            _fleet(settings),
             serve.run,
         ),
         serve=serve,

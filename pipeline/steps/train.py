@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, jobs, names
+from pipeline import aws, jobs, money, names
 from pipeline.contracts.events import TrainEvent, Training
 from pipeline.jobs import Job
 
@@ -76,31 +76,13 @@ def handler(event: TrainEvent) -> Training:
     if job.status == "Completed":
         # An uncompressed model is a prefix, and an endpoint takes a prefix only with a slash at its end.
         model = job.description["ModelArtifacts"]["S3ModelArtifacts"].rstrip("/") + "/"
-        progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on {_instance_type(job)}"
-        return Training("completed", job.name, progress, 0, model, _billed_seconds(made))
+        kind = money.instance_type(job.description["ResourceConfig"])
+        progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on {kind}"
+        billed = money.training_use((one.description for one in made), time.time()).seconds
+        return Training("completed", job.name, progress, 0, model, billed)
     if job.status not in ("InProgress", "Stopping"):
         raise TrainingFailed(_ending(job))
     return Training("working", job.name, _progress(job), jobs.wait(job.age))
-
-
-def _billed_seconds(made: list[Job]) -> dict[str, int]:
-    """Return the billed seconds of all jobs, by instance type.
-
-    SageMaker returns the seconds of one instance (API reference, DescribeTrainingJob), so they are multiplied.
-    """
-    billed: dict[str, int] = {}
-    for job in made:
-        # A job that ended before it had instances has no selected type.
-        if seconds := job.description.get("BillableTimeInSeconds", 0):
-            instances = job.description["ResourceConfig"]["InstanceCount"]
-            billed[_instance_type(job)] = billed.get(_instance_type(job), 0) + seconds * instances
-    return billed
-
-
-def _instance_type(job: Job) -> str:
-    """Return the type that a job ran on. From a list, SageMaker selects and bills one type (service model, ResourceConfig)."""
-    resources = job.description["ResourceConfig"]
-    return str(resources.get("SelectedInstanceType") or resources["InstanceType"])
 
 
 def _ending(job: Job) -> str:

@@ -8,7 +8,7 @@ from botocore import xform_name
 
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
-from pipeline import cost, record, requests
+from pipeline import money, record, requests
 from pipeline import settings as schema
 from pipeline.bedrock import choose
 from pipeline.contracts.planned import DeployPlan, Plan, PlannedBaseModel, PlannedDataset, StackFacts
@@ -44,7 +44,9 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
     # Plan gets the list of files from the Hub.
     files = {split: [File(f"{split}.csv", 9, None)] for split in ("train", "validation", "test")}
     source = listing.Source(settings.dataset.source, settings.dataset.revision, files, [])
-    estimate = cost.estimate(settings, base_model.id, stack.region)
+    prices = money.known(stack.region)
+    expected = money.expected(settings, prices, stack.region, None, None, bedrock_model=base_model.id)
+    estimate = money.estimate(settings, prices, expected, base_model.id, stack.region)
     planned_model = PlannedBaseModel("m", "c" * 40, "mit", False, 1, {})
     dataset = PlannedDataset("d", None, None, None)
     customization = requests.customize(settings, RUN, base_model, stack)
@@ -74,6 +76,8 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
             dataset.licence,
             bedrock,
             estimate,
+            prices,
+            plan._fleet(settings),
         ),
     )
     return {"plan": as_json(planned), "states": {"context": CONTEXT, "input": {}}}

@@ -101,8 +101,8 @@ ANSWERS: dict[str, Any] = {
         "redrive": 3,
     },
     "RetireModels": {"deleted": ["old"], "warnings": ["held"]},
-    "RecordServing": {"spent": {"training_usd": 1.0}},
-    "Record": {"spent": {"training_usd": 1.0}},
+    "RecordServing": {"spent": {"total": 1.0}},
+    "Record": {"spent": {"total": 1.0}},
     "TellServing": {"MessageId": "1"},
 }
 
@@ -223,7 +223,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     ]
     assert output["run"] == "s3://bucket/models/0123456789/run.json"
     assert (output["model_run"], output["serve_again"]) == ("0123456789", {"serve": "0123456789"})
-    assert output["spent"] == {"training_usd": 1.0}
+    assert output["spent"] == {"total": 1.0}
     name, attempt = variables["plan"]["name"], {"redrive": 3}
     assert events["Train"] == {"name": name, **attempt, "request": variables["plan"]["train"]}
     assert events["Deploy"]["progress"] is None

@@ -48,7 +48,7 @@ def test_the_last_model_is_served_again_within_two_minutes_of_its_endpoints_end(
     assert {key: output[key] for key in same} == {key: trained[key] for key in same}
     assert output["deployment"] == "passed"
     assert output["run"] != trained["run"]
-    assert (output["spent"]["training_usd"], output["estimate"]["training"]) == (0.0, 0.0)
+    assert (output["spent"]["parts"][0]["usd"], output["estimate"]["training"]) == (0.0, 0.0)
     endpoint = stack.endpoint()
     assert endpoint is not None
     model = stack.aws.client("sagemaker").describe_model(ModelName=endpoint["EndpointConfigName"])["PrimaryContainer"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import bedrock, cost
+from pipeline import bedrock, money
 from pipeline import settings as schema
 from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, IMPORT_TYPES, REGIONS
+from tests.unit.pipeline.facts import estimated
 from tests.unit.pipeline.steps.test_plan_parts import settings
 
 IMPORT = {"bedrock": {"mode": "import"}}
@@ -88,7 +89,7 @@ def test_a_rope_factor_that_bedrock_replaces_is_a_warning(key: str) -> None:
 def test_an_import_is_bounded_where_units_and_price_are_known(
     parameters: int, region: str, dollars: float | None
 ) -> None:
-    estimate = cost.estimate(settings(**IMPORT), None, region, parameters)
+    estimate = estimated(settings(**IMPORT), None, region, parameters)
     assert estimate.bedrock == dollars
     unknown = [line for line in estimate.unknown if "imported model" in line]
     assert bool(unknown) == (dollars is None)
@@ -96,5 +97,5 @@ def test_an_import_is_bounded_where_units_and_price_are_known(
 
 
 def test_each_wake_is_a_warning_with_its_price() -> None:
-    assert cost.wake_warning("us-west-2").endswith("which is about 0.39 dollars per unit in us-west-2")
-    assert cost.wake_warning("eu-central-1").endswith("which is an unknown price per unit in eu-central-1")
+    assert money.wake_warning("us-west-2").endswith("which is about 0.39 dollars per unit in us-west-2")
+    assert money.wake_warning("eu-central-1").endswith("which is an unknown price per unit in eu-central-1")

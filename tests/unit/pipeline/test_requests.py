@@ -9,11 +9,11 @@ import pytest
 
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
-from pipeline import cost, requests
+from pipeline import requests
 from pipeline.contracts.planned import ExpiryPlan, IdlePlan
 from pipeline.settings import EvaluationSettings, LoraSettings, TrainingSettings
 from pipeline.steps.deploy import PROVISIONING_MINUTES
-from tests.unit.pipeline.facts import facts
+from tests.unit.pipeline.facts import estimated, facts
 from tests.unit.pipeline.steps.test_plan_parts import settings
 from training.recipe import parse_recipe
 
@@ -58,7 +58,7 @@ def test_a_spot_job_may_wait_in_addition_to_its_run_time() -> None:
 def test_several_instances_are_requested_and_multiply_the_cost() -> None:
     assert train(instance_count=4)["ResourceConfig"]["InstanceCount"] == 4
     one, four = (
-        cost.estimate(settings(training={"instance_count": count}), None, "us-west-2").training for count in (1, 4)
+        estimated(settings(training={"instance_count": count}), None, "us-west-2").training for count in (1, 4)
     )
     assert four == pytest.approx(4 * one, abs=0.02)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline import cost, promotion
+from pipeline import money, promotion
 from pipeline.steps import assess
+from tests.unit.pipeline.facts import run_record
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
@@ -54,21 +55,7 @@ def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **settings: A
             # A redriven job may get another type than the job before it.
             "billed_seconds": {"ml.g5.xlarge": 600, "ml.g6.xlarge": 1200},
         },
-        "record": {
-            "folder": f"s3://{bucket}/models/0123456789/",
-            "run": "0123456789",
-            "model_run": "0123456789",
-            "execution": "arn:e",
-            "settings": {"training.epochs": 2},
-            "instruction": "Sum up:",
-            "max_tokens": 77,
-            "base_model": "a/b@main",
-            "licences": {"base_model": "mit", "dataset": None},
-            "bedrock_mode": "off",
-            "bedrock_base_model": None,
-            "bedrock_usd_at_most": 0,
-            "region": "us-west-2",
-        },
+        "record": run_record(bucket, settings={"training.epochs": 2}),
         "manifest": f"s3://{bucket}/data/0123456789/manifest.json",
         "plan": {"baseline": f"s3://{bucket}/baselines/{KEY}/", "max_faulty_share": 0.1, **settings},
     }
@@ -146,25 +133,31 @@ def test_the_setting_decides_and_the_reason_names_it(
     s3 = aws.client("s3")
     baseline = s3.get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
     assert json.loads(baseline) == {"digest": "new"}
-    run_record = json.loads(s3.get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
-    assert (run_record["promoted"], run_record["why"], run_record["scores"]) == (
+    written = json.loads(s3.get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert (written["promoted"], written["why"], written["scores"]) == (
         promoted,
         found["why"],
         found["scores"],
     )
-    assert (run_record["serving"], run_record["bedrock"], run_record["settings"]) == (
+    assert (written["serving"], written["bedrock"], written["settings"]) == (
         None,
         None,
         {"training.epochs": 2},
     )
-    assert run_record["licences"] == {"base_model": "mit", "dataset": None}
-    assert run_record["spent"] == {
-        "training_seconds_billed": 1800,
-        "training_instance_types": ["ml.g5.xlarge", "ml.g6.xlarge"],
-        "training_usd": 0.61,
-        "bedrock_usd_at_most": 0,
-        "prices_as_of": cost.AS_OF,
-    }
+    assert written["licences"] == {"base_model": "mit", "dataset": None}
+    assert written["spent"]["parts"] == [
+        {
+            "part": "training",
+            "usd": 0.61,
+            "basis": "billed",
+            "how": "600 billed seconds of ml.g5.xlarge at 1.408 dollars per hour; 1,200 billed seconds of ml.g6.xlarge at "
+            "1.1267 dollars per hour",
+        }
+    ]
+    assert (written["spent"]["total"], written["spent"]["ongoing"]) == (0.61, [])
+    assert written["spent"]["training_seconds_billed"] == 1800
+    assert written["spent"]["training_instance_types"] == ["ml.g5.xlarge", "ml.g6.xlarge"]
+    assert written["spent"]["prices_as_of"] == written["estimate"]["prices_as_of"] == money.known("us-west-2").as_of
 
 
 @pytest.mark.parametrize(

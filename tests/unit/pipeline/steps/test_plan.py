@@ -226,7 +226,7 @@ def test_an_import_is_planned_with_its_bound_and_the_warning_of_each_wake(
     assert made["prepare"]["request"]["bedrock"] is None  # no records are written
     assert (made["record"]["bedrock_mode"], made["record"]["bedrock_base_model"]) == ("import", None)
     # 2 units of at most 8.1 billion parameters: a month of storage, and two windows of 5 minutes.
-    assert made["estimate"]["bedrock"] == made["record"]["bedrock_usd_at_most"] == 5.47
+    assert made["estimate"]["bedrock"] == made["record"]["estimate"]["bedrock"] == 5.47
     assert [line for line in made["warnings"] if "is billed for 5 minutes of each copy and unit at least" in line]
 
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import bedrock, cost, names
+from pipeline import bedrock, money, names
 from pipeline import settings as schema
 from pipeline.catalogue import BASE_MODELS, DEFAULT_BY_REGION
+from tests.unit.pipeline.facts import estimated
 
 CONFIG = Path(__file__).resolve().parents[4] / "config.yaml"
 
@@ -61,17 +62,15 @@ def test_an_instruction_that_the_base_model_does_not_accept_is_refused() -> None
 
 def test_a_default_run_costs_less_than_25_dollars() -> None:
     for region, model in DEFAULT_BY_REGION.items():
-        estimate = cost.estimate(settings(), model, region)
+        estimate = estimated(settings(), model, region)
         assert 0 < estimate.total < 25, region
         assert estimate.unknown == []
 
 
 def test_the_endpoint_is_counted_until_its_end() -> None:
-    hour, two = (
-        cost.estimate(settings(endpoint={"time_to_live_minutes": life}), None, "us-west-2") for life in (60, 120)
-    )
-    assert two.endpoint - hour.endpoint == pytest.approx(cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], abs=0.01)
-    endless = cost.estimate(settings(endpoint={"time_to_live_minutes": None}), None, "us-west-2")
+    hour, two = (estimated(settings(endpoint={"time_to_live_minutes": life}), None, "us-west-2") for life in (60, 120))
+    assert two.endpoint - hour.endpoint == pytest.approx(money.known("us-west-2").training["ml.g5.xlarge"], abs=0.01)
+    endless = estimated(settings(endpoint={"time_to_live_minutes": None}), None, "us-west-2")
     assert (endless.unknown, endless.endpoint, endless.total) == (["an endpoint without an end"], None, None)
 
 
@@ -92,41 +91,39 @@ P5 = {"instance_types": "ml.p5.48xlarge"}
 def test_a_part_without_a_price_makes_the_total_unknown_with_a_warning(
     sections: dict[str, Any], region: str, unknown: list[str], parts: tuple[str, ...]
 ) -> None:
-    estimate = cost.estimate(settings(**sections), "meta.llama3-3-70b-instruct-v1:0:128k", region)
+    estimate = estimated(settings(**sections), "meta.llama3-3-70b-instruct-v1:0:128k", region)
     assert estimate.unknown == unknown
     assert {name for name in ("training", "bedrock", "endpoint", "total") if getattr(estimate, name) is None} == {
         *parts,
         "total",
     }
-    (warning,) = cost.warnings(estimate)
+    (warning,) = money.warnings(estimate)
     assert f"there is no total, because the price of {', '.join(unknown)} is not known here" in warning
 
 
 def test_every_base_model_and_default_has_a_price_and_no_warning() -> None:
     assert all(model.usd_per_1k_tokens for model in BASE_MODELS.values())
-    assert not cost.warnings(cost.estimate(settings(), None, "us-east-1"))
+    assert not money.warnings(estimated(settings(), None, "us-east-1"))
 
 
 def test_a_base_model_without_a_price_leaves_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
     name = DEFAULT_BY_REGION["us-west-2"]
     monkeypatch.setitem(BASE_MODELS, name, replace(BASE_MODELS[name], usd_per_1k_tokens=None))
-    estimate = cost.estimate(settings(), name, "us-west-2")
+    estimate = estimated(settings(), name, "us-west-2")
     assert (estimate.bedrock, estimate.total, estimate.unknown) == (None, None, [name])
 
 
 def test_the_most_expensive_of_several_types_is_counted_for_each_instance() -> None:
     both = ["ml.g6.xlarge", "ml.g5.xlarge"]
     expensive, listed = (
-        cost.estimate(
-            settings(training={"instance_types": types}, endpoint={"instance_types": types}), None, "us-west-2"
-        )
+        estimated(settings(training={"instance_types": types}, endpoint={"instance_types": types}), None, "us-west-2")
         for types in (both[1], both)
     )
-    assert listed == expensive
-    assert expensive.training == round(3 * cost.INSTANCE_PER_HOUR["ml.g5.xlarge"], 2)
-    three = cost.estimate(settings(endpoint={"instance_types": both, "instance_count": 3}), None, "us-west-2")
+    assert listed._replace(expected=expensive.expected) == expensive
+    assert expensive.training == round(3 * money.known("us-west-2").training["ml.g5.xlarge"], 2)
+    three = estimated(settings(endpoint={"instance_types": both, "instance_count": 3}), None, "us-west-2")
     assert three.endpoint == pytest.approx(3 * listed.endpoint, abs=0.02)
-    partly = cost.estimate(settings(training={"instance_types": ["ml.p5.48xlarge", "ml.g6.xlarge"]}), None, "us-west-2")
+    partly = estimated(settings(training={"instance_types": ["ml.p5.48xlarge", "ml.g6.xlarge"]}), None, "us-west-2")
     assert (partly.unknown, partly.training) == (["ml.p5.48xlarge in us-west-2"], None)
 
 

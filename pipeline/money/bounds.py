@@ -1,9 +1,7 @@
-"""The upper bound of a run's cost, in US dollars before tax. It follows from dated prices and from the run's own limits.
+"""The upper bound of a run's cost. It follows from dated prices and from the run's own limits.
 
-The prices are those of us-west-2 and us-east-1, from secondary sources as of `AS_OF`. They only serve as an estimate, and
-never bill anything. The prices of Bedrock's base models are in `pipeline.catalogue`. A missing price means that the cost is
-not known, and is never taken as 0. docs/costs.md explains the prices. `python -m pipeline.cost` prints the estimate of
-config.yaml.
+The prices of instances are in `pipeline.money.prices`, and those of Bedrock's base models in `pipeline.catalogue`. A missing
+price means that the cost is not known, and is never taken as 0. docs/costs.md explains the bounds.
 """
 
 from __future__ import annotations
@@ -11,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.catalogue import BASE_MODELS
-from pipeline.contracts.planned import Estimate
+from pipeline.contracts.money import Estimate
+from pipeline.money.prices import MINUTES_PER_HOUR, of_instances
 
 if TYPE_CHECKING:
+    from pipeline.contracts.money import Expected, Prices
     from pipeline.settings import Settings
 
 AS_OF = "2026-11-24"
+"""The day of the prices of Bedrock. Their sources are secondary (docs/costs.md)."""
 
-PRICED_REGIONS = ("us-east-1", "us-west-2")
-INSTANCE_PER_HOUR = {"ml.g5.xlarge": 1.408, "ml.g6.xlarge": 1.1267}
 BEDROCK_MODEL_STORAGE_PER_MONTH = 1.95
 """Of a custom model, and of each unit of an imported model."""
 
@@ -39,7 +38,14 @@ Bedrock counts the units when it imports the model, and smaller models have fewe
 
 
 def estimate(
-    settings: Settings, bedrock_model: str | None, region: str, parameters: int = 0, *, trains: bool = True
+    settings: Settings,
+    prices: Prices,
+    expected: Expected,
+    bedrock_model: str | None,
+    region: str,
+    parameters: int = 0,
+    *,
+    trains: bool = True,
 ) -> Estimate:
     """Return the upper bound of one run's cost.
 
@@ -53,6 +59,8 @@ def estimate(
 
     Args:
         settings: the run's settings.
+        prices: the prices of instances.
+        expected: the expected cost (`pipeline.money.expected`), which the estimate shows beside the bound.
         bedrock_model: the base model that Bedrock customizes, or None.
         region: the stack's region.
         parameters: the parameters of the model that Bedrock imports, if it imports one.
@@ -60,19 +68,16 @@ def estimate(
     """
     unknown: list[str] = []
     training, endpoint = settings.training, settings.endpoint
-    parts: dict[str, float | None] = {
-        "training": 0.0,
-        "bedrock": 0.0,
-        "endpoint": 0.0,
-    }
+    parts: dict[str, float | None] = {"training": 0.0, "bedrock": 0.0, "endpoint": 0.0}
     if trains:
-        minutes = training.max_runtime_minutes
-        parts["training"] = _instances(training.instance_types, training.instance_count, minutes, region, unknown)
+        hours = training.max_runtime_minutes / MINUTES_PER_HOUR
+        parts["training"] = of_instances(prices.training, training.instance_types, training.instance_count, hours)
+        unknown += _without_price(prices.training, training.instance_types, region)
     if bedrock_model is not None:
-        parts["bedrock"] = _customization(settings, bedrock_model, unknown)
+        parts["bedrock"] = customization(settings, bedrock_model)
+        unknown += [bedrock_model] if parts["bedrock"] is None else []
     elif settings.bedrock.mode == "import":
-        units = next((units for most, units in IMPORTED_UNITS if parameters <= most), None)
-        parts["bedrock"] = imported(units, region)
+        parts["bedrock"] = imported(units_at_most(parameters), region)
         if parts["bedrock"] is None:
             unknown.append(f"an imported model of {parameters:,} parameters in {region}")
     if endpoint.enabled:
@@ -81,15 +86,18 @@ def estimate(
             parts["endpoint"] = None
             unknown.append("an endpoint without an end")
         else:
-            minutes = life + endpoint.startup_timeout_minutes
-            parts["endpoint"] = _instances(endpoint.instance_types, endpoint.instance_count, minutes, region, unknown)
-    known = [part for part in parts.values() if part is not None]
+            hours = (life + endpoint.startup_timeout_minutes) / MINUTES_PER_HOUR
+            parts["endpoint"] = of_instances(prices.endpoint, endpoint.instance_types, endpoint.instance_count, hours)
+            unknown += _without_price(prices.endpoint, endpoint.instance_types, region)
+    rounded = {name: part if part is None else round(part, 2) for name, part in parts.items()}
+    known = [part for part in rounded.values() if part is not None]
     return Estimate(
-        **{name: part if part is None else round(part, 2) for name, part in parts.items()},
-        total=round(sum(known), 2) if len(known) == len(parts) else None,
+        **rounded,
+        total=round(sum(known), 2) if len(known) == len(rounded) else None,
         currency="USD",
-        prices_as_of=AS_OF,
+        prices_as_of=prices.as_of,
         unknown=list(dict.fromkeys(unknown)),
+        expected=expected,
     )
 
 
@@ -103,33 +111,30 @@ def warnings(found: Estimate) -> list[str]:
     ]
 
 
-def instance_price(name: str, region: str) -> float | None:
-    """Return the price of an instance type in dollars per hour, or None if it is not known."""
-    return INSTANCE_PER_HOUR.get(name) if region in PRICED_REGIONS else None
+def _without_price(known: dict[str, float], types: list[str], region: str) -> list[str]:
+    return [f"{name} in {region}" for name in types if name not in known]
 
 
-def _instances(types: list[str], count: int, minutes: int, region: str, unknown: list[str]) -> float | None:
-    """Return the cost of `count` instances of the most expensive type, in dollars.
+def customization(settings: Settings, model: str, tokens: float | None = None) -> float | None:
+    """Return the cost of one customization job and of a month of its model, or None if the price is not known.
 
-    Returns:
-        None if the price of a type is not known. The type is then added to `unknown`.
+    Args:
+        settings: the run's settings.
+        model: the base model that Bedrock customizes.
+        tokens: the tokens of its records. None: as many as the record limit allows.
     """
-    prices = {name: instance_price(name, region) for name in types}
-    unknown += [f"{name} in {region}" for name, price in prices.items() if price is None]
-    known = [price for price in prices.values() if price is not None]
-    return max(known) * count * minutes / 60 if len(known) == len(types) else None
-
-
-def _customization(settings: Settings, model: str, unknown: list[str]) -> float | None:
-    """Return the cost of Bedrock's job at its record limit and of a month of its model, or None if it is not known."""
     price = BASE_MODELS[model].usd_per_1k_tokens
     if price is None:
-        unknown.append(model)
         return None
+    most = settings.bedrock.max_records * settings.training.max_length
     default = BASE_MODELS[model].hyperparameters["epochCount"].default
     epochs = float(settings.bedrock.hyperparameters.get("epochCount", default))
-    tokens = settings.bedrock.max_records * settings.training.max_length * epochs
-    return price * tokens / 1000 + BEDROCK_MODEL_STORAGE_PER_MONTH
+    return price * min(most, most if tokens is None else tokens) * epochs / 1000 + BEDROCK_MODEL_STORAGE_PER_MONTH
+
+
+def units_at_most(parameters: int) -> int | None:
+    """Return the most custom model units of a copy of an imported model, or None if it is larger than all known ones."""
+    return next((units for most, units in IMPORTED_UNITS if parameters <= most), None)
 
 
 def imported(units: int | None, region: str) -> float | None:
@@ -152,16 +157,3 @@ def wake_warning(region: str) -> str:
         "bedrock.mode: an imported model scales to zero when nobody asks it; each call that wakes it is billed for "
         f"{IMPORTED_WINDOW_MINUTES} minutes of each copy and unit at least, which is {dollars} per unit in {region}"
     )
-
-
-if __name__ == "__main__":
-    import json
-    from pathlib import Path
-
-    from pipeline.catalogue import DEFAULT_BY_REGION
-    from pipeline.settings import load
-
-    config = load(Path(__file__).resolve().parent.parent / "config.yaml")
-    for region, default in DEFAULT_BY_REGION.items():
-        model = default if config.bedrock.mode == "customize" else None
-        print(region, json.dumps(estimate(config, model, region)._asdict()))

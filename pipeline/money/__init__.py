@@ -1,0 +1,34 @@
+"""What a run costs: prices, the bound, the expected cost, the limit, and what was spent. In US dollars, before tax."""
+
+from pipeline.money.bounds import (
+    BEDROCK_MODEL_STORAGE_PER_MONTH,
+    customization,
+    estimate,
+    imported,
+    wake_warning,
+    warnings,
+)
+from pipeline.money.expected import EarlierPace, Tokens, expected, tokens_of_bytes
+from pipeline.money.prices import endpoint_price, known
+from pipeline.money.spent import BedrockUse, EndpointUse, TrainingUse, instance_type, spent_so_far, training_use
+
+__all__ = [
+    "BEDROCK_MODEL_STORAGE_PER_MONTH",
+    "BedrockUse",
+    "EarlierPace",
+    "EndpointUse",
+    "Tokens",
+    "TrainingUse",
+    "customization",
+    "endpoint_price",
+    "estimate",
+    "expected",
+    "imported",
+    "instance_type",
+    "known",
+    "spent_so_far",
+    "tokens_of_bytes",
+    "training_use",
+    "wake_warning",
+    "warnings",
+]
