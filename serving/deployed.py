@@ -17,7 +17,6 @@ from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from pipeline import aws, money, names
-from pipeline import settings as schema
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
 from serving import models
