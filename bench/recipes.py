@@ -20,8 +20,9 @@ import transformers
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments, trainer
 
 from training import model as models
-from training.data import Collator, Encoder
+from training.data import Collator
 from training.device import Device
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.finetune import finetune
 from training.messages import as_chat
 from training.recipe import parse_recipe
@@ -190,8 +191,8 @@ def measure(name: str, job: dict[str, Any], **own: Any) -> dict[str, float]:
     """
     folder, recipe = Path(job["model"]), parse_recipe(job["hyperparameters"])
     transformers.set_seed(recipe.seed)
-    tokenizer = models.load_tokenizer(folder, recipe.base_model)
-    encoder = Encoder(tokenizer, models.end_ids(folder, tokenizer))
+    tokenizer = load_tokenizer(folder, recipe.base_model)
+    encoder = Encoder(tokenizer, end_ids(folder, tokenizer))
     peft_model = models.add_adapter(models.load_for_training(folder, recipe, DEVICE), recipe)
     held_out = encoder.dataset(job["held_out"], "held_out", recipe.max_length)[0]
 

@@ -16,7 +16,7 @@ from pipeline.errors import Refused
 from training.messages import read_row
 
 if TYPE_CHECKING:
-    from training.data import Encoder
+    from training.encoder import Encoder
     from training.messages import Messages
 
 ROOT = Path(__file__).parent.parent

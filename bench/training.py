@@ -22,8 +22,7 @@ from rich.table import Table
 from bench.rows import ROOT, choose, read
 from local.model import ModelError, ensure
 from pipeline.errors import Refused
-from training import model as models
-from training.data import Encoder
+from training.encoder import Encoder, end_ids, load_tokenizer
 
 HUB = ROOT / ".local" / "hub"
 RECIPES = ("tutorial", "tuneway", "batched", "trl")
@@ -51,8 +50,8 @@ def make_job(dataset: Path | None, fields: str | None) -> tuple[dict[str, Any], 
         fields: DIALOGUE:SUMMARY, its columns; None for those of config.yaml.
     """
     folder = ensure(HUB)
-    tokenizer = models.load_tokenizer(folder, HYPERPARAMETERS["base_model"])
-    encoder = Encoder(tokenizer, models.end_ids(folder, tokenizer))
+    tokenizer = load_tokenizer(folder, HYPERPARAMETERS["base_model"])
+    encoder = Encoder(tokenizer, end_ids(folder, tokenizer))
     if dataset is None:
         train, held_out = (read(ROOT / "data" / f"{split}.csv") for split in ("train", "test"))
     else:

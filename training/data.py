@@ -1,36 +1,24 @@
-"""Turns a channel's rows into masked training rows and evaluation prompts."""
+"""Reads a channel's rows, makes batches of tokenized rows, and computes the loss at their answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
 
 from training.errors import TrainingError
-from training.messages import BadRecord, as_chat, read_row
-from training.template import settle
+from training.messages import BadRecord, read_row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from transformers import PreTrainedTokenizerBase
-
+    from training.encoder import TokenizedChat
     from training.messages import Messages
 
 IGNORED = -100
 """Label of a token that is not learned. torch's cross_entropy skips it by default."""
-
-
-class TokenizedChat(TypedDict):
-    """One tokenized chat."""
-
-    input_ids: list[int]
-    prompt_length: int
-    """Number of tokens before the assistant's answer. They are context and are not learned."""
-    length: int
 
 
 def read_channel(folder: Path) -> list[Messages]:
@@ -66,84 +54,6 @@ def _read_row(line: str, where: str) -> Messages:
             "the others"
         )
     return row
-
-
-class Encoder:
-    """Turns chats into token ids by the model's own chat template (`template.settle`)."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: Collection[int]) -> None:
-        """Decide how the tokenizer's chat template is used.
-
-        Args:
-            tokenizer: the base model's tokenizer.
-            end_ids: tokens that end an answer. Generation stops at each of them.
-
-        Raises:
-            TrainingError: the template takes no dialogue with an answer.
-        """
-        self.tokenizer = tokenizer
-        self.end_ids = end_ids
-        template = settle(tokenizer)
-        ends = any(token in end_ids for token in self._ids(template.tail))
-        self.template = template if ends else replace(template, tail="")
-
-    def prompt(self, messages: Messages) -> list[int]:
-        """Return the ids up to the beginning of the last answer. An endpoint gives the model the same ids."""
-        return self._ids(self._prompt(messages))
-
-    def row(self, messages: Messages) -> TokenizedChat:
-        """Return prompt and last answer. The answer ends with its end-of-turn token.
-
-        The prompt is that of `prompt`, even if the template writes another one when the chat has an answer.
-        """
-        prompt = self._prompt(messages)
-        answer_text = self.template.answer(messages[-1]["content"])
-        prompt_ids, whole = self._ids(prompt), self._ids(prompt + answer_text)
-        # Prompt and answer are tokenized together, because some tokenizers begin every text with a space. If a token spans
-        # both, the answer is tokenized alone, because the model cannot answer with such a token.
-        together = whole[: len(prompt_ids)] == prompt_ids
-        answer = whole[len(prompt_ids) :] if together else self._ids(answer_text)
-        end = next((index for index, token in enumerate(answer) if token in self.end_ids), None)
-        if end is not None:
-            # The text that a template writes after the end of the turn goes, because the model never writes it.
-            answer = answer[: end + 1]
-        else:
-            answer.append(int(self.tokenizer.eos_token_id))
-        ids = prompt_ids + answer
-        return {"input_ids": ids, "prompt_length": len(prompt_ids), "length": len(ids)}
-
-    def dataset(self, chats: Sequence[Messages], name: str, max_length: int) -> tuple[Dataset, list[int]]:
-        """Tokenize a split, and leave out the rows with more than `max_length` tokens.
-
-        A long row is not cut: a cut dialogue with the summary of the whole would teach the model to invent.
-
-        Returns:
-            The rows, and the numbers (from 1) of the rows that are left out.
-
-        Raises:
-            TrainingError: every row is too long.
-        """
-        rows = [self.row(chat) for chat in chats]
-        left_out = [number for number, row in enumerate(rows, 1) if row["length"] > max_length]
-        if left_out:
-            print(
-                f"{name}: left out {len(left_out)} of {len(rows)} rows, longer than {max_length} tokens",
-                flush=True,
-            )
-        if len(left_out) == len(rows):
-            raise TrainingError(
-                f"every row of channel {name} is longer than training.max_length {max_length} tokens: raise it, or "
-                "shorten the rows"
-            )
-        return Dataset.from_list([dict(row) for row in rows if row["length"] <= max_length]), left_out
-
-    def _prompt(self, messages: Messages) -> str:
-        return self.template.render(self.tokenizer, as_chat(messages[:-1]), ask=True)
-
-    def _ids(self, text: str) -> list[int]:
-        # The template has written the special tokens already.
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Loads the tokenizer, the base model as published, the base model in 4 bit, and an adapter on it."""
+"""Loads the base model as published, the base model in 4 bit, and an adapter on it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from training import unfit_models
-from training.errors import TrainingError, one_line
+from training.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,46 +27,10 @@ _ADAPTED = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 """Modules on which peft puts an adapter that it can merge. bitsandbytes' own are subclasses. Conv1D is GPT-2's linear layer."""
 
 
-def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of the base model `name`.
-
-    Raises:
-        TrainingError: the tokenizer has no chat template or no end-of-sequence token.
-    """
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-    # Command R and Hermes 3 have one template for chats, and others for tools or documents.
-    if isinstance(tokenizer.chat_template, dict):
-        tokenizer.chat_template = tokenizer.chat_template.get("default")
-    if not tokenizer.chat_template:
-        raise unfit_models.no_chat_template(name)
-    if tokenizer.eos_token_id is None:
-        raise unfit_models.no_end(name)
-    return tokenizer
-
-
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the padding token. Llama has none of its own, and any token is fit (see `data.Collator`)."""
     pad = tokenizer.pad_token_id
     return int(tokenizer.eos_token_id if pad is None else pad)
-
-
-def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return all tokens that end an answer: those of the tokenizer and of generation_config.json (Llama has three).
-
-    Raises:
-        TrainingError: transformers does not take generation_config.json.
-    """
-    ends = {int(tokenizer.eos_token_id)}
-    if (folder / "generation_config.json").exists():
-        try:
-            configured = GenerationConfig.from_pretrained(folder).eos_token_id
-        except (TypeError, ValueError) as error:
-            raise TrainingError(
-                f"training.base_model: transformers does not take its generation_config.json ({one_line(str(error))[:200]}); "
-                "take that setting out and upload the model to uploads/models/FOLDER/, or choose another one"
-            ) from error
-        ends.update(configured if isinstance(configured, list) else [] if configured is None else [configured])
-    return sorted(ends)
 
 
 def own_dtype(folder: Path) -> torch.dtype:

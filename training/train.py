@@ -28,8 +28,9 @@ import torch
 import transformers
 
 from training import base_files, baseline, errors, evaluate, export, finetune, hub, model
-from training.data import Collator, Encoder, read_channel
+from training.data import Collator, read_channel
 from training.device import Device
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.layout import Layout
 from training.model_files import LocalFolder
 from training.precision import export_dtype
@@ -75,8 +76,8 @@ class TrainingRun:
                 self.recipe.target_modules,
                 ("training.max_length", self.recipe.max_length),
             )
-            self.tokenizer = model.load_tokenizer(self.base_folder, self.recipe.base_model)
-            self.end_ids = model.end_ids(self.base_folder, self.tokenizer)
+            self.tokenizer = load_tokenizer(self.base_folder, self.recipe.base_model)
+            self.end_ids = end_ids(self.base_folder, self.tokenizer)
             encoder = Encoder(self.tokenizer, self.end_ids)
             # The model is published with the template of its training.
             self.tokenizer.chat_template = encoder.template.text

@@ -9,8 +9,7 @@ import pytest
 
 from bench import recipes, rows, training
 from tests.unit.training.conftest import make_chat
-from training import model
-from training.data import Encoder
+from training.encoder import Encoder, end_ids, load_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def encoder(tiny: TinyModel) -> Encoder:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    return Encoder(tokenizer, model.end_ids(tiny.folder, tokenizer))
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    return Encoder(tokenizer, end_ids(tiny.folder, tokenizer))
 
 
 def test_rows_are_read_as_data_prep_reads_them(tmp_path: Path) -> None:

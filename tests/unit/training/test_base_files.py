@@ -17,8 +17,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from tests.unit.training.base_folder import SHAPE, edit, look, only, refusal, save
 from tests.unit.training.conftest import make_chat
-from training import model
 from training.architectures import CAUSAL_LANGUAGE_MODELS
+from training.encoder import load_tokenizer
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_the_job_reads_a_tokenizer_that_has_only_a_tokenizer_model(folder: Path)
     (folder / "tokenizer.json").unlink()
     edit("tokenizer_config.json", tokenizer_class="LlamaTokenizer", bos_token="<s>", eos_token="</s>")(folder)
     look(folder)
-    tokenizer = model.load_tokenizer(folder, "org/base")
+    tokenizer = load_tokenizer(folder, "org/base")
     assert tokenizer.decode(tokenizer("Ann: hi</s>")["input_ids"]) == "Ann: hi</s>"
 
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.unit.training.base_folder import SHAPE, edit, look, only, refusal, save
 from tests.unit.training.conftest import make_chat, make_tokenizer, write_hyperparameters
 from training import model, train
+from training.encoder import end_ids, load_tokenizer
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def test_a_generation_config_that_transformers_does_not_take_is_refused_in_one_l
     with pytest.raises(
         TrainingError, match=r"^training.base_model: transformers does not take its generation_config.json \(.*\); take"
     ):
-        model.end_ids(folder, model.load_tokenizer(folder, "org/base"))
+        end_ids(folder, load_tokenizer(folder, "org/base"))
 
 
 def test_an_end_token_outside_the_vocabulary_does_no_harm(job: Path, recipe: Recipe, folder: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from tests.unit.training.conftest import make_chat, write_channel
-from training import model
-from training.data import IGNORED, Collator, Encoder, TokenizedChat, completion_loss, read_channel
+from training.data import IGNORED, Collator, completion_loss, read_channel
+from training.encoder import Encoder, TokenizedChat, end_ids, load_tokenizer
 from training.errors import TrainingError
 from training.messages import as_chat
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def encoder(tiny: TinyModel) -> Encoder:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    return Encoder(tokenizer, model.end_ids(tiny.folder, tokenizer))
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    return Encoder(tokenizer, end_ids(tiny.folder, tokenizer))
 
 
 def test_the_labels_are_exactly_the_answer_and_its_end_of_turn(encoder: Encoder) -> None:
@@ -50,18 +50,18 @@ def test_the_prompt_of_evaluation_is_that_of_training(encoder: Encoder) -> None:
 
 
 def test_an_answer_whose_template_writes_no_end_of_turn_gets_one(encoder: Encoder, tiny: TinyModel) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     row = Encoder(tokenizer, encoder.end_ids).row(make_chat(1))
     assert row["input_ids"][-1] == tokenizer.eos_token_id
 
 
 def test_a_model_without_chat_template_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(TrainingError, match="org/base has no chat template; choose its instruct"):
-        model.load_tokenizer(tmp_path, "org/base")
+        load_tokenizer(tmp_path, "org/base")
 
 
 ROWS = st.lists(
@@ -169,7 +169,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsy
 
 
 def test_a_template_gets_only_role_and_content(tiny: TinyModel, encoder: Encoder) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
     tokenizer.chat_template = "{% for message in messages %}{{ message }}{% endfor %}"
     row = Encoder(tokenizer, encoder.end_ids).row([*make_chat(1), *make_chat(2)[1:]])
     prompt = tokenizer.decode(row["input_ids"][: row["prompt_length"]])

@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 
 from tests.unit.training.conftest import make_chat
 from training import model
-from training.data import Encoder
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError
 from training.evaluate import (
     METRICS,
@@ -256,8 +256,8 @@ def test_words_have_no_upper_case_or_punctuation_and_are_characters_in_scripts_w
 
 
 def test_answers_do_not_depend_on_the_batch_and_keep_their_order(tiny: TinyModel, device: Device) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    ends = model.end_ids(tiny.folder, tokenizer)
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    ends = end_ids(tiny.folder, tokenizer)
     prompts = [Encoder(tokenizer, ends).prompt(make_chat(number)) for number in (2, 0, 7, 1, 8)]
     assert len({len(prompt) for prompt in prompts}) > 2
     base = model.load_base(tiny.folder, device)
@@ -295,8 +295,8 @@ def test_answers_do_not_depend_on_the_batch_and_keep_their_order(tiny: TinyModel
 def test_the_published_sampling_settings_do_not_change_the_answers(
     tiny: TinyModel, device: Device, settings: dict[str, Any]
 ) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    ends = model.end_ids(tiny.folder, tokenizer)
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    ends = end_ids(tiny.folder, tokenizer)
     prompts = [Encoder(tokenizer, ends).prompt(make_chat(number)) for number in range(3)]
     base = model.load_base(tiny.folder, device)
 
@@ -313,8 +313,8 @@ def test_the_published_sampling_settings_do_not_change_the_answers(
 
 
 def test_an_answer_is_finished_if_the_model_ends_it(tiny: TinyModel, device: Device) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    ends = model.end_ids(tiny.folder, tokenizer)
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    ends = end_ids(tiny.folder, tokenizer)
     prompts = [Encoder(tokenizer, ends).prompt(make_chat(number)) for number in range(3)]
     base = model.load_base(tiny.folder, device)
 

@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 
 from tests.unit.training.conftest import NAME, make_chat
 from training import export, model
-from training.data import Collator, Encoder
+from training.data import Collator
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import TrainingError
 from training.messages import as_chat
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def batch(tiny: TinyModel) -> dict[str, Any]:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    encoder = Encoder(tokenizer, model.end_ids(tiny.folder, tokenizer))
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    encoder = Encoder(tokenizer, end_ids(tiny.folder, tokenizer))
     return Collator(0)([encoder.row(make_chat(number)) for number in range(3)])
 
 
@@ -59,7 +60,7 @@ def test_the_saved_folder_answers_as_base_and_adapter_do(
     with pytest.raises(TrainingError, match="does not answer as the trained one does"):
         export.check_same(base, expected)  # the adapter changes the answers, so this test can fail
     out = tmp_path / "model"
-    export.save_merged(tuned, model.load_tokenizer(tiny.folder, NAME), tiny.folder, out)
+    export.save_merged(tuned, load_tokenizer(tiny.folder, NAME), tiny.folder, out)
     assert export.check_same(export.logits(model.load_base(out, device), batch), expected) < 0.02
     weights = load_file(out / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
@@ -69,7 +70,7 @@ def test_the_saved_folder_answers_as_base_and_adapter_do(
 def test_the_files_of_the_saved_folder_have_the_form_of_transformers_4(
     tiny: TinyModel, device: Device, adapter: Path, tmp_path: Path
 ) -> None:
-    export.save_merged(attached(tiny, device, adapter), model.load_tokenizer(tiny.folder, NAME), tiny.folder, tmp_path)
+    export.save_merged(attached(tiny, device, adapter), load_tokenizer(tiny.folder, NAME), tiny.folder, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["rope_theta"] == 100_000.0
     assert config["rope_scaling"] is None
@@ -95,7 +96,7 @@ def test_a_base_of_another_number_format_is_saved_in_bfloat16_too(
     tuned = export.attach(model.load_base(published, device), adapter)
     expected = export.logits(tuned, batch)
     out = tmp_path / "model"
-    export.save_merged(tuned, model.load_tokenizer(published, NAME), published, out)
+    export.save_merged(tuned, load_tokenizer(published, NAME), published, out)
     assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
     config = json.loads((out / "config.json").read_text())
     assert (config["dtype"], config["torch_dtype"]) == ("bfloat16", "bfloat16")
@@ -112,7 +113,7 @@ def test_the_base_models_sampling_settings_are_saved_unchanged(
     (published / file).write_text(json.dumps(settings))
     tuned, tokenizer = (
         export.attach(model.load_base(published, device), adapter),
-        model.load_tokenizer(published, NAME),
+        load_tokenizer(published, NAME),
     )
     export.save_merged(tuned, tokenizer, published, tmp_path / "model")
     saved = json.loads((tmp_path / "model" / "generation_config.json").read_text())
@@ -149,7 +150,7 @@ def test_gemmas_two_ropes_and_a_partial_one_are_written_in_the_form_of_4x() -> N
 
 
 def test_extra_special_tokens_have_the_name_of_4x(tiny: TinyModel) -> None:
-    tokenizer = model.load_tokenizer(tiny.folder, NAME)
+    tokenizer = load_tokenizer(tiny.folder, NAME)
     config = export.as_4x_tokenizer_config({"extra_special_tokens": ["<a>"]}, tokenizer)
     assert config["additional_special_tokens"] == ["<a>"]
     assert "extra_special_tokens" not in config
@@ -162,7 +163,7 @@ def test_merging_into_a_4_bit_base_is_refused(
         export.attach(model.load_for_training(tiny.folder, recipe, device), adapter)
     trained = model.add_adapter(model.load_for_training(tiny.folder, recipe, device), recipe)
     with pytest.raises(TrainingError, match="must be merged into an un-quantized base"):
-        export.save_merged(trained, model.load_tokenizer(tiny.folder, NAME), tiny.folder, tmp_path / "model")
+        export.save_merged(trained, load_tokenizer(tiny.folder, NAME), tiny.folder, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 

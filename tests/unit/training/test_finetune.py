@@ -11,8 +11,9 @@ import torch
 
 from tests.unit.training.conftest import make_chat
 from training import model
-from training.data import Collator, Encoder, completion_loss
+from training.data import Collator, completion_loss
 from training.device import GIB, Device
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError, TrainingError
 from training.finetune import finetune
 from training.stop import StopSignal
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def encoder(tiny: TinyModel) -> Encoder:
-    tokenizer = model.load_tokenizer(tiny.folder, "tiny")
-    return Encoder(tokenizer, model.end_ids(tiny.folder, tokenizer))
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    return Encoder(tokenizer, end_ids(tiny.folder, tokenizer))
 
 
 @pytest.fixture

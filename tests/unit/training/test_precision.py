@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM
 
 from tests.unit.training.conftest import NAME, make_chat
 from training import export, model
-from training.data import Collator, Encoder, completion_loss
+from training.data import Collator, completion_loss
 from training.device import Device
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import TrainingError
 from training.precision import FLASH_DTYPES, Precision, choose, export_dtype
 from training.watch import adapter_weights, check_base_loss
@@ -85,7 +86,7 @@ def base(request: pytest.FixtureRequest, tiny: TinyModel, tmp_path: Path) -> Pat
     """Return a folder of the tiny Llama, published in each of the three formats."""
     folder = tmp_path / "base"
     AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=request.param).save_pretrained(folder)
-    model.load_tokenizer(tiny.folder, NAME).save_pretrained(folder)
+    load_tokenizer(tiny.folder, NAME).save_pretrained(folder)
     assert model.own_dtype(folder) == request.param
     return folder
 
@@ -112,8 +113,8 @@ def test_the_format_is_read_from_the_weights_if_the_config_does_not_name_it(
 
 
 def batch_of(folder: Path) -> dict[str, Any]:
-    tokenizer = model.load_tokenizer(folder, NAME)
-    encoder = Encoder(tokenizer, model.end_ids(folder, tokenizer))
+    tokenizer = load_tokenizer(folder, NAME)
+    encoder = Encoder(tokenizer, end_ids(folder, tokenizer))
     return Collator(0)([encoder.row(make_chat(number)) for number in range(3)])
 
 
@@ -162,7 +163,7 @@ def test_the_tuned_model_is_published_in_the_same_format_from_each_device(
     batch = batch_of(base)
     expected = export.logits(tuned, batch)
     out = tmp_path / "model"
-    export.save_merged(tuned, model.load_tokenizer(base, NAME), base, out)
+    export.save_merged(tuned, load_tokenizer(base, NAME), base, out)
     dtype = F16 if own is F16 else BF16
     assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {dtype}
     config = json.loads((out / "config.json").read_text())

@@ -12,8 +12,8 @@ import torch
 
 from tests.unit.training.conftest import make_chat
 from training import model
-from training.data import Encoder
 from training.device import Device
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError
 from training.finetune import TrainingResult, finetune
 from training.stop import StopSignal
@@ -38,8 +38,8 @@ class TinyRun:
     capsys: pytest.CaptureFixture[str]
 
     def train(self, folder: Path, stop_after: int | None = None) -> Trained:
-        tokenizer = model.load_tokenizer(self.tiny.folder, "tiny")
-        encoder = Encoder(tokenizer, model.end_ids(self.tiny.folder, tokenizer))
+        tokenizer = load_tokenizer(self.tiny.folder, "tiny")
+        encoder = Encoder(tokenizer, end_ids(self.tiny.folder, tokenizer))
         rows = encoder.dataset([make_chat(number) for number in range(24)], "train", 512)[0]
         torch.manual_seed(0)
         trained = model.add_adapter(model.load_for_training(self.tiny.folder, self.recipe, self.device), self.recipe)

@@ -15,8 +15,8 @@ from transformers.utils import chat_template_utils
 
 from tests.unit.training.conftest import make_chat, make_tokenizer
 from tests.unit.training.families import CHAT, DIALOGUE, FAMILIES, INSTRUCTION, REQUEST, SUMMARY, Family
-from training import export, model
-from training.data import Encoder
+from training import export
+from training.encoder import Encoder, load_tokenizer
 from training.errors import TrainingError
 from training.messages import as_chat
 from training.template import answer_text, control_tokens, plain
@@ -226,11 +226,11 @@ def test_the_default_one_of_several_templates_is_used(tmp_path: Path) -> None:
     tokenizer = tokenizer_of(FAMILIES["Command R7B"])
     tokenizer.chat_template = {"default": FAMILIES["Qwen 2.5"].template, "tool_use": "{{ raise_exception('tools') }}"}
     tokenizer.save_pretrained(tmp_path)
-    assert model.load_tokenizer(tmp_path, "org/base").chat_template == FAMILIES["Qwen 2.5"].template
+    assert load_tokenizer(tmp_path, "org/base").chat_template == FAMILIES["Qwen 2.5"].template
     tokenizer.chat_template = {"tool_use": "{{ raise_exception('tools') }}"}
     tokenizer.save_pretrained(tmp_path / "tools")
     with pytest.raises(TrainingError, match="org/base has no chat template"):
-        model.load_tokenizer(tmp_path / "tools", "org/base")
+        load_tokenizer(tmp_path / "tools", "org/base")
 
 
 def test_control_tokens_are_special_tokens_and_those_that_the_template_writes() -> None:
