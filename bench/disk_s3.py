@@ -1,6 +1,7 @@
-"""botocore's S3 client on a folder, with the operations that data prep uses, so that no network is measured.
+"""botocore's S3 client on a folder, with the operations that data prep uses.
 
-A bucket is a folder below `root`, and a key is a file. Answers and errors have botocore's shapes, and
+`tuneway plan` prepares a dataset with it, so that nothing is written in the account. The benchmarks measure with it, so that no
+network is measured. A bucket is a folder below `root`, and a key is a file. Answers and errors have botocore's shapes, and
 tests/unit/bench/test_data.py compares them with S3's. The other work of S3's client and server (TLS, checksums, MD5 as the
 ETag) is left out.
 """

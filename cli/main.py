@@ -8,6 +8,8 @@ from cli.ask import ask
 from cli.chat import chat
 from cli.doctor import doctor
 from cli.errors import one_line
+from cli.plan import plan
+from cli.run import run
 
 app = typer.Typer(
     name="tuneway",
@@ -19,7 +21,8 @@ app = typer.Typer(
 
 app.command()(ask)
 app.command()(chat)
-app.command()(doctor)
+app.command()(plan)
+app.command()(run)
 
 
 @app.callback()

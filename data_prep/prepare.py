@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from data_prep.request import PrepRequest
-    from data_prep.sources import DatasetFiles
+    from data_prep.sources import Files
     from data_prep.writer import S3Folder
     from pipeline.contracts.data import Piece, Prepared
 
@@ -23,7 +23,7 @@ SAMPLE_BYTES = 256 * 1024 * 1024
 """Most bytes of lines that the sample of one split keeps in memory while it is not yet complete."""
 
 
-def prepare(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, folder: S3Folder) -> Prepared:
+def prepare(request: PrepRequest, pieces: Sequence[Piece], source: Files, folder: S3Folder) -> Prepared:
     """Prepare the dataset of `request`, and return the function's answer.
 
     Raises:
@@ -44,7 +44,7 @@ def prepare(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles,
     return publish(request, folder, fill)
 
 
-def _read(request: PrepRequest, pieces: Sequence[Piece], source: DatasetFiles, outputs: Outputs) -> None:
+def _read(request: PrepRequest, pieces: Sequence[Piece], source: Files, outputs: Outputs) -> None:
     dataset, checks = request.dataset, Checks(request)
     deal, seen = dealer(dataset.ratios, dataset.splits), Seen(dataset.splits)
     samples = {name: _Sample(rows, name) for name, rows in dataset.max_rows.items() if rows is not None}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from data_prep.request import PrepRequest
-    from data_prep.sources import DatasetFiles
+    from data_prep.sources import Files
     from data_prep.writer import S3Folder, Upload
 
 MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
@@ -65,9 +65,7 @@ def name_of(number: int, file: str) -> str:
     return f"{number:05}/{file}"
 
 
-def read_shard(
-    request: PrepRequest, number: int, pieces: Sequence[Piece], source: DatasetFiles, folder: S3Folder
-) -> int:
+def read_shard(request: PrepRequest, number: int, pieces: Sequence[Piece], source: Files, folder: S3Folder) -> int:
     """Read the shard, unless its report shows that this is done. Return the number of its rows.
 
     Raises:

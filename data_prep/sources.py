@@ -22,7 +22,7 @@ from pipeline.source.formats import format_of
 from pipeline.source.stream import BUFFER_BYTES, Opened, ResumingStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from data_prep.shapes import TextColumns
     from pipeline.contracts.data import CsvForm, DatasetRequest, Piece
@@ -139,11 +139,11 @@ class DatasetFiles(Files):
 
 
 class LocalFiles(Files):
-    """Reads files of this machine. A piece's file is a path."""
+    """Reads files of this machine. A piece's file is a path, or a name for which `paths` has the path."""
 
-    def __init__(self, fields: TextColumns, csv: CsvForm) -> None:
+    def __init__(self, fields: TextColumns, csv: CsvForm, paths: Mapping[str, Path] | None = None) -> None:
         """Take the columns and the form of CSV files. Nothing is read yet."""
-        super().__init__(fields, csv, lambda piece: partial(_open_local, piece.file), ())
+        super().__init__(fields, csv, lambda piece: partial(_open_local, (paths or {}).get(piece.file, piece.file)), ())
 
 
 class Seekable(io.RawIOBase):
@@ -276,7 +276,7 @@ def _open_s3(s3: Any, place: S3Location, etag: str | None, offset: int, stop: in
     return Opened(response["Body"], offset + response["ContentLength"])
 
 
-def _open_local(path: str, offset: int, stop: int | None = None) -> Opened:
+def _open_local(path: str | Path, offset: int, stop: int | None = None) -> Opened:
     """Open a file of this machine."""
     file = Path(path).open("rb")  # noqa: SIM115 - the stream closes it
     file.seek(offset)

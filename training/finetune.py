@@ -70,19 +70,6 @@ class _Arguments(TrainingArguments):
         return torch.device("cpu") if found.type == "cpu" else found
 
 
-def check_rows(rows: int, recipe: Recipe) -> None:
-    """Refuse a training split that does not fill one batch.
-
-    Raises:
-        TrainingError: the split has too few rows. The message has their number and the number that is needed.
-    """
-    if rows < recipe.batch_size:
-        raise TrainingError(
-            f"channel train has {rows} usable rows, fewer than one batch of {recipe.batch_size}: "
-            "add rows or lower training.batch_size"
-        )
-
-
 def finetune(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -102,7 +89,7 @@ def finetune(
         InterruptedTrainingError: the job was asked to stop. The current step was finished and saved.
     """
     world = world or World()
-    check_rows(len(train), recipe)
+    recipe.check_rows(len(train))
     schedule = recipe.schedule(len(train))
     share = recipe.share(world.size, device.rows_at_once(fmean(train["length"])))
     # The model was loaded with these (`Precision.training`).

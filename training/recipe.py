@@ -107,6 +107,18 @@ class Recipe:
         batch = max(size for size in range(1, most + 1) if rows % size == 0)
         return Share(batch_size=batch, gradient_accumulation_steps=rows // batch)
 
+    def check_rows(self, rows: int) -> None:
+        """Refuse a training split that does not fill one batch.
+
+        Raises:
+            TrainingError: the split has too few rows. The message has their number and the number that is needed.
+        """
+        if rows < self.batch_size:
+            raise TrainingError(
+                f"channel train has {rows} usable rows, fewer than one batch of {self.batch_size}: "
+                "add rows or lower training.batch_size"
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
         return asdict(self) | {"target_modules": list(self.target_modules)}

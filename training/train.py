@@ -60,7 +60,7 @@ class TrainingRun:
         self.train, self.validation, self.test = (
             read_channel(layout.channel(name)) for name in ("train", "validation", "test")
         )
-        finetune.check_rows(len(self.train), self.recipe)
+        self.recipe.check_rows(len(self.train))
         self.recipe.share(world.size)
         # The model comes to the root when it is complete, because SageMaker uploads the model folder of a stopped job, too.
         self.work = layout.model / ".incomplete"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, Self
 
@@ -79,10 +80,38 @@ def read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read ({error}); name a settings file that exists") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: is not UTF-8 ({error.reason}); save it in that encoding") from error
+    layer = _parse(text, str(path))
+    if not isinstance(layer, dict):
+        raise SettingsError(f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml")
+    return layer
+
+
+def value(text: str, where: str) -> Any:
+    """Return the value of one setting, written as in a settings file.
+
+    Args:
+        text: the value in YAML.
+        where: the place in messages.
+
+    Raises:
+        SettingsError: the text is not YAML, or not a value that JSON has.
+    """
+    found = _parse(text, where)
+    try:
+        # JSON knows the number alone, and not how it was written (`_Number`).
+        return json.loads(json.dumps(found, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"{where}: has a value that JSON does not have ({error}); write a text, a number or a list"
+        ) from error
+
+
+def _parse(text: str, path: str) -> Any:
+    """Return the value of a YAML document. `path` is its place in messages."""
     try:
         loader = _Loader(text)
-        loader.name = str(path)
-        layer = loader.get_single_data()
+        loader.name = path
+        return loader.get_single_data()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SettingsError(
@@ -100,6 +129,3 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: has a value that does not fit its tag (!!int, !!float ...), a number of thousands of digits, or brackets "
             "nested too deeply; write the value without a tag, as in config.yaml"
         ) from error
-    if not isinstance(layer, dict):
-        raise SettingsError(f"{path}: must be a mapping of sections such as 'dataset:'; compare it with config.yaml")
-    return layer

@@ -62,8 +62,7 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Base:
         botocore.exceptions.ClientError: AWS itself failed.
     """
     training = settings.training
-    folder: _Upload | _Repository
-    folder = _Upload(s3, bucket, training.base_model) if training.is_uploaded else _Repository(settings, token)
+    folder = open_folder(settings, bucket, token, s3)
     layers = training.lora.target_modules
     longest = (
         ("endpoint.max_model_len", settings.endpoint.max_model_len)
@@ -75,6 +74,12 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Base:
     except TrainingError as error:
         raise Refused(str(error)) from error
     return Base(folder.revision, folder.licence, folder.gated, files)
+
+
+def open_folder(settings: Settings, bucket: str, token: str | None, s3: Any) -> _Upload | _Repository:
+    """Return the base model's files, which are read as they are needed. Arguments and errors are those of `look`."""
+    training = settings.training
+    return _Upload(s3, bucket, training.base_model) if training.is_uploaded else _Repository(settings, token)
 
 
 def look_at_tuned(prefix: str, name: str, max_model_len: int, bucket: str, s3: Any) -> BaseFiles:

@@ -67,6 +67,14 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
         return _look_at_hub(dataset, settings.access.hub_endpoint, token)
     uri = dataset.source if dataset.source.startswith("s3://") else f"s3://{bucket}/{dataset.source}"
     place, _, key = uri.removeprefix("s3://").partition("/")
+
+    def list_files(most: int) -> list[File]:
+        if uploads is None:
+            return _list(s3, place, key, most)
+        if len(uploads) > MOST_FILES:
+            raise _too_many(uri)
+        return sorted(file for file in uploads if file.name.startswith(key))
+
     if not key.endswith("/"):
         return Source(uri, None, {"train": [_find_object(s3, place, key)]}, [])
     listed = [file._replace(name=file.name.removeprefix(key)) for file in _list(s3, place, key)]
