@@ -58,12 +58,17 @@ def _start(version: str, payload: dict[str, Any]) -> State:
     }
 
 
+_COST = {"record": "{% $plan.record %}", "training": "{% $training %}", "deployed": "{% $deployed %}"}
+"""What the two functions need to keep `max_cost`."""
+
+
 def _customization(*, follow: bool) -> dict[str, Any]:
     return {
         **ATTEMPT,
         "request": "{% $plan.customize.request %}",
         "timeout_hours": "{% $plan.customize.timeout_hours %}",
         "follow": follow,
+        **_COST,
     }
 
 
@@ -74,6 +79,7 @@ def _import(*, follow: bool) -> dict[str, Any]:
         "request": "{% $plan.import_model.request %}",
         "timeout_hours": "{% $plan.import_model.timeout_hours %}",
         "follow": follow,
+        **_COST,
     }
 
 

@@ -98,7 +98,11 @@ def _refused(_: StackParts) -> State:
 
 def _train(deployed: StackParts) -> State:
     return {
-        **lambda_task(deployed.steps["train"], {**ATTEMPT, "request": "{% $plan.train %}"}, looks=True),
+        **lambda_task(
+            deployed.steps["train"],
+            {**ATTEMPT, "request": "{% $plan.train %}", "record": "{% $plan.record %}"},
+            looks=True,
+        ),
         "Assign": {"training": PAYLOAD},
         "Output": PROGRESS,
         "Next": "Trained",
@@ -137,6 +141,9 @@ def _deploy(deployed: StackParts) -> State:
         "model": "{% $training.model %}",
         "plan": "{% $plan.deploy %}",
         "progress": "{% $deployment %}",
+        "record": "{% $plan.record %}",
+        "training": "{% $training %}",
+        "bedrock": "{% $bedrock %}",
     }
     return {
         **lambda_task(deployed.steps["deploy"], event, looks=True),
@@ -186,7 +193,7 @@ def _smoke_test(deployed: StackParts) -> State:
 
 
 def _tested(_: StackParts) -> State:
-    return choice(branch("{% $deployed.phase = 'redeploy' %}", "Deploy", deployment=None), default="Served")
+    return choice(branch("{% $deployed.phase = 'redeploy' %}", "Deploy"), default="Served")
 
 
 def _served(_: StackParts) -> State:

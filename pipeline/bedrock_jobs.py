@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import jobs
+from pipeline import jobs, money
 from pipeline.contracts.bedrock import BedrockJob
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def started(look: Callable[[], BedrockJob], failure: type[Exception]) -> Bedrock
     """
     try:
         return look()
-    except (ClientError, BotoCoreError, jobs.NotOurs, failure) as error:
+    except (ClientError, BotoCoreError, jobs.NotOurs, money.MaxCostReached, failure) as error:
         logger.warning("refused: %s", error)
         # The message shows this line after the word "Bedrock:".
         line = f"refused the job, which is tried again at the end of the run: {error}"

@@ -73,7 +73,7 @@ def wanted(given: Any) -> Wanted | None:
         )
     others = {name: value for name, value in given.items() if name not in ("serve", *CONSOLE_FIELDS)}
     endpoint = others.get("endpoint")
-    without_effect = [name for name in others if name != "endpoint"]
+    without_effect = [name for name in others if name not in ("endpoint", "max_cost")]
     without_effect += ["endpoint.enabled"] if isinstance(endpoint, dict) and "enabled" in endpoint else []
     if without_effect:
         raise SettingsError(

@@ -8,9 +8,12 @@ It makes a new job only when all earlier ones have failed or were stopped.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 600
@@ -64,7 +67,13 @@ class NotOurs(Exception):
     """A job has the run's name but does not belong to the run. The text is one line."""
 
 
-def ensure(service: JobService, run: str, redrive: int, tags: dict[str, str]) -> tuple[Job, list[Job]]:
+def ensure(
+    service: JobService,
+    run: str,
+    redrive: int,
+    tags: dict[str, str],
+    check: Callable[[list[Job]], None] = lambda _: None,
+) -> tuple[Job, list[Job]]:
     """Return the job that the run continues with, and make it if there is none.
 
     A job that failed or was stopped is returned only if it is the job of this redrive.
@@ -74,6 +83,7 @@ def ensure(service: JobService, run: str, redrive: int, tags: dict[str, str]) ->
         run: the beginning of the names of the run's jobs.
         redrive: how often the execution has been redriven.
         tags: the tags that each job of the run has.
+        check: gets the run's earlier jobs before a job is made, and raises an exception if it must not be made.
 
     Returns:
         The job, and all jobs of the run in the order of its redrives.
@@ -94,6 +104,7 @@ def ensure(service: JobService, run: str, redrive: int, tags: dict[str, str]) ->
             service.stop(twin)
     followed = well[0] if well else None
     if followed is None and (not jobs or jobs[-1].name != own):
+        check(jobs)
         try:
             service.create(own)
         except ClientError:

@@ -18,7 +18,7 @@ from pipeline.contracts.values import as_json
 if TYPE_CHECKING:
     from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
     from pipeline.contracts.events import Assessment, Deployment, Training
-    from pipeline.contracts.money import Estimate, EndpointInstances, Prices, Spent
+    from pipeline.contracts.money import EndpointInstances, Estimate, Prices, Spent
     from pipeline.contracts.planned import PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
@@ -70,6 +70,7 @@ def begin(
         prices=prices,
         fleet=fleet,
         region=stack.region,
+        max_cost=settings.max_cost,
     )
 
 
@@ -161,8 +162,7 @@ def _spent(
     bedrock = made and money.BedrockUse(
         known.bedrock_mode, made.jobs, known.estimate.bedrock, answer.units if answer else None, made.model
     )
-    endpoint = None
-    if known.fleet and deployed and deployed.since:
-        endpoint = money.EndpointUse(known.fleet, deployed.endpoint, deployed.since, deployed.until)
     use = money.TrainingUse(training.billed_seconds)
-    return money.spent_so_far(known.prices, known.region, use, bedrock, endpoint, time.time())
+    return money.spent_so_far(
+        known.prices, known.region, use, bedrock, money.endpoint_use(known, deployed), time.time()
+    )

@@ -19,6 +19,7 @@ ANEW = "a redrive would fail in the same way: do what the reason says, then star
 _REMEDIES = (
     # Each pattern is searched in "ERROR: REASON". The first that matches counts.
     (r"^Tuneway\.Refused", "nothing was spent; do what the line says, then start a new execution"),
+    (r"^MaxCostReached", "do what the reason says"),
     (
         r"CapacityError|InsufficientInstanceCapacity|Unable to provision",
         "AWS has no free instance of this type now: redrive the execution later, or start a new one with more types in "

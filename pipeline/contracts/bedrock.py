@@ -7,30 +7,6 @@ from typing import Literal, NamedTuple
 from pipeline.contracts.values import AwsRequest
 
 
-class CustomizeEvent(NamedTuple):
-    """The event of Bedrock's customization job, as `TrainEvent`.
-
-    `follow` is false for the start of the job. The start then returns an error as its answer and does not raise it.
-    """
-
-    name: str
-    redrive: int
-    request: AwsRequest
-    timeout_hours: int
-    follow: bool
-
-
-class ImportEvent(NamedTuple):
-    """The event of Bedrock's import job, as `CustomizeEvent`. `model` is the S3 prefix of the model to import."""
-
-    name: str
-    redrive: int
-    model: str
-    request: AwsRequest
-    timeout_hours: int
-    follow: bool
-
-
 class BedrockJob(NamedTuple):
     """The progress of the job that makes the run's model in Bedrock, by customization or by import.
 

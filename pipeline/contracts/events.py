@@ -11,11 +11,15 @@ from pipeline.contracts.values import AwsRequest, JsonObject
 
 
 class TrainEvent(NamedTuple):
-    """The beginning of the run's names, the count of redrives, and the request of CreateTrainingJob without its name."""
+    """The beginning of the run's names, the count of redrives, and the request of CreateTrainingJob without its name.
+
+    `record` has the limit of the run's cost. None means no limit.
+    """
 
     name: str
     redrive: int
     request: AwsRequest
+    record: RunRecord | None = None
 
 
 class Training(NamedTuple):
@@ -84,6 +88,7 @@ class Deployment(NamedTuple):
         before: the endpoint's config at the time of that request.
         since: when the attempt began, in epoch seconds.
         redrive: the count of redrives in which the attempt began.
+        earlier_seconds: how long the endpoints of the run's earlier attempts lived at most.
     """
 
     phase: Literal["skipped", "working", "serving", "superseded", "passed", "redeploy"]
@@ -97,16 +102,54 @@ class Deployment(NamedTuple):
     before: str | None = None
     since: int = 0
     redrive: int = 0
+    earlier_seconds: int = 0
+
+
+class CustomizeEvent(NamedTuple):
+    """The event of Bedrock's customization job, as `TrainEvent`.
+
+    `follow` is false for the start of the job. The start then returns an error as its answer and does not raise it.
+    `record`, `training` and `deployed` are there to keep the limit of the run's cost. None means no limit.
+    """
+
+    name: str
+    redrive: int
+    request: AwsRequest
+    timeout_hours: int
+    follow: bool
+    record: RunRecord | None = None
+    training: Training | None = None
+    deployed: Deployment | None = None
+
+
+class ImportEvent(NamedTuple):
+    """The event of Bedrock's import job, as `CustomizeEvent`. `model` is the S3 prefix of the model to import."""
+
+    name: str
+    redrive: int
+    model: str
+    request: AwsRequest
+    timeout_hours: int
+    follow: bool
+    record: RunRecord | None = None
+    training: Training | None = None
+    deployed: Deployment | None = None
 
 
 class DeployEvent(NamedTuple):
-    """The model's S3 prefix, and the answer of the previous call, if there was one."""
+    """The model's S3 prefix, and the answer of the previous call, if there was one.
+
+    `record`, `training` and `bedrock` are there to keep the limit of the run's cost. None means no limit.
+    """
 
     name: str
     redrive: int
     model: str
     plan: DeployPlan
     progress: Deployment | None
+    record: RunRecord | None = None
+    training: Training | None = None
+    bedrock: BedrockJob | None = None
 
 
 class SmokeTestEvent(NamedTuple):

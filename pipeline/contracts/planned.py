@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from pipeline.contracts.data import Preparation
-from pipeline.contracts.money import Estimate, EndpointInstances, Prices
+from pipeline.contracts.money import EndpointInstances, Estimate, Prices
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 BedrockMode = Literal["customize", "import", "off"]
@@ -210,7 +210,8 @@ class RunRecord(NamedTuple):
     `settings` holds the settings that differ from the deployed ones, by their dotted names. `model_run` is the run that made
     the model: the run itself, or the earlier run whose model it serves. `instruction` is the text before each dialogue, and
     `max_tokens` the longest answer of the evaluation. A user who calls the model with both calls it as it was evaluated.
-    `prices` and `fleet` are there to count what was spent. `fleet` is None for a run without an endpoint.
+    `prices` and `fleet` are there to count what was spent. `fleet` is None for a run without an endpoint. `max_cost` is the
+    setting of that name.
     """
 
     folder: str
@@ -228,6 +229,7 @@ class RunRecord(NamedTuple):
     prices: Prices
     fleet: EndpointInstances | None
     region: str
+    max_cost: float | None = None
 
 
 class Plan(NamedTuple):

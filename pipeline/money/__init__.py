@@ -9,6 +9,14 @@ from pipeline.money.bounds import (
     warnings,
 )
 from pipeline.money.expected import EarlierPace, Tokens, expected, tokens_of_bytes
+from pipeline.money.limit import (
+    MaxCostReached,
+    check_bedrock,
+    check_endpoint,
+    check_plan,
+    check_training,
+    endpoint_use,
+)
 from pipeline.money.prices import endpoint_price, known
 from pipeline.money.spent import BedrockUse, EndpointUse, TrainingUse, instance_type, spent_so_far, training_use
 
@@ -17,10 +25,16 @@ __all__ = [
     "BedrockUse",
     "EarlierPace",
     "EndpointUse",
+    "MaxCostReached",
     "Tokens",
     "TrainingUse",
+    "check_bedrock",
+    "check_endpoint",
+    "check_plan",
+    "check_training",
     "customization",
     "endpoint_price",
+    "endpoint_use",
     "estimate",
     "expected",
     "imported",

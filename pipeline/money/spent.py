@@ -54,6 +54,7 @@ class EndpointUse(NamedTuple):
         since: when its deployment began, in epoch seconds.
         until: when it ends by itself (ISO 8601, UTC). None means never.
         ended: when it ended, in epoch seconds. None if it is there.
+        earlier_seconds: how long the endpoints of the run's earlier attempts lived at most.
     """
 
     fleet: EndpointInstances
@@ -61,6 +62,7 @@ class EndpointUse(NamedTuple):
     since: float
     until: str | None
     ended: float | None = None
+    earlier_seconds: float = 0
 
 
 def training_use(jobs: Iterable[dict[str, Any]], now: float) -> TrainingUse:
@@ -164,7 +166,7 @@ def _bedrock(use: BedrockUse, region: str) -> tuple[SpentPart, list[Ongoing]]:
 def _endpoint(prices: Prices, region: str, use: EndpointUse, now: float) -> tuple[SpentPart, list[Ongoing]]:
     fleet = use.fleet
     last = min(end for end in (now, use.ended, _seconds(use.until)) if end is not None)
-    hours = max(0.0, last - use.since) / SECONDS_PER_HOUR
+    hours = (max(0.0, last - use.since) + use.earlier_seconds) / SECONDS_PER_HOUR
     usd = of_instances(prices.endpoint, fleet.instance_types, fleet.instance_count, hours)
     hourly = of_instances(prices.endpoint, fleet.instance_types, fleet.instance_count, 1)
     kind = " or ".join(fleet.instance_types)

@@ -51,7 +51,7 @@ def config_schema() -> dict[str, Any]:
 def settings_page() -> str:
     """Return the text of docs/settings.md."""
     defaults = yaml_file.read(ROOT / "config.yaml")
-    return _HEAD + "".join(_section(_inlined(Settings.model_json_schema()), defaults, ""))
+    return _HEAD + "\n" + "".join(_section(_inlined(Settings.model_json_schema()), defaults, ""))
 
 
 def write() -> None:

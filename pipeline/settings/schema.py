@@ -6,7 +6,7 @@ import re
 
 from pydantic import model_validator
 
-from pipeline.settings.base import Section
+from pipeline.settings.base import MANY, Section, run
 from pipeline.settings.bedrock import BedrockSettings
 from pipeline.settings.dataset import DatasetSettings
 from pipeline.settings.endpoint import EndpointSettings
@@ -42,6 +42,13 @@ class Settings(Section):
     encryption: EncryptionSettings
     network: NetworkSettings
     storage: StorageSettings
+    max_cost: float | None = run(
+        "the most that one run may cost. Plan refuses a run whose bound is higher or not known, and a redrive starts no job "
+        "and no endpoint that may go beyond it; null: no limit",
+        unit="US dollars",
+        gt=0,
+        le=MANY,
+    )
     dataset: DatasetSettings
     training: TrainingSettings
     bedrock: BedrockSettings

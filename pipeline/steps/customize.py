@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, bedrock_jobs, jobs, names
-from pipeline.contracts.bedrock import BedrockJob, CustomizeEvent
+from pipeline import aws, bedrock_jobs, jobs, money, names
+from pipeline.contracts.bedrock import BedrockJob
+from pipeline.contracts.events import CustomizeEvent
 from pipeline.jobs import Job
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def handler(event: CustomizeEvent) -> BedrockJob:
 
     Raises:
         CustomizationFailed: the job has failed or was stopped.
+        money.MaxCostReached: a new job may go beyond max_cost.
         jobs.NotOurs: a job that is not the run's has its name.
     """
     if not event.follow:
@@ -81,7 +83,13 @@ def _look(event: CustomizeEvent) -> BedrockJob:
     hours, request = event.timeout_hours, event.request
     tags = bedrock_jobs.tags(request["jobTags"])
     service = CustomizationJobs(request)
-    job, made = jobs.ensure(service, event.name, event.redrive, names.own(tags))
+    job, made = jobs.ensure(
+        service,
+        event.name,
+        event.redrive,
+        names.own(tags),
+        lambda earlier: money.check_bedrock(event.record, event.training, event.deployed, len(earlier)),
+    )
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
         return BedrockJob("completed", job.name, len(made), "completed", model=job.description["outputModelArn"])

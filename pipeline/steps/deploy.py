@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, jobs, schedules
+from pipeline import aws, jobs, money, schedules
 from pipeline.contracts.events import DeployEvent, Deployment
 from pipeline.endpoints import VARIANT, describe_endpoint
 
@@ -92,12 +92,18 @@ def handler(event: DeployEvent) -> Deployment:
 
     Raises:
         EndpointFailed: the endpoint cannot serve this config.
+        money.MaxCostReached: a new endpoint may go beyond max_cost.
     """
     plan, redrive, progress = event.plan, event.redrive, event.progress
     name, wanted, client = plan.endpoint, f"{event.name}-{redrive}", aws.client("sagemaker")
     if progress is None or progress.redrive != redrive:  # A redrive starts again with its full time.
+        earlier = _lived(progress, plan)
+        progress = Deployment(
+            "working", endpoint=name, config=wanted, since=int(time.time()), redrive=redrive, earlier_seconds=earlier
+        )
+        if wanted not in _configs(describe_endpoint(client, name)):
+            money.check_endpoint(event.record, event.training, event.bedrock, progress)
         _make_config(client, wanted, event.model, plan)
-        progress = Deployment("working", endpoint=name, config=wanted, since=int(time.time()), redrive=redrive)
     endpoint = describe_endpoint(client, name)
     status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
     # Somebody may have put the endpoint on a config that is not the stack's. The role may not describe such a config.
@@ -132,6 +138,23 @@ def handler(event: DeployEvent) -> Deployment:
         progress=f"endpoint {name} is {status} on {current}" if current else f"endpoint {name} is {status}",
         wait_seconds=jobs.wait(age, plan.poll_seconds),
     )
+
+
+def _lived(earlier: Deployment | None, plan: DeployPlan) -> int:
+    """Return the seconds that the endpoints of the run's earlier attempts lived at most."""
+    if earlier is None or not earlier.asked:
+        return earlier.earlier_seconds if earlier else 0
+    ends = [time.time()]
+    if earlier.phase == "working":  # It never served, and the cleanup has deleted it.
+        ends.append(earlier.since + 60 * (plan.startup_timeout_minutes + PROVISIONING_MINUTES))
+    if earlier.until is not None:
+        ends.append(datetime.fromisoformat(earlier.until).timestamp())
+    return earlier.earlier_seconds + max(0, round(min(ends) - earlier.since))
+
+
+def _configs(endpoint: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return the endpoint's config, and the one of a deployment in progress."""
+    return endpoint.get("EndpointConfigName"), endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
 
 
 def _make_config(client: Any, name: str, model: str, plan: DeployPlan) -> None:

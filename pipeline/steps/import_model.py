@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, bedrock_jobs, jobs, names
-from pipeline.contracts.bedrock import BedrockJob, ImportEvent
+from pipeline import aws, bedrock_jobs, jobs, money, names
+from pipeline.contracts.bedrock import BedrockJob
+from pipeline.contracts.events import ImportEvent
 from pipeline.jobs import Job
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def handler(event: ImportEvent) -> BedrockJob:
 
     Raises:
         ModelImportFailed: the job has failed, or is not completed in time.
+        money.MaxCostReached: a new model may go beyond max_cost.
         jobs.NotOurs: a job that is not the run's has its name.
     """
     if not event.follow:
@@ -80,7 +82,13 @@ def handler(event: ImportEvent) -> BedrockJob:
 
 def _look(event: ImportEvent) -> BedrockJob:
     tags = names.own(bedrock_jobs.tags(event.request["jobTags"]))
-    job, made = jobs.ensure(ImportJobs(event.request, event.model), event.name, event.redrive, tags)
+    job, made = jobs.ensure(
+        ImportJobs(event.request, event.model),
+        event.name,
+        event.redrive,
+        tags,
+        lambda earlier: money.check_bedrock(event.record, event.training, event.deployed, len(earlier)),
+    )
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
         return BedrockJob("completed", job.name, len(made), "imported", model=job.description["importedModelArn"])

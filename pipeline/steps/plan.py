@@ -95,6 +95,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
     parameters = base.files.parameters
     expected = money.expected(settings, prices, stack.region, None, None, bedrock_model=model, parameters=parameters)
     estimate = money.estimate(settings, prices, expected, model, stack.region, parameters)
+    money.check_plan(estimate, settings.max_cost)
     customization = requests.customize(settings, run, bedrock_model, stack) if bedrock_model else None
     planned_model = PlannedBaseModel(
         name=settings.training.base_model,
@@ -159,6 +160,7 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
     prices = money.known(stack.region)
     expected = money.expected(settings, prices, stack.region, None, None, trains=False)
     estimate = money.estimate(settings, prices, expected, None, stack.region, trains=False)
+    money.check_plan(estimate, settings.max_cost)
     name, _, revision = earlier.base_model.partition("@")
     planned_model = PlannedBaseModel(
         name=name,

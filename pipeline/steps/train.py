@@ -68,10 +68,17 @@ def handler(event: TrainEvent) -> Training:
 
     Raises:
         TrainingFailed: the job has failed or was stopped.
+        money.MaxCostReached: a new job may go beyond max_cost.
         jobs.NotOurs: a job that is not the run's has its name.
     """
     tags = {tag["Key"]: tag["Value"] for tag in event.request["Tags"]}
-    job, made = jobs.ensure(TrainingJobs(event.request), event.name, event.redrive, names.own(tags))
+    job, made = jobs.ensure(
+        TrainingJobs(event.request),
+        event.name,
+        event.redrive,
+        names.own(tags),
+        lambda earlier: money.check_training(event.record, (one.description for one in earlier)),
+    )
     logger.info("%s is %s", job.name, job.status)
     if job.status == "Completed":
         # An uncompressed model is a prefix, and an endpoint takes a prefix only with a slash at its end.

@@ -37,6 +37,7 @@ WITH_REMEDY = {
     "EndpointSick": "failures of SmokeTest",
     "BedrockSick": "failures of AskBedrock",
     "ModelDeploymentFailed": "failures of DeployCustomModel",
+    "MaxCostReached": "jobs and endpoints that may cost more than max_cost",
     "NotAnswered": "questions that a served model does not answer",
     "NotOurs": "a job that belongs to somebody else",
     "ShardFailed": "failures of MergeData",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline import money
-from pipeline.contracts.money import Estimate, Expected, EndpointInstances
+from pipeline.contracts.money import EndpointInstances, Estimate, Expected
 from pipeline.contracts.planned import RunRecord, StackFacts
 from pipeline.contracts.values import as_json
 

@@ -1,0 +1,127 @@
+"""Keeps `max_cost`: Plan refuses a run that may cost more, and no step then makes a job or an endpoint that may go beyond it.
+
+A redrive does not run Plan, and each redrive may train again. So the steps that make something count what the run has spent.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import Refused
+from pipeline.money.spent import BedrockUse, EndpointUse, TrainingUse, spent_so_far, training_use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipeline.contracts.bedrock import BedrockJob
+    from pipeline.contracts.events import Deployment, Training
+    from pipeline.contracts.money import Estimate, Part
+    from pipeline.contracts.planned import RunRecord
+
+_LOWERS = {
+    "training": "training.max_runtime_minutes",
+    "bedrock": "bedrock.max_records",
+    "endpoint": "endpoint.time_to_live_minutes",
+}
+"""For each part, the setting that lowers its bound."""
+
+_CENT = 0.005
+
+
+class MaxCostReached(Exception):
+    """The run may cost more than `max_cost` if it makes what it needs next. The text is one line with the remedy."""
+
+
+def check_plan(estimate: Estimate, max_cost: float | None) -> None:
+    """Refuse a run whose bound is above `max_cost`, or is not known.
+
+    Raises:
+        Refused: the line names the setting and the remedy.
+    """
+    if max_cost is None:
+        return
+    if estimate.total is None:
+        raise Refused(
+            f"max_cost: the most that this run can cost is not known, because of {', '.join(estimate.unknown)}, whose price is "
+            "not known; set max_cost to null, or choose instance types with a known price and an endpoint with an end"
+        )
+    if estimate.total > max_cost + _CENT:
+        parts = {name: getattr(estimate, name) for name in _LOWERS}
+        dearest = max(parts, key=lambda name: parts[name])
+        shares = ", ".join(f"{name} {usd:.2f}" for name, usd in parts.items() if usd)
+        raise Refused(
+            f"max_cost: this run may cost {estimate.total:.2f} dollars ({shares}), and max_cost is {max_cost:g}; raise "
+            f"max_cost, or lower {_LOWERS[dearest]}"
+        )
+
+
+def check_training(record: RunRecord | None, earlier: Iterable[dict[str, Any]]) -> None:
+    """Check the limit before a training job is made.
+
+    Args:
+        record: the run's record with the limit and the prices. None means no limit.
+        earlier: the answers of DescribeTrainingJob for the run's earlier jobs.
+
+    Raises:
+        MaxCostReached: the new job may go beyond the limit.
+    """
+    if record is not None and record.max_cost is not None:
+        now = time.time()
+        _check(record, record.max_cost, "training", training_use(earlier, now), None, None, now)
+
+
+def check_bedrock(
+    record: RunRecord | None, training: Training | None, deployed: Deployment | None, earlier: int
+) -> None:
+    """Check the limit before a job of Bedrock is made. `earlier` is the number of jobs that the run has made there."""
+    if record is not None and record.max_cost is not None:
+        bedrock = BedrockUse(record.bedrock_mode, earlier, record.estimate.bedrock)
+        use = TrainingUse(training.billed_seconds if training else {})
+        _check(record, record.max_cost, "bedrock", use, bedrock, endpoint_use(record, deployed), time.time())
+
+
+def check_endpoint(
+    record: RunRecord | None, training: Training | None, bedrock: BedrockJob | None, deployed: Deployment
+) -> None:
+    """Check the limit before an endpoint is made or updated. `deployed` knows how long those of earlier attempts lived."""
+    if record is not None and record.max_cost is not None:
+        made = BedrockUse(record.bedrock_mode, bedrock.jobs, record.estimate.bedrock) if bedrock else None
+        use = TrainingUse(training.billed_seconds if training else {})
+        now = time.time()
+        earlier = endpoint_use(record, deployed._replace(since=round(now)))
+        _check(record, record.max_cost, "endpoint", use, made, earlier, now)
+
+
+def endpoint_use(record: RunRecord, deployed: Deployment | None) -> EndpointUse | None:
+    """Return the life of the run's endpoint, or None if the run has deployed none."""
+    if record.fleet is None or deployed is None or not (deployed.since or deployed.earlier_seconds):
+        return None
+    return EndpointUse(
+        record.fleet, deployed.endpoint, deployed.since, deployed.until, earlier_seconds=deployed.earlier_seconds
+    )
+
+
+def _check(
+    record: RunRecord,
+    max_cost: float,
+    part: Part,
+    training: TrainingUse,
+    bedrock: BedrockUse | None,
+    endpoint: EndpointUse | None,
+    now: float,
+) -> None:
+    """Raise MaxCostReached if what was spent and the bound of `part` are above `max_cost` together, or not known."""
+    spent = spent_so_far(record.prices, record.region, training, bedrock, endpoint, now)
+    bound = getattr(record.estimate, part)
+    if spent.total is not None and bound is not None and spent.total + bound <= max_cost + _CENT:
+        return
+    sums = (
+        "is not known"
+        if spent.total is None or bound is None
+        else f"has cost {spent.total:.2f} dollars, and the next step ({part}) may cost {bound:.2f} more"
+    )
+    raise MaxCostReached(
+        f"max_cost: this run {sums}, and max_cost is {max_cost:g}; a redrive would be refused again, so start a new execution "
+        f"with a higher max_cost or a lower {_LOWERS[part]}"
+    )
