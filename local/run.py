@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import re
 import shlex
 import signal
 import sys
@@ -23,10 +22,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.dataset import columns, local_dataset
 from local import cdk, inventory, progress, settings
 from local_aws.session import LocalAws, LocalAwsError
-from pipeline.source.formats import SUFFIXES
-from pipeline.source.splits import is_read
+from pipeline.errors import Refused
+from pipeline.settings import overlay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,45 +44,22 @@ class RunError(Exception):
     """A user's mistake, or a run that failed. The message is one line."""
 
 
-def dataset_input(dataset: Path | None, fields: str | None) -> tuple[list[tuple[Path, str]], dict[str, Any]]:
-    """Return the files to upload with their keys, and the execution's input that names them.
-
-    The rows of a folder go to the splits by the ratios of the settings, whatever the names of its files are.
+def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Return the files to upload by their keys, and the execution's input that names them.
 
     Args:
         dataset: the user's file or folder; None for the samples in data/.
         fields: DIALOGUE:SUMMARY, the names of the two columns; None for those of the settings.
 
     Raises:
-        RunError: there is no such file or folder, it holds no data, or `fields` is not DIALOGUE:SUMMARY.
+        Refused: there is no such file or folder, it holds no data, or `fields` is not DIALOGUE:SUMMARY.
     """
     if dataset is None:
         if fields:
-            raise RunError("FIELDS needs DATASET: name your own data too")
-        return [(path, f"uploads/samples/{path.name}") for path in sorted((ROOT / "data").glob("*.csv"))], {}
-    key = f"uploads/{re.sub(r'[^A-Za-z0-9._-]', '-', dataset.resolve().name)}"
-    section: dict[str, Any] = {"source": key}
-    if dataset.is_dir():
-        below = ((path, path.relative_to(dataset).as_posix()) for path in sorted(dataset.rglob("*")))
-        uploads = [(path, f"{key}/{name}") for path, name in below if path.is_file() and is_read(name)]
-        section = {"source": f"{key}/", "files": dict.fromkeys(("train", "validation", "test"))}
-        if not uploads:
-            raise RunError(f"DATASET={dataset}: this folder has no data file; data files are {SUFFIXES}")
-    elif not dataset.is_file():
-        raise RunError(f"DATASET={dataset}: there is no such file or folder; name one; data files are {SUFFIXES}")
-    elif not is_read(dataset.name, dataset.name):
-        raise RunError(f"DATASET={dataset}: its name is not that of a data file; data files are {SUFFIXES}")
-    else:
-        uploads = [(dataset, key)]
-    if fields:
-        names = fields.split(":")
-        if len(names) != 2 or not all(names):
-            raise RunError(
-                f"FIELDS={fields}: must be DIALOGUE:SUMMARY, the names of your two columns; if a name has a colon, leave "
-                "FIELDS out, set KEEP=1, and start an execution yourself with dataset.fields in its input"
-            )
-        section["fields"] = {"dialogue": names[0], "summary": names[1]}
-    return uploads, {"dataset": section}
+            raise Refused("FIELDS needs DATASET: name your own data too")
+        return {f"uploads/samples/{path.name}": path for path in sorted((ROOT / "data").glob("*.csv"))}, {}
+    own = local_dataset(dataset)
+    return own.files, overlay(own.input, columns(fields)) if fields else own.input
 
 
 def reason(cause: str | None) -> str:
@@ -148,7 +125,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     outputs = aws.stack_outputs(stack)
     uploads, run_input = dataset_input(dataset, fields)
     s3 = aws.client("s3")
-    for path, key in uploads:
+    for key, path in uploads.items():
         s3.upload_file(str(path), outputs["BucketName"], key)
     execution = _start_and_follow(aws, outputs["StateMachineArn"], run_input)
     if refused_for_bedrock(execution.description):
@@ -244,7 +221,7 @@ def main() -> None:
         lock = (HOME / "run.lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         clean = run(arguments.dataset, arguments.fields, keep=arguments.keep)
-    except (RunError, cdk.CdkError, LocalAwsError) as error:
+    except (Refused, RunError, cdk.CdkError, LocalAwsError) as error:
         sys.exit(f"error: {error}")
     except BlockingIOError:
         sys.exit("error: another `make local` runs in this folder: wait for its end, or use a second clone")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "local")
+PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "cli", "local")
 
 WITH_REMEDY = {
     "SettingsError": "refusals before anything runs",
@@ -57,6 +57,7 @@ REMEDY_IN_REPORT = {
 """The exceptions whose text has no remedy, because the report at the end of a run adds it (`pipeline.report`)."""
 
 NOT_FOR_USERS = {
+    "_error": "an error in the form of S3's, which data prep handles as it handles S3's (data_prep.disk_s3)",
     "ContractError": "a defect: two steps do not agree, which the tests of the definition find",
     "Interrupted": "caught and tried again by pipeline.source.stream, whose SourceUnavailable quotes it",
     "TooManyRows": "caught by data_prep.prepare, which refuses",

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local.run import (
-    RunError,
     allow_endpoint_update,
     dataset_input,
     keep_instructions,
@@ -20,23 +18,13 @@ from local.run import (
 )
 from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
-from pipeline.source.formats import SUFFIXES
+from pipeline.errors import Refused
 from tests.local_aws.conftest import REGION, ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.local_aws.conftest import RunningAws
-
-DATA = ("train.csv", "more/B.JSONL", "c d \N{PARTY POPPER}.json.gz", "e.csv.zst", "f.parquet")
-OTHERS = ("docs/README.md", "config.json", ".git/x.csv", "g.xlsx")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "my \N{PARTY POPPER} data"
-    for name in (*DATA, *OTHERS):
-        (made / name).parent.mkdir(parents=True, exist_ok=True)
-        (made / name).write_bytes(b"x")
-    return made
 
 
 def accepted(run_input: dict[str, Any]) -> Any:
@@ -45,61 +33,25 @@ def accepted(run_input: dict[str, Any]) -> Any:
     return schema.with_run_input(deployed, run_input).dataset
 
 
-@pytest.mark.parametrize("name", DATA)
-def test_a_file_of_each_format_is_uploaded(folder: Path, name: str) -> None:
-    ((path, key),), run_input = dataset_input(folder / name, "who: what")
-    assert path == folder / name
-    assert accepted(run_input).source == key
-    assert key.startswith("uploads/")
-    assert key.isascii()
-    assert key.rsplit(".")[1:] == name.rsplit(".")[1:]
-
-
-def test_all_data_files_of_a_folder_are_uploaded_and_split_by_ratios(folder: Path) -> None:
-    uploads, run_input = dataset_input(folder, None)
-    assert {key: path.relative_to(folder).as_posix() for path, key in uploads} == {
-        f"uploads/my---data/{name}": name for name in DATA
-    }
-    dataset = accepted(run_input)
-    assert dataset.source == "uploads/my---data/"
-    assert dataset.files.model_dump() == dict.fromkeys(("train", "validation", "test"))
-
-
-def test_the_current_folder_is_uploaded_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    assert accepted(dataset_input(Path(), None)[1]).source == "uploads/my---data/"
-
-
-def test_columns_may_have_spaces_and_emoji(folder: Path) -> None:
-    _, run_input = dataset_input(folder / DATA[0], "the talk \N{PARTY POPPER}: its gist")
-    assert accepted(run_input).fields.model_dump() == {"dialogue": "the talk \N{PARTY POPPER}", "summary": " its gist"}
+def test_a_users_own_file_is_uploaded_with_its_columns(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("x")
+    uploads, run_input = dataset_input(file, "who:what")
+    ((key, path),) = uploads.items()
+    assert (path, key) == (file, accepted(run_input).source)
+    assert accepted(run_input).fields.model_dump() == {"dialogue": "who", "summary": "what"}
+    assert dataset_input(file, None)[0] == uploads
 
 
 def test_without_data_the_samples_are_uploaded() -> None:
     uploads, run_input = dataset_input(None, None)
     assert (len(uploads), run_input) == (3, {})
-    assert all(path.is_file() and key.startswith(accepted({}).source) for path, key in uploads)
+    assert all(path.is_file() and key.startswith(accepted({}).source) for key, path in uploads.items())
 
 
-@pytest.mark.parametrize(
-    ("name", "fields", "expected"),
-    [
-        ("nowhere.csv", None, "no such file or folder"),
-        ("g.xlsx", None, SUFFIXES),
-        ("docs", None, "this folder has no data file"),
-        ("train.csv", "dialogue", "must be DIALOGUE:SUMMARY"),
-        ("train.csv", ":summary", "must be DIALOGUE:SUMMARY"),
-        ("train.csv", "a:b:summary", "dataset.fields in its input"),
-        (None, "dialogue:summary", "FIELDS needs DATASET"),
-    ],
-)
-def test_a_mistake_is_one_line_with_its_remedy(
-    folder: Path, name: str | None, fields: str | None, expected: str
-) -> None:
-    with pytest.raises(RunError, match=r"^(DATASET|FIELDS)") as error:
-        dataset_input(folder / name if name else None, fields)
-    assert expected in str(error.value)
-    assert "\n" not in str(error.value)
+def test_columns_without_data_are_refused() -> None:
+    with pytest.raises(Refused, match="FIELDS needs DATASET: name"):
+        dataset_input(None, "dialogue:summary")
 
 
 def test_texts_with_brackets_are_printed_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
