@@ -27,8 +27,8 @@ import datasets
 import torch
 import transformers
 
-from training import base_files, baseline, errors, evaluate, export, finetune, hub, model
-from training.data import Collator, read_channel
+from training import base_files, baseline, errors, evaluate, export, finetune, forecast, hub, model
+from training.data import Collator, Encoder, read_channel
 from training.device import Device
 from training.encoder import Encoder, end_ids, load_tokenizer
 from training.layout import Layout
@@ -85,6 +85,7 @@ class TrainingRun:
             validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
             prompts = [encoder.prompt(chat) for chat in self.test]
+            self.reference_tokens = [row["length"] - row["prompt_length"] for row in map(encoder.row, self.test)]
         result = self._train(train, validation, prompts)
         if self.world.is_first:
             probe = validation.select(range(min(CHECKED_ROWS, len(validation))))
@@ -103,11 +104,15 @@ class TrainingRun:
         self, train: datasets.Dataset, validation: datasets.Dataset, prompts: list[list[int]]
     ) -> finetune.TrainingResult:
         with self._phase("load_quantized"):
+            started = time.monotonic()
             quantized = model.load_for_training(self.base_folder, self.recipe, self.device)
+            load = time.monotonic() - started
             rows = (*train["input_ids"], *validation["input_ids"], *prompts)
             used = (token for row in rows for token in row)
             model.check_tokens(quantized, self.tokenizer, used, self.recipe.base_model)
             peft_model = model.add_adapter(quantized, self.recipe)
+            if self.world.is_first:
+                print(self._forecast(peft_model, prompts, load), flush=True)
         with self._phase("train"):
             result = finetune.finetune(
                 peft_model,
@@ -127,6 +132,20 @@ class TrainingRun:
         if self.device.is_gpu:
             torch.cuda.empty_cache()
         return result
+
+    def _forecast(self, peft_model: Any, prompts: list[list[int]], load: float) -> str:
+        """Return the line with the seconds of the phases after the training."""
+        pad, batch_size = model.padding_id(self.tokenizer), self.recipe.eval_batch_size
+        return forecast.line(
+            forecast.measure(peft_model, prompts, batch_size, pad, self.end_ids),
+            [len(prompt) for prompt in prompts],
+            self.reference_tokens,
+            batch_size,
+            self.recipe.max_new_tokens,
+            load=load,
+            known=(self.layout.channel("baseline") / baseline.FILE).is_file(),
+            eval_steps=self.recipe.eval_steps,
+        )
 
     def _finish(self, result: finetune.TrainingResult, batch: dict[str, Any], prompts: list[list[int]]) -> None:
         # One freshly loaded base has three uses: it is judged as the base, is the reference with the adapter, and is merged.
@@ -205,6 +224,8 @@ class TrainingRun:
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         self.stop.check(f"about to {name.replace('_', ' ')}")
+        if self.world.is_first:
+            print(f"phase={name}", flush=True)
         started = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - started

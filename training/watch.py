@@ -177,15 +177,16 @@ class Watch(TrainerCallback):
             print(
                 f"step={step}/{state.max_steps} epoch={step * self._recipe.rows_per_step / self._rows:.2f} loss={loss:.4f} "
                 f"grad_norm={logs['grad_norm']:.4f} learning_rate={logs['learning_rate']:.1e} "
-                f"tokens_per_second={speed:.1f} peak_memory_gib={self._device.peak_memory_gib():.2f}",
+                f"tokens={self.tokens(step)} tokens_per_second={speed:.1f} peak_memory_gib={self._device.peak_memory_gib():.2f}",
                 flush=True,
             )
 
     def _evaluate(self, model: PeftModel) -> None:
+        started = time.monotonic()
         loss = evaluate_loss(model, self._validation, self._collate, self._recipe.eval_batch_size, self._world)
         self.eval_losses.append(loss)
         if self._world.is_first:
-            print(f"eval_loss={loss:.4f}", flush=True)
+            print(f"eval_loss={loss:.4f} seconds={time.monotonic() - started:.1f}", flush=True)
 
 
 def check_base_loss(loss: float, dtype: torch.dtype) -> None:

@@ -6,7 +6,6 @@ The state machine calls the function in a loop. Each call returns the progress o
 from __future__ import annotations
 
 import logging
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, jobs, money, names
 from pipeline.contracts.events import TrainEvent, Training
+from pipeline.job_log import duration, last_line
 from pipeline.jobs import Job
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
 _EVENTS = 100
-_STEP = re.compile(r"step=(?P<done>\d+)/(?P<all>\d+) .*?\bloss=(?P<loss>[0-9.]+)")
-_ANSWERED = re.compile(r"evaluated=(?P<done>\d+)/(?P<all>\d+) model=(?P<model>base|tuned)")
 
 
 class TrainingFailed(Exception):
@@ -83,10 +81,8 @@ def handler(event: TrainEvent) -> Training:
     if job.status == "Completed":
         # An uncompressed model is a prefix, and an endpoint takes a prefix only with a slash at its end.
         model = job.description["ModelArtifacts"]["S3ModelArtifacts"].rstrip("/") + "/"
-        kind = money.instance_type(job.description["ResourceConfig"])
-        progress = f"completed after {_duration(job.description['TrainingTimeInSeconds'])} on {kind}"
-        billed = money.training_use((one.description for one in made), time.time()).seconds
-        return Training("completed", job.name, progress, 0, model, billed)
+        progress = f"completed after {duration(job.description['TrainingTimeInSeconds'])} on {_instance_type(job)}"
+        return Training("completed", job.name, progress, 0, model, _billed_seconds(made))
     if job.status not in ("InProgress", "Stopping"):
         raise TrainingFailed(_ending(job))
     return Training("working", job.name, _progress(job), jobs.wait(job.age))
@@ -100,14 +96,14 @@ def _ending(job: Job) -> str:
 def _progress(job: Job) -> str:
     phase = job.description.get("SecondaryStatus", "Starting")
     if phase != "Training":
-        return f"{phase} for {_duration(_in_phase(job))}"
+        return f"{phase} for {duration(_in_phase(job))}"
     try:
-        line = last_line(_newest_events(job.name))
+        line = last_line(_newest_events(job.name), time.time())
     except (ClientError, BotoCoreError) as error:
         # An unreadable log must not end the job. The progress then shows only the phase.
         logger.warning("the log of %s cannot be read: %s", job.name, error)
         line = "its log cannot be read"
-    return f"{phase} for {_duration(_in_phase(job))}{f': {line}' if line else ''}"
+    return f"{phase} for {duration(_in_phase(job))}{f': {line}' if line else ''}"
 
 
 def _in_phase(job: Job) -> float:
@@ -130,34 +126,3 @@ def _newest_events(job: str) -> list[dict[str, Any]]:
     except client.exceptions.ResourceNotFoundException:
         return []
     return events
-
-
-def last_line(events: list[dict[str, Any]]) -> str:
-    """Return the progress by the script's last progress line, with the remaining time at the pace of the lines before it."""
-    for kind in (_ANSWERED, _STEP):
-        seen = [(event["timestamp"] / 1000, found) for event in events if (found := kind.search(event["message"]))]
-        if not seen:
-            continue
-        at, last = seen[-1]
-        done, all_of = int(last["done"]), int(last["all"])
-        if kind is _STEP:
-            line = f"step {done} of {all_of}, loss {float(last['loss']):.3f}"
-            part = "of training"
-        else:
-            seen = [entry for entry in seen if entry[1]["model"] == last["model"]]
-            line = f"{last['model']} model has answered {done} of {all_of} rows"
-            part = "of these"
-        began, first = seen[0]
-        if done == all_of or done == int(first["done"]):
-            return line
-        remaining = (at - began) / (done - int(first["done"])) * (all_of - done) - (time.time() - at)
-        return f"{line}, about {_duration(max(remaining, 0))} {part} left"
-    return ""
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min" if minutes >= 10 else f"{minutes} min {rest} s" if minutes else f"{rest} s"

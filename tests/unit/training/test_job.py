@@ -69,11 +69,11 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(job: Path, capfd: 
     captured = capfd.readouterr()
     lines = captured.out.splitlines()
     assert re.fullmatch(
-        r"step=1/4 epoch=0\.20 loss=\d+\.\d{4} grad_norm=\d+\.\d{4} learning_rate=\d\.\de-\d\d tokens_per_second=\d+\.\d "
-        r"peak_memory_gib=\d+\.\d\d",
+        r"step=1/4 epoch=0\.20 loss=\d+\.\d{4} grad_norm=\d+\.\d{4} learning_rate=\d\.\de-\d\d tokens=\d+ "
+        r"tokens_per_second=\d+\.\d peak_memory_gib=\d+\.\d\d",
         next(line for line in lines if line.startswith("step=")),
     )
-    assert any(re.fullmatch(r"eval_loss=\d+\.\d{4}", line) for line in lines)
+    assert any(re.fullmatch(r"eval_loss=\d+\.\d{4} seconds=\d+\.\d", line) for line in lines)
     assert re.fullmatch(r"((rouge[12L]|chrF)_(base|tuned)=\d+\.\d\d ?){8}", lines[-1])
     # SageMaker reads its metrics from these lines.
     found = {name: [value for line in lines for value in re.findall(regex, line)] for name, regex in METRICS.items()}

@@ -1,0 +1,112 @@
+"""Forecasts the seconds of the phases after the training. Whoever follows the job's log then knows the time left.
+
+Only the job itself can know them before they begin: they depend on its instance, and on the lengths of its rows. A short
+measurement of the base model gives the pace of reading a prompt and of writing a token.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from transformers import GenerationConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from peft import PeftModel
+
+WRITTEN = 8
+"""The tokens that the measurement writes per row."""
+
+EXPORT_LOADS = 2.0
+"""The seconds of the export per second of loading the model: it merges, saves, loads again, and computes logits twice."""
+
+
+class Pace(NamedTuple):
+    """The seconds per prompt token that is read, with padding, and per step that writes a token of every row."""
+
+    read: float
+    write: float
+
+
+def measure(
+    model: PeftModel, prompts: Sequence[Sequence[int]], batch_size: int, pad: int, ends: Collection[int]
+) -> Pace:
+    """Answer the batch of middle length with the base model, and return its pace. The model stays as it is."""
+    order = sorted(prompts, key=len)
+    middle = max(0, (len(order) - batch_size) // 2)
+    batch = order[middle : middle + batch_size]
+    causal_lm: Any = model
+    longest = len(batch[-1])
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in batch])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch])
+
+    def seconds(tokens: int) -> float:
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=pad, eos_token_id=list(ends)
+        )
+        began = time.monotonic()
+        causal_lm.generate(
+            input_ids=ids.to(causal_lm.device), attention_mask=mask.to(causal_lm.device), generation_config=settings
+        ).cpu()  # waits for a GPU
+        return time.monotonic() - began
+
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), model.disable_adapter():
+        seconds(1)  # the first call is slower than the others
+        first = seconds(1)
+        all_of = seconds(1 + WRITTEN)
+    model.train(was_training)
+    return Pace(first / (len(batch) * longest), max(all_of - first, 0) / WRITTEN)
+
+
+def answering(pace: Pace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> float:
+    """Return the seconds of answering all rows in the batches of `evaluate.answer`.
+
+    Args:
+        pace: the model's pace.
+        prompts: the tokens of each row's prompt.
+        answers: the tokens of each row's answer. A batch takes as long as its longest.
+        batch_size: rows per batch.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: prompts[index], reverse=True)
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return sum(
+        pace.read * len(batch) * prompts[batch[0]] + pace.write * max(answers[index] for index in batch)
+        for batch in batches
+    )
+
+
+def line(
+    pace: Pace,
+    prompts: Sequence[int],
+    references: Sequence[int],
+    batch_size: int,
+    most: int,
+    *,
+    load: float,
+    known: bool,
+    eval_steps: int | None,
+) -> str:
+    """Return the line of the log with the seconds of each phase after the training.
+
+    The base model often does not end an answer by itself, and the tuned model answers as the references do.
+
+    Args:
+        pace: the base model's pace.
+        prompts: the tokens of each test row's prompt.
+        references: the tokens of each test row's reference.
+        batch_size: rows per batch of the evaluation.
+        most: the most tokens of an answer.
+        load: the seconds of loading the model.
+        known: whether an earlier run has left the base model's answers.
+        eval_steps: the steps between two validations, which the training does beside the one at its end.
+    """
+    base = 0.0 if known else answering(pace, prompts, [most] * len(prompts), batch_size)
+    tuned = answering(pace, prompts, [min(most, tokens) for tokens in references], batch_size)
+    phases = {"load_base": load, "evaluate_base": base, "export": EXPORT_LOADS * load, "evaluate_tuned": tuned}
+    every = f" eval_steps={eval_steps}" if eval_steps else ""
+    return "forecast " + " ".join(f"{phase}_seconds={seconds:.1f}" for phase, seconds in phases.items()) + every
