@@ -8,8 +8,7 @@ from cli.ask import ask
 from cli.chat import chat
 from cli.doctor import doctor
 from cli.errors import one_line
-from cli.plan import plan
-from cli.run import run
+from cli.watch import watch
 
 app = typer.Typer(
     name="tuneway",
@@ -21,8 +20,7 @@ app = typer.Typer(
 
 app.command()(ask)
 app.command()(chat)
-app.command()(plan)
-app.command()(run)
+app.command()(watch)
 
 
 @app.callback()

@@ -14,22 +14,24 @@ import shlex
 import signal
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.dataset import columns, local_dataset
-from local import cdk, inventory, progress, settings
+from cli import watch
+from cli.history import reason
+from local import cdk, inventory, settings
+from local.steps import QUIET_SECONDS, step
 from local_aws.session import LocalAws, LocalAwsError
-from pipeline.errors import Refused
-from pipeline.settings import overlay
+from pipeline.source.formats import SUFFIXES
+from pipeline.source.splits import is_read
+from serving.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from types import FrameType
 
 ROOT = cdk.ROOT
@@ -38,6 +40,9 @@ LAST_RUN = HOME / "last-run.json"
 REGION = "us-west-2"
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)
+
+POLL_SECONDS = 1.0
+"""The seconds between two looks at the execution. Nobody else uses the local account."""
 
 
 class RunError(Exception):
@@ -60,18 +65,6 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, P
         return {f"uploads/samples/{path.name}": path for path in sorted((ROOT / "data").glob("*.csv"))}, {}
     own = local_dataset(dataset)
     return own.files, overlay(own.input, columns(fields)) if fields else own.input
-
-
-def reason(cause: str | None) -> str:
-    """Return the one line of a cause that matters: a job's FailureReason or a function's errorMessage, from its JSON."""
-    try:
-        parsed = json.loads(cause or "")
-    except ValueError:
-        return cause or "no cause given"
-    if not isinstance(parsed, dict):
-        return str(parsed)
-    keys = ("FailureReason", "FailureMessage", "errorMessage")
-    return str(next((parsed[key] for key in keys if key in parsed), cause))
 
 
 def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
@@ -123,19 +116,22 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
         RunError: the execution did not succeed, or its model should be served and is not.
     """
     outputs = aws.stack_outputs(stack)
+    endpoint, role = outputs["EndpointName"], outputs["CallerRoleArn"]
+    machine, bucket = outputs["StateMachineArn"], outputs["BucketName"]
+    deployed = Deployed(aws, Stack(stack, aws.region, endpoint, role, bucket, machine))
     uploads, run_input = dataset_input(dataset, fields)
     s3 = aws.client("s3")
-    for key, path in uploads.items():
-        s3.upload_file(str(path), outputs["BucketName"], key)
-    execution = _start_and_follow(aws, outputs["StateMachineArn"], run_input)
+    for path, key in uploads:
+        s3.upload_file(str(path), bucket, key)
+    execution = _start_and_watch(deployed, run_input)
     if refused_for_bedrock(execution.description):
         console.print(f"[bold]Bedrock is left out.[/bold] {escape(execution.description['cause'])}")
         run_input = {**run_input, "bedrock": {"mode": "off"}}
-        execution = _start_and_follow(aws, outputs["StateMachineArn"], run_input)
+        execution = _start_and_watch(deployed, run_input)
     record |= {"status": execution.description["status"], "states": execution.seconds, "input": run_input}
     if not execution.succeeded:
         record |= {"error": execution.description.get("error"), "cause": execution.description.get("cause")}
-        raise RunError(f"execution {record['status']}: {record['error']}: {reason(record['cause'])}")
+        raise RunError(f"execution {record['status']}: {reason(record['error'], record['cause'])}")
     output = execution.output
     record |= {"output": output, "scores": output["scores"]}
     if output["deployment"] == "skipped":
@@ -156,13 +152,26 @@ def refused_for_bedrock(description: dict[str, Any]) -> bool:
     return description.get("error") == "Tuneway.Refused" and str(description.get("cause")).startswith("bedrock: ")
 
 
-def _start_and_follow(aws: LocalAws, state_machine: str, run_input: dict[str, Any]) -> progress.Execution:
-    stepfunctions = aws.client("stepfunctions")
-    answer = stepfunctions.start_execution(stateMachineArn=state_machine, input=json.dumps(run_input))
+class Deployed(NamedTuple):
+    """The stack in the local account, as `tuneway watch` sees it."""
+
+    aws: LocalAws
+    stack: Stack
+
+    def client(self, service: str) -> Any:
+        """Return a client of the local account."""
+        return self.aws.client(service)
+
+
+def _start_and_watch(deployed: Deployed, run_input: dict[str, Any]) -> watch.Ended:
+    answer = deployed.client("stepfunctions").start_execution(
+        stateMachineArn=deployed.stack.state_machine, input=json.dumps(run_input)
+    )
     arn = answer["executionArn"]
     input_text = escape(json.dumps(run_input, ensure_ascii=False))
     console.print(f"[bold]Execution[/bold] {arn.rsplit(':', 1)[1]} with input {input_text}")
-    return progress.follow(aws.client, arn, console)
+    options = f" --settings {settings.TARGET.relative_to(ROOT)}"
+    return watch.show(deployed, arn, console, options=options, poll=POLL_SECONDS, heartbeat=QUIET_SECONDS)
 
 
 def allow_endpoint_update(aws: LocalAws) -> None:
@@ -254,18 +263,18 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     log.unlink(missing_ok=True)
     LAST_RUN.unlink(missing_ok=True)
     env = cdk.environment(None, REGION, HOME / "home")
-    with step("Synthesise"):
+    with step(console, "Synthesise", log):
         cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
     failed: Exception | None = None
     kept = False
     try:
-        with step("Start local AWS"):
+        with step(console, "Start local AWS"):
             aws.start()
         env = cdk.environment(aws.endpoint_url, REGION, HOME / "home")
         app = ("--app", str(assembly))
-        with step("cdk bootstrap"):
+        with step(console, "cdk bootstrap", log):
             cdk.run("bootstrap", *app, env=env, log=log)
-        with step("cdk deploy"):
+        with step(console, "cdk deploy", log):
             cdk.run("deploy", *app, "--require-approval", "never", env=env, log=log)
         try:
             execute(aws, stack, dataset, fields, record)
@@ -280,7 +289,7 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         else:
             if failed:
                 console.print(f"[red]{escape(str(failed))}[/red]")
-            with step("cdk destroy"):
+            with step(console, "cdk destroy", log):
                 cdk.run("destroy", *app, "--force", env=env, log=log)
             record["left"] = inventory.left(aws.client)
             console.print(f"[bold]Left after destroy:[/bold] {', '.join(record['left']) or 'nothing'}")
@@ -296,17 +305,6 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         raise failed
     console.print(f"{record['seconds']:.0f} s in all; details in {LAST_RUN.relative_to(ROOT)}")
     return not record["denied"] and not record["left"]
-
-
-@contextmanager
-def step(name: str) -> Iterator[None]:
-    """Print the name of a step, whether it failed, and how long it took."""
-    start, result = time.time(), "[red]failed[/red]"
-    try:
-        yield
-        result = "done"
-    finally:
-        console.print(f"[bold]{name}[/bold] {result} [dim]({time.time() - start:.1f} s)[/dim]")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

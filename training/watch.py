@@ -177,7 +177,8 @@ class Watch(TrainerCallback):
             print(
                 f"step={step}/{state.max_steps} epoch={step * self._recipe.rows_per_step / self._rows:.2f} loss={loss:.4f} "
                 f"grad_norm={logs['grad_norm']:.4f} learning_rate={logs['learning_rate']:.1e} "
-                f"tokens={self.tokens(step)} tokens_per_second={speed:.1f} peak_memory_gib={self._device.peak_memory_gib():.2f}",
+                f"tokens={self.tokens(step)} tokens_per_second={speed:.1f} "
+                f"peak_memory_gib={self._device.peak_memory_gib():.2f}",
                 flush=True,
             )
 

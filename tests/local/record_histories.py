@@ -27,7 +27,10 @@ def record(stack: Deployed, name: str, arn: str) -> None:
     described = states.describe_execution(executionArn=arn)
     run = f"{stack.prefix}-{names.run_id(arn)}"
     log: list[dict[str, Any]] = []
-    streams = logs.describe_log_streams(logGroupName=names.TRAINING_LOGS, logStreamNamePrefix=run)["logStreams"]
+    try:
+        streams = logs.describe_log_streams(logGroupName=names.TRAINING_LOGS, logStreamNamePrefix=run)["logStreams"]
+    except logs.exceptions.ResourceNotFoundException:  # before the account's first training job
+        streams = []
     for stream in sorted(found["logStreamName"] for found in streams):
         lines = logs.get_log_events(logGroupName=names.TRAINING_LOGS, logStreamName=stream, startFromHead=True)[
             "events"
@@ -42,12 +45,14 @@ def record(stack: Deployed, name: str, arn: str) -> None:
 
 
 def pruned(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the event without inputs, which `tuneway watch` does not read."""
-    kept = {"input", "inputDetails", "outputDetails", "parameters", "resource", "resourceType", "roleArn"}
-    return {
-        key: {name: part for name, part in value.items() if name not in kept} if isinstance(value, dict) else value
-        for key, value in event.items()
-    }
+    """Return the event without the parts that `tuneway watch` does not read, because they are large."""
+    unread = {"input", "inputDetails", "outputDetails", "parameters", "resource", "resourceType", "roleArn"}
+    details = {key: dict(value) for key, value in event.items() if isinstance(value, dict)}
+    for key, value in details.items():
+        line = event["type"] == "TaskStateExited" and str(value.get("output")).startswith('"')
+        dropped = unread | (set() if line or key == "taskSucceededEventDetails" else {"output"})
+        details[key] = {name: part for name, part in value.items() if name not in dropped}
+    return event | details
 
 
 def large_dataset(stack: Deployed) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""The lines at the end of an execution: what a person needs of a good one, and the step, reason and remedy of a bad one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from cli.history import reason
+from cli.spending import ending
+from cli.view import clock
+from pipeline import names, report
+
+if TYPE_CHECKING:
+    from cli.reader import Found
+    from serving.stack import Stack
+
+
+def lines_of_end(stack: Stack, found: Found, options: str) -> list[str]:
+    """Return the lines, as rich's markup.
+
+    Args:
+        stack: the stack.
+        found: the execution that has ended.
+        options: the options of the commands that are shown.
+    """
+    run = names.run_id(found.execution["executionArn"])
+    spent = [("Cost", line) for line in ending(stack, found, time.time())]
+    told = _success(found, run, options) if found.status == "SUCCEEDED" else _failure(found)
+    place = names.place(stack.bucket, "models", run)
+    told = [*told, *spent, ("Report", f"tuneway report {run}{options} (in {place})")]
+    return [f"[bold]{escape(f'{title}:'):<12}[/bold]{escape(text)}" for title, text in told]
+
+
+def _success(found: Found, run: str, options: str) -> list[tuple[str, str]]:
+    output = found.output
+    verdict = {
+        "passed": "promoted, and served",
+        "skipped": "not served",
+        "superseded": "not served: another run's model is",
+    }
+    lines = [("Verdict", verdict.get(output["deployment"], str(output["deployment"]))), ("Why", output["why"])]
+    if output.get("endpoint"):
+        until = f"until {clock(output['until'])}" if output.get("until") else "without an end: delete it yourself"
+        idle = (
+            f", or until nobody has used it for {output['idle_minutes']} minutes" if output.get("idle_minutes") else ""
+        )
+        lines.append(("Endpoint", f"{output['endpoint']} {until}{idle}"))
+        lines.append(("Ask it", f"tuneway ask FILE{options}, or tuneway chat{options}"))
+    if call := output.get("call"):
+        lines.append(("OpenAI", f"base URL {call['base_url']}"))
+    if output.get("bedrock"):
+        lines.append(("Bedrock", str(output["bedrock"])))
+    lines.append(
+        ("Model", f"{output['model']}, served again by tuneway serve {output.get('model_run') or run}{options}")
+    )
+    lines += [("Warning", str(line)) for line in output.get("warnings") or ()]
+    return lines
+
+
+def _failure(found: Found) -> list[tuple[str, str]]:
+    described, row = found.execution, found.history.current
+    error = described.get("error") or found.status
+    if found.status != "FAILED":
+        error = found.status
+    cause = reason(None, described.get("cause"))
+    return [
+        ("Verdict", f"the run has {'been stopped' if found.status == 'ABORTED' else 'failed'}"),
+        ("Step", row.name if row else "none was entered"),
+        ("Reason", f"{error}: {cause or 'no reason was given'}"),
+        ("What to do", report.remedy(error, cause)),
+    ]
