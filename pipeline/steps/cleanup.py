@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, names, report
+from pipeline import aws, message, names
 from pipeline.contracts.events import CleanedUp, CleanupEvent
 from pipeline.endpoints import describe_endpoint
 
@@ -48,7 +48,7 @@ def handler(event: CleanupEvent) -> CleanedUp:
         raise refused[0]
     unfinished = [*training_jobs, *bedrock_jobs, *endpoints]
     logger.info("not ended yet: %s", unfinished or "nothing")
-    return CleanedUp(unfinished, **report.notice(described, event.prefix, event.region, endpoint, bedrock, unfinished))
+    return CleanedUp(unfinished, **message.notice(described, event.prefix, event.region, endpoint, bedrock, unfinished))
 
 
 def _try(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tuple[str, list[str]]:
@@ -148,7 +148,7 @@ def _bedrock_jobs(run: str, execution: str) -> tuple[str, list[str]]:
     It calls Bedrock only if the run entered a state that makes a job. A run without Bedrock also works in an account that
     cannot use it.
     """
-    entered = report.entered_states(execution)
+    entered = message.entered_states(execution)
     if IMPORT in entered:
         return _import_jobs(run)
     return _customization_jobs(run) if CUSTOMIZE in entered else ("no job", [])

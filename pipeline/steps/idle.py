@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 from pipeline import aws, schedules
 from pipeline.contracts.events import IdleEvent, Idleness
 from pipeline.endpoints import VARIANT, describe_endpoint
-from pipeline.report import SUBJECT_LIMIT
+from pipeline.message import SUBJECT_LIMIT
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline import report
+from pipeline import message as end_message
 from pipeline.catalogue import BASE_MODELS
 from pipeline.settings import RENAMED, Settings, sections
 
@@ -45,7 +45,7 @@ WITH_REMEDY = {
 }
 """The exceptions whose text is a message for the user, with the remedy."""
 
-REMEDY_IN_REPORT = {
+REMEDY_IN_MESSAGE = {
     "AwsBusy": "the text of botocore",
     "BadRecord": "a defect: the rule that a row breaks",
     "CustomizationFailed": "the text of Bedrock",
@@ -54,7 +54,7 @@ REMEDY_IN_REPORT = {
     "SourceUnavailable": "the error of the source, after retries",
     "TrainingFailed": "the text of SageMaker, and the job's line",
 }
-"""The exceptions whose text has no remedy, because the report at the end of a run adds it (`pipeline.report`)."""
+"""The exceptions whose text has no remedy, because the message at the end of a run adds it (`pipeline.message`)."""
 
 NOT_FOR_USERS = {
     "_error": "an error in the form of S3's, which data prep handles as it handles S3's (data_prep.disk_s3)",
@@ -218,7 +218,7 @@ def test_every_refusal_and_failure_names_its_remedy(where: str, line: str) -> No
 
 
 def test_every_raised_exception_is_in_one_of_the_tables() -> None:
-    known = {*WITH_REMEDY, *REMEDY_IN_REPORT, *NOT_FOR_USERS} | exception_factories()
+    known = {*WITH_REMEDY, *REMEDY_IN_MESSAGE, *NOT_FOR_USERS} | exception_factories()
     unknown = {
         (name, kind)
         for name, kind, _ in exceptions()
@@ -230,7 +230,7 @@ def test_every_raised_exception_is_in_one_of_the_tables() -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *REMEDY_IN_REPORT,
+        *REMEDY_IN_MESSAGE,
         "EndpointFailed",
         "EndpointSick",
         "BedrockSick",
@@ -241,21 +241,21 @@ def test_every_raised_exception_is_in_one_of_the_tables() -> None:
         "AwsLimit",
     ],
 )
-def test_every_error_that_ends_a_step_has_a_remedy_in_the_report(kind: str) -> None:
+def test_every_error_that_ends_a_step_has_a_remedy_in_the_message(kind: str) -> None:
     # The error's name alone decides the remedy, except for the errors below, whose text decides it.
-    assert report.remedy(kind, "x") != report.UNKNOWN or kind in (
+    assert end_message.remedy(kind, "x") != end_message.UNKNOWN or kind in (
         "TrainingFailed",
         "SourceUnavailable",
         "ShardFailed",
         "AwsLimit",
     )
-    assert REMEDY.search(report.remedy(kind, "x"))
+    assert REMEDY.search(end_message.remedy(kind, "x"))
 
 
 @pytest.mark.parametrize("line", [line for where, line in messages() if where.startswith("training/")])
-def test_the_report_recommends_a_redrive_of_a_training_job_only_if_its_line_does(line: str) -> None:
+def test_the_message_recommends_a_redrive_of_a_training_job_only_if_its_line_does(line: str) -> None:
     reason = f"training job j Failed: AlgorithmError: {line}, exit code: 1; its log group is g"
-    remedy = report.remedy("TrainingFailed", reason)
+    remedy = end_message.remedy("TrainingFailed", reason)
     assert ("start a new execution" in remedy) != ("redrive the execution" in line.lower()), remedy
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import aws, report
+from pipeline import aws, message
 from pipeline.steps import cleanup, teardown
 from tests.unit.pipeline.steps.checked_bedrock import PREFIX, RUN, TAGS, CheckedBedrock, refused
 
@@ -35,7 +35,7 @@ def one_pass(keep: str = "false") -> teardown.TeardownPass:
 def test_an_import_of_a_bad_run_is_named_until_it_ends(
     bedrock: CheckedBedrock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "entered_states", lambda _: {"Plan", "ImportModel"})
+    monkeypatch.setattr(message, "entered_states", lambda _: {"Plan", "ImportModel"})
     ended = {**IMPORTING, "jobName": f"{RUN}-1", "status": "Completed", "importedModelArn": IMPORTED["modelArn"]}
     bedrock.answers["list_model_import_jobs"] = {"modelImportJobSummaries": [IMPORTING, ended]}
     words, left = cleanup._bedrock_jobs(f"{RUN}-", "arn")

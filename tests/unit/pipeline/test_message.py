@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import report
+from pipeline.message import ANEW, REASON_LIMIT, _reason, notice
+from pipeline.message import remedy as remedy_of
 
 
 def test_the_message_of_a_success_says_how_to_call_the_model() -> None:
     def message(**call: object) -> str:
         output = json.dumps({"promoted": True, "why": "ROUGE", "model": "s3://b/m/", **call})
         ended = {"status": "SUCCEEDED", "name": "n", "executionArn": "arn", "output": output}
-        return report.notice(ended, "p", "us-west-2", "endpoint p", "no job", [])["message"]
+        return notice(ended, "p", "us-west-2", "endpoint p", "no job", [])["message"]
 
     called = message(call={"base_url": "https://e/v1", "python": ["a", "b"]})
     assert "\nOpenAI base URL: https://e/v1\nPython:\na\nb\nServing: endpoint p\n" in called
@@ -129,9 +130,9 @@ def test_the_message_of_a_success_says_how_to_call_the_model() -> None:
     ],
 )
 def test_error_and_cause_become_reason_and_remedy(error: str, cause: str, reason: str, remedy: str) -> None:
-    found = report._reason(cause)
+    found = _reason(cause)
     assert found.startswith(reason) or reason in found
-    assert remedy in report.remedy(error, found)
+    assert remedy in remedy_of(error, found)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +161,8 @@ def test_error_and_cause_become_reason_and_remedy(error: str, cause: str, reason
     ],
 )  # fmt: skip
 def test_an_error_that_may_pass_recommends_a_redrive(error: str, reason: str) -> None:
-    assert "redrive the execution" in report.remedy(error, reason)
-    assert report.ANEW not in report.remedy(error, reason)
+    assert "redrive the execution" in remedy_of(error, reason)
+    assert ANEW not in remedy_of(error, reason)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +189,8 @@ def test_an_error_that_may_pass_recommends_a_redrive(error: str, reason: str) ->
     ],
 )
 def test_an_error_that_the_same_input_would_cause_again_recommends_a_new_execution(error: str, reason: str) -> None:
-    assert "start a new execution" in report.remedy(error, reason)
-    assert "redrive the execution" not in report.remedy(error, reason)
+    assert "start a new execution" in remedy_of(error, reason)
+    assert "redrive the execution" not in remedy_of(error, reason)
 
 
 @given(
@@ -198,8 +199,8 @@ def test_an_error_that_the_same_input_would_cause_again_recommends_a_new_executi
     | st.recursive(st.none() | st.integers() | st.text(), lambda x: st.dictionaries(st.text(), x)).map(json.dumps),
 )
 def test_any_cause_gives_a_reason_and_a_remedy(error: str, cause: str) -> None:
-    assert len(report._reason(cause)) <= report.REASON_LIMIT
-    assert report.remedy(error, report._reason(cause))
+    assert len(_reason(cause)) <= REASON_LIMIT
+    assert remedy_of(error, _reason(cause))
 
 
 @pytest.mark.parametrize("call", ["aws bedrock-runtime converse --model-id arn:d", None])
@@ -207,7 +208,7 @@ def test_the_message_of_a_good_end_says_how_bedrocks_model_is_asked(call: str | 
     output = {"promoted": True, "why": "w", "model": "s3://m/", "bedrock_call": call}
     output |= {"model_run": "9f8e7d6c5b", "idle_minutes": None, "serve_again": {"serve": "9f8e7d6c5b"}}
     execution = {"status": "SUCCEEDED", "name": "n", "executionArn": "arn", "output": json.dumps(output)}
-    message = report.notice(execution, "p", "us-west-2", "endpoint e", "job j is Completed", [])["message"]
+    message = notice(execution, "p", "us-west-2", "endpoint e", "job j is Completed", [])["message"]
     lines = [line for line in message.splitlines() if line.startswith("Ask Bedrock: ")]
     assert lines == ([f"Ask Bedrock: {call}"] if call else [])
 
@@ -223,7 +224,7 @@ def test_a_good_end_says_whose_model_serves_when_it_ends_and_how_to_serve_it_aga
     }
     arn = "arn:aws:states:us-west-2:123456789012:execution:tuneway:one"
     ended = {"status": "SUCCEEDED", "name": "one", "executionArn": arn, "output": json.dumps(output)}
-    found = report.notice(ended, "tuneway-0a1b2c3d", "us-west-2", "endpoint e", "no job", [])
+    found = notice(ended, "tuneway-0a1b2c3d", "us-west-2", "endpoint e", "no job", [])
     assert found["subject"] == "tuneway-0a1b2c3d: run one SUCCEEDED"
     assert found["message"].splitlines()[2:5] == [
         "Model: s3://b/models/r/job/output/model/, of run 9f8e7d6c5b",
@@ -231,4 +232,4 @@ def test_a_good_end_says_whose_model_serves_when_it_ends_and_how_to_serve_it_aga
         "Idle: the endpoint ends when nobody has used it for 60 minutes, and you are told",
     ]
     ended["output"] = json.dumps(output | {"idle_minutes": None})
-    assert "Idle: " not in report.notice(ended, "p", "us-west-2", "nothing", "no job", [])["message"]
+    assert "Idle: " not in notice(ended, "p", "us-west-2", "nothing", "no job", [])["message"]
