@@ -252,13 +252,14 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
     - `reference` has `words` and the share `copied`.
     - `difference` has the metrics.
     - `samples` has the first `SAMPLES` rows, the first `FAULTY_SAMPLES` rows whose tuned answer repeats itself, and the first
-      `FAULTY_SAMPLES` whose tuned answer was cut. Each has the `prompt` (messages), the `reference` and both answers.
+      `FAULTY_SAMPLES` whose tuned answer was cut. Each has the `prompt` (messages), the `reference`, both answers, the
+      `scores` of both in each metric, and the `faults` of the tuned answer (`repeating`, `truncated`).
     """
     references = [chat[-1]["content"] for chat in chats]
     dialogues = [chat[-2]["content"] for chat in chats]
     repeating = [is_repeating(answer.text, reference) for answer, reference in zip(tuned, references, strict=True)]
-    faults = (repeating, [not answer.finished for answer in tuned])
-    faulty = [row for fault in faults for row in np.flatnonzero(fault)[:FAULTY_SAMPLES].tolist()]
+    faults = {"repeating": repeating, "truncated": [not answer.finished for answer in tuned]}
+    faulty = [row for fault in faults.values() for row in np.flatnonzero(fault)[:FAULTY_SAMPLES].tolist()]
     base_scores, tuned_scores = (_scores(references, [answer.text for answer in answers]) for answers in (base, tuned))
     return {
         "rows": len(chats),
@@ -272,10 +273,16 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
                 "reference": references[row],
                 "base": base[row].text,
                 "tuned": tuned[row].text,
+                "scores": {"base": _row_scores(base_scores[row]), "tuned": _row_scores(tuned_scores[row])},
+                "faults": [fault for fault, rows in faults.items() if rows[row]],
             }
             for row in sorted({*range(min(SAMPLES, len(chats))), *faulty})
         ],
     }
+
+
+def _row_scores(scores: NDArray[np.float64]) -> dict[str, float]:
+    return {metric: round(float(score), 1) for metric, score in zip(METRICS, scores, strict=True)}
 
 
 def _scores(references: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:

@@ -55,6 +55,9 @@ class TrainingResult:
     train_loss: float
     eval_loss: float
     eval_loss_before: float
+    history: list[dict[str, float]]
+    """The logged steps with `loss`, `learning_rate` and `grad_norm`, and the validations with `eval_loss`; each has its `step`.
+    A resumed run has the steps before its checkpoint, too."""
     used: dict[str, Any]
     """The values that the run itself decided, as JSON values."""
 
@@ -182,6 +185,7 @@ def finetune(
         train_loss=_last_loss(trainer.state.log_history),
         eval_loss=watch.eval_losses[-1],
         eval_loss_before=watch.eval_losses[0],
+        history=[_logged(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry],
         used={
             "device": device.name,
             "packing": packing,
@@ -222,6 +226,12 @@ def _resume(folder: Path, run: dict[str, Any], world: World) -> saved.Checkpoint
     if not here.folder.is_dir():
         raise TrainingError(f"{here.folder.name} is on the first host and not on this one: redrive the execution")
     return here
+
+
+def _logged(entry: dict[str, float]) -> dict[str, float]:
+    """Return the parts of an entry of the Trainer's log that are kept. A number that JSON cannot write is left out."""
+    kept = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
+    return {name: entry[name] for name in kept if name in entry and math.isfinite(entry[name])}
 
 
 def _last_loss(history: list[dict[str, float]]) -> float:

@@ -219,6 +219,7 @@ class TrainingRun:
             "seconds": {phase: round(seconds, 2) for phase, seconds in self.seconds.items()},
             "peak_memory_gib": self.device.peak_memory_gib(),
             "export_logit_error": logit_error,
+            "history": result.history,
         }
 
     @contextmanager

@@ -101,7 +101,7 @@ class Watch(TrainerCallback):
             TrainingError: the base itself cannot compute a loss.
         """
         if not self.eval_losses:
-            self._evaluate(kwargs["model"])
+            self._evaluate(kwargs["model"], state)
             check_base_loss(self.eval_losses[0], kwargs["model"].config.dtype)
         self._logged_step, self._since = state.global_step, time.monotonic()
 
@@ -138,7 +138,7 @@ class Watch(TrainerCallback):
         last, every = state.global_step >= state.max_steps, self._recipe.eval_steps
         if last or (every is not None and state.global_step % every == 0):
             started = time.monotonic()
-            self._evaluate(kwargs["model"])
+            self._evaluate(kwargs["model"], state)
             self._since += time.monotonic() - started  # tokens_per_second is about training alone
         # SIGTERM may reach only one process (a spot instance is taken back). All processes end after the same step.
         if self._world.any(self._stop.requested):
@@ -182,10 +182,10 @@ class Watch(TrainerCallback):
                 flush=True,
             )
 
-    def _evaluate(self, model: PeftModel) -> None:
-        started = time.monotonic()
+    def _evaluate(self, model: PeftModel, state: TrainerState) -> None:
         loss = evaluate_loss(model, self._validation, self._collate, self._recipe.eval_batch_size, self._world)
         self.eval_losses.append(loss)
+        state.log_history.append({"eval_loss": loss, "step": state.global_step})  # the checkpoints keep it
         if self._world.is_first:
             print(f"eval_loss={loss:.4f} seconds={time.monotonic() - started:.1f}", flush=True)
 

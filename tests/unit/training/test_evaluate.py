@@ -190,11 +190,14 @@ def test_the_evaluation_has_scores_and_samples() -> None:
     assert found["tuned"]["rougeL"] == found["difference"]["rougeL"] == {"mean": 100, "low": 100, "high": 100}
     assert set(found["difference"]) == set(METRICS)
     assert len(found["samples"]) == SAMPLES
+    scores = {**dict.fromkeys(ROUGE, 0), "chrF": round(float(chrf([references[3]], ["nothing"])[0, 0]), 1)}
     assert found["samples"][3] == {
         "prompt": [{"role": "system", "content": "Summarize."}, {"role": "user", "content": chats[3][1]["content"]}],
         "reference": references[3],
         "base": "nothing",
         "tuned": references[3],
+        "scores": {"base": scores, "tuned": dict.fromkeys(METRICS, 100)},
+        "faults": [],
     }
 
 
@@ -226,6 +229,8 @@ def test_answers_that_loop_or_are_cut_are_among_the_samples() -> None:
     texts = [sample["tuned"] for sample in found["samples"]]
     assert texts == [*(f"Answer {row}." for row in range(20)), "no " * 12, *(f"Cut {row}" for row in range(260, 265))]
     assert found["samples"][20]["reference"] == chats[250][-1]["content"]
+    faults = [sample["faults"] for sample in found["samples"]]
+    assert faults == [[]] * 20 + [["repeating"]] + [["truncated"]] * 5
     # The share is not rounded, because one answer in thousands must be more than 0.
     assert found["tuned"]["shares"]["repeating"] == pytest.approx(1 / 300)
 

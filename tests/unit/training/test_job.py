@@ -62,6 +62,11 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(job: Path, capfd: 
     metrics = json.loads((extra / "metrics.json").read_text())
     assert metrics["eval_loss"] < metrics["eval_loss_before"]
     assert metrics["export_logit_error"] < 0.02
+    history = metrics["history"]
+    assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4]
+    assert all(entry["learning_rate"] > 0 for entry in history[1:-1] if "loss" in entry)
+    losses = [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
+    assert losses == [(0, metrics["eval_loss_before"]), (4, metrics["eval_loss"])]
     recipe = json.loads((extra / "recipe.json").read_text())
     assert (recipe["warmup_steps"], recipe["used"]["warmup_steps"], recipe["used"]["steps"]) == (50, 0, 4)
     formats = [recipe["used"][name] for name in ("dtype", "evaluation_dtype", "export_dtype", "attention")]

@@ -1,0 +1,263 @@
+"""The results of a page: how training went, the scores with their intervals, the habits, and the held-out samples."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from report import charts, words
+from report.limits import cut, thinned
+from report.markup import Markup, element, join, table
+from report.overview import section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.contracts.values import JsonObject
+    from report.limits import Limits
+    from report.story import Story
+
+METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrF": "chrF"}
+_TABLE_ROWS = 40
+"""The most rows of the table of losses, which stands below the charts."""
+_HABITS = {
+    "empty": "empty",
+    "truncated": "cut at the longest allowed answer",
+    "copied": "copied from the dialogue",
+    "repeating": "repeating themselves",
+}
+_FAULTS = {"repeating": "repeats itself", "truncated": "is cut"}
+
+
+def training(story: Story, limits: Limits) -> Markup | None:
+    """Return the charts of the training. The browser draws them from the page's data, and shows values on hover."""
+    found = charts.series(story.history, limits.points)
+    if not found:
+        return None
+    drawn = []
+    for names, name in ((("loss", "eval_loss"), "Loss"), (("learning_rate",), "Learning rate")):
+        if any(kind in found for kind in names):
+            drawn.append(
+                element(
+                    "figure",
+                    element("figcaption", name),
+                    element("div", class_="chart", data_series=" ".join(kind for kind in names if kind in found)),
+                )
+            )
+    steps = sorted({step for pair in found.values() for step in pair[0]})
+    by_step = {kind: dict(zip(*pair, strict=True)) for kind, pair in found.items()}
+    shown = thinned(steps, _TABLE_ROWS)
+    rows = [
+        [f"{step:,.0f}", *("" if step not in by_step[kind] else f"{by_step[kind][step]:.4g}" for kind in found)]
+        for step in shown
+    ]
+    lead = ", ".join(f"{charts.SERIES[kind]}: {_ends(pair[1])}" for kind, pair in found.items() if kind != "learning_rate")
+    head = ["Step", *(charts.SERIES[kind] for kind in found)]
+    values = element("details", element("summary", "Values"), table(head, rows, numbers=range(len(head))))
+    noscript = element("noscript", element("p", "The charts need JavaScript. The values stand below.", class_="cut"))
+    return section("training", "Training", noscript, element("div", *drawn, class_="charts"), values, lead=f"{lead}.")
+
+
+def _ends(values: list[float]) -> str:
+    return f"{values[0]:.3f} at first, {values[-1]:.3f} at last" if len(values) > 1 else f"{values[0]:.3f}"
+
+
+def scores(story: Story) -> Markup | None:
+    """Return the scores of base and tuned model with their 95% intervals, and each difference in words."""
+    found = story.scores
+    if not found or not found.get("tuned") or not found.get("difference"):
+        return None
+    highest = _highest([found[side].get(metric) for side in ("base", "tuned") for metric in METRICS])
+    most = _highest([found["difference"].get(metric) for metric in METRICS], both=True)
+    blocks = []
+    for metric, name in METRICS.items():
+        base, tuned, difference = (found[side].get(metric) for side in ("base", "tuned", "difference"))
+        if not (base and tuned and difference):
+            continue
+        rows = [
+            _score("Base", base, charts.interval(base, 0, highest, "base"), words.number(base.get("mean"))),
+            _score("Tuned", tuned, charts.interval(tuned, 0, highest, "tuned"), words.number(tuned.get("mean"))),
+            _score(
+                "Difference",
+                difference,
+                charts.interval(difference, -most, most, "difference", zero=True),
+                words.signed(difference.get("mean")),
+                signs=True,
+            ),
+        ]
+        kind, in_words = judged(difference)
+        blocks.append(
+            element(
+                "div",
+                element("h3", name, " ", element("span", in_words, class_=f"chip {kind}")),
+                *rows,
+                class_="metric",
+            )
+        )
+    rows_judged = found.get("rows")
+    lead = (
+        f"Base and tuned model have answered {words.number(rows_judged)} held-out rows. The bars are means with their 95% "
+        "intervals, from 0 to 100. The interval of the difference is paired, row by row."
+    )
+    return section("scores", "Scores", element("div", *blocks, class_="metrics"), lead=lead)
+
+
+def _score(name: str, entry: Mapping[str, Any], bar: Markup, mean: str, *, signs: bool = False) -> Markup:
+    write = words.signed if signs else words.number
+    between = f"{write(entry.get('low'))} to {write(entry.get('high'))}"
+    return element(
+        "div",
+        element("span", name, class_="name"),
+        bar,
+        element("span", element("b", mean), element("small", between), class_="value"),
+        class_="score",
+    )
+
+
+def judged(difference: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the colour and the words for a difference with its interval."""
+    low, high = difference.get("low"), difference.get("high")
+    if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+        return "fair", words.UNKNOWN
+    if low > 0:
+        return "good", "clearly better"
+    if high < 0:
+        return "bad", "clearly worse"
+    return "fair", "no clear difference"
+
+
+def _highest(entries: list[Mapping[str, Any] | None], *, both: bool = False) -> float:
+    """Return the next ten above all intervals; with `both`, above their distance from 0."""
+    values = [float(entry[end]) for entry in entries if entry for end in ("low", "high") if _number(entry.get(end))]
+    top = max((abs(value) if both else value for value in values), default=1.0)
+    return max(10.0 * math.ceil(top / 10), 1.0) if not both else max(top * 1.1, 1.0)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def habits(story: Story) -> Markup | None:
+    """Return the lengths of the answers and the shares of bad ones."""
+    found = story.scores
+    if not found or not (found.get("tuned") or {}).get("words"):
+        return None
+    sides = {"Reference": found.get("reference") or {}, "Base": found["base"], "Tuned": found["tuned"]}
+    lengths = [
+        [name, *(words.number(side["words"].get(kind)) for kind in ("mean", "median", "p90"))]
+        for name, side in sides.items()
+        if side.get("words")
+    ]
+    shares = [
+        [f"Answers {text}", *(_share(side, habit) for side in sides.values())] for habit, text in _HABITS.items()
+    ]
+    return section(
+        "habits",
+        "Lengths and bad habits",
+        element(
+            "div",
+            table(["Words", "Mean", "Median", "90th percentile"], lengths, numbers=(1, 2, 3)),
+            table(["Share", *sides], shares, numbers=(1, 2, 3)),
+            class_="pair",
+        ),
+    )
+
+
+def _share(side: JsonObject, habit: str) -> str:
+    of = (side.get("shares") or {}).get(habit)
+    return "–" if of is None else words.share(of)  # noqa: RUF001 - a dash for a share that has no meaning
+
+
+def samples(story: Story, limits: Limits) -> Markup | None:
+    """Return held-out rows with reference, base and tuned side by side, which the browser filters."""
+    rows = (story.evaluation or {}).get("samples") or []
+    if not rows:
+        return None
+    shown = rows[: limits.samples]
+    task = next((turn["content"] for turn in shown[0]["prompt"] if turn.get("role") == "system"), None)
+    kinds = (("", "All"), ("better", "Tuned better"), ("worse", "Tuned worse"), ("fault", "Repeats or is cut"))
+    options = [element("option", text, value=kind) for kind, text in kinds]
+    controls = element(
+        "div",
+        element("input", type="search", id="find", placeholder="Words in any text", aria_label="Words in any text"),
+        element("select", *options, id="kind", aria_label="Kind of samples"),
+        element("span", f"{len(shown)} of {len(shown)}", id="count", role="status"),
+        class_="controls",
+        hidden=True,
+    )
+    left_out = f" {len(rows) - len(shown)} more stand in evaluation.json." if len(rows) > len(shown) else ""
+    lead = join(
+        ["The first held-out rows, and some whose tuned answer repeats itself or is cut.", left_out]
+        + ([" The task: ", element("q", cut(task, limits.line), dir="auto")] if task else [])
+    )
+    articles = [_sample(number, row, limits) for number, row in enumerate(shown, 1)]
+    return section("samples", "Samples", controls, element("div", *articles, id="rows"), lead=lead)
+
+
+def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
+    scored = row.get("scores") or {}
+    base, tuned = ((scored.get(side) or {}).get("rougeL") for side in ("base", "tuned"))
+    faults = [_FAULTS.get(fault, fault) for fault in row.get("faults") or []]
+    kinds = ["fault"] if faults else []
+    if _number(base) and _number(tuned) and base != tuned:
+        kinds.append("better" if tuned > base else "worse")
+    prompt = [str(turn.get("content", "")) for turn in row["prompt"] if turn.get("role") != "system"]
+    heads = {
+        "Reference": None,
+        "Base": f"ROUGE-L {words.number(base)}" if _number(base) else None,
+        "Tuned": f"ROUGE-L {words.number(tuned)}" if _number(tuned) else None,
+    }
+    texts = {"Reference": row.get("reference", ""), "Base": row.get("base", ""), "Tuned": row.get("tuned", "")}
+    columns = [
+        element(
+            "div",
+            element("h4", name, " ", element("small", heads[name]) if heads[name] else None),
+            element("p", cut(text, limits.text) if str(text).strip() else element("i", "no text"), class_="text", dir="auto"),
+            class_=name.lower(),
+        )
+        for name, text in texts.items()
+    ]
+    return element(
+        "article",
+        element("h3", f"Row {number}", *(element("span", fault, class_="chip bad") for fault in faults)),
+        element(
+            "details",
+            element("summary", "Dialogue"),
+            *(element("p", cut(text, limits.text), class_="text", dir="auto") for text in prompt),
+            open=True,
+        ),
+        element("div", *columns, class_="answers"),
+        class_="sample",
+        data_kinds=" ".join(kinds) or None,
+    )
+
+
+def asked(story: Story, limits: Limits) -> Markup | None:
+    """Return what the served models have answered in their smoke tests."""
+    parts = []
+    for name, rows in (("endpoint", story.smoke_test), ("model in Bedrock", story.bedrock_smoke_test)):
+        if rows:
+            parts.append(element("h3", f"The {name}"))
+            for row in rows[: limits.samples]:
+                turns = [str(turn.get("content", "")) for turn in row.get("prompt") or [] if turn.get("role") != "system"]
+                pairs = [("Reference", row.get("reference", "")), ("Answer", row.get("answer", ""))]
+                parts.append(
+                    element(
+                        "article",
+                        element(
+                            "details",
+                            element("summary", "Dialogue"),
+                            *(element("p", cut(turn, limits.text), class_="text", dir="auto") for turn in turns),
+                        ),
+                        element(
+                            "div",
+                            *(
+                                element("div", element("h4", head), element("p", cut(text, limits.text), class_="text", dir="auto"))
+                                for head, text in pairs
+                            ),
+                            class_="answers",
+                        ),
+                        class_="sample",
+                    )
+                )
+    return section("asked", "What the served models have answered", *parts) if parts else None

@@ -1,0 +1,107 @@
+"""What a report tells: everything that is known of a run when its page is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pipeline.contracts.values import JsonObject
+
+
+class Phase(NamedTuple):
+    """A part of a run's time: a state of the execution, or a status of the training job. `end` is None while it goes on."""
+
+    name: str
+    start: datetime
+    end: datetime | None
+    attempt: int = 1
+
+
+class Failure(NamedTuple):
+    """Why the run ended badly: the step, AWS's or Tuneway's name of the error, the reason, and what the user can do."""
+
+    step: str | None
+    error: str
+    reason: str
+    remedy: str
+
+
+class Story(NamedTuple):
+    """The parts of a report. A part is None, or empty, if the run has not come to it or if it could not be read.
+
+    Attributes:
+        run: the run's id.
+        execution: the execution's ARN.
+        status: DescribeExecution's status. While the page is written by a state of the execution itself, it is the status to
+            which that state leads: "SERVING" while Bedrock is still at work, else "SUCCEEDED".
+        started: when the execution began.
+        written: when the page was written.
+        region: the stack's Region.
+        bucket: the stack's bucket.
+        redrives: how often the execution was redriven.
+        plan: Plan's result, as JSON.
+        record: the run's run.json.
+        manifest: data prep's manifest.
+        evaluation: the training job's evaluation.json.
+        metrics: its metrics.json.
+        recipe: its recipe.json.
+        history: the logged steps and validations of the training (`metrics.history`, or read from the job's log).
+        smoke_test: dialogues with the endpoint's answers.
+        bedrock_smoke_test: the same dialogues with the answers of the model in Bedrock.
+        deployed: Deploy's last answer.
+        rejected: data prep's number of rejected rows by reason.
+        phases: the states of the execution, in order.
+        job: the training job's name.
+        job_phases: the statuses of the training job, in order.
+        billed: the billed seconds of all of the run's training jobs that SageMaker tells, by instance type.
+        failure: why the run ended badly.
+        log: the last lines of the training job's log, for a run without a model.
+        unread: a line for each part that could not be read.
+        warnings: Plan's and the steps' warnings.
+    """
+
+    run: str
+    execution: str
+    status: str
+    started: datetime
+    written: datetime
+    region: str
+    bucket: str
+    redrives: int = 0
+    plan: JsonObject | None = None
+    record: JsonObject | None = None
+    manifest: JsonObject | None = None
+    evaluation: JsonObject | None = None
+    metrics: JsonObject | None = None
+    recipe: JsonObject | None = None
+    history: list[dict[str, Any]] = []  # noqa: RUF012 - nothing changes a story
+    smoke_test: list[JsonObject] = []  # noqa: RUF012 - as above
+    bedrock_smoke_test: list[JsonObject] = []  # noqa: RUF012 - as above
+    deployed: JsonObject | None = None
+    rejected: dict[str, int] = {}  # noqa: RUF012 - as above
+    phases: list[Phase] = []  # noqa: RUF012 - as above
+    job: str | None = None
+    job_phases: list[Phase] = []  # noqa: RUF012 - as above
+    billed: dict[str, int] = {}  # noqa: RUF012 - as above
+    failure: Failure | None = None
+    log: list[str] = []  # noqa: RUF012 - as above
+    unread: list[str] = []  # noqa: RUF012 - as above
+    warnings: list[str] = []  # noqa: RUF012 - as above
+
+    @property
+    def serves_again(self) -> str | None:
+        """The earlier run whose model this run serves, if it makes none itself."""
+        serve = (self.plan or {}).get("serve")
+        return str(serve["run"]) if serve else None
+
+    @property
+    def scores(self) -> JsonObject | None:
+        """The scores of base and tuned model, with their intervals."""
+        return self.evaluation or (self.record or {}).get("scores") or None
+
+    @property
+    def state_machine(self) -> str:
+        """The ARN of the state machine."""
+        return self.execution.replace(":execution:", ":stateMachine:").rpartition(":")[0]
