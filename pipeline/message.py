@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import aws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SUBJECT_LIMIT = 100  # SNS API reference, Publish: a subject is ASCII without line ends.
 REASON_LIMIT = 1500
@@ -179,14 +179,20 @@ def _success(execution: dict[str, Any]) -> list[str]:
 
 
 def _failure(execution: dict[str, Any]) -> list[str]:
-    error, reason = execution.get("error") or execution["status"], _reason(execution.get("cause") or "")
-    if execution["status"] != "FAILED":
-        error = execution["status"]
+    error, reason = error_and_reason(execution)
     return [
         f"Step: {step(execution['executionArn']) or 'none was entered'}",
         f"Reason: {error}: {reason or 'no reason was given'}",
         f"What to do: {remedy(error, reason)}",
     ]
+
+
+def error_and_reason(execution: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name of the error with which an execution has ended, and the line that matters in its cause."""
+    error = execution.get("error") or execution["status"]
+    if execution["status"] != "FAILED":
+        error = execution["status"]
+    return error, _reason(execution.get("cause") or "")
 
 
 def step(execution_arn: str) -> str | None:

@@ -39,6 +39,12 @@ SAMPLES = "smoke_test.json"
 BEDROCK_SAMPLES = "bedrock_smoke_test.json"
 """The file with the dialogues and answers of the model in Bedrock, beside the record."""
 
+REPORT = "report.html"
+"""The page that tells the whole run, beside the record. A run without a model has one, too."""
+
+CARD = "README.md"
+"""The model card, in the folder of the model."""
+
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 """The log group of all training jobs of an account."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from report.story import Phase
 
+_SPAN = {"y": "3", "height": "10", "rx": "3", "class_": "span"}
 SERIES = {"loss": "Loss", "eval_loss": "Evaluation loss", "learning_rate": "Learning rate"}
 
 
@@ -37,7 +38,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def interval(entry: Mapping[str, Any] | None, lowest: float, highest: float, kind: str, *, zero: bool = False) -> Markup:
+def interval(
+    entry: Mapping[str, Any] | None, lowest: float, highest: float, kind: str, *, zero: bool = False
+) -> Markup:
     """Return a bar for a mean with its 95% interval, between `lowest` and `highest`.
 
     Args:
@@ -58,7 +61,9 @@ def interval(entry: Mapping[str, Any] | None, lowest: float, highest: float, kin
     if entry and all(_is_number(entry.get(part)) for part in ("mean", "low", "high")):
         low, high, mean = (float(entry[part]) for part in ("low", "high", "mean"))
         width = min(max(100 * (high - low) / span, 0.5), 100)
-        parts.append(element("rect", x=at(low), width=f"{width:.2f}%", y="7", height="8", rx="4", class_=f"range {kind}"))
+        parts.append(
+            element("rect", x=at(low), width=f"{width:.2f}%", y="7", height="8", rx="4", class_=f"range {kind}")
+        )
         parts.append(element("circle", cx=at(mean), cy="11", r="5", class_=f"mean {kind}"))
     return element("svg", *parts, class_="interval", width="100%", height="22", aria_hidden="true")
 
@@ -73,24 +78,28 @@ def time_line(phases: Sequence[Phase], until: datetime, labels: Mapping[str, str
     """
     if not phases:
         return join([])
+    # A training job ends with a status that takes no time.
+    shown = [phase for phase in phases if phase.end is None or phase.end > phase.start] or phases
     start = min(phase.start for phase in phases)
     whole = max((max(phase.end or until for phase in phases) - start).total_seconds(), 1e-3)
     rows = []
-    for phase in phases:
+    for phase in shown:
         seconds = max(((phase.end or until) - phase.start).total_seconds(), 0.0)
         left = 100 * (phase.start - start).total_seconds() / whole
         width = min(max(100 * seconds / whole, 0.6), 100)
         bar = element(
             "svg",
             element("rect", x="0", width="100%", y="5", height="6", rx="3", class_="track"),
-            element("rect", x=f"{min(left, 100 - width):.2f}%", width=f"{width:.2f}%", y="3", height="10", rx="3", class_="span"),
+            element("rect", x=f"{min(left, 100 - width):.2f}%", width=f"{width:.2f}%", **_SPAN),
             class_="bar",
             width="100%",
             height="16",
             aria_hidden="true",
         )
         again = f" (attempt {phase.attempt})" if phase.attempt > 1 else ""
-        name = element("span", labels.get(phase.name, phase.name), again, class_="name", title=words.moment(phase.start))
+        name = element(
+            "span", labels.get(phase.name, phase.name), again, class_="name", title=words.moment(phase.start)
+        )
         lasted = words.duration(seconds) + ("" if phase.end else ", goes on")
         rows.append(element("li", name, bar, element("span", lasted, class_="lasted")))
     return element("ol", *rows, class_="timeline")

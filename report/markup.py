@@ -22,7 +22,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def element(name: str, *content: object, **attributes: object) -> Markup:
+def element(name: str, /, *content: object, **attributes: object) -> Markup:
     """Return an element.
 
     Args:
@@ -44,7 +44,11 @@ def element(name: str, *content: object, **attributes: object) -> Markup:
 def join(parts: Iterable[object]) -> Markup:
     """Return several texts and elements one after the other."""
     return Markup(
-        "".join(part if isinstance(part, Markup) else escaped(part) for part in parts if part is not None and part is not False)
+        "".join(
+            part if isinstance(part, Markup) else escaped(part)
+            for part in parts
+            if part is not None and part is not False
+        )
     )
 
 
@@ -60,7 +64,9 @@ def data(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), class_: str = "") -> Markup:
+def table(
+    head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), class_: str = ""
+) -> Markup:
     """Return a table that scrolls by itself where the screen is too narrow.
 
     Args:

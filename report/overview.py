@@ -56,7 +56,11 @@ def header(story: Story, limits: Limits) -> Markup:
         element(
             "p",
             f"Began {words.moment(story.started)}. ",
-            f"Redriven {story.redrives} times. " if story.redrives > 1 else "Redriven once. " if story.redrives else None,
+            f"Redriven {story.redrives} times. "
+            if story.redrives > 1
+            else "Redriven once. "
+            if story.redrives
+            else None,
             f"Page written {words.moment(story.written)}.",
             class_="times",
         ),
@@ -86,9 +90,8 @@ def tiles(story: Story) -> Markup | None:
     for metric, name in (("rougeL", "ROUGE-L"), ("chrF", "chrF")):
         if tuned := (scores.get("tuned") or {}).get(metric):
             base = scores["base"][metric]
-            found.append(
-                _tile(name, words.number(tuned["mean"]), f"base {words.number(base['mean'])}, 95% interval below")
-            )
+            gain = words.signed((scores.get("difference") or {}).get(metric, {}).get("mean"))
+            found.append(_tile(name, words.number(tuned["mean"]), f"{gain} on the base's {words.number(base['mean'])}"))
     if isinstance(metrics.get("eval_loss"), (int, float)):
         before = words.number(metrics.get("eval_loss_before"), 3)
         found.append(_tile("Evaluation loss", words.number(metrics["eval_loss"], 3), f"before training {before}"))
@@ -99,9 +102,8 @@ def tiles(story: Story) -> Markup | None:
         end = story.phases[-1].end or story.written
         goes_on = "and Bedrock goes on" if story.status == "SERVING" else f"{len(story.phases)} steps"
         found.append(_tile("Time", words.duration((end - story.started).total_seconds()), goes_on))
-    spent = (story.record or {}).get("spent")
-    if isinstance(spent, dict) and "total" in spent:
-        found.append(_tile("Cost so far", words.dollars(spent["total"]), "US dollars, before tax"))
+    if story.spent:
+        found.append(_tile("Cost so far", words.dollars(story.spent.get("total")), "US dollars, before tax"))
     return element("div", *found, class_="tiles") if found else None
 
 
@@ -124,7 +126,9 @@ def failure(story: Story, limits: Limits) -> Markup | None:
     if story.log:
         lines = story.log[-limits.log :]
         text = "\n".join(line[: limits.line] for line in lines)
-        shown = f"The last {len(lines)} lines of the training job's log" if len(lines) > 1 else "The last line of the log"
+        shown = (
+            f"The last {len(lines)} lines of the training job's log" if len(lines) > 1 else "The last line of the log"
+        )
         log = [element("h3", shown), element("pre", text, class_="log", dir="auto", tabindex="0")]
     return section(
         "failure",

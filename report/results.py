@@ -51,7 +51,9 @@ def training(story: Story, limits: Limits) -> Markup | None:
         [f"{step:,.0f}", *("" if step not in by_step[kind] else f"{by_step[kind][step]:.4g}" for kind in found)]
         for step in shown
     ]
-    lead = ", ".join(f"{charts.SERIES[kind]}: {_ends(pair[1])}" for kind, pair in found.items() if kind != "learning_rate")
+    lead = ", ".join(
+        f"{charts.SERIES[kind]}: {_ends(pair[1])}" for kind, pair in found.items() if kind != "learning_rate"
+    )
     head = ["Step", *(charts.SERIES[kind] for kind in found)]
     values = element("details", element("summary", "Values"), table(head, rows, numbers=range(len(head))))
     noscript = element("noscript", element("p", "The charts need JavaScript. The values stand below.", class_="cut"))
@@ -96,8 +98,8 @@ def scores(story: Story) -> Markup | None:
         )
     rows_judged = found.get("rows")
     lead = (
-        f"Base and tuned model have answered {words.number(rows_judged)} held-out rows. The bars are means with their 95% "
-        "intervals, from 0 to 100. The interval of the difference is paired, row by row."
+        f"Base and tuned model have answered {words.number(rows_judged)} held-out rows. The dots are means, and the bars their "
+        f"95% intervals, from 0 to {highest:g}. The interval of the difference is paired, row by row."
     )
     return section("scores", "Scores", element("div", *blocks, class_="metrics"), lead=lead)
 
@@ -148,9 +150,7 @@ def habits(story: Story) -> Markup | None:
         for name, side in sides.items()
         if side.get("words")
     ]
-    shares = [
-        [f"Answers {text}", *(_share(side, habit) for side in sides.values())] for habit, text in _HABITS.items()
-    ]
+    shares = [[f"Answers {text}", *(_share(side, habit) for side in sides.values())] for habit, text in _HABITS.items()]
     return section(
         "habits",
         "Lengths and bad habits",
@@ -212,7 +212,9 @@ def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
         element(
             "div",
             element("h4", name, " ", element("small", heads[name]) if heads[name] else None),
-            element("p", cut(text, limits.text) if str(text).strip() else element("i", "no text"), class_="text", dir="auto"),
+            element(
+                "p", cut(text, limits.text) if str(text).strip() else element("i", "no text"), class_="text", dir="auto"
+            ),
             class_=name.lower(),
         )
         for name, text in texts.items()
@@ -234,30 +236,23 @@ def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
 
 def asked(story: Story, limits: Limits) -> Markup | None:
     """Return what the served models have answered in their smoke tests."""
-    parts = []
+    parts: list[Markup] = []
     for name, rows in (("endpoint", story.smoke_test), ("model in Bedrock", story.bedrock_smoke_test)):
         if rows:
-            parts.append(element("h3", f"The {name}"))
-            for row in rows[: limits.samples]:
-                turns = [str(turn.get("content", "")) for turn in row.get("prompt") or [] if turn.get("role") != "system"]
-                pairs = [("Reference", row.get("reference", "")), ("Answer", row.get("answer", ""))]
-                parts.append(
-                    element(
-                        "article",
-                        element(
-                            "details",
-                            element("summary", "Dialogue"),
-                            *(element("p", cut(turn, limits.text), class_="text", dir="auto") for turn in turns),
-                        ),
-                        element(
-                            "div",
-                            *(
-                                element("div", element("h4", head), element("p", cut(text, limits.text), class_="text", dir="auto"))
-                                for head, text in pairs
-                            ),
-                            class_="answers",
-                        ),
-                        class_="sample",
-                    )
-                )
+            parts += [element("h3", f"The {name}"), *(_asked(row, limits) for row in rows[: limits.samples])]
     return section("asked", "What the served models have answered", *parts) if parts else None
+
+
+def _asked(row: JsonObject, limits: Limits) -> Markup:
+    turns = [str(turn.get("content", "")) for turn in row.get("prompt") or [] if turn.get("role") != "system"]
+    columns = [
+        element("div", element("h4", head), element("p", cut(text, limits.text), class_="text", dir="auto"))
+        for head, text in (("Reference", row.get("reference", "")), ("Answer", row.get("answer", "")))
+    ]
+    dialogue = (element("p", cut(turn, limits.text), class_="text", dir="auto") for turn in turns)
+    return element(
+        "article",
+        element("details", element("summary", "Dialogue"), *dialogue),
+        element("div", *columns, class_="answers"),
+        class_="sample",
+    )

@@ -43,6 +43,7 @@ class Story(NamedTuple):
         redrives: how often the execution was redriven.
         plan: Plan's result, as JSON.
         record: the run's run.json.
+        spent: what the run has cost so far, as JSON: that of run.json, or of the training jobs of a run without one.
         manifest: data prep's manifest.
         evaluation: the training job's evaluation.json.
         metrics: its metrics.json.
@@ -51,11 +52,9 @@ class Story(NamedTuple):
         smoke_test: dialogues with the endpoint's answers.
         bedrock_smoke_test: the same dialogues with the answers of the model in Bedrock.
         deployed: Deploy's last answer.
-        rejected: data prep's number of rejected rows by reason.
         phases: the states of the execution, in order.
         job: the training job's name.
         job_phases: the statuses of the training job, in order.
-        billed: the billed seconds of all of the run's training jobs that SageMaker tells, by instance type.
         failure: why the run ended badly.
         log: the last lines of the training job's log, for a run without a model.
         unread: a line for each part that could not be read.
@@ -72,6 +71,7 @@ class Story(NamedTuple):
     redrives: int = 0
     plan: JsonObject | None = None
     record: JsonObject | None = None
+    spent: JsonObject | None = None
     manifest: JsonObject | None = None
     evaluation: JsonObject | None = None
     metrics: JsonObject | None = None
@@ -80,11 +80,9 @@ class Story(NamedTuple):
     smoke_test: list[JsonObject] = []  # noqa: RUF012 - as above
     bedrock_smoke_test: list[JsonObject] = []  # noqa: RUF012 - as above
     deployed: JsonObject | None = None
-    rejected: dict[str, int] = {}  # noqa: RUF012 - as above
     phases: list[Phase] = []  # noqa: RUF012 - as above
     job: str | None = None
     job_phases: list[Phase] = []  # noqa: RUF012 - as above
-    billed: dict[str, int] = {}  # noqa: RUF012 - as above
     failure: Failure | None = None
     log: list[str] = []  # noqa: RUF012 - as above
     unread: list[str] = []  # noqa: RUF012 - as above

@@ -75,5 +75,6 @@ def _answer(output: str | None) -> Any:
 def job_phases(description: dict[str, Any]) -> list[Phase]:
     """Return the statuses of a training job (DescribeTrainingJob), in order."""
     return [
-        Phase(one["Status"], one["StartTime"], one.get("EndTime")) for one in description.get("SecondaryStatusTransitions", [])
+        Phase(one["Status"], one["StartTime"], one.get("EndTime"))
+        for one in description.get("SecondaryStatusTransitions", [])
     ]

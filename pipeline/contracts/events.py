@@ -236,6 +236,30 @@ class Recorded(NamedTuple):
     spent: Spent
 
 
+class ReportEvent(NamedTuple):
+    """The event of the report.
+
+    Attributes:
+        execution: ARN of the execution that the page tells.
+        moment: "serving" while Bedrock is still at work, "done" at the end of the run, both asked by a state of the execution
+            itself. "ended" after the execution's end, good or bad.
+        bucket: the stack's bucket.
+        region: the stack's region.
+    """
+
+    execution: str
+    moment: Literal["serving", "done", "ended"]
+    bucket: str
+    region: str
+
+
+class Reported(NamedTuple):
+    """The S3 URI of the run's page, and a line for each part that could not be read. None if no page could be written."""
+
+    page: str | None
+    warnings: list[str]
+
+
 class CleanupEvent(NamedTuple):
     """The event of the cleanup.
 

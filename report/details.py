@@ -1,0 +1,264 @@
+"""The details of a page: data, time, money, settings, and what the user can do with the model."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from report import charts, words
+from report.limits import cut, first
+from report.markup import Markup, code, element, join, program, table
+from report.overview import section
+
+if TYPE_CHECKING:
+    from pipeline.contracts.values import JsonObject
+    from report.limits import Limits
+    from report.story import Story
+
+_PARTS = {"training": "Training", "bedrock": "Bedrock", "endpoint": "Endpoint", "total": "Together"}
+_JOB = {"LaunchingMLInstances": "Launching instances", "PreparingTrainingStack": "Preparing"}
+
+
+def model(story: Story, limits: Limits) -> Markup | None:
+    """Return what was trained on what, with which recipe."""
+    plan, record, recipe = story.plan or {}, story.record or {}, story.recipe or {}
+    base, dataset, metrics = plan.get("base_model") or {}, plan.get("dataset") or {}, story.metrics or {}
+    rows: list[tuple[str, object]] = []
+    if base:
+        revision = f" at {base['revision'][:12]}" if base.get("revision") else ""
+        licence = f", licence {base['licence']}" if base.get("licence") else ", licence not known"
+        parameters = f", {base['parameters']:,} parameters" if base.get("parameters") else ""
+        rows.append(("Base model", join([code(base.get("name")), f"{revision}{parameters}{licence}"])))
+    if dataset:
+        revision = f" at {dataset['revision'][:12]}" if dataset.get("revision") else ""
+        licence = f", licence {dataset['licence']}" if dataset.get("licence") else ", licence not known"
+        rows.append(("Dataset", join([code(dataset.get("name")), f"{revision}{licence}"])))
+    if story.serves_again:
+        rows.append(("Model", f"that of run {story.serves_again}, which is served again"))
+    used = recipe.get("used") or {}
+    if recipe:
+        adapter = "QLoRA" if recipe.get("quantization", "none") not in ("none", None) else "LoRA"
+        names = (
+            *(("epochs", "epochs"), ("max_length", "tokens at most"), ("batch_size", "rows per batch")),
+            *(
+                ("learning_rate", "learning rate"),
+                ("lr_scheduler", "scheduler"),
+                ("optimizer", "optimizer"),
+                ("seed", "seed"),
+            ),
+        )
+        shown = [f"{text} {words.value(recipe[name])}" for name, text in names if recipe.get(name) is not None]
+        rows.append(("Recipe", ", ".join([adapter, *shown])))
+    if used:
+        names = (("device", "device"), ("dtype", "format"), ("attention", "attention"), ("steps", "steps"))
+        shown = [f"{text} {words.value(used[name])}" for name, text in names if used.get(name) is not None]
+        rows.append(("Used", ", ".join(shown)))
+    if isinstance(metrics.get("peak_memory_gib"), (int, float)) and metrics["peak_memory_gib"] > 0:
+        rows.append(("Peak memory", f"{metrics['peak_memory_gib']:.1f} GiB"))
+    if instruction := record.get("instruction") or (plan.get("record") or {}).get("instruction"):
+        rows.append(("Task", element("span", cut(instruction, limits.line), dir="auto")))
+    if uri := record.get("model"):
+        rows.append(("Model folder", code(uri)))
+    if not rows:
+        return None
+    return section("model", "What was trained on what", _pairs(rows, limits))
+
+
+def _pairs(rows: list[tuple[str, object]], limits: Limits) -> Markup:
+    parts: list[Markup] = []
+    for name, value in rows:
+        shown = value if isinstance(value, Markup) else cut(value, limits.line)
+        parts += [element("dt", name), element("dd", shown)]
+    return element("dl", *parts)
+
+
+def data(story: Story, limits: Limits) -> Markup | None:
+    """Return data prep's manifest: rows by split, rejected rows by reason, and the files that were read."""
+    manifest = story.manifest
+    if not manifest:
+        return None
+    splits = manifest.get("splits") or {}
+    kinds = sorted(
+        {name for split in splits.values() if isinstance(split, dict) for name, of in split.items() if _count(of)}
+    )
+    rows = [[name, *(words.number((split or {}).get(kind)) for kind in kinds)] for name, split in splits.items()]
+    parts: list[Any] = []
+    if rows and kinds:
+        head = ["Split", *(kind.replace("_", " ") for kind in kinds)]
+        parts.append(table(head, rows, numbers=range(1, len(head))))
+    rejected = _rejected(manifest)
+    parts.append(element("h3", "Rejected rows"))
+    if rejected:
+        reasons, rest = first(sorted(rejected.items(), key=lambda one: -one[1]), limits.items)
+        shown = [[cut(reason, limits.line), words.number(of)] for reason, of in reasons]
+        parts += [table(["Reason", "Rows"], shown, numbers=(1,)), rest]
+    else:
+        parts.append(element("p", "No row was rejected."))
+    files = manifest.get("files") or []
+    if files:
+        listed, rest = first(files, limits.items)
+        lines = [
+            [element("span", cut(one.get("name"), limits.line), dir="auto"), words.size(one.get("bytes"))]
+            + [words.number(one.get(kind)) for kind in ("read", "accepted", "rejected")]
+            for one in listed
+        ]
+        head = ["File", "Size", "Rows read", "Accepted", "Rejected"]
+        shown_files = join([table(head, lines, numbers=(1, 2, 3, 4)), rest])
+        parts.append(element("details", element("summary", f"{len(files):,} files that were read"), shown_files))
+    rules, rest = first(manifest.get("rules") or [], limits.items)
+    if rules:
+        lines = [element("li", cut(rule, limits.line)) for rule in rules]
+        parts.append(
+            element("details", element("summary", "The rules of the preparation"), element("ul", *lines), rest)
+        )
+    return section("data", "Data", *parts)
+
+
+def _count(of: object) -> bool:
+    return isinstance(of, int) and not isinstance(of, bool)
+
+
+def _rejected(manifest: JsonObject) -> dict[str, int]:
+    """Return the manifest's number of rejected rows by reason, of rows that are in no output."""
+    found = manifest.get("rejected")
+    return {str(reason): count for reason, count in found.items() if _count(count)} if isinstance(found, dict) else {}
+
+
+def time(story: Story) -> Markup | None:
+    """Return the time line of the execution's states, and that of the training job."""
+    if not story.phases:
+        return None
+    seconds = (story.metrics or {}).get("seconds")
+    parts: list[Any] = [charts.time_line(story.phases, story.written, {})]
+    if story.job_phases:
+        parts += [
+            element("h3", "The training job"),
+            element("p", code(story.job), class_="lead") if story.job else None,
+        ]
+        parts.append(charts.time_line(story.job_phases, story.written, _JOB))
+    if isinstance(seconds, dict) and seconds:
+        rows = [
+            [name.replace("_", " "), words.duration(of)] for name, of in seconds.items() if isinstance(of, (int, float))
+        ]
+        parts.append(
+            element(
+                "details",
+                element("summary", "Phases of the job's program"),
+                table(["Phase", "Time"], rows, numbers=(1,)),
+            )
+        )
+    return section("time", "Time", *parts)
+
+
+def money(story: Story, limits: Limits) -> Markup | None:
+    """Return the money by part: what was expected, the most that it can be, and what it has cost so far."""
+    record = story.record or {}
+    estimate = (story.plan or {}).get("estimate") or record.get("estimate")
+    spent = story.spent
+    if not estimate and not spent:
+        return None
+    estimate, expected = estimate or {}, (estimate or {}).get("expected") or {}
+    real = {part["part"]: part for part in (spent or {}).get("parts") or []}
+    rows: list[list[object]] = []
+    for name, text in _PARTS.items():
+        part = real.get(name)
+        paid = part["usd"] if part else (spent or {}).get("total") if name == "total" else None
+        how = join([part["basis"], ": ", cut(part["how"], limits.line)]) if part else ""
+        so_far = words.dollars(paid) if part or (name == "total" and spent) else "–"  # noqa: RUF001 - a dash
+        rows.append([text, words.dollars(expected.get(name)), words.dollars(estimate.get(name)), so_far, how])
+    parts: list[Any] = [
+        table(["Part", "Expected", "At most", "So far", "How it was counted"], rows, numbers=(1, 2, 3), class_="money")
+    ]
+    if expected.get("assumption"):
+        parts.append(element("p", "Expected from: ", cut(expected["assumption"], limits.line)))
+    if unknown := estimate.get("unknown"):
+        parts.append(element("p", "Prices that are not known: ", cut(", ".join(unknown), limits.line)))
+    ongoing = (spent or {}).get("ongoing") or []
+    if ongoing:
+        lines, rest = first(ongoing, limits.items)
+        parts += [
+            element("h3", "What goes on to cost money"),
+            element("ul", *(_ongoing(one, limits) for one in lines)),
+            rest,
+        ]
+    dated = (spent or {}).get("prices_as_of") or estimate.get("prices_as_of")
+    lead = f"US dollars, before tax. Prices as of {dated}. “So far” is counted up to the last record of the run."
+    return section("money", "Money", *parts, lead=lead)
+
+
+def _ongoing(one: JsonObject, limits: Limits) -> Markup:
+    price = one.get("usd_per_hour")
+    hourly = "its price is not known" if price is None else f"${price:,.4g} per hour"
+    until = f"until {one['until']}" if one.get("until") else "until it is deleted"
+    return element("li", cut(one.get("what"), limits.line), f": {hourly}, {until}")
+
+
+def settings(story: Story, limits: Limits) -> Markup | None:
+    """Return the settings that differ from the defaults, and whether the execution's input has set them."""
+    known = (story.plan or {}).get("record") or story.record or {}
+    changed, own = known.get("changed"), known.get("settings") or {}
+    if changed is None:
+        return None
+    lead = "The settings that differ from Tuneway's defaults."
+    if not changed:
+        return section("settings", "Settings", element("p", "All settings are the defaults."))
+    listed, rest = first(sorted(changed.items()), limits.items)
+    rows = [
+        [
+            code(name),
+            *(_value(pair.get(kind), limits) for kind in ("default", "value")),
+            "the execution's input" if name in own else "config.yaml",
+        ]
+        for name, pair in listed
+    ]
+    return section("settings", "Settings", table(["Setting", "Default", "This run", "Set by"], rows), rest, lead=lead)
+
+
+def _value(of: Any, limits: Limits) -> Markup:
+    return element("code", cut(words.value(of), limits.line), dir="auto")
+
+
+def use(story: Story, limits: Limits) -> Markup | None:
+    """Return how the model is called, served again and deleted."""
+    record, plan = story.record or {}, story.plan or {}
+    parts: list[Any] = []
+    call, serving = plan.get("call"), record.get("serving")
+    if call and serving:
+        parts += [
+            element("h3", "Call it"),
+            element("p", "Any OpenAI client takes this base URL: ", code(call["base_url"])),
+            program("\n".join(call["python"])),
+        ]
+    bedrock = record.get("bedrock") or {}
+    if bedrock.get("call"):
+        parts += [element("h3", "Call the model in Bedrock"), program(cut_command(bedrock["call"], limits))]
+    model_run = record.get("model_run")
+    if model_run:
+        promote = {} if record.get("promoted") else {"endpoint": {"promote": "always"}}
+        again = shlex.quote(json.dumps({"serve": model_run, **promote}))
+        machine = shlex.quote(story.state_machine)
+        start = f"aws stepfunctions start-execution --region {story.region} \\\n  --state-machine-arn {machine} \\\n"
+        parts += [element("h3", "Serve it again"), program(f"{start}  --input {again}")]
+    if serving:
+        name = shlex.quote(str(serving["endpoint"]))
+        parts += [
+            element("h3", "Delete the endpoint"),
+            program(f"aws sagemaker delete-endpoint --region {story.region} --endpoint-name {name}"),
+        ]
+    if model_run:
+        parts += [
+            element("h3", "Delete the model"),
+            element("p", "An endpoint that serves it must be deleted first. The run can then not be served again."),
+            program(f"aws s3 rm --recursive s3://{story.bucket}/models/{model_run}/"),
+        ]
+    return section("use", "Use it, serve it again, delete it", *parts) if parts else None
+
+
+def cut_command(text: str, limits: Limits) -> str:
+    """Return a command, or a line that says where it stands if it is too long for the page."""
+    return (
+        text
+        if len(text) <= limits.text
+        else "The command is too long for this page; run.json has it under bedrock.call."
+    )

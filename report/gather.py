@@ -1,0 +1,212 @@
+"""Collects everything that AWS knows of a run: the history of its execution, its files, its training job and the job's log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline import aws, message, money, names
+from pipeline.contracts.money import EndpointInstances, Prices
+from pipeline.contracts.values import as_json, parse
+from report import timeline
+from report.limits import Limits
+from report.story import Failure, Story
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.contracts.values import JsonObject
+    from report.timeline import Told
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+LOG_EVENTS = 10_000
+"""The most events of one answer of GetLogEvents (API reference). They have at most 1 MB in all."""
+
+_GONE = ("NoSuchKey", "AccessDenied", "404")
+"""The codes for an object that is not there. Without the permission to list the bucket, S3 answers AccessDenied."""
+_MANIFESTS = ("MergeData", "PrepareData")
+_RECORDS = ("Assess", "RecordServing", "Record")
+_STEP = re.compile(r"\bstep=(?P<step>\d+)/\d+ .*?\bloss=(?P<loss>[0-9.]+).*?\blearning_rate=(?P<rate>[0-9.e+-]+)")
+_VALIDATED = re.compile(r"\beval_loss=(?P<loss>[0-9.]+)")
+
+
+class Gathering:
+    """Reads the parts of one run. A part that cannot be read is a line of `unread`, and the others are read nevertheless."""
+
+    def __init__(self, execution: str, region: str, bucket: str) -> None:
+        """Take the execution's ARN, and the facts of its stack."""
+        self._execution, self._region, self._bucket = execution, region, bucket
+        self._s3 = aws.client("s3")
+        self.unread: list[str] = []
+
+    def story(self, moment: str) -> Story:
+        """Return the story of the run.
+
+        Args:
+            moment: "serving" or "done" if a state of the execution itself asks, "ended" if the execution has ended.
+        """
+        states = aws.client("stepfunctions")
+        described = states.describe_execution(executionArn=self._execution)
+        pages = states.get_paginator("get_execution_history").paginate(executionArn=self._execution)
+        told = timeline.read(event for page in pages for event in page["events"])
+        plan = told.answers.get("Plan")
+        plan = plan if isinstance(plan, dict) and plan.get("run") else None
+        status = {"serving": "SERVING", "done": "SUCCEEDED"}.get(moment, described["status"])
+        failure = _failure(described, told) if status in ("FAILED", "TIMED_OUT", "ABORTED") else None
+        run = names.run_id(self._execution)
+        record = self._json(f"models/{run}/{names.RECORD}") if told.answers.keys() & set(_RECORDS) else None
+        redrives = described.get("redriveCount", 0)
+        jobs = self._jobs(plan["name"], redrives) if plan and "Train" in {phase.name for phase in told.phases} else []
+        lines = self._log(jobs[-1]["TrainingJobName"]) if jobs and not self._model(plan, told) else []
+        files = self._model_files(plan, told)
+        metrics = files.get("metrics")
+        return Story(
+            run=run,
+            execution=self._execution,
+            status=status,
+            started=described["startDate"],
+            written=datetime.now(UTC),
+            region=self._region,
+            bucket=self._bucket,
+            redrives=redrives,
+            plan=plan,
+            record=record,
+            spent=record["spent"] if record else _spent(plan, told, jobs, self._region),
+            manifest=self._manifest(plan, told),
+            evaluation=files.get("evaluation"),
+            metrics=metrics,
+            recipe=files.get("recipe"),
+            history=metrics.get("history") or [] if metrics else logged(lines),
+            smoke_test=self._answers(run, names.SAMPLES, told, "SmokeTest"),
+            bedrock_smoke_test=self._answers(run, names.BEDROCK_SAMPLES, told, "AskBedrock"),
+            deployed=told.answers.get("Deploy"),
+            phases=told.phases,
+            job=jobs[-1]["TrainingJobName"] if jobs else None,
+            job_phases=timeline.job_phases(jobs[-1]) if jobs else [],
+            failure=failure,
+            log=lines[-Limits().log :] if failure else [],
+            unread=self.unread,
+            warnings=_warnings(plan, told),
+        )
+
+    def _model(self, plan: JsonObject | None, told: Told) -> str | None:
+        """Return the S3 prefix of the run's model, once there is one."""
+        trained = (told.answers.get("Train") or {}).get("model")
+        serve = (plan or {}).get("serve")
+        return str(trained) if trained else str(serve["model"]) if serve else None
+
+    def _model_files(self, plan: JsonObject | None, told: Told) -> dict[str, Any]:
+        model = self._model(plan, told)
+        if not model:
+            return {}
+        return {
+            name: self._json(self._key(f"{model}tuneway/{name}.json")) for name in ("evaluation", "metrics", "recipe")
+        }
+
+    def _manifest(self, plan: JsonObject | None, told: Told) -> Any:
+        prepared = next((told.answers[name] for name in _MANIFESTS if name in told.answers), {})
+        uri = prepared.get("manifest") or ((plan or {}).get("serve") or {}).get("manifest")
+        return self._json(self._key(uri)) if uri else None
+
+    def _answers(self, run: str, name: str, told: Told, state: str) -> list[JsonObject]:
+        if (told.answers.get(state) or {}).get("phase") != "passed":
+            return []
+        return self._json(f"models/{run}/{name}") or []
+
+    def _key(self, uri: str) -> str:
+        return uri.removeprefix(f"s3://{self._bucket}/")
+
+    def _json(self, key: str) -> Any:
+        """Return a JSON file of the bucket, or None if it is not there."""
+        try:
+            return json.loads(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+        except ClientError as error:
+            if aws.code(error) not in _GONE:
+                raise
+            self.unread.append(f"s3://{self._bucket}/{key} is not there any more, or may not be read")
+        except ValueError:
+            self.unread.append(f"s3://{self._bucket}/{key} is no JSON")
+        return None
+
+    def _jobs(self, name: str, redrives: int) -> list[dict[str, Any]]:
+        """Return SageMaker's descriptions of the run's training jobs, one for each redrive that has made one."""
+        sagemaker, found = aws.client("sagemaker"), []
+        for redrive in range(redrives + 1):
+            try:
+                found.append(sagemaker.describe_training_job(TrainingJobName=f"{name}-{redrive}"))
+            except ClientError as error:
+                if not aws.is_absent(error):
+                    raise
+        return found
+
+    def _log(self, job: str) -> list[str]:
+        """Return the newest lines of the first host's last log stream. A spot job has one stream per start."""
+        logs, group = aws.client("logs"), names.TRAINING_LOGS
+        try:
+            streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
+            if not streams:
+                return []
+            stream = max(one["logStreamName"] for one in streams)
+            events = logs.get_log_events(
+                logGroupName=group, logStreamName=stream, limit=LOG_EVENTS, startFromHead=False
+            )["events"]
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("the log of %s cannot be read: %s", job, error)
+            self.unread.append(f"the log of the training job {job} cannot be read")
+            return []
+        return [str(event["message"]).rstrip("\n") for event in events]
+
+
+def _failure(described: Mapping[str, Any], told: Told) -> Failure:
+    """Return why an execution has ended badly, in the words of the message about it."""
+    error, reason = message.error_and_reason(described)
+    step = told.phases[-1].name if told.phases else None
+    return Failure(step, error, reason, message.remedy(error, reason))
+
+
+def _warnings(plan: JsonObject | None, told: Told) -> list[str]:
+    parts = [plan or {}, *(told.answers.get(name) or {} for name in ("Assess", "Deploy", "RetireModels"))]
+    return [str(line) for part in parts for line in part.get("warnings") or []]
+
+
+def _spent(plan: JsonObject | None, told: Told, jobs: list[dict[str, Any]], region: str) -> JsonObject | None:
+    """Return what a run without a record has cost: its training jobs, and its endpoint if it came to one."""
+    known = (plan or {}).get("record") or {}
+    if not known.get("prices"):
+        return None
+    now = datetime.now(UTC).timestamp()
+    deployed, endpoint = told.answers.get("Deploy") or {}, None
+    if known.get("fleet") and deployed.get("since"):
+        fleet = parse(EndpointInstances, known["fleet"])
+        endpoint = money.EndpointUse(fleet, deployed["endpoint"], deployed["since"], deployed.get("until"))
+    use = money.training_use(jobs, now)
+    spent: JsonObject = as_json(money.spent_so_far(parse(Prices, known["prices"]), region, use, None, endpoint, now))
+    return spent
+
+
+def logged(lines: list[str]) -> list[dict[str, Any]]:
+    """Return the steps and validations that the lines of a training job's log tell."""
+    found: list[dict[str, Any]] = []
+    step = 0
+    for line in lines:
+        if entry := _STEP.search(line):
+            step = int(entry["step"])
+            rate = _decimal(entry["rate"])
+            found.append({"step": step, "loss": _decimal(entry["loss"]), "learning_rate": rate})
+        elif entry := _VALIDATED.search(line):
+            found.append({"step": step, "eval_loss": _decimal(entry["loss"])})
+    return found
+
+
+def _decimal(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
