@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from cli.planned import PlannedRun
     from cli.tokens import ShownRow, TokenCount
     from pipeline.contracts.money import Estimate, Expected
+    from pipeline.settings import Settings
 
 LEARNED = "bold green"
 MARKS = (">>>", "<<<")
@@ -26,25 +26,39 @@ MOST_CONTEXT = 700
 
 MOST_LEARNED = 2000
 _SHOWN_REASONS = 6
+_NAME = 12
+"""The width of a name before its line."""
 _PARTS = ("training", "bedrock", "endpoint", "total")
 
 
-def show(run: PlannedRun, console: Console) -> None:
-    """Print a planned run. The last lines are the price, above which a question may follow."""
+def show(run: PlannedRun, console: Console, dataset: str | None = None) -> None:
+    """Print a planned run. The last lines are the price, after which a question may follow.
+
+    Args:
+        run: the planned run.
+        console: the console.
+        dataset: the user's own file or folder, as the user named it. None: the dataset is in the account or on the Hub.
+    """
     if run.shown:
         _show_rows(run.shown, console)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts(run):
-        table.add_row(name, Text(value))
-    console.print(table, soft_wrap=False)
-    for line in run.plan.warnings:
-        console.print(Text.assemble(("warning ", "yellow"), line), soft_wrap=False)
+    for name, lines in facts(run, dataset):
+        for number, line in enumerate(lines):
+            _line(console, "" if number else name, line)
+    for warning in run.plan.warnings:
+        _line(console, "warning", warning, "bold yellow")
     console.print()
-    console.print(_prices(run.plan.estimate, run.expected), soft_wrap=False)
-    console.print(Text(f"Expected: {run.expected.assumption}."), style="dim", soft_wrap=False)
+    console.print(_prices(run.plan.estimate, run.expected))
     console.print()
+    _line(console, "expected", f"{run.expected.assumption}.")
+    _line(console, "prices", f"of {run.plan.estimate.prices_as_of}, before tax")
+    console.print()
+
+
+def _line(console: Console, name: str, line: str, style: str = "bold") -> None:
+    """Print a line behind a name. If it is too long for the terminal, its next lines begin below its first one."""
+    room = max(20, console.width - _NAME)
+    for number, part in enumerate(Text(line).wrap(console, room)):
+        console.print(Text.assemble((("" if number else name).ljust(_NAME), style), part.plain.rstrip()))
 
 
 def _show_rows(rows: list[ShownRow], console: Console) -> None:
@@ -55,13 +69,19 @@ def _show_rows(rows: list[ShownRow], console: Console) -> None:
     )
     legend.append(". Learned is the text ")
     legend.append("in this colour" if coloured else f"between {MARKS[0]} and {MARKS[1]}", LEARNED if coloured else "")
-    console.print(legend.append("."), soft_wrap=False)
+    _paragraph(console, legend.append("."))
     for row in rows:
         tokens = "" if row.tokens is None else f": {row.tokens} tokens, {row.learned_tokens} of them learned"
         console.print()
         console.print(Text(f"Row {row.number:,}{tokens}", "bold"))
-        console.print(Padding(text_of(row, coloured=coloured), (0, 0, 0, 2)), soft_wrap=False)
+        _paragraph(console, text_of(row, coloured=coloured), "  ")
     console.print()
+
+
+def _paragraph(console: Console, text: Text, indent: str = "") -> None:
+    for line in text.wrap(console, max(20, console.width - len(indent))):
+        line.rstrip()
+        console.print(Text(indent) + line)
 
 
 def text_of(row: ShownRow, *, coloured: bool) -> Text:
@@ -79,46 +99,54 @@ def _cut(text: str, most: int) -> str:
     return f"{text[:start]} [... {len(text) - start - end:,} characters ...] {text[-end:]}"
 
 
-def facts(run: PlannedRun) -> list[tuple[str, str]]:
-    """Return the facts of a planned run: a name and a text each."""
+def facts(run: PlannedRun, dataset: str | None = None) -> list[tuple[str, list[str]]]:
+    """Return the facts of a planned run: a name and lines of text each. Arguments are those of `show`."""
     plan, settings = run.plan, run.settings
-    model = plan.base_model
-    found = []
+    model, endpoint = plan.base_model, settings.endpoint
+    found: list[tuple[str, list[str]]] = []
     if plan.serve:
-        found.append(("serves", f"the model of run {plan.serve.run}, without a training"))
+        found.append(("serves", [f"the model of run {plan.serve.run}; nothing is trained"]))
     else:
-        found += [("dataset", line) for line in _dataset(run)]
+        found.append(("dataset", _dataset(run, dataset)))
+        if run.tokens:
+            found.append(("training", _tokens(run.tokens)))
     revision = f" at {model.revision[:12]}" if model.revision else ""
     licence = f", licence {model.licence}" if model.licence else ""
-    found.append(("base model", f"{model.name}{revision}, {model.parameters / 1e6:,.0f} M parameters{licence}"))
+    found.append(("base model", [f"{model.name}{revision}, {model.parameters / 1e6:,.0f} million parameters{licence}"]))
     if plan.train:
-        spot = ", spot capacity" if settings.training.spot else ""
-        found.append(
-            ("training", _instances(settings.training.instance_types, settings.training.instance_count) + spot)
-        )
-    if plan.customize and plan.prepare and plan.prepare.request.bedrock:
-        found.append(("Bedrock", f"customizes {plan.prepare.request.bedrock.base_model}"))
-    elif plan.import_model:
-        found.append(("Bedrock", "imports the tuned model"))
-    elif plan.train:
-        found.append(("Bedrock", "off"))
-    if plan.deploy:
-        until = (
-            f"deleted after {settings.endpoint.time_to_live_minutes} minutes at the latest"
-            if settings.endpoint.time_to_live_minutes
-            else "it has no end by itself (endpoint.time_to_live_minutes)"
-        )
-        endpoint = settings.endpoint
-        found.append(("endpoint", f"{_instances(endpoint.instance_types, endpoint.instance_count)}; {until}"))
-    else:
-        found.append(("endpoint", "none (endpoint.enabled is false)"))
+        found.append(("instances", [_training_instances(settings)]))
+        found.append(("Bedrock", [_bedrock(run)]))
+    life = endpoint.time_to_live_minutes
+    until = (
+        f"it is deleted {minutes(life * 60)} after its start at the latest"
+        if life
+        else "it has no end (endpoint.time_to_live_minutes is null)"
+    )
+    served = f"{_instances(endpoint.instance_types, endpoint.instance_count)}; {until}"
+    found.append(("endpoint", [served if plan.deploy else "none (endpoint.enabled is false)"]))
     if plan.train:
         seconds, most = run.expected.training_seconds, settings.training.max_runtime_minutes
         expected = "not known" if seconds is None else f"about {minutes(seconds)}"
         found.append(
-            ("time", f"training job {expected}, at most {minutes(most * 60)}; Bedrock and endpoint take theirs")
+            ("time", [f"{expected} for the training job, at most {minutes(most * 60)}; other steps come on top"])
         )
+    if settings.max_cost is not None:
+        found.append(("max_cost", [f"{dollars(settings.max_cost)} dollars"]))
     return found
+
+
+def _training_instances(settings: Settings) -> str:
+    spot = ", as spot capacity" if settings.training.spot else ""
+    return f"{_instances(settings.training.instance_types, settings.training.instance_count)} for training{spot}"
+
+
+def _bedrock(run: PlannedRun) -> str:
+    request = run.plan.prepare.request.bedrock if run.plan.prepare else None
+    if request:
+        splits = run.rows.splits if run.rows else {}
+        records = f" with {splits['bedrock_train'] + splits['bedrock_validation']:,} records" if splits else ""
+        return f"customizes {request.base_model}{records}"
+    return "imports the tuned model" if run.plan.import_model else "makes nothing (bedrock.mode is off)"
 
 
 def minutes(seconds: float) -> str:
@@ -136,38 +164,43 @@ def _instances(types: list[str], count: int) -> str:
     return f"{count} x {first}" + (f", else {' or '.join(others)}" if others else "")
 
 
-def _dataset(run: PlannedRun) -> list[str]:
-    """Return the lines about the dataset: its rows, the rejected ones with reasons, its tokens and steps."""
-    rows, tokens, dataset = run.rows, run.tokens, run.plan.dataset
-    source = dataset.name if dataset else ""
-    if rows is None or tokens is None:
+def _dataset(run: PlannedRun, own: str | None) -> list[str]:
+    """Return the lines about the rows of the dataset, and the rejected ones with their reasons."""
+    rows, planned = run.rows, run.plan.dataset
+    source = own or (planned.name if planned else "")
+    if rows is None:
         return [f"{source}: rows, tokens and steps are not known, because {run.unread}"]
-    refused = sum(rows.rejected.values())
-    listed = f", listed in {rows.listed}" if rows.listed else ""
-    lines = [f"{source}: {rows.read:,} rows read, {refused:,} of them rejected{listed}"]
     reasons = sorted(rows.rejected.items(), key=lambda item: -item[1])
-    lines += [f"  {count:,} {reason}" for reason, count in reasons[:_SHOWN_REASONS]]
+    rejected = f"{sum(rows.rejected.values()):,} of them rejected" if reasons else "none of them rejected"
+    lines = [f"{source}: {_count(rows.read, 'row')} read, {rejected}"]
+    lines += [f"  {count:,}: {reason}" for reason, count in reasons[:_SHOWN_REASONS]]
     if more := reasons[_SHOWN_REASONS:]:
-        lines.append(f"  {sum(count for _, count in more):,} for {len(more)} other reasons")
+        lines.append(f"  {sum(count for _, count in more):,}: {len(more)} other reasons")
+    if rows.listed:
+        lines.append(f"  each of them is listed in {rows.listed}")
     splits = rows.splits
-    lines.append(f"rows: {splits['train']:,} train, {splits['validation']:,} validation, {splits['test']:,} test")
-    if splits.get("bedrock_train"):
-        lines.append(
-            f"records for Bedrock: {splits['bedrock_train']:,} train, {splits['bedrock_validation']:,} validation"
-        )
-    return lines + _tokens(tokens)
+    lines.append(f"{splits['train']:,} rows to train, {splits['validation']:,} to validate, {splits['test']:,} to test")
+    return lines
 
 
 def _tokens(tokens: TokenCount) -> list[str]:
+    """Return the lines about tokens and steps."""
     about = "about " if tokens.estimate else ""
     learned = "" if tokens.learned is None else f", {tokens.learned:,} of them learned"
-    left_out = f"; {about}{tokens.left_out:,} longer rows are left out (training.max_length)" if tokens.left_out else ""
-    longest = f"the longest row has {tokens.longest:,}"
     lines = [
-        f"tokens: {about}{tokens.per_epoch:,} of {tokens.rows:,} rows{learned}; {longest}{left_out}",
-        f"steps: {about}{tokens.steps:,} of {tokens.rows_per_step} rows each, {about}{tokens.trained:,} tokens in all",
+        f"{about}{_count(tokens.steps, 'step')} of {_count(tokens.rows_per_step, 'row')} each, {about}"
+        f"{tokens.trained:,} tokens in all",
+        f"{about}{tokens.per_epoch:,} tokens in {_count(tokens.rows, 'row')}{learned}; the longest has {tokens.longest:,}",
     ]
-    return [*lines, f"These are estimates: {tokens.estimate}"] if tokens.estimate else lines
+    if tokens.left_out:
+        lines.append(
+            f"{about}{_count(tokens.left_out, 'row')} longer than training.max_length, which the job leaves out"
+        )
+    return [*lines, f"estimated: {tokens.estimate}"] if tokens.estimate else lines
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _prices(most: Estimate, expected: Expected) -> Table:
