@@ -45,7 +45,7 @@ def plan(
         print()
         return
     console.print(
-        f"[bold]Plan[/bold] for the stack {connected.stack.name} in {connected.stack.region}. Nothing is started."
+        f"[bold]Plan[/bold] for the stack {connected.stack.name} in {connected.stack.region}; nothing is started"
     )
     console.print()
-    plan_view.show(found, console)
+    plan_view.show(found, console, own and own.name)

@@ -109,7 +109,7 @@ def facts(run: PlannedRun, dataset: str | None = None) -> list[tuple[str, list[s
     else:
         found.append(("dataset", _dataset(run, dataset)))
         if run.tokens:
-            found.append(("training", _tokens(run.tokens)))
+            found.append(("training", _tokens(run.tokens, settings)))
     revision = f" at {model.revision[:12]}" if model.revision else ""
     licence = f", licence {model.licence}" if model.licence else ""
     found.append(("base model", [f"{model.name}{revision}, {model.parameters / 1e6:,.0f} million parameters{licence}"]))
@@ -183,13 +183,16 @@ def _dataset(run: PlannedRun, own: str | None) -> list[str]:
     return lines
 
 
-def _tokens(tokens: TokenCount) -> list[str]:
+def _tokens(tokens: TokenCount, settings: Settings) -> list[str]:
     """Return the lines about tokens and steps."""
+    most = settings.training.max_steps
+    ended = tokens.steps == most and tokens.steps * tokens.rows_per_step < settings.training.epochs * tokens.rows
+    why = f"; training.max_steps ends the training within {_count(settings.training.epochs, 'epoch')}" if ended else ""
     about = "about " if tokens.estimate else ""
     learned = "" if tokens.learned is None else f", {tokens.learned:,} of them learned"
     lines = [
         f"{about}{_count(tokens.steps, 'step')} of {_count(tokens.rows_per_step, 'row')} each, {about}"
-        f"{tokens.trained:,} tokens in all",
+        f"{tokens.trained:,} tokens in all{why}",
         f"{about}{tokens.per_epoch:,} tokens in {_count(tokens.rows, 'row')}{learned}; the longest has {tokens.longest:,}",
     ]
     if tokens.left_out:
