@@ -13,7 +13,7 @@ CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 COMMANDS := doctor plan run watch runs report serve stop down
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy cli ask chat $(COMMANDS) local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy cli preview ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -36,6 +36,8 @@ local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FI
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
 
 cli: .venv/cli.done  ## installs `tuneway` and what calling a model needs, and nothing else
+
+preview: .venv/preview.done  ## installs what `tuneway plan` needs to show rows as the model sees them
 
 # The variables come from the environment as those of `local` do.
 ask: .venv/cli.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock
@@ -115,6 +117,11 @@ clean:
 .venv/chat.done: .venv/cli.done
 	@echo "Installing the library of the chat page. This takes a minute, but only once"
 	@$(INSTALL) --group chat
+	@touch $@
+
+.venv/preview.done: .venv/cli.done
+	@echo "Installing the tokenizer. This takes a minute, but only once"
+	@$(INSTALL) --group preview
 	@touch $@
 
 .venv/dev.done: .venv/deploy.done training/requirements.txt

@@ -65,7 +65,9 @@ def _show_rows(rows: list[ShownRow], console: Console) -> None:
     coloured = console.color_system is not None and not console.no_color
     legend = Text("Rows of the training split, ")
     legend.append(
-        "as the model sees them" if rows[0].tokens else "without the model's template, which needs the tokenizer"
+        "as the model sees them"
+        if rows[0].tokens
+        else "without the model's template, which needs the tokenizer (`make preview`)"
     )
     legend.append(". Learned is the text ")
     legend.append("in this colour" if coloured else f"between {MARKS[0]} and {MARKS[1]}", LEARNED if coloured else "")

@@ -1,0 +1,87 @@
+"""What a plan prints: the learned text in colour or between marks, and amounts that are not known as not known."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from cli import plan_view
+from cli.tokens import ShownRow
+
+ROW = ShownRow(3, "user: [bold]hi[/bold] [/x]\nassistant: ", "They greet.<|end|>\n", 12, 4)
+
+
+def printed(row: ShownRow, width: int = 80, **options: object) -> str:
+    console = Console(file=io.StringIO(), width=width, **options)  # type: ignore[arg-type]
+    plan_view._show_rows([row], console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_with_colours_the_learned_text_has_one() -> None:
+    text = printed(ROW, 160, force_terminal=True, color_system="truecolor")
+    assert "\x1b[1;32mThey greet.<|end|>\x1b[0m" in text
+    assert "in this colour" in text
+    assert ">>>" not in text
+    assert "user: [bold]hi[/bold] [/x]\n" in text
+
+
+@pytest.mark.parametrize("options", [{}, {"force_terminal": True, "no_color": True, "color_system": "truecolor"}])
+def test_without_colours_the_learned_text_is_between_marks(options: dict[str, object]) -> None:
+    text = printed(ROW, 160, **options)
+    assert "Learned is the text between >>> and <<<." in text
+    assert "assistant: >>>They greet.<|end|><<<\n" in text
+    assert "Row 3: 12 tokens, 4 of them learned" in text
+    assert "\x1b[32m" not in text
+
+
+def test_without_the_tokenizer_the_legend_says_so() -> None:
+    text = printed(ROW._replace(tokens=None, learned_tokens=None), width=200)
+    assert "without the model's template, which needs the tokenizer (`make preview`)" in text
+    assert "\nRow 3\n" in text
+
+
+@given(st.text(max_size=5000), st.integers(20, 2000))
+def test_a_long_text_keeps_its_ends(text: str, most: int) -> None:
+    cut = plan_view._cut(text, most)
+    if len(text) <= most:
+        assert cut == text
+        return
+    start, _, end = cut.partition(" [... ")
+    end = end.partition(" characters ...] ")[2]
+    assert len(cut) < most + 40
+    assert text.startswith(text[: most * 2 // 3])
+    assert text.endswith(text[-(most // 3) :])
+    assert cut.startswith(text[: most * 2 // 3])
+    assert cut.endswith(text[-(most // 3) :])
+    del start, end
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_a_long_line_goes_on_below_its_beginning(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    plan_view._line(console, "dataset", "word " * 60)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].startswith("dataset     word")
+    assert all(line.startswith(" " * 12 + "word") for line in lines[1:])
+    assert max(map(len, lines)) <= width
+    assert sum(line.count("word") for line in lines) == 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "3 seconds"), (60, "1 minute"), (89, "1 minute"), (5400, "90 minutes"), (9000, "2.5 hours")],
+)
+def test_a_time_is_in_words(seconds: float, words: str) -> None:
+    assert plan_view.minutes(seconds) == words
+
+
+def test_an_unknown_amount_is_never_0() -> None:
+    assert (plan_view.dollars(None), plan_view.dollars(0), plan_view.dollars(1234.5)) == (
+        "not known",
+        "0.00",
+        "1,234.50",
+    )
