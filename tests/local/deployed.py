@@ -259,6 +259,19 @@ class Deployed:
             assert time.time() < deadline, f"{arn} has not entered {state} after {seconds} s"
             time.sleep(0.2)
 
+    def tuneway(self, command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `tuneway` as a user of the account, without a terminal."""
+        settings = str(self.log.with_name("settings.yaml"))
+        return subprocess.run(
+            [sys.executable, "-m", "cli", command, "--settings", settings, *arguments],
+            cwd=ROOT,
+            env=self.env | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
     def quota(self, **values: float) -> None:
         """Set quotas of the local account for ml.g5.xlarge: `training`, `spot` and `endpoint`."""
         usage = {"training": "training job usage", "spot": "spot training job usage", "endpoint": "endpoint usage"}

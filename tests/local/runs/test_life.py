@@ -58,6 +58,23 @@ def test_the_output_has_the_decision_the_data_the_models_and_the_costs(first: di
     assert output["spent"]["training_seconds_billed"] >= 1
 
 
+def test_a_plan_of_the_run_has_its_rows_tokens_and_steps(stack: Deployed, first: dict[str, Any]) -> None:
+    done = stack.tuneway("plan", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    planned, output = json.loads(done.stdout), first["output"]
+    rows = planned["rows"]
+    assert rows["splits"] | {"rejected": sum(rows["rejected"].values())} == output["data"]
+    made = json.loads(read(stack, f"{output['model']}tuneway/metrics.json"))
+    used = json.loads(read(stack, f"{output['model']}tuneway/recipe.json"))["used"]
+    left_out = json.loads(read(stack, f"{output['model']}tuneway/left_out.json"))
+    tokens = planned["tokens"]
+    assert (tokens["trained"], tokens["steps"], tokens["estimate"]) == (made["tokens"], used["steps"], None)
+    assert tokens["left_out"] == len(left_out["train"])
+    assert planned["at_most"]["total"] == output["estimate"]["total"]
+    again = stack.tuneway("plan", "--set", "serve=last")
+    assert "the model of run" in again.stdout
+
+
 def test_the_runs_record_is_a_file(stack: Deployed, first: dict[str, Any]) -> None:
     output = first["output"]
     record = json.loads(read(stack, output["run"]))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.local.deployed import Deployed
 
 DATASET = {"source": "uploads/mine.jsonl"}
@@ -51,7 +53,7 @@ def uploads(stack: Deployed) -> None:
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
 def test_a_mistake_is_refused_in_one_line_and_starts_no_job(
-    stack: Deployed, uploads: None, run_input: Any, expected: str
+    stack: Deployed, uploads: None, tmp_path: Path, run_input: Any, expected: str
 ) -> None:
     before = stack.jobs()
     ended = stack.run(run_input)
@@ -60,6 +62,14 @@ def test_a_mistake_is_refused_in_one_line_and_starts_no_job(
     assert "\n" not in ended["cause"]
     assert "Traceback" not in ended["cause"]
     assert stack.jobs() == before
+    file = tmp_path / "input.json"
+    file.write_text(json.dumps(run_input))
+    planned = stack.tuneway("plan", "--input", str(file))
+    assert (planned.returncode, planned.stdout) == (1, "")
+    if "no-such-bucket-here" in expected:  # Plan's role may not list it, and this user may
+        assert planned.stderr.startswith("error: dataset.source: there is no bucket 'no-such-bucket-here'")
+    else:
+        assert planned.stderr == f"error: {ended['cause']}\n"
 
 
 def test_a_quota_of_zero_is_refused_before_anything_is_spent(stack: Deployed) -> None:
