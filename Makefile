@@ -13,7 +13,7 @@ CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
 COMMANDS := doctor plan run watch runs report serve stop down
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy cli preview ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy prices serve ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -35,9 +35,10 @@ local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FI
 	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
 
-cli: .venv/cli.done  ## installs `tuneway` and what calling a model needs, and nothing else
+prices: setup  ## writes prices of instances from AWS's Price List: REGION=us-west-2 TYPES="ml.g5.2xlarge ml.p5.48xlarge"
+	@$(BIN)/python -m pipeline.money.price_list $(if $(REGION),"$$REGION") $(TYPES)
 
-preview: .venv/preview.done  ## installs what `tuneway plan` needs to show rows as the model sees them
+serve: .venv/serve.done  ## installs what calling a model needs, and nothing else
 
 # The variables come from the environment as those of `local` do.
 ask: .venv/cli.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock

@@ -232,7 +232,12 @@ def _grant(function: lambda_.Function, scope: Scope) -> None:
     )
     lists = ["sagemaker:ListTrainingJobs", "bedrock:ListModelCustomizationJobs", "bedrock:ListModelImportJobs"]
     allow(role, lists, ["*"], reason="the list actions have no resource")
-    allow(role, ["sagemaker:StopTrainingJob"], [scope.sagemaker("training-job")], reason=OWN_NAMES)
+    allow(
+        role,
+        ["sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"],
+        [scope.sagemaker("training-job")],
+        reason=OWN_NAMES,
+    )
     allow(
         role,
         ["bedrock:StopModelCustomizationJob"],

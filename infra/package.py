@@ -33,6 +33,7 @@ SERVICES = {
         "cloudwatch",
         "events",
         "logs",
+        "pricing",
         "s3",
         "sagemaker",
         "sagemaker-runtime",

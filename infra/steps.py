@@ -114,6 +114,7 @@ def _plan(grants: Grants) -> None:
     grants.allow(["bedrock:GetFoundationModel"], [bedrock], "a run may name any base model")
     quotas = ["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"]
     grants.allow(quotas, ["*"], "the actions have no resource")
+    grants.allow(["pricing:GetProducts"], ["*"], "the action has no resource")
     if scope.region in IMPORT_REGIONS:
         grants.allow(["bedrock:ListImportedModels"], ["*"], "the action has no resource")
     grants.allow(["sagemaker:DescribeEndpoint"], [scope.endpoint])
@@ -174,7 +175,9 @@ def _train(grants: Grants) -> None:
 
 
 def _assess(grants: Grants) -> None:
-    results = [grants.objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "baseline")]
+    results = [
+        grants.objects("models", f"*/tuneway/{name}.json") for name in ("evaluation", "left_out", "metrics", "baseline")
+    ]
     grants.allow(["s3:GetObject"], results, A_RUN)
     grants.allow(["s3:PutObject"], [grants.objects("baselines", "baseline.json")], A_KEY)
     grants.allow(["s3:PutObject"], [grants.objects("models", names.RECORD)], A_RUN)

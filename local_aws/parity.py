@@ -33,6 +33,7 @@ SERVICES = {
     "ministack/": "IAM",
     "services/bedrock/": "Bedrock",
     "services/lambda_functions/": "Lambda",
+    "services/pricing.py": "Price List",
     "services/quotas.py": "Service Quotas",
     "services/sagemaker/metrics.py": "CloudWatch",
     "services/sagemaker/": "SageMaker",

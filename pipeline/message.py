@@ -6,10 +6,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipeline import aws
+from pipeline import aws, money
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from pipeline.contracts.money import Spent
 
 SUBJECT_LIMIT = 100  # SNS API reference, Publish: a subject is ASCII without line ends.
 REASON_LIMIT = 1500
@@ -135,7 +137,13 @@ UNKNOWN = f"{REDRIVE}. If it fails in the same way again, report it"
 
 
 def notice(
-    execution: dict[str, Any], prefix: str, region: str, endpoint: str, bedrock: str, unfinished: list[str]
+    execution: dict[str, Any],
+    prefix: str,
+    region: str,
+    endpoint: str,
+    bedrock: str,
+    unfinished: list[str],
+    spent: Spent | None = None,
 ) -> dict[str, str]:
     """Return the subject and the text of the message for the user.
 
@@ -146,6 +154,7 @@ def notice(
         endpoint: the model that is served, and until when, in words.
         bedrock: the state of the run's Bedrock jobs, in words.
         unfinished: the jobs and endpoints that could not be brought to an end.
+        spent: what the run has cost. None if it was not planned, or if that is not known.
     """
     status, name = execution["status"], execution["name"]
     lines = _success(execution) if status == "SUCCEEDED" else _failure(execution)
@@ -153,6 +162,7 @@ def notice(
     lines += [
         f"Serving: {endpoint}",
         f"Bedrock: {bedrock}",
+        *(money.lines(spent) if spent else ()),
         f"Left: {'; '.join(unfinished) or 'nothing of this run is running'}",
     ]
     lines += [

@@ -37,6 +37,7 @@ def begin(
     prices: Prices,
     fleet: EndpointInstances | None,
     model_run: str | None = None,
+    dataset_key: str | None = None,
 ) -> RunRecord:
     """Return the part of the record that is known when the run is planned.
 
@@ -53,6 +54,7 @@ def begin(
         prices: the prices of instances that the run counts with.
         fleet: the instances of the endpoint, or None.
         model_run: the earlier run whose model this run serves. None if it makes its own.
+        dataset_key: the key of the dataset (`pipeline.source.figures`). None if the run reads none.
     """
     return RunRecord(
         folder=names.place(stack.bucket, "models", run),
@@ -71,6 +73,8 @@ def begin(
         fleet=fleet,
         region=stack.region,
         max_cost=settings.max_cost,
+        dataset_key=dataset_key,
+        training_instance_count=settings.training.instance_count,
     )
 
 
@@ -118,6 +122,7 @@ def write(
         "max_tokens": known.max_tokens,
         "base_model": known.base_model,
         "licences": known.licences,
+        "dataset_key": known.dataset_key,
         "bedrock_mode": known.bedrock_mode,
         "bedrock_base_model": known.bedrock_base_model,
         "model": training.model,
@@ -127,6 +132,7 @@ def write(
         "why": assessment.why,
         "serving": serving and {"endpoint": serving.endpoint, "config": serving.config, "until": serving.until},
         "bedrock": made and _bedrock(known, made, answer),
+        "pace": assessment.pace and as_json(assessment.pace),
         "estimate": as_json(known.estimate),
         "spent": as_json(spent),
     }

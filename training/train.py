@@ -85,7 +85,7 @@ class TrainingRun:
             validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
             prompts = [encoder.prompt(chat) for chat in self.test]
-            self.reference_tokens = [row["length"] - row["prompt_length"] for row in map(encoder.row, self.test)]
+        self.rows, self.tokens_per_epoch = len(train), sum(train["length"])
         result = self._train(train, validation, prompts)
         if self.world.is_first:
             probe = validation.select(range(min(CHECKED_ROWS, len(validation))))
@@ -216,6 +216,8 @@ class TrainingRun:
             "eval_loss_before": result.eval_loss_before,
             "tokens": result.tokens,
             "tokens_per_second": result.tokens / self.seconds["train"],
+            "rows": self.rows,
+            "tokens_per_epoch": self.tokens_per_epoch,
             "seconds": {phase: round(seconds, 2) for phase, seconds in self.seconds.items()},
             "peak_memory_gib": self.device.peak_memory_gib(),
             "export_logit_error": logit_error,

@@ -6,6 +6,7 @@ from local_aws.core.service import Service
 
 BEDROCK = Service("bedrock")
 BEDROCK_RUNTIME = Service("bedrock-runtime")
+PRICING = Service("pricing")
 QUOTAS = Service("service-quotas")
 SAGEMAKER = Service("sagemaker")
 STATES = Service("stepfunctions")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
-from pipeline.contracts.money import Spent
+from pipeline.contracts.money import Pace, Spent
 from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
@@ -64,6 +64,7 @@ class Assessment(NamedTuple):
         scores: for the base and the tuned model: ROUGE and chrF with their 95% intervals, the length in words, and the shares
             of empty, truncated, copied and repeating answers. For the references: the same, as far as it has a meaning. For
             the difference: ROUGE and chrF.
+        pace: how fast the training job was. None for a model of an earlier run.
     """
 
     promoted: bool
@@ -71,6 +72,7 @@ class Assessment(NamedTuple):
     why: str
     warnings: list[str]
     scores: JsonObject
+    pace: Pace | None = None
 
 
 class Deployment(NamedTuple):

@@ -71,7 +71,8 @@ class Pace(NamedTuple):
         tokens_per_epoch: the tokens of these rows.
         tokens_per_second: the tokens of all instances, while the model was trained.
         seconds: the seconds of each phase of the job.
-        billed_seconds: the seconds that SageMaker bills for one instance. They include the phases.
+        billed_seconds: the seconds that SageMaker bills for one instance. They include the phases. None if the run needed
+            several jobs.
     """
 
     instance_type: str
@@ -80,7 +81,7 @@ class Pace(NamedTuple):
     tokens_per_epoch: int
     tokens_per_second: float
     seconds: dict[str, float]
-    billed_seconds: int
+    billed_seconds: int | None
 
 
 class EndpointInstances(NamedTuple):

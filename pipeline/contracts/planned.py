@@ -211,7 +211,7 @@ class RunRecord(NamedTuple):
     the model: the run itself, or the earlier run whose model it serves. `instruction` is the text before each dialogue, and
     `max_tokens` the longest answer of the evaluation. A user who calls the model with both calls it as it was evaluated.
     `prices` and `fleet` are there to count what was spent. `fleet` is None for a run without an endpoint. `max_cost` is the
-    setting of that name.
+    setting of that name. Two runs with the same `dataset_key` train on the same tokens (`pipeline.source.figures`).
     """
 
     folder: str
@@ -230,6 +230,8 @@ class RunRecord(NamedTuple):
     fleet: EndpointInstances | None
     region: str
     max_cost: float | None = None
+    dataset_key: str | None = None
+    training_instance_count: int = 1
 
 
 class Plan(NamedTuple):

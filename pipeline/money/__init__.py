@@ -17,8 +17,11 @@ from pipeline.money.limit import (
     check_training,
     endpoint_use,
 )
+from pipeline.money.price_list import look_up
 from pipeline.money.prices import endpoint_price, known
+from pipeline.money.so_far import planned, so_far
 from pipeline.money.spent import BedrockUse, EndpointUse, TrainingUse, instance_type, spent_so_far, training_use
+from pipeline.money.words import lines
 
 __all__ = [
     "BEDROCK_MODEL_STORAGE_PER_MONTH",
@@ -40,6 +43,10 @@ __all__ = [
     "imported",
     "instance_type",
     "known",
+    "lines",
+    "look_up",
+    "planned",
+    "so_far",
     "spent_so_far",
     "tokens_of_bytes",
     "training_use",

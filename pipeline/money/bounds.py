@@ -101,12 +101,18 @@ def estimate(
     )
 
 
-def warnings(found: Estimate) -> list[str]:
-    """Return a warning if a price is not known, because the estimate then has no total."""
+def warnings(found: Estimate, why_not: str | None = None) -> list[str]:
+    """Return a warning if a price is not known, because the estimate then has no total.
+
+    Args:
+        found: the estimate.
+        why_not: why AWS's Price List gave no prices, if it was asked and gave none.
+    """
     if not found.unknown:
         return []
     return [
-        f"estimate: there is no total, because the price of {', '.join(found.unknown)} is not known here; look it up "
+        f"estimate: there is no total, because the price of {', '.join(found.unknown)} is not known here"
+        f"{f' (the Price List: {why_not})' if why_not else ''}; look it up "
         "(https://aws.amazon.com/sagemaker/ai/pricing/) before this run goes on, or stop the execution"
     ]
 

@@ -19,6 +19,9 @@ BYTES_PER_TOKEN = 4
 PACKED = 3
 """How many times larger the texts of a compressed or a columnar file are assumed to be."""
 
+TOKENS_PER_ROW = 200
+"""The assumed tokens of a row, with instruction and template. A row of SAMSum has about 170."""
+
 PEAK_TFLOPS = {
     "T4": 65,
     "V100": 125,
@@ -63,28 +66,29 @@ class Tokens(NamedTuple):
 
 
 class EarlierPace(NamedTuple):
-    """The pace of an earlier run of the same base model. `same_type` is false if it ran on another instance type."""
+    """The pace of an earlier run that trained the same base model on an instance type that this run may have."""
 
     run: str
     pace: Pace
 
 
-def tokens_of_bytes(plain: int, packed: int, files: int) -> Tokens:
-    """Return the assumed tokens of files.
+def tokens_of_bytes(plain: int, packed: int, files: int, max_rows: int | None = None) -> Tokens:
+    """Return the assumed tokens of a training split.
 
     Args:
         plain: the bytes of the training split's text files.
         packed: the bytes of its compressed and columnar files.
         files: the number of files.
+        max_rows: the most rows that are used. None: all.
     """
     megabytes = (plain + packed) / 1e6
     what = f"{files} file{'s' * (files != 1)} of train, {megabytes:.1f} MB"
     factor = f", and {PACKED} times as many in compressed or columnar files" if packed else ""
-    return Tokens(
-        (plain + PACKED * packed) // BYTES_PER_TOKEN,
-        None,
-        f"assumed: {BYTES_PER_TOKEN} bytes per token of {what}{factor}",
-    )
+    tokens = (plain + PACKED * packed) // BYTES_PER_TOKEN
+    line = f"assumed: {BYTES_PER_TOKEN} bytes per token of {what}{factor}"
+    if max_rows is None or tokens <= max_rows * TOKENS_PER_ROW:
+        return Tokens(tokens, None, line)
+    return Tokens(max_rows * TOKENS_PER_ROW, max_rows, f"assumed: {TOKENS_PER_ROW} tokens per row of {max_rows:,} rows")
 
 
 def expected(
@@ -115,7 +119,7 @@ def expected(
     seconds, all_tokens = None, None
     if trains:
         parts["training"] = None
-        all_tokens = None if tokens is None else round(tokens.per_epoch * training.epochs)
+        all_tokens = None if tokens is None else _trained(settings, tokens)
         lines.append("the tokens are not known" if tokens is None else f"{all_tokens:,} tokens ({tokens.source})")
         kind = earlier.pace.instance_type if earlier else training.instance_types[0]
         speed, others, line = _pace(kind, training.instance_count, parameters, earlier)
@@ -143,6 +147,17 @@ def expected(
     )
 
 
+def _trained(settings: Settings, tokens: Tokens) -> int:
+    """Return the tokens on which the job trains: those of all epochs, or of `max_steps` steps."""
+    training = settings.training
+    rows = max(1, tokens.rows or tokens.per_epoch // TOKENS_PER_ROW)
+    trained = training.epochs * rows
+    if training.max_steps is not None:
+        rows_per_step = training.batch_size * training.gradient_accumulation_steps
+        trained = min(trained, training.max_steps * rows_per_step)
+    return round(tokens.per_epoch * trained / rows)
+
+
 def _pace(
     instance_type: str, count: int, parameters: int, earlier: EarlierPace | None
 ) -> tuple[float | None, float, str]:
@@ -150,7 +165,8 @@ def _pace(
     if earlier is not None:
         pace = earlier.pace
         speed = pace.tokens_per_second * count / pace.instance_count
-        others = max(0.0, pace.billed_seconds - pace.seconds.get("train", 0.0))
+        whole = pace.billed_seconds or sum(pace.seconds.values())
+        others = max(0.0, whole - pace.seconds.get("train", 0.0))
         line = f"{speed:,.0f} tokens/s and {others / 60:.0f} minutes beside training, as run {earlier.run} on {instance_type}"
         return speed, others, line
     gpu = instances.gpu(instance_type)

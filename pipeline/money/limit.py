@@ -117,11 +117,11 @@ def _check(
     if spent.total is not None and bound is not None and spent.total + bound <= max_cost + _CENT:
         return
     sums = (
-        "is not known"
+        "what this run costs is not known"
         if spent.total is None or bound is None
-        else f"has cost {spent.total:.2f} dollars, and the next step ({part}) may cost {bound:.2f} more"
+        else f"this run has cost {spent.total:.2f} dollars, and the next step ({part}) may cost {bound:.2f} more"
     )
     raise MaxCostReached(
-        f"max_cost: this run {sums}, and max_cost is {max_cost:g}; a redrive would be refused again, so start a new execution "
-        f"with a higher max_cost or a lower {_LOWERS[part]}"
+        f"max_cost: {sums}, and max_cost is {max_cost:g}; start a new execution with a higher max_cost or a lower "
+        f"{_LOWERS[part]}, because a redrive is refused again"
     )

@@ -8,9 +8,12 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.contracts.money import Prices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TABLE = Path(__file__).with_name("prices.json")
 """The table. `make prices` writes it."""
@@ -60,6 +63,13 @@ def known(region: str, *more: PriceRow) -> Prices:
         endpoint={name: row.endpoint for name, row in rows.items() if row.endpoint is not None},
         as_of=min((row.as_of for row in rows.values()), default=""),
     )
+
+
+def write(rows: Iterable[PriceRow]) -> None:
+    """Write the table, in the order of types and Regions."""
+    text = json.dumps({"prices": [row._asdict() for row in sorted(rows)]}, indent=2)
+    TABLE.write_text(text + "\n", encoding="utf-8")
+    table.cache_clear()
 
 
 def of_instances(prices: dict[str, float], types: list[str], count: int, hours: float) -> float | None:

@@ -172,7 +172,7 @@ def _endpoint(prices: Prices, region: str, use: EndpointUse, now: float) -> tupl
     kind = " or ".join(fleet.instance_types)
     how = f"{hours * 60:.0f} minutes of {fleet.instance_count} x {kind} {_at(hourly, region)}, from the start of its deployment"
     part = SpentPart("endpoint", usd if usd is None else round(usd, 2), "estimated", how)
-    alive = last == now
+    alive = use.ended is None and last == now
     return part, [Ongoing(f"endpoint {use.name}", hourly and round(hourly, 4), use.until)] if alive else []
 
 

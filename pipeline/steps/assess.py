@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import aws, promotion, record
 from pipeline.contracts.events import AssessEvent, Assessment
+from pipeline.contracts.money import Pace
 
 if TYPE_CHECKING:
     from pipeline.contracts.values import JsonObject
@@ -21,9 +22,9 @@ def handler(event: AssessEvent) -> Assessment:
     bucket, _, key = event.training.model.removeprefix("s3://").partition("/")
     folder = f"{key.rstrip('/')}/tuneway"
     s3 = aws.client("s3")
-    evaluation, left_out = (
+    evaluation, left_out, metrics = (
         json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}/{name}.json")["Body"].read())
-        for name in ("evaluation", "left_out")
+        for name in ("evaluation", "left_out", "metrics")
     )
     # Written every time: the existing baseline may be out of date, and a new object expires later.
     baseline = event.plan.baseline.removeprefix(f"s3://{bucket}/")
@@ -48,9 +49,28 @@ def handler(event: AssessEvent) -> Assessment:
         for split, lines in left_out.items()
         if lines
     ]
-    assessment = Assessment(promoted, passes, why, warnings, scores)
+    assessment = Assessment(promoted, passes, why, warnings, scores, _pace(event, metrics))
     record.write(event.record, event.training, event.manifest, assessment)
     return assessment
+
+
+def _pace(event: AssessEvent, metrics: JsonObject) -> Pace | None:
+    """Return how fast the training job was. None if the job was billed for nothing, so that its type is not known."""
+    training, count = event.training, event.record.training_instance_count
+    if not training.billed_seconds or "tokens_per_epoch" not in metrics:
+        return None  # The training code of an earlier version, or a job without instances.
+    *_, kind = training.billed_seconds
+    # A job's name ends in the count of redrives. The billed seconds of later jobs are those of the earlier ones, too.
+    first = training.job.endswith("-0")
+    return Pace(
+        instance_type=kind,
+        instance_count=count,
+        rows=metrics["rows"],
+        tokens_per_epoch=metrics["tokens_per_epoch"],
+        tokens_per_second=metrics["tokens_per_second"],
+        seconds=metrics["seconds"],
+        billed_seconds=training.billed_seconds[kind] // count if first else None,
+    )
 
 
 def faulty(shares: dict[str, float], most: float) -> list[str]:

@@ -7,14 +7,17 @@ function until nothing is left to do, and then publishes the message that the fu
 
 from __future__ import annotations
 
+import json
 import logging
 from functools import partial
 from typing import Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, message, names
+from pipeline import aws, money, names, report
 from pipeline.contracts.events import CleanedUp, CleanupEvent
+from pipeline.contracts.money import Spent
+from pipeline.contracts.values import parse
 from pipeline.endpoints import describe_endpoint
 
 logger = logging.getLogger(__name__)
@@ -48,7 +51,24 @@ def handler(event: CleanupEvent) -> CleanedUp:
         raise refused[0]
     unfinished = [*training_jobs, *bedrock_jobs, *endpoints]
     logger.info("not ended yet: %s", unfinished or "nothing")
-    return CleanedUp(unfinished, **message.notice(described, event.prefix, event.region, endpoint, bedrock, unfinished))
+    notice = report.notice(
+        described, event.prefix, event.region, endpoint, bedrock, unfinished, _spent(described, event.prefix)
+    )
+    return CleanedUp(unfinished, **notice)
+
+
+def _spent(execution: dict[str, Any], prefix: str) -> Spent | None:
+    """Return what the run has cost. A good end has it in its output. A bad end is counted from the run's jobs and endpoint."""
+    if execution["status"] == "SUCCEEDED":
+        counted = json.loads(execution["output"]).get("spent")
+        # An execution that began before an update of the stack has another form.
+        return parse(Spent, counted) if counted and "parts" in counted else None
+    try:
+        return money.so_far(execution["executionArn"], execution.get("redriveCount", 0), prefix)
+    except (ClientError, BotoCoreError) as error:
+        # The message is more important than the amount in it.
+        logger.warning("what the run has cost cannot be counted: %s", error)
+        return None
 
 
 def _try(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tuple[str, list[str]]:

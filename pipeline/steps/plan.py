@@ -26,7 +26,7 @@ from pipeline.contracts.planned import HowToCall, Plan, PlanEvent, PlannedBaseMo
 from pipeline.contracts.values import as_json
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
-from pipeline.source import base_model, hub, listing, shards
+from pipeline.source import base_model, figures, hub, listing, shards
 from pipeline.source.preparation import preparation
 
 if TYPE_CHECKING:
@@ -91,9 +91,11 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         _write_shards(prepare.shards, sharded)
     baseline = _find_baseline(stack.bucket, requests.baseline_key(settings), settings.storage.expire_days)
     _copy_code(stack.bucket, names.prefix("code", run))
-    prices, model = money.known(stack.region), bedrock_model.id if bedrock_model else None
+    model = bedrock_model.id if bedrock_model else None
+    prices, why_not = money.look_up(stack.region, _types(settings))
     parameters = base.files.parameters
-    expected = money.expected(settings, prices, stack.region, None, None, bedrock_model=model, parameters=parameters)
+    look = figures.look(settings, source, stack.bucket, aws.client("s3"))
+    expected = money.expected(settings, prices, stack.region, *look, bedrock_model=model, parameters=parameters)
     estimate = money.estimate(settings, prices, expected, model, stack.region, parameters)
     money.check_plan(estimate, settings.max_cost)
     customization = requests.customize(settings, run, bedrock_model, stack) if bedrock_model else None
@@ -109,7 +111,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
     return Plan(
         run=run,
         name=f"{stack.prefix}-{run}",
-        warnings=warnings + base.files.warnings + left_out + source.warnings + money.warnings(estimate),
+        warnings=warnings + base.files.warnings + left_out + source.warnings + money.warnings(estimate, why_not),
         base_model=planned_model,
         dataset=planned_dataset,
         estimate=estimate,
@@ -133,8 +135,15 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
             estimate,
             prices,
             _fleet(settings),
+            dataset_key=figures.dataset_key(settings, source),
         ),
     )
+
+
+def _types(settings: Settings, *, trains: bool = True) -> list[str]:
+    """Return the instance types whose prices the run needs."""
+    endpoint = settings.endpoint.instance_types if settings.endpoint.enabled else []
+    return [*(settings.training.instance_types if trains else []), *endpoint]
 
 
 def _fleet(settings: Settings) -> EndpointInstances | None:
@@ -157,7 +166,7 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
     length = settings.endpoint.max_model_len
     files = base_model.look_at_tuned(key, f"the model of run {serve.run}", length, stack.bucket, aws.client("s3"))
     settings, gpu_memory, left_out = base_model.within_memory(settings, files, trains=False)
-    prices = money.known(stack.region)
+    prices, why_not = money.look_up(stack.region, _types(settings, trains=False))
     expected = money.expected(settings, prices, stack.region, None, None, trains=False)
     estimate = money.estimate(settings, prices, expected, None, stack.region, trains=False)
     money.check_plan(estimate, settings.max_cost)
@@ -174,7 +183,7 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
     return Plan(
         run=run,
         name=f"{stack.prefix}-{run}",
-        warnings=warnings + files.warnings + left_out + money.warnings(estimate),
+        warnings=warnings + files.warnings + left_out + money.warnings(estimate, why_not),
         base_model=planned_model,
         dataset=None,
         estimate=estimate,

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 KEY = "0123456789abcdef"
 FOLDER = "models/0123456789/tuneway-0-0/output/model/tuneway/"
+METRICS = {
+    "rows": 90,
+    "tokens_per_epoch": 15_000,
+    "tokens_per_second": 1200.5,
+    "seconds": {"load": 30.5, "train": 12.5},
+}
 
 
 def put(aws: RunningAws, bucket: str, key: str, value: Any) -> None:
@@ -43,6 +49,7 @@ def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **settings: A
     """Write the files of a job, and return Assess's event for them."""
     put(aws, bucket, f"{FOLDER}evaluation.json", found)
     put(aws, bucket, f"{FOLDER}left_out.json", {"train": [3, 17], "validation": []})
+    put(aws, bucket, f"{FOLDER}metrics.json", METRICS)
     put(aws, bucket, f"{FOLDER}baseline.json", {"digest": "new"})
     put(aws, bucket, f"baselines/{KEY}/baseline.json", {"digest": "old"})
     return {
@@ -154,6 +161,7 @@ def test_the_setting_decides_and_the_reason_names_it(
             "1.1267 dollars per hour",
         }
     ]
+    assert written["pace"] == METRICS | {"instance_type": "ml.g6.xlarge", "instance_count": 1, "billed_seconds": None}
     assert (written["spent"]["total"], written["spent"]["ongoing"]) == (0.61, [])
     assert written["spent"]["training_seconds_billed"] == 1800
     assert written["spent"]["training_instance_types"] == ["ml.g5.xlarge", "ml.g6.xlarge"]
