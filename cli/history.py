@@ -81,6 +81,7 @@ class History:
         last: the id of the last event.
         rows: the steps that were entered, by name.
         answers: the last answer of each step's function, by the step's name.
+        jobs: the names of the run's training jobs, the newest last.
         map_run: the ARN of the last Map Run over shards.
         redrives: how often the execution was redriven.
     """
@@ -90,6 +91,7 @@ class History:
         self.last = 0
         self.rows: dict[str, Row] = {}
         self.answers: dict[str, Any] = {}
+        self.jobs: list[str] = []
         self.map_run: str | None = None
         self.redrives = 0
         self._current: Row | None = None
@@ -122,6 +124,13 @@ class History:
             answer = parsed(details.get("output"))
             if isinstance(answer, dict) and "Payload" in answer:
                 self.answers[row.name] = answer["Payload"]
+                job = (
+                    answer["Payload"].get("job")
+                    if row.name == "Train" and isinstance(answer["Payload"], dict)
+                    else None
+                )
+                if job and job not in self.jobs:
+                    self.jobs.append(job)
         elif kind in _ATTEMPT_FAILED:
             row.trouble = reason(details.get("error"), details.get("cause"))
         elif kind in _BAD_ENDS:

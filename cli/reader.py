@@ -12,6 +12,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import (
@@ -186,19 +187,21 @@ class Reader:
                 self.found.shards = answer["itemCounts"]
 
     def _read_training(self) -> None:
-        history, found = self.found.history, self.found
-        name = (history.answers.get("Train") or {}).get("job")
-        plan = history.answers.get("Plan") or {}
-        if not name or plan.get("serve"):
+        found, sagemaker = self.found, self._account.client("sagemaker")
+        if not found.history.jobs:
             return
+        *earlier, name = found.history.jobs
         over = found.job is not None and found.job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped")
         known = over and found.job is not None and found.job["TrainingJobName"] == name and "job" in self._due
-        if not known and self._is_due("job", JOB_SECONDS):
-            sagemaker = self._account.client("sagemaker")
-            job = self._try("the training job", lambda: sagemaker.describe_training_job(TrainingJobName=name))
+        # Earlier jobs are those before a redrive. They have ended, and count for the money.
+        for one in [*(job for job in earlier if job not in found.jobs), *(() if known else (name,))]:
+            if one == name and not self._is_due("job", JOB_SECONDS):
+                continue
+            job = self._try("the training job", partial(sagemaker.describe_training_job, TrainingJobName=one))
             if job:
                 with found.lock:
-                    found.job = found.jobs[name] = job
+                    found.jobs[one] = job
+                    found.job = job if one == name else found.job
         if self._log_of != name:
             found.log, self._log_of, self._streams, self._read_streams = JobLog(), name, [], {}
             self._due.pop("log", None)

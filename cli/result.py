@@ -26,7 +26,7 @@ def lines_of_end(stack: Stack, found: Found, options: str) -> list[str]:
         options: the options of the commands that are shown.
     """
     run = names.run_id(found.execution["executionArn"])
-    spent = [("Cost", line) for line in ending(stack, found, time.time())]
+    spent = [("Cost", line) for line in ending(found, time.time())]
     told = _success(found, run, options) if found.status == "SUCCEEDED" else _failure(found)
     place = names.place(stack.bucket, "models", run)
     told = [*told, *spent, ("Report", f"tuneway report {run}{options} (in {place})")]

@@ -1,19 +1,75 @@
-"""What an execution has cost so far, in a line, from what AWS has answered about its jobs and its endpoint."""
+"""What an execution has cost so far, from what AWS has answered about its jobs and its endpoint."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cli.view import clock
+from pipeline import money
+from pipeline.contracts.bedrock import BedrockJob
+from pipeline.contracts.events import Deployment
+from pipeline.contracts.money import Spent
+from pipeline.contracts.planned import RunRecord
+from pipeline.contracts.values import ContractError, parse
+
 if TYPE_CHECKING:
     from cli.reader import Found
-    from serving.stack import Stack
 
 
-def so_far(stack: Stack, found: Found, now: float) -> str:
-    """Return the line."""
-    return ""
+def spent(found: Found, now: float) -> Spent | None:
+    """Return what the execution has cost so far. None before Plan has answered, or if it is of another version.
+
+    Args:
+        found: what AWS has answered.
+        now: the time, in epoch seconds.
+    """
+    answers = found.history.answers
+    try:
+        if found.status == "SUCCEEDED":
+            return parse(Spent, found.output.get("spent"))
+        record = parse(RunRecord, (answers.get("Plan") or {}).get("record"))
+        made = next((answers[state] for state in _JOBS if (answers.get(state) or {}).get("job")), None)
+        job = parse(BedrockJob, made) if made else None
+        deployed = parse(Deployment, answers["Deploy"]) if answers.get("Deploy") else None
+    except ContractError:
+        return None
+    bedrock = job and money.BedrockUse(record.bedrock_mode, job.jobs, record.estimate.bedrock, model=job.model)
+    training = money.training_use(found.jobs.values(), now)
+    return money.spent_so_far(
+        record.prices, record.region, training, bedrock, money.endpoint_use(record, deployed), now
+    )
 
 
-def ending(stack: Stack, found: Found, now: float) -> list[str]:
-    """Return the lines."""
-    return []
+_JOBS = ("FinishCustomize", "FinishImport", "Customize", "ImportModel")
+"""The states whose answer has Bedrock's job, the newest first."""
+
+
+def so_far(found: Found, now: float) -> str:
+    """Return the line about the money for a run that goes on."""
+    cost = spent(found, now)
+    if cost is None:
+        return ""
+    parts = ", ".join(f"{part.part} {dollars(part.usd)} {part.basis}" for part in cost.parts if part.usd != 0)
+    return f"spent so far: {dollars(cost.total)}{f' ({parts})' if parts else ''}"
+
+
+def ending(found: Found, now: float) -> list[str]:
+    """Return the lines about the money at the end: by part, and what goes on."""
+    cost = spent(found, now)
+    if cost is None:
+        return ["not known: Plan has not answered, or the execution is of another version of the stack"]
+    lines = [f"{dollars(cost.total)} so far, before tax"]
+    lines += [f"{part.part} {dollars(part.usd)}, {part.basis}: {part.how}" for part in cost.parts if part.usd != 0]
+    for one in cost.ongoing:
+        hourly = (
+            "at a price that is not known" if one.usd_per_hour is None else f"{one.usd_per_hour:g} dollars per hour"
+        )
+        lines.append(
+            f"goes on: {one.what}, {hourly}{f', until {clock(one.until)}' if one.until else ', without an end'}"
+        )
+    return lines
+
+
+def dollars(amount: float | None) -> str:
+    """Return an amount in words. One that is not known is never 0."""
+    return "not known" if amount is None else f"{amount:.2f} dollars"

@@ -78,7 +78,7 @@ def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
     return "".join(BARS[min(int((mean - low) / span * len(BARS)), len(BARS) - 1)] for mean in means)
 
 
-def training_lines(found: Found, now: float) -> list[Line]:
+def training_lines(found: Found, row: Row, now: float) -> list[Line]:
     """Return the lines about the training job: its phase with the time left, and its losses."""
     job, log = found.job, found.log
     if job is None:
@@ -87,13 +87,16 @@ def training_lines(found: Found, now: float) -> list[Line]:
     transitions = job.get("SecondaryStatusTransitions") or [{"StartTime": job["CreationTime"]}]
     since = max(now - epoch(transitions[-1]["StartTime"]), 0)
     if job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
-        head = Line(status, f"job {status}")
+        text = row.progress if row.status == "done" and row.progress else f"job {status}"
+        head = Line(text, text)
     elif status != "Training" or log.phase is None:
         head = Line(status, f"job {status} for {duration(since)}")
     else:
         words = _PHASES.get(log.phase, log.phase)
         if log.phase == "train" and log.steps:
             words = f"{words}: step {log.step} of {log.steps}"
+        elif log.phase == "train":
+            words = "measures the base model's loss" if not log.eval_losses else "begins the first step"
         model = log.phase.removeprefix("evaluate_")
         if model in log.answered:
             done, rows = log.answered[model]
@@ -132,7 +135,7 @@ def details(found: Found, row: Row, now: float) -> list[Line]:
         text = row.trouble if row.status == "failed" else f"is tried again: {row.trouble}"
         return [Line(text, text)]
     if row.name == "Train" and found.job:
-        return training_lines(found, now)
+        return training_lines(found, row, now)
     line = None
     if row.name == "Deploy":
         line = endpoint_line(found, now)
@@ -276,16 +279,15 @@ class Tree:
 class Plain:
     """The view where the output is no terminal: a line for each change, and one at least each `heartbeat` seconds."""
 
-    def __init__(
-        self, console: Console, stack: str, money: Callable[[Found, float], str], heartbeat: float = HEARTBEAT
-    ) -> None:
-        """Take the console, the stack's name, the function that says what was spent, and the longest silence."""
-        self._console, self._stack, self._money, self._heartbeat = console, stack, money, heartbeat
+    def __init__(self, console: Console, stack: str, heartbeat: float = HEARTBEAT) -> None:
+        """Take the console, the stack's name, and the longest silence."""
+        self._console, self._stack, self._heartbeat = console, stack, heartbeat
         self._found: Found | None = None
         self._statuses: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         self._told: dict[str, float] = {}
         self._unknown: set[str] = set()
+        self._begun = False
         self._last = time.time()
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -311,8 +313,8 @@ class Plain:
 
     def changes(self, found: Found, now: float) -> list[str]:
         """Return the lines about what has changed since the last call."""
-        first = self._found is None and not self._statuses
-        lines = [f"{found.name} {found.status}, stack {self._stack}"] if first else []
+        lines = [] if self._begun else [f"{found.name} {found.status}, stack {self._stack}"]
+        self._begun = True
         for row in rows(found):
             if row.status == "waiting":
                 continue
@@ -326,9 +328,9 @@ class Plain:
             if not changed and now - self._told.get(row.name, 0) < PROGRESS_SECONDS:
                 continue
             self._statuses[row.name], self._keys[row.name], self._told[row.name] = row.status, key, now
-            words = {"running": "", "done": f" done in {duration(row.elapsed(now) or 0)}", "failed": " failed"}[
-                row.status
-            ]
+            words = " begins" if changed and not text else ""
+            if row.status != "running":
+                words = f" {row.status}, after {duration(row.elapsed(now) or 0)}"
             lines.append(f"{row.name}{words}{f': {text}' if text else ''}")
         unknown = set(found.unknown.values())
         lines += sorted(unknown - self._unknown)

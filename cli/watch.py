@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from rich.markup import escape
 
 from cli.context import ConnectedStack, SettingsFile, connect, console
-from cli.reader import Account, Found, Reader
+from cli.reader import Account, Reader
 from cli.result import lines_of_end
 from cli.spending import so_far
 from cli.view import HEARTBEAT, Plain, Tree
@@ -117,10 +117,7 @@ def show(
     reader = Reader(account, execution_arn, f"tuneway watch {execution_arn.rpartition(':')[2]}{options}")
     found, stack = reader.found, account.stack.name
 
-    def money(of: Found, now: float) -> str:
-        return so_far(account.stack, of, now)
-
-    with Tree(screen, stack, money) if screen.is_terminal else Plain(screen, stack, money, heartbeat) as view:
+    with Tree(screen, stack, so_far) if screen.is_terminal else Plain(screen, stack, heartbeat) as view:
         while True:
             reader.read()
             view.update(found)

@@ -74,6 +74,7 @@ class JobLog:
         self.seconds: dict[str, float] = {}
         self.published = False
         self._since = 0.0
+        self._answered_at = 0.0
         self._at: list[Step] = []
         self._validations: list[float] = []
         self._forecast: dict[str, float] = {}
@@ -101,6 +102,7 @@ class JobLog:
             self._validations.append(float(found["seconds"] or 0))
         elif found := _ANSWERED.search(line):
             self.answered[found["model"]] = int(found["done"]), int(found["all"])
+            self._answered_at = at
         elif _FORECAST.search(line):
             self._forecast = {found["phase"]: float(found["seconds"]) for found in _SECONDS.finditer(line)}
             self._eval_steps = int(every["steps"]) if (every := _EVERY.search(line)) else None
@@ -148,9 +150,7 @@ class JobLog:
         elapsed, expected = now - self._since, self._expected(self.phase)
         done, rows = self.answered.get(self.phase.removeprefix("evaluate_"), (0, 0))
         if self.phase.startswith("evaluate_") and done:
-            # The longest prompts come first, so the pace so far is the slowest. The forecast knows the lengths.
-            paced = elapsed / done * (rows - done)
-            return max(min(paced, max(expected - elapsed, paced / 2)), 0)
+            return max((self._answered_at - self._since) / done * (rows - done) - (now - self._answered_at), 0)
         return max(expected - elapsed, 0)
 
     def _expected(self, phase: str) -> float:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.job_log import last_line
+from pipeline.job_log import JobLog, last_line
 
 STEP = "step={0}/300 epoch=0.50 loss={1:.4f} grad_norm=0.5000 learning_rate=1.0e-04 tokens_per_second=99.0 peak_memory_gib=9"
 
@@ -54,3 +54,83 @@ def test_no_other_text_of_the_log_is_in_the_progress(texts: list[str]) -> None:
     secret = "Amanda: I baked cookies"
     lines = [(1.0, f"{text} {secret}") for text in texts] + [(0.5, f"{STEP.format(5, 1)} {secret}")]
     assert last_line(events(*lines), time.time()) == "step 5 of 300, loss 1.000"
+
+
+FORECAST = "forecast load_base_seconds={0} evaluate_base_seconds={1} export_seconds={2} evaluate_tuned_seconds={3}"
+
+
+def job(
+    pace: list[float], phases: list[float], rows: int = 8, forecast: list[float] | None = None
+) -> list[dict[str, object]]:
+    """Return the log of a job: the seconds of its steps, and those of the four phases after them."""
+    at = 1000.0
+    lines = [(at, "phase=load"), (at, "phase=load_quantized"), (at, FORECAST.format(*(forecast or phases)))]
+    lines += [(at, "phase=train"), (at, "eval_loss=3.0 seconds=0.0")]
+    for number, seconds in enumerate(pace, 1):
+        at += seconds
+        lines.append((at, STEP.format(number, 1.0).replace("/300", f"/{len(pace)}")))
+    for phase, seconds in zip(("load_base", "evaluate_base", "export", "evaluate_tuned"), phases, strict=True):
+        lines.append((at, f"phase={phase}"))
+        if phase.startswith("evaluate"):
+            model = phase.removeprefix("evaluate_")
+            lines += [
+                (at + seconds * done / rows, f"evaluated={done}/{rows} model={model}") for done in range(1, rows + 1)
+            ]
+        at += seconds
+    lines.append((at, "load_seconds=1.0 train_seconds=2.0"))
+    return [{"timestamp": int(time * 1000), "message": line} for time, line in lines]
+
+
+@given(
+    st.floats(0.5, 20),
+    st.lists(st.floats(0.8, 1.2), min_size=6, max_size=60),
+    st.lists(st.floats(1, 300), min_size=4, max_size=4),
+    st.lists(st.floats(0.9, 1.1), min_size=4, max_size=4),
+)
+def test_from_a_third_of_the_training_on_the_time_left_is_within_a_third_of_the_truth(
+    pace: float, noise: list[float], phases: list[float], wrong: list[float]
+) -> None:
+    lines = job([pace * one for one in noise], phases, forecast=[a * b for a, b in zip(phases, wrong, strict=True)])
+    end = lines[-1]["timestamp"] / 1000  # type: ignore[operator]
+    log = JobLog()
+    for line in lines:
+        now = line["timestamp"] / 1000  # type: ignore[operator]
+        log.add([line])
+        if log.steps and log.step >= max(log.steps / 3, 3):
+            left = log.seconds_left(now)
+            assert left is not None
+            assert abs(left - (end - now)) <= 0.3 * (end - now) + 1, (now, line)
+    assert log.seconds_left(end) == 0
+
+
+@given(st.lists(st.floats(0.5, 20), min_size=3, max_size=30), st.lists(st.floats(1, 60), min_size=4, max_size=4))
+def test_without_a_new_line_the_time_left_never_grows_and_is_never_below_zero(
+    steps: list[float], phases: list[float]
+) -> None:
+    lines = job(steps, phases)
+    for cut in range(8, len(lines)):
+        log = JobLog()
+        log.add(lines[:cut])
+        now = lines[cut - 1]["timestamp"] / 1000  # type: ignore[operator]
+        left = [log.seconds_left(now + later) for later in (0, 5, 50, 5000)]
+        assert None not in left
+        assert left == sorted(left, reverse=True)  # type: ignore[type-var]
+        assert min(left) >= 0  # type: ignore[type-var]
+
+
+def test_before_two_steps_and_without_a_forecast_the_time_left_is_not_known() -> None:
+    lines = job([5, 5, 5], [1, 1, 1, 1])
+    log = JobLog()
+    log.add(lines[:6])
+    assert log.seconds_left(1010) is None
+    log = JobLog()
+    log.add(line for line in lines if "forecast" not in str(line["message"]))
+    assert log.phase == "evaluate_tuned"
+
+
+def test_an_interrupted_job_begins_its_phases_anew_and_keeps_its_losses() -> None:
+    log = JobLog()
+    log.add([*job([5, 5, 5, 5], [1, 1, 1, 1])[:8]])
+    assert (log.step, len(log.losses)) == (3, 3)
+    log.add(job([5, 5, 5, 5], [1, 1, 1, 1])[:1])
+    assert (log.phase, log.step, len(log.losses)) == ("load", 0, 3)
