@@ -45,7 +45,7 @@ _BAD_ENDS = ("ExecutionFailed", "ExecutionAborted", "ExecutionTimedOut")
 
 
 @dataclass
-class Row:
+class StepRow:
     """A step of an execution.
 
     Attributes:
@@ -74,7 +74,7 @@ class Row:
         return self.seconds + max(end - self.began, 0)
 
 
-class History:
+class ExecutionHistory:
     """The rows of an execution, up to the last event that was added.
 
     Attributes:
@@ -89,12 +89,12 @@ class History:
     def __init__(self) -> None:
         """Begin with no event."""
         self.last = 0
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, StepRow] = {}
         self.answers: dict[str, Any] = {}
         self.jobs: list[str] = []
         self.map_run: str | None = None
         self.redrives = 0
-        self._current: Row | None = None
+        self._current: StepRow | None = None
 
     def add(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Read events in the order of their ids. Those that were read before are left out."""
@@ -117,7 +117,7 @@ class History:
         elif row:
             self._of_step(kind, row, details, at)
 
-    def _of_step(self, kind: str, row: Row, details: Mapping[str, Any], at: float) -> None:
+    def _of_step(self, kind: str, row: StepRow, details: Mapping[str, Any], at: float) -> None:
         if kind == "FailStateEntered":  # the step has answered with a refusal, and a Choice led here
             row.status = "failed"
         elif kind == "TaskSucceeded":
@@ -141,7 +141,7 @@ class History:
     def _enter(self, name: str, at: float) -> None:
         if self._current and self._current.name != name and self._current.status == "running":
             self._current.status = "done"
-        row = self.rows.setdefault(name, Row(name))
+        row = self.rows.setdefault(name, StepRow(name))
         if self._current is not row or row.began is None or row.status != "running":
             # It is not the next look of a loop: the seconds of earlier visits stay, and the time between does not count.
             if row.began is not None and row.ended is not None:
@@ -170,7 +170,7 @@ class History:
         row.status, row.began, row.ended, row.trouble = "running", at, None, ""
 
     @property
-    def current(self) -> Row | None:
+    def current(self) -> StepRow | None:
         """The step that the execution entered last."""
         return self._current
 

@@ -24,7 +24,7 @@ from botocore.exceptions import (
 )
 
 from cli.errors import EXPIRED, of_aws
-from cli.history import History, epoch
+from cli.history import ExecutionHistory, epoch
 from pipeline import aws, names
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from serving.stack import Stack
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 FIRST_PAGE, NEXT_PAGE = 1000, 50
 """Events per page: the most that GetExecutionHistory returns (API reference), and enough for the events between two looks."""
@@ -49,7 +49,7 @@ JOB_SECONDS, LOG_SECONDS, STREAM_SECONDS, ENDPOINT_SECONDS, BEDROCK_SECONDS = 5,
 _GONE = (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)
 
 
-class Account(Protocol):
+class WatchedStack(Protocol):
     """What is needed of a stack: `cli.context.ConnectedStack` has it."""
 
     @property
@@ -78,7 +78,7 @@ class Found:
     """
 
     execution: dict[str, Any]
-    history: History = field(default_factory=History)
+    history: ExecutionHistory = field(default_factory=ExecutionHistory)
     job: dict[str, Any] | None = None
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     log: JobLog = field(default_factory=JobLog)
@@ -111,7 +111,7 @@ class CredentialsEnded(Refused):
 class Reader:
     """Reads one execution again and again. `found` has what is known."""
 
-    def __init__(self, account: Account, execution_arn: str, come_back: str) -> None:
+    def __init__(self, account: WatchedStack, execution_arn: str, come_back: str) -> None:
         """Describe the execution.
 
         Args:
@@ -269,7 +269,7 @@ class Reader:
         self._due[what] = now + seconds
         return True
 
-    def _try(self, what: str, call: Callable[[], Answer]) -> Answer | None:
+    def _try(self, what: str, call: Callable[[], Value]) -> Value | None:
         """Return the answer of a call, or None with a line in `unknown`.
 
         Raises:

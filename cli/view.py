@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.history import BEDROCK, QUICK, STEPS, Row, epoch
+from cli.history import BEDROCK, QUICK, STEPS, StepRow, epoch
 from pipeline.job_log import duration
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
     return "".join(BARS[min(int((mean - low) / span * len(BARS)), len(BARS) - 1)] for mean in means)
 
 
-def training_lines(found: Found, row: Row, now: float) -> list[Line]:
+def training_lines(found: Found, row: StepRow, now: float) -> list[Line]:
     """Return the lines about the training job: its phase with the time left, and its losses."""
     job, log = found.job, found.log
     if job is None:
@@ -129,7 +129,7 @@ def endpoint_line(found: Found, now: float) -> Line | None:
     return Line(status, f"endpoint {status}{f' for {duration(max(now - epoch(since), 0))}' if since else ''}{reason}")
 
 
-def details(found: Found, row: Row, now: float) -> list[Line]:
+def details(found: Found, row: StepRow, now: float) -> list[Line]:
     """Return the lines beside a step."""
     if row.trouble:
         text = row.trouble if row.status == "failed" else f"is tried again: {row.trouble}"
@@ -148,7 +148,7 @@ def details(found: Found, row: Row, now: float) -> list[Line]:
     return [Line(text, text)] if text else []
 
 
-def data_text(found: Found, row: Row) -> str:
+def data_text(found: Found, row: StepRow) -> str:
     """Return the text beside a step that prepares data; empty for other steps."""
     if row.name == "ShardData" and found.shards:
         failed = f", {found.shards['failed']} failed" if found.shards["failed"] else ""
@@ -160,12 +160,12 @@ def data_text(found: Found, row: Row) -> str:
     return _LOOKING.get(row.name, "") if row.status == "running" else ""
 
 
-def rows(found: Found) -> list[Row]:
+def rows(found: Found) -> list[StepRow]:
     """Return the rows in the order in which they are shown, with the steps that are still to come."""
     history, ended = found.history, found.status not in ("RUNNING", "PENDING_REDRIVE")
     shown = [row for row in history.rows.values() if row.name not in QUICK or row.status in ("running", "failed")]
     if not ended:
-        shown += [Row(name) for name in history.expected()]
+        shown += [StepRow(name) for name in history.expected()]
     order = {name: index for index, name in enumerate(STEPS)}
     return sorted(shown, key=lambda row: order.get(row.name, len(STEPS)))
 
@@ -265,7 +265,7 @@ class Tree:
         return foot
 
     @staticmethod
-    def _add(table: Table, above: str, row: Row, lines: list[Line], now: float, *, last: bool) -> None:
+    def _add(table: Table, above: str, row: StepRow, lines: list[Line], now: float, *, last: bool) -> None:
         mark, style = MARKS[row.status]
         dim = "dim" if row.status == "waiting" else ""
         name = Text.assemble(f"{above}{'└' if last else '├'}─ ", (mark, style), " ", (row.name, dim))

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from rich.markup import escape
 
 from cli.context import ConnectedStack, SettingsFile, connect, console
-from cli.reader import Account, Reader
+from cli.reader import Reader, WatchedStack
 from cli.result import lines_of_end
 from cli.spending import so_far
 from cli.view import HEARTBEAT, Plain, Tree
@@ -93,7 +93,7 @@ def follow(connected: ConnectedStack, execution_arn: str, settings_file: Path | 
 
 
 def show(
-    account: Account,
+    account: WatchedStack,
     execution_arn: str,
     screen: Console,
     *,

@@ -118,7 +118,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     outputs = aws.stack_outputs(stack)
     endpoint, role = outputs["EndpointName"], outputs["CallerRoleArn"]
     machine, bucket = outputs["StateMachineArn"], outputs["BucketName"]
-    deployed = Deployed(aws, Stack(stack, aws.region, endpoint, role, bucket, machine))
+    deployed = LocalStack(aws, Stack(stack, aws.region, endpoint, role, bucket, machine))
     uploads, run_input = dataset_input(dataset, fields)
     s3 = aws.client("s3")
     for path, key in uploads:
@@ -152,7 +152,7 @@ def refused_for_bedrock(description: dict[str, Any]) -> bool:
     return description.get("error") == "Tuneway.Refused" and str(description.get("cause")).startswith("bedrock: ")
 
 
-class Deployed(NamedTuple):
+class LocalStack(NamedTuple):
     """The stack in the local account, as `tuneway watch` sees it."""
 
     aws: LocalAws
@@ -163,7 +163,7 @@ class Deployed(NamedTuple):
         return self.aws.client(service)
 
 
-def _start_and_watch(deployed: Deployed, run_input: dict[str, Any]) -> watch.Ended:
+def _start_and_watch(deployed: LocalStack, run_input: dict[str, Any]) -> watch.Ended:
     answer = deployed.client("stepfunctions").start_execution(
         stateMachineArn=deployed.stack.state_machine, input=json.dumps(run_input)
     )

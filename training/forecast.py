@@ -24,7 +24,7 @@ EXPORT_LOADS = 2.0
 """The seconds of the export per second of loading the model: it merges, saves, loads again, and computes logits twice."""
 
 
-class Pace(NamedTuple):
+class AnswerPace(NamedTuple):
     """The seconds per prompt token that is read, with padding, and per step that writes a token of every row."""
 
     read: float
@@ -33,7 +33,7 @@ class Pace(NamedTuple):
 
 def measure(
     model: PeftModel, prompts: Sequence[Sequence[int]], batch_size: int, pad: int, ends: Collection[int]
-) -> Pace:
+) -> AnswerPace:
     """Answer the batch of middle length with the base model, and return its pace. The model stays as it is."""
     order = sorted(prompts, key=len)
     middle = max(0, (len(order) - batch_size) // 2)
@@ -60,10 +60,10 @@ def measure(
         first = seconds(1)
         all_of = seconds(1 + WRITTEN)
     model.train(was_training)
-    return Pace(first / (len(batch) * longest), max(all_of - first, 0) / WRITTEN)
+    return AnswerPace(first / (len(batch) * longest), max(all_of - first, 0) / WRITTEN)
 
 
-def answering(pace: Pace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> float:
+def answering(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> float:
     """Return the seconds of answering all rows in the batches of `evaluate.answer`.
 
     Args:
@@ -81,7 +81,7 @@ def answering(pace: Pace, prompts: Sequence[int], answers: Sequence[int], batch_
 
 
 def line(
-    pace: Pace,
+    pace: AnswerPace,
     prompts: Sequence[int],
     references: Sequence[int],
     batch_size: int,

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from cli.history import BEDROCK, QUICK, STEPS, History, reason
+from cli.history import BEDROCK, QUICK, STEPS, ExecutionHistory, reason
 from infra.definition import STATES
 from tests.unit.cli.recorded_runs import NAMES, found, recorded
 
@@ -124,7 +124,7 @@ def test_what_is_not_wanted_is_not_expected() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_rows_are_the_same_however_the_events_are_paged(name: str) -> None:
     events = recorded(name)["events"]
-    whole, parts = History(), History()
+    whole, parts = ExecutionHistory(), ExecutionHistory()
     whole.add(events)
     draw = random.Random(name)
     at = 0
