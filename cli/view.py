@@ -100,9 +100,9 @@ def training_lines(found: Found, row: StepRow, now: float) -> list[Line]:
         model = log.phase.removeprefix("evaluate_")
         if model in log.answered:
             done, rows = log.answered[model]
-            words = f"{words}: {done} of {rows} rows"
+            words = f"{model} model answers: {done} of {rows}"
         left = log.seconds_left(now)
-        head = Line(words, words if left is None else f"{words}, about {duration(left)} left")
+        head = Line(words, words if left is None else f"{words}, {about(left)} left")
     lines = [head]
     if log.losses:
         losses = [log.losses[step] for step in sorted(log.losses)]
@@ -168,6 +168,14 @@ def rows(found: Found) -> list[StepRow]:
         shown += [StepRow(name) for name in history.expected()]
     order = {name: index for index, name in enumerate(STEPS)}
     return sorted(shown, key=lambda row: order.get(row.name, len(STEPS)))
+
+
+def about(seconds: float) -> str:
+    """Return an expected length of time in words, without digits that nobody can know."""
+    if seconds < 120:
+        return f"about {5 * max(round(seconds / 5), 1)} s"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
 
 
 def clock(moment: str) -> str:
