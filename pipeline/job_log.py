@@ -57,6 +57,8 @@ class JobLog:
         answered: the rows that the model ("base" or "tuned") has answered, and all rows.
         seconds: the seconds of each phase that has ended.
         published: whether the model is complete.
+        forecast: the seconds that the job expects of the phases after its training.
+        eval_steps: the steps between two validations; None if there is only the one at the end.
     """
 
     def __init__(self) -> None:
@@ -77,8 +79,8 @@ class JobLog:
         self._answered_at = 0.0
         self._at: list[Step] = []
         self._validations: list[float] = []
-        self._forecast: dict[str, float] = {}
-        self._eval_steps: int | None = None
+        self.forecast: dict[str, float] = {}
+        self.eval_steps: int | None = None
 
     def add(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Read log events, in their order: their `timestamp` in milliseconds and their `message`."""
@@ -104,8 +106,8 @@ class JobLog:
             self.answered[found["model"]] = int(found["done"]), int(found["all"])
             self._answered_at = at
         elif _FORECAST.search(line):
-            self._forecast = {found["phase"]: float(found["seconds"]) for found in _SECONDS.finditer(line)}
-            self._eval_steps = int(every["steps"]) if (every := _EVERY.search(line)) else None
+            self.forecast = {found["phase"]: float(found["seconds"]) for found in _SECONDS.finditer(line)}
+            self.eval_steps = int(every["steps"]) if (every := _EVERY.search(line)) else None
         elif _ENDED.search(line):
             self._end_phase(at)
             self.published = True
@@ -125,7 +127,7 @@ class JobLog:
         """
         if self.published:
             return 0.0
-        if self.phase not in PHASES[2:] or not self._forecast:
+        if self.phase not in PHASES[2:] or not self.forecast:
             return None
         here = self._training_left(now) if self.phase == "train" else self._phase_left(now)
         if here is None:
@@ -141,7 +143,7 @@ class JobLog:
         pace = (last.at - first.at - (last.validated - first.validated)) / max(last.number - first.number, 1)
         left = max((self.steps - last.number) * pace - (now - last.at), 0) if last.number < self.steps else 0.0
         # A validation also comes at the end, before the last step is logged.
-        between = 0 if not self._eval_steps else (self.steps - 1) // self._eval_steps - last.number // self._eval_steps
+        between = 0 if not self.eval_steps else (self.steps - 1) // self.eval_steps - last.number // self.eval_steps
         validations = max(between, 0) + (last.number < self.steps)
         return left + validations * (max(self._validations, default=0.0))
 
@@ -154,8 +156,8 @@ class JobLog:
         return max(expected - elapsed, 0)
 
     def _expected(self, phase: str) -> float:
-        seconds = self._forecast.get(phase, 0.0)
-        base, measured = self._forecast.get("evaluate_base"), self.seconds.get("evaluate_base")
+        seconds = self.forecast.get(phase, 0.0)
+        base, measured = self.forecast.get("evaluate_base"), self.seconds.get("evaluate_base")
         if phase == "evaluate_tuned" and base and measured:
             seconds *= min(max(measured / base, 1 / MOST_CORRECTION), MOST_CORRECTION)
         return seconds
