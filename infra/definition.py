@@ -193,7 +193,9 @@ def _smoke_test(deployed: StackParts) -> State:
 
 
 def _tested(_: StackParts) -> State:
-    return choice(branch("{% $deployed.phase = 'redeploy' %}", "Deploy"), default="Served")
+    # No attempt has this count of redrives, so Deploy starts anew. It still sees how long the lost endpoint has lived.
+    lost = "{% $merge([$deployed, {'redrive': -1}]) %}"
+    return choice(branch("{% $deployed.phase = 'redeploy' %}", "Deploy", deployment=lost), default="Served")
 
 
 def _served(_: StackParts) -> State:

@@ -8,7 +8,7 @@ from pipeline.money.bounds import (
     wake_warning,
     warnings,
 )
-from pipeline.money.expected import EarlierPace, Tokens, expected, tokens_of_bytes
+from pipeline.money.expected import EarlierPace, Tokens, expected, tokens_of_bytes, tokens_of_rows
 from pipeline.money.limit import (
     MaxCostReached,
     check_bedrock,
@@ -49,6 +49,7 @@ __all__ = [
     "so_far",
     "spent_so_far",
     "tokens_of_bytes",
+    "tokens_of_rows",
     "training_use",
     "wake_warning",
     "warnings",

@@ -1,8 +1,13 @@
-"""Prints the bound of a run with config.yaml, and what is expected, for each Region with a default of Bedrock's."""
+"""Prints the bound of a run with config.yaml, and what is expected, for each Region with a default of Bedrock's.
+
+`python -m pipeline.money [ROWS]`: the expected cost is that of a dataset with so many rows of train, by default as many as
+SAMSum has.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from pipeline import money
@@ -10,9 +15,21 @@ from pipeline.catalogue import DEFAULT_BY_REGION
 from pipeline.contracts.values import as_json
 from pipeline.settings import load
 
+SAMSUM_ROWS = 14_732
+LLAMA_1B_PARAMETERS = 1_235_814_400
+
 config = load(Path(__file__).resolve().parents[2] / "config.yaml")
+rows = int(sys.argv[1]) if len(sys.argv) > 1 else SAMSUM_ROWS
 for region, default in DEFAULT_BY_REGION.items():
     model = default if config.bedrock.mode == "customize" else None
     prices = money.known(region)
-    expected = money.expected(config, prices, region, None, None, bedrock_model=model)
-    print(region, json.dumps(as_json(money.estimate(config, prices, expected, model, region))))
+    expected = money.expected(
+        config,
+        prices,
+        region,
+        money.tokens_of_rows(rows),
+        None,
+        bedrock_model=model,
+        parameters=LLAMA_1B_PARAMETERS,
+    )
+    print(region, json.dumps(as_json(money.estimate(config, prices, expected, model, region)), indent=2))

@@ -88,7 +88,12 @@ def tokens_of_bytes(plain: int, packed: int, files: int, max_rows: int | None = 
     line = f"assumed: {BYTES_PER_TOKEN} bytes per token of {what}{factor}"
     if max_rows is None or tokens <= max_rows * TOKENS_PER_ROW:
         return Tokens(tokens, None, line)
-    return Tokens(max_rows * TOKENS_PER_ROW, max_rows, f"assumed: {TOKENS_PER_ROW} tokens per row of {max_rows:,} rows")
+    return tokens_of_rows(max_rows)
+
+
+def tokens_of_rows(rows: int) -> Tokens:
+    """Return the assumed tokens of a training split with this number of rows."""
+    return Tokens(rows * TOKENS_PER_ROW, rows, f"assumed: {TOKENS_PER_ROW} tokens per row of {rows:,} rows")
 
 
 def expected(

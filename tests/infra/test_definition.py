@@ -225,7 +225,8 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert (output["model_run"], output["serve_again"]) == ("0123456789", {"serve": "0123456789"})
     assert output["spent"] == {"total": 1.0}
     name, attempt = variables["plan"]["name"], {"redrive": 3}
-    assert events["Train"] == {"name": name, **attempt, "request": variables["plan"]["train"]}
+    record = variables["plan"]["record"]
+    assert events["Train"] == {"name": name, **attempt, "request": variables["plan"]["train"], "record": record}
     assert events["Deploy"]["progress"] is None
     assert events["Deploy"]["model"] == MODEL
     assert events["SmokeTest"]["samples"] == "s3://bucket/models/0123456789/smoke_test.json"
@@ -297,7 +298,9 @@ def test_a_superseded_endpoint_is_no_failure_and_a_lost_one_is_deployed_again(
     assert (output["promoted"], output["deployment"]) == (False, "superseded")
     again = [{"phase": "redeploy", "samples": []}, ANSWERS["SmokeTest"]]
     entered, events, output = run(synthesised, variables, SmokeTest=again)
-    assert (entered.count("Deploy"), events["Deploy"]["progress"], output["promoted"]) == (2, None, True)
+    assert (entered.count("Deploy"), output["promoted"]) == (2, True)
+    # Deploy starts anew, and counts how long the lost endpoint has lived.
+    assert (events["Deploy"]["progress"]["redrive"], events["Deploy"]["progress"]["since"]) == (-1, 1)
 
 
 NEVERTHELESS: dict[str, Any] = {"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}

@@ -249,7 +249,7 @@ def test_plan_looks_for_a_baseline_and_only_assess_writes_it(synthesised: Synthe
         "baselines/*/baseline.json",
         "models/*/run.json",
     }
-    read = {f"models/*/*/tuneway/{name}.json" for name in ("evaluation", "left_out", "baseline")}
+    read = {f"models/*/*/tuneway/{name}.json" for name in ("evaluation", "left_out", "metrics", "baseline")}
     assert objects(synthesised, "FunctionsAssess", "s3:GetObject") == read
     writers = {
         name

@@ -22,6 +22,7 @@ NO_RESOURCE = {
     "ecr:GetAuthorizationToken",
     "cloudwatch:GetMetricData",
     "cloudwatch:PutMetricData",
+    "pricing:GetProducts",
     "servicequotas:ListServiceQuotas",
     "servicequotas:ListAWSDefaultServiceQuotas",
     "sagemaker:CallWithBearerToken",

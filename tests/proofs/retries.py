@@ -111,6 +111,7 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("logs", "DeleteLogGroup"): {"ResourceNotFoundException": ABSENT},
     ("logs", "DescribeLogStreams"): {"any": "reported as a log that cannot be read; the look goes on without it"},
     ("logs", "GetLogEvents"): {"any": "reported as a log that cannot be read; the look goes on without it"},
+    ("pricing", "GetProducts"): {"any": "reported as a price that is not known; Plan goes on without it"},
     ("s3", "AbortMultipartUpload"): {"NoSuchUpload": "in the teardown, means that it has been completed"},
     ("s3", "DeleteObjects"): {"of single objects": f"reported as left; {LATER}"},
     ("s3", "ListObjectsV2"): {"NoSuchBucket": REFUSED, "AccessDenied": DATASET_REFUSED},

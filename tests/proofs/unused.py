@@ -54,6 +54,12 @@ UNUSED: tuple[Unused, ...] = (
         "SageMaker API Reference, DescribeEndpoint, EndpointStatus",
     ),
     Unused(
+        "Functions/PlanRole",
+        ("pricing:GetProducts on *",),
+        "Plan asks the Price List only for prices that its table lacks, and goes on without them; it has those of this life",
+        "pipeline/money/price_list.py",
+    ),
+    Unused(
         "Functions/TrainRole",
         ("sagemaker:StopTrainingJob on arn:aws:sagemaker:REGION:ACCOUNT:training-job/PREFIX-*",),
         "if a run has two jobs, the younger is stopped; that happens only if a call of an aborted attempt comes too late",
