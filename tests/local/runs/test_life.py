@@ -56,6 +56,17 @@ def test_the_output_has_the_decision_the_data_the_models_and_the_costs(first: di
     assert 0 < output["estimate"]["total"] < 25
     assert output["bedrock"] == "completed, answers by Converse"
     assert output["spent"]["training_seconds_billed"] >= 1
+    parts = {part["part"]: part for part in output["spent"]["parts"]}
+    assert {name: part["basis"] for name, part in parts.items()} == {
+        "training": "billed",
+        "bedrock": "estimated",
+        "endpoint": "estimated",
+    }
+    assert output["spent"]["total"] == pytest.approx(sum(part["usd"] for part in parts.values()))
+    assert [one["until"] for one in output["spent"]["ongoing"]] == [None, output["until"]]
+    expected = output["estimate"]["expected"]
+    assert 0 < expected["total"] < output["estimate"]["total"]
+    assert expected["assumption"].startswith(f"{expected['tokens']:,} tokens (assumed: ")
 
 
 def test_a_plan_of_the_run_has_its_rows_tokens_and_steps(stack: Deployed, first: dict[str, Any]) -> None:
@@ -79,7 +90,11 @@ def test_the_runs_record_is_a_file(stack: Deployed, first: dict[str, Any]) -> No
     output = first["output"]
     record = json.loads(read(stack, output["run"]))
     assert output["run"].endswith(f"/models/{record['run']}/run.json")
-    fields = ("model", "manifest", "scores", "why", "spent")
+    assert record["pace"]["rows"] == output["data"]["train"]
+    assert record["pace"]["tokens_per_epoch"] > 1000
+    assert record["pace"]["tokens_per_second"] > 0
+    assert {"load", "train", "export"} <= record["pace"]["seconds"].keys()
+    fields = ("model", "manifest", "scores", "why", "spent", "estimate")
     assert {key: record[key] for key in fields} == {key: output[key] for key in fields}
     assert (record["execution"], record["settings"], record["promoted"]) == (first["executionArn"], {}, True)
     assert record["serving"] == {"endpoint": output["endpoint"], "config": output["config"], "until": output["until"]}
@@ -95,7 +110,10 @@ def test_bedrocks_model_can_be_called_as_the_output_and_the_notice_say(stack: De
     tags = bedrock.list_tags_for_resource(resourceARN=output["bedrock_model_id"])["tags"]
     assert {"key": "tuneway:stack", "value": stack.prefix} in tags
     assert f"--model-id {output['bedrock_model_id']} " in output["bedrock_call"]
-    assert f"Ask Bedrock: {output['bedrock_call']}\n" in stack.wait_for_cleanup(first["executionArn"])["message"]
+    message = stack.wait_for_cleanup(first["executionArn"])["message"]
+    assert f"Ask Bedrock: {output['bedrock_call']}\n" in message
+    assert f"\nSpent: {output['spent']['total']:.2f} in US dollars, before tax: training " in message
+    assert f"\nGoes on: endpoint {output['endpoint']}, per hour 1.408 dollars, until {output['until']}\n" in message
 
 
 def test_no_dialogue_and_no_answer_is_in_history_logs_or_notice(stack: Deployed, first: dict[str, Any]) -> None:
