@@ -97,9 +97,9 @@ def endpoint_use(record: RunRecord, deployed: Deployment | None) -> EndpointUse 
     """Return the life of the run's endpoint, or None if the run has deployed none."""
     if record.fleet is None or deployed is None or not (deployed.since or deployed.earlier_seconds):
         return None
-    return EndpointUse(
-        record.fleet, deployed.endpoint, deployed.since, deployed.until, earlier_seconds=deployed.earlier_seconds
-    )
+    # A superseded endpoint is on the config of another run, which goes on to pay for it.
+    ended = time.time() if deployed.phase == "superseded" else None
+    return EndpointUse(record.fleet, deployed.endpoint, deployed.since, deployed.until, ended, deployed.earlier_seconds)
 
 
 def _check(
