@@ -11,18 +11,20 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from infra.functions import OWN_IDS, OWN_NAMES, published_version
+from infra.functions import OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, published_version
 from infra.policies import acknowledge, allow, make_role, state_machines
-from infra.state_machine import OWN_EXECUTIONS, StateMachine
-from infra.states import HOUR
+from infra.states import HOUR, report_event
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
+    from aws_cdk import aws_s3 as s3
 
     from infra.functions import FunctionFactory
     from infra.notifications import Notifications
     from infra.scope import Scope
+    from infra.state_machine import StateMachine
+    from infra.steps import Steps
     from pipeline.settings import Settings
 
 PATIENCE_SECONDS = 2 * 3600
@@ -56,22 +58,29 @@ class Cleanup(Construct):
         parent: Construct,
         id: str,
         scope: Scope,
+        bucket: s3.Bucket,
         functions: FunctionFactory,
+        steps: Steps,
         machine: StateMachine,
         notifications: Notifications,
         settings: Settings,
     ) -> None:
-        """Make the three. The state machine publishes its result to the topic of `notifications`."""
+        """Make the three. The state machine publishes its result to the topic of `notifications`.
+
+        The last of `steps`, the report, writes the page of the ended run.
+        """
         super().__init__(parent, id)
         function = functions.make(self, "cleanup", "pipeline.steps.cleanup.handler", minutes=5)
         _grant(function, scope)
         version = published_version(function)
         role = make_role(self, "Role", state_machines(scope), "Tuneway's cleanup state machine")
-        allow(role, ["lambda:InvokeFunction"], [f"{function.function_arn}:*"], reason="published versions")
+        called = [f"{function.function_arn}:*", steps.any_version_of("report")]
+        allow(role, ["lambda:InvokeFunction"], called, reason="published versions")
         notifications.let_publish(role)
         poll = settings.endpoint.poll_seconds
         topic = notifications.topic.topic_arn
-        body = definition(version, topic, scope.prefix, scope.region, poll)
+        report = steps.versions["report"]
+        body = definition(version, report, topic, bucket.bucket_name, scope.prefix, scope.region, poll)
         cleanup = sfn.StateMachine(
             self,
             "StateMachine",
@@ -127,12 +136,16 @@ class Cleanup(Construct):
         )
 
 
-def definition(function: str, topic: str, prefix: str, region: str, poll_seconds: int) -> dict[str, Any]:
-    """Return the definition: it cleans up until nothing is left, and then publishes once.
+def definition(
+    function: str, report: str, topic: str, bucket: str, prefix: str, region: str, poll_seconds: int
+) -> dict[str, Any]:
+    """Return the definition: it cleans up until nothing is left, writes the run's page, and then publishes once.
 
     Args:
         function: version ARN of the cleanup function.
+        report: version ARN of the function that writes the page.
         topic: ARN of the topic.
+        bucket: the stack's bucket.
         prefix: the stack's prefix.
         region: the stack's region.
         poll_seconds: `endpoint.poll_seconds`. The wait is at least `LEAST_WAIT_SECONDS`.
@@ -184,7 +197,7 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
                                 ),
                             }
                         },
-                        "Next": "Tell",
+                        "Next": "Report",
                     }
                 ],
                 "Next": "CleanedUp",
@@ -200,10 +213,30 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
                     },
                     {"Condition": "{% $done.message = null %}", "Next": "Redriven"},
                 ],
-                "Default": "Tell",
+                "Default": "Report",
             },
             "Wait": {"Type": "Wait", "Seconds": wait_seconds, "Next": "CleanUp"},
             "Redriven": {"Type": "Succeed"},
+            # A run that was ended from outside enters no state that could write its page. The page of a good end is written
+            # again, with its whole time line.
+            "Report": {
+                "Type": "Task",
+                "Resource": "arn:aws:states:::lambda:invoke",
+                "Arguments": {
+                    "FunctionName": report,
+                    "Payload": report_event("{% $ended.execution %}", "ended", bucket, region),
+                },
+                "Retry": [_RETRY],
+                "Assign": {"done": _with_line("Report: ", "$states.result.Payload.page")},
+                "Catch": [
+                    {
+                        "ErrorEquals": ["States.ALL"],
+                        "Assign": {"done": _with_line("Report: none was written: ", "$states.errorOutput.Error")},
+                        "Next": "Tell",
+                    }
+                ],
+                "Next": "Tell",
+            },
             "Tell": {
                 "Type": "Task",
                 "Resource": "arn:aws:states:::sns:publish",
@@ -218,6 +251,11 @@ def definition(function: str, topic: str, prefix: str, region: str, poll_seconds
             },
         },
     }
+
+
+def _with_line(name: str, value: str) -> str:
+    """Return the expression of the cleanup's answer, with one more line in its message."""
+    return f"{{% $merge([$done, {{'message': $done.message & '\\n{name}' & {value}}}]) %}}"
 
 
 def _grant(function: lambda_.Function, scope: Scope) -> None:

@@ -16,7 +16,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infra import bedrock_states, data_states
-from infra.states import ATTEMPT, PAYLOAD, PROGRESS, REDRIVE, StackParts, branch, choice, lambda_task, wait
+from infra.states import (
+    ATTEMPT,
+    PAYLOAD,
+    PROGRESS,
+    REDRIVE,
+    StackParts,
+    branch,
+    choice,
+    lambda_task,
+    report_event,
+    wait,
+)
 from pipeline import names
 from pipeline.contracts.bedrock import BedrockJob
 from pipeline.contracts.values import as_json
@@ -61,6 +72,7 @@ def _plan(deployed: StackParts) -> State:
             "modelDeployment": None,
             "answer": None,
             "retired": {"deleted": [], "warnings": []},
+            "reported": {"page": None, "warnings": []},
         },
         "Next": "Planned",
     }
@@ -217,7 +229,34 @@ _RESULT = {
 
 def _record_serving(deployed: StackParts) -> State:
     """Return the task that records the serving model, so that the record exists even if Bedrock fails later."""
-    return {**lambda_task(deployed.steps["record"], _RESULT), "Next": "TellServing"}
+    return {**lambda_task(deployed.steps["record"], _RESULT), "Next": "ReportServing"}
+
+
+def _report_task(deployed: StackParts, moment: str, following: str) -> State:
+    """Return a task that writes the run's page. Its failure never fails the run: it is a warning."""
+    event = report_event("{% $states.context.Execution.Id %}", moment, deployed.stack.bucket, deployed.stack.region)
+    failed = "{% 'the report was not written: ' & $states.errorOutput.Error %}"
+    return {
+        **lambda_task(deployed.steps["report"], event),
+        "Assign": {"reported": PAYLOAD},
+        "Catch": [
+            {
+                "ErrorEquals": ["States.ALL"],
+                "Assign": {"reported": {"page": None, "warnings": [failed]}},
+                "Next": following,
+            }
+        ],
+        "Next": following,
+    }
+
+
+def _report_serving(deployed: StackParts) -> State:
+    """Return the task that writes the page when the model serves. Bedrock takes hours."""
+    return _report_task(deployed, "serving", "TellServing")
+
+
+def _report(deployed: StackParts) -> State:
+    return _report_task(deployed, "done", "Done")
 
 
 def _tell_serving(deployed: StackParts) -> State:
@@ -230,6 +269,7 @@ def _tell_serving(deployed: StackParts) -> State:
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & ($plan.deploy.idle ? "
         "', or until nobody has used it for ' & $plan.deploy.idle.minutes & ' minutes' : '') & '\\nBedrock: ' & "
         "$bedrock.progress & '\\nWhy: ' & $assessment.why & '\\nOpenAI base URL: ' & $plan.call.base_url & "
+        "'\\nReport: ' & ($reported.page ? $reported.page : 'none was written') & "
         "'\\nPython:\\n' & $join($plan.call.python, '\\n') %}"
     )
     return {
@@ -248,7 +288,7 @@ def _tell_serving(deployed: StackParts) -> State:
 
 
 def _record(deployed: StackParts) -> State:
-    return {**lambda_task(deployed.steps["record"], _RESULT), "Assign": {"record": PAYLOAD}, "Next": "Done"}
+    return {**lambda_task(deployed.steps["record"], _RESULT), "Assign": {"record": PAYLOAD}, "Next": "Report"}
 
 
 def _done(_: StackParts) -> State:
@@ -281,8 +321,10 @@ def _done(_: StackParts) -> State:
         "serve_again": f"{{% {_AGAIN} %}}",
         "estimate": "{% $plan.estimate %}",
         "spent": "{% $record.spent %}",
+        "report": "{% $reported.page %}",
         "warnings": (
-            "{% $append($append($append($plan.warnings, $assessment.warnings), $deployed.warnings), $retired.warnings) %}"
+            "{% $append($append($append($append($plan.warnings, $assessment.warnings), $deployed.warnings), "
+            "$retired.warnings), $reported.warnings) %}"
         ),
     }
     return {"Type": "Succeed", "Output": output}
@@ -313,6 +355,7 @@ STATES = {
     "Tested": _tested,
     "Served": _served,
     "RecordServing": _record_serving,
+    "ReportServing": _report_serving,
     "TellServing": _tell_serving,
     "FollowBedrock": bedrock_states.follow_bedrock,
     "FinishCustomize": bedrock_states.finish_customize,
@@ -329,6 +372,7 @@ STATES = {
     "WaitForBedrock": bedrock_states.wait_for_bedrock,
     "RetireModels": bedrock_states.retire_models,
     "Record": _record,
+    "Report": _report,
     "Done": _done,
 }
 """Each state's function by the state's name, in the order of a run."""

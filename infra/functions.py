@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 A_RUN = "a run's id is its own, and known when it starts"
 A_KEY = "a baseline's key is made of its run's settings"
 OWN_NAMES = "every resource that a run creates is named after the run"
+OWN_EXECUTIONS = "executions of this state machine"
 OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
 
 _RETENTION = {
@@ -47,7 +48,8 @@ def code(package: str, settings: Settings) -> lambda_.Code:
         functions = settings.functions
         raise SettingsError(
             f"functions: no wheels for Python {functions.python} on {functions.architecture} in "
-            f"{wheels(package, settings)}; run `make setup` (with SETTINGS=FILE for another settings file)"
+            f"{wheels(package, settings)}, or no chart library in node_modules; "
+            "run `make setup` (with SETTINGS=FILE for another settings file)"
         )
     path, content = pack(package, settings)
     return lambda_.Code.from_asset(str(path), asset_hash=content)

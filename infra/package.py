@@ -47,9 +47,16 @@ SERVICES = {
 }
 """The services for which each package's code makes clients. botocore's data for all others is left out."""
 
-_PRODUCT = {"pipeline": ("pipeline", "training"), "data_prep": ("data_prep", "pipeline", "training/messages.py")}
-"""The product's own folders and files in each package. Plan copies the training code from its own package to the run's
-prefix; of that code data prep needs the form of a row alone."""
+_PRODUCT = {
+    "pipeline": (
+        *("pipeline", "training", "report", "config.schema.json"),
+        *(f"node_modules/uplot/{name}" for name in ("dist/uPlot.iife.min.js", "dist/uPlot.min.css", "LICENSE")),
+    ),
+    "data_prep": ("data_prep", "pipeline", "training/messages.py"),
+}
+"""The product's own folders and files in each package, and the chart library of the report's page (package.json).
+
+Plan copies the training code from its own package to the run's prefix; of that code data prep needs the form of a row alone."""
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 _ELF_MACHINES = {"arm64": 183, "x86_64": 62}
@@ -82,8 +89,9 @@ def wheels(package: str, settings: Settings) -> Path:
 
 
 def is_built(package: str, settings: Settings) -> bool:
-    """Return whether the wheels of a package are there and zipped, for the present pins and services."""
-    return _is_installed(package, wheels(package, settings)) and _zipped(package, settings).is_file()
+    """Return whether the wheels of a package are there and zipped, for the present pins and services, and npm's files too."""
+    files = all((ROOT / name).exists() for name in _PRODUCT[package])
+    return files and _is_installed(package, wheels(package, settings)) and _zipped(package, settings).is_file()
 
 
 def build(settings: Settings) -> None:

@@ -57,7 +57,7 @@ class TunewayStack(cdk.Stack):
         idle = Idle(self, "Idle", scope, storage.bucket, roles.idle, functions, notifications)
         steps = Steps(self, "Functions", scope, storage.bucket, functions, roles, settings)
         machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, steps, images, notifications, settings)
-        cleanup = Cleanup(self, "Cleanup", scope, functions, machine, notifications, settings)
+        cleanup = Cleanup(self, "Cleanup", scope, storage.bucket, functions, steps, machine, notifications, settings)
         teardown = Teardown(self, "Teardown", scope, storage.bucket, functions, machine, cleanup, settings)
         # On destroy the teardown comes first, because it needs all of these to delete the resources of runs.
         teardown.resource.node.add_dependency(storage, roles, notifications, expiry, idle, steps, machine, cleanup)

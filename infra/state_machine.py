@@ -11,7 +11,7 @@ from constructs import Construct
 
 from infra.data_states import SHARD_DATA
 from infra.definition import definition
-from infra.functions import A_RUN
+from infra.functions import A_RUN, OWN_EXECUTIONS
 from infra.policies import acknowledge, allow, make_role, state_machines
 from infra.storage import allow_key
 from pipeline import names
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from infra.scope import Scope
     from infra.steps import Steps
     from pipeline.settings import Settings
-
-OWN_EXECUTIONS = "executions of this state machine"
 
 
 class StateMachine(Construct):

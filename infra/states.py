@@ -97,6 +97,11 @@ def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = Fa
     }
 
 
+def report_event(execution: str, moment: str, bucket: str, region: str) -> dict[str, Any]:
+    """Return the event of the function that writes a run's page (`ReportEvent`). `execution` is an expression."""
+    return {"execution": execution, "moment": moment, "bucket": bucket, "region": region}
+
+
 def branch(condition: str, following: str, **assigned: Any) -> State:
     """Return a branch of a Choice: the assigned variables and the next state if the condition holds."""
     return {"Condition": condition, **({"Assign": assigned} if assigned else {}), "Next": following}

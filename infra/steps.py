@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.functions import A_KEY, A_RUN, OWN_IDS, OWN_NAMES, published_version
+from infra.functions import A_KEY, A_RUN, OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, published_version
 from infra.policies import allow, allow_pass
 from infra.storage import allow_key
 from pipeline import names
@@ -161,16 +161,20 @@ def _merge_data(grants: Grants) -> None:
     grants.allow(["s3:GetObject"], [grants.objects("shards")], A_RUN)
 
 
+def _read_job_logs(grants: Grants) -> None:
+    """Let the step read the logs of the stack's training jobs. The log group belongs to the account."""
+    group = grants.scope.arn("logs", f"log-group:{names.TRAINING_LOGS}")
+    grants.allow(["logs:DescribeLogStreams"], [f"{group}:*"], "CloudWatch Logs checks the group's ARN with its streams")
+    grants.allow(["logs:GetLogEvents"], [f"{group}:log-stream:{grants.scope.prefix}-*"], OWN_NAMES)
+
+
 def _train(grants: Grants) -> None:
     scope = grants.scope
     jobs = scope.sagemaker("training-job")
     actions = ["Create", "Describe", "Stop"]
     grants.allow([f"sagemaker:{action}TrainingJob" for action in actions], [jobs], OWN_NAMES)
     grants.allow(["sagemaker:AddTags", "sagemaker:ListTags"], [jobs], OWN_NAMES)
-    # The log group belongs to the account. Only the streams of this stack's jobs can be read.
-    group = scope.arn("logs", f"log-group:{names.TRAINING_LOGS}")
-    grants.allow(["logs:DescribeLogStreams"], [f"{group}:*"], "CloudWatch Logs checks the group's ARN with its streams")
-    grants.allow(["logs:GetLogEvents"], [f"{group}:log-stream:{scope.prefix}-*"], OWN_NAMES)
+    _read_job_logs(grants)
     allow_pass(grants.role, grants.roles.training, "sagemaker.amazonaws.com")
 
 
@@ -288,6 +292,21 @@ def _record(grants: Grants) -> None:
     grants.allow_key(["GenerateDataKey"])
 
 
+def _report(grants: Grants) -> None:
+    scope = grants.scope
+    executions = scope.arn("states", f"execution:{scope.prefix}:*")
+    grants.allow(["states:DescribeExecution", "states:GetExecutionHistory"], [executions], OWN_EXECUTIONS)
+    files = [names.RECORD, names.SAMPLES, names.BEDROCK_SAMPLES]
+    files += [f"*/tuneway/{name}.json" for name in ("evaluation", "metrics", "recipe")]
+    read = [*(grants.objects("models", name) for name in files), grants.objects("data", "manifest.json")]
+    grants.allow(["s3:GetObject"], read, A_RUN)
+    written = [names.REPORT, f"*/output/model/{names.CARD}"]
+    grants.allow(["s3:PutObject"], [grants.objects("models", name) for name in written], A_RUN)
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
+    grants.allow(["sagemaker:DescribeTrainingJob"], [scope.sagemaker("training-job")], OWN_NAMES)
+    _read_job_logs(grants)
+
+
 # 1,769 MB are one whole vCPU (Lambda developer guide, "Configure Lambda function memory").
 _whole_cpu = partial(StepFunction, minutes=15, memory_mb=1769, package="data_prep")
 
@@ -307,6 +326,8 @@ STEPS: dict[str, StepFunction] = {
     "deploy": StepFunction("pipeline.steps.deploy.handler", _deploy),
     "smoke_test": StepFunction("pipeline.steps.smoke_test.handler", _smoke_test, minutes=5),
     "record": StepFunction("pipeline.steps.record.handler", _record),
+    # The memory is for the history of a long run, whose events are read at once, and for the page.
+    "report": StepFunction("report.handler.handler", _report, minutes=5, memory_mb=512),
 }
 """The functions by the names that the definition uses. A function's own name is the same, with hyphens."""
 
@@ -336,6 +357,10 @@ class Steps(Construct):
             self._functions[name] = function
         self.versions = {name: published_version(function) for name, function in self._functions.items()}
         """ARNs of the versions that this deploy publishes. The definition calls these."""
+
+    def any_version_of(self, name: str) -> str:
+        """Return the ARN pattern of all versions of one function."""
+        return f"{self._functions[name].function_arn}:*"
 
     @property
     def any_version(self) -> list[str]:

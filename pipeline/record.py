@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline import aws, money, names
 from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import as_json
+from pipeline.settings.defaults import changed
 
 if TYPE_CHECKING:
     from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
@@ -62,6 +63,7 @@ def begin(
         model_run=model_run or run,
         execution=execution,
         settings=differing(settings.model_dump(mode="json"), deployed),
+        changed=changed(settings.model_dump(mode="json")),
         instruction=settings.dataset.instruction,
         max_tokens=settings.training.evaluation.max_new_tokens,
         base_model=f"{base_model.name}@{base_model.revision or settings.training.base_revision}",
@@ -118,6 +120,7 @@ def write(
         "model_run": known.model_run,
         "execution": known.execution,
         "settings": known.settings,
+        "changed": known.changed,
         "instruction": known.instruction,
         "max_tokens": known.max_tokens,
         "base_model": known.base_model,

@@ -19,9 +19,13 @@ _SPAN = {"y": "3", "height": "10", "rx": "3", "class_": "span"}
 SERIES = {"loss": "Loss", "eval_loss": "Evaluation loss", "learning_rate": "Learning rate"}
 
 
-def series(history: Sequence[Mapping[str, Any]], most: int) -> dict[str, list[list[float]]]:
+Series = dict[str, list[list[float]]]
+"""The steps and the values of each kind in `SERIES`."""
+
+
+def series(history: Sequence[Mapping[str, Any]], most: int) -> Series:
     """Return the steps and values of each kind in `SERIES` that the training has logged."""
-    found: dict[str, list[list[float]]] = {}
+    found: Series = {}
     for name in SERIES:
         points = [
             (float(entry["step"]), float(entry[name]))

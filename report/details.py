@@ -125,18 +125,18 @@ def _rejected(manifest: JsonObject) -> dict[str, int]:
     return {str(reason): count for reason, count in found.items() if _count(count)} if isinstance(found, dict) else {}
 
 
-def time(story: Story) -> Markup | None:
+def time(story: Story, limits: Limits) -> Markup | None:
     """Return the time line of the execution's states, and that of the training job."""
     if not story.phases:
         return None
     seconds = (story.metrics or {}).get("seconds")
-    parts: list[Any] = [charts.time_line(story.phases, story.written, {})]
+    parts: list[Any] = [charts.time_line(story.phases[-limits.items :], story.written, {})]
     if story.job_phases:
         parts += [
             element("h3", "The training job"),
             element("p", code(story.job), class_="lead") if story.job else None,
         ]
-        parts.append(charts.time_line(story.job_phases, story.written, _JOB))
+        parts.append(charts.time_line(story.job_phases[-limits.items :], story.written, _JOB))
     if isinstance(seconds, dict) and seconds:
         rows = [
             [name.replace("_", " "), words.duration(of)] for name, of in seconds.items() if isinstance(of, (int, float))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 VOID = {"meta", "rect", "line", "circle", "input"}
 """Elements without content. Those of SVG are closed at once."""
 
@@ -54,7 +56,7 @@ def join(parts: Iterable[object]) -> Markup:
 
 def escaped(text: object) -> str:
     """Return a text as HTML shows it. A character that HTML or UTF-8 cannot hold becomes U+FFFD."""
-    readable = "".join(one if one in "\n\t" or one >= " " else "\ufffd" for one in str(text))
+    readable = _CONTROL.sub("\ufffd", str(text).replace("\r\n", "\n"))
     return html.escape(readable.encode("utf-8", "replace").decode("utf-8"))
 
 

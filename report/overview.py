@@ -29,6 +29,8 @@ def verdict(story: Story) -> tuple[str, str, str]:
         at = f" in the step {story.failure.step}" if story.failure and story.failure.step else ""
         serves = " Its model serves nevertheless." if record.get("serving") else ""
         return "bad", story.status.replace("_", " ").capitalize(), f"The run {_ENDED[story.status]}{at}.{serves}"
+    if story.status == "RUNNING":
+        return "fair", "Running", "The run goes on."
     serving = record.get("serving") or {}
     if serving:
         until = f" until {serving['until']}" if serving.get("until") else ", without an end"

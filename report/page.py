@@ -37,17 +37,18 @@ def render(story: Story) -> str:
 
 
 def _page(story: Story, limits: Limits) -> str:
+    series = charts.series(story.history, limits.points)
     sections = [
         overview.failure(story, limits),
         overview.notes(story, limits),
         details.model(story, limits),
-        results.training(story, limits),
+        results.training(series),
         results.scores(story),
         results.habits(story),
         results.samples(story, limits),
         results.asked(story, limits),
         details.data(story, limits),
-        details.time(story),
+        details.time(story, limits),
         details.money(story, limits),
         details.settings(story, limits),
         details.use(story, limits),
@@ -77,8 +78,8 @@ def _page(story: Story, limits: Limits) -> str:
         element("title", overview.title(story)),
         element("style", Markup(styles)),
     )
-    series = element("script", data(charts.series(story.history, limits.points)), type="application/json", id="series")
-    scripts = join([series, element("script", Markup(library)), element("script", Markup(script))])
+    values = element("script", data(series), type="application/json", id="series")
+    scripts = join([values, element("script", Markup(library)), element("script", Markup(script))])
     return "<!doctype html>\n" + element("html", head, element("body", body, scripts), lang="en") + "\n"
 
 

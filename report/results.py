@@ -29,9 +29,8 @@ _HABITS = {
 _FAULTS = {"repeating": "repeats itself", "truncated": "is cut"}
 
 
-def training(story: Story, limits: Limits) -> Markup | None:
+def training(found: charts.Series) -> Markup | None:
     """Return the charts of the training. The browser draws them from the page's data, and shows values on hover."""
-    found = charts.series(story.history, limits.points)
     if not found:
         return None
     drawn = []

@@ -207,6 +207,7 @@ class HowToCall(NamedTuple):
 class RunRecord(NamedTuple):
     """The part of a run's record that is known when the run is planned.
 
+    `changed` holds the settings that differ from Tuneway's defaults, by their dotted names, each with `default` and `value`.
     `settings` holds the settings that differ from the deployed ones, by their dotted names. `model_run` is the run that made
     the model: the run itself, or the earlier run whose model it serves. `instruction` is the text before each dialogue, and
     `max_tokens` the longest answer of the evaluation. A user who calls the model with both calls it as it was evaluated.
@@ -219,6 +220,7 @@ class RunRecord(NamedTuple):
     model_run: str
     execution: str
     settings: JsonObject
+    changed: JsonObject
     instruction: str
     max_tokens: int
     base_model: str

@@ -44,7 +44,7 @@ def config_schema() -> dict[str, Any]:
     No field is required, because a file that overrides config.yaml has only the differing fields. The schema holds types,
     bounds and patterns, but not the rules between fields. It follows draft 7, which all editors know.
     """
-    schema = _described(_inlined(Settings.model_json_schema()))
+    schema = _described(_inlined(Settings.model_json_schema()), yaml_file.read(ROOT / "config.yaml"))
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Tuneway's settings"} | schema
 
 
@@ -83,14 +83,16 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     return inlined
 
 
-def _described(node: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with the scope and unit of each field in its description, where an editor shows them."""
+def _described(node: dict[str, Any], default: Any) -> dict[str, Any]:
+    """Return the schema with each field's default, and its scope and unit in its description, where an editor shows them."""
     described = {name: value for name, value in node.items() if name not in ("scope", "unit")}
     if "scope" in node:
         unit = f" (unit: {node['unit']})" if node["unit"] else ""
         described["description"] = f"[{node['scope']}] {node['description']}{unit}"
+        described["default"] = default
     if "properties" in node:
-        described["properties"] = {name: _described(field) for name, field in node["properties"].items()}
+        fields = node["properties"]
+        described["properties"] = {name: _described(field, default[name]) for name, field in fields.items()}
     return described
 
 

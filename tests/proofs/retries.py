@@ -23,7 +23,7 @@ from pipeline import aws
 from tests.proofs.markdown import item
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("pipeline", "data_prep")
+PACKAGES = ("pipeline", "data_prep", "report")
 # Modules that get their clients as arguments.
 CLIENT_ARGUMENTS = {
     "pipeline/endpoints.py": ("sagemaker",),
@@ -116,8 +116,8 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("s3", "DeleteObjects"): {"of single objects": f"reported as left; {LATER}"},
     ("s3", "ListObjectsV2"): {"NoSuchBucket": REFUSED, "AccessDenied": DATASET_REFUSED},
     ("s3", "GetObject"): {
-        "NoSuchKey": f"{DATASET_REFUSED}; for a shard's report, {ABSENT}",
-        "AccessDenied": DATASET_REFUSED,
+        "NoSuchKey": f"{DATASET_REFUSED}; for a shard's report and a part of a run's report, {ABSENT}",
+        "AccessDenied": f"{DATASET_REFUSED}; for a part of the report, {ABSENT}",
         "PreconditionFailed": DATASET_REFUSED,
         "InvalidObjectState": DATASET_REFUSED,
     },

@@ -19,6 +19,7 @@ FOLDERS: dict[str, set[str]] = {
     "pipeline": {"pipeline.contracts"},
     "pipeline.source": {"pipeline", "pipeline.contracts", "training"},
     "pipeline.steps": {"pipeline", "pipeline.contracts", "pipeline.source"},
+    "report": {"pipeline", "pipeline.contracts"},
     "data_prep": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},
     "infra": {"pipeline", "pipeline.contracts"},
     "serving": {"pipeline", "pipeline.contracts", "pipeline.source", "data_prep"},

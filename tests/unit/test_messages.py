@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "cli", "local")
+PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "local", "report")
 
 WITH_REMEDY = {
     "SettingsError": "refusals before anything runs",
@@ -67,6 +67,7 @@ NOT_FOR_USERS = {
     "RuntimeError": "an error of the teardown, which CloudFormation shows",
     "PackageError": "an error of make setup",
     "AssertionError": "a defect",
+    "PageTooLarge": "a defect, which tests of the report look for",
 }
 """The exceptions that no user sees, or not in a run."""
 
