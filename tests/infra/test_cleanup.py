@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FUNCTION, TOPIC = "arn:aws:lambda:us-west-2:1:function:cleanup:1", "arn:aws:sns:us-west-2:1:t"
-BODY = definition(FUNCTION, TOPIC, "p", "us-west-2", 30)
+REPORT = FUNCTION.replace("cleanup", "report")
+BODY = definition(FUNCTION, REPORT, TOPIC, "bucket", "p", "us-west-2", 30)
 
 
 def choose(**variables: Any) -> str:
@@ -36,8 +37,8 @@ def choose(**variables: Any) -> str:
     [
         (["endpoint x"], "m", 1, "Wait"),
         (["endpoint x"], "m", 239, "Wait"),
-        (["endpoint x"], "m", 240, "Tell"),  # two hours at 30 seconds
-        ([], "m", 1, "Tell"),
+        (["endpoint x"], "m", 240, "Report"),  # two hours at 30 seconds
+        ([], "m", 1, "Report"),
         ([], None, 1, "Redriven"),
     ],
 )
@@ -48,8 +49,27 @@ def test_the_cleanup_continues_until_nothing_is_left_or_two_hours_are_over(
 
 
 def test_two_hours_of_looks_fit_into_the_history_at_any_interval() -> None:
-    waits = definition(FUNCTION, TOPIC, "p", "us-west-2", 1)["States"]["Wait"]["Seconds"]
+    waits = definition(FUNCTION, REPORT, TOPIC, "bucket", "p", "us-west-2", 1)["States"]["Wait"]["Seconds"]
     assert 9 * PATIENCE_SECONDS / waits < 25_000  # events per turn: 5 of the task, 2 each of the choice and the wait
+
+
+def assigned(expression: str, **states: Any) -> Any:
+    """Return the cleanup's answer as the state Report leaves it."""
+    evaluated = jsonata.Jsonata(expression[2:-2])
+    evaluated.assign("done", {"left": [], "subject": "s", "message": "Step: Train"})
+    evaluated.assign("states", states)
+    return evaluated.evaluate(None)
+
+
+def test_the_message_names_the_page_or_why_there_is_none() -> None:
+    state = BODY["States"]["Report"]
+    page = "s3://bucket/models/1/report.html"
+    written = assigned(state["Assign"]["done"], result={"Payload": {"page": page, "warnings": []}})
+    assert written == {"left": [], "subject": "s", "message": f"Step: Train\nReport: {page}"}
+    (catch,) = state["Catch"]
+    failed = assigned(catch["Assign"]["done"], errorOutput={"Error": "AwsRefused", "Cause": "c"})
+    assert failed["message"] == "Step: Train\nReport: none was written: AwsRefused"
+    assert (state["Next"], catch["Next"]) == ("Tell", "Tell"), "the user is told in any case"
 
 
 def test_asl_validator_accepts_the_definition(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from infra.definition import definition
 from infra.steps import STEPS
 from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob, ModelDeployment, Retired
 from pipeline.contracts.data import Prepared
-from pipeline.contracts.events import Assessment, CleanedUp, Deployment, Recorded, Training
+from pipeline.contracts.events import Assessment, CleanedUp, Deployment, Recorded, Reported, Training
 from pipeline.contracts.planned import Plan, StackFacts
 from pipeline.contracts.values import ContractError, as_json, parse
 from pipeline.steps import teardown
@@ -38,6 +38,7 @@ VARIABLES: dict[str, Any] = {
     "retired": Retired,
     "deployed": Deployment,
     "record": Recorded,
+    "reported": Reported,
     "data": Prepared,
 }
 """The type of each variable that holds a function's answer."""
@@ -83,7 +84,8 @@ def payloads() -> Iterator[tuple[str, str, dict[str, Any]]]:
     for name, state in states.items():
         if state.get("Resource", "").endswith(":lambda:invoke"):
             yield name, STEPS[state["Arguments"]["FunctionName"]].handler, state["Arguments"]["Payload"]
-    ended = cleanup.definition("cleanup", "topic", "p", "us-west-2", 30)["States"]
+    ended = cleanup.definition("cleanup", "report", "topic", "bucket", "p", "us-west-2", 30)["States"]
+    yield "ReportEnd", "report.handler.handler", ended["Report"]["Arguments"]["Payload"]
     yield "CleanUp", "pipeline.steps.cleanup.handler", ended["CleanUp"]["Arguments"]["Payload"]
 
 
@@ -114,7 +116,8 @@ def test_a_payload_has_the_fields_of_its_functions_event_and_their_types(
             fits = found == kind or (is_optional(found) and kind in get_args(found)) or found in get_args(kind)
             assert fits, f"{state}: {field}"
             compared += 1
-    assert compared or state in (SHARD_DATA, "Plan", "CleanUp"), "only these three have no path of a variable"
+    alone = (SHARD_DATA, "Plan", "CleanUp", "Report", "ReportServing", "ReportEnd")
+    assert compared or state in alone, "only these have no path of a variable"
 
 
 def test_the_teardown_waits_as_long_as_a_function_that_makes_something_may_run() -> None:
@@ -129,7 +132,7 @@ def test_every_step_is_called() -> None:
 
 
 def test_every_path_of_the_cleanups_answer_leads_to_a_field_of_its_type() -> None:
-    states = json.dumps(cleanup.definition("cleanup", "topic", "p", "us-west-2", 30))
+    states = json.dumps(cleanup.definition("cleanup", "report", "topic", "bucket", "p", "us-west-2", 30))
     read = set(re.findall(r"\$done\.(\w+)", states))
     assert read == set(CleanedUp._fields)
 

@@ -12,7 +12,7 @@ import jsonata
 import pytest
 
 from infra.states import HOUR, MINUTES, SECONDS
-from pipeline.contracts.events import RecordEvent
+from pipeline.contracts.events import RecordEvent, ReportEvent
 from pipeline.contracts.planned import ServePlan
 from pipeline.contracts.values import as_json, parse
 from pipeline.steps import plan
@@ -103,13 +103,15 @@ ANSWERS: dict[str, Any] = {
     "RetireModels": {"deleted": ["old"], "warnings": ["held"]},
     "RecordServing": {"spent": {"total": 1.0}},
     "Record": {"spent": {"total": 1.0}},
+    "ReportServing": {"page": "s3://bucket/models/0123456789/report.html", "warnings": []},
+    "Report": {"page": "s3://bucket/models/0123456789/report.html", "warnings": ["gone"]},
     "TellServing": {"MessageId": "1"},
 }
 
 
 NONE_IN_SOME = (
     *("endpoint", "config", "until", "idle_minutes", "call", "custom_model", "imported_model"),
-    *("bedrock_model_id", "bedrock_call"),
+    *("bedrock_model_id", "bedrock_call", "report"),
 )
 """The parts of the output that some runs do not have."""
 
@@ -203,14 +205,15 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
         "Deploy",
         "SmokeTest",
         "RecordServing",
+        "ReportServing",
         "TellServing",
         "FinishCustomize",
         "DeployCustomModel",
         "AskBedrock",
         "RetireModels",
     ]
-    assert [name for name in entered if name in events] == [*order, "Record"]
-    assert output["warnings"] == ["a", "b", "d", "held"]
+    assert [name for name in entered if name in events] == [*order, "Record", "Report"]
+    assert output["warnings"] == ["a", "b", "d", "held", "gone"]
     assert output["promoted"] is True
     assert (output["endpoint"], output["until"], output["idle_minutes"]) == ("e", "2026-11-26T12:00:00Z", 60)
     assert (output["bedrock"], output["custom_model"]) == ("completed, answers by Converse", "arn:c")
@@ -282,7 +285,7 @@ def test_a_run_whose_model_is_not_promoted_waits_only_for_bedrock(
         None,
         "arn:c",
     )
-    assert output["warnings"] == ["a", "b", "held"]
+    assert output["warnings"] == ["a", "b", "held", "gone"]
     assert output["samples"] == [
         f"{MODEL}tuneway/evaluation.json",
         "s3://bucket/models/0123456789/bedrock_smoke_test.json",
@@ -303,6 +306,25 @@ def test_a_superseded_endpoint_is_no_failure_and_a_lost_one_is_deployed_again(
     assert (events["Deploy"]["progress"]["redrive"], events["Deploy"]["progress"]["since"]) == (-1, 1)
 
 
+def test_a_run_whose_report_fails_ends_well_with_a_warning(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    for state in ("Report", "ReportServing"):
+        entered, events, output = run(synthesised, variables, **{state: "fails"})
+        assert entered[-1] == "Done"
+        assert (output["report"] is None) == (state == "Report")
+    told = events["TellServing"]["Message"]
+    assert "Report: none was written" in told
+    _, events, output = run(synthesised, variables, Report="fails")
+    assert output["warnings"][-1] == "the report was not written: E"
+    assert "Report: s3://bucket/models/0123456789/report.html\n" in events["TellServing"]["Message"]
+
+
+def test_the_report_tells_the_execution_that_asks_for_it(synthesised: Synthesised, variables: dict[str, Any]) -> None:
+    _, events, output = run(synthesised, variables)
+    assert (events["ReportServing"]["moment"], events["Report"]["moment"]) == ("serving", "done")
+    assert parse(ReportEvent, events["Report"] | {"bucket": "bucket"}).execution == CONTEXT["Execution"]["Id"]
+    assert output["report"] == "s3://bucket/models/0123456789/report.html"
+
+
 NEVERTHELESS: dict[str, Any] = {"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}
 
 
@@ -319,7 +341,18 @@ def test_an_earlier_runs_model_goes_straight_to_the_endpoint(
     synthesised: Synthesised, variables: dict[str, Any]
 ) -> None:
     entered, events, output = run(synthesised, variables, Plan=serving(variables))
-    assert entered == ["Plan", "Planned", "Deploy", "Deployed", "SmokeTest", "Tested", "Served", "Record", "Done"]
+    assert entered == [
+        "Plan",
+        "Planned",
+        "Deploy",
+        "Deployed",
+        "SmokeTest",
+        "Tested",
+        "Served",
+        "Record",
+        "Report",
+        "Done",
+    ]
     assert events["Deploy"]["model"] == MODEL
     assert events["SmokeTest"]["evaluation"] == f"{MODEL}tuneway/evaluation.json"
     assert (output["promoted"], output["endpoint"], output["why"]) == (True, "e", "served again")

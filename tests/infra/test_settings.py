@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+RESULTS = ("evaluation", "metrics", "recipe")
 DESCRIBES = {
     f"ec2:Describe{kind}" for kind in ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
 }
@@ -161,6 +162,7 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
         "FunctionsSmokeTest": {read, write},
         "FunctionsAskBedrock": {read, write},
         "FunctionsRecord": {write},
+        "FunctionsReport": {read, write},
         "TeardownTeardownRole": {read},
     }
     for role, actions in roles.items():
@@ -257,6 +259,15 @@ def test_plan_looks_for_a_baseline_and_only_assess_writes_it(synthesised: Synthe
         if "s3:PutObject" in as_list(statement["Action"]) and "/baselines/" in json.dumps(statement["Resource"])
     }
     assert {name[:15] for name in writers} == {"FunctionsAssess"}
+
+
+def test_the_report_reads_only_a_runs_results_and_writes_only_its_page_and_card(synthesised: Synthesised) -> None:
+    files = ("run.json", "smoke_test.json", "bedrock_smoke_test.json", *(f"*/tuneway/{name}.json" for name in RESULTS))
+    read = {"data/*/manifest.json", *(f"models/*/{file}" for file in files)}
+    assert objects(synthesised, "FunctionsReport", "s3:GetObject") == read
+    written = {"models/*/report.html", "models/*/*/output/model/README.md"}
+    assert objects(synthesised, "FunctionsReport", "s3:PutObject") == written
+    assert listed(synthesised, "FunctionsReport") == []
 
 
 def test_only_the_functions_of_shards_and_merge_have_grants_on_the_rows_of_shards(synthesised: Synthesised) -> None:
