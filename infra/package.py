@@ -90,7 +90,7 @@ def wheels(package: str, settings: Settings) -> Path:
 
 def is_built(package: str, settings: Settings) -> bool:
     """Return whether the wheels of a package are there and zipped, for the present pins and services, and npm's files too."""
-    files = all((ROOT / name).exists() for name in _PRODUCT[package])
+    files = all((ROOT / name).exists() for name in _PRODUCT[package] if name.startswith("node_modules/"))
     return files and _is_installed(package, wheels(package, settings)) and _zipped(package, settings).is_file()
 
 

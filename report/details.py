@@ -51,8 +51,8 @@ def model(story: Story, limits: Limits) -> Markup | None:
         shown = [f"{text} {words.value(recipe[name])}" for name, text in names if recipe.get(name) is not None]
         rows.append(("Recipe", ", ".join([adapter, *shown])))
     if used:
-        names = (("device", "device"), ("dtype", "format"), ("attention", "attention"), ("steps", "steps"))
-        shown = [f"{text} {words.value(used[name])}" for name, text in names if used.get(name) is not None]
+        facts = (("device", "device"), ("dtype", "format"), ("attention", "attention"), ("steps", "steps"))
+        shown = [f"{text} {words.value(used[name])}" for name, text in facts if used.get(name) is not None]
         rows.append(("Used", ", ".join(shown)))
     if isinstance(metrics.get("peak_memory_gib"), (int, float)) and metrics["peak_memory_gib"] > 0:
         rows.append(("Peak memory", f"{metrics['peak_memory_gib']:.1f} GiB"))
@@ -98,9 +98,12 @@ def data(story: Story, limits: Limits) -> Markup | None:
     files = manifest.get("files") or []
     if files:
         listed, rest = first(files, limits.items)
-        lines = [
-            [element("span", cut(one.get("name"), limits.line), dir="auto"), words.size(one.get("bytes"))]
-            + [words.number(one.get(kind)) for kind in ("read", "accepted", "rejected")]
+        lines: list[list[object]] = [
+            [
+                element("span", cut(one.get("name"), limits.line), dir="auto"),
+                words.size(one.get("bytes")),
+                *(words.number(one.get(kind)) for kind in ("read", "accepted", "rejected")),
+            ]
             for one in listed
         ]
         head = ["File", "Size", "Rows read", "Accepted", "Rejected"]
@@ -108,10 +111,8 @@ def data(story: Story, limits: Limits) -> Markup | None:
         parts.append(element("details", element("summary", f"{len(files):,} files that were read"), shown_files))
     rules, rest = first(manifest.get("rules") or [], limits.items)
     if rules:
-        lines = [element("li", cut(rule, limits.line)) for rule in rules]
-        parts.append(
-            element("details", element("summary", "The rules of the preparation"), element("ul", *lines), rest)
-        )
+        listed_rules = element("ul", *(element("li", cut(rule, limits.line)) for rule in rules))
+        parts.append(element("details", element("summary", "The rules of the preparation"), listed_rules, rest))
     return section("data", "Data", *parts)
 
 

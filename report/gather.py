@@ -111,7 +111,7 @@ class Gathering:
         }
 
     def _manifest(self, plan: JsonObject | None, told: Told) -> Any:
-        prepared = next((told.answers[name] for name in _MANIFESTS if name in told.answers), {})
+        prepared: JsonObject = next((told.answers[name] for name in _MANIFESTS if name in told.answers), {})
         uri = prepared.get("manifest") or ((plan or {}).get("serve") or {}).get("manifest")
         return self._json(self._key(uri)) if uri else None
 

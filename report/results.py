@@ -198,7 +198,7 @@ def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
     base, tuned = ((scored.get(side) or {}).get("rougeL") for side in ("base", "tuned"))
     faults = [_FAULTS.get(fault, fault) for fault in row.get("faults") or []]
     kinds = ["fault"] if faults else []
-    if _number(base) and _number(tuned) and base != tuned:
+    if isinstance(base, (int, float)) and isinstance(tuned, (int, float)) and base != tuned:
         kinds.append("better" if tuned > base else "worse")
     prompt = [str(turn.get("content", "")) for turn in row["prompt"] if turn.get("role") != "system"]
     heads = {
