@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import boto3
 import typer
 from rich.console import Console
 
@@ -47,7 +48,10 @@ def connect(settings_file: Path | None) -> ConnectedStack:
         Refused: the stack is not deployed.
     """
     settings = stacks.load(settings_file)
-    return ConnectedStack(settings, stacks.find_stack(settings))
+    stack = stacks.find_stack(settings)
+    # The functions of `pipeline` make their clients without a Region, as AWS Lambda sets it.
+    boto3.setup_default_session(region_name=stack.region)
+    return ConnectedStack(settings, stack)
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from cli import runs
 from cli.ask import ask
 from cli.chat import chat
-from cli.doctor import doctor
+from cli.down import down
 from cli.errors import one_line
-from cli.watch import watch
+from cli.report import report
+from cli.serve import serve
+from cli.stop import stop
 
 app = typer.Typer(
     name="tuneway",
@@ -18,9 +21,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(runs.app, name="runs")
+app.command()(report)
+app.command()(serve)
 app.command()(ask)
 app.command()(chat)
-app.command()(watch)
+app.command()(stop)
+app.command()(down)
 
 
 @app.callback()

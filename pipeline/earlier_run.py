@@ -106,11 +106,12 @@ def find(chosen: Wanted, deployed: JsonObject, bucket: str) -> EarlierRun:
     if not runs.has_model(found.serve.model):
         raise Refused(f"{_WHERE}: the model of run {run} is gone from {found.serve.model}; {runs.remedy()}")
     if not promoted:
-        raise Refused(f"{_WHERE}: run {run} was not promoted, because {because}; {_NEVERTHELESS}")
+        raise Refused(f"{_WHERE}: run {run} was not promoted, because {because}; {NEVERTHELESS}")
     return found
 
 
-_NEVERTHELESS = 'add "endpoint": {"promote": "always"} to the input to serve it nevertheless'
+NEVERTHELESS = 'add "endpoint": {"promote": "always"} to the input to serve it nevertheless'
+"""The remedy for a run that was not promoted."""
 
 
 def _last(runs: _Runs, chosen: Wanted, deployed: JsonObject) -> EarlierRun:
@@ -122,7 +123,7 @@ def _last(runs: _Runs, chosen: Wanted, deployed: JsonObject) -> EarlierRun:
         newest, why = newest or run, why or because
     if not newest:
         raise Refused(f"{_WHERE}: {runs.remedy()}")
-    raise Refused(f"{_WHERE}: no run was promoted; the last one, {newest}, was not, because {why}; {_NEVERTHELESS}")
+    raise Refused(f"{_WHERE}: no run was promoted; the last one, {newest}, was not, because {why}; {NEVERTHELESS}")
 
 
 def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[EarlierRun, bool, str]:

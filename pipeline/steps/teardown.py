@@ -137,8 +137,8 @@ class TeardownPass:
         """
         stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
             (self._notifications, self._executions),
-            (self._training_jobs, self.bedrock.customization_jobs),
-            (self._schedules, self._endpoint),
+            (self.training_jobs, self.bedrock.customization_jobs),
+            (self.endpoint_schedules, self.endpoint),
             (
                 *(self._endpoint_configs, self._models),
                 *(self.bedrock.deployment, self.bedrock.custom_models),
@@ -186,7 +186,8 @@ class TeardownPass:
         unless(partial(aws.client("events").disable_rule, Name=self.rule), "ResourceNotFoundException")
         return []
 
-    def _training_jobs(self) -> list[str]:
+    def training_jobs(self) -> list[str]:
+        """Stop the training jobs, and name those that have not ended."""
         unfinished = []
         for status in ("InProgress", "Stopping"):
             for job in self._listed("list_training_jobs", "TrainingJobSummaries", StatusEquals=status):
@@ -200,12 +201,14 @@ class TeardownPass:
                     )
         return unfinished
 
-    def _schedules(self) -> list[str]:
+    def endpoint_schedules(self) -> list[str]:
+        """Delete the two schedules of the endpoint."""
         for name in (schedules.idle_name(self.prefix), self.prefix):
             schedules.remove(name)
         return []
 
-    def _endpoint(self) -> list[str]:
+    def endpoint(self) -> list[str]:
+        """Delete the endpoint, and name it until it is gone."""
         for endpoint in self._listed("list_endpoints", "Endpoints"):
             if endpoint["EndpointName"] != self.prefix:
                 continue

@@ -38,9 +38,15 @@ class Served:
 
     def ask(self, settings: Path, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `tuneway ask` as the user."""
-        command = [sys.executable, "-m", "cli", "ask", "--settings", str(settings), *arguments]
+        return self.tuneway(settings, "ask", *arguments, text=text)
+
+    def tuneway(
+        self, settings: Path, command: str, *arguments: str, text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of `tuneway` as the user."""
+        command_line = [sys.executable, "-m", "cli", command, *arguments, "--settings", str(settings)]
         return subprocess.run(
-            command,
+            command_line,
             cwd=ROOT,
             env=self.environment,
             input=text,

@@ -43,7 +43,8 @@ def serve(aws: RunningAws, endpoint: str, run: str, **changes: Any) -> None:
 
 def create(aws: RunningAws, name: str, endpoint: str, role: str, folder: Path, bucket: str = BUCKET) -> Path:
     """Create a stack with these outputs; the settings file that names it."""
-    outputs = {"EndpointName": endpoint, "CallerRoleArn": role, "BucketName": bucket}
+    machine = state_machine(aws, endpoint)
+    outputs = {"EndpointName": endpoint, "CallerRoleArn": role, "BucketName": bucket, "StateMachineArn": machine}
     template = {
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
         "Outputs": {key: {"Value": value} for key, value in outputs.items()},
@@ -54,6 +55,18 @@ def create(aws: RunningAws, name: str, endpoint: str, role: str, folder: Path, b
     settings = folder / f"{name}.yaml"
     settings.write_text(yaml.safe_dump({"stack": {"name": name, "region": REGION}}))
     return settings
+
+
+def state_machine(aws: RunningAws, name: str) -> str:
+    """Create a state machine that does nothing, unless there is one of this name. Return its ARN."""
+    client = aws.client("stepfunctions")
+    pages = client.get_paginator("list_state_machines").paginate()
+    arns = {machine["name"]: str(machine["stateMachineArn"]) for page in pages for machine in page["stateMachines"]}
+    if name in arns:
+        return arns[name]
+    definition = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
+    role = aws.role(f"{name}-states", service="states")
+    return str(client.create_state_machine(name=name, definition=definition, roleArn=role)["stateMachineArn"])
 
 
 def leave_in_bedrock(aws: RunningAws, model: str, api: str) -> None:
