@@ -90,11 +90,11 @@ def _print(rows: list[RunDetails], endpoint: EndpointNow | None) -> None:
             [[_plain(cell) for cell in _cells(row, endpoint)] for row in rows],
         )
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Run", no_wrap=True)
     table.add_column("Started (UTC)", no_wrap=True)
-    table.add_column("Dataset and base model", ratio=1, overflow="fold")
-    table.add_column("Result", ratio=1, overflow="fold")
+    table.add_column("Dataset and base model", ratio=4, overflow="fold")
+    table.add_column("Result", ratio=5, overflow="fold")
     table.add_column("Dollars", justify="right")
     table.expand = True
     for row in rows:
@@ -266,7 +266,17 @@ def _compared(rows: list[RunDetails]) -> list[tuple[str, list[str]]]:
         ("base model", [base_model(row) or "unknown" for row in rows]),
         ("Settings that differ", []),
     ]
-    lines += [(name, [_value(one) for one in values]) for name, values in differing(rows).items()] or [("none", [])]
+    complete = all(row.settings is not None for row in rows)
+    lines += [
+        (
+            name,
+            [
+                _value(one) if complete or name in row.changed else "as deployed"
+                for row, one in zip(rows, values, strict=True)
+            ],
+        )
+        for name, values in differing(rows).items()
+    ] or [("none", [])]
     lines.append(("Scores (95% interval)", []))
     scores = [row.record.get("scores") for row in rows]
     lines.append(("held-out rows", [f"{found['rows']}" if found else "-" for found in scores]))
@@ -304,7 +314,7 @@ def _value(value: Any) -> str:
 def _print_compared(rows: list[RunDetails]) -> None:
     lines = _compared(rows)
     if console.is_terminal:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("", overflow="fold")
         for row in rows:
             table.add_column(row.known.run, overflow="fold")

@@ -73,8 +73,8 @@ def find_stack(settings: Settings) -> Stack:
         if "does not exist" not in str(error):
             raise
         raise Refused(
-            f"there is no stack {name} in {region}; deploy it with `cdk deploy`, or name its settings file (SETTINGS=FILE) and "
-            "its region (AWS_REGION)"
+            f"there is no stack {name} in {region}; deploy it with `cdk deploy`, or name its settings file (--settings FILE) "
+            "and its region (AWS_REGION)"
         ) from error
     stack = outputs_of(found, region)
     if stack is None:

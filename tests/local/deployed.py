@@ -167,18 +167,23 @@ class Deployed:
 
     def ask_bedrock(self) -> str:
         """Ask the stack's model in Bedrock as `tuneway ask --model bedrock` does. Return the answer."""
-        command = [sys.executable, "-m", "cli", "ask", "-", "--model", "bedrock"]
-        done = subprocess.run(
-            [*command, "--settings", str(self.log.with_name("settings.yaml"))],
-            cwd=ROOT,
-            env=self.env,
-            input="Ann: Are you coming?\nBob: In ten minutes.",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self.tuneway("ask", "-", "--model", "bedrock", text="Ann: Are you coming?\nBob: In ten minutes.")
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def tuneway(self, command: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command of `tuneway` as a user of the account, without a terminal."""
+        settings_file = str(self.log.with_name("settings.yaml"))
+        return subprocess.run(
+            [sys.executable, "-m", "cli", command, *arguments, "--settings", settings_file],
+            cwd=ROOT,
+            env=self.env,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     def result(self, arn: str, state: str) -> dict[str, Any]:
         """Return the answer of the state's task, of the last time it succeeded."""

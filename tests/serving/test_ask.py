@@ -150,8 +150,8 @@ def test_there_is_no_stack_or_no_endpoint_or_it_has_expired(user: Served, tmp_pa
     settings = tmp_path / "nobody.yaml"
     settings.write_text("stack:\n  name: nobody\n  region: us-west-2\n")
     assert user.ask(settings, "-", text="x").stderr == (
-        "error: there is no stack nobody in us-west-2; deploy it with `cdk deploy`, or name its settings file (SETTINGS=FILE) "
-        "and its region (AWS_REGION)\n"
+        "error: there is no stack nobody in us-west-2; deploy it with `cdk deploy`, or name its settings file "
+        "(--settings FILE) and its region (AWS_REGION)\n"
     )
     s3.create_bucket(Bucket="ended", CreateBucketConfiguration={"LocationConstraint": REGION})
     settings = stacks.create(aws, "ended", "gone", user.role, tmp_path, "ended")

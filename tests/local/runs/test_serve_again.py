@@ -129,3 +129,59 @@ def test_an_endpoint_that_nobody_uses_ends_and_is_told(stack: Deployed, trained:
     )
     assert f'{{"serve": "{trained["model_run"]}"}}' in found[0]
     until(lambda: not schedules(stack))
+
+
+def test_serve_shows_the_price_and_stop_leaves_no_half_made_endpoint(stack: Deployed, trained: dict[str, Any]) -> None:
+    refused = stack.tuneway("serve", trained["model_run"][:6])
+    assert refused.returncode == 1
+    assert refused.stderr == "error: Serve it? This needs an answer, and there is no terminal; add --yes\n"
+    done = stack.tuneway("serve", trained["model_run"][:6], "--yes", "--detach")
+    assert done.returncode == 0, done.stderr
+    model, endpoint, end, started, _ = done.stdout.splitlines()
+    assert model.startswith(f"Model: run {trained['model_run']}, tuned from tuneway/tiny-random-llama, ROUGE-L ")
+    assert endpoint == f"Endpoint: {stack.prefix}, 1 x ml.g5.xlarge, 1.41 dollars per hour"
+    assert end.startswith("End: ")
+    assert "dollars by then; or earlier, when nobody has used it for 60 minutes" in end
+    name = started.rpartition(" ")[2]
+    until(lambda: stack.endpoint() is not None)
+    stopped = stack.tuneway("stop", "--yes")
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    lines = stopped.stdout.splitlines()
+    assert lines[0] == f"execution {name}: stopped"
+    assert f"endpoint {stack.prefix}: Creating" in lines
+    assert f"endpoint {stack.prefix}: gone" in lines
+    assert lines[-2:] == ["Serving: nothing: there is no endpoint", "Left: nothing of this run is running"]
+    assert stack.endpoint() is None
+    # The same command again only follows a cleanup that may still go on.
+    assert stack.tuneway("stop", name).stdout.splitlines() == lines[-2:]
+
+
+def test_down_ends_what_bills_and_says_what_stays(stack: Deployed, trained: dict[str, Any]) -> None:
+    serving = stack.wait_for_end(stack.start({"serve": trained["model_run"]}))
+    assert serving["status"] == "SUCCEEDED", serving.get("cause")
+    training = stack.start(QUICK)
+    stack.wait_for_state(training, "Train")
+    listing = {row["run"]: row for row in json.loads(stack.tuneway("runs", "--json").stdout)}
+    run = serving["output"]["run"].split("/")[-2]
+    assert listing[run]["serving"]["status"] == "InService"
+    assert listing[run]["serves_model_of"] == trained["model_run"]
+    assert listing[trained["model_run"]]["dataset"] == "uploads/samples/"
+    assert listing[trained["model_run"]]["settings"] == {"training.max_steps": 1, "bedrock.mode": "off"}
+    assert {"RUNNING", "ABORTED", "FAILED", "SUCCEEDED"} == {row["status"] for row in listing.values()}
+    failed = [row for row in listing.values() if row["status"] == "FAILED"]
+    assert all(row["reason"].startswith("Tuneway.Refused: ") for row in failed)
+    compared = stack.tuneway("runs", "compare", run, trained["model_run"])
+    assert "\nROUGE-L\t" in compared.stdout, compared.stderr
+    done = stack.tuneway("down", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert f"execution {training.rpartition(':')[2]}: stopped" in lines
+    assert f"endpoint {stack.prefix}: gone" in lines
+    assert any(line.startswith("training job ") and line.endswith(": Stopped") for line in lines), lines
+    assert lines[-2] == "Still bills:"
+    assert " in the bucket, " in lines[-1]
+    assert stack.endpoint() is None
+    assert schedules(stack) == []
+    jobs = stack.aws.client("sagemaker").list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]
+    assert jobs == []
+    assert stack.tuneway("down").stdout.splitlines() == lines[-2:], "the second time, nothing is asked"

@@ -99,7 +99,7 @@ def test_a_comparison_has_settings_scores_and_cost(tuneway: Tuneway, kept: Path)
     assert head == ["", ONE, TWO]
     found = {line[0]: line[1:] for line in lines}
     assert found["training.epochs"] == ["1", "2"]
-    assert found["dataset.source"] == ["null", "uploads/対話/[b]x[/b].csv"]
+    assert found["dataset.source"] == ["as deployed", "uploads/対話/[b]x[/b].csv"]
     assert found["ROUGE-L"] == ["24.2 (22.2 to 26.2)", "25.0 (23.0 to 27.0)"]
     assert found["chrF, difference"] == ["+7.2 (+5.2 to +9.2)", "+8.0 (+6.0 to +10.0)"]
     assert found["training"] == ["1.50 (billed)", "3.00 (billed)"]

@@ -1,0 +1,56 @@
+"""The lines that `tuneway serve` shows before it asks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cli import serving_now
+from cli.context import ConnectedStack
+from cli.serve import offer
+from cli.serving_now import EndpointNow
+from pipeline.contracts.planned import ServePlan
+from pipeline.earlier_run import EarlierRun
+from pipeline.settings import load
+from serving.stack import ROOT, Stack
+
+if TYPE_CHECKING:
+    import pytest
+
+NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+SERVE = ServePlan("0123456789", "job", "s3://b/m/", "s3://b/d.json", "why", {}, {"serve": "0123456789"})
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, endpoint: EndpointNow | None = None, **changes: Any) -> list[str]:
+    settings = load(ROOT / "config.yaml")
+    settings = settings.model_copy(update={"endpoint": settings.endpoint.model_copy(update=changes)})
+    stack = Stack("tuneway", "us-west-2", "tuneway-0a", "role", "bucket", "machine")
+    monkeypatch.setattr(serving_now, "look", lambda _: endpoint)
+    found = EarlierRun(SERVE, settings, "own/base@0a1b2c", {})
+    return offer(ConnectedStack(settings, stack), found, NOW)
+
+
+def test_the_price_and_the_end_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch) == [
+        "Model: run 0123456789, tuned from own/base",
+        "Endpoint: tuneway-0a, 1 x ml.g5.xlarge, 1.41 dollars per hour",
+        "End: 2026-11-28 16:20 UTC at the latest, 6.10 dollars by then; or earlier, when nobody has used it for 60 minutes",
+    ]
+
+
+def test_what_is_not_known_or_has_no_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    types = ["ml.g5.xlarge", "ml.g6.xlarge"]
+    serving = EndpointNow("tuneway-0a", "InService", "9876543210", "1 x ml.g5.xlarge, x", 1.4, None)
+    lines = shown(monkeypatch, serving, instance_types=types, instance_count=2, time_to_live_minutes=None)
+    assert lines[1:] == [
+        "Endpoint: tuneway-0a, 2 x ml.g5.xlarge or ml.g6.xlarge, 2.82 dollars per hour at most",
+        "End: none (endpoint.time_to_live_minutes is null): it bills until somebody deletes it; or earlier, when nobody has "
+        "used it for 60 minutes",
+        "Now: tuneway-0a is InService with the model of run 9876543210, 1 x ml.g5.xlarge, x, without an end; it is updated "
+        "without a pause",
+    ]
+    unknown = shown(monkeypatch, instance_types=["ml.p99.xlarge"], idle_minutes=None)
+    assert unknown[1:] == [
+        "Endpoint: tuneway-0a, 1 x ml.p99.xlarge, the price is not known here",
+        "End: 2026-11-28 16:20 UTC at the latest",
+    ]
