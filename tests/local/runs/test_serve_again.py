@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -132,9 +133,12 @@ def test_an_endpoint_that_nobody_uses_ends_and_is_told(stack: Deployed, trained:
 
 
 def test_serve_shows_the_price_and_stop_leaves_no_half_made_endpoint(stack: Deployed, trained: dict[str, Any]) -> None:
+    stack.tuneway("down", "--yes")
+    assert stack.endpoint() is None
     refused = stack.tuneway("serve", trained["model_run"][:6])
     assert refused.returncode == 1
     assert refused.stderr == "error: Serve it? This needs an answer, and there is no terminal; add --yes\n"
+    stack.faults({"kind": "endpoint", "how": "stuck"})
     done = stack.tuneway("serve", trained["model_run"][:6], "--yes", "--detach")
     assert done.returncode == 0, done.stderr
     model, endpoint, end, started, _ = done.stdout.splitlines()
@@ -144,7 +148,17 @@ def test_serve_shows_the_price_and_stop_leaves_no_half_made_endpoint(stack: Depl
     assert "dollars by then; or earlier, when nobody has used it for 60 minutes" in end
     name = started.rpartition(" ")[2]
     until(lambda: stack.endpoint() is not None)
+    execution = stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
+
+    def release_endpoint() -> None:
+        stack.wait_for_end(execution)
+        time.sleep(4)
+        stack.faults()
+
+    thread = threading.Thread(target=release_endpoint)
+    thread.start()
     stopped = stack.tuneway("stop", "--yes")
+    thread.join()
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     lines = stopped.stdout.splitlines()
     assert lines[0] == f"execution {name}: stopped"
