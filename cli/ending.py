@@ -34,7 +34,7 @@ PATIENCE = 75 * 60
 """The seconds for which a command waits. The creation of an endpoint can hang for an hour, and it cannot be deleted before."""
 
 
-class Ended(NamedTuple):
+class CleanupEnd(NamedTuple):
     """How the cleanup of an execution ended.
 
     Attributes:
@@ -116,7 +116,7 @@ def stop_execution(connected: ConnectedStack, run: KnownRun, cause: str) -> None
     typer.echo(f"execution {run.name}: stopped")
 
 
-def follow_cleanup(connected: ConnectedStack, run: KnownRun) -> Ended:
+def follow_cleanup(connected: ConnectedStack, run: KnownRun) -> CleanupEnd:
     """Wait for the cleanup of an execution that has ended. Print a line for each job and for the endpoint, when they change.
 
     The cleanup waits a minute first, because a function that the execution has called may still make a job.
@@ -162,7 +162,7 @@ def _cleanup(connected: ConnectedStack, run: KnownRun) -> str:
     return ""
 
 
-def _ended(described: dict[str, Any]) -> Ended:
+def _ended(described: dict[str, Any]) -> CleanupEnd:
     output = json.loads(described.get("output") or "{}")
     if described["status"] != "SUCCEEDED" or "left" not in output:
         text = output.get("message") or described.get("cause") or described["status"]
@@ -171,7 +171,7 @@ def _ended(described: dict[str, Any]) -> Ended:
         )
     lines = (output.get("message") or "").splitlines()
     serving = next((line.removeprefix("Serving: ") for line in lines if line.startswith("Serving: ")), None)
-    return Ended(output["left"], serving)
+    return CleanupEnd(output["left"], serving)
 
 
 def _parts(connected: ConnectedStack, run: KnownRun, seen: dict[str, str]) -> dict[str, str]:

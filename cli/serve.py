@@ -49,7 +49,7 @@ def serve(
         return
     from cli.watch import follow
 
-    if not follow(connected, arn):
+    if not follow(connected, arn, settings):
         raise typer.Exit(1)
 
 
