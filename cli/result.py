@@ -10,7 +10,7 @@ from rich.markup import escape
 from cli.history import reason
 from cli.spending import ending
 from cli.view import clock
-from pipeline import names, report
+from pipeline import message, names
 
 if TYPE_CHECKING:
     from cli.reader import Found
@@ -69,5 +69,5 @@ def _failure(found: Found) -> list[tuple[str, str]]:
         ("Verdict", f"the run has {'been stopped' if found.status == 'ABORTED' else 'failed'}"),
         ("Step", row.name if row else "none was entered"),
         ("Reason", f"{error}: {cause or 'no reason was given'}"),
-        ("What to do", report.remedy(error, cause)),
+        ("What to do", message.remedy(error, cause)),
     ]
