@@ -16,17 +16,22 @@ PHASES = ("load", "load_quantized", "train", "load_base", "evaluate_base", "expo
 """The job's phases in their order."""
 
 PACE_STEPS = 20
-"""How many of the last logged steps give the pace."""
+"""The most of the last logged steps that give the pace."""
+
+SLOWER = 1.4
+"""From this change of the pace of training on, the forecast is taken to change by as much. Rows differ by less."""
 
 MOST_CORRECTION = 3
-"""The most by which the measured time of the base model's answers changes the forecast for the tuned model's."""
+"""The most by which something measured changes the forecast."""
 
 _PHASE = re.compile(r"^phase=(?P<phase>\w+)$")
 _STEP = re.compile(r"\bstep=(?P<done>\d+)/(?P<all>\d+) .*?\bloss=(?P<loss>[0-9.]+)")
 _TOKENS = re.compile(r"\btokens=(?P<tokens>\d+)\b")
 _SPEED = re.compile(r"\btokens_per_second=(?P<speed>[0-9.]+)")
 _VALIDATED = re.compile(r"^eval_loss=(?P<loss>[0-9.]+)(?: seconds=(?P<seconds>[0-9.]+))?")
-_ANSWERED = re.compile(r"\bevaluated=(?P<done>\d+)/(?P<all>\d+) model=(?P<model>base|tuned)")
+_ANSWERED = re.compile(
+    r"\bevaluated=(?P<done>\d+)/(?P<all>\d+) model=(?P<model>base|tuned)(?: share=(?P<share>[0-9.]+))?"
+)
 _FORECAST = re.compile(r"^forecast ")
 _SECONDS = re.compile(r"\b(?P<phase>\w+?)_seconds=(?P<seconds>[0-9.]+)")
 _EVERY = re.compile(r"\beval_steps=(?P<steps>\d+)")
@@ -34,10 +39,11 @@ _ENDED = re.compile(r"^load_seconds=")
 
 
 class Step(NamedTuple):
-    """A logged step: when it was logged, its number, and the seconds of the validations since the log began."""
+    """A logged step: when it was logged, its number, its tokens so far, and the seconds of all validations before it."""
 
     at: float
     number: int
+    tokens: int
     validated: float
 
 
@@ -76,7 +82,7 @@ class JobLog:
         self.seconds: dict[str, float] = {}
         self.published = False
         self._since = 0.0
-        self._answered_at = 0.0
+        self._answered_at, self._share = 0.0, 0.0
         self._at: list[Step] = []
         self._validations: list[float] = []
         self.forecast: dict[str, float] = {}
@@ -96,8 +102,9 @@ class JobLog:
         elif found := _STEP.search(line):
             self.step, self.steps = int(found["done"]), int(found["all"])
             self.losses[self.step] = float(found["loss"])
-            self._at.append(Step(at, self.step, sum(self._validations)))
             self.tokens = int(tokens["tokens"]) if (tokens := _TOKENS.search(line)) else None
+            # An older job does not print its tokens. Then each step counts the same.
+            self._at.append(Step(at, self.step, self.tokens or self.step, sum(self._validations)))
             self.tokens_per_second = float(speed["speed"]) if (speed := _SPEED.search(line)) else None
         elif found := _VALIDATED.search(line):
             self.eval_losses.append(float(found["loss"]))
@@ -105,6 +112,9 @@ class JobLog:
         elif found := _ANSWERED.search(line):
             self.answered[found["model"]] = int(found["done"]), int(found["all"])
             self._answered_at = at
+            self._share = (
+                float(found["share"] or 0) or self.answered[found["model"]][0] / self.answered[found["model"]][1]
+            )
         elif _FORECAST.search(line):
             self.forecast = {found["phase"]: float(found["seconds"]) for found in _SECONDS.finditer(line)}
             self.eval_steps = int(every["steps"]) if (every := _EVERY.search(line)) else None
@@ -135,32 +145,60 @@ class JobLog:
         return here + sum(self._expected(phase) for phase in PHASES[PHASES.index(self.phase) + 1 :])
 
     def _training_left(self, now: float) -> float | None:
-        # The first step is slower than the others: it loads kernels and fills caches.
-        steps = self._at[-PACE_STEPS - 1 :] if len(self._at) <= 2 else self._at[1:][-PACE_STEPS - 1 :]
-        if len(steps) < 2:
+        if len(self._at) < 2:
             return None
-        first, last = steps[0], steps[-1]
-        pace = (last.at - first.at - (last.validated - first.validated)) / max(last.number - first.number, 1)
-        left = max((self.steps - last.number) * pace - (now - last.at), 0) if last.number < self.steps else 0.0
+        last, validation = self._at[-1], max(self._validations, default=0.0)
+        if last.number >= self.steps:
+            return 0.0
+        pace = _seconds_per_token(self._recent()) * last.tokens / last.number
+        left = max((self.steps - last.number) * pace - (now - last.at), 0)
         # A validation also comes at the end, before the last step is logged.
         between = 0 if not self.eval_steps else (self.steps - 1) // self.eval_steps - last.number // self.eval_steps
-        validations = max(between, 0) + (last.number < self.steps)
-        return left + validations * (max(self._validations, default=0.0))
+        return left + (max(between, 0) + 1) * validation * self._slower()
+
+    def _recent(self) -> list[Step]:
+        """Return the last logged steps. The first one is slower than the others: it loads kernels and fills caches."""
+        usual = self._at[1:] if len(self._at) > 2 else self._at
+        return usual[-max(2, min(PACE_STEPS, len(usual) // 2) + 1) :]
+
+    def _slower(self) -> float:
+        """Return by how much the job has become slower or faster since the forecast was made.
+
+        An instance of one's own hardly changes. A machine that others use, too, does, and not for long. So the mean over all
+        steps is compared with the first ones. Two validations do the same work, and tell it best.
+        """
+        usual = self._at[1:]
+        if len(self._validations) > 1 and self._validations[0]:
+            change = self._validations[-1] / self._validations[0]
+        elif len(usual) > 3:
+            change = _seconds_per_token(usual) / (_seconds_per_token(usual[: max(2, len(usual) // 3)]) or 1)
+        else:
+            return 1.0
+        return _limited(change) if not 1 / SLOWER < change < SLOWER else 1.0
 
     def _phase_left(self, now: float) -> float:
         assert self.phase is not None
         elapsed, expected = now - self._since, self._expected(self.phase)
-        done, rows = self.answered.get(self.phase.removeprefix("evaluate_"), (0, 0))
+        done, _ = self.answered.get(self.phase.removeprefix("evaluate_"), (0, 0))
         if self.phase.startswith("evaluate_") and done:
-            return max((self._answered_at - self._since) / done * (rows - done) - (now - self._answered_at), 0)
+            paced = (self._answered_at - self._since) / self._share * (1 - self._share)
+            return max(paced - (now - self._answered_at), 0)
         return max(expected - elapsed, 0)
 
     def _expected(self, phase: str) -> float:
-        seconds = self.forecast.get(phase, 0.0)
         base, measured = self.forecast.get("evaluate_base"), self.seconds.get("evaluate_base")
-        if phase == "evaluate_tuned" and base and measured:
-            seconds *= min(max(measured / base, 1 / MOST_CORRECTION), MOST_CORRECTION)
-        return seconds
+        change = _limited(measured / base) if base and measured else self._slower()
+        return self.forecast.get(phase, 0.0) * change
+
+
+def _seconds_per_token(steps: list[Step]) -> float:
+    """Return the pace between the first and the last of these steps, without the validations."""
+    first, last = steps[0], steps[-1]
+    return max(last.at - first.at - (last.validated - first.validated), 0.0) / max(last.tokens - first.tokens, 1)
+
+
+def _limited(change: float) -> float:
+    return min(max(change, 1 / MOST_CORRECTION), MOST_CORRECTION)
 
 
 def last_line(events: list[dict[str, Any]], now: float) -> str:

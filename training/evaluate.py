@@ -81,10 +81,12 @@ def answer(
     batch_size: int,
     stop: StopSignal,
     name: str,
+    shares: Sequence[float] = (),
 ) -> list[Answer]:
     """Return the model's greedy answers, in the order of `prompts`.
 
     Prompts of similar length are answered together. They are padded on the left, so that each answer follows directly.
+    The log gets a line per batch, with the batch's element of `shares`: how much of the work is done (`training.forecast`).
     """
     causal_lm: Any = model.train(False)  # transformers leaves generate() untyped
     pad = padding_id(tokenizer)
@@ -120,7 +122,8 @@ def answer(
         finished = torch.isin(answer_ids, ends).any(dim=1).tolist()
         for index, ids, end in zip(batch, answer_ids.tolist(), finished, strict=True):
             answers[index] = Answer(answer_text(tokenizer, ids), end)
-        print(f"evaluated={min(start + batch_size, len(order))}/{len(order)} model={name}", flush=True)
+        share = f" share={shares[start // batch_size]:.3f}" if shares else ""
+        print(f"evaluated={min(start + batch_size, len(order))}/{len(order)} model={name}{share}", flush=True)
     causal_lm.generation_config = published  # because the model is exported with it
     return [answers[index] for index in range(len(prompts))]
 

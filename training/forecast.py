@@ -7,6 +7,7 @@ measurement of the base model gives the pace of reading a prompt and of writing 
 from __future__ import annotations
 
 import time
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -63,8 +64,8 @@ def measure(
     return AnswerPace(first / (len(batch) * longest), max(all_of - first, 0) / WRITTEN)
 
 
-def answering(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> float:
-    """Return the seconds of answering all rows in the batches of `evaluate.answer`.
+def answering(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> list[float]:
+    """Return the seconds of answering each batch of `evaluate.answer`.
 
     Args:
         pace: the model's pace.
@@ -74,39 +75,57 @@ def answering(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], 
     """
     order = sorted(range(len(prompts)), key=lambda index: prompts[index], reverse=True)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return sum(
+    return [
         pace.read * len(batch) * prompts[batch[0]] + pace.write * max(answers[index] for index in batch)
         for batch in batches
-    )
+    ]
 
 
-def line(
-    pace: AnswerPace,
-    prompts: Sequence[int],
-    references: Sequence[int],
-    batch_size: int,
-    most: int,
-    *,
-    load: float,
-    known: bool,
-    eval_steps: int | None,
-) -> str:
-    """Return the line of the log with the seconds of each phase after the training.
+class Forecast:
+    """The seconds of the phases after the training.
 
     The base model often does not end an answer by itself, and the tuned model answers as the references do.
-
-    Args:
-        pace: the base model's pace.
-        prompts: the tokens of each test row's prompt.
-        references: the tokens of each test row's reference.
-        batch_size: rows per batch of the evaluation.
-        most: the most tokens of an answer.
-        load: the seconds of loading the model.
-        known: whether an earlier run has left the base model's answers.
-        eval_steps: the steps between two validations, which the training does beside the one at its end.
     """
-    base = 0.0 if known else answering(pace, prompts, [most] * len(prompts), batch_size)
-    tuned = answering(pace, prompts, [min(most, tokens) for tokens in references], batch_size)
-    phases = {"load_base": load, "evaluate_base": base, "export": EXPORT_LOADS * load, "evaluate_tuned": tuned}
-    every = f" eval_steps={eval_steps}" if eval_steps else ""
-    return "forecast " + " ".join(f"{phase}_seconds={seconds:.1f}" for phase, seconds in phases.items()) + every
+
+    def __init__(
+        self,
+        pace: AnswerPace,
+        prompts: Sequence[int],
+        references: Sequence[int],
+        batch_size: int,
+        most: int,
+        load: float,
+    ) -> None:
+        """Compute the seconds of each batch.
+
+        Args:
+            pace: the base model's pace.
+            prompts: the tokens of each test row's prompt.
+            references: the tokens of each test row's reference.
+            batch_size: rows per batch of the evaluation.
+            most: the most tokens of an answer.
+            load: the seconds of loading the model.
+        """
+        self._load = load
+        self._batches = {
+            "base": answering(pace, prompts, [most] * len(prompts), batch_size),
+            "tuned": answering(pace, prompts, [min(most, tokens) for tokens in references], batch_size),
+        }
+
+    def shares(self, name: str) -> list[float]:
+        """Return which share of the evaluation of a model ("base" or "tuned") is done after each of its batches."""
+        batches = self._batches[name]
+        return [done / (sum(batches) or 1) for done in accumulate(batches)]
+
+    def line(self, *, known: bool, eval_steps: int | None) -> str:
+        """Return the line of the log.
+
+        Args:
+            known: whether an earlier run has left the base model's answers.
+            eval_steps: the steps between two validations, which the training does beside the one at its end.
+        """
+        base = 0.0 if known else sum(self._batches["base"])
+        tuned, export = sum(self._batches["tuned"]), EXPORT_LOADS * self._load
+        phases = {"load_base": self._load, "evaluate_base": base, "export": export, "evaluate_tuned": tuned}
+        every = f" eval_steps={eval_steps}" if eval_steps else ""
+        return "forecast " + " ".join(f"{phase}_seconds={seconds:.1f}" for phase, seconds in phases.items()) + every

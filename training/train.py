@@ -30,7 +30,7 @@ import transformers
 from training import base_files, baseline, errors, evaluate, export, finetune, forecast, hub, model
 from training.data import Collator, Encoder, read_channel
 from training.device import Device
-from training.encoder import Encoder, end_ids, load_tokenizer
+from training.forecast import Forecast
 from training.layout import Layout
 from training.model_files import LocalFolder
 from training.precision import export_dtype
@@ -112,7 +112,7 @@ class TrainingRun:
             model.check_tokens(quantized, self.tokenizer, used, self.recipe.base_model)
             peft_model = model.add_adapter(quantized, self.recipe)
             if self.world.is_first:
-                print(self._forecast(peft_model, prompts, load), flush=True)
+                self._forecast(peft_model, prompts, load)
         with self._phase("train"):
             result = finetune.finetune(
                 peft_model,
@@ -133,19 +133,14 @@ class TrainingRun:
             torch.cuda.empty_cache()
         return result
 
-    def _forecast(self, peft_model: Any, prompts: list[list[int]], load: float) -> str:
-        """Return the line with the seconds of the phases after the training."""
+    def _forecast(self, peft_model: Any, prompts: list[list[int]], load: float) -> None:
+        """Print the line with the seconds of the phases after the training."""
         pad, batch_size = model.padding_id(self.tokenizer), self.recipe.eval_batch_size
-        return forecast.line(
-            forecast.measure(peft_model, prompts, batch_size, pad, self.end_ids),
-            [len(prompt) for prompt in prompts],
-            self.reference_tokens,
-            batch_size,
-            self.recipe.max_new_tokens,
-            load=load,
-            known=(self.layout.channel("baseline") / baseline.FILE).is_file(),
-            eval_steps=self.recipe.eval_steps,
-        )
+        pace = forecast.measure(peft_model, prompts, batch_size, pad, self.end_ids)
+        lengths = [len(prompt) for prompt in prompts]
+        self.forecast = Forecast(pace, lengths, self.reference_tokens, batch_size, self.recipe.max_new_tokens, load)
+        known = (self.layout.channel("baseline") / baseline.FILE).is_file()
+        print(self.forecast.line(known=known, eval_steps=self.recipe.eval_steps), flush=True)
 
     def _finish(self, result: finetune.TrainingResult, batch: dict[str, Any], prompts: list[list[int]]) -> None:
         # One freshly loaded base has three uses: it is judged as the base, is the reference with the adapter, and is merged.
@@ -202,6 +197,7 @@ class TrainingRun:
             batch_size=self.recipe.eval_batch_size,
             stop=self.stop,
             name=name,
+            shares=self.forecast.shares(name),
         )
 
     def _dtypes(self) -> dict[str, str]:

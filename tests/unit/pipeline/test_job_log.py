@@ -83,7 +83,7 @@ def job(
 
 @given(
     st.floats(0.5, 20),
-    st.lists(st.floats(0.8, 1.2), min_size=6, max_size=60),
+    st.lists(st.floats(0.85, 1.15), min_size=6, max_size=60),
     st.lists(st.floats(1, 300), min_size=4, max_size=4),
     st.lists(st.floats(0.9, 1.1), min_size=4, max_size=4),
 )
