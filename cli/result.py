@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from cli.history import reason
 from cli.spending import ending
@@ -13,12 +14,14 @@ from cli.view import clock
 from pipeline import message, names
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cli.reader import Found
     from serving.stack import Stack
 
 
-def lines_of_end(stack: Stack, found: Found, options: str) -> list[str]:
-    """Return the lines, as rich's markup.
+def lines_of_end(stack: Stack, found: Found, options: str) -> list[tuple[str, str]]:
+    """Return the lines: a title, which is empty if it is that of the line before, and a text.
 
     Args:
         stack: the stack.
@@ -26,11 +29,29 @@ def lines_of_end(stack: Stack, found: Found, options: str) -> list[str]:
         options: the options of the commands that are shown.
     """
     run = names.run_id(found.execution["executionArn"])
-    spent = [("Cost", line) for line in ending(found, time.time())]
-    told = _success(found, run, options) if found.status == "SUCCEEDED" else _failure(found)
-    place = names.place(stack.bucket, "models", run)
-    told = [*told, *spent, ("Report", f"tuneway report {run}{options} (in {place})")]
-    return [f"[bold]{escape(f'{title}:'):<12}[/bold]{escape(text)}" for title, text in told]
+    lines = _success(found, run, options) if found.status == "SUCCEEDED" else _failure(found)
+    lines += [("Cost", line) for line in ending(found, time.time())]
+    lines.append(("Report", f"tuneway report {run}{options} (in {names.place(stack.bucket, 'models', run)})"))
+    before = ["", *(title for title, _ in lines)]
+    return [("" if title == last else title, text) for (title, text), last in zip(lines, before, strict=False)]
+
+
+def print_end(console: Console, stack: Stack, found: Found, options: str) -> None:
+    """Print the lines. A terminal wraps a text beside its title, and elsewhere each is one line.
+
+    The arguments are those of `lines_of_end`, and the console.
+    """
+    lines = lines_of_end(stack, found, options)
+    if not console.is_terminal:
+        for title, text in lines:
+            console.print(f"{f'{title}:' if title else '':<12}{text}", markup=False)
+        return
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for title, text in lines:
+        table.add_row(title, Text(text))
+    console.print(table)
 
 
 def _success(found: Found, run: str, options: str) -> list[tuple[str, str]]:

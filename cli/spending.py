@@ -49,8 +49,9 @@ def so_far(found: Found, now: float) -> str:
     cost = spent(found, now)
     if cost is None:
         return ""
-    parts = ", ".join(f"{part.part} {dollars(part.usd)} {part.basis}" for part in cost.parts if part.usd != 0)
-    return f"spent so far: {dollars(cost.total)}{f' ({parts})' if parts else ''}"
+    shown = [part for part in cost.parts if part.usd != 0]
+    parts = ", ".join(f"{part.part} {'?' if part.usd is None else f'{part.usd:.2f}'} {part.basis}" for part in shown)
+    return f"{dollars(cost.total)} so far{f': {parts}' if parts else ''}"
 
 
 def ending(found: Found, now: float) -> list[str]:

@@ -32,7 +32,7 @@ MARKS: dict[Status, tuple[str, str]] = {
     "waiting": ("\N{MIDDLE DOT}", "dim"),
 }
 BARS = "▁▂▃▄▅▆▇█"
-SPARKS = 24
+SPARKS = 16
 """The most characters of the curve of the losses."""
 
 HEARTBEAT = 60.0
@@ -110,7 +110,7 @@ def training_lines(found: Found, row: StepRow, now: float) -> list[Line]:
         if log.tokens_per_second is not None and log.phase == "train":
             text += f" {log.tokens_per_second:,.0f} tokens/s"
         elif log.eval_losses:
-            text += f" validation {log.eval_losses[0]:.3f} to {log.eval_losses[-1]:.3f}"
+            text += f" eval {log.eval_losses[0]:.2f} to {log.eval_losses[-1]:.2f}"
         lines.append(Line("", text))
     return lines
 
@@ -314,10 +314,9 @@ class Plain:
     def update(self, found: Found) -> None:
         """Print a line for each change."""
         with self._lock:
-            now = time.time()
+            now, self._found = time.time(), found
             for line in self.changes(found, now):
                 self._print(line, now)
-            self._found = found
 
     def changes(self, found: Found, now: float) -> list[str]:
         """Return the lines about what has changed since the last call."""

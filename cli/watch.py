@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from cli.context import ConnectedStack, SettingsFile, connect, console
 from cli.reader import Reader, WatchedStack
-from cli.result import lines_of_end
+from cli.result import print_end
 from cli.spending import so_far
 from cli.view import HEARTBEAT, Plain, Tree
 from pipeline import aws, names
@@ -124,8 +124,7 @@ def show(
             if found.status != "RUNNING":
                 break
             time.sleep(poll)
-    for line in lines_of_end(account.stack, found, options):
-        screen.print(line)
+    print_end(screen, account.stack, found, options)
     now = time.time()
     seconds = {name: round(row.elapsed(now) or 0, 2) for name, row in found.history.rows.items()}
     return Ended(found.execution, seconds, found.output)

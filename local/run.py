@@ -93,8 +93,8 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def show(texts: dict[str, str], why: str) -> None:
-    """Print the dialogue and the three summaries, and why the model is or is not promoted."""
+def show(texts: dict[str, str]) -> None:
+    """Print the dialogue and the three summaries."""
     table = Table(show_header=False, title="A held-out dialogue", title_justify="left", padding=(0, 1, 1, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -103,7 +103,6 @@ def show(texts: dict[str, str], why: str) -> None:
     table.add_row("base", escape(texts["base"]))
     table.add_row("reference", escape(texts["reference"]))
     console.print(table)
-    console.print(escape(why))
 
 
 def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None, record: dict[str, Any]) -> None:
@@ -140,7 +139,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     if output["endpoint"] is None:
         raise RunError(f"the model was not served ({output['deployment']}): {output['why']}")
     record["texts"] = ask_endpoint(aws, output)
-    show(record["texts"], output["why"])
+    show(record["texts"])
 
 
 def refused_for_bedrock(description: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cli.result import lines_of_end
+from cli.result import print_end
 from cli.view import BARS, Plain, Tree, short, sparkline
 from serving.stack import Stack
 from tests.unit.cli.recorded_runs import NAMES, found, recorded
@@ -106,9 +106,8 @@ def test_what_is_unknown_is_a_line_and_goes_on() -> None:
 
 def text_of_end(name: str) -> str:
     run, _ = found(name)
-    console = Console(file=io.StringIO(), width=200)
-    for line in lines_of_end(STACK, run, " --settings my.yaml"):
-        console.print(line)
+    console = Console(file=io.StringIO(), width=200, soft_wrap=True, highlight=False)
+    print_end(console, STACK, run, " --settings my.yaml")
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 

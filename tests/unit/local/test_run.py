@@ -56,9 +56,9 @@ def test_columns_without_data_are_refused() -> None:
 
 def test_texts_with_brackets_are_printed_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     texts = {"dialogue": "[/INST] [bold]hi[/b]", "endpoint": "[x]", "base": "[/]", "reference": "[red]"}
-    show(texts, "why [/y]")
+    show(texts)
     output = capsys.readouterr().out
-    assert all(text in output for text in (*texts.values(), "why [/y]"))
+    assert all(text in output for text in texts.values())
 
 
 @pytest.fixture
