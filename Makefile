@@ -9,9 +9,9 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
-# The commands of `tuneway` that make passes on. `ask` and `chat` have variables of their own.
-COMMANDS := doctor plan run watch runs report serve stop down
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# An installation prints nothing for minutes, so a line every nine seconds says that it goes on.
+TICK := while sleep 9 >/dev/null; do echo "  still installing, $$SECONDS s"; done & trap "kill $$!" EXIT;
+INSTALL := $(TICK) $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: setup synth deploy destroy prices serve ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
@@ -31,8 +31,6 @@ destroy: setup  ## cdk destroy: also stops and deletes what runs have made
 # The recipe reads the variables of make's command line from the environment, where make puts them, so that a file's name may
 # have quotes.
 local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FIELDS=dialogue:summary KEEP=1
-	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
-	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
 
 prices: setup  ## writes prices of instances from AWS's Price List: REGION=us-west-2 TYPES="ml.g5.2xlarge ml.p5.48xlarge"

@@ -12,6 +12,7 @@ import fcntl
 import json
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -261,9 +262,7 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     assembly, log = HOME / "cdk.out", HOME / "cdk.log"
     log.unlink(missing_ok=True)
     LAST_RUN.unlink(missing_ok=True)
-    env = cdk.environment(None, REGION, HOME / "home")
-    with step(console, "Synthesise", log):
-        cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
+    _synthesise(assembly, log)
     failed: Exception | None = None
     kept = False
     try:
@@ -304,6 +303,30 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
         raise failed
     console.print(f"{record['seconds']:.0f} s in all; details in {LAST_RUN.relative_to(ROOT)}")
     return not record["denied"] and not record["left"]
+
+
+def _synthesise(assembly: Path, log: Path) -> None:
+    """Make what the first deploy needs, and the cloud assembly."""
+    with step(console, "Package the functions"):
+        _make("infra.package", str(settings.TARGET))
+    with step(console, "Get the base model"):
+        _make("local.model", "--cache", str(HOME / "hub"))
+    env = cdk.environment(None, REGION, HOME / "home")
+    with step(console, "Synthesise", log):
+        cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
+
+
+def _make(module: str, *arguments: str) -> None:
+    """Run a module as a program, which makes something once and is quick after that.
+
+    Raises:
+        RunError: it failed. The message is its last line.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RunError(f"{module} failed: {lines[-1].removeprefix('error: ')}; mend that, and run `make local` again")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -147,7 +147,7 @@ def words_of(module: str) -> Words:
 
 
 FORWARDED = {
-    ("local/run.py: RunError", "execution {}: {}: {}|{}|{}"),
+    ("local/run.py: RunError", "execution {}: {}"),
     ("pipeline/settings/loading.py: SettingsError", "execution input: {}"),
     ("local/run.py: RunError", "the model was not served ({}): {}"),
     ("training/unfit_models.py: TrainingError", "training.base_model: {} {}; {}"),
