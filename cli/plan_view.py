@@ -189,13 +189,19 @@ def _tokens(tokens: TokenCount, settings: Settings) -> list[str]:
     """Return the lines about tokens and steps."""
     most = settings.training.max_steps
     ended = tokens.steps == most and tokens.steps * tokens.rows_per_step < settings.training.epochs * tokens.rows
-    why = f"; training.max_steps ends the training within {_count(settings.training.epochs, 'epoch')}" if ended else ""
+    epochs = _count(settings.training.epochs, "epoch")
+    why = (
+        f"; training.max_steps ends it before {epochs} {'is' if settings.training.epochs == 1 else 'are'} over"
+        if ended
+        else ""
+    )
     about = "about " if tokens.estimate else ""
     learned = "" if tokens.learned is None else f", {tokens.learned:,} of them learned"
     lines = [
         f"{about}{_count(tokens.steps, 'step')} of {_count(tokens.rows_per_step, 'row')} each, {about}"
         f"{tokens.trained:,} tokens in all{why}",
-        f"{about}{tokens.per_epoch:,} tokens in {_count(tokens.rows, 'row')}{learned}; the longest has {tokens.longest:,}",
+        f"an epoch is {_count(tokens.rows, 'row')} with {about}{tokens.per_epoch:,} tokens{learned}; the longest row has "
+        f"{tokens.longest:,}",
     ]
     if tokens.left_out:
         lines.append(

@@ -39,7 +39,7 @@ def run(
     if own:
         bucket = connected.stack.bucket
         count = upload(own.files, connected.client("s3"), bucket, console)
-        files = f"{count} of {len(own.files)} files uploaded" if count else "no file uploaded, because all are there"
+        files = f"{count} file{'s' * (count != 1)} uploaded" if count else "uploaded already, by an earlier run"
         console.print(escape(f"Dataset s3://{bucket}/{given['dataset']['source']}: {files}"))
     answer = connected.client("stepfunctions").start_execution(
         stateMachineArn=connected.stack.state_machine, input=json.dumps(given)
