@@ -59,6 +59,25 @@ def test_a_source_of_one_object_is_train_whatever_dataset_files_has(aws: Running
     assert aws.client("s3").get_object(Bucket=bucket, Key="uploads/a.csv", IfMatch=etag)["ContentLength"] == 3
 
 
+def test_files_that_are_not_uploaded_yet_are_listed_as_if_they_were(aws: RunningAws, bucket: str) -> None:
+    keys = ("uploads/mine/x/b.csv", "uploads/mine/a.jsonl", "uploads/mine/notes.txt", "uploads/other/c.csv")
+    uploads = [File(key, 3, None) for key in keys]
+    wanted, s3 = in_s3("uploads/mine/", test="a.jsonl"), aws.client("s3")
+    coming = listing.look(wanted, bucket, None, s3, uploads)
+    put(aws, bucket, *keys, body=b"abc")
+    there = look(aws, bucket, wanted)
+    without = {split: [file._replace(etag=None) for file in files] for split, files in there.files.items()}
+    assert coming == there._replace(files=without)
+    (one,) = listing.look(in_s3("uploads/other/c.csv"), bucket, None, s3, uploads).files["train"]
+    assert one == uploads[3]
+    empty = [File("uploads/e.csv", 0, None)]
+    with pytest.raises(Refused, match="is empty \\(0 bytes\\); upload it again"):
+        listing.look(in_s3("uploads/e.csv"), bucket, None, s3, empty)
+    many = [File(f"uploads/mine/{number}.csv", 1, None) for number in range(listing.MOST_FILES + 1)]
+    with pytest.raises(Refused, match=f"has more than {listing.MOST_FILES} files; write the rows"):
+        listing.look(wanted, bucket, None, s3, many)
+
+
 def test_a_folder_is_listed_with_whole_keys_and_a_warning_about_other_files(aws: RunningAws, bucket: str) -> None:
     put(aws, bucket, "uploads/my set/", "uploads/my set/x/", "uploads/my set/x/ü 1.jsonl", "uploads/my set/test.csv")
     put(aws, bucket, "uploads/my set/notes.txt", "uploads/my set 2/b.csv")

@@ -11,7 +11,10 @@ import pytest
 from local import tiny_model
 from pipeline import names
 from pipeline import settings as schema
+from pipeline.contracts.planned import PlanEvent
+from pipeline.contracts.values import as_json, parse
 from pipeline.errors import SourceUnavailable
+from pipeline.source.splits import File
 from pipeline.steps import plan
 from tests.hub_server import HubAnswer
 from tests.unit.pipeline.source.test_listing import ALL_NULL, COMMIT, described, put
@@ -46,6 +49,17 @@ def planned(
     mode: str = "customize",
     **dataset: Any,
 ) -> dict[str, Any]:
+    return plan.handler(event(bucket, hub, secret, training, mode, **dataset), None)
+
+
+def event(
+    bucket: str,
+    hub: HubServer,
+    secret: str = "none",
+    training: dict[str, Any] | None = None,
+    mode: str = "customize",
+    **dataset: Any,
+) -> dict[str, Any]:
     deployed = schema.load(CONFIG).model_dump(mode="json")
     deployed["access"] |= {"hub_endpoint": hub.url, "hub_token_secret": secret}
     stack = {
@@ -60,7 +74,7 @@ def planned(
     }
     base = {"base_model": tiny_model.REPO, "gated": False} | (training or {})
     given = {"training": base, "endpoint": {"enabled": False}, "dataset": dataset, "bedrock": {"mode": mode}}
-    return plan.handler({"settings": deployed, "input": given, "execution": EXECUTION, "stack": stack}, None)
+    return {"settings": deployed, "input": given, "execution": EXECUTION, "stack": stack}
 
 
 def test_a_small_source_is_read_by_one_function(aws: RunningAws, bucket: str, hub: HubServer) -> None:
@@ -118,6 +132,23 @@ def test_a_large_source_is_cut_into_shards_whose_list_is_in_s3(aws: RunningAws, 
         (833_333, 1_666_666),
         (1_666_666, 2_500_000),
     ]
+
+
+def test_a_look_has_the_same_plan_and_writes_nothing(aws: RunningAws, bucket: str, hub: HubServer) -> None:
+    file = File("uploads/large.jsonl", 2_500_000, None)
+    given = event(bucket, hub, source=file.name, shard_mb=1)
+    looked = plan.look(parse(PlanEvent, given), [file])
+    assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=bucket)
+    put(aws, bucket, file.name, body=b"a" * file.bytes)
+    planned = plan.handler(given, None)
+    ignored = {"dataset_key": None}  # the key of a file's ETag, which a file has in the bucket alone
+    assert as_json(looked.plan) | {"record": as_json(looked.plan.record) | ignored} == planned | {
+        "record": planned["record"] | ignored
+    }
+    written = aws.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    assert {entry["Key"].split("/")[0] for entry in written} == {"code", "shards", "uploads"}
+    assert looked.shards is not None
+    assert len(looked.shards) == planned["prepare"]["shards"]["total"] == 3
 
 
 def test_a_dataset_of_the_hub_is_pinned_to_its_commit(bucket: str, hub: HubServer) -> None:
