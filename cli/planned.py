@@ -173,11 +173,9 @@ def _count(
 
 def _expected(planned: Plan, settings: Settings, region: str, counted: TokenCount) -> Expected:
     """Return the expected cost, with the tokens that were counted."""
-    how = "counted" if counted.estimate is None else f"estimated {counted.estimate}"
-    assert planned.prepare is not None
-    records = planned.prepare.request.bedrock
-    # `money.expected` takes the tokens of an epoch. A run may end within one, at training.max_steps.
-    per_epoch = counted.trained / settings.training.epochs
+    how = "counted" if counted.estimate is None else "estimated"
+    assert looked.plan.prepare is not None
+    records = looked.plan.prepare.request.bedrock
     return money.expected(
         settings,
         planned.record.prices,

@@ -33,7 +33,7 @@ CHARACTERS_PER_TOKEN = 4
 
 SHOWN_ROWS = 5
 
-INSTALL = "`make preview` installs the tokenizer once"
+INSTALL = "`make preview` installs it once"
 _TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 """The files of a base model that are not weights (`training.hub.WANTED`)."""
 
@@ -89,7 +89,7 @@ class _Length(NamedTuple):
 
 def why_not() -> str | None:
     """Return why the tokens cannot be counted on this machine. None if they can."""
-    return None if find_spec("transformers") else f"the tokenizer is not installed ({INSTALL})"
+    return None if find_spec("transformers") else f"the tokenizer is not installed; {INSTALL}"
 
 
 def load_encoder(folder: Path, name: str) -> Encoder | str:
