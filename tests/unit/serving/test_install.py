@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[3]
     ("target", "groups", "command"),
     [
         (["cli"], ["cli"], None),
-        (["ask", "DIALOGUE=-"], ["cli"], "ask"),
-        (["chat"], ["cli", "chat"], "chat"),
+        (["preview"], ["cli", "preview"], None),
+        (["ask", "DIALOGUE=-"], ["cli"], "serving.ask"),
+        (["chat"], ["cli", "chat"], "serving.chat"),
     ],
 )
 def test_asking_needs_no_tools_of_deploying_or_testing(
