@@ -268,7 +268,8 @@ def _tell_serving(deployed: StackParts) -> State:
         "{% 'Execution: ' & $states.context.Execution.Id & '\\nServing: endpoint ' & $deployed.endpoint & "
         "($deployed.until ? ', until ' & $deployed.until : ', without an end') & ($plan.deploy.idle ? "
         "', or until nobody has used it for ' & $plan.deploy.idle.minutes & ' minutes' : '') & '\\nBedrock: ' & "
-        "$bedrock.progress & '\\nWhy: ' & $assessment.why & '\\nReport: ' & ($reported.page ? $reported.page : 'none was written') & "
+        "$bedrock.progress & '\\nWhy: ' & $assessment.why & '\\nReport: ' & "
+        "($reported.page ? $reported.page : 'none was written') & "
         "'\\nOpenAI base URL: ' & $plan.call.base_url & "
         "'\\nPython:\\n' & $join($plan.call.python, '\\n') %}"
     )
