@@ -258,8 +258,4 @@ def use(story: Story, limits: Limits) -> Markup | None:
 
 def cut_command(text: str, limits: Limits) -> str:
     """Return a command, or a line that says where it stands if it is too long for the page."""
-    return (
-        text
-        if len(text) <= limits.text
-        else "The command is too long for this page; run.json has it under bedrock.call."
-    )
+    return text if len(text) <= limits.text else "The command is too long for this page; run.json has it."

@@ -12,7 +12,7 @@ import jsonata
 import pytest
 
 from infra.states import HOUR, MINUTES, SECONDS
-from pipeline.contracts.events import RecordEvent, ReportEvent
+from pipeline.contracts.events import RecordEvent
 from pipeline.contracts.planned import ServePlan
 from pipeline.contracts.values import as_json, parse
 from pipeline.steps import plan
@@ -304,25 +304,6 @@ def test_a_superseded_endpoint_is_no_failure_and_a_lost_one_is_deployed_again(
     assert (entered.count("Deploy"), output["promoted"]) == (2, True)
     # Deploy starts anew, and counts how long the lost endpoint has lived.
     assert (events["Deploy"]["progress"]["redrive"], events["Deploy"]["progress"]["since"]) == (-1, 1)
-
-
-def test_a_run_whose_report_fails_ends_well_with_a_warning(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    for state in ("Report", "ReportServing"):
-        entered, events, output = run(synthesised, variables, **{state: "fails"})
-        assert entered[-1] == "Done"
-        assert (output["report"] is None) == (state == "Report")
-    told = events["TellServing"]["Message"]
-    assert "Report: none was written" in told
-    _, events, output = run(synthesised, variables, Report="fails")
-    assert output["warnings"][-1] == "the report was not written: E"
-    assert "Report: s3://bucket/models/0123456789/report.html\n" in events["TellServing"]["Message"]
-
-
-def test_the_report_tells_the_execution_that_asks_for_it(synthesised: Synthesised, variables: dict[str, Any]) -> None:
-    _, events, output = run(synthesised, variables)
-    assert (events["ReportServing"]["moment"], events["Report"]["moment"]) == ("serving", "done")
-    assert parse(ReportEvent, events["Report"] | {"bucket": "bucket"}).execution == CONTEXT["Execution"]["Id"]
-    assert output["report"] == "s3://bucket/models/0123456789/report.html"
 
 
 NEVERTHELESS: dict[str, Any] = {"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}
