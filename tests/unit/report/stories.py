@@ -175,6 +175,7 @@ PLAN: dict[str, Any] = {
     },
     "warnings": [],
 }
+EVALUATION: dict[str, Any] = {**SCORES, "samples": [sample(number) for number in range(22)]}
 GOOD = Story(
     run=RUN,
     execution=EXECUTION,
@@ -200,7 +201,7 @@ GOOD = Story(
         },
         "rejected": {"dialogue is empty": 1, "duplicate of an earlier row": 19, "longer than training.max_length": 12},
     },
-    evaluation={**SCORES, "samples": [sample(number) for number in range(22)]},
+    evaluation=EVALUATION,
     metrics={
         "eval_loss": 1.318,
         "eval_loss_before": 2.61,
