@@ -34,6 +34,7 @@ def run_record(bucket: str, bedrock_at_most: float | None = 0.0, **known: Any) -
         model_run="0123456789",
         execution="arn:e",
         settings={},
+        changed={},
         instruction="Sum up:",
         max_tokens=77,
         base_model="a/b@main",
