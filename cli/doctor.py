@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.checks import account, machine, sources, stack
-from cli.checks.result import Checked, NotChecked, Result, Status, failure, warning
+from cli.checks.result import CheckContext, CheckResult, NotChecked, Status, failure, warning
 from cli.context import SettingsFile, console
 from cli.errors import of_aws
 from pipeline import aws
@@ -33,7 +33,7 @@ Found = TypeVar("Found")
 DEADLINE_SECONDS = 60
 """How long doctor waits for the checks. Each call gives up sooner (`pipeline.aws`)."""
 
-AT_ONCE: dict[str, Callable[[Checked], Result]] = {
+AT_ONCE: dict[str, Callable[[CheckContext], CheckResult]] = {
     "bootstrap": account.bootstrap,
     "quotas": account.instance_quotas,
     "bedrock": account.bedrock_model,
@@ -61,10 +61,10 @@ class Doctor:
 
     def __init__(self) -> None:
         """Begin without any result."""
-        self.results: dict[str, Result] = {}
+        self.results: dict[str, CheckResult] = {}
         self.not_checked: dict[str, str] = {}
 
-    def check(self, name: str, look: Callable[[], tuple[Result, Found]], ends: str = "") -> Found | None:
+    def check(self, name: str, look: Callable[[], tuple[CheckResult, Found]], ends: str = "") -> Found | None:
         """Make a check that others need. Return what it has found, or None if it fails.
 
         Raises:
@@ -82,7 +82,7 @@ class Doctor:
             return None
         return found
 
-    def check_at_once(self, checked: Checked) -> None:
+    def check_at_once(self, checked: CheckContext) -> None:
         """Make all checks that need nothing of each other. One that hangs does not hold doctor up."""
         ended: queue.Queue[str] = queue.Queue()
 
@@ -111,17 +111,17 @@ class Doctor:
         found = {result.status for result in self.results.values()}
         return "failure" if "failure" in found else "warning" if "warning" in found else "ok"
 
-    def lines(self) -> list[tuple[str, Result]]:
+    def lines(self) -> list[tuple[str, CheckResult]]:
         """Return the checks in their order, with their results."""
         return [(name, self.results[name]) for name in (*FIRST, *AT_ONCE) if name in self.results]
 
 
-def _of_error(error: Exception) -> Result:
+def _of_error(error: Exception) -> CheckResult:
     """Return the result of a check that an error has ended. Errors that may pass by themselves are warnings."""
     if isinstance(error, (Refused, SettingsError, aws.AwsRefused, OSError)):
         return failure(str(error))
     if isinstance(error, (SourceUnavailable, Interrupted)):
-        return warning(f"{error}; try again later")
+        return warning(f"{error}; wait a while, and try again")
     if isinstance(error, (ClientError, BotoCoreError)):
         return warning(of_aws(error)) if aws.is_busy(error) else failure(of_aws(error))
     # A defect of one check must not hide the others.
@@ -138,7 +138,7 @@ def examine(file: Path | None) -> Doctor:
         region = doctor.check("region", lambda: account.region(settings), "there is no such Region")
         assert region is not None
         who = doctor.check("credentials", lambda: account.credentials(region.name), "the credentials do not work")
-        checked = Checked(settings, file, region, who or "")
+        checked = CheckContext(settings, file, region, who or "")
         checked = doctor.check("stack", lambda: stack.find(checked)) or checked
         token = doctor.check("token", lambda: sources.hub_token(checked))
         doctor.check_at_once(replace(checked, token=token))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from local_aws.core import faults, processes
-from local_aws.ministack import sessions
+from local_aws.ministack import session_end
 from local_aws.ministack.server import install, serve
 from local_aws.services import bedrock, hub_server, pricing, quotas, sagemaker, scheduler, stepfunctions
 from local_aws.services.lambda_functions import runtime as lambda_runtime
@@ -19,7 +19,17 @@ from local_aws.services.sagemaker.container import kill
 
 
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
-    for service in (faults, hub_server, lambda_runtime, scheduler, sagemaker, bedrock, pricing, quotas, stepfunctions):
+    for service in (
+        faults,
+        hub_server,
+        lambda_runtime,
+        scheduler,
+        sagemaker,
+        bedrock,
+        quotas,
+        stepfunctions,
+        session_end,
+    ):
         service.register(state_dir, endpoint_url)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from cli.checks.result import Checked, Result, failure, of_lines, ok, warning
+from cli.checks.result import CheckContext, CheckResult, failure, of_lines, ok, warning
 from pipeline import account, aws, bedrock, quotas
 from pipeline.errors import Refused
 from serving.stack import DEFAULT_REGION, ROOT, Region, find_region
@@ -25,7 +25,7 @@ _QUALIFIER = "hnb659fds"
 """The qualifier of a bootstrap without one of its own (DEFAULT_QUALIFIER of DefaultStackSynthesizer)."""
 
 
-def credentials(region: str) -> tuple[Result, str]:
+def credentials(region: str) -> tuple[CheckResult, str]:
     """Ask AWS who the credentials are. Return the result, and the account's id.
 
     Raises:
@@ -34,11 +34,11 @@ def credentials(region: str) -> tuple[Result, str]:
     """
     who = aws.client("sts", region_name=region).get_caller_identity()
     found = boto3.Session().get_credentials()
-    origin = f" (credentials of botocore's provider {found.method})" if found else ""
+    origin = f" (botocore's provider {found.method})" if found else ""
     return ok(f"{who['Arn']} in account {who['Account']}{origin}"), str(who["Account"])
 
 
-def region(settings: Settings) -> tuple[Result, Region]:
+def region(settings: Settings) -> tuple[CheckResult, Region]:
     """Check that the Region exists, and that something names it. Raises Refused."""
     found, session = find_region(settings), boto3.Session()
     known = [
@@ -61,7 +61,7 @@ def region(settings: Settings) -> tuple[Result, Region]:
     return ok(f"{found.name} (from {found.origin})"), found
 
 
-def bootstrap(checked: Checked) -> Result:
+def bootstrap(checked: CheckContext) -> CheckResult:
     """Check that the account is bootstrapped in the Region, by a CDK that is new enough."""
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
     name = f"/cdk-bootstrap/{context.get('@aws-cdk/core:bootstrapQualifier', _QUALIFIER)}/version"
@@ -81,7 +81,7 @@ def bootstrap(checked: Checked) -> Result:
     return ok(f"version {version} (needed: {BOOTSTRAP_VERSION})")
 
 
-def instance_quotas(checked: Checked) -> Result:
+def instance_quotas(checked: CheckContext) -> CheckResult:
     """Check the quotas of the instances, as Plan does. Raises NotAllowed."""
     endpoint = checked.stack.endpoint if checked.stack else None
     fit, warnings = account.within_quotas(checked.settings, endpoint, checked.region.name)
@@ -91,7 +91,7 @@ def instance_quotas(checked: Checked) -> Result:
     return of_lines(lines, enough + served)
 
 
-def bedrock_model(checked: Checked) -> Result:
+def bedrock_model(checked: CheckContext) -> CheckResult:
     """Check that Bedrock customizes the base model, or imports one more model. Raises SettingsError, AwsRefused."""
     settings, region = checked.settings, checked.region.name
     base = bedrock.check(settings, region)

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from cli.checks.result import Result, failure, ok, warning
+from cli.checks.result import CheckResult, failure, ok, warning
 from serving import stack as stacks
 from serving.stack import ROOT
 
@@ -21,13 +21,13 @@ MOST_NAMED = 5
 """The most packages that a line names."""
 
 
-def settings(file: Path | None) -> tuple[Result, Settings]:
+def settings(file: Path | None) -> tuple[CheckResult, Settings]:
     """Read and check the settings files. Raises SettingsError."""
     found = stacks.load(file)
     return ok(f"config.yaml{f' and {file}' if file else ''}: the stack {found.stack.name}"), found
 
 
-def versions() -> Result:
+def versions() -> CheckResult:
     """Compare Python with pyproject.toml, the packages with constraints.txt, and the CDK CLI with package.json."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     supported = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', project)

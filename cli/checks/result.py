@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warning", "failure"]
 
 
-class Result(NamedTuple):
+class CheckResult(NamedTuple):
     """The status of a check, and its line."""
 
     status: Status
     line: str
 
 
-def ok(line: str) -> Result:
+def ok(line: str) -> CheckResult:
     """Return that all is well."""
-    return Result("ok", line)
+    return CheckResult("ok", line)
 
 
-def warning(line: str) -> Result:
+def warning(line: str) -> CheckResult:
     """Return that a run may go wrong, or that something is not known. The line has the remedy."""
-    return Result("warning", line)
+    return CheckResult("warning", line)
 
 
-def failure(line: str) -> Result:
+def failure(line: str) -> CheckResult:
     """Return that a run cannot succeed. The line has the remedy."""
-    return Result("failure", line)
+    return CheckResult("failure", line)
 
 
-def of_lines(warnings: list[str], well: str) -> Result:
+def of_lines(warnings: list[str], well: str) -> CheckResult:
     """Return a warning with these lines, or ok if there are none."""
     return warning("; ".join(warnings)) if warnings else ok(well)
 
@@ -48,7 +48,7 @@ class NotChecked(Exception):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckContext:
     """What the checks look at.
 
     Attributes:

@@ -5,12 +5,12 @@ They look with the user's own credentials. The roles of the stack may be allowed
 
 from __future__ import annotations
 
-from cli.checks.result import Checked, NotChecked, Result, of_lines, ok
+from cli.checks.result import CheckContext, CheckResult, NotChecked, of_lines, ok
 from pipeline import account
 from pipeline.source import base_model, hub, listing
 
 
-def hub_token(checked: Checked) -> tuple[Result, str | None]:
+def hub_token(checked: CheckContext) -> tuple[CheckResult, str | None]:
     """Read the Hub token. Return the result, and the token if the base model or the dataset needs it.
 
     Raises:
@@ -25,7 +25,7 @@ def hub_token(checked: Checked) -> tuple[Result, str | None]:
     return ok(f"in the secret {settings.access.hub_token_secret}"), token
 
 
-def model(checked: Checked) -> Result:
+def model(checked: CheckContext) -> CheckResult:
     """Examine the base model's files as Plan does. Raises Refused, SourceUnavailable."""
     training = checked.settings.training
     bucket = _bucket(checked, training.base_model) if training.is_uploaded else ""
@@ -39,7 +39,7 @@ def model(checked: Checked) -> Result:
     )
 
 
-def dataset(checked: Checked) -> Result:
+def dataset(checked: CheckContext) -> CheckResult:
     """List the dataset as Plan does, and read a byte of a file on the Hub. Raises Refused, SourceUnavailable, Interrupted."""
     settings, wanted = checked.settings, checked.settings.dataset
     bucket = _bucket(checked, wanted.source) if wanted.source.startswith("uploads/") else ""
@@ -55,13 +55,13 @@ def dataset(checked: Checked) -> Result:
     return of_lines(found.warnings, f"{wanted.source} can be read: {count} for {', '.join(found.files)}")
 
 
-def _token(checked: Checked) -> str | None:
+def _token(checked: CheckContext) -> str | None:
     if checked.token is None:
         raise NotChecked("the Hub token cannot be read")
     return checked.token
 
 
-def _bucket(checked: Checked, path: str) -> str:
+def _bucket(checked: CheckContext, path: str) -> str:
     if checked.stack is None:
         raise NotChecked(f"{path} is in the bucket of the stack, which is not there")
     return checked.stack.bucket

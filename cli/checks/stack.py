@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli.checks.result import Checked, NotChecked, Result, failure, ok, warning
+from cli.checks.result import CheckContext, CheckResult, NotChecked, failure, ok, warning
 from pipeline import aws, names, schedules
 from pipeline.catalogue import REGIONS
 from pipeline.endpoints import describe_endpoint
@@ -38,7 +38,7 @@ class WrongRegion(Refused):
     """The stack is not here, but in another Region."""
 
 
-def find(checked: Checked) -> tuple[Result, Checked]:
+def find(checked: CheckContext) -> tuple[CheckResult, CheckContext]:
     """Find the stack and check its status. Return the result, and the facts with the stack.
 
     Raises:
@@ -83,7 +83,7 @@ def _elsewhere(name: str, region: str) -> list[str]:
         return [other for other, there in zip(others, pool.map(has, others), strict=True) if there]
 
 
-def _status(checked: Checked) -> Result:
+def _status(checked: CheckContext) -> CheckResult:
     """Check that the stack is deployed, and that its last change went well."""
     name, region, found = checked.settings.stack.name, checked.region.name, checked.described
     if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS":
@@ -113,7 +113,7 @@ def _status(checked: Checked) -> Result:
     return failure(f"{name} is {now}: {what} ({why}); mend that, and {remedy}")
 
 
-def _first_failure(checked: Checked, name: str) -> str:
+def _first_failure(checked: CheckContext, name: str) -> str:
     """Return the reason of the first resource that failed in the last change of the stack."""
     why = "CloudFormation gives no reason"
     pages = checked.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name)
@@ -127,7 +127,7 @@ def _first_failure(checked: Checked, name: str) -> str:
     return why
 
 
-def changes(checked: Checked) -> Result:
+def changes(checked: CheckContext) -> CheckResult:
     """Compare the deployed template with that of today's settings and code."""
     if checked.stack is None:
         raise NotChecked("the stack is not there")
@@ -135,7 +135,7 @@ def changes(checked: Checked) -> Result:
         synth = pool.submit(_synthesise, checked)
         body = checked.client("cloudformation").get_template(StackName=checked.stack.name)["TemplateBody"]
         done = synth.result()
-    if isinstance(done, Result):
+    if isinstance(done, CheckResult):
         return done
     differing = compare(body if isinstance(body, dict) else json.loads(body), json.loads(done))
     if not differing:
@@ -147,7 +147,7 @@ def changes(checked: Checked) -> Result:
     )
 
 
-def _synthesise(checked: Checked) -> str | Result:
+def _synthesise(checked: CheckContext) -> str | CheckResult:
     """Return the template as JSON, or a warning if it cannot be made. No hook and no context of the user takes part."""
     command = [sys.executable, "-m", "infra.print_template", checked.region.name]
     command += [str(checked.file.resolve())] if checked.file else []
@@ -197,7 +197,7 @@ def _parts(template: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def serving(checked: Checked) -> Result:
+def serving(checked: CheckContext) -> CheckResult:
     """Say what serves, until when, and what ends it sooner."""
     if checked.stack is None:
         raise NotChecked("the stack is not there")
@@ -239,7 +239,7 @@ def _config(sagemaker: Any, endpoint: dict[str, Any]) -> str:
     return str(found["EndpointConfigArn"])
 
 
-def _schedule(checked: Checked, name: str) -> dict[str, Any] | None:
+def _schedule(checked: CheckContext, name: str) -> dict[str, Any] | None:
     client = checked.client("scheduler")
     try:
         found: dict[str, Any] = client.get_schedule(Name=name)

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ministack.core import iam_evaluator, responses
 from ministack.services import iam, sts
@@ -14,11 +14,7 @@ from ministack.services import iam, sts
 from local_aws.core import faults
 from local_aws.core.authorization import Check
 from local_aws.core.clients import Credentials
-from local_aws.core.registry import Request, Response, register_control
 from local_aws.ministack import decisions
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _lock = threading.Lock()
 
@@ -186,19 +182,3 @@ def service_may(service: str, action: str, resource: str, source_arn: str, polic
 def denial_fault(principal: str, check: Check) -> faults.Fault:
     """Return the fault that denies the check to the principal, or a false one."""
     return faults.take("deny", action=check.action, principal=principal, resource=check.resource)
-
-
-def control(request: Request) -> Response:
-    """Answer /_tuneway/sessions: POST {"expire": ACCESS_KEY_ID} ends the time of a session's credentials now."""
-    try:
-        key = json.loads(request.body)["expire"]
-        with _lock:
-            sts._sessions[key]["Expiration"] = 0.0
-    except (ValueError, KeyError, TypeError) as error:
-        return Response(400, {"Content-Type": "text/plain"}, f"no session to expire: {error!r}\n".encode())
-    return Response(200)
-
-
-def register(_state_dir: Path, _endpoint_url: str) -> None:
-    """Answer the control path /_tuneway/sessions."""
-    register_control("sessions", control)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "local", "report")
+PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "cli", "local")
 
 WITH_REMEDY = {
     "SettingsError": "refusals before anything runs",
@@ -37,13 +37,18 @@ WITH_REMEDY = {
     "EndpointSick": "failures of SmokeTest",
     "BedrockSick": "failures of AskBedrock",
     "ModelDeploymentFailed": "failures of DeployCustomModel",
-    "MaxCostReached": "jobs and endpoints that may cost more than max_cost",
+    "WrongRegion": "a stack that is in another Region",
+    "failure": "checks of doctor that fail",
+    "warning": "checks of doctor that warn",
     "NotAnswered": "questions that a served model does not answer",
     "NotOurs": "a job that belongs to somebody else",
     "ShardFailed": "failures of MergeData",
     "aws.AwsRefused": "refusals of AWS about which the product says more than AWS",
 }
-"""The exceptions whose text is a message for the user, with the remedy."""
+"""The exceptions whose text is a message for the user, with the remedy. `failure` and `warning` are functions of
+`cli.checks.result`."""
+
+EXCEPTIONS = WITH_REMEDY.keys() - {"failure", "warning"}
 
 REMEDY_IN_MESSAGE = {
     "AwsBusy": "the text of botocore",
@@ -75,7 +80,7 @@ REMEDY = re.compile(
     r"(?:^|[;:,.(] |\b(?:or|and|then|else|that|meanwhile) )"
     r"(?i:accept|add|ask|call|check|choose|close|compare|compress|correct|create|delete|deploy|do|edit|give|keep|leave|let|load|"
     r"look into|lower|make|mend|name|open|prepare|put|raise|redrive|remove|rename|report|request|restore|reword|run|save|set|"
-    r"shorten|start|stop|store|unset|upload|use|wait|write)\b|"
+    r"shorten|sign in|start|stop|store|unset|upload|use|wait|write)\b|"
     r"must be|must hold|needs|allowed( here)?:|is now|did you mean|these are|files are|its own are|the source has|redrive reads"
 )
 """A clause that begins with the verb of a remedy, or the words before the allowed or the existing values."""
@@ -171,7 +176,9 @@ def exceptions() -> list[tuple[str, str, str]]:
             match node:
                 case ast.Raise(exc=ast.Call(func=func, args=args)):
                     kind = ast.unparse(func)
-                case ast.Return(value=ast.Call(func=func, args=args)) if ast.unparse(func) in WITH_REMEDY:
+                case ast.Call(func=ast.Name(id="failure" | "warning") as func, args=args) if name.startswith("cli/"):
+                    kind = func.id
+                case ast.Return(value=ast.Call(func=func, args=args)) if ast.unparse(func) in EXCEPTIONS:
                     kind = ast.unparse(func)
                 case ast.Call(func=ast.Name(id="unfit") | ast.Attribute(attr="refuse"), args=args) if args:
                     # About a base model: the last argument is the remedy.

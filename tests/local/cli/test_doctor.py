@@ -15,6 +15,7 @@ from cli.checks.account import BOOTSTRAP_VERSION
 from local import cdk
 from tests.hub_server import HubAnswer
 from tests.local.cli.conftest import SECRET, Examined, HealthyAccount, parse
+from tests.local_aws.conftest import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,14 +158,16 @@ def no_stack(account: HealthyAccount) -> Iterator[dict[str, Any]]:
 @contextmanager
 def rolled_back(account: HealthyAccount) -> Iterator[dict[str, Any]]:
     """A stack whose creation CloudFormation has undone, because one of its resources could not be made."""
-    missing = {
-        "Type": "AWS::Lambda::EventSourceMapping",
-        "Properties": {"FunctionName": "nobody", "EventSourceArn": "arn:aws:sqs:us-west-2:000000000000:nowhere"},
-    }
-    cloudformation = account.stack.aws.client("cloudformation")
-    name = "tuneway-rolled-back"
+    nobody = "arn:aws:lambda:us-west-2:000000000000:function:nobody"
+    missing = {"Type": "Custom::Missing", "Properties": {"ServiceToken": nobody}}
+    cloudformation, name = account.stack.aws.client("cloudformation"), "tuneway-rolled-back"
     cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Missing": missing}}))
-    cloudformation.get_waiter("stack_rollback_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+
+    def is_rolled_back() -> bool:
+        [found] = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        return bool(found["StackStatus"] == "ROLLBACK_COMPLETE")
+
+    assert eventually(is_rolled_back)
     yield {"settings": account.changed("stack", name=name)}
     cloudformation.delete_stack(StackName=name)
 
@@ -219,10 +222,17 @@ BROKEN: list[tuple[Break, str, str, str, set[str]]] = [
 ]
 
 
+IDS = [
+    *("no bootstrap", "old bootstrap", "quota 0", "throttled quotas", "no secret", "refused token", "Legacy model"),
+    *("no Bedrock", "denied call", "wrong Region", "no such Region", "expired", "unknown key", "no credentials"),
+    *("no stack", "rolled back"),
+]
+
+
 @pytest.mark.parametrize(
     ("broken", "check", "status", "line", "not_checked"),
     BROKEN,
-    ids=[row[0].__name__ + str(i) for i, row in enumerate(BROKEN)],
+    ids=IDS,
 )
 def test_a_broken_account_has_one_line_with_its_remedy(
     account: HealthyAccount, broken: Break, check: str, status: str, line: str, not_checked: set[str]
@@ -243,9 +253,9 @@ def test_a_served_model_shows_its_run_and_its_end(account: HealthyAccount) -> No
     assert ended["status"] == "SUCCEEDED", ended
     found = account.doctor()
     assert found.ill() == {}
-    until = ended["output"]["endpoint"]["until"][:10]
+    until, run = ended["output"]["until"][:10], ended["output"]["run"].split("/")[-2]
     assert re.search(
-        rf"endpoint {account.stack.prefix} is InService with the model of run {ended['output']['run']} until {until} "
+        rf"endpoint {account.stack.prefix} is InService with the model of run {run} until {until} "
         r"\d\d:\d\d UTC, or until nobody has used it for \d+ minutes; Bedrock, customized: arn:",
         found.lines["serving"][1],
     )
