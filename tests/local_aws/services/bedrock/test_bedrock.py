@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local_aws.conftest import ACCOUNT, REGION, eventually, refusal
+from tests.local_aws.conftest import ACCOUNT, REGION, control, eventually, refusal
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
@@ -205,6 +205,18 @@ def test_a_model_shows_its_life_cycle_in_the_region(aws: RunningAws) -> None:
         assert (details["customizationsSupported"], details["modelLifecycle"]["status"]) == (["FINE_TUNING"], "ACTIVE")
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         bedrock.get_foundation_model(modelIdentifier="amazon.nova-micro-v1:0:128k")
+
+
+def test_a_model_can_be_legacy_at_once(aws: RunningAws) -> None:
+    bedrock, model = aws.client("bedrock"), "meta.llama3-1-8b-instruct-v1:0:128k"
+    control(aws, "bedrock", legacy_model=model)
+    try:
+        details = bedrock.get_foundation_model(modelIdentifier=model)["modelDetails"]
+        assert details["modelLifecycle"]["status"] == "LEGACY"
+        other = bedrock.get_foundation_model(modelIdentifier=LLAMA)["modelDetails"]
+        assert other["modelLifecycle"]["status"] == "ACTIVE"
+    finally:
+        control(aws, "bedrock", legacy_model="")
 
 
 def test_creating_a_job_needs_grants_on_the_model_the_new_resources_their_tags_and_the_role(
