@@ -23,7 +23,14 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 # The folders that take longest, in the order in which they start. The others follow.
-FIRST = ("tests/local/destroy", "tests/local/runs", "tests/local/failures", "tests/unit/training", "tests/infra")
+FIRST = (
+    "tests/local/destroy",
+    "tests/local/runs",
+    "tests/local/failures",
+    "tests/local/cli",
+    "tests/unit/training",
+    "tests/infra",
+)
 
 
 def folder(nodeid: str) -> str:
