@@ -174,6 +174,15 @@ class ExecutionHistory:
         """The step that the execution entered last."""
         return self._current
 
+    def follows_bedrock(self) -> StepRow | None:
+        """Return the step whose line has the status of Bedrock's job: the one that follows it, or before that its start."""
+        for follow, start in (("FinishCustomize", "Customize"), ("FinishImport", "ImportModel")):
+            if follow in self.rows:
+                return self.rows[follow] if self.rows[follow].status == "running" else None
+            if start in self.rows:
+                return self.rows[start]
+        return None
+
     def looping(self, name: str) -> bool:
         """Return whether the execution is in this step, or in the wait before its next look."""
         return self._current is not None and self._current.name == name and self._current.status == "running"

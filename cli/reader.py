@@ -43,8 +43,8 @@ FIRST_PAGE, NEXT_PAGE = 1000, 50
 LOG_PAGES = 20
 """The most pages of the log per look. A page has up to 1 MB or 10,000 events (API reference, GetLogEvents)."""
 
-JOB_SECONDS, LOG_SECONDS, STREAM_SECONDS, ENDPOINT_SECONDS, BEDROCK_SECONDS = 5, 3, 15, 5, 15
-"""How long the answers about the job, its log, its log streams, the endpoint and Bedrock's job count."""
+JOB_SECONDS, LOG_SECONDS, STREAM_SECONDS, ENDPOINT_SECONDS, SHARD_SECONDS, BEDROCK_SECONDS = 5, 3, 15, 5, 3, 15
+"""How long the answers about the job, its log, its log streams, the endpoint, the shards and Bedrock's job count."""
 
 _GONE = (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)
 
@@ -135,7 +135,7 @@ class Reader:
         self._due: dict[str, float] = {}
         self._streams: list[str] = []
         self._read_streams: dict[str, str] = {}
-        self._log_of = ""
+        self._log_of, self._shards_of, self._bedrock_of = "", "", ""
 
     def read(self) -> None:
         """Read what is due.
@@ -179,12 +179,14 @@ class Reader:
         return True
 
     def _read_shards(self) -> None:
-        history = self.found.history
-        arn = history.map_run
-        if arn and (history.looping("ShardData") or self.found.shards is None) and self._is_due("shards", LOG_SECONDS):
+        """Read the counts of the Map Run, until none of its shards is to come."""
+        arn, counts = self.found.history.map_run, self.found.shards
+        if arn is None or (arn == self._shards_of and counts and not counts["pending"] + counts["running"]):
+            return
+        if self._is_due("shards", SHARD_SECONDS):
             answer = self._try("the shards", lambda: self._states.describe_map_run(mapRunArn=arn))
             if answer:
-                self.found.shards = answer["itemCounts"]
+                self.found.shards, self._shards_of = answer["itemCounts"], arn
 
     def _read_training(self) -> None:
         found, sagemaker = self.found, self._account.client("sagemaker")
@@ -253,14 +255,15 @@ class Reader:
         history, plan = self.found.history, self.found.history.answers.get("Plan") or {}
         states = ("FinishCustomize", "FinishImport", "Customize", "ImportModel")
         job = next((one["job"] for state in states if (one := history.answers.get(state)) and one.get("job")), None)
-        if not job or (self.found.bedrock and self.found.bedrock[0] not in ("InProgress", "Stopping")):
+        over = self.found.bedrock is not None and self.found.bedrock[0] not in ("InProgress", "Stopping")
+        if not job or (over and job == self._bedrock_of):
             return
         if self._is_due("bedrock", BEDROCK_SECONDS):
             bedrock = self._account.client("bedrock")
             look = bedrock.get_model_customization_job if plan.get("customize") else bedrock.get_model_import_job
             answer = self._try("Bedrock's job", lambda: look(jobIdentifier=job))
             if answer:
-                self.found.bedrock = answer["status"], epoch(answer["creationTime"])
+                self.found.bedrock, self._bedrock_of = (answer["status"], epoch(answer["creationTime"])), job
 
     def _is_due(self, what: str, seconds: float) -> bool:
         now = time.monotonic()

@@ -139,7 +139,7 @@ def details(found: Found, row: StepRow, now: float) -> list[Line]:
     line = None
     if row.name == "Deploy":
         line = endpoint_line(found, now)
-    elif row.name in ("FinishCustomize", "FinishImport") and row.status == "running" and found.bedrock:
+    elif found.bedrock and row is found.history.follows_bedrock():
         status, created = found.bedrock
         line = Line(status, f"Bedrock's job is {status} for {duration(max(now - created, 0))}")
     if line:
@@ -353,8 +353,9 @@ class Plain:
                 if self._found is None:
                     self._print("reading the execution", now)
                     continue
-                row = self._found.history.current
-                beside = details(self._found, row, now) if row else []
+                with self._found.lock:
+                    row = self._found.history.current
+                    beside = details(self._found, row, now) if row else []
                 text = f": {beside[0].text}" if beside else ""
                 name = row.name if row else self._found.status
                 so_far = f", {duration(row.elapsed(now) or 0)} so far" if row else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,6 +103,31 @@ def test_what_is_unknown_is_a_line_and_goes_on() -> None:
     assert plain.changes(run, now) == [run.unknown["the endpoint"]]
     assert plain.changes(run, now) == []
     assert run.unknown["the endpoint"] in "\n".join(drawn(run, now))
+
+
+def test_a_silence_ends_with_the_step_that_goes_on() -> None:
+    run, _ = found("running")
+    console = Console(file=io.StringIO(), width=200)
+    with Plain(console, "s", 0.6) as plain:
+        time.sleep(1.3)
+        plain.update(run)
+        time.sleep(1.3)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].endswith("  reading the execution")
+    assert re.search(r"  Train: Starting for \d+ s, .* so far$", lines[-1])
+
+
+def test_shards_and_bedrocks_job_have_their_counts_and_status() -> None:
+    run, now = found("running", 20)
+    run.shards = {"succeeded": 3, "total": 6, "failed": 0, "pending": 3, "running": 0}
+    assert any(re.search(r"ShardData +0:0\d 3 of 6 shards$", line) for line in drawn(run, now))
+    events = recorded("succeeded")["events"]
+    deploy = next(i for i, e in enumerate(events) if e.get("stateEnteredEventDetails", {}).get("name") == "Deploy")
+    run, now = found("succeeded", deploy + 1)
+    run.bedrock = "InProgress", now - 65
+    assert any(
+        re.search(r"✓ Customize +0:0\d Bedrock's job is InProgress for 1 min 5 s$", line) for line in drawn(run, now)
+    )
 
 
 def text_of_end(name: str) -> str:
