@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-Status = Literal["waiting", "running", "done", "failed"]
+StepStatus = Literal["waiting", "running", "done", "failed"]
 
 STEPS = (
     "Plan",
@@ -22,6 +22,7 @@ STEPS = (
     "Deploy",
     "SmokeTest",
     "RecordServing",
+    "ReportServing",
     "TellServing",
     "Customize",
     "ImportModel",
@@ -31,13 +32,14 @@ STEPS = (
     "AskBedrock",
     "RetireModels",
     "Record",
+    "Report",
 )
 """The states that work, in the order in which they are shown. Those of Bedrock stand together."""
 
 BEDROCK = STEPS[STEPS.index("Customize") : STEPS.index("Record")]
 """The steps of Bedrock's branch."""
 
-QUICK = ("RecordServing", "TellServing")
+QUICK = ("RecordServing", "ReportServing", "TellServing")
 """The steps that are shown only while they run, and if they fail."""
 
 _ATTEMPT_FAILED = ("TaskFailed", "TaskTimedOut", "TaskSubmitFailed", "TaskStartFailed", "MapRunFailed")
@@ -59,7 +61,7 @@ class StepRow:
     """
 
     name: str
-    status: Status = "waiting"
+    status: StepStatus = "waiting"
     began: float | None = None
     seconds: float = 0.0
     ended: float | None = None

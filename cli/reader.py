@@ -61,7 +61,7 @@ class WatchedStack(Protocol):
 
 
 @dataclass
-class Found:
+class SeenRun:
     """What AWS has answered so far.
 
     Attributes:
@@ -108,7 +108,7 @@ class CredentialsEnded(Refused):
     """The user's credentials are over. The execution goes on."""
 
 
-class Reader:
+class RunReader:
     """Reads one execution again and again. `found` has what is known."""
 
     def __init__(self, account: WatchedStack, execution_arn: str, come_back: str) -> None:
@@ -125,7 +125,7 @@ class Reader:
         self._account, self._arn, self._come_back = account, execution_arn, come_back
         self._states = account.client("stepfunctions")
         try:
-            self.found = Found(self._states.describe_execution(executionArn=execution_arn))
+            self.found = SeenRun(self._states.describe_execution(executionArn=execution_arn))
         except ClientError as error:
             if aws.code(error) not in ("ExecutionDoesNotExist", "InvalidArn"):
                 raise

@@ -16,11 +16,11 @@ from pipeline import message, names
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cli.reader import Found
+    from cli.reader import SeenRun
     from serving.stack import Stack
 
 
-def lines_of_end(stack: Stack, found: Found, options: str) -> list[tuple[str, str]]:
+def lines_of_end(stack: Stack, found: SeenRun, options: str) -> list[tuple[str, str]]:
     """Return the lines: a title, which is empty if it is that of the line before, and a text.
 
     Args:
@@ -36,7 +36,7 @@ def lines_of_end(stack: Stack, found: Found, options: str) -> list[tuple[str, st
     return [("" if title == last else title, text) for (title, text), last in zip(lines, before, strict=False)]
 
 
-def print_end(console: Console, stack: Stack, found: Found, options: str) -> None:
+def print_end(console: Console, stack: Stack, found: SeenRun, options: str) -> None:
     """Print the lines. A terminal wraps a text beside its title, and elsewhere each is one line.
 
     The arguments are those of `lines_of_end`, and the console.
@@ -54,7 +54,7 @@ def print_end(console: Console, stack: Stack, found: Found, options: str) -> Non
     console.print(table)
 
 
-def _success(found: Found, run: str, options: str) -> list[tuple[str, str]]:
+def _success(found: SeenRun, run: str, options: str) -> list[tuple[str, str]]:
     output = found.output
     verdict = {
         "passed": "promoted, and served",
@@ -80,7 +80,7 @@ def _success(found: Found, run: str, options: str) -> list[tuple[str, str]]:
     return lines
 
 
-def _failure(found: Found) -> list[tuple[str, str]]:
+def _failure(found: SeenRun) -> list[tuple[str, str]]:
     described, row = found.execution, found.history.current
     error = described.get("error") or found.status
     if found.status != "FAILED":

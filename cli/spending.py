@@ -13,10 +13,10 @@ from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import ContractError, parse
 
 if TYPE_CHECKING:
-    from cli.reader import Found
+    from cli.reader import SeenRun
 
 
-def spent(found: Found, now: float) -> Spent | None:
+def spent(found: SeenRun, now: float) -> Spent | None:
     """Return what the execution has cost so far. None before Plan has answered, or if it is of another version.
 
     Args:
@@ -44,7 +44,7 @@ _JOBS = ("FinishCustomize", "FinishImport", "Customize", "ImportModel")
 """The states whose answer has Bedrock's job, the newest first."""
 
 
-def so_far(found: Found, now: float) -> str:
+def so_far(found: SeenRun, now: float) -> str:
     """Return the line about the money for a run that goes on."""
     cost = spent(found, now)
     if cost is None:
@@ -54,7 +54,7 @@ def so_far(found: Found, now: float) -> str:
     return f"{dollars(cost.total)} so far{f': {parts}' if parts else ''}"
 
 
-def ending(found: Found, now: float) -> list[str]:
+def ending(found: SeenRun, now: float) -> list[str]:
     """Return the lines about the money at the end: by part, and what goes on."""
     cost = spent(found, now)
     if cost is None:

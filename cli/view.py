@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from cli.history import Status
-    from cli.reader import Found
+    from cli.history import StepStatus
+    from cli.reader import SeenRun
 
-MARKS: dict[Status, tuple[str, str]] = {
+MARKS: dict[StepStatus, tuple[str, str]] = {
     "done": ("\N{CHECK MARK}", "green"),
     "running": ("\N{BLACK CIRCLE}", "cyan"),
     "failed": ("\N{MULTIPLICATION X}", "red"),
@@ -78,7 +78,7 @@ def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
     return "".join(BARS[min(int((mean - low) / span * len(BARS)), len(BARS) - 1)] for mean in means)
 
 
-def training_lines(found: Found, row: StepRow, now: float) -> list[Line]:
+def training_lines(found: SeenRun, row: StepRow, now: float) -> list[Line]:
     """Return the lines about the training job: its phase with the time left, and its losses."""
     job, log = found.job, found.log
     if job is None:
@@ -115,7 +115,7 @@ def training_lines(found: Found, row: StepRow, now: float) -> list[Line]:
     return lines
 
 
-def endpoint_line(found: Found, now: float) -> Line | None:
+def endpoint_line(found: SeenRun, now: float) -> Line | None:
     """Return the line about the endpoint: its status, since when or until when."""
     endpoint = found.endpoint
     if endpoint is None:
@@ -129,7 +129,7 @@ def endpoint_line(found: Found, now: float) -> Line | None:
     return Line(status, f"endpoint {status}{f' for {duration(max(now - epoch(since), 0))}' if since else ''}{reason}")
 
 
-def details(found: Found, row: StepRow, now: float) -> list[Line]:
+def details(found: SeenRun, row: StepRow, now: float) -> list[Line]:
     """Return the lines beside a step."""
     if row.trouble:
         text = row.trouble if row.status == "failed" else f"is tried again: {row.trouble}"
@@ -148,7 +148,7 @@ def details(found: Found, row: StepRow, now: float) -> list[Line]:
     return [Line(text, text)] if text else []
 
 
-def data_text(found: Found, row: StepRow) -> str:
+def data_text(found: SeenRun, row: StepRow) -> str:
     """Return the text beside a step that prepares data; empty for other steps."""
     if row.name == "ShardData" and found.shards:
         failed = f", {found.shards['failed']} failed" if found.shards["failed"] else ""
@@ -160,7 +160,7 @@ def data_text(found: Found, row: StepRow) -> str:
     return _LOOKING.get(row.name, "") if row.status == "running" else ""
 
 
-def rows(found: Found) -> list[StepRow]:
+def rows(found: SeenRun) -> list[StepRow]:
     """Return the rows in the order in which they are shown, with the steps that are still to come."""
     history, ended = found.history, found.status not in ("RUNNING", "PENDING_REDRIVE")
     shown = [row for row in history.rows.values() if row.name not in QUICK or row.status in ("running", "failed")]
@@ -190,7 +190,7 @@ def short(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def elapsed(found: Found, now: float) -> float:
+def elapsed(found: SeenRun, now: float) -> float:
     """Return the seconds since the execution was started, up to its end."""
     stopped = found.execution.get("stopDate")
     return max((epoch(stopped) if stopped else now) - epoch(found.execution["startDate"]), 0)
@@ -199,10 +199,10 @@ def elapsed(found: Found, now: float) -> float:
 class Tree:
     """The view in a terminal."""
 
-    def __init__(self, console: Console, stack: str, money: Callable[[Found, float], str]) -> None:
+    def __init__(self, console: Console, stack: str, money: Callable[[SeenRun, float], str]) -> None:
         """Take the console, the stack's name, and the function that says what was spent."""
         self._console, self._stack, self._money = console, stack, money
-        self._found: Found | None = None
+        self._found: SeenRun | None = None
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=1, transient=False)
 
     def __enter__(self) -> Tree:
@@ -214,7 +214,7 @@ class Tree:
         """Draw a last time."""
         self._live.stop()
 
-    def update(self, found: Found) -> None:
+    def update(self, found: SeenRun) -> None:
         """Show what is known now."""
         self._found = found
         self._live.refresh()
@@ -225,7 +225,7 @@ class Tree:
         with self._found.lock:
             return self.picture(self._found, time.time())
 
-    def picture(self, found: Found, now: float) -> RenderableType:
+    def picture(self, found: SeenRun, now: float) -> RenderableType:
         """Return the view at a time. If the terminal is low, the steps to come share a line."""
         shown = rows(found)
         lines = {row.name: details(found, row, now) for row in shown}
@@ -250,8 +250,8 @@ class Tree:
         table.expand = True
         branch = [row for row in shown if row.name in BEDROCK]
         trunk = [row for row in shown if row.name not in BEDROCK]
-        record = [row for row in trunk if row.name == "Record"]
-        trunk = [row for row in trunk if row.name != "Record"]
+        record = [row for row in trunk if row.name in STEPS and STEPS.index(row.name) > STEPS.index(BEDROCK[-1])]
+        trunk = [row for row in trunk if row not in record]
         last = not branch and not record
         for index, row in enumerate(trunk):
             self._add(table, "", row, lines[row.name], now, last=last and index == len(trunk) - 1)
@@ -261,10 +261,10 @@ class Tree:
                 above = "│  " if record else "   "
                 self._add(table, above, row, lines[row.name], now, last=index == len(branch) - 1)
         for row in record:
-            self._add(table, "", row, lines[row.name], now, last=True)
+            self._add(table, "", row, lines[row.name], now, last=row is record[-1])
         return Group(head, table, *foot)
 
-    def _foot(self, found: Found, now: float) -> list[Text]:
+    def _foot(self, found: SeenRun, now: float) -> list[Text]:
         foot = [Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in found.unknown.values()]
         if money := self._money(found, now):
             foot.append(Text(money, no_wrap=True, overflow="ellipsis"))
@@ -290,7 +290,7 @@ class Plain:
     def __init__(self, console: Console, stack: str, heartbeat: float = HEARTBEAT) -> None:
         """Take the console, the stack's name, and the longest silence."""
         self._console, self._stack, self._heartbeat = console, stack, heartbeat
-        self._found: Found | None = None
+        self._found: SeenRun | None = None
         self._statuses: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         self._told: dict[str, float] = {}
@@ -311,14 +311,14 @@ class Plain:
         self._stop.set()
         self._beats.join()
 
-    def update(self, found: Found) -> None:
+    def update(self, found: SeenRun) -> None:
         """Print a line for each change."""
         with self._lock:
             now, self._found = time.time(), found
             for line in self.changes(found, now):
                 self._print(line, now)
 
-    def changes(self, found: Found, now: float) -> list[str]:
+    def changes(self, found: SeenRun, now: float) -> list[str]:
         """Return the lines about what has changed since the last call."""
         lines = [] if self._begun else [f"{found.name} {found.status}, stack {self._stack}"]
         self._begun = True

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from rich.markup import escape
 
 from cli.context import ConnectedStack, SettingsFile, connect, console
-from cli.reader import Reader, WatchedStack
+from cli.reader import RunReader, WatchedStack
 from cli.result import print_end
 from cli.spending import so_far
 from cli.view import HEARTBEAT, Plain, Tree
@@ -36,7 +36,7 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class Ended:
+class WatchEnd:
     """An execution that has ended.
 
     Attributes:
@@ -100,7 +100,7 @@ def show(
     options: str = "",
     poll: float = POLL_SECONDS,
     heartbeat: float = HEARTBEAT,
-) -> Ended:
+) -> WatchEnd:
     """Show an execution until it ends, and then its result.
 
     Args:
@@ -114,7 +114,7 @@ def show(
     Raises:
         Refused: there is no such execution, or the user has to sign in again.
     """
-    reader = Reader(account, execution_arn, f"tuneway watch {execution_arn.rpartition(':')[2]}{options}")
+    reader = RunReader(account, execution_arn, f"tuneway watch {execution_arn.rpartition(':')[2]}{options}")
     found, stack = reader.found, account.stack.name
 
     with Tree(screen, stack, so_far) if screen.is_terminal else Plain(screen, stack, heartbeat) as view:
@@ -127,7 +127,7 @@ def show(
     print_end(screen, account.stack, found, options)
     now = time.time()
     seconds = {name: round(row.elapsed(now) or 0, 2) for name, row in found.history.rows.items()}
-    return Ended(found.execution, seconds, found.output)
+    return WatchEnd(found.execution, seconds, found.output)
 
 
 def find(connected: ConnectedStack, wanted: str | None) -> str:

@@ -163,7 +163,7 @@ class LocalStack(NamedTuple):
         return self.aws.client(service)
 
 
-def _start_and_watch(deployed: LocalStack, run_input: dict[str, Any]) -> watch.Ended:
+def _start_and_watch(deployed: LocalStack, run_input: dict[str, Any]) -> watch.WatchEnd:
     answer = deployed.client("stepfunctions").start_execution(
         stateMachineArn=deployed.stack.state_machine, input=json.dumps(run_input)
     )

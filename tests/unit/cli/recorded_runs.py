@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.history import epoch
-from cli.reader import Found
+from cli.reader import SeenRun
 
 FOLDER = Path(__file__).with_name("recorded")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -17,11 +17,11 @@ def recorded(name: str) -> dict[str, Any]:
     return dict(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
 
 
-def found(name: str, until: int | None = None) -> tuple[Found, float]:
+def found(name: str, until: int | None = None) -> tuple[SeenRun, float]:
     """Return what is known of an execution after its first `until` events, and the time of the last one."""
     document = recorded(name)
     events = document["events"][:until]
-    result = Found(document["execution"] | ({} if until is None else {"status": "RUNNING", "stopDate": None}))
+    result = SeenRun(document["execution"] | ({} if until is None else {"status": "RUNNING", "stopDate": None}))
     result.history.add(events)
     now = epoch(events[-1]["timestamp"])
     result.log.add(line for line in document["log"] if line["timestamp"] / 1000 <= now)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from cli.reader import CredentialsEnded, Reader
+from cli.reader import CredentialsEnded, RunReader
 from serving.stack import Stack
 from tests.unit.cli.recorded_runs import recorded
 
@@ -74,7 +74,7 @@ def test_only_the_newest_events_are_read_again() -> None:
     wait = next(e for e in events if e.get("stateEnteredEventDetails", {}).get("name") == "WaitForTraining")
     many[21:21] = [{**wait, "id": 22 + number} for number in range(10_000)]
     states.shown = 10_021
-    reader = Reader(Watched(states), "arn", "come back")
+    reader = RunReader(Watched(states), "arn", "come back")
     reader.read()
     assert states.served == 10_021
     for _ in range(50):
@@ -92,7 +92,7 @@ def test_denied_and_lost_calls_are_unknown_and_known_again() -> None:
     states = RecordedStates("succeeded")
     states.shown = 40
     states.errors = [EndpointConnectionError(endpoint_url="https://x")]
-    reader = Reader(Watched(states), "arn", "come back")
+    reader = RunReader(Watched(states), "arn", "come back")
     reader.read()
     assert reader.found.unknown["the steps"] == "the steps: unknown, AWS cannot be reached, and is asked again"
     reader.read()
@@ -105,4 +105,4 @@ def test_expired_credentials_say_how_to_come_back() -> None:
     states = RecordedStates("succeeded")
     states.errors = [ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "x"}}, "GetExecutionHistory")]
     with pytest.raises(CredentialsEnded, match=r"have expired .* the run goes on; come back with `tuneway watch n`"):
-        Reader(Watched(states), "arn", "tuneway watch n").read()
+        RunReader(Watched(states), "arn", "tuneway watch n").read()

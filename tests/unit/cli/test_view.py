@@ -18,12 +18,12 @@ from serving.stack import Stack
 from tests.unit.cli.recorded_runs import NAMES, found, recorded
 
 if TYPE_CHECKING:
-    from cli.reader import Found
+    from cli.reader import SeenRun
 
 STACK = Stack("s", "us-west-2", "s-endpoint", "role", "bucket", "machine")
 
 
-def drawn(run: Found, now: float, width: int = 80, height: int = 24) -> list[str]:
+def drawn(run: SeenRun, now: float, width: int = 80, height: int = 24) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     tree = Tree(console, "s", lambda _found, _now: "spent so far: 0.10 dollars")
     with console.capture() as capture:
