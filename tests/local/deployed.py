@@ -171,7 +171,9 @@ class Deployed:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def tuneway(self, command: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    def tuneway(
+        self, command: str, *arguments: str, text: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of `tuneway` as a user of the account, without a terminal."""
         settings_file = str(self.log.with_name("settings.yaml"))
         return subprocess.run(

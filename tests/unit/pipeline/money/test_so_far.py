@@ -36,7 +36,7 @@ class NoSchedule(Exception):
     """There is no such schedule."""
 
 
-class Account(SimpleNamespace):
+class RunAccount(SimpleNamespace):
     """All clients at once: the answers of an account, by the methods' names."""
 
     def get_paginator(self, operation: str) -> Any:
@@ -55,7 +55,7 @@ def account(record: dict[str, Any] | None, jobs: dict[str, Any], **more: Any) ->
         "exceptions": SimpleNamespace(ResourceNotFoundException=NoSchedule),
         **more,
     }
-    client = Account(**answers)
+    client = RunAccount(**answers)
     return lambda _service: client
 
 
