@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 WRITTEN = 8
 """The tokens that the measurement writes per row."""
@@ -33,9 +33,9 @@ class AnswerPace(NamedTuple):
 
 
 def measure(
-    model: PeftModel, prompts: Sequence[Sequence[int]], batch_size: int, pad: int, ends: Collection[int]
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_size: int, pad: int, ends: Collection[int]
 ) -> AnswerPace:
-    """Answer the batch of middle length with the base model, and return its pace. The model stays as it is."""
+    """Answer the batch of middle length, and return the model's pace."""
     order = sorted(prompts, key=len)
     middle = max(0, (len(order) - batch_size) // 2)
     batch = order[middle : middle + batch_size]
@@ -54,13 +54,10 @@ def measure(
         ).cpu()  # waits for a GPU
         return time.monotonic() - began
 
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), model.disable_adapter():
+    with torch.inference_mode():
         seconds(1)  # the first call is slower than the others
         first = seconds(1)
         all_of = seconds(1 + WRITTEN)
-    model.train(was_training)
     return AnswerPace(first / (len(batch) * longest), max(all_of - first, 0) / WRITTEN)
 
 

@@ -85,6 +85,9 @@ class TrainingRun:
             validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
             prompts = [encoder.prompt(chat) for chat in self.test]
+            self.reference_tokens = [row["length"] - row["prompt_length"] for row in map(encoder.row, self.test)]
+            if self.world.is_first:
+                self._forecast(prompts)
         self.rows, self.tokens_per_epoch = len(train), sum(train["length"])
         result = self._train(train, validation, prompts)
         if self.world.is_first:
@@ -104,15 +107,11 @@ class TrainingRun:
         self, train: datasets.Dataset, validation: datasets.Dataset, prompts: list[list[int]]
     ) -> finetune.TrainingResult:
         with self._phase("load_quantized"):
-            started = time.monotonic()
             quantized = model.load_for_training(self.base_folder, self.recipe, self.device)
-            load = time.monotonic() - started
             rows = (*train["input_ids"], *validation["input_ids"], *prompts)
             used = (token for row in rows for token in row)
             model.check_tokens(quantized, self.tokenizer, used, self.recipe.base_model)
             peft_model = model.add_adapter(quantized, self.recipe)
-            if self.world.is_first:
-                self._forecast(peft_model, prompts, load)
         with self._phase("train"):
             result = finetune.finetune(
                 peft_model,
@@ -128,15 +127,27 @@ class TrainingRun:
         if self.world.is_first:
             export.save_adapter(peft_model, self.recipe, self.work / "tuneway" / "adapter")
         del quantized, peft_model  # the un-quantized base needs their memory
+        self._free_memory()
+        return result
+
+    def _free_memory(self) -> None:
+        """Give back the memory of models that nothing names any more."""
         gc.collect()
         if self.device.is_gpu:
             torch.cuda.empty_cache()
-        return result
 
-    def _forecast(self, peft_model: Any, prompts: list[list[int]], load: float) -> None:
-        """Print the line with the seconds of the phases after the training."""
+    def _forecast(self, prompts: list[list[int]]) -> None:
+        """Print the line with the seconds of the phases after the training.
+
+        In those phases no model is quantized, and a quantized one has another pace. So the base is loaded as it will be then.
+        """
+        started = time.monotonic()
+        base = model.load_base(self.base_folder, self.device)
+        load = time.monotonic() - started
         pad, batch_size = model.padding_id(self.tokenizer), self.recipe.eval_batch_size
-        pace = forecast.measure(peft_model, prompts, batch_size, pad, self.end_ids)
+        pace = forecast.measure(base, prompts, batch_size, pad, self.end_ids)
+        del base
+        self._free_memory()
         lengths = [len(prompt) for prompt in prompts]
         self.forecast = Forecast(pace, lengths, self.reference_tokens, batch_size, self.recipe.max_new_tokens, load)
         known = (self.layout.channel("baseline") / baseline.FILE).is_file()

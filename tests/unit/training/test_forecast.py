@@ -1,4 +1,4 @@
-"""The forecast of the phases after the training counts the batches of the evaluation, and measures without a trace."""
+"""The forecast of the phases after the training counts the batches of the evaluation."""
 
 from __future__ import annotations
 
