@@ -202,8 +202,6 @@ def keep_instructions(
         ask = (
             f"To ask the model, give an OpenAI client the base URL {call['base_url']}, or run this program with "
             f"{sys.executable} in {ROOT}:\n{program}\n"
-            f"Or there: make ask DIALOGUE=FILE SETTINGS={settings.TARGET} (MODEL=bedrock asks Bedrock's), or make chat "
-            f"SETTINGS={settings.TARGET}\n"
         )
     return (
         f"Local AWS and the endpoint {outputs['EndpointName']} stay up. To run once more, in another shell:\n"
@@ -211,6 +209,8 @@ def keep_instructions(
         "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
         f"  {shlex.quote(sys.executable)} -c {shlex.quote(start)} {shlex.quote(json.dumps(run_input))}\n"
         f'With \'{{"serve": "last"}}\' as its last word, it serves the last model again, without a training.\n{ask}'
+        f"Every command of tuneway works there as with an account: .venv/bin/tuneway ask FILE --settings {settings.TARGET} "
+        "(also chat, plan, run, watch, runs, report, serve, stop, down and doctor)\n"
         f"To stop local AWS and all that runs in it: kill {aws.pid}"
     )
 

@@ -92,7 +92,7 @@ def test_the_commands_that_are_printed_for_a_kept_stack_start_the_run_again(
     call = {"base_url": "https://e/openai/v1", "python": ["import this", "  print('[a]')"]}
     asks = keep_instructions(session, outputs, run_input, call)
     assert f"the base URL https://e/openai/v1, or run this program with {python} in {ROOT}:" in asks
-    assert "\nimport this\n  print('[a]')\nOr there: make ask DIALOGUE=FILE SETTINGS=" in asks
+    assert "\nimport this\n  print('[a]')\nEvery command of tuneway works there" in asks
 
 
 def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
