@@ -23,7 +23,7 @@ from botocore.exceptions import (
 from pipeline import aws
 from pipeline.errors import Refused, SourceUnavailable
 from pipeline.settings import SettingsError
-from serving.models import NotAnswered
+from serving.errors import NotAnswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 def one_line() -> Iterator[None]:
     """End the process with one line and the exit code 1 if a command raises an error that its user can mend.
 
-    Ctrl-C ends it with one line and the exit code 130, as a shell expects. A command that leaves work behind says so itself.
+    Typer ends it with the exit code 130 after Ctrl-C, as a shell expects. A command that leaves work behind says so itself.
     """
     try:
         yield
@@ -51,9 +51,6 @@ def one_line() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except (ClientError, BotoCoreError) as error:
         sys.exit(f"error: {of_aws(error)}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def of_aws(error: ClientError | BotoCoreError) -> str:

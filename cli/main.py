@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from cli import runs
 from cli.ask import ask
@@ -13,7 +16,17 @@ from cli.report import report
 from cli.serve import serve
 from cli.stop import stop
 
+ORDER = ("doctor", "plan", "run", "watch", "runs", "report", "serve", "ask", "chat", "stop", "down")
+"""The commands in the order in which a user needs them. Typer would show those with subcommands last."""
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
+    cls=_InOrder,
     name="tuneway",
     help="Tune, serve and ask your own model. `tuneway COMMAND --help` explains a command.",
     no_args_is_help=True,
@@ -21,6 +34,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(doctor)
+app.command()(plan)
+app.command()(run)
+app.command()(watch)
 app.add_typer(runs.app, name="runs")
 app.command()(report)
 app.command()(serve)

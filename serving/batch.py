@@ -25,8 +25,8 @@ from data_prep.sources import LocalFiles
 from pipeline.contracts.data import CsvForm, Piece
 from pipeline.errors import Refused
 from pipeline.source.formats import format_of, unknown_format
+from serving.errors import NotAnswered
 from serving.measured import MeasuredAnswer
-from serving.models import NotAnswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,8 +21,8 @@ from pipeline.openai_route import DIALOGUE
 from serving import deployed
 from serving import stack as stacks
 from serving.ask import MODELS
+from serving.errors import NotAnswered
 from serving.measured import MeasuredAnswer
-from serving.models import NotAnswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx2
 import openai
 from botocore.exceptions import BotoCoreError, ClientError, EventStreamError
 
 from pipeline.errors import Refused, quoted
+from serving.errors import NotAnswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,19 +53,6 @@ _BAD_SIGNATURE = re.compile(r"malformed|signature|missing.?authentication", re.I
 """AWS's words for a signature that is not right, or not there."""
 
 _RESTORE = "run `cdk deploy` to restore the stack's role for callers, and ask again"
-
-
-class NotAnswered(Exception):
-    """A model gave no answer. The line says why, and what to do.
-
-    `about` is "text" if the same text would fail again, "moment" if it may be answered later, and "model" if no text would be
-    answered now.
-    """
-
-    def __init__(self, line: str, about: Literal["text", "moment", "model"]) -> None:
-        """Keep the line on one line."""
-        super().__init__(" ".join(line.split()))
-        self.about = about
 
 
 class Usage(NamedTuple):

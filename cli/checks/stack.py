@@ -19,7 +19,6 @@ from pipeline import aws, names, schedules
 from pipeline.catalogue import REGIONS
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
-from serving import deployed
 from serving.stack import ROOT, outputs_of
 
 if TYPE_CHECKING:
@@ -201,6 +200,8 @@ def serving(checked: CheckContext) -> CheckResult:
     """Say what serves, until when, and what ends it sooner."""
     if checked.stack is None:
         raise NotChecked("the stack is not there")
+    from serving import deployed  # it imports `openai`, which is slow, and no other check needs it
+
     stack = checked.stack
     try:
         found = deployed.bedrock(stack, lambda _: None)

@@ -12,7 +12,7 @@ import pytest
 
 from serving import deployed
 from serving.endpoint import client
-from serving.models import NotAnswered
+from serving.errors import NotAnswered
 from serving.stack import find_stack, load
 from tests.local_aws.conftest import REGION, ROOT
 from tests.local_aws.faults.conftest import fired_counts, set_faults

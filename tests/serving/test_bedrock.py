@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serving import deployed
-from serving.models import BUSY, WAKING, NotAnswered
+from serving.errors import NotAnswered
+from serving.models import BUSY, WAKING
 from serving.stack import find_stack, load
 from tests.local_aws.faults.conftest import fired_counts, set_faults
 from tests.serving import stacks

@@ -13,7 +13,8 @@ import pytest
 from pipeline import settings as schema
 from pipeline.errors import Refused
 from serving.batch import Batch, run
-from serving.models import AnswerPiece, Model, NotAnswered, Usage, by_endpoint
+from serving.errors import NotAnswered
+from serving.models import AnswerPiece, Model, Usage, by_endpoint
 from tests.local_aws.conftest import ROOT
 
 if TYPE_CHECKING:
