@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from cli.checks import account, machine, sources, stack
 from cli.checks.result import CheckContext, CheckResult, NotChecked, Status, failure, warning
-from cli.context import SettingsFile, console
+from cli.context import Json, SettingsFile, console, print_json
 from cli.errors import of_aws
 from pipeline import aws
 from pipeline.errors import Refused, SourceUnavailable
@@ -48,8 +47,6 @@ FIRST = ("versions", "settings", "region", "credentials", "stack", "token")
 """The checks that all others need, in their order."""
 
 COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object in the place of the lines.")]
 
 
 class Ended(Exception):
@@ -147,7 +144,7 @@ def examine(file: Path | None) -> Doctor:
     return doctor
 
 
-def doctor(settings: SettingsFile = None, as_json: JsonFlag = False) -> None:
+def doctor(settings: SettingsFile = None, as_json: Json = False) -> None:
     """Check this machine, the account and the stack before a run.
 
     It spends nothing and changes nothing. Each line is ok, a warning or a failure, with its remedy. The exit code is 1 if
@@ -156,7 +153,7 @@ def doctor(settings: SettingsFile = None, as_json: JsonFlag = False) -> None:
     found = examine(settings)
     if as_json:
         checks = [{"check": name, "status": result.status, "line": result.line} for name, result in found.lines()]
-        typer.echo(json.dumps({"status": found.status, "checks": checks, "not_checked": found.not_checked}, indent=2))
+        print_json({"status": found.status, "checks": checks, "not_checked": found.not_checked})
     else:
         _print(found)
     if found.status == "failure":

@@ -11,6 +11,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.context import console
+from cli.errors import of_aws
 from pipeline import aws, catalogue
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
@@ -76,9 +77,15 @@ class Waiting:
 
 @contextmanager
 def kept_going(line: str) -> Iterator[None]:
-    """Let Ctrl-C end the command with a line that says what goes on by itself."""
+    """Let Ctrl-C, or an error of AWS, end the command with a line that says what goes on by itself.
+
+    Raises:
+        Refused: AWS refuses a call, for example because the credentials have expired.
+    """
     try:
         yield
+    except (ClientError, BotoCoreError) as error:
+        raise Refused(f"{of_aws(error)}; {line}") from error
     except KeyboardInterrupt:
         typer.echo(f"interrupted: {line}", err=True)
         raise typer.Exit(130) from None

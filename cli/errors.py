@@ -30,8 +30,40 @@ if TYPE_CHECKING:
 
 _SIGN_IN = "sign in (`aws sso login`, or AWS_PROFILE, or AWS_ACCESS_KEY_ID with its secret), and try again"
 
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
-"""The codes of credentials whose time is over. Each service has its own (common errors of the services' API references)."""
+_NONE = (NoCredentialsError, PartialCredentialsError)
+"""botocore finds no credentials, or only one half of them."""
+
+_NOT_RENEWED = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
+"""botocore cannot get or renew temporary credentials: those of a program, of `aws login` or of `aws sso login`."""
+
+# The services have different codes for the same error. AWS's own list of them is AWSServiceErrorType in its SDK for iOS. The
+# JSON services have those of "Common Errors" in their API references.
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+"""The codes of credentials whose time is over. STS, CloudFormation and S3 have ExpiredToken, the JSON services
+ExpiredTokenException, and EC2 RequestExpired."""
+
+_UNKNOWN_KEY = (
+    "AuthFailure",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "UnrecognizedClientException",
+)
+"""The codes of a key that AWS does not know. A Region that the account has not enabled does not know any."""
+
+_BAD_SIGNATURE = ("IncompleteSignature", "InvalidSignatureException", "RequestTimeTooSkewed", "SignatureDoesNotMatch")
+"""The codes of a wrong secret key or a wrong clock (IAM user guide, "Troubleshoot Signature Version 4 signing")."""
+
+_DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+"""The codes of a call that the policies do not allow."""
+
+_ACTION = re.compile(r"not authorized to perform: (\S+)")
+
+
+def is_sign_in(error: ClientError | BotoCoreError) -> bool:
+    """Return whether AWS or botocore refuses the credentials, so that no further call can succeed before a new sign-in."""
+    code = aws.code(error) if isinstance(error, ClientError) else ""
+    return isinstance(error, (*_NONE, *_NOT_RENEWED)) or code in (*_EXPIRED, *_UNKNOWN_KEY)
 
 
 @contextmanager
@@ -56,8 +88,23 @@ def one_line() -> Iterator[None]:
 def of_aws(error: ClientError | BotoCoreError) -> str:
     """Return an error of AWS as one line with its remedy."""
     line = " ".join(str(error).split())
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)):
-        return f"there are no AWS credentials ({line}); {_SIGN_IN}"
-    if isinstance(error, ClientError) and error.response["Error"].get("Code") in EXPIRED:
-        return f"the AWS credentials have expired ({line}); {_SIGN_IN}"
-    return f"{line}; check your AWS credentials and the region, and try again"
+    code = aws.code(error) if isinstance(error, ClientError) else ""
+    action = _ACTION.search(line)
+    allowed = f"ask who administers the account to allow {action[1] if action else 'it'} to these credentials"
+    rows = (
+        (isinstance(error, _NONE), f"there are no AWS credentials ({line}); {_SIGN_IN}"),
+        (isinstance(error, _NOT_RENEWED), f"the AWS credentials cannot be renewed ({line}); {_SIGN_IN}"),
+        (isinstance(error, ProfileNotFound), f"{line}; set AWS_PROFILE to a profile of ~/.aws/config, or unset it"),
+        (code in _EXPIRED, f"the AWS credentials have expired ({line}); {_SIGN_IN}"),
+        (
+            code in _UNKNOWN_KEY,
+            f"AWS does not know these credentials ({line}); {_SIGN_IN}; check that the Region is enabled",
+        ),
+        (code in _BAD_SIGNATURE, f"{line}; check the secret access key and this machine's clock, and try again"),
+        (code in _DENIED, f"{line}; {allowed}"),
+        (aws.is_busy(error) and not code, f"{line}; check the Region and the network, and try again"),
+        (aws.is_busy(error), f"{line}; wait a minute, and try again"),
+    )
+    return next(
+        (text for fits, text in rows if fits), f"{line}; check your AWS credentials and the region, and try again"
+    )

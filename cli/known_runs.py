@@ -94,7 +94,8 @@ def listed(connected: ConnectedStack) -> list[KnownRun]:
         run: KnownRun(run, None, None, own.get(names.RECORD) or own[names.REPORT], None, *_kinds(own))
         for run, own in files.items()
     }
-    for execution in executions(connected):
+    states, machine = connected.client("stepfunctions"), stack.state_machine
+    for execution in aws.all_of(states, "list_executions", "executions", stateMachineArn=machine):
         arn = execution["executionArn"]
         run = names.run_id(arn)
         began, ended = execution["startDate"], execution.get("stopDate")
@@ -105,13 +106,6 @@ def listed(connected: ConnectedStack) -> list[KnownRun]:
 def _kinds(own: dict[str, datetime]) -> tuple[bool, bool]:
     """Return whether a run's files have its record, and its page."""
     return names.RECORD in own, names.REPORT in own
-
-
-def executions(connected: ConnectedStack, status: str | None = None) -> list[dict[str, Any]]:
-    """Return the summaries of the stack's executions, or of those in one status."""
-    wanted = {"statusFilter": status} if status else {}
-    client, machine = connected.client("stepfunctions"), connected.stack.state_machine
-    return aws.all_of(client, "list_executions", "executions", stateMachineArn=machine, **wanted)
 
 
 def named(runs: list[KnownRun], given: str) -> KnownRun:
@@ -141,6 +135,9 @@ def named(runs: list[KnownRun], given: str) -> KnownRun:
 
 
 NO_RUNS = "the stack has no run yet; start one with `tuneway run`"
+
+NAMES = "A run's id, its execution's name or ARN, or the beginning of one"
+"""How a user may name a run, for --help."""
 
 
 def _shown(runs: list[KnownRun]) -> str:
@@ -183,27 +180,28 @@ def _deployed(states: Any, execution: str) -> JsonObject | None:
         if aws.code(error) not in ("ExecutionDoesNotExist", "StateMachineDoesNotExist"):
             raise
         return None
-    return _in_definition(found)
+    return _in_definition(found).get("settings")
 
 
-def deployed_settings(connected: ConnectedStack) -> JsonObject:
-    """Return the settings as they are deployed now.
+def deployed_event(connected: ConnectedStack) -> JsonObject:
+    """Return the part of Plan's event that the stack was deployed with: its settings, and its facts.
 
     Raises:
-        Refused: the state machine does not have them.
+        Refused: the state machine does not have it.
     """
     machine = connected.stack.state_machine
     found = _in_definition(connected.client("stepfunctions").describe_state_machine(stateMachineArn=machine))
-    if found is None:
+    if "settings" not in found:
         raise Refused(f"{machine} is not Tuneway's state machine; run `cdk deploy` to restore it")
     return found
 
 
-def _in_definition(found: dict[str, Any]) -> JsonObject | None:
-    """Return the deployed settings in a definition."""
-    arguments = json.loads(found["definition"])["States"].get("Plan", {}).get("Arguments", {})
-    settings: JsonObject | None = arguments.get("Payload", {}).get("settings")
-    return settings
+def _in_definition(found: dict[str, Any]) -> JsonObject:
+    """Return the constant part of Plan's event in a definition; empty if it has none."""
+    event: JsonObject = (
+        json.loads(found["definition"])["States"].get("Plan", {}).get("Arguments", {}).get("Payload", {})
+    )
+    return event
 
 
 def _input(text: str | None) -> JsonObject:

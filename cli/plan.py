@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from cli.context import SettingsFile, connect, console
+from cli.context import Json, SettingsFile, connect, console, print_json
 from cli.dataset import local_dataset
 from cli.run_input import run_input
 
@@ -29,7 +27,7 @@ def plan(
     fields: Columns = None,
     set_: Set = None,
     input_: InputFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
     settings: SettingsFile = None,
 ) -> None:
     """Show what a run would do and cost, before it is started."""
@@ -41,8 +39,7 @@ def plan(
     connected = connect(settings)
     found = plan_run(connected, given, own, Console(stderr=True))
     if as_json:
-        json.dump(plan_view.as_document(found), sys.stdout, indent=2, ensure_ascii=False)
-        print()
+        print_json(plan_view.as_document(found))
         return
     console.print(
         f"[bold]Plan[/bold] for the stack {connected.stack.name} in {connected.stack.region}; nothing is started"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import boto3
-
-from cli import local_rows, tokens
+from cli import known_runs, local_rows, tokens
 from pipeline import aws, money
 from pipeline.contracts.planned import PlanEvent
 from pipeline.contracts.values import ContractError, parse
@@ -56,7 +53,6 @@ class PlannedRun(NamedTuple):
     Attributes:
         plan: the plan that the execution would make now.
         settings: the run's settings, without the instance types that are left out.
-        region: the stack's region.
         rows: the rows of its dataset. None if it has none, or if they were not read.
         tokens: its tokens and steps. None as for `rows`.
         shown: rows as the model sees them.
@@ -66,7 +62,6 @@ class PlannedRun(NamedTuple):
 
     plan: Plan
     settings: Settings
-    region: str
     rows: RowCounts | None
     tokens: TokenCount | None
     shown: list[ShownRow]
@@ -89,8 +84,6 @@ def plan_run(
         SettingsError, Refused: the execution would be refused. The line is that of the execution.
         SourceUnavailable: the Hub does not answer.
     """
-    # The functions that Plan shares with this command take their region from the environment, as in Lambda.
-    boto3.setup_default_session(region_name=connected.stack.region)
     with console.status("Checking the input and the account"):
         event = _event(connected, given)
         try:
@@ -99,7 +92,7 @@ def plan_run(
             raise Refused(str(error)) from error
     planned, settings = looked.plan, looked.settings
     if planned.prepare is None:
-        return PlannedRun(planned, settings, event.stack.region, None, None, [], None, planned.estimate.expected)
+        return PlannedRun(planned, settings, None, None, [], None, planned.estimate.expected)
     pieces = planned.prepare.pieces or [piece for shard in looked.shards or [] for piece in shard.pieces]
     size = sum(piece.end - piece.start for piece in pieces)
     if dataset is None and size > local_rows.MOST_REMOTE_BYTES:
@@ -107,7 +100,7 @@ def plan_run(
             f"the dataset has {shards.megabytes(size)}, and at most {shards.megabytes(local_rows.MOST_REMOTE_BYTES)} are "
             "read from S3 or from the Hub"
         )
-        return PlannedRun(planned, settings, event.stack.region, None, None, [], unread, planned.estimate.expected)
+        return PlannedRun(planned, settings, None, None, [], unread, planned.estimate.expected)
     with console.status(f"Reading the dataset ({shards.megabytes(size)})"):
         token = _token(planned.prepare.request.hub_token_secret)
         paths = dataset.files if dataset else {}
@@ -123,8 +116,8 @@ def plan_run(
             counted, shown = _count(
                 planned, settings, event, prepared.folder / "train" / "train.jsonl", counts["train"]
             )
-    expected = _expected(planned, settings, event.stack.region, counted)
-    return PlannedRun(planned, settings, event.stack.region, rows, counted, shown, None, expected)
+    expected = _expected(looked, event.stack.region, counted)
+    return PlannedRun(planned, settings, rows, counted, shown, None, expected)
 
 
 def _event(connected: ConnectedStack, given: dict[str, Any]) -> PlanEvent:
@@ -133,11 +126,9 @@ def _event(connected: ConnectedStack, given: dict[str, Any]) -> PlanEvent:
     They stand in the state machine's definition, so that the answer is right also if the user's files have changed since.
     """
     stack = connected.stack
-    machine = connected.client("stepfunctions").describe_state_machine(stateMachineArn=stack.state_machine)
-    payload = json.loads(machine["definition"])["States"]["Plan"]["Arguments"]["Payload"]
     execution = f"{stack.state_machine.replace(':stateMachine:', ':execution:')}:plan"
     try:
-        event = parse(PlanEvent, payload | {"input": given, "execution": execution})
+        event = parse(PlanEvent, known_runs.deployed_event(connected) | {"input": given, "execution": execution})
         validate(event.settings, "the deployed settings")
     except (ContractError, SettingsError) as error:
         raise Refused(

@@ -15,15 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 
-from cli.errors import EXPIRED, of_aws
+from cli.errors import is_sign_in, of_aws
 from cli.history import ExecutionHistory, epoch
 from pipeline import aws, names
 from pipeline.endpoints import describe_endpoint
@@ -45,8 +39,6 @@ LOG_PAGES = 20
 
 JOB_SECONDS, LOG_SECONDS, STREAM_SECONDS, ENDPOINT_SECONDS, SHARD_SECONDS, BEDROCK_SECONDS = 5, 3, 15, 5, 3, 15
 """How long the answers about the job, its log, its log streams, the endpoint, the shards and Bedrock's job count."""
-
-_GONE = (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)
 
 
 class WatchedStack(Protocol):
@@ -104,10 +96,6 @@ class SeenRun:
         return dict(json.loads(self.execution["output"])) if self.execution.get("output") else {}
 
 
-class CredentialsEnded(Refused):
-    """The user's credentials are over. The execution goes on."""
-
-
 class RunReader:
     """Reads one execution again and again. `found` has what is known."""
 
@@ -141,7 +129,7 @@ class RunReader:
         """Read what is due.
 
         Raises:
-            CredentialsEnded: the user has to sign in again.
+            Refused: the user has to sign in again.
         """
         found = self.found
         described = self._try("the execution", lambda: self._states.describe_execution(executionArn=self._arn))
@@ -276,15 +264,13 @@ class RunReader:
         """Return the answer of a call, or None with a line in `unknown`.
 
         Raises:
-            CredentialsEnded: the user has to sign in again.
+            Refused: the user has to sign in again.
         """
         try:
             answer = call()
         except (ClientError, BotoCoreError) as error:
-            if isinstance(error, _GONE) or (isinstance(error, ClientError) and aws.code(error) in EXPIRED):
-                raise CredentialsEnded(
-                    f"{of_aws(error)}; the run goes on; come back with `{self._come_back}`"
-                ) from error
+            if is_sign_in(error):
+                raise Refused(f"{of_aws(error)}; the run goes on; run `{self._come_back}` to come back") from error
             with self.found.lock:
                 self.found.unknown[what] = f"{what}: unknown, {_why(error)}"
             return None

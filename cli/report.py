@@ -19,9 +19,7 @@ FOLDER = ROOT / ".local" / "reports"
 
 
 def report(
-    run: Annotated[
-        str | None, typer.Argument(help="A run's id, its execution's name, or the beginning of one; else the newest.")
-    ] = None,
+    run: Annotated[str | None, typer.Argument(help=f"{known_runs.NAMES}; else the newest that has a page.")] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Only download the page, and print its path.")] = False,
     settings: SettingsFile = None,
 ) -> None:

@@ -46,9 +46,10 @@ def run(
     )
     arn = answer["executionArn"]
     name = arn.rpartition(":")[2]
-    console.print(f"[bold]Execution[/bold] {name} has started.")
+    console.print(f"[bold]Execution[/bold] {escape(name)} has started.")
     if detach:
-        console.print(f"To watch it: tuneway watch {name}; to stop it: tuneway stop {name}")
+        again = escape(name + connected.options)
+        console.print(f"To watch it: tuneway watch {again}; to stop it: tuneway stop {again}")
         return
     from cli.watch import follow
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import known_runs, serving_now
-from cli.context import SettingsFile, connect, console
+from cli.context import Json, SettingsFile, connect, console, print_json
 from cli.known_runs import NO_RUNS, RunDetails
 from cli.serving_now import EndpointNow
 from pipeline.contracts.values import JsonObject
@@ -27,8 +27,6 @@ FEWEST, MOST = 2, 5
 _COLOURS = {"RUNNING": "cyan", "SUCCEEDED": "green", "PENDING_REDRIVE": "cyan"}
 
 app = typer.Typer(help="List the stack's runs, or compare some of them.", invoke_without_command=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -51,7 +49,7 @@ def runs(
     rows = known_runs.details(connected, shown)
     endpoint = serving_now.look(connected)
     if as_json:
-        typer.echo(json.dumps([_as_json(row, endpoint) for row in rows], indent=2, ensure_ascii=False))
+        print_json([_as_json(row, endpoint) for row in rows])
         return
     if not rows:
         typer.echo(NO_RUNS)
@@ -78,7 +76,7 @@ def compare(
         raise Refused("two of the names are the same run; name different runs")
     rows = known_runs.details(connected, chosen)
     if as_json:
-        typer.echo(json.dumps(_compared_json(rows), indent=2, ensure_ascii=False))
+        print_json(_compared_json(rows))
         return
     _print_compared(rows)
 

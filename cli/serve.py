@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    run: Annotated[
-        str, typer.Argument(help="A run's id, its execution's name, or the beginning of one; or last.")
-    ] = LAST,
+    run: Annotated[str, typer.Argument(help=f"{known_runs.NAMES}; or last: the newest promoted model.")] = LAST,
     not_promoted: Annotated[
         bool, typer.Option("--not-promoted", help="Serve the model also if its scores do not promote it.")
     ] = False,
@@ -45,11 +43,12 @@ def serve(
     name = arn.rpartition(":")[2]
     typer.echo(f"Started execution {name}")
     if detach:
-        typer.echo(f"`tuneway watch {name}` shows how far it is, and `tuneway stop {name}` stops it")
+        again = name + connected.options
+        typer.echo(f"To watch it: tuneway watch {again}; to stop it: tuneway stop {again}")
         return
     from cli.watch import follow
 
-    if not follow(connected, arn, settings):
+    if not follow(connected, arn):
         raise typer.Exit(1)
 
 
@@ -59,7 +58,7 @@ def _find(connected: ConnectedStack, given: str, *, not_promoted: bool) -> tuple
     if given != LAST:
         run = known_runs.named(known_runs.listed(connected), given).run
     others: JsonObject = {"endpoint": {"promote": "always"}} if not_promoted else {}
-    deployed = known_runs.deployed_settings(connected)
+    deployed = known_runs.deployed_event(connected)["settings"]
     try:
         found = earlier_run.find(Wanted(run, others), deployed, connected.stack.bucket)
     except Refused as error:

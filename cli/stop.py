@@ -13,10 +13,7 @@ from pipeline.errors import Refused
 
 
 def stop(
-    execution: Annotated[
-        str | None,
-        typer.Argument(help="An execution's name or ARN, a run's id, or the beginning of one; else the running one."),
-    ] = None,
+    execution: Annotated[str | None, typer.Argument(help=f"{known_runs.NAMES}; else the one that runs.")] = None,
     yes: Yes = False,
     settings: SettingsFile = None,
 ) -> None:
@@ -32,7 +29,8 @@ def stop(
     if run.status == "RUNNING":
         confirm(f"Stop {run.name} (run {run.run}), which was started at {run.began:%Y-%m-%d %H:%M} UTC?", yes=yes)
         ending.stop_execution(connected, run, "tuneway stop")
-    goes_on = f"the execution is stopped, and its cleanup goes on by itself; `tuneway stop {run.name}` follows it again"
+    again = f"`tuneway stop {run.name}{connected.options}`"
+    goes_on = f"the execution is stopped, and its cleanup goes on by itself; {again} follows it again"
     with ending.kept_going(goes_on):
         ended = ending.follow_cleanup(connected, run)
     typer.echo(f"Serving: {ended.serving or 'the execution runs again, because somebody has redriven it'}")

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from botocore.exceptions import ClientError
 from rich.markup import escape
 
+from cli import known_runs
 from cli.context import ConnectedStack, SettingsFile, connect, console
 from cli.reader import RunReader, WatchedStack
 from cli.result import print_end
 from cli.spending import so_far
 from cli.view import HEARTBEAT, Plain, Tree
-from pipeline import aws, names
-from pipeline.errors import Refused, quoted
+from pipeline.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console
 
 POLL_SECONDS = 3.0
 """The seconds between two looks. The terminal is drawn again each second, because times pass."""
-
-MOST_LISTED = 1000
-"""The most executions among which a beginning of a name is searched, the newest first."""
 
 _INTERRUPTED = 130
 """The exit code of a process that Ctrl-C has ended, as a shell has it."""
@@ -42,6 +34,7 @@ class WatchEnd:
     Attributes:
         description: the answer of DescribeExecution.
         seconds: the seconds that each step took, by the state's name.
+        output: the execution's output; empty if it has not succeeded.
     """
 
     description: dict[str, Any]
@@ -56,39 +49,27 @@ class WatchEnd:
 
 def watch(
     execution: Annotated[
-        str | None,
-        typer.Argument(
-            help="ARN, name, run, or the beginning of a name. Without it: the newest that runs, or the newest."
-        ),
+        str | None, typer.Argument(help=f"{known_runs.NAMES}; else the newest that runs, or the newest.")
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Show an execution while it runs, also one that was started in the console."""
     connected = connect(settings)
-    if not follow(connected, find(connected, execution), settings):
+    if not follow(connected, find(connected, execution)):
         raise typer.Exit(1)
 
 
-def follow(connected: ConnectedStack, execution_arn: str, settings_file: Path | None = None) -> bool:
+def follow(connected: ConnectedStack, execution_arn: str) -> bool:
     """Show an execution until it ends, and then its result. Ctrl-C ends the process, and leaves the execution alone.
-
-    Args:
-        connected: the stack.
-        execution_arn: the execution's ARN.
-        settings_file: the settings file that the user has named, for the commands that are shown.
 
     Returns:
         Whether the execution has succeeded.
     """
-    name = execution_arn.rpartition(":")[2]
-    option = f" --settings {settings_file}" if settings_file else ""
     try:
-        return show(connected, execution_arn, console, options=option).succeeded
+        return show(connected, execution_arn, console, options=connected.options).succeeded
     except KeyboardInterrupt:
-        console.print(
-            f"The run goes on without you. Come back: tuneway watch {escape(name + option)}\n"
-            f"Stop it: tuneway stop {escape(name + option)}"
-        )
+        again = escape(execution_arn.rpartition(":")[2] + connected.options)
+        console.print(f"The run goes on without you. Come back: tuneway watch {again}\nStop it: tuneway stop {again}")
         raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -131,45 +112,20 @@ def show(
 
 
 def find(connected: ConnectedStack, wanted: str | None) -> str:
-    """Return the ARN of the execution that the user means.
+    """Return the ARN of the execution that the user means: the named one, else the newest that runs, else the newest.
 
     Raises:
-        Refused: there is none, or more than one begins with these characters.
+        Refused: there is none, or Step Functions no longer knows it.
     """
-    client, machine = connected.client("stepfunctions"), connected.stack.state_machine
-    if wanted is None:
-        for running in ({"statusFilter": "RUNNING"}, {}):
-            newest = client.list_executions(stateMachineArn=machine, maxResults=1, **running)["executions"]
-            if newest:
-                return str(newest[0]["executionArn"])
-        raise Refused(f"the stack {connected.stack.name} has had no execution yet; start one with `tuneway run`")
-    if wanted.startswith("arn:"):
-        return wanted
-    arn = f"{machine.replace(':stateMachine:', ':execution:')}:{wanted}"
-    if re.fullmatch(r"[^\s<>{}\[\]?*\"#%\\^|~`$&,;:/]{1,80}", wanted):
-        try:
-            client.describe_execution(executionArn=arn)
-        except ClientError as error:
-            if aws.code(error) != "ExecutionDoesNotExist":
-                raise
-        else:
-            return arn
-    listed = _listed(connected)
-    matches = [one for one in listed if one["name"].startswith(wanted) or names.run_id(one["executionArn"]) == wanted]
-    if len(matches) == 1:
-        return str(matches[0]["executionArn"])
-    if not matches:
+    runs = known_runs.listed(connected)
+    if wanted is not None:
+        run = known_runs.named(runs, wanted)
+    elif runs:
+        run = next((run for run in runs if run.status == "RUNNING"), runs[0])
+    else:
+        raise Refused(known_runs.NO_RUNS)
+    if run.execution is None:
         raise Refused(
-            f"no execution of the stack {connected.stack.name} is called {quoted(wanted)} or begins with it; "
-            "choose one that `tuneway runs` lists"
+            f"Step Functions no longer knows the execution of run {run.run}; use `tuneway report {run.run}` for its page"
         )
-    some = ", ".join(one["name"] for one in matches[:5])
-    raise Refused(f"{len(matches)} executions begin with {quoted(wanted)}: {some}; give more characters of the name")
-
-
-def _listed(connected: ConnectedStack) -> Iterator[dict[str, Any]]:
-    """Yield the newest executions (API reference, ListExecutions: the most recent first)."""
-    pages = connected.client("stepfunctions").get_paginator("list_executions")
-    found = pages.paginate(stateMachineArn=connected.stack.state_machine, PaginationConfig={"MaxItems": MOST_LISTED})
-    for page in found:
-        yield from page["executions"]
+    return run.execution

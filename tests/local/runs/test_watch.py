@@ -125,7 +125,7 @@ def test_expired_credentials_are_one_line_with_the_way_back(faults: Deployed) ->
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: the AWS credentials have expired")
-    assert "the run goes on; come back with `tuneway watch long-watched --settings " in line
+    assert "the run goes on; run `tuneway watch long-watched --settings " in line
     faults.faults()
     assert faults.wait_for_end(arn)["status"] == "SUCCEEDED"
 
@@ -145,5 +145,6 @@ def test_a_name_that_no_execution_or_more_than_one_has_is_refused(stack: Deploye
         stack.run({"trainin": {}}, f"twice-{number}")
     none, two = plain(stack, "nothing"), plain(stack, "twice-")
     assert none.returncode == two.returncode == 1
-    assert none.stderr.startswith("error: no execution of the stack ")
-    assert two.stderr.startswith("error: 2 executions begin with 'twice-': twice-2, twice-1; give more characters")
+    assert none.stderr.startswith("error: there is no run 'nothing'; ")
+    several = r"error: 'twice-' is the beginning of several runs: \w+ \(execution twice-2\), .*; write more of one\n"
+    assert re.fullmatch(several, two.stderr)

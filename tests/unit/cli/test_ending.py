@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from cli import ending, known_runs, report, stop
 from cli.down import BedrockModels, Bills, still_bills
@@ -85,6 +86,15 @@ def test_ctrl_c_says_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BaseException, match="130"), ending.kept_going("the cleanup goes on"):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "interrupted: the cleanup goes on\n"
+
+
+def test_an_error_of_aws_says_what_goes_on() -> None:
+    expired = ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "x"}}, "DescribeExecution")
+    with (
+        pytest.raises(Refused, match=r"have expired .*; sign in .*; the cleanup goes on$"),
+        ending.kept_going("the cleanup goes on"),
+    ):
+        raise expired
 
 
 def test_the_end_of_a_cleanup_says_what_serves_and_what_is_left() -> None:

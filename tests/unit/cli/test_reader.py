@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    UnauthorizedSSOTokenError,
+)
 
-from cli.reader import CredentialsEnded, RunReader
+from cli.reader import RunReader
+from pipeline.errors import Refused
 from serving.stack import Stack
 from tests.unit.cli.recorded_runs import recorded
 
@@ -101,8 +107,17 @@ def test_denied_and_lost_calls_are_unknown_and_known_again() -> None:
     assert reader.found.unknown["the training job"] == line
 
 
-def test_expired_credentials_say_how_to_come_back() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "x"}}, "GetExecutionHistory"),
+        ClientError({"Error": {"Code": "UnrecognizedClientException", "Message": "x"}}, "GetExecutionHistory"),
+        CredentialRetrievalError(provider="x", error_msg="have expired"),
+        UnauthorizedSSOTokenError(),
+    ],
+)
+def test_credentials_that_have_ended_say_how_to_come_back(error: Exception) -> None:
     states = RecordedStates("succeeded")
-    states.errors = [ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "x"}}, "GetExecutionHistory")]
-    with pytest.raises(CredentialsEnded, match=r"have expired .* the run goes on; come back with `tuneway watch n`"):
+    states.errors = [error]
+    with pytest.raises(Refused, match=r"sign in .* the run goes on; run `tuneway watch n` to come back"):
         RunReader(Watched(states), "arn", "tuneway watch n").read()
