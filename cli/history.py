@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.errors import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
@@ -237,5 +239,5 @@ def reason(error: str | None, cause: str | None) -> str:
     if isinstance(document, dict):
         keys = ("errorMessage", "FailureReason", "FailureMessage")
         cause = str(next((document[key] for key in keys if document.get(key)), cause))
-    line = " ".join((cause or "").split())
+    line = visible(" ".join((cause or "").split()))
     return f"{error}: {line}" if error and line else error or line

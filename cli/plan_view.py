@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.contracts.values import as_json
+from pipeline.errors import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +27,9 @@ MOST_CONTEXT = 700
 """The most characters of a row's context that are shown. The middle of a longer one is left out."""
 
 MOST_LEARNED = 2000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Every control character but tab and line feed."""
+
 _SHOWN_REASONS = 6
 _NAME = 12
 """The width of a name before its line."""
@@ -88,9 +93,14 @@ def _paragraph(console: Console, text: Text, indent: str = "") -> None:
 
 def text_of(row: ShownRow, *, coloured: bool) -> Text:
     """Return a row with its learned text in colour, or between marks."""
-    learned = _cut(row.learned.rstrip("\n"), MOST_LEARNED)
-    text = Text(_cut(row.context, MOST_CONTEXT))
+    learned = _harmless(_cut(row.learned.rstrip("\n"), MOST_LEARNED))
+    text = Text(_harmless(_cut(row.context, MOST_CONTEXT)))
     return text.append(learned, LEARNED) if coloured else text.append(f"{MARKS[0]}{learned}{MARKS[1]}")
+
+
+def _harmless(text: str) -> str:
+    """Return a text of a dataset with escapes in the place of characters that could command the terminal."""
+    return _CONTROL.sub(lambda found: visible(found[0]), text)
 
 
 def _cut(text: str, most: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -16,6 +17,9 @@ from serving.stack import ROOT
 
 FOLDER = ROOT / ".local" / "reports"
 """The folder for the pages. Git ignores it."""
+
+CLEANUP = timedelta(minutes=10)
+"""The time after a run's end in which its cleanup may still write the page. It waits a minute for calls that are under way."""
 
 
 def report(
@@ -55,6 +59,8 @@ def choose(runs: list[KnownRun], given: str | None) -> KnownRun:
         return chosen
     if chosen.status == "RUNNING":
         raise Refused(f"run {chosen.run} has no page yet; wait until it has ended")
+    if chosen.ended and datetime.now(UTC) - chosen.ended < CLEANUP:
+        raise Refused(f"run {chosen.run} has no page yet; wait some minutes, because its cleanup writes one")
     having = [run.run for run in runs if run.page][: known_runs.MOST_NAMED]
     others = f"name one that has: {', '.join(having)}" if having else "`tuneway runs` shows its scores: use that"
     raise Refused(f"run {chosen.run} has left no page; {others}")

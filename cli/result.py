@@ -12,6 +12,7 @@ from cli.history import reason
 from cli.spending import ending
 from cli.view import clock
 from pipeline import message, names
+from pipeline.errors import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def lines_of_end(stack: Stack, found: SeenRun, options: str) -> list[tuple[str, 
     lines += [("Cost", line) for line in ending(found, time.time())]
     lines.append(("Report", f"tuneway report {run}{options} (in {names.place(stack.bucket, 'models', run)})"))
     before = ["", *(title for title, _ in lines)]
-    return [("" if title == last else title, text) for (title, text), last in zip(lines, before, strict=False)]
+    return [("" if title == last else title, visible(text)) for (title, text), last in zip(lines, before, strict=False)]
 
 
 def print_end(console: Console, stack: Stack, found: SeenRun, options: str) -> None:

@@ -63,8 +63,8 @@ def endpoint(stack: Stack, tell: Tell) -> Model:
     record = _record(stack, run)
     if "instruction" not in record:
         raise Refused(
-            f"the record of run {run} is of an older version and has no instruction; run `cdk deploy`, and start an execution "
-            f'with the input {{"serve": "{run}"}}'
+            f"the record of run {run} is of an older version and has no instruction; run `cdk deploy`, and then "
+            f"`tuneway serve {run}`"
         )
     variant = found["ProductionVariants"][0]
     kinds = [pool["InstanceType"] for pool in config["ProductionVariants"][0].get("InstancePools", ())]
@@ -110,12 +110,10 @@ def bedrock(stack: Stack, tell: Tell) -> Model:
             max_tokens=record["max_tokens"],
             price="billed in windows of 5 minutes from the first call" if imported else "billed by tokens",
             usd_per_second=None,
-            gone=partial(
-                "{} is gone from Bedrock; start an execution that makes a new model".format, found["model_id"]
-            ),
+            gone=partial("{} is gone from Bedrock; make a new one with `tuneway run`".format, found["model_id"]),
         )
     raise Refused(
-        f"no run of the stack {stack.name} has left a model in Bedrock that answers; start an execution that makes one, or ask "
+        f"no run of the stack {stack.name} has left a model in Bedrock that answers; make one with `tuneway run`, or ask "
         "the endpoint"
     )
 
@@ -124,8 +122,8 @@ def gone(stack: Stack) -> str:
     """Return the line about an endpoint that is not there: since when, and how to serve the model again."""
     served = next((record for record in _records(stack) if record.get("serving")), None)
     if served is None:
-        return f"there is no endpoint {stack.endpoint}, and no run has served a model; start an execution with the input {{}}"
-    again = f'serve it again: start an execution with the input {{"serve": "{served["run"]}"}}'
+        return f"there is no endpoint {stack.endpoint}, and no run has served a model; start one with `tuneway run`"
+    again = f"run `tuneway serve {served['run']}` to serve it again"
     until = served["serving"].get("until")
     if until and (end := datetime.fromisoformat(until)) <= datetime.now(UTC):
         return f"the endpoint {stack.endpoint} was deleted when its time was over, at {end:%Y-%m-%d %H:%M} UTC; {again}"

@@ -156,7 +156,7 @@ def test_there_is_no_stack_or_no_endpoint_or_it_has_expired(user: Served, tmp_pa
     s3.create_bucket(Bucket="ended", CreateBucketConfiguration={"LocationConstraint": REGION})
     settings = stacks.create(aws, "ended", "gone", user.role, tmp_path, "ended")
     assert user.ask(settings, "-", text="x").stderr == (
-        "error: there is no endpoint gone, and no run has served a model; start an execution with the input {}\n"
+        "error: there is no endpoint gone, and no run has served a model; start one with `tuneway run`\n"
     )
     for until, why in (
         ("2026-01-02T03:04:05Z", "was deleted when its time was over, at 2026-01-02 03:04 UTC"),
@@ -169,9 +169,9 @@ def test_there_is_no_stack_or_no_endpoint_or_it_has_expired(user: Served, tmp_pa
         s3.put_object(Bucket="ended", Key="models/0a0a0a0a0a/run.json", Body=known.encode())
         done = user.ask(settings, "-", text="x")
         assert why in done.stderr
-        assert done.stderr.endswith('serve it again: start an execution with the input {"serve": "0a0a0a0a0a"}\n')
+        assert done.stderr.endswith("run `tuneway serve 0a0a0a0a0a` to serve it again\n")
     assert user.ask(settings, "--model", "bedrock", "-", text="x").stderr.startswith(
-        "error: no run of the stack ended has left a model in Bedrock that answers; start an execution"
+        "error: no run of the stack ended has left a model in Bedrock that answers; make one with `tuneway run`"
     )
 
 

@@ -59,6 +59,13 @@ def test_the_page_of_the_newest_run_that_has_one_is_shown(capsys: pytest.Capture
     assert capsys.readouterr().err == "the newest run, 1111111111, has no page yet; this is the page of 2222222222\n"
     with pytest.raises(Refused, match="run 1111111111 has no page yet; wait until it has ended"):
         report.choose(runs, "run-1")
+    lately = run(4, "FAILED")._replace(ended=datetime.now(UTC))
+    with pytest.raises(
+        Refused, match="run 4444444444 has no page yet; wait some minutes, because its cleanup writes one"
+    ):
+        report.choose([lately], "4444")
+    with pytest.raises(Refused, match="run 5555555555 has left no page; name one that has: 2222222222"):
+        report.choose([run(5, "FAILED")._replace(ended=datetime(2026, 1, 1, tzinfo=UTC)), runs[1]], "5555")
     with pytest.raises(Refused, match="no run has a page yet; wait until run 1111111111 has ended"):
         report.choose(runs[:1], None)
 

@@ -139,4 +139,5 @@ def test_the_rows_are_the_same_however_the_events_are_paged(name: str) -> None:
 def test_the_reason_is_the_message_of_a_function_or_job() -> None:
     assert reason("TrainingFailed", json.dumps({"errorMessage": "job x\nfailed"})) == "TrainingFailed: job x failed"
     assert reason("E", "plain  words") == "E: plain words"
+    assert reason("E", "a\x1b[2Jb") == r"E: a\x1b[2Jb", "a text of a dataset cannot command the terminal"
     assert reason("States.Timeout", None) == "States.Timeout"

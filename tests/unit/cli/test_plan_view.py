@@ -50,14 +50,9 @@ def test_a_long_text_keeps_its_ends(text: str, most: int) -> None:
     if len(text) <= most:
         assert cut == text
         return
-    start, _, end = cut.partition(" [... ")
-    end = end.partition(" characters ...] ")[2]
     assert len(cut) < most + 40
-    assert text.startswith(text[: most * 2 // 3])
-    assert text.endswith(text[-(most // 3) :])
     assert cut.startswith(text[: most * 2 // 3])
     assert cut.endswith(text[-(most // 3) :])
-    del start, end
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
@@ -85,3 +80,8 @@ def test_an_unknown_amount_is_never_0() -> None:
         "0.00",
         "1,234.50",
     )
+
+
+def test_a_row_cannot_command_the_terminal() -> None:
+    row = ShownRow(1, "a\x1b[2J\tb\n", "\u5199\u771f\u3000c\x07", 3, 1)
+    assert plan_view.text_of(row, coloured=False).plain == "a\\x1b[2J\tb\n>>>\u5199\u771f\u3000c\\x07<<<"
