@@ -33,9 +33,6 @@ MODELS = "models/"
 RECORD = "run.json"
 """The file of a run's record, beside its model (`pipeline.record`)."""
 
-REPORT = "report.html"
-"""The page that tells the whole story of a run, beside the record."""
-
 SAMPLES = "smoke_test.json"
 """The file with the dialogues and answers of the smoke test, beside the record."""
 

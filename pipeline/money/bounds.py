@@ -111,10 +111,15 @@ def warnings(found: Estimate, why_not: str | None = None) -> list[str]:
     if not found.unknown:
         return []
     return [
-        f"estimate: there is no total, because the price of {', '.join(found.unknown)} is not known here"
-        f"{f' (the Price List: {why_not})' if why_not else ''}; look it up "
-        "(https://aws.amazon.com/sagemaker/ai/pricing/) before this run goes on, or stop the execution"
+        f"estimate: there is no total, because the cost of {not_known(found, why_not)} is not known here; look it up "
+        "(https://aws.amazon.com/sagemaker/ai/pricing/, https://aws.amazon.com/bedrock/pricing/) before this run goes on, or "
+        "stop the execution"
     ]
+
+
+def not_known(found: Estimate, why_not: str | None) -> str:
+    """Return the parts whose cost is not known, and why the Price List has not told it."""
+    return f"{', '.join(found.unknown)}{f' (the Price List: {why_not})' if why_not else ''}"
 
 
 def _without_price(known: dict[str, float], types: list[str], region: str) -> list[str]:

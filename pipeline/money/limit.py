@@ -5,10 +5,12 @@ A redrive does not run Plan, and each redrive may train again. So the steps that
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Refused
+from pipeline.money.bounds import not_known
 from pipeline.money.spent import BedrockUse, EndpointUse, TrainingUse, spent_so_far, training_use
 
 if TYPE_CHECKING:
@@ -18,13 +20,16 @@ if TYPE_CHECKING:
     from pipeline.contracts.events import Deployment, Training
     from pipeline.contracts.money import Estimate, Part
     from pipeline.contracts.planned import RunRecord
+    from pipeline.settings import Settings
 
-_LOWERS = {
-    "training": "training.max_runtime_minutes",
-    "bedrock": "bedrock.max_records",
-    "endpoint": "endpoint.time_to_live_minutes",
+_LOWER = {
+    "training": "lower training.max_runtime_minutes",
+    "customize": "lower bedrock.max_records",
+    # Its bound follows from the size of the model alone.
+    "import": "set bedrock.mode to off",
+    "endpoint": "lower endpoint.time_to_live_minutes",
 }
-"""For each part, the setting that lowers its bound."""
+"""What lowers the bound of each part. That of Bedrock depends on its mode."""
 
 _CENT = 0.005
 
@@ -33,27 +38,37 @@ class MaxCostReached(Exception):
     """The run may cost more than `max_cost` if it makes what it needs next. The text is one line with the remedy."""
 
 
-def check_plan(estimate: Estimate, max_cost: float | None) -> None:
+def check_plan(estimate: Estimate, settings: Settings, why_not: str | None = None) -> None:
     """Refuse a run whose bound is above `max_cost`, or is not known.
+
+    Args:
+        estimate: the estimate of the run.
+        settings: its settings.
+        why_not: why AWS's Price List gave no prices, if it was asked and gave none.
 
     Raises:
         Refused: the line names the setting and the remedy.
     """
+    max_cost = settings.max_cost
     if max_cost is None:
         return
     if estimate.total is None:
         raise Refused(
-            f"max_cost: the most that this run can cost is not known, because of {', '.join(estimate.unknown)}, whose price is "
-            "not known; set max_cost to null, or choose instance types with a known price and an endpoint with an end"
+            f"max_cost: the most that this run can cost is not known, because the cost of {not_known(estimate, why_not)} is "
+            "not known; set max_cost to null, or choose types and models with a known price and an endpoint with an end"
         )
     if estimate.total > max_cost + _CENT:
-        parts = {name: getattr(estimate, name) for name in _LOWERS}
+        parts = {name: getattr(estimate, name) for name in ("training", "bedrock", "endpoint")}
         dearest = max(parts, key=lambda name: parts[name])
         shares = ", ".join(f"{name} {usd:.2f}" for name, usd in parts.items() if usd)
         raise Refused(
             f"max_cost: this run may cost {estimate.total:.2f} dollars ({shares}), and max_cost is {max_cost:g}; raise "
-            f"max_cost, or lower {_LOWERS[dearest]}"
+            f"max_cost, or {_lower(dearest, settings.bedrock.mode)}"
         )
+
+
+def _lower(part: str, bedrock_mode: str) -> str:
+    return _LOWER[bedrock_mode if part == "bedrock" else part]
 
 
 def check_training(record: RunRecord | None, earlier: Iterable[dict[str, Any]]) -> None:
@@ -76,7 +91,9 @@ def check_bedrock(
 ) -> None:
     """Check the limit before a job of Bedrock is made. `earlier` is the number of jobs that the run has made there."""
     if record is not None and record.max_cost is not None:
-        bedrock = BedrockUse(record.bedrock_mode, earlier, record.estimate.bedrock)
+        # The earlier jobs have failed. Only those of a customization are billed.
+        billed = earlier if record.bedrock_mode == "customize" else 0
+        bedrock = BedrockUse(record.bedrock_mode, billed, record.estimate.bedrock)
         use = TrainingUse(training.billed_seconds if training else {})
         _check(record, record.max_cost, "bedrock", use, bedrock, endpoint_use(record, deployed), time.time())
 
@@ -121,7 +138,10 @@ def _check(
         if spent.total is None or bound is None
         else f"this run has cost {spent.total:.2f} dollars, and the next step ({part}) may cost {bound:.2f} more"
     )
+    anew = "start a new execution"
+    if part == "endpoint":  # The model is there already, and a new training would cost as much again.
+        anew += f" with the input {json.dumps({'serve': record.model_run})}, which trains nothing"
     raise MaxCostReached(
-        f"max_cost: {sums}, and max_cost is {max_cost:g}; start a new execution with a higher max_cost or a lower "
-        f"{_LOWERS[part]}, because a redrive is refused again"
+        f"max_cost: {sums}, and max_cost is {max_cost:g}; {anew}, and raise max_cost or "
+        f"{_lower(part, record.bedrock_mode)}, because a redrive is refused again"
     )

@@ -60,16 +60,22 @@ def look_up(region: str, types: Iterable[str], seconds: float = SECONDS) -> tupl
         return known, None
     found: list[PriceRow] = []
     why: list[str] = []
-    client = aws.client(
-        "pricing", region_name=REGION, connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}
-    )
+    patience: dict[str, Any] = {
+        "connect_timeout": seconds,
+        "read_timeout": seconds,
+        "retries": {"total_max_attempts": 1},
+    }
 
     def ask() -> None:
         try:
+            client = aws.client("pricing", region_name=REGION, **patience)
             for name in missing:
                 found.extend(_rows(client, region, name))
         except (ClientError, BotoCoreError) as error:
             why.append(" ".join(str(error).split()))
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            logger.warning("an item of the Price List cannot be read: %r", error)
+            why.append("its answer has another form")
 
     # The timeouts of a connection do not bound several calls, nor the look-up of a name. The thread does not hold up the end.
     asking = threading.Thread(target=ask, daemon=True)

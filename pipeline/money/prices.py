@@ -57,11 +57,11 @@ def known(region: str, *more: PriceRow) -> Prices:
         region: the Region.
         more: rows of the Price List. They only add to the table, which has been looked at by a person.
     """
-    rows = {row.instance_type: row for row in (*more, *table()) if row.region == region}
+    rows = [row for row in (*more, *table()) if row.region == region]
     return Prices(
-        training={name: row.training for name, row in rows.items() if row.training is not None},
-        endpoint={name: row.endpoint for name, row in rows.items() if row.endpoint is not None},
-        as_of=min((row.as_of for row in rows.values()), default=""),
+        training={row.instance_type: row.training for row in rows if row.training is not None},
+        endpoint={row.instance_type: row.endpoint for row in rows if row.endpoint is not None},
+        as_of=min((row.as_of for row in rows), default=""),
     )
 
 

@@ -97,7 +97,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
     look = figures.look(settings, source, stack.bucket, aws.client("s3"))
     expected = money.expected(settings, prices, stack.region, *look, bedrock_model=model, parameters=parameters)
     estimate = money.estimate(settings, prices, expected, model, stack.region, parameters)
-    money.check_plan(estimate, settings.max_cost)
+    money.check_plan(estimate, settings, why_not)
     customization = requests.customize(settings, run, bedrock_model, stack) if bedrock_model else None
     planned_model = PlannedBaseModel(
         name=settings.training.base_model,
@@ -169,7 +169,7 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
     prices, why_not = money.look_up(stack.region, _types(settings, trains=False))
     expected = money.expected(settings, prices, stack.region, None, None, trains=False)
     estimate = money.estimate(settings, prices, expected, None, stack.region, trains=False)
-    money.check_plan(estimate, settings.max_cost)
+    money.check_plan(estimate, settings, why_not)
     name, _, revision = earlier.base_model.partition("@")
     planned_model = PlannedBaseModel(
         name=name,

@@ -40,13 +40,13 @@ def test_two_instances_are_twice_as_fast_and_the_most_steps_bound_the_tokens() -
 
 def test_without_an_earlier_run_the_gpus_peak_is_assumed() -> None:
     tokens = money.tokens_of_bytes(4_000_000, 0, 3)
-    assert tokens == (1_000_000, None, "assumed: 4 bytes per token of 3 files of train, 4.0 MB")
+    assert tokens == (1_000_000, None, "assumed: 4 bytes per token of 3 files of train, 4.0 MB", None)
     found = expected({"training": {"max_steps": None}, "endpoint": {"enabled": False}}, tokens, None, parameters=10**9)
     speed = 70e12 * 0.2 / (6 * 10**9)
     assert found.training_seconds == round(1_000_000 / speed + 1200)
     assert "2,333 tokens/s assumed for 1 x ml.g5.xlarge (20% of its peak on one GPU)" in found.assumption
     assert money.tokens_of_bytes(4_000_000, 2_000_000, 1).per_epoch == 2_500_000
-    assert money.tokens_of_bytes(4_000_000, 0, 1, 100) == (20_000, 100, "assumed: 200 tokens per row of 100 rows")
+    assert money.tokens_of_bytes(4_000_000, 0, 1, 100) == (20_000, 100, "assumed: 200 tokens per row of 100 rows", None)
 
 
 def test_what_nobody_knows_is_none_and_never_zero() -> None:

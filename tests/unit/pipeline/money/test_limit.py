@@ -49,12 +49,12 @@ def training(seconds: dict[str, int]) -> Training:
         (
             900,
             {"endpoint": {"time_to_live_minutes": None}},
-            "an endpoint without an end, whose price is not known; set",
+            "the cost of an endpoint without an end is not known; set",
         ),
         (
             900,
             {"training": {"instance_types": "ml.p5.48xlarge"}},
-            r"ml\.p5\.48xlarge in us-west-2, whose price is not known",
+            r"the cost of ml\.p5\.48xlarge in us-west-2 is not known",
         ),
     ],
 )
@@ -64,10 +64,10 @@ def test_plan_refuses_a_run_that_may_cost_more_or_whose_bound_is_not_known(
     wanted = settings(max_cost=max_cost, bedrock={"mode": "off"}, **sections)
     estimate = estimated(wanted, None, "us-west-2")
     if expected is None:
-        money.check_plan(estimate, wanted.max_cost)
+        money.check_plan(estimate, wanted)
     else:
         with pytest.raises(Refused, match=expected):
-            money.check_plan(estimate, wanted.max_cost)
+            money.check_plan(estimate, wanted)
 
 
 class BilledJobs(JobServiceDouble):
@@ -132,4 +132,33 @@ def test_an_endpoint_counts_the_training_bedrocks_jobs_and_the_endpoints_of_earl
 
 def test_an_unknown_price_is_not_zero() -> None:
     with pytest.raises(money.MaxCostReached, match="what this run costs is not known"):
-        money.check_bedrock(record(1000), training({"ml.unknown.xlarge": 1}), None, 0)
+        money.check_bedrock(record(1000, bedrock_mode="customize"), training({"ml.unknown.xlarge": 1}), None, 0)
+
+
+def test_a_refusal_says_why_the_price_list_gave_no_price_and_what_lowers_the_part_that_costs_most() -> None:
+    dear = settings(max_cost=900, training={"instance_types": "ml.p5.48xlarge"})
+    with pytest.raises(
+        Refused, match=r"in us-west-2 \(the Price List: it did not answer within 3 seconds\) is not known"
+    ):
+        money.check_plan(estimated(dear, None, "us-west-2"), dear, "it did not answer within 3 seconds")
+    for mode, remedy in (("customize", r"lower bedrock\.max_records"), ("import", r"set bedrock\.mode to off")):
+        wanted = settings(max_cost=1, bedrock={"mode": mode})
+        estimate = estimated(wanted, None, "us-west-2")._replace(training=1.0, bedrock=9.0, endpoint=1.0, total=11.0)
+        with pytest.raises(Refused, match=f"or {remedy}$"):
+            money.check_plan(estimate, wanted)
+
+
+def test_a_failed_import_was_free_and_its_redrive_is_not_refused_for_it() -> None:
+    limit = {"bedrock_mode": "import"}
+    money.check_bedrock(record(7.02 + 1.41, **limit), training(HOUR), None, 2)
+    with pytest.raises(money.MaxCostReached, match=r"raise max_cost or set bedrock\.mode to off, because a redrive"):
+        money.check_bedrock(record(8.4, **limit), training(HOUR), None, 2)
+
+
+def test_the_remedy_for_a_trained_model_without_an_endpoint_does_not_train_again() -> None:
+    attempt = Deployment("working", endpoint="e", since=int(time.time()))
+    with pytest.raises(
+        money.MaxCostReached,
+        match=r'start a new execution with the input \{"serve": "0123456789"\}, which trains nothing',
+    ):
+        money.check_endpoint(record(1.0), training(HOUR), None, attempt)

@@ -137,3 +137,21 @@ def test_make_prices_writes_the_table_and_says_what_has_changed(
     finally:
         control(aws, "prices", {"ml.g5.xlarge us-west-2": 1.408})
         prices.table.cache_clear()
+
+
+def test_the_price_list_fills_in_the_half_of_a_row_that_the_table_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = PriceRow("ml.g5.xlarge", "us-west-2", 1.4, None, "2026-01-01", "a page")
+    monkeypatch.setattr(prices, "table", lambda: (half,))
+    listed = PriceRow("ml.g5.xlarge", "us-west-2", 9.9, 1.5, "2026-11-20", "AWS Price List")
+    assert money.known("us-west-2", listed) == ({"ml.g5.xlarge": 1.4}, {"ml.g5.xlarge": 1.5}, "2026-01-01")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_an_answer_of_another_form_leaves_the_price_unknown_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_form(*_: object) -> list[PriceRow]:
+        return price_list.parse([{"product": {}}], "us-west-2", "ml.p5.48xlarge")
+
+    monkeypatch.setattr(price_list, "_rows", other_form)
+    found, why_not = money.look_up("us-west-2", ["ml.p5.48xlarge"])
+    assert "ml.p5.48xlarge" not in found.training
+    assert why_not == "its answer has another form"

@@ -98,7 +98,7 @@ def test_a_part_without_a_price_makes_the_total_unknown_with_a_warning(
         "total",
     }
     (warning,) = money.warnings(estimate)
-    assert f"there is no total, because the price of {', '.join(unknown)} is not known here" in warning
+    assert f"there is no total, because the cost of {', '.join(unknown)} is not known here" in warning
 
 
 def test_every_base_model_and_default_has_a_price_and_no_warning() -> None:
