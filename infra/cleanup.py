@@ -189,6 +189,7 @@ def definition(
                         "ErrorEquals": ["States.ALL"],
                         "Assign": {
                             "done": {
+                                "spent": None,
                                 "subject": f"{prefix}: a run ended, and its cleanup failed",
                                 "message": (
                                     "{% 'Execution: ' & $ended.execution & '\\nThe cleanup failed: ' & "
@@ -224,7 +225,8 @@ def definition(
                 "Resource": "arn:aws:states:::lambda:invoke",
                 "Arguments": {
                     "FunctionName": report,
-                    "Payload": report_event("{% $ended.execution %}", "ended", bucket, region),
+                    "Payload": report_event("{% $ended.execution %}", "ended", bucket, region)
+                    | {"spent": "{% $done.spent %}"},
                 },
                 "Retry": [_RETRY],
                 "Assign": {"done": _with_line("Report: ", "$states.result.Payload.page")},

@@ -6,12 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipeline import aws, money
+from pipeline import aws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from pipeline.contracts.money import Spent
+    from collections.abc import Iterator, Mapping, Sequence
 
 SUBJECT_LIMIT = 100  # SNS API reference, Publish: a subject is ASCII without line ends.
 REASON_LIMIT = 1500
@@ -143,7 +141,7 @@ def notice(
     endpoint: str,
     bedrock: str,
     unfinished: list[str],
-    spent: Spent | None = None,
+    costs: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the subject and the text of the message for the user.
 
@@ -154,7 +152,7 @@ def notice(
         endpoint: the model that is served, and until when, in words.
         bedrock: the state of the run's Bedrock jobs, in words.
         unfinished: the jobs and endpoints that could not be brought to an end.
-        spent: what the run has cost. None if it was not planned, or if that is not known.
+        costs: the lines about what the run has cost.
     """
     status, name = execution["status"], execution["name"]
     lines = _success(execution) if status == "SUCCEEDED" else _failure(execution)
@@ -162,7 +160,7 @@ def notice(
     lines += [
         f"Serving: {endpoint}",
         f"Bedrock: {bedrock}",
-        *(money.lines(spent) if spent else ()),
+        *costs,
         f"Left: {'; '.join(unfinished) or 'nothing of this run is running'}",
     ]
     lines += [

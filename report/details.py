@@ -166,7 +166,8 @@ def money(story: Story, limits: Limits) -> Markup | None:
         part = real.get(name)
         paid = part["usd"] if part else (spent or {}).get("total") if name == "total" else None
         how = join([part["basis"], ": ", cut(part["how"], limits.line)]) if part else ""
-        so_far = words.dollars(paid) if part or (name == "total" and spent) else "–"  # noqa: RUF001 - a dash
+        # A part that the run has not used has a dash.
+        so_far = words.dollars(paid) if part or name == "total" else "–"  # noqa: RUF001
         rows.append([text, words.dollars(expected.get(name)), words.dollars(estimate.get(name)), so_far, how])
     parts: list[Any] = [
         table(["Part", "Expected", "At most", "So far", "How it was counted"], rows, numbers=(1, 2, 3), class_="money")
@@ -184,7 +185,8 @@ def money(story: Story, limits: Limits) -> Markup | None:
             rest,
         ]
     dated = (spent or {}).get("prices_as_of") or estimate.get("prices_as_of")
-    lead = f"US dollars, before tax. Prices as of {dated}. “So far” is counted up to the last record of the run."
+    prices = f" Prices as of {dated}." if dated else ""
+    lead = f"US dollars, before tax.{prices} “So far” is counted up to the last record of the run, or up to its end."
     return section("money", "Money", *parts, lead=lead)
 
 
@@ -204,12 +206,14 @@ def settings(story: Story, limits: Limits) -> Markup | None:
     lead = "The settings that differ from Tuneway's defaults."
     if not changed:
         return section("settings", "Settings", element("p", "All settings are the defaults."))
+    # A run that serves an earlier model has that run's own settings, too.
+    by = f"the execution's input or run {story.serves_again}" if story.serves_again else "the execution's input"
     listed, rest = first(sorted(changed.items()), limits.items)
     rows = [
         [
             code(name),
             *(_value(pair.get(kind), limits) for kind in ("default", "value")),
-            "the execution's input" if name in own else "config.yaml",
+            by if name in own else "config.yaml",
         ]
         for name, pair in listed
     ]

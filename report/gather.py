@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, message, money, names
-from pipeline.contracts.money import EndpointInstances, Prices
-from pipeline.contracts.values import as_json, parse
+from pipeline import aws, message, names
+from pipeline.contracts.values import as_json
 from report import timeline
 from report.limits import Limits
 from report.story import Failure, Story
@@ -20,11 +19,15 @@ from report.story import Failure, Story
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pipeline.contracts.money import Spent
     from pipeline.contracts.values import JsonObject
     from report.timeline import Told
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
+
+EVENTS = 1000
+"""The most events of one answer of GetExecutionHistory (API reference). A long run has up to 25,000."""
 
 LOG_EVENTS = 10_000
 """The most events of one answer of GetLogEvents (API reference). They have at most 1 MB in all."""
@@ -46,15 +49,18 @@ class Gathering:
         self._s3 = aws.client("s3")
         self.unread: list[str] = []
 
-    def story(self, moment: str) -> Story:
+    def story(self, moment: str, spent: Spent | None = None) -> Story:
         """Return the story of the run.
 
         Args:
             moment: "serving" or "done" if a state of the execution itself asks, "ended" if the execution has ended.
+            spent: what the run has cost until its end. None: the run's record has it.
         """
         states = aws.client("stepfunctions")
         described = states.describe_execution(executionArn=self._execution)
-        pages = states.get_paginator("get_execution_history").paginate(executionArn=self._execution)
+        pages = states.get_paginator("get_execution_history").paginate(
+            executionArn=self._execution, PaginationConfig={"PageSize": EVENTS}
+        )
         told = timeline.read(event for page in pages for event in page["events"])
         plan = told.answers.get("Plan")
         plan = plan if isinstance(plan, dict) and plan.get("run") else None
@@ -78,7 +84,7 @@ class Gathering:
             redrives=redrives,
             plan=plan,
             record=record,
-            spent=record["spent"] if record else _spent(plan, told, jobs, self._region),
+            spent=as_json(spent) if spent else (record or {}).get("spent"),
             manifest=self._manifest(plan, told),
             evaluation=files.get("evaluation"),
             metrics=metrics,
@@ -174,21 +180,6 @@ def _failure(described: Mapping[str, Any], told: Told) -> Failure:
 def _warnings(plan: JsonObject | None, told: Told) -> list[str]:
     parts = [plan or {}, *(told.answers.get(name) or {} for name in ("Assess", "Deploy", "RetireModels"))]
     return [str(line) for part in parts for line in part.get("warnings") or []]
-
-
-def _spent(plan: JsonObject | None, told: Told, jobs: list[dict[str, Any]], region: str) -> JsonObject | None:
-    """Return what a run without a record has cost: its training jobs, and its endpoint if it came to one."""
-    known = (plan or {}).get("record") or {}
-    if not known.get("prices"):
-        return None
-    now = datetime.now(UTC).timestamp()
-    deployed, endpoint = told.answers.get("Deploy") or {}, None
-    if known.get("fleet") and deployed.get("since"):
-        fleet = parse(EndpointInstances, known["fleet"])
-        endpoint = money.EndpointUse(fleet, deployed["endpoint"], deployed["since"], deployed.get("until"))
-    use = money.training_use(jobs, now)
-    spent: JsonObject = as_json(money.spent_so_far(parse(Prices, known["prices"]), region, use, None, endpoint, now))
-    return spent
 
 
 def logged(lines: list[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from report.page import render
 def handler(event: ReportEvent) -> Reported:
     """Write the run's page, and the model card if the run has made a model."""
     gathering = Gathering(event.execution, event.region, event.bucket)
-    story = gathering.story(event.moment)
+    story = gathering.story(event.moment, event.spent)
     s3 = aws.client("s3")
     model = (story.record or {}).get("model")
     if model and story.evaluation and not story.serves_again:

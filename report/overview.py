@@ -41,7 +41,13 @@ def verdict(story: Story) -> tuple[str, str, str]:
         phase = (story.deployed or {}).get("phase")
         other = " Another run's model has taken the endpoint." if phase == "superseded" else ""
         return "fair", "Promoted", f"The tuned model was promoted, and does not serve.{other}"
-    return "fair", "Not promoted", "The tuned model was not promoted, so it does not serve. It stays in the bucket."
+    word, sentence = "Not promoted", "The tuned model was not promoted, so it does not serve. It stays in the bucket."
+    if not record:
+        word, sentence = (
+            "Ended",
+            "The run ended well. Its record is not there, so it is not known whether its model serves.",
+        )
+    return "fair", word, sentence
 
 
 def header(story: Story, limits: Limits) -> Markup:

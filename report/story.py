@@ -43,7 +43,7 @@ class Story(NamedTuple):
         redrives: how often the execution was redriven.
         plan: Plan's result, as JSON.
         record: the run's run.json.
-        spent: what the run has cost so far, as JSON: that of run.json, or of the training jobs of a run without one.
+        spent: what the run has cost so far, as JSON: as the cleanup has counted it at the run's end, else that of run.json.
         manifest: data prep's manifest.
         evaluation: the training job's evaluation.json.
         metrics: its metrics.json.

@@ -247,12 +247,14 @@ class ReportEvent(NamedTuple):
             itself. "ended" after the execution's end, good or bad.
         bucket: the stack's bucket.
         region: the stack's region.
+        spent: what the run has cost until its end, as the cleanup has counted it. None: the run's record has it.
     """
 
     execution: str
     moment: Literal["serving", "done", "ended"]
     bucket: str
     region: str
+    spent: Spent | None = None
 
 
 class Reported(NamedTuple):
@@ -285,8 +287,10 @@ class CleanedUp(NamedTuple):
         left: one line for each job or endpoint that has not ended yet.
         subject: the subject of the message for the user. None if the execution runs again.
         message: its text. None if the execution runs again.
+        spent: what the run has cost. None if it made nothing, or if that is not known.
     """
 
     left: list[str]
     subject: str | None
     message: str | None
+    spent: Spent | None

@@ -16,6 +16,7 @@ from pipeline import aws, names
 from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import ContractError, parse
 from pipeline.endpoints import describe_endpoint
+from pipeline.money.prices import SECONDS_PER_HOUR, of_instances
 from pipeline.money.spent import BedrockUse, EndpointUse, spent_so_far, training_use
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def _bedrock(record: RunRecord, run: str, clients: Callable[[str], Any]) -> Bedr
         "import": ("list_model_import_jobs", "modelImportJobSummaries", "importedModelArn"),
     }[record.bedrock_mode]
     made = aws.all_of(clients("bedrock"), operation, key, nameContains=f"{run}-")
+    if record.bedrock_mode == "import":  # The job is free. Only its model costs money.
+        made = [job for job in made if job["status"] != "Failed"]
     models = [job[model] for job in made if job.get(model)]
     return BedrockUse(record.bedrock_mode, len(made), record.estimate.bedrock, model=models[-1] if models else None)
 
@@ -103,12 +106,12 @@ def _endpoint(
 ) -> EndpointUse | None:
     """Return the life of the run's endpoint, from the time at which Deploy made its config.
 
-    SageMaker does not say when an endpoint ended. If it is gone or serves another run, it counts until now, or until the end of
-    its time, which is too much rather than too little.
+    SageMaker does not say when an endpoint ended. If it is gone or serves another run, it counts until now, and never for more
+    than the bound of each attempt, which is too much rather than too little.
     """
     if record.fleet is None:
         return None
-    client, since = clients("sagemaker"), None
+    client, since, configs = clients("sagemaker"), None, 0
     for config in attempts:
         try:
             made = client.describe_endpoint_config(EndpointConfigName=config)["CreationTime"].timestamp()
@@ -116,12 +119,17 @@ def _endpoint(
             if not aws.is_absent(error):
                 raise
         else:
-            since = since or made
+            since, configs = since or made, configs + 1
     if since is None:
         return None
     alive = describe_endpoint(client, name).get("EndpointConfigName") in attempts
-    until = _until(name, clients) if alive else None
-    return EndpointUse(record.fleet, name, since, until, None if alive else now)
+    if alive:
+        return EndpointUse(record.fleet, name, since, _until(name, clients))
+    fleet, ended = record.fleet, now
+    hourly = of_instances(record.prices.endpoint, fleet.instance_types, fleet.instance_count, 1)
+    if hourly and record.estimate.endpoint is not None:
+        ended = min(now, since + configs * record.estimate.endpoint / hourly * SECONDS_PER_HOUR)
+    return EndpointUse(fleet, name, since, None, ended)
 
 
 def _until(name: str, clients: Callable[[str], Any]) -> str | None:

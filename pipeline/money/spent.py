@@ -79,8 +79,10 @@ def training_use(jobs: Iterable[dict[str, Any]], now: float) -> TrainingUse:
     basis: Literal["billed", "estimated"] = "billed"
     for job in jobs:
         used = job.get("BillableTimeInSeconds")
-        if used is None and job.get("TrainingJobStatus") in ("InProgress", "Stopping") and job.get("TrainingStartTime"):
-            used, basis = max(0, round(now - job["TrainingStartTime"].timestamp())), "estimated"
+        if used is None and job.get("TrainingJobStatus") in ("InProgress", "Stopping"):
+            basis = "estimated"
+            started = job.get("TrainingStartTime")
+            used = max(0, round(now - started.timestamp())) if started else 0
         # A job that ended before it had instances has no selected type.
         if used:
             resources = job["ResourceConfig"]
@@ -91,7 +93,8 @@ def training_use(jobs: Iterable[dict[str, Any]], now: float) -> TrainingUse:
 
 def instance_type(resources: dict[str, Any]) -> str:
     """Return the type that a job ran on. From a list, SageMaker selects and bills one type (service model, ResourceConfig)."""
-    return str(resources.get("SelectedInstanceType") or resources["InstanceType"])
+    # No page says when SageMaker tells the selected type of a job that runs. No price is known of a job without one.
+    return str(resources.get("SelectedInstanceType") or resources.get("InstanceType") or "a type that is not told yet")
 
 
 def spent_so_far(
@@ -141,7 +144,7 @@ def _training(prices: Prices, region: str, use: TrainingUse) -> SpentPart:
         price = prices.training.get(name)
         total = None if total is None or price is None else total + price * seconds / SECONDS_PER_HOUR
         lines.append(f"{seconds:,} {use.basis} seconds of {name} {_at(price, region)}")
-    how = "; ".join(lines) or "no training instance was billed"
+    how = "; ".join(lines) or "no training instance has been billed"
     return SpentPart("training", total if total is None else round(total, 2), use.basis, how)
 
 

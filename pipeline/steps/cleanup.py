@@ -40,7 +40,7 @@ def handler(event: CleanupEvent) -> CleanedUp:
     described = aws.client("stepfunctions").describe_execution(executionArn=event.execution)
     if described["status"] == "RUNNING" or described.get("redriveCount", 0) > event.redrives:
         logger.info("%s runs again: nothing to do", event.execution)
-        return CleanedUp([], None, None)
+        return CleanedUp([], None, None, None)
     run = f"{event.prefix}-{names.run_id(event.execution)}-"
     # The part that costs most comes first. If AWS refuses one part, the others run nevertheless.
     refused: list[Exception] = []
@@ -51,10 +51,15 @@ def handler(event: CleanupEvent) -> CleanedUp:
         raise refused[0]
     unfinished = [*training_jobs, *bedrock_jobs, *endpoints]
     logger.info("not ended yet: %s", unfinished or "nothing")
-    notice = report.notice(
-        described, event.prefix, event.region, endpoint, bedrock, unfinished, _spent(described, event.prefix)
-    )
-    return CleanedUp(unfinished, **notice)
+    try:
+        spent = _spent(described, event.prefix)
+        costs = money.lines(spent) if spent else []
+    except (ClientError, BotoCoreError) as error:
+        # The message is more important than the amount in it.
+        logger.warning("what the run has cost cannot be counted: %s", error)
+        spent, costs = None, ["Spent: not known, because AWS did not answer what the run has used"]
+    notice = message.notice(described, event.prefix, event.region, endpoint, bedrock, unfinished, costs)
+    return CleanedUp(unfinished, **notice, spent=spent)
 
 
 def _spent(execution: dict[str, Any], prefix: str) -> Spent | None:
@@ -63,12 +68,7 @@ def _spent(execution: dict[str, Any], prefix: str) -> Spent | None:
         counted = json.loads(execution["output"]).get("spent")
         # An execution that began before an update of the stack has another form.
         return parse(Spent, counted) if counted and "parts" in counted else None
-    try:
-        return money.so_far(execution["executionArn"], execution.get("redriveCount", 0), prefix)
-    except (ClientError, BotoCoreError) as error:
-        # The message is more important than the amount in it.
-        logger.warning("what the run has cost cannot be counted: %s", error)
-        return None
+    return money.so_far(execution["executionArn"], execution.get("redriveCount", 0), prefix)
 
 
 def _try(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tuple[str, list[str]]:

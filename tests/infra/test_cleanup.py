@@ -72,6 +72,13 @@ def test_the_message_names_the_page_or_why_there_is_none() -> None:
     assert (state["Next"], catch["Next"]) == ("Tell", "Tell"), "the user is told in any case"
 
 
+def test_the_page_has_the_cost_that_the_message_has_and_none_after_a_cleanup_that_failed() -> None:
+    states = BODY["States"]
+    assert states["Report"]["Arguments"]["Payload"]["spent"] == "{% $done.spent %}"
+    (catch,) = states["CleanUp"]["Catch"]
+    assert catch["Assign"]["done"]["spent"] is None, "an expression without a value would fail the state"
+
+
 def test_asl_validator_accepts_the_definition(tmp_path: Path) -> None:
     path = tmp_path / "definition.json"
     path.write_text(json.dumps(BODY))

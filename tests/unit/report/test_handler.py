@@ -52,6 +52,23 @@ def test_a_refused_execution_has_its_page_and_no_card(aws: RunningAws, bucket: s
     assert "training.epochs: must be 1 or more" in page
 
 
+def test_the_page_of_a_bad_end_has_the_cost_that_the_cleanup_has_counted(
+    aws: RunningAws, bucket: str, execution: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = names.run_id(execution)
+    answers = {"Plan": {**PLAN, "run": run, "name": "tuneway-0a1b2c3d-1"}, "Assess": {"warnings": []}}
+    monkeypatch.setattr(gather.timeline, "read", lambda _: Told([], answers, answers))
+    # The record is as Assess has written it, before the endpoint that then failed.
+    aws.client("s3").put_object(Bucket=bucket, Key=f"models/{run}/run.json", Body=json.dumps(RECORD).encode())
+    endpoint = {"part": "endpoint", "usd": 0.7, "basis": "estimated", "how": "30 minutes"}
+    spent = {**RECORD["spent"], "parts": [*RECORD["spent"]["parts"][:2], endpoint], "total": 8.59, "ongoing": []}
+    event = {"execution": execution, "moment": "ended", "bucket": bucket, "region": "us-west-2", "spent": spent}
+    handler(event, None)
+    page = read(aws, bucket, f"models/{run}/report.html")
+    assert "$8.59" in page
+    assert "30 minutes" in page
+
+
 def test_a_good_run_has_its_page_and_its_card_and_a_missing_file_is_a_warning(
     aws: RunningAws, bucket: str, execution: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,10 +109,23 @@ def test_a_refused_runs_page_says_that_nothing_was_spent() -> None:
         ({"record": {**RECORD, "serving": None}, "deployed": {"phase": "superseded"}}, "Another run's model has taken"),
         ({"record": {**RECORD, "serving": None, "promoted": False}}, "The tuned model was not promoted"),
         ({"plan": {**PLAN, "serve": {"run": "0123456789"}}}, "The model of run 0123456789 serves"),
+        ({"record": None}, "it is not known whether its model serves"),
     ],
 )
 def test_the_verdict_is_in_words(changes: dict[str, Any], words: str) -> None:
     assert words in overview.verdict(GOOD._replace(**changes))[2]
+
+
+def test_what_a_run_has_cost_is_not_known_if_nobody_has_counted_it() -> None:
+    assert "Together $11.01 $17.34 not known" in read(FAILED._replace(spent=None)).text
+    undated = {**stories.ESTIMATE, "prices_as_of": ""}
+    page = read(FAILED._replace(spent=None, plan={**PLAN, "estimate": undated}))
+    assert "US dollars, before tax. “So far” is" in page.text
+
+
+def test_a_served_models_settings_may_come_from_its_own_run() -> None:
+    page = read(GOOD._replace(plan={**PLAN, "serve": {"run": "0123456789"}}))
+    assert "training.epochs 1 2 the execution's input or run 0123456789" in page.text
 
 
 def test_a_model_that_was_not_promoted_is_served_again_by_an_input_that_promotes_it() -> None:

@@ -13,6 +13,8 @@ from botocore.exceptions import ClientError
 
 from pipeline import money, names
 from pipeline.contracts.money import Ongoing, Spent, SpentPart
+from pipeline.contracts.planned import RunRecord
+from pipeline.contracts.values import parse
 from pipeline.money.so_far import PLAN
 from tests.unit.pipeline.facts import run_record
 
@@ -75,11 +77,37 @@ def test_all_jobs_of_the_redrives_count_and_a_running_one_is_estimated() -> None
     one = money.so_far(EXECUTION, 1, PREFIX, account(record, {f"{RUN}-0": ended, f"{RUN}-1": pending}))
     assert one is not None
     assert one.parts == [
+        SpentPart("training", 1.41, "estimated", "3,600 estimated seconds of ml.g5.xlarge at 1.408 dollars per hour")
+    ]
+    only = money.so_far(EXECUTION, 0, PREFIX, account(record, {f"{RUN}-0": ended}))
+    assert only is not None
+    assert only.parts == [
         SpentPart("training", 1.41, "billed", "3,600 billed seconds of ml.g5.xlarge at 1.408 dollars per hour")
     ]
     both = money.so_far(EXECUTION, 2, PREFIX, account(record, {f"{RUN}-0": ended, f"{RUN}-2": running}))
     assert both is not None
     assert (both.parts[0].usd, both.parts[0].basis) == (pytest.approx(1.41 * 3, abs=0.02), "estimated")
+
+
+def test_a_running_job_of_a_list_whose_type_is_not_told_has_no_known_cost() -> None:
+    listed = {"InstancePreferences": [{"InstanceType": "ml.g5.xlarge"}], "InstanceCount": 1}
+    job = {"TrainingJobStatus": "InProgress", "TrainingStartTime": moment(60), "ResourceConfig": listed}
+    found = money.so_far(EXECUTION, 0, PREFIX, account(run_record("bucket"), {f"{RUN}-0": job}))
+    assert found is not None
+    assert (found.total, found.parts[0].usd) == (None, None)
+
+
+def test_an_import_that_failed_has_cost_nothing() -> None:
+    record = run_record("bucket", 5.47, bedrock_mode="import")
+    jobs = [{"jobName": "a", "status": "Failed"}]
+    clients = account(record, {}, list_model_import_jobs={"modelImportJobSummaries": jobs})
+    found = money.so_far(EXECUTION, 0, PREFIX, clients)
+    assert found is not None
+    assert [part.part for part in found.parts] == ["training"]
+    jobs.append({"jobName": "b", "status": "InProgress"})
+    again = money.so_far(EXECUTION, 1, PREFIX, clients)
+    assert again is not None
+    assert (again.parts[1].part, again.parts[1].usd) == ("bedrock", 5.47)
 
 
 def test_bedrocks_jobs_and_the_endpoint_count_and_go_on() -> None:
@@ -109,12 +137,13 @@ def test_bedrocks_jobs_and_the_endpoint_count_and_go_on() -> None:
 
 
 def test_an_endpoint_that_is_gone_counts_and_does_not_go_on() -> None:
-    made = account(
-        run_record("bucket"), {}, describe_endpoint_config=lambda EndpointConfigName: {"CreationTime": moment(3600)}
-    )
-    found = money.so_far(EXECUTION, 0, PREFIX, made)
-    assert found is not None
-    assert (found.parts[-1].usd, found.ongoing) == (1.41, [])
+    bound = parse(RunRecord, run_record("bucket")).estimate._replace(endpoint=6.1)
+    for hours, usd in ((1, 1.41), (100, 6.1)):  # The cost of an endpoint that is gone does not grow without an end.
+        config = {"CreationTime": moment(hours * 3600)}
+        made = account(run_record("bucket", estimate=bound), {}, describe_endpoint_config=lambda of=config, **_: of)
+        found = money.so_far(EXECUTION, 0, PREFIX, made)
+        assert found is not None
+        assert (found.parts[-1].usd, found.ongoing) == (usd, [])
     without = money.so_far(EXECUTION, 0, PREFIX, account(run_record("bucket"), {}))
     assert without is not None
     assert [part.part for part in without.parts] == ["training"]

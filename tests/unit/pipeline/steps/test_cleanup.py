@@ -9,7 +9,9 @@ from botocore.exceptions import EndpointConnectionError
 
 from local_aws.core.authorization import service_model
 from pipeline import aws as client_maker
+from pipeline import message, money
 from pipeline.aws import AwsBusy
+from pipeline.contracts.money import Spent, SpentPart
 from pipeline.steps import cleanup
 from pipeline.steps.cleanup import decide
 
@@ -127,3 +129,32 @@ def test_bedrock_is_called_only_for_a_run_that_entered_its_states(
             cleanup._bedrock_jobs(RUN, "arn")
     else:
         assert cleanup._bedrock_jobs(RUN, "arn") == ("no job", [])
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_message_says_what_the_run_has_cost_or_that_it_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    arn = "arn:aws:states:r:a:execution:m:n"
+
+    class FailedExecution:
+        def describe_execution(self, **_: str) -> dict[str, Any]:
+            return {"status": "FAILED", "error": "E", "cause": "c", "executionArn": arn, "name": "n"}
+
+    def count(*_: object) -> Spent:
+        if not answers:
+            raise EndpointConnectionError(endpoint_url="none")
+        return Spent([SpentPart("training", 1.41, "billed", "h")], 1.41, [], 3600, ["ml.g5.xlarge"], "2026-11-24")
+
+    for part in ("_training_jobs", "_bedrock_jobs", "_endpoint"):
+        monkeypatch.setattr(cleanup, part, lambda *_: ("", []))
+    monkeypatch.setattr(client_maker, "client", lambda _: FailedExecution())
+    monkeypatch.setattr(message, "step", lambda _: "Train")
+    monkeypatch.setattr(money, "so_far", count)
+    found = cleanup.handler({"execution": arn, "redrives": 0, "prefix": "p", "region": "r"}, None)
+    if answers:
+        assert "Spent: 1.41 in US dollars, before tax: training 1.41 (billed)\n" in found["message"]
+        assert found["spent"]["total"] == 1.41
+    else:
+        assert "\nSpent: not known, because" in found["message"]
+        assert found["spent"] is None
