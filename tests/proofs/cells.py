@@ -71,6 +71,8 @@ MACHINE = "-PipelineRole"
 TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
 CREATE_JOB = "bedrock:CreateModelCustomizationJob"
 IMPORTER, CREATE_IMPORT = "FunctionsImportModelRole", "bedrock:CreateModelImportJob"
+REPORTER = "FunctionsReportRole"
+WITHOUT_BEDROCK = {"bedrock": {"mode": "off"}}
 A_SHARD = (
     # One of two shards: the other may have been read in the redrive before.
     r"Reason: ShardFailed: shard 'uploads/sharded\.jsonl, bytes \d+ to \d+' failed: Runtime\.ExitError"
@@ -349,6 +351,21 @@ CHAINS = (
         "FunctionsRecordRole",
         "s3:PutObject",
         serves=True,
-        run_input={"bedrock": {"mode": "off"}},
+        run_input=WITHOUT_BEDROCK,
+    ),
+    # No error of the report stops the run. The cleanup writes the page that a state could not write.
+    *(
+        Chain(state, (), faults, run_input=run_input)
+        for state, run_input in {"ReportServing": {}, "Report": WITHOUT_BEDROCK}.items()
+        for faults in (
+            {
+                "throttled": broken_function("report", "throttle", 2),
+                "throttled inside": throttled("states:DescribeExecution", REPORTER, 8),
+                "access denied inside": {**deny("s3:PutObject", REPORTER), "times": 1},
+                "function crashes once": broken_function("report", "crash", 1),
+            },
+            {"function out of memory": broken_function("report", "memory", 1)},
+            {"function out of time": broken_function("report", "timeout", 1)},
+        )
     ),
 )

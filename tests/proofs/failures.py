@@ -1,9 +1,9 @@
 """The proof of failure: `python -m tests.proofs.failures`.
 
 It causes every kind of error in every state of a run on local AWS, with nothing mocked. A retry must mend every error that it
-can mend. After any other error, the execution must fail, and one notification must name its step, reason and remedy. No job and
-no endpoint of its own may be left, and an endpoint that served before must still serve its old model. Then the same execution
-is redriven, and at the end of each chain it must have served a model. The exit code is 0 only if all of this is so.
+can mend. After any other error, the execution must fail, and one notification must name its step, reason, remedy and page. No
+job and no endpoint of its own may be left, and an endpoint that served before must still serve its old model. Then the same
+execution is redriven, and at the end of each chain it must have served a model. The exit code is 0 only if all of this is so.
 """
 
 from __future__ import annotations
@@ -204,6 +204,7 @@ def _problems(
         problems.append(f"the notification does not name the step: {text!r}")
     if not re.search(r"Reason: \S+: \S", text) or not re.search(cell.says, text):
         problems.append(f"the notification does not name reason and remedy ({cell.says}): {text!r}")
+    problems += _without_page(world, ended, cleaned)
     if cleaned["left"]:
         problems.append(f"the cleanup left {cleaned['left']}")
     if "job running" in cell.kind and (status := world.last_job()) != "Stopped":
@@ -217,6 +218,18 @@ def _problems(
     return problems
 
 
+def _without_page(world: FailureProof, ended: dict[str, Any], cleaned: dict[str, Any]) -> list[str]:
+    """Return what is wrong if the cleanup's message does not name the run's page, or the page is not of this end."""
+    bucket, run = world.stack.outputs["BucketName"], names.run_id(ended["executionArn"])
+    key = f"{names.prefix('models', run)}{names.REPORT}"
+    if not cleaned["message"].endswith(f"\nReport: s3://{bucket}/{key}"):
+        return [f"the message does not name the run's page: {cleaned['message'][-200:]!r}"]
+    written = world.stack.aws.client("s3").head_object(Bucket=bucket, Key=key)["LastModified"]
+    # S3 has whole seconds.
+    old = written < ended["stopDate"].replace(microsecond=0)
+    return [f"the page is of {written}, before the end at {ended['stopDate']}"] if old else []
+
+
 def _mend(world: FailureProof, chain: Chain, arn: str, before: str | None, results: list[Result], say: Any) -> None:
     """Do the last redrive: its faults are those that a retry mends, and it must lead to a served model."""
     stack = world.stack
@@ -226,7 +239,7 @@ def _mend(world: FailureProof, chain: Chain, arn: str, before: str | None, resul
     listed = world.faults()
     stack.faults()
     cleaned = stack.wait_for_cleanup(arn)
-    problems = []
+    problems = _without_page(world, ended, cleaned)
     if ended["status"] != "SUCCEEDED":
         problems.append(f"the redrive ended {ended['status']}: {ended.get('error')}: {ended.get('cause')}")
     if cleaned["left"] or world.jobs():
