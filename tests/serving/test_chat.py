@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.browser import browser
 from tests.local_aws.conftest import ROOT
 from tests.local_aws.services.sagemaker import openai_endpoint
 from tests.local_aws.services.sagemaker.openai_endpoint import HTML
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
     from tests.serving.conftest import Served
 
-CHROMIUM = shutil.which("chromium")
-if not CHROMIUM and os.environ.get("BROWSER_TESTS") != "required":
-    pytest.skip("no browser: apt-get install chromium runs the tests of the chat page", allow_module_level=True)
+__all__ = ["browser"]
 
 WIDTHS, SCHEMES = (400, 1400), ("light", "dark")
 
@@ -66,16 +64,6 @@ def serve(served: Served, settings: Path) -> Iterator[str]:
         assert found, line + process.stdout.read()
         yield found[0]
         process.terminate()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def opened(browser: Browser, url: str, **options: Any) -> Page:

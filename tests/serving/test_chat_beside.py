@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser import browser
 from tests.serving import stacks, test_chat
-from tests.serving.test_chat import browser  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.serving.conftest import Served
 
+__all__ = ["browser"]
+
 
 @pytest.fixture
 def both_url(served: Served, both: Path, model: str) -> Iterator[str]:
@@ -25,7 +27,7 @@ def both_url(served: Served, both: Path, model: str) -> Iterator[str]:
     yield from test_chat.serve(served, both)
 
 
-def test_both_models_answer_side_by_side(browser: Browser, both_url: str, tmp_path: Path) -> None:  # noqa: F811
+def test_both_models_answer_side_by_side(browser: Browser, both_url: str, tmp_path: Path) -> None:
     page = test_chat.opened(browser, both_url, viewport={"width": 1400, "height": 900})
     bedrock = page.locator("#line-bedrock textarea")
     for _ in range(20):  # an imported model wakes first

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from report.page import render
+from tests.browser import browser
 from tests.unit.report.stories import FAILED, GOOD, REFUSED, hostile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = shutil.which("chromium")
-if not CHROMIUM and os.environ.get("BROWSER_TESTS") != "required":
-    pytest.skip("no browser: apt-get install chromium runs the tests of the report's page", allow_module_level=True)
+__all__ = ["browser"]
 
 STORIES = {"good": GOOD, "failed": FAILED, "refused": REFUSED, "hostile": hostile()}
 PAINTED = """canvas => {
@@ -27,16 +24,6 @@ PAINTED = """canvas => {
   return new Set(pixels).size;
 }"""
 """The number of colours of a canvas. A blank one has one."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
