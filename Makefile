@@ -92,8 +92,8 @@ format: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/dev.done  ## writes constraints.txt, after a change of pins
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+lock: .venv/bench.done  ## writes constraints.txt, after a change of pins
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | LC_ALL=C sort -f > constraints.txt
 
 clean:
 	rm -rf .venv node_modules cdk.out build .local
