@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pipeline.contracts.values import as_json
 from pipeline.errors import visible
+from pipeline.money.words import dollars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -233,11 +234,6 @@ def _prices(most: Estimate, expected: Expected) -> Table:
         style = "bold" if part == "total" else ""
         table.add_row(part, dollars(getattr(expected, part)), dollars(getattr(most, part)), style=style)
     return table
-
-
-def dollars(amount: float | None) -> str:
-    """Return an amount in dollars. One that is not known is never shown as 0."""
-    return "not known" if amount is None else f"{amount:,.2f}"
 
 
 def as_document(run: PlannedRun) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cli.context import SettingsFile, Yes, confirm, connect, console
 from cli.dataset import local_dataset
 from cli.plan import Columns, Dataset, InputFile, Set
 from cli.run_input import run_input
+from pipeline.money.words import dollars
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
     found = plan_run(connected, given, own, console)
     plan_view.show(found, console, own and own.name)
     most = found.plan.estimate.total
-    costs = f"at most {plan_view.dollars(most)} dollars" if most is not None else "a price that is not known"
+    costs = f"at most {dollars(most)} dollars" if most is not None else "a price that is not known"
     confirm(f"Start this run for {costs}?", yes=yes)
     if own:
         bucket = connected.stack.bucket

@@ -16,6 +16,8 @@ from cli.known_runs import NO_RUNS, RunDetails
 from cli.serving_now import EndpointNow
 from pipeline.contracts.values import JsonObject
 from pipeline.errors import Refused, visible
+from pipeline.job_log import duration
+from pipeline.money.words import NOT_KNOWN, dollars
 
 SHOWN = 20
 """How many runs `tuneway runs` shows without --all. Each costs two or three calls."""
@@ -122,7 +124,7 @@ def _plain(text: str) -> str:
 
 def _cells(row: RunDetails, endpoint: EndpointNow | None) -> tuple[str, ...]:
     known, record = row.known, row.record
-    took = f"{_minutes((known.ended - known.began).total_seconds())}" if known.ended else ""
+    took = duration((known.ended - known.began).total_seconds()) if known.ended else ""
     return (
         known.run,
         f"{known.began:%Y-%m-%d %H:%M}",
@@ -133,16 +135,6 @@ def _cells(row: RunDetails, endpoint: EndpointNow | None) -> tuple[str, ...]:
         visible(_result(row)),
         cost(record),
         _serving(row, endpoint),
-    )
-
-
-def _minutes(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
     )
 
 
@@ -192,7 +184,7 @@ def _difference(scores: JsonObject, metric: str) -> str:
 def cost(record: JsonObject) -> str:
     """Return what a run has cost by its record, in dollars, or that nobody knows it."""
     total = record.get("spent", {}).get("total")
-    return "unknown" if total is None else f"{total:.2f}"
+    return dollars(total)
 
 
 def _serving(row: RunDetails, endpoint: EndpointNow | None) -> str:
@@ -301,8 +293,8 @@ def _part(record: JsonObject, name: str) -> str:
     """Return what a part of a run has cost, with its basis."""
     found = next((part for part in record.get("spent", {}).get("parts", ()) if part["part"] == name), None)
     if found is None:
-        return "-" if record else "unknown"
-    return f"unknown ({found['basis']})" if found["usd"] is None else f"{found['usd']:.2f} ({found['basis']})"
+        return "-" if record else NOT_KNOWN
+    return f"{dollars(found['usd'])} ({found['basis']})"
 
 
 def _value(value: Any) -> str:

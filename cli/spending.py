@@ -11,6 +11,7 @@ from pipeline.contracts.events import Deployment
 from pipeline.contracts.money import Spent
 from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import ContractError, parse
+from pipeline.money.words import NOT_KNOWN, dollars
 
 if TYPE_CHECKING:
     from cli.reader import SeenRun
@@ -51,7 +52,7 @@ def so_far(found: SeenRun, now: float) -> str:
         return ""
     shown = [part for part in cost.parts if part.usd != 0]
     parts = ", ".join(f"{part.part} {'?' if part.usd is None else f'{part.usd:.2f}'} {part.basis}" for part in shown)
-    return f"{dollars(cost.total)} so far{f': {parts}' if parts else ''}"
+    return f"{_in_dollars(cost.total)} so far{f': {parts}' if parts else ''}"
 
 
 def ending(found: SeenRun, now: float) -> list[str]:
@@ -59,8 +60,8 @@ def ending(found: SeenRun, now: float) -> list[str]:
     cost = spent(found, now)
     if cost is None:
         return ["not known: Plan has not answered, or the execution is of another version of the stack"]
-    lines = [f"{dollars(cost.total)} so far, before tax"]
-    lines += [f"{part.part} {dollars(part.usd)}, {part.basis}: {part.how}" for part in cost.parts if part.usd != 0]
+    lines = [f"{_in_dollars(cost.total)} so far, before tax"]
+    lines += [f"{part.part} {_in_dollars(part.usd)}, {part.basis}: {part.how}" for part in cost.parts if part.usd != 0]
     for one in cost.ongoing:
         hourly = (
             "at a price that is not known" if one.usd_per_hour is None else f"{one.usd_per_hour:g} dollars per hour"
@@ -71,6 +72,5 @@ def ending(found: SeenRun, now: float) -> list[str]:
     return lines
 
 
-def dollars(amount: float | None) -> str:
-    """Return an amount in words. One that is not known is never 0."""
-    return "not known" if amount is None else f"{amount:.2f} dollars"
+def _in_dollars(amount: float | None) -> str:
+    return NOT_KNOWN if amount is None else f"{dollars(amount)} dollars"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cli import plan_view
 from cli.tokens import ShownRow
+from pipeline.contracts.money import Estimate, Expected
 
 ROW = ShownRow(3, "user: [bold]hi[/bold] [/x]\nassistant: ", "They greet.<|end|>\n", 12, 4)
 
@@ -75,11 +76,17 @@ def test_a_time_is_in_words(seconds: float, words: str) -> None:
 
 
 def test_an_unknown_amount_is_never_0() -> None:
-    assert (plan_view.dollars(None), plan_view.dollars(0), plan_view.dollars(1234.5)) == (
-        "not known",
-        "0.00",
-        "1,234.50",
-    )
+    expected = Expected(0.0, None, 1.5, None, None, None, "x")
+    most = Estimate(None, 0.0, 3.0, None, "USD", "2026-01-01", [], expected)
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(plan_view._prices(most, expected))
+    rows = [line.split(maxsplit=1) for line in screen.file.getvalue().splitlines()]
+    assert [(name, " ".join(cells.split())) for name, cells in rows[1:]] == [
+        ("training", "0.00 not known"),
+        ("bedrock", "not known 0.00"),
+        ("endpoint", "1.50 3.00"),
+        ("total", "not known not known"),
+    ]
 
 
 def test_a_row_cannot_command_the_terminal() -> None:

@@ -79,7 +79,7 @@ def test_runs_are_lines_with_tabs_where_there_is_no_terminal(tuneway: Tuneway, k
     assert rows.keys() == {ONE, TWO}
     assert rows[ONE]["status"] == "ended"
     assert rows[ONE]["result"] == "ROUGE-L 24.2, +7.2 (+5.2 to +9.2) against its base, promoted"
-    assert (rows[ONE]["cost"], rows[TWO]["cost"]) == ("2.25", "unknown")
+    assert (rows[ONE]["cost"], rows[TWO]["cost"]) == ("2.25", "not known")
     assert (rows[ONE]["dataset"], rows[TWO]["dataset"]) == ("dataset unknown", "uploads/対話/[b]x[/b].csv")
     assert rows[ONE]["base model"] == "own/base"
 
@@ -103,8 +103,8 @@ def test_a_comparison_has_settings_scores_and_cost(tuneway: Tuneway, kept: Path)
     assert found["ROUGE-L"] == ["24.2 (22.2 to 26.2)", "25.0 (23.0 to 27.0)"]
     assert found["chrF, difference"] == ["+7.2 (+5.2 to +9.2)", "+8.0 (+6.0 to +10.0)"]
     assert found["training"] == ["1.50 (billed)", "3.00 (billed)"]
-    assert found["endpoint"] == ["0.75 (estimated)", "unknown (estimated)"]
-    assert found["total"] == ["2.25", "unknown"]
+    assert found["endpoint"] == ["0.75 (estimated)", "not known (estimated)"]
+    assert found["total"] == ["2.25", "not known"]
     assert done.stderr.startswith("Step Functions no longer knows the execution of aa11111111, aa22222222, so")
 
 
