@@ -93,7 +93,10 @@ def look(connected: ConnectedStack) -> Bills:
     ]
     sizes = [
         entry["Size"]
-        for entry in aws.all_of(connected.client("s3"), "list_objects_v2", "Contents", Bucket=connected.stack.bucket)
+        # Also the old versions, which stay for 30 days (infra.storage).
+        for entry in aws.all_of(
+            connected.client("s3"), "list_object_versions", "Versions", Bucket=connected.stack.bucket
+        )
     ]
     models, bedrock_jobs = _bedrock(connected)
     return Bills(running, jobs + bedrock_jobs, serving_now.look(connected), models, len(sizes), sum(sizes) / GIGABYTE)

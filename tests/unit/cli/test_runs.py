@@ -154,3 +154,14 @@ def test_a_mistake_is_one_line(tuneway: Tuneway, kept: Path, command: list[str],
 def test_a_stack_without_runs_says_so(tuneway: Tuneway, empty: Path, command: list[str], code: int, line: str) -> None:
     done = tuneway(empty, *command)
     assert (done.returncode, done.stdout + done.stderr) == (code, f"{line}\n")
+
+
+def test_old_versions_of_objects_bill_too(aws: RunningAws, tuneway: Tuneway, tmp_path: Path) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="versions", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+    settings = stacks.create(aws, "versions", "versions-0a", "arn:aws:iam::000000000000:role/x", tmp_path, "versions")
+    for body in (b"old", b"new"):
+        s3.put_object(Bucket="versions", Key="models/x", Body=body)
+    s3.delete_object(Bucket="versions", Key="models/x")
+    assert tuneway(settings, "down").stdout.splitlines()[1].startswith("  2 objects in the bucket, 0.00 GB")
