@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,4 @@ def size(count: object) -> str:
 
 def value(of: Any) -> str:
     """Return a value of a setting, as JSON has it, and a text without quotes."""
-    import json
-
     return of if isinstance(of, str) and of else json.dumps(of, ensure_ascii=False)

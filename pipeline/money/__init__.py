@@ -20,7 +20,15 @@ from pipeline.money.limit import (
 from pipeline.money.price_list import look_up
 from pipeline.money.prices import endpoint_price, known
 from pipeline.money.so_far import planned, so_far
-from pipeline.money.spent import BedrockUse, EndpointUse, TrainingUse, instance_type, spent_so_far, training_use
+from pipeline.money.spent import (
+    BedrockUse,
+    EndpointUse,
+    TrainingUse,
+    endpoint_name,
+    instance_type,
+    spent_so_far,
+    training_use,
+)
 from pipeline.money.words import lines
 
 __all__ = [
@@ -36,6 +44,7 @@ __all__ = [
     "check_plan",
     "check_training",
     "customization",
+    "endpoint_name",
     "endpoint_price",
     "endpoint_use",
     "estimate",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Refused
@@ -89,13 +90,18 @@ def check_training(record: RunRecord | None, earlier: Iterable[dict[str, Any]]) 
 def check_bedrock(
     record: RunRecord | None, training: Training | None, deployed: Deployment | None, earlier: int
 ) -> None:
-    """Check the limit before a job of Bedrock is made. `earlier` is the number of jobs that the run has made there."""
+    """Check the limit before a job of Bedrock is made. `earlier` is the number of jobs that the run has made there.
+
+    An endpoint that serves counts until its end, because it goes on to cost money while the job runs.
+    """
     if record is not None and record.max_cost is not None:
         # The earlier jobs have failed. Only those of a customization are billed.
         billed = earlier if record.bedrock_mode == "customize" else 0
         bedrock = BedrockUse(record.bedrock_mode, billed, record.estimate.bedrock)
         use = TrainingUse(training.billed_seconds if training else {})
-        _check(record, record.max_cost, "bedrock", use, bedrock, endpoint_use(record, deployed), time.time())
+        endpoint, now = endpoint_use(record, deployed), time.time()
+        end = datetime.fromisoformat(endpoint.until).timestamp() if endpoint and endpoint.until else now
+        _check(record, record.max_cost, "bedrock", use, bedrock, endpoint, max(now, end))
 
 
 def check_endpoint(
@@ -133,10 +139,13 @@ def _check(
     bound = getattr(record.estimate, part)
     if spent.total is not None and bound is not None and spent.total + bound <= max_cost + _CENT:
         return
+    served = (
+        f" (with its endpoint until {endpoint.until})" if endpoint and endpoint.until and part != "endpoint" else ""
+    )
     sums = (
         "what this run costs is not known"
         if spent.total is None or bound is None
-        else f"this run has cost {spent.total:.2f} dollars, and the next step ({part}) may cost {bound:.2f} more"
+        else f"this run has cost {spent.total:.2f} dollars{served}, and the next step ({part}) may cost {bound:.2f} more"
     )
     anew = "start a new execution"
     if part == "endpoint":  # The model is there already, and a new training would cost as much again.

@@ -144,7 +144,7 @@ def _training(prices: Prices, region: str, use: TrainingUse) -> SpentPart:
         price = prices.training.get(name)
         total = None if total is None or price is None else total + price * seconds / SECONDS_PER_HOUR
         lines.append(f"{seconds:,} {use.basis} seconds of {name} {_at(price, region)}")
-    how = "; ".join(lines) or "no training instance has been billed"
+    how = "; ".join(lines) or "no training instance was billed"
     return SpentPart("training", total if total is None else round(total, 2), use.basis, how)
 
 
@@ -176,7 +176,12 @@ def _endpoint(prices: Prices, region: str, use: EndpointUse, now: float) -> tupl
     how = f"{hours * 60:.0f} minutes of {fleet.instance_count} x {kind} {_at(hourly, region)}, from the start of its deployment"
     part = SpentPart("endpoint", usd if usd is None else round(usd, 2), "estimated", how)
     alive = use.ended is None and last == now
-    return part, [Ongoing(f"endpoint {use.name}", hourly and round(hourly, 4), use.until)] if alive else []
+    return part, [Ongoing(endpoint_name(use.name), hourly and round(hourly, 4), use.until)] if alive else []
+
+
+def endpoint_name(name: str) -> str:
+    """Return how `Ongoing` names an endpoint."""
+    return f"endpoint {name}"
 
 
 def _seconds(moment: str | None) -> float | None:

@@ -67,7 +67,13 @@ def _spent(execution: dict[str, Any], prefix: str) -> Spent | None:
     if execution["status"] == "SUCCEEDED":
         counted = json.loads(execution["output"]).get("spent")
         # An execution that began before an update of the stack has another form.
-        return parse(Spent, counted) if counted and "parts" in counted else None
+        spent = parse(Spent, counted) if counted and "parts" in counted else None
+        run = f"{prefix}-{names.run_id(execution['executionArn'])}-"
+        current = describe_endpoint(aws.client("sagemaker"), prefix).get("EndpointConfigName") or ""
+        if spent and not current.startswith(run):  # Nobody used it while Bedrock was at work, or another run has it.
+            ongoing = [one for one in spent.ongoing if one.what != money.endpoint_name(prefix)]
+            return spent._replace(ongoing=ongoing)
+        return spent
     return money.so_far(execution["executionArn"], execution.get("redriveCount", 0), prefix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,3 +163,15 @@ def test_the_remedy_for_a_trained_model_without_an_endpoint_does_not_train_again
         match=r'start a new execution with the input \{"serve": "0123456789"\}, which trains nothing',
     ):
         money.check_endpoint(record(1.0), training(HOUR), None, attempt)
+
+
+def test_an_endpoint_that_serves_counts_until_its_end_before_a_job_of_bedrock_is_made() -> None:
+    now = time.time()
+    until = datetime.fromtimestamp(now + 3 * 3600, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    serving = Deployment("passed", endpoint="e", since=int(now - 3600), until=until)
+    limit = {"bedrock_mode": "customize"}
+    money.check_bedrock(record(1.41 + 5.64 + 7.02, **limit), training(HOUR), serving, 0)
+    with pytest.raises(
+        money.MaxCostReached, match=rf"has cost 7\.0\d dollars \(with its endpoint until {until}\), and"
+    ):
+        money.check_bedrock(record(14, **limit), training(HOUR), serving, 0)

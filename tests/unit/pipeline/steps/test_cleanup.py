@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,9 +10,10 @@ from botocore.exceptions import EndpointConnectionError
 
 from local_aws.core.authorization import service_model
 from pipeline import aws as client_maker
-from pipeline import message, money
+from pipeline import message, money, names
 from pipeline.aws import AwsBusy
-from pipeline.contracts.money import Spent, SpentPart
+from pipeline.contracts.money import Ongoing, Spent, SpentPart
+from pipeline.contracts.values import as_json
 from pipeline.steps import cleanup
 from pipeline.steps.cleanup import decide
 
@@ -158,3 +160,20 @@ def test_the_message_says_what_the_run_has_cost_or_that_it_is_not_known(
     else:
         assert "\nSpent: not known, because" in found["message"]
         assert found["spent"] is None
+
+
+@pytest.mark.parametrize(("config", "goes_on"), [(f"{RUN}0", True), (THEIRS, False), (None, False)])
+def test_an_endpoint_that_is_gone_when_a_run_ends_well_does_not_go_on_to_cost_money(
+    monkeypatch: pytest.MonkeyPatch, config: str | None, goes_on: bool
+) -> None:
+    parts = [SpentPart("endpoint", 2.0, "estimated", "h")]
+    lasts = [Ongoing("endpoint tuneway-0a1b2c3d", 1.408, None), Ongoing("the custom model in Bedrock", 0.0027, None)]
+    output = {"spent": as_json(Spent(parts, 2.0, lasts, 3600, ["ml.g5.xlarge"], "2026-11-24"))}
+    arn = "arn:aws:states:r:a:execution:m:n"
+    monkeypatch.setattr(names, "run_id", lambda _: "0123456789")
+    monkeypatch.setattr(client_maker, "client", lambda _: None)
+    monkeypatch.setattr(cleanup, "describe_endpoint", lambda *_: {"EndpointConfigName": config})
+    ended = {"status": "SUCCEEDED", "output": json.dumps(output), "executionArn": arn}
+    found = cleanup._spent(ended, "tuneway-0a1b2c3d")
+    assert found is not None
+    assert found.ongoing == (lasts if goes_on else lasts[1:])
