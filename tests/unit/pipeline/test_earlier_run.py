@@ -111,6 +111,15 @@ def test_last_is_the_newest_model_that_is_promoted(aws: RunningAws, bucket: str)
     assert find(bucket, "last", promote="always").serve.run == OLD
 
 
+def test_a_run_that_has_left_only_its_page_has_no_model_to_serve(aws: RunningAws, bucket: str) -> None:
+    aws.client("s3").put_object(Bucket=bucket, Key=f"models/{NEW}/report.html", Body=b"<!doctype html>")
+    for wanted in ("last", NEW):
+        with pytest.raises(Refused, match="no run has left a model yet"):
+            find(bucket, wanted)
+    leave(aws, bucket, record(bucket, OLD))
+    assert find(bucket, "last").serve.run == OLD
+
+
 def test_a_run_that_served_anothers_model_stands_for_that_model(aws: RunningAws, bucket: str) -> None:
     own = {"endpoint.max_model_len": 4096}
     leave(aws, bucket, record(bucket, OLD), record(bucket, SERVING, model_run=OLD, **own))
