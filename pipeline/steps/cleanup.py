@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pipeline import aws, money, names, report
 from pipeline.contracts.events import CleanedUp, CleanupEvent
 from pipeline.contracts.money import Spent
-from pipeline.contracts.values import parse
+from pipeline.contracts.values import ContractError, parse
 from pipeline.endpoints import describe_endpoint
 
 logger = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ def handler(event: CleanupEvent) -> CleanedUp:
     try:
         spent = _spent(described, event.prefix)
         costs = money.lines(spent) if spent else []
-    except (ClientError, BotoCoreError) as error:
-        # The message is more important than the amount in it.
+    except (ClientError, BotoCoreError, ContractError) as error:
+        # The message is more important than the amount in it. An execution that began before an update has another form.
         logger.warning("what the run has cost cannot be counted: %s", error)
-        spent, costs = None, ["Spent: not known, because AWS did not answer what the run has used"]
+        spent, costs = None, ["Spent: not known, because it could not be counted; AWS's bill has it"]
     notice = message.notice(described, event.prefix, event.region, endpoint, bedrock, unfinished, costs)
     return CleanedUp(unfinished, **notice, spent=spent)
 
@@ -65,12 +65,10 @@ def handler(event: CleanupEvent) -> CleanedUp:
 def _spent(execution: dict[str, Any], prefix: str) -> Spent | None:
     """Return what the run has cost. A good end has it in its output. A bad end is counted from the run's jobs and endpoint."""
     if execution["status"] == "SUCCEEDED":
-        counted = json.loads(execution["output"]).get("spent")
-        # An execution that began before an update of the stack has another form.
-        spent = parse(Spent, counted) if counted and "parts" in counted else None
+        spent = parse(Spent, json.loads(execution["output"]).get("spent"))
         run = f"{prefix}-{names.run_id(execution['executionArn'])}-"
         current = describe_endpoint(aws.client("sagemaker"), prefix).get("EndpointConfigName") or ""
-        if spent and not current.startswith(run):  # Nobody used it while Bedrock was at work, or another run has it.
+        if not current.startswith(run):  # Nobody used it while Bedrock was at work, or another run has it.
             ongoing = [one for one in spent.ongoing if one.what != money.endpoint_name(prefix)]
             return spent._replace(ongoing=ongoing)
         return spent

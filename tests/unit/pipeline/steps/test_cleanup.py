@@ -13,7 +13,7 @@ from pipeline import aws as client_maker
 from pipeline import message, money, names
 from pipeline.aws import AwsBusy
 from pipeline.contracts.money import Ongoing, Spent, SpentPart
-from pipeline.contracts.values import as_json
+from pipeline.contracts.values import ContractError, as_json
 from pipeline.steps import cleanup
 from pipeline.steps.cleanup import decide
 
@@ -177,3 +177,9 @@ def test_an_endpoint_that_is_gone_when_a_run_ends_well_does_not_go_on_to_cost_mo
     found = cleanup._spent(ended, "tuneway-0a1b2c3d")
     assert found is not None
     assert found.ongoing == (lasts if goes_on else lasts[1:])
+
+
+@pytest.mark.parametrize("counted", [{}, {"spent": {"training_usd": 1.0}}])
+def test_the_cost_of_an_execution_of_an_earlier_version_is_not_taken_as_nothing(counted: dict[str, Any]) -> None:
+    with pytest.raises(ContractError):
+        cleanup._spent({"status": "SUCCEEDED", "output": json.dumps(counted), "executionArn": "arn:m:n"}, "p")
