@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from infra import bedrock_states, data_states
 from infra.states import (
     ATTEMPT,
+    BRIEFLY,
     PAYLOAD,
     PROGRESS,
     REDRIVE,
@@ -233,11 +234,15 @@ def _record_serving(deployed: StackParts) -> State:
 
 
 def _report_task(deployed: StackParts, moment: str, following: str) -> State:
-    """Return a task that writes the run's page. Its failure never fails the run: it is a warning."""
+    """Return a task that writes the run's page. Its failure never fails the run: it is a warning.
+
+    The message that the model serves and the end of the run do not wait long for it: the cleanup writes the page again.
+    """
     event = report_event("{% $states.context.Execution.Id %}", moment, deployed.stack.bucket, deployed.stack.region)
     failed = "{% 'the report was not written: ' & $states.errorOutput.Error %}"
     return {
         **lambda_task(deployed.steps["report"], event),
+        "Retry": BRIEFLY,
         "Assign": {"reported": PAYLOAD},
         "Catch": [
             {

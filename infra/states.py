@@ -78,6 +78,9 @@ ONCE = {
     "MaxAttempts": 1,
 }
 
+BRIEFLY = [{**SECONDS, "ErrorEquals": HOUR["ErrorEquals"]}, SECONDS, ONCE]
+"""The retriers of a task for which nothing waits an hour. What it does is done again later."""
+
 
 def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = False) -> State:
     """Return a Task without its `Next`.

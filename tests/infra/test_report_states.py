@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from infra.states import HOUR, SECONDS
 from pipeline.contracts.events import ReportEvent
 from pipeline.contracts.values import parse
 from tests.infra.planned import CONTEXT
-from tests.infra.test_definition import run, variables
+from tests.infra.test_definition import run, tasks, variables
+from tests.proofs.retries import pauses
 
 if TYPE_CHECKING:
     from tests.infra.conftest import Synthesised
@@ -32,3 +34,11 @@ def test_the_report_tells_the_execution_that_asks_for_it(synthesised: Synthesise
     assert (events["ReportServing"]["moment"], events["Report"]["moment"]) == ("serving", "done")
     assert parse(ReportEvent, events["Report"] | {"bucket": "bucket"}).execution == CONTEXT["Execution"]["Id"]
     assert output["report"] == "s3://bucket/models/0123456789/report.html"
+
+
+def test_nothing_waits_long_for_the_report(synthesised: Synthesised) -> None:
+    for state in ("ReportServing", "Report"):
+        retriers = tasks(synthesised)[state]["Retry"]
+        retried = {error for retrier in retriers for error in retrier["ErrorEquals"]}
+        assert {*HOUR["ErrorEquals"], *SECONDS["ErrorEquals"]} <= retried
+        assert sum(sum(pauses({"BackoffRate": 1, **retrier})) for retrier in retriers) < 120

@@ -360,7 +360,7 @@ CHAINS = (
         for faults in (
             {
                 "throttled": broken_function("report", "throttle", 2),
-                "throttled inside": throttled("states:DescribeExecution", REPORTER, 8),
+                "throttled inside": throttled("states:DescribeExecution", REPORTER, 4),
                 "access denied inside": {**deny("s3:PutObject", REPORTER), "times": 1},
                 "function crashes once": broken_function("report", "crash", 1),
             },

@@ -209,8 +209,9 @@ errors ([pipeline/aws.py](../pipeline/aws.py)). By that error the state machine 
 The cleanup after a run is called again like a run's functions, and then in a loop of two hours. Lambda calls the
 function that looks for use of the endpoint (pipeline/steps/idle) twice more within minutes after any error, and then
 sends the call to a queue with an alarm; five minutes later the schedule calls it anyway. If AWS is busy, the
-teardown counts the resource as not yet deleted, and looks again until its 50 minutes are over. Only the start of the
-Bedrock job is not called again, because the last state of the run tries again.
+teardown counts the resource as not yet deleted, and looks again until its 50 minutes are over. The start of the
+Bedrock job is not called again, because the last state of the run tries again. The report is called again for seconds
+only, because the cleanup writes it again.
 
 Below, each call is listed with the modules that make it and with its errors. The function itself handles the errors
 after "Handled"."""
