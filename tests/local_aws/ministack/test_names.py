@@ -165,6 +165,7 @@ EXPECTED = {
         "_update_state_machine": "data",
     },
     "services.sts": {
+        "_sessions": "<dict>",
         "register_session": "access_key session",
     },
     "services.tagging": {

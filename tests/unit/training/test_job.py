@@ -257,7 +257,7 @@ def test_the_base_model_answers_only_in_the_first_of_two_runs(
 ) -> None:
     write_hyperparameters(job, replace(recipe, max_steps=1))
     assert train.main() == 0
-    assert "evaluated=4/6 model=base\n" in capfd.readouterr().out
+    assert "evaluated=4/6 model=base share=" in capfd.readouterr().out
     baseline = job / "input" / "data" / "baseline"
     baseline.mkdir()
     first = (job / "model" / "tuneway" / "baseline.json").rename(baseline / "baseline.json")
