@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pipeline import money
 from pipeline.source import figures
 from pipeline.source.listing import Source
 from pipeline.source.splits import File
@@ -77,6 +78,6 @@ def test_the_newest_run_like_this_one_gives_tokens_and_pace(aws: RunningAws, buc
         {"run": "0000000005", "base_model": model, "dataset_key": "other", "pace": other_type},
     )
     found = figures.look(SETTINGS, SOURCE, bucket, aws.client("s3"))
-    assert found.tokens == (170_000, 1000, "as run 0000000001 on the same dataset")
+    assert found.tokens == money.Tokens(170_000, 1000, "as run 0000000001 on the same dataset")
     assert found.earlier is not None
     assert (found.earlier.run, found.earlier.pace.tokens_per_second) == ("0000000001", 2000.0)
