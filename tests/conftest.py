@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 from hypothesis import settings
 
@@ -31,6 +32,12 @@ FIRST = (
     "tests/unit/training",
     "tests/infra",
 )
+
+
+@pytest.fixture(autouse=True)
+def _default_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore boto3's default session, which a command of `tuneway` sets to its stack's Region."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.DEFAULT_SESSION)
 
 
 def folder(nodeid: str) -> str:

@@ -287,9 +287,11 @@ class Deployed:
 
     def jobs(self) -> int:
         """Return how many training and customization jobs the account has had."""
-        training = self.aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
-        customization = self.aws.client("bedrock").list_model_customization_jobs()["modelCustomizationJobSummaries"]
-        return len(training) + len(customization)
+        training = self.aws.client("sagemaker").get_paginator("list_training_jobs").paginate()
+        customization = self.aws.client("bedrock").get_paginator("list_model_customization_jobs").paginate()
+        return sum(len(page["TrainingJobSummaries"]) for page in training) + sum(
+            len(page["modelCustomizationJobSummaries"]) for page in customization
+        )
 
     def endpoint(self) -> dict[str, Any] | None:
         """Return the description of the stack's endpoint, or None if there is none."""
