@@ -48,7 +48,7 @@ def test_the_tree_has_each_step_with_its_mark_and_its_time() -> None:
     assert re.search(r"^├─ ✓ PrepareData +0:\d\d rows: 100 train, 8 validation, 8 test", "\n".join(lines), re.M)
     bedrock = lines.index("├─ Bedrock")
     assert re.search(r"^│  ├─ ✓ Customize ", lines[bedrock + 1])
-    assert lines[-2].startswith("└─ ✓ Record")
+    assert lines[-2].startswith("└─ ✓ Report")
 
 
 def test_a_failed_step_has_its_reason() -> None:
@@ -145,7 +145,7 @@ def test_the_end_of_a_good_run_says_verdict_scores_endpoint_call_cost_and_report
     assert f"Endpoint:   {run.output['endpoint']} until " in text
     assert "tuneway ask FILE --settings my.yaml" in text
     assert "base URL http" in text
-    assert "Cost:" in text
+    assert re.search(r"^Cost: +[0-9.,]+ dollars so far, before tax$", text, re.M), text
     assert f"tuneway report {run.output['model_run']} --settings my.yaml (in s3://bucket/models/" in text
 
 
@@ -162,3 +162,4 @@ def test_the_end_of_a_bad_run_says_step_reason_and_remedy(name: str, step: str, 
     assert f"Step:       {step}\n" in text
     assert "Reason:     " in text
     assert remedy in text[text.index("What to do:") :]
+    assert ("Cost:       not known" in text) == (name == "refused")
