@@ -83,6 +83,7 @@ class JobLog:
         self.published = False
         self._since = 0.0
         self._answered_at, self._share = 0.0, 0.0
+        self._base_answered: dict[int, float] = {}
         self._at: list[Step] = []
         self._validations: list[float] = []
         self.forecast: dict[str, float] = {}
@@ -110,11 +111,15 @@ class JobLog:
             self.eval_losses.append(float(found["loss"]))
             self._validations.append(float(found["seconds"] or 0))
         elif found := _ANSWERED.search(line):
-            self.answered[found["model"]] = int(found["done"]), int(found["all"])
+            done, all_of = int(found["done"]), int(found["all"])
+            self.answered[found["model"]] = done, all_of
             self._answered_at = at
-            self._share = (
-                float(found["share"] or 0) or self.answered[found["model"]][0] / self.answered[found["model"]][1]
-            )
+            self._share = float(found["share"] or 0) or done / all_of
+            # The tuned model answers the same batches as the base, whose seconds are measured and not expected.
+            if found["model"] == "base":
+                self._base_answered[done] = at - self._since
+            elif done in self._base_answered and self._base_answered.get(all_of):
+                self._share = self._base_answered[done] / self._base_answered[all_of]
         elif _FORECAST.search(line):
             self.forecast = {found["phase"]: float(found["seconds"]) for found in _SECONDS.finditer(line)}
             self.eval_steps = int(every["steps"]) if (every := _EVERY.search(line)) else None

@@ -134,3 +134,12 @@ def test_an_interrupted_job_begins_its_phases_anew_and_keeps_its_losses() -> Non
     assert (log.step, len(log.losses)) == (3, 3)
     log.add(job([5, 5, 5, 5], [1, 1, 1, 1])[:1])
     assert (log.phase, log.step, len(log.losses)) == ("load", 0, 3)
+
+
+def test_the_tuned_model_is_paced_by_the_measured_batches_of_its_base() -> None:
+    log = JobLog()
+    lines = [(0, "phase=load"), (1, FORECAST.format(1, 40, 1, 40)), (2, "phase=evaluate_base")]
+    lines += [(32, "evaluated=10/20 model=base share=0.5"), (42, "evaluated=20/20 model=base share=1.000")]
+    lines += [(42, "phase=evaluate_tuned"), (72, "evaluated=10/20 model=tuned share=0.5")]
+    log.add({"timestamp": at * 1000, "message": line} for at, line in lines)
+    assert log.seconds_left(72) == pytest.approx(10)
