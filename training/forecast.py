@@ -44,20 +44,22 @@ def measure(
     ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in batch])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch])
 
-    def seconds(tokens: int) -> float:
+    def seconds(tokens: int, rows: int) -> float:
         settings = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=pad, eos_token_id=list(ends)
         )
         began = time.monotonic()
         causal_lm.generate(
-            input_ids=ids.to(causal_lm.device), attention_mask=mask.to(causal_lm.device), generation_config=settings
+            input_ids=ids[:rows].to(causal_lm.device),
+            attention_mask=mask[:rows].to(causal_lm.device),
+            generation_config=settings,
         ).cpu()  # waits for a GPU
         return time.monotonic() - began
 
     with torch.inference_mode():
-        seconds(1)  # the first call is slower than the others
-        first = seconds(1)
-        all_of = seconds(1 + WRITTEN)
+        seconds(1, 1)  # the first call is slower than the others
+        first = seconds(1, len(batch))
+        all_of = seconds(1 + WRITTEN, len(batch))
     return AnswerPace(first / (len(batch) * longest), max(all_of - first, 0) / WRITTEN)
 
 
