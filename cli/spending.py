@@ -57,6 +57,8 @@ def so_far(found: SeenRun, now: float) -> str:
 
 def ending(found: SeenRun, now: float) -> list[str]:
     """Return the lines about the money at the end: by part, and what goes on."""
+    if (found.history.answers.get("Plan") or {}).get("refusal"):
+        return ["nothing was spent"]
     cost = spent(found, now)
     if cost is None:
         return ["not known: Plan has not answered, or the execution is of another version of the stack"]

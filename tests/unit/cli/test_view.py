@@ -162,4 +162,5 @@ def test_the_end_of_a_bad_run_says_step_reason_and_remedy(name: str, step: str, 
     assert f"Step:       {step}\n" in text
     assert "Reason:     " in text
     assert remedy in text[text.index("What to do:") :]
-    assert ("Cost:       not known" in text) == (name == "refused")
+    cost = "nothing was spent" if name == "refused" else "0.00 dollars so far, before tax"
+    assert f"Cost:       {cost}\n" in text
