@@ -225,8 +225,7 @@ def definition(
                 "Resource": "arn:aws:states:::lambda:invoke",
                 "Arguments": {
                     "FunctionName": report,
-                    "Payload": report_event("{% $ended.execution %}", "ended", bucket, region)
-                    | {"spent": "{% $done.spent %}"},
+                    "Payload": report_event("{% $ended.execution %}", "ended", bucket, region, "{% $done.spent %}"),
                 },
                 "Retry": [_RETRY],
                 "Assign": {"done": _with_line("Report: ", "$states.result.Payload.page")},

@@ -100,9 +100,11 @@ def lambda_task(version: str, payload: dict[str, Any] | str, *, looks: bool = Fa
     }
 
 
-def report_event(execution: str, moment: str, bucket: str, region: str) -> dict[str, Any]:
-    """Return the event of the function that writes a run's page (`ReportEvent`). `execution` is an expression."""
-    return {"execution": execution, "moment": moment, "bucket": bucket, "region": region}
+def report_event(
+    execution: str, moment: str, bucket: str, region: str, spent: str | None = None
+) -> dict[str, str | None]:
+    """Return the event of the function that writes a run's page (`ReportEvent`). `execution` and `spent` are expressions."""
+    return {"execution": execution, "moment": moment, "bucket": bucket, "region": region, "spent": spent}
 
 
 def branch(condition: str, following: str, **assigned: Any) -> State:
