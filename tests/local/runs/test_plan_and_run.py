@@ -97,7 +97,7 @@ def test_plan_only_reads_and_an_execution_has_its_rows(stack: Deployed, reader: 
     stack.faults({"kind": "training", "how": "fail"})
     started = stack.tuneway("run", *arguments, "--yes", "--detach")
     assert started.returncode == 0, started.stderr
-    name = started.stdout.rpartition("tuneway watch ")[2].partition(";")[0]
+    name = started.stdout.rpartition("tuneway watch ")[2].split()[0].rstrip(";")
     arn = stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
     ended = stack.wait_for_end(arn)
     stack.faults()
