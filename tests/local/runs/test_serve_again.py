@@ -193,10 +193,11 @@ def test_down_ends_what_bills_and_says_what_stays(stack: Deployed, trained: dict
     assert f"execution {training.rpartition(':')[2]}: stopped" in lines
     assert f"endpoint {stack.prefix}: gone" in lines
     assert any(line.startswith("training job ") and line.endswith(": Stopped") for line in lines), lines
-    assert lines[-2] == "Still bills:"
-    assert " in the bucket, " in lines[-1]
+    # Models of other modules' runs may stand in Bedrock, too.
+    bills = lines[lines.index("Still bills:") :]
+    assert any(" in the bucket, " in line for line in bills[1:]), lines
     assert stack.endpoint() is None
     assert schedules(stack) == []
     jobs = stack.aws.client("sagemaker").list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]
     assert jobs == []
-    assert stack.tuneway("down").stdout.splitlines() == lines[-2:], "the second time, nothing is asked"
+    assert stack.tuneway("down").stdout.splitlines() == bills, "the second time, nothing is asked"
