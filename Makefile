@@ -9,11 +9,13 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CDK_SETTINGS := $(if $(SETTINGS),-c settings=$(SETTINGS))
+# The commands of `tuneway` that make passes on. `ask` and `chat` have variables of their own.
+COMMANDS := doctor plan run watch runs report serve stop down
 # An installation prints nothing for minutes, so a line every nine seconds says that it goes on.
 TICK := while sleep 9 >/dev/null; do echo "  still installing, $$SECONDS s"; done & trap "kill $$!" EXIT;
 INSTALL := $(TICK) $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy prices serve ask chat local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -36,7 +38,9 @@ local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FI
 prices: setup  ## writes prices of instances from AWS's Price List: REGION=us-west-2 TYPES="ml.g5.2xlarge ml.p5.48xlarge"
 	@$(BIN)/python -m pipeline.money.price_list $(if $(REGION),"$$REGION") $(TYPES)
 
-serve: .venv/serve.done  ## installs what calling a model needs, and nothing else
+cli: .venv/cli.done  ## installs `tuneway` and what calling a model needs, and nothing else
+
+preview: .venv/preview.done  ## installs what `tuneway plan` needs to show rows as the model sees them
 
 # The variables come from the environment as those of `local` do.
 ask: .venv/cli.done  ## DIALOGUE=file|- or BATCH=file OUTPUT=file FIELD=dialogue CONCURRENCY=4; MODEL=endpoint|bedrock

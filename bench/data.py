@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.data_rows import FORMATS, LONGEST_TOKENS, ExpectedRows, ensure
-from bench.disk_s3 import DiskS3
 from bench.rows import ROOT
+from data_prep.disk_s3 import DiskS3
 from data_prep.request import SPLITS
 from pipeline import settings
 from pipeline.catalogue import BASE_MODELS

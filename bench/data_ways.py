@@ -76,7 +76,7 @@ def tutorial(job: dict[str, Any]) -> dict[str, Any]:
 
 def tuneway(job: dict[str, Any]) -> dict[str, Any]:
     """Prepare the file with the data-prep function and all its checks. Its `answer` is returned with the figures."""
-    from bench.disk_s3 import DiskS3
+    from data_prep.disk_s3 import DiskS3
     from data_prep.handler import prepare_with
     from pipeline.contracts.data import PrepareEvent
     from pipeline.contracts.values import as_json, parse

@@ -10,11 +10,15 @@ from typer.core import TyperGroup
 from cli import runs
 from cli.ask import ask
 from cli.chat import chat
+from cli.doctor import doctor
 from cli.down import down
 from cli.errors import one_line
+from cli.plan import plan
 from cli.report import report
+from cli.run import run
 from cli.serve import serve
 from cli.stop import stop
+from cli.watch import watch
 
 ORDER = ("doctor", "plan", "run", "watch", "runs", "report", "serve", "ask", "chat", "stop", "down")
 """The commands in the order in which a user needs them. Typer would show those with subcommands last."""

@@ -162,17 +162,17 @@ def _count(
         return tokens.count(train, rows, recipe, encoder), tokens.shown_rows(train, rows, encoder)
 
 
-def _expected(planned: Plan, settings: Settings, region: str, counted: TokenCount) -> Expected:
+def _expected(looked: plan.Looked, region: str, counted: TokenCount) -> Expected:
     """Return the expected cost, with the tokens that were counted."""
     how = "counted" if counted.estimate is None else "estimated"
     assert looked.plan.prepare is not None
     records = looked.plan.prepare.request.bedrock
     return money.expected(
-        settings,
-        planned.record.prices,
+        looked.settings,
+        looked.plan.record.prices,
         region,
-        money.Tokens(round(per_epoch), counted.rows, how),
-        None,
+        money.Tokens(counted.per_epoch, counted.rows, how, counted.trained),
+        looked.pace,
         bedrock_model=records.base_model if records else None,
-        parameters=planned.base_model.parameters,
+        parameters=looked.plan.base_model.parameters,
     )

@@ -23,12 +23,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli import watch
+from cli.dataset import columns, local_dataset
 from cli.history import reason
 from local import cdk, inventory, settings
 from local.steps import QUIET_SECONDS, step
 from local_aws.session import LocalAws, LocalAwsError
-from pipeline.source.formats import SUFFIXES
-from pipeline.source.splits import is_read
+from pipeline.errors import Refused
+from pipeline.settings import overlay
 from serving.stack import Stack
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     deployed = LocalStack(aws, Stack(stack, aws.region, endpoint, role, bucket, machine))
     uploads, run_input = dataset_input(dataset, fields)
     s3 = aws.client("s3")
-    for path, key in uploads:
+    for key, path in uploads.items():
         s3.upload_file(str(path), bucket, key)
     execution = _start_and_watch(deployed, run_input)
     if refused_for_bedrock(execution.description):

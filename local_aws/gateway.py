@@ -19,17 +19,19 @@ from local_aws.services.sagemaker.container import kill
 
 
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
-    for service in (
+    services = (
         faults,
         hub_server,
         lambda_runtime,
         scheduler,
         sagemaker,
         bedrock,
+        pricing,
         quotas,
         stepfunctions,
         session_end,
-    ):
+    )
+    for service in services:
         service.register(state_dir, endpoint_url)
 
 

@@ -28,8 +28,9 @@ import torch
 import transformers
 
 from training import base_files, baseline, errors, evaluate, export, finetune, forecast, hub, model
-from training.data import Collator, Encoder, read_channel
+from training.data import Collator, read_channel
 from training.device import Device
+from training.encoder import Encoder, end_ids, load_tokenizer
 from training.forecast import Forecast
 from training.layout import Layout
 from training.model_files import LocalFolder

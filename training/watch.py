@@ -183,6 +183,7 @@ class Watch(TrainerCallback):
             )
 
     def _evaluate(self, model: PeftModel, state: TrainerState) -> None:
+        started = time.monotonic()
         loss = evaluate_loss(model, self._validation, self._collate, self._recipe.eval_batch_size, self._world)
         self.eval_losses.append(loss)
         state.log_history.append({"eval_loss": loss, "step": state.global_step})  # the checkpoints keep it

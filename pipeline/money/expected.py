@@ -58,11 +58,13 @@ class Tokens(NamedTuple):
         per_epoch: the tokens of the training split.
         rows: its rows. None if they are not known.
         source: where the number comes from, in words.
+        trained: the tokens of all steps, if they are counted. None: they follow from the others.
     """
 
     per_epoch: int
     rows: int | None
     source: str
+    trained: int | None = None
 
 
 class EarlierPace(NamedTuple):
@@ -154,6 +156,8 @@ def expected(
 
 def _trained(settings: Settings, tokens: Tokens) -> int:
     """Return the tokens on which the job trains: those of all epochs, or of `max_steps` steps."""
+    if tokens.trained is not None:
+        return tokens.trained
     training = settings.training
     rows = max(1, tokens.rows or tokens.per_epoch // TOKENS_PER_ROW)
     trained = training.epochs * rows
@@ -200,7 +204,7 @@ def _endpoint(settings: Settings, prices: Prices) -> tuple[float | None, str]:
     ends = [minutes for minutes in (endpoint.idle_minutes, endpoint.time_to_live_minutes) if minutes is not None]
     if not ends:
         return None, "the endpoint has no end"
-    minutes = START_MINUTES + min(ends)
+    minutes = min(START_MINUTES, endpoint.startup_timeout_minutes) + min(ends)
     hours = minutes / MINUTES_PER_HOUR
     usd = of_instances(prices.endpoint, endpoint.instance_types, endpoint.instance_count, hours)
     return usd, f"the endpoint lives for {minutes} minutes, if nobody uses it"

@@ -15,7 +15,7 @@ from pipeline.source.splits import Assignment, File, assign, by_name, is_read, m
 from pipeline.source.stream import ResumingStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pipeline.settings import DatasetSettings, Settings
 
@@ -48,7 +48,7 @@ class Source(NamedTuple):
     gated: bool | None = None
 
 
-def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
+def look(settings: Settings, bucket: str, token: str | None, s3: Any, uploads: Sequence[File] | None = None) -> Source:
     """List the source of `settings.dataset`, and assign its files to the splits.
 
     Args:
@@ -56,6 +56,7 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
         bucket: the stack's bucket, which has `uploads/`.
         token: the Hub token, if the dataset needs it.
         s3: a client of S3.
+        uploads: the files of a source in uploads/ that are not there yet, by their keys. None: they are listed.
 
     Raises:
         Refused: the source does not exist or is not readable, or dataset.files names files that it does not have.
@@ -76,8 +77,8 @@ def look(settings: Settings, bucket: str, token: str | None, s3: Any) -> Source:
         return sorted(file for file in uploads if file.name.startswith(key))
 
     if not key.endswith("/"):
-        return Source(uri, None, {"train": [_find_object(s3, place, key)]}, [])
-    listed = [file._replace(name=file.name.removeprefix(key)) for file in _list(s3, place, key)]
+        return Source(uri, None, {"train": [_find_object(list_files, place, key)]}, [])
+    listed = [file._replace(name=file.name.removeprefix(key)) for file in list_files(MOST_FILES + 1)]
     if not listed:
         raise Refused(f"dataset.source: there is nothing in {quoted(uri)}; upload the files there, or correct the name")
     assigned = assign(listed, dataset.files.model_dump())
@@ -99,12 +100,12 @@ def _shown(names: Sequence[str]) -> str:
     return f"{', '.join(map(quoted, names[:_SHOWN]))}{more}"
 
 
-def _find_object(s3: Any, bucket: str, key: str) -> File:
+def _find_object(list_files: Callable[[int], list[File]], bucket: str, key: str) -> File:
     """Return the object with this key. It is listed and not described, so that Plan needs no right to read datasets."""
     if not is_read(key, key):
         raise unknown_format("dataset.source", f"s3://{bucket}/{key}")
     # It is the first of the keys with this prefix, because ListObjectsV2 sorts keys by their bytes.
-    found = _list(s3, bucket, key, most=1)
+    found = list_files(1)
     if not found or found[0].name != key:
         raise Refused(
             f"dataset.source: there is no object {quoted(f's3://{bucket}/{key}')}; upload it there, or correct the name"
@@ -114,7 +115,7 @@ def _find_object(s3: Any, bucket: str, key: str) -> File:
     return found[0]
 
 
-def _list(s3: Any, bucket: str, prefix: str, most: int = MOST_FILES + 1) -> list[File]:
+def _list(s3: Any, bucket: str, prefix: str, most: int) -> list[File]:
     """Return at most `most` objects whose keys have the prefix, without the empty ones that the console makes for folders."""
     pages = s3.get_paginator("list_objects_v2").paginate(
         Bucket=bucket, Prefix=prefix, PaginationConfig={"MaxItems": most, "PageSize": min(most, PAGE)}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, money, names, report
+from pipeline import aws, message, money, names
 from pipeline.contracts.events import CleanedUp, CleanupEvent
 from pipeline.contracts.money import Spent
 from pipeline.contracts.values import ContractError, parse

@@ -17,10 +17,9 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import account, aws, bedrock, earlier_run, money, names, openai_route, record, requests
-from pipeline.account import NotAllowed
 from pipeline.contracts.money import EndpointInstances
 from pipeline.contracts.planned import HowToCall, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
@@ -30,8 +29,12 @@ from pipeline.source import base_model, figures, hub, listing, shards
 from pipeline.source.preparation import preparation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.contracts.data import Shard, ShardList
     from pipeline.contracts.planned import StackFacts
+    from pipeline.money import EarlierPace
+    from pipeline.source.splits import File
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -48,14 +51,15 @@ def handler(event: PlanEvent) -> Plan | Refusal:
         SourceUnavailable: the Hub does not answer.
     """
     try:
-        wanted = earlier_run.wanted(event.input)
-        if wanted:
-            plan = _plan_serving(event, earlier_run.find(wanted, event.settings, event.stack.bucket))
-        else:
-            plan = _plan(event, with_run_input(event.settings, event.input))
+        looked = look(event)
     except (SettingsError, Refused) as refusal:
         logger.warning("refused: %s", refusal)
         return Refusal(str(refusal))
+    plan = looked.plan
+    if plan.prepare:
+        if looked.shards and plan.prepare.shards:
+            _write_shards(plan.prepare.shards, looked.shards)
+        _copy_code(event.stack.bucket, names.prefix("code", plan.run))
     shown = {
         "run": plan.run,
         "base_model": plan.base_model,
@@ -69,7 +73,40 @@ def handler(event: PlanEvent) -> Plan | Refusal:
     return plan
 
 
-def _plan(event: PlanEvent, requested: Settings) -> Plan:
+class Looked(NamedTuple):
+    """A run as it is planned. Nothing has been written yet.
+
+    Attributes:
+        plan: the plan.
+        settings: the run's settings, without the instance types that are left out.
+        shards: the shards of the dataset, if one function is not enough.
+        pace: the pace of an earlier run on the same base model, if there is one.
+    """
+
+    plan: Plan
+    settings: Settings
+    shards: list[Shard] | None = None
+    pace: EarlierPace | None = None
+
+
+def look(event: PlanEvent, uploads: Sequence[File] | None = None) -> Looked:
+    """Plan one run, and only read. `tuneway plan` calls this with the user's credentials, before anything is started.
+
+    Args:
+        event: the event of Plan.
+        uploads: the files of a dataset in uploads/ that the user has not uploaded yet, by their keys. None: they are there.
+
+    Raises:
+        SettingsError, Refused: the user has to mend something.
+        SourceUnavailable: the Hub does not answer.
+    """
+    wanted = earlier_run.wanted(event.input)
+    if wanted:
+        return _look_serving(event, earlier_run.find(wanted, event.settings, event.stack.bucket))
+    return _look(event, with_run_input(event.settings, event.input), uploads)
+
+
+def _look(event: PlanEvent, requested: Settings, uploads: Sequence[File] | None) -> Looked:
     stack, run = event.stack, names.run_id(event.execution)
     settings, warnings = account.within_quotas(requested, stack.prefix, stack.region)
     bedrock_model = bedrock.check(settings, stack.region)
@@ -79,23 +116,22 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         warnings += bedrock.call_warnings(bedrock_model)
     if importing:
         warnings += [*account.check_imports(stack.region), money.wake_warning(stack.region)]
-    train_secret, data_secret = (_check_token(settings, section, stack.region) for section in ("training", "dataset"))
+    train_secret, data_secret = (
+        account.check_token(settings, section, stack.region) for section in ("training", "dataset")
+    )
     base = base_model.look(settings, stack.bucket, _token(train_secret), aws.client("s3"))
     if importing:
         warnings += bedrock.check_import(settings.training.base_model, stack.region, base.files.config)
     settings, gpu_memory, left_out = base_model.within_memory(settings, base.files)
-    source = listing.look(settings, stack.bucket, _token(data_secret), aws.client("s3"))
+    source = listing.look(settings, stack.bucket, _token(data_secret), aws.client("s3"), uploads)
     sharded = shards.shard(source.files, settings.dataset.shard_mb)
     prepare = preparation(settings, run, bedrock_model, stack, source, data_secret, sharded)
-    if sharded and prepare.shards:
-        _write_shards(prepare.shards, sharded)
     baseline = _find_baseline(stack.bucket, requests.baseline_key(settings), settings.storage.expire_days)
-    _copy_code(stack.bucket, names.prefix("code", run))
     model = bedrock_model.id if bedrock_model else None
     prices, why_not = money.look_up(stack.region, _types(settings))
     parameters = base.files.parameters
-    look = figures.look(settings, source, stack.bucket, aws.client("s3"))
-    expected = money.expected(settings, prices, stack.region, *look, bedrock_model=model, parameters=parameters)
+    tokens, pace = figures.look(settings, source, stack.bucket, aws.client("s3"))
+    expected = money.expected(settings, prices, stack.region, tokens, pace, bedrock_model=model, parameters=parameters)
     estimate = money.estimate(settings, prices, expected, model, stack.region, parameters)
     money.check_plan(estimate, settings, why_not)
     customization = requests.customize(settings, run, bedrock_model, stack) if bedrock_model else None
@@ -108,7 +144,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
         gpu_memory_gb=gpu_memory,
     )
     planned_dataset = PlannedDataset(settings.dataset.source, source.revision, source.licence, source.gated)
-    return Plan(
+    plan = Plan(
         run=run,
         name=f"{stack.prefix}-{run}",
         warnings=warnings + base.files.warnings + left_out + source.warnings + money.warnings(estimate, why_not),
@@ -138,6 +174,7 @@ def _plan(event: PlanEvent, requested: Settings) -> Plan:
             dataset_key=figures.dataset_key(settings, source),
         ),
     )
+    return Looked(plan, settings, sharded, pace)
 
 
 def _types(settings: Settings, *, trains: bool = True) -> list[str]:
@@ -158,7 +195,7 @@ def _call(settings: Settings, stack: StackFacts) -> HowToCall:
     )
 
 
-def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
+def _look_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Looked:
     """Plan a run that serves the model of an earlier run."""
     stack, run, serve = event.stack, names.run_id(event.execution), earlier.serve
     settings, warnings = account.within_quotas(earlier.settings, stack.prefix, stack.region, trains=False)
@@ -180,7 +217,7 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
         gpu_memory_gb=gpu_memory,
     )
     licence = earlier.licences["dataset"]
-    return Plan(
+    plan = Plan(
         run=run,
         name=f"{stack.prefix}-{run}",
         warnings=warnings + files.warnings + left_out + money.warnings(estimate, why_not),
@@ -211,6 +248,7 @@ def _plan_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Plan:
         ),
         serve=serve,
     )
+    return Looked(plan, settings)
 
 
 def _token(secret: str | None) -> str | None:

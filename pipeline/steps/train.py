@@ -81,8 +81,10 @@ def handler(event: TrainEvent) -> Training:
     if job.status == "Completed":
         # An uncompressed model is a prefix, and an endpoint takes a prefix only with a slash at its end.
         model = job.description["ModelArtifacts"]["S3ModelArtifacts"].rstrip("/") + "/"
-        progress = f"completed after {duration(job.description['TrainingTimeInSeconds'])} on {_instance_type(job)}"
-        return Training("completed", job.name, progress, 0, model, _billed_seconds(made))
+        kind = money.instance_type(job.description["ResourceConfig"])
+        progress = f"completed after {duration(job.description['TrainingTimeInSeconds'])} on {kind}"
+        billed = money.training_use((one.description for one in made), time.time()).seconds
+        return Training("completed", job.name, progress, 0, model, billed)
     if job.status not in ("InProgress", "Stopping"):
         raise TrainingFailed(_ending(job))
     return Training("working", job.name, _progress(job), jobs.wait(job.age))

@@ -179,7 +179,7 @@ class Deployed:
         return subprocess.run(
             [sys.executable, "-m", "cli", command, *arguments, "--settings", settings_file],
             cwd=ROOT,
-            env=self.env,
+            env=self.env | environment,
             input=text,
             capture_output=True,
             text=True,
@@ -265,19 +265,6 @@ class Deployed:
         while not entered():
             assert time.time() < deadline, f"{arn} has not entered {state} after {seconds} s"
             time.sleep(0.2)
-
-    def tuneway(self, command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of `tuneway` as a user of the account, without a terminal."""
-        settings = str(self.log.with_name("settings.yaml"))
-        return subprocess.run(
-            [sys.executable, "-m", "cli", command, "--settings", settings, *arguments],
-            cwd=ROOT,
-            env=self.env | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
 
     def quota(self, **values: float) -> None:
         """Set quotas of the local account for ml.g5.xlarge: `training`, `spot` and `endpoint`."""

@@ -23,8 +23,8 @@ FOLDERS: dict[str, set[str]] = {
     "data_prep": {"pipeline", "pipeline.contracts", "pipeline.source", "training"},
     "infra": {"pipeline", "pipeline.contracts"},
     "serving": {"pipeline", "pipeline.contracts", "pipeline.source", "data_prep"},
-    "cli": {"pipeline", "pipeline.contracts", "pipeline.steps", "serving"},
-    "local": {"local_aws", "pipeline.source"},
+    "cli": {"pipeline", "pipeline.contracts", "pipeline.source", "pipeline.steps", "data_prep", "training", "serving"},
+    "local": {"local_aws", "pipeline", "serving", "cli"},
     "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local", "local_aws", "serving"},
     "app": {"infra", "pipeline"},
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "cli", "local")
+PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "report", "cli", "local")
 
 WITH_REMEDY = {
     "SettingsError": "refusals before anything runs",
@@ -37,6 +37,7 @@ WITH_REMEDY = {
     "EndpointSick": "failures of SmokeTest",
     "BedrockSick": "failures of AskBedrock",
     "ModelDeploymentFailed": "failures of DeployCustomModel",
+    "MaxCostReached": "jobs and endpoints that may cost more than max_cost",
     "WrongRegion": "a stack that is in another Region",
     "failure": "checks of doctor that fail",
     "warning": "checks of doctor that warn",

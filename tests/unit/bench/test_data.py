@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bench import data, data_rows
-from bench.disk_s3 import DiskS3
+from data_prep.disk_s3 import DiskS3
 from tests.unit.data_prep.conftest import BUCKET
 
 if TYPE_CHECKING:

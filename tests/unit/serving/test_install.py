@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
     [
         (["cli"], ["cli"], None),
         (["preview"], ["cli", "preview"], None),
-        (["ask", "DIALOGUE=-"], ["cli"], "serving.ask"),
-        (["chat"], ["cli", "chat"], "serving.chat"),
+        (["ask", "DIALOGUE=-"], ["cli"], "ask"),
+        (["chat"], ["cli", "chat"], "chat"),
     ],
 )
 def test_asking_needs_no_tools_of_deploying_or_testing(
