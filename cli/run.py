@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from cli.context import SettingsFile, Yes, confirm, connect, console
 from cli.dataset import local_dataset
 from cli.plan import Columns, Dataset, InputFile, Set
 from cli.run_input import run_input
+from cli.start import start
 from pipeline.money.words import dollars
 
 
@@ -42,17 +42,4 @@ def run(
         count = upload(own.files, connected.client("s3"), bucket, console)
         files = f"{count} file{'s' * (count != 1)} uploaded" if count else "uploaded already, by an earlier run"
         console.print(escape(f"Dataset s3://{bucket}/{given['dataset']['source']}: {files}"))
-    answer = connected.client("stepfunctions").start_execution(
-        stateMachineArn=connected.stack.state_machine, input=json.dumps(given)
-    )
-    arn = answer["executionArn"]
-    name = arn.rpartition(":")[2]
-    console.print(f"[bold]Execution[/bold] {escape(name)} has started.")
-    if detach:
-        again = escape(name + connected.options)
-        console.print(f"To watch it: tuneway watch {again}; to stop it: tuneway stop {again}")
-        return
-    from cli.watch import follow
-
-    if not follow(connected, arn):
-        raise typer.Exit(1)
+    start(connected, given, detach=detach)

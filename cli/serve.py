@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from cli import known_runs, serving_now
 from cli.context import ConnectedStack, SettingsFile, Yes, confirm, connect
+from cli.start import start
 from pipeline import earlier_run
 from pipeline.earlier_run import LAST, NEVERTHELESS, EarlierRun, Wanted
 from pipeline.errors import Refused, visible
@@ -36,20 +36,7 @@ def serve(
     for line in offer(connected, found, datetime.now(UTC)):
         typer.echo(line)
     confirm("Serve it?", yes=yes)
-    started = connected.client("stepfunctions").start_execution(
-        stateMachineArn=connected.stack.state_machine, input=json.dumps(run_input)
-    )
-    arn = started["executionArn"]
-    name = arn.rpartition(":")[2]
-    typer.echo(f"Started execution {name}")
-    if detach:
-        again = name + connected.options
-        typer.echo(f"To watch it: tuneway watch {again}; to stop it: tuneway stop {again}")
-        return
-    from cli.watch import follow
-
-    if not follow(connected, arn):
-        raise typer.Exit(1)
+    start(connected, run_input, detach=detach)
 
 
 def _find(connected: ConnectedStack, given: str, *, not_promoted: bool) -> tuple[EarlierRun, JsonObject]:

@@ -146,7 +146,7 @@ def test_serve_shows_the_price_and_stop_leaves_no_half_made_endpoint(stack: Depl
     assert endpoint == f"Endpoint: {stack.prefix}, 1 x ml.g5.xlarge, 1.41 dollars per hour"
     assert end.startswith("End: ")
     assert "dollars by then; or earlier, when nobody has used it for 60 minutes" in end
-    name = started.rpartition(" ")[2]
+    name = started.split()[1]
     until(lambda: stack.endpoint() is not None)
     execution = stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
 
