@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -61,10 +62,13 @@ def show(run: PlannedRun, console: Console, dataset: str | None = None) -> None:
 
 
 def _line(console: Console, name: str, line: str, style: str = "bold") -> None:
-    """Print a line behind a name. If it is too long for the terminal, its next lines begin below its first one."""
+    """Print a line behind a name. If it is too long for the terminal, its next lines begin below its first one.
+
+    A path stays in one piece, so that it can be copied.
+    """
     room = max(20, console.width - _NAME)
-    for number, part in enumerate(Text(line).wrap(console, room)):
-        console.print(Text.assemble((("" if number else name).ljust(_NAME), style), part.plain.rstrip()))
+    for number, part in enumerate(textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)):
+        console.print(Text.assemble((("" if number else name).ljust(_NAME), style), part))
 
 
 def _show_rows(rows: list[ShownRow], console: Console) -> None:

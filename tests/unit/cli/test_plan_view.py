@@ -67,6 +67,15 @@ def test_a_long_line_goes_on_below_its_beginning(width: int) -> None:
     assert sum(line.count("word") for line in lines) == 60
 
 
+def test_a_path_that_is_wider_than_the_terminal_stays_in_one_piece() -> None:
+    console = Console(file=io.StringIO(), width=40, soft_wrap=True)
+    path = f"/data/{'folder-of-talks/' * 5}mine.csv:"
+    plan_view._line(console, "dataset", f"  {path} 160 rows read, 4 of them rejected")
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert " ".join("".join(lines).split()) == f"dataset {path} 160 rows read, 4 of them rejected"
+    assert path in lines[0].split()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(3, "3 seconds"), (60, "1 minute"), (89, "1 minute"), (5400, "90 minutes"), (9000, "2.5 hours")],
