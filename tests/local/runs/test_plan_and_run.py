@@ -100,6 +100,7 @@ def test_plan_only_reads_and_an_execution_has_its_rows(stack: Deployed, reader: 
     name = started.stdout.rpartition("tuneway watch ")[2].split()[0].rstrip(";")
     arn = stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
     ended = stack.wait_for_end(arn)
+    stack.wait_for_cleanup(arn)
     stack.faults()
     assert ended["error"] == "TrainingFailed", ended
     run = json.loads(stack.aws.client("s3").get_object(**manifest_of(stack, arn))["Body"].read())
@@ -145,6 +146,7 @@ def test_run_asks_before_it_uploads(stack: Deployed, mine: Path, answer: str, st
         (new,) = objects(stack) & {json.loads(described["input"])["dataset"]["source"]}
         assert new.endswith("/my-talks.csv")
         stack.wait_for_end(executions[0]["executionArn"])
+        stack.wait_for_cleanup(executions[0]["executionArn"])
     else:
         assert "nothing was changed" in text
         assert objects(stack) == before
