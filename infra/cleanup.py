@@ -13,7 +13,7 @@ from constructs import Construct
 
 from infra.functions import OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, published_version
 from infra.policies import acknowledge, allow, make_role, state_machines
-from infra.states import HOUR, report_event
+from infra.states import BRIEFLY, HOUR, report_event
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def definition(
                     "FunctionName": report,
                     "Payload": report_event("{% $ended.execution %}", "ended", bucket, region, "{% $done.spent %}"),
                 },
-                "Retry": [_RETRY],
+                "Retry": BRIEFLY,
                 "Assign": {"done": _with_line("Report: ", "$states.result.Payload.page")},
                 "Catch": [
                     {
