@@ -110,7 +110,7 @@ def until_gone(about: str, ended: str, look: Callable[[], list[str]]) -> list[st
             now = look()
             for thing in left:
                 if thing not in now:
-                    typer.echo(f"{thing}: {ended}")
+                    console.print(f"{thing}: {ended}", markup=False)  # above the line that Rich draws
             left = now
             if not left:
                 return []
@@ -138,7 +138,7 @@ def follow_cleanup(connected: ConnectedStack, run: KnownRun) -> CleanupEnd:
         while True:
             for thing, status in _parts(connected, run, seen).items():
                 if seen.get(thing) != status:
-                    typer.echo(f"{thing}: {status}")
+                    console.print(f"{thing}: {status}", markup=False)
                     seen[thing] = status
             arn = arn or _cleanup(connected, run)
             if arn:

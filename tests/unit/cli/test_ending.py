@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from rich.console import Console
 
 from cli import ending, known_runs, report, stop
 from cli.down import BedrockModels, Bills, still_bills
@@ -77,6 +79,15 @@ def test_each_thing_that_goes_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().out == "a: gone\nb: gone\n"
     monkeypatch.setattr(ending, "PATIENCE", -1)
     assert ending.until_gone("waiting", "gone", lambda: ["c"]) == ["c"]
+
+
+def test_in_a_terminal_each_thing_stands_above_the_line_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(ending, "SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(ending, "console", Console(file=terminal, force_terminal=True, highlight=False))
+    looks = iter([["a [1]"], []])
+    assert ending.until_gone("waiting", "gone", lambda: next(looks)) == []
+    assert "a [1]: gone\n" in terminal.getvalue()
 
 
 def test_a_wait_without_a_terminal_says_now_and_then_that_it_goes_on(
