@@ -12,6 +12,7 @@ from cli.context import ConnectedStack, SettingsFile, Yes, confirm, connect
 from pipeline import aws, catalogue, money
 from pipeline.custom_models import CustomModels
 from pipeline.steps.teardown import TeardownPass
+from pipeline.times import moment
 
 if TYPE_CHECKING:
     from cli.known_runs import KnownRun
@@ -148,10 +149,7 @@ def _units(client: Any, model: str) -> int | None:
 
 def _goes(bills: Bills, *, models: bool) -> list[str]:
     """Return the lines about what is stopped or deleted."""
-    lines = [
-        f"execution {run.name} (run {run.run}), which was started at {run.began:%Y-%m-%d %H:%M} UTC"
-        for run in bills.runs
-    ]
+    lines = [f"execution {run.name} (run {run.run}), which was started at {moment(run.began)}" for run in bills.runs]
     lines += bills.jobs
     if bills.endpoint:
         lines.append(f"endpoint {bills.endpoint.name}: {bills.endpoint.line()}")

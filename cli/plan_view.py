@@ -12,6 +12,7 @@ from rich.text import Text
 from pipeline.contracts.values import as_json
 from pipeline.errors import visible
 from pipeline.money.words import dollars
+from pipeline.times import about, duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cli.planned import PlannedRun
     from cli.tokens import ShownRow, TokenCount
     from pipeline.contracts.money import Estimate, Expected
+    from pipeline.contracts.planned import Plan
     from pipeline.settings import Settings
 
 LEARNED = "bold green"
@@ -133,23 +135,28 @@ def facts(run: PlannedRun, dataset: str | None = None) -> list[tuple[str, list[s
     if plan.train:
         found.append(("instances", [_training_instances(settings)]))
         found.append(("Bedrock", [_bedrock(run)]))
-    life = endpoint.time_to_live_minutes
+    minutes = _minutes_at_most(plan)
     until = (
-        f"it is deleted {minutes(life * 60)} after its start at the latest"
-        if life
-        else "it has no end (endpoint.time_to_live_minutes is null)"
+        "it has no end (endpoint.time_to_live_minutes is null)"
+        if minutes is None
+        else f"it is deleted {duration(minutes * 60)} after its start at the latest"
     )
     served = f"{_instances(endpoint.instance_types, endpoint.instance_count)}; {until}"
     found.append(("endpoint", [served if plan.deploy else "none (endpoint.enabled is false)"]))
     if plan.train:
         seconds, most = run.expected.training_seconds, settings.training.max_runtime_minutes
-        expected = "not known" if seconds is None else f"about {minutes(seconds)}"
+        expected = "not known" if seconds is None else about(seconds)
         found.append(
-            ("time", [f"{expected} for the training job, at most {minutes(most * 60)}; other steps come on top"])
+            ("time", [f"{expected} for the training job, at most {duration(most * 60)}; other steps come on top"])
         )
     if settings.max_cost is not None:
         found.append(("max_cost", [f"{dollars(settings.max_cost)} dollars"]))
     return found
+
+
+def _minutes_at_most(plan: Plan) -> int | None:
+    """Return the minutes from the start of the endpoint to its end at the latest; None if it has no end, or is not made."""
+    return plan.deploy.expiry.minutes if plan.deploy and plan.deploy.expiry else None
 
 
 def _training_instances(settings: Settings) -> str:
@@ -164,16 +171,6 @@ def _bedrock(run: PlannedRun) -> str:
         records = f" with {splits['bedrock_train'] + splits['bedrock_validation']:,} records" if splits else ""
         return f"customizes {request.base_model}{records}"
     return "imports the tuned model" if run.plan.import_model else "makes nothing (bedrock.mode is off)"
-
-
-def minutes(seconds: float) -> str:
-    """Return a time in words."""
-    if seconds < 60:
-        return f"{round(seconds)} seconds"
-    whole = round(seconds / 60)
-    if whole < 120:
-        return f"{whole} minute{'s' * (whole != 1)}"
-    return f"{whole / 60:.1f} hours"
 
 
 def _instances(types: list[str], count: int) -> str:
@@ -210,17 +207,17 @@ def _tokens(tokens: TokenCount, settings: Settings) -> list[str]:
         if ended
         else ""
     )
-    about = "about " if tokens.estimate else ""
+    roughly = "about " if tokens.estimate else ""
     learned = "" if tokens.learned is None else f", {tokens.learned:,} of them learned"
     lines = [
-        f"{about}{_count(tokens.steps, 'step')} of {_count(tokens.rows_per_step, 'row')} each, {about}"
+        f"{roughly}{_count(tokens.steps, 'step')} of {_count(tokens.rows_per_step, 'row')} each, {roughly}"
         f"{tokens.trained:,} tokens in all{why}",
-        f"an epoch is {_count(tokens.rows, 'row')} with {about}{tokens.per_epoch:,} tokens{learned}; the longest row has "
+        f"an epoch is {_count(tokens.rows, 'row')} with {roughly}{tokens.per_epoch:,} tokens{learned}; the longest row has "
         f"{tokens.longest:,}",
     ]
     if tokens.left_out:
         lines.append(
-            f"{about}{_count(tokens.left_out, 'row')} longer than training.max_length, which the job leaves out"
+            f"{roughly}{_count(tokens.left_out, 'row')} longer than training.max_length, which the job leaves out"
         )
     return [*lines, f"estimated: {tokens.estimate}"] if tokens.estimate else lines
 
@@ -262,7 +259,7 @@ def as_document(run: PlannedRun) -> dict[str, Any]:
         and {
             "instance_types": settings.endpoint.instance_types,
             "instance_count": settings.endpoint.instance_count,
-            "minutes_at_most": settings.endpoint.time_to_live_minutes,
+            "minutes_at_most": _minutes_at_most(plan),
         },
         "expected": as_json(run.expected),
         "at_most": {part: getattr(plan.estimate, part) for part in _PARTS},

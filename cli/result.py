@@ -10,9 +10,9 @@ from rich.text import Text
 
 from cli.history import reason
 from cli.spending import ending
-from cli.view import clock
 from pipeline import message, names
 from pipeline.errors import visible
+from pipeline.times import moment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +64,7 @@ def _success(found: SeenRun, run: str, options: str) -> list[tuple[str, str]]:
     }
     lines = [("Verdict", verdict.get(output["deployment"], str(output["deployment"]))), ("Why", output["why"])]
     if output.get("endpoint"):
-        until = f"until {clock(output['until'])}" if output.get("until") else "without an end: delete it yourself"
+        until = f"until {moment(output['until'])}" if output.get("until") else "without an end: delete it yourself"
         idle = (
             f", or until nobody has used it for {output['idle_minutes']} minutes" if output.get("idle_minutes") else ""
         )

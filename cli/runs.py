@@ -16,8 +16,8 @@ from cli.known_runs import NO_RUNS, RunDetails
 from cli.serving_now import EndpointNow
 from pipeline.contracts.values import JsonObject
 from pipeline.errors import Refused, visible
-from pipeline.job_log import duration
 from pipeline.money.words import NOT_KNOWN, dollars
+from pipeline.times import duration, moment
 
 SHOWN = 20
 """How many runs `tuneway runs` shows without --all. Each costs two or three calls."""
@@ -86,13 +86,13 @@ def compare(
 def _print(rows: list[RunDetails], endpoint: EndpointNow | None) -> None:
     if not console.is_terminal:
         _print_tabs(
-            ("run", "started (UTC)", "took", "status", "dataset", "base model", "result", "cost", "serving"),
+            ("run", "started", "took", "status", "dataset", "base model", "result", "cost", "serving"),
             [[_plain(cell) for cell in _cells(row, endpoint)] for row in rows],
         )
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Run", no_wrap=True)
-    table.add_column("Started (UTC)", no_wrap=True)
+    table.add_column("Started", no_wrap=True)
     table.add_column("Dataset and base model", ratio=4, overflow="fold")
     table.add_column("Result", ratio=5, overflow="fold")
     table.add_column("Dollars", justify="right")
@@ -127,7 +127,7 @@ def _cells(row: RunDetails, endpoint: EndpointNow | None) -> tuple[str, ...]:
     took = duration((known.ended - known.began).total_seconds()) if known.ended else ""
     return (
         known.run,
-        f"{known.began:%Y-%m-%d %H:%M}",
+        moment(known.began),
         took,
         known.status or "ended",
         visible(dataset(row) or "dataset unknown"),
@@ -250,7 +250,7 @@ def _compared_json(rows: list[RunDetails]) -> JsonObject:
 def _compared(rows: list[RunDetails]) -> list[tuple[str, list[str]]]:
     """Return the lines of a comparison: a title, and the cell of each run. Lines without cells are headings."""
     lines: list[tuple[str, list[str]]] = [
-        ("started (UTC)", [f"{row.known.began:%Y-%m-%d %H:%M}" for row in rows]),
+        ("started", [moment(row.known.began) for row in rows]),
         ("status", [row.known.status or "ended" for row in rows]),
         ("dataset", [dataset(row) or "unknown" for row in rows]),
         ("base model", [base_model(row) or "unknown" for row in rows]),

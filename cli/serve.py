@@ -13,6 +13,7 @@ from cli.start import start
 from pipeline import earlier_run
 from pipeline.earlier_run import LAST, NEVERTHELESS, EarlierRun, Wanted
 from pipeline.errors import Refused, visible
+from pipeline.times import moment
 
 if TYPE_CHECKING:
     from pipeline.contracts.values import JsonObject
@@ -73,7 +74,7 @@ def offer(connected: ConnectedStack, found: EarlierRun, now: datetime) -> list[s
     else:
         minutes = life + endpoint.startup_timeout_minutes
         cost = "" if hour is None else f", {hour * minutes / 60:.2f} dollars by then"
-        end = f"End: {now + timedelta(minutes=minutes):%Y-%m-%d %H:%M} UTC at the latest{cost}"
+        end = f"End: {moment(now + timedelta(minutes=minutes))} at the latest{cost}"
     if idle is not None:
         end += f"; or earlier, when nobody has used it for {idle} minutes"
     lines.append(end)

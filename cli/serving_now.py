@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import aws, money, names
 from pipeline.endpoints import describe_endpoint
+from pipeline.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,4 +96,4 @@ def _until(connected: ConnectedStack) -> datetime | None:
 
 def until_words(until: datetime | None) -> str:
     """Return in words when the endpoint ends at the latest."""
-    return f"until {until:%Y-%m-%d %H:%M} UTC at the latest" if until else "without an end"
+    return f"until {moment(until)} at the latest" if until else "without an end"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.view import clock
 from pipeline import money
 from pipeline.contracts.bedrock import BedrockJob
 from pipeline.contracts.events import Deployment
@@ -12,6 +11,7 @@ from pipeline.contracts.money import Spent
 from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import ContractError, parse
 from pipeline.money.words import NOT_KNOWN, dollars
+from pipeline.times import moment
 
 if TYPE_CHECKING:
     from cli.reader import SeenRun
@@ -69,7 +69,7 @@ def ending(found: SeenRun, now: float) -> list[str]:
             "at a price that is not known" if one.usd_per_hour is None else f"{one.usd_per_hour:g} dollars per hour"
         )
         lines.append(
-            f"goes on: {one.what}, {hourly}{f', until {clock(one.until)}' if one.until else ', without an end'}"
+            f"goes on: {one.what}, {hourly}{f', until {moment(one.until)}' if one.until else ', without an end'}"
         )
     return lines
 

@@ -10,6 +10,7 @@ from cli import ending, known_runs
 from cli.context import SettingsFile, Yes, confirm, connect
 from cli.known_runs import KnownRun
 from pipeline.errors import Refused
+from pipeline.times import moment
 
 
 def stop(
@@ -27,7 +28,7 @@ def stop(
         typer.echo("no execution runs")
         return
     if run.status == "RUNNING":
-        confirm(f"Stop {run.name} (run {run.run}), which was started at {run.began:%Y-%m-%d %H:%M} UTC?", yes=yes)
+        confirm(f"Stop {run.name} (run {run.run}), which was started at {moment(run.began)}?", yes=yes)
         ending.stop_execution(connected, run, "tuneway stop")
     again = f"`tuneway stop {run.name}{connected.options}`"
     goes_on = f"the execution is stopped, and its cleanup goes on by itself; {again} follows it again"

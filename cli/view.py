@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.history import BEDROCK, QUICK, STEPS, StepRow, epoch
-from pipeline.job_log import duration
+from pipeline.times import about, duration, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,7 +123,7 @@ def endpoint_line(found: SeenRun, now: float) -> Line | None:
     status = endpoint["EndpointStatus"]
     if status == "InService":
         until = (found.history.answers.get("Deploy") or {}).get("until")
-        return Line(status, f"endpoint InService{f' until {clock(until)}' if until else ''}")
+        return Line(status, f"endpoint InService{f' until {moment(until)}' if until else ''}")
     since = endpoint.get("LastModifiedTime") or endpoint.get("CreationTime")
     reason = f": {endpoint['FailureReason']}" if endpoint.get("FailureReason") else ""
     return Line(status, f"endpoint {status}{f' for {duration(max(now - epoch(since), 0))}' if since else ''}{reason}")
@@ -170,21 +170,8 @@ def rows(found: SeenRun) -> list[StepRow]:
     return sorted(shown, key=lambda row: order.get(row.name, len(STEPS)))
 
 
-def about(seconds: float) -> str:
-    """Return an expected length of time in words, without digits that nobody can know."""
-    if seconds < 120:
-        return f"about {5 * max(round(seconds / 5), 1)} s"
-    minutes = round(seconds / 60)
-    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
-
-
-def clock(moment: str) -> str:
-    """Return a time of ISO 8601 in short, in UTC."""
-    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def short(seconds: float) -> str:
-    """Return a length of time in few characters, such as "2:05" or "1:02:05"."""
+def stopwatch(seconds: float) -> str:
+    """Return a length of time that still grows in few characters, such as "2:05" or "1:02:05"."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -238,7 +225,7 @@ class Tree:
         head = Text.assemble(
             (found.name, "bold"),
             f"  {found.status}",
-            f"  {short(elapsed(found, now))}",
+            f"  {stopwatch(elapsed(found, now))}",
             (f"  stack {self._stack}", "dim"),
         )
         if found.history.redrives:
@@ -279,7 +266,7 @@ class Tree:
         name = Text.assemble(f"{above}{'└' if last else '├'}─ ", (mark, style), " ", (row.name, dim))
         spent = row.elapsed(now)
         first = Text(lines[0].text if lines else "", style="red" if row.status == "failed" else "")
-        table.add_row(name, "" if spent is None else short(spent), first)
+        table.add_row(name, "" if spent is None else stopwatch(spent), first)
         for line in lines[1:]:
             table.add_row(f"{above}{' ' if last else '│'}", "", Text(line.text))
 
@@ -362,6 +349,6 @@ class Plain:
                 self._print(f"{name}{text}{so_far}", now)
 
     def _print(self, line: str, now: float) -> None:
-        passed = f" {short(elapsed(self._found, now)):>7}" if self._found else ""
+        passed = f" {stopwatch(elapsed(self._found, now)):>7}" if self._found else ""
         self._console.print(f"{datetime.fromtimestamp(now, UTC):%H:%M:%S}{passed}  {escape(line)}")
         self._last = now

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline import times
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -230,14 +232,5 @@ def last_line(events: list[dict[str, Any]], now: float) -> str:
         if done == all_of or done == int(first["done"]):
             return line
         remaining = (at - began) / (done - int(first["done"])) * (all_of - done) - (now - at)
-        return f"{line}, about {duration(max(remaining, 0))} {part} left"
+        return f"{line}, {times.about(max(remaining, 0))} {part} left"
     return ""
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in words, such as "2 min 5 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min" if minutes >= 10 else f"{minutes} min {rest} s" if minutes else f"{rest} s"

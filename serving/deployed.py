@@ -19,6 +19,7 @@ from botocore.session import Session
 from pipeline import aws, money, names
 from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
+from pipeline.times import moment
 from serving import models
 from serving.endpoint import assumed, client
 
@@ -125,11 +126,12 @@ def gone(stack: Stack) -> str:
         return f"there is no endpoint {stack.endpoint}, and no run has served a model; start one with `tuneway run`"
     again = f"run `tuneway serve {served['run']}` to serve it again"
     until = served["serving"].get("until")
-    if until and (end := datetime.fromisoformat(until)) <= datetime.now(UTC):
-        return f"the endpoint {stack.endpoint} was deleted when its time was over, at {end:%Y-%m-%d %H:%M} UTC; {again}"
+    if until and datetime.fromisoformat(until) <= datetime.now(UTC):
+        return f"the endpoint {stack.endpoint} was deleted when its time was over, at {moment(until)}; {again}"
+    time = f" ({moment(until)})" if until else ""
     return (
-        f"the endpoint {stack.endpoint} was deleted before its time was over{f' ({until})' if until else ''}, because nobody "
-        f"used it or somebody deleted it; {again}"
+        f"the endpoint {stack.endpoint} was deleted before its time was over{time}, because nobody used it or somebody deleted "
+        f"it; {again}"
     )
 
 

@@ -13,8 +13,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, jobs, money, names
 from pipeline.contracts.events import TrainEvent, Training
-from pipeline.job_log import duration, last_line
+from pipeline.job_log import last_line
 from pipeline.jobs import Job
+from pipeline.times import duration
 
 if TYPE_CHECKING:
     from pipeline.contracts.values import AwsRequest

@@ -162,7 +162,7 @@ def test_there_is_no_stack_or_no_endpoint_or_it_has_expired(user: Served, tmp_pa
         ("2026-01-02T03:04:05Z", "was deleted when its time was over, at 2026-01-02 03:04 UTC"),
         (
             "2099-01-02T03:04:05Z",
-            "was deleted before its time was over (2099-01-02T03:04:05Z), because nobody used it or",
+            "was deleted before its time was over (2099-01-02 03:04 UTC), because nobody used it or",
         ),
     ):
         known = f'{{"run": "0a0a0a0a0a", "serving": {{"until": "{until}"}}}}'  # as an older version wrote it

@@ -76,14 +76,6 @@ def test_a_path_that_is_wider_than_the_terminal_stays_in_one_piece() -> None:
     assert path in lines[0].split()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(3, "3 seconds"), (60, "1 minute"), (89, "1 minute"), (5400, "90 minutes"), (9000, "2.5 hours")],
-)
-def test_a_time_is_in_words(seconds: float, words: str) -> None:
-    assert plan_view.minutes(seconds) == words
-
-
 def test_an_unknown_amount_is_never_0() -> None:
     expected = Expected(0.0, None, 1.5, None, None, None, "x")
     most = Estimate(None, 0.0, 3.0, None, "USD", "2026-01-01", [], expected)

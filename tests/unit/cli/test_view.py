@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cli.result import print_end
-from cli.view import BARS, Plain, Tree, short, sparkline
+from cli.view import BARS, Plain, Tree, sparkline, stopwatch
 from serving.stack import Stack
 from tests.unit.cli.recorded_runs import NAMES, found, recorded
 
@@ -73,8 +73,8 @@ def test_a_falling_loss_is_a_falling_line() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.9, "1:05"), (3725, "1:02:05")])
-def test_a_time_is_short(seconds: float, text: str) -> None:
-    assert short(seconds) == text
+def test_a_time_in_the_tree_is_that_of_a_stopwatch(seconds: float, text: str) -> None:
+    assert stopwatch(seconds) == text
 
 
 @pytest.mark.parametrize("name", NAMES)
