@@ -100,7 +100,9 @@ def look(connected: ConnectedStack) -> Bills:
         )
     ]
     models, bedrock_jobs = _bedrock(connected)
-    return Bills(running, jobs + bedrock_jobs, serving_now.look(connected), models, len(sizes), sum(sizes) / GIGABYTE)
+    return Bills(
+        running, jobs + bedrock_jobs, serving_now.look(connected.stack), models, len(sizes), sum(sizes) / GIGABYTE
+    )
 
 
 def _bedrock(connected: ConnectedStack) -> tuple[BedrockModels, list[str]]:

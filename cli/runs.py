@@ -49,7 +49,7 @@ def runs(
     found = known_runs.listed(connected)
     shown = found if every else found[:SHOWN]
     rows = known_runs.details(connected, shown)
-    endpoint = serving_now.look(connected)
+    endpoint = serving_now.look(connected.stack)
     if as_json:
         print_json([_as_json(row, endpoint) for row in rows])
         return
@@ -192,7 +192,7 @@ def _serving(row: RunDetails, endpoint: EndpointNow | None) -> str:
         return ""
     if endpoint.status != "InService":
         return f"endpoint {endpoint.status}"
-    return f"serves {serving_now.until_words(endpoint.until)}"
+    return f"serves {endpoint.end()}"
 
 
 def _as_json(row: RunDetails, endpoint: EndpointNow | None) -> JsonObject:

@@ -78,6 +78,6 @@ def offer(connected: ConnectedStack, found: EarlierRun, now: datetime) -> list[s
     if idle is not None:
         end += f"; or earlier, when nobody has used it for {idle} minutes"
     lines.append(end)
-    if serving := serving_now.look(connected):
+    if serving := serving_now.look(connected.stack):
         lines.append(f"Now: {serving.name} is {serving.line()}; it is updated without a pause")
     return lines

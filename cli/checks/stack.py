@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cli import serving_now
 from cli.checks.result import CheckContext, CheckResult, NotChecked, failure, ok, warning
-from pipeline import aws, names, schedules
+from pipeline import aws
 from pipeline.catalogue import REGIONS
-from pipeline.endpoints import describe_endpoint
 from pipeline.errors import Refused
 from serving.stack import ROOT, outputs_of
 
@@ -29,6 +29,9 @@ SYNTH_SECONDS = 50
 
 MOST_NAMED = 3
 """The most changed resources that a line names."""
+
+_SERVES_NOTHING = ("Failed", "OutOfService", "UpdateRollbackFailed")
+"""The statuses of an endpoint that does not come back by itself (API reference, DescribeEndpoint)."""
 
 _WELL = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE")
 
@@ -208,52 +211,15 @@ def serving(checked: CheckContext) -> CheckResult:
         in_bedrock = f"; {found.title}: {found.id} of run {found.run}, {found.price}"
     except Refused:
         in_bedrock = ""
-    sagemaker = checked.client("sagemaker")
-    endpoint = describe_endpoint(sagemaker, stack.endpoint)
-    now = endpoint["EndpointStatus"]
-    if now == "Absent":
+    endpoint = serving_now.look(stack)
+    if endpoint is None:
         return ok(f"no endpoint, so nothing is billed by the hour{in_bedrock}")
-    tags = aws.all_of(sagemaker, "list_tags", "Tags", ResourceArn=_config(sagemaker, endpoint))
-    run = next((tag["Value"] for tag in tags if tag["Key"] == names.RUN_TAG), "not known")
-    end, idle = _schedule(checked, stack.endpoint), _schedule(checked, schedules.idle_name(stack.endpoint))
-    line = f"endpoint {stack.endpoint} is {now} with the model of run {run}"
-    delete = f"`aws sagemaker delete-endpoint --region {stack.region} --endpoint-name {stack.endpoint}`"
-    if now == "Failed":
-        return warning(f"{line} ({endpoint.get('FailureReason', 'no reason')}); start a new execution, or run {delete}")
-    if end is None and idle is None:
+    line = f"endpoint {endpoint.name} is {endpoint.line()}"
+    if endpoint.status in _SERVES_NOTHING:
         return warning(
-            f"{line}, and has no end: it bills until somebody deletes it; run {delete} when it is not needed"
+            f"{line} ({endpoint.failure or 'no reason'}); run `tuneway serve` to serve a model again, or `tuneway down` to "
+            "delete the endpoint"
         )
-    until = f" until {_time(end)}" if end else ""
-    unused = f", or until nobody has used it for {_minutes(idle)} minutes" if idle else ""
-    return ok(f"{line}{until}{unused}{in_bedrock}")
-
-
-def _config(sagemaker: Any, endpoint: dict[str, Any]) -> str:
-    """Return the ARN of the endpoint's config, or the endpoint's own if somebody has deleted the config."""
-    try:
-        found = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
-    except ClientError as error:
-        if not aws.is_absent(error):
-            raise
-        return str(endpoint["EndpointArn"])
-    return str(found["EndpointConfigArn"])
-
-
-def _schedule(checked: CheckContext, name: str) -> dict[str, Any] | None:
-    client = checked.client("scheduler")
-    try:
-        found: dict[str, Any] = client.get_schedule(Name=name)
-    except client.exceptions.ResourceNotFoundException:
-        return None
-    return found
-
-
-def _time(schedule: dict[str, Any]) -> str:
-    """Return the time of a one-time schedule, which has no zone of its own, so that it is in UTC (pipeline.steps.deploy)."""
-    at = re.fullmatch(r"at\((\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\)", schedule["ScheduleExpression"])
-    return f"{at[1]} {at[2]} UTC" if at else str(schedule["ScheduleExpression"])
-
-
-def _minutes(schedule: dict[str, Any]) -> Any:
-    return json.loads(schedule["Target"]["Input"])["minutes"]
+    if endpoint.until is None and endpoint.idle_minutes is None:
+        return warning(f"{line}: it bills until somebody deletes it; run `tuneway down` when it is not needed")
+    return ok(f"{line}{in_bedrock}")

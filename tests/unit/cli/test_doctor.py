@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli import doctor
+from cli import doctor, serving_now
 from cli.checks import account, machine, stack
 from cli.checks.result import CheckContext, CheckResult, ok
 from cli.doctor import Doctor
+from cli.serving_now import EndpointNow
 from pipeline import aws
-from serving.stack import Region, load
+from pipeline.errors import Refused
+from serving import deployed
+from serving.stack import Region, Stack, load
 from tests.unit.test_messages import REMEDY
 
 if TYPE_CHECKING:
@@ -127,6 +131,45 @@ def test_each_bad_status_of_a_stack_has_its_remedy(
     assert REMEDY.search(found.line)
     if "ROLLBACK" in status or "FAILED" in status:
         assert "(A: the quota is used up)" in found.line
+
+
+SERVES = EndpointNow("tuneway-0a", "InService", None, "0123456789", "1 x ml.g5.xlarge, x", 1.4, None, 60)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "status", "line"),
+    [
+        (None, "ok", "no endpoint, so nothing is billed by the hour"),
+        (
+            SERVES._replace(until=datetime(2026, 11, 28, 16, 20, tzinfo=UTC)),
+            "ok",
+            "endpoint tuneway-0a is InService with the model of run 0123456789, 1 x ml.g5.xlarge, x, until 2026-11-28 16:20 "
+            "UTC at the latest, or until nobody has used it for 60 minutes",
+        ),
+        (
+            SERVES._replace(idle_minutes=None, run=None),
+            "warning",
+            "endpoint tuneway-0a is InService, 1 x ml.g5.xlarge, x, without an end: it bills until somebody deletes it; run "
+            "`tuneway down` when it is not needed",
+        ),
+        (
+            SERVES._replace(status="Failed", failure="no capacity"),
+            "warning",
+            "endpoint tuneway-0a is Failed with the model of run 0123456789, 1 x ml.g5.xlarge, x, until nobody has used it for "
+            "60 minutes (no capacity); run `tuneway serve` to serve a model again, or `tuneway down` to delete the endpoint",
+        ),
+    ],
+)
+def test_an_endpoint_without_an_end_or_that_serves_nothing_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, endpoint: EndpointNow | None, status: str, line: str
+) -> None:
+    def nothing(*_: Any) -> None:
+        raise Refused("no model in Bedrock")
+
+    monkeypatch.setattr(deployed, "bedrock", nothing)
+    monkeypatch.setattr(serving_now, "look", lambda _: endpoint)
+    found = checked(stack=Stack("tuneway", "us-west-2", "tuneway-0a", "role", "bucket", "machine"))
+    assert stack.serving(found) == (status, line)
 
 
 def test_a_check_with_a_defect_and_one_that_hangs_do_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,17 @@
-"""The lines that `tuneway serve` shows before it asks."""
+"""The lines that `tuneway serve` shows before it asks, and what it reads about the endpoint that serves now."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from cli import serving_now
 from cli.context import ConnectedStack
 from cli.serve import offer
 from cli.serving_now import EndpointNow
+from pipeline import aws
 from pipeline.contracts.planned import ServePlan
 from pipeline.earlier_run import EarlierRun
 from pipeline.settings import load
@@ -40,7 +43,7 @@ def test_the_price_and_the_end_are_said(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_is_not_known_or_has_no_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     types = ["ml.g5.xlarge", "ml.g6.xlarge"]
-    serving = EndpointNow("tuneway-0a", "InService", "9876543210", "1 x ml.g5.xlarge, x", 1.4, None)
+    serving = EndpointNow("tuneway-0a", "InService", None, "9876543210", "1 x ml.g5.xlarge, x", 1.4, None, None)
     lines = shown(monkeypatch, serving, instance_types=types, instance_count=2, time_to_live_minutes=None)
     assert lines[1:] == [
         "Endpoint: tuneway-0a, 2 x ml.g5.xlarge or ml.g6.xlarge, 2.82 dollars per hour at most",
@@ -54,3 +57,54 @@ def test_what_is_not_known_or_has_no_end_is_said(monkeypatch: pytest.MonkeyPatch
         "Endpoint: tuneway-0a, 1 x ml.p99.xlarge, the price is not known here",
         "End: 2026-11-28 16:20 UTC at the latest",
     ]
+
+
+class AccountDouble:
+    """SageMaker and EventBridge Scheduler with one endpoint, its config and both of its schedules."""
+
+    exceptions = type("Exceptions", (), {"ResourceNotFoundException": KeyError})
+
+    def __init__(self, *, config: bool) -> None:
+        self._config = config
+
+    def describe_endpoint(self, EndpointName: str) -> dict[str, Any]:
+        return {"EndpointName": EndpointName, "EndpointStatus": "InService", "EndpointConfigName": "c"}
+
+    def describe_endpoint_config(self, EndpointConfigName: str) -> dict[str, Any]:
+        if not self._config:
+            error = {
+                "Code": "ValidationException",
+                "Message": f'Could not find endpoint configuration "{EndpointConfigName}"',
+            }
+            raise ClientError({"Error": error}, "DescribeEndpointConfig")  # type: ignore[typeddict-item]
+        pools = [{"InstanceType": "ml.g5.xlarge"}, {"InstanceType": "ml.g6.xlarge"}]
+        variant = {"InstancePools": pools, "InitialInstanceCount": 2}
+        return {"EndpointConfigArn": "arn", "ProductionVariants": [variant]}
+
+    def get_paginator(self, operation: str) -> AccountDouble:
+        assert operation == "list_tags"
+        return self
+
+    def paginate(self, ResourceArn: str) -> list[dict[str, Any]]:
+        return [{"Tags": [{"Key": "tuneway:run", "Value": "0123456789"}, {"Key": "x", "Value": ResourceArn}]}]
+
+    def get_schedule(self, Name: str) -> dict[str, Any]:
+        if Name == "tuneway-0a":
+            return {"ScheduleExpression": "at(2026-11-28T16:20:31)", "Target": {"Input": "{}"}}
+        return {"ScheduleExpression": "rate(5 minutes)", "Target": {"Input": '{"minutes": 60}'}}
+
+
+def test_an_endpoint_ends_when_its_schedules_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack("tuneway", "us-west-2", "tuneway-0a", "role", "bucket", "machine")
+    monkeypatch.setattr(aws, "client", lambda *_, **__: AccountDouble(config=True))
+    found = serving_now.look(stack)
+    assert found is not None
+    end = "until 2026-11-28 16:20 UTC at the latest, or until nobody has used it for 60 minutes"
+    assert found.line() == (
+        "InService with the model of run 0123456789, 2 x ml.g5.xlarge or ml.g6.xlarge, 2.82 dollars per hour at most, "
+        + end
+    )
+    monkeypatch.setattr(aws, "client", lambda *_, **__: AccountDouble(config=False))
+    found = serving_now.look(stack)
+    assert found is not None
+    assert found.line() == f"InService, instances that are not known, because its config is gone, {end}"
