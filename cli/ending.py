@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cli.context import console
 from cli.errors import of_aws
 from pipeline import aws, catalogue
-from pipeline.endpoints import describe_endpoint
+from pipeline.endpoints import configs, describe_endpoint
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
@@ -191,9 +191,8 @@ def _parts(connected: ConnectedStack, run: KnownRun, seen: dict[str, str]) -> di
     }
     found |= _bedrock_jobs(connected, begin)
     endpoint = describe_endpoint(sagemaker, connected.stack.endpoint)
-    configs = endpoint.get("EndpointConfigName"), endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
     name = f"endpoint {connected.stack.endpoint}"
-    if any(config and config.startswith(begin) for config in configs):
+    if any(config and config.startswith(begin) for config in configs(endpoint)):
         found[name] = endpoint["EndpointStatus"]
     elif name in seen:
         gone = endpoint["EndpointStatus"] == "Absent"

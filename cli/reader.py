@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cli.errors import is_sign_in, of_aws
 from cli.history import ExecutionHistory, epoch
 from pipeline import aws, names
-from pipeline.endpoints import describe_endpoint
+from pipeline.endpoints import configs, describe_endpoint
 from pipeline.errors import Refused
 from pipeline.job_log import JobLog
 
@@ -94,6 +94,12 @@ class SeenRun:
     def output(self) -> dict[str, Any]:
         """The execution's output; empty if it has not succeeded."""
         return dict(json.loads(self.execution["output"])) if self.execution.get("output") else {}
+
+    @property
+    def lost_endpoint(self) -> bool:
+        """Whether the last look shows that the endpoint is gone, or has no config that the run's last Deploy wanted."""
+        wanted = (self.history.answers.get("Deploy") or {}).get("config")
+        return self.endpoint is not None and wanted not in configs(self.endpoint)
 
 
 class RunReader:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.history import reason
-from cli.spending import ending
+from cli.spending import at_end
 from pipeline import message, names
 from pipeline.errors import visible
 from pipeline.times import moment
@@ -31,7 +31,7 @@ def lines_of_end(stack: Stack, found: SeenRun, options: str) -> list[tuple[str, 
     """
     run = names.run_id(found.execution["executionArn"])
     lines = _success(found, run, options) if found.status == "SUCCEEDED" else _failure(found)
-    lines += [("Cost", line) for line in ending(found, time.time())]
+    lines += [("Cost", line) for line in at_end(found, time.time())]
     lines.append(("Report", f"tuneway report {run}{options} (in {names.place(stack.bucket, 'models', run)})"))
     before = ["", *(title for title, _ in lines)]
     return [("" if title == last else title, visible(text)) for (title, text), last in zip(lines, before, strict=False)]
@@ -63,20 +63,21 @@ def _success(found: SeenRun, run: str, options: str) -> list[tuple[str, str]]:
         "superseded": "not served: another run's model is",
     }
     lines = [("Verdict", verdict.get(output["deployment"], str(output["deployment"]))), ("Why", output["why"])]
-    if output.get("endpoint"):
+    again = f"tuneway serve {output.get('model_run') or run}{options}"
+    if output.get("endpoint") and found.lost_endpoint:
+        lines.append(("Endpoint", f"{output['endpoint']} is gone, or serves another run's model"))
+    elif output.get("endpoint"):
         until = f"until {moment(output['until'])}" if output.get("until") else "without an end: delete it yourself"
         idle = (
             f", or until nobody has used it for {output['idle_minutes']} minutes" if output.get("idle_minutes") else ""
         )
         lines.append(("Endpoint", f"{output['endpoint']} {until}{idle}"))
         lines.append(("Ask it", f"tuneway ask FILE{options}, or tuneway chat{options}"))
-    if call := output.get("call"):
-        lines.append(("OpenAI", f"base URL {call['base_url']}"))
+        if call := output.get("call"):
+            lines.append(("OpenAI", f"base URL {call['base_url']}"))
     if output.get("bedrock"):
         lines.append(("Bedrock", str(output["bedrock"])))
-    lines.append(
-        ("Model", f"{output['model']}, served again by tuneway serve {output.get('model_run') or run}{options}")
-    )
+    lines.append(("Model", f"{output['model']}, served again by {again}"))
     lines += [("Warning", str(line)) for line in output.get("warnings") or ()]
     return lines
 

@@ -15,6 +15,7 @@ from pipeline.times import moment
 
 if TYPE_CHECKING:
     from cli.reader import SeenRun
+    from pipeline.contracts.money import Ongoing
 
 
 def spent(found: SeenRun, now: float) -> Spent | None:
@@ -55,7 +56,7 @@ def so_far(found: SeenRun, now: float) -> str:
     return f"{_in_dollars(cost.total)} so far{f': {parts}' if parts else ''}"
 
 
-def ending(found: SeenRun, now: float) -> list[str]:
+def at_end(found: SeenRun, now: float) -> list[str]:
     """Return the lines about the money at the end: by part, and what goes on."""
     if (found.history.answers.get("Plan") or {}).get("refusal"):
         return ["nothing was spent"]
@@ -64,14 +65,21 @@ def ending(found: SeenRun, now: float) -> list[str]:
         return ["not known: Plan has not answered, or the execution is of another version of the stack"]
     lines = [f"{_in_dollars(cost.total)} so far, before tax"]
     lines += [f"{part.part} {_in_dollars(part.usd)}, {part.basis}: {part.how}" for part in cost.parts if part.usd != 0]
-    for one in cost.ongoing:
-        hourly = (
-            "at a price that is not known" if one.usd_per_hour is None else f"{one.usd_per_hour:g} dollars per hour"
-        )
-        lines.append(
-            f"goes on: {one.what}, {hourly}{f', until {moment(one.until)}' if one.until else ', without an end'}"
-        )
-    return lines
+    return lines + [line for one in cost.ongoing if (line := _goes_on(found, one))]
+
+
+def _goes_on(found: SeenRun, one: Ongoing) -> str:
+    """Return the line about a thing that goes on to cost money; empty if it is the endpoint, and the run no longer has it."""
+    end = f"until {moment(one.until)}" if one.until else "without an end"
+    deployed = found.history.answers.get("Deploy") or {}
+    if one.what == money.endpoint_name(deployed.get("endpoint", "")):
+        if found.lost_endpoint:
+            return ""
+        tested = found.history.answers.get("SmokeTest") or {}
+        if found.status != "SUCCEEDED" and tested.get("phase") != "passed":
+            end = f"until the run's cleanup deletes it or gives it back to an earlier model; if that fails, {end}"
+    price = "a price that is not known" if one.usd_per_hour is None else f"{one.usd_per_hour:g} dollars per hour"
+    return f"goes on: {one.what}, at {price}, {end}"
 
 
 def _in_dollars(amount: float | None) -> str:

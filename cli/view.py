@@ -115,11 +115,13 @@ def training_lines(found: SeenRun, row: StepRow, now: float) -> list[Line]:
     return lines
 
 
-def endpoint_line(found: SeenRun, now: float) -> Line | None:
+def endpoint_line(found: SeenRun, row: StepRow, now: float) -> Line | None:
     """Return the line about the endpoint: its status, since when or until when."""
     endpoint = found.endpoint
     if endpoint is None:
         return None
+    if row.status == "done" and found.lost_endpoint:
+        return Line("lost", "the endpoint is gone, or serves another run's model")
     status = endpoint["EndpointStatus"]
     if status == "InService":
         until = (found.history.answers.get("Deploy") or {}).get("until")
@@ -138,7 +140,7 @@ def details(found: SeenRun, row: StepRow, now: float) -> list[Line]:
         return training_lines(found, row, now)
     line = None
     if row.name == "Deploy":
-        line = endpoint_line(found, now)
+        line = endpoint_line(found, row, now)
     elif found.bedrock and row is found.history.follows_bedrock():
         status, created = found.bedrock
         line = Line(status, f"Bedrock's job is {status} for {duration(max(now - created, 0))}")

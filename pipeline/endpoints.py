@@ -1,4 +1,4 @@
-"""Describes the stack's endpoint."""
+"""Describes the stack's endpoint, and says which configs it has."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def describe_endpoint(client: Any, name: str) -> dict[str, Any]:
             raise
         return {"EndpointStatus": "Absent"}
     return endpoint
+
+
+def configs(endpoint: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return an endpoint's config, and the one of a deployment in progress. An endpoint that does not exist has neither."""
+    return endpoint.get("EndpointConfigName"), endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")

@@ -18,7 +18,7 @@ from pipeline import aws, message, money, names
 from pipeline.contracts.events import CleanedUp, CleanupEvent
 from pipeline.contracts.money import Spent
 from pipeline.contracts.values import ContractError, parse
-from pipeline.endpoints import describe_endpoint
+from pipeline.endpoints import configs, describe_endpoint
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -108,13 +108,12 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
     """Repair the endpoint. Return its state in words, and the endpoint if it has to be waited for."""
     client = aws.client("sagemaker")
     endpoint = describe_endpoint(client, name)
-    status, current = endpoint["EndpointStatus"], endpoint.get("EndpointConfigName")
+    status, (current, pending) = endpoint["EndpointStatus"], configs(endpoint)
     if status == "Absent":
         _delete_schedule(name, run)
         return "nothing: there is no endpoint", []
     tags = client.list_tags(ResourceArn=endpoint["EndpointArn"])["Tags"]
     passed = next((tag["Value"] for tag in tags if tag["Key"] == names.PASSED_TAG), None)
-    pending = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
     action = decide(status, current, pending, run, passed)
     if action == "back" and not all(
         aws.is_there(client.describe_endpoint_config, EndpointConfigName=config) for config in (current, passed)

@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 
 from pipeline import aws, jobs, money, schedules
 from pipeline.contracts.events import DeployEvent, Deployment
-from pipeline.endpoints import VARIANT, describe_endpoint
+from pipeline.endpoints import VARIANT, configs, describe_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,7 @@ def handler(event: DeployEvent) -> Deployment:
         progress = Deployment(
             "working", endpoint=name, config=wanted, since=int(time.time()), redrive=redrive, earlier_seconds=earlier
         )
-        if wanted not in _configs(describe_endpoint(client, name)):
+        if wanted not in configs(describe_endpoint(client, name)):
             money.check_endpoint(event.record, event.training, event.bedrock, progress)
         _make_config(client, wanted, event.model, plan)
     endpoint = describe_endpoint(client, name)
@@ -150,11 +150,6 @@ def _lived(earlier: Deployment | None, plan: DeployPlan) -> int:
     if earlier.until is not None:
         ends.append(datetime.fromisoformat(earlier.until).timestamp())
     return earlier.earlier_seconds + max(0, round(min(ends) - earlier.since))
-
-
-def _configs(endpoint: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Return the endpoint's config, and the one of a deployment in progress."""
-    return endpoint.get("EndpointConfigName"), endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
 
 
 def _make_config(client: Any, name: str, model: str, plan: DeployPlan) -> None:

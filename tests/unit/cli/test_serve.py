@@ -59,7 +59,7 @@ def test_what_is_not_known_or_has_no_end_is_said(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-class AccountDouble:
+class ServingDouble:
     """SageMaker and EventBridge Scheduler with one endpoint, its config and both of its schedules."""
 
     exceptions = type("Exceptions", (), {"ResourceNotFoundException": KeyError})
@@ -81,7 +81,7 @@ class AccountDouble:
         variant = {"InstancePools": pools, "InitialInstanceCount": 2}
         return {"EndpointConfigArn": "arn", "ProductionVariants": [variant]}
 
-    def get_paginator(self, operation: str) -> AccountDouble:
+    def get_paginator(self, operation: str) -> ServingDouble:
         assert operation == "list_tags"
         return self
 
@@ -96,7 +96,7 @@ class AccountDouble:
 
 def test_an_endpoint_ends_when_its_schedules_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = Stack("tuneway", "us-west-2", "tuneway-0a", "role", "bucket", "machine")
-    monkeypatch.setattr(aws, "client", lambda *_, **__: AccountDouble(config=True))
+    monkeypatch.setattr(aws, "client", lambda *_, **__: ServingDouble(config=True))
     found = serving_now.look(stack)
     assert found is not None
     end = "until 2026-11-28 16:20 UTC at the latest, or until nobody has used it for 60 minutes"
@@ -104,7 +104,7 @@ def test_an_endpoint_ends_when_its_schedules_say_so(monkeypatch: pytest.MonkeyPa
         "InService with the model of run 0123456789, 2 x ml.g5.xlarge or ml.g6.xlarge, 2.82 dollars per hour at most, "
         + end
     )
-    monkeypatch.setattr(aws, "client", lambda *_, **__: AccountDouble(config=False))
+    monkeypatch.setattr(aws, "client", lambda *_, **__: ServingDouble(config=False))
     found = serving_now.look(stack)
     assert found is not None
     assert found.line() == f"InService, instances that are not known, because its config is gone, {end}"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cli.result import print_end
+from cli.result import lines_of_end, print_end
 from cli.view import BARS, Plain, Tree, sparkline, stopwatch
 from serving.stack import Stack
 from tests.unit.cli.recorded_runs import NAMES, found, recorded
@@ -147,6 +147,17 @@ def test_the_end_of_a_good_run_says_verdict_scores_endpoint_call_cost_and_report
     assert "base URL http" in text
     assert re.search(r"^Cost: +[0-9.,]+ dollars so far, before tax$", text, re.M), text
     assert f"tuneway report {run.output['model_run']} --settings my.yaml (in s3://bucket/models/" in text
+
+
+def test_an_endpoint_that_is_gone_is_not_said_to_serve() -> None:
+    run, now = found("succeeded")
+    run.endpoint = {"EndpointStatus": "InService", "EndpointConfigName": "another"}
+    lost = "is gone, or serves another run's model"
+    assert any(re.search(rf"✓ Deploy .* the endpoint {lost}$", line) for line in drawn(run, now, 200))
+    lines = dict(lines_of_end(STACK, run, ""))
+    assert lines["Endpoint"] == f"{run.output['endpoint']} {lost}"
+    assert not {"Ask it", "OpenAI"} & lines.keys()
+    assert "served again by tuneway serve " in lines["Model"]
 
 
 @pytest.mark.parametrize(
