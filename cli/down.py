@@ -68,7 +68,7 @@ def down(
             typer.echo(f"  {line}")
         confirm("Go on?", yes=yes)
         with ending.kept_going(
-            "what was asked to stop or to go does so by itself; run the same command again for the rest"
+            "what is already being stopped or deleted ends by itself; run the same command again for the rest"
         ):
             left = _end(connected, bills, models=models)
         for thing in left:

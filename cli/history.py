@@ -44,6 +44,9 @@ BEDROCK = STEPS[STEPS.index("Customize") : STEPS.index("Record")]
 QUICK = ("RecordServing", "ReportServing", "TellServing")
 """The steps that are shown only while they run, and if they fail."""
 
+_BEDROCK_JOB = ("FinishCustomize", "FinishImport", "Customize", "ImportModel")
+"""The steps whose answer has Bedrock's job, the newest first."""
+
 _ATTEMPT_FAILED = ("TaskFailed", "TaskTimedOut", "TaskSubmitFailed", "TaskStartFailed", "MapRunFailed")
 _BAD_ENDS = ("ExecutionFailed", "ExecutionAborted", "ExecutionTimedOut")
 
@@ -128,11 +131,7 @@ class ExecutionHistory:
             answer = parsed(details.get("output"))
             if isinstance(answer, dict) and "Payload" in answer:
                 self.answers[row.name] = answer["Payload"]
-                job = (
-                    answer["Payload"].get("job")
-                    if row.name == "Train" and isinstance(answer["Payload"], dict)
-                    else None
-                )
+                job = answer["Payload"].get("job") if row.name == "Train" else None
                 if job and job not in self.jobs:
                     self.jobs.append(job)
         elif kind in _ATTEMPT_FAILED:
@@ -187,13 +186,15 @@ class ExecutionHistory:
                 return self.rows[start]
         return None
 
-    def looping(self, name: str) -> bool:
-        """Return whether the execution is in this step, or in the wait before its next look."""
-        return self._current is not None and self._current.name == name and self._current.status == "running"
+    @property
+    def bedrock(self) -> dict[str, Any] | None:
+        """The newest answer of a step that has started or followed a job of Bedrock. None if there is no job."""
+        answers = (self.answers.get(name) or {} for name in _BEDROCK_JOB)
+        return next((one for one in answers if one.get("job")), None)
 
     def expected(self) -> list[str]:
         """Return the steps that are still to come, by Plan's answer and by the later ones. Before Plan's answer: every kind."""
-        plan, left = self.answers.get("Plan"), list(STEPS)
+        plan = self.answers.get("Plan")
         without: set[str] = {*QUICK, "ShardData", "MergeData", "ImportModel", "FinishImport"}
         if isinstance(plan, dict) and "run" in plan:
             without = set(QUICK)
@@ -217,7 +218,7 @@ class ExecutionHistory:
                 without |= {"AskBedrock", "RetireModels"}
             if not plan.get("deploy") or not assessment.get("promoted", True):
                 without |= {"Deploy", "SmokeTest"}
-        return [name for name in left if name not in without and name not in self.rows]
+        return [name for name in STEPS if name not in without and name not in self.rows]
 
 
 def epoch(time: datetime | float) -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from cli.history import reason
 from pipeline import aws, names
 from pipeline.errors import Refused, quoted
 from pipeline.settings import Settings, overlay
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
     from cli.context import ConnectedStack
     from pipeline.contracts.values import JsonObject
 
+NO_RUNS = "the stack has no run yet; start one with `tuneway run`"
+
+NAMES = "A run's id, its execution's name or ARN, or the beginning of one"
+"""How a user may name a run, for --help."""
+
 MOST_NAMED = 5
 """The most runs that a refusal names."""
 
-AT_ONCE = 8
+READ_AT_ONCE = 8
 """How many runs are read at once. boto3's clients keep 10 connections each."""
 
 _FILE = re.compile(rf"{names.MODELS}([0-9a-f]{{10}})/({re.escape(names.RECORD)}|{re.escape(names.REPORT)})")
@@ -134,12 +140,6 @@ def named(runs: list[KnownRun], given: str) -> KnownRun:
     raise Refused(f"there is no run {quoted(given)}; {what}")
 
 
-NO_RUNS = "the stack has no run yet; start one with `tuneway run`"
-
-NAMES = "A run's id, its execution's name or ARN, or the beginning of one"
-"""How a user may name a run, for --help."""
-
-
 def _shown(runs: list[KnownRun]) -> str:
     more = f" and {len(runs) - MOST_NAMED} more" if len(runs) > MOST_NAMED else ""
     return (
@@ -151,7 +151,7 @@ def _shown(runs: list[KnownRun]) -> str:
 def details(connected: ConnectedStack, runs: list[KnownRun]) -> list[RunDetails]:
     """Return what is known about each of the runs."""
     states, s3 = connected.client("stepfunctions"), connected.client("s3")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         return list(pool.map(partial(_details, states, s3, connected.stack.bucket), runs))
 
 
@@ -216,14 +216,7 @@ def _reason(described: dict[str, Any]) -> str | None:
     """Return why an execution ended badly, in one line; None if it did not."""
     if described.get("status") in (None, "RUNNING", "SUCCEEDED"):
         return None
-    cause = described.get("cause") or ""
-    try:
-        document = json.loads(cause)
-    except ValueError:
-        document = None
-    message = document.get("errorMessage") if isinstance(document, dict) else None
-    error = described.get("error")
-    return ": ".join(" ".join(part.split()) for part in (error, str(message or cause)) if part) or None
+    return reason(described.get("error"), described.get("cause")) or None
 
 
 def _nested(dotted: JsonObject) -> JsonObject:

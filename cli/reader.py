@@ -247,8 +247,7 @@ class RunReader:
 
     def _read_bedrock(self) -> None:
         history, plan = self.found.history, self.found.history.answers.get("Plan") or {}
-        states = ("FinishCustomize", "FinishImport", "Customize", "ImportModel")
-        job = next((one["job"] for state in states if (one := history.answers.get(state)) and one.get("job")), None)
+        job = history.bedrock and history.bedrock["job"]
         over = self.found.bedrock is not None and self.found.bedrock[0] not in ("InProgress", "Stopping")
         if not job or (over and job == self._bedrock_of):
             return

@@ -62,5 +62,5 @@ def choose(runs: list[KnownRun], given: str | None) -> KnownRun:
     if chosen.ended and datetime.now(UTC) - chosen.ended < CLEANUP:
         raise Refused(f"run {chosen.run} has no page yet; wait some minutes, because its cleanup writes one")
     having = [run.run for run in runs if run.page][: known_runs.MOST_NAMED]
-    others = f"name one that has: {', '.join(having)}" if having else "`tuneway runs` shows its scores: use that"
+    others = f"name one that has: {', '.join(having)}" if having else "use `tuneway runs`, which shows its scores"
     raise Refused(f"run {chosen.run} has left no page; {others}")

@@ -84,9 +84,7 @@ def _success(found: SeenRun, run: str, options: str) -> list[tuple[str, str]]:
 
 def _failure(found: SeenRun) -> list[tuple[str, str]]:
     described, row = found.execution, found.history.current
-    error = described.get("error") or found.status
-    if found.status != "FAILED":
-        error = found.status
+    error = (found.status == "FAILED" and described.get("error")) or found.status
     cause = reason(None, described.get("cause"))
     return [
         ("Verdict", f"the run has {'been stopped' if found.status == 'ABORTED' else 'failed'}"),

@@ -99,14 +99,14 @@ def _print(rows: list[RunDetails], endpoint: EndpointNow | None) -> None:
     table.expand = True
     for row in rows:
         run, began, took, status, dataset, base, result, cost, serving = _cells(row, endpoint)
-        told = Text(result)
+        end = Text(result)
         if serving:
-            told.append(f"\n{serving}", "bold")
+            end.append(f"\n{serving}", "bold")
         table.add_row(
             Text.assemble(run, "\n", (status, _COLOURS.get(status, "red" if row.known.status else ""))),
             Text.assemble(began, "\n", (took, "dim")),
             Text.assemble(dataset, "\n", (base, "dim")),
-            told,
+            end,
             cost,
         )
     console.print(table, soft_wrap=False)

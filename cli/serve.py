@@ -11,7 +11,7 @@ from cli import known_runs, serving_now
 from cli.context import ConnectedStack, SettingsFile, Yes, confirm, connect
 from cli.start import start
 from pipeline import earlier_run
-from pipeline.earlier_run import LAST, NEVERTHELESS, EarlierRun, Wanted
+from pipeline.earlier_run import LAST, NEVERTHELESS, TRAIN_ONE, EarlierRun, Wanted
 from pipeline.errors import Refused, visible
 from pipeline.times import moment
 
@@ -51,7 +51,7 @@ def _find(connected: ConnectedStack, given: str, *, not_promoted: bool) -> tuple
         found = earlier_run.find(Wanted(run, others), deployed, connected.stack.bucket)
     except Refused as error:
         line = str(error).replace(NEVERTHELESS, "add --not-promoted to serve it nevertheless")
-        line = line.replace("start an execution with the input {}, which trains one", "start one with `tuneway run`")
+        line = line.replace(TRAIN_ONE, "start one with `tuneway run`")
         raise Refused(line.removeprefix("execution input: serve: ")) from error
     return found, {"serve": found.serve.run if given == LAST else run, **others}
 

@@ -30,7 +30,7 @@ def spent(found: SeenRun, now: float) -> Spent | None:
         if found.status == "SUCCEEDED":
             return parse(Spent, found.output.get("spent"))
         record = parse(RunRecord, (answers.get("Plan") or {}).get("record"))
-        made = next((answers[state] for state in _JOBS if (answers.get(state) or {}).get("job")), None)
+        made = found.history.bedrock
         job = parse(BedrockJob, made) if made else None
         deployed = parse(Deployment, answers["Deploy"]) if answers.get("Deploy") else None
     except ContractError:
@@ -40,10 +40,6 @@ def spent(found: SeenRun, now: float) -> Spent | None:
     return money.spent_so_far(
         record.prices, record.region, training, bedrock, money.endpoint_use(record, deployed), now
     )
-
-
-_JOBS = ("FinishCustomize", "FinishImport", "Customize", "ImportModel")
-"""The states whose answer has Bedrock's job, the newest first."""
 
 
 def so_far(found: SeenRun, now: float) -> str:

@@ -282,7 +282,7 @@ class Plain:
         self._found: SeenRun | None = None
         self._statuses: dict[str, str] = {}
         self._keys: dict[str, str] = {}
-        self._told: dict[str, float] = {}
+        self._printed_at: dict[str, float] = {}
         self._unknown: set[str] = set()
         self._begun = False
         self._last = time.time()
@@ -321,9 +321,9 @@ class Plain:
             if not changed and (row.status != "running" or key == self._keys.get(row.name) or not text):
                 continue
             # Of a training job with many steps, not every step is a line.
-            if not changed and now - self._told.get(row.name, 0) < PROGRESS_SECONDS:
+            if not changed and now - self._printed_at.get(row.name, 0) < PROGRESS_SECONDS:
                 continue
-            self._statuses[row.name], self._keys[row.name], self._told[row.name] = row.status, key, now
+            self._statuses[row.name], self._keys[row.name], self._printed_at[row.name] = row.status, key, now
             words = " begins" if changed and not text else ""
             if row.status != "running":
                 words = f" {row.status}, after {duration(row.elapsed(now) or 0)}"

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 LAST = "last"
 """The word for the newest model that is promoted."""
 
+TRAIN_ONE = "start an execution with the input {}, which trains one"
+"""The remedy without any model. `tuneway serve` has another one."""
+
+NEVERTHELESS = 'add "endpoint": {"promote": "always"} to the input to serve it nevertheless'
+"""The remedy for a run that was not promoted. `tuneway serve` has another one."""
+
 MOST_NAMED = 5
 """The most runs that a refusal names."""
 
@@ -108,10 +114,6 @@ def find(chosen: Wanted, deployed: JsonObject, bucket: str) -> EarlierRun:
     if not promoted:
         raise Refused(f"{_WHERE}: run {run} was not promoted, because {because}; {NEVERTHELESS}")
     return found
-
-
-NEVERTHELESS = 'add "endpoint": {"promote": "always"} to the input to serve it nevertheless'
-"""The remedy for a run that was not promoted."""
 
 
 def _last(runs: _Runs, chosen: Wanted, deployed: JsonObject) -> EarlierRun:
@@ -204,5 +206,5 @@ class _Runs:
         """Return what the user can serve instead."""
         runs = list(self.newest_first())[:MOST_NAMED]
         if not runs:
-            return "no run has left a model yet: start an execution with the input {}, which trains one"
+            return f"no run has left a model yet: {TRAIN_ONE}"
         return f"use last, or name one of the runs that have a model (the newest first): {', '.join(runs)}"

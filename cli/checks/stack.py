@@ -41,7 +41,7 @@ class WrongRegion(Refused):
 
 
 def find(checked: CheckContext) -> tuple[CheckResult, CheckContext]:
-    """Find the stack and check its status. Return the result, and the facts with the stack.
+    """Find the stack and check its status. Return the result, and the context with the stack.
 
     Raises:
         WrongRegion: it is in another Region.
