@@ -1,4 +1,4 @@
-"""Reads the training job's log: its phase, its steps with their losses, and the time left.
+"""Reads the training job's log, for all who need it: its phase, its steps with their losses, and the time left.
 
 The job prints a line per phase, per logged step, per validation and per batch of answers (`training.train`, `training.watch`,
 `training.evaluate`), and once what it expects of the phases after the training (`training.forecast`).
@@ -26,16 +26,18 @@ SLOWER = 1.4
 MOST_CORRECTION = 3
 """The most by which something measured changes the forecast."""
 
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _PHASE = re.compile(r"^phase=(?P<phase>\w+)$")
-_STEP = re.compile(r"\bstep=(?P<done>\d+)/(?P<all>\d+) .*?\bloss=(?P<loss>[0-9.]+)")
+_STEP = re.compile(rf"\bstep=(?P<done>\d+)/(?P<all>\d+) .*?\bloss=(?P<loss>{_NUMBER})")
+_RATE = re.compile(rf"\blearning_rate=(?P<rate>{_NUMBER}(?:e[+-]?[0-9]+)?)")
 _TOKENS = re.compile(r"\btokens=(?P<tokens>\d+)\b")
-_SPEED = re.compile(r"\btokens_per_second=(?P<speed>[0-9.]+)")
-_VALIDATED = re.compile(r"^eval_loss=(?P<loss>[0-9.]+)(?: seconds=(?P<seconds>[0-9.]+))?")
+_SPEED = re.compile(rf"\btokens_per_second=(?P<speed>{_NUMBER})")
+_VALIDATED = re.compile(rf"^eval_loss=(?P<loss>{_NUMBER})(?: seconds=(?P<seconds>{_NUMBER}))?")
 _ANSWERED = re.compile(
-    r"\bevaluated=(?P<done>\d+)/(?P<all>\d+) model=(?P<model>base|tuned)(?: share=(?P<share>[0-9.]+))?"
+    rf"\bevaluated=(?P<done>\d+)/(?P<all>[1-9]\d*) model=(?P<model>base|tuned)(?: share=(?P<share>{_NUMBER}))?"
 )
 _FORECAST = re.compile(r"^forecast ")
-_SECONDS = re.compile(r"\b(?P<phase>\w+?)_seconds=(?P<seconds>[0-9.]+)")
+_SECONDS = re.compile(rf"\b(?P<phase>\w+?)_seconds=(?P<seconds>{_NUMBER})")
 _EVERY = re.compile(r"\beval_steps=(?P<steps>\d+)")
 _ENDED = re.compile(r"^load_seconds=")
 
@@ -55,11 +57,11 @@ class JobLog:
     A spot job that was interrupted has several starts. Its losses stay, and its phases begin anew.
 
     Attributes:
+        history: the logged steps with loss and learning rate, and the validations, in the form of the job's metrics.json. The
+            log does not say the step of a validation, so it has the last logged one.
         phase: the phase of the job's own code; None before the first.
         step: the number of the last logged step.
         steps: the number of all steps; 0 before the first.
-        losses: the loss of each logged step.
-        eval_losses: the validation losses. The first one is the base model's.
         tokens: the tokens of all steps so far.
         tokens_per_second: the pace of the last logged steps.
         answered: the rows that the model ("base" or "tuned") has answered, and all rows.
@@ -71,8 +73,7 @@ class JobLog:
 
     def __init__(self) -> None:
         """Begin with no line."""
-        self.losses: dict[int, float] = {}
-        self.eval_losses: list[float] = []
+        self.history: list[dict[str, float]] = []
         self.tokens: int | None = None
         self.tokens_per_second: float | None = None
         self._start()
@@ -91,6 +92,16 @@ class JobLog:
         self.forecast: dict[str, float] = {}
         self.eval_steps: int | None = None
 
+    @property
+    def losses(self) -> dict[int, float]:
+        """The loss of each logged step."""
+        return {int(entry["step"]): entry["loss"] for entry in self.history if "loss" in entry}
+
+    @property
+    def eval_losses(self) -> list[float]:
+        """The validation losses. The first one is the base model's."""
+        return [entry["eval_loss"] for entry in self.history if "eval_loss" in entry]
+
     def add(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Read log events, in their order: their `timestamp` in milliseconds and their `message`."""
         for event in events:
@@ -104,13 +115,18 @@ class JobLog:
             self.phase, self._since = found["phase"], at
         elif found := _STEP.search(line):
             self.step, self.steps = int(found["done"]), int(found["all"])
-            self.losses[self.step] = float(found["loss"])
+            rate = _RATE.search(line)
+            self.history.append(
+                {"step": self.step, "loss": float(found["loss"])}
+                | ({"learning_rate": float(rate["rate"])} if rate else {})
+            )
             self.tokens = int(tokens["tokens"]) if (tokens := _TOKENS.search(line)) else None
             # An older job does not print its tokens. Then each step counts the same.
             self._at.append(Step(at, self.step, self.tokens or self.step, sum(self._validations)))
             self.tokens_per_second = float(speed["speed"]) if (speed := _SPEED.search(line)) else None
         elif found := _VALIDATED.search(line):
-            self.eval_losses.append(float(found["loss"]))
+            step = self.history[-1]["step"] if self.history else 0
+            self.history.append({"step": step, "eval_loss": float(found["loss"])})
             self._validations.append(float(found["seconds"] or 0))
         elif found := _ANSWERED.search(line):
             done, all_of = int(found["done"]), int(found["all"])

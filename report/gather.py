@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, message, names
 from pipeline.contracts.values import as_json
+from pipeline.job_log import JobLog
 from report import timeline
 from report.limits import Limits
 from report.story import Failure, Story
@@ -36,8 +36,6 @@ _GONE = ("NoSuchKey", "AccessDenied", "404")
 """The codes for an object that is not there. Without the permission to list the bucket, S3 answers AccessDenied."""
 _MANIFESTS = ("MergeData", "PrepareData")
 _RECORDS = ("Assess", "RecordServing", "Record")
-_STEP = re.compile(r"\bstep=(?P<step>\d+)/\d+ .*?\bloss=(?P<loss>[0-9.]+).*?\blearning_rate=(?P<rate>[0-9.e+-]+)")
-_VALIDATED = re.compile(r"\beval_loss=(?P<loss>[0-9.]+)")
 
 
 class Gathering:
@@ -70,7 +68,9 @@ class Gathering:
         record = self._json(f"models/{run}/{names.RECORD}") if told.answers.keys() & set(_RECORDS) else None
         redrives = described.get("redriveCount", 0)
         jobs = self._jobs(plan["name"], redrives) if plan and "Train" in {phase.name for phase in told.phases} else []
-        lines = self._log(jobs[-1]["TrainingJobName"]) if jobs and not self._model(plan, told) else []
+        events = self._log(jobs[-1]["TrainingJobName"]) if jobs and not self._model(plan, told) else []
+        log = JobLog()
+        log.add(events)
         files = self._model_files(plan, told)
         metrics = files.get("metrics")
         return Story(
@@ -89,7 +89,7 @@ class Gathering:
             evaluation=files.get("evaluation"),
             metrics=metrics,
             recipe=files.get("recipe"),
-            history=metrics.get("history") or [] if metrics else logged(lines),
+            history=metrics.get("history") or [] if metrics else log.history,
             smoke_test=self._answers(run, names.SAMPLES, told, "SmokeTest"),
             bedrock_smoke_test=self._answers(run, names.BEDROCK_SAMPLES, told, "AskBedrock"),
             deployed=told.answers.get("Deploy"),
@@ -97,7 +97,7 @@ class Gathering:
             job=jobs[-1]["TrainingJobName"] if jobs else None,
             job_phases=timeline.job_phases(jobs[-1]) if jobs else [],
             failure=failure,
-            log=lines[-Limits().log :] if failure else [],
+            log=[str(event["message"]).rstrip("\n") for event in events[-Limits().log :]] if failure else [],
             unread=self.unread,
             warnings=_warnings(plan, told),
         )
@@ -152,22 +152,22 @@ class Gathering:
                     raise
         return found
 
-    def _log(self, job: str) -> list[str]:
-        """Return the newest lines of the first host's last log stream. A spot job has one stream per start."""
+    def _log(self, job: str) -> list[dict[str, Any]]:
+        """Return the newest events of the first host's last log stream. A spot job has one stream per start."""
         logs, group = aws.client("logs"), names.TRAINING_LOGS
         try:
             streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
             if not streams:
                 return []
             stream = max(one["logStreamName"] for one in streams)
-            events = logs.get_log_events(
+            events: list[dict[str, Any]] = logs.get_log_events(
                 logGroupName=group, logStreamName=stream, limit=LOG_EVENTS, startFromHead=False
             )["events"]
         except (ClientError, BotoCoreError) as error:
             logger.warning("the log of %s cannot be read: %s", job, error)
             self.unread.append(f"the log of the training job {job} cannot be read")
             return []
-        return [str(event["message"]).rstrip("\n") for event in events]
+        return events
 
 
 def _failure(described: Mapping[str, Any], told: Told) -> Failure:
@@ -180,24 +180,3 @@ def _failure(described: Mapping[str, Any], told: Told) -> Failure:
 def _warnings(plan: JsonObject | None, told: Told) -> list[str]:
     parts = [plan or {}, *(told.answers.get(name) or {} for name in ("Assess", "Deploy", "RetireModels"))]
     return [str(line) for part in parts for line in part.get("warnings") or []]
-
-
-def logged(lines: list[str]) -> list[dict[str, Any]]:
-    """Return the steps and validations that the lines of a training job's log tell."""
-    found: list[dict[str, Any]] = []
-    step = 0
-    for line in lines:
-        if entry := _STEP.search(line):
-            step = int(entry["step"])
-            rate = _decimal(entry["rate"])
-            found.append({"step": step, "loss": _decimal(entry["loss"]), "learning_rate": rate})
-        elif entry := _VALIDATED.search(line):
-            found.append({"step": step, "eval_loss": _decimal(entry["loss"])})
-    return found
-
-
-def _decimal(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -21,12 +21,10 @@ class Told(NamedTuple):
     Attributes:
         phases: the tasks in their order. The turns of a loop are one phase.
         answers: the last answer of each task's function, by the state's name.
-        first: the first answer of each task's function.
     """
 
     phases: list[Phase]
     answers: dict[str, Any]
-    first: dict[str, Any]
 
 
 def read(events: Iterable[dict[str, Any]]) -> Told:
@@ -37,7 +35,6 @@ def read(events: Iterable[dict[str, Any]]) -> Told:
     """
     phases: list[Phase] = []
     answers: dict[str, Any] = {}
-    first: dict[str, Any] = {}
     name = ""
     for event in events:
         kind, at = event["type"], event["timestamp"]
@@ -51,12 +48,11 @@ def read(events: Iterable[dict[str, Any]]) -> Told:
             answer = _answer(event.get("taskSucceededEventDetails", {}).get("output"))
             if answer is not None:
                 answers[name] = answer
-                first.setdefault(name, answer)
         elif kind in _ENDS:
             _close(phases, at)
         elif kind == "ExecutionRedriven" and name:
             phases.append(Phase(name, at, None, 1 + sum(phase.name == name for phase in phases)))
-    return Told(phases, answers, first)
+    return Told(phases, answers)
 
 
 def _close(phases: list[Phase], at: datetime) -> None:

@@ -143,3 +143,25 @@ def test_the_tuned_model_is_paced_by_the_measured_batches_of_its_base() -> None:
     lines += [(42, "phase=evaluate_tuned"), (72, "evaluated=10/20 model=tuned share=0.5")]
     log.add({"timestamp": at * 1000, "message": line} for at, line in lines)
     assert log.seconds_left(72) == pytest.approx(10)
+
+
+def test_the_history_has_losses_rates_and_validations_and_keeps_its_steps_after_an_interruption() -> None:
+    lines = [
+        "phase=load",
+        "eval_loss=2.5000",
+        "step=1/9 epoch=0.1 loss=2.4 grad_norm=1.0 learning_rate=1.0e-04 tokens_per_second=9.0",
+        "step=5/9 epoch=0.5 loss=nan learning_rate=x",
+        "step=5/9 epoch=0.5 loss=..",
+        "step=5/9 epoch=0.5 loss=2.2",
+        "phase=load",
+        "eval_loss=1.2 seconds=0.5",
+    ]
+    log = JobLog()
+    log.add({"timestamp": at, "message": line} for at, line in enumerate(lines))
+    assert log.history == [
+        {"step": 0, "eval_loss": 2.5},
+        {"step": 1, "loss": 2.4, "learning_rate": 1e-4},
+        {"step": 5, "loss": 2.2},
+        {"step": 5, "eval_loss": 1.2},
+    ]
+    assert (log.losses, log.eval_losses) == ({1: 2.4, 5: 2.2}, [2.5, 1.2])

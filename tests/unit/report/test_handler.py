@@ -57,7 +57,7 @@ def test_the_page_of_a_bad_end_has_the_cost_that_the_cleanup_has_counted(
 ) -> None:
     run = names.run_id(execution)
     answers = {"Plan": {**PLAN, "run": run, "name": "tuneway-0a1b2c3d-1"}, "Assess": {"warnings": []}}
-    monkeypatch.setattr(gather.timeline, "read", lambda _: Told([], answers, answers))
+    monkeypatch.setattr(gather.timeline, "read", lambda _: Told([], answers))
     # The record is as Assess has written it, before the endpoint that then failed.
     aws.client("s3").put_object(Bucket=bucket, Key=f"models/{run}/run.json", Body=json.dumps(RECORD).encode())
     endpoint = {"part": "endpoint", "usd": 0.7, "basis": "estimated", "how": "30 minutes"}
@@ -82,7 +82,7 @@ def test_a_good_run_has_its_page_and_its_card_and_a_missing_file_is_a_warning(
         "Assess": {"warnings": ["b"]},
         "SmokeTest": {"phase": "passed"},
     }
-    monkeypatch.setattr(gather.timeline, "read", lambda _: Told(GOOD.phases, answers, answers))
+    monkeypatch.setattr(gather.timeline, "read", lambda _: Told(GOOD.phases, answers))
     s3 = aws.client("s3")
     folder = f"models/{run}"
     files = {
@@ -104,7 +104,7 @@ def test_a_good_run_has_its_page_and_its_card_and_a_missing_file_is_a_warning(
         **answers,
         "Plan": {**plan, "serve": {"run": "0123456789", "model": model, "manifest": f"s3://{bucket}/x"}},
     }
-    monkeypatch.setattr(gather.timeline, "read", lambda _: Told(GOOD.phases, serving, serving))
+    monkeypatch.setattr(gather.timeline, "read", lambda _: Told(GOOD.phases, serving))
     s3.delete_object(Bucket=bucket, Key=f"{folder}/j/output/model/README.md")
     call(execution, bucket, "serving")
     assert "Bedrock is still at work" in read(aws, bucket, f"{folder}/report.html")

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from report import timeline
-from report.gather import logged
 from tests.unit.report.stories import BEGAN
 
 
@@ -63,18 +62,3 @@ def test_an_output_that_is_cut_or_without_payload_is_no_answer() -> None:
     cut = event(1, "TaskSucceeded", taskSucceededEventDetails={"output": '{"Payload": {"a'})
     other = event(1, "TaskSucceeded", taskSucceededEventDetails={"output": '"text"'})
     assert timeline.read([HISTORY[1], cut, other]).answers == {}
-
-
-def test_the_log_tells_losses_and_validations() -> None:
-    lines = [
-        "eval_loss=2.5000",
-        "step=1/9 epoch=0.1 loss=2.4 grad_norm=1.0 learning_rate=1.0e-04 tokens_per_second=9.0",
-        "step=5/9 epoch=0.5 loss=nan learning_rate=x",
-        "phase=train",
-        "eval_loss=1.2",
-    ]
-    assert logged(lines) == [
-        {"step": 0, "eval_loss": 2.5},
-        {"step": 1, "loss": 2.4, "learning_rate": 1e-4},
-        {"step": 1, "eval_loss": 1.2},
-    ]
