@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from report.story import Story
 
 _PARTS = {"training": "Training", "bedrock": "Bedrock", "endpoint": "Endpoint", "total": "Together"}
+_INSTALLS = " installs it into .venv/bin. Without the project, the AWS CLI does it."
 _JOB = {"LaunchingMLInstances": "Launching instances", "PreparingTrainingStack": "Preparing"}
 
 
@@ -86,13 +87,13 @@ def data(story: Story, limits: Limits) -> Markup | None:
     parts: list[Any] = []
     if rows and kinds:
         head = ["Split", *(kind.replace("_", " ") for kind in kinds)]
-        parts.append(table(head, rows, numbers=range(1, len(head))))
+        parts.append(table("Rows by split", head, rows, numbers=range(1, len(head))))
     rejected = _rejected(manifest)
     parts.append(element("h3", "Rejected rows"))
     if rejected:
         reasons, rest = first(sorted(rejected.items(), key=lambda one: -one[1]), limits.items)
         shown = [[cut(reason, limits.line), words.number(of)] for reason, of in reasons]
-        parts += [table(["Reason", "Rows"], shown, numbers=(1,)), rest]
+        parts += [table("Rejected rows by reason", ["Reason", "Rows"], shown, numbers=(1,)), rest]
     else:
         parts.append(element("p", "No row was rejected."))
     files = manifest.get("files") or []
@@ -107,7 +108,7 @@ def data(story: Story, limits: Limits) -> Markup | None:
             for one in listed
         ]
         head = ["File", "Size", "Rows read", "Accepted", "Rejected"]
-        shown_files = join([table(head, lines, numbers=(1, 2, 3, 4)), rest])
+        shown_files = join([table("Files that were read", head, lines, numbers=(1, 2, 3, 4)), rest])
         parts.append(element("details", element("summary", f"{len(files):,} files that were read"), shown_files))
     rules, rest = first(manifest.get("rules") or [], limits.items)
     if rules:
@@ -146,7 +147,7 @@ def time(story: Story, limits: Limits) -> Markup | None:
             element(
                 "details",
                 element("summary", "Phases of the job's program"),
-                table(["Phase", "Time"], rows, numbers=(1,)),
+                table("Phases of the job", ["Phase", "Time"], rows, numbers=(1,)),
             )
         )
     return section("time", "Time", *parts)
@@ -170,7 +171,13 @@ def money(story: Story, limits: Limits) -> Markup | None:
         so_far = words.dollars(paid) if part or name == "total" else "–"  # noqa: RUF001
         rows.append([text, words.dollars(expected.get(name)), words.dollars(estimate.get(name)), so_far, how])
     parts: list[Any] = [
-        table(["Part", "Expected", "At most", "So far", "How it was counted"], rows, numbers=(1, 2, 3), class_="money")
+        table(
+            "Money by part",
+            ["Part", "Expected", "At most", "So far", "How it was counted"],
+            rows,
+            numbers=(1, 2, 3),
+            class_="money",
+        )
     ]
     if expected.get("assumption"):
         parts.append(element("p", "Expected from: ", cut(expected["assumption"], limits.line)))
@@ -193,7 +200,7 @@ def money(story: Story, limits: Limits) -> Markup | None:
 def _ongoing(one: JsonObject, limits: Limits) -> Markup:
     price = one.get("usd_per_hour")
     hourly = "its price is not known" if price is None else f"${price:,.4g} per hour"
-    until = f"until {one['until']}" if one.get("until") else "until it is deleted"
+    until = f"until {words.moment(one['until'])} at the latest" if one.get("until") else "until it is deleted"
     return element("li", cut(one.get("what"), limits.line), f": {hourly}, {until}")
 
 
@@ -217,7 +224,8 @@ def settings(story: Story, limits: Limits) -> Markup | None:
         ]
         for name, pair in listed
     ]
-    return section("settings", "Settings", table(["Setting", "Default", "This run", "Set by"], rows), rest, lead=lead)
+    shown = table("Settings that differ", ["Setting", "Default", "This run", "Set by"], rows)
+    return section("settings", "Settings", shown, rest, lead=lead)
 
 
 def _value(of: Any, limits: Limits) -> Markup:
@@ -225,39 +233,64 @@ def _value(of: Any, limits: Limits) -> Markup:
 
 
 def use(story: Story, limits: Limits) -> Markup | None:
-    """Return how the model is called, served again and deleted."""
-    record, plan = story.record or {}, story.plan or {}
+    """Return how the model is called, served again and deleted: by the command line of Tuneway, else by that of AWS."""
+    record, plan, serving = story.record or {}, story.plan or {}, story.serving
     parts: list[Any] = []
-    call, serving = plan.get("call"), record.get("serving")
+    call = plan.get("call")
     if call and serving:
         parts += [
             element("h3", "Call it"),
+            program("Call it", "tuneway ask chat.txt"),
             element("p", "Any OpenAI client takes this base URL: ", code(call["base_url"])),
-            program("\n".join(call["python"])),
+            element("p", "This program runs in the project's folder:"),
+            program("A program that calls it", "\n".join(call["python"])),
         ]
     bedrock = record.get("bedrock") or {}
     if bedrock.get("call"):
-        parts += [element("h3", "Call the model in Bedrock"), program(cut_command(bedrock["call"], limits))]
+        parts += [
+            element("h3", "Call the model in Bedrock"),
+            program("Call the model in Bedrock", "tuneway ask chat.txt --model bedrock"),
+            _or_aws(cut_command(bedrock["call"], limits)),
+        ]
     model_run = record.get("model_run")
     if model_run:
         promote = {} if record.get("promoted") else {"endpoint": {"promote": "always"}}
         again = shlex.quote(json.dumps({"serve": model_run, **promote}))
         machine = shlex.quote(story.state_machine)
         start = f"aws stepfunctions start-execution --region {story.region} \\\n  --state-machine-arn {machine} \\\n"
-        parts += [element("h3", "Serve it again"), program(f"{start}  --input {again}")]
+        nevertheless = " --not-promoted" if promote else ""
+        parts += [
+            element("h3", "Serve it again"),
+            program("Serve it again", f"tuneway serve {shlex.quote(str(model_run))}{nevertheless}"),
+            _or_aws(f"{start}  --input {again}"),
+        ]
     if serving:
         name = shlex.quote(str(serving["endpoint"]))
         parts += [
             element("h3", "Delete the endpoint"),
-            program(f"aws sagemaker delete-endpoint --region {story.region} --endpoint-name {name}"),
+            element("p", "The command ends everything of the stack that costs money by the hour, also a run at work."),
+            program("Delete the endpoint", "tuneway down"),
+            _or_aws(f"aws sagemaker delete-endpoint --region {story.region} --endpoint-name {name}"),
         ]
     if model_run:
         parts += [
             element("h3", "Delete the model"),
-            element("p", "An endpoint that serves it must be deleted first. The run can then not be served again."),
-            program(f"aws s3 rm --recursive s3://{story.bucket}/models/{model_run}/"),
+            element(
+                "p",
+                "An endpoint that serves it must be deleted first. The run can then not be served again, and its record "
+                "and this page are deleted, too.",
+            ),
+            program("Delete the model", f"aws s3 rm --recursive s3://{story.bucket}/models/{model_run}/"),
         ]
-    return section("use", "Use it, serve it again, delete it", *parts) if parts else None
+    lead = join(
+        [code("tuneway"), " is in the folder of the project that deployed this stack: ", code("make cli"), _INSTALLS]
+    )
+    return section("use", "Use it, serve it again, delete it", *parts, lead=lead) if parts else None
+
+
+def _or_aws(command: str) -> Markup:
+    """Return the command of the AWS CLI that does the same."""
+    return element("details", element("summary", "With the AWS CLI"), program("With the AWS CLI", command))
 
 
 def cut_command(text: str, limits: Limits) -> str:

@@ -66,12 +66,23 @@ def data(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
+def scrolling(label: str) -> dict[str, str]:
+    """Return the attributes of an element that may scroll by itself: the keyboard reaches it, and a screen reader names it."""
+    return {"tabindex": "0", "role": "group", "aria_label": label}
+
+
 def table(
-    head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), class_: str = ""
+    label: str,
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[int] = (),
+    class_: str | None = None,
 ) -> Markup:
     """Return a table that scrolls by itself where the screen is too narrow.
 
     Args:
+        label: what it shows, for a screen reader.
         head: the head of each column.
         rows: the cells of each row.
         numbers: the columns with numbers, which stand on the right.
@@ -85,7 +96,8 @@ def table(
 
     body = join(element("tr", cells("td", row)) for row in rows)
     head_row = element("thead", element("tr", cells("th", head)))
-    return element("div", element("table", head_row, element("tbody", body), class_=class_ or None), class_="scroll")
+    shown = element("table", head_row, element("tbody", body), class_=class_)
+    return element("div", shown, class_="scroll", **scrolling(label))
 
 
 def code(text: object) -> Markup:
@@ -93,6 +105,6 @@ def code(text: object) -> Markup:
     return element("code", text)
 
 
-def program(text: str) -> Markup:
-    """Return a program or a command of several lines, which can be copied at a click."""
-    return element("pre", element("code", text), class_="program", tabindex="0")
+def program(label: str, text: str) -> Markup:
+    """Return a program or a command of several lines. `label` says what it does, for a screen reader."""
+    return element("pre", element("code", text), **scrolling(label))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from report import words
 from report.limits import cut, first
-from report.markup import Markup, code, element, join
+from report.markup import Markup, code, element, join, scrolling
 
 if TYPE_CHECKING:
     from report.limits import Limits
@@ -22,32 +22,36 @@ def title(story: Story) -> str:
 
 def verdict(story: Story) -> tuple[str, str, str]:
     """Return the colour of the verdict, its one or two words, and its sentence."""
-    record = story.record or {}
     if story.failure and story.failure.error == "Tuneway.Refused":
         return "bad", "Refused", "The run was refused before anything was spent."
     if story.status in _ENDED:
         at = f" in the step {story.failure.step}" if story.failure and story.failure.step else ""
-        serves = " Its model serves nevertheless." if record.get("serving") else ""
+        serves = " Its model serves nevertheless." if story.serving else ""
         return "bad", story.status.replace("_", " ").capitalize(), f"The run {_ENDED[story.status]}{at}.{serves}"
     if story.status == "RUNNING":
         return "fair", "Running", "The run goes on."
-    serving = record.get("serving") or {}
-    if serving:
-        until = f" until {serving['until']}" if serving.get("until") else ", without an end"
+    if serving := story.serving:
+        until = f" until {words.moment(serving['until'])}" if serving.get("until") else ", without an end"
+        if idle := ((story.plan or {}).get("deploy") or {}).get("idle"):
+            until += f", or until nobody has used it for {idle['minutes']} minutes"
         still = " Bedrock is still at work." if story.status == "SERVING" else ""
         which = f"The model of run {story.serves_again}" if story.serves_again else "The tuned model"
         return "good", "Serving", f"{which} serves at the endpoint {serving['endpoint']}{until}.{still}"
-    if record.get("promoted"):
-        phase = (story.deployed or {}).get("phase")
-        other = " Another run's model has taken the endpoint." if phase == "superseded" else ""
-        return "fair", "Promoted", f"The tuned model was promoted, and does not serve.{other}"
-    word, sentence = "Not promoted", "The tuned model was not promoted, so it does not serve. It stays in the bucket."
+    return ("fair", *_without_service(story))
+
+
+def _without_service(story: Story) -> tuple[str, str]:
+    """Return the words and the sentence for a run that ended well and whose model does not serve."""
+    record = story.record
     if not record:
-        word, sentence = (
-            "Ended",
-            "The run ended well. Its record is not there, so it is not known whether its model serves.",
-        )
-    return "fair", word, sentence
+        return "Ended", "The run ended well. Its record is not there, so it is not known whether its model serves."
+    if record.get("serving"):
+        return "Served", "The model has served. Its endpoint has ended since, or another run's model has taken it."
+    if record.get("promoted"):
+        taken = (story.deployed or {}).get("phase") == "superseded"
+        other = " Another run's model has taken the endpoint." if taken else ""
+        return "Promoted", f"The tuned model was promoted, and does not serve.{other}"
+    return "Not promoted", "The tuned model was not promoted, so it does not serve. It stays in the bucket."
 
 
 def header(story: Story, limits: Limits) -> Markup:
@@ -137,7 +141,7 @@ def failure(story: Story, limits: Limits) -> Markup | None:
         shown = (
             f"The last {len(lines)} lines of the training job's log" if len(lines) > 1 else "The last line of the log"
         )
-        log = [element("h3", shown), element("pre", text, class_="log", dir="auto", tabindex="0")]
+        log = [element("h3", shown), element("pre", text, class_="log", dir="auto", **scrolling(shown))]
     return section(
         "failure",
         "What went wrong",

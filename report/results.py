@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from report import charts, words
 from report.limits import cut, thinned
-from report.markup import Markup, element, join, table
+from report.markup import Markup, element, join, scrolling, table
 from report.overview import section
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrF": "chrF"}
 _TABLE_ROWS = 40
-"""The most rows of the table of losses, which stands below the charts."""
+"""The most steps, and the most validations, of the table of losses, which stands below the charts."""
 _HABITS = {
     "empty": "empty",
     "truncated": "cut at the longest allowed answer",
@@ -45,7 +45,8 @@ def training(found: charts.Series) -> Markup | None:
             )
     steps = sorted({step for pair in found.values() for step in pair[0]})
     by_step = {kind: dict(zip(*pair, strict=True)) for kind, pair in found.items()}
-    shown = thinned(steps, _TABLE_ROWS)
+    validated = found["eval_loss"][0] if "eval_loss" in found else []
+    shown = sorted({*thinned(steps, _TABLE_ROWS), *thinned(validated, _TABLE_ROWS)})
     rows = [
         [f"{step:,.0f}", *("" if step not in by_step[kind] else f"{by_step[kind][step]:.4g}" for kind in found)]
         for step in shown
@@ -54,7 +55,8 @@ def training(found: charts.Series) -> Markup | None:
         f"{charts.SERIES[kind]}: {_ends(pair[1])}" for kind, pair in found.items() if kind != "learning_rate"
     )
     head = ["Step", *(charts.SERIES[kind] for kind in found)]
-    values = element("details", element("summary", "Values"), table(head, rows, numbers=range(len(head))))
+    name = "Values" if len(shown) == len(steps) else f"Values of {len(shown)} of the steps"
+    values = element("details", element("summary", name), table(name, head, rows, numbers=range(len(head))))
     noscript = element("noscript", element("p", "The charts need JavaScript. The values stand below.", class_="cut"))
     return section("training", "Training", noscript, element("div", *drawn, class_="charts"), values, lead=f"{lead}.")
 
@@ -155,8 +157,8 @@ def habits(story: Story) -> Markup | None:
         "Lengths and bad habits",
         element(
             "div",
-            table(["Words", "Mean", "Median", "90th percentile"], lengths, numbers=(1, 2, 3)),
-            table(["Share", *sides], shares, numbers=(1, 2, 3)),
+            table("Words of the answers", ["Words", "Mean", "Median", "90th percentile"], lengths, numbers=(1, 2, 3)),
+            table("Shares of bad answers", ["Share", *sides], shares, numbers=(1, 2, 3)),
             class_="pair",
         ),
     )
@@ -200,7 +202,6 @@ def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
     kinds = ["fault"] if faults else []
     if isinstance(base, (int, float)) and isinstance(tuned, (int, float)) and base != tuned:
         kinds.append("better" if tuned > base else "worse")
-    prompt = [str(turn.get("content", "")) for turn in row["prompt"] if turn.get("role") != "system"]
     heads = {
         "Reference": None,
         "Base": f"ROUGE-L {words.number(base)}" if _number(base) else None,
@@ -224,7 +225,7 @@ def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
         element(
             "details",
             element("summary", "Dialogue"),
-            *(element("p", cut(text, limits.text), class_="text", dir="auto") for text in prompt),
+            *_dialogue(row, limits),
             open=True,
         ),
         element("div", *columns, class_="answers"),
@@ -243,15 +244,19 @@ def asked(story: Story, limits: Limits) -> Markup | None:
 
 
 def _asked(row: JsonObject, limits: Limits) -> Markup:
-    turns = [str(turn.get("content", "")) for turn in row.get("prompt") or [] if turn.get("role") != "system"]
     columns = [
         element("div", element("h4", head), element("p", cut(text, limits.text), class_="text", dir="auto"))
         for head, text in (("Reference", row.get("reference", "")), ("Answer", row.get("answer", "")))
     ]
-    dialogue = (element("p", cut(turn, limits.text), class_="text", dir="auto") for turn in turns)
     return element(
         "article",
-        element("details", element("summary", "Dialogue"), *dialogue),
+        element("details", element("summary", "Dialogue"), *_dialogue(row, limits)),
         element("div", *columns, class_="answers"),
         class_="sample",
     )
+
+
+def _dialogue(row: JsonObject, limits: Limits) -> list[Markup]:
+    """Return the turns of a row's prompt without the task."""
+    turns = [turn.get("content", "") for turn in row.get("prompt") or [] if turn.get("role") != "system"]
+    return [element("p", cut(turn, limits.text), class_="text", dir="auto", **scrolling("Dialogue")) for turn in turns]

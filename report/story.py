@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline.money import endpoint_name
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -93,6 +95,15 @@ class Story(NamedTuple):
         """The earlier run whose model this run serves, if it makes none itself."""
         serve = (self.plan or {}).get("serve")
         return str(serve["run"]) if serve else None
+
+    @property
+    def serving(self) -> JsonObject | None:
+        """The endpoint that serves the run's model. None if it has ended since, so that it no longer costs money."""
+        serving: JsonObject | None = (self.record or {}).get("serving")
+        if serving and self.spent is not None:
+            name = endpoint_name(serving["endpoint"])
+            return serving if any(one["what"] == name for one in self.spent.get("ongoing") or []) else None
+        return serving
 
     @property
     def scores(self) -> JsonObject | None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 UNKNOWN = "not known"
 
@@ -45,9 +42,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
 
 
-def moment(at: datetime) -> str:
-    """Return a point in time, in UTC."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def moment(at: datetime | str) -> str:
+    """Return a point in time, also of ISO 8601, in UTC. A text that is no time stays as it is."""
+    try:
+        time = datetime.fromisoformat(at) if isinstance(at, str) else at
+        return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        return str(at)
 
 
 def size(count: object) -> str:

@@ -165,6 +165,7 @@ PLAN: dict[str, Any] = {
     "estimate": ESTIMATE,
     "record": {"changed": RECORD["changed"], "settings": RECORD["settings"], "instruction": RECORD["instruction"]},
     "serve": None,
+    "deploy": {"idle": {"minutes": 60}},
     "call": {
         "base_url": "https://runtime.sagemaker.us-west-2.amazonaws.com/endpoints/tuneway-0a1b2c3d/openai/v1",
         "python": [
@@ -309,6 +310,8 @@ def hostile(text: str = HOSTILE) -> Story:
     """Return a story all of whose texts are this one."""
     changed = {"changed": {text: {"default": text, "value": [text]}}, "settings": {text: text}}
     record = {**with_texts(RECORD, text), **changed, "promoted": True}
+    spent = with_texts(RECORD["spent"], text)
+    spent["ongoing"][0]["what"] = f"endpoint {text}"
     manifest = {**with_texts(GOOD.manifest, text), "rejected": {text: 3}, "splits": {text: {"written": 1}}}
     plan = {**with_texts(PLAN, text), "record": {**changed, "instruction": text}}
     evaluation = with_texts(GOOD.evaluation, text)
@@ -319,7 +322,7 @@ def hostile(text: str = HOSTILE) -> Story:
         status="FAILED",
         plan=plan,
         record=record,
-        spent=with_texts(RECORD["spent"], text),
+        spent=spent,
         manifest=manifest,
         evaluation=evaluation,
         recipe=with_texts(GOOD.recipe, text),

@@ -24,6 +24,13 @@ PAINTED = """canvas => {
   return new Set(pixels).size;
 }"""
 """The number of colours of a canvas. A blank one has one."""
+SCROLLING = """() => [...document.querySelectorAll("main *")].filter((one) => {
+  const { overflowX, overflowY } = getComputedStyle(one), scrolls = (kind) => kind === "auto" || kind === "scroll";
+  return (scrolls(overflowX) && one.scrollWidth > one.clientWidth) ||
+    (scrolls(overflowY) && one.scrollHeight > one.clientHeight);
+}).map((one) => ({ html: one.outerHTML.slice(0, 80), tab: one.hasAttribute("tabindex") ? one.tabIndex : null,
+  role: one.getAttribute("role"), label: one.getAttribute("aria-label") }))"""
+"""The elements that have more than they show."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,24 @@ def test_a_page_fits_its_screen_without_a_fault_or_a_request(
         path=f"{os.environ.get('SCREENSHOTS') or tmp_path}/report-{name}-{width}-{scheme}.png", full_page=True
     )
     assert found == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("name", list(STORIES))
+def test_the_keyboard_reaches_whatever_scrolls_and_each_has_a_name(
+    browser: Browser, pages: dict[str, Path], name: str, width: int
+) -> None:
+    page, _ = opened(browser, pages[name], viewport={"width": width, "height": 900})
+    page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    scrolling = page.evaluate(SCROLLING)
+    assert [one for one in scrolling if one["tab"] != 0 or not one["role"] or not one["label"]] == []
+    if (name, width) == ("good", 400):
+        money = page.get_by_role("group", name="Money by part")
+        money.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("() => document.querySelector('#money .scroll').scrollLeft > 0")
+        assert len(scrolling) > 5
     page.context.close()
 
 

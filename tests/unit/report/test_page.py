@@ -56,7 +56,8 @@ def test_a_good_runs_page_has_every_part() -> None:
     assert " ".join(ids) == "warnings model training scores habits samples asked data time money settings use"
     for text in (
         "Llama-3.2-1B-Instruct tuned on samsum",
-        "The tuned model serves at the endpoint tuneway-0a1b2c3d until 2026-11-27T15:00:00Z.",
+        "The tuned model serves at the endpoint tuneway-0a1b2c3d until 2026-11-27 15:00 UTC, or until nobody has used it for "
+        "60 minutes.",
         "because the lower end of the difference's 95% interval is above 0",
         "ROUGE-L clearly better",
         "+18.4 to +21.2",
@@ -67,12 +68,14 @@ def test_a_good_runs_page_has_every_part() -> None:
         "Training $0.81 $4.22 $0.87 billed: 2,224 s of ml.g5.xlarge",
         "Together $11.01 $17.34 not known",
         "2,100 tokens/s of run 0a1b2c3d4e",
-        "$1.408 per hour, until 2026-11-27T15:00:00Z",
+        "$1.408 per hour, until 2026-11-27 15:00 UTC at the latest",
         "training.epochs 1 2 the execution's input",
         "endpoint.time_to_live_minutes 240 480 config.yaml",
         "https://runtime.sagemaker.us-west-2.amazonaws.com/endpoints/tuneway-0a1b2c3d/openai/v1",
         f"aws s3 rm --recursive s3://{BUCKET}/models/{RUN}/",
-        "aws sagemaker delete-endpoint --region us-west-2 --endpoint-name tuneway-0a1b2c3d",
+        "tuneway ask chat.txt --model bedrock With the AWS CLI aws bedrock-runtime converse --region us-west-2",
+        f"Serve it again tuneway serve {RUN} With the AWS CLI aws stepfunctions start-execution",
+        "tuneway down With the AWS CLI aws sagemaker delete-endpoint --region us-west-2 --endpoint-name tuneway-0a1b2c3d",
         f"""--input '{{"serve": "{RUN}"}}'""",
         "Redriven once.",
     ):
@@ -106,6 +109,7 @@ def test_a_refused_runs_page_says_that_nothing_was_spent() -> None:
         ({"status": "TIMED_OUT"}, "The run ran out of time. Its model serves nevertheless."),
         ({"status": "SERVING"}, "Bedrock is still at work."),
         ({"status": "RUNNING", "record": None}, "The run goes on."),
+        ({"spent": {**RECORD["spent"], "ongoing": []}}, "The model has served. Its endpoint has ended since"),
         ({"record": {**RECORD, "serving": None}, "deployed": {"phase": "superseded"}}, "Another run's model has taken"),
         ({"record": {**RECORD, "serving": None, "promoted": False}}, "The tuned model was not promoted"),
         ({"plan": {**PLAN, "serve": {"run": "0123456789"}}}, "The model of run 0123456789 serves"),
@@ -130,7 +134,19 @@ def test_a_served_models_settings_may_come_from_its_own_run() -> None:
 
 def test_a_model_that_was_not_promoted_is_served_again_by_an_input_that_promotes_it() -> None:
     record = {**RECORD, "serving": None, "promoted": False}
-    assert '{"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}' in read(GOOD._replace(record=record)).text
+    page = read(GOOD._replace(record=record)).text
+    assert '{"serve": "9f8e7d6c5b", "endpoint": {"promote": "always"}}' in page
+    assert f"tuneway serve {RUN} --not-promoted" in page
+    assert "tuneway down" not in page
+
+
+def test_an_endpoint_that_nobody_used_while_bedrock_worked_is_neither_called_nor_deleted() -> None:
+    page = read(GOOD._replace(spent={**RECORD["spent"], "ongoing": RECORD["spent"]["ongoing"][1:]})).text
+    assert "tuneway serve" in page
+    assert "tuneway down" not in page
+    assert "OpenAI client" not in page
+    failed = GOOD._replace(status="FAILED", spent={**RECORD["spent"], "ongoing": []})
+    assert "serves nevertheless" not in overview.verdict(failed)[2]
 
 
 def test_the_page_allows_its_own_scripts_alone_and_loads_nothing() -> None:
@@ -269,6 +285,14 @@ def test_the_differences_are_judged_by_their_intervals() -> None:
 )
 def test_a_duration_is_in_words(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
+
+
+def test_a_time_is_in_utc_and_a_text_that_is_none_stays() -> None:
+    assert words.moment("2026-11-27T15:00:59+02:00") == "2026-11-27 13:00 UTC"
+    assert [words.moment(text) for text in ("later", "0001-01-01T00:00:00+01:00")] == [
+        "later",
+        "0001-01-01T00:00:00+01:00",
+    ]
 
 
 def test_what_is_not_known_is_said_so() -> None:
