@@ -162,9 +162,7 @@ def notice(
         f"Bedrock: {bedrock}",
         *costs,
         f"Left: {'; '.join(unfinished) or 'nothing of this run is running'}",
-    ]
-    lines += [
-        f"Execution: https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{arn}"
+        f"Execution: https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{arn}",
     ]
     subject = f"{prefix}: run {name} {status}".encode("ascii", "replace").decode()[:SUBJECT_LIMIT]
     return {"subject": subject, "message": "\n".join(lines)}
@@ -197,9 +195,8 @@ def _failure(execution: dict[str, Any]) -> list[str]:
 
 def error_and_reason(execution: Mapping[str, Any]) -> tuple[str, str]:
     """Return the name of the error with which an execution has ended, and the line that matters in its cause."""
-    error = execution.get("error") or execution["status"]
-    if execution["status"] != "FAILED":
-        error = execution["status"]
+    status = execution["status"]
+    error = (execution.get("error") or status) if status == "FAILED" else status
     return error, _reason(execution.get("cause") or "")
 
 

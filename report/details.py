@@ -14,7 +14,7 @@ from report.overview import section
 if TYPE_CHECKING:
     from pipeline.contracts.values import JsonObject
     from report.limits import Limits
-    from report.story import Story
+    from report.story import Phase, Story
 
 _PARTS = {"training": "Training", "bedrock": "Bedrock", "endpoint": "Endpoint", "total": "Together"}
 _INSTALLS = " installs it into .venv/bin. Without the project, the AWS CLI does it."
@@ -41,13 +41,13 @@ def model(story: Story, limits: Limits) -> Markup | None:
     if recipe:
         adapter = "QLoRA" if recipe.get("quantization", "none") not in ("none", None) else "LoRA"
         names = (
-            *(("epochs", "epochs"), ("max_length", "tokens at most"), ("batch_size", "rows per batch")),
-            *(
-                ("learning_rate", "learning rate"),
-                ("lr_scheduler", "scheduler"),
-                ("optimizer", "optimizer"),
-                ("seed", "seed"),
-            ),
+            ("epochs", "epochs"),
+            ("max_length", "tokens at most"),
+            ("batch_size", "rows per batch"),
+            ("learning_rate", "learning rate"),
+            ("lr_scheduler", "scheduler"),
+            ("optimizer", "optimizer"),
+            ("seed", "seed"),
         )
         shown = [f"{text} {words.value(recipe[name])}" for name, text in names if recipe.get(name) is not None]
         rows.append(("Recipe", ", ".join([adapter, *shown])))
@@ -132,13 +132,13 @@ def time(story: Story, limits: Limits) -> Markup | None:
     if not story.phases:
         return None
     seconds = (story.metrics or {}).get("seconds")
-    parts: list[Any] = [charts.time_line(story.phases[-limits.items :], story.written, {})]
+    parts: list[Any] = [*_time_line(story.phases, story, limits, {})]
     if story.job_phases:
         parts += [
             element("h3", "The training job"),
             element("p", code(story.job), class_="lead") if story.job else None,
+            *_time_line(story.job_phases, story, limits, _JOB),
         ]
-        parts.append(charts.time_line(story.job_phases[-limits.items :], story.written, _JOB))
     if isinstance(seconds, dict) and seconds:
         rows = [
             [name.replace("_", " "), words.duration(of)] for name, of in seconds.items() if isinstance(of, (int, float))
@@ -151,6 +151,12 @@ def time(story: Story, limits: Limits) -> Markup | None:
             )
         )
     return section("time", "Time", *parts)
+
+
+def _time_line(phases: list[Phase], story: Story, limits: Limits, labels: dict[str, str]) -> list[Markup]:
+    """Return a time line of the last phases, and a line that says how many are left out."""
+    last, rest = first(phases[::-1], limits.items)
+    return [rest, charts.time_line(last[::-1], story.written, labels)]
 
 
 def money(story: Story, limits: Limits) -> Markup | None:
@@ -167,8 +173,8 @@ def money(story: Story, limits: Limits) -> Markup | None:
         part = real.get(name)
         paid = part["usd"] if part else (spent or {}).get("total") if name == "total" else None
         how = join([part["basis"], ": ", cut(part["how"], limits.line)]) if part else ""
-        # A part that the run has not used has a dash.
-        so_far = words.dollars(paid) if part or name == "total" else "–"  # noqa: RUF001
+        # A part that the run has not used has a dash. If nobody has counted the cost, no part is known.
+        so_far = words.dollars(paid) if part or name == "total" or spent is None else "–"  # noqa: RUF001
         rows.append([text, words.dollars(expected.get(name)), words.dollars(estimate.get(name)), so_far, how])
     parts: list[Any] = [
         table(
@@ -268,7 +274,12 @@ def use(story: Story, limits: Limits) -> Markup | None:
         name = shlex.quote(str(serving["endpoint"]))
         parts += [
             element("h3", "Delete the endpoint"),
-            element("p", "The command ends everything of the stack that costs money by the hour, also a run at work."),
+            element(
+                "p",
+                code("tuneway down"),
+                " ends everything of the stack that costs money by the hour, also a run at work. The command of the AWS "
+                "CLI deletes this endpoint alone.",
+            ),
             program("Delete the endpoint", "tuneway down"),
             _or_aws(f"aws sagemaker delete-endpoint --region {story.region} --endpoint-name {name}"),
         ]

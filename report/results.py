@@ -51,7 +51,7 @@ def training(found: charts.Series) -> Markup | None:
         [f"{step:,.0f}", *("" if step not in by_step[kind] else f"{by_step[kind][step]:.4g}" for kind in found)]
         for step in shown
     ]
-    lead = ", ".join(
+    lead = "; ".join(
         f"{charts.SERIES[kind]}: {_ends(pair[1])}" for kind, pair in found.items() if kind != "learning_rate"
     )
     head = ["Step", *(charts.SERIES[kind] for kind in found)]

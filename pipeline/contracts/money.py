@@ -105,7 +105,16 @@ class SpentPart(NamedTuple):
 
 
 class Ongoing(NamedTuple):
-    """A thing that goes on to cost money. `until` says when it ends by itself (ISO 8601, UTC). None means never."""
+    """A thing that goes on to cost money, as far as the run knows.
+
+    A run looks at its endpoint for the last time before Bedrock's job. So the endpoint of a run.json may have ended since,
+    because nobody used it. The cleanup looks again after the run's end, for the message and the report.
+
+    Attributes:
+        what: the thing, in words.
+        usd_per_hour: its price. None if it is not known.
+        until: when it ends by itself at the latest (ISO 8601, UTC). None means that it has no such end.
+    """
 
     what: str
     usd_per_hour: float | None
@@ -113,11 +122,14 @@ class Ongoing(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What a run has cost so far, and what goes on to cost money."""
+    """What a run has cost so far, and what goes on to cost money.
+
+    `training_seconds_billed` is None while a training job runs, because SageMaker has not billed it yet.
+    """
 
     parts: list[SpentPart]
     total: float | None
     ongoing: list[Ongoing]
-    training_seconds_billed: int
+    training_seconds_billed: int | None
     training_instance_types: list[str]
     prices_as_of: str

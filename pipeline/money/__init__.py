@@ -2,9 +2,7 @@
 
 from pipeline.money.bounds import (
     BEDROCK_MODEL_STORAGE_PER_MONTH,
-    customization,
     estimate,
-    imported,
     wake_warning,
     warnings,
 )
@@ -19,10 +17,9 @@ from pipeline.money.limit import (
 )
 from pipeline.money.price_list import look_up
 from pipeline.money.prices import endpoint_price, known
-from pipeline.money.so_far import planned, so_far
+from pipeline.money.so_far import so_far
 from pipeline.money.spent import (
     BedrockUse,
-    EndpointUse,
     TrainingUse,
     endpoint_name,
     instance_type,
@@ -35,7 +32,6 @@ __all__ = [
     "BEDROCK_MODEL_STORAGE_PER_MONTH",
     "BedrockUse",
     "EarlierPace",
-    "EndpointUse",
     "MaxCostReached",
     "Tokens",
     "TrainingUse",
@@ -43,18 +39,15 @@ __all__ = [
     "check_endpoint",
     "check_plan",
     "check_training",
-    "customization",
     "endpoint_name",
     "endpoint_price",
     "endpoint_use",
     "estimate",
     "expected",
-    "imported",
     "instance_type",
     "known",
     "lines",
     "look_up",
-    "planned",
     "so_far",
     "spent_so_far",
     "tokens_of_bytes",

@@ -1,7 +1,7 @@
 """Prints the bound of a run with config.yaml, and what is expected, for each Region with a default of Bedrock's.
 
 `python -m pipeline.money [ROWS]`: the expected cost is that of a dataset with so many rows of train, by default as many as
-SAMSum has.
+SAMSum has. The base model counts with the parameters of Llama 3.2 1B. `tuneway plan` knows those of another one.
 """
 
 from __future__ import annotations
@@ -32,4 +32,7 @@ for region, default in DEFAULT_BY_REGION.items():
         bedrock_model=model,
         parameters=LLAMA_1B_PARAMETERS,
     )
-    print(region, json.dumps(as_json(money.estimate(config, prices, expected, model, region)), indent=2))
+    print(
+        region,
+        json.dumps(as_json(money.estimate(config, prices, expected, model, region, LLAMA_1B_PARAMETERS)), indent=2),
+    )

@@ -118,7 +118,7 @@ def check_endpoint(
 
 def endpoint_use(record: RunRecord, deployed: Deployment | None) -> EndpointUse | None:
     """Return the life of the run's endpoint, or None if the run has deployed none."""
-    if record.fleet is None or deployed is None or not (deployed.since or deployed.earlier_seconds):
+    if record.fleet is None or deployed is None or not deployed.since:
         return None
     # A superseded endpoint is on the config of another run, which goes on to pay for it.
     ended = time.time() if deployed.phase == "superseded" else None

@@ -144,11 +144,14 @@ def refresh(wanted: Sequence[tuple[str, str]]) -> list[str]:
             lines.append(f"{name} in {region}: the Price List does not have it" + (", so the row stays" if old else ""))
             continue
         rows[name, region] = new[0]
-        amounts = f"training {new[0].training}, endpoint {new[0].endpoint}"
-        before = f"{f'training {old.training}, endpoint {old.endpoint}'}" if old else "no row"
-        lines.append(f"{name} in {region}: {before} -> {amounts} ({new[0].as_of})")
+        before = _amounts(old) if old else "no row"
+        lines.append(f"{name} in {region}: {before} -> {_amounts(new[0])} ({new[0].as_of})")
     prices.write(rows.values())
     return lines
+
+
+def _amounts(row: PriceRow) -> str:
+    return f"training {row.training}, endpoint {row.endpoint}"
 
 
 def main(arguments: list[str]) -> int:

@@ -130,7 +130,7 @@ def spent_so_far(
         parts=parts,
         total=round(sum(known), 2) if len(known) == len(parts) else None,
         ongoing=ongoing,
-        training_seconds_billed=sum(training.seconds.values()) if training.basis == "billed" else 0,
+        training_seconds_billed=sum(training.seconds.values()) if training.basis == "billed" else None,
         training_instance_types=list(training.seconds),
         prices_as_of=prices.as_of,
     )

@@ -16,9 +16,8 @@ def lines(spent: Spent) -> list[str]:
     found = [f"Spent: {dollars(spent.total)} in US dollars, before tax: {parts}"]
     for one in spent.ongoing:
         hourly = NOT_KNOWN if one.usd_per_hour is None else f"{one.usd_per_hour:.4g} dollars"
-        found.append(
-            f"Goes on: {one.what}, per hour {hourly}, {f'until {one.until}' if one.until else 'until it is deleted'}"
-        )
+        end = f"until {one.until} at the latest" if one.until else "until it is deleted"
+        found.append(f"Goes on: {one.what}, per hour {hourly}, {end}")
     return found
 
 

@@ -116,7 +116,8 @@ def test_bedrocks_model_can_be_called_as_the_output_and_the_notice_say(stack: De
     message = stack.wait_for_cleanup(first["executionArn"])["message"]
     assert f"Ask Bedrock: {output['bedrock_call']}\n" in message
     assert f"\nSpent: {output['spent']['total']:.2f} in US dollars, before tax: training " in message
-    assert f"\nGoes on: endpoint {output['endpoint']}, per hour 1.408 dollars, until {output['until']}\n" in message
+    end = f"until {output['until']} at the latest"
+    assert f"\nGoes on: endpoint {output['endpoint']}, per hour 1.408 dollars, {end}\n" in message
 
 
 def test_no_dialogue_and_no_answer_is_in_history_logs_or_notice(stack: Deployed, first: dict[str, Any]) -> None:

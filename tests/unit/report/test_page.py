@@ -75,7 +75,8 @@ def test_a_good_runs_page_has_every_part() -> None:
         f"aws s3 rm --recursive s3://{BUCKET}/models/{RUN}/",
         "tuneway ask chat.txt --model bedrock With the AWS CLI aws bedrock-runtime converse --region us-west-2",
         f"Serve it again tuneway serve {RUN} With the AWS CLI aws stepfunctions start-execution",
-        "tuneway down With the AWS CLI aws sagemaker delete-endpoint --region us-west-2 --endpoint-name tuneway-0a1b2c3d",
+        "deletes this endpoint alone. tuneway down With the AWS CLI "
+        "aws sagemaker delete-endpoint --region us-west-2 --endpoint-name tuneway-0a1b2c3d",
         f"""--input '{{"serve": "{RUN}"}}'""",
         "Redriven once.",
     ):
@@ -121,7 +122,9 @@ def test_the_verdict_is_in_words(changes: dict[str, Any], words: str) -> None:
 
 
 def test_what_a_run_has_cost_is_not_known_if_nobody_has_counted_it() -> None:
-    assert "Together $11.01 $17.34 not known" in read(FAILED._replace(spent=None)).text
+    uncounted = read(FAILED._replace(spent=None)).text
+    assert "Endpoint $6.10 $6.10 not known Together $11.01 $17.34 not known" in uncounted
+    assert "Endpoint $6.10 $6.10 – Together" in read(FAILED).text  # noqa: RUF001 - a part that it has not used
     undated = {**stories.ESTIMATE, "prices_as_of": ""}
     page = read(FAILED._replace(spent=None, plan={**PLAN, "estimate": undated}))
     assert "US dollars, before tax. “So far” is" in page.text
@@ -239,7 +242,10 @@ def test_a_page_stays_below_one_megabyte_and_says_what_it_leaves_out() -> None:
 
 def test_many_phases_stay_within_the_page() -> None:
     phases = [stories.span("Deploy", number, number + 1, number) for number in range(20_000)]
-    assert len(render(GOOD._replace(phases=phases)).encode()) <= MOST_BYTES
+    page = render(GOOD._replace(phases=phases))
+    assert len(page.encode()) <= MOST_BYTES
+    assert "19,800 more are not shown." in page
+    assert "(attempt 19999)" in page
 
 
 @pytest.mark.parametrize("part", [name for name in Story._fields if name in Story._field_defaults])

@@ -79,11 +79,13 @@ def test_all_jobs_of_the_redrives_count_and_a_running_one_is_estimated() -> None
     assert one.parts == [
         SpentPart("training", 1.41, "estimated", "3,600 estimated seconds of ml.g5.xlarge at 1.408 dollars per hour")
     ]
+    assert one.training_seconds_billed is None
     only = money.so_far(EXECUTION, 0, PREFIX, account(record, {f"{RUN}-0": ended}))
     assert only is not None
     assert only.parts == [
         SpentPart("training", 1.41, "billed", "3,600 billed seconds of ml.g5.xlarge at 1.408 dollars per hour")
     ]
+    assert only.training_seconds_billed == 3600
     both = money.so_far(EXECUTION, 2, PREFIX, account(record, {f"{RUN}-0": ended, f"{RUN}-2": running}))
     assert both is not None
     assert (both.parts[0].usd, both.parts[0].basis) == (pytest.approx(1.41 * 3, abs=0.02), "estimated")
@@ -157,6 +159,6 @@ def test_the_lines_say_what_is_billed_what_is_estimated_and_what_goes_on() -> No
     ]
     assert money.lines(Spent(parts, None, ongoing, 3600, ["ml.g5.xlarge"], "2026-11-24")) == [
         "Spent: not known in US dollars, before tax: training 1.41 (billed), endpoint not known (estimated)",
-        "Goes on: endpoint e, per hour not known, until 2026-11-28T12:00:00Z",
+        "Goes on: endpoint e, per hour not known, until 2026-11-28T12:00:00Z at the latest",
         "Goes on: the custom model in Bedrock, per hour 0.0027 dollars, until it is deleted",
     ]
