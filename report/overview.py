@@ -31,9 +31,10 @@ def verdict(story: Story) -> tuple[str, str, str]:
     if story.status == "RUNNING":
         return "fair", "Running", "The run goes on."
     if serving := story.serving:
-        until = f" until {words.moment(serving['until'])}" if serving.get("until") else ", without an end"
+        ends = [words.moment(serving["until"])] if serving.get("until") else []
         if idle := ((story.plan or {}).get("deploy") or {}).get("idle"):
-            until += f", or until nobody has used it for {idle['minutes']} minutes"
+            ends.append(f"nobody has used it for {idle['minutes']} minutes")
+        until = f" until {', or until '.join(ends)}" if ends else ", without an end"
         still = " Bedrock is still at work." if story.status == "SERVING" else ""
         which = f"The model of run {story.serves_again}" if story.serves_again else "The tuned model"
         return "good", "Serving", f"{which} serves at the endpoint {serving['endpoint']}{until}.{still}"
