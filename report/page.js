@@ -1,5 +1,5 @@
 "use strict";
-// The page is whole without this script. It draws the charts, and filters the samples.
+// The page is whole without this script. It draws the charts, filters the samples, and shows the end of a log.
 (() => {
   const data = JSON.parse(document.getElementById("series").textContent);
   const kinds = {
@@ -61,6 +61,8 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   matchMedia("print").addEventListener("change", draw);
+
+  document.querySelectorAll("pre.log").forEach((log) => { log.scrollTop = log.scrollHeight; });
 
   const controls = document.querySelector(".controls");
   if (controls) {

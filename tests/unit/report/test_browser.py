@@ -107,6 +107,15 @@ def test_the_charts_are_drawn_and_show_values_on_hover(browser: Browser, pages: 
     page.context.close()
 
 
+def test_a_long_log_shows_its_end(browser: Browser, pages: dict[str, Path]) -> None:
+    page, found = opened(browser, pages["failed"])
+    rest = page.locator("pre.log").evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight")
+    assert page.locator("pre.log").evaluate("log => log.scrollTop") > 100
+    assert rest <= 1
+    assert found == []
+    page.context.close()
+
+
 def test_the_charts_follow_the_scheme_and_the_width(browser: Browser, pages: dict[str, Path]) -> None:
     page, found = opened(browser, pages["good"], viewport={"width": 1400, "height": 900}, color_scheme="light")
     pixel = "() => [...document.querySelector('.chart canvas').toDataURL()].length"
