@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pipeline import times
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 UNKNOWN = "not known"
 
@@ -33,20 +37,14 @@ def dollars(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span with its two largest units."""
-    rest = round(seconds)
-    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if rest >= size:
-            whole, left = divmod(rest, size)
-            return f"{whole} {unit} {left // part} {smaller}" if left // part else f"{whole} {unit}"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
+    """Return a length of time. A phase of a small job may take less than a second."""
+    return f"{seconds:.1f} s" if seconds < 10 else times.duration(seconds)
 
 
 def moment(at: datetime | str) -> str:
-    """Return a point in time, also of ISO 8601, in UTC. A text that is no time stays as it is."""
+    """Return a point of time in UTC. A text that is no time stays as it is."""
     try:
-        time = datetime.fromisoformat(at) if isinstance(at, str) else at
-        return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return times.moment(at)
     except (ValueError, OverflowError):
         return str(at)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pipeline.contracts.money import Ongoing, Spent, SpentPart
 from pipeline.money import bounds
 from pipeline.money.prices import HOURS_PER_MONTH, SECONDS_PER_HOUR, of_instances
+from pipeline.times import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,7 +159,11 @@ def _bedrock(use: BedrockUse, region: str) -> tuple[SpentPart, list[Ongoing]]:
     else:
         units = use.units
         usd = use.usd_at_most if units is None else bounds.imported(units, region)
-        counted = "at most: the units are not known yet" if units is None else f"{units} custom model unit(s)"
+        counted = (
+            "at most: the units are not known yet"
+            if units is None
+            else f"{units} custom model unit{'s' * (units != 1)}"
+        )
         how = f"{counted}, a month of the imported model and the run's own questions"
         what = "the imported model in Bedrock"
     part = SpentPart("bedrock", usd if usd is None else round(usd, 2), "estimated", how)
@@ -173,7 +178,8 @@ def _endpoint(prices: Prices, region: str, use: EndpointUse, now: float) -> tupl
     usd = of_instances(prices.endpoint, fleet.instance_types, fleet.instance_count, hours)
     hourly = of_instances(prices.endpoint, fleet.instance_types, fleet.instance_count, 1)
     kind = " or ".join(fleet.instance_types)
-    how = f"{hours * 60:.0f} minutes of {fleet.instance_count} x {kind} {_at(hourly, region)}, from the start of its deployment"
+    lived = duration(hours * SECONDS_PER_HOUR)
+    how = f"{lived} of {fleet.instance_count} x {kind} {_at(hourly, region)}, from the start of its deployment"
     part = SpentPart("endpoint", usd if usd is None else round(usd, 2), "estimated", how)
     alive = use.ended is None and last == now
     return part, [Ongoing(endpoint_name(use.name), hourly and round(hourly, 4), use.until)] if alive else []

@@ -102,5 +102,5 @@ def test_the_endpoint_is_counted_from_the_start_of_its_deployment_and_goes_on(aw
     training, endpoint = spent["parts"]
     assert (training["usd"], training["how"]) == (0.0, "no training instance was billed")
     assert (endpoint["part"], endpoint["usd"], endpoint["basis"]) == ("endpoint", 1.41, "estimated")
-    assert endpoint["how"].startswith("30 minutes of 2 x ml.g5.xlarge at 2.816 dollars per hour")
+    assert endpoint["how"].startswith("30 min of 2 x ml.g5.xlarge at 2.816 dollars per hour")
     assert spent["ongoing"] == [{"what": "endpoint e", "usd_per_hour": 2.816, "until": until}]
