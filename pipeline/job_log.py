@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline import times
+from pipeline import names, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +40,25 @@ _FORECAST = re.compile(r"^forecast ")
 _SECONDS = re.compile(rf"\b(?P<phase>\w+?)_seconds=(?P<seconds>{_NUMBER})")
 _EVERY = re.compile(r"\beval_steps=(?P<steps>\d+)")
 _ENDED = re.compile(r"^load_seconds=")
+
+
+def newest_events(logs: Any, job: str, limit: int) -> list[dict[str, Any]]:
+    """Return the newest events of the first host's last log stream. A spot job has one stream per start.
+
+    Args:
+        logs: a client of CloudWatch Logs. Its errors are raised.
+        job: the training job's name.
+        limit: the most events.
+    """
+    group = names.TRAINING_LOGS
+    streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
+    if not streams:
+        return []
+    stream = max(one["logStreamName"] for one in streams)
+    events: list[dict[str, Any]] = logs.get_log_events(
+        logGroupName=group, logStreamName=stream, limit=limit, startFromHead=False
+    )["events"]
+    return events
 
 
 class Step(NamedTuple):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, message, names
+from pipeline import aws, message, money, names
 from pipeline.contracts.values import as_json
-from pipeline.job_log import JobLog
+from pipeline.job_log import JobLog, newest_events
 from report import timeline
 from report.limits import Limits
 from report.story import Failure, Story
@@ -67,7 +67,8 @@ class Gathering:
         run = names.run_id(self._execution)
         record = self._json(f"models/{run}/{names.RECORD}") if told.answers.keys() & set(_RECORDS) else None
         redrives = described.get("redriveCount", 0)
-        jobs = self._jobs(plan["name"], redrives) if plan and "Train" in {phase.name for phase in told.phases} else []
+        attempts = [f"{plan['name']}-{redrive}" for redrive in range(redrives + 1)] if plan else []
+        jobs = money.training_jobs(attempts) if "Train" in {phase.name for phase in told.phases} else []
         events = self._log(jobs[-1]["TrainingJobName"]) if jobs and not self._model(plan, told) else []
         log = JobLog()
         log.add(events)
@@ -141,33 +142,13 @@ class Gathering:
             self.unread.append(f"s3://{self._bucket}/{key} is no JSON")
         return None
 
-    def _jobs(self, name: str, redrives: int) -> list[dict[str, Any]]:
-        """Return SageMaker's descriptions of the run's training jobs, one for each redrive that has made one."""
-        sagemaker, found = aws.client("sagemaker"), []
-        for redrive in range(redrives + 1):
-            try:
-                found.append(sagemaker.describe_training_job(TrainingJobName=f"{name}-{redrive}"))
-            except ClientError as error:
-                if not aws.is_absent(error):
-                    raise
-        return found
-
     def _log(self, job: str) -> list[dict[str, Any]]:
-        """Return the newest events of the first host's last log stream. A spot job has one stream per start."""
-        logs, group = aws.client("logs"), names.TRAINING_LOGS
         try:
-            streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
-            if not streams:
-                return []
-            stream = max(one["logStreamName"] for one in streams)
-            events: list[dict[str, Any]] = logs.get_log_events(
-                logGroupName=group, logStreamName=stream, limit=LOG_EVENTS, startFromHead=False
-            )["events"]
+            return newest_events(aws.client("logs"), job, LOG_EVENTS)
         except (ClientError, BotoCoreError) as error:
             logger.warning("the log of %s cannot be read: %s", job, error)
             self.unread.append(f"the log of the training job {job} cannot be read")
             return []
-        return events
 
 
 def _failure(described: Mapping[str, Any], told: Told) -> Failure:

@@ -17,7 +17,7 @@ from pipeline.money.limit import (
 )
 from pipeline.money.price_list import look_up
 from pipeline.money.prices import endpoint_price, known
-from pipeline.money.so_far import so_far
+from pipeline.money.so_far import so_far, training_jobs
 from pipeline.money.spent import (
     BedrockUse,
     TrainingUse,
@@ -52,6 +52,7 @@ __all__ = [
     "spent_so_far",
     "tokens_of_bytes",
     "tokens_of_rows",
+    "training_jobs",
     "training_use",
     "wake_warning",
     "warnings",

@@ -47,7 +47,7 @@ def so_far(execution: str, redrives: int, prefix: str, clients: Callable[[str], 
     return spent_so_far(
         record.prices,
         record.region,
-        training_use(_training_jobs(attempts, clients), now),
+        training_use(training_jobs(attempts, clients), now),
         _bedrock(record, run, clients),
         _endpoint(record, prefix, attempts, clients, now),
         now,
@@ -75,7 +75,8 @@ def planned(execution: str, clients: Callable[[str], Any] = aws.client) -> RunRe
     return None
 
 
-def _training_jobs(attempts: list[str], clients: Callable[[str], Any]) -> list[dict[str, Any]]:
+def training_jobs(attempts: list[str], clients: Callable[[str], Any] = aws.client) -> list[dict[str, Any]]:
+    """Return SageMaker's descriptions of a run's training jobs, one for each attempt that has made one."""
     client, found = clients("sagemaker"), []
     for name in attempts:
         try:

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, jobs, money, names
 from pipeline.contracts.events import TrainEvent, Training
-from pipeline.job_log import last_line
+from pipeline.job_log import last_line, newest_events
 from pipeline.jobs import Job
 from pipeline.times import duration
 
@@ -115,17 +115,8 @@ def _in_phase(job: Job) -> float:
 
 
 def _newest_events(job: str) -> list[dict[str, Any]]:
-    """Return the newest events of the first host's last log stream. A spot job has one stream per start."""
     client = aws.client("logs", read_timeout=5, retries={"total_max_attempts": 1})
     try:
-        group, host = names.TRAINING_LOGS, f"{job}/algo-1-"
-        found = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=host)["logStreams"]
-        if not found:
-            return []
-        stream = max(one["logStreamName"] for one in found)
-        events: list[dict[str, Any]] = client.get_log_events(
-            logGroupName=group, logStreamName=stream, limit=_EVENTS, startFromHead=False
-        )["events"]
+        return newest_events(client, job, _EVENTS)
     except client.exceptions.ResourceNotFoundException:
         return []
-    return events

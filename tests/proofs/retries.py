@@ -27,6 +27,7 @@ PACKAGES = ("pipeline", "data_prep", "report")
 # Modules that get their clients as arguments.
 CLIENT_ARGUMENTS = {
     "pipeline/endpoints.py": ("sagemaker",),
+    "pipeline/job_log.py": ("logs",),
     "pipeline/source/base_model.py": ("s3",),
     "pipeline/source/listing.py": ("s3",),
     "pipeline/source/hub.py": ("secretsmanager",),
@@ -185,12 +186,12 @@ def calls() -> list[Call]:
 
 
 def services(path: Path) -> list[str]:
-    """Return the services for which a module makes clients: the first arguments of calls whose name ends in `client`."""
+    """Return the services for which a module makes clients: the first arguments of calls named `...client` or `...clients`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name.endswith("client"):
+            if name.endswith(("client", "clients")):
                 found.add(str(node.args[0].value))
     return sorted(found)
 
