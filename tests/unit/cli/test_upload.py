@@ -62,7 +62,7 @@ def test_a_folder_is_uploaded_once(aws: RunningAws, bucket: str, folder: Path) -
 
 def test_after_ctrl_c_nothing_is_there(aws: RunningAws, bucket: str, folder: Path) -> None:
     with (folder / "b.jsonl").open("wb") as large:
-        large.truncate(2_000_000_000)
+        large.truncate(600_000_000)
     s3 = aws.client("s3")
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     process = subprocess.Popen(
