@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from xdist.scheduler.loadscope import LoadScopeScheduling
     from xdist.workermanage import WorkerController
+
+# A shell without job control starts `make test &` with SIGINT ignored, which the programs that a test ends by Ctrl-C inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples have no deadline, because their time depends on how busy the machine is.
 settings.register_profile("tests", deadline=None)
