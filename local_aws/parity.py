@@ -27,6 +27,7 @@ SERVICES = {
     "core/authorization.py": "IAM",
     "ministack/alarms.py": "CloudWatch",
     "ministack/cloudformation.py": "CloudFormation",
+    "ministack/dashboards.py": "CloudWatch",
     "ministack/functions.py": "Lambda",
     "ministack/metrics.py": "CloudWatch",
     "ministack/schedules.py": "EventBridge Scheduler",

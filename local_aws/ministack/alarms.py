@@ -1,9 +1,10 @@
-"""Alarms on queues, which MiniStack does not set, and their messages, which a topic's policy may refuse."""
+"""Alarms, which MiniStack sets by all metrics of one name, and their messages, which a topic's policy may refuse."""
 
 from __future__ import annotations
 
 import logging
 import operator
+import time
 from typing import TYPE_CHECKING, Any
 
 from ministack import app
@@ -37,21 +38,61 @@ async def _handle_and_set_alarms(original: Callable[..., Any], *call: Any) -> An
     answer = await original(*call)
     for alarm in list(cloudwatch._alarms.values()):
         if (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible"):
-            _set_alarm(alarm)
+            _set_queue_alarm(alarm)
     return answer
 
 
-def _set_alarm(alarm: dict[str, Any]) -> None:
+def _set_queue_alarm(alarm: dict[str, Any]) -> None:
     (name,) = (dimension["Value"] for dimension in alarm["Dimensions"])
     queue = sqs._queue_by_arn(f"arn:aws:sqs:{responses.get_region()}:{responses.get_account_id()}:{name}")
     if queue is None:
         return
     sqs._refresh_counts(queue)
     visible = int(queue["attributes"]["ApproximateNumberOfMessages"])
-    breaching = _COMPARISONS[alarm["ComparisonOperator"]](visible, alarm["Threshold"])
-    reason = f"Threshold Crossed: 1 datapoint [{visible}.0] ({alarm['ComparisonOperator']} {alarm['Threshold']})"
-    state = {"StateValue": "ALARM" if breaching else "OK", "StateReason": reason}
-    cloudwatch._set_alarm_state({}, {"AlarmName": alarm["AlarmName"], **state}, is_cbor=False, is_json=True)
+    _set_state(alarm, [float(visible)])
+
+
+def _set_state(alarm: dict[str, Any], values: list[float]) -> None:
+    """Set an alarm by the data points of its evaluation periods that are there."""
+    breaching = [value for value in values if _COMPARISONS[alarm["ComparisonOperator"]](value, alarm["Threshold"])]
+    state = "ALARM" if len(breaching) >= (alarm.get("DatapointsToAlarm") or alarm["EvaluationPeriods"]) else "OK"
+    reason = f"Threshold Crossed: {len(breaching)} datapoint {breaching} ({alarm['ComparisonOperator']} {alarm['Threshold']})"
+    new = {"AlarmName": alarm["AlarmName"], "StateValue": state, "StateReason": reason}
+    cloudwatch._set_alarm_state({}, new, is_cbor=False, is_json=True)
+
+
+def set_alarms() -> None:
+    """Set all alarms of the account and region of the current call by their metrics, as they are now."""
+    for alarm in list(cloudwatch._alarms.values()):
+        cloudwatch._evaluate_alarm(alarm)
+
+
+# Differs: An alarm on a metric | AWS: looks each minute, and longer into the past than its evaluation periods | Here: set after
+#   each new point and when alarms are read, by whole periods that end now; a missing point never breaches | Why: no alarm here
+#   treats missing data otherwise
+@patch(cloudwatch, "_evaluate_alarm")
+def _evaluate_alarm(_original: Callable[..., None], alarm: dict[str, Any]) -> None:
+    """Set an alarm by the points of its own dimensions. MiniStack takes those of all metrics of its name."""
+    if alarm.get("Namespace") in (None, "", "AWS/SQS"):
+        return
+    labels = {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
+    key = (alarm["Namespace"], alarm["MetricName"], cloudwatch._dims_key(labels))
+    begin = (now := time.time()) - alarm["Period"] * alarm["EvaluationPeriods"]
+    periods: dict[int, list[dict[str, Any]]] = {}
+    for point in cloudwatch._metrics.get(key) or ():
+        if begin <= point["Timestamp"] <= now:
+            periods.setdefault(int((now - point["Timestamp"]) // alarm["Period"]), []).append(point)
+    statistic = alarm.get("ExtendedStatistic") or alarm["Statistic"]
+    values = [cloudwatch._stat_value(cloudwatch._calc_stats(points), statistic, points) for points in periods.values()]
+    if values or alarm["TreatMissingData"] == "notBreaching":
+        _set_state(alarm, values)
+
+
+@patch(cloudwatch, "_describe_alarms")
+def _describe_alarms(original: Callable[..., Any], *call: Any, **options: Any) -> Any:
+    """Set the alarms first, because the points of one that rang may be older than its periods now."""
+    set_alarms()
+    return original(*call, **options)
 
 
 _ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}

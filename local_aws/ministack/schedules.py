@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from ministack.core import responses
 from ministack.services import eventbridge, lambda_svc, scheduler
 from ministack.services.cloudformation import provisioners
 
+from local_aws.ministack import metrics
 from local_aws.ministack.iam import authorize
 from local_aws.ministack.patches import patch, put
 from local_aws.ministack.sessions import AccessDeniedError, role_session, service_may
@@ -35,6 +37,7 @@ def run_schedules_with(
             invoke(dict(source), target, float(event["Time"]), responses.get_region())
         elif ":stateMachine:" in target.get("Arn", "") and not _rule_may_start(target, source):
             logger.warning("rule %s may not start %s", source.get("Arn"), target["Arn"])
+            metrics.publish("AWS/Events", "FailedInvocations", {"RuleName": source["Name"]}, time.time(), 1.0)
         elif ":function:" not in target.get("Arn", "") or _rule_may_invoke(target["Arn"], source):
             original(target, event, source, *view)
 

@@ -1,4 +1,4 @@
-"""The metrics of endpoints in CloudWatch: requests, and the use of processor, memory and GPU.
+"""The metrics of endpoints and training jobs in CloudWatch: requests, the job's own, and the use of processor, memory and GPU.
 
 Source: "Amazon SageMaker AI metrics in Amazon CloudWatch" in the Developer Guide: the namespaces, names and dimensions, one
 point a minute, the sum of Invocations as the number of requests. The points of a minute are made when somebody reads metrics,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 from local_aws.ministack import metrics
@@ -35,6 +36,7 @@ class Use:
         end: when it was stopped, or None.
         busy: the times in which it answered requests: begin and end of each. The end of the last one may be None.
         invocations: when each request of InvokeEndpoint came.
+        answers: when each answer to one came, the seconds that the container took for it, and its status.
         published: the minute from which on no point is published yet.
     """
 
@@ -45,6 +47,7 @@ class Use:
     end: float | None = None
     busy: list[tuple[float, float | None]] = field(default_factory=list)
     invocations: list[float] = field(default_factory=list)
+    answers: list[tuple[float, float, int]] = field(default_factory=list)
     published: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,12 +68,14 @@ class Use:
         self.end = self.end and self.end + seconds
         self.busy = [(begin + seconds, end and end + seconds) for begin, end in self.busy]
         self.invocations = [moment + seconds for moment in self.invocations]
+        self.answers = [(moment + seconds, took, status) for moment, took, status in self.answers]
         self.published += seconds // MINUTE * MINUTE
 
-    # Unconfirmed: Metrics with the value zero | Here: no point, for no metric of an endpoint | Source: no traffic is known to
-    #   give no point of Invocations; that GPUUtilization is left out as well is the reading that is harder on the product
-    # Unconfirmed: Metrics of requests to the OpenAI route | Here: no Invocations, and use of the GPU | Source: the page names
-    #   "calls to InvokeEndpoint" only
+    # Unconfirmed: Metrics with the value zero | Here: no point, except of the errors of requests ("otherwise, 0 is sent") |
+    #   Source: no traffic is known to give no point of Invocations; that GPUUtilization is left out as well is the reading that
+    #   is harder on the product
+    # Unconfirmed: Metrics of requests to the OpenAI route | Here: the use of the GPU alone | Source: the page names "calls to
+    #   InvokeEndpoint" only
     def publish(self, until: float) -> None:
         """Publish the points of all whole minutes that ended before `until`."""
         last = min(until, self.end) if self.end is not None else until
@@ -85,6 +90,20 @@ class Use:
             requests = sum(minute <= moment < minute + MINUTE for moment in self.invocations)
             if requests:
                 metrics.publish(INVOCATIONS, "Invocations", self._dimensions, minute, 1.0, requests)
+            for moment, took, status in self.answers:
+                if minute <= moment < minute + MINUTE:
+                    self._publish_answer(minute, took, status)
+
+    # Differs: The latency of requests | AWS: also OverheadLatency, and FirstChunk metrics of a stream | Here: ModelLatency |
+    #   Why: no dashboard here has the others
+    def _publish_answer(self, minute: float, took: float, status: int) -> None:
+        values = {
+            "ModelLatency": took * 1e6,
+            "Invocation4XXErrors": float(status // 100 == 4),
+            "Invocation5XXErrors": float(status // 100 == 5),
+        }
+        for name, value in values.items():
+            metrics.publish(INVOCATIONS, name, self._dimensions, minute, value)
 
     @property
     def _dimensions(self) -> dict[str, str]:
@@ -96,23 +115,84 @@ class Use:
         return sum(overlap for overlap in overlaps if overlap > 0) / MINUTE
 
 
-class EndpointMetrics:
-    """The use of all fleets, also of those that are gone."""
+JOBS = "/aws/sagemaker/TrainingJobs"
+
+# Differs: Values of a training job's utilization metrics | AWS: measured on each instance | Here: constants, once a minute, the
+#   first when the container starts | Why: as for an endpoint
+_JOB_CONSTANTS = {"CPUUtilization": 50.0, "MemoryUtilization": 20.0, "DiskUtilization": 10.0}
+_JOB_GPU_CONSTANTS = {"GPUUtilization": 80.0, "GPUMemoryUtilization": 60.0}
+
+
+@dataclass
+class JobUse:
+    """The metrics of one start of a training job's instances. All times are epoch seconds.
+
+    Attributes:
+        job: the job's name.
+        hosts: the number of instances.
+        gpu: whether they have GPUs.
+        begin: when the containers started.
+        end: when they ended, or None.
+        seen: the job's own metrics that are not published yet: name, time and value (CreateTrainingJob, MetricDefinitions).
+    """
+
+    job: str
+    hosts: int
+    gpu: bool
+    begin: float = field(default_factory=time.time)
+    end: float | None = None
+    seen: deque[tuple[str, float, float]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Begin with a point at once."""
+        self.due = self.begin
+
+    # Unconfirmed: Dimensions of a job's own metrics | Here: `TrainingJobName` | Source: TrainingJobAnalytics in SageMaker's
+    #   Python SDK (sagemaker/analytics.py) reads them so
+    def publish(self) -> None:
+        """Publish the metrics seen so far, and a point per minute of each instance's use."""
+        while self.seen:
+            name, moment, value = self.seen.popleft()
+            metrics.publish(JOBS, name, {"TrainingJobName": self.job}, moment, value)
+        values = _JOB_CONSTANTS | (_JOB_GPU_CONSTANTS if self.gpu else {})
+        while self.due <= (time.time() if self.end is None else self.end):
+            for host in range(1, self.hosts + 1):
+                for name, value in values.items():
+                    metrics.publish(JOBS, name, {"Host": f"{self.job}/algo-{host}"}, self.due, value)
+            self.due += MINUTE
+
+
+def _has_gpu(instance_type: str) -> bool:
+    return instance_type.removeprefix("ml.").startswith(("g", "p"))
+
+
+class InstanceMetrics:
+    """The use of all fleets and training instances, also of those that are gone."""
 
     def __init__(self) -> None:
         self.uses: list[Use] = []
+        self.jobs: list[JobUse] = []
         self._lock = threading.Lock()
 
     def add(self, endpoint: str, variant: str, instance_type: str) -> Use:
         """Return the use of a new fleet."""
-        use = Use(endpoint, variant, instance_type.removeprefix("ml.").startswith(("g", "p")))
+        use = Use(endpoint, variant, _has_gpu(instance_type))
         with self._lock:
             self.uses.append(use)
         return use
 
-    def publish(self, delay_seconds: float) -> None:
-        """Publish all points that are older than the delay."""
+    def add_job(self, job: str, hosts: int, instance_type: str) -> JobUse:
+        """Return the use of new training instances."""
+        use = JobUse(job, hosts, _has_gpu(instance_type))
         with self._lock:
+            self.jobs.append(use)
+        return use
+
+    def publish(self, delay_seconds: float) -> None:
+        """Publish all points of endpoints that are older than the delay, and all of training jobs."""
+        with self._lock:
+            for job in self.jobs:
+                job.publish()
             for use in self.uses:
                 use.publish(time.time() - delay_seconds)
 

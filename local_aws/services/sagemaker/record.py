@@ -50,14 +50,17 @@ class Metrics:
         self._values: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
-    def see(self, line: str) -> None:
-        """Look for metrics in one line. The value is the expression's first group."""
+    def see(self, line: str) -> list[tuple[str, float]]:
+        """Return the metrics in one line, and remember them. The value is the expression's first group."""
+        seen = []
         for name, pattern in self._patterns:
             for found in pattern.finditer(line):
                 with contextlib.suppress(ValueError, IndexError, TypeError):  # A match that is no number is no metric.
-                    value = {"MetricName": name, "Value": float(found.group(1)), "Timestamp": now()}
+                    value = float(found.group(1))
+                    seen.append((name, value))
                     with self._lock:
-                        self._values[name] = value
+                        self._values[name] = {"MetricName": name, "Value": value, "Timestamp": now()}
+        return seen
 
     def final(self) -> list[dict[str, Any]]:
         """Return the last value of each metric seen so far."""

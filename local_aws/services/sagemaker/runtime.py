@@ -57,11 +57,14 @@ def _invoke_endpoint(store: SageMakerAccount, request: Request, name: str) -> Re
 
 
 def _invoke(fleet: Fleet, request: Request) -> Response:
+    began = time.time()
     try:
         with closing(open_container(fleet)) as connection:
             connection.request("POST", "/invocations", request.body, forwarded_headers(request))
             answer = connection.getresponse()
             body = answer.read()
+        if fleet.use is not None:
+            fleet.use.answers.append((began, time.time() - began, answer.status))
     except TimeoutError:
         raise _model_error(fleet, request, 0, TIMED_OUT) from None
     except (OSError, http.client.HTTPException):

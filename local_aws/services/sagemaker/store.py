@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from local_aws.core.authorization import sagemaker_arn
 from local_aws.core.listing import page
 from local_aws.core.shapes import ServiceError
-from local_aws.services.sagemaker.metrics import EndpointMetrics
+from local_aws.services.sagemaker.metrics import InstanceMetrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ class Store:
     lock: threading.RLock = field(default_factory=threading.RLock)
     records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {"model": {}, "endpoint-config": {}})
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
-    metrics: EndpointMetrics = field(default_factory=EndpointMetrics)
+    metrics: InstanceMetrics = field(default_factory=InstanceMetrics)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
         """Add tags to a resource, which may have none yet."""

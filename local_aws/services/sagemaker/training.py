@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from local_aws.services.sagemaker import images
     from local_aws.services.sagemaker.instances import Instances
+    from local_aws.services.sagemaker.metrics import JobUse
     from local_aws.services.sagemaker.store import Store
 
 _POLL_SECONDS = 0.1
@@ -71,6 +72,7 @@ class TrainingJob:
         self._runtime_left: float = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
         self._wait_until = time.monotonic() + (stopping["MaxWaitTimeInSeconds"] if self.spot else math.inf)
         self._stream_moment = 0
+        self._use: JobUse | None = None
 
     # -- for the API; the caller holds the store's lock
 
@@ -179,6 +181,8 @@ class TrainingJob:
         finally:
             for host in hosts:
                 host.close()
+            if self._use is not None:
+                self._use.end = time.time()
         self._runtime_left -= time.monotonic() - began
         for host in hosts:
             host.check()
@@ -194,6 +198,11 @@ class TrainingJob:
             authorize(self._role.credentials, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": LOG_GROUP})
         except AccessDeniedError as error:
             raise JobFailedError(f"ClientError: Could not publish metrics: {error}") from error
+        use = self._use = self.store.metrics.add_job(self.name, self.instances.count, self.instances.type)
+
+        def see(line: str) -> None:
+            use.seen.extend((name, time.time(), value) for name, value in self._record.metrics.see(line))
+
         algorithm = self.params["AlgorithmSpecification"]
         self._stream_moment = max(int(time.time()), self._stream_moment + 1)  # Each stream needs a new name.
         for host in hosts:
@@ -206,7 +215,7 @@ class TrainingJob:
             command = host.container.command(
                 self.image.repository, algorithm.get("ContainerEntrypoint", []), algorithm.get("ContainerArguments", [])
             )
-            host.start(command, environment, self._stream_moment, self._record.metrics.see)
+            host.start(command, environment, self._stream_moment, see)
 
     # Unconfirmed: A stopped or timed-out job | Here: SIGTERM to the first process, SIGKILL 120 s later, artifacts
     #   uploaded, status Stopped; its exit code does not matter | Source: StopTrainingJob, CreateTrainingJob; the effect of

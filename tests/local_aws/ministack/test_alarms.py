@@ -109,3 +109,30 @@ def test_the_notice_is_lost_where_the_topic_does_not_let_cloudwatch_publish(
         in (aws.state_dir / "server.log").read_text()
     )
     assert "Messages" not in sqs.receive_message(QueueUrl=notices)
+
+
+def put(aws: RunningAws, name: str, value: float, service: str) -> None:
+    datum = {"MetricName": name, "Value": value, "Dimensions": [{"Name": "Service", "Value": service}]}
+    aws.client("cloudwatch").put_metric_data(Namespace="Mine", MetricData=[datum])
+
+
+def test_an_alarm_follows_the_metric_of_its_own_dimensions_and_a_missing_point_ends_it(aws: RunningAws) -> None:
+    aws.client("cloudwatch").put_metric_alarm(
+        AlarmName="errors",
+        Namespace="Mine",
+        MetricName="Errors",
+        Dimensions=[{"Name": "Service", "Value": "own"}],
+        Statistic="Sum",
+        Period=2,  # CloudWatch takes 10 at least. The local one is not asked to check that.
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+        Threshold=2,
+        TreatMissingData="notBreaching",
+    )
+    put(aws, "Errors", 5, "other")
+    assert state(aws, "errors") == "OK"
+    put(aws, "Errors", 2, "own")
+    assert state(aws, "errors") == "OK"
+    put(aws, "Errors", 1, "own")
+    assert state(aws, "errors") == "ALARM"
+    assert eventually(lambda: state(aws, "errors") == "OK")
