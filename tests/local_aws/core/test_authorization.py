@@ -231,6 +231,8 @@ def test_a_rule_starts_a_machine_under_a_role_that_trusts_the_rule_alone(aws: Ru
         assumed = eventually(lambda role=starter: aws.decisions(action="sts:AssumeRole", resource=role))
         assert [d["allowed"] for d in assumed] == [name == "own"]
         assert assumed[0]["context"] == {"aws:sourcearn": rule, "aws:sourceaccount": ACCOUNT}
+    failed = aws.client("cloudwatch").list_metrics(Namespace="AWS/Events", MetricName="FailedInvocations")["Metrics"]
+    assert [metric["Dimensions"] for metric in failed] == [[{"Name": "RuleName", "Value": "starts-other"}]]
 
 
 @pytest.mark.parametrize("leftover", ["object", "version", "delete marker"])

@@ -1,4 +1,4 @@
-"""The metrics of an endpoint: requests and the use of its GPU, a point a minute, late, and none that is zero."""
+"""Metrics of endpoints and training instances: requests, errors, times, and the use of the GPU, a point a minute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local_aws.services.sagemaker.metrics import INSTANCES, INVOCATIONS, Use
+from local_aws.services.sagemaker.metrics import INSTANCES, INVOCATIONS, JobUse, Use
 from tests.local_aws.conftest import control
 from tests.local_aws.services.sagemaker.test_sagemaker_endpoints import ask, remove, role, serve
 
@@ -92,6 +92,33 @@ def test_the_delay_is_a_setting_and_reading_needs_permission(aws: RunningAws, ro
     remove(aws, "delayed")
 
 
+def test_an_answer_has_its_time_and_whether_it_is_an_error(aws: RunningAws, role: str) -> None:
+    serve(aws, "judged", role, "one")
+    ask(aws, "judged")
+    with pytest.raises(ClientError, match="bad input"):
+        ask(aws, "judged", b"bad")
+    control(aws, "sagemaker", elapse_minutes=10)
+    dimensions = [{"Name": "EndpointName", "Value": "judged"}, {"Name": "VariantName", "Value": "AllTraffic"}]
+    now = datetime.now(UTC)
+
+    def statistic(name: str, kind: str) -> list[float]:
+        found = aws.client("cloudwatch").get_metric_statistics(
+            Namespace=INVOCATIONS,
+            MetricName=name,
+            Dimensions=dimensions,
+            StartTime=now - timedelta(hours=1),
+            EndTime=now,
+            Period=3600,
+            Statistics=[kind],
+        )
+        return [point[kind] for point in found["Datapoints"]]
+
+    assert [sum(statistic(f"Invocation{error}XXErrors", "Sum")) for error in (4, 5)] == [1.0, 0.0]
+    assert sum(statistic("Invocation5XXErrors", "SampleCount")) == 2.0  # "otherwise, 0 is sent"
+    assert all(100 < took < 5e6 for took in statistic("ModelLatency", "Average")), "microseconds"
+    remove(aws, "judged")
+
+
 def test_gpu_use_is_the_share_of_the_minute_in_which_it_worked(monkeypatch: pytest.MonkeyPatch) -> None:
     published: list[tuple[str, float, float]] = []
 
@@ -112,3 +139,19 @@ def test_gpu_use_is_the_share_of_the_minute_in_which_it_worked(monkeypatch: pyte
     # A request that still runs counts until now.
     use.busy.append((time.time() - 300, None))
     assert use._busy_share(time.time() - 120) == 1.0
+
+
+def test_each_host_has_a_point_a_minute_from_the_start_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    points: list[tuple[str, str, float]] = []
+
+    def publish(_space: str, name: str, labels: dict[str, str], moment: float, _value: float) -> None:
+        points.append((name, next(iter(labels.values())), moment))
+
+    monkeypatch.setattr("local_aws.services.sagemaker.metrics.metrics.publish", publish)
+    use = JobUse("j", hosts=2, gpu=False, begin=10.0, end=75.0)
+    use.publish()
+    use.publish()  # nothing twice
+    assert [point for point in points if point[0] == "CPUUtilization"] == [
+        ("CPUUtilization", f"j/algo-{host}", moment) for moment in (10.0, 70.0) for host in (1, 2)
+    ]
+    assert not [name for name, _, _ in points if name.startswith("GPU")]

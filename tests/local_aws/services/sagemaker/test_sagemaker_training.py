@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -152,6 +153,28 @@ def test_a_job_runs_in_sagemakers_layout_and_leaves_its_artifacts(aws: RunningAw
     output = aws.client("sagemaker").meta.service_model.operation_model("DescribeTrainingJob").output_shape
     job.pop("ResponseMetadata")
     assert not ParamValidator().validate(job, output).has_errors()
+
+
+def test_a_job_has_each_value_of_its_log_and_the_use_of_its_gpu(aws: RunningAws, role: str) -> None:
+    assert run(aws, "with-metrics", role)["TrainingJobStatus"] == "Completed"
+    cloudwatch, now = aws.client("cloudwatch"), datetime.now(UTC)
+    found = {
+        (metric["MetricName"], *(f"{one['Name']}={one['Value']}" for one in metric["Dimensions"]))
+        for metric in cloudwatch.list_metrics(Namespace="/aws/sagemaker/TrainingJobs")["Metrics"]
+    }
+    host = "Host=with-metrics/algo-1"
+    names = ("CPUUtilization", "MemoryUtilization", "DiskUtilization", "GPUUtilization", "GPUMemoryUtilization")
+    assert {("train:loss", "TrainingJobName=with-metrics"), *((name, host) for name in names)} <= found
+    (point,) = cloudwatch.get_metric_statistics(
+        Namespace="/aws/sagemaker/TrainingJobs",
+        MetricName="train:loss",
+        Dimensions=[{"Name": "TrainingJobName", "Value": "with-metrics"}],
+        StartTime=now - timedelta(hours=1),
+        EndTime=now + timedelta(minutes=1),
+        Period=86_400,
+        Statistics=["Maximum", "Minimum", "SampleCount"],
+    )["Datapoints"]
+    assert (point["Maximum"], point["Minimum"], point["SampleCount"]) == (2.5, -0.125, 2.0)
 
 
 def test_a_job_with_compressed_output_is_refused(aws: RunningAws, role: str) -> None:
