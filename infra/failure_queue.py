@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
@@ -40,22 +39,11 @@ class FailureQueue(Construct):
             retention_period=cdk.Duration.days(1),
         )
         acknowledge(self.queue, {"SQS3": "it is itself the dead-letter queue, and nothing reads it but a person"})
-        # It publishes failures only. When the queue is empty again, the message may just have been too old: that says nothing
-        # about the endpoint.
-        alarm = cloudwatch.Alarm(
-            self,
-            "Alarm",
-            alarm_name=name,
-            alarm_description=description,
-            metric=self.queue.metric_approximate_number_of_messages_visible(
-                period=cdk.Duration.minutes(1), statistic="Maximum"
-            ),
-            threshold=0,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        # When the queue is empty again, the message may just have been too old: that says nothing about the endpoint.
+        visible = self.queue.metric_approximate_number_of_messages_visible(
+            period=cdk.Duration.minutes(1), statistic="Maximum"
         )
-        notifications.notify_on(alarm)
+        self.alarm = notifications.alarm(self, "Alarm", name, description, visible)
 
     def let_send(self, role: iam.Role) -> None:
         """Let a role send to the queue (EventBridge Scheduler User Guide, "Configuring a schedule's dead-letter queue")."""

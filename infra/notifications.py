@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
@@ -14,7 +15,6 @@ from infra.policies import allow
 from infra.storage import allow_key
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_cloudwatch as cloudwatch
     from aws_cdk import aws_s3 as s3
 
     from infra.scope import Scope
@@ -45,11 +45,33 @@ class Notifications(Construct):
         allow(role, ["sns:Publish"], [self.topic.topic_arn])
         allow_key(role, self._bucket, ["Decrypt", "GenerateDataKey"])
 
-    def notify_on(self, alarm: cloudwatch.Alarm) -> None:
-        """Let an alarm publish (Amazon SNS Developer Guide, "Example cases for Amazon SNS access control").
+    def alarm(
+        self, parent: Construct, id: str, name: str, description: str, metric: cloudwatch.IMetric
+    ) -> cloudwatch.Alarm:
+        """Make an alarm on a metric above zero, and let it publish to the topic.
 
-        A topic with its own policy has none of the default policy's grants. Without the statement, alarms would be lost.
+        A topic with its own policy has none of the default policy's grants (Amazon SNS Developer Guide, "Example cases for
+        Amazon SNS access control"). Without the statement, alarms would be lost.
+
+        Args:
+            parent: the construct that the alarm belongs to.
+            id: its id there.
+            name: its name.
+            description: the text of its message.
+            metric: the metric, with statistic and period.
         """
+        # It publishes failures only. That the metric is zero again, or has no point, does not mean that anything was mended.
+        alarm = cloudwatch.Alarm(
+            parent,
+            id,
+            alarm_name=name,
+            alarm_description=description,
+            metric=metric,
+            threshold=0,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
         self.topic.add_to_resource_policy(
             iam.PolicyStatement(
@@ -62,3 +84,4 @@ class Notifications(Construct):
                 },
             )
         )
+        return alarm

@@ -9,12 +9,13 @@ import aws_cdk as cdk
 
 @dataclass(frozen=True)
 class Scope:
-    """Prefix, region, account and partition of a stack, as CloudFormation tokens.
+    """Digits, prefix, region, account and partition of a stack, as CloudFormation tokens.
 
-    The prefix holds eight hexadecimal digits of the stack's own id. So two stacks whose names begin alike share no
+    The prefix ends in the digits, eight hexadecimal ones of the stack's own id. So two stacks whose names begin alike share no
     name, and one stack's policy on `PREFIX-*` never matches a resource of the other.
     """
 
+    digits: str
     prefix: str
     region: str
     account: str
@@ -24,8 +25,8 @@ class Scope:
     def of(cls, stack: cdk.Stack, region: str) -> Scope:
         """Return the scope of `stack`, whose id is arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/GUID."""
         guid = cdk.Fn.select(2, cdk.Fn.split("/", cdk.Aws.STACK_ID))
-        short = cdk.Fn.select(0, cdk.Fn.split("-", guid))
-        return cls(f"{stack.stack_name}-{short}", region, cdk.Aws.ACCOUNT_ID, cdk.Aws.PARTITION)
+        digits = cdk.Fn.select(0, cdk.Fn.split("-", guid))
+        return cls(digits, f"{stack.stack_name}-{digits}", region, cdk.Aws.ACCOUNT_ID, cdk.Aws.PARTITION)
 
     def arn(self, service: str, resource: str) -> str:
         """Return an ARN in this account and region."""

@@ -11,6 +11,7 @@ from infra.expiry import Expiry
 from infra.functions import FunctionFactory
 from infra.idle import Idle
 from infra.images import Images
+from infra.monitoring import Monitoring
 from infra.notifications import Notifications
 from infra.roles import ServiceRoles
 from infra.scope import Scope
@@ -58,6 +59,8 @@ class TunewayStack(cdk.Stack):
         steps = Steps(self, "Functions", scope, storage.bucket, functions, roles, settings)
         machine = StateMachine(self, "Pipeline", scope, storage.bucket, roles, steps, images, notifications, settings)
         cleanup = Cleanup(self, "Cleanup", scope, storage.bucket, functions, steps, machine, notifications, settings)
+        alarms = [expiry.alarm, idle.alarm]
+        Monitoring(self, "Monitoring", scope, machine, cleanup, notifications, alarms)
         teardown = Teardown(self, "Teardown", scope, storage.bucket, functions, machine, cleanup, settings)
         # On destroy the teardown comes first, because it needs all of these to delete the resources of runs.
         teardown.resource.node.add_dependency(storage, roles, notifications, expiry, idle, steps, machine, cleanup)
@@ -72,6 +75,7 @@ class TunewayStack(cdk.Stack):
             value=notifications.topic.topic_arn,
             description="Subscribe to it to learn when a model serves, how a run ended, and when an endpoint ends",
         )
+        cdk.CfnOutput(self, "DashboardName", value=scope.prefix, description="The CloudWatch dashboard of the runs")
         cdk.CfnOutput(self, "EndpointName", value=scope.prefix, description="The endpoint that serves the tuned model")
         cdk.CfnOutput(
             self,

@@ -8,9 +8,6 @@ from botocore.exceptions import ClientError
 
 from pipeline import aws
 
-VARIANT = "AllTraffic"
-"""The one variant of the endpoint's config."""
-
 
 def describe_endpoint(client: Any, name: str) -> dict[str, Any]:
     """Return the answer of DescribeEndpoint, or the EndpointStatus "Absent" if the endpoint does not exist.

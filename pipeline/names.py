@@ -45,6 +45,9 @@ REPORT = "report.html"
 CARD = "README.md"
 """The model card, in the folder of the model."""
 
+VARIANT = "AllTraffic"
+"""The one variant of an endpoint config."""
+
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 """The log group of all training jobs of an account."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pipeline import aws, names
 from pipeline.contracts.events import Reported, ReportEvent
-from report import card
+from report import card, measures
 from report.gather import Gathering
 from report.page import render
 
 
 @aws.handler(ReportEvent)
 def handler(event: ReportEvent) -> Reported:
-    """Write the run's page, and the model card if the run has made a model."""
+    """Write the run's page, and the model card if the run has made a model. After the run's end, write its metrics too."""
     gathering = Gathering(event.execution, event.region, event.bucket)
     story = gathering.story(event.moment, event.spent)
     s3 = aws.client("s3")
@@ -23,4 +23,6 @@ def handler(event: ReportEvent) -> Reported:
     key = f"{names.prefix('models', story.run)}{names.REPORT}"
     page = render(story).encode()
     s3.put_object(Bucket=event.bucket, Key=key, Body=page, ContentType="text/html; charset=utf-8")
+    if event.moment == "ended":
+        measures.write(story)
     return Reported(f"s3://{event.bucket}/{key}", story.unread)

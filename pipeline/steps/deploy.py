@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, jobs, money, schedules
+from pipeline import aws, jobs, money, names, schedules
 from pipeline.contracts.events import DeployEvent, Deployment
-from pipeline.endpoints import VARIANT, configs, describe_endpoint
+from pipeline.endpoints import configs, describe_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,7 +165,7 @@ def _make_config(client: Any, name: str, model: str, plan: DeployPlan) -> None:
         ),
         partial(client.describe_model, ModelName=name),
     )
-    variant = {"VariantName": VARIANT, "ModelName": name, **plan.variant}
+    variant = {"VariantName": names.VARIANT, "ModelName": name, **plan.variant}
     _make(
         partial(client.create_endpoint_config, EndpointConfigName=name, ProductionVariants=[variant], Tags=plan.tags),
         partial(client.describe_endpoint_config, EndpointConfigName=name),

@@ -21,9 +21,9 @@ from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, schedules
+from pipeline import aws, embedded_metrics, names, schedules
 from pipeline.contracts.events import IdleEvent, Idleness
-from pipeline.endpoints import VARIANT, describe_endpoint
+from pipeline.endpoints import describe_endpoint
 from pipeline.message import SUBJECT_LIMIT
 
 logger = logging.getLogger(__name__)
@@ -96,10 +96,30 @@ def _use(readings: Readings, begin: datetime, now: datetime) -> str | None:
         return f"it had requests at {max(used):%H:%M} UTC"
     if used := _after(readings.gpu_use, begin):
         return f"its GPU worked at {max(used):%H:%M} UTC"
-    seen = sorted(point for point in {*readings.gpu_use, *readings.gpu_memory} if begin <= point <= now)
-    if any(later - earlier > LATE for earlier, later in itertools.pairwise([begin, *seen, now])):
+    if _has_gap(readings, begin, now):
         return "points of its GPU are missing or late"
     return None
+
+
+def _has_gap(readings: Readings, begin: datetime, now: datetime) -> bool:
+    """Return whether points of the GPU are missing or late between `begin` and `now`."""
+    seen = sorted(point for point in {*readings.gpu_use, *readings.gpu_memory} if begin <= point <= now)
+    return any(later - earlier > LATE for earlier, later in itertools.pairwise([begin, *seen, now]))
+
+
+def idle_seconds(event: IdleEvent, endpoint: EndpointState, readings: Readings, now: datetime) -> float | None:
+    """Return the seconds since the endpoint was used, tested or changed, at most those of `event.minutes`.
+
+    None if they are not known: the endpoint does not serve this config, or points are missing.
+    """
+    if endpoint.config != event.config or endpoint.status != "InService" or endpoint.changed is None:
+        return None
+    begin, minute = now - timedelta(minutes=event.minutes), timedelta(seconds=PERIOD_SECONDS)
+    used = [point + minute for points in (readings.invocations, readings.gpu_use) for point in _after(points, begin)]
+    last = min(now, max(begin, datetime.fromtimestamp(event.since, UTC), endpoint.changed, *used))
+    if not readings.complete or _has_gap(readings, last, now):
+        return None
+    return (now - last).total_seconds()
 
 
 def _after(points: dict[datetime, float], begin: datetime) -> list[datetime]:
@@ -118,6 +138,8 @@ def handler(event: IdleEvent) -> Idleness:
     endpoint = EndpointState(found["EndpointStatus"], found.get("EndpointConfigName"), found.get("LastModifiedTime"))
     state, why = decide(event, endpoint, readings, now)
     logger.info("%s is %s: %s", event.endpoint, state, why)
+    if (seconds := idle_seconds(event, endpoint, readings, now)) is not None:
+        embedded_metrics.write(event.endpoint, embedded_metrics.IDLE_TIME, seconds, "Seconds")
     reason = "nobody used it, its time to live was over, or somebody deleted it"
     if state == "idle":
         if refusal := _delete(sagemaker, event):
@@ -133,7 +155,7 @@ def handler(event: IdleEvent) -> Idleness:
 
 def read(event: IdleEvent, now: datetime) -> Readings:
     """Return the metrics of the last `event.minutes`."""
-    dimensions = [{"Name": "EndpointName", "Value": event.endpoint}, {"Name": "VariantName", "Value": VARIANT}]
+    dimensions = [{"Name": "EndpointName", "Value": event.endpoint}, {"Name": "VariantName", "Value": names.VARIANT}]
     queries = [
         {
             "Id": name,

@@ -13,7 +13,7 @@ from pipeline import names
 from report import gather
 from report.handler import handler
 from report.timeline import Told
-from tests.unit.report.stories import EVALUATION, GOOD, PLAN, RECORD
+from tests.unit.report.stories import EVALUATION, GOOD, PLAN, RECORD, span
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
@@ -53,11 +53,11 @@ def test_a_refused_execution_has_its_page_and_no_card(aws: RunningAws, bucket: s
 
 
 def test_the_page_of_a_bad_end_has_the_cost_that_the_cleanup_has_counted(
-    aws: RunningAws, bucket: str, execution: str, monkeypatch: pytest.MonkeyPatch
+    aws: RunningAws, bucket: str, execution: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = names.run_id(execution)
     answers = {"Plan": {**PLAN, "run": run, "name": "tuneway-0a1b2c3d-1"}, "Assess": {"warnings": []}}
-    monkeypatch.setattr(gather.timeline, "read", lambda _: Told([], answers))
+    monkeypatch.setattr(gather.timeline, "read", lambda _: Told([span("Plan", 0, 1)], answers))
     # The record is as Assess has written it, before the endpoint that then failed.
     aws.client("s3").put_object(Bucket=bucket, Key=f"models/{run}/run.json", Body=json.dumps(RECORD).encode())
     endpoint = {"part": "endpoint", "usd": 0.7, "basis": "estimated", "how": "30 minutes"}
@@ -67,6 +67,10 @@ def test_the_page_of_a_bad_end_has_the_cost_that_the_cleanup_has_counted(
     page = read(aws, bucket, f"models/{run}/report.html")
     assert "$8.59" in page
     assert "30 minutes" in page
+    # Only the end is measured, because a page of the same run was written before.
+    assert '"StepTime": 60.0' in capsys.readouterr().out
+    call(execution, bucket, "done")
+    assert "StepTime" not in capsys.readouterr().out
 
 
 def test_a_good_run_has_its_page_and_its_card_and_a_missing_file_is_a_warning(

@@ -91,6 +91,46 @@ def test_the_decision_by_a_table(event: IdleEvent, endpoint: EndpointState, read
     assert why
 
 
+IDLE_TABLE = {
+    "nobody used it in the window": (EVENT, OLD, QUIET, 3600),
+    # A point stands for the minute that begins with it.
+    "a request ten minutes ago": (EVENT, OLD, QUIET._replace(invocations={ago(40): 1.0, ago(10): 2.0}), 540),
+    "the GPU worked, and no request was counted": (
+        EVENT,
+        OLD,
+        QUIET._replace(gpu_use={ago(30): 0.1, ago(3): 0.0}),
+        1740,
+    ),
+    "a request now": (EVENT, OLD, QUIET._replace(invocations={ago(0.5): 1.0}), 0),
+    "the smoke test was 20 minutes ago": (EVENT._replace(since=int(ago(20).timestamp())), OLD, QUIET, 1200),
+    "it was changed 5 minutes ago": (EVENT, OLD._replace(changed=ago(5)), QUIET, 300),
+    "it is updated": (EVENT, OLD._replace(status="Updating"), QUIET, None),
+    "another deployment serves": (EVENT, OLD._replace(config="e-other-0"), QUIET, None),
+    "CloudWatch answered in part": (EVENT, OLD, QUIET._replace(complete=False), None),
+    "no point at all": (EVENT, OLD, Readings(True, {}, {}, {}), None),
+    "points are missing since the last request": (
+        EVENT,
+        OLD,
+        QUIET._replace(invocations={ago(30): 1.0}, gpu_memory=points(92.0, without=range(10, 20))),
+        None,
+    ),
+    "points were missing before the last request": (
+        EVENT,
+        OLD,
+        QUIET._replace(invocations={ago(5): 1.0}, gpu_memory=points(92.0, without=range(10, 20))),
+        240,
+    ),
+}
+
+
+@pytest.mark.parametrize(("event", "endpoint", "readings", "seconds"), IDLE_TABLE.values(), ids=IDLE_TABLE.keys())
+def test_the_idle_time_by_a_table(
+    event: IdleEvent, endpoint: EndpointState, readings: Readings, seconds: int | None
+) -> None:
+    found = idle.idle_seconds(event, endpoint, readings, NOW)
+    assert found == (None if seconds is None else pytest.approx(seconds, abs=1))
+
+
 MOMENTS = st.floats(0, 200)
 STATUSES = st.sampled_from(["InService"] * 5 + ["Updating", "Absent", "Deleting", "Failed"])
 
