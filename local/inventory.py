@@ -77,8 +77,10 @@ def left(client: Callable[[str], Any]) -> list[str]:
     add("subscription", (f"{s['TopicArn'].rsplit(':', 1)[-1]} {s['Endpoint']}" for s in subscriptions))
     urls = [url for page in client("sqs").get_paginator("list_queues").paginate() for url in page.get("QueueUrls", [])]
     add("queue", (url.rsplit("/", 1)[-1] for url in urls))
-    alarms = every(client("cloudwatch"), "describe_alarms", "MetricAlarms")
+    cloudwatch = client("cloudwatch")
+    alarms = every(cloudwatch, "describe_alarms", "MetricAlarms")
     add("alarm", (alarm["AlarmName"] for alarm in alarms))
+    add("dashboard", (d["DashboardName"] for d in every(cloudwatch, "list_dashboards", "DashboardEntries")))
     add(
         "role",
         (r["RoleName"] for r in every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]),

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.local.widgets import unwritten
+from tests.local_aws.conftest import eventually
+
 if TYPE_CHECKING:
     from tests.local.deployed import Deployed
 
 
+OTHER_ENDS = {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"}
 LOOKS = ("Train", "Deploy", "FinishCustomize", "DeployCustomModel")
 
 
@@ -210,6 +214,26 @@ def test_everything_that_a_run_makes_has_the_stacks_tag(stack: Deployed, first: 
         assert {"Key": "tuneway:stack", "Value": prefix} in sagemaker.list_tags(ResourceArn=arn)["Tags"], arn
     custom_model = first["output"]["custom_model"]
     assert {"key": "tuneway:stack", "value": prefix} in bedrock.list_tags_for_resource(resourceARN=custom_model)["tags"]
+
+
+def test_each_metric_on_the_dashboard_was_written_by_the_run(stack: Deployed, first: dict[str, Any]) -> None:
+    stack.wait_for_cleanup(first["executionArn"])
+    cloudwatch = stack.aws.client("cloudwatch")
+    # The schedule would call the function five minutes after the smoke test.
+    schedule = stack.aws.client("scheduler").get_schedule(Name=f"{stack.prefix}-idle")
+    called = stack.aws.client("lambda").invoke(
+        FunctionName=schedule["Target"]["Arn"], Payload=schedule["Target"]["Input"].encode()
+    )
+    assert json.loads(called["Payload"].read())["state"] == "in use"
+    body = cloudwatch.get_dashboard(DashboardName=stack.outputs["DashboardName"])["DashboardBody"]
+    shown = [m for w in json.loads(body)["widgets"] for m in w["properties"].get("metrics", ())]
+    stack.aws.control("_tuneway/sagemaker", {"metric_delay_seconds": -60})  # also the minute that is not over yet
+    try:
+        # A function's log is written after its answer.
+        eventually(lambda: unwritten(cloudwatch, shown) <= OTHER_ENDS, 20)  # a function's log comes after its answer
+        assert unwritten(cloudwatch, shown) <= OTHER_ENDS
+    finally:
+        stack.aws.control("_tuneway/sagemaker", {"metric_delay_seconds": 120})
 
 
 def test_two_executions_at_once_end_with_a_model_of_one_of_them_served(stack: Deployed, first: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ def test_the_inventory_names_each_kind_of_resource(aws: RunningAws) -> None:
         ComparisonOperator="GreaterThanThreshold",
         Threshold=0,
     )
+    cloudwatch.put_dashboard(DashboardName="leftover-dashboard", DashboardBody='{"widgets": []}')
     for name in ("leftover-bucket", "leftover-empty"):
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     importable.put(s3, "leftover-bucket", "weights", importable.smallest())
@@ -52,6 +53,7 @@ def test_the_inventory_names_each_kind_of_resource(aws: RunningAws) -> None:
         "alarm leftover-alarm",
         "bucket leftover-bucket",
         "bucket leftover-empty",
+        "dashboard leftover-dashboard",
         "imported model leftover",
         "objects in leftover-bucket",
         "open uploads in leftover-bucket",
@@ -81,6 +83,7 @@ def test_the_inventory_names_each_kind_of_resource(aws: RunningAws) -> None:
     sns.delete_topic(TopicArn=topic)
     sqs.delete_queue(QueueUrl=queue)
     cloudwatch.delete_alarms(AlarmNames=["leftover-alarm"])
+    cloudwatch.delete_dashboards(DashboardNames=["leftover-dashboard"])
     s3.abort_multipart_upload(Bucket="leftover-bucket", Key="large", UploadId=upload)
     assert {line for line in leftovers() if "subscription" not in line} == {
         "bucket leftover-bucket", "bucket leftover-empty", "objects in leftover-bucket"
