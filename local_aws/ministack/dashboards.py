@@ -53,13 +53,14 @@ _SEARCH = re.compile(r"SEARCH\('(?:\{[^{}']+\})?(?P<term>[^']*)', ?'(?P<stat>[^'
 # Unconfirmed: A dashboard with a mistake | Here: the resource is not created, with all mistakes | Source: PutDashboard: "the
 #   dashboard isn't created or modified" for an error; a widget's unknown property may only be a warning
 @patch(cloudwatch, "cloudformation_put_dashboard")
-def _put_dashboard(original: Callable[[str, str], None], name: str, body: str) -> None:
+def _put_dashboard(original: Callable[[str, str], str], name: str, body: str) -> str:
+    """Store the dashboard and return its ARN, if it has no mistake."""
     mistakes = list(problems(body))
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name):
         mistakes.append(f"the name {name} has other signs than letters, digits, '-' and '_'")
     if mistakes:
         raise ValueError(f"The dashboard body is invalid, there are {len(mistakes)} validation errors: {mistakes}")
-    original(name, body)
+    return original(name, body)
 
 
 def problems(body: str) -> Iterator[str]:

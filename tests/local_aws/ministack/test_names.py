@@ -91,13 +91,22 @@ EXPECTED = {
     },
     "services.cloudwatch": {
         "_alarms": "<AccountRegionScopedDict>",
+        "_calc_stats": "points",
+        "_describe_alarms": "params cbor_data is_cbor is_json",
+        "_dims_key": "dims",
         "_dispatch_alarm_actions": "alarm old_state new_state reason",
+        "_evaluate_alarm": "alarm",
         "_get_metric_data": "params cbor_data is_cbor is_json",
         "_get_metric_statistics": "params cbor_data is_cbor is_json",
         "_list_metrics": "params cbor_data is_cbor is_json",
         "_metrics": "<AccountRegionScopedDict>",
         "_set_alarm_state": "params cbor_data is_cbor is_json",
+        "_stat_value": "stats stat_name points",
         "_store_datum": "namespace name dims ts unit value values counts stat_values",
+        "cloudformation_put_dashboard": "name body",
+    },
+    "services.cloudwatch_logs": {
+        "_put_log_events": "data",
     },
     "services.eventbridge": {
         "_invoke_target": "target event rule view",

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.local_aws.services.stepfunctions.test_stepfunctions import ended, passing, role, start
+from tests.local_aws.services.stepfunctions.test_stepfunctions import ended, passing, start
 
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
 
-__all__ = ["role"]
 
 WAIT = {"Type": "Wait", "Seconds": 30, "Next": "End"}
 ENDS: dict[str, dict[str, Any]] = {
@@ -24,7 +23,8 @@ ENDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_an_end_is_a_point_of_its_own_metric_alone(aws: RunningAws, role: str, end: str) -> None:
+def test_an_end_is_a_point_of_its_own_metric_alone(aws: RunningAws, end: str) -> None:
+    role = aws.role(f"ends-{end}", service="states")
     states, cloudwatch = aws.client("stepfunctions"), aws.client("cloudwatch")
     arn = start(aws, role, ENDS[end], **({"TimeoutSeconds": 1} if end == "TimedOut" else {}))
     machine = states.describe_execution(executionArn=arn)["stateMachineArn"]
