@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local_aws.ministack.dashboards import problems
+from tests.local_aws.conftest import eventually
+
+if TYPE_CHECKING:
+    from tests.local_aws.conftest import RunningAws
 
 ALARM = "arn:aws:cloudwatch:us-west-2:123456789012:alarm:mine"
 
@@ -72,3 +76,35 @@ def test_a_mistake_is_named_with_its_place(widget: dict[str, Any], mistake: str)
 )
 def test_a_body_that_is_none_is_refused(body: str, mistake: str) -> None:
     assert mistake in next(problems(body))
+
+
+@pytest.mark.parametrize(("stat", "status"), [("p99", "CREATE_COMPLETE"), ("Avg", "ROLLBACK_COMPLETE")])
+def test_a_stack_makes_a_dashboard_and_deletes_it_and_none_with_a_mistake(
+    aws: RunningAws, stat: str, status: str
+) -> None:
+    stacks, cloudwatch = aws.client("cloudformation"), aws.client("cloudwatch")
+    name = f"dashboard-{stat}"
+    body = {
+        "Fn::Sub": json.dumps({"widgets": [graph(["AWS/EC2", "CPUUtilization", "A", "${AWS::StackName}"], stat=stat)]})
+    }
+    board = {"Type": "AWS::CloudWatch::Dashboard", "Properties": {"DashboardName": name, "DashboardBody": body}}
+    stacks.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Board": board}}))
+    described = eventually(
+        lambda: [
+            stack
+            for stack in stacks.describe_stacks(StackName=name)["Stacks"]
+            if not stack["StackStatus"].endswith("PROGRESS")
+        ]
+    )
+    assert described[0]["StackStatus"] == status
+    entries = cloudwatch.list_dashboards(DashboardNamePrefix=name)["DashboardEntries"]
+    assert len(entries) == (status == "CREATE_COMPLETE")
+    if entries:
+        assert f'"{name}"' in cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"]
+    else:
+        reasons = [
+            one.get("ResourceStatusReason", "") for one in stacks.describe_stack_events(StackName=name)["StackEvents"]
+        ]
+        assert any("Avg is no statistic" in reason for reason in reasons), reasons
+    stacks.delete_stack(StackName=name)
+    assert eventually(lambda: not cloudwatch.list_dashboards(DashboardNamePrefix=name)["DashboardEntries"])
