@@ -28,6 +28,7 @@ SERVICES = {
     "ministack/alarms.py": "CloudWatch",
     "ministack/cloudformation.py": "CloudFormation",
     "ministack/dashboards.py": "CloudWatch",
+    "ministack/embedded_metrics.py": "CloudWatch",
     "ministack/functions.py": "Lambda",
     "ministack/metrics.py": "CloudWatch",
     "ministack/schedules.py": "EventBridge Scheduler",

@@ -42,6 +42,9 @@ class Datum(NamedTuple):
     unit: str
 
 
+# Differs: A metric in a log event | AWS: minutes later; one that breaks the format counts in EMFParsingErrors or
+#   EMFValidationErrors of `AWS/Logs` | Here: at once; the server's log names one that breaks the format | Why: a test should
+#   not wait for minutes
 @patch(cloudwatch_logs, "_put_log_events")
 def _put_log_events(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     """Store the events, and publish the metrics in them."""
