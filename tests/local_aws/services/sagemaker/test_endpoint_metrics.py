@@ -18,6 +18,7 @@ __all__ = ["role"]
 if TYPE_CHECKING:
     from tests.local_aws.conftest import RunningAws
 
+ERRORS = ("Invocation4XXErrors", "Invocation5XXErrors")
 NAMES = {
     "Invocations": (INVOCATIONS, "Sum"),
     "GPUUtilization": (INSTANCES, "Maximum"),
@@ -136,6 +137,15 @@ def test_gpu_use_is_the_share_of_the_minute_in_which_it_worked(monkeypatch: pyte
     ]
     assert [(moment, value) for name, moment, value in published if name == "Invocations"] == [(0.0, 1.0), (60.0, 2.0)]
     assert [moment for name, moment, _ in published if name == "GPUMemoryUtilization"] == [0.0, 60.0, 120.0]
+    use.answers = [(181.0, 0.25, 503), (182.0, 0.5, 200), (190.0, 0.5, 404)]
+    use.publish(240.0)
+    errors = {name: [value for found, _, value in published if found == name] for name in ERRORS}
+    assert errors == {ERRORS[0]: [0.0, 0.0, 1.0], ERRORS[1]: [1.0, 0.0, 0.0]}
+    assert [(moment, value) for name, moment, value in published if name == "ModelLatency"] == [
+        (180.0, 250_000.0),
+        (180.0, 500_000.0),
+        (180.0, 500_000.0),
+    ]
     # A request that still runs counts until now.
     use.busy.append((time.time() - 300, None))
     assert use._busy_share(time.time() - 120) == 1.0
