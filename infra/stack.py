@@ -19,7 +19,7 @@ from infra.state_machine import StateMachine
 from infra.steps import Steps
 from infra.storage import Storage
 from infra.teardown import Teardown
-from pipeline import bedrock
+from pipeline import bedrock, names
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
@@ -37,11 +37,14 @@ class TunewayStack(cdk.Stack):
         Raises:
             SettingsError: a setting that synth can already refuse, such as a region without a Bedrock base model.
         """
+        qualifier = settings.stack.qualifier
         super().__init__(
             parent,
             settings.stack.name,
             description="Tuneway: fine-tunes, evaluates and serves a dialogue summarizer",
             env=cdk.Environment(region=region),
+            synthesizer=cdk.DefaultStackSynthesizer(qualifier=qualifier) if qualifier else None,
+            permissions_boundary=cdk.PermissionsBoundary.from_name(names.boundary(qualifier)) if qualifier else None,
         )
         bedrock.check(settings, region)
         images = Images.of(region)

@@ -69,6 +69,10 @@ class Teardown(Construct):
             query_interval=cdk.Duration.seconds(5),
             total_timeout=cdk.Duration.minutes(55),
         )
+        # CloudFormation itself would name it without the stack's name, and no policy on the stack's names could have it.
+        waiter = provider.node.find_child("waiter-state-machine").node.default_child
+        assert isinstance(waiter, cdk.CfnResource)
+        waiter.add_property_override("StateMachineName", f"{scope.prefix}-teardown-waiter")
         _acknowledge_framework(self, provider, [on_event, is_complete])
         keep_models = "true" if settings.stack.on_destroy == "keep_models" else "false"
         self.resource = cdk.CustomResource(

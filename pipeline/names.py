@@ -96,3 +96,8 @@ def is_model(key: str) -> bool:
 def is_record(key: str) -> bool:
     """Return whether an object of the bucket is a run's record."""
     return is_model(key) and key.endswith(f"/{RECORD}")
+
+
+def boundary(qualifier: str) -> str:
+    """Return the name of the managed policy that bounds the roles of a stack with a bootstrap of its own."""
+    return f"cdk-{qualifier}-boundary"

@@ -64,8 +64,11 @@ def region(settings: Settings) -> tuple[CheckResult, Region]:
 def bootstrap(checked: CheckContext) -> CheckResult:
     """Check that the account is bootstrapped in the Region, by a CDK that is new enough."""
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
-    name = f"/cdk-bootstrap/{context.get('@aws-cdk/core:bootstrapQualifier', _QUALIFIER)}/version"
+    own = checked.settings.stack.qualifier
+    name = f"/cdk-bootstrap/{own or context.get('@aws-cdk/core:bootstrapQualifier', _QUALIFIER)}/version"
     command = f"`cdk bootstrap aws://{checked.account}/{checked.region.name}`"
+    if own:  # Its bootstrap has a toolkit stack of its own, and policies that the page names.
+        command = f"the commands of docs/people.md for stack.qualifier: {own}"
     try:
         version = int(checked.client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
     except ClientError as error:

@@ -31,6 +31,13 @@ class StackSettings(Section):
         pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
         examples=["us-west-2"],
     )
+    qualifier: str | None = deploy(
+        "qualifier of a CDK bootstrap of the stack's own, whose permissions boundary its roles get (docs/people.md); null: "
+        "the account's shared bootstrap, and no boundary",
+        # The CDK CLI takes no other (packages/aws-cdk/lib/api/bootstrap/bootstrap-environment.ts).
+        pattern=r"^[a-z0-9]{1,10}$",
+        examples=["tuneway"],
+    )
     tags: dict[
         Annotated[str, Field(pattern=_TAG, min_length=1, max_length=128)],
         Annotated[str, Field(pattern=_TAG, max_length=256)],

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
             "stack.tags: Dictionary should have at most 47",
         ),
         ("stack: {region: oregon}", "not 'oregon'; write for example us-west-2"),
-        ("stack: {nam: x}", "stack.nam: unknown field; allowed here: name, region, tags"),
+        ("stack: {nam: x}", "stack.nam: unknown field; allowed here: name, region, qualifier, tags"),
         ("stack: {name: Tuneway_1}", "stack.name"),
         ("stack: {name: my--stack}", "stack.name"),
         ("stack: {name: a-name-of-25-characters-x}", "stack.name"),
