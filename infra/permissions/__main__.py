@@ -1,0 +1,80 @@
+"""Write the policies of those who deploy and operate a stack: `python -m infra.permissions --account ACCOUNT --write FOLDER`.
+
+The names are those of the settings: `--settings FILE` lays a file over config.yaml, as for `cdk deploy`. docs/people.md says
+what each file is for, and docs/policies/ has the files of config.yaml in the account of AWS's own examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from infra.package import PackageError
+from infra.permissions import boundary, deployment
+from infra.permissions.documents import Statement, divide, policy
+from infra.permissions.names import Names, Place, UncoveredError
+from infra.permissions.reference import MissingReferenceError
+from infra.print_template import ROOT, template
+from pipeline import names
+from pipeline import settings as schema
+
+EXAMPLE_ACCOUNT = "111122223333"
+"""An account of AWS's own examples."""
+
+QUALIFIER = "tuneway"
+"""The qualifier of the files if the settings name none."""
+
+
+def documents(written: dict[str, Any], place: Place) -> dict[str, dict[str, Any]]:
+    """Return the policies by the names of their files.
+
+    Args:
+        written: the stack's template.
+        place: where the stack will be.
+
+    Raises:
+        UncoveredError: the template has something for which there is no rule.
+        MissingReferenceError: AWS's tables are not installed, or lack a type of the template.
+    """
+    patterns = Names(written, place)
+    bounded = f"arn:{place.partition}:iam::{place.account}:policy/{names.boundary(place.qualifier)}"
+    deploys = divide(deployment.statements(patterns, bounded))
+    found = {f"deploy-{number}.json": document for number, document in enumerate(deploys, start=1)}
+    return {**found, "boundary.json": boundary.document(patterns), "deployer.json": policy([_deployer(place)])}
+
+
+def _deployer(place: Place) -> Statement:
+    """Return what a person needs who runs `cdk deploy`, `cdk diff` and `cdk destroy`: the bootstrap's roles do the rest."""
+    kinds = ("deploy", "file-publishing", "lookup")
+    roles = (f"cdk-{place.qualifier}-{kind}-role-{place.account}-{place.region}" for kind in kinds)
+    arns = tuple(f"arn:{place.partition}:iam::{place.account}:role/{role}" for role in roles)
+    return Statement(("sts:AssumeRole",), arns)
+
+
+def main() -> None:
+    """Write the files, and print their names."""
+    parser = argparse.ArgumentParser(prog="python -m infra.permissions")
+    parser.add_argument("--account", default=EXAMPLE_ACCOUNT, help="the 12 digits of the AWS account")
+    parser.add_argument("--settings", type=Path, help="settings file that is laid over config.yaml")
+    parser.add_argument("--write", type=Path, required=True, help="folder for the files")
+    given = parser.parse_args()
+    try:
+        settings = schema.load(ROOT / "config.yaml", *([given.settings] if given.settings else []))
+        stack = settings.stack
+        place = Place(stack.name, given.account, stack.region or "us-west-2", stack.qualifier or QUALIFIER)
+        found = documents(json.loads(template(place.region, given.settings)), place)
+    except (schema.SettingsError, PackageError, UncoveredError, MissingReferenceError) as error:
+        sys.exit(f"error: {error}")
+    given.write.mkdir(parents=True, exist_ok=True)
+    for old in given.write.glob("deploy-*.json"):
+        old.unlink()
+    for name, document in found.items():
+        (given.write / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        print(given.write / name)
+
+
+if __name__ == "__main__":
+    main()
