@@ -25,6 +25,7 @@ KINDS = {"Differs": ("AWS", "Here", "Why"), "Unconfirmed": ("Here", "Source")}
 # The beginning of a file's path -> the service in whose section its markers are.
 SERVICES = {
     "core/authorization.py": "IAM",
+    "core/provisioning.py": "CloudFormation",
     "ministack/alarms.py": "CloudWatch",
     "ministack/cloudformation.py": "CloudFormation",
     "ministack/dashboards.py": "CloudWatch",

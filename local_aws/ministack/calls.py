@@ -31,6 +31,13 @@ class _Current:
 
 _current: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("local_aws_call", default=None)
 
+
+def caller_key() -> str | None:
+    """Return the access key of the call that is served, or for which a task goes on working."""
+    current = _current.get()
+    return current.first[0] if current is not None and current.first is not None else None
+
+
 # The answer of a front end that waited in vain for the service behind it.
 _LOST = faults.Fault({}, kind="error", code="InternalFailure", message="The answer was lost.", status=500)
 

@@ -80,12 +80,25 @@ EXPECTED = {
         "extract_region": "headers query_params",
     },
     "services.cloudformation": {
+        "_change_sets": "<AccountRegionScopedDict>",
         "_stacks": "<AccountRegionScopedDict>",
+    },
+    "services.cloudformation.changesets": {
+        "_find_change_set": "cs_name stack_name",
+    },
+    "services.cloudformation.handlers": {
+        "_ACTION_HANDLERS": "<dict>",
+        "_error": "code message status",
+        "_p": "params key default",
+        "_resolve_stack": "stack_name",
     },
     "services.cloudformation.provisioners": {
         "_RESOURCE_HANDLERS": "<dict>",
+        "_replacing_change": "resource_type old_props new_props",
     },
     "services.cloudformation.stacks": {
+        "_provision_resource": "resource_type logical_id props stack_name",
+        "_update_resource": "resource_type physical_id old_props new_props stack_name logical_id old_attrs",
         "_delete_resource": "resource_type physical_id props stack_name logical_id",
         "_with_dependencies": "logical_ids res_defs remaining",
     },
