@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.package import PackageError
-from infra.permissions import boundary, deployment
+from infra.permissions import boundary, deployment, operator
 from infra.permissions.documents import Statement, divide, policy
 from infra.permissions.names import Names, Place, UncoveredError
 from infra.permissions.reference import MissingReferenceError
@@ -43,6 +43,8 @@ def documents(written: dict[str, Any], place: Place) -> dict[str, dict[str, Any]
     bounded = f"arn:{place.partition}:iam::{place.account}:policy/{names.boundary(place.qualifier)}"
     deploys = divide(deployment.statements(patterns, bounded))
     found = {f"deploy-{number}.json": document for number, document in enumerate(deploys, start=1)}
+    operates = divide(operator.statements(patterns))
+    found |= {f"operator-{number}.json": document for number, document in enumerate(operates, start=1)}
     return {**found, "boundary.json": boundary.document(patterns), "deployer.json": policy([_deployer(place)])}
 
 
@@ -69,7 +71,7 @@ def main() -> None:
     except (schema.SettingsError, PackageError, UncoveredError, MissingReferenceError) as error:
         sys.exit(f"error: {error}")
     given.write.mkdir(parents=True, exist_ok=True)
-    for old in given.write.glob("deploy-*.json"):
+    for old in [*given.write.glob("deploy-*.json"), *given.write.glob("operator-*.json")]:
         old.unlink()
     for name, document in found.items():
         (given.write / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

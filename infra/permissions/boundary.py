@@ -42,12 +42,12 @@ def document(names: Names) -> dict[str, Any]:
     services: set[str] = set()
     for statement in _statements(names):
         kept = _condition(statement.get("Condition", {}), services)
-        for resource in _as_list(statement["Resource"]):
+        for resource in as_list(statement["Resource"]):
             # Services share a statement: an action of one does nothing on the ARNs of another. Only `*` is in every service.
             # What is not the stack's own stays apart, so that nothing more can be done with it.
             own = f"{names.place.stack}-" in resource
             actions, resources = granted[resource == "*", own, json.dumps(kept, sort_keys=True)]
-            actions |= set(_as_list(statement["Action"]))
+            actions |= set(as_list(statement["Action"]))
             resources.add(_wider(resource, names))
     statements = []
     for (_, own, condition), (actions, resources) in sorted(granted.items()):
@@ -87,7 +87,7 @@ def _condition(condition: dict[str, Any], services: set[str]) -> dict[str, Any]:
             if key not in _KEPT:
                 continue
             if key == _PASSED:
-                services |= set(_as_list(value))
+                services |= set(as_list(value))
             pattern = operator.replace("StringEquals", "StringLike") if GUID in str(value) else operator
             kept.setdefault(pattern, {})[key] = "" if key == _PASSED else value
     return kept
@@ -128,5 +128,6 @@ def _shorter(actions: set[str]) -> set[str]:
     return {re.sub(r":(List|Describe).*", r":\1*", action) for action in actions}
 
 
-def _as_list(value: Any) -> list[str]:
+def as_list(value: Any) -> list[str]:
+    """Return a value of a policy that may be one text or several."""
     return value if isinstance(value, list) else [value]

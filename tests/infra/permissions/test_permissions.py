@@ -141,8 +141,8 @@ def test_the_boundary_covers_what_each_role_may_do(stack: str, request: pytest.F
     assert documents.characters(bounded) <= documents.MANAGED_POLICY_CHARACTERS
     checked = 0
     for statement in boundary._statements(names):
-        for action in boundary._as_list(statement["Action"]):
-            for resource in boundary._as_list(statement["Resource"]):
+        for action in boundary.as_list(statement["Action"]):
+            for resource in boundary.as_list(statement["Resource"]):
                 assert allows(bounded, action, resource), (action, resource)
                 checked += 1
     assert checked > 200
