@@ -32,6 +32,7 @@ SERVICES = {
     "ministack/embedded_metrics.py": "CloudWatch",
     "ministack/functions.py": "Lambda",
     "ministack/metrics.py": "CloudWatch",
+    "ministack/stack_roles.py": "CloudFormation",
     "ministack/schedules.py": "EventBridge Scheduler",
     "ministack/": "IAM",
     "services/bedrock/": "Bedrock",

@@ -16,14 +16,24 @@ from ministack.core import concurrency, hypercorn_compat, iam_actions, iam_evalu
 from local_aws.core import registry
 from local_aws.core.registry import Handler, Registered, Request, Response
 from local_aws.core.shapes import ServiceError, refusal
-from local_aws.ministack import alarms, calls, cloudformation, dashboards, decisions, embedded_metrics, iam, patches
+from local_aws.ministack import (
+    alarms,
+    calls,
+    cloudformation,
+    dashboards,
+    decisions,
+    embedded_metrics,
+    iam,
+    patches,
+    stack_roles,
+)
 from local_aws.ministack.patches import patch, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-PATCHING = (alarms, calls, cloudformation, dashboards, embedded_metrics, iam)
+PATCHING = (alarms, calls, cloudformation, dashboards, embedded_metrics, iam, stack_roles)
 """The modules whose patches `install` applies, beside the patches that the services declare."""
 
 
