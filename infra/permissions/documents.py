@@ -28,6 +28,16 @@ class Statement:
         return {**written, "Condition": self.conditions} if self.conditions else written
 
 
+def merge(statements: list[Statement]) -> list[Statement]:
+    """Return the statements with those in one that have the same resources and conditions. The CDK does so only at times."""
+    merged: dict[str, Statement] = {}
+    for each in statements:
+        key = json.dumps([sorted(each.resources), each.conditions], sort_keys=True)
+        there = merged.get(key)
+        merged[key] = replace(each, actions=(*there.actions, *each.actions)) if there else each
+    return list(merged.values())
+
+
 def policy(statements: list[Statement]) -> dict[str, Any]:
     """Return a policy document with these statements."""
     return {"Version": "2012-10-17", "Statement": [statement.document() for statement in statements]}

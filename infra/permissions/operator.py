@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.permissions.boundary import as_list
-from infra.permissions.documents import Statement
+from infra.permissions.documents import Statement, merge
 from infra.permissions.names import GUID
 from pipeline import names as product
 
@@ -31,18 +31,25 @@ def statements(names: Names) -> list[Statement]:
     Raises:
         UncoveredError: the template has something for which there is no rule.
     """
-    return [*_own(names), *_of_down(names), *_of_plan(names)]
+    own = [*_own(names), *_of_down(names)]
+    there = {(action, resource) for each in own for action in each.actions for resource in each.resources}
+    return merge([*own, *_of_plan(names, there)])
 
 
-def _of_plan(names: Names) -> Iterator[Statement]:
-    """Yield the grants of Plan, for the commands that plan a run."""
+def _of_plan(names: Names, there: set[tuple[str, str]]) -> Iterator[Statement]:
+    """Yield the grants of Plan that are not there yet, for the commands that plan a run."""
     for logical_id, resource in sorted(names.resources.items()):
         if resource["Type"] != "AWS::IAM::Policy" or not logical_id.startswith(SAME_CODE):
             continue
         for statement in names.value(resource["Properties"]["PolicyDocument"]["Statement"]):
-            actions = tuple(action for action in as_list(statement["Action"]) if not action.startswith(_NOT_FOR_PEOPLE))
+            resources = tuple(as_list(statement["Resource"]))
+            actions = tuple(
+                action
+                for action in as_list(statement["Action"])
+                if not action.startswith(_NOT_FOR_PEOPLE) and not {(action, each) for each in resources} <= there
+            )
             if actions:
-                yield Statement(actions, tuple(as_list(statement["Resource"])), statement.get("Condition", {}))
+                yield Statement(actions, resources, statement.get("Condition", {}))
 
 
 def _own(names: Names) -> Iterator[Statement]:
@@ -79,7 +86,8 @@ def _own(names: Names) -> Iterator[Statement]:
     # `report`, `runs` and `ask` read what runs have left; `run` uploads a dataset; `down` counts what the bucket holds.
     yield Statement(("s3:ListBucket", "s3:ListBucketVersions"), (bucket,))
     yield Statement(("s3:GetObject",), tuple(f"{bucket}/{folder}/*" for folder in ("models", "uploads")))
-    yield Statement(("s3:PutObject", "s3:AbortMultipartUpload"), (f"{bucket}/uploads/*",))
+    # An upload that is ended in its middle goes again, with all its parts.
+    yield Statement(("s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObjectVersion"), (f"{bucket}/uploads/*",))
     # `ask` and `chat` sign their requests as the role for callers.
     yield Statement(("sts:AssumeRole",), tuple(_callers(names)))
 

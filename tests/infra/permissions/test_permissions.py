@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.permissions import boundary, deployment, documents, reference
+from infra.permissions import boundary, deployment, documents, operator, reference
 from infra.permissions.__main__ import EXAMPLE_ACCOUNT, QUALIFIER
 from infra.permissions.__main__ import documents as written
 from infra.permissions.names import NAMED, Names, Place, UncoveredError
+from tests.infra.conftest import Synthesised, synthesise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.infra.conftest import Synthesised
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACE = Place("tuneway", EXAMPLE_ACCOUNT, "us-west-2", QUALIFIER)
@@ -174,6 +174,19 @@ def test_each_resource_of_the_stack_has_its_names_and_no_write_is_on_everything(
         assert all("tuneway-" in arn for arn in Names(made.template, PLACE).of_type(kind))
 
 
+def test_a_qualifier_gives_the_stack_its_bootstrap_and_its_roles_the_boundary(tmp_path: Path) -> None:
+    made = synthesise(tmp_path, {"stack": {"qualifier": "own"}})
+    assert made.template["Parameters"]["BootstrapVersion"]["Default"] == "/cdk-bootstrap/own/version"
+    manifest = json.loads((made.folder / "manifest.json").read_text())["artifacts"]["tuneway"]["properties"]
+    assert "role/cdk-own-deploy-role-" in manifest["assumeRoleArn"]
+    boundaries = [
+        str(role["Properties"].get("PermissionsBoundary")) for role in made.resources("AWS::IAM::Role").values()
+    ]
+    assert len(boundaries) > 30
+    assert all("policy/cdk-own-boundary" in each for each in boundaries)
+    assert {action for action, _, _ in grants(deployment.statements(Names(made.template, PLACE), BOUNDARY))}
+
+
 def test_no_name_of_another_stack_matches(synthesised: Synthesised) -> None:
     found = deployment.statements(Names(synthesised.template, PLACE), BOUNDARY)
     patterns = {resource for _, resource, _ in grants(found) if resource != "*" and ":ssm:" not in resource}
@@ -201,3 +214,33 @@ def test_the_command_refuses_settings_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "stack.qualifier" in done.stderr and done.stderr.count("\n") == 1
+
+
+BY_A_PERSON = {"states:RedriveExecution"}
+"""What an operator does in the console, because no command does it."""
+NOT_AN_OPERATORS = ("`down --models`",)
+"""The commands of docs/cli.md that delete what an operator must leave."""
+
+
+def test_an_operator_has_the_actions_that_the_commands_need(synthesised: Synthesised) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text().split("## The actions that each command needs")[1].split("\n## ")[0]
+    needed, command = {"cloudformation:DescribeStacks"}, ""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|"):
+            command = cells[0] or command
+            if command not in NOT_AN_OPERATORS:
+                needed |= set(re.findall(r"`([a-z0-9]+:[A-Z]\w+)`", cells[1]))
+    found = {action for action, _, _ in grants(operator.statements(Names(synthesised.template, PLACE)))}
+    assert found - BY_A_PERSON == needed
+    assert found >= BY_A_PERSON
+
+
+def test_an_operator_may_touch_nothing_of_another_stack_and_no_model(synthesised: Synthesised) -> None:
+    found = list(grants(operator.statements(Names(synthesised.template, PLACE))))
+    for action, resource, conditions in found:
+        known = reference.action(action)
+        own = "tuneway-" in resource or "stack/tuneway/" in resource or "tuneway:stack" in str(conditions)
+        assert own or (known and not known.writes), (action, resource)
+    deleting = {action for action, _, _ in found if ":Delete" in action}
+    assert deleting == {"sagemaker:DeleteEndpoint", "scheduler:DeleteSchedule", "s3:DeleteObjectVersion"}
