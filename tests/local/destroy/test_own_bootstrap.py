@@ -1,0 +1,114 @@
+"""A stack with a bootstrap of its own, whose deployer, CloudFormation and roles have the policies of `infra.permissions`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.permissions.__main__ import documents
+from infra.permissions.names import Place
+from local import cdk, tiny_model
+from local_aws.server import ACCOUNT
+from local_aws.session import LocalAws
+from pipeline.names import boundary
+from tests.local.deployed import REGION, Deployed, synthesise, wait_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+QUALIFIER = "own"
+NAME = "tuneway-own"
+EXECUTION = f"cdk-{QUALIFIER}-cfn-exec-role-{ACCOUNT}-{REGION}"
+
+
+@pytest.fixture
+def aws(tmp_path: Path) -> Iterator[LocalAws]:
+    """A local AWS of its own, because calls of this test are denied."""
+    tiny_model.ensure(tmp_path / "hub")
+    local = LocalAws(tmp_path / "state", REGION, tmp_path / "hub")
+    local.start()
+    try:
+        wait_scale(local)
+        yield local
+    finally:
+        local.stop()
+
+
+def deployer(aws: LocalAws, policy: dict[str, Any]) -> dict[str, str]:
+    """Return the environment of a person who has only this policy."""
+    iam = aws.client("iam")
+    trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}]}
+    arn = iam.create_role(RoleName="deployer", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName="deployer", PolicyName="deployer", PolicyDocument=json.dumps(policy))
+    keys = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="person")["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": keys["SessionToken"],
+    }
+
+
+def without(policy: dict[str, Any], action: str) -> dict[str, Any]:
+    statements = [
+        {**statement, "Action": [each for each in statement["Action"] if each != action]}
+        for statement in policy["Statement"]
+    ]
+    return {**policy, "Statement": [statement for statement in statements if statement["Action"]]}
+
+
+def run_cdk(stack: Deployed, person: dict[str, str], *arguments: str) -> None:
+    cdk.run(*arguments, "--app", str(stack.assembly), env={**stack.env, **person}, log=stack.log)
+
+
+def test_a_deployer_deploys_and_destroys_this_stack_alone(aws: LocalAws, tmp_path: Path) -> None:
+    stack = synthesise(tmp_path, aws, stack={"name": NAME, "qualifier": QUALIFIER}, bedrock={"mode": "off"})
+    (path,) = stack.assembly.glob("*.template.json")
+    found = documents(json.loads(path.read_text()), Place(NAME, ACCOUNT, REGION, QUALIFIER))
+    iam = aws.client("iam")
+
+    def make(name: str, document: dict[str, Any]) -> str:
+        made = iam.create_policy(PolicyName=name, PolicyDocument=json.dumps(document))
+        return str(made["Policy"]["Arn"])
+
+    make(boundary(QUALIFIER), found["boundary.json"])
+    deploys = {name: each for name, each in found.items() if name.startswith("deploy-")}
+    holder = next(name for name, each in deploys.items() if "states:CreateStateMachine" in str(each))
+    arns = {
+        name: make(f"own-{name[:-5]}", without(each, "states:CreateStateMachine")) for name, each in deploys.items()
+    }
+    options = ("--qualifier", QUALIFIER, "--toolkit-stack-name", "CDKToolkit-own")
+    stack.cdk("bootstrap", *options, "--cloudformation-execution-policies", ",".join(arns.values()))
+    person = deployer(aws, found["deployer.json"])
+
+    # A missing grant fails the deployment at the resource that needs it, and all that was made goes away again.
+    with pytest.raises(cdk.CdkError):
+        run_cdk(stack, person, "deploy", "--require-approval", "never")
+    failed = f"{EXECUTION}/AWSCloudFormation is not authorized to perform: states:CreateStateMachine"
+    assert failed in stack.log.read_text()
+    provoked = [d for d in aws.denied() if d["action"] == "states:CreateStateMachine"]
+    assert provoked
+    version = iam.create_policy_version(
+        PolicyArn=arns[holder], PolicyDocument=json.dumps(deploys[holder]), SetAsDefault=True
+    )
+    assert version["PolicyVersion"]["IsDefaultVersion"]
+
+    run_cdk(stack, person, "deploy", "--require-approval", "never")
+    stack._after_deploy()
+    # The roles do their work within the boundary.
+    stack.quota(training=2, endpoint=4)
+    ended = stack.run({})
+    assert ended["status"] == "SUCCEEDED", ended.get("cause")
+    assert stack.wait_for_cleanup(ended["executionArn"])["left"] == []
+    run_cdk(stack, person, "destroy", "--force")
+    assert stack.inventory() == []
+    assert [d for d in aws.denied() if d["action"] != "states:CreateStateMachine"] == []
+    # Nor may the same deployer deploy another stack.
+    other = synthesise(tmp_path / "other", aws, stack={"name": "tuneway-other", "qualifier": QUALIFIER})
+    with pytest.raises(cdk.CdkError):
+        run_cdk(other, person, "deploy", "--require-approval", "never")
+    assert "not authorized" in other.log.read_text()
+    # CloudFormation keeps the record of a creation that was rolled back, until somebody deletes it.
+    assert other.inventory() == ["stack tuneway-other"]

@@ -1,0 +1,135 @@
+"""A person with the operator's policies does all that an operator does: none is missing, and each is used or explained."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from infra.permissions import documents, operator
+from infra.permissions.names import Names, Place
+from local_aws.server import ACCOUNT
+from tests.local.deployed import REGION, ROOT
+from tests.proofs import grants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.local.deployed import Deployed
+
+QUALIFIER = "hnb659fds"  # the bootstrap of these tests is the shared one
+
+EXPLAINED = {
+    # Grants that this life does not need, as patterns, each with why they stay.
+    r"states:DescribeMapRun on .*": "a run of a large dataset, whose shards `tuneway watch` counts",
+    r"s3:(AbortMultipartUpload|DeleteObjectVersion) on .*": "an upload in parts that breaks off; else its parts would bill",
+    r"bedrock:(GetModelImportJob|GetImportedModel) on .*": "a stack with bedrock.mode: import",
+    r"bedrock:ListTagsForResource on .*:(imported-model|provisioned-model|custom-model-deployment|custom-model|"
+    r"model-customization-job)/\*": "models, jobs and uses of models that are there when `tuneway down` looks",
+    r"(bedrock:StopModelCustomizationJob|sagemaker:StopTrainingJob) on .*": (
+        "a job that still runs although its execution has ended, because its cleanup was broken"
+    ),
+    r"bedrock:ListProvisionedModelThroughputs on \*": "`tuneway down` looks for uses of the models that are there",
+    r"bedrock:ListCustomModelDeployments on \*": "`tuneway down` looks for uses of the models that are there",
+    r"sagemaker:ListTags on .*:training-job/.*": "`tuneway down` looks whose the running jobs are",
+    r"secretsmanager:.*": "a gated base model or dataset",
+    r"cloudformation:(DescribeStackEvents) on .*": "`tuneway doctor`, if the last deployment failed",
+    r"servicequotas:ListAWSDefaultServiceQuotas on \*": "a quota that was never changed",
+    r"pricing:GetProducts on \*": "the price of an instance type that the repository's table does not have",
+    r"bedrock:(GetModelCustomizationJob) on .*": "`tuneway watch` while Bedrock's job goes on",
+}
+
+
+@pytest.fixture
+def person(stack: Deployed) -> Iterator[dict[str, str]]:
+    """The environment of a person who has the operator's policies and nothing else."""
+    (path,) = stack.assembly.glob("*.template.json")
+    names = Names(json.loads(path.read_text()), Place(stack.name, ACCOUNT, REGION, QUALIFIER))
+    iam, sts = stack.aws.client("iam"), stack.aws.client("sts")
+    trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    trusted = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    arn = iam.create_role(RoleName="operator", AssumeRolePolicyDocument=trusted)["Role"]["Arn"]
+    for number, document in enumerate(documents.divide(operator.statements(names))):
+        iam.put_role_policy(RoleName="operator", PolicyName=f"operator-{number}", PolicyDocument=json.dumps(document))
+    keys = sts.assume_role(RoleArn=arn, RoleSessionName="person")["Credentials"]
+    yield {
+        "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": keys["SessionToken"],
+    }
+    for name in iam.list_role_policies(RoleName="operator")["PolicyNames"]:
+        iam.delete_role_policy(RoleName="operator", PolicyName=name)
+    iam.delete_role(RoleName="operator")
+
+
+def states(stack: Deployed, person: dict[str, str]) -> Any:
+    """Return the person's client of Step Functions, for what the console does."""
+    return boto3.client(
+        "stepfunctions",
+        region_name=REGION,
+        endpoint_url=stack.aws.endpoint_url,
+        aws_access_key_id=person["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=person["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=person["AWS_SESSION_TOKEN"],
+    )
+
+
+def live(stack: Deployed, person: dict[str, str], folder: Path) -> None:
+    """Do what an operator does, from the first look to the end of what bills."""
+
+    def tuneway(*arguments: str) -> str:
+        done = stack.tuneway(*arguments, **person)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return str(done.stdout)
+
+    # doctor's exit code tells about the account, and not about the person.
+    stack.tuneway("doctor", "--json", **person)
+    rows = folder / "mine.csv"
+    rows.write_bytes((ROOT / "data" / "train.csv").read_bytes())
+    mine = ("--dataset", str(rows))
+    tuneway("plan", *mine)
+    tuneway("run", *mine, "--yes")
+    tuneway("runs")
+    tuneway("watch")
+    tuneway("report", "--no-open")
+    dialogue = folder / "chat.txt"
+    dialogue.write_text("Ann: when do we leave?\nBob: at nine.\n")
+    tuneway("ask", str(dialogue))
+    tuneway("ask", str(dialogue), "--model", "bedrock")
+    tuneway("serve", "last", "--yes", "--detach")
+    tuneway("watch")
+    # A run that fails, and goes on from the failed state, as the console does it.
+    stack.faults({"kind": "training", "how": "fail"})
+    started = tuneway("run", *mine, "--yes", "--detach", "--set", "bedrock.mode=off")
+    name = started.rpartition("tuneway watch ")[2].split()[0].rstrip(";")
+    arn = stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
+    assert stack.wait_for_end(arn)["status"] == "FAILED"
+    stack.wait_for_cleanup(arn)
+    stack.faults()
+    client = states(stack, person)
+    client.redrive_execution(executionArn=arn)
+    stack.wait_for_state(arn, "Train")
+    tuneway("stop", name, "--yes")
+    tuneway("down", "--yes")
+
+
+def test_an_operator_needs_these_grants_and_no_others(stack: Deployed, person: dict[str, str], tmp_path: Path) -> None:
+    live(stack, person, tmp_path)
+    iam = stack.aws.client("iam")
+    policies = [
+        iam.get_role_policy(RoleName="operator", PolicyName=name)["PolicyDocument"]
+        for name in iam.list_role_policies(RoleName="operator")["PolicyNames"]
+    ]
+    role = grants.split("operator", "operator", policies)
+    # Who one is may be asked without any grant (STS's API reference, GetCallerIdentity).
+    log = grants.read(stack.aws.state_dir / "decisions.jsonl")
+    replayed = grants.replay(role, [each for each in log if each["action"] != "sts:GetCallerIdentity"])
+    assert [f"{d['action']} on {d['resource']}" for d in replayed.denied] == []
+    unneeded = [str(grant) for grant in replayed.unneeded]
+    assert [line for line in unneeded if not any(re.fullmatch(pattern, line) for pattern in EXPLAINED)] == []
+    used = [str(grant) for grant in replayed.needed]
+    assert len(used) > 25
