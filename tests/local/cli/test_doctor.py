@@ -81,6 +81,11 @@ def old_bootstrap(account: HealthyAccount) -> Iterator[None]:
 
 
 @contextmanager
+def no_own_bootstrap(account: HealthyAccount) -> Iterator[dict[str, Any]]:
+    yield {"settings": account.changed("stack", qualifier="own")}
+
+
+@contextmanager
 def quota_zero(account: HealthyAccount) -> Iterator[None]:
     account.stack.quota(training=0, endpoint=4)
     yield
@@ -179,6 +184,15 @@ QUOTAS = "https://us-west-2.console.aws.amazon.com/servicequotas/home/services/s
 BROKEN: list[tuple[Break, str, str, str, set[str]]] = [
     (no_bootstrap, "bootstrap", "failure", r"not bootstrapped in us-west-2 .*; run `cdk bootstrap aws://0{12}/", set()),
     (old_bootstrap, "bootstrap", "failure", r"has version 5, and the stack needs 6; run `cdk bootstrap", set()),
+    (
+        no_own_bootstrap,
+        *(
+            "bootstrap",
+            "failure",
+            r"no parameter /cdk-bootstrap/own/version\); run the commands of docs/people.md",
+            set(),
+        ),
+    ),
     (quota_zero, "quotas", "failure", rf"ml.g5.xlarge for training job usage' is 0 .*{QUOTAS}/L-B6D80D9C\)", set()),
     (
         fault(kind="error", action="servicequotas:List*", code="TooManyRequestsException", status=429),
@@ -223,7 +237,16 @@ BROKEN: list[tuple[Break, str, str, str, set[str]]] = [
 
 
 IDS = [
-    *("no bootstrap", "old bootstrap", "quota 0", "throttled quotas", "no secret", "refused token", "Legacy model"),
+    *(
+        "no bootstrap",
+        "old bootstrap",
+        "no bootstrap of its own",
+        "quota 0",
+        "throttled quotas",
+        "no secret",
+        "refused token",
+        "Legacy model",
+    ),
     *("no Bedrock", "denied call", "wrong Region", "no such Region", "expired", "unknown key", "no credentials"),
     *("no stack", "rolled back"),
 ]
