@@ -1,11 +1,11 @@
-"""CloudFormation: the resources that a deletion must keep."""
+"""CloudFormation: the conditions of a template, and the resources that a deletion must keep."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ministack.services import cloudformation, s3
-from ministack.services.cloudformation import provisioners, stacks
+from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
 
 from local_aws.core.provisioning import Operation
 from local_aws.ministack import stack_roles
@@ -51,3 +51,32 @@ def _delete_resource(
                 raise ValueError(f"{other} depends on it and could not be deleted")
     stack_roles.check(Operation(("delete",), kind, props, stack_name, logical_id, physical_id))
     original(kind, physical_id, props, stack_name, logical_id)
+
+
+def _joined(value: Any, params: dict[str, Any]) -> Any:
+    """Return a part of a condition with each Fn::Join of parameters and texts as its text."""
+    if isinstance(value, list):
+        return [_joined(each, params) for each in value]
+    if not isinstance(value, dict):
+        return value
+    match value.get("Fn::Join"):
+        case [str(separator), {"Ref": name}] if name in params:
+            return separator.join(str(params[name]["Value"]).split(","))
+        case [str(separator), [*parts]] if all(isinstance(part, str) for part in parts):
+            return separator.join(parts)
+    return {key: _joined(each, params) for key, each in value.items()}
+
+
+def _evaluate_conditions(
+    original: Callable[..., dict[str, bool]], template: dict[str, Any], params: dict[str, Any]
+) -> dict[str, bool]:
+    """Evaluate a template's conditions, also those with Fn::Join, which MiniStack compares unevaluated.
+
+    The CDK's bootstrap asks so whether its list of policies is empty, and gives the default one if it is.
+    """
+    return original(template | {"Conditions": _joined(template.get("Conditions") or {}, params)}, params)
+
+
+patch(changesets, "_evaluate_conditions")(_evaluate_conditions)
+patch(handlers, "_evaluate_conditions")(_evaluate_conditions)
+patch(stacks, "_evaluate_conditions")(_evaluate_conditions)

@@ -125,3 +125,24 @@ def test_without_a_role_cloudformation_has_the_rights_of_its_caller(aws: Running
     assert ended(aws, "cfn-caller-stack")["StackStatus"] == "ROLLBACK_COMPLETE"
     events = aws.client("cloudformation").describe_stack_events(StackName="cfn-caller-stack")["StackEvents"]
     assert any("cfn-caller/test is not authorized to perform: sqs:CreateQueue" in str(e) for e in events)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", "none"), ("a,b", "some")])
+def test_a_condition_joins_a_list_as_the_bootstrap_of_the_cdk_asks_whether_it_is_empty(
+    aws: RunningAws, given: str, expected: str
+) -> None:
+    name, client = f"joined-{expected}", aws.client("cloudformation")
+    template = {
+        "Parameters": {"Policies": {"Type": "CommaDelimitedList", "Default": ""}},
+        "Conditions": {"Some": {"Fn::Not": [{"Fn::Equals": ["", {"Fn::Join": ["", {"Ref": "Policies"}]}]}]}},
+        "Resources": {"Queue": QUEUE | {"Properties": {"QueueName": name}}},
+        "Outputs": {"Policies": {"Value": {"Fn::If": ["Some", "some", "none"]}}},
+    }
+    client.create_stack(
+        StackName=name,
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": "Policies", "ParameterValue": given}],
+    )
+    (output,) = ended(aws, name)["Outputs"]
+    client.delete_stack(StackName=name)
+    assert output["OutputValue"] == expected

@@ -84,11 +84,13 @@ EXPECTED = {
         "_stacks": "<AccountRegionScopedDict>",
     },
     "services.cloudformation.changesets": {
+        "_evaluate_conditions": "template params",
         "_find_change_set": "cs_name stack_name",
     },
     "services.cloudformation.handlers": {
         "_ACTION_HANDLERS": "<dict>",
         "_error": "code message status",
+        "_evaluate_conditions": "template params",
         "_p": "params key default",
         "_resolve_stack": "stack_name",
     },
@@ -97,6 +99,7 @@ EXPECTED = {
         "_replacing_change": "resource_type old_props new_props",
     },
     "services.cloudformation.stacks": {
+        "_evaluate_conditions": "template params",
         "_provision_resource": "resource_type logical_id props stack_name",
         "_update_resource": "resource_type physical_id old_props new_props stack_name logical_id old_attrs",
         "_delete_resource": "resource_type physical_id props stack_name logical_id",
