@@ -235,7 +235,23 @@ def _bedrock_runtime(call: ApiCall, action: str) -> list[Check] | None:
     return [Check(named, model if model.startswith("arn:") else _bedrock_arn(call, "foundation-model", model))]
 
 
-_OWN_CHECKS = {"lambda": _lambda, "logs": _logs, "bedrock-runtime": _bedrock_runtime}
+# Unconfirmed: `cloudwatch:DescribeAlarms` | Here: IAM checks it on `alarm:*`, whichever alarms the call names, also for
+#   CloudFormation | Source: a denial in aws-samples/amazon-cloudwatch-auto-alarms issue 1
+def _cloudwatch(call: ApiCall, action: str) -> list[Check] | None:
+    """Return the check on a dashboard, or on all alarms."""
+    operation = action.partition(":")[2]
+    if operation == "DescribeAlarms":
+        return [Check(action, f"arn:aws:cloudwatch:{call.region}:{call.account}:alarm:*")]
+    name = parameters(call, operation).get("DashboardName")
+    return [Check(action, f"arn:aws:cloudwatch::{call.account}:dashboard/{name}")] if name else None
+
+
+_OWN_CHECKS = {
+    "bedrock-runtime": _bedrock_runtime,
+    "lambda": _lambda,
+    "logs": _logs,
+    "monitoring": _cloudwatch,
+}
 _TAG_MEMBERS = ("Tags", "tags", "jobTags", "customModelTags", "importedModelTags", "modelTags")
 
 

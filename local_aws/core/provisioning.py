@@ -106,6 +106,11 @@ _ONLY_WITH = {
     "AWS::StepFunctions::StateMachine": {"kms:*": "EncryptionConfiguration", "s3:*": "DefinitionS3Location"},
 }
 
+# Unconfirmed: The tags of a dashboard | Here: IAM checks `cloudwatch:TagResource`, `UntagResource` and
+#   `ListTagsForResource` on the dashboard | Source: API Reference, TagResource: "alarms, dashboards, metric streams and
+#   Contributor Insights rules"; the Service Authorization Reference has no dashboards there
+_ON_DASHBOARDS = frozenset(f"cloudwatch:{name}" for name in ("ListTagsForResource", "TagResource", "UntagResource"))
+
 # The types that pass a role -> the service that gets it.
 _PASSED_TO = {
     "AWS::Events::Rule": "events.amazonaws.com",
@@ -156,7 +161,7 @@ def checks(operation: Operation, account: str, region: str, boundary_of: Callabl
     for handler in operation.handlers:
         found |= dict.fromkeys(_schema(kind).get("handlers", {}).get(handler, {}).get("permissions", []))
     asked = [check for action in found for check in _of_action(action, operation, arns)]
-    return [_with_boundary(check, operation, boundary_of) for check in [*asked, *_changes(operation, arns)]]
+    return [_with_keys(check, operation, boundary_of) for check in [*asked, *_changes(operation, arns)]]
 
 
 def _of_action(action: str, operation: Operation, arns: list[str]) -> Iterator[Check]:
@@ -176,7 +181,12 @@ def _of_action(action: str, operation: Operation, arns: list[str]) -> Iterator[C
         place = code.get("S3Bucket") or code.get("Bucket"), code.get("S3Key") or code.get("Key")
         yield Check(action, f"arn:aws:s3:::{place[0]}/{place[1]}")
         return
-    kinds = {name for name in known["resource_types"] if name}
+    if action == "cloudwatch:DescribeAlarms":
+        # AWS refuses it on alarm:* (aws-samples/amazon-cloudwatch-auto-alarms issue 1).
+        for arn in arns:
+            yield Check(action, arn.partition(":alarm:")[0] + ":alarm:*")
+        return
+    kinds = {name for name in known["resource_types"] if name} | ({"dashboard"} if action in _ON_DASHBOARDS else set())
     own = _KINDS.get(_PARTS.get(kind, (kind, ""))[0])
     # A type without a row here is checked on everything, which only a grant on `*` allows.
     for arn in arns if own and kinds & set(own.kinds) else ["*"]:
@@ -190,18 +200,29 @@ def _changes(operation: Operation, arns: list[str]) -> Iterator[Check]:
         yield from (Check("iam:DeleteRolePermissionsBoundary", arn) for arn in arns)
 
 
-def _with_boundary(check: Check, operation: Operation, boundary_of: Callable[[str], str | None]) -> Check:
-    """Return the check with the key iam:PermissionsBoundary: that of the request, and else that of the role as it is."""
+def _with_keys(check: Check, operation: Operation, boundary_of: Callable[[str], str | None]) -> Check:
+    """Return the check with the condition keys of its action that depend on the resource."""
     known = _action(check.action)
     keys = {
         key for each in (known or {"resource_types": {}})["resource_types"].values() for key in each["condition_keys"]
     }
-    if "iam:PermissionsBoundary" not in keys:
-        return check
+    found = dict(check.context)
+    if "iam:PermissionsBoundary" in keys:
+        found["iam:PermissionsBoundary"] = _boundary(check, operation, boundary_of)
+    if "cloudwatch:AlarmActions" in keys:
+        # "when the alarm changes to any state" (CloudWatch user guide, "Using condition keys to limit alarm actions").
+        states = ("AlarmActions", "OKActions", "InsufficientDataActions")
+        found["cloudwatch:AlarmActions"] = [str(a) for state in states for a in operation.properties.get(state) or []]
+    return Check(check.action, check.resource, {key: value for key, value in found.items() if value})
+
+
+def _boundary(check: Check, operation: Operation, boundary_of: Callable[[str], str | None]) -> str | None:
+    """Return the permissions boundary of the request, and else that of the role as it is."""
     asked = check.action in ("iam:CreateRole", "iam:PutRolePermissionsBoundary")
     creating = operation.resource_type == "AWS::IAM::Role" and "create" in operation.handlers
-    boundary = operation.properties.get("PermissionsBoundary") if asked or creating else boundary_of(check.resource)
-    return Check(check.action, check.resource, {"iam:PermissionsBoundary": boundary} if boundary else {})
+    if asked or creating:
+        return operation.properties.get("PermissionsBoundary")
+    return boundary_of(check.resource)
 
 
 def _arns(operation: Operation, account: str, region: str) -> list[str]:

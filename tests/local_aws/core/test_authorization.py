@@ -75,6 +75,16 @@ def api_call(service: str, body: dict[str, Any] | None = None, path: str = "/", 
             "lambda:InvokeFunction",
             [("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:plan:3")],
         ),
+        (
+            api_call("monitoring", {"DashboardName": "d"}),
+            "cloudwatch:GetDashboard",
+            [("cloudwatch:GetDashboard", f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/d")],
+        ),
+        (
+            api_call("monitoring", {"AlarmNames": ["a"]}),
+            "cloudwatch:DescribeAlarms",
+            [("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:*")],
+        ),
     ],
 )
 def test_a_call_is_checked_on_its_documented_resources(
