@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.package import PackageError
-from infra.permissions import boundary, deployment, operator
-from infra.permissions.documents import Statement, divide, policy
+from infra.permissions import bootstrap, boundary, deployment, operator
+from infra.permissions.documents import divide
 from infra.permissions.names import Names, Place, UncoveredError
 from infra.permissions.reference import MissingReferenceError
 from infra.print_template import ROOT, template
@@ -45,15 +45,8 @@ def documents(written: dict[str, Any], place: Place) -> dict[str, dict[str, Any]
     found = {f"deploy-{number}.json": document for number, document in enumerate(deploys, start=1)}
     operates = divide(operator.statements(patterns))
     found |= {f"operator-{number}.json": document for number, document in enumerate(operates, start=1)}
-    return {**found, "boundary.json": boundary.document(patterns), "deployer.json": policy([_deployer(place)])}
-
-
-def _deployer(place: Place) -> Statement:
-    """Return what a person needs who runs `cdk deploy`, `cdk diff` and `cdk destroy`: the bootstrap's roles do the rest."""
-    kinds = ("deploy", "file-publishing", "lookup")
-    roles = (f"cdk-{place.qualifier}-{kind}-role-{place.account}-{place.region}" for kind in kinds)
-    arns = tuple(f"arn:{place.partition}:iam::{place.account}:role/{role}" for role in roles)
-    return Statement(("sts:AssumeRole",), arns)
+    found |= {"boundary.json": boundary.document(patterns), "deployer.json": bootstrap.deployer(place)}
+    return found | {"deployer-boundary.json": bootstrap.deployer_boundary(place)}
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ of the stack's own resources. Actions on roles are granted only while the role h
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BOUNDARY_KEY = "iam:PermissionsBoundary"
+ALARM_KEY = "cloudwatch:AlarmActions"
 
 LEFT_OUT = {
     # Actions that a handler names, and that no template gets, as patterns, each with its reason.
     "iam:DeleteRolePermissionsBoundary": "a role without its boundary could do anything",
+}
+
+ON_EVERYTHING = {
+    # Reads that the Service Authorization Reference has on one resource, and that AWS decides on all.
+    "cloudwatch:DescribeAlarms": "it is refused on alarm:* (aws-samples/amazon-cloudwatch-auto-alarms issue 1)",
 }
 
 
@@ -107,18 +114,25 @@ def statements(names: Names, boundary: str) -> list[Statement]:
         if kind.startswith("Custom::"):
             continue
         for name, resources in _grants(kind, names):
-            granted[resources, BOUNDARY_KEY if _needs_boundary(name) else ""].add(name)
+            granted[resources, json.dumps(_condition(name, names, boundary))].add(name)
     own = [
-        Statement(tuple(actions), resources, {"StringEquals": {key: boundary}} if key else {})
-        for (resources, key), actions in sorted(granted.items())
+        Statement(tuple(actions), resources, json.loads(condition))
+        for (resources, condition), actions in sorted(granted.items())
     ]
     return [*own, *_passed(names), *_custom(names), _version(names)]
 
 
-def _needs_boundary(name: str) -> bool:
-    """Return whether IAM can decide on the role's boundary. A read needs none: it comes before there is a role, too."""
+def _condition(name: str, names: Names, boundary: str) -> dict[str, Any]:
+    """Return the condition of an action that changes something. A read of a role comes before there is a role, too."""
     found = action(name)
-    return found is not None and found.writes and BOUNDARY_KEY in found.keys
+    keys = found.keys if found is not None and found.writes else frozenset()
+    if BOUNDARY_KEY in keys:
+        return {"StringEquals": {BOUNDARY_KEY: boundary}}
+    if ALARM_KEY in keys:
+        # An alarm can also end instances of EC2, among others (CloudWatch user guide, "Using condition keys to limit alarm
+        # actions").
+        return {"ForAllValues:StringLike": {ALARM_KEY: names.of_type("AWS::SNS::Topic")}}
+    return {}
 
 
 def _grants(kind: str, names: Names) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -138,7 +152,7 @@ def _grants(kind: str, names: Names) -> Iterator[tuple[str, tuple[str, ...]]]:
         if optional and not used:
             continue
         where = used[0].resource if used else "own" if found.kinds & set(named.kinds) else ""
-        if not where and not found.kinds and not found.writes:
+        if name in ON_EVERYTHING or (not where and not found.kinds and not found.writes):
             where = "*"  # Reads that can be granted on everything only.
         resources = {"own": own, "*": ("*",), "assets": (_assets(names),)}.get(where)
         if resources is None:

@@ -88,6 +88,9 @@ def _own(names: Names) -> Iterator[Statement]:
     yield Statement(("s3:GetObject",), tuple(f"{bucket}/{folder}/*" for folder in ("models", "uploads")))
     # An upload that is ended in its middle goes again, with all its parts.
     yield Statement(("s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObjectVersion"), (f"{bucket}/uploads/*",))
+    # CloudWatch's console shows the dashboard: its graphs, and the states of the alarms.
+    yield Statement(("cloudwatch:GetDashboard",), tuple(names.of_type("AWS::CloudWatch::Dashboard")))
+    yield Statement(("cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData"), ("*",))
     # `ask` and `chat` sign their requests as the role for callers.
     yield Statement(("sts:AssumeRole",), tuple(_callers(names)))
 

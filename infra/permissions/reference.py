@@ -16,6 +16,14 @@ from typing import Any
 OPERATIONS = ("create", "read", "update", "delete")
 """The handlers that CloudFormation calls for a stack's resource. The other one, list, is for the registry's own users."""
 
+_ALSO_ON = {
+    # What the Service Authorization Reference does not say yet: "alarms, dashboards, metric streams and Contributor
+    # Insights rules support tagging" (CloudWatch's API reference, TagResource, botocore 1.43.106).
+    f"cloudwatch:{name}": "dashboard"
+    for name in ("ListTagsForResource", "TagResource", "UntagResource")
+}
+"""Actions -> a resource type on which they can be granted, too."""
+
 
 class MissingReferenceError(Exception):
     """A table is not installed, or lacks what the template needs. The message is one line with its remedy."""
@@ -64,10 +72,9 @@ def action(name: str) -> GrantableAction | None:
     if found is None:
         return None
     kinds = found["resource_types"]
+    also = {_ALSO_ON[name]} if name in _ALSO_ON else set()
     keys = frozenset(key for kind in kinds.values() for key in kind["condition_keys"])
-    return GrantableAction(
-        frozenset(kind for kind in kinds if kind), keys, found["access_level"] not in ("Read", "List")
-    )
+    return GrantableAction(frozenset({*kinds, *also} - {""}), keys, found["access_level"] not in ("Read", "List"))
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -49,6 +50,17 @@ class StackSettings(Section):
     on_destroy: Literal["delete", "keep_models"] = deploy(
         "whether `cdk destroy` deletes the tuned models, or keeps them: the bucket and Bedrock's custom models"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_id(cls, name: str) -> str:
+        # The policies of infra/permissions have ???????? for the id of the stack in its names. So the names of "own-12345678"
+        # would match the policies of the stack "own".
+        found = re.search(r"...-(.{8})(-|$)", name)
+        if found:
+            why = f"'{found[1]}' could be the id in the names of another stack, because it has eight characters"
+            raise ValueError(f"{why}; make it longer or shorter")
+        return name
 
     @field_validator("tags")
     @classmethod

@@ -216,7 +216,12 @@ def test_the_command_refuses_settings_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ") and "stack.qualifier" in done.stderr and done.stderr.count("\n") == 1
 
 
-BY_A_PERSON = {"states:RedriveExecution"}
+BY_A_PERSON = {
+    "cloudwatch:DescribeAlarms",
+    "cloudwatch:GetDashboard",
+    "cloudwatch:GetMetricData",
+    "states:RedriveExecution",
+}
 """What an operator does in the console, because no command does it."""
 NOT_AN_OPERATORS = ("`down --models`",)
 """The commands of docs/cli.md that delete what an operator must leave."""
