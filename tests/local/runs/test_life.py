@@ -19,13 +19,6 @@ OTHER_ENDS = {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"}
 LOOKS = ("Train", "Deploy", "FinishCustomize", "DeployCustomModel")
 
 
-@pytest.fixture(scope="module")
-def first(stack: Deployed) -> dict[str, Any]:
-    ended = stack.run({})
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
-    return ended
-
-
 def test_an_execution_with_empty_input_runs_the_steps_in_order(stack: Deployed, first: dict[str, Any]) -> None:
     states = stack.states(first["executionArn"])
     steps = ("Plan", "PrepareData", "Train", "Assess", "Customize", "Deploy", "SmokeTest")

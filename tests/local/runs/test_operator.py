@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -66,10 +67,10 @@ def person(stack: Deployed) -> Iterator[dict[str, str]]:
     iam.delete_role(RoleName="operator")
 
 
-def states(stack: Deployed, person: dict[str, str]) -> Any:
-    """Return the person's client of Step Functions, for what the console does."""
+def console(stack: Deployed, person: dict[str, str], service: str) -> Any:
+    """Return the person's client of a service, for what the console does."""
     return boto3.client(
-        "stepfunctions",
+        service,
         region_name=REGION,
         endpoint_url=stack.aws.endpoint_url,
         aws_access_key_id=person["AWS_ACCESS_KEY_ID"],
@@ -78,7 +79,19 @@ def states(stack: Deployed, person: dict[str, str]) -> Any:
     )
 
 
-def live(stack: Deployed, person: dict[str, str], folder: Path) -> None:
+def look(cloudwatch: Any, dashboard: str) -> None:
+    """Read the dashboard, and what its graphs and its list of alarms show, as the console does."""
+    widgets = json.loads(cloudwatch.get_dashboard(DashboardName=dashboard)["DashboardBody"])["widgets"]
+    alarms = [arn for widget in widgets for arn in widget["properties"].get("alarms", [])]
+    there = cloudwatch.describe_alarms(AlarmNames=[arn.rpartition(":")[2] for arn in alarms])["MetricAlarms"]
+    assert {alarm["AlarmArn"] for alarm in there} == set(alarms) != set()
+    now = datetime.now(UTC)
+    errors = {"Namespace": "AWS/SageMaker", "MetricName": "Invocation5XXErrors"}
+    query = {"Id": "errors", "MetricStat": {"Metric": errors, "Period": 60, "Stat": "Sum"}}
+    cloudwatch.get_metric_data(MetricDataQueries=[query], StartTime=now - timedelta(hours=1), EndTime=now)
+
+
+def live(stack: Deployed, person: dict[str, str], first: str, folder: Path) -> None:
     """Do what an operator does, from the first look to the end of what bills."""
 
     def tuneway(*arguments: str) -> str:
@@ -91,11 +104,11 @@ def live(stack: Deployed, person: dict[str, str], folder: Path) -> None:
     rows = folder / "mine.csv"
     rows.write_bytes((ROOT / "data" / "train.csv").read_bytes())
     mine = ("--dataset", str(rows))
-    tuneway("plan", *mine)
-    tuneway("run", *mine, "--yes")
+    look(console(stack, person, "cloudwatch"), stack.outputs["DashboardName"])
+    tuneway("plan")
     tuneway("runs")
-    tuneway("watch")
-    tuneway("report", "--no-open")
+    tuneway("watch", first)
+    tuneway("report", first, "--no-open")
     dialogue = folder / "chat.txt"
     dialogue.write_text("Ann: when do we leave?\nBob: at nine.\n")
     tuneway("ask", str(dialogue))
@@ -104,21 +117,25 @@ def live(stack: Deployed, person: dict[str, str], folder: Path) -> None:
     tuneway("watch")
     # A run that fails, and goes on from the failed state, as the console does it.
     stack.faults({"kind": "training", "how": "fail"})
-    started = tuneway("run", *mine, "--yes", "--detach", "--set", "bedrock.mode=off")
-    name = started.rpartition("tuneway watch ")[2].split()[0].rstrip(";")
-    arn = stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
-    assert stack.wait_for_end(arn)["status"] == "FAILED"
+    failed = stack.tuneway("run", *mine, "--yes", "--set", "bedrock.mode=off", **person)
+    assert failed.returncode == 1, failed.stderr
+    machine = stack.outputs["StateMachineArn"]
+    arn = str(
+        stack.aws.client("stepfunctions").list_executions(stateMachineArn=machine)["executions"][0]["executionArn"]
+    )
+    name = arn.rpartition(":")[2]
     stack.wait_for_cleanup(arn)
     stack.faults()
-    client = states(stack, person)
-    client.redrive_execution(executionArn=arn)
+    console(stack, person, "stepfunctions").redrive_execution(executionArn=arn)
     stack.wait_for_state(arn, "Train")
     tuneway("stop", name, "--yes")
     tuneway("down", "--yes")
 
 
-def test_an_operator_needs_these_grants_and_no_others(stack: Deployed, person: dict[str, str], tmp_path: Path) -> None:
-    live(stack, person, tmp_path)
+def test_an_operator_needs_these_grants_and_no_others(
+    stack: Deployed, person: dict[str, str], first: dict[str, Any], tmp_path: Path
+) -> None:
+    live(stack, person, first["executionArn"], tmp_path)
     iam = stack.aws.client("iam")
     policies = [
         iam.get_role_policy(RoleName="operator", PolicyName=name)["PolicyDocument"]
