@@ -108,6 +108,18 @@ def test_every_operation_on_every_resource_is_allowed_and_every_grant_is_used(ma
 
 
 @pytest.mark.parametrize(
+    "missing", ["cloudwatch:PutDashboard", "cloudwatch:DescribeAlarms", "iam:PassRole", "lambda:DeleteFunction"]
+)
+def test_without_a_grant_the_operation_that_needs_it_is_denied(synthesised: Synthesised, missing: str) -> None:
+    written = [each for name, each in documents(synthesised.template, PLACE).items() if name.startswith("deploy-")]
+    grant_by_grant = grants.split("deploy", "deploy", written).grants
+    rest = [grant.statement for grant in grant_by_grant if grant.action != missing]
+    asks = [check for check in asked(synthesised) if check.action == missing]
+    assert asks
+    assert not any(evaluate([{"Version": "2012-10-17", "Statement": rest}], decision(check)) for check in asks)
+
+
+@pytest.mark.parametrize(
     ("context", "allowed"),
     [
         ({"iam:PermissionsBoundary": BOUNDARY}, True),

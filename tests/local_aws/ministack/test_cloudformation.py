@@ -111,6 +111,32 @@ def test_a_role_needs_the_boundary_that_its_maker_is_bound_to(aws: RunningAws) -
     assert kept["PermissionsBoundary"]["PermissionsBoundaryArn"] == BOUNDARY
 
 
+@pytest.mark.parametrize("state", ["AlarmActions", "OKActions", "InsufficientDataActions"])
+def test_an_alarm_has_no_other_action_than_its_maker_may_give(aws: RunningAws, state: str) -> None:
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:cfn-topic"
+    only = {"Condition": {"ForAllValues:StringLike": {"cloudwatch:AlarmActions": topic}}}
+    others = allow("cloudwatch:Describe*", "cloudwatch:List*", "cloudwatch:Tag*", "cloudwatch:DeleteAlarms")
+    arn = role(aws, f"cfn-{state}", allow("cloudwatch:PutMetricAlarm", **only), others)
+
+    def made(stack: str, *actions: str) -> str:
+        properties = {
+            "AlarmName": f"cfn-{state}",
+            "Namespace": "AWS/SQS",
+            "MetricName": "NumberOfMessagesSent",
+            "Statistic": "Sum",
+            "Period": 60,
+            "EvaluationPeriods": 1,
+            "Threshold": 1,
+            "ComparisonOperator": "GreaterThanThreshold",
+            state: list(actions),
+        }
+        return deploy(aws, stack, arn, Alarm={"Type": "AWS::CloudWatch::Alarm", "Properties": properties})
+
+    ends_an_instance = f"arn:aws:automate:{REGION}:ec2:terminate"
+    assert "cloudwatch:PutMetricAlarm" in made(f"cfn-{state}-bad", topic, ends_an_instance)
+    assert made(f"cfn-{state}-good", topic) == ""
+
+
 def test_a_role_that_cloudformation_may_not_assume_is_refused(aws: RunningAws) -> None:
     arn = aws.role("cfn-not-mine", allow("*"), service="lambda")
     with pytest.raises(ClientError, match=r"Role \S+:role/cfn-not-mine is invalid or cannot be assumed"):
