@@ -46,4 +46,5 @@ def test_a_cleanup_that_fails_is_reported_in_its_notice(proof: FailureProof) -> 
     cleanup = proof.stack.wait_for_cleanup(ended["executionArn"])
     proof.stack.faults()
     assert "The cleanup failed: " in cleanup["message"]
-    assert proof.notices() == [cleanup["message"]]
+    # The alarm on the errors of an earlier test's endpoint may come now.
+    assert [notice for notice in proof.notices() if "-endpoint-errors" not in notice] == [cleanup["message"]]
