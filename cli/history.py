@@ -21,6 +21,7 @@ STEPS = (
     "MergeData",
     "Train",
     "Assess",
+    "RegisterModel",
     "Deploy",
     "SmokeTest",
     "RecordServing",
@@ -195,7 +196,7 @@ class ExecutionHistory:
     def expected(self) -> list[str]:
         """Return the steps that are still to come, by Plan's answer and by the later ones. Before Plan's answer: every kind."""
         plan = self.answers.get("Plan")
-        without: set[str] = {*QUICK, "ShardData", "MergeData", "ImportModel", "FinishImport"}
+        without: set[str] = {*QUICK, "ShardData", "MergeData", "RegisterModel", "ImportModel", "FinishImport"}
         if isinstance(plan, dict) and "run" in plan:
             without = set(QUICK)
             if plan.get("serve"):
@@ -205,6 +206,8 @@ class ExecutionHistory:
             else:
                 without |= {"ShardData", "MergeData"}
             customizes, imports = plan.get("customize"), plan.get("import_model")
+            if not plan.get("register"):
+                without |= {"RegisterModel"}
             assessment = self.answers.get("Assess") or {}
             if imports and not assessment.get("passes", True):
                 imports = None

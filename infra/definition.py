@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra import bedrock_states, data_states
+from infra import bedrock_states, data_states, registry_states
 from infra.states import (
     ATTEMPT,
     BRIEFLY,
@@ -69,6 +69,7 @@ def _plan(deployed: StackParts) -> State:
             # The other fields of `Deployment` keep their defaults. asl-validator 4.0.0 refuses an empty text here.
             "deployed": {"phase": "skipped", "until": None, "warnings": []},
             "samples": [],
+            "registered": registry_states.NONE,
             "bedrock": as_json(BedrockJob("not wanted", None, 0, "not wanted")),
             "modelDeployment": None,
             "answer": None,
@@ -140,7 +141,7 @@ def _assess(deployed: StackParts) -> State:
     return {
         **lambda_task(deployed.steps["assess"], event),
         "Assign": {"assessment": PAYLOAD},
-        "Next": "BedrockWanted",
+        "Next": "RegisterWanted",
     }
 
 
@@ -225,6 +226,7 @@ _RESULT = {
     "deployed": "{% $deployed %}",
     "bedrock": "{% $bedrock %}",
     "answer": "{% $answer %}",
+    "registered": "{% $registered %}",
 }
 
 
@@ -312,6 +314,7 @@ def _done(_: StackParts) -> State:
             "{% $bedrock.progress & ($answer ? ', ' & $answer.progress : "
             "$modelDeployment ? ', ' & $modelDeployment.progress : '') %}"
         ),
+        "model_package": "{% $registered.version %}",
         "custom_model": "{% $plan.customize ? $bedrock.model : null %}",
         "imported_model": "{% $plan.customize ? null : $bedrock.model %}",
         "bedrock_model_id": "{% $answer ? $answer.model_id : null %}",
@@ -329,8 +332,8 @@ def _done(_: StackParts) -> State:
         "spent": "{% $record.spent %}",
         "report": "{% $reported.page %}",
         "warnings": (
-            "{% $append($append($append($append($plan.warnings, $assessment.warnings), $deployed.warnings), "
-            "$retired.warnings), $reported.warnings) %}"
+            "{% $append($append($append($append($append($plan.warnings, $assessment.warnings), $registered.warnings), "
+            "$deployed.warnings), $retired.warnings), $reported.warnings) %}"
         ),
     }
     return {"Type": "Succeed", "Output": output}
@@ -350,6 +353,8 @@ STATES = {
     "Trained": _trained,
     "WaitForTraining": _wait_for_training,
     "Assess": _assess,
+    "RegisterWanted": registry_states.register_wanted,
+    "RegisterModel": registry_states.register_model,
     "BedrockWanted": bedrock_states.bedrock_wanted,
     "Customize": bedrock_states.customize,
     "ImportModel": bedrock_states.import_model,

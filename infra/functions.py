@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 A_RUN = "a run's id is its own, and known when it starts"
 A_KEY = "a baseline's key is made of its run's settings"
 OWN_NAMES = "every resource that a run creates is named after the run"
+OWN_VERSIONS = "the versions of the stack's own group"
 OWN_EXECUTIONS = "executions of this state machine"
 OWN_IDS = "Bedrock gives jobs and models ids of its own: there is no name to scope by"
 

@@ -77,6 +77,8 @@ class ServiceRoles(Construct):
         allow_key(self.model, bucket, ["Decrypt"])
         allow_interfaces(self.model, scope, settings)
         _pull(self.model, scope, images.serving)
+        self.serving_repository = _repository(scope, images.serving)
+        """ARN of the repository of the image that serves the model."""
         _write_logs(self.model, scope, f"/aws/sagemaker/Endpoints/{scope.prefix}")
 
         # Bedrock user guide, "Create a service role for model customization".
@@ -158,13 +160,17 @@ def _read(role: iam.Role, bucket: s3.Bucket, keys: list[str]) -> None:
 
 
 def _pull(role: iam.Role, scope: Scope, uri: str) -> None:
-    account, repository = Images.repository(uri)
     allow(
         role,
         ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
-        [f"arn:{scope.partition}:ecr:{scope.region}:{account}:repository/{repository}"],
+        [_repository(scope, uri)],
     )
     allow(role, ["ecr:GetAuthorizationToken"], ["*"], reason="the action has no resource")
+
+
+def _repository(scope: Scope, uri: str) -> str:
+    account, repository = Images.repository(uri)
+    return f"arn:{scope.partition}:ecr:{scope.region}:{account}:repository/{repository}"
 
 
 def _write_logs(role: iam.Role, scope: Scope, group: str) -> None:

@@ -42,6 +42,16 @@ class Scope:
         return self.arn("sagemaker", f"endpoint/{self.prefix}")
 
     @property
+    def model_package_group(self) -> str:
+        """ARN of the stack's one group in the Model Registry."""
+        return self.arn("sagemaker", f"model-package-group/{self.prefix}")
+
+    @property
+    def model_packages(self) -> str:
+        """ARN pattern of the versions in that group, whose ARNs end in their numbers."""
+        return self.arn("sagemaker", f"model-package/{self.prefix}/*")
+
+    @property
     def schedule(self) -> str:
         """ARN of the one schedule that deletes the endpoint when its time is over."""
         return self.arn("scheduler", f"schedule/default/{self.prefix}")

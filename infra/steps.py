@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.functions import A_KEY, A_RUN, OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, published_version
+from infra.functions import A_KEY, A_RUN, OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, OWN_VERSIONS, published_version
 from infra.policies import allow, allow_pass
 from infra.storage import allow_key
 from pipeline import names
@@ -188,6 +188,22 @@ def _assess(grants: Grants) -> None:
     grants.allow_key(["Decrypt", "GenerateDataKey"])
 
 
+def _register_model(grants: Grants) -> None:
+    scope = grants.scope
+    group, versions = scope.model_package_group, scope.model_packages
+    grants.allow(["sagemaker:CreateModelPackageGroup", "sagemaker:AddTags"], [group])
+    # The Service Authorization Reference names both resources, and not which of them a version in a group needs.
+    grants.allow(["sagemaker:CreateModelPackage", "sagemaker:ListModelPackages"], [group, versions], OWN_VERSIONS)
+    grants.allow(["sagemaker:UpdateModelPackage"], [versions], OWN_VERSIONS)
+    # AWS's policy AmazonSageMakerModelRegistryFullAccess has these two, and s3:GetObject for the models.
+    grants.allow(["ecr:BatchGetImage", "ecr:DescribeImages"], [grants.roles.serving_repository])
+    grants.allow(["s3:GetObject"], [grants.objects("models", "*/output/model/*")], A_RUN)
+    grants.allow_list([f"{names.MODELS}*"])
+    grants.allow(["s3:GetObject"], [grants.objects("data", "manifest.json")], A_RUN)
+    grants.allow(["s3:PutObject"], [grants.objects("models", names.RECORD)], A_RUN)
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
+
+
 def _bases(scope: Scope) -> list[str]:
     """Return the ARNs of the base models that can be customized in the stack's region."""
     return [
@@ -318,6 +334,7 @@ STEPS: dict[str, StepFunction] = {
     "merge_data": _whole_cpu("data_prep.handler.merge", _merge_data),
     "train": StepFunction("pipeline.steps.train.handler", _train),
     "assess": StepFunction("pipeline.steps.assess.handler", _assess),
+    "register_model": StepFunction("pipeline.steps.register_model.handler", _register_model),
     "customize": StepFunction("pipeline.steps.customize.handler", _customize),
     "import_model": StepFunction("pipeline.steps.import_model.handler", _import_model),
     "deploy_custom_model": StepFunction("pipeline.steps.deploy_custom_model.handler", _deploy_custom_model),

@@ -12,7 +12,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import custom_resources as cr
 from constructs import Construct
 
-from infra.functions import A_RUN, OWN_IDS, OWN_NAMES
+from infra.functions import A_RUN, OWN_IDS, OWN_NAMES, OWN_VERSIONS
 from infra.policies import acknowledge, acknowledge_wildcards, allow, make_role
 from infra.storage import allow_key
 from pipeline import names
@@ -123,7 +123,7 @@ def _grant(
     let(["states:ListExecutions"], [machine.arn, cleanup.arn])
     executions = [scope.arn("states", f"execution:{name}:*") for name in (scope.prefix, f"{scope.prefix}-cleanup")]
     let(["states:StopExecution"], executions, "executions of these state machines")
-    lists = ["ListTrainingJobs", "ListEndpoints", "ListEndpointConfigs", "ListModels"]
+    lists = ["ListTrainingJobs", "ListEndpoints", "ListEndpointConfigs", "ListModels", "ListModelPackageGroups"]
     let([f"sagemaker:{action}" for action in lists], ["*"], "the list actions have no resource")
     kinds = [
         "ModelCustomizationJobs",
@@ -140,6 +140,10 @@ def _grant(
     let(["sagemaker:DeleteEndpoint"], [scope.endpoint])
     let(["sagemaker:DeleteEndpointConfig"], [configs], OWN_NAMES)
     let(["sagemaker:DeleteModel"], [models], OWN_NAMES)
+    group, versions = scope.model_package_group, scope.model_packages
+    let(["sagemaker:ListTags", "sagemaker:DeleteModelPackageGroup"], [group])
+    let(["sagemaker:ListModelPackages"], [group, versions], OWN_VERSIONS)
+    let(["sagemaker:DeleteModelPackage"], [versions], OWN_VERSIONS)
     bedrock = {
         "bedrock:StopModelCustomizationJob": scope.arn("bedrock", "model-customization-job/*"),
         "bedrock:DeleteCustomModel": scope.arn("bedrock", "custom-model/*"),

@@ -53,6 +53,9 @@ def left(client: Callable[[str], Any]) -> list[str]:
         (c["EndpointConfigName"] for c in every(sagemaker, "list_endpoint_configs", "EndpointConfigs")),
     )
     add("model", (m["ModelName"] for m in every(sagemaker, "list_models", "Models")))
+    groups = every(sagemaker, "list_model_package_groups", "ModelPackageGroupSummaryList")
+    # A group with versions cannot be deleted, so it stands for them.
+    add("model package group", (group["ModelPackageGroupName"] for group in groups))
     for status in ("InProgress", "Stopping"):
         jobs = every(sagemaker, "list_training_jobs", "TrainingJobSummaries", StatusEquals=status)
         add("training job", (job["TrainingJobName"] for job in jobs))

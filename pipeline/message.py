@@ -175,6 +175,8 @@ def _success(execution: dict[str, Any]) -> list[str]:
     if run := output.get("model_run"):
         lines[-1] += f", of run {run}"
         lines.append(f"Serve it again: start an execution with the input {json.dumps(output['serve_again'])}")
+    if version := output.get("model_package"):
+        lines.append(f"Model Registry: {version}")
     if idle := output.get("idle_minutes"):
         lines.append(f"Idle: the endpoint ends when nobody has used it for {idle} minutes, and you are told")
     if call := output.get("bedrock_call"):

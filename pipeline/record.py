@@ -18,7 +18,7 @@ from pipeline.settings.defaults import changed
 
 if TYPE_CHECKING:
     from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
-    from pipeline.contracts.events import Assessment, Deployment, Training
+    from pipeline.contracts.events import Assessment, Deployment, Registered, Training
     from pipeline.contracts.money import EndpointInstances, Estimate, Prices, Spent
     from pipeline.contracts.planned import PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
@@ -100,6 +100,7 @@ def write(
     deployed: Deployment | None = None,
     bedrock: BedrockJob | None = None,
     answer: BedrockAnswer | None = None,
+    registered: Registered | None = None,
 ) -> Spent:
     """Write the record, and return what the run has cost so far.
 
@@ -111,6 +112,7 @@ def write(
         deployed: the endpoint, if it has passed its smoke test.
         bedrock: Bedrock's job, if there is one.
         answer: how the model in Bedrock is called, if it has answered.
+        registered: the model's version in the Model Registry, if it is registered.
     """
     serving = deployed if deployed and deployed.phase == "passed" else None
     made = bedrock if bedrock and bedrock.job else None
@@ -135,6 +137,7 @@ def write(
         "why": assessment.why,
         "serving": serving and {"endpoint": serving.endpoint, "config": serving.config, "until": serving.until},
         "bedrock": made and _bedrock(known, made, answer),
+        "model_package": registered and registered.version,
         "pace": assessment.pace and as_json(assessment.pace),
         "estimate": as_json(known.estimate),
         "spent": as_json(spent),

@@ -11,7 +11,15 @@ import re
 from typing import TYPE_CHECKING
 
 from pipeline import instances, names
-from pipeline.contracts.planned import AssessPlan, CustomizePlan, DeployPlan, ExpiryPlan, IdlePlan, ImportPlan
+from pipeline.contracts.planned import (
+    AssessPlan,
+    CustomizePlan,
+    DeployPlan,
+    ExpiryPlan,
+    IdlePlan,
+    ImportPlan,
+    RegisterPlan,
+)
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
@@ -229,6 +237,37 @@ def assess(settings: Settings, stack: StackFacts) -> AssessPlan:
     )
 
 
+def register(
+    settings: Settings, stack: StackFacts, dataset: str, licences: dict[str, str | None], base: str, code: str
+) -> RegisterPlan:
+    """Return how to register the model in the Model Registry.
+
+    Args:
+        settings: the run's settings.
+        stack: the stack's facts.
+        dataset: the dataset and its revision.
+        licences: the licences of `base_model` and `dataset`, as far as they are known.
+        base: the base model and its revision.
+        code: the digest of the training code (`pipeline.training_code`).
+    """
+    tags = {**stack.tags, names.STACK_TAG: stack.prefix}  # The group outlives the run, so it has no tag of the run.
+    metadata = {
+        "base_model": base,
+        "base_model_licence": licences["base_model"],
+        "dataset": dataset,
+        "dataset_licence": licences["dataset"],
+        "code_sha256": code,
+        "promote": settings.endpoint.promote,
+    }
+    return RegisterPlan(
+        group=stack.prefix,
+        tags=[{"Key": name, "Value": text} for name, text in tags.items()],
+        container=_container(settings, stack),
+        instance_types=settings.endpoint.instance_types,
+        metadata=metadata,
+    )
+
+
 def customize(settings: Settings, run: str, base_model: BaseModel, stack: StackFacts) -> CustomizePlan:
     """Return the requests of CreateModelCustomizationJob and, if the model can be deployed, CreateCustomModelDeployment."""
     tags = _bedrock_tags(_tags(run, stack))
@@ -273,9 +312,6 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
     """Return parts of the requests of CreateModel and CreateEndpointConfig, and how to bring the endpoint up."""
     endpoint = settings.endpoint
     types = endpoint.instance_types
-    environment = {"SM_VLLM_MAX_MODEL_LEN": str(endpoint.max_model_len)}
-    if dtype := instances.vllm_dtype(types):
-        environment["SM_VLLM_DTYPE"] = dtype
     pools = {
         "InstancePools": [{"InstanceType": name, "Priority": number} for number, name in enumerate(types, start=1)],
         "VariantInstanceProvisionTimeoutInSeconds": POOLS_SECONDS,
@@ -289,7 +325,7 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
     return DeployPlan(
         endpoint=stack.prefix,
         model={"ExecutionRoleArn": stack.model_role, **_network(settings)},
-        container={"Image": stack.serving_image, "Environment": environment},
+        container=_container(settings, stack),
         variant={
             **(pools if len(types) > 1 else {"InstanceType": types[0]}),
             "InitialInstanceCount": endpoint.instance_count,
@@ -304,6 +340,14 @@ def deploy(settings: Settings, run: str, stack: StackFacts) -> DeployPlan:
         expiry=expiry or None,
         idle=idle or None,
     )
+
+
+def _container(settings: Settings, stack: StackFacts) -> AwsRequest:
+    """Return the container that serves the model, without the location of the model."""
+    environment = {"SM_VLLM_MAX_MODEL_LEN": str(settings.endpoint.max_model_len)}
+    if dtype := instances.vllm_dtype(settings.endpoint.instance_types):
+        environment["SM_VLLM_DTYPE"] = dtype
+    return {"Image": stack.serving_image, "Environment": environment}
 
 
 def _tags(run: str, stack: StackFacts) -> list[AwsRequest]:

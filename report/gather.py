@@ -159,5 +159,8 @@ def _failure(described: Mapping[str, Any], told: Told) -> Failure:
 
 
 def _warnings(plan: JsonObject | None, told: Told) -> list[str]:
-    parts = [plan or {}, *(told.answers.get(name) or {} for name in ("Assess", "Deploy", "RetireModels"))]
+    parts = [
+        plan or {},
+        *(told.answers.get(name) or {} for name in ("Assess", "RegisterModel", "Deploy", "RetireModels")),
+    ]
     return [str(line) for part in parts for line in part.get("warnings") or []]

@@ -151,6 +151,8 @@ def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[st
         return [str(params["ResourceArn"])]
     if operation.startswith("InvokeEndpoint"):
         return [arn("endpoint", str(params.get("EndpointName", "*")))]
+    if "ModelPackage" in operation:
+        return _model_packages(call, operation, params)
     noun = _SAGEMAKER_VERB.sub("", operation)
     name = params.get(f"{noun}Name")
     if noun == operation or not name:
@@ -159,6 +161,45 @@ def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[st
     if operation in ("CreateEndpoint", "UpdateEndpoint") and params.get("EndpointConfigName"):
         arns.append(arn("endpoint-config", str(params["EndpointConfigName"])))
     return arns
+
+
+# Unconfirmed: `sagemaker:CreateModelPackage` and `sagemaker:ListModelPackages` of a group | Here: must be allowed on the
+#   group's ARN and on `model-package/GROUP/*` | Source: Service Authorization Reference, which marks both as optional; the
+#   policy of a shared group names both ("Cross-account discoverability")
+def _model_packages(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
+    """Return the ARNs of a group, of a version, or of a group and its versions. A version's name is GROUP/NUMBER."""
+
+    def arn(kind: str, name: str) -> str:
+        return name if name.startswith("arn:") else sagemaker_arn(call, kind, name)
+
+    version = params.get("ModelPackageArn") or params.get("ModelPackageName")
+    if version:
+        return [arn("model-package", str(version))]
+    group = params.get("ModelPackageGroupName")
+    if not group:
+        return ["*"]
+    found = [arn("model-package-group", str(group))]
+    if operation in ("CreateModelPackage", "ListModelPackages"):
+        found.append(f"{found[0].replace(':model-package-group/', ':model-package/')}/*")
+    return found
+
+
+# Unconfirmed: What CreateModelPackage needs beside its own action | Here: the caller needs `ecr:BatchGetImage` and
+#   `ecr:DescribeImages` on the image's repository, and `s3:ListBucket` and `s3:GetObject` on the model | Source: AWS's policy
+#   AmazonSageMakerModelRegistryFullAccess has these actions but `s3:ListBucket`, which is CreateModel's for such a model
+def _registered_model(params: dict[str, Any]) -> list[Check]:
+    checks = []
+    for container in (params.get("InferenceSpecification") or {}).get("Containers") or []:
+        image = re.match(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[^/]+/([^:@]+)", str(container.get("Image")))
+        if image:
+            repository = f"arn:aws:ecr:{image[2]}:{image[1]}:repository/{image[3]}"
+            checks += [Check(f"ecr:{action}", repository) for action in ("BatchGetImage", "DescribeImages")]
+        uri = ((container.get("ModelDataSource") or {}).get("S3DataSource") or {}).get("S3Uri") or ""
+        bucket, _, prefix = str(uri).removeprefix("s3://").partition("/")
+        if bucket:
+            checks.append(Check("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": prefix}))
+            checks.append(Check("s3:GetObject", f"arn:aws:s3:::{bucket}/{prefix}*"))
+    return checks
 
 
 def _bedrock_arn(call: ApiCall, kind: str, name: str) -> str:
@@ -288,6 +329,8 @@ def resource_checks(call: ApiCall, action: str) -> list[Check] | None:
         arns = _sagemaker(call, operation, params)
         if context and operation.startswith("Create"):
             tagging = [Check("sagemaker:AddTags", arns[0], context)]
+        if operation == "CreateModelPackage":
+            tagging += _registered_model(params)
     elif call.service == "bedrock":
         arns = _bedrock(call, operation, params)
         tagging = [

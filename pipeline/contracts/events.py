@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
 from pipeline.contracts.money import Pace, Spent
-from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, RunRecord
+from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, RegisterPlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 
@@ -73,6 +73,30 @@ class Assessment(NamedTuple):
     warnings: list[str]
     scores: JsonObject
     pace: Pace | None = None
+
+
+class RegisterEvent(NamedTuple):
+    """How to register the model, the run's record, and the answers of the steps that made and judged the model."""
+
+    plan: RegisterPlan
+    record: RunRecord
+    training: Training
+    manifest: str
+    assessment: Assessment
+
+
+class Registered(NamedTuple):
+    """The run's version in the Model Registry.
+
+    Attributes:
+        version: its ARN. None if the run registers none, or if it could not be registered.
+        status: its ModelApprovalStatus, also if a person has changed it.
+        warnings: warnings for the user.
+    """
+
+    version: str | None
+    status: str | None
+    warnings: list[str]
 
 
 class Deployment(NamedTuple):
@@ -230,6 +254,7 @@ class RecordEvent(NamedTuple):
     deployed: Deployment
     bedrock: BedrockJob
     answer: BedrockAnswer | None
+    registered: Registered | None = None
 
 
 class Recorded(NamedTuple):

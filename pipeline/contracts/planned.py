@@ -95,6 +95,24 @@ class AssessPlan(NamedTuple):
     max_faulty_share: float
 
 
+class RegisterPlan(NamedTuple):
+    """How to register the model in SageMaker's Model Registry.
+
+    Attributes:
+        group: the name of the model package group, which is the stack's prefix.
+        tags: the tags of the group. A version in a group cannot have tags.
+        container: the container of the version, without the location of the model.
+        instance_types: the instance types that the run would serve the model on.
+        metadata: what is known of the model when the run is planned, by its name in CustomerMetadataProperties.
+    """
+
+    group: str
+    tags: list[AwsRequest]
+    container: AwsRequest
+    instance_types: list[str]
+    metadata: dict[str, str | None]
+
+
 class CustomizePlan(NamedTuple):
     """How to customize a Bedrock model.
 
@@ -240,7 +258,8 @@ class Plan(NamedTuple):
     """Plan's result, which every later state reads.
 
     `train` is the request of CreateTrainingJob without its name. `keep_models` is bedrock.keep_models. A run that serves the
-    model of an earlier run has `serve`, and neither `dataset` nor `prepare`, `train` nor `assess`.
+    model of an earlier run has `serve`, and neither `dataset` nor `prepare`, `train` nor `assess`. `register` is None if
+    model_registry is false, and for a run that makes no model.
     """
 
     run: str
@@ -259,4 +278,5 @@ class Plan(NamedTuple):
     call: HowToCall | None
     record: RunRecord
     serve: ServePlan | None = None
+    register: RegisterPlan | None = None
     refusal: None = None

@@ -49,6 +49,10 @@ class Settings(Section):
         gt=0,
         le=MANY,
     )
+    model_registry: bool = run(
+        "whether the tuned model is registered as a version in SageMaker's Model Registry, in the stack's one group: "
+        "approved if it passes endpoint.promote, else rejected"
+    )
     dataset: DatasetSettings
     training: TrainingSettings
     bedrock: BedrockSettings

@@ -16,10 +16,20 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline import account, aws, bedrock, earlier_run, money, names, openai_route, record, requests
+from pipeline import (
+    account,
+    aws,
+    bedrock,
+    earlier_run,
+    money,
+    names,
+    openai_route,
+    record,
+    requests,
+    training_code,
+)
 from pipeline.contracts.money import EndpointInstances
 from pipeline.contracts.planned import HowToCall, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
@@ -32,15 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.contracts.data import Shard, ShardList
-    from pipeline.contracts.planned import StackFacts
+    from pipeline.contracts.planned import RegisterPlan, RunRecord, StackFacts
     from pipeline.money import EarlierPace
     from pipeline.source.splits import File
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
-
-CODE = Path(__file__).resolve().parents[2] / "training"
-"""The training code, which this function's package contains."""
 
 
 @aws.handler(PlanEvent)
@@ -144,6 +151,20 @@ def _look(event: PlanEvent, requested: Settings, uploads: Sequence[File] | None)
         gpu_memory_gb=gpu_memory,
     )
     planned_dataset = PlannedDataset(settings.dataset.source, source.revision, source.licence, source.gated)
+    begun = record.begin(
+        requested,  # with the instance types that Plan has left out
+        event.settings,
+        stack,
+        run,
+        event.execution,
+        planned_model,
+        planned_dataset.licence,
+        customization.request["baseModelIdentifier"] if customization else None,
+        estimate,
+        prices,
+        _fleet(settings),
+        dataset_key=figures.dataset_key(settings, source),
+    )
     plan = Plan(
         run=run,
         name=f"{stack.prefix}-{run}",
@@ -159,22 +180,15 @@ def _look(event: PlanEvent, requested: Settings, uploads: Sequence[File] | None)
         keep_models=settings.bedrock.keep_models,
         deploy=requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
         call=_call(settings, stack) if settings.endpoint.enabled else None,
-        record=record.begin(
-            requested,  # with the instance types that Plan has left out
-            event.settings,
-            stack,
-            run,
-            event.execution,
-            planned_model,
-            planned_dataset.licence,
-            customization.request["baseModelIdentifier"] if customization else None,
-            estimate,
-            prices,
-            _fleet(settings),
-            dataset_key=figures.dataset_key(settings, source),
-        ),
+        record=begun,
+        register=_register(settings, stack, planned_dataset, begun) if settings.model_registry else None,
     )
     return Looked(plan, settings, sharded, pace)
+
+
+def _register(settings: Settings, stack: StackFacts, dataset: PlannedDataset, begun: RunRecord) -> RegisterPlan:
+    source = f"{dataset.name}@{dataset.revision}" if dataset.revision else dataset.name
+    return requests.register(settings, stack, source, begun.licences, begun.base_model, training_code.digest())
 
 
 def _types(settings: Settings, *, trains: bool = True) -> list[str]:
@@ -273,6 +287,5 @@ def _find_baseline(bucket: str, key: str, expire_days: int | None) -> str | None
 
 def _copy_code(bucket: str, prefix: str) -> None:
     s3 = aws.client("s3")
-    for path in sorted(CODE.iterdir()):
-        if path.suffix in (".py", ".txt"):
-            s3.put_object(Bucket=bucket, Key=f"{prefix}training/{path.name}", Body=path.read_bytes())
+    for name, content in training_code.files().items():
+        s3.put_object(Bucket=bucket, Key=f"{prefix}training/{name}", Body=content)

@@ -3,9 +3,10 @@
 CDK's Provider framework calls `on_event` once, and then `is_complete` every few seconds until it returns true (an hour at
 most). Both only act when the stack itself is being deleted. The teardown finds resources by the stack's prefix, and deletes
 only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the endpoint's schedules,
-the endpoint, endpoint configs and models, Bedrock's deployment and models, the endpoint's log group, and the bucket's versions
-and uploads. At the end it waits until the last stopped execution is a minute old, because a function that it has called may
-still make something. CloudFormation deletes the roles after this resource, because DeleteEndpoint needs them.
+the endpoint, endpoint configs and models, the Model Registry's group, Bedrock's deployment and models, the endpoint's log
+group, and the bucket's versions and uploads. At the end it waits until the last stopped execution is a minute old, because a
+function that it has called may still make something. CloudFormation deletes the roles after this resource, because
+DeleteEndpoint needs them.
 
 CloudFormation shows no message of a custom resource before it has ended, and then only the reason of a failure. So a second
 resource, of the type `MODEL_USERS`, is deleted at the same time. It checks whether a deployment or throughput that is not the
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import aws, names, schedules
+from pipeline import aws, names, registry, schedules
 from pipeline.aws import unless
 from pipeline.bedrock_teardown import BedrockTeardown
 from pipeline.custom_models import CustomModels
@@ -48,6 +49,9 @@ MOST_CHARACTERS = 2000
 
 MAKING = timedelta(minutes=1)
 """The longest run of a function that makes a job, a model or an endpoint (infra/steps.py, `minutes`)."""
+
+_NOT_NOW = ("ValidationException", "ConflictException")
+"""The codes with which SageMaker refuses to delete a version or group that is gone, changes, or is not empty."""
 
 OBJECTS_SECONDS = 600
 """How long one call deletes objects. It deletes a thousand per request, and the function has 15 minutes."""
@@ -140,7 +144,7 @@ class TeardownPass:
             (self.training_jobs, self.bedrock.customization_jobs),
             (self.endpoint_schedules, self.endpoint),
             (
-                *(self._endpoint_configs, self._models),
+                *(self._endpoint_configs, self._models, self._registered_models),
                 *(self.bedrock.deployment, self.bedrock.custom_models),
                 *(self.bedrock.import_jobs, self.bedrock.imported_models),
                 *(self._log_group, self._objects),
@@ -229,6 +233,25 @@ class TeardownPass:
         for model in self._listed("list_models", "Models"):
             if self._is_ours(model["ModelArn"]):
                 unless(partial(self.sagemaker.delete_model, ModelName=model["ModelName"]), "ValidationException")
+        return []
+
+    def _registered_models(self) -> list[str]:
+        """Delete the versions in the Model Registry, and then their group. Name the group until it is gone.
+
+        The versions belong to the models, so they stay with models that stay.
+        """
+        if self.keep_models:
+            return []
+        client = self.sagemaker
+        for group in self._listed("list_model_package_groups", "ModelPackageGroupSummaryList"):
+            if group["ModelPackageGroupName"] != self.prefix or not self._is_ours(group["ModelPackageGroupArn"]):
+                continue
+            for version in registry.versions(client, self.prefix):
+                arn = version["ModelPackageArn"]
+                unless(partial(client.delete_model_package, ModelPackageName=arn), *_NOT_NOW)
+            # SageMaker refuses to delete a group that still has versions, and a deleted version may stay for some seconds.
+            if not unless(partial(client.delete_model_package_group, ModelPackageGroupName=self.prefix), *_NOT_NOW):
+                return [f"group {self.prefix} in the Model Registry"]
         return []
 
     def _log_group(self) -> list[str]:

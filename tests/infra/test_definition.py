@@ -12,6 +12,7 @@ import jsonata
 import pytest
 
 from infra.states import HOUR, MINUTES, SECONDS
+from pipeline import training_code
 from pipeline.contracts.events import RecordEvent
 from pipeline.contracts.planned import ServePlan
 from pipeline.contracts.values import as_json, parse
@@ -386,7 +387,7 @@ def test_plans_package_has_the_training_code_that_plan_copies(synthesised: Synth
         if "training/start.py" in names
     ]
     assert {"start.py", "train.py", "requirements.txt"} <= shipped
-    assert Path(plan.__file__).resolve().parents[2] / "training" == plan.CODE
+    assert Path(plan.__file__).resolve().parents[2] / "training" == training_code.FOLDER
 
 
 def test_asl_validator_accepts_the_definition(synthesised: Synthesised, tmp_path: Path) -> None:

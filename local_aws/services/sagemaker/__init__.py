@@ -21,7 +21,7 @@ from local_aws.core.registry import (
 )
 from local_aws.ministack.metrics import before_readings
 from local_aws.services.apis import SAGEMAKER
-from local_aws.services.sagemaker import endpoints, hosting, images, jobs, openai_route, runtime
+from local_aws.services.sagemaker import endpoints, hosting, images, jobs, model_packages, openai_route, runtime
 from local_aws.services.sagemaker.account import SageMakerAccount
 from local_aws.services.sagemaker.store import validation_error
 
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OPERATIONS = (jobs, hosting, endpoints)
+OPERATIONS = (jobs, hosting, endpoints, model_packages)
 """The modules with the other operations."""
 
 
 def _tags(store: SageMakerAccount, arn: str) -> dict[str, str]:
-    if arn not in {*store.training_jobs, *store.endpoints, *store.records["model"], *store.records["endpoint-config"]}:
+    if arn in store.records["model-package"]:
+        raise validation_error(model_packages.NO_TAGS)
+    kinds = ("model", "endpoint-config", "model-package-group")
+    if arn not in {*store.training_jobs, *store.endpoints, *(arn for kind in kinds for arn in store.records[kind])}:
         raise validation_error(f'Could not find resource "{arn}".')
     return store.tags.setdefault(arn, {})
 

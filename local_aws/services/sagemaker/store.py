@@ -65,16 +65,26 @@ class Store:
     """The state that jobs, endpoints and operations share. `lock` guards all of it.
 
     Attributes:
-        records: the descriptions of models and endpoint configs, by kind and ARN.
+        records: the descriptions of models, endpoint configs, and the Model Registry's groups and versions, by kind and ARN.
         tags: the tags of all resources, by ARN.
+        newest_version: the number of the last version of each group, by the group's ARN.
+        version_tokens: the ARN and the request of each version that was made, by its group's ARN and its ClientToken.
+        version_gone: when the last deleted version of a group is gone, on the monotonic clock, by the group's ARN.
     """
 
     state_dir: Path
     endpoint_url: str
     settings: Delays = field(default_factory=Delays)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {"model": {}, "endpoint-config": {}})
+    records: dict[str, dict[str, dict[str, Any]]] = field(
+        default_factory=lambda: {
+            kind: {} for kind in ("model", "endpoint-config", "model-package-group", "model-package")
+        }
+    )
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    newest_version: dict[str, int] = field(default_factory=dict)
+    version_tokens: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    version_gone: dict[str, float] = field(default_factory=dict)
     metrics: InstanceMetrics = field(default_factory=InstanceMetrics)
 
     def tag(self, arn: str, tags: list[dict[str, str]] | None) -> None:
