@@ -173,7 +173,9 @@ def _result(row: RunDetails) -> str:
     if not scores:
         return "no scores yet" if row.known.status == "RUNNING" else "no scores"
     found = f"ROUGE-L {scores['tuned']['rougeL']['mean']:.1f}, {_difference(scores, 'rougeL')} against its base"
-    return f"{found}, {'promoted' if row.record['promoted'] else 'not promoted'}"
+    found = f"{found}, {'promoted' if row.record['promoted'] else 'not promoted'}"
+    version = row.record.get("model_package")
+    return f"{found}, version {version.rpartition('/')[2]} in the Model Registry" if version else found
 
 
 def _difference(scores: JsonObject, metric: str) -> str:
@@ -210,6 +212,7 @@ def _as_json(row: RunDetails, endpoint: EndpointNow | None) -> JsonObject:
         "settings": row.changed,
         "scores": record.get("scores"),
         "promoted": record.get("promoted"),
+        "model_package": record.get("model_package"),
         "reason": row.reason,
         "spent": record.get("spent"),
         "serving": {
@@ -275,6 +278,8 @@ def _compared(rows: list[RunDetails]) -> list[tuple[str, list[str]]]:
         lines.append((f"{title} of the base", [_interval(found, "base", metric) for found in scores]))
         lines.append((f"{title}, difference", [_difference(found, metric) if found else "-" for found in scores]))
     lines.append(("promoted", [{True: "yes", False: "no"}.get(row.record.get("promoted", ""), "-") for row in rows]))
+    if any(row.record.get("model_package") for row in rows):
+        lines.append(("Model Registry", [str(row.record.get("model_package") or "-") for row in rows]))
     lines.append(("Cost in dollars", []))
     for part in ("training", "bedrock", "endpoint"):
         lines.append((part, [_part(row.record, part) for row in rows]))

@@ -183,6 +183,7 @@ def _success(execution: dict[str, Any]) -> list[str]:
         lines.append(f"Ask Bedrock: {call}")
     if call := output.get("call"):
         lines += [f"OpenAI base URL: {call['base_url']}", "Python:", *call["python"]]
+    lines += [f"Warning: {line}" for line in output.get("warnings", ())]
     return lines
 
 

@@ -18,7 +18,7 @@ from pipeline.settings.defaults import changed
 
 if TYPE_CHECKING:
     from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
-    from pipeline.contracts.events import Assessment, Deployment, Registered, Training
+    from pipeline.contracts.events import Assessment, Deployment, RegisteredModel, Training
     from pipeline.contracts.money import EndpointInstances, Estimate, Prices, Spent
     from pipeline.contracts.planned import PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
@@ -100,7 +100,7 @@ def write(
     deployed: Deployment | None = None,
     bedrock: BedrockJob | None = None,
     answer: BedrockAnswer | None = None,
-    registered: Registered | None = None,
+    registered: RegisteredModel | None = None,
 ) -> Spent:
     """Write the record, and return what the run has cost so far.
 

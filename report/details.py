@@ -61,6 +61,8 @@ def model(story: Story, limits: Limits) -> Markup | None:
         rows.append(("Task", element("span", cut(instruction, limits.line), dir="auto")))
     if uri := record.get("model"):
         rows.append(("Model folder", code(uri)))
+    if version := record.get("model_package"):
+        rows.append(("Model Registry", code(version)))
     if not rows:
         return None
     return section("model", "What was trained on what", _pairs(rows, limits))
@@ -284,6 +286,10 @@ def use(story: Story, limits: Limits) -> Markup | None:
             _or_aws(f"aws sagemaker delete-endpoint --region {story.region} --endpoint-name {name}"),
         ]
     if model_run:
+        delete = f"aws s3 rm --recursive s3://{story.bucket}/models/{model_run}/"
+        if version := record.get("model_package"):
+            name = shlex.quote(str(version))
+            delete += f"\naws sagemaker delete-model-package --region {story.region} --model-package-name {name}"
         parts += [
             element("h3", "Delete the model"),
             element(
@@ -291,7 +297,7 @@ def use(story: Story, limits: Limits) -> Markup | None:
                 "An endpoint that serves it must be deleted first. The run can then not be served again, and its record "
                 "and this page are deleted, too.",
             ),
-            program("Delete the model", f"aws s3 rm --recursive s3://{story.bucket}/models/{model_run}/"),
+            program("Delete the model", delete),
         ]
     lead = join(
         [code("tuneway"), " is in the folder of the project that deployed this stack: ", code("make cli"), _INSTALLS]

@@ -85,7 +85,7 @@ class RegisterEvent(NamedTuple):
     assessment: Assessment
 
 
-class Registered(NamedTuple):
+class RegisteredModel(NamedTuple):
     """The run's version in the Model Registry.
 
     Attributes:
@@ -254,7 +254,7 @@ class RecordEvent(NamedTuple):
     deployed: Deployment
     bedrock: BedrockJob
     answer: BedrockAnswer | None
-    registered: Registered | None = None
+    registered: RegisteredModel | None = None
 
 
 class Recorded(NamedTuple):

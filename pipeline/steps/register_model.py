@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from pipeline import aws, record, registry, training_code
-from pipeline.contracts.events import Registered, RegisterEvent
+from pipeline.contracts.events import RegisteredModel, RegisterEvent
 
 if TYPE_CHECKING:
+    from pipeline.contracts.events import Assessment
     from pipeline.contracts.values import AwsRequest, JsonObject
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ PENDING = "PendingManualApproval"
 
 
 @aws.handler(RegisterEvent)
-def handler(event: RegisterEvent) -> Registered:
+def handler(event: RegisterEvent) -> RegisteredModel:
     """Make the run's version unless there is one, decide on it, and name it in the run's record."""
     client, plan, run = aws.client("sagemaker"), event.plan, event.record.run
     _make_group(client, plan.group, plan.tags)
@@ -51,10 +52,10 @@ def handler(event: RegisterEvent) -> Registered:
     status = known.get("ModelApprovalStatus", PENDING) if known else PENDING
     if status == PENDING:
         status = "Approved" if event.assessment.passes else "Rejected"
-        why = event.assessment.why[:LONGEST_TEXT]
+        why = _why(event.assessment)[:LONGEST_TEXT]
         client.update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=why)
     logger.info("%s is %s", arn, status)
-    registered = Registered(arn, status, [])
+    registered = RegisteredModel(arn, status, [])
     record.write(event.record, event.training, event.manifest, event.assessment, registered=registered)
     return registered
 
@@ -67,6 +68,12 @@ def _make_group(client: Any, name: str, tags: list[AwsRequest]) -> None:
     except ClientError as error:
         if not registry.is_existing(error):
             raise
+
+
+def _why(assessment: Assessment) -> str:
+    """Return why the version is approved or rejected. A model that is not served only because of a setting is approved."""
+    unserved = assessment.passes and not assessment.promoted
+    return f"{assessment.why}; it passes endpoint.promote" if unserved else assessment.why
 
 
 def _description(run: str) -> str:
@@ -84,7 +91,7 @@ def _request(event: RegisterEvent) -> AwsRequest:
     scores = {"ContentType": "application/json", "S3Uri": f"{training.model}tuneway/evaluation.json"}
     return {
         "ModelPackageGroupName": plan.group,
-        "ModelPackageDescription": (_description(event.record.run) + event.assessment.why)[:LONGEST_TEXT],
+        "ModelPackageDescription": (_description(event.record.run) + _why(event.assessment))[:LONGEST_TEXT],
         # If the list does not have the version yet that a call with a lost answer has made, SageMaker answers with it.
         "ClientToken": event.record.run,
         "ModelApprovalStatus": PENDING,

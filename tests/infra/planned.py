@@ -79,6 +79,7 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
             prices,
             plan._fleet(settings),
         ),
+        register=requests.register(settings, stack, "d", {"base_model": "mit", "dataset": None}, "m@c", "0" * 64),
     )
     return {"plan": as_json(planned), "states": {"context": CONTEXT, "input": {}}}
 

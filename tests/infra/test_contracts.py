@@ -17,7 +17,15 @@ from infra.definition import definition
 from infra.steps import STEPS
 from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob, ModelDeployment, Retired
 from pipeline.contracts.data import Prepared
-from pipeline.contracts.events import Assessment, CleanedUp, Deployment, Recorded, Reported, Training
+from pipeline.contracts.events import (
+    Assessment,
+    CleanedUp,
+    Deployment,
+    Recorded,
+    RegisteredModel,
+    Reported,
+    Training,
+)
 from pipeline.contracts.planned import Plan, StackFacts
 from pipeline.contracts.values import ContractError, as_json, parse
 from pipeline.steps import teardown
@@ -32,6 +40,7 @@ VARIABLES: dict[str, Any] = {
     "plan": Plan,
     "training": Training,
     "assessment": Assessment,
+    "registered": RegisteredModel,
     "bedrock": BedrockJob,
     "modelDeployment": ModelDeployment | None,
     "answer": BedrockAnswer | None,
@@ -121,7 +130,7 @@ def test_a_payload_has_the_fields_of_its_functions_event_and_their_types(
 
 
 def test_the_teardown_waits_as_long_as_a_function_that_makes_something_may_run() -> None:
-    makers = ("train", "customize", "import_model", "deploy", "deploy_custom_model")
+    makers = ("train", "register_model", "customize", "import_model", "deploy", "deploy_custom_model")
     assert max(timedelta(minutes=STEPS[name].minutes) for name in makers) == teardown.MAKING
 
 

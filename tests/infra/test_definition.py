@@ -33,6 +33,7 @@ ANSWERS: dict[str, Any] = {
         "billed_seconds": {"ml.g5.xlarge": 60},
     },
     "Assess": {"promoted": True, "passes": True, "why": "ROUGE", "warnings": ["b"], "scores": SCORES},
+    "RegisterModel": {"version": "arn:v", "status": "Approved", "warnings": []},
     "Customize": {
         "phase": "working",
         "job": "j",
@@ -111,7 +112,7 @@ ANSWERS: dict[str, Any] = {
 
 
 NONE_IN_SOME = (
-    *("endpoint", "config", "until", "idle_minutes", "call", "custom_model", "imported_model"),
+    *("endpoint", "config", "until", "idle_minutes", "call", "custom_model", "imported_model", "model_package"),
     *("bedrock_model_id", "bedrock_call", "report"),
 )
 """The parts of the output that some runs do not have."""
@@ -202,6 +203,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
         "PrepareData",
         "Train",
         "Assess",
+        "RegisterModel",
         "Customize",
         "Deploy",
         "SmokeTest",

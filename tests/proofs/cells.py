@@ -71,7 +71,7 @@ MACHINE = "-PipelineRole"
 TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
 CREATE_JOB = "bedrock:CreateModelCustomizationJob"
 IMPORTER, CREATE_IMPORT = "FunctionsImportModelRole", "bedrock:CreateModelImportJob"
-REPORTER = "FunctionsReportRole"
+REPORTER, REGISTRAR = "FunctionsReportRole", "FunctionsRegisterModelRole"
 WITHOUT_BEDROCK = {"bedrock": {"mode": "off"}}
 A_SHARD = (
     # One of two shards: the other may have been read in the redrive before.
@@ -274,6 +274,23 @@ CHAINS = (
         },
     ),
     function("Assess", "assess", "FunctionsAssessRole", "s3:GetObject"),
+    # No error of the Model Registry stops the run: it goes on with a warning.
+    *(
+        Chain("RegisterModel", (), faults, run_input=WITHOUT_BEDROCK)
+        for faults in (
+            {
+                "throttled": broken_function("register-model", "throttle", 2),
+                "throttled inside": throttled("sagemaker:ListModelPackages", REGISTRAR, 4),
+                "answer to CreateModelPackage lost": lost("sagemaker:CreateModelPackage", REGISTRAR),
+                "access denied inside": {**deny("sagemaker:UpdateModelPackage", REGISTRAR), "times": 1},
+                "function crashes once": broken_function("register-model", "crash", 1),
+            },
+            # As often as the state calls the function: it gives up.
+            {"access denied inside for good": {**deny("sagemaker:CreateModelPackage", REGISTRAR), "times": 5}},
+            {"function out of memory": broken_function("register-model", "memory", 1)},
+            {"function out of time": broken_function("register-model", "timeout", 1)},
+        )
+    ),
     # No error at the start of the Bedrock job stops the run: it goes on, and its last state tries again.
     *(
         Chain("Customize", (), {kind: {**fault, "times": 1}})

@@ -28,6 +28,7 @@ PACKAGES = ("pipeline", "data_prep", "report")
 CLIENT_ARGUMENTS = {
     "pipeline/endpoints.py": ("sagemaker",),
     "pipeline/job_log.py": ("logs",),
+    "pipeline/registry.py": ("sagemaker",),
     "pipeline/source/base_model.py": ("s3",),
     "pipeline/source/listing.py": ("s3",),
     "pipeline/source/hub.py": ("secretsmanager",),
@@ -125,6 +126,16 @@ HANDLED: dict[tuple[str, str], dict[str, str]] = {
     ("sagemaker", "CreateTrainingJob"): {"any": FOUND},
     ("sagemaker", "CreateModel"): {"any": FOUND},
     ("sagemaker", "CreateEndpointConfig"): {"any": FOUND},
+    ("sagemaker", "CreateModelPackageGroup"): {
+        "ValidationException": 'with "already exists" in its message, means that it was made',
+    },
+    ("sagemaker", "ListModelPackages"): {
+        "ValidationException": f'with "does not exist" in its message, {ABSENT}',
+    },
+    **{
+        ("sagemaker", f"DeleteModelPackage{kind}"): {"ConflictException": LATER, "ValidationException": LATER}
+        for kind in ("", "Group")
+    },
     ("sagemaker", "DescribeTrainingJob"): {
         "ResourceNotFound": ABSENT,
         "ValidationException": NOT_FOUND,
@@ -212,7 +223,7 @@ function that looks for use of the endpoint (pipeline/steps/idle) twice more wit
 sends the call to a queue with an alarm; five minutes later the schedule calls it anyway. If AWS is busy, the
 teardown counts the resource as not yet deleted, and looks again until its 50 minutes are over. The start of the
 Bedrock job is not called again, because the last state of the run tries again. The report is called again for seconds
-only, because the cleanup writes it again.
+only, because the cleanup writes it again. So is the registration of the model, because the model serves without it.
 
 Below, each call is listed with the modules that make it and with its errors. The function itself handles the errors
 after "Handled"."""

@@ -21,6 +21,7 @@ def test_every_step_of_the_definition_has_its_place() -> None:
         "Merged",
         "Refused",
         "Trained",
+        "RegisterWanted",
         "BedrockWanted",
         "DeployWanted",
         "Deployed",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BUCKET = "runs-tests"
 ROLE = "arn:aws:iam::000000000000:role/Caller"
 ONE, TWO = "aa11111111", "aa22222222"
+VERSION = f"arn:aws:sagemaker:{REGION}:000000000000:model-package/kept/7"
 
 
 def score(mean: float) -> dict[str, float]:
@@ -50,6 +51,7 @@ def kept(aws: RunningAws, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "settings": {"training.epochs": 2, "dataset.source": "uploads/対話/[b]x[/b].csv"},
             "scores": scores(25.0, 17.0),
             "spent": spent(3.0, None),
+            "model_package": VERSION,
         },
     }
     for run, own in changes.items():
@@ -79,6 +81,7 @@ def test_runs_are_lines_with_tabs_where_there_is_no_terminal(tuneway: Tuneway, k
     assert rows.keys() == {ONE, TWO}
     assert rows[ONE]["status"] == "ended"
     assert rows[ONE]["result"] == "ROUGE-L 24.2, +7.2 (+5.2 to +9.2) against its base, promoted"
+    assert rows[TWO]["result"].endswith(" against its base, promoted, version 7 in the Model Registry")
     assert (rows[ONE]["cost"], rows[TWO]["cost"]) == ("2.25", "not known")
     assert (rows[ONE]["dataset"], rows[TWO]["dataset"]) == ("dataset unknown", "uploads/対話/[b]x[/b].csv")
     assert rows[ONE]["base model"] == "own/base"
@@ -90,6 +93,7 @@ def test_runs_as_json(tuneway: Tuneway, kept: Path) -> None:
     assert (rows[ONE]["execution"], rows[ONE]["status"], rows[ONE]["dataset"]) == (None, None, None)
     assert rows[TWO]["settings"] == {"training.epochs": 2, "dataset.source": "uploads/対話/[b]x[/b].csv"}
     assert rows[ONE]["scores"] == scores(24.25, 17.0)
+    assert (rows[ONE]["model_package"], rows[TWO]["model_package"]) == (None, VERSION)
 
 
 def test_a_comparison_has_settings_scores_and_cost(tuneway: Tuneway, kept: Path) -> None:
@@ -102,6 +106,7 @@ def test_a_comparison_has_settings_scores_and_cost(tuneway: Tuneway, kept: Path)
     assert found["dataset.source"] == ["as deployed", "uploads/対話/[b]x[/b].csv"]
     assert found["ROUGE-L"] == ["24.2 (22.2 to 26.2)", "25.0 (23.0 to 27.0)"]
     assert found["chrF, difference"] == ["+7.2 (+5.2 to +9.2)", "+8.0 (+6.0 to +10.0)"]
+    assert found["Model Registry"] == ["-", VERSION]
     assert found["training"] == ["1.50 (billed)", "3.00 (billed)"]
     assert found["endpoint"] == ["0.75 (estimated)", "not known (estimated)"]
     assert found["total"] == ["2.25", "not known"]

@@ -24,6 +24,14 @@ def test_the_message_of_a_success_says_how_to_call_the_model() -> None:
     assert "OpenAI" not in message()
 
 
+def test_the_message_of_a_success_names_the_version_in_the_registry_and_each_warning() -> None:
+    output = {"promoted": True, "why": "ROUGE", "model": "s3://b/m/", "model_package": "arn:v", "warnings": ["a", "b"]}
+    ended = {"status": "SUCCEEDED", "name": "n", "executionArn": "arn", "output": json.dumps(output)}
+    lines = notice(ended, "p", "us-west-2", "endpoint p", "no job", [])["message"].splitlines()
+    assert "Model Registry: arn:v" in lines
+    assert [line for line in lines if line.startswith("Warning")] == ["Warning: a", "Warning: b"]
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "reason", "remedy"),
     [

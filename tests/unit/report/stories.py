@@ -105,6 +105,7 @@ ESTIMATE: dict[str, Any] = {
     },
 }
 RECORD: dict[str, Any] = {
+    "model_package": "arn:aws:sagemaker:us-west-2:123456789012:model-package/tuneway-0a1b2c3d/7",
     "run": RUN,
     "model_run": RUN,
     "execution": EXECUTION,

@@ -74,7 +74,8 @@ def test_a_good_runs_page_has_every_part() -> None:
         "training.epochs 1 2 the execution's input",
         "endpoint.time_to_live_minutes 240 480 config.yaml",
         "https://runtime.sagemaker.us-west-2.amazonaws.com/endpoints/tuneway-0a1b2c3d/openai/v1",
-        f"aws s3 rm --recursive s3://{BUCKET}/models/{RUN}/",
+        f"aws s3 rm --recursive s3://{BUCKET}/models/{RUN}/ "
+        f"aws sagemaker delete-model-package --region us-west-2 --model-package-name {RECORD['model_package']}",
         "tuneway ask chat.txt --model bedrock With the AWS CLI aws bedrock-runtime converse --region us-west-2",
         f"Serve it again tuneway serve {RUN} With the AWS CLI aws stepfunctions start-execution",
         "deletes this endpoint alone. tuneway down With the AWS CLI "

@@ -12,8 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import aws as client_maker
-from pipeline import names
+from pipeline import names, registry
 from pipeline.steps import teardown
+from tests.local_aws.conftest import eventually
 from tests.local_aws.services.stepfunctions.test_stepfunctions import ended, start
 
 if TYPE_CHECKING:
@@ -112,6 +113,45 @@ def test_several_pages_are_deleted_in_one_pass_and_nothing_of_another_stack(aws:
     configs = client.list_endpoint_configs(NameContains=prefix)["EndpointConfigs"]
     assert [config["EndpointConfigName"] for config in configs] == [f"{prefix}-0"]
     assert [model["ModelName"] for model in client.list_models(NameContains=prefix)["Models"]] == [f"{prefix}-0"]
+
+
+def test_versions_in_the_model_registry_go_before_their_group_and_other_groups_stay(
+    aws: RunningAws, bucket: str
+) -> None:
+    prefix, client = f"p-{bucket[-8:]}", aws.client("sagemaker")
+    aws.client("s3").put_object(Bucket=bucket, Key="models/config.json", Body=b"{}")
+    source = {"S3Uri": f"s3://{bucket}/models/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    container = {
+        "Image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:1",
+        "ModelDataSource": {"S3DataSource": source},
+    }
+    others = [f"{prefix}-other", f"x{prefix}"]
+    for group in (prefix, *others):
+        tags = [{"Key": names.STACK_TAG, "Value": prefix if group == prefix else "p-another"}]
+        client.create_model_package_group(ModelPackageGroupName=group, Tags=tags)
+        for _ in range(12):
+            client.create_model_package(ModelPackageGroupName=group, InferenceSpecification={"Containers": [container]})
+    kept = {"Prefix": prefix, "Bucket": bucket, "Rule": "r", "StateMachines": MACHINE}
+    with_models = teardown.TeardownPass(kept | {"KeepModels": "true", "BedrockEnabled": "false"})
+    assert with_models._registered_models() == []
+    assert len(registry.versions(client, prefix)) == 12
+    one_pass = make_pass(bucket, prefix)
+    # The versions are not gone at once, so the first pass cannot delete the group.
+    assert one_pass._registered_models() == [f"group {prefix} in the Model Registry"]
+    assert eventually(lambda: not one_pass._registered_models())
+    groups = client.list_model_package_groups(NameContains=prefix)["ModelPackageGroupSummaryList"]
+    assert [group["ModelPackageGroupName"] for group in groups] == others
+    assert registry.versions(client, prefix) == []  # of a group that is gone
+    assert all(len(registry.versions(client, group)) == 12 for group in others)
+
+
+def test_a_group_of_the_stacks_name_with_another_tag_stays(aws: RunningAws, bucket: str) -> None:
+    prefix, client = f"p-{bucket[-8:]}", aws.client("sagemaker")
+    client.create_model_package_group(
+        ModelPackageGroupName=prefix, Tags=[{"Key": names.STACK_TAG, "Value": "p-another"}]
+    )
+    assert make_pass(bucket, prefix)._registered_models() == []
+    assert client.describe_model_package_group(ModelPackageGroupName=prefix)["ModelPackageGroupName"] == prefix
 
 
 def test_an_execution_that_ends_after_it_was_listed_is_no_error(
