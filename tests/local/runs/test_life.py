@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,7 @@ LOOKS = ("Train", "Deploy", "FinishCustomize", "DeployCustomModel")
 
 def test_an_execution_with_empty_input_runs_the_steps_in_order(stack: Deployed, first: dict[str, Any]) -> None:
     states = stack.states(first["executionArn"])
-    steps = ("Plan", "PrepareData", "Train", "Assess", "Customize", "Deploy", "SmokeTest")
+    steps = ("Plan", "PrepareData", "Train", "Assess", "RegisterModel", "Customize", "Deploy", "SmokeTest")
     steps += ("FinishCustomize", "DeployCustomModel", "AskBedrock", "RetireModels", "Record")
     assert [states.index(step) for step in steps] == sorted(states.index(step) for step in steps)
     assert states[-1] == "Done"
@@ -100,6 +101,34 @@ def test_the_runs_record_is_a_file(stack: Deployed, first: dict[str, Any]) -> No
     assert record["serving"] == {"endpoint": output["endpoint"], "config": output["config"], "until": output["until"]}
     assert record["bedrock"]["custom_model"] == output["custom_model"]
     assert (record["bedrock"]["model_id"], record["bedrock"]["api"]) == (output["bedrock_model_id"], "Converse")
+
+
+def test_the_model_is_an_approved_version_in_the_registry(stack: Deployed, first: dict[str, Any]) -> None:
+    output, sagemaker = first["output"], stack.aws.client("sagemaker")
+    version = sagemaker.describe_model_package(ModelPackageName=output["model_package"])
+    assert version["ModelPackageGroupName"] == stack.prefix
+    assert (version["ModelApprovalStatus"], version["ApprovalDescription"]) == ("Approved", output["why"])
+    # Whoever deploys the version gets what the endpoint has.
+    served = sagemaker.describe_model(ModelName=output["config"])["PrimaryContainer"]
+    (container,) = version["InferenceSpecification"]["Containers"]
+    assert {key: served[key] for key in container} == container
+    properties, record = version["CustomerMetadataProperties"], json.loads(read(stack, output["run"]))
+    assert (properties["run"], properties["execution"]) == (record["run"], first["executionArn"])
+    assert sagemaker.describe_training_job(TrainingJobName=properties["training_job"].rpartition("/")[2])
+    # The digests are those of the run's own files, as a person would make them.
+    bucket = stack.outputs["BucketName"]
+    for name, prefix, folder in (
+        ("dataset_sha256", f"data/{record['run']}/", ("test/test", "train/train", "validation/validation")),
+        ("code_sha256", f"code/{record['run']}/training/", None),
+    ):
+        listed = stack.aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+        files = [f"{each}.jsonl" for each in folder] if folder else [e["Key"].removeprefix(prefix) for e in listed]
+        lines = [f"{sha256(read(stack, f's3://{bucket}/{prefix}{file}')).hexdigest()}  {file}\n" for file in files]
+        assert properties[name] == sha256("".join(sorted(lines, key=lambda line: line[66:])).encode()).hexdigest()
+    assert record["model_package"] == output["model_package"]
+    assert f"\nModel Registry: {output['model_package']}\n" in stack.wait_for_cleanup(first["executionArn"])["message"]
+    (row,) = [row for row in json.loads(stack.tuneway("runs", "--json").stdout) if row["run"] == record["run"]]
+    assert row["model_package"] == output["model_package"]
 
 
 def test_bedrocks_model_can_be_called_as_the_output_and_the_notice_say(stack: Deployed, first: dict[str, Any]) -> None:
@@ -201,8 +230,10 @@ def test_everything_that_a_run_makes_has_the_stacks_tag(stack: Deployed, first: 
     arns = [e["EndpointArn"] for e in sagemaker.list_endpoints()["Endpoints"]]
     arns += [c["EndpointConfigArn"] for c in sagemaker.list_endpoint_configs()["EndpointConfigs"]]
     arns += [m["ModelArn"] for m in sagemaker.list_models()["Models"]]
+    groups = sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"]
+    arns += [group["ModelPackageGroupArn"] for group in groups]
     arns += [j["TrainingJobArn"] for j in sagemaker.list_training_jobs()["TrainingJobSummaries"]]
-    assert len(arns) >= 4
+    assert len(arns) >= 5
     for arn in arns:
         assert {"Key": "tuneway:stack", "Value": prefix} in sagemaker.list_tags(ResourceArn=arn)["Tags"], arn
     custom_model = first["output"]["custom_model"]

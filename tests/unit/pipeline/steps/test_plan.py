@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -9,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from local import tiny_model
-from pipeline import names
+from pipeline import names, training_code
 from pipeline import settings as schema
 from pipeline.contracts.planned import PlanEvent
 from pipeline.contracts.values import as_json, parse
@@ -132,6 +133,34 @@ def test_a_large_source_is_cut_into_shards_whose_list_is_in_s3(aws: RunningAws, 
         (833_333, 1_666_666),
         (1_666_666, 2_500_000),
     ]
+
+
+def test_a_model_is_registered_only_if_the_input_asks_for_it_also_without_an_endpoint(
+    aws: RunningAws, bucket: str, hub: HubServer
+) -> None:
+    put(aws, bucket, "uploads/a.jsonl")
+    given = event(bucket, hub, source="uploads/a.jsonl")
+    assert plan.handler(given, None)["register"] is None
+    given["input"]["model_registry"] = True
+    given["stack"]["tags"] = {"cost-center": "1"}
+    planned = plan.handler(given, None)
+    assert planned["deploy"] is None
+    register, prefix = planned["register"], given["stack"]["prefix"]
+    # The group outlives the run, and has no tag of it.
+    assert register["tags"] == [{"Key": "cost-center", "Value": "1"}, {"Key": "tuneway:stack", "Value": prefix}]
+    assert register["group"] == prefix
+    assert register["container"] == {"Image": "image", "Environment": {"SM_VLLM_MAX_MODEL_LEN": "2048"}}
+    assert register["instance_types"] == ["ml.g5.xlarge"]
+    metadata = register["metadata"]
+    assert (metadata["base_model"], metadata["promote"]) == (planned["record"]["base_model"], "clearly_better")
+    assert (metadata["dataset"], metadata["dataset_licence"]) == ("uploads/a.jsonl", None)
+    # The digest is that of the code that Plan has copied.
+    listed = aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"code/{RUN}/training/")["Contents"]
+    digests = {}
+    for entry in listed:
+        body = aws.client("s3").get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+        digests[entry["Key"].rpartition("/")[2]] = hashlib.sha256(body).hexdigest()
+    assert metadata["code_sha256"] == training_code.of_files(digests)
 
 
 def test_a_look_has_the_same_plan_and_writes_nothing(aws: RunningAws, bucket: str, hub: HubServer) -> None:
