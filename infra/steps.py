@@ -193,8 +193,8 @@ def _register_model(grants: Grants) -> None:
     group, versions = scope.model_package_group, scope.model_packages
     grants.allow(["sagemaker:CreateModelPackageGroup", "sagemaker:AddTags"], [group])
     # The Service Authorization Reference names both resources, and not which of them a version in a group needs.
-    grants.allow(["sagemaker:CreateModelPackage", "sagemaker:ListModelPackages"], [group, versions], OWN_VERSIONS)
-    grants.allow(["sagemaker:UpdateModelPackage"], [versions], OWN_VERSIONS)
+    grants.allow(["sagemaker:CreateModelPackage"], [group, versions], OWN_VERSIONS)
+    grants.allow(["sagemaker:ListModelPackages", "sagemaker:UpdateModelPackage"], [versions], OWN_VERSIONS)
     # AWS's policy AmazonSageMakerModelRegistryFullAccess has these two, and s3:GetObject for the models.
     grants.allow(["ecr:BatchGetImage", "ecr:DescribeImages"], [grants.roles.serving_repository])
     grants.allow(["s3:GetObject"], [grants.objects("models", "*/output/model/*")], A_RUN)

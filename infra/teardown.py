@@ -142,8 +142,7 @@ def _grant(
     let(["sagemaker:DeleteModel"], [models], OWN_NAMES)
     group, versions = scope.model_package_group, scope.model_packages
     let(["sagemaker:ListTags", "sagemaker:DeleteModelPackageGroup"], [group])
-    let(["sagemaker:ListModelPackages"], [group, versions], OWN_VERSIONS)
-    let(["sagemaker:DeleteModelPackage"], [versions], OWN_VERSIONS)
+    let(["sagemaker:ListModelPackages", "sagemaker:DeleteModelPackage"], [versions], OWN_VERSIONS)
     bedrock = {
         "bedrock:StopModelCustomizationJob": scope.arn("bedrock", "model-customization-job/*"),
         "bedrock:DeleteCustomModel": scope.arn("bedrock", "custom-model/*"),

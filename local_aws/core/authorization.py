@@ -163,9 +163,10 @@ def _sagemaker(call: ApiCall, operation: str, params: dict[str, Any]) -> list[st
     return arns
 
 
-# Unconfirmed: `sagemaker:CreateModelPackage` and `sagemaker:ListModelPackages` of a group | Here: must be allowed on the
-#   group's ARN and on `model-package/GROUP/*` | Source: Service Authorization Reference, which marks both as optional; the
-#   policy of a shared group names both ("Cross-account discoverability")
+# Unconfirmed: `sagemaker:CreateModelPackage` of a group | Here: must be allowed on the group's ARN and on
+#   `model-package/GROUP/*` | Source: Service Authorization Reference, which marks both as optional
+# Unconfirmed: `sagemaker:ListModelPackages` of a group | Here: must be allowed on `model-package/GROUP/*` | Source: Service
+#   Authorization Reference; the policy of a shared group names this ARN ("Cross-account discoverability")
 def _model_packages(call: ApiCall, operation: str, params: dict[str, Any]) -> list[str]:
     """Return the ARNs of a group, of a version, or of a group and its versions. A version's name is GROUP/NUMBER."""
 
@@ -178,10 +179,9 @@ def _model_packages(call: ApiCall, operation: str, params: dict[str, Any]) -> li
     group = params.get("ModelPackageGroupName")
     if not group:
         return ["*"]
-    found = [arn("model-package-group", str(group))]
-    if operation in ("CreateModelPackage", "ListModelPackages"):
-        found.append(f"{found[0].replace(':model-package-group/', ':model-package/')}/*")
-    return found
+    own = arn("model-package-group", str(group))
+    versions = f"{own.replace(':model-package-group/', ':model-package/')}/*"
+    return {"CreateModelPackage": [own, versions], "ListModelPackages": [versions]}.get(operation, [own])
 
 
 # Unconfirmed: What CreateModelPackage needs beside its own action | Here: the caller needs `ecr:BatchGetImage` and

@@ -159,6 +159,7 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
         "FunctionsMergeData": {read, write},
         "PipelineRole": {read, write},
         "FunctionsAssess": {read, write},
+        "FunctionsRegisterModel": {read, write},
         "FunctionsSmokeTest": {read, write},
         "FunctionsAskBedrock": {read, write},
         "FunctionsRecord": {write},
@@ -259,6 +260,24 @@ def test_plan_looks_for_a_baseline_and_only_assess_writes_it(synthesised: Synthe
         if "s3:PutObject" in as_list(statement["Action"]) and "/baselines/" in json.dumps(statement["Resource"])
     }
     assert {name[:15] for name in writers} == {"FunctionsAssess"}
+
+
+def test_a_model_is_registered_in_the_stacks_own_group_only(synthesised: Synthesised) -> None:
+    for role, actions in {
+        "FunctionsRegisterModel": {"CreateModelPackageGroup", "AddTags", "CreateModelPackage"},
+        "TeardownTeardownRole": {"ListTags", "DeleteModelPackageGroup"},
+    }.items():
+        grants = [(a.partition(":")[2], r) for a, r, _ in granted(synthesised, role, "sagemaker")]
+        of_group = {action for action, resource in grants if ":model-package-group/" in resource}
+        assert of_group == actions
+        of_versions = [resource for _, resource in grants if ":model-package/" in resource]
+        # The group's name is the prefix, whole; the versions' ARNs go on with a slash and their number.
+        assert of_versions
+        assert all(resource.endswith('"/*"]]}') for resource in of_versions), of_versions
+    read = {"models/*/*/output/model/*", "data/*/manifest.json"}
+    assert objects(synthesised, "FunctionsRegisterModel", "s3:GetObject") == read
+    assert objects(synthesised, "FunctionsRegisterModel", "s3:PutObject") == {"models/*/run.json"}
+    assert listed(synthesised, "FunctionsRegisterModel") == [["models/*"]]
 
 
 def test_the_report_reads_only_a_runs_results_and_writes_only_its_page_and_card(synthesised: Synthesised) -> None:
