@@ -13,7 +13,16 @@ from pathlib import Path
 from local_aws.core import faults, processes
 from local_aws.ministack import session_end
 from local_aws.ministack.server import install, serve
-from local_aws.services import bedrock, hub_server, pricing, quotas, sagemaker, scheduler, stepfunctions
+from local_aws.services import (
+    access_analyzer,
+    bedrock,
+    hub_server,
+    pricing,
+    quotas,
+    sagemaker,
+    scheduler,
+    stepfunctions,
+)
 from local_aws.services.lambda_functions import runtime as lambda_runtime
 from local_aws.services.sagemaker.container import kill
 
@@ -21,6 +30,7 @@ from local_aws.services.sagemaker.container import kill
 def _register_services(state_dir: Path, endpoint_url: str) -> None:
     services = (
         faults,
+        access_analyzer,
         hub_server,
         lambda_runtime,
         scheduler,

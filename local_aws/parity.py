@@ -10,6 +10,7 @@ nobody could try on a live account. A line with more indentation continues the l
 
 from __future__ import annotations
 
+import hashlib
 import re
 import textwrap
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ SERVICES = {
     "ministack/stack_roles.py": "CloudFormation",
     "ministack/schedules.py": "EventBridge Scheduler",
     "ministack/": "IAM",
+    "services/access_analyzer.py": "IAM",
     "services/bedrock/": "Bedrock",
     "services/lambda_functions/": "Lambda",
     "services/pricing.py": "Price List",
@@ -49,7 +51,7 @@ _HEAD = """# What differs from AWS, and what nobody could confirm
 
 `python -m local_aws.parity` writes this page from the markers beside the code. Do not edit it. *Differs* lists intended
 differences with their reasons. *Unconfirmed* lists behaviour that follows documentation, service models or issues, with
-the source. Nobody has tried it on a live account.
+the source. Nobody has tried it on a live account. A row has its id after its file.
 """
 
 
@@ -65,6 +67,11 @@ class Marker:
     what: str
     fields: dict[str, str]
     path: str
+
+    @property
+    def id(self) -> str:
+        """Six digits that name the marker. They follow from its subject, so that they stay when its text changes."""
+        return hashlib.sha256(self.what.encode()).hexdigest()[:6]
 
     @property
     def service(self) -> str:
@@ -96,7 +103,7 @@ def page(found: list[Marker]) -> str:
             own = [marker for marker in found if (marker.service, marker.kind) == (service, kind)]
             lines += [f"### {kind}\n"] * bool(own)
             for marker in own:
-                lines.append(_wrapped(f"- **{marker.what}** (`{marker.path}`)"))
+                lines.append(_wrapped(f"- **{marker.what}** (`{marker.path}`, {marker.id})"))
                 lines += [_wrapped(f"  - {name}: {text}") for name, text in marker.fields.items()]
             lines += [""] * bool(own)
     return "\n".join(lines).rstrip() + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from local_aws.core.service import Service
 
+ACCESS_ANALYZER = Service("accessanalyzer")
 BEDROCK = Service("bedrock")
 BEDROCK_RUNTIME = Service("bedrock-runtime")
 PRICING = Service("pricing")
