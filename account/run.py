@@ -173,8 +173,9 @@ class AccountLife:
         minutes = self.settings.endpoint.time_to_live_minutes
         return (
             f"the stack {self.name} in {self.region} may still be there; run `cdk destroy -c "
-            f"settings={self.settings_file}`, or `aws cloudformation delete-stack --region {self.region} --stack-name {self.name}`; a training job ends by itself "
-            f"after {self.settings.training.max_runtime_minutes} minutes, and an endpoint {minutes} minutes after it serves"
+            f"settings={self.settings_file}`, or `aws cloudformation delete-stack --region {self.region} --stack-name "
+            f"{self.name}`; a training job ends by itself after {self.settings.training.max_runtime_minutes} minutes, and an "
+            f"endpoint {minutes} minutes after it serves"
         )
 
     @property

@@ -1,7 +1,7 @@
 """Live against local AWS as if it were an account: `python -m local.as_account [OPTION ...]`.
 
 `make test-account LOCAL=1` runs it. It starts local AWS, makes what an account has before (the CDK's bootstrap, the quotas),
-and runs `python -m account.run` with the options. That program gets credentials, a Region and an endpoint of AWS, and a settings
+and runs `python -m account.run` with the options. That program gets credentials, a Region, an endpoint of AWS and a settings
 file, and nothing else: it does not know where they lead.
 """
 

@@ -17,7 +17,7 @@ BOOTSTRAP = ("CDKToolkit", "cdk-hnb659fds-")
 """How the names of the CDK's bootstrap stack and its resources begin. All CDK apps of an account share them."""
 
 
-def left(client: Callable[[str], Any]) -> list[str]:
+def left(client: Callable[[str], Any], within: str = "") -> list[str]:
     """Return everything in the account that bills, holds data or grants access, except what AWS itself keeps.
 
     AWS keeps the records of ended training and customization jobs, which cannot be deleted and cost nothing. It also keeps
@@ -25,6 +25,7 @@ def left(client: Callable[[str], Any]) -> list[str]:
 
     Args:
         client: makes a boto3 client for a service.
+        within: only what has this text in its name. Of the buckets of other people, nothing but the name is read.
 
     Returns:
         Sorted lines of kind and name, such as `bucket NAME`.
@@ -33,7 +34,7 @@ def left(client: Callable[[str], Any]) -> list[str]:
     found: list[str] = []
 
     def add(kind: str, names: Iterable[str]) -> None:
-        found.extend(f"{kind} {name}" for name in names if not name.startswith(BOOTSTRAP))
+        found.extend(f"{kind} {name}" for name in names if within in name and not name.startswith(BOOTSTRAP))
 
     def every(service: Any, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
         for page in service.get_paginator(operation).paginate(**arguments):
@@ -42,7 +43,7 @@ def left(client: Callable[[str], Any]) -> list[str]:
     stacks = every(client("cloudformation"), "list_stacks", "StackSummaries")
     add("stack", (s["StackName"] for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"))
     s3 = client("s3")
-    buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"] if within in bucket["Name"]]
     add("bucket", buckets)
     add("open uploads in", (name for name in buckets if s3.list_multipart_uploads(Bucket=name).get("Uploads")))
     versions = {name: s3.list_object_versions(Bucket=name, MaxKeys=1) for name in buckets}
