@@ -15,7 +15,7 @@ COMMANDS := doctor plan run watch runs report serve stop down
 TICK := while sleep 9 >/dev/null; do echo "  still installing, $$SECONDS s"; done & trap "kill $$!" EXIT;
 INSTALL := $(TICK) $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: test-account prove-account setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures bench-data bench-serving bench-training prove-export format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -34,6 +34,14 @@ destroy: setup  ## cdk destroy: also stops and deletes what runs have made
 # have quotes.
 local: .venv/dev.done node_modules/.package-lock.json  ## DATASET=file|folder FIELDS=dialogue:summary KEEP=1
 	@$(BIN)/python -m local.run $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS") $(if $(KEEP),--keep)
+
+# A life in an account needs what deploying needs, and nothing of local AWS. LOCAL=1 leads the same driver to local AWS.
+test-account: $(if $(LOCAL),.venv/dev.done node_modules/.package-lock.json,setup)  ## one life in your account, for about 1.5 dollars: TYPE=ml.g6.xlarge REGION= BEDROCK=customize|import YES=1; or LOCAL=1
+ifdef LOCAL
+	@$(BIN)/python -m local.as_account
+else
+	@$(BIN)/python -m account.run $(if $(TYPE),--instance-type "$$TYPE") $(if $(REGION),--region "$$REGION") $(if $(BEDROCK),--bedrock "$$BEDROCK") $(if $(SETTINGS),--settings "$$SETTINGS") $(if $(YES),--yes)
+endif
 
 prices: setup  ## writes prices of instances from AWS's Price List: REGION=us-west-2 TYPES="ml.g5.2xlarge ml.p5.48xlarge"
 	@$(BIN)/python -m pipeline.money.price_list $(if $(REGION),"$$REGION") $(TYPES)
@@ -77,6 +85,10 @@ prove-roles: .venv/dev.done node_modules/.package-lock.json  ## shows that every
 prove-failures: .venv/dev.done node_modules/.package-lock.json  ## causes every kind of error in every state, and redrives from each
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	$(BIN)/python -m tests.proofs.failures $(if $(WRITE),--write "$$WRITE")
+
+prove-account: .venv/dev.done node_modules/.package-lock.json  ## lives once with three planted differences, which must be found
+	@$(BIN)/python -m local.model --cache .local/hub
+	$(BIN)/python -m tests.proofs.planted
 
 prove-export: .venv/dev.done  ## reads a tuned model with transformers 4.51.3, the newest, peft and vLLM; installs 6 GB once
 	@$(BIN)/python -m local.model --cache .local/hub

@@ -82,11 +82,9 @@ def differences(account: list[dict[str, Any]], local: list[dict[str, Any]]) -> l
     An outcome is compared by step, and members and values by operation in the whole life: which of the optional members a
     single answer has depends on the moment of the call.
     """
-    found = [
-        *_outcomes(_calls(account), _calls(local)),
-        *_members(_calls(account), _calls(local)),
-        *_orders(_kind(account, "order"), _kind(local, "order")),
-    ]
+    orders = list(_orders(_kind(account, "order"), _kind(local, "order")))
+    members = (one for one in _members(_calls(account), _calls(local)) if not _told(one, orders))
+    found = [*_outcomes(_calls(account), _calls(local)), *members, *orders]
     markers = list(parity.markers())
     return [one._replace(rows=rows(one, markers)) for one in found]
 
@@ -157,6 +155,16 @@ def _members(account: list[dict[str, Any]], local: list[dict[str, Any]]) -> Iter
                 yield Difference("", service, operation, path, *(_joined(sorted(one)) for one in news), [])
 
 
+def _told(member: Difference, orders: list[Difference]) -> bool:
+    """Return whether a new value of an enumeration is also in an order of the same operation, which says more."""
+    values = re.findall(r"=([^,]+)", f"{member.account}, {member.local}")
+    return bool(values) and any(
+        (one.service, one.operation) == (member.service, member.operation)
+        and all(value in f"{one.account}, {one.local}".split(", ") for value in values)
+        for one in orders
+    )
+
+
 def _above(path: str, members: dict[str, set[str]]) -> bool:
     """Return whether a list or map above this path is empty on this side, so that nothing is known of its items."""
     above = [path[: found.start()] for found in re.finditer(r"\[\]|\{\}", path)]
@@ -194,23 +202,35 @@ def rows(difference: Difference, markers: list[parity.Marker]) -> list[parity.Ma
     own: they have a capital letter within, or stand in backticks.
     """
     sections = SERVICES.get(difference.service, ())
-    words = _words(difference.operation), _words(f"{difference.what} {difference.account} {difference.local}")
+    operation, sides = _names(difference.operation), f"{difference.account} {difference.local}"
+    names = _names(f"{difference.what} {sides}")
+    # A status is one word with a capital letter. In other texts such a word says nothing.
+    if "=" in sides or difference.what.startswith("order"):
+        names |= set(re.findall(r"\b[A-Z][a-z]{4,}\b", sides))
     found = []
     for marker in markers:
         if marker.service not in sections:
             continue
-        title, text = _words(marker.what), _words(" ".join(marker.fields.values()))
-        score = 4 * len(words[0] & title) + 2 * len(words[1] & title) + len((words[0] | words[1]) & text)
+        title = _names(marker.what) | set(re.findall(r"\b[A-Z][a-z]{4,}\b", marker.what))
+        text = set(re.findall(r"\w{5,}", " ".join(marker.fields.values())))
+        score = 4 * len((operation | names) & title) + 3 * len(names & text) + len(operation & text)
+        if difference.service == "openai":  # Its questions are named in words, and not by an operation.
+            score += len(_plain(difference.operation) & _plain(marker.what)) ** 2
         if score:
             found.append((-score, marker.what, marker))
-    return [marker for _, _, marker in sorted(found, key=lambda one: one[:2])[:MOST_ROWS]]
+    best = sorted(found, key=lambda one: one[:2])[:MOST_ROWS]
+    return [marker for score, _, marker in best if 2 * score <= best[0][0]]
 
 
-def _words(text: str) -> set[str]:
-    """Return the words of AWS in a text: names in mixed case, also without a plural's or a tense's end."""
-    return {word for word in re.findall(r"[A-Za-z]{4,}", text) if re.search(r"[a-z][A-Z]", word)} | {
-        word for quoted in re.findall(r"`([^`]+)`", text) for word in re.findall(r"[A-Za-z]{4,}", quoted)
-    }
+def _names(text: str) -> set[str]:
+    """Return the names of AWS in a text: words in mixed case, and those in backticks."""
+    quoted = " ".join(re.findall(r"`([^`]+)`", text))
+    mixed = {word for word in re.findall(r"[A-Za-z]{4,}", text) if re.search(r"[a-z][A-Z]", word)}
+    return mixed | set(re.findall(r"[A-Za-z]{5,}", quoted))
+
+
+def _plain(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]{5,}", text.lower()))
 
 
 def page(found: list[Difference], first: str, second: str) -> str:

@@ -100,11 +100,11 @@ def ask_wrongly(recorder: Recorder, connected: ConnectedStack) -> list[str]:
     wrong = openai.OpenAI(base_url=right.base_url, api_key="not-a-token", max_retries=0)
     messages: Any = [{"role": "user", "content": "Hello"}]
     questions: dict[str, Callable[[], Any]] = {
-        "chat.completions with a wrong token": lambda: wrong.chat.completions.create(model="", messages=messages),
-        "chat.completions without messages": lambda: right.with_options(max_retries=0).post(
+        "a request without a valid token": lambda: wrong.chat.completions.create(model="", messages=messages),
+        "a request without messages": lambda: right.with_options(max_retries=0).post(
             "/chat/completions", cast_to=object, body={"model": ""}
         ),
-        "models": right.with_options(max_retries=0).models.list,
+        "a request for the list of models": right.with_options(max_retries=0).models.list,
     }
     answered = []
     for name, question in questions.items():

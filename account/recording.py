@@ -1,6 +1,7 @@
 """Records what AWS answers: shapes, statuses, errors and orders, and none of the account's values.
 
-A recording is a file of JSON lines in a fixed order. A line is one of two kinds:
+A recording is a file of JSON lines in a fixed order. The first line names the steps, and says whether
+the life came to its end. The others are of two kinds:
 
 - `call`: all answers of one operation in one step with the same outcome. It has the members of these answers with their
   types. A member whose shape in botocore's model is an enumeration has its values.
@@ -82,11 +83,17 @@ class RecordedCall:
 
 
 class Recorder:
-    """Collects what AWS answers to the calls of this process, and the orders that the driver reads from AWS's histories."""
+    """Collects what AWS answers to the calls of this process, and the orders that the driver reads from AWS's histories.
+
+    Attributes:
+        names: the account's own names, with the word that stands for each.
+        complete: whether the life came to its end.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing, outside every step."""
         self.names: dict[str, str] = {}
+        self.complete = False
         self._step = ""
         self._with_members = True
         self._calls: dict[tuple[Any, ...], RecordedCall] = {}
@@ -167,10 +174,11 @@ class Recorder:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the recording: step by step, first the calls by their names, then the orders."""
+        head = {"kind": "life", "complete": self.complete, "steps": self._steps}
         calls = sorted(
             (call.line() for call in self._calls.values()), key=lambda line: json.dumps(line, sort_keys=True)
         )
-        found = []
+        found = [head]
         for step in ["", *self._steps]:
             found += [line for line in calls if line["step"] == step]
             found += [line for line in self._orders if line["step"] == step]

@@ -273,6 +273,7 @@ def run(life: AccountLife, mode: str, record: Path, *, yes: bool) -> bool:
     confirm(f"Deploy {life.name} to {life.region}, live for {cost}, and destroy it?", yes=yes)
     try:
         life.live(run_input)
+        life.recorder.complete = True
     finally:
         try:
             if life.deployed:

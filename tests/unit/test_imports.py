@@ -26,6 +26,7 @@ FOLDERS: dict[str, set[str]] = {
     "cli": {"pipeline", "pipeline.contracts", "pipeline.source", "pipeline.steps", "data_prep", "training", "serving"},
     "local": {"local_aws", "pipeline", "serving", "cli"},
     "bench": {"pipeline", "pipeline.contracts", "data_prep", "training", "local", "local_aws", "serving"},
+    "account": {"infra", "pipeline", "pipeline.contracts", "local_aws", "serving", "cli", "local"},
     "app": {"infra", "pipeline"},
 }
 """For each folder, the folders that its modules import. A folder comes after those that it imports. The settings belong to

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "report", "cli", "local")
+PACKAGES = ("pipeline", "data_prep", "training", "infra", "serving", "report", "cli", "local", "account")
 
 WITH_REMEDY = {
     "SettingsError": "refusals before anything runs",
     "NotAllowed": "refusals of Plan",
     "Refused": "refusals of a dataset",
     "RunError": "errors of make local's command line",
+    "LifeError": "errors of make test-account",
     "TrainingError": "failures of a training job",
     "InterruptedTrainingError": "interruptions of a training job",
     "EndpointFailed": "failures of Deploy",
