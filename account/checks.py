@@ -43,7 +43,7 @@ class FreeCheck(NamedTuple):
     line: str
 
 
-class Question(NamedTuple):
+class RoleQuestion(NamedTuple):
     """A question to IAM about a role of the stack: may it do `action` on `resource`, and must it?"""
 
     role: str
@@ -107,7 +107,7 @@ class CheckedTemplate:
         return [name for name, _ in self.of_type("AWS::IAM::Role") if self.identity_policies(name)]
 
 
-def questions(checked: CheckedTemplate) -> list[Question]:
+def questions(checked: CheckedTemplate) -> list[RoleQuestion]:
     """Return what some roles must be allowed, and what each role must never be.
 
     The allowed ones are grants without a condition, because a simulation knows no tag of a resource.
@@ -119,15 +119,17 @@ def questions(checked: CheckedTemplate) -> list[Question]:
     for role in checked.roles():
         word = re.sub(r"(ServiceRole|Role)?[0-9A-F]{8}$", "", role)
         found += [
-            Question(role, "iam:CreateUser", f"arn:{place.partition}:iam::{place.account}:user/anybody", False),
-            Question(role, "sagemaker:DeleteEndpoint", f"{sagemaker}:endpoint/somebody-else", False),
-            Question(role, "s3:GetObject", f"arn:{place.partition}:s3:::somebody-else/object", False),
+            RoleQuestion(role, "iam:CreateUser", f"arn:{place.partition}:iam::{place.account}:user/anybody", False),
+            RoleQuestion(role, "sagemaker:DeleteEndpoint", f"{sagemaker}:endpoint/somebody-else", False),
+            RoleQuestion(role, "s3:GetObject", f"arn:{place.partition}:s3:::somebody-else/object", False),
         ]
         if word == "RolesCaller":
-            found.append(Question(role, "sagemaker:InvokeEndpoint", f"{sagemaker}:endpoint/{prefix}", True))
-            found.append(Question(role, "sagemaker:CreateTrainingJob", f"{sagemaker}:training-job/{prefix}-a", False))
+            found.append(RoleQuestion(role, "sagemaker:InvokeEndpoint", f"{sagemaker}:endpoint/{prefix}", True))
+            found.append(
+                RoleQuestion(role, "sagemaker:CreateTrainingJob", f"{sagemaker}:training-job/{prefix}-a", False)
+            )
         if word == "TeardownTeardown":
-            found.append(Question(role, "sagemaker:DeleteEndpoint", f"{sagemaker}:endpoint/{prefix}", True))
+            found.append(RoleQuestion(role, "sagemaker:DeleteEndpoint", f"{sagemaker}:endpoint/{prefix}", True))
     return found
 
 
@@ -168,7 +170,7 @@ def simulation_check(client: Any, checked: CheckedTemplate) -> FreeCheck:
     """Let IAM simulate what the roles of the template must and must not be allowed, before there is a role."""
     asked = questions(checked)
 
-    def decide(question: Question) -> Any:
+    def decide(question: RoleQuestion) -> Any:
         return client.simulate_custom_policy(
             PolicyInputList=checked.identity_policies(question.role),
             ActionNames=[question.action],
@@ -195,7 +197,7 @@ def role_check(client: Any, checked: CheckedTemplate, roles: dict[str, str], pre
         if question.role in roles
     ]
 
-    def decide(question: Question) -> Any:
+    def decide(question: RoleQuestion) -> Any:
         return client.simulate_principal_policy(
             PolicySourceArn=f"arn:{place.partition}:iam::{place.account}:role/{roles[question.role]}",
             ActionNames=[question.action],
@@ -206,7 +208,7 @@ def role_check(client: Any, checked: CheckedTemplate, roles: dict[str, str], pre
     return _checked("deployed roles", words, lambda: _wrong(asked, decide))
 
 
-def _wrong(asked: list[Question], decide: Callable[[Question], Any]) -> list[str]:
+def _wrong(asked: list[RoleQuestion], decide: Callable[[RoleQuestion], Any]) -> list[str]:
     found = []
     for question in asked:
         result = decide(question)["EvaluationResults"][0]["EvalDecision"]

@@ -152,7 +152,7 @@ def _members(account: list[dict[str, Any]], local: list[dict[str, Any]]) -> Iter
             if not sides[0] or not sides[1]:
                 yield Difference("", service, operation, path, _joined(sorted(sides[0])), _joined(sorted(sides[1])), [])
             elif any(news):
-                yield Difference("", service, operation, path, *(_joined(sorted(one)) for one in news), [])
+                yield Difference("", service, operation, path, _joined(sorted(news[0])), _joined(sorted(news[1])), [])
 
 
 def _told(member: Difference, orders: list[Difference]) -> bool:
@@ -187,7 +187,7 @@ def _orders(account: list[dict[str, Any]], local: list[dict[str, Any]]) -> Itera
         extra = [value for value in ours if value not in theirs], [value for value in theirs if value not in ours]
         sides = extra if any(extra) else (ours, theirs)
         yield Difference(
-            key[0], line["service"], line["operation"], f"order: {key[1]}", *(_joined(side) for side in sides), []
+            key[0], line["service"], line["operation"], f"order: {key[1]}", _joined(sides[0]), _joined(sides[1]), []
         )
 
 

@@ -37,7 +37,7 @@ def execution(recorder: Recorder, states: Any, arn: str, name: str) -> list[str]
     kinds: list[str] = []
     now = ""
     for event in aws.all_of(states, "get_execution_history", "events", executionArn=arn):
-        details = next((value for key, value in event.items() if key.endswith("EventDetails")), {})
+        details: dict[str, Any] = next((value for key, value in event.items() if key.endswith("EventDetails")), {})
         if event["type"].endswith("StateEntered"):
             now = details["name"]
             entered.append(now)

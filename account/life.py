@@ -36,7 +36,7 @@ REFUSED_SECONDS, PREPARING_SECONDS = 600, 300
 """The most seconds until a run is refused, and until it prepares its data."""
 
 
-class Pace(NamedTuple):
+class LookSeconds(NamedTuple):
     """How often the driver looks, in seconds: at executions that end soon, and at the main run and the endpoint."""
 
     soon: float
@@ -50,7 +50,7 @@ class Life:
         problems: a line for each thing that is not as it must be.
     """
 
-    def __init__(self, recorder: Recorder, connected: ConnectedStack, console: Console, pace: Pace) -> None:
+    def __init__(self, recorder: Recorder, connected: ConnectedStack, console: Console, pace: LookSeconds) -> None:
         """Begin with a deployed stack."""
         self.problems: list[str] = []
         self._recorder = recorder

@@ -21,7 +21,7 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
 from account import checks, compare, histories, price
-from account.life import Life, LifeError, Pace
+from account.life import Life, LifeError, LookSeconds
 from account.recording import Recorder
 from cli import doctor
 from cli.context import ConnectedStack, confirm, console
@@ -55,7 +55,7 @@ UPDATES = 2
 class AccountLife:
     """A life with its checks, its deployments and its end."""
 
-    def __init__(self, settings_file: Path, pace: Pace) -> None:
+    def __init__(self, settings_file: Path, pace: LookSeconds) -> None:
         """Begin with the settings, before anything is made."""
         self.settings_file = settings_file
         self.settings: Settings = stacks.load(settings_file)
@@ -305,7 +305,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         settings_file = write_settings(given.settings, given.instance_type, given.region)
-        life = AccountLife(settings_file, Pace(*given.looks))
+        life = AccountLife(settings_file, LookSeconds(*given.looks))
         record = given.record or RECORDINGS / f"{life.region}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
         well = run(life, given.bedrock, record, yes=given.yes)
     except (LifeError, Refused, SettingsError, cdk.CdkError) as error:

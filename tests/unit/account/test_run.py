@@ -9,7 +9,7 @@ import yaml
 
 from account import price, run
 from account.checks import FreeCheck, policy_check
-from account.life import LifeError, Pace
+from account.life import LifeError, LookSeconds
 from local import cdk
 from pipeline.errors import Refused
 from serving import stack as stacks
@@ -72,12 +72,12 @@ def test_the_options_are_laid_over_the_settings(monkeypatch: pytest.MonkeyPatch,
         run.write_settings(tmp_path / "none.yaml", None, None)
 
 
-class Life(run.AccountLife):
+class LifeWithoutAws(run.AccountLife):
     """A life without AWS, whose parts write what they do."""
 
     def __init__(self, ends: BaseException | None, destroys: BaseException | None = None) -> None:
         """Choose how the life and its destruction end."""
-        super().__init__(run.SETTINGS, Pace(0, 0))
+        super().__init__(run.SETTINGS, LookSeconds(0, 0))
         self.region = REGION
         self.done: list[str] = []
         self._ends, self._destroys = ends, destroys
@@ -102,7 +102,7 @@ class Life(run.AccountLife):
 
 @pytest.mark.parametrize("ends", [KeyboardInterrupt(), LifeError("x; run it again"), cdk.CdkError("x"), ValueError()])
 def test_whatever_ends_a_life_early_everything_is_destroyed(ends: BaseException, tmp_path: Path) -> None:
-    life = Life(ends)
+    life = LifeWithoutAws(ends)
     with pytest.raises(type(ends)):
         run.run(life, "off", tmp_path / "r.jsonl", yes=True)
     assert life.done == ["checks", "live", "destroy"]
@@ -112,7 +112,7 @@ def test_whatever_ends_a_life_early_everything_is_destroyed(ends: BaseException,
 def test_a_second_interruption_says_what_is_left_and_how_to_delete_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    life = Life(KeyboardInterrupt(), KeyboardInterrupt())
+    life = LifeWithoutAws(KeyboardInterrupt(), KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run.run(life, "off", tmp_path / "r.jsonl", yes=True)
     shown = " ".join(capsys.readouterr().out.split())
@@ -121,14 +121,14 @@ def test_a_second_interruption_says_what_is_left_and_how_to_delete_it(
 
 
 def test_nothing_is_made_without_an_answer(tmp_path: Path) -> None:
-    life = Life(None)
+    life = LifeWithoutAws(None)
     with pytest.raises(Refused, match="add --yes"):
         run.run(life, "off", tmp_path / "r.jsonl", yes=False)
     assert life.done == ["checks"]
 
 
 def test_a_life_without_a_problem_is_well_and_another_is_not(tmp_path: Path) -> None:
-    life = Life(None)
+    life = LifeWithoutAws(None)
     assert run.run(life, "off", tmp_path / "r.jsonl", yes=True)
     life.problems.append("left after destroy: bucket x")
     assert not run.run(life, "off", tmp_path / "r.jsonl", yes=True)
@@ -137,7 +137,7 @@ def test_a_life_without_a_problem_is_well_and_another_is_not(tmp_path: Path) -> 
 def test_a_denied_free_check_is_a_line_and_no_end() -> None:
     from botocore.exceptions import ClientError
 
-    class Denied:
+    class DeniedAnalyzer:
         """Access Analyzer for credentials that may not use it."""
 
         def get_paginator(self, _: str) -> Any:
@@ -147,13 +147,13 @@ def test_a_denied_free_check_is_a_line_and_no_end() -> None:
             }
             raise ClientError({"Error": error}, "ValidatePolicy")
 
-    class Template:
+    class OnePolicy:
         """One policy."""
 
         def policies(self) -> Any:
             yield "Role", {}, "IDENTITY_POLICY", None
 
-    found = policy_check(Denied(), Template())  # type: ignore[arg-type]
+    found = policy_check(DeniedAnalyzer(), OnePolicy())  # type: ignore[arg-type]
     assert isinstance(found, FreeCheck)
     assert found.problems == []
     assert found.skipped is not None
