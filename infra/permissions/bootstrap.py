@@ -31,35 +31,43 @@ _CHANGES = (
 def deployer(place: Place) -> dict[str, Any]:
     """Return what a person needs who runs `cdk deploy`, `cdk diff` and `cdk destroy`: the bootstrap's roles do the rest.
 
-    The bootstrap's role for lookups is not among them. It may read the whole account, and the app looks nothing up.
+    The bootstrap's role for lookups is not among them. It may read the whole account, and the app looks nothing up. Without
+    it, `cdk diff` and the explanation of a failure read the stack as the person.
     """
-    return policy([Statement(("sts:AssumeRole",), tuple(_role(place, kind) for kind in ("deploy", "file-publishing")))])
+    roles = tuple(_role(place, kind) for kind in ("deploy", "file-publishing"))
+    return policy([Statement(("sts:AssumeRole",), roles), *_reads(place)])
 
 
 def deployer_boundary(place: Place) -> dict[str, Any]:
     """Return the permissions boundary of the bootstrap's role for deployments."""
-
-    def stacks(name: str) -> str:
-        return f"arn:{place.partition}:cloudformation:{place.region}:{place.account}:stack/{name}/*"
-
-    reads = tuple(f"cloudformation:{verb}*" for verb in ("Describe", "Get", "List"))
     changes = tuple(f"cloudformation:{action}" for action in _CHANGES)
     bucket = f"arn:{place.partition}:s3:::cdk-{place.qualifier}-assets-{place.account}-{place.region}"
-    version = f"parameter/cdk-bootstrap/{place.qualifier}/version"
     to_cloudformation = {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
     return policy(
         [
-            Statement((*reads, *changes), (stacks(place.stack),)),
-            # The CDK CLI looks for the shared bootstrap, too.
-            Statement(("cloudformation:DescribeStacks",), (stacks("CDKToolkit"),)),
+            *_reads(place),
+            Statement(changes, (_stacks(place, place.stack),)),
             Statement(("iam:PassRole",), (_role(place, "cfn-exec"),), to_cloudformation),
             Statement(("s3:GetBucket*", "s3:GetObject*", "s3:List*"), (bucket, f"{bucket}/*")),
-            Statement(
-                ("ssm:GetParameter", "ssm:GetParameters"),
-                (f"arn:{place.partition}:ssm:{place.region}:{place.account}:{version}",),
-            ),
         ]
     )
+
+
+def _reads(place: Place) -> list[Statement]:
+    """Return the reads of the stack, and of the bootstrap's version. The CDK CLI looks for the shared bootstrap, too."""
+    reads = tuple(f"cloudformation:{verb}*" for verb in ("Describe", "Get", "List"))
+    version = f"parameter/cdk-bootstrap/{place.qualifier}/version"
+    parameter = f"arn:{place.partition}:ssm:{place.region}:{place.account}:{version}"
+    return [
+        Statement(reads, (_stacks(place, place.stack),)),
+        Statement(("cloudformation:DescribeStacks",), (_stacks(place, "CDKToolkit"),)),
+        Statement(("ssm:GetParameter", "ssm:GetParameters"), (parameter,)),
+    ]
+
+
+def _stacks(place: Place, name: str) -> str:
+    """Return the ARN pattern of a stack, which ends in an id."""
+    return f"arn:{place.partition}:cloudformation:{place.region}:{place.account}:stack/{name}/*"
 
 
 def _role(place: Place, kind: str) -> str:

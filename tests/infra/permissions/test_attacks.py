@@ -189,6 +189,8 @@ def test_a_deployer_can_assume_no_role_but_those_that_deploy(policies: dict[str,
     person = policies["deployer"]
     for role, may in (("deploy", True), ("file-publishing", True), ("lookup", False), ("cfn-exec", False)):
         assert allowed(person, "sts:AssumeRole", f"{IAM}role/{BOOTSTRAP.format(role)}", {}) is may, role
+    assert allowed(person, "cloudformation:DescribeStacks", f"{STACKS}tuneway/*", {})
+    assert not allowed(person, "cloudformation:UpdateStack", f"{STACKS}tuneway/*", {})
     assert not allowed(person, "sts:AssumeRole", f"{IAM}role/cdk-hnb659fds-deploy-role-{ACCOUNT}-us-west-2", {})
 
 
