@@ -23,7 +23,7 @@ DELETED_FIRST = ("endpoint ", "endpoint config ", "model ", "training job ", "ob
 @pytest.fixture(scope="module")
 def other_stack(aws: LocalAws, stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """A second stack, whose name begins with the first one's name, but not with its prefix, which has a hash after it."""
-    deployed = synthesise(tmp_path_factory.mktemp("other"), aws, stack={"name": f"{stack.name}-two"})
+    deployed = synthesise(tmp_path_factory.mktemp("other"), aws, stack={"name": f"{stack.name}-other"})
     deployed.deploy()
     return deployed
 
