@@ -55,11 +55,6 @@ NAMED = {
         _ARN + "logs:{region}:{account}:log-group:{name}*",
     ),
     "AWS::S3::Bucket": Named(("bucket",), "BucketName", _ARN + "s3:::{name}"),
-    "AWS::SageMaker::ModelPackageGroup": Named(
-        ("model-package-group",),
-        "ModelPackageGroupName",
-        _ARN + "sagemaker:{region}:{account}:model-package-group/{name}",
-    ),
     "AWS::SNS::Topic": Named(("topic",), "TopicName", _ARN + "sns:{region}:{account}:{name}"),
     "AWS::SQS::Queue": Named(("queue",), "QueueName", _ARN + "sqs:{region}:{account}:{name}"),
     "AWS::StepFunctions::StateMachine": Named(
