@@ -374,7 +374,6 @@ def test_each_function_is_retried_for_an_hour_while_aws_is_busy(synthesised: Syn
     }
     patient = {name for name, found in retriers.items() if HOUR in found or late in found}
     # An error at Bedrock's start does not stop the run: the last state tries again, for an hour. The cleanup writes the report.
-    # A model serves without its version in the Model Registry.
     brief = {"RegisterModel", "Customize", "ImportModel", "TellServing", "ReportServing", "Report"}
     assert set(tasks(synthesised)) - patient == brief
     assert all(
