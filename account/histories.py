@@ -16,14 +16,14 @@ from pipeline.endpoints import describe_endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from account.recording import Recorder
+    from account.recording import AnswerRecorder
 
 _PLATFORM = re.compile(r"^(INIT_START|START|END|REPORT|EXTENSION|INIT_REPORT)\b")
 _MOST_EVENTS = 10_000
 """The most log events of a function that are read. A function of a life writes a few hundred."""
 
 
-def execution(recorder: Recorder, states: Any, arn: str, name: str) -> list[str]:
+def execution(recorder: AnswerRecorder, states: Any, arn: str, name: str) -> list[str]:
     """Record an ended execution: its status, its error, and its events. Return the states that it entered.
 
     A loop of looks and waits counts once, because it is as long as the job: each kind of event of a state is recorded when it
@@ -49,7 +49,7 @@ def execution(recorder: Recorder, states: Any, arn: str, name: str) -> list[str]
     return entered
 
 
-def training_job(recorder: Recorder, sagemaker: Any, name: str) -> None:
+def training_job(recorder: AnswerRecorder, sagemaker: Any, name: str) -> None:
     """Record the statuses of an ended training job, as its description has kept them."""
     found = sagemaker.describe_training_job(TrainingJobName=name)
     statuses = [one["Status"] for one in found["SecondaryStatusTransitions"]]
@@ -59,7 +59,7 @@ def training_job(recorder: Recorder, sagemaker: Any, name: str) -> None:
 
 
 @contextmanager
-def followed_endpoint(recorder: Recorder, sagemaker: Any, name: str, of: str, seconds: float) -> Iterator[None]:
+def followed_endpoint(recorder: AnswerRecorder, sagemaker: Any, name: str, of: str, seconds: float) -> Iterator[None]:
     """Record the statuses of the endpoint meanwhile. SageMaker keeps no history of them, so they are looked at in time.
 
     Args:
@@ -91,7 +91,7 @@ def followed_endpoint(recorder: Recorder, sagemaker: Any, name: str, of: str, se
         recorder.order(of, "sagemaker", "DescribeEndpoint", statuses)
 
 
-def stack_events(recorder: Recorder, cloudformation: Any, stack_id: str, of: str) -> None:
+def stack_events(recorder: AnswerRecorder, cloudformation: Any, stack_id: str, of: str) -> None:
     """Record what CloudFormation did with the resources of each type, of the whole life of a stack."""
     by_type: dict[str, list[str]] = {}
     events = aws.all_of(cloudformation, "describe_stack_events", "StackEvents", StackName=stack_id)
@@ -104,7 +104,7 @@ def stack_events(recorder: Recorder, cloudformation: Any, stack_id: str, of: str
         recorder.order(f"{kind} {of}", "cloudformation", "DescribeStackEvents", statuses)
 
 
-def function_logs(recorder: Recorder, logs: Any, prefix: str) -> None:
+def function_logs(recorder: AnswerRecorder, logs: Any, prefix: str) -> None:
     """Record the forms of the lines that Lambda itself writes into the logs of the stack's functions.
 
     Args:

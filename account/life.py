@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from account.recording import Recorder
+    from account.recording import AnswerRecorder
     from cli.context import ConnectedStack
 
-REFUSALS: dict[str, dict[str, Any]] = {
-    "a wrong value": {"training": {"epochs": 0}},
-    "a dataset that is not there": {"dataset": {"source": "uploads/no-such-folder/"}},
-    "a max_cost that is too low": {"max_cost": 0.01},
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "a wrong value": ({"training": {"epochs": 0}}, "training.epochs"),
+    "a dataset that is not there": ({"dataset": {"source": "uploads/no-such-folder/"}}, "no-such-folder"),
+    "a max_cost that is too low": ({"max_cost": 0.01}, "max_cost: this run may cost"),
 }
-"""Inputs that Plan refuses, so that nothing is spent."""
+"""Inputs that Plan refuses, so that nothing is spent, with words of the refusal."""
 
 USELESS = "uploads/useless/"
 """A dataset whose rows all lack their summary. Data prep reads it and refuses it, so no job of such a run ever starts."""
@@ -50,7 +50,9 @@ class Life:
         problems: a line for each thing that is not as it must be.
     """
 
-    def __init__(self, recorder: Recorder, connected: ConnectedStack, console: Console, pace: LookSeconds) -> None:
+    def __init__(
+        self, recorder: AnswerRecorder, connected: ConnectedStack, console: Console, pace: LookSeconds
+    ) -> None:
         """Begin with a deployed stack."""
         self.problems: list[str] = []
         self._recorder = recorder
@@ -58,26 +60,33 @@ class Life:
         self._console = console
         self._pace = pace
 
+    def upload(self, samples: Path) -> None:
+        """Upload the dataset."""
+        s3, bucket = self._connected.client("s3"), self._connected.stack.bucket
+        for path in sorted(samples.glob("*.csv")):
+            s3.upload_file(str(path), bucket, f"uploads/samples/{path.name}")
+
     def refusals(self) -> None:
         """Start the executions that Plan must refuse."""
-        for name, given in REFUSALS.items():
+        for name, (given, words) in REFUSALS.items():
             arn = self._start(given)
             self._until_end(arn, name)
             entered = histories.execution(self._recorder, self._states, arn, name)
             described = self._states.describe_execution(executionArn=arn)
             self._console.print(f"Refused: {name}: {described.get('cause')}", markup=False)
-            self._must(described.get("error") == "Tuneway.Refused", f"{name} must be refused, and is {described}")
+            refused = described.get("error") == "Tuneway.Refused" and words in described.get("cause", "")
+            self._must(
+                refused, f"{name} must be refused for that, and is {described['status']}: {described.get('cause')}"
+            )
             self._must("Train" not in entered, f"{name} must end before Train")
 
-    def main(self, samples: Path, given: dict[str, Any]) -> tuple[str, str]:
-        """Upload the samples, train, evaluate, serve and ask. Return the execution's ARN and the job's name.
+    def main(self, given: dict[str, Any]) -> tuple[str, str]:
+        """Train, evaluate, serve and ask. Return the execution's ARN and the job's name.
 
         Raises:
-            LifeError: the run did not succeed, so that there is nothing to go on with.
+            AccountLifeError: the run did not succeed, so that there is nothing to go on with.
         """
         stack, sagemaker = self._connected.stack, self._connected.client("sagemaker")
-        for path in sorted(samples.glob("*.csv")):
-            self._connected.client("s3").upload_file(str(path), stack.bucket, f"uploads/samples/{path.name}")
         arn = self._start(given)
         of = "statuses of the endpoint that is made"
         with histories.followed_endpoint(self._recorder, sagemaker, stack.endpoint, of, self._pace.soon):
@@ -88,7 +97,9 @@ class Life:
             histories.training_job(self._recorder, sagemaker, job["TrainingJobName"])
         if not end.succeeded or not jobs or not end.output.get("endpoint"):
             why = end.description.get("cause") or end.output.get("why")
-            raise LifeError(f"the main run did not serve a model ({why}); look into {arn}, mend that, and run it again")
+            raise AccountLifeError(
+                f"the main run did not serve a model ({why}); look into {arn}, mend that, and run it again"
+            )
         self._describe(end.output)
         self._ask()
         return arn, str(jobs[0]["TrainingJobName"])
@@ -204,5 +215,5 @@ class Life:
         self._must(bool(answer.strip()), "the endpoint must answer with words")
 
 
-class LifeError(Exception):
+class AccountLifeError(Exception):
     """The life cannot go on. The message is one line with its remedy."""

@@ -15,7 +15,7 @@ from serving.endpoint import client as openai_client
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from account.recording import Recorder
+    from account.recording import AnswerRecorder
     from cli.context import ConnectedStack
 
 NOBODY = "no-such-thing"
@@ -65,7 +65,7 @@ def refused(connected: ConnectedStack, execution: str, job: str) -> list[str]:
     return answered
 
 
-def ask(recorder: Recorder, connected: ConnectedStack, instruction: str, longest: int) -> str:
+def ask(recorder: AnswerRecorder, connected: ConnectedStack, instruction: str, longest: int) -> str:
     """Ask the endpoint with OpenAI's own client, whole and as a stream. Return the whole answer.
 
     Raises:
@@ -89,7 +89,7 @@ def ask(recorder: Recorder, connected: ConnectedStack, instruction: str, longest
     return str(whole.choices[0].message.content or "")
 
 
-def ask_wrongly(recorder: Recorder, connected: ConnectedStack) -> list[str]:
+def ask_wrongly(recorder: AnswerRecorder, connected: ConnectedStack) -> list[str]:
     """Ask the OpenAI route what it refuses: with a wrong token, and with a request that is no chat.
 
     Returns:
@@ -117,7 +117,7 @@ def ask_wrongly(recorder: Recorder, connected: ConnectedStack) -> list[str]:
     return answered
 
 
-def _record(recorder: Recorder, name: str, error: openai.APIStatusError) -> None:
+def _record(recorder: AnswerRecorder, name: str, error: openai.APIStatusError) -> None:
     """Record an error of the OpenAI route: its status, its text, and the members of its body."""
     found: dict[str, set[str]] = {}
     text = error.response.text

@@ -82,7 +82,7 @@ class RecordedCall:
         return {"kind": "call", **vars(self), "members": members}
 
 
-class Recorder:
+class AnswerRecorder:
     """Collects what AWS answers to the calls of this process, and the orders that the driver reads from AWS's histories.
 
     Attributes:

@@ -21,8 +21,8 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
 from account import checks, compare, histories, price
-from account.life import Life, LifeError, LookSeconds
-from account.recording import Recorder
+from account.life import AccountLifeError, Life, LookSeconds
+from account.recording import AnswerRecorder
 from cli import doctor
 from cli.context import ConnectedStack, confirm, console
 from cli.errors import of_aws
@@ -60,7 +60,7 @@ class AccountLife:
         self.settings_file = settings_file
         self.settings: Settings = stacks.load(settings_file)
         self.region = stacks.find_region(self.settings).name
-        self.recorder = Recorder()
+        self.recorder = AnswerRecorder()
         self.problems: list[str] = []
         self.deployed = False
         self._pace = pace
@@ -77,7 +77,7 @@ class AccountLife:
         """Make every check that costs nothing and makes nothing.
 
         Raises:
-            LifeError: a check has failed.
+            AccountLifeError: a check has failed.
         """
         with self.recorder.step("doctor"):
             found = doctor.examine(self.settings_file)
@@ -85,9 +85,9 @@ class AccountLife:
             console.print(f"{result.status:<8} {name:<12} {result.line}", markup=False)
         failed = [f"{name}: {result.line}" for name, result in found.lines() if result.status == "failure"]
         if ends := [line for line in failed if line.startswith(ENDS)]:
-            raise LifeError("; ".join(ends))
+            raise AccountLifeError("; ".join(ends))
         if "stack" in found.results and found.results["stack"].status == "ok":
-            raise LifeError(
+            raise AccountLifeError(
                 f"the stack {self.name} is there already; run `cdk destroy -c settings={self.settings_file}`"
             )
         self._account = boto3.client("sts", region_name=self.region).get_caller_identity()["Account"]
@@ -118,7 +118,7 @@ class AccountLife:
         return Life(self.recorder, connected, console, self._pace)
 
     def deployed_roles(self) -> None:
-        """Let IAM simulate the deployed roles. Raises LifeError for a finding."""
+        """Let IAM simulate the deployed roles. Raises AccountLifeError for a finding."""
         cloudformation = self._client("cloudformation")
         resources = aws.all_of(cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=self.name)
         roles = {
@@ -148,9 +148,10 @@ class AccountLife:
             self.deployed_roles()
         try:
             with self.recorder.step("refusals"):
+                life.upload(price.SAMPLES)
                 life.refusals()
             with self.recorder.step("main run"):
-                execution, job = life.main(price.SAMPLES, run_input)
+                execution, job = life.main(run_input)
             with self.recorder.step("refused calls"):
                 life.refused_calls(execution, job)
             with self.recorder.step("serve again"):
@@ -202,18 +203,18 @@ class AccountLife:
                 console.print(f"         {problem}", markup=False)
         problems = [problem for one in found for problem in one.problems]
         if problems:
-            raise LifeError(
+            raise AccountLifeError(
                 f"AWS has found {len(problems)} problems, such as {problems[0]}; mend that, and run it again"
             )
 
     def _enough_for_an_update(self) -> None:
-        """Check that the quota allows the two instances that an endpoint has while it is updated. Raises LifeError."""
+        """Check that the quota allows the two instances that an endpoint has while it is updated. Raises AccountLifeError."""
         (kind,) = self.settings.endpoint.instance_types
         name = f"{kind} for endpoint usage"
         found = quotas.of_instances([name], self.region).get(name)
         if found and found.value < UPDATES:
             page = quotas.console("sagemaker", self.region, found.code)
-            raise LifeError(
+            raise AccountLifeError(
                 f"quota '{name}' is {found.value:g}, and an endpoint that is updated needs {UPDATES}; request an "
                 f"increase ({page})"
             )
@@ -256,7 +257,7 @@ def run(life: AccountLife, mode: str, record: Path, *, yes: bool) -> bool:
         Whether everything was as it must be.
 
     Raises:
-        LifeError, Refused, SettingsError: the life could not begin, or could not go on.
+        AccountLifeError, Refused, SettingsError: the life could not begin, or could not go on.
         local.cdk.CdkError: a command of the CDK CLI failed.
     """
     life.recorder.install()
@@ -308,7 +309,7 @@ def main() -> None:
         life = AccountLife(settings_file, LookSeconds(*given.looks))
         record = given.record or RECORDINGS / f"{life.region}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
         well = run(life, given.bedrock, record, yes=given.yes)
-    except (LifeError, Refused, SettingsError, cdk.CdkError) as error:
+    except (AccountLifeError, Refused, SettingsError, cdk.CdkError) as error:
         sys.exit(f"error: {error}")
     except (ClientError, BotoCoreError) as error:
         sys.exit(f"error: {of_aws(error)}")

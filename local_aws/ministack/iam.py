@@ -112,6 +112,9 @@ def _arn_prefix(service: str) -> str:
 put(iam_evaluator, "_request_origin", contextvars.ContextVar("ministack_request_origin", default=("127.0.0.1", True)))
 
 
+# Differs: `SimulatePrincipalPolicy` and `SimulateCustomPolicy` | AWS: every resource of the call, the boundary, and which
+#   statements matched | Here: the first resource, by the identity policies alone; `MatchedStatements` and
+#   `MissingContextValues` are empty | Why: MiniStack's; nothing here needs more
 # Differs: Transport | AWS: https | Here: http on loopback counts as `aws:SecureTransport` | Why: no network is involved
 @patch(app, "pin_request_origin")
 def _pin_origin(_original: Any, source_ip: str, secure_transport: bool) -> None:

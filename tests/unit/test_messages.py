@@ -31,7 +31,7 @@ WITH_REMEDY = {
     "NotAllowed": "refusals of Plan",
     "Refused": "refusals of a dataset",
     "RunError": "errors of make local's command line",
-    "LifeError": "errors of make test-account",
+    "AccountLifeError": "errors of make test-account",
     "TrainingError": "failures of a training job",
     "InterruptedTrainingError": "interruptions of a training job",
     "EndpointFailed": "failures of Deploy",

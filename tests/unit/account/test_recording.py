@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from account.recording import Recorder, mask, read, walk_json
+from account.recording import AnswerRecorder, mask, read, walk_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +21,9 @@ NAMES = {"111122223333": "ACCOUNT", "us-west-2": "REGION", "tuneway-account-test
 
 
 @pytest.fixture
-def recorder() -> Iterator[Recorder]:
+def recorder() -> Iterator[AnswerRecorder]:
     before = list(botocore.handlers.BUILTIN_HANDLERS)
-    found = Recorder()
+    found = AnswerRecorder()
     found.names = dict(NAMES)
     found.install()
     yield found
@@ -51,7 +51,7 @@ def client(service: str) -> Any:
     return session.client(service)
 
 
-def test_a_call_is_recorded_with_types_and_enumerations(recorder: Recorder, tmp_path: Path) -> None:
+def test_a_call_is_recorded_with_types_and_enumerations(recorder: AnswerRecorder, tmp_path: Path) -> None:
     sagemaker = client("sagemaker")
     description = {
         "EndpointName": "tuneway-account-test-0a1b2c3d",
@@ -81,7 +81,7 @@ def test_a_call_is_recorded_with_types_and_enumerations(recorder: Recorder, tmp_
     assert "0a1b2c3d" not in text
 
 
-def test_an_inventory_is_recorded_without_its_members(recorder: Recorder) -> None:
+def test_an_inventory_is_recorded_without_its_members(recorder: AnswerRecorder) -> None:
     iam = client("iam")
     role = {
         "RoleName": "somebody",
@@ -97,8 +97,8 @@ def test_an_inventory_is_recorded_without_its_members(recorder: Recorder) -> Non
     assert (line["operation"], line["status"], line["members"]) == ("ListRoles", 200, {})
 
 
-def test_a_recording_has_the_same_form_whatever_came_first(recorder: Recorder) -> None:
-    other = Recorder()
+def test_a_recording_has_the_same_form_whatever_came_first(recorder: AnswerRecorder) -> None:
+    other = AnswerRecorder()
     for one, order in ((recorder, (1, 2)), (other, (2, 1))):
         with one.step("main run"):
             for number in order:

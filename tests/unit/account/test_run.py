@@ -9,7 +9,7 @@ import yaml
 
 from account import price, run
 from account.checks import FreeCheck, policy_check
-from account.life import LifeError, LookSeconds
+from account.life import AccountLifeError, LookSeconds
 from local import cdk
 from pipeline.errors import Refused
 from serving import stack as stacks
@@ -100,7 +100,9 @@ class LifeWithoutAws(run.AccountLife):
         self.deployed = False
 
 
-@pytest.mark.parametrize("ends", [KeyboardInterrupt(), LifeError("x; run it again"), cdk.CdkError("x"), ValueError()])
+@pytest.mark.parametrize(
+    "ends", [KeyboardInterrupt(), AccountLifeError("x; run it again"), cdk.CdkError("x"), ValueError()]
+)
 def test_whatever_ends_a_life_early_everything_is_destroyed(ends: BaseException, tmp_path: Path) -> None:
     life = LifeWithoutAws(ends)
     with pytest.raises(type(ends)):
