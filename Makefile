@@ -87,7 +87,6 @@ prove-failures: .venv/dev.done node_modules/.package-lock.json  ## causes every 
 	$(BIN)/python -m tests.proofs.failures $(if $(WRITE),--write "$$WRITE")
 
 prove-account: .venv/dev.done node_modules/.package-lock.json  ## lives once with three planted differences, which must be found
-	@$(BIN)/python -m local.model --cache .local/hub
 	$(BIN)/python -m tests.proofs.planted
 
 prove-export: .venv/dev.done  ## reads a tuned model with transformers 4.51.3, the newest, peft and vLLM; installs 6 GB once

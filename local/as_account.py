@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from local import cdk, settings
+from local import cdk, settings, tiny_model
 from local.run import HOME, REGION, allow_endpoint_update
 from local_aws.session import LocalAws, LocalAwsError
 
@@ -51,6 +51,7 @@ def live(
         local.cdk.CdkError: the account could not be bootstrapped.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    tiny_model.ensure(HOME / "hub")
     aws = LocalAws(folder / "aws", REGION, HOME / "hub")
     target = folder / "settings.yaml"
     settings.write(layer, target, access={"hub_endpoint": aws.hub_endpoint})
@@ -84,9 +85,8 @@ def _make(module: str, *arguments: str) -> None:
 
 
 def main() -> None:
-    """Get the base model, and live once. The recording is docs/account/local.jsonl."""
+    """Live once. The recording is docs/account/local.jsonl."""
     signal.signal(signal.SIGTERM, _interrupt)
-    _make("local.model", "--cache", str(HOME / "hub"))
     try:
         code = live(sys.argv[1:], RECORDING, HOME / "as-account")
     except (LocalAwsError, cdk.CdkError) as error:
