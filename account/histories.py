@@ -122,5 +122,6 @@ def function_logs(recorder: AnswerRecorder, logs: Any, prefix: str) -> None:
             for event in page["events"]:
                 if found := _PLATFORM.match(event["message"]):
                     names = re.findall(r"(?:^|\t| )([A-Z][A-Za-z ]*):", event["message"])
-                    forms |= {found[1], *(f"{found[1]} {name.strip()}" for name in names)}
+                    kind = found[1]
+                    forms |= {kind, *(f"{kind} {name.removeprefix(kind).strip()}" for name in names)}
     recorder.order("lines of Lambda in the logs", "logs", "FilterLogEvents", sorted(forms))

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel, Shape
 
 _PATTERNS = (
-    (r"STACK-[\w-]+", "STACK-NAME"),
+    # A long name may be cut in its middle (pipeline.errors.quoted).
+    (r"STACK-[\w-]+(\.\.\.[\w-]+)?", "STACK-NAME"),
     (r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "TIME"),
     (r"https?://[^\s\"'<>)]+", "URL"),
