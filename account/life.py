@@ -149,8 +149,10 @@ class Life:
         files = {"train": None, "validation": None, "test": None}
         arn = self._start({"dataset": {"source": USELESS, "files": files}})
         deadline = time.monotonic() + PREPARING_SECONDS
-        while prepares and "PrepareData" not in self._entered(arn):
+        while prepares:
             status = self._states.describe_execution(executionArn=arn)
+            if "PrepareData" in self._entered(arn):
+                return
             if status["status"] != "RUNNING" or time.monotonic() > deadline:
                 self.problems.append(f"the run must prepare its data, and is {status['status']}: {status.get('cause')}")
                 return
