@@ -301,7 +301,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         show(given.account, given.local, given.write)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"error: {error}; name two recordings of `python -m account.run`")
 
 
