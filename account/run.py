@@ -61,6 +61,7 @@ class AccountLife:
         self.settings: Settings = stacks.load(settings_file)
         self.region = stacks.find_region(self.settings).name
         self.recorder = AnswerRecorder()
+        self.recorder.names = {self.region: "REGION", self.settings.stack.name: "STACK"}
         self.problems: list[str] = []
         self.deployed = False
         self._pace = pace
@@ -91,7 +92,7 @@ class AccountLife:
                 f"the stack {self.name} is there already; run `cdk destroy -c settings={self.settings_file}`"
             )
         self._account = boto3.client("sts", region_name=self.region).get_caller_identity()["Account"]
-        self.recorder.names = {self._account: "ACCOUNT", self.region: "REGION", self.name: "STACK"}
+        self.recorder.names[self._account] = "ACCOUNT"
         self._enough_for_an_update()
         with step(console, "Synthesise", self._log):
             context = ("-c", f"settings={self.settings_file}")
