@@ -289,14 +289,14 @@ class Deployed:
             return None
 
 
-def synthesise(folder: Path, aws: LocalAws, **changes: Any) -> Deployed:
-    """Run `cdk synth` with the tests' settings and `changes`. Return the stack, which is not deployed yet.
+def synthesise(folder: Path, aws: LocalAws, layer: Path = LAYER, **changes: Any) -> Deployed:
+    """Run `cdk synth` with the settings of `layer` and `changes`. Return the stack, which is not deployed yet.
 
     Its Hub is that of `aws`, unless `changes` name another.
     """
     changes["access"] = {"hub_endpoint": aws.hub_endpoint} | changes.get("access", {})
     target = folder / "settings.yaml"
-    name = settings.write(LAYER, target, **changes)
+    name = settings.write(layer, target, **changes)
     env = cdk.environment(None, REGION, folder / "home")
     assembly = folder / "cdk.out"
     log = folder / "cdk.log"
