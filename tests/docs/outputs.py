@@ -43,13 +43,15 @@ PAIR = re.compile(
 """A block that is run, lines of text if there are any, and the block with its output."""
 PLACEHOLDERS = {"endpoint": "tuneway-0a1b2c3d", "account": "123456789012"}
 """The names in the pages for the endpoint and the account of the deployed stack."""
+RUNS = ("9f8e", "2f8e")
+"""The beginnings of the ids of the stack's first runs in the pages."""
 
 
 class OutputError(Exception):
     """A block of a page did not end as its page says. The message has the place and the output."""
 
 
-class Options(NamedTuple):
+class OutputOptions(NamedTuple):
     """The words behind ```text.
 
     Attributes:
@@ -65,7 +67,7 @@ class Options(NamedTuple):
     exit: int = 0
 
     @classmethod
-    def parsed(cls, words: str) -> Options:
+    def parsed(cls, words: str) -> OutputOptions:
         """Return the options of `first=5 last=3 until=TEXT exit=1`."""
         found = dict(word.split("=", 1) for word in words.split())
         numbers = {name: int(found.pop(name)) for name in ("first", "last", "exit") if name in found}
@@ -136,14 +138,23 @@ class Runner:
         self.env = stack.env | terminal | {"PATH": path}
         self._replaced = [
             (f" --settings {settings_file}", ""),
-            (f" --settings {settings_file.relative_to(ROOT)}", ""),
+            (f" --settings {os.path.relpath(settings_file, ROOT)}", ""),
             (f"{ROOT}/", ""),
             (stack.prefix, PLACEHOLDERS["endpoint"]),
             (ACCOUNT, PLACEHOLDERS["account"]),
         ]
         self._role = stack.outputs["CallerRoleArn"]
+        self._stack = stack
 
-    def run(self, language: str, code: str, options: Options) -> str:
+    def _runs(self) -> list[tuple[str, str]]:
+        """Return the beginnings of the ids of the first runs that have a record, with those of the pages."""
+        found = self._stack.aws.client("s3").list_objects_v2(Bucket=self._stack.outputs["BucketName"], Prefix="models/")
+        entries = sorted(found.get("Contents", []), key=lambda entry: entry["LastModified"])
+        recorded = {entry["Key"].split("/")[1] for entry in entries if entry["Key"].endswith("/run.json")}
+        ids = dict.fromkeys(entry["Key"].split("/")[1] for entry in entries)
+        return [(run[:4], shown) for run, shown in zip((run for run in ids if run in recorded), RUNS, strict=False)]
+
+    def run(self, language: str, code: str, options: OutputOptions) -> str:
         """Return the block's output.
 
         Raises:
@@ -152,10 +163,14 @@ class Runner:
         code = re.sub(r"arn:aws:iam::123456789012:role/[\w-]+", self._role, code)
         for real, shown in self._replaced[3:]:
             code = code.replace(shown, real)
+        for real, shown in self._runs():
+            code = re.sub(rf"\b{shown}\b", real, code)
         command = ["bash", "-c", code] if language == "bash" else [sys.executable, "-c", code]
         text, exit_code = in_terminal(command, self.env, options.until)
         for real, shown in self._replaced:
             text = text.replace(real, shown)
+        for real, shown in self._runs():
+            text = re.sub(rf"\b{real}(?=[0-9a-f]{{6}}\b)", shown, text)
         if exit_code != options.exit:
             raise OutputError(f"exit code {exit_code} and not {options.exit}; all that it showed:\n{text}")
         return text.strip("\n")
@@ -168,7 +183,7 @@ def with_outputs(page: str, text: str, runner: Runner) -> str:
         place = f"{page}:{text.count(chr(10), 0, found.start('code')) + 1}"
         began = time.time()
         try:
-            options = Options.parsed(found["options"])
+            options = OutputOptions.parsed(found["options"])
             output = options.trimmed(runner.run(found["language"], found["code"], options))
         except (OutputError, TypeError, ValueError) as error:
             raise OutputError(f"{place}: {error}") from error
