@@ -111,3 +111,8 @@ def commands(text: str) -> list[str]:
         pending = ""
     assert not pending, f"a quote has no end: {pending}"
     return found
+
+
+if __name__ == "__main__":
+    for each in blocks():
+        print(each.place, each.language, (each.text.splitlines() or [""])[0], sep="\t")

@@ -1,0 +1,23 @@
+"""The shape of an output: the words that stay when ids, numbers and texts differ."""
+
+from __future__ import annotations
+
+import re
+
+DRAWN = "│├└─┌┐┘┤┬┴┼━┏┓┗┛┃╇╍┡╈┩┳┠┨╭╮╰╯✓●✕· "
+"""What a terminal draws around words."""
+
+LABEL = re.compile(
+    r"(ok|warning|failure)\s{2,}([a-z ]+?)(?=\s{2,})|([A-Za-z][A-Za-z-]*(?: [a-z]+){0,3})(?=:|\s{2,}|\t|$)"
+)
+"""The name of a check of doctor, or the words before a colon or before two blanks."""
+
+
+def labels(output: str) -> set[str]:
+    """Return the names of an output's lines: of checks, steps, rows of a table and results."""
+    found = set()
+    for line in output.splitlines():
+        match = LABEL.match(line.lstrip(DRAWN)) if not line.startswith("  ") else None
+        if match:
+            found.add(match[2] or match[3])
+    return found
