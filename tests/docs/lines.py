@@ -62,14 +62,15 @@ def lines() -> list[ProblemLine]:
     found: dict[str, ProblemLine] = {}
     app = ast.parse((ROOT / "app.py").read_text(encoding="utf-8"))
     for file, tree in [*trees(), ("app.py", app)]:
-        words = Words(tree)
-        for number, kind, text in _of_module(file, tree, words):
+        for number, kind, text in of_module(file, tree):
             if re.search(r"[a-z]{3}", text) and len(text.replace("{}", "").split()) > 1:
                 found.setdefault(text, ProblemLine(file, number, kind, text))
     return list(found.values())
 
 
-def _of_module(file: str, tree: ast.Module, words: Words) -> Iterator[tuple[int, str, str]]:
+def of_module(file: str, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+    """Yield number, exception and text of each line of a module."""
+    words = Words(tree)
     parts: set[int] = set()  # the problems and remedies that stand in the calls of `unfit` and `refuse`
     for node in ast.walk(tree):
         match node:

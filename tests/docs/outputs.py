@@ -176,8 +176,8 @@ class Runner:
         return text.strip("\n")
 
 
-def with_outputs(page: str, text: str, runner: Runner) -> str:
-    """Return the page's text with the outputs of its blocks as they are now."""
+def with_outputs(page: str, text: str, runner: Runner) -> Iterator[str]:
+    """Yield the page's text after each block, with the outputs of the blocks so far as they are now."""
     parts, position = [], 0
     for found in PAIR.finditer(text):
         place = f"{page}:{text.count(chr(10), 0, found.start('code')) + 1}"
@@ -190,7 +190,7 @@ def with_outputs(page: str, text: str, runner: Runner) -> str:
         print(f"{place} {time.time() - began:.1f} s", flush=True)
         parts += [text[position : found.start("output")], output + "\n"]
         position = found.end("output")
-    return "".join([*parts, text[position:]])
+        yield "".join([*parts, text[position:]])
 
 
 @contextmanager
@@ -220,7 +220,8 @@ def main() -> None:
         for page in arguments.pages:
             path = ROOT / page
             try:
-                path.write_text(with_outputs(page, path.read_text(encoding="utf-8"), runner), encoding="utf-8")
+                for text in with_outputs(page, path.read_text(encoding="utf-8"), runner):
+                    path.write_text(text, encoding="utf-8")  # a later block may fail after minutes
             except OutputError as error:
                 sys.exit(f"error: {error}")
         if arguments.screenshots:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from markdown_it import MarkdownIt
 
-from tests.docs.lines import ProblemLine, lines
+from tests.docs.lines import ProblemLine, lines, of_module
 from tests.docs.pages import ROOT
 
 PAGE = "docs/troubleshooting.md"
@@ -90,6 +91,45 @@ def without_row() -> list[ProblemLine]:
 def test_every_line_about_a_problem_has_a_row() -> None:
     assert len(lines()) > 350
     assert [f"{line.place}: {line.text}" for line in without_row()] == []
+
+
+PLANTED = """
+def f(name):
+    raise Refused(f"{name} is refused; mend it")
+    return NotAnswered("no answer; ask again")
+    raise files.refuse(f"lacks {name}", "upload it again")
+    warnings = [f"a warning about {name}"]
+    self.warnings.append("one more warning")
+    warnings += ["a third warning of many"]
+    typer.echo("to the error stream", err=True)
+    print(f"of a program {name}", file=sys.stderr)
+    sys.exit("error: the end of all")
+    raise StopIteration("nobody sees this")
+    print("progress of no interest")
+"""
+
+
+def test_each_way_to_print_a_problem_is_found() -> None:
+    found = {text for _, _, text in of_module("cli/planted.py", ast.parse(PLANTED))}
+    assert found == {
+        "{} is refused; mend it",
+        "no answer; ask again",
+        "training.base_model: {} lacks {}; upload it again",
+        "a warning about {}",
+        "one more warning",
+        "a third warning of many",
+        "to the error stream",
+        "of a program {}",
+        "error: the end of all",
+    }
+
+
+def test_a_title_fits_the_lines_with_its_words_in_their_order() -> None:
+    line = ProblemLine("f.py", 1, "EndpointFailed", "endpoint {} did not become healthy: {}; look into {}")
+    assert fits("EndpointFailed: … did not become healthy", line)
+    assert fits("endpoint … did not …; look into …", line)
+    assert not fits("… healthy … did not become", line)
+    assert not fits("BedrockSick: … did not become healthy", line)
 
 
 def test_every_title_is_of_a_line_of_the_product_or_says_whose_it_is() -> None:
