@@ -48,6 +48,7 @@ class Soak:
         self.looked: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.broken = 0
+        self.told: set[str] = set()
         self.spoken = time.time()
         self.denials = 0
         self.server_log = 0
@@ -67,7 +68,9 @@ class Soak:
     def check(self, name: str, problems: list[str], step: int) -> None:
         """Count a look at a promise, and print what is broken."""
         self.looked[name] += 1
-        for problem in problems:
+        # A promise that stays broken is told once.
+        for problem in [problem for problem in problems if problem not in self.told]:
+            self.told.add(problem)
             self.broken += 1
             self.say(f"BROKEN in step {step} of seed {self.seed}: {name}: {problem}")
             print(f"  To replay: make soak N={self.executions} SEED={self.seed}")
@@ -181,14 +184,10 @@ class Soak:
         self.check("local AWS has no error", self.server_errors(), number)
 
     def server_errors(self) -> list[str]:
-        """Return the last lines of the tracebacks in local AWS's own log since the last call."""
+        """Return the errors in local AWS's own log since the last call."""
         text = (self.folder / "state" / "server.log").read_text(encoding="utf-8", errors="replace")
         new, self.server_log = text[self.server_log :], len(text)
-        found = []
-        for part in new.split("Traceback (most recent call last):")[1:]:
-            last = next((line for line in part.splitlines()[1:] if line and not line[0].isspace()), "?")
-            found.append(last[:300])
-        return found
+        return promises.server_errors(new)
 
     executions = 0
     """How many executions the plan has, for the command that replays it."""

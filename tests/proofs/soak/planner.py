@@ -155,7 +155,11 @@ WORK = {  # Kind of work -> the ways in which it fails or takes long, and the st
     "endpoint": (("fail", "capacity", "stuck", "rollback-failed"), "Deploy"),
     "inference": (("not-ready", "throttled", "cut"), "AskBedrock"),
 }
-FAULTS = ("throttle", "error", "deny", "lost", "crash", "memory", "timeout", "refused call", "stuck", "job", "cleanup")
+FAULTS = {  # Kind of fault -> how often it is drawn.
+    **dict.fromkeys(("throttle", "error", "deny", "lost", "crash", "memory", "timeout", "refused call", "stuck"), 1),
+    "cleanup": 2,
+    "job": 5,
+}
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,7 @@ def _acts(dice: random.Random, kinds: list[str]) -> tuple[Act, ...]:
     return tuple(acts)
 
 
-def _states(kind: str) -> list[str]:
+def states_of(kind: str) -> list[str]:
     """Return the states that a run of this kind may enter."""
     if KINDS[kind].refused:
         return ["Plan"]
@@ -292,13 +296,13 @@ def _states(kind: str) -> list[str]:
 
 
 def _state(dice: random.Random, kind: str) -> str:
-    return dice.choice(_states(kind))
+    return dice.choice(states_of(kind))
 
 
 def _fault(dice: random.Random, kinds: list[str]) -> Act:
     run = dice.randrange(len(kinds))
-    what = dice.choice(FAULTS)
-    states = _states(kinds[run])
+    (what,) = dice.choices(list(FAULTS), list(FAULTS.values()))
+    states = states_of(kinds[run])
     seconds = round(dice.uniform(0.5, 10), 1)
     if what == "job":
         work = dice.choice([name for name, (_, state) in WORK.items() if state in states] or ["endpoint"])

@@ -218,3 +218,14 @@ def nothing_denied(denials: list[dict[str, Any]]) -> list[str]:
     """IAM has denied nothing but what a fault denies."""
     found = Counter(f"{d['action']} on {d['resource']} to {d['principal']}" for d in denials)
     return [f"IAM denied {text} ({count} times)" for text, count in found.items()]
+
+
+_RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (\w+) ", re.MULTILINE)
+
+
+def server_errors(log: str) -> list[str]:
+    """Local AWS's own log has no record of the level ERROR. What a function prints is in a record of the level INFO."""
+    starts = list(_RECORD.finditer(log))
+    ends = [found.start() for found in starts[1:]] + [len(log)]
+    records = [log[found.start() : end].strip() for found, end in zip(starts, ends, strict=True) if found[1] == "ERROR"]
+    return [f"{record.splitlines()[0][20:]} ... {record.splitlines()[-1]}"[:400] for record in records]
