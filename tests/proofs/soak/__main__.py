@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from tests.proofs.soak.planner import KINDS
 from tests.proofs.soak.world import SoakWorld
 
 if TYPE_CHECKING:
+    from tests.local.deployed import Deployed
     from tests.proofs.soak.planner import SoakStep
 
 HOME = Path(".local/soak")
@@ -33,8 +35,8 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"dataset": {"instruction": "Say it shorter."}, "endpoint": {"time_to_live_minutes": 90}},
 )
-LEAST_SECONDS = 45.0
-"""No step begins when less than this is left of `--minutes`: it would end long after them."""
+DESTROY_SECONDS = 25.0
+"""What the last destroy takes. It begins this long before the minutes are over, and stops what still runs."""
 
 
 class Soak:
@@ -47,6 +49,7 @@ class Soak:
         self.actions: list[str] = []
         self.looked: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
+        self.executions = 0
         self.broken = 0
         self.told: set[str] = set()
         self.spoken = time.time()
@@ -78,17 +81,17 @@ class Soak:
             print("  Actions so far:")
             print("".join(f"    {line}\n" for line in self.actions[-60:]), flush=True)
 
-    def run(self, world: SoakWorld, steps: list[SoakStep], until: float) -> None:
+    def run(self, world: SoakWorld, steps: list[SoakStep]) -> None:
         """Do the steps, as long as the time allows."""
         errors = truth.own_errors()
         for step in steps:
-            if time.time() + LEAST_SECONDS > until:
-                self.say(f"the time is over before step {step.number}")
+            if world.is_over:
                 break
             self.step(world, step, errors)
 
     def step(self, world: SoakWorld, step: SoakStep, errors: set[str]) -> None:
         """Do one step, and look at the promises after each of its rounds."""
+        self.executions += len(step.runs)
         for line in step.lines():
             self.actions.append(f"step {step.number}: {line}")
         arns: list[str] = []
@@ -105,14 +108,18 @@ class Soak:
             if not world.deployed:
                 self.take(world, step)
                 self.outcomes["destroyed meanwhile"] += len(arns)
-                world.create(step.variant)
+                world.deploy(step.variant, by_cli=step.by_cli)
                 arns = []
                 break
             if number + 1 < len(step.rounds) and step.rounds[number + 1].hasty:
                 world.faults.clear()
                 continue
-            world.settle(arns)
+            if not world.is_over:
+                world.settle(arns)
             world.faults.clear()
+            if world.is_over:
+                self.say("the time is over")
+                return
             self.look(world, step, arns, since, errors, disturbed=number > 0 or bool(one.acts), served=served)
         self.outcomes.update(world.status(arn) for arn in arns)
         took = time.time() - begun
@@ -131,7 +138,7 @@ class Soak:
         else:
             left = world.destroy(by_cli=step.by_cli)
             self.check("nothing is left after destroy", promises.nothing_is_left(left, world.before), step.number)
-            world.create(step.variant)
+            world.deploy(step.variant, by_cli=step.by_cli)
         self.take(world, step)
         self.say(f"step {step.number}: {step.between} done ({time.time() - begun:.0f} s)")
 
@@ -189,9 +196,6 @@ class Soak:
         new, self.server_log = text[self.server_log :], len(text)
         return promises.server_errors(new)
 
-    executions = 0
-    """How many executions the plan has, for the command that replays it."""
-
     def summary(self, world: SoakWorld) -> None:
         """Print the counts."""
         done = ", ".join(f"{name} {count}" for name, count in sorted(world.counts.items()))
@@ -212,13 +216,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.soak")
     parser.add_argument("--executions", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, help="begin no step that would end after them")
+    parser.add_argument(
+        "--minutes", type=float, help="destroy the stack when they are nearly over, whatever it does then"
+    )
     parser.add_argument("--show", action="store_true", help="print the plan, and do nothing")
     arguments = parser.parse_args()
-    executions = 100_000 if arguments.minutes else arguments.executions
-    steps = planner.first(arguments.seed, arguments.executions)
-    if arguments.minutes:
-        steps = planner.first(arguments.seed, min(executions, int(60 * arguments.minutes)))
+    # No execution takes less than a second.
+    executions = int(60 * arguments.minutes) if arguments.minutes else arguments.executions
+    steps = planner.first(arguments.seed, executions)
     if arguments.show:
         for step in steps:
             print(f"step {step.number}: {'; '.join(step.lines())}")
@@ -232,38 +237,38 @@ def main() -> None:
 def soak(folder: Path, seed: int, steps: list[SoakStep], minutes: float | None) -> int:
     """Run a soak in an empty folder. Return how many promises it has found broken."""
     one = Soak(seed, folder)
-    one.executions = sum(len(step.runs) for step in steps)
-    until = one.started + 60 * minutes if minutes else float("inf")
     threading.Thread(target=one.tick, daemon=True).start()
-    one.say(f"seed {seed}, at most {one.executions} executions; logs in {folder}")
+    most = f"{minutes:g} minutes" if minutes else f"{sum(len(step.runs) for step in steps)} executions"
+    one.say(f"seed {seed}, {most}; logs in {folder}")
     tiny_model.ensure(folder / "hub")
     aws = LocalAws(folder / "state", REGION, folder / "hub")
-    parts = []
-    for number, changes in enumerate(VARIANTS):
-        part = folder / f"settings{number}"
-        part.mkdir()
-        parts.append(synthesise(part, aws, stack={"name": NAME}, **changes))
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(lambda number: _synthesise(folder / f"settings{number}", aws, number), (0, 1)))
     one.say("synthesised")
     aws.start()
     try:
         wait_scale(aws)
-        world = SoakWorld((parts[0], parts[1]), one.say)
+        until = one.started + 60 * minutes - DESTROY_SECONDS if minutes else float("inf")
+        world = SoakWorld((parts[0], parts[1]), one.say, until)
         parts[0].bootstrap()
         aws.client("sqs").create_queue(QueueName="soak-notices")
         world.before = inventory.left(aws.client)
         world.deploy(0)
         parts[0].quota(training=2, endpoint=4)
         one.say("deployed")
-        # Its assets are in the account from here on, so that it can be created anew without the CLI.
-        world.deploy(1)
-        one.say("deployed with the other settings")
-        one.run(world, steps, until - 20)
-        left = world.destroy(by_cli=True)
+        one.run(world, steps)
+        world.faults.clear()
+        left = world.destroy(by_cli=minutes is None)
         one.check("nothing is left after destroy", promises.nothing_is_left(left, world.before), len(steps))
         one.summary(world)
     finally:
         aws.stop()
     return one.broken
+
+
+def _synthesise(folder: Path, aws: LocalAws, variant: int) -> Deployed:
+    folder.mkdir()
+    return synthesise(folder, aws, stack={"name": NAME}, **VARIANTS[variant])
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class SoakWorld:
     Attributes:
         variants: the stack with each of the settings. `stack` is that which is deployed.
         say: prints a line.
+        until: when the time is over. Then nothing is waited for any more.
         before: the inventory of the account before the stack.
         problems: promises that an act itself has found broken.
         runs: the ARNs of the stack's executions, in order; a new stack has none.
@@ -49,6 +50,7 @@ class SoakWorld:
 
     variants: tuple[Deployed, Deployed]
     say: Callable[[str], None]
+    until: float = float("inf")
     before: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
@@ -58,6 +60,7 @@ class SoakWorld:
     counts: Counter[str] = field(default_factory=Counter)
     deployed: bool = False
     _current: int = 0
+    _published: set[int] = field(default_factory=set)
     _subscription: str = ""
     _changing: threading.Lock = field(default_factory=threading.Lock)
     """Only one command of the CDK CLI at a time."""
@@ -71,23 +74,30 @@ class SoakWorld:
         """The stack with the settings that are deployed."""
         return self.variants[self._current]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.time() > self.until
+
     # The stack's own life.
 
-    def deploy(self, variant: int) -> None:
-        """Deploy these settings with the CDK CLI, over the stack or anew."""
+    def deploy(self, variant: int, *, by_cli: bool = True) -> None:
+        """Deploy these settings over the stack, or anew.
+
+        Args:
+            variant: the settings.
+            by_cli: with the CDK CLI. Without it CreateStack is called, if an earlier deployment has put the assets into the
+                account.
+        """
         with self._changing:
             anew = not self.deployed
-            self.variants[variant].deploy()
+            if by_cli or variant not in self._published:
+                self.variants[variant].deploy()
+            else:
+                self.variants[variant].create()
+            self._published.add(variant)
             self._current = variant
             self._begin(anew)
-            self.counts["deployments"] += 1
-
-    def create(self, variant: int) -> None:
-        """Deploy anew. What the CDK CLI would do first, an earlier deployment has done."""
-        with self._changing:
-            self.variants[variant].create()
-            self._current = variant
-            self._begin(anew=True)
             self.counts["deployments"] += 1
 
     def _begin(self, anew: bool) -> None:
@@ -225,7 +235,7 @@ class SoakWorld:
                 self.problems.append("an act of the plan has not ended within 300 s")
 
     def _wait(self, arns: list[str]) -> None:
-        deadline, said = time.time() + BOUND_SECONDS, time.time()
+        deadline, said = min(time.time() + BOUND_SECONDS, self.until), time.time()
         while (running := [arn for arn in arns if self.status(arn) == "RUNNING"]) and time.time() < deadline:
             self.faults.look()
             time.sleep(0.4)
@@ -291,11 +301,15 @@ class SoakWorld:
         """Wait until the cleanups of these executions have ended, and nothing changes any more."""
         for arn in arns:
             try:
-                self.stack.wait_for_cleanup(arn, CLEANUP_SECONDS)
+                self.stack.wait_for_cleanup(arn, max(0.0, min(CLEANUP_SECONDS, self.until - time.time())))
             except AssertionError as error:
+                if self.is_over:
+                    return
                 self.problems.append(f"cleanup: {error}")
-        deadline = time.time() + CLEANUP_SECONDS
+        deadline = min(time.time() + CLEANUP_SECONDS, self.until)
         while busy := self._busy():
+            if self.is_over:
+                return
             if time.time() > deadline:
                 self.problems.append(f"{CLEANUP_SECONDS:.0f} s after the end there is still {', '.join(busy)}")
                 break
