@@ -95,7 +95,7 @@ prove-export: .venv/dev.done  ## reads a tuned model with transformers 4.51.3, t
 
 soak: .venv/dev.done node_modules/.package-lock.json  ## N=50 SEED=1, or MINUTES=2: runs, faults, stops, deployments at random; looks at the promises
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
-	@$(BIN)/python -m tests.proofs.soak $(if $(N),--executions "$$N") $(if $(SEED),--seed "$$SEED") $(if $(MINUTES),--minutes "$$MINUTES")
+	@$(BIN)/python -m tests.proofs.soak $(if $(N),--executions "$$N") $(if $(SEED),--seed "$$SEED") $(if $(MINUTES),--minutes "$$MINUTES") $(if $(SHOW),--show)
 
 bench-data: .venv/dev.done  ## ROWS=20000: measures data prep and the tutorial's way; 4 to 10 minutes and 5 GB of disk
 	@$(BIN)/python -m bench.data $(if $(ROWS),--rows "$$ROWS")

@@ -11,17 +11,15 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.proofs.cells import broken_function, deny, error, job, lost
+from tests.proofs.cells import FaultDocument, broken_function, deny, error, job, lost
 from tests.proofs.datasets import IMPORT, QUICK, SHARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FaultDocument = dict[str, Any]
-
 
 @dataclass(frozen=True)
-class Kind:
+class SoakInput:
     """A kind of input. `promoted`: its model serves. `refused`: it ends before anything is spent."""
 
     run_input: dict[str, Any]
@@ -33,19 +31,19 @@ class Kind:
 
 NO_FILES = {"train": None, "validation": None, "test": None}
 UNPROMOTED = {**QUICK, "endpoint": {"promote": "better"}, "training": {"max_steps": 1, "learning_rate": 1e-9}}
-KINDS: dict[str, Kind] = {
-    "quick": Kind(QUICK, 8),
-    "customize": Kind({"training": {"max_steps": 1}}, 5, bedrock=True),
-    "import": Kind({"training": {"max_steps": 1}, **IMPORT}, 4, bedrock=True),
-    "shards": Kind(SHARDED, 3),
-    "serve last": Kind({"serve": "last"}, 4),
-    "not promoted": Kind(UNPROMOTED, 2, promoted=False),
-    "six steps": Kind({"bedrock": {"mode": "off"}, "training": {"spot": True}}, 2),
-    "refused: field": Kind({"trainin": {}}, 1, promoted=False, refused=True),
-    "refused: length": Kind({"endpoint": {"max_model_len": 100_000}}, 1, promoted=False, refused=True),
-    "refused: run": Kind({"serve": "0000000000"}, 1, promoted=False, refused=True),
-    "refused: cost": Kind({**QUICK, "max_cost": 0.01}, 1, promoted=False, refused=True),
-    "refused: column": Kind(
+KINDS: dict[str, SoakInput] = {
+    "quick": SoakInput(QUICK, 8),
+    "customize": SoakInput({"training": {"max_steps": 1}}, 5, bedrock=True),
+    "import": SoakInput({"training": {"max_steps": 1}, **IMPORT}, 4, bedrock=True),
+    "shards": SoakInput(SHARDED, 3),
+    "serve last": SoakInput({"serve": "last"}, 4),
+    "not promoted": SoakInput(UNPROMOTED, 2, promoted=False),
+    "six steps": SoakInput({"bedrock": {"mode": "off"}, "training": {"spot": True}}, 2),
+    "refused: field": SoakInput({"trainin": {}}, 1, promoted=False, refused=True),
+    "refused: length": SoakInput({"endpoint": {"max_model_len": 100_000}}, 1, promoted=False, refused=True),
+    "refused: run": SoakInput({"serve": "0000000000"}, 1, promoted=False, refused=True),
+    "refused: cost": SoakInput({**QUICK, "max_cost": 0.01}, 1, promoted=False, refused=True),
+    "refused: column": SoakInput(
         {
             **QUICK,
             "dataset": {
@@ -198,7 +196,7 @@ class Act:
 
 
 @dataclass(frozen=True)
-class PlannedRun:
+class SoakRun:
     """An execution: the kind of its input, and the seconds between the beginning of its step and its start."""
 
     kind: str
@@ -227,7 +225,7 @@ class SoakStep:
     """
 
     number: int
-    runs: tuple[PlannedRun, ...]
+    runs: tuple[SoakRun, ...]
     rounds: tuple[SoakRound, ...]
     between: str
     variant: int
@@ -263,9 +261,7 @@ def _step(dice: random.Random, number: int) -> SoakStep:
     names, weights = list(KINDS), [kind.weight for kind in KINDS.values()]
     count = 1 if number == 1 or dice.random() < 0.65 else 2
     kinds = dice.choices(names, weights, k=count) if number > 1 else ["quick"]
-    runs = tuple(
-        PlannedRun(kind, 0 if place == 0 else round(dice.uniform(0, 15), 1)) for place, kind in enumerate(kinds)
-    )
+    runs = tuple(SoakRun(kind, 0 if place == 0 else round(dice.uniform(0, 15), 1)) for place, kind in enumerate(kinds))
     rounds = [SoakRound(_acts(dice, kinds) if number > 1 else ())]
     for _ in range(dice.choices((0, 1, 2), (3, 5, 2))[0]):
         # Without an act in half of the redrives: most failures must be mended by one.
