@@ -39,7 +39,7 @@ class FaultList:
         stack: any deployed stack of the local AWS.
         planted: how many faults of each kind were made.
         fired: how many of them have happened at least once.
-        endpoint_at: the last time at which an endpoint failed by a fault, or None.
+        endpoint_at: the last time at which an endpoint lost its config by a fault, or None.
     """
 
     stack: Deployed
@@ -90,7 +90,7 @@ class FaultList:
             if planted.fired and planted.since is None:
                 planted.since = time.time()
                 self.fired[planted.act.what] += 1
-            if found["fired"] and planted.act.what.startswith("endpoint"):
+            if found["fired"] and planted.act.what == "endpoint rollback-failed":
                 self.endpoint_at = time.time()
 
     def _write(self) -> None:

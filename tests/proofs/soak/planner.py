@@ -189,6 +189,12 @@ class Act:
     seconds: float = 0
     state: str = ""
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether it may make a run end as refused: a dataset that cannot be read is refused in one line."""
+        unreadable = (self.fault or {}).get("kind") == "deny" or self.what.startswith("refused call")
+        return unreadable and self.state in ("Plan", "PrepareData", "MergeData")
+
     def __str__(self) -> str:
         """Say it in a line."""
         where = f"{self.at.seconds:.1f} s after {self.at.state or 'the start'} of run {self.at.run + 1}"

@@ -179,14 +179,14 @@ def each_end_has_its_page(runs: list[RunTruth]) -> list[str]:
     return problems
 
 
-def ended_as_planned(run: RunTruth, *, refused: bool, disturbed: bool) -> list[str]:
-    """A run that nothing has disturbed succeeds, or is refused if its input is wrong."""
+def ended_as_planned(run: RunTruth, *, refused: bool, disturbed: bool, may_be_refused: bool) -> list[str]:
+    """A run that nothing has disturbed succeeds, or is refused if its input is wrong. No good input is refused."""
     if run.status == "RUNNING":
         return [f"{run.arn} runs for more than {BOUND_SECONDS:.0f} s, in {run.states[-1:]}"]
     is_refused = run.error.startswith("Tuneway.Refused")
     if refused and not disturbed and not is_refused:
         return [f"{run.arn} is {run.status} ({run.error}), and was to be refused"]
-    if not refused and is_refused:
+    if not may_be_refused and is_refused:
         return [f"{run.arn} is refused: {run.error}"]
     if not refused and not disturbed and run.status != "SUCCEEDED":
         return [f"{run.arn} is {run.status} without a fault: {run.error}"]

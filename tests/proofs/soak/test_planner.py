@@ -91,3 +91,9 @@ def test_a_step_says_all_that_it_does() -> None:
             for act in one.acts:
                 assert str(act) in text
         assert text.count("redrive ") == len(step.rounds) - 1
+
+
+def test_only_what_hides_a_dataset_may_make_a_good_run_end_as_refused() -> None:
+    for act in acts([step for seed in range(12) for step in first(seed, 50)]):
+        hides = act.state in ("Plan", "PrepareData", "MergeData") and act.what.startswith(("deny", "refused call"))
+        assert act.may_refuse == hides, str(act)

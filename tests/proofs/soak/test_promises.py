@@ -176,7 +176,9 @@ def test_a_missing_or_old_page_and_a_missing_record_are_found() -> None:
 def test_an_undisturbed_run_ends_as_its_input_says(
     changes: dict[str, Any], refused: bool, disturbed: bool, broken: bool
 ) -> None:
-    found = promises.ended_as_planned(replace(RUN, **changes), refused=refused, disturbed=disturbed)
+    found = promises.ended_as_planned(
+        replace(RUN, **changes), refused=refused, disturbed=disturbed, may_be_refused=refused
+    )
     assert len(found) == broken
 
 

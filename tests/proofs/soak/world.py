@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local import inventory
 from local.cdk import CdkError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.proofs.soak.planner import Act, SoakRound, SoakStep
 
 QUEUE = "soak-notices"
+AWS_ERRORS = (ClientError, BotoCoreError, OSError)
+"""What a call of local AWS may raise, and a wait for it."""
 NOT_REDRIVABLE = ("SUCCEEDED", "RUNNING")
 
 
@@ -186,7 +188,8 @@ class SoakWorld:
                 self.problems.append(f"the endpoint {prefix} is still there a minute after its end")
                 return
             time.sleep(0.2)
-        self.lost_at = time.time()
+        # The schedule calls some seconds later.
+        self.lost_at = time.time() + (0 if waits else 15)
 
     # Executions.
 
@@ -261,7 +264,7 @@ class SoakWorld:
             if ended and act.kind in ("fault", "stop", "time out"):
                 return
             self._do(act, begun, step)
-        except (CdkError, WaiterError, ClientError, BotoCoreError, TimeoutError, OSError, AssertionError) as error:
+        except (*AWS_ERRORS, CdkError, AssertionError) as error:
             self.problems.append(f"{act}: {type(error).__name__}: {error}")
 
     def _until(self, act: Act, begun: dict[int, str], over: threading.Event) -> bool:
