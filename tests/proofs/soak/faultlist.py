@@ -66,7 +66,7 @@ class FaultList:
             if over:
                 self._set = [one for one in self._set if one not in over]
                 self._write()
-            return list(self._set)
+            return [one for one in self._set if one.left != 0]
 
     def release(self) -> None:
         """Take away the faults that hold functions and work."""
