@@ -31,6 +31,7 @@ RETURNED = {
     "pipeline/promotion.py": ("decide",),
     "pipeline/steps/assess.py": ("faulty",),
     "pipeline/custom_models.py": ("foreign_uses",),
+    "pipeline/steps/teardown.py": ("_registered_models",),
     "pipeline/bedrock_teardown.py": ("import_jobs",),
     "cli/errors.py": ("of_aws",),
     "training/errors.py": ("explain",),
@@ -108,10 +109,16 @@ def of_module(file: str, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, "", words.of(text)
             case ast.FunctionDef(name=name) if name in RETURNED.get(file, ()):
                 yield from _strings(node, words)
-            case ast.Assign(targets=[ast.Name(id="failed")], value=ast.Constant(value=str(text))):
+            case ast.Assign(targets=[ast.Name(id="failed" | "_FAILED")], value=ast.Constant(value=str(text))):
                 if file.startswith("infra/"):
-                    yield node.lineno, "", text.replace("{% '", "").replace("' & $states.errorOutput.Error %}", "{}")
+                    yield node.lineno, "", _of_jsonata(text)
+            case ast.Call(func=ast.Name(id="print") | ast.Attribute(attr="print"), args=[ast.JoinedStr() as text, *_]):
+                if file.startswith("account/") and OF_A_LIFE.match(words.of(text)):
+                    yield node.lineno, "", re.sub(r"\[/?\w+\]", "", words.of(text))
 
+
+OF_A_LIFE = re.compile(r"\[red\]|\[bold\]Left|Not compared")
+"""The beginning of what `make test-account` prints about a problem."""
 
 ALARM = re.compile(r"\{\}-[a-z-]+-(failed|started|errors)")
 """The end of an alarm's name, which stands in the subject of its message."""
@@ -137,6 +144,11 @@ ERRORS = {
     "ModelImportFailed",
     "TrainingFailed",
 }
+
+
+def _of_jsonata(text: str) -> str:
+    """Return the text of a JSONata expression that joins texts and variables."""
+    return re.sub(r"' & [$\w.]+( & ')?", "{}", text.removeprefix("{% '")).removesuffix(" %}").rstrip("'")
 
 
 def _is_shown(file: str, kind: str) -> bool:

@@ -41,6 +41,7 @@ NOT_OURS = {
     "AccessDeniedException … bedrock:List…": "Bedrock",
     "AwsBusy: …": "pipeline.aws, with the text of botocore",
     "AwsLimit: … ResourceLimitExceeded": "pipeline.aws, with the text of botocore",
+    "Wrong: …": "`make test-account`, with a line for each thing that was wrong",
     '"deployment": "skipped"': "the output of an execution",
     "why": "the output of an execution",
     "What to do": "the message at a run's end",
