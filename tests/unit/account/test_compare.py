@@ -10,6 +10,7 @@ import pytest
 
 from account import compare
 from account.compare import differences, page
+from account.recording import read
 from tests.proofs.planted import PLANTED, plant
 
 if TYPE_CHECKING:
@@ -133,3 +134,23 @@ def test_the_committed_recording_of_local_aws_has_no_value_of_an_account() -> No
     assert "000000000000" not in text
     assert "127.0.0.1" not in text
     assert "tuneway-account-test" not in text
+
+
+def test_three_differences_in_a_whole_recording_are_found_and_no_others() -> None:
+    # `make prove-account` plants them into the answers of a whole life. Here they are in what such a life has recorded.
+    local = read(compare.LOCAL)
+    account = copy.deepcopy(local)
+    for line in account:
+        if line.get("operation") == "a request without a valid token":
+            line["status"] = 401
+        if line.get("operation") == "DescribeTrainingJob" and line["kind"] == "call":
+            line["members"].pop("TrainingStartTime", None)
+            if statuses := line["members"].get("SecondaryStatusTransitions[].Status"):
+                statuses.append("SecondaryStatus=Interrupted")
+        if line.get("of") == "statuses of the training job":
+            line["values"].insert(2, "Interrupted")
+    found = {
+        (one.service, one.operation, one.what): [row.what for row in one.rows] for one in differences(account, local)
+    }
+    assert found.keys() == PLANTED.keys()
+    assert all(row in found[key] for key, row in PLANTED.items())
