@@ -15,10 +15,11 @@ import re
 import select
 import signal
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from local import settings
 from local.run import allow_endpoint_update
@@ -28,12 +29,21 @@ from tests.docs import screenshots
 from tests.local.deployed import REGION, ROOT, Deployed, synthesise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PAGES = ("docs/examples/own-csv.md", "docs/examples/german.md", "docs/examples/serve-and-chat.md")
 HOME = ROOT / ".local" / "docs"
 WIDTH = 100
-"""Columns of the terminal. A line of a page has at most 120."""
+"""Columns of the terminal, in which the tables are drawn."""
+LONGEST = 120
+"""Columns of a page."""
+WRAPPED: dict[str, Any] = {
+    "width": LONGEST,
+    "replace_whitespace": False,
+    "break_on_hyphens": False,
+    "break_long_words": False,
+}
+"""How a longer line is broken, which a terminal does at any letter."""
 PAIR = re.compile(
     r"^```(?P<language>bash|python)\n(?P<code>(?:(?!```).*\n)*)```\n"
     r"(?P<between>(?:(?!```|#).*\n)*?)"
@@ -41,8 +51,7 @@ PAIR = re.compile(
     re.MULTILINE,
 )
 """A block that is run, lines of text if there are any, and the block with its output."""
-PLACEHOLDERS = {"endpoint": "tuneway-0a1b2c3d", "account": "123456789012"}
-"""The names in the pages for the endpoint and the account of the deployed stack."""
+
 RUNS = ("9f8e", "2f8e")
 """The beginnings of the ids of the stack's first runs in the pages."""
 
@@ -55,16 +64,18 @@ class OutputOptions(NamedTuple):
     """The words behind ```text.
 
     Attributes:
-        first: the lines that are kept of the output's beginning, and
-        last: of its end; a line `...` stands for the others. Both None: all.
+        first: the lines that are kept of the output's beginning.
+        begin: the word with which the first of the other lines that are kept begins, or
+        last: the lines that are kept of its end. Without all three, all lines are kept.
         until: the text after which Ctrl-C is pressed, once it is shown.
-        exit: the exit code of the block.
+        exit: the exit code of the block. None: 0, or after Ctrl-C 130.
     """
 
-    first: int | None = None
+    first: int = 0
+    begin: str | None = None
     last: int | None = None
     until: str | None = None
-    exit: int = 0
+    exit: int | None = None
 
     @classmethod
     def parsed(cls, words: str) -> OutputOptions:
@@ -74,12 +85,22 @@ class OutputOptions(NamedTuple):
         return cls(**numbers, **found)  # type: ignore[arg-type]  # another word is a TypeError with its name
 
     def trimmed(self, text: str) -> str:
-        """Return the lines of the output that its page shows."""
-        lines = [line.rstrip() for line in text.splitlines()]
-        first, last = self.first or 0, self.last or 0
-        if (self.first is None and self.last is None) or len(lines) <= first + last + 1:
+        """Return the lines of the output that its page shows.
+
+        Raises:
+            OutputError: no line begins with `begin`.
+        """
+        lines = [part for line in text.splitlines() for part in textwrap.wrap(line, **WRAPPED) or [""]]
+        rest = 0
+        if self.begin is not None:
+            rest = next((n for n, line in enumerate(lines) if line.startswith(self.begin)), -1)
+            if rest < 0:
+                raise OutputError(f"no line begins with {self.begin!r}:\n{text}")
+        elif self.first or self.last is not None:
+            rest = len(lines) - (self.last or 0)
+        if rest <= self.first + 1:
             return "\n".join(lines)
-        return "\n".join([*lines[:first], "...", *lines[len(lines) - last :]])
+        return "\n".join([*lines[: self.first], "...", *lines[rest:]])
 
 
 def in_terminal(command: list[str], env: dict[str, str], until: str | None, seconds: float = 1500) -> tuple[str, int]:
@@ -123,8 +144,8 @@ def in_terminal(command: list[str], env: dict[str, str], until: str | None, seco
 class Runner:
     """Runs blocks as a user of the deployed stack does.
 
-    The pages show the commands for an account, with the names in `PLACEHOLDERS`. On local AWS each command also needs
-    `--settings`, which a program `tuneway` in the path adds, and which is taken out of what the commands print.
+    The pages show the commands for an account, with the names and the address of the README. On local AWS each command also
+    needs `--settings`, which a program `tuneway` in the path adds, and which is taken out of what the commands print.
     """
 
     def __init__(self, stack: Deployed, settings_file: Path) -> None:
@@ -136,13 +157,15 @@ class Runner:
         path = os.pathsep.join([str(programs), stack.env["PATH"]])
         terminal = {"TERM": "dumb", "COLUMNS": str(WIDTH), "LINES": "60", "BROWSER": "true", "PYTHONPATH": str(ROOT)}
         self.env = stack.env | terminal | {"PATH": path}
-        self._replaced = [
-            (f" --settings {settings_file}", ""),
-            (f" --settings {os.path.relpath(settings_file, ROOT)}", ""),
-            (f"{ROOT}/", ""),
-            (stack.prefix, PLACEHOLDERS["endpoint"]),
-            (ACCOUNT, PLACEHOLDERS["account"]),
-        ]
+        self._names = {stack.prefix: "tuneway-0a1b2c3d", ACCOUNT: "123456789012"}
+        self._replaced = {
+            rf"\s+--settings\s+({re.escape(str(settings_file))}|{re.escape(os.path.relpath(settings_file, ROOT))})": "",
+            re.escape(f"{ROOT}/"): "",
+            re.escape(
+                f"{stack.aws.endpoint_url}/endpoints/"
+            ): f"https://runtime.sagemaker.{REGION}.amazonaws.com/endpoints/",
+            **{re.escape(real): shown for real, shown in self._names.items()},
+        }
         self._role = stack.outputs["CallerRoleArn"]
         self._stack = stack
 
@@ -161,30 +184,37 @@ class Runner:
             OutputError: the block ended with another exit code than its page says.
         """
         code = re.sub(r"arn:aws:iam::123456789012:role/[\w-]+", self._role, code)
-        for real, shown in self._replaced[3:]:
+        for real, shown in self._names.items():
             code = code.replace(shown, real)
         for real, shown in self._runs():
             code = re.sub(rf"\b{shown}\b", real, code)
         command = ["bash", "-c", code] if language == "bash" else [sys.executable, "-c", code]
         text, exit_code = in_terminal(command, self.env, options.until)
-        for real, shown in self._replaced:
-            text = text.replace(real, shown)
+        for pattern, shown in self._replaced.items():
+            text = re.sub(pattern, shown, text)
         for real, shown in self._runs():
             text = re.sub(rf"\b{real}(?=[0-9a-f]{{6}}\b)", shown, text)
-        if exit_code != options.exit:
-            raise OutputError(f"exit code {exit_code} and not {options.exit}; all that it showed:\n{text}")
+        expected = (130 if options.until else 0) if options.exit is None else options.exit
+        if exit_code != expected:
+            raise OutputError(f"exit code {exit_code} and not {expected}; all that it showed:\n{text}")
         return text.strip("\n")
 
 
-def with_outputs(page: str, text: str, runner: Runner) -> Iterator[str]:
-    """Yield the page's text after each block, with the outputs of the blocks so far as they are now."""
+def with_outputs(page: str, text: str, run: Callable[[str, str, OutputOptions], str]) -> str:
+    """Return the page's text with the outputs of its blocks as they are now.
+
+    Args:
+        page: the page's path.
+        text: its text.
+        run: returns the output of a block in a language.
+    """
     parts, position = [], 0
     for found in PAIR.finditer(text):
         place = f"{page}:{text.count(chr(10), 0, found.start('code')) + 1}"
         began = time.time()
         try:
             options = OutputOptions.parsed(found["options"])
-            output = options.trimmed(runner.run(found["language"], found["code"], options))
+            output = options.trimmed(run(found["language"], found["code"], options))
         except (OutputError, TypeError, ValueError) as error:
             raise OutputError(f"{place}: {error}") from error
         print(f"{place} {time.time() - began:.1f} s", flush=True)
@@ -198,7 +228,7 @@ def deployed() -> Iterator[tuple[Deployed, Path]]:
     """Deploy the stack `tuneway` on local AWS. Yield it with its settings file."""
     HOME.mkdir(parents=True, exist_ok=True)
     aws = LocalAws(HOME / "aws", REGION, ROOT / ".local" / "hub")
-    stack = synthesise(HOME, aws, settings.TEMPLATE, stack={"name": "tuneway"})
+    stack = synthesise(HOME, aws, layer=settings.TEMPLATE, stack={"name": "tuneway"})
     aws.start()
     try:
         stack.bootstrap()
@@ -220,8 +250,7 @@ def main() -> None:
         for page in arguments.pages:
             path = ROOT / page
             try:
-                for text in with_outputs(page, path.read_text(encoding="utf-8"), runner):
-                    path.write_text(text, encoding="utf-8")  # a later block may fail after minutes
+                path.write_text(with_outputs(page, path.read_text(encoding="utf-8"), runner.run), encoding="utf-8")
             except OutputError as error:
                 sys.exit(f"error: {error}")
         if arguments.screenshots:

@@ -289,7 +289,7 @@ class Deployed:
             return None
 
 
-def synthesise(folder: Path, aws: LocalAws, layer: Path = LAYER, **changes: Any) -> Deployed:
+def synthesise(folder: Path, aws: LocalAws, *, layer: Path = LAYER, **changes: Any) -> Deployed:
     """Run `cdk synth` with the settings of `layer` and `changes`. Return the stack, which is not deployed yet.
 
     Its Hub is that of `aws`, unless `changes` name another.

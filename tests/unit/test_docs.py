@@ -1,4 +1,4 @@
-"""No line of a Markdown page is too long for an editor, and each link leads to a file and a heading that exist."""
+"""No line of a Markdown page is too long for an editor, and each link and picture leads to a file and a heading that exist."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def links() -> list[tuple[str, str]]:
     for page in PAGES:
         text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
         found += [(relative(page), link) for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+        found += [(relative(page), link) for link in re.findall(r'src(?:set)?="([^"]+)"', text)]
     return [(page, link) for page, link in found if not re.match(r"https?:", link)]
 
 

@@ -85,24 +85,30 @@ class HealthyAccount:
             "AWS_SESSION_TOKEN": found["SessionToken"],
         }
 
-    @contextmanager
-    def as_user(self, **variables: str) -> Iterator[None]:
-        """Give this process the environment of the account's user, without one of AWS of its own."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name in [name for name in os.environ if name.startswith(("AWS_", "CDK_"))]:
-                patch.delenv(name)
-            for name, value in {**self.stack.env, **variables}.items():
-                patch.setenv(name, value)
-            patch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the credentials of an earlier environment
-            yield
-
     def doctor(self, settings: Path | None = None, **variables: str) -> Examined:
-        """Run doctor in this process, without its synth, which takes longer than all other checks together."""
-        with self.as_user(**variables), pytest.MonkeyPatch.context() as patch:
-            patch.delitem(doctor.AT_ONCE, "template")
-            done = CliRunner().invoke(app, ["doctor", "--json", "--settings", str(settings or self.settings)])
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return parse(done.exit_code, done.stdout)
+        return examined(self.stack, settings, **variables)
+
+
+@contextmanager
+def as_user(stack: Deployed, **variables: str) -> Iterator[None]:
+    """Give this process the environment of the account's user, without one of AWS of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "CDK_"))]:
+            patch.delenv(name)
+        for name, value in {**stack.env, **variables}.items():
+            patch.setenv(name, value)
+        patch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the credentials of an earlier environment
+        yield
+
+
+def examined(stack: Deployed, settings: Path | None = None, **variables: str) -> Examined:
+    """Run doctor in this process, without its synth, which takes longer than all other checks together."""
+    given = str(settings or stack.log.with_name("settings.yaml"))
+    with as_user(stack, **variables), pytest.MonkeyPatch.context() as patch:
+        patch.delitem(doctor.AT_ONCE, "template")
+        done = CliRunner().invoke(app, ["doctor", "--json", "--settings", given])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return parse(done.exit_code, done.stdout)
 
 
 def _policy(*statements: dict[str, Any]) -> str:

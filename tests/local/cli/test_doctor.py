@@ -269,22 +269,3 @@ def test_a_broken_account_has_one_line_with_its_remedy(
     assert "\n" not in found.ill()[check][1]
     assert found.exit_code == (1 if status == "failure" else 0)
     assert found.not_checked.keys() == not_checked
-
-
-def test_a_served_model_shows_its_run_and_its_end(account: HealthyAccount) -> None:
-    ended = account.stack.run({})
-    assert ended["status"] == "SUCCEEDED", ended
-    found = account.doctor()
-    assert found.ill() == {}
-    until, run = ended["output"]["until"][:10], ended["output"]["run"].split("/")[-2]
-    assert re.search(
-        rf"endpoint {account.stack.prefix} is InService with the model of run {run}, 1 x \S+, .*, until {until} "
-        r"\d\d:\d\d UTC at the latest, or until nobody has used it for \d+ minutes; Bedrock, customized: arn:",
-        found.lines["serving"][1],
-    )
-    scheduler = account.stack.aws.client("scheduler")
-    for name in (account.stack.prefix, f"{account.stack.prefix}-idle"):
-        scheduler.delete_schedule(Name=name)
-    assert (
-        "without an end: it bills until somebody deletes it; run `tuneway down`" in account.doctor().ill()["serving"][1]
-    )

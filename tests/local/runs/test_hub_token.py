@@ -6,36 +6,16 @@ The file's name comes before test_teardown, which destroys the stack.
 from __future__ import annotations
 
 import json
-import secrets
 from typing import TYPE_CHECKING, Any
 
-import pytest
+from tests.local.runs.conftest import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.local.deployed import Deployed
-
-SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
-
-
-@pytest.fixture(scope="module")
-def token(stack: Deployed) -> Iterator[str]:
-    """A random token in the secret. The Hub of this machine needs none."""
-    token = f"hf_{secrets.token_hex(17)}"
-    client = stack.aws.client("secretsmanager")
-    client.create_secret(Name=SECRET, SecretString=token)
-    yield token
-    client.delete_secret(SecretId=SECRET, ForceDeleteWithoutRecovery=True)
-
-
-@pytest.fixture(scope="module")
-def gated(stack: Deployed, token: str) -> dict[str, Any]:
-    """A run with a gated base model."""
-    ended = stack.run({"training": {"gated": True}, "bedrock": {"mode": "off"}})
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
-    return ended
+    from tests.local.runs.conftest import GatedRun
 
 
 def decisions(stack: Deployed) -> list[dict[str, Any]]:
@@ -87,7 +67,7 @@ def from_the_disk(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield f"file {path.relative_to(folder)}", path.read_bytes()
 
 
-def test_only_plan_and_the_training_role_read_the_token(stack: Deployed, gated: dict[str, Any]) -> None:
+def test_only_plan_and_the_training_role_read_the_token(stack: Deployed, gated_import: GatedRun) -> None:
     readers = {
         d["principal"] for d in decisions(stack) if d["action"] == "secretsmanager:GetSecretValue" and d["allowed"]
     }
@@ -95,8 +75,8 @@ def test_only_plan_and_the_training_role_read_the_token(stack: Deployed, gated: 
     assert all(any(name in reader for reader in readers) for name in ("PlanRole", "RolesTraining"))
 
 
-def test_the_token_leaves_no_trace(stack: Deployed, gated: dict[str, Any], token: str) -> None:
-    found = dict([*from_the_api(stack, gated["executionArn"]), *from_the_disk(stack.aws.state_dir)])
+def test_the_token_leaves_no_trace(stack: Deployed, gated_import: GatedRun) -> None:
+    found = dict([*from_the_api(stack, gated_import.ended["executionArn"]), *from_the_disk(stack.aws.state_dir)])
     # The search would find the token, because it finds the secret's name, which is no secret, where it must be.
     named = {place.split()[0] for place, content in found.items() if SECRET.encode() in content}
     assert {"history", "job", "object"} <= named
@@ -106,4 +86,4 @@ def test_the_token_leaves_no_trace(stack: Deployed, gated: dict[str, Any], token
         assert len(found[f"log {group}"]) > 1000, group
     assert [p for p in found if p.startswith("log /aws/lambda/") and len(found[p]) > 1000]
     assert [p for p in found if p.startswith("object ") and ".safetensors " in p]
-    assert [place for place, content in found.items() if token[3:].encode() in content] == []
+    assert [place for place, content in found.items() if gated_import.token[3:].encode() in content] == []

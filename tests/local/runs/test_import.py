@@ -11,15 +11,14 @@ from tests.local.runs.test_life import read
 
 if TYPE_CHECKING:
     from tests.local.deployed import Deployed
+    from tests.local.runs.conftest import GatedRun
 
 IMPORT: dict[str, Any] = {"bedrock": {"mode": "import"}}
 
 
 @pytest.fixture(scope="module")
-def imported(stack: Deployed) -> dict[str, Any]:
-    ended = stack.run(IMPORT)
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
-    return ended
+def imported(gated_import: GatedRun) -> dict[str, Any]:
+    return gated_import.ended
 
 
 def test_the_tuned_model_answers_in_bedrock_with_the_endpoints_words(stack: Deployed, imported: dict[str, Any]) -> None:

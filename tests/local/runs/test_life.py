@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.local.cli.conftest import examined
 from tests.local.widgets import unwritten
 from tests.local_aws.conftest import eventually
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 
 OTHER_ENDS = {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"}
+SCHEDULED = {"Name", "Description", "ScheduleExpression", "FlexibleTimeWindow", "Target", "ActionAfterCompletion"}
+"""The members of a schedule that its creation takes."""
 LOOKS = ("Train", "Deploy", "FinishCustomize", "DeployCustomModel")
 
 
@@ -222,6 +225,29 @@ def test_the_endpoint_has_a_schedule_that_deletes_it(stack: Deployed, first: dic
     schedule = stack.aws.client("scheduler").get_schedule(Name=stack.outputs["EndpointName"])
     assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"
     assert json.loads(schedule["Target"]["Input"]) == {"EndpointName": stack.outputs["EndpointName"]}
+
+
+def test_doctor_shows_the_served_models_run_and_its_end_and_warns_if_there_is_none(
+    stack: Deployed, first: dict[str, Any]
+) -> None:
+    found, output = examined(stack), first["output"]
+    assert found.ill() == {}
+    until, run = output["until"][:10], output["run"].split("/")[-2]
+    assert re.search(
+        rf"endpoint {stack.prefix} is InService with the model of run {run}, 1 x \S+, .*, until {until} "
+        r"\d\d:\d\d UTC at the latest, or until nobody has used it for \d+ minutes; Bedrock, customized: arn:",
+        found.lines["serving"][1],
+    )
+    scheduler = stack.aws.client("scheduler")
+    both = [scheduler.get_schedule(Name=name) for name in (stack.prefix, f"{stack.prefix}-idle")]
+    for schedule in both:
+        scheduler.delete_schedule(Name=schedule["Name"])
+    without_an_end = examined(stack)
+    for schedule in both:
+        scheduler.create_schedule(**{name: schedule[name] for name in SCHEDULED & schedule.keys()})
+    assert (
+        "without an end: it bills until somebody deletes it; run `tuneway down`" in without_an_end.ill()["serving"][1]
+    )
 
 
 def test_everything_that_a_run_makes_has_the_stacks_tag(stack: Deployed, first: dict[str, Any]) -> None:

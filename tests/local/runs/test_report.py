@@ -6,7 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from huggingface_hub import ModelCard
 
 from pipeline import names
@@ -39,17 +38,10 @@ def series_of(page: str) -> dict[str, Any]:
     return dict(json.loads(found[1]))
 
 
-@pytest.fixture(scope="module")
-def good(stack: Deployed) -> dict[str, Any]:
-    ended = stack.run(SHORT)
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
-    return ended
-
-
-def test_a_good_run_has_its_page_in_its_output_and_again_after_its_end(stack: Deployed, good: dict[str, Any]) -> None:
-    output = good["output"]
+def test_a_good_run_has_its_page_in_its_output_and_again_after_its_end(stack: Deployed, quick: dict[str, Any]) -> None:
+    output = quick["output"]
     assert output["report"] == output["run"].replace("run.json", "report.html")
-    page = page_of(stack, good["executionArn"])
+    page = page_of(stack, quick["executionArn"])
     for text in (
         "The tuned model serves at the endpoint",
         *('id="model"', 'id="training"', 'id="scores"', 'id="samples"', 'id="data"', 'id="time"', 'id="money"'),
@@ -65,8 +57,8 @@ def test_a_good_run_has_its_page_in_its_output_and_again_after_its_end(stack: De
     assert found["eval_loss"][0][0] == 0
 
 
-def test_the_model_has_its_card(stack: Deployed, good: dict[str, Any]) -> None:
-    output = good["output"]
+def test_the_model_has_its_card(stack: Deployed, quick: dict[str, Any]) -> None:
+    output = quick["output"]
     data: Any = ModelCard(read(stack, f"{output['model']}README.md")).data
     assert {one.metric_name: one.metric_value for one in data.eval_results} == {
         name: round(output["scores"]["tuned"][metric]["mean"], 2)
@@ -75,7 +67,7 @@ def test_the_model_has_its_card(stack: Deployed, good: dict[str, Any]) -> None:
 
 
 def test_a_failed_run_has_its_page_with_the_last_lines_of_the_job_and_nothing_takes_it_for_a_model(
-    stack: Deployed, good: dict[str, Any]
+    stack: Deployed, quick: dict[str, Any]
 ) -> None:
     ended = stack.run({"training": {"batch_size": 1024}, **SHORT})
     assert ended["status"] == "FAILED"
@@ -84,9 +76,9 @@ def test_a_failed_run_has_its_page_with_the_last_lines_of_the_job_and_nothing_ta
         assert text in page, text
     served = stack.run({"serve": "last"})
     assert served["status"] == "SUCCEEDED", served.get("cause")
-    assert served["output"]["model"] == good["output"]["model"]
+    assert served["output"]["model"] == quick["output"]["model"]
     page = page_of(stack, served["executionArn"])
-    assert f"The model of run {good['output']['model_run']} serves" in page
+    assert f"The model of run {quick['output']['model_run']} serves" in page
     assert "served again" in page
 
 

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.local.runs.conftest import QUICK
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.local.deployed import Deployed
 
-QUICK = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
-
 
 @pytest.fixture(scope="module")
-def trained(stack: Deployed) -> dict[str, Any]:
-    ended = stack.run(QUICK)
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
-    output: dict[str, Any] = ended["output"]
+def trained(quick: dict[str, Any]) -> dict[str, Any]:
+    output: dict[str, Any] = quick["output"]
     return output
 
 

@@ -82,8 +82,28 @@ def faults(stack: Deployed) -> Iterator[Deployed]:
     stack.faults()
 
 
-def test_ctrl_c_leaves_the_run_alone_and_the_beginning_of_its_name_finds_it_again(stack: Deployed) -> None:
-    arn = stack.start(QUICK, "started-in-the-console")
+@pytest.fixture(scope="module")
+def started(stack: Deployed) -> str:
+    """An execution that goes on while the first two tests watch it."""
+    return stack.start(QUICK, "started-in-the-console")
+
+
+def test_expired_credentials_are_one_line_with_the_way_back(faults: Deployed, started: str) -> None:
+    faults.faults(
+        {"kind": "error", "action": "states:GetExecutionHistory", "code": "ExpiredTokenException", "principal": USER}
+    )
+    done = plain(faults, "started-in")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the AWS credentials have expired")
+    assert "the run goes on; run `tuneway watch started-in-the-console --settings " in line
+    described = faults.aws.client("stepfunctions").describe_execution(executionArn=started)
+    assert described["status"] == "RUNNING"
+
+
+def test_ctrl_c_leaves_the_run_alone_and_the_beginning_of_its_name_finds_it_again(
+    stack: Deployed, started: str
+) -> None:
     terminal = Terminal(stack)
     terminal.wait_for("started-in-the-console  RUNNING")
     terminal.wait_for(r"● Train +\d:\d\d \w+")
@@ -94,7 +114,7 @@ def test_ctrl_c_leaves_the_run_alone_and_the_beginning_of_its_name_finds_it_agai
     assert "Traceback" not in terminal.text
     again = Terminal(stack, "started-in")
     assert again.end() == 0, again.text
-    assert stack.wait_for_end(arn)["status"] == "SUCCEEDED"
+    assert stack.wait_for_end(started)["status"] == "SUCCEEDED"
     assert re.search(r"✓ Train +\d:\d\d completed after", again.text)
     assert re.search(r"loss \d\.\d{3} [▁▂▃▄▅▆▇█]+ eval \d", again.text)
     assert re.search(r"^Verdict +not served", again.text, re.MULTILINE)
@@ -114,20 +134,6 @@ def test_plain_lines_tell_each_step_once_and_throttled_or_denied_calls_are_unkno
     assert sum("the training job: unknown, AWS is busy (ThrottlingException)" in line for line in lines) == 1
     assert "\x1b" not in done.stdout
     assert "Verdict:    not served" in done.stdout
-
-
-def test_expired_credentials_are_one_line_with_the_way_back(faults: Deployed) -> None:
-    arn = faults.start(QUICK, "long-watched")
-    faults.faults(
-        {"kind": "error", "action": "states:GetExecutionHistory", "code": "ExpiredTokenException", "principal": USER}
-    )
-    done = plain(faults, "long-watched")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: the AWS credentials have expired")
-    assert "the run goes on; run `tuneway watch long-watched --settings " in line
-    faults.faults()
-    assert faults.wait_for_end(arn)["status"] == "SUCCEEDED"
 
 
 def test_a_failed_run_ends_with_step_reason_and_remedy(stack: Deployed) -> None:
