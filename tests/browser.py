@@ -11,11 +11,17 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
 if not CHROMIUM and os.environ.get("BROWSER_TESTS") != "required":
     pytest.skip("no browser: apt-get install chromium runs the tests of the pages", allow_module_level=True)
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Keep the picture of a page if SCREENSHOTS names a folder."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 @pytest.fixture(scope="module")

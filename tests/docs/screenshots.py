@@ -44,7 +44,7 @@ def take(env: dict[str, str], folder: Path) -> None:
         for scheme in SCHEMES:
             page = opened(browser, report, scheme)
             page.wait_for_timeout(500)  # until the charts are drawn
-            save(page, folder / f"report-{scheme}.png")
+            save(page, folder / f"report-{scheme}.png", end="#training")
             page = opened(browser, chat, scheme)
             page.locator("#samples td, #samples button").first.click()
             page.wait_for_function("() => document.querySelector('#dialogue textarea')?.value.length > 0")
@@ -61,9 +61,12 @@ def opened(browser: Browser, address: str, scheme: Any) -> Page:
     return page
 
 
-def save(page: Page, path: Path) -> None:
-    """Write what the page shows with few colours, so that the repository stays small."""
-    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+def save(page: Page, path: Path, end: str = "body") -> None:
+    """Write the page down to the end of an element, with few colours, so that the repository stays small."""
+    box = page.locator(end).bounding_box()
+    assert box
+    clip = {"x": 0, "y": 0, "width": WIDTH, "height": box["y"] + box["height"] + 16}
+    picture = Image.open(BytesIO(page.screenshot(full_page=True, clip=clip))).convert("RGB")
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size
     print(path, size, "bytes", flush=True)

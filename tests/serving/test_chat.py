@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.browser import browser
+from tests.browser import browser, keep_picture
 from tests.local_aws.conftest import ROOT
 from tests.local_aws.services.sagemaker import openai_endpoint
 from tests.local_aws.services.sagemaker.openai_endpoint import HTML
@@ -129,7 +129,7 @@ def test_html_in_dialogue_and_answer_is_text(browser: Browser, html_url: str) ->
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(
-    browser: Browser, url: str, width: int, scheme: Any, tmp_path: Path
+    browser: Browser, url: str, width: int, scheme: Any
 ) -> None:
     page = opened(browser, url, viewport={"width": width, "height": 900}, color_scheme=scheme)
     ask(page, stacks.DIALOGUE)
@@ -138,8 +138,7 @@ def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(
     background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
     assert (brightness > 128) == (scheme == "light"), background
-    shots = os.environ.get("SCREENSHOTS")
-    page.screenshot(path=f"{shots or tmp_path}/chat-{width}-{scheme}.png", full_page=True)
+    keep_picture(page, f"chat-{width}-{scheme}")
     page.context.close()
 
 

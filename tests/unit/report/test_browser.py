@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from report.page import render
-from tests.browser import browser
+from tests.browser import browser, keep_picture
 from tests.unit.report.stories import FAILED, GOOD, REFUSED, hostile
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def opened(browser: Browser, path: Path, **options: Any) -> tuple[Page, list[str
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("name", list(STORIES))
 def test_a_page_fits_its_screen_without_a_fault_or_a_request(
-    browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Any, tmp_path: Path
+    browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Any
 ) -> None:
     page, found = opened(browser, pages[name], viewport={"width": width, "height": 900}, color_scheme=scheme)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
@@ -64,9 +64,7 @@ def test_a_page_fits_its_screen_without_a_fault_or_a_request(
     assert page.locator("img, iframe, object, embed, link").count() == 0
     dark = page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(14, 17, 22)"
     assert dark == (scheme == "dark")
-    page.screenshot(
-        path=f"{os.environ.get('SCREENSHOTS') or tmp_path}/report-{name}-{width}-{scheme}.png", full_page=True
-    )
+    keep_picture(page, f"report-{name}-{width}-{scheme}")
     assert found == []
     page.context.close()
 
