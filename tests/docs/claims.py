@@ -74,6 +74,8 @@ CLAIMS = (
     Claim("README.md", "app.py ", checks.tree, HERE),
     Claim("CONTRIBUTING.md", "flowchart LR", checks.imports, HERE),
     Claim("CONTRIBUTING.md", "make check ", checks.shell, why=MINUTES),
+    Claim("docs/account.md", "At most ", checks.output, why="`make test-account` shows this price, and prices change"),
+    Claim("docs/account.md", "make test-account ", checks.shell, why="it takes an hour of an account, and asks before"),
     Claim("docs/architecture.md", '{"messages"', checks.chat, LIFE),
     Claim("docs/architecture.md", '{\n  "Sid": "LetIamPoliciesDecide"', checks.statements, HERE),
     Claim("docs/architecture.md", "python3.12 -m pip wheel", checks.shell, why="it downloads gigabytes of packages"),

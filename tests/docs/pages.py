@@ -99,6 +99,8 @@ def commands(text: str) -> list[str]:
     """Return the commands of a block of a shell, without the comments. A command with a quote that is open goes on."""
     found: list[str] = []
     pending = ""
+    # The text of a here-document is no command.
+    text = re.sub(r"(?ms)\s*<<\s*'?(\w+)'?$.*?^\1$", "", text)
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         code = re.sub(r"(^|\s+)# .*$", "", line).strip()
         pending = f"{pending} {code}".strip()

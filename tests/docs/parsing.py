@@ -9,7 +9,7 @@ import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +20,9 @@ from local import cdk
 from tests.docs import aws_cli
 from tests.docs.pages import ROOT
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 OTHERS = {
     # Programs that are not of this repository, each with what is known about it.
     "source": "the shell's own",
@@ -28,6 +31,7 @@ OTHERS = {
     "printf": "the shell's own",
     "sleep": "coreutils",
     "for": "the shell's own",
+    "do": "the shell's own",
     "done": "the shell's own",
     "export": "the shell's own",
     "pre-commit": "its own documentation",
@@ -52,7 +56,34 @@ def parse(line: str, *, whole: bool = True) -> None:
     Raises:
         UnknownCommand: the program refuses it.
     """
-    words = shlex.split(re.sub(r"\s*[<>] \S+$", "", line))
+    if "$(" not in line:
+        for piece in _pieces(line):
+            _parse(piece, whole=whole)
+    else:
+        _parse(shlex.split(line), whole=whole)
+
+
+def _pieces(line: str) -> Iterator[list[str]]:
+    """Yield the words of each command of a pipeline or list, without redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words: list[str] = []
+    redirected = False
+    for token in lexer:
+        if token in ("<", ">", ">>"):
+            redirected = True
+        elif set(token) <= set("|&;"):
+            yield words
+            words = []
+        elif redirected:
+            redirected = False
+        else:
+            words.append(token)
+    yield words
+
+
+def _parse(words: list[str], *, whole: bool) -> None:
+    """Parse the words of one command."""
     while words and re.fullmatch(r"\w+=\S*", words[0]):
         words = words[1:]
     if not words:
@@ -92,14 +123,15 @@ def _tuneway(words: list[str], *, whole: bool) -> None:
     words = [word for word in words if word != "--help"]
     if isinstance(command, TyperGroup) and not words:
         return
+    name = next((word for word in words if not word.startswith("-")), "")
     try:
         command.make_context(command.name, words, parent=context.parent)
     except _REFUSED as error:
         if not whole and not words:
             return
         raise UnknownCommand(f"tuneway: {error}") from error
-    if isinstance(command, TyperGroup):
-        raise UnknownCommand(f"tuneway has no command {words[0]}")
+    if isinstance(command, TyperGroup) and name:
+        raise UnknownCommand(f"tuneway has no command {name}")
 
 
 @cache
