@@ -75,6 +75,9 @@ CLAIMS = (
     Claim("CONTRIBUTING.md", "flowchart LR", checks.imports, HERE),
     Claim("CONTRIBUTING.md", "make check ", checks.shell, why=MINUTES),
     Claim("docs/account.md", "At most ", checks.output, why="`make test-account` shows this price, and prices change"),
+    Claim(
+        "docs/account.md", ".venv/bin/python -m account.compare", checks.shell, why="no account has been recorded yet"
+    ),
     Claim("docs/account.md", "make test-account ", checks.shell, why="it takes an hour of an account, and asks before"),
     Claim("docs/architecture.md", '{"messages"', checks.chat, LIFE),
     Claim("docs/architecture.md", '{\n  "Sid": "LetIamPoliciesDecide"', checks.statements, HERE),

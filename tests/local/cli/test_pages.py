@@ -55,7 +55,7 @@ def files(folder: Path) -> None:
     (folder / "input.json").write_text(json.dumps(inputs[0]), encoding="utf-8")
 
 
-class Life:
+class PageReader:
     """A user of the stack, whose commands run in a terminal, in a folder with the user's files.
 
     Attributes:
@@ -115,7 +115,7 @@ class Life:
         return self.runner.run("python", text, OutputOptions())
 
 
-def ask_with_the_printed_token(life: Life) -> str:
+def ask_with_the_printed_token(life: PageReader) -> str:
     """Ask the endpoint with the token that calling.md makes, as the role for callers."""
     keys = life.stack.aws.client("sts").assume_role(
         RoleArn=life.stack.outputs["CallerRoleArn"], RoleSessionName="caller"
@@ -156,7 +156,7 @@ def aws(stack: Deployed, folder: Path, script: str) -> str:
 def test_every_command_of_the_pages_runs_in_one_life(account: HealthyAccount, tmp_path: Path) -> None:
     stack = account.stack
     stack.upload("uploads/mine.csv", (ROOT / "data" / "train.csv").read_bytes())
-    life = Life(stack, tmp_path)
+    life = PageReader(stack, tmp_path)
     for page, begins in LIVED:
         if begins == "tuneway stop":
             # Before the endpoint's end, the programs ask it, and its model in Bedrock. Then a run is there to be stopped.
