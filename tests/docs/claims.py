@@ -104,11 +104,13 @@ CLAIMS = (
     Claim("docs/deploy.md", '{"training"', checks.run_input, LIFE),
     Claim("docs/deploy.md", '{"serve": "last"}', checks.run_input, HERE),
     Claim("docs/deploy.md", '{"serve": "9f8e7d6c5b"', checks.run_input, HERE),
+    Claim("docs/examples/README.md", "make local KEEP=1", checks.shell, why=MINUTES),
     Claim("docs/models-in-bedrock.md", "import boto3", checks.program, LIFE),
     Claim("docs/operate.md", f"{TEMPLATE}  Workspace", checks.output, CFN_LINT),
     Claim("docs/operate.md", f"{TEMPLATE}  Email", checks.output, CFN_LINT),
     Claim("docs/people.md", "python -m infra.permissions", checks.shell, BOOTSTRAP),
     Claim("docs/people.md", "account=", checks.shell, BOOTSTRAP),
+    Claim("docs/people.md", "❌  tuneway failed", checks.output, why="it is what the CDK CLI printed without a grant"),
     Claim("docs/people.md", "stack:", checks.settings, HERE),
     Claim("docs/run.md", "dataset     my.csv", checks.output, LIFE),
     Claim(
