@@ -13,6 +13,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import sys
 import textwrap
@@ -188,7 +189,7 @@ class Runner:
             code = code.replace(shown, real)
         for real, shown in self._runs():
             code = re.sub(rf"\b{shown}\b", real, code)
-        command = ["bash", "-c", code] if language == "bash" else [sys.executable, "-c", code]
+        command = ["bash", "-ec", code] if language == "bash" else [sys.executable, "-c", code]
         text, exit_code = in_terminal(command, self.env, options.until)
         for pattern, shown in self._replaced.items():
             text = re.sub(pattern, shown, text)
@@ -247,6 +248,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with deployed() as (stack, settings_file):
         runner = Runner(stack, settings_file)
+        shutil.rmtree(ROOT / ".local" / "examples", ignore_errors=True)  # what the blocks of an earlier call have made
         for page in arguments.pages:
             path = ROOT / page
             try:

@@ -50,7 +50,7 @@ def take(env: dict[str, str], folder: Path) -> None:
             page.wait_for_function("() => document.querySelector('#dialogue textarea')?.value.length > 0")
             page.locator("#ask").click()
             page.wait_for_function("() => /dollars|\\$/.test(document.querySelector('#line-endpoint textarea')?.value)")
-            save(page, folder / f"chat-{scheme}.png")
+            save(page, folder / f"chat-{scheme}.png", end="#line-endpoint")
         browser.close()
 
 
@@ -61,7 +61,7 @@ def opened(browser: Browser, address: str, scheme: Any) -> Page:
     return page
 
 
-def save(page: Page, path: Path, end: str = "body") -> None:
+def save(page: Page, path: Path, end: str) -> None:
     """Write the page down to the end of an element, with few colours, so that the repository stays small."""
     box = page.locator(end).bounding_box()
     assert box
