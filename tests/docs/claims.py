@@ -78,6 +78,9 @@ CLAIMS = (
     Claim(
         "docs/account.md", ".venv/bin/python -m account.compare", checks.shell, why="no account has been recorded yet"
     ),
+    Claim(
+        "docs/account.md", "ok       definition", checks.output, why="it is what a whole life shows, and figures change"
+    ),
     Claim("docs/account.md", "make test-account ", checks.shell, why="it takes an hour of an account, and asks before"),
     Claim("docs/architecture.md", '{"messages"', checks.chat, LIFE),
     Claim("docs/architecture.md", '{\n  "Sid": "LetIamPoliciesDecide"', checks.statements, HERE),
