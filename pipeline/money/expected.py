@@ -8,6 +8,7 @@ from pipeline import instances
 from pipeline.contracts.money import Expected
 from pipeline.money import bounds
 from pipeline.money.prices import MINUTES_PER_HOUR, SECONDS_PER_HOUR, of_instances
+from pipeline.times import duration
 
 if TYPE_CHECKING:
     from pipeline.contracts.money import Pace, Prices
@@ -176,7 +177,7 @@ def _pace(
         speed = pace.tokens_per_second * count / pace.instance_count
         whole = pace.billed_seconds or sum(pace.seconds.values())
         others = max(0.0, whole - pace.seconds.get("train", 0.0))
-        line = f"{speed:,.0f} tokens/s and {others / 60:.0f} minutes beside training, as run {earlier.run} on {instance_type}"
+        line = f"{speed:,.0f} tokens/s and {duration(others)} beside training, as run {earlier.run} on {instance_type}"
         return speed, others, line
     gpu = instances.gpu(instance_type)
     peak = PEAK_TFLOPS.get(gpu.name) if gpu else None

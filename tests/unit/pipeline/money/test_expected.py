@@ -26,7 +26,7 @@ def test_an_earlier_run_gives_tokens_and_time() -> None:
     assert (found.tokens, found.training_seconds) == (300_000, 750)  # 150 s of training, and 600 s beside it
     assert (found.training, found.bedrock, found.endpoint, found.total) == (0.29, 0.0, 0.0, 0.29)
     assert found.assumption == (
-        "300,000 tokens (as run ab12cd34ef on the same dataset); 2,000 tokens/s and 10 minutes beside training, as run "
+        "300,000 tokens (as run ab12cd34ef on the same dataset); 2,000 tokens/s and 10 min beside training, as run "
         "ab12cd34ef on ml.g5.xlarge"
     )
 
