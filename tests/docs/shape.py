@@ -19,5 +19,6 @@ def labels(output: str) -> set[str]:
     for line in output.splitlines():
         match = LABEL.match(line.lstrip(DRAWN)) if not line.startswith("  ") else None
         if match:
-            found.add(match[2] or match[3])
+            # "Verdict not served" is the row Verdict.
+            found.add((match[2] or match[3]).partition(" not ")[0])
     return found

@@ -15,6 +15,7 @@ from tests.docs import checks, pages, parsing
 from tests.docs.claims import CLAIMS, LIFE, Claim
 from tests.docs.outputs import PAIR
 from tests.docs.pages import ROOT, Block, InlineCommand
+from tests.docs.shape import labels
 from tests.unit.cli.recorded_runs import found, recorded
 
 
@@ -131,3 +132,9 @@ def test_the_drawn_run_has_the_form_of_a_recorded_one() -> None:
 
 def test_the_life_runs_the_blocks_that_it_claims() -> None:
     assert sum(claim.run == LIFE for claim in CLAIMS) > 15
+
+
+def test_the_shape_of_an_output_is_the_names_of_its_lines() -> None:
+    lines = ["ok  base model   x can be read", "├─ ✓ Train     7:25 done", "Verdict not served", "Cost    0.18 dollars"]
+    lines += ["            an epoch has 12 rows", "training      0.47     0.70", "Mia said so to Tom and left"]
+    assert labels("\n".join(lines)) == {"base model", "Train", "Verdict", "Cost", "training"}
