@@ -36,8 +36,6 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"dataset": {"instruction": "Say it shorter."}, "endpoint": {"time_to_live_minutes": 90}},
 )
-DESTROY_SECONDS = 25.0
-"""What the last destroy takes. It begins this long before the minutes are over, and stops what still runs."""
 
 
 class Soak:
@@ -228,7 +226,7 @@ def main() -> None:
     parser.add_argument("--executions", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--minutes", type=float, help="destroy the stack when they are nearly over, whatever it does then"
+        "--minutes", type=float, help="from the deployment on; then the stack is destroyed, whatever it does"
     )
     parser.add_argument("--show", action="store_true", help="print the plan, and do nothing")
     arguments = parser.parse_args()
@@ -259,14 +257,15 @@ def soak(folder: Path, seed: int, steps: list[SoakStep], minutes: float | None) 
     aws.start()
     try:
         wait_scale(aws)
-        until = one.started + 60 * minutes - DESTROY_SECONDS if minutes else float("inf")
-        world = SoakWorld((parts[0], parts[1]), one.say, until)
+        world = SoakWorld((parts[0], parts[1]), one.say)
         parts[0].bootstrap()
         aws.client("sqs").create_queue(QueueName="soak-notices")
         world.before = inventory.left(aws.client)
         world.deploy(0)
         parts[0].quota(training=2, endpoint=4)
         one.say("deployed")
+        if minutes:
+            world.until = time.time() + 60 * minutes
         one.run(world, steps)
         one.check("each act does what it must", world.problems, len(steps))
         world.faults.clear()
