@@ -179,7 +179,8 @@ def test_a_new_deploy_spares_the_endpoint_then_a_redrive_succeeds_and_keep_model
     bucket, output = changed.outputs["BucketName"], redriven["output"]
     # The deployment stays with its model: nothing bills for it while nobody calls it.
     kept = sorted(line.rpartition(" ")[0] for line in changed.inventory())
-    assert kept == ["bucket", "custom model", "custom model deployment", "objects in"], changed.inventory()
+    expected = ["bucket", "custom model", "custom model deployment", "model package group", "objects in"]
+    assert kept == expected, changed.inventory()
     s3, bedrock = changed.aws.client("s3"), changed.aws.client("bedrock")
     keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     assert f"{output['model']}model.safetensors".removeprefix(f"s3://{bucket}/") in keys
@@ -195,4 +196,11 @@ def test_a_new_deploy_spares_the_endpoint_then_a_redrive_succeeds_and_keep_model
         assert time.time() < deadline, "the deployment is not deleted"
         time.sleep(0.5)
     bedrock.delete_custom_model(modelIdentifier=output["custom_model"])
+    sagemaker, group = changed.aws.client("sagemaker"), {"ModelPackageGroupName": changed.prefix}
+    for version in sagemaker.list_model_packages(**group)["ModelPackageSummaryList"]:
+        sagemaker.delete_model_package(ModelPackageName=version["ModelPackageArn"])
+    while sagemaker.list_model_packages(**group)["ModelPackageSummaryList"]:
+        assert time.time() < deadline, "the versions are not deleted"
+        time.sleep(0.5)
+    sagemaker.delete_model_package_group(**group)
     assert changed.inventory() == []
