@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ministack.core import responses
 from ministack.services import eventbridge, stepfunctions
 
-from local_aws.ministack.patches import Replacement, patch
+from local_aws.ministack.patches import Replacement, patch, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,19 @@ _FUNCTIONS = {
     },
     **{name: f"_{name}" for name in ("describe_execution", "run_execution", "add_event", "error_matches")},
 }
+
+# Differs: The longest evaluation of a JSONata expression | AWS: not documented | Here: 30 s | Why: MiniStack 1.5.33 ends it
+#   after a second of the wall clock, which a busy machine can need for any expression
+_LONGEST_MILLISECONDS = 30_000
+_Timebox = stepfunctions.jsonata.timebox.Timebox
+
+
+def _patient(self: Any, frame: Any, _: int | None = None, max_depth: int | None = None) -> None:
+    _Timebox.__init__(self, frame, _LONGEST_MILLISECONDS, max_depth)
+
+
+_PatientTimebox = type("Timebox", (_Timebox,), {"__init__": _patient})
+put(stepfunctions.jsonata.jsonata, "timebox", SimpleNamespace(Timebox=_PatientTimebox))
 
 
 def replaces(name: str) -> Callable[[Replacement], Replacement]:

@@ -8,9 +8,9 @@ DRAWN = "│├└─┌┐┘┤┬┴┼━┏┓┗┛┃╇╍┡╈┩┳�
 """What a terminal draws around words."""
 
 LABEL = re.compile(
-    r"(ok|warning|failure)\s{2,}([a-z ]+?)(?=\s{2,})|([A-Za-z][A-Za-z-]*(?: [a-z]+){0,3})(?=:|\s{2,}|\t|$)"
+    r"(ok|warning|failure)\s{2,}([a-z ]+?)(?=\s{2,})|([A-Za-z][A-Za-z-]*(?: [a-z]+){0,3})(?=:|\s{2,}|\t)|([A-Z][A-Za-z-]*(?: not [a-z]+)?)$"
 )
-"""The name of a check of doctor, or the words before a colon or before two blanks."""
+"""The name of a check of doctor, the words before a colon or before two blanks, or a name alone in its line."""
 
 
 def labels(output: str) -> set[str]:
@@ -20,5 +20,5 @@ def labels(output: str) -> set[str]:
         match = LABEL.match(line.lstrip(DRAWN)) if not line.startswith("  ") else None
         if match:
             # "Verdict not served" is the row Verdict.
-            found.add((match[2] or match[3]).partition(" not ")[0])
+            found.add((match[2] or match[3] or match[4]).partition(" not ")[0])
     return found

@@ -162,6 +162,7 @@ EXPECTED = {
         "_refresh_counts": "q",
     },
     "services.stepfunctions": {
+        "jsonata": "<module>",
         "_ExecutionError": "class",
         "_add_event": "execution event_type details",
         "_apply_input_path": "state_def data ctx",
