@@ -8,7 +8,9 @@ DRAWN = "│├└─┌┐┘┤┬┴┼━┏┓┗┛┃╇╍┡╈┩┳�
 """What a terminal draws around words."""
 
 LABEL = re.compile(
-    r"(ok|warning|failure)\s{2,}([a-z ]+?)(?=\s{2,})|([A-Za-z][A-Za-z-]*(?: [a-z]+){0,3})(?=:|\s{2,}|\t)|([A-Z][A-Za-z-]*(?: not [a-z]+)?)$"
+    r"(ok|warning|failure)\s{2,}([a-z ]+?)(?=\s{2,})"
+    r"|([A-Za-z][A-Za-z-]*(?: [a-z]+){0,3})(?=:|\s{2,}|\t)"
+    r"|([A-Z][A-Za-z-]*(?: not [a-z]+)?)$"
 )
 """The name of a check of doctor, the words before a colon or before two blanks, or a name alone in its line."""
 
