@@ -15,7 +15,7 @@ COMMANDS := doctor plan run watch runs report serve stop down
 TICK := while sleep 9 >/dev/null; do echo "  still installing, $$SECONDS s"; done & trap "kill $$!" EXIT;
 INSTALL := $(TICK) $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures soak bench-data bench-serving bench-training prove-export format lock clean
+.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures soak prove-account test-account bench-data bench-serving bench-training prove-export docs-outputs format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -92,6 +92,11 @@ prove-account: .venv/dev.done node_modules/.package-lock.json  ## lives once wit
 prove-export: .venv/dev.done  ## reads a tuned model with transformers 4.51.3, the newest, peft and vLLM; installs 6 GB once
 	@$(BIN)/python -m local.model --cache .local/hub
 	$(BIN)/python -m tests.proofs.export $(if $(WRITE),--write "$$WRITE")
+
+docs-outputs: .venv/dev.done node_modules/.package-lock.json  ## runs the commands of PAGES="docs/run.md ..." and writes their outputs and docs/images
+	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
+	@$(BIN)/python -m local.model --cache .local/hub
+	$(BIN)/python -m tests.docs.outputs $(PAGES) $(if $(PAGES),,--screenshots docs/images)
 
 soak: .venv/dev.done node_modules/.package-lock.json  ## N=50 SEED=1, or MINUTES=2: runs, faults, stops, deployments at random; looks at the promises
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"

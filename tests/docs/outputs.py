@@ -221,7 +221,7 @@ def with_outputs(page: str, text: str, run: Callable[[str, str, OutputOptions], 
         print(f"{place} {time.time() - began:.1f} s", flush=True)
         parts += [text[position : found.start("output")], output + "\n"]
         position = found.end("output")
-        yield "".join([*parts, text[position:]])
+    return "".join([*parts, text[position:]])
 
 
 @contextmanager

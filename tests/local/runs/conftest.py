@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["aws", "stack"]
 
+
 SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
 GATED_IMPORT = {"training": {"gated": True}, "bedrock": {"mode": "import"}}
 QUICK = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
@@ -46,5 +47,13 @@ def quick(stack: Deployed) -> dict[str, Any]:
     Tests that serve the last model need this one to be the newest, so no module between them trains another.
     """
     ended = stack.run(QUICK)
+    assert ended["status"] == "SUCCEEDED", ended.get("cause")
+    return ended
+
+
+@pytest.fixture(scope="package")
+def first(stack: Deployed) -> dict[str, Any]:
+    """A run with the input `{}`, which has a model served and one in Bedrock."""
+    ended = stack.run({})
     assert ended["status"] == "SUCCEEDED", ended.get("cause")
     return ended
