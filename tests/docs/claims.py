@@ -24,6 +24,7 @@ CFN_LINT = "tests/infra/test_operate_page.py::test_cfn_lint_accepts_the_template
 TEMPLATE = (
     'Parameters:\n  Stack: {Type: String, Description: "Tuneway\'s output EndpointName, such as tuneway-0a1b2c3d"}\n'
 )
+PRICE = "tests/unit/account/test_run.py::test_the_page_of_the_life_has_the_price_that_the_command_shows"
 SECRET = "tests/local/cli/test_pages.py::test_the_secret_is_made_as_printed"
 HERE = "tests/docs/test_claims.py::test_the_check_accepts_the_block"
 
@@ -74,7 +75,7 @@ CLAIMS = (
     Claim("README.md", "app.py ", checks.tree, HERE),
     Claim("CONTRIBUTING.md", "flowchart LR", checks.imports, HERE),
     Claim("CONTRIBUTING.md", "make check ", checks.shell, why=MINUTES),
-    Claim("docs/account.md", "At most ", checks.output, why="`make test-account` shows this price, and prices change"),
+    Claim("docs/account.md", "At most ", checks.output, PRICE),
     Claim(
         "docs/account.md", ".venv/bin/python -m account.compare", checks.shell, why="no account has been recorded yet"
     ),

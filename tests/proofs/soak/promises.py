@@ -194,7 +194,6 @@ def ended_as_planned(run: RunTruth, *, refused: bool, disturbed: bool, may_be_re
 
 
 KNOWN_ERROR = re.compile(r"^\[ERROR\] ([\w.]+): (.*)")
-OF_THE_RUNTIME = ("Runtime.ExitError", "Runtime.OutOfMemory", "Sandbox.Timedout")
 
 
 def no_traceback(lines: list[tuple[str, str]], own_errors: set[str], *, disturbed: bool) -> list[str]:

@@ -40,6 +40,11 @@ def test_the_price_is_the_bound_of_what_aws_itself_ends(settings: Any) -> None:
     assert settings.endpoint.time_to_live_minutes <= 60
 
 
+def test_the_page_of_the_life_has_the_price_that_the_command_shows(settings: Any) -> None:
+    page = (run.ROOT / "docs" / "account.md").read_text(encoding="utf-8")
+    assert " ".join(" ".join(price.life(settings, REGION, {}).lines()).split()) in " ".join(page.split())
+
+
 def test_an_unknown_price_is_said_and_never_zero(settings: Any) -> None:
     found = price.life(settings, "af-south-1", {})
     assert found.total is None
