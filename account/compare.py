@@ -43,6 +43,11 @@ SERVICES = {
 }
 """botocore's name of a service -> the sections of PARITY.md that may have its rows."""
 
+AT_A_MOMENT = {
+    # Service, operation and outcome of calls whose outcome depends on the moment of a look, each with the reason.
+    ("logs", "DescribeLogStreams", "400 ResourceNotFoundException"): "the group comes with the account's first job",
+}
+
 MOST_ROWS = 3
 """The most rows that a difference names."""
 
@@ -104,6 +109,8 @@ def _outcomes(account: list[dict[str, Any]], local: list[dict[str, Any]]) -> Ite
         found: dict[tuple[str, str, str], set[str]] = {}
         for line in lines:
             words = f"{line['status']} {line['error'] or ''}".strip()
+            if (line["service"], line["operation"], words) in AT_A_MOMENT:
+                continue
             text = f": {line['message']}" if line["message"] else ""
             key = (line["step"], line["service"], line["operation"])
             found.setdefault(key, set()).add(f"{words}{text}")

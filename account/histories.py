@@ -72,15 +72,19 @@ def followed_endpoint(recorder: AnswerRecorder, sagemaker: Any, name: str, of: s
     over = threading.Event()
     statuses: list[str] = []
 
+    def look() -> None:
+        try:
+            status = describe_endpoint(sagemaker, name)["EndpointStatus"]
+        except (ClientError, BotoCoreError):
+            return  # The recorder has the error, and the next look comes soon.
+        if not statuses or statuses[-1] != status:
+            statuses.append(status)
+
     def follow() -> None:
         while not over.wait(seconds):
-            try:
-                status = describe_endpoint(sagemaker, name)["EndpointStatus"]
-            except (ClientError, BotoCoreError):
-                continue  # The recorder has the error, and the next look comes soon.
-            if not statuses or statuses[-1] != status:
-                statuses.append(status)
+            look()
 
+    look()  # The first and the last status must not depend on the moment of a look.
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
@@ -88,6 +92,7 @@ def followed_endpoint(recorder: AnswerRecorder, sagemaker: Any, name: str, of: s
     finally:
         over.set()
         thread.join()
+        look()
         recorder.order(of, "sagemaker", "DescribeEndpoint", statuses)
 
 

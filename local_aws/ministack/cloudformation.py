@@ -70,7 +70,7 @@ def _joined(value: Any, params: dict[str, Any]) -> Any:
 def _evaluate_conditions(
     original: Callable[..., dict[str, bool]], template: dict[str, Any], params: dict[str, Any]
 ) -> dict[str, bool]:
-    """Evaluate a template's conditions, also those with Fn::Join, which MiniStack compares unevaluated.
+    """Evaluate a template's conditions, also those with Fn::Join, which MiniStack 1.5.33 compares unevaluated.
 
     The CDK's bootstrap asks so whether its list of policies is empty, and gives the default one if it is.
     """

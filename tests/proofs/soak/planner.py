@@ -66,6 +66,7 @@ STATES = {
     "MergeData": "Plan",
     "Train": "PrepareData",
     "Assess": "Train",
+    "RegisterModel": "Train",
     "Customize": "Train",
     "ImportModel": "Train",
     "Deploy": "Train",
@@ -96,6 +97,12 @@ CALLS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
         (f"sagemaker:Create{_JOB}",),
     ),
     "Assess": ("assess", "Assess", ("s3:GetObject", "s3:PutObject"), ("s3:PutObject",)),
+    "RegisterModel": (
+        "register-model",
+        "RegisterModel",
+        ("sagemaker:CreateModelPackage", "sagemaker:ListModelPackages", "sagemaker:UpdateModelPackage"),
+        ("sagemaker:CreateModelPackageGroup", "sagemaker:CreateModelPackage", "sagemaker:UpdateModelPackage"),
+    ),
     "Customize": (
         "customize",
         "Customize",
@@ -293,7 +300,7 @@ def states_of(kind: str) -> list[str]:
     skipped = {"ShardData", "MergeData"} if kind != "shards" else {"PrepareData"}
     skipped |= {"ImportModel", "FinishImport"} if kind == "customize" else set()
     skipped |= {"Customize", "FinishCustomize", "DeployCustomModel"} if kind == "import" else set()
-    skipped |= {"PrepareData", "Train", "Assess", "Customize"} if kind == "serve last" else set()
+    skipped |= {"PrepareData", "Train", "Assess", "RegisterModel", "Customize"} if kind == "serve last" else set()
     return [state for state in found if state not in skipped]
 
 

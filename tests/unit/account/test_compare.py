@@ -61,6 +61,15 @@ def test_a_recording_does_not_differ_from_itself() -> None:
     assert "There is no difference" in page([], "a", "b")
 
 
+def test_an_outcome_that_depends_on_the_moment_of_a_look_is_no_difference() -> None:
+    looks = CALL | {"service": "logs", "operation": "DescribeLogStreams", "members": {}}
+    seen = [looks | {"status": 200}]
+    early = [looks | {"status": 400, "error": "ResourceNotFoundException"}, *seen]
+    assert differences(early, seen) == []
+    denied = [looks | {"status": 400, "error": "AccessDeniedException"}, *seen]
+    assert [one.what for one in differences(denied, seen)] == ["outcome"]
+
+
 @pytest.mark.parametrize(
     ("change", "what", "row"),
     [
