@@ -34,6 +34,9 @@ def environment(endpoint_url: str | None, region: str, home: Path) -> dict[str, 
         "AWS_EC2_METADATA_DISABLED": "true",
         "CDK_DISABLE_VERSION_CHECK": "1",
         "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
+        # Otherwise each home gets the 213 MB of the unpacked CDK anew. Parallel synths may share the cache:
+        # https://aws.github.io/jsii/user-guides/lib-user/package-cache/
+        "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(ROOT / ".local" / "jsii"),
     }
     if endpoint_url:
         variables |= {"AWS_ENDPOINT_URL": endpoint_url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
