@@ -61,7 +61,7 @@ chat: .venv/chat.done  ## opens a chat page on this machine: PORT=7860
 $(COMMANDS): .venv/cli.done  ## ARGS="...": `tuneway doctor`, `tuneway plan` and so on with these words
 	@$(BIN)/tuneway $@ $(ARGS) $(if $(SETTINGS),--settings "$$SETTINGS")
 
-test: .venv/dev.done node_modules/.package-lock.json  ## runs all tests, several folders at once
+test: .venv/dev.done node_modules/.package-lock.json .local/jsii  ## runs all tests, several folders at once
 	@$(BIN)/python -m infra.package
 	@$(BIN)/python -m infra.package "$$($(BIN)/python -m local.settings)"
 	$(BIN)/python -m pytest --numprocesses auto
@@ -121,6 +121,11 @@ lock: .venv/bench.done  ## writes constraints.txt, after a change of pins
 
 clean:
 	rm -rf .venv node_modules cdk.out build .local
+
+# local/cdk.py names this cache. It is filled here, because synths that fill it at once may read each other's half-written files: a
+# lock of jsii counts as left behind after 10 seconds.
+.local/jsii: .venv/dev.done
+	@JSII_RUNTIME_PACKAGE_CACHE_ROOT=$@ $(BIN)/python -c "import aws_cdk, cdk_nag" && touch $@
 
 .venv/python.done:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else f"error: {sys.executable} is Python {sys.version.split()[0]}; Tuneway needs 3.11 to 3.13: make PYTHON=python3.12 ...")'
