@@ -72,7 +72,6 @@ def test_destroy_before_any_execution_leaves_nothing(unused: list[str]) -> None:
         ("PrepareData", 0.3, QUICK),
         ("Train", 0.0, QUICK),
         ("Train", 3.0, {"training": {"max_steps": 1000}}),
-        ("RegisterModel", 0.0, QUICK),
         ("FinishCustomize", 0.0, {"training": {"max_steps": 1}}),
         ("SmokeTest", 0.0, QUICK),
         ("DeployCustomModel", 1.0, {"training": {"max_steps": 1}}),

@@ -121,7 +121,7 @@ def test_a_deployer_deploys_and_destroys_this_stack_alone(aws: LocalAws, tmp_pat
     stack._after_deploy()
     # The roles do their work within the boundary.
     stack.quota(training=2, endpoint=4)
-    ended = stack.run({})
+    ended = stack.run({"training": {"max_steps": 1}})
     assert ended["status"] == "SUCCEEDED", ended.get("cause")
     assert stack.wait_for_cleanup(ended["executionArn"])["left"] == []
     run_cdk(stack, person, "diff")
