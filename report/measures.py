@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline import embedded_metrics
 
 if TYPE_CHECKING:
-    from report.story import Phase, Story
+    from report.story import Story
 
 _READS_ROWS = ("PrepareData", "MergeData")
 
@@ -15,7 +15,8 @@ _READS_ROWS = ("PrepareData", "MergeData")
 def write(story: Story) -> None:
     """Write what the run did since its start, or since its last redrive. The end before has told the rest."""
     stack = story.state_machine.rpartition(":")[2]
-    phases = _since_redrive(story.phases)
+    last = max((phase.redrives for phase in story.phases), default=0)
+    phases = [phase for phase in story.phases if phase.redrives == last]
     for phase in phases:
         if phase.end is not None:
             seconds = (phase.end - phase.start).total_seconds()
@@ -25,9 +26,3 @@ def write(story: Story) -> None:
     if read and any(phase.name in _READS_ROWS for phase in phases):
         share = 100 * sum(file["rejected"] for file in files) / read
         embedded_metrics.write(stack, embedded_metrics.REJECTED_ROWS, share, "Percent")
-
-
-def _since_redrive(phases: list[Phase]) -> list[Phase]:
-    """Return the phases since the last redrive. It begins with a further attempt, which nothing else makes."""
-    begin = max((number for number, phase in enumerate(phases) if phase.attempt > 1), default=0)
-    return phases[begin:]

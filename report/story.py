@@ -13,12 +13,21 @@ if TYPE_CHECKING:
 
 
 class Phase(NamedTuple):
-    """A part of a run's time: a state of the execution, or a status of the training job. `end` is None while it goes on."""
+    """A part of a run's time: a state of the execution, or a status of the training job.
+
+    Attributes:
+        name: the state's or the status's name.
+        start: when it began.
+        end: when it ended. None while it goes on.
+        attempt: how often the run has come to this state, with this time.
+        redrives: how often the execution had been redriven when it began.
+    """
 
     name: str
     start: datetime
     end: datetime | None
     attempt: int = 1
+    redrives: int = 0
 
 
 class Failure(NamedTuple):

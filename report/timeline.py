@@ -30,19 +30,19 @@ class Told(NamedTuple):
 def read(events: Iterable[dict[str, Any]]) -> Told:
     """Return what the events of an execution tell, from the first one on.
 
-    A task lasts until another one begins. So its Choice and its Wait belong to it, and a loop of looks is one phase. After a
-    redrive, the phase begins anew, with another attempt.
+    A task lasts until another one begins. So its Choice and its Wait belong to it, and a loop of looks is one phase. Another
+    attempt begins after a redrive, and when a run comes back to a task, as from SmokeTest to Deploy.
     """
     phases: list[Phase] = []
     answers: dict[str, Any] = {}
-    name = ""
+    name, redrives = "", 0
     for event in events:
         kind, at = event["type"], event["timestamp"]
         if kind in _TASKS:
             entered = event["stateEnteredEventDetails"]["name"]
             if entered != name or not phases or phases[-1].end:
                 _close(phases, at)
-                phases.append(Phase(entered, at, None, 1 + sum(phase.name == entered for phase in phases)))
+                phases.append(_begun(entered, at, phases, redrives))
             name = entered
         elif kind == "TaskSucceeded" and name:
             answer = _answer(event.get("taskSucceededEventDetails", {}).get("output"))
@@ -50,9 +50,15 @@ def read(events: Iterable[dict[str, Any]]) -> Told:
                 answers[name] = answer
         elif kind in _ENDS:
             _close(phases, at)
-        elif kind == "ExecutionRedriven" and name:
-            phases.append(Phase(name, at, None, 1 + sum(phase.name == name for phase in phases)))
+        elif kind == "ExecutionRedriven":
+            redrives += 1
+            if name:
+                phases.append(_begun(name, at, phases, redrives))
     return Told(phases, answers)
+
+
+def _begun(name: str, at: datetime, before: list[Phase], redrives: int) -> Phase:
+    return Phase(name, at, None, 1 + sum(phase.name == name for phase in before), redrives)
 
 
 def _close(phases: list[Phase], at: datetime) -> None:

@@ -28,11 +28,10 @@ DIALOGUES = (
 )
 
 
-def span(name: str, begin: float, end: float | None, attempt: int = 1) -> Phase:
+def span(name: str, begin: float, end: float | None, attempt: int = 1, redrives: int = 0) -> Phase:
     """Return a phase by its minutes from the beginning of the run."""
-    return Phase(
-        name, BEGAN + timedelta(minutes=begin), None if end is None else BEGAN + timedelta(minutes=end), attempt
-    )
+    stop = None if end is None else BEGAN + timedelta(minutes=end)
+    return Phase(name, BEGAN + timedelta(minutes=begin), stop, attempt, redrives)
 
 
 def mean(of: float, half: float) -> dict[str, float]:

@@ -62,3 +62,20 @@ def test_an_output_that_is_cut_or_without_payload_is_no_answer() -> None:
     cut = event(1, "TaskSucceeded", taskSucceededEventDetails={"output": '{"Payload": {"a'})
     other = event(1, "TaskSucceeded", taskSucceededEventDetails={"output": '"text"'})
     assert timeline.read([HISTORY[1], cut, other]).answers == {}
+
+
+def test_a_phase_knows_the_redrives_before_it_and_a_loop_of_two_steps_is_none() -> None:
+    lost = [event(20, "TaskStateEntered", "Deploy"), event(30, "TaskStateEntered", "SmokeTest")]
+    back = [event(40, "TaskStateEntered", "Deploy"), event(50, "ExecutionFailed")]
+    redriven = [
+        event(90, "ExecutionRedriven"),
+        event(90, "TaskStateEntered", "Deploy"),
+        event(99, "ExecutionSucceeded"),
+    ]
+    phases = timeline.read([*lost, *back, *redriven]).phases
+    assert [(phase.name, phase.attempt, phase.redrives) for phase in phases] == [
+        ("Deploy", 1, 0),
+        ("SmokeTest", 1, 0),
+        ("Deploy", 2, 0),
+        ("Deploy", 3, 1),
+    ]
