@@ -14,11 +14,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from infra.permissions.documents import MANAGED_POLICY_CHARACTERS, Statement, characters, policy
-from infra.permissions.names import GUID, Names, UncoveredError
+from infra.permissions.names import GUID, NAMED, Names, UncoveredError
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 _PASSED = "iam:PassedToService"
@@ -40,12 +40,14 @@ def document(names: Names) -> dict[str, Any]:
     """
     granted: dict[tuple[bool, bool, str], tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     services: set[str] = set()
+    stacks_own = [names.arn(name) for name, resource in names.resources.items() if resource["Type"] in NAMED]
     for statement in _statements(names):
         kept = _condition(statement.get("Condition", {}), services)
         for resource in as_list(statement["Resource"]):
             # Services share a statement: an action of one does nothing on the ARNs of another. Only `*` is in every service.
             # What is not the stack's own stays apart, so that nothing more can be done with it.
-            own = f"{names.place.stack}-" in resource
+            # The name of a bucket or secret of somebody else may also begin with the stack's.
+            own = f"{names.place.stack}-{GUID}" in resource or _covered(resource, stacks_own)
             actions, resources = granted[resource == "*", own, json.dumps(kept, sort_keys=True)]
             actions |= set(as_list(statement["Action"]))
             resources.add(_wider(resource, names))
@@ -113,9 +115,11 @@ def _wider(resource: str, names: Names) -> str:
 
 def _widest(resources: set[str]) -> list[str]:
     """Return the patterns that no other pattern of the set covers."""
-    return sorted(
-        one for one in resources if not any(one != other and fnmatch.fnmatchcase(one, other) for other in resources)
-    )
+    return sorted(one for one in resources if not _covered(one, resources - {one}))
+
+
+def _covered(resource: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(resource, pattern) for pattern in patterns)
 
 
 def _everything(actions: set[str]) -> set[str]:

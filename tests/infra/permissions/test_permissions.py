@@ -158,6 +158,21 @@ def test_the_boundary_covers_what_each_role_may_do(stack: str, request: pytest.F
         assert not allows(bounded, action, resource), (action, resource)
 
 
+def test_the_boundary_allows_nothing_more_on_what_only_has_a_name_like_the_stacks(tmp_path: Path) -> None:
+    access = {"dataset_buckets": ["tuneway-dialogues"], "hub_token_secret": "tuneway-hub-token"}
+    bounded = boundary.document(Names(synthesise(tmp_path, {"access": access}).template, PLACE))
+    secret = f"arn:aws:secretsmanager:us-west-2:{EXAMPLE_ACCOUNT}:secret:tuneway-hub-token-1a2b3c"
+    for action, resource, allowed in (
+        ("s3:GetObject", "arn:aws:s3:::tuneway-dialogues/a.csv", True),
+        ("s3:PutObject", "arn:aws:s3:::tuneway-dialogues/a.csv", False),
+        ("s3:PutBucketPolicy", "arn:aws:s3:::tuneway-dialogues", False),
+        ("s3:PutObject", "arn:aws:s3:::tuneway-storagebucket5cb7c8ea-1a2b3c/models/a", True),
+        ("secretsmanager:GetSecretValue", secret, True),
+        ("secretsmanager:DeleteSecret", secret, False),
+    ):
+        assert allows(bounded, action, resource) is allowed, (action, resource)
+
+
 @pytest.mark.parametrize("stack", ["synthesised", "everything"])
 def test_each_resource_of_the_stack_has_its_names_and_no_write_is_on_everything(
     stack: str, request: pytest.FixtureRequest
