@@ -43,12 +43,17 @@ def deployer_boundary(place: Place) -> dict[str, Any]:
     changes = tuple(f"cloudformation:{action}" for action in _CHANGES)
     bucket = f"arn:{place.partition}:s3:::cdk-{place.qualifier}-assets-{place.account}-{place.region}"
     to_cloudformation = {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
+    # A key of KMS encrypts the bucket (StagingBucket in bootstrap-template.yaml), and CloudFormation reads the template there
+    # as the role.
+    keys = f"arn:{place.partition}:kms:{place.region}:{place.account}:key/*"
+    via_s3 = {"StringEquals": {"kms:ViaService": f"s3.{place.region}.amazonaws.com"}}
     return policy(
         [
             *_reads(place),
             Statement(changes, (_stacks(place, place.stack),)),
             Statement(("iam:PassRole",), (_role(place, "cfn-exec"),), to_cloudformation),
             Statement(("s3:GetBucket*", "s3:GetObject*", "s3:List*"), (bucket, f"{bucket}/*")),
+            Statement(("kms:Decrypt",), (keys,), via_s3),
         ]
     )
 

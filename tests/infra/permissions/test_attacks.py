@@ -183,6 +183,12 @@ def test_the_bootstraps_role_for_deployments_has_this_stack_alone(policies: dict
     shared = f"{IAM}role/cdk-hnb659fds-cfn-exec-role-{ACCOUNT}-us-west-2"
     assert not allowed(bounded, "iam:PassRole", shared, to_cloudformation)
     assert not allowed(bounded, "s3:GetObject", "arn:aws:s3:::payroll/2026.csv", {})
+    # The bootstrap's bucket is encrypted with a key of KMS, and the template lies there.
+    key = arn("kms", "key/0a1b2c3d-1111-2222-3333-444455556666")
+    for service, may in (("s3", True), ("secretsmanager", False)):
+        via = {"kms:ViaService": f"{service}.us-west-2.amazonaws.com"}
+        assert allowed(bounded, "kms:Decrypt", key, via) is may, service
+    assert not allowed(bounded, "kms:Decrypt", key, {})
 
 
 def test_a_deployer_can_assume_no_role_but_those_that_deploy(policies: dict[str, list[dict[str, Any]]]) -> None:
