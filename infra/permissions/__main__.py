@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,19 +57,30 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, help="settings file that is laid over config.yaml")
     parser.add_argument("--write", type=Path, required=True, help="folder for the files")
     given = parser.parse_args()
+    if not re.fullmatch(r"[0-9]{12}", given.account):
+        parser.error(f"--account {given.account}: give the 12 digits of the AWS account")
     try:
-        settings = schema.load(ROOT / "config.yaml", *([given.settings] if given.settings else []))
-        stack = settings.stack
-        place = Place(stack.name, given.account, stack.region or "us-west-2", stack.qualifier or QUALIFIER)
-        found = documents(json.loads(template(place.region, given.settings)), place)
+        given.write.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"error: {given.write} cannot be made ({error.strerror}); name a folder of yours with --write")
+    try:
+        found = _of_settings(given.settings, given.account)
     except (schema.SettingsError, PackageError, UncoveredError, MissingReferenceError) as error:
         sys.exit(f"error: {error}")
-    given.write.mkdir(parents=True, exist_ok=True)
     for old in [*given.write.glob("deploy-*.json"), *given.write.glob("operator-*.json")]:
         old.unlink()
     for name, document in found.items():
         (given.write / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         print(given.write / name)
+
+
+def _of_settings(layer: Path | None, account: str) -> dict[str, dict[str, Any]]:
+    """Return the policies for the stack of config.yaml and the settings file over it."""
+    stack = schema.load(ROOT / "config.yaml", *([layer] if layer else [])).stack
+    if stack.region is None:
+        raise schema.SettingsError("stack.region: the policies name the Region, and it is null; name it in config.yaml")
+    place = Place(stack.name, account, stack.region, stack.qualifier or QUALIFIER)
+    return documents(json.loads(template(place.region, layer)), place)
 
 
 if __name__ == "__main__":

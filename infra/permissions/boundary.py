@@ -60,8 +60,8 @@ def document(names: Names) -> dict[str, Any]:
     size = characters(written)
     if size > MANAGED_POLICY_CHARACTERS:
         raise UncoveredError(
-            f"the boundary has {size} characters of {MANAGED_POLICY_CHARACTERS}; widen its names in "
-            "infra/permissions/boundary.py"
+            f"the boundary has {size} characters of {MANAGED_POLICY_CHARACTERS}; name fewer network.subnets, "
+            "network.security_groups and access.dataset_buckets, or choose a shorter stack.name"
         )
     return written
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from infra.permissions.names import UncoveredError
+
 MANAGED_POLICY_CHARACTERS = 6_144
 """The most characters of a managed policy, without white space (IAM user guide, "IAM and AWS STS quotas")."""
 
@@ -52,7 +54,7 @@ def divide(statements: list[Statement]) -> list[dict[str, Any]]:
     """Divide the statements over as few managed policies as fit in turn. A statement that is too long itself is cut.
 
     Raises:
-        ValueError: one resource alone is too long for a policy with all its actions.
+        UncoveredError: one resource alone is too long for a policy with all its actions.
     """
     policies: list[list[Statement]] = [[]]
     for statement in statements:
@@ -68,6 +70,7 @@ def _cut(statement: Statement) -> list[Statement]:
         return [statement]
     middle = len(statement.resources) // 2
     if middle == 0:
-        raise ValueError(f"the actions on {statement.resources[0]} do not fit into a managed policy; divide them")
+        why = f"the actions on {statement.resources[0]} do not fit into a managed policy"
+        raise UncoveredError(f"{why}; divide them in infra/permissions/deployment.py")
     halves = (statement.resources[:middle], statement.resources[middle:])
     return [part for half in halves for part in _cut(replace(statement, resources=half))]
