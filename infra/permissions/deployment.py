@@ -60,7 +60,8 @@ ONLY_WITH = {
         OnlyWith(("elasticfilesystem:*", "s3files:*"), ("FileSystemConfigs",)),
         OnlyWith(("kms:*",), ("KmsKeyArn",)),
         OnlyWith(("lambda:GetLayerVersion",), ("Layers",)),
-        OnlyWith(("lambda:GetCodeSigningConfig", "lambda:*FunctionCodeSigningConfig"), ("CodeSigningConfigArn",)),
+        # Without GetFunctionCodeSigningConfig: the handler that reads gets a function's name, and not its properties.
+        OnlyWith(("lambda:GetCodeSigningConfig", "lambda:[DP]*FunctionCodeSigningConfig"), ("CodeSigningConfigArn",)),
         OnlyWith(("lambda:PassCapacityProvider",), ("CapacityProviderConfig",)),
         OnlyWith(("s3:GetObject",), ("Code",), "assets"),
         OnlyWith(("s3:GetObjectVersion",), ("Code.S3ObjectVersion",), "assets"),

@@ -84,7 +84,9 @@ _ONLY_WITH = {
         "elasticfilesystem:*": "FileSystemConfigs",
         "kms:*": "KmsKeyArn",
         "lambda:GetLayerVersion": "Layers",
-        "lambda:*CodeSigningConfig": "CodeSigningConfigArn",
+        # The handler that reads gets a function's name alone, so it asks for GetFunctionCodeSigningConfig of every function.
+        "lambda:GetCodeSigningConfig": "CodeSigningConfigArn",
+        "lambda:[DP]*FunctionCodeSigningConfig": "CodeSigningConfigArn",
         "lambda:PassCapacityProvider": "CapacityProviderConfig",
         "s3:GetObject": "Code",
         "s3:GetObjectVersion": "Code.S3ObjectVersion",

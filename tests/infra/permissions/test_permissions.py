@@ -69,6 +69,10 @@ def test_actions_of_a_property_that_no_resource_has_are_left_out() -> None:
     assert granted(of=template(Plan=function), action="s3:GetObject") == [(assets, {})]
     assert granted(of=template(Plan=function), action="s3:GetObjectVersion") == []
     assert granted(of=template(Plan=function), action="ec2:DescribeSubnets") == []
+    # The read handler does not know the properties.
+    own_function = f"arn:aws:lambda:us-west-2:{EXAMPLE_ACCOUNT}:function:tuneway-????????-plan*"
+    for action, resources in (("Get", [(own_function, {})]), ("Put", []), ("Delete", [])):
+        assert granted(of=template(Plan=function), action=f"lambda:{action}FunctionCodeSigningConfig") == resources
     in_a_vpc = (function[0], {**function[1], "VpcConfig": {"SubnetIds": ["subnet-1"]}})
     assert granted(of=template(Plan=in_a_vpc), action="ec2:DescribeSubnets") == [("*", {})]
 
