@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PAGE = "https://docs.aws.amazon.com/IAM/latest/UserGuide/access-analyzer-reference-policy-checks.html"
+_CHECKS = {"ERROR": "error", "WARNING": "general-warning", "SECURITY_WARNING": "security-warning"}
+"""Types of findings -> the word for them in the anchors of that page."""
+
 _TRUST = "AWS::IAM::AssumeRolePolicyDocument"
 _TOP = {"Version", "Id", "Statement"}
 _ELEMENTS = {
@@ -46,13 +49,14 @@ def validate_policy(_: None, params: dict[str, Any], _request: Request) -> dict[
 
 
 def _finding(kind: str, code: str, details: str, path: list[Any]) -> dict[str, Any]:
+    check = f"{_CHECKS[kind]}-{code.lower().replace('_', '-')}"
     position = {"line": 1, "column": 0, "offset": 0}
     elements = [{"index": part} if isinstance(part, int) else {"value": part} for part in path]
     return {
         "findingType": kind,
         "issueCode": code,
         "findingDetails": details,
-        "learnMoreLink": f"{_PAGE}#access-analyzer-reference-policy-checks-error-{code.lower().replace('_', '-')}",
+        "learnMoreLink": f"{_PAGE}#access-analyzer-reference-policy-checks-{check}",
         "locations": [{"path": elements, "span": {"start": position, "end": position}}],
     }
 

@@ -67,6 +67,15 @@ def test_boto3_gets_the_findings(aws: RunningAws) -> None:
     [finding] = client.validate_policy(policyDocument=document, policyType="IDENTITY_POLICY")["findings"]
     assert (finding["findingType"], finding["issueCode"]) == ("ERROR", "INVALID_ACTION")
     assert finding["locations"][0]["path"] == [{"value": "Statement"}, {"index": 0}, {"value": "Action"}]
+    assert finding["learnMoreLink"].endswith("#access-analyzer-reference-policy-checks-error-invalid-action")
+    document = json.dumps({"Statement": [{**ALLOW, "Action": "iam:PassRole", "Resource": "*"}]})
+    warnings = client.validate_policy(policyDocument=document, policyType="IDENTITY_POLICY")["findings"]
+    assert [
+        warning["learnMoreLink"].partition("#access-analyzer-reference-policy-checks-")[2] for warning in warnings
+    ] == [
+        "general-warning-missing-version",
+        "security-warning-pass-role-with-star-in-resource",
+    ]
 
 
 def test_a_definition_is_validated_without_making_a_machine(aws: RunningAws) -> None:
