@@ -27,6 +27,10 @@ LEFT_OUT = {
     "iam:DeleteRolePermissionsBoundary": "a role without its boundary could do anything",
 }
 
+WITHOUT_THE_BOUNDARY_KEY = ("iam:DeleteRole", "iam:UpdateRole", "iam:UpdateRoleDescription")
+"""Changes that give a role no further right. The Service Authorization Reference has the boundary's key for them, too, but IAM
+has denied UpdateRole under a condition on it (alphagov/gsp pull request 990). Then no stack could be destroyed."""
+
 ON_EVERYTHING = {
     # Reads that the Service Authorization Reference has on one resource, and that AWS decides on all.
     "cloudwatch:DescribeAlarms": "it is refused on alarm:* (aws-samples/amazon-cloudwatch-auto-alarms issue 1)",
@@ -127,7 +131,7 @@ def _condition(name: str, names: Names, boundary: str) -> dict[str, Any]:
     """Return the condition of an action that changes something. A read of a role comes before there is a role, too."""
     found = action(name)
     keys = found.keys if found is not None and found.writes else frozenset()
-    if BOUNDARY_KEY in keys:
+    if BOUNDARY_KEY in keys and name not in WITHOUT_THE_BOUNDARY_KEY:
         return {"StringEquals": {BOUNDARY_KEY: boundary}}
     if ALARM_KEY in keys:
         # An alarm can also end instances of EC2, among others (CloudWatch user guide, "Using condition keys to limit alarm

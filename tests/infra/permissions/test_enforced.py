@@ -133,5 +133,14 @@ def test_a_role_without_the_boundary_cannot_be_changed(
 ) -> None:
     written = [each for name, each in documents(synthesised.template, PLACE).items() if name.startswith("deploy-")]
     role = f"arn:aws:iam::{PLACE.account}:role/tuneway-RolesModel1B525E50-1A2B3C"
-    for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy", "iam:DeleteRole"):
+    for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy", "iam:DeleteRolePolicy"):
         assert evaluate(written, decision(Check(action, role, context))) is allowed, action
+
+
+def test_a_role_can_be_deleted_though_iam_does_not_tell_its_boundary(synthesised: Synthesised) -> None:
+    written = [each for name, each in documents(synthesised.template, PLACE).items() if name.startswith("deploy-")]
+    role = f"arn:aws:iam::{PLACE.account}:role/tuneway-RolesModel1B525E50-1A2B3C"
+    asks = [check for check in asked(synthesised) if check.action in ("iam:DeleteRole", "iam:UpdateRole")]
+    assert {check.action for check in asks} == {"iam:DeleteRole", "iam:UpdateRole"}
+    assert not any(check.context for check in asks)
+    assert evaluate(written, decision(Check("iam:DeleteRole", role, {})))

@@ -54,7 +54,7 @@ ROLE = ("AWS::IAM::Role", {"AssumeRolePolicyDocument": {}})
 def test_an_action_that_changes_a_role_needs_the_boundary_and_none_takes_it_away() -> None:
     found = list(grants(deployment.statements(Names(template(RolesModel=ROLE), PLACE), BOUNDARY)))
     changing = {action for action, _, conditions in found if conditions}
-    assert {"iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary", "iam:DeleteRole"} <= changing
+    assert {"iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary", "iam:DeleteRolePolicy"} <= changing
     assert all(c == {"StringEquals": {"iam:PermissionsBoundary": BOUNDARY}} for _, _, c in found if c)
     assert "iam:DeleteRolePermissionsBoundary" not in {action for action, _, _ in found}
     assert {resource for action, resource, _ in found if action.startswith("iam:")} == {
