@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import openai
 import typer
 
 from account import histories, questions
@@ -212,7 +213,11 @@ class Life:
     def _ask(self) -> None:
         settings = self._connected.settings
         longest = settings.training.evaluation.max_new_tokens
-        answer = questions.ask(self._recorder, self._connected, settings.dataset.instruction, longest)
+        try:
+            answer = questions.ask(self._recorder, self._connected, settings.dataset.instruction, longest)
+        except openai.APIError as error:
+            self.problems.append(f"the endpoint has not answered: {' '.join(str(error).split())}")
+            return
         self._console.print(f"Answer: {' '.join(answer.split())}", markup=False)
         self._must(bool(answer.strip()), "the endpoint must answer with words")
 

@@ -22,6 +22,10 @@ PARAMETERS = 134_515_008
 """The parameters of SmolLM2-135M-Instruct (model card and the Hub's safetensors metadata)."""
 
 
+PRICE_SECONDS = 10.0
+"""How long the life waits for the Price List, which is asked for types and Regions that the table does not have."""
+
+
 class Price(NamedTuple):
     """The bound of the life's cost. An amount is None if a price is not known.
 
@@ -48,12 +52,14 @@ class Price(NamedTuple):
     def lines(self) -> list[str]:
         """Return the price in lines for a person."""
         main, serve = self.main, self.serve
+        most = "What it costs at most is not known" if self.total is None else f"At most {dollars(self.total)} dollars"
         found = [
-            f"At most {dollars(self.total)} dollars, before tax: training {dollars(main.training)} (until the job's own time "
+            f"{most}, before tax: training {dollars(main.training)} (until the job's own time "
             f"limit), Bedrock {dollars(main.bedrock)}, the endpoint {dollars(main.endpoint)} and, when it serves again, "
             f"{dollars(serve.endpoint)} (until its own end)",
-            f"About {dollars(self.expected)} dollars are expected: {main.expected.assumption}",
         ]
+        if self.expected is not None:
+            found.append(f"About {dollars(self.expected)} dollars are expected: {main.expected.assumption}")
         if main.prices_as_of:
             found.append(
                 f"Prices of {main.prices_as_of}. Not counted: cents for storage, Lambda, logs and Step Functions"
@@ -78,7 +84,8 @@ def life(settings: Settings, region: str, run_input: dict[str, Any]) -> Price:
     run = with_run_input(settings.model_dump(), run_input)
     base = bedrock.check(run, region)
     model = base.id if base else None
-    prices = money.known(region)
+    # Plan asks the Price List, too, so that it refuses nothing that has a price here.
+    prices, _ = money.look_up(region, [*run.training.instance_types, *run.endpoint.instance_types], PRICE_SECONDS)
     tokens = money.tokens_of_rows(_rows())
     expected = money.expected(run, prices, region, tokens, None, bedrock_model=model, parameters=PARAMETERS)
     again = money.expected(run, prices, region, None, None, trains=False)

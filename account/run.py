@@ -11,14 +11,16 @@ import json
 import os
 import signal
 import sys
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import boto3
 import typer
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.markup import escape
 
 from account import checks, compare, histories, price
 from account.life import AccountLifeError, Life, LookSeconds
@@ -28,10 +30,10 @@ from cli.context import ConnectedStack, confirm, console
 from cli.errors import of_aws
 from local import cdk, inventory
 from local.steps import step
-from pipeline import aws, quotas
+from pipeline import aws, money, quotas
 from pipeline.errors import Refused
 from pipeline.money.words import dollars
-from pipeline.settings import SettingsError, overlay
+from pipeline.settings import SettingsError, overlay, with_run_input, yaml_file
 from serving import stack as stacks
 
 if TYPE_CHECKING:
@@ -83,14 +85,14 @@ class AccountLife:
         with self.recorder.step("doctor"):
             found = doctor.examine(self.settings_file)
         for name, result in found.lines():
-            console.print(f"{result.status:<8} {name:<12} {result.line}", markup=False)
-        failed = [f"{name}: {result.line}" for name, result in found.lines() if result.status == "failure"]
-        if ends := [line for line in failed if line.startswith(ENDS)]:
+            if name != "stack":  # It must not be there, which `_no_such_stack` says.
+                console.print(f"{result.status:<8} {name:<12} {result.line}", markup=False)
+        bad = [(name, result) for name, result in found.lines() if result.status != "ok"]
+        if not found.results.keys() >= set(ENDS):  # Doctor has ended early, also by what may pass.
+            raise AccountLifeError("; ".join(f"{name}: {result.line}" for name, result in bad))
+        if ends := [f"{name}: {result.line}" for name, result in bad if name in ENDS and result.status == "failure"]:
             raise AccountLifeError("; ".join(ends))
-        if "stack" in found.results and found.results["stack"].status == "ok":
-            raise AccountLifeError(
-                f"the stack {self.name} is there already; run `cdk destroy -c settings={self.settings_file}`"
-            )
+        self._no_such_stack()
         self._account = boto3.client("sts", region_name=self.region).get_caller_identity()["Account"]
         self.recorder.names[self._account] = "ACCOUNT"
         self._enough_for_an_update()
@@ -134,11 +136,15 @@ class AccountLife:
         """Destroy the stack, record what CloudFormation did, and list what is left."""
         with step(console, "cdk destroy", self._log):
             cdk.run("destroy", "--app", str(self._assembly), "--force", env=self._env, log=self._log)
-        if self._stack_id:
-            histories.stack_events(self.recorder, self._client("cloudformation"), self._stack_id, of)
-        with self.recorder.step("inventory", members=False):
-            left = inventory.left(self._client, self.name)
         self.deployed = False
+        try:
+            if self._stack_id:
+                histories.stack_events(self.recorder, self._client("cloudformation"), self._stack_id, of)
+            with self.recorder.step("inventory", members=False):
+                left = inventory.left(self._client, self.name)
+        except (ClientError, BotoCoreError) as error:
+            self.problems.append(f"the stack is destroyed, but nobody knows what is left: {of_aws(error)}")
+            return
         console.print(f"[bold]Left after destroy:[/bold] {', '.join(left) or 'nothing'}")
         self.problems += [f"left after destroy: {line}" for line in left]
 
@@ -174,11 +180,15 @@ class AccountLife:
         """Return what to do if the stack could not be destroyed here."""
         minutes = self.settings.endpoint.time_to_live_minutes
         return (
-            f"the stack {self.name} in {self.region} may still be there; run `cdk destroy -c "
-            f"settings={self.settings_file}`, or `aws cloudformation delete-stack --region {self.region} --stack-name "
-            f"{self.name}`; a training job ends by itself after {self.settings.training.max_runtime_minutes} minutes, and an "
-            f"endpoint {minutes} minutes after it serves"
+            f"the stack {self.name} in {self.region} may still be there; run `{self._deletion}`, which stops and deletes "
+            "everything that it has made; a training job ends by itself after "
+            f"{self.settings.training.max_runtime_minutes} minutes, and an endpoint {minutes} minutes after it serves"
         )
+
+    @property
+    def _deletion(self) -> str:
+        """The command that deletes the stack. It needs no settings file, which another life may have written anew."""
+        return f"aws cloudformation delete-stack --region {self.region} --stack-name {self.name}"
 
     @property
     def _env(self) -> dict[str, str]:
@@ -208,17 +218,29 @@ class AccountLife:
                 f"AWS has found {len(problems)} problems, such as {problems[0]}; mend that, and run it again"
             )
 
+    def _no_such_stack(self) -> None:
+        """Check that no stack has this name, in whatever status, because the life destroys it. Raises AccountLifeError."""
+        try:
+            [found] = self._client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
+        except ClientError as error:
+            if "does not exist" not in str(error):
+                raise
+            return
+        raise AccountLifeError(
+            f"there is a stack {self.name} in {self.region} already ({found['StackStatus']}), and this life would destroy it; "
+            f"if an earlier life has left it, run `{self._deletion}`, or else give this life another stack.name"
+        )
+
     def _enough_for_an_update(self) -> None:
         """Check that the quota allows the two instances that an endpoint has while it is updated. Raises AccountLifeError."""
-        (kind,) = self.settings.endpoint.instance_types
-        name = f"{kind} for endpoint usage"
-        found = quotas.of_instances([name], self.region).get(name)
-        if found and found.value < UPDATES:
-            page = quotas.console("sagemaker", self.region, found.code)
-            raise AccountLifeError(
-                f"quota '{name}' is {found.value:g}, and an endpoint that is updated needs {UPDATES}; request an "
-                f"increase ({page})"
-            )
+        wanted = [f"{kind} for endpoint usage" for kind in self.settings.endpoint.instance_types]
+        for name, found in quotas.of_instances(wanted, self.region).items():
+            if found.value < UPDATES:
+                page = quotas.console("sagemaker", self.region, found.code)
+                raise AccountLifeError(
+                    f"quota '{name}' is {found.value:g}, and an endpoint that is updated needs {UPDATES}; request an "
+                    f"increase ({page})"
+                )
 
 
 def write_settings(layer: Path | None, instance_type: str | None, region: str | None) -> Path:
@@ -230,15 +252,10 @@ def write_settings(layer: Path | None, instance_type: str | None, region: str | 
         region: the Region. None: that of the settings.
 
     Raises:
-        Refused: there is no such file.
+        SettingsError: the layer cannot be read, or is no mapping.
     """
-    found = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
-    layers: list[dict[str, Any]] = []
-    if layer:
-        try:
-            layers.append(yaml.safe_load(layer.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise Refused(f"--settings {layer}: {error.strerror}; name a file that exists") from error
+    found = yaml_file.read(SETTINGS)
+    layers = [yaml_file.read(layer)] if layer else []
     if instance_type:
         layers += [{part: {"instance_types": instance_type} for part in ("training", "endpoint")}]
     if region:
@@ -247,7 +264,8 @@ def write_settings(layer: Path | None, instance_type: str | None, region: str | 
         found = overlay(found, one)
     target = HOME / "settings.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
+    plain = json.loads(json.dumps(found))  # without the numbers that know how they were written (`yaml_file._Number`)
+    target.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     return target
 
 
@@ -259,12 +277,15 @@ def run(life: AccountLife, mode: str, record: Path, *, yes: bool) -> bool:
 
     Raises:
         AccountLifeError, Refused, SettingsError: the life could not begin, or could not go on.
+        OSError: a file could not be written, as on a full disk.
         local.cdk.CdkError: a command of the CDK CLI failed.
     """
     life.recorder.install()
     run_input = price.main_input(life.settings, mode, life.region)
     life.free_checks()
     amount = price.life(life.settings, life.region, run_input)
+    if amount.main.total is not None:  # Plan would refuse the main run in the same words, after the deployment.
+        money.check_plan(amount.main, with_run_input(life.settings.model_dump(), run_input))
     for line in amount.lines():
         console.print(line, markup=False)
     if mode != "off" and amount.total is not None:
@@ -277,20 +298,55 @@ def run(life: AccountLife, mode: str, record: Path, *, yes: bool) -> bool:
         life.live(run_input)
         life.recorder.complete = True
     finally:
-        try:
-            if life.deployed:
-                console.print("The life has ended early. Everything that it made is destroyed now.")
-                with life.recorder.step("destroy after an early end"):
-                    life.destroy("of the stack that is destroyed early")
-        except BaseException:
-            console.print(f"[red]Not destroyed:[/red] {life.by_hand()}")
-            raise
-        finally:
-            life.recorder.write(record)
-            console.print(f"Recording: {record}", markup=False)
-    for problem in life.problems:
-        console.print(f"[red]Wrong:[/red] {problem}")
+        # Ctrl-C also ends what reads this output (`| tee`), and a closed terminal reads nothing.
+        with redirect_stdout(lasting(sys.stdout)), redirect_stderr(lasting(sys.stderr)):
+            end(life, record)
     return not life.problems
+
+
+def end(life: AccountLife, record: Path) -> None:
+    """Destroy what is still deployed, show what was wrong, and write the recording in any case."""
+    try:
+        if life.deployed:
+            console.print("The life has ended early. Everything that it made is destroyed now.")
+            with life.recorder.step("destroy after an early end"):
+                life.destroy("of the stack that is destroyed early")
+    except BaseException:
+        typer.echo(f"Not destroyed: {life.by_hand()}", err=True)
+        raise
+    finally:
+        for problem in life.problems:
+            console.print(f"[red]Wrong:[/red] {escape(problem)}")
+        life.recorder.write(record)
+        console.print(f"Recording: {record}", markup=False)
+
+
+def lasting(stream: TextIO) -> TextIO:
+    """Return a stream that goes on when nobody reads it any more, so that no line ends a destruction."""
+    return cast("TextIO", LastingOutput(stream))
+
+
+class LastingOutput:
+    """A stream whose lines are lost when nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Keep the stream."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, if somebody reads it. Return its length."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream, if somebody reads it."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return everything else of the stream."""
+        return getattr(self._stream, name)
 
 
 def main() -> None:
@@ -305,19 +361,22 @@ def main() -> None:
     parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` ignores it
+        # A closed terminal and a lost connection end the life as Ctrl-C does, so that everything is destroyed.
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         settings_file = write_settings(given.settings, given.instance_type, given.region)
         life = AccountLife(settings_file, LookSeconds(*given.looks))
         record = given.record or RECORDINGS / f"{life.region}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
         well = run(life, given.bedrock, record, yes=given.yes)
-    except (AccountLifeError, Refused, SettingsError, cdk.CdkError) as error:
+    except (AccountLifeError, Refused, SettingsError, cdk.CdkError, OSError) as error:
         sys.exit(f"error: {error}")
     except (ClientError, BotoCoreError) as error:
         sys.exit(f"error: {of_aws(error)}")
     except typer.Exit:  # the answer to the question was no
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit("interrupted: look at the lines above for what was destroyed")
+        sys.exit("interrupted: what the life made is destroyed, unless a line above says otherwise")
     if not given.record:
         compare.show(record, compare.LOCAL, record.with_suffix(".md"))
     sys.exit(0 if well else 1)
