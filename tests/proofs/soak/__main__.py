@@ -99,11 +99,10 @@ class Soak:
         for line in step.lines():
             self.actions.append(f"step {step.number}: {line}")
         arns: list[str] = []
-        begun = time.time()
+        begun = since = time.time()
         for number, one in enumerate(step.rounds):
             if number and not any(world.status(arn) not in ("SUCCEEDED", "RUNNING") for arn in arns):
                 break
-            since = time.time()
             served = any(run.record and "Deploy" in run.states for run in self.truths(world))
             self.say(f"step {step.number}: {'; '.join(step.lines()) if number == 0 else f'redrive {number}'}")
             if number and one.hasty:
@@ -124,7 +123,9 @@ class Soak:
             if world.is_over:
                 self.say("the time is over")
                 return
+            looked = time.time()
             self.look(world, step, arns, since, errors, disturbed=number > 0 or bool(one.acts), served=served)
+            since = looked
         self.outcomes.update(world.status(arn) for arn in arns)
         took = time.time() - begun
         self.say(f"step {step.number}: {', '.join(world.status(arn) for arn in arns) or 'destroyed'} ({took:.0f} s)")
@@ -180,6 +181,8 @@ class Soak:
             found = promises.ended_as_planned(
                 run, refused=kind.refused, disturbed=disturbed, may_be_refused=kind.refused or unreadable
             )
+            if not either and not disturbed and len(arns) == 1:
+                found += promises.served_as_planned(run, promoted=kind.promoted)
             self.check("an undisturbed run ends as its input says", [] if either else found, number)
         serving = truth.serving_truth(stack)
         bucket = stack.outputs["BucketName"]
@@ -271,6 +274,7 @@ def soak(folder: Path, seed: int, steps: list[SoakStep], minutes: float | None) 
         world.faults.clear()
         left = world.destroy(by_cli=minutes is None)
         one.check("nothing is left after destroy", promises.nothing_is_left(left, world.before), len(steps))
+        one.check("the time is enough for one step", promises.looked_at(one.looked), len(steps))
         one.summary(world)
     finally:
         aws.stop()

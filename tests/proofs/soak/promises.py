@@ -193,6 +193,13 @@ def ended_as_planned(run: RunTruth, *, refused: bool, disturbed: bool, may_be_re
     return []
 
 
+def served_as_planned(run: RunTruth, *, promoted: bool) -> list[str]:
+    """A run that succeeded alone and that nothing has disturbed let its model pass exactly if its input promotes it."""
+    if run.status != "SUCCEEDED" or bool(run.passed) == promoted:
+        return []
+    return [f"{run.arn} has {'not ' if promoted else ''}served its model, in {', '.join(run.states)}"]
+
+
 KNOWN_ERROR = re.compile(r"^\[ERROR\] ([\w.]+): (.*)")
 
 
@@ -217,6 +224,11 @@ def nothing_denied(denials: list[dict[str, Any]]) -> list[str]:
     """IAM has denied nothing but what a fault denies."""
     found = Counter(f"{d['action']} on {d['resource']} to {d['principal']}" for d in denials)
     return [f"IAM denied {text} ({count} times)" for text, count in found.items()]
+
+
+def looked_at(looks: Counter[str]) -> list[str]:
+    """The promises about runs were looked at once at least. Else a soak that did nothing would seem to hold."""
+    return [] if looks["what passed serves"] else ["no step has come to its end; give the soak more MINUTES"]
 
 
 _RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (\w+) ", re.MULTILINE)

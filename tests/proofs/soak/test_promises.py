@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from dataclasses import replace
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from tests.proofs.soak import promises, truth
+from tests.proofs.soak.__main__ import Soak
+from tests.proofs.soak.planner import SoakRound, SoakRun, SoakStep
 from tests.proofs.soak.promises import AccountTruth, RunTruth, ServingTruth, SoakJob
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREFIX, BUCKET = "tuneway-soak-0a1b2c3d", "bucket"
 ARN = f"arn:aws:states:us-west-2:000000000000:execution:{PREFIX}:one"
@@ -180,6 +188,52 @@ def test_an_undisturbed_run_ends_as_its_input_says(
         replace(RUN, **changes), refused=refused, disturbed=disturbed, may_be_refused=refused
     )
     assert len(found) == broken
+
+
+def test_a_promoted_model_that_does_not_serve_is_found_and_one_that_must_not() -> None:
+    unserved = replace(RUN, passed=())
+    assert promises.served_as_planned(RUN, promoted=True) == []
+    assert promises.served_as_planned(unserved, promoted=False) == []
+    assert promises.served_as_planned(replace(unserved, status="FAILED"), promoted=True) == []
+    assert f"{ARN} has not served its model" in promises.served_as_planned(unserved, promoted=True)[0]
+    assert f"{ARN} has served its model" in promises.served_as_planned(RUN, promoted=False)[0]
+
+
+def test_a_soak_that_has_looked_at_nothing_does_not_hold() -> None:
+    assert promises.looked_at(Counter({"what passed serves": 1})) == []
+    assert promises.looked_at(Counter({"each act does what it must": 1})) != []
+
+
+class QuietWorld:
+    """A world in which an execution always fails, and nothing else happens."""
+
+    deployed, is_over, faults = True, False, Counter[str]()
+    hasty: ClassVar[set[str]] = set()
+
+    def status(self, _: str) -> str:
+        return "FAILED"
+
+    def play(self, step: Any, number: int, arns: list[str]) -> None:
+        arns[:] = [ARN]
+
+    def settle(self, _: list[str]) -> None: ...
+
+
+def test_errors_of_a_round_before_a_hasty_redrive_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    soak, looks = Soak(1, tmp_path), []
+    monkeypatch.setattr(soak, "truths", lambda _: [])
+    monkeypatch.setattr(soak, "look", lambda *given, **_: looks.append(given[3]))
+    rounds = (SoakRound(()), SoakRound((), hasty=True), SoakRound(()))
+    world: Any = QuietWorld()
+    before = time.time()
+    clock = count(before)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    soak.step(world, SoakStep(1, (SoakRun("quick", 0),), rounds, "", 0, True), set())
+    assert len(looks) == 2
+    assert looks[0] == before  # the beginning of the first round, at which nobody has looked
+    assert looks[1] > looks[0]
 
 
 def test_an_error_that_the_product_does_not_know_is_found() -> None:
