@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _PATTERNS = (
     # A long name may be cut in its middle (pipeline.errors.quoted).
     (r"STACK-[\w-]+(\.\.\.[\w-]+)?", "STACK-NAME"),
+    # Who calls, as AWS names them when it denies a call: a person's name or address of mail.
+    (r"arn:[\w-]+:(iam|sts)::\w+:(user|assumed-role|federated-user|role)/(?!STACK-)[^\s\"',;()]+", "PRINCIPAL"),
     (r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "TIME"),
     (r"https?://[^\s\"'<>)]+", "URL"),

@@ -37,6 +37,12 @@ def recorder() -> Iterator[AnswerRecorder]:
             "Could not find arn:aws:sagemaker:us-west-2:111122223333:endpoint/tuneway-account-test-0a1b2c3d",
             "Could not find arn:aws:sagemaker:REGION:ACCOUNT:endpoint/STACK-NAME",
         ),
+        (
+            "User: arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_0a1b2c3d/jane.doe@example.com is not "
+            "authorized, nor arn:aws:iam::111122223333:user/jane.doe, but arn:aws:iam::111122223333:role/"
+            "tuneway-account-test-RolesCaller-x",
+            "User: PRINCIPAL is not authorized, nor PRINCIPAL, but arn:aws:iam::ACCOUNT:role/STACK-NAME",
+        ),
         ("RequestId: 0f1e2d3c-0000-4444-8888-aaaabbbbcccc at 2026-11-28T09:00:00.123Z", "RequestId: UUID at TIME"),
         ("see https://example.com/x?y=1 now", "see URL now"),
         ("between 1 and 5, and took 12.5 s\n in run 0a1b2c3d4e", "between 1 and 5, and took N s in run ID"),
