@@ -283,7 +283,11 @@ def show(account: Path, local: Path, target: Path | None) -> list[Difference]:
     if not local.is_file():
         print(f"Not compared: there is no {local}; write it with `make test-account LOCAL=1`")
         return []
-    found = differences(read(account), read(local))
+    first, second = read(account), read(local)
+    for path, lines in ((account, first), (local, second)):
+        if not all(line["complete"] for line in _kind(lines, "life")):
+            print(f"Not whole: the life of {path} has ended early, so what it did not reach is a difference, too")
+    found = differences(first, second)
     for one in found:
         ids = " ".join(row.id for row in one.rows) or "no row"
         print(f"{ids:<24} {one.service} {one.operation}: {one.what}: {_cut(one.account)} | local: {_cut(one.local)}")

@@ -121,6 +121,16 @@ def test_a_difference_that_no_row_is_about_says_so(tmp_path: Path, capsys: pytes
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_a_recording_of_a_life_that_ended_early_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, complete in (("account", False), ("local", True)):
+        head = {"kind": "life", "complete": complete, "steps": []}
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, [head, *LOCAL])))
+    assert compare.show(tmp_path / "account.jsonl", tmp_path / "local.jsonl", None) == []
+    shown = capsys.readouterr().out
+    assert f"Not whole: the life of {tmp_path / 'account.jsonl'} has ended early" in shown
+    assert "local.jsonl has ended" not in shown
+
+
 def test_the_plants_change_three_answers_and_no_other() -> None:
     job = {
         "TrainingStartTime": 1,
