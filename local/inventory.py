@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline import catalogue
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 KEPT_LOG_GROUPS = ("/aws/sagemaker/TrainingJobs",)
 """Log groups that all jobs of an account share. AWS keeps them, and the teardown deletes only the stack's own groups."""
@@ -36,11 +38,7 @@ def left(client: Callable[[str], Any], within: str = "") -> list[str]:
     def add(kind: str, names: Iterable[str]) -> None:
         found.extend(f"{kind} {name}" for name in names if within in name and not name.startswith(BOOTSTRAP))
 
-    def every(service: Any, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
-        for page in service.get_paginator(operation).paginate(**arguments):
-            yield from page.get(key, [])
-
-    stacks = every(client("cloudformation"), "list_stacks", "StackSummaries")
+    stacks = _every(client("cloudformation"), "list_stacks", "StackSummaries")
     add("stack", (s["StackName"] for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"))
     s3 = client("s3")
     buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"] if within in bucket["Name"]]
@@ -48,47 +46,59 @@ def left(client: Callable[[str], Any], within: str = "") -> list[str]:
     add("open uploads in", (name for name in buckets if s3.list_multipart_uploads(Bucket=name).get("Uploads")))
     versions = {name: s3.list_object_versions(Bucket=name, MaxKeys=1) for name in buckets}
     add("objects in", (name for name, page in versions.items() if page.get("Versions") or page.get("DeleteMarkers")))
-    add("endpoint", (e["EndpointName"] for e in every(sagemaker, "list_endpoints", "Endpoints")))
+    add("endpoint", (e["EndpointName"] for e in _every(sagemaker, "list_endpoints", "Endpoints")))
     add(
         "endpoint config",
-        (c["EndpointConfigName"] for c in every(sagemaker, "list_endpoint_configs", "EndpointConfigs")),
+        (c["EndpointConfigName"] for c in _every(sagemaker, "list_endpoint_configs", "EndpointConfigs")),
     )
-    add("model", (m["ModelName"] for m in every(sagemaker, "list_models", "Models")))
-    groups = every(sagemaker, "list_model_package_groups", "ModelPackageGroupSummaryList")
+    add("model", (m["ModelName"] for m in _every(sagemaker, "list_models", "Models")))
+    groups = _every(sagemaker, "list_model_package_groups", "ModelPackageGroupSummaryList")
     # A group with versions cannot be deleted, so it stands for them.
     add("model package group", (group["ModelPackageGroupName"] for group in groups))
     for status in ("InProgress", "Stopping"):
-        jobs = every(sagemaker, "list_training_jobs", "TrainingJobSummaries", StatusEquals=status)
+        jobs = _every(sagemaker, "list_training_jobs", "TrainingJobSummaries", StatusEquals=status)
         add("training job", (job["TrainingJobName"] for job in jobs))
-        jobs = every(bedrock, "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status)
+        jobs = _every(bedrock, "list_model_customization_jobs", "modelCustomizationJobSummaries", statusEquals=status)
         add("customization job", (job["jobName"] for job in jobs))
-    imports = every(bedrock, "list_model_import_jobs", "modelImportJobSummaries", statusEquals="InProgress")
+    imports = _every(bedrock, "list_model_import_jobs", "modelImportJobSummaries", statusEquals="InProgress")
     add("import job", (job["jobName"] for job in imports))
-    add("custom model", (m["modelName"] for m in every(bedrock, "list_custom_models", "modelSummaries")))
-    deployments = every(bedrock, "list_custom_model_deployments", "modelDeploymentSummaries")
+    add("custom model", (m["modelName"] for m in _every(bedrock, "list_custom_models", "modelSummaries")))
+    deployments = _every(bedrock, "list_custom_model_deployments", "modelDeploymentSummaries")
     add("custom model deployment", (d["customModelDeploymentName"] for d in deployments))
-    throughputs = every(bedrock, "list_provisioned_model_throughputs", "provisionedModelSummaries")
+    throughputs = _every(bedrock, "list_provisioned_model_throughputs", "provisionedModelSummaries")
     add("provisioned throughput", (t["provisionedModelName"] for t in throughputs))
-    add("imported model", (m["modelName"] for m in every(bedrock, "list_imported_models", "modelSummaries")))
-    add("function", (f["FunctionName"] for f in every(client("lambda"), "list_functions", "Functions")))
-    add("state machine", (m["name"] for m in every(client("stepfunctions"), "list_state_machines", "stateMachines")))
-    add("schedule", (s["Name"] for s in every(client("scheduler"), "list_schedules", "Schedules")))
-    rules = every(client("events"), "list_rules", "Rules")
+    add("imported model", (m["modelName"] for m in _every(bedrock, "list_imported_models", "modelSummaries")))
+    add("function", (f["FunctionName"] for f in _every(client("lambda"), "list_functions", "Functions")))
+    add("state machine", (m["name"] for m in _every(client("stepfunctions"), "list_state_machines", "stateMachines")))
+    add("schedule", (s["Name"] for s in _every(client("scheduler"), "list_schedules", "Schedules")))
+    rules = _every(client("events"), "list_rules", "Rules")
     add("rule", (rule["Name"] for rule in rules if rule["Name"] not in KEPT_RULES))
     sns = client("sns")
-    add("topic", (topic["TopicArn"].rsplit(":", 1)[-1] for topic in every(sns, "list_topics", "Topics")))
-    subscriptions = every(sns, "list_subscriptions", "Subscriptions")
+    add("topic", (topic["TopicArn"].rsplit(":", 1)[-1] for topic in _every(sns, "list_topics", "Topics")))
+    subscriptions = _every(sns, "list_subscriptions", "Subscriptions")
     add("subscription", (f"{s['TopicArn'].rsplit(':', 1)[-1]} {s['Endpoint']}" for s in subscriptions))
     urls = [url for page in client("sqs").get_paginator("list_queues").paginate() for url in page.get("QueueUrls", [])]
     add("queue", (url.rsplit("/", 1)[-1] for url in urls))
     cloudwatch = client("cloudwatch")
-    alarms = every(cloudwatch, "describe_alarms", "MetricAlarms")
+    alarms = _every(cloudwatch, "describe_alarms", "MetricAlarms")
     add("alarm", (alarm["AlarmName"] for alarm in alarms))
-    add("dashboard", (d["DashboardName"] for d in every(cloudwatch, "list_dashboards", "DashboardEntries")))
+    add("dashboard", (d["DashboardName"] for d in _every(cloudwatch, "list_dashboards", "DashboardEntries")))
     add(
         "role",
-        (r["RoleName"] for r in every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]),
+        (r["RoleName"] for r in _every(client("iam"), "list_roles", "Roles") if "aws-service-role" not in r["Path"]),
     )
-    groups = every(client("logs"), "describe_log_groups", "logGroups")
+    groups = _every(client("logs"), "describe_log_groups", "logGroups")
     add("log group", (g["logGroupName"] for g in groups if g["logGroupName"] not in KEPT_LOG_GROUPS))
     return sorted(found)
+
+
+def _every(service: Any, operation: str, key: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    """Yield the items of all pages.
+
+    Bedrock is not asked where no run can make anything in it, because it may not even have an endpoint there.
+    """
+    meta = service.meta
+    if meta.service_model.service_name == "bedrock" and meta.region_name not in catalogue.REGIONS:
+        return
+    for page in service.get_paginator(operation).paginate(**arguments):
+        yield from page.get(key, [])

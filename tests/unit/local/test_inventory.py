@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from local import inventory
 from tests.local_aws import importable
@@ -88,3 +91,26 @@ def test_the_inventory_names_each_kind_of_resource(aws: RunningAws) -> None:
     assert {line for line in leftovers() if "subscription" not in line} == {
         "bucket leftover-bucket", "bucket leftover-empty", "objects in leftover-bucket"
     }  # fmt: skip
+
+
+class EmptyService:
+    """A service with nothing in it, which keeps what it is asked."""
+
+    def __init__(self, name: str, region: str, asked: list[str]) -> None:
+        self.meta = SimpleNamespace(region_name=region, service_model=SimpleNamespace(service_name=name))
+        self._name, self._asked = name, asked
+
+    def get_paginator(self, operation: str) -> Any:
+        self._asked.append(f"{self._name} {operation}")
+        return SimpleNamespace(paginate=lambda **_: [{}])
+
+    def list_buckets(self) -> dict[str, Any]:
+        return {"Buckets": []}
+
+
+@pytest.mark.parametrize(("region", "is_asked"), [("ap-south-1", False), ("eu-central-1", True)])
+def test_bedrock_is_not_asked_where_no_run_makes_anything_in_it(region: str, is_asked: bool) -> None:
+    asked: list[str] = []
+    assert inventory.left(lambda name: EmptyService(name, region, asked)) == []
+    assert any(call.startswith("bedrock ") for call in asked) == is_asked
+    assert "sagemaker list_endpoints" in asked
