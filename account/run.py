@@ -7,14 +7,15 @@ left, and writes what AWS has answered. The exit code is 0 only if everything wa
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
 import sys
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 import typer
@@ -24,6 +25,7 @@ from rich.markup import escape
 
 from account import checks, compare, histories, price
 from account.life import AccountLifeError, Life, LookSeconds
+from account.output import lasting
 from account.recording import AnswerRecorder
 from cli import doctor
 from cli.context import ConnectedStack, confirm, console
@@ -321,34 +323,6 @@ def end(life: AccountLife, record: Path) -> None:
         console.print(f"Recording: {record}", markup=False)
 
 
-def lasting(stream: TextIO) -> TextIO:
-    """Return a stream that goes on when nobody reads it any more, so that no line ends a destruction."""
-    return cast("TextIO", LastingOutput(stream))
-
-
-class LastingOutput:
-    """A stream whose lines are lost when nobody reads it any more."""
-
-    def __init__(self, stream: TextIO) -> None:
-        """Keep the stream."""
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write a text, if somebody reads it. Return its length."""
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush the stream, if somebody reads it."""
-        with suppress(OSError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        """Return everything else of the stream."""
-        return getattr(self._stream, name)
-
-
 def main() -> None:
     """Parse the command line and live."""
     parser = argparse.ArgumentParser(prog="python -m account.run", description="Live once in an AWS account.")
@@ -365,10 +339,13 @@ def main() -> None:
         # A closed terminal and a lost connection end the life as Ctrl-C does, so that everything is destroyed.
         signal.signal(signal.SIGHUP, _interrupt)
     try:
+        lock = _only_life()
         settings_file = write_settings(given.settings, given.instance_type, given.region)
         life = AccountLife(settings_file, LookSeconds(*given.looks))
         record = given.record or RECORDINGS / f"{life.region}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
         well = run(life, given.bedrock, record, yes=given.yes)
+    except BlockingIOError:
+        sys.exit("error: another `make test-account` runs in this folder: wait for its end, or use a second clone")
     except (AccountLifeError, Refused, SettingsError, cdk.CdkError, OSError) as error:
         sys.exit(f"error: {error}")
     except (ClientError, BotoCoreError) as error:
@@ -379,7 +356,20 @@ def main() -> None:
         sys.exit("interrupted: what the life made is destroyed, unless a line above says otherwise")
     if not given.record:
         compare.show(record, compare.LOCAL, record.with_suffix(".md"))
+    lock.close()
     sys.exit(0 if well else 1)
+
+
+def _only_life() -> IO[str]:
+    """Return the locked file of the only life in this folder, because two would share the synthesised stack.
+
+    Raises:
+        BlockingIOError: another life runs.
+    """
+    HOME.mkdir(parents=True, exist_ok=True)
+    lock = (HOME / "run.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

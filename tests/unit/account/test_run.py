@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import httpx
 import openai
 import pytest
 import yaml
@@ -190,7 +189,7 @@ def test_an_endpoint_that_refuses_a_question_is_a_problem_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     def refuses(*_: Any) -> str:
-        raise openai.APIConnectionError(request=httpx.Request("POST", "https://x"))
+        raise openai.APIError("Connection error.", cast("Any", None), body=None)
 
     monkeypatch.setattr(questions, "ask", refuses)
     stack = stacks.Stack("s", REGION, "e", "r", "b", "m")
@@ -275,6 +274,16 @@ def test_nothing_is_made_without_an_answer(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="add --yes"):
         run.run(life, "off", tmp_path / "r.jsonl", yes=False)
     assert life.done == ["checks"]
+
+
+def test_two_lives_do_not_share_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second would write the settings and the stack anew with which the first is destroyed."""
+    monkeypatch.setattr(run, "HOME", tmp_path / "home")
+    monkeypatch.setattr(sys, "argv", ["run", "--yes"])
+    with run._only_life(), pytest.raises(SystemExit, match="another `make test-account` runs in this folder"):
+        run.main()
+    assert not (tmp_path / "home" / "settings.yaml").exists()
+    run._only_life().close()
 
 
 def test_a_life_without_a_problem_is_well_and_another_is_not(tmp_path: Path) -> None:
