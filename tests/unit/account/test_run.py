@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -280,10 +281,18 @@ def test_two_lives_do_not_share_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """The second would write the settings and the stack anew with which the first is destroyed."""
     monkeypatch.setattr(run, "HOME", tmp_path / "home")
     monkeypatch.setattr(sys, "argv", ["run", "--yes"])
+    handled: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda number, _: handled.append(number))
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)
     with run._only_life(), pytest.raises(SystemExit, match="another `make test-account` runs in this folder"):
         run.main()
     assert not (tmp_path / "home" / "settings.yaml").exists()
     run._only_life().close()
+    assert handled == [signal.SIGTERM, signal.SIGHUP]  # a closed terminal, too
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)  # as `nohup` sets it
+    with run._only_life(), pytest.raises(SystemExit):
+        run.main()
+    assert handled[2:] == [signal.SIGTERM]
 
 
 def test_a_life_without_a_problem_is_well_and_another_is_not(tmp_path: Path) -> None:
