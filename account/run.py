@@ -94,7 +94,8 @@ class AccountLife:
             raise AccountLifeError("; ".join(f"{name}: {result.line}" for name, result in bad))
         if ends := [f"{name}: {result.line}" for name, result in bad if name in ENDS and result.status == "failure"]:
             raise AccountLifeError("; ".join(ends))
-        self._no_such_stack()
+        with self.recorder.step("doctor"):
+            self._no_such_stack()
         self._account = boto3.client("sts", region_name=self.region).get_caller_identity()["Account"]
         self.recorder.names[self._account] = "ACCOUNT"
         self._enough_for_an_update()
