@@ -113,7 +113,10 @@ class AccountLife:
 
     def deploy(self) -> Life:
         """Deploy the stack."""
-        self.deployed = True
+        self.deployed, self._stack_id = (
+            True,
+            "",
+        )  # a deployment that breaks off has no id, and not that of the one before
         with step(console, "cdk deploy", self._log):
             app = ("--app", str(self._assembly))
             cdk.run("deploy", *app, "--require-approval", "never", env=self._env, log=self._log)
@@ -141,15 +144,15 @@ class AccountLife:
             cdk.run("destroy", "--app", str(self._assembly), "--force", env=self._env, log=self._log)
         self.deployed = False
         try:
-            if self._stack_id:
-                histories.stack_events(self.recorder, self._client("cloudformation"), self._stack_id, of)
             with self.recorder.step("inventory", members=False):
                 left = inventory.left(self._client, self.name)
         except (ClientError, BotoCoreError) as error:
             self.problems.append(f"the stack is destroyed, but nobody knows what is left: {of_aws(error)}")
-            return
-        console.print(f"[bold]Left after destroy:[/bold] {', '.join(left) or 'nothing'}")
-        self.problems += [f"left after destroy: {line}" for line in left]
+        else:
+            console.print(f"[bold]Left after destroy:[/bold] {', '.join(left) or 'nothing'}")
+            self.problems += [f"left after destroy: {line}" for line in left]
+        if self._stack_id:
+            histories.stack_events(self.recorder, self._client("cloudformation"), self._stack_id, of)
 
     def live(self, run_input: dict[str, Any]) -> None:
         """Live: the refusals, the main run, serving again, stopping, and two moments at which the stack is destroyed."""
@@ -315,7 +318,8 @@ def end(life: AccountLife, record: Path) -> None:
             with life.recorder.step("destroy after an early end"):
                 life.destroy("of the stack that is destroyed early")
     except BaseException:
-        typer.echo(f"Not destroyed: {life.by_hand()}", err=True)
+        if life.deployed:
+            typer.echo(f"Not destroyed: {life.by_hand()}", err=True)
         raise
     finally:
         for problem in life.problems:

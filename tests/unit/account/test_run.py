@@ -186,6 +186,40 @@ def test_a_failed_inventory_is_a_problem_and_no_failed_destruction(
     assert [line[:53] for line in life.problems] == ["the stack is destroyed, but nobody knows what is left"]
 
 
+def test_a_deployment_that_breaks_off_takes_no_history_of_the_stack_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def breaks_off(command: str, *_: str, **__: Any) -> None:
+        if command == "deploy":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cdk, "run", breaks_off)
+    monkeypatch.setattr(inventory, "left", lambda *_: [])
+    life = run.AccountLife(run.SETTINGS, LookSeconds(0, 0))
+    life._stack_id = "arn:aws:cloudformation:us-west-2:111122223333:stack/x/1"
+    monkeypatch.setattr(life, "_client", lambda _: pytest.fail("no call is needed"))
+    with pytest.raises(KeyboardInterrupt):
+        life.deploy()
+    run.end(life, tmp_path / "r.jsonl")
+    assert not life.deployed
+    assert life.problems == []
+
+
+def test_a_failed_history_does_not_say_that_the_stack_is_still_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cdk, "run", lambda *_, **__: None)
+    monkeypatch.setattr(inventory, "left", lambda *_: ["bucket x"])
+    life = run.AccountLife(run.SETTINGS, LookSeconds(0, 0))
+    life.deployed, life._stack_id = True, "arn:x"
+    monkeypatch.setattr(life, "_client", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.end(life, tmp_path / "r.jsonl")
+    shown = capsys.readouterr()
+    assert "Left after destroy: bucket x" in shown.out
+    assert "Not destroyed" not in shown.err
+
+
 def test_an_endpoint_that_refuses_a_question_is_a_problem_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
