@@ -113,10 +113,8 @@ class AccountLife:
 
     def deploy(self) -> Life:
         """Deploy the stack."""
-        self.deployed, self._stack_id = (
-            True,
-            "",
-        )  # a deployment that breaks off has no id, and not that of the one before
+        self.deployed = True
+        self._stack_id = ""  # a deployment that breaks off has no id, and not that of the one before
         with step(console, "cdk deploy", self._log):
             app = ("--app", str(self._assembly))
             cdk.run("deploy", *app, "--require-approval", "never", env=self._env, log=self._log)
@@ -294,7 +292,12 @@ def run(life: AccountLife, mode: str, record: Path, *, yes: bool) -> bool:
         money.check_plan(amount.main, with_run_input(life.settings.model_dump(), run_input))
     for line in amount.lines():
         console.print(line, markup=False)
-    if mode != "off" and amount.total is not None:
+    if mode != "off":
+        if amount.total is None:
+            raise AccountLifeError(
+                f"what bedrock.mode {mode} costs at most in {life.region} is not known, so nothing would bound it; leave out "
+                "BEDROCK=, or name another Region with REGION="
+            )
         off = price.life(life.settings, life.region, {})
         extra = dollars(amount.total - off.total) if off.total is not None else dollars(None)
         console.print(f"Of this, bedrock.mode {mode} alone may cost {extra} dollars, and may take hours", markup=False)
@@ -335,7 +338,7 @@ def main() -> None:
     parser.add_argument("--region", help="the Region; else that of config.yaml")
     parser.add_argument("--bedrock", choices=("off", "customize", "import"), default="off", help="at its own price")
     parser.add_argument("--settings", type=Path, help="a settings file laid over account/settings.yaml")
-    parser.add_argument("--record", type=Path, help="the file of the recording; else docs/account/REGION-DATE.jsonl")
+    parser.add_argument("--record", type=Path, help="the file of the recording; else docs/account/REGION-TIME.jsonl")
     parser.add_argument("--looks", type=float, nargs=2, default=(3.0, 5.0), help="seconds between two looks")
     parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
     given = parser.parse_args()
@@ -347,7 +350,7 @@ def main() -> None:
         lock = _only_life()
         settings_file = write_settings(given.settings, given.instance_type, given.region)
         life = AccountLife(settings_file, LookSeconds(*given.looks))
-        record = given.record or RECORDINGS / f"{life.region}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
+        record = given.record or RECORDINGS / f"{life.region}-{datetime.now(UTC):%Y-%m-%d-%H%M}.jsonl"
         well = run(life, given.bedrock, record, yes=given.yes)
     except BlockingIOError:
         sys.exit("error: another `make test-account` runs in this folder: wait for its end, or use a second clone")

@@ -95,6 +95,16 @@ def test_a_life_whose_main_run_plan_would_refuse_ends_before_anything_is_made(
     assert life.done == ["checks"]
 
 
+def test_bedrock_without_a_known_price_ends_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(money, "look_up", lambda *_: (money.known("af-south-1"), "no network"))
+    life = LifeWithoutAws(None)
+    with pytest.raises(AccountLifeError, match="is not known, so nothing would bound it"):
+        run.run(life, "customize", tmp_path / "r.jsonl", yes=True)
+    assert life.done == ["checks"]
+
+
 @pytest.mark.parametrize("mode", ["customize", "import"])
 def test_bedrock_has_a_price_of_its_own(settings: Any, mode: str) -> None:
     given = price.main_input(settings, mode, REGION)
