@@ -104,7 +104,12 @@ CLAIMS = (
     Claim("docs/costs.md", "aws ce", checks.shell, why="local AWS has no Cost Explorer"),
     Claim("docs/data.md", '{"messages"', checks.row, HERE),
     Claim("docs/deploy.md", "aws secretsmanager", checks.shell, SECRET),
-    Claim("docs/deploy.md", "cdk bootstrap", checks.shell, "tests/local/deployed.py::on_its_own"),
+    Claim(
+        "docs/deploy.md",
+        "cdk bootstrap",
+        checks.shell,
+        why="each deployed test runs both by the CDK CLI, with options of local AWS (tests/local/deployed.py)",
+    ),
     Claim("docs/deploy.md", '{"training"', checks.run_input, LIFE),
     Claim("docs/deploy.md", '{"serve": "last"}', checks.run_input, HERE),
     Claim("docs/deploy.md", '{"serve": "9f8e7d6c5b"', checks.run_input, HERE),
@@ -126,6 +131,11 @@ CLAIMS = (
     ),
     Claim("local_aws/README.md", "curl ", checks.faults, HERE),
     Claim("local_aws/README.md", '{"kind": "no-endpoint"', checks.faults, HERE),
-    Claim("local_aws/README.md", "python -m local_aws.server", checks.shell, "tests/local_aws/conftest.py::start"),
+    Claim(
+        "local_aws/README.md",
+        "python -m local_aws.server",
+        checks.shell,
+        why="each test of local AWS starts it so, on a port of its own (tests/local_aws/conftest.py)",
+    ),
 )
 """The claims of all pages. `make test` fails for a block without one, and for one without a block."""

@@ -77,7 +77,7 @@ def test_each_test_that_a_claim_names_exists_and_a_claim_without_one_says_why() 
     for claim in CLAIMS:
         file, _, name = claim.run.partition("::")
         assert bool(claim.run) != bool(claim.why), claim
-        assert not claim.run or name in names(file), claim.run
+        assert not claim.run or (name.startswith("test_") and name in names(file)), claim.run
 
 
 @pytest.mark.parametrize("command", pages.inline_commands(), ids=lambda command: f"{command.place} {command.text}")
