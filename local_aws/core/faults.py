@@ -54,6 +54,10 @@ _AFTER = {"stop": 0, "kill": 1, "reclaim": 1}
 _NUMBERS = ("times", "status", "after")
 
 
+class JobFaultError(Exception):
+    """A fault fails a job. It is planned, so no log calls it an error of local AWS."""
+
+
 @dataclass
 class Fault:
     """One fault of the list. `given` is its JSON object. An empty pattern fits everything. `times` None means always."""

@@ -28,6 +28,9 @@ RepairAction = Literal["done", "wait", "back", "delete"]
 CUSTOMIZE, IMPORT = "Customize", "ImportModel"
 """The states that start a run's Bedrock job. No job is made before an execution enters one of them (infra/definition.py)."""
 
+DEPLOY = "Deploy"
+"""The state that updates the endpoint."""
+
 _REFUSALS = ("ValidationException", "ConflictException", "ResourceNotFound", "ResourceNotFoundException")
 
 
@@ -46,7 +49,7 @@ def handler(event: CleanupEvent) -> CleanedUp:
     refused: list[Exception] = []
     _, training_jobs = _try(partial(_training_jobs, run), refused)
     bedrock, bedrock_jobs = _try(partial(_bedrock_jobs, run, event.execution), refused)
-    endpoint, endpoints = _try(partial(_endpoint, event.prefix, run), refused)
+    endpoint, endpoints = _try(partial(_endpoint, event.prefix, run, event.execution), refused)
     if refused:
         raise refused[0]
     unfinished = [*training_jobs, *bedrock_jobs, *endpoints]
@@ -84,7 +87,9 @@ def _try(part: partial[tuple[str, list[str]]], refused: list[Exception]) -> tupl
     return "", []
 
 
-def decide(status: str, current: str | None, pending: str | None, run: str, passed: str | None) -> RepairAction:
+def decide(
+    status: str, current: str | None, pending: str | None, run: str, passed: str | None, *, deployed: bool
+) -> RepairAction:
     """Return what to do with the endpoint after an execution has ended.
 
     Args:
@@ -93,7 +98,11 @@ def decide(status: str, current: str | None, pending: str | None, run: str, pass
         pending: the config of a deployment in progress, from PendingDeploymentSummary.
         run: the beginning of the names of the run's configs.
         passed: the last config that passed its smoke test, from the endpoint's tag, or None.
+        deployed: whether the run has entered Deploy.
     """
+    if status == "UpdateRollbackFailed" and deployed:
+        # It serves "a mix of the old and new endpoint configurations" (API reference, DescribeEndpoint), whichever it names.
+        return "delete"
     if status == "Absent" or not any(config and config.startswith(run) for config in (current, pending)):
         return "done"  # There is no endpoint, or it belongs to another run.
     if status in ("Updating", "SystemUpdating", "RollingBack", "Deleting"):
@@ -104,7 +113,7 @@ def decide(status: str, current: str | None, pending: str | None, run: str, pass
     return "delete"
 
 
-def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
+def _endpoint(name: str, run: str, execution: str) -> tuple[str, list[str]]:
     """Repair the endpoint. Return its state in words, and the endpoint if it has to be waited for."""
     client = aws.client("sagemaker")
     endpoint = describe_endpoint(client, name)
@@ -114,7 +123,8 @@ def _endpoint(name: str, run: str) -> tuple[str, list[str]]:
         return "nothing: there is no endpoint", []
     tags = client.list_tags(ResourceArn=endpoint["EndpointArn"])["Tags"]
     passed = next((tag["Value"] for tag in tags if tag["Key"] == names.PASSED_TAG), None)
-    action = decide(status, current, pending, run, passed)
+    deployed = status == "UpdateRollbackFailed" and DEPLOY in message.entered_states(execution)
+    action = decide(status, current, pending, run, passed, deployed=deployed)
     if action == "back" and not all(
         aws.is_there(client.describe_endpoint_config, EndpointConfigName=config) for config in (current, passed)
     ):

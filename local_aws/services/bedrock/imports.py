@@ -122,13 +122,14 @@ def _run(bedrock: Bedrock, account: BedrockAccount, job: ImportJob, s3: Any, tag
         if fault.how == "stuck":
             faults.wait_replaced(fault)
         if fault.how == "fail":
-            raise RuntimeError("a fault fails this job")
+            raise faults.JobFaultError
     except model_files.InvalidModelError as error:
         failure = str(error)
     except ClientError as error:
         failure = _describe(error, uri)
-    except Exception:
-        logger.exception("Import job %s", job.arn)
+    except Exception as error:
+        if not isinstance(error, faults.JobFaultError):
+            logger.exception("Import job %s", job.arn)
         failure = "Encountered an unexpected error when processing the request, please try again"
     time.sleep(max(0.0, bedrock.controls.import_seconds - (time.monotonic() - started)))
     if failure or found is None:

@@ -206,7 +206,7 @@ def _run(bedrock: Bedrock, job: CustomizationJob, rules: models.Rules, account: 
             _enter(job, account, index)
             fault = faults.take("customization").how if step == "trainingDetails" else ""
             if fault == "fail":
-                raise RuntimeError("a fault fails this job")
+                raise faults.JobFaultError
             if fault == "stop":
                 _stop(job, account)
             if job.stopping.wait(faults.SLOW_SECONDS if fault == "slow" else bedrock.controls.step_seconds):
@@ -219,8 +219,9 @@ def _run(bedrock: Bedrock, job: CustomizationJob, rules: models.Rules, account: 
         failure = str(error)
     except ClientError as error:
         failure = f"Amazon S3: {error.response['Error'].get('Message', error.response['Error'].get('Code', ''))}"
-    except Exception:
-        logger.exception("Customization job %s", job.arn)
+    except Exception as error:
+        if not isinstance(error, faults.JobFaultError):
+            logger.exception("Customization job %s", job.arn)
         failure = "Encountered an unexpected error when processing the request, please try again"
     _finish(bedrock, job, account, failure)
 

@@ -210,6 +210,7 @@ def test_a_fault_fails_a_job_and_another_holds_it(
     finally:
         set_faults(aws)
     assert importable.ended(bedrock, held)["status"] == "Completed"
+    assert "JobFaultError" not in (aws.state_dir / "server.log").read_text()
 
 
 def test_the_caller_needs_its_own_grants(aws: RunningAws, role: str, imported: Callable[..., dict[str, Any]]) -> None:

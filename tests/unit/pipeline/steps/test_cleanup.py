@@ -28,36 +28,40 @@ OURS, THEIRS, PASSED = f"{RUN}0-0", "tuneway-0a1b2c3d-9876543210-0-0", "tuneway-
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("passed", [None, PASSED, THEIRS])
 def test_another_runs_endpoint_is_never_touched(status: str, passed: str | None) -> None:
-    assert decide(status, THEIRS, None, RUN, passed) == "done"
-    assert decide(status, THEIRS, PASSED, RUN, passed) == "done"
+    assert decide(status, THEIRS, None, RUN, passed, deployed=False) == "done"
+    assert decide(status, THEIRS, PASSED, RUN, passed, deployed=False) == "done"
 
 
 @pytest.mark.parametrize("status", ["Updating", "SystemUpdating", "RollingBack", "Deleting"])
 def test_a_deployment_of_this_run_in_progress_is_waited_for(status: str) -> None:
-    assert decide(status, PASSED, OURS, RUN, PASSED) == "wait"
-    assert decide(status, OURS, PASSED, RUN, PASSED) == "wait"  # it goes back to PASSED, which may fail
+    assert decide(status, PASSED, OURS, RUN, PASSED, deployed=True) == "wait"
+    assert decide(status, OURS, PASSED, RUN, PASSED, deployed=True) == "wait"  # it goes back to PASSED, which may fail
 
 
 def test_a_config_that_passed_continues_to_serve() -> None:
-    assert decide("InService", OURS, None, RUN, OURS) == "done"
+    assert decide("InService", OURS, None, RUN, OURS, deployed=True) == "done"
 
 
 def test_a_config_that_did_not_pass_is_replaced_by_the_last_one_that_did() -> None:
-    assert decide("InService", OURS, None, RUN, PASSED) == "back"
+    assert decide("InService", OURS, None, RUN, PASSED, deployed=True) == "back"
 
 
 def test_the_endpoint_is_deleted_if_no_config_has_passed() -> None:
-    assert decide("InService", OURS, None, RUN, None) == "delete"
+    assert decide("InService", OURS, None, RUN, None, deployed=True) == "delete"
 
 
 @pytest.mark.parametrize("status", ["Creating", "Failed", "OutOfService", "UpdateRollbackFailed"])
 @pytest.mark.parametrize("passed", [None, PASSED])
 def test_an_endpoint_that_does_not_serve_is_deleted(status: str, passed: str | None) -> None:
-    assert decide(status, OURS, None, RUN, passed) == "delete"
+    assert decide(status, OURS, None, RUN, passed, deployed=True) == "delete"
+
+
+def test_an_endpoint_whose_update_and_roll_back_failed_is_deleted_though_it_names_another_runs_config() -> None:
+    assert decide("UpdateRollbackFailed", PASSED, None, RUN, PASSED, deployed=True) == "delete"
 
 
 def test_nothing_is_done_without_an_endpoint() -> None:
-    assert decide("Absent", None, None, RUN, None) == "done"
+    assert decide("Absent", None, None, RUN, None, deployed=True) == "done"
 
 
 def test_the_other_parts_run_if_aws_refuses_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +99,10 @@ def test_the_schedule_of_a_deleted_endpoint_is_deleted_for_the_run_that_set_it(a
         FlexibleTimeWindow={"Mode": "OFF"},
         Target=target,
     )
-    cleanup._endpoint(name, f"{name}-9876543210-")
+    cleanup._endpoint(name, f"{name}-9876543210-", "arn")
     assert scheduler.get_schedule(Name=name)["Description"] == f"{name}-0123456789"
     for _ in range(2):
-        assert cleanup._endpoint(name, f"{name}-0123456789-") == ("nothing: there is no endpoint", [])
+        assert cleanup._endpoint(name, f"{name}-0123456789-", "arn") == ("nothing: there is no endpoint", [])
     with pytest.raises(scheduler.exceptions.ResourceNotFoundException):
         scheduler.get_schedule(Name=name)
 
