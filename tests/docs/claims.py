@@ -114,7 +114,6 @@ CLAIMS = (
     Claim("docs/deploy.md", '{"serve": "last"}', checks.run_input, HERE),
     Claim("docs/deploy.md", '{"serve": "9f8e7d6c5b"', checks.run_input, HERE),
     Claim("docs/examples/README.md", "make local KEEP=1", checks.shell, why=MINUTES),
-    Claim("docs/examples/serve-and-chat.md", "tuneway ask --batch", checks.shell, why=MINUTES),
     Claim("docs/models-in-bedrock.md", "import boto3", checks.program, LIFE),
     Claim("docs/operate.md", f"{TEMPLATE}  Workspace", checks.output, CFN_LINT),
     Claim("docs/operate.md", f"{TEMPLATE}  Email", checks.output, CFN_LINT),

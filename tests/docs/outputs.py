@@ -119,6 +119,8 @@ def in_terminal(command: list[str], env: dict[str, str], until: str | None, seco
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(ROOT)
+        # A shell without job control starts `make docs-outputs &` with SIGINT ignored, which this program would inherit.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execvpe(command[0], command, env)
     text, answered, deadline = "", 0, time.time() + seconds
     while time.time() < deadline:
