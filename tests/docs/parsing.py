@@ -28,6 +28,7 @@ OTHERS = {
     "source": "the shell's own",
     "cat": "coreutils",
     "head": "coreutils",
+    "mkdir": "coreutils",
     "printf": "the shell's own",
     "sleep": "coreutils",
     "for": "the shell's own",
