@@ -253,7 +253,7 @@ class Deployed:
         events = [event for page in pages for event in page["events"]]
         return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
 
-    def wait_for_state(self, arn: str, state: str, seconds: float = 90) -> None:
+    def wait_for_state(self, arn: str, state: str, seconds: float = 240) -> None:
         """Wait until the execution has entered the state."""
         client, deadline = self.aws.client("stepfunctions"), time.time() + seconds
 

@@ -46,7 +46,7 @@ def unused(fresh: Deployed) -> list[str]:
     return fresh.inventory()
 
 
-def wait_until(check: Callable[[], Any], seconds: float = 90) -> None:
+def wait_until(check: Callable[[], Any], seconds: float = 240) -> None:
     deadline = time.time() + seconds
     while not check():
         assert time.time() < deadline
