@@ -171,7 +171,7 @@ def test_serve_shows_the_price_and_stop_leaves_no_half_made_endpoint(stack: Depl
 def test_down_ends_what_bills_and_says_what_stays(stack: Deployed, trained: dict[str, Any]) -> None:
     serving = stack.wait_for_end(stack.start({"serve": trained["model_run"]}))
     assert serving["status"] == "SUCCEEDED", serving.get("cause")
-    training = stack.start(QUICK)
+    training = stack.start({**QUICK, "training": {"max_steps": 1000}})  # it does not end by itself before `down`
     stack.wait_for_state(training, "Train")
     listing = {row["run"]: row for row in json.loads(stack.tuneway("runs", "--json").stdout)}
     run = serving["output"]["run"].split("/")[-2]
