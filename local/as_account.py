@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from local import cdk, settings, tiny_model
-from local.run import HOME, REGION, allow_endpoint_update
+from local.run import HOME, REGION, RunError, allow_endpoint_update, interrupt, make
 from local_aws.session import LocalAws, LocalAwsError
+from pipeline.settings import overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from types import FrameType
 
 LAYER = cdk.ROOT / "local" / "account.yaml"
 RECORDING = cdk.ROOT / "docs" / "account" / "local.jsonl"
@@ -48,6 +48,7 @@ def live(
 
     Raises:
         LocalAwsError: local AWS did not start.
+        local.run.RunError: the functions' packages could not be made.
         local.cdk.CdkError: the account could not be bootstrapped.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def live(
     aws = LocalAws(folder / "aws", REGION, HOME / "hub")
     target = folder / "settings.yaml"
     settings.write(layer, target, access={"hub_endpoint": aws.hub_endpoint})
-    _make("infra.package", str(_whole(target, folder)))
+    make("infra.package", str(_whole(target, folder)))
     aws.start()
     try:
         allow_endpoint_update(aws)
@@ -70,8 +71,6 @@ def live(
 
 def _whole(layer: Path, folder: Path) -> Path:
     """Write the file of all settings that the driver will have, for the functions' packages."""
-    from pipeline.settings import overlay
-
     documents: list[dict[str, Any]] = [
         yaml.safe_load(path.read_text(encoding="utf-8")) for path in (cdk.ROOT / "account" / "settings.yaml", layer)
     ]
@@ -80,24 +79,16 @@ def _whole(layer: Path, folder: Path) -> Path:
     return target
 
 
-def _make(module: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], cwd=cdk.ROOT, check=True, stdout=subprocess.DEVNULL)
-
-
 def main() -> None:
     """Live once. The recording is docs/account/local.jsonl."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         code = live(sys.argv[1:], RECORDING, HOME / "as-account")
-    except (LocalAwsError, cdk.CdkError) as error:
+    except (LocalAwsError, RunError, cdk.CdkError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: local AWS and all that it ran are stopped")
     sys.exit(code)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

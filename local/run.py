@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave local AWS up, with the stack and the endpoint")
     arguments = parser.parse_args()
     # SIGTERM ends the run like Ctrl-C, so that everything that was started is stopped.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     HOME.mkdir(exist_ok=True)
     try:
         dataset_input(arguments.dataset, arguments.fields)  # before a minute is spent on a mistyped path
@@ -309,15 +309,15 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
 def _synthesise(assembly: Path, log: Path) -> None:
     """Make what the first deploy needs, and the cloud assembly."""
     with step(console, "Package the functions"):
-        _make("infra.package", str(settings.TARGET))
+        make("infra.package", str(settings.TARGET))
     with step(console, "Get the base model"):
-        _make("local.model", "--cache", str(HOME / "hub"))
+        make("local.model", "--cache", str(HOME / "hub"))
     env = cdk.environment(None, REGION, HOME / "home")
     with step(console, "Synthesise", log):
         cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
 
 
-def _make(module: str, *arguments: str) -> None:
+def make(module: str, *arguments: str) -> None:
     """Run a module as a program, which makes something once and is quick after that.
 
     Raises:
@@ -327,10 +327,11 @@ def _make(module: str, *arguments: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise RunError(f"{module} failed: {lines[-1].removeprefix('error: ')}; mend that, and run `make local` again")
+        raise RunError(f"{module} failed: {lines[-1].removeprefix('error: ')}; mend that, and run it again")
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """End the program as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

@@ -78,8 +78,8 @@ def decide(
             return "update" if known else "delete"
         # On the earlier config: SageMaker rolled the update back. On a third config: another run has taken over.
         return "failed" if current == before else "superseded"
-    # Failed, OutOfService, UpdateRollbackFailed: nothing serves. This run failed if it has requested its config. Else the
-    # endpoint comes from an earlier run.
+    # Failed, OutOfService: nothing serves. UpdateRollbackFailed: a mix of two configs does. This run failed if it has requested
+    # its config. Else the endpoint comes from an earlier run.
     return "failed" if asked else "delete"
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, record, registry, training_code
+from pipeline import aws, digests, record, registry
 from pipeline.contracts.events import RegisteredModel, RegisterEvent
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _dataset_digest(manifest: str) -> str:
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
     outputs = json.loads(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())["outputs"]
     files = (f"{split}/{split}.jsonl" for split in SPLITS)
-    return training_code.of_files({name: outputs[name]["sha256"] for name in files})
+    return digests.of_files({name: outputs[name]["sha256"] for name in files})
 
 
 def _scores(scores: JsonObject) -> dict[str, str]:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from local import tiny_model
-from pipeline import names, training_code
+from pipeline import digests, names
 from pipeline import settings as schema
 from pipeline.contracts.planned import PlanEvent
 from pipeline.contracts.values import as_json, parse
@@ -156,11 +156,11 @@ def test_a_model_is_registered_only_if_the_input_asks_for_it_also_without_an_end
     assert (metadata["dataset"], metadata["dataset_licence"]) == ("uploads/a.jsonl", None)
     # The digest is that of the code that Plan has copied.
     listed = aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"code/{RUN}/training/")["Contents"]
-    digests = {}
+    found = {}
     for entry in listed:
         body = aws.client("s3").get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-        digests[entry["Key"].rpartition("/")[2]] = hashlib.sha256(body).hexdigest()
-    assert metadata["code_sha256"] == training_code.of_files(digests)
+        found[entry["Key"].rpartition("/")[2]] = hashlib.sha256(body).hexdigest()
+    assert metadata["code_sha256"] == digests.of_files(found)
 
 
 def test_a_look_has_the_same_plan_and_writes_nothing(aws: RunningAws, bucket: str, hub: HubServer) -> None:
