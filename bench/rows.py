@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from data_prep.checks import Checks
 from data_prep.delimited import CsvFile
 from data_prep.request import PrepRequest, S3Location
+from data_prep.row_formats import RowFormats
 from data_prep.rows import read_jsonl
 from pipeline import settings
 from pipeline.contracts.data import CsvForm, DatasetRequest, Fields
@@ -38,13 +39,14 @@ def read(file: Path, fields: str | None = None) -> list[Messages]:
     dialogue, _, summary = (fields or f"{dataset.fields.dialogue}:{dataset.fields.summary}").partition(":")
     if file.suffix not in (".csv", ".jsonl"):
         raise Refused(f"'{file.name}' is neither .csv nor .jsonl; name one of them")
-    reader = CsvFile if file.suffix == ".csv" else read_jsonl
     nowhere = S3Location("", "")
-    columns = Fields(dialogue, summary)
-    wanted = DatasetRequest("", None, [], columns, CsvForm(), {}, {}, 1.0, dataset.instruction, 0)
+    wanted = DatasetRequest("", None, [], Fields(dialogue, summary), CsvForm(), {}, {}, 1.0, dataset.instruction, 0)
     checks = Checks(PrepRequest(wanted, nowhere, nowhere, MOST_TOKENS, None, 0, None))
     with file.open("rb") as stream:
-        checked = checks.check(reader(stream, file.name, columns))
+        formats = RowFormats(wanted.fields, "columns")
+        is_csv = file.suffix == ".csv"
+        rows = CsvFile(stream, file.name, formats) if is_csv else read_jsonl(stream, file.name, formats.fallback)
+        checked = checks.check(rows)
         return [read_row(line) for reason, *_, line in checked if reason is None]
 
 

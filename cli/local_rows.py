@@ -13,6 +13,7 @@ from data_prep.disk_s3 import DiskS3
 from data_prep.merge import merge_shards
 from data_prep.prepare import prepare
 from data_prep.request import resolve
+from data_prep.row_formats import formats_of
 from data_prep.shard import read_shard
 from data_prep.sources import DatasetFiles, LocalFiles
 from data_prep.writer import S3Folder
@@ -105,6 +106,6 @@ def reader(preparation: Preparation, paths: Mapping[str, Path], hub_endpoint: st
     """
     dataset = preparation.request.dataset
     if paths:
-        return LocalFiles(dataset.fields, dataset.csv, paths)
+        return LocalFiles(formats_of(dataset), dataset.csv, paths)
     os.environ["HF_ENDPOINT"] = hub_endpoint  # as in the function's environment
     return DatasetFiles(dataset, token, s3)

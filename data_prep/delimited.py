@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator
 
-    from data_prep.rows import Row
-    from data_prep.shapes import TextColumns
+    from data_prep.row_formats import Row, RowFormat, RowFormats
 
 SEPARATORS = (",", ";", "\t", "|")
 """The separators that are tried on the header if none is set."""
@@ -50,24 +49,27 @@ class CsvFile:
     end stands in a text without quotes, the lines before and after may be pieces of one row, which look like rows.
 
     Attributes:
-        separator: the separator that is set, or the first one by which the header has both columns. None if the file is
-            empty.
+        separator: the separator that is set, or the first one by which the header has the columns of a format. None if the
+            file is empty.
+        row_format: the format of the rows. None if the file is empty.
     """
 
     def __init__(
-        self, stream: io.BufferedReader[Any], name: str, fields: TextColumns, separator: str | None = None
+        self, stream: io.BufferedReader[Any], name: str, formats: RowFormats, separator: str | None = None
     ) -> None:
         """Read the header.
 
         Raises:
-            Refused: the header is not CSV, or it has not both columns.
+            Refused: the header is not CSV, or it has not the columns of one format.
         """
-        self._name, self._fields = name, fields
+        self._name, self._formats = name, formats
+        self.row_format: RowFormat | None = None
         self._text = _Text(stream, name)
         separators = SEPARATORS if separator is None else (separator,)
         self.separator, self._header = self._read_header(separators)
         if self.separator is not None:
-            self._dialogue, self._summary = index(self._header, name, fields)
+            self.row_format = formats.choose(name, [_cells(self._header)])
+            self._places = index(self._header, name, self.row_format or formats.fallback)
 
     def _read_header(self, separators: tuple[str, ...]) -> tuple[str | None, list[str]]:
         text = self._text
@@ -88,7 +90,7 @@ class CsvFile:
             if header is None:
                 return None, []
             found[separator] = header
-            if set(header) >= set(self._fields):
+            if self._formats.any_fits(_cells(header)):
                 text.release()
                 return separator, header
         if not found:
@@ -100,7 +102,12 @@ class CsvFile:
 
     def _refuse_header(self, separator: str, found: dict[str, list[str]]) -> NoReturn:
         header = found[separator]
-        line = self._line_with_both(tuple(found))
+        if lists := self._formats.turns.intersection(header):
+            raise Refused(
+                f"dataset.format: {quoted(self._name)} has the column {quoted(min(lists))}, and a cell of a CSV file is "
+                "text and no list of turns; write JSON Lines or Parquet"
+            )
+        line = self._line_with_columns(tuple(found))
         if line:
             raise Refused(
                 f"dataset: {quoted(self._name)} has its header in line {line}; remove the lines above it, so that it is the "
@@ -111,41 +118,46 @@ class CsvFile:
                 f"dataset.csv.encoding: the header of {quoted(self._name)} is not UTF-8; write the file as UTF-8 (Excel: 'CSV "
                 "UTF-8'), or set dataset.csv.encoding to its encoding, such as cp1252"
             )
-        missing = next(field for field in self._fields if field not in header)
+        missing = next((field for field in self._formats.fallback.columns if field not in header), "")
         more = "" if separator == "," else f" (separated by {quoted(separator)})"
         if len(header) == 1:
             more = " (if another character separates the columns, set dataset.csv.separator to it)"
         no_column(self._name, missing, header, more)
 
-    def _line_with_both(self, separators: tuple[str, ...]) -> int | None:
+    def _line_with_columns(self, separators: tuple[str, ...]) -> int | None:
         self._text.rewind()
         for number, line in zip(range(1, _HEADER_LINES + 1), self._text, strict=False):
             for separator in separators:
                 cells = [cell.strip('"') for cell in line.rstrip("\r\n").split(separator)]
-                if number > 1 and set(cells) >= set(self._fields):
+                if number > 1 and self._formats.any_fits(_cells(cells)):
                     return number
         return None
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Row]:  # noqa: PLR0912 - a call per row would take time
         """Yield the rows.
 
         Raises:
             Refused: a row is not CSV, has more or fewer columns than the header, or opens a quote that never closes.
         """
-        if self.separator is None:
+        if self.separator is None or self.row_format is None:
             return
-        text, width, dialogue, summary = self._text, len(self._header), self._dialogue, self._summary
-        rules = _Rules(self.separator, width, dialogue, summary)
+        text, width, places, row_of = self._text, len(self._header), self._places, self.row_format.row
+        rules = _Rules(self.separator, width, places)
         cells = csv.reader(text, strict=True, delimiter=self.separator)  # strict: the module does not guess
         number = 0
-        plain, groups = rules.plain, ("dq", "d", "dq", "d") if dialogue == summary else ("dq", "d", "sq", "s")
+        plain, groups = rules.plain, [f"{kind}{place}" for place in places for kind in ("quoted", "bare")]
+        is_pair = self.row_format.is_pair
         while True:
             buffer, at = text.buffer, text.at
             while found := plain(buffer, at):
                 at = found.end()
                 number += 1
-                quoted_text, bare, summary_quoted, summary_bare = found.group(*groups)
-                yield _cell(quoted_text, bare), _cell(summary_quoted, summary_bare), None
+                if is_pair:
+                    quoted_text, bare, summary_quoted, summary_bare = found.group(*groups)
+                    yield _cell(quoted_text, bare), _cell(summary_quoted, summary_bare), None
+                else:
+                    matched = found.group(*groups)
+                    yield row_of(*map(_cell, matched[::2], matched[1::2]))
             rules.has_quoted = rules.has_quoted or buffer.find(b'"', text.at, at) >= 0
             text.at = at
             number += 1
@@ -164,7 +176,7 @@ class CsvFile:
             if rules.are_broken():
                 self._refuse(rules.bare_row, _BARE)
             if len(row) == width:
-                yield row[dialogue], row[summary], None
+                yield row_of(*[row[place] for place in places])
             elif not "".join(row).strip() and len(row) <= 1:
                 yield None, None, BLANK_LINE
             else:
@@ -188,13 +200,12 @@ class CsvFile:
 class _Rules:
     """The forms that a row may have, and the quotes that the rows so far have."""
 
-    def __init__(self, separator: str, width: int, dialogue: int, summary: int) -> None:
+    def __init__(self, separator: str, width: int, places: list[int]) -> None:
         mark = re.escape(separator)
-        names = {summary: "s", dialogue: "d"}  # a file may be read for one column
         bare = rf'[^"\r\n{mark}]*+'
         fields = [
-            rf'(?:"(?P<{names[n]}q>[^"]*+(?:""[^"]*+)*+)"|(?P<{names[n]}>{bare}))'
-            if n in names
+            rf'(?:"(?P<quoted{n}>[^"]*+(?:""[^"]*+)*+)"|(?P<bare{n}>{bare}))'
+            if n in places
             else rf'(?:"[^"]*+(?:""[^"]*+)*+"|{bare})'
             for n in range(width)
         ]
@@ -226,6 +237,11 @@ class _Rules:
         In a file without quoted fields a quote is an ordinary character, and a line is a row.
         """
         return bool(self.bare_row) and (self.has_quoted or self._closes)
+
+
+def _cells(header: list[str]) -> dict[str, str]:
+    """Return a row of this header whose cells are text, to find the format that it fits."""
+    return dict.fromkeys(header, "")
 
 
 def _cell(quoted_text: bytes | None, bare: bytes) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pipeline.contracts.values import as_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
 RULES = (
     "Line ends in texts (CRLF, CR) become LF, and line_ends_normalized counts these rows. Nothing else is changed.",
     "A row of two columns is written as three messages: instruction, dialogue, and summary, which is marked as learned.",
+    "A row of another format is written as its own turns. The assistant's are marked as learned or not (dataset.learn).",
+    "The dialogue of a row is all its turns before the last answer, without the system message.",
     "Row numbers begin at 1. A CSV file's header has no number. A blank line and a line that cannot be parsed have one.",
     "Splits are read in the order test, validation, train. A row is rejected if an earlier split has its dialogue.",
-    "A row is a duplicate if an earlier accepted row has the same dialogue and summary. Line ends do not count.",
+    "A row is a duplicate if an earlier accepted row has the same system message, dialogue and last answer. Line ends do not "
+    "count.",
     "A row is too long if it has more than six characters per token. The instruction counts.",
     "A split without files of its own gets a part of train's rows, by a seeded hash of the dialogue.",
     "max_rows and Bedrock's limit keep the rows with the lowest seeded hashes of their texts, in reading order.",
@@ -41,6 +46,7 @@ class FileRead:
         read: rows that were read.
         rejected: rows that were rejected.
         line_ends_normalized: rows whose line ends were changed to LF.
+        format: format of its rows. None if no row tells it.
         encoding: encoding of a CSV or JSON file.
         separator: separator of a CSV file.
     """
@@ -51,6 +57,7 @@ class FileRead:
     read: int = 0
     rejected: int = 0
     line_ends_normalized: int = 0
+    format: str | None = None
     encoding: str | None = None
     separator: str | None = None
 
@@ -61,13 +68,13 @@ def render(
     splits: Mapping[str, Any],
     tallies: Mapping[str, Any],
     outputs: Mapping[str, Upload],
+    system: str | None,
 ) -> bytes:
-    """Return the manifest as JSON."""
-    dataset = request.dataset._asdict()
-    fields, csv = dataset.pop("fields"), dataset.pop("csv")
+    """Return the manifest as JSON. `system` is the system message that all rows of the outputs share."""
     document = {
-        "version": 1,
-        "dataset": {**dataset, **fields._asdict(), "csv": csv._asdict()},
+        "version": 2,
+        "dataset": as_json(request.dataset),
+        "system": system,
         "rules": RULES,
         "files": [{**asdict(file), "accepted": file.read - file.rejected} for file in files],
         "splits": splits,

@@ -121,12 +121,12 @@ class _Shards:
                 outputs.reject(file, row.reason)
                 continue
             split = outputs.splits[row.split]
-            outputs.accept(file, split, row.normalized, row.problem)
+            problem = outputs.accept(file, split, row.normalized, row.problem, row.line)
             if row.split in drawn:
                 if split.accepted != next_drawn[row.split]:
                     continue
                 next_drawn[row.split] = next(drawn[row.split], None)
-            outputs.emit(split, row.digest, row.problem, row.line)
+            outputs.emit(split, row.digest, problem, row.line)
 
     def _decided(self, *, with_lines: bool) -> Iterator[_Row]:
         dataset = self._request.dataset
@@ -138,12 +138,12 @@ class _Shards:
             folder = self._work.place(name_of(number, ""))
             try:
                 for piece, read in zip(report.pieces, report.read, strict=True):
-                    for place, unfit, normalized, dialogue_digest, digest in islice(marks, read):
+                    for place, unfit, normalized, dialogue_digest, digest, key in islice(marks, read):
                         reason, name, line = reasons[place], "", b""
                         if not place:
                             line = next(lines)
                             name = deal(dialogue_digest) if piece.split == "train" else piece.split
-                            reason = seen.why_not_new(name, dialogue_digest, digest)
+                            reason = seen.why_not_new(name, dialogue_digest, key)
                         yield _Row(piece, reason, name, bool(normalized), problems[unfit], digest, line)
                 # Both files are read to their ends, because only there their sums are checked.
                 more = next(marks, None) is not None or (with_lines and next(lines, None) is not None)
@@ -152,7 +152,7 @@ class _Shards:
             if more:
                 raise ReadBackError(f"{folder} holds more than its report says")
 
-    def _marks(self, number: int, file: ShardFile) -> Iterator[tuple[int, int, int, bytes, bytes]]:
+    def _marks(self, number: int, file: ShardFile) -> Iterator[tuple[int, int, int, bytes, bytes, bytes]]:
         name = name_of(number, "marks")
         raw = self._work.open(name)
         with io.BufferedReader(raw, BUFFER_BYTES) as stream:

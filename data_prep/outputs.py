@@ -29,10 +29,19 @@ if TYPE_CHECKING:
     from data_prep.sources import ReadAs
     from data_prep.writer import S3Folder, Upload
     from pipeline.contracts.data import Piece
+    from training.messages import Message
 
 BEDROCK_SPLITS = ("train", "validation")
 _SHOWN_REASONS = 3
 _UNLIKELY = 1e-6
+
+_WITH_SYSTEM = b'{"messages":[{"role":"system",'
+"""The first bytes of the line of a row with a system message."""
+
+_OF_FIELDS = ("dialogue ", "summary ", "no field ")
+"""The beginnings of reasons that another column may mend."""
+
+_SYSTEM = {False: "no system message", True: "a system message"}
 
 
 def publish(request: PrepRequest, folder: S3Folder, fill: Callable[[Outputs], None]) -> Prepared:
@@ -81,6 +90,8 @@ class Outputs:
         self._rejected: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._shares = dict.fromkeys(BEDROCK_SPLITS, 0)
+        self._all_alike = bool(model and model.one_kind_of_system)
+        self._has_system: bool | None = None
         self.rejects = self._upload("rejected.jsonl")
         self.splits = {
             name: Split(
@@ -100,10 +111,10 @@ class Outputs:
         return self._files.setdefault(piece.file, manifest.FileRead(piece.file, piece.bytes, piece.etag))
 
     def note(self, piece: Piece, read_as: ReadAs | None) -> None:
-        """Record encoding and separator of the piece's file, if its format does not fix them."""
+        """Record how the piece's file was read."""
         if read_as:
             file = self.file(piece)
-            file.encoding, file.separator = read_as
+            file.format, file.encoding, file.separator = read_as
 
     def reject(self, file: manifest.FileRead, reason: str) -> None:
         """Count the row that was read last as not fit, for this reason."""
@@ -111,13 +122,33 @@ class Outputs:
         self._rejected[reason] += 1
         self._note(file, reason, "all")
 
-    def accept(self, file: manifest.FileRead, split: Split, normalized: bool, problem: str | None) -> None:
-        """Count the row that was read last as fit and new. `problem` says why Bedrock's base model does not take it."""
+    def accept(
+        self, file: manifest.FileRead, split: Split, normalized: bool, problem: str | None, line: bytes
+    ) -> str | None:
+        """Count the row that was read last as fit and new.
+
+        Args:
+            file: the row's file.
+            split: the row's split.
+            normalized: whether its line ends were changed.
+            problem: why Bedrock's base model does not take it; None if the row alone does not tell.
+            line: the row's line.
+
+        Returns:
+            Why Bedrock's base model does not take it, after a look at the rows before.
+        """
         split.accepted += 1
         file.line_ends_normalized += normalized
+        if self._all_alike and split.bedrock and not problem:
+            has_system = line.startswith(_WITH_SYSTEM)
+            if self._has_system is None:
+                self._has_system = has_system
+            elif has_system != self._has_system:
+                problem = f"has {_SYSTEM[has_system]}, and the first record has {_SYSTEM[self._has_system]}"
         if problem and split.bedrock:
             self._left_out[problem] += 1
             self._note(file, problem, "bedrock")
+        return problem
 
     def _note(self, file: manifest.FileRead, reason: str, rejected_from: str) -> None:
         line = {"file": file.name, "row": file.read, "reason": reason, "from": rejected_from}
@@ -199,17 +230,14 @@ class Outputs:
         (reason, count), *_ = self._unfit().most_common(1)
         if reason.startswith("broken UTF-8"):
             return "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to the encoding of a CSV file, such as cp1252"
-        if dataset.fields == ("input", "output") and reason in shapes.WITHOUT_INPUT:
-            return (
-                "these are Alpaca rows (instruction, input, output), and where the input is empty, the instruction is the "
-                "prompt; write both into one column, and name that and 'output' in dataset.fields"
-            )
-        if reason.endswith("is not a string"):
+        if dataset.fields[:2] == ("input", "output") and reason in shapes.WITHOUT_INPUT:
+            return "if these are Alpaca rows (instruction, input, output), set dataset.format: instruction"
+        if reason.startswith(("dialogue ", "summary ")) and reason.endswith("is not a string"):
             return "name two columns of text in dataset.fields, or write the values of these as text"
         ways = ["mend them"]
         if reason == f"longer than {self._request.max_tokens} tokens (estimated)":
             ways.append("raise training.max_length")
-        elif count > read / 2 and reason.startswith(("dialogue ", "summary ", "no field ")):
+        elif count > read / 2 and reason.startswith((*_OF_FIELDS, "a turn without ")):
             ways.append("name other columns in dataset.fields")
         if more_allowed:
             ways.append("raise dataset.max_rejected_share")
@@ -236,13 +264,18 @@ class Outputs:
 
     def publish(self) -> Prepared:
         """Read the files back, write Bedrock's files from them, and last the manifest. Return the function's answer."""
-        self._read_back_chat()
+        system = self._read_back_chat()
         self._read_back_bedrock()
         counts = {split.name: split.upload.rows for split in self.splits.values()}
         with self._folder.write("manifest.json") as upload:
             upload.write(
                 manifest.render(
-                    self._request, list(self._files.values()), self._manifest_splits(), self._tallies(), self._uploads
+                    self._request,
+                    list(self._files.values()),
+                    self._manifest_splits(),
+                    self._tallies(),
+                    self._uploads,
+                    system,
                 )
             )
         return Prepared(
@@ -253,29 +286,39 @@ class Outputs:
                 **{f"bedrock_{split}": count for split, count in self._shares.items()},
             },
             rejected=dict(sorted(self._rejected.items())),
+            formats=dict(sorted(Counter(file.format for file in self._files.values() if file.format).items())),
         )
 
-    def _read_back_chat(self) -> None:
+    def _read_back_chat(self) -> str | None:
         """Check the files of rows against their rules, and write Bedrock's files from the rows that are read back.
 
         The rows that Bedrock's sample draws are known only now. So they come from the files and not from memory.
+
+        Returns:
+            The system message that all rows share; None if they have none, or not the same.
         """
         model, read_row = self._request.base_model, record_formats.read_row
-        system, *_ = record_formats.row_of_columns(self._request.dataset.instruction, "", "")
+        first: Message | None = None
+        is_shared = True
         for split in self.splits.values():
             lines = self._lines(f"{split.name}/{split.name}.jsonl")
             if model is None or split.bedrock is None:
                 for line in lines:
-                    read_row(line, system)
+                    row = read_row(line)
+                    first = first or row[0]
+                    is_shared = is_shared and row[0] == first
                 continue
             drawn = split.bedrock.numbers(self._shares[split.name])
             next_drawn = next(drawn, None)
             with self._upload(f"bedrock/{split.name}.jsonl") as upload:
                 for number, line in enumerate(lines):
-                    row = read_row(line, system)
+                    row = read_row(line)
+                    first = first or row[0]
+                    is_shared = is_shared and row[0] == first
                     if number == next_drawn:
                         upload.write(record_formats.bedrock(model, row))
                         next_drawn = next(drawn, None)
+        return first["content"] if first and is_shared and first["role"] == "system" else None
 
     def _read_back_bedrock(self) -> None:
         model = self._request.base_model

@@ -5,22 +5,22 @@ It is imported only for such a file, because it imports pyarrow.
 
 from __future__ import annotations
 
-from itertools import repeat
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.encoding import HEAD_BYTES, refuse_others
-from data_prep.shapes import index, refuse_turns
+from data_prep.row_formats import BROKEN
+from data_prep.shapes import index, refuse_chat
 from pipeline.errors import Refused, quoted
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from data_prep.rows import Row
-    from data_prep.shapes import TextColumns
+    from data_prep.row_formats import Row, RowFormat, RowFormats
     from pipeline.contracts.data import Piece
 
 BATCH_ROWS = 256
@@ -38,19 +38,26 @@ _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.
 
 
 def read_columnar(
-    suffix: str, file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: TextColumns
+    suffix: str,
+    file: io.RawIOBase,
+    stream: io.BufferedReader[Any],
+    piece: Piece,
+    formats: RowFormats,
+    note: Callable[[RowFormat], None],
 ) -> Iterator[Row]:
-    """Return the rows of a file by the suffix of its format. `read_arrow` explains the other arguments.
+    """Return the rows of a file by the suffix of its format. `_read_arrow` explains the other arguments.
 
     Raises:
-        Refused: as in `read_parquet`.
+        Refused: as in `_read_parquet`.
     """
     if suffix == ".parquet":
-        return read_parquet(file, piece, fields)
-    return read_arrow(file, stream, piece, fields)
+        return _read_parquet(file, piece, formats, note)
+    return _read_arrow(file, stream, piece, formats, note)
 
 
-def read_parquet(file: io.RawIOBase, piece: Piece, fields: TextColumns) -> Iterator[Row]:
+def _read_parquet(
+    file: io.RawIOBase, piece: Piece, formats: RowFormats, note: Callable[[RowFormat], None]
+) -> Iterator[Row]:
     """Yield the rows of the row groups that begin in `piece`.
 
     Raises:
@@ -60,17 +67,23 @@ def read_parquet(file: io.RawIOBase, piece: Piece, fields: TextColumns) -> Itera
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
-        columns = _columns(parquet.schema_arrow, piece.file, fields)
+        row_format, columns = _columns(parquet.schema_arrow, piece.file, formats)
+        note(row_format)
         meta = parquet.metadata
         groups = [i for i in range(meta.num_row_groups) if piece.start <= _begin(meta.row_group(i)) < piece.end]
         for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
-            dialogues, summaries = (_values(batch.column(name)) for name in columns)
-            yield from zip(dialogues, summaries, repeat(None), strict=False)
+            yield from _rows(batch, row_format, columns)
     except (pa.ArrowException, OSError) as error:  # Arrow raises OSError for a page that is cut or damaged
         _refuse(file, piece, "Parquet", _PARQUET_MARK, error)
 
 
-def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece, fields: TextColumns) -> Iterator[Row]:
+def _read_arrow(
+    file: io.RawIOBase,
+    stream: io.BufferedReader[Any],
+    piece: Piece,
+    formats: RowFormats,
+    note: Callable[[RowFormat], None],
+) -> Iterator[Row]:
     """Yield the rows of an Arrow file.
 
     The file has either IPC's stream format, which datasets' save_to_disk writes, or its file format, also called Feather.
@@ -79,10 +92,11 @@ def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece,
         file: the file, in which the reader of the file format seeks.
         stream: the same file from its beginning to its end, for the stream format.
         piece: the whole file as a piece.
-        fields: the columns.
+        formats: the formats that the rows may have.
+        note: called with the format that they have.
 
     Raises:
-        Refused: as in `read_parquet`.
+        Refused: as in `_read_parquet`.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -91,14 +105,13 @@ def read_arrow(file: io.RawIOBase, stream: io.BufferedReader[Any], piece: Piece,
             batches = map(reader.get_batch, range(reader.num_record_batches))
         else:
             reader = batches = pa.ipc.open_stream(stream)
-        columns = _columns(reader.schema, piece.file, fields)
+        row_format, columns = _columns(reader.schema, piece.file, formats)
+        note(row_format)
         for batch in batches:
             for name in columns:
                 _check_offsets(batch.column(name))
             for part in range(0, batch.num_rows, BATCH_ROWS):
-                rows = batch.slice(part, BATCH_ROWS)
-                dialogues, summaries = (_values(rows.column(name)) for name in columns)
-                yield from zip(dialogues, summaries, repeat(None), strict=False)
+                yield from _rows(batch.slice(part, BATCH_ROWS), row_format, columns)
         if batches is reader and stream.read(1):
             raise Refused(
                 f"dataset: {quoted(piece.file)} goes on after the end of its Arrow stream; write each stream to a file of its "
@@ -127,18 +140,47 @@ def _check_offsets(column: Any) -> None:
     if pa.types.is_dictionary(column.type):
         column.indices.validate(full=True)
         column = column.dictionary
+    if _is_list(column.type):
+        # The list alone, without its values: a full validation would refuse the file for a text that is not UTF-8.
+        type(column).from_arrays(column.offsets, pa.nulls(len(column.values))).validate(full=True)
+        _check_offsets(column.values)
+        return
+    if pa.types.is_struct(column.type):
+        for part in range(column.type.num_fields):
+            _check_offsets(column.field(part))
+        return
     as_bytes = _AS_BYTES.get(column.type)
     (column.view(as_bytes) if as_bytes else column).validate(full=as_bytes is not None)
 
 
-def _columns(schema: Any, file: str, fields: TextColumns) -> list[str]:
-    """Return the names of the two columns. Refuse chat rows: a mapped column, or any if one is missing, is a list of turns."""
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _columns(schema: Any, file: str, formats: RowFormats) -> tuple[RowFormat, list[str]]:
+    """Return the format of the rows by the schema, and the names of its columns.
+
+    Raises:
+        Refused: the schema fits no format. A column of turns is refused with the format that reads it.
+    """
     names = schema.names
-    for field in fields if set(fields) <= set(names) else names:
-        kind = schema.field(names.index(field)).type
-        if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_struct(kind.value_type):
-            refuse_turns(file, field, [part.name for part in kind.value_type])
-    return [names[place] for place in index(names, file, fields)]
+    # An object as a row of this schema has it, with texts in the place of all values but lists of turns.
+    sample: dict[str, object] = dict.fromkeys(names, "")
+    for name, kind in zip(names, schema.types, strict=True):
+        if _is_list(kind) and pa.types.is_struct(kind.value_type):
+            sample[name] = [dict.fromkeys([part.name for part in kind.value_type], "")]
+    row_format = formats.choose(file, [sample]) or formats.fallback
+    if row_format.name == "columns":
+        refuse_chat(file, sample, row_format)
+    return row_format, [names[place] for place in index(names, file, row_format)]
+
+
+def _rows(batch: Any, row_format: RowFormat, columns: list[str]) -> Iterator[Row]:
+    values = [_values(batch.column(name)) for name in columns]
+    if row_format.is_pair:
+        dialogues, summaries = values
+        return zip(dialogues, summaries, repeat(None), strict=False)
+    return starmap(row_format.row, zip(*values, strict=True))
 
 
 def _begin(group: Any) -> int:
@@ -148,11 +190,13 @@ def _begin(group: Any) -> int:
 
 
 def _values(column: Any) -> list[object]:
-    """Return the column's values. A value that is not text is 0, or None if it is null.
+    """Return the column's values. A value that is neither text nor a list is 0, or None if it is null.
 
     pyarrow does not check whether a string is UTF-8. Bytes that are not become lone surrogates, which the checks find.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if _is_list(kind):
+        return [_list(value) for value in column]
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         return [None if is_null else 0 for is_null in column.is_null().to_pylist()]
     try:
@@ -161,3 +205,10 @@ def _values(column: Any) -> list[object]:
         binary = column.cast(kind).cast(pa.large_binary()).to_pylist()
         values = [value if value is None else value.decode("utf-8", "surrogateescape") for value in binary]
     return values
+
+
+def _list(value: Any) -> object:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return BROKEN

@@ -50,16 +50,16 @@ def _read(request: PrepRequest, pieces: Sequence[Piece], source: Files, outputs:
     samples = {name: _Sample(rows, name) for name, rows in dataset.max_rows.items() if rows is not None}
     for piece in pieces:
         file = outputs.file(piece)
-        for reason, normalized, problem, dialogue_digest, digest, line in checks.check(source.rows(piece)):
+        for reason, normalized, problem, dialogue_digest, digest, key, line in checks.check(source.rows(piece)):
             file.read += 1
             if reason is None:
                 name = deal(dialogue_digest) if piece.split == "train" else piece.split
-                reason = seen.why_not_new(name, dialogue_digest, digest)  # noqa: PLW2901
+                reason = seen.why_not_new(name, dialogue_digest, key)  # noqa: PLW2901
             if reason is not None:
                 outputs.reject(file, reason)
                 continue
             split = outputs.splits[name]
-            outputs.accept(file, split, normalized, problem)
+            problem = outputs.accept(file, split, normalized, problem, line)  # noqa: PLW2901
             if name in samples:
                 samples[name].add(digest, problem, line)
             else:

@@ -6,6 +6,7 @@ Sources: a row (`training.messages`) has TRL's and SageMaker's conversational fo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,7 +14,7 @@ import orjson
 from training.messages import BadRecord, check
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from pipeline.catalogue import BaseModel
     from training.messages import Message, Messages
@@ -25,7 +26,7 @@ CHARS_PER_TOKEN = 6
 (`pipeline.catalogue`). English has about four, so a row that is rejected for its length is certainly too long. Training counts
 the tokens and leaves out a row that is a little too long."""
 
-_BEDROCK_ROLES = ["user", "assistant"]
+_BEDROCK_ROLES = ("user", "assistant")
 
 
 def row_of_columns(instruction: str, dialogue: str, summary: str) -> Messages:
@@ -54,19 +55,39 @@ def line_parts(instruction: str) -> tuple[bytes, bytes, bytes]:
     return before, between, after
 
 
+@lru_cache(maxsize=4096)
+def parts_of(marks: str) -> list[bytes]:
+    """Return the parts of the line of a conversation with these marks: before the first text, between two, after the last.
+
+    Conversations of the same marks differ only in their texts, so these parts are serialised once (`line_parts`).
+    """
+    messages: Messages = [_message(mark, "") for mark in marks]
+    return row_line(messages).split(b'""')  # only the texts are empty strings
+
+
+def _message(mark: str, text: str) -> Message:
+    match mark:
+        case "s":
+            return {"role": "system", "content": text}
+        case "u":
+            return {"role": "user", "content": text}
+    return {"role": "assistant", "content": text, "learned": mark == "A"}
+
+
 def bedrock(model: BaseModel, messages: Messages) -> bytes:
-    """Return the line of a row of two columns in the Bedrock files, in the format of `model`."""
-    system, *turns = messages
+    """Return the line of a row in the Bedrock files, in the format of `model`. `BedrockRules` has found that it fits."""
+    has_system = messages[0]["role"] == "system"
+    system, turns = (messages[0]["content"], messages[1:]) if has_system else ("", messages)
     record: dict[str, Any]
     if model.format == "conversation":
         record = {
             "schemaVersion": SCHEMA_VERSION,
-            "system": [{"text": system["content"]}],
+            **({"system": [{"text": system}]} if has_system else {}),
             "messages": [{"role": turn["role"], "content": [{"text": turn["content"]}]} for turn in turns],
         }
     else:
         question, answer = turns
-        record = {"prompt": _prompt(system["content"], question["content"]), "completion": answer["content"]}
+        record = {"prompt": _prompt(system, question["content"]), "completion": answer["content"]}
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -93,9 +114,18 @@ class BedrockRules:
             return _problem(self._model, self._instruction, dialogue, summary)
         return _problem(self._model, _prompt(self._instruction, dialogue), summary)
 
+    def problem(self, texts: Sequence[str], marks: str) -> str | None:
+        """Return the problem of a conversation with these marks (`row_formats.Conversation`), or None."""
+        if self._model.format == "conversation":
+            return _problem(self._model, *texts)
+        if len(marks.removeprefix("s")) > 2:
+            return "more than one exchange"
+        system = texts[0] if marks[0] == "s" else ""
+        return _problem(self._model, _prompt(system, texts[-2]), texts[-1])
 
-def _prompt(instruction: str, dialogue: str) -> str:
-    return f"{instruction}\n\n{dialogue}"
+
+def _prompt(system: str, question: str) -> str:
+    return f"{system}\n\n{question}" if system else question
 
 
 def _problem(model: BaseModel, *texts: str) -> str | None:
@@ -108,18 +138,18 @@ def _problem(model: BaseModel, *texts: str) -> str | None:
     return None
 
 
-def read_row(line: bytes, system: Message) -> Messages:
-    """Return the row of a line of the files for SageMaker. `system` is the message that it must begin with.
+def read_row(line: bytes) -> Messages:
+    """Return the row of a line of the files for SageMaker.
 
     Raises:
-        BadRecord: two columns and this instruction do not make such a line.
+        BadRecord: the line is no row.
     """
     try:
         messages = check(orjson.loads(line))
     except orjson.JSONDecodeError as error:
         raise BadRecord(f"not JSON ({error})") from error
-    if messages[0] != system or len(messages) != 3 or line[-1:] != b"\n":
-        raise BadRecord("the line is not this instruction, a question and an answer")
+    if line[-1:] != b"\n":
+        raise BadRecord("the line has no end")
     return messages
 
 
@@ -130,13 +160,14 @@ def check_bedrock(line: bytes, model: BaseModel) -> None:
         BadRecord: the line breaks a rule, which the message names.
     """
     if model.format == "conversation":
-        record = _object(line, {"schemaVersion", "system", "messages"})
+        record = _object(line, {"schemaVersion", "messages"}, {"system"})
         if record["schemaVersion"] != SCHEMA_VERSION:
             raise BadRecord(f"schemaVersion is not {SCHEMA_VERSION}")
-        texts = [_block(record["system"])]
+        texts = [_block(record["system"])] if "system" in record else []
         messages = _list(record["messages"])
-        if [_object_keys(message, {"role", "content"})["role"] for message in messages] != _BEDROCK_ROLES:
-            raise BadRecord(f"roles are not {_BEDROCK_ROLES}")
+        roles = [_object_keys(message, {"role", "content"})["role"] for message in messages]
+        if len(roles) < 2 or len(roles) % 2 or tuple(roles) != _BEDROCK_ROLES * (len(roles) // 2):
+            raise BadRecord("roles are not user and assistant in turn")
         texts += [_block(message["content"]) for message in messages]
     else:
         record = _object(line, {"prompt", "completion"})
@@ -146,17 +177,17 @@ def check_bedrock(line: bytes, model: BaseModel) -> None:
         raise BadRecord(problem)
 
 
-def _object(line: bytes, keys: set[str]) -> dict[str, Any]:
+def _object(line: bytes, keys: set[str], optional: Collection[str] = ()) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise BadRecord("the line has no end")
     try:
-        return _object_keys(orjson.loads(line), keys)
+        return _object_keys(orjson.loads(line), keys, optional)
     except orjson.JSONDecodeError as error:
         raise BadRecord("not valid JSON") from error
 
 
-def _object_keys(value: object, keys: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != keys:
+def _object_keys(value: object, keys: set[str], optional: Collection[str] = ()) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value).difference(optional) != keys:
         raise BadRecord(f"not an object of {', '.join(sorted(keys))}")
     return value
 

@@ -44,7 +44,7 @@ class Lowest:
     def add(self, digest: bytes, number: int) -> int | None:
         """Add the row `number`. Return the number of the row that is left out now, which may be this one; None if none is.
 
-        A split never has two rows with the same digest, because they would be duplicates.
+        Rows with the same digest differ in their system messages alone. The earlier one is left out first.
         """
         if digest > self._highest:
             return number

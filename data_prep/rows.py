@@ -5,22 +5,21 @@ from __future__ import annotations
 import io
 import json
 import re
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from data_prep.encoding import HEAD_BYTES, Prefixed, detect, refuse_others
+from data_prep.row_formats import SAMPLE_ROWS
 from data_prep.shapes import no_column, refuse_chat, refuse_half_a_prompt, shown_keys
 from pipeline.errors import Refused, quoted
+from pipeline.source.stream import BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from data_prep.shapes import TextColumns
-
-Row = tuple[object, object, str | None]
-"""Dialogue, summary, and the problem of a line or element that is not a row; None if it is one."""
+    from data_prep.row_formats import Row, RowFormat, RowFormats
 
 LONGEST_BYTES = 16 * 1024 * 1024
 """Bytes of the longest CSV field, JSON line or JSON element. A longer one has no line ends, or a quote that never closes."""
@@ -32,6 +31,9 @@ _BOM = "\ufeff"
 BOM_BYTES = _BOM.encode()
 _CHUNK_CHARACTERS = 256 * 1024
 
+_NO_KEY = object()
+"""A key that no object has."""
+
 _BLANKS = tuple(" \t\r\n")
 
 _DECODER = json.JSONDecoder()
@@ -41,23 +43,48 @@ _OPENS = re.compile(rb"\s*(?:\{\s*$|\[\s*(?:\{|$))")
 """The first line of an object over several lines, or of an array of objects."""
 
 
+def sample_jsonl(
+    stream: io.BufferedReader[Any], name: str, formats: RowFormats
+) -> tuple[RowFormat | None, io.BufferedReader[Any]]:
+    """Return the format of a JSON Lines file by its first objects, and the file as a stream that begins with them again.
+
+    The format is None if the file has no object that tells it.
+
+    Raises:
+        Refused: the rows fit several formats, or another shape of a file.
+    """
+    if formats.is_set:
+        return formats.fallback, stream
+    lines: list[bytes] = []
+    objects: list[dict[str, Any]] = []
+    while len(objects) < SAMPLE_ROWS and (line := stream.readline(LONGEST_BYTES)):
+        if not lines:
+            _refuse_other_files(line, name)
+        lines.append(line)
+        value = _parse(line.removeprefix(BOM_BYTES) if len(lines) == 1 else line)
+        if isinstance(value, dict):
+            objects.append(value)
+    return formats.choose(name, objects), io.BufferedReader(Prefixed(b"".join(lines), stream), BUFFER_BYTES)
+
+
 def read_jsonl(
-    stream: io.BufferedReader[Any], name: str, fields: TextColumns, stop: int | None = None, *, first: bool = True
+    stream: io.BufferedReader[Any], name: str, row_format: RowFormat, stop: int | None = None, *, first: bool = True
 ) -> Iterator[Row]:
     """Yield the rows of a JSON Lines file, which has one object per line.
 
     Args:
         stream: the file, at the beginning of a line.
         name: the file's name in messages.
-        fields: the columns.
+        row_format: the format of the rows.
         stop: read the lines that begin in this many bytes. None stands for all lines.
         first: whether the stream is at the beginning of the file, where a BOM may be.
 
     Raises:
         Refused: no row of a whole file has a mapped column, a line is too long, or the file is another kind of JSON.
     """
-    dialogue, summary = fields
-    columns, at, number = _Columns(name, fields), 0, 0
+    # The two columns of the common case; in other formats no object has them.
+    dialogue, summary = row_format.columns if row_format.is_pair else (_NO_KEY, _NO_KEY)
+    columns, at, number = _Columns(name, row_format), 0, 0
     while stop is None or at < stop:
         raw = stream.readline(LONGEST_BYTES)
         if not raw:
@@ -66,7 +93,7 @@ def read_jsonl(
         line = raw
         if number == 1 and first:
             line = raw.removeprefix(BOM_BYTES)
-            _refuse_other_shapes(line, name, fields)
+            _refuse_other_shapes(line, name, row_format)
         if len(raw) == LONGEST_BYTES and not raw.endswith(b"\n"):
             raise Refused(
                 f"dataset: line {number} of {quoted(name)} is over {LONGEST_BYTES} bytes; write one object per line"
@@ -81,30 +108,37 @@ def read_jsonl(
             columns.complete = True
             yield value[dialogue], value[summary], None
         else:
-            yield None, None, value.why if isinstance(value, _NotJson) else columns.problem(value)
+            yield (None, None, value.why) if isinstance(value, _NotJson) else columns.row(value)
     if first and stop is None:  # other parts may have a column that this part lacks
         columns.refuse_unless_found()
 
 
-def _refuse_other_shapes(line: bytes, name: str, fields: TextColumns) -> None:
-    """Refuse a file whose first line shows another kind of file or of JSON, or another kind of row."""
+def _refuse_other_files(line: bytes, name: str) -> None:
+    """Refuse a file whose first line shows another kind of file."""
     refuse_others(line[:HEAD_BYTES], name)
     if detect(line[:HEAD_BYTES]) != "utf-8":
         raise Refused(
             f"dataset: {quoted(name)} is {detect(line[:HEAD_BYTES])}, and JSON Lines are UTF-8; write it as UTF-8"
         )
+
+
+def _refuse_other_shapes(line: bytes, name: str, row_format: RowFormat) -> None:
+    """Refuse a file whose first line shows another kind of file or of JSON, or another kind of row."""
+    _refuse_other_files(line, name)
     value = _parse(line)
-    refuse_chat(name, value, fields)
+    refuse_chat(name, value, row_format)
     if _OPENS.match(line):
         raise Refused(
             f"dataset: {quoted(name)} has JSON over several lines or in an array, which is not JSON Lines; write one object "
             "per line (jq -c, or pandas to_json(orient='records', lines=True)), or name it .json"
         )
     if isinstance(value, dict):
-        refuse_half_a_prompt(name, value, fields)
+        refuse_half_a_prompt(name, value, row_format)
 
 
-def read_json(stream: io.BufferedReader[Any], name: str, fields: TextColumns) -> Iterator[Row]:
+def read_json(
+    stream: io.BufferedReader[Any], name: str, formats: RowFormats, note: Callable[[RowFormat | None], None]
+) -> Iterator[Row]:
     """Yield the rows of a JSON file in UTF-8.
 
     The file has one of these forms:
@@ -114,6 +148,12 @@ def read_json(stream: io.BufferedReader[Any], name: str, fields: TextColumns) ->
       (as jq writes them)
     - one object that has the rows in a list below one of its keys
 
+    Args:
+        stream: the file.
+        name: the file's name in messages.
+        formats: the formats that its rows may have.
+        note: called with the format that they have.
+
     Raises:
         Refused: an element is not JSON, so that the next one cannot be found; `read_jsonl` refuses the file; or the file is
             one object that is not a row and has no such key.
@@ -121,7 +161,7 @@ def read_json(stream: io.BufferedReader[Any], name: str, fields: TextColumns) ->
     head = stream.peek(64).removeprefix(BOM_BYTES).lstrip()
     if head.startswith(b"["):
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
-        yield from _rows(_elements(text, name), name, fields)
+        yield from _rows(_elements(text, name), name, formats, note)
         return
     line = stream.readline(LONGEST_BYTES)
     lines = [line]
@@ -134,51 +174,54 @@ def read_json(stream: io.BufferedReader[Any], name: str, fields: TextColumns) ->
         text = io.TextIOWrapper(read, encoding="utf-8", errors="surrogateescape", newline="")
         objects = _objects(text, name)
         value, second = next(objects), next(objects, None)
-        yield from _rows(
-            _below(value, name, fields) if second is None else chain((value, second), objects), name, fields
-        )
+        values = _below(value, name, formats) if second is None else chain((value, second), objects)
+        yield from _rows(values, name, formats, note)
         return
-    if isinstance(value, dict) and not set(fields) <= value.keys():
+    if isinstance(value, dict) and not formats.any_fits(value):
         # The file is one object on one line, unless another line follows.
         while following := stream.readline(LONGEST_BYTES):
             lines.append(following)
             if following.strip():
                 break
         else:
-            yield from _rows(_below(value, name, fields), name, fields)
+            yield from _rows(_below(value, name, formats), name, formats, note)
             return
     elif isinstance(value, dict):
-        _refuse_columns(value, name, fields)
-    yield from read_jsonl(io.BufferedReader(Prefixed(b"".join(lines), stream)), name, fields)
+        _refuse_columns(value, name, formats)
+    whole = io.BufferedReader(Prefixed(b"".join(lines), stream))
+    row_format, whole = sample_jsonl(whole, name, formats)
+    note(row_format)
+    yield from read_jsonl(whole, name, row_format or formats.fallback)
 
 
-def _rows(values: Iterable[object], name: str, fields: TextColumns) -> Iterator[Row]:
-    dialogue, summary = fields
-    columns, first = _Columns(name, fields), True
-    for value in values:
-        if first:
-            refuse_chat(name, value, fields)
-        if first and isinstance(value, dict):
-            refuse_half_a_prompt(name, value, fields)
-        first = False
-        if type(value) is dict and dialogue in value and summary in value:
-            columns.complete = True
-            yield value[dialogue], value[summary], None
-        else:
-            yield None, None, columns.problem(value)
+def _rows(
+    values: Iterable[object], name: str, formats: RowFormats, note: Callable[[RowFormat | None], None]
+) -> Iterator[Row]:
+    remaining = iter(values)
+    sample = list(islice(remaining, SAMPLE_ROWS))
+    found = formats.choose(name, [value for value in sample if isinstance(value, dict)])
+    note(found)
+    row_format = found or formats.fallback
+    if sample:
+        refuse_chat(name, sample[0], row_format)
+    if sample and isinstance(sample[0], dict):
+        refuse_half_a_prompt(name, sample[0], row_format)
+    columns = _Columns(name, row_format)
+    for value in chain(sample, remaining):
+        yield columns.row(value)
     columns.refuse_unless_found()
 
 
-def _below(value: object, name: str, fields: TextColumns) -> list[object]:
+def _below(value: object, name: str, formats: RowFormats) -> list[object]:
     """Return the rows of a file that is one object: the list below one of its keys, or the object itself."""
     if not isinstance(value, dict):
         return [value]
-    _refuse_columns(value, name, fields)
+    _refuse_columns(value, name, formats)
     lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
-    if set(fields) <= value.keys() or not any(isinstance(inner, list | dict) for inner in value.values()):
+    if formats.any_fits(value) or not any(isinstance(inner, list | dict) for inner in value.values()):
         return [value]
     if len(lists) == 1:
-        refuse_chat(name, value, fields)
+        refuse_chat(name, value, formats.fallback)
         return lists[0]
     raise Refused(
         f"dataset: {quoted(name)} is one object with {shown_keys(value)}, and not exactly one of them holds a list of rows; "
@@ -186,9 +229,10 @@ def _below(value: object, name: str, fields: TextColumns) -> list[object]:
     )
 
 
-def _refuse_columns(value: dict[str, Any], name: str, fields: TextColumns) -> None:
-    if all(isinstance(value.get(field), dict | list) for field in fields):
-        refuse_chat(name, value, fields)
+def _refuse_columns(value: dict[str, Any], name: str, formats: RowFormats) -> None:
+    row_format = formats.fallback
+    if row_format.name == "columns" and all(isinstance(value.get(field), dict | list) for field in row_format.columns):
+        refuse_chat(name, value, row_format)
         raise Refused(
             f"dataset: {quoted(name)} holds columns and not rows, each a list or an object of values (as pandas' to_json() and "
             "datasets' to_dict() write them); write to_json(orient='records', lines=True)"
@@ -297,20 +341,24 @@ def _other_json(line: bytes) -> object:
 class _Columns:
     """Finds out whether any row of a JSON file has the mapped columns. A column that only some rows lack is their problem."""
 
-    def __init__(self, name: str, fields: TextColumns) -> None:
-        self._name, self._fields = name, fields
+    def __init__(self, name: str, row_format: RowFormat) -> None:
+        self._name, self._format, self._fields = name, row_format, row_format.columns
         self._known: list[str] | None = None
         self._found: set[str] = set()
         self.complete = False
 
-    def problem(self, value: object) -> str:
-        """Return why a value without both columns is not a row."""
+    def row(self, value: object) -> Row:
+        """Return the row of a value, which may lack a column."""
         if not isinstance(value, dict):
-            return "not a JSON object"
-        self._known = self._known or list(value)
-        has = [field in value for field in self._fields]
-        self._found.update(field for field in self._fields if field in value)
-        return f"no field {quoted(self._fields[1 if has[0] else 0])}"
+            return None, None, "not a JSON object"
+        try:
+            values = [value[field] for field in self._fields]
+        except KeyError:
+            self._known = self._known or list(value)
+            self._found.update(field for field in self._fields if field in value)
+            return None, None, f"no field {quoted(next(field for field in self._fields if field not in value))}"
+        self.complete = True
+        return self._format.row(*values, *[value.get(field) for field in self._format.optional])
 
     def refuse_unless_found(self) -> None:
         """Refuse the file if no row had one of the columns."""

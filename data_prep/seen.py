@@ -43,7 +43,7 @@ class Seen:
         Args:
             split: the row's split.
             dialogue_digest: digest of the dialogue, which finds leaks.
-            digest: digest of dialogue and summary, which finds duplicates.
+            digest: digest of the whole row, which finds duplicates.
 
         Raises:
             TooManyRows: the table is full.

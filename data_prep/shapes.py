@@ -1,4 +1,4 @@
-"""Finds the two columns of texts in a file, and refuses files of known shapes that have no such columns."""
+"""Finds the columns of a format in a file, and refuses files of known shapes that have no such columns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pipeline.errors import Refused, quoted
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-TextColumns = tuple[str, str]
-"""The names of the columns with the dialogue and the summary."""
+    from data_prep.row_formats import RowFormat
 
 _SHOWN_COLUMNS = 20
 
@@ -26,28 +25,28 @@ ALPACA = {"instruction", "input", "output"}
 WITHOUT_INPUT = {"dialogue is empty", "dialogue is blank", "dialogue is null"}
 """The reasons that Alpaca rows without an input get if the input is mapped to the dialogue."""
 
-_TURNS = ({"role", "content"}, {"from", "value"}, {"role", "parts"})
-"""Keys of a turn: in messages of OpenAI and trl, in conversations of ShareGPT, and in contents of Gemini."""
-
-_NEEDED = (
-    "the rows need two columns of text: write the model's input into one and its answer into the other, and name them "
-    "in dataset.fields"
+_TURNS = (
+    ({"role", "content"}, "set dataset.format: messages and dataset.fields.messages to the column's name"),
+    ({"from", "value"}, "set dataset.format: sharegpt and dataset.fields.conversations to the column's name"),
+    ({"role", "parts"}, "write each turn as an object with role and content, and set dataset.format: messages"),
 )
+"""Keys of a turn with the remedy: in messages of OpenAI and trl, in conversations of ShareGPT, and in contents of Gemini."""
 
 
-def index(header: list[str], name: str, fields: TextColumns) -> tuple[int, int]:
-    """Return the places of the two columns in the header of the file `name`.
+def index(header: list[str], name: str, row_format: RowFormat) -> list[int]:
+    """Return the places of a format's columns in the header of the file `name`, in the order of `RowFormat.row`.
 
     Raises:
-        Refused: a column is missing or there more than once, or the two leave out a part of the model's input.
+        Refused: a column is missing or there more than once, or the columns leave out a part of the model's input.
     """
-    for field in fields:
+    found = [*row_format.columns, *(field for field in row_format.optional if field in header)]
+    for field in found:
         if field not in header:
             no_column(name, field, header)
         if header.count(field) > 1:
             raise Refused(f"dataset.fields: {quoted(name)} has the column {quoted(field)} more than once; rename one")
-    refuse_half_a_prompt(name, header, fields)
-    return header.index(fields[0]), header.index(fields[1])
+    refuse_half_a_prompt(name, header, row_format)
+    return [header.index(field) for field in found]
 
 
 def no_column(name: str, field: str, columns: Iterable[str], more: str = "") -> NoReturn:
@@ -55,7 +54,10 @@ def no_column(name: str, field: str, columns: Iterable[str], more: str = "") -> 
     names = list(columns)
     begin = f"dataset.fields: {quoted(name)} has no column {quoted(field)}"
     if set(names) >= ALPACA:
-        raise Refused(f"{begin}, but Alpaca rows (instruction, input, output); {_NEEDED}")
+        raise Refused(
+            f"{begin}, but Alpaca rows (instruction, input, output); set dataset.format: instruction, and leave "
+            "dataset.fields as it is"
+        )
     if not all(map(_reads_like_a_name, names)):
         count = f"{len(names)} column{'s' * (len(names) != 1)}"
         raise Refused(
@@ -64,7 +66,10 @@ def no_column(name: str, field: str, columns: Iterable[str], more: str = "") -> 
         )
     shown = ", ".join(map(quoted, names[:_SHOWN_COLUMNS])) or "none"
     rest = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
-    raise Refused(f"{begin}; it has {shown}{rest}; name two of them in dataset.fields{more}")
+    raise Refused(
+        f"{begin}; it has {shown}{rest}; name two of them in dataset.fields{more}, or set dataset.format to the format of "
+        "its rows"
+    )
 
 
 def _reads_like_a_name(column: str) -> bool:
@@ -79,24 +84,23 @@ def shown_keys(keys: Collection[str]) -> str:
     return f"the keys {', '.join(map(quoted, keys))}"
 
 
-def refuse_half_a_prompt(name: str, columns: Collection[str], fields: TextColumns) -> None:
+def refuse_half_a_prompt(name: str, columns: Collection[str], row_format: RowFormat) -> None:
     """Refuse Alpaca rows if only the instruction is mapped: their input, which belongs to it, would be left out."""
-    if fields[0] == "instruction" and ALPACA.issubset(columns):
+    if row_format.is_pair and row_format.columns[0] == "instruction" and ALPACA.issubset(columns):
         raise Refused(
             f"dataset.fields: {quoted(name)} has Alpaca rows (instruction, input, output), and the column 'instruction' alone "
-            "leaves out the input; write both into one column, and name it in dataset.fields, or remove an input that is "
-            "always empty"
+            "leaves out the input; set dataset.format: instruction"
         )
 
 
-def refuse_chat(name: str, row: object, fields: TextColumns) -> None:
-    """Refuse a file whose first row is a list of turns, or has its texts in such a list."""
+def refuse_chat(name: str, row: object, row_format: RowFormat) -> None:
+    """Refuse a file whose first row is a list of turns, or whose format has texts where the row has such a list."""
     if isinstance(row, list) and row and isinstance(row[0], dict):
         refuse_turns(name, None, row[0])
-    if not isinstance(row, dict):
+    if not isinstance(row, dict) or row_format.name != "columns":
         return
-    mapped = [field for field in fields if field in row]
-    for column in mapped if len(mapped) == len(fields) else row:
+    mapped = [field for field in row_format.columns if field in row]
+    for column in mapped if len(mapped) == len(row_format.columns) else row:
         turns = row[column]
         if isinstance(turns, list) and turns and isinstance(turns[0], dict):
             refuse_turns(name, column, turns[0])
@@ -110,12 +114,14 @@ def refuse_turns(name: str, column: str | None, keys: Collection[str]) -> None:
         column: the column that holds the list of turns. None if each row is such a list.
         keys: the keys of an element of the list.
     """
-    for turn in _TURNS:
+    for turn, remedy in _TURNS:
         if turn.issubset(keys):
             where = "each"
-            if column is not None:
+            if column is None:
+                remedy = 'write each row as {"messages": [...]}'  # noqa: PLW2901
+            else:
                 where = f"the column {quoted(column)}" if _reads_like_a_name(column) else "one column"
             raise Refused(
-                f"dataset.fields: {quoted(name)} has chat rows, {where} being a list of turns with "
-                f"{' and '.join(sorted(turn))}; {_NEEDED}"
+                f"dataset.format: {quoted(name)} has chat rows, {where} being a list of turns with "
+                f"{' and '.join(sorted(turn))}; {remedy}"
             )

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from data_prep.sources import Files
     from data_prep.writer import S3Folder, Upload
 
-MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s")
+MARK = struct.Struct(f"<HHB{DIGEST_BYTES}s{DIGEST_BYTES}s{DIGEST_BYTES}s")
 """The mark of a row; marks stand in reading order. Its parts are:
 
 - the reason why the row is not fit, and the problem that Bedrock's base model has with it. Both are places in the report's
   lists, which count from 1; 0 stands for none.
 - whether line ends were normalized.
-- the two digests of `checks.Checked`."""
+- the three digests of `checks.Checked`."""
 
 
 class ShardFile(NamedTuple):
@@ -44,7 +44,7 @@ class Report(NamedTuple):
     Attributes:
         pieces: the pieces that were read.
         read: number of rows of each piece.
-        read_as: encoding and separator of each piece, if its format does not fix them.
+        read_as: how each piece was read.
         reasons: the reasons why rows are not fit.
         problems: the reasons why Bedrock's base model does not take rows.
         rows: the file `rows.jsonl`, with the line of each fit row.
@@ -82,10 +82,10 @@ def read_shard(request: PrepRequest, number: int, pieces: Sequence[Piece], sourc
     with folder.write(name_of(number, "rows.jsonl")) as lines, folder.write(name_of(number, "marks")) as marks:
         for piece in pieces:
             before = marks.rows
-            for reason, normalized, problem, dialogue_digest, digest, line in checks.check(source.rows(piece)):
+            for reason, normalized, problem, dialogue_digest, digest, key, line in checks.check(source.rows(piece)):
                 place = 0 if reason is None else reasons.setdefault(reason, len(reasons) + 1)
                 unfit = 0 if problem is None else problems.setdefault(problem, len(problems) + 1)
-                marks.write(MARK.pack(place, unfit, normalized, dialogue_digest, digest))
+                marks.write(MARK.pack(place, unfit, normalized, dialogue_digest, digest, key))
                 if reason is None:
                     lines.write(line)
             read.append(marks.rows - before)

@@ -16,6 +16,7 @@ from data_prep import rows
 from data_prep.delimited import CsvFile
 from data_prep.encoding import as_utf8
 from data_prep.request import S3Location, parse_s3
+from data_prep.row_formats import formats_of
 from pipeline.errors import Refused, quoted
 from pipeline.source import hub
 from pipeline.source.formats import format_of
@@ -24,7 +25,7 @@ from pipeline.source.stream import BUFFER_BYTES, Opened, ResumingStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from data_prep.shapes import TextColumns
+    from data_prep.row_formats import Row, RowFormat, RowFormats
     from pipeline.contracts.data import CsvForm, DatasetRequest, Piece
 
 
@@ -36,14 +37,16 @@ class OpenAt(Protocol):
 
 
 class ReadAs(NamedTuple):
-    """The encoding and the separator with which a text file was read.
+    """How a file was read.
 
     Attributes:
-        encoding: the encoding's name in Python.
-        separator: the separator of a CSV file. None for JSON and for an empty file.
+        format: the format of its rows. None if no row tells it.
+        encoding: the encoding's name in Python, of a CSV or JSON file.
+        separator: the separator of a CSV file. None for an empty file.
     """
 
-    encoding: str
+    format: str | None
+    encoding: str | None = None
     separator: str | None = None
 
 
@@ -52,7 +55,7 @@ class Files:
 
     def __init__(
         self,
-        fields: TextColumns,
+        formats: RowFormats,
         csv: CsvForm,
         open_at: Callable[[Piece], OpenAt],
         interruptions: tuple[type[Exception], ...],
@@ -60,17 +63,17 @@ class Files:
         """Take the settings. Nothing is requested yet.
 
         Args:
-            fields: the columns with dialogue and summary.
+            formats: the formats that the rows may have.
             csv: the form of CSV files.
             open_at: returns what requests the bytes of a piece's file.
             interruptions: the exceptions that reading raises if the connection fails.
         """
-        self._fields, self._csv = fields, csv
+        self._formats, self._csv = formats, csv
         self._open_at, self._interruptions = open_at, interruptions
         self.read_as: dict[str, ReadAs] = {}
-        """Encoding and separator of the CSV and JSON files by name, as soon as their rows are read."""
+        """How each file was read, by its name, as soon as its rows are read."""
 
-    def rows(self, piece: Piece) -> Iterator[rows.Row]:
+    def rows(self, piece: Piece) -> Iterator[Row]:
         """Yield the rows that begin in the piece.
 
         Raises:
@@ -79,6 +82,10 @@ class Files:
         """
         read = format_of(piece.file)
         kind = read.suffix if read else ".jsonl"
+
+        def note(row_format: RowFormat | None, encoding: str | None = None, separator: str | None = None) -> None:
+            self.read_as[piece.file] = ReadAs(row_format.name if row_format else None, encoding, separator)
+
         unpack = _UNPACKERS[read.compression] if read and read.compression else None
         if read and read.columnar:
             # Imported only here, because the import of pyarrow takes longer than all the rest.
@@ -92,24 +99,39 @@ class Files:
                 ) from error
 
             with self.stream(piece, 0).buffered() as whole:
-                yield from read_columnar(kind, Seekable(self, piece), whole, piece, self._fields)
+                yield from read_columnar(kind, Seekable(self, piece), whole, piece, self._formats, note)
             return
         # A part begins with the first line that begins in it. The byte before tells whether a line begins at its first byte.
         raw: io.RawIOBase = self.stream(piece, max(piece.start - 1, 0))
         with io.BufferedReader(unpack(raw, piece.file) if unpack else raw, BUFFER_BYTES) as text:
             if kind in (".csv", ".tsv"):
                 utf8, encoding = as_utf8(text, piece.file, self._csv.encoding)
-                table = CsvFile(utf8, piece.file, self._fields, self._csv.separator)
-                self.read_as[piece.file] = ReadAs(encoding, table.separator)
+                table = CsvFile(utf8, piece.file, self._formats, self._csv.separator)
+                note(table.row_format, encoding, table.separator)
                 yield from table
             elif kind == ".json":
                 utf8, encoding = as_utf8(text, piece.file, None)
-                self.read_as[piece.file] = ReadAs(encoding)
-                yield from rows.read_json(utf8, piece.file, self._fields)
+                yield from rows.read_json(utf8, piece.file, self._formats, partial(note, encoding=encoding))
             else:
-                skipped = len(text.readline(rows.LONGEST_BYTES)) if piece.start else 1
+                row_format, lines = self._jsonl_format(piece, text)
+                note(row_format)
+                skipped = len(lines.readline(rows.LONGEST_BYTES)) if piece.start else 1
                 size = None if piece.end == piece.bytes else piece.end - piece.start + 1 - skipped
-                yield from rows.read_jsonl(text, piece.file, self._fields, size, first=not piece.start)
+                yield from rows.read_jsonl(
+                    lines, piece.file, row_format or self._formats.fallback, size, first=not piece.start
+                )
+
+    def _jsonl_format(
+        self, piece: Piece, text: io.BufferedReader[Any]
+    ) -> tuple[RowFormat | None, io.BufferedReader[Any]]:
+        """Return the format of a JSON Lines file, and the stream to read its piece from.
+
+        The beginning of the file decides for all pieces of it. So they agree, and shards read what one function reads.
+        """
+        if not piece.start or self._formats.is_set:
+            return rows.sample_jsonl(text, piece.file, self._formats)
+        with self.stream(piece, 0).buffered() as beginning:
+            return rows.sample_jsonl(beginning, piece.file, self._formats)[0], text
 
     def stream(self, piece: Piece, start: int, stop: int | None = None) -> ResumingStream:
         """Return the piece's file from byte `start` on, to its end or to before `stop`."""
@@ -135,15 +157,17 @@ class DatasetFiles(Files):
             def open_at(piece: Piece) -> OpenAt:
                 return partial(_open_s3, s3, S3Location(bucket, piece.file), piece.etag)
 
-        super().__init__(dataset.fields, dataset.csv, open_at, interruptions)
+        super().__init__(formats_of(dataset), dataset.csv, open_at, interruptions)
 
 
 class LocalFiles(Files):
     """Reads files of this machine. A piece's file is a path, or a name for which `paths` has the path."""
 
-    def __init__(self, fields: TextColumns, csv: CsvForm, paths: Mapping[str, Path] | None = None) -> None:
-        """Take the columns and the form of CSV files. Nothing is read yet."""
-        super().__init__(fields, csv, lambda piece: partial(_open_local, (paths or {}).get(piece.file, piece.file)), ())
+    def __init__(self, formats: RowFormats, csv: CsvForm, paths: Mapping[str, Path] | None = None) -> None:
+        """Take the formats of rows and the form of CSV files. Nothing is read yet."""
+        super().__init__(
+            formats, csv, lambda piece: partial(_open_local, (paths or {}).get(piece.file, piece.file)), ()
+        )
 
 
 class Seekable(io.RawIOBase):

@@ -54,6 +54,7 @@ class BaseModel:
         served: how the custom model can be called: deployed on demand, or only with Provisioned Throughput.
         usd_per_1k_tokens: the price of its training on the day of `pipeline.money.bounds.AS_OF`. None means not known, never 0.
         forbidden: texts that a record must not hold.
+        one_kind_of_system: whether all records must have a system text, or none.
     """
 
     id: str
@@ -69,6 +70,7 @@ class BaseModel:
     min_file_records: int = 1
     forbidden: tuple[str, ...] = ()
     chars_per_token: int = 6
+    one_kind_of_system: bool = False
 
 
 # [guide] has these ranges, and those of Nova below.
@@ -116,6 +118,7 @@ BASE_MODELS: dict[str, BaseModel] = {
             # This price is from memory. Articles name 2.18 dollars for a job of about 5,000 short examples, which fits it.
             usd_per_1k_tokens=0.001,
             forbidden=_NOVA_FORBIDDEN,
+            one_kind_of_system=True,  # [nova] and its test: either every record has "system", or none has
         ),
         BaseModel(
             id="meta.llama3-3-70b-instruct-v1:0:128k",

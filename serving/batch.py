@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from data_prep.checks import why_no_texts
+from data_prep.row_formats import RowFormats
 from data_prep.rows import BLANK_LINE
 from data_prep.sources import LocalFiles
-from pipeline.contracts.data import CsvForm, Piece
+from pipeline.contracts.data import CsvForm, Fields, Piece
 from pipeline.errors import Refused
 from pipeline.source.formats import format_of, unknown_format
 from serving.errors import NotAnswered
@@ -104,7 +105,11 @@ class Batch(NamedTuple):
         size = self.file.stat().st_size
         piece = Piece(str(self.file), "test", size, None, 0, size)
         # The file needs no summary, so the readers get the one column twice.
-        read = LocalFiles((self.field, self.field), self.csv).rows(piece) if size else iter(())
+        read = (
+            LocalFiles(RowFormats(Fields(self.field, self.field), "columns"), self.csv).rows(piece)
+            if size
+            else iter(())
+        )
         try:
             for number, (dialogue, _, problem) in enumerate(read, 1):
                 if problem != BLANK_LINE:

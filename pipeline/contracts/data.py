@@ -48,10 +48,21 @@ class ShardList(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """The names of the columns with the dialogue and with its summary."""
+    """The names of the columns of each format, and of the fields of a turn."""
 
     dialogue: str
     summary: str
+    messages: str = "messages"
+    role: str = "role"
+    content: str = "content"
+    conversations: str = "conversations"
+    speaker: str = "from"
+    value: str = "value"
+    prompt: str = "prompt"
+    completion: str = "completion"
+    instruction: str = "instruction"
+    input: str = "input"
+    output: str = "output"
 
 
 class CsvForm(NamedTuple):
@@ -73,13 +84,17 @@ class DatasetRequest(NamedTuple):
         source: `hub:OWNER/NAME` or `s3://BUCKET/...`.
         revision: the commit of a Hub dataset.
         splits: the splits with files of their own. The others get a share of train's rows.
-        fields: the names of the two columns.
+        fields: the names of the columns.
         csv: the form of CSV files.
         max_rows: the largest number of rows of each split. None means all.
         ratios: the share of train's rows for each split without files of its own.
         max_rejected_share: the run stops when a larger share of the rows is rejected.
-        instruction: the task, as the system message (or before the prompt) of every record.
+        instruction: the task, as the system message of every row of columns.
         seed: the seed of the division into splits and of the subsampling.
+        format: the format of the rows; `auto` if the first rows of each file decide.
+        prompt: the template of the dialogue, if several columns make it.
+        learn: which answers of a row are learned: `all` or the `last`.
+        cut_long: whether the training cuts a long conversation from the front, so that only its last exchange must fit.
     """
 
     source: str
@@ -92,6 +107,10 @@ class DatasetRequest(NamedTuple):
     max_rejected_share: float
     instruction: str
     seed: int
+    format: str = "auto"
+    prompt: str | None = None
+    learn: str = "all"
+    cut_long: bool = False
 
 
 class BedrockRecords(NamedTuple):
@@ -138,11 +157,20 @@ class PrepareEvent(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """The manifest's S3 URI, the number of rows by split and kind, and the number of rejected rows by reason."""
+    """The answer of data prep.
+
+    Attributes:
+        manifest: the manifest's S3 URI.
+        counts: the number of rows by split and kind.
+        rejected: the number of rejected rows by reason.
+        formats: the number of files by the format of their rows.
+        refused: always None.
+    """
 
     manifest: str
     counts: dict[str, int]
     rejected: dict[str, int]
+    formats: dict[str, int]
     refused: None = None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from pipeline.errors import quoted
+from pipeline.prompt_template import BadTemplate, parse_template
 from pipeline.settings.base import MANY, Section, run
 from pipeline.settings.hub_name import is_hub_name
 
@@ -14,20 +16,50 @@ _KEY = 1024
 """The longest key of an S3 object, and thus the longest path, in bytes of UTF-8 (S3 user guide, "Naming Amazon S3 objects")."""
 
 
-class FieldsSettings(Section):
-    """The columns of the dataset."""
+def _column(description: str) -> Any:
+    return run(description, min_length=1, max_length=_KEY)
 
-    dialogue: str = run("column with the text to summarize", min_length=1, max_length=_KEY)
-    summary: str = run("column with the summary", min_length=1, max_length=_KEY)
+
+class FieldsSettings(Section):
+    """The names of the columns, and of the fields of a turn. Each format reads its own."""
+
+    dialogue: str = _column("columns: the column with the text to summarize; not read if dataset.prompt is set")
+    summary: str = _column("columns: the column with the summary")
+    messages: str = _column("messages: the column with the list of messages")
+    role: str = _column("messages: the field of a message with its role: system, user or assistant")
+    content: str = _column("messages: the field of a message with its text")
+    conversations: str = _column("sharegpt: the column with the list of turns")
+    speaker: str = _column("sharegpt: the field of a turn with its role: system, human or gpt")
+    value: str = _column("sharegpt: the field of a turn with its text")
+    prompt: str = _column("prompt_completion: the column with the prompt, a text or a list of messages")
+    completion: str = _column("prompt_completion: the column with the answer, a text or a list of one message")
+    instruction: str = _column("instruction: the column with the task, which becomes the system message")
+    input: str = _column("instruction: the column with the user's text; where it is empty, the task is the user's text")
+    output: str = _column("instruction: the column with the answer")
 
     @model_validator(mode="after")
-    def _are_two_columns(self) -> FieldsSettings:
+    def _are_different(self) -> FieldsSettings:
         if self.dialogue == self.summary:
             raise ValueError(
                 f"dialogue and summary are both {quoted(self.dialogue)}: a model would learn to repeat its input; name two "
-                "columns (chat rows, with one column of turns, are not read: write the prompt and the answer into two columns)"
+                "columns, or set dataset.format: messages if one column holds lists of turns"
             )
+        for one, other in _DIFFERENT:
+            name = getattr(self, one)
+            if name == getattr(self, other):
+                raise ValueError(f"{one} and {other} are both {quoted(name)}; name two")
         return self
+
+
+_DIFFERENT = (
+    ("role", "content"),
+    ("speaker", "value"),
+    ("prompt", "completion"),
+    ("instruction", "input"),
+    ("instruction", "output"),
+    ("input", "output"),
+)
+"""Names that no format can read if they are equal."""
 
 
 class CsvSettings(Section):
@@ -108,7 +140,7 @@ class RatiosSettings(Section):
 
 
 class DatasetSettings(Section):
-    """The dialogues and their summaries."""
+    """The conversations to learn."""
 
     source: str = run(
         "hub:OWNER/NAME, s3://BUCKET/KEY, or uploads/KEY in the stack's own bucket; a KEY that ends in / is a folder",
@@ -122,7 +154,17 @@ class DatasetSettings(Section):
     )
     gated: bool = run("whether the dataset is read with the Hub token (access.hub_token_secret)")
     files: FilesSettings
+    format: Literal["auto", "columns", "messages", "sharegpt", "prompt_completion", "instruction"] = run(
+        "the format of the rows; auto: the first rows of each file decide"
+    )
     fields: FieldsSettings
+    prompt: str | None = run(
+        "columns: the user's text from several columns, by their names in braces; null: fields.dialogue",
+        min_length=1,
+        max_length=10_000,
+        examples=["{question}\n\n{context}"],
+    )
+    learn: Literal["all", "last"] = run("which answers of a conversation are learned: all, or the last one")
     csv: CsvSettings
     max_rows: MaxRowsSettings
     ratios: RatiosSettings
@@ -136,7 +178,9 @@ class DatasetSettings(Section):
         ge=1,
         le=100_000,
     )
-    instruction: str = run("the task, which the model gets before each dialogue", pattern=r"\S", max_length=2000)
+    instruction: str = run(
+        "columns: the task, which the model gets before each dialogue", pattern=r"\S", max_length=2000
+    )
     seed: int = run("seed of splits and subsampling", ge=0, le=2**53 - 1)
 
     @field_validator("source")
@@ -151,15 +195,35 @@ class DatasetSettings(Section):
             "a KEY that ends in / is a folder"
         )
 
+    @field_validator("prompt")
+    @classmethod
+    def _is_a_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_template(value)
+            except BadTemplate as error:
+                raise ValueError(str(error)) from error
+        return value
+
     @property
     def is_hubs(self) -> bool:
         """Whether the dataset is on the Hub."""
         return self.source.startswith("hub:")
 
     @model_validator(mode="after")
-    def _has_what_the_hub_needs(self) -> DatasetSettings:
+    def _fits_together(self) -> DatasetSettings:
         if self.is_hubs and self.revision is None:
             raise ValueError("a Hub dataset needs dataset.revision, the commit to read; set it")
         if self.gated and not self.is_hubs:
             raise ValueError("gated: only a Hub dataset is read with the Hub token; set it to false")
+        if self.prompt is not None and self.format not in ("auto", "columns"):
+            raise ValueError(
+                f"prompt: is a template for columns, and format is {self.format}; set dataset.prompt to null, or "
+                "dataset.format to columns"
+            )
+        if self.prompt is not None and self.fields.summary in parse_template(self.prompt)[1]:
+            raise ValueError(
+                f"prompt: names the column {quoted(self.fields.summary)}, which is fields.summary: a model would learn to "
+                "repeat its input; leave it out"
+            )
         return self

@@ -21,8 +21,9 @@ from botocore.exceptions import ClientError
 
 from data_prep import handler as handler_module
 from data_prep.request import resolve
+from data_prep.row_formats import RowFormats
 from pipeline.contracts import values as contracts
-from pipeline.contracts.data import DataRequest
+from pipeline.contracts.data import DataRequest, Fields
 from tests.hub_server import HubAnswer, HubServer
 from tests.unit.data_prep.dirty import as_jsonl, some_rows
 
@@ -37,6 +38,11 @@ LLAMA = "meta.llama3-3-70b-instruct-v1:0:128k"
 NOVA = "amazon.nova-micro-v1:0:128k"
 INSTRUCTION = "Summarize the dialogue."
 HUB_PATH = "/datasets/own/set/resolve/abc/"
+COLUMNS = RowFormats(Fields("dialogue", "summary"), "columns")
+"""The format of two columns, whatever the first rows of a file are."""
+
+AUTO = RowFormats(Fields("dialogue", "summary"))
+"""All formats."""
 
 
 @pytest.fixture(scope="session")

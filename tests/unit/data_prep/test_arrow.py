@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
 
 
 @pytest.fixture

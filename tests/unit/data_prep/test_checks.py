@@ -18,7 +18,7 @@ from pipeline.catalogue import BASE_MODELS
 from tests.unit.data_prep.conftest import INSTRUCTION, LLAMA, NOVA, make_event, prep_request, with_bedrock
 
 if TYPE_CHECKING:
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
 
 SURROGATE = "broken UTF-8 or a lone surrogate"
 PIECES = [
@@ -64,7 +64,7 @@ def check(dialogue: object, summary: object = "s", problem: str | None = None, *
 
 def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Checked:
     """Return the result for one row by the rules, which are written one after the other."""
-    unfit = False, None, b"", b"", b""
+    unfit = False, None, b"", b"", b"", b""
     if row[2]:
         return row[2], *unfit
     for name, value in zip(("dialogue", "summary"), row[:2], strict=True):
@@ -98,7 +98,7 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
     of_dialogue = xxh3_128_digest(texts[0].encode(), seed)
     of_both = xxh3_128_digest("\0".join(texts).encode(), seed)
     line = record_formats.row_line(record_formats.row_of_columns(INSTRUCTION, *texts))
-    return None, texts != before, problem, of_dialogue, of_both, line
+    return None, texts != before, problem, of_dialogue, of_both, of_both, line
 
 
 @given(
@@ -170,11 +170,11 @@ def test_a_summary_of_any_script_has_a_letter_or_digit() -> None:
     ],
 )
 def test_unfit_rows_have_a_reason(dialogue: object, summary: object, reason: str) -> None:
-    assert check(dialogue, summary) == (reason, False, None, b"", b"", b"")
+    assert check(dialogue, summary) == (reason, False, None, b"", b"", b"", b"")
 
 
 def test_a_problem_that_the_reader_found_is_the_reason() -> None:
-    assert check(None, None, "blank line") == ("blank line", False, None, b"", b"", b"")
+    assert check(None, None, "blank line") == ("blank line", False, None, b"", b"", b"", b"")
 
 
 def test_the_header_of_an_appended_file_is_not_a_row() -> None:
@@ -183,7 +183,7 @@ def test_the_header_of_an_appended_file_is_not_a_row() -> None:
 
 
 def texts(found: Checked) -> list[str]:
-    return [message["content"] for message in orjson.loads(found[5])["messages"]]
+    return [message["content"] for message in orjson.loads(found[6])["messages"]]
 
 
 def test_line_ends_become_lf_and_are_reported() -> None:

@@ -19,7 +19,7 @@ from tests.unit.data_prep.test_sources import CutS3, source, whole_piece
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
 
 
 def zstd(data: bytes) -> bytes:

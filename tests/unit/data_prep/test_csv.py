@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from data_prep import delimited
 from data_prep.delimited import CsvFile
+from data_prep.row_formats import RowFormats
+from pipeline.contracts.data import Fields
 from pipeline.errors import Refused
+from tests.unit.data_prep.conftest import AUTO, COLUMNS
 from tests.unit.data_prep.small_reads import SmallReads
 
 if TYPE_CHECKING:
-    from data_prep.rows import Row
-    from data_prep.shapes import TextColumns
+    from data_prep.row_formats import Row
 
 FIELDS = ("dialogue", "summary")
 HEADER = "dialogue,summary\n"
@@ -35,15 +37,16 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return size
 
 
-def from_csv(data: bytes, fields: TextColumns = FIELDS, size: int = 1 << 20) -> list[Row]:
-    return list(CsvFile(io.BufferedReader(SmallReads(data, size), max(size, 1)), "a.csv", fields))
+def from_csv(data: bytes, fields: tuple[str, str] = FIELDS, size: int = 1 << 20) -> list[Row]:
+    formats = RowFormats(Fields(*fields))
+    return list(CsvFile(io.BufferedReader(SmallReads(data, size), max(size, 1)), "a.csv", formats))
 
 
 def outcome(data: bytes, size: int = 1 << 20) -> list[Row | str]:
     """Return the rows, followed by the refusal's message if the file is refused."""
     found: list[Row | str] = []
     try:
-        for row in CsvFile(io.BufferedReader(SmallReads(data, size), size), "a.csv", FIELDS):
+        for row in CsvFile(io.BufferedReader(SmallReads(data, size), size), "a.csv", COLUMNS):
             found.append(row)
     except Refused as refusal:
         found.append(str(refusal))
@@ -209,7 +212,6 @@ def test_an_empty_file_has_no_rows(data: bytes) -> None:
         (b"dialogue\na\n", "no column 'summary'; it has 'dialogue'; name two of them in dataset.fields (if another character"),
         (b"dialogue ,\xc2\xa0summary,x\t\n", "it has 'dialogue ', '\\xa0summary', 'x\\t'; name"),
         (b"Export of today\n\nid,dialogue,summary\n1,a,b\n", "'a.csv' has its header in line 3; remove the lines above it"),
-        (b"instruction,input,output\na,b,c\n", "Alpaca rows (instruction, input, output); the rows need two columns of text"),
         (b'0,"Ms Vella, born 1971:\nmy card is 0000",Noted.\n', "it has 3 columns, and seems to have no header: "),
         (b"What is wrong with you today my friend,b\n", "it has 2 columns, and seems to have no header: "),
         (b"Ann: see you,Agreed\n", "it has 2 columns, and seems to have no header: "),
@@ -231,7 +233,7 @@ def test_the_separator_is_found_in_the_header(separator: str) -> None:
     written = [("a;b", "c,d|e"), ('f"\tg', "h\ni")]
     csv.writer(text, delimiter=separator).writerows([FIELDS, *written])
     given = separator if separator == "~" else None
-    file = CsvFile(io.BufferedReader(io.BytesIO(text.getvalue().encode())), "a.csv", FIELDS, given)
+    file = CsvFile(io.BufferedReader(io.BytesIO(text.getvalue().encode())), "a.csv", AUTO, given)
     assert file.separator == separator
     assert list(file) == [(*row, None) for row in written]
 
@@ -250,4 +252,4 @@ def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch
     monkeypatch.setattr(delimited, "LONGEST_BYTES", 1000)
     monkeypatch.setattr(delimited, "_CHUNK_BYTES", 100)
     with pytest.raises(Refused, match=r"'a\.csv' has a line of over 1000 bytes; write one row per line"):
-        list(CsvFile(io.BufferedReader(io.BytesIO(b"dialogue,summary," + b"x" * 5000)), "a.csv", FIELDS))
+        list(CsvFile(io.BufferedReader(io.BytesIO(b"dialogue,summary," + b"x" * 5000)), "a.csv", COLUMNS))

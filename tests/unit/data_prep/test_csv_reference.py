@@ -17,7 +17,7 @@ from tests.unit.data_prep.test_csv import CHUNKS, FIELDS, HEADER, outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
 
 HEADERS = st.sampled_from([HEADER, "summary,id,dialogue\r\n", 'dialogue,x,"y",summary\n', '"dialogue",summary\r'])
 

@@ -16,6 +16,7 @@ from data_prep.delimited import CsvFile
 from data_prep.encoding import as_utf8
 from data_prep.rows import read_json, read_jsonl
 from pipeline.errors import Refused
+from tests.unit.data_prep.conftest import COLUMNS
 from tests.unit.data_prep.small_reads import SmallReads
 from tests.unit.data_prep.test_csv import FIELDS
 
@@ -77,14 +78,14 @@ def test_a_csv_file_of_any_encoding_has_its_rows(encoding: str) -> None:
     rows = ROWS[:1] if encoding != "cp1252" else [("Zoë", "«œ»")]
     data = "".join(f'"{one}";"{other}"\n' for one, other in [FIELDS, *rows]).encode(encoding)
     stream, _ = as_utf8(io.BufferedReader(io.BytesIO(data)), "a.csv", "cp1252" if encoding == "cp1252" else None)
-    assert list(CsvFile(stream, "a.csv", FIELDS)) == [(*row, None) for row in rows]
+    assert list(CsvFile(stream, "a.csv", COLUMNS)) == [(*row, None) for row in rows]
 
 
 @pytest.mark.parametrize("encoding", [*MARKED, "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("text", ['[{"dialogue": "é", "summary": "s"}]', '{"dialogue": "é", "summary": "s"}\r\n'])
 def test_a_json_file_of_any_unicode_encoding_has_its_rows(encoding: str, text: str) -> None:
     stream, _ = as_utf8(io.BufferedReader(io.BytesIO(text.encode(encoding))), "a.json", None)
-    assert list(read_json(stream, "a.json", FIELDS)) == [("é", "s", None)]
+    assert list(read_json(stream, "a.json", COLUMNS, lambda _: None)) == [("é", "s", None)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5])
@@ -115,5 +116,5 @@ def test_a_file_of_another_kind_is_known_by_its_first_bytes(data: bytes, kind: s
         read(data)
     assert f"dataset: 'a.csv' is {kind}" in str(caught.value)
     with pytest.raises(Refused) as caught:
-        list(read_jsonl(io.BufferedReader(io.BytesIO(data.lstrip())), "a.jsonl", FIELDS))
+        list(read_jsonl(io.BufferedReader(io.BytesIO(data.lstrip())), "a.jsonl", COLUMNS.fallback))
     assert f"dataset: 'a.jsonl' is {kind}" in str(caught.value)

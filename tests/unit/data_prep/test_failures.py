@@ -20,7 +20,7 @@ from training.messages import BadRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
     from pipeline.contracts.data import Piece
 
 ROWS = [(str(n), f"A: {n} " + "x" * 20_000, "s") for n in range(900)]

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from data_prep import rows
 from data_prep.rows import read_json, read_jsonl
 from pipeline.errors import Refused
+from tests.unit.data_prep.conftest import COLUMNS
 from tests.unit.data_prep.test_jsonl import FIELDS, JSON
 
 if TYPE_CHECKING:
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
 
 ROW = b'{"dialogue": "a", "summary": "s"}'
 
 
 def from_json(data: bytes) -> list[Row]:
-    return list(read_json(io.BufferedReader(io.BytesIO(data)), "a.json", FIELDS))
+    return list(read_json(io.BufferedReader(io.BytesIO(data)), "a.json", COLUMNS, lambda _: None))
 
 
 @pytest.fixture(autouse=True, params=[3, 4, 256 * 1024])
@@ -101,7 +102,7 @@ def test_an_element_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("data", [ROW, ROW + b"\n" + ROW + b"\n", b"\xef\xbb\xbf" + ROW + b"\r\n\r\n", b""])
 def test_json_lines_may_have_the_suffix_json(data: bytes) -> None:
-    assert from_json(data) == list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.json", FIELDS))
+    assert from_json(data) == list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.json", COLUMNS.fallback))
 
 
 OBJECTS = [{"dialogue": f"a{n} \\u00e9", "summary": f"s{n}"} for n in range(3)]
@@ -137,7 +138,7 @@ def test_objects_over_several_lines_are_rows(between: bytes, count: int) -> None
         ({"id": 1, "text": "a"}, "has no column 'dialogue'; it has 'id', 'text'"),
         ({"data": [{"messages": [{"role": "user", "content": "a"}]}]}, "has chat rows, the column 'messages' being"),
         ([{"messages": [{"role": "user", "content": "a"}]}], "has chat rows, the column 'messages' being"),
-        ([[{"from": "human", "value": "a"}]], "has chat rows, each being a list of turns with from and value; the rows need"),
+        ([[{"from": "human", "value": "a"}]], "has chat rows, each being a list of turns with from and value; write each row as"),
         ({"messages": [{"role": "user", "content": "a"}]}, "has chat rows, the column 'messages' being"),
     ],
 )  # fmt: skip

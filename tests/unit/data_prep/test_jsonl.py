@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import rows
+from data_prep.row_formats import RowFormats
 from data_prep.rows import read_jsonl
+from pipeline.contracts.data import Fields
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
-    from data_prep.rows import Row
-    from data_prep.shapes import TextColumns
+    from data_prep.row_formats import Row
 
 FIELDS = ("dialogue", "summary")
-CHAT = "'a.jsonl' has chat rows, the column '{}' being a list of turns with {}; the rows need two columns of text"
+CHAT = "'a.jsonl' has chat rows, the column '{}' being a list of turns with {}; "
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -32,8 +33,9 @@ JSON = st.recursive(
 )
 
 
-def from_jsonl(data: bytes, fields: TextColumns = FIELDS) -> list[Row]:
-    return list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.jsonl", fields))
+def from_jsonl(data: bytes, fields: tuple[str, str] = FIELDS) -> list[Row]:
+    row_format = RowFormats(Fields(*fields), "columns").fallback
+    return list(read_jsonl(io.BufferedReader(io.BytesIO(data)), "a.jsonl", row_format))
 
 
 def test_a_line_is_an_object() -> None:
@@ -109,7 +111,7 @@ def test_json_of_another_shape_is_refused_with_its_shape(data: bytes, message: s
 def test_the_instruction_of_alpaca_rows_without_their_input_is_refused() -> None:
     data = b'{"instruction": "a", "input": "b", "output": "c"}\n'
     with pytest.raises(
-        Refused, match="the column 'instruction' alone leaves out the input; write both into one column"
+        Refused, match="the column 'instruction' alone leaves out the input; set dataset.format: instruction"
     ):
         from_jsonl(data, ("instruction", "output"))
     assert from_jsonl(data, ("input", "output")) == [("b", "c", None)]

@@ -23,7 +23,7 @@ from tests.unit.data_prep.test_sources import CutS3, cut_piece, source, whole_pi
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
 
 ROWS = [(f"A: {n} 😀\r\n", f"s {n}") for n in range(2000)]
 WANTED: list[Row] = [(dialogue, summary, None) for dialogue, summary in ROWS]

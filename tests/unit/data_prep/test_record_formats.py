@@ -26,7 +26,6 @@ LLAMA_PROMPT = BASE_MODELS["meta.llama3-1-8b-instruct-v1:0:128k"]
 NOVA = BASE_MODELS["amazon.nova-micro-v1:0:128k"]
 TEXTS = ("Summarize.", "A: hi\nB: 😀", "A greets B.")
 ROW = row_of_columns(*TEXTS)
-SYSTEM = ROW[0]
 
 
 def problem(model: BaseModel, instruction: str, dialogue: str, summary: str) -> str | None:
@@ -44,7 +43,7 @@ def test_two_columns_make_three_messages_and_the_answer_is_learned() -> None:
         '{"role":"assistant","content":"A greets B.","learned":true}]}\n'
     ).encode()
     assert row_line(ROW) == line
-    assert read_row(line, SYSTEM) == ROW
+    assert read_row(line) == ROW
 
 
 TEXT = st.text(min_size=1) | st.sampled_from(
@@ -150,7 +149,7 @@ PROMPT = {"prompt": "p", "completion": "c"}
     "record",
     [
         {**CHAT, "more": 1},
-        {"messages": CHAT["messages"][1:]},
+        {"messages": CHAT["messages"][:1]},
         {"messages": CHAT["messages"][::-1]},
         {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": " \n", "learned": True}]},
         {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": None, "learned": True}]},
@@ -158,16 +157,15 @@ PROMPT = {"prompt": "p", "completion": "c"}
         {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": "s", "learned": False}]},
         {"messages": [*CHAT["messages"][:2], {"role": "assistant", "content": "s"}]},
         {"messages": [*CHAT["messages"][:2], {"role": "user", "content": "s"}]},
-        {"messages": [{"role": "system", "content": "Another."}, *CHAT["messages"][1:]]},
+        {"messages": [CHAT["messages"][0], *CHAT["messages"]]},
         {"messages": [*CHAT["messages"], CHAT["messages"][2]]},
-        {"messages": [*CHAT["messages"], *CHAT["messages"][1:]]},
         {"messages": "text"},
         [],
     ],
 )
 def test_a_bad_chat_line_is_an_error(record: object) -> None:
     with pytest.raises(BadRecord):
-        read_row(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), SYSTEM)
+        read_row(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +175,8 @@ def test_a_bad_chat_line_is_an_error(record: object) -> None:
         (LLAMA, {**CONVERSATION, "system": []}),
         (LLAMA, {**CONVERSATION, "system": [{"text": " "}]}),
         (LLAMA, {**CONVERSATION, "messages": CONVERSATION["messages"][:1]}),
+        (LLAMA, {**CONVERSATION, "messages": []}),
+        (LLAMA, {**CONVERSATION, "messages": [*CONVERSATION["messages"], *CONVERSATION["messages"][:1]]}),
         (LLAMA, {**CONVERSATION, "messages": CONVERSATION["messages"][::-1]}),
         (LLAMA, PROMPT),
         (LLAMA_PROMPT, CONVERSATION),
@@ -193,4 +193,4 @@ def test_a_bad_bedrock_line_is_an_error(model: BaseModel, record: object) -> Non
 @pytest.mark.parametrize("line", [b"{\n", row_line(ROW)[:-1], b"\n"])
 def test_an_incomplete_line_is_an_error(line: bytes) -> None:
     with pytest.raises(BadRecord):
-        read_row(line, SYSTEM)
+        read_row(line)

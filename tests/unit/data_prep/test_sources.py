@@ -21,7 +21,7 @@ from tests.unit.data_prep.conftest import BUCKET, make_event, prep_request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from data_prep.rows import Row
+    from data_prep.row_formats import Row
 
 BODY = random.Random(0).randbytes(1_024_000)
 PLACE = S3Location(BUCKET, "halfway/data.csv")
