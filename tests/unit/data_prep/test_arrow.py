@@ -63,8 +63,8 @@ def test_a_missing_column_or_one_of_chats_is_refused(read: Callable[[bytes], lis
     with pytest.raises(Refused, match=r"'columns/a\.arrow' has no column 'summary'; it has 'dialogue'"):
         read(stream({"dialogue": ["a"]}))
     turns = pa.array([[{"role": "user", "content": "a"}]])
-    for columns in ({"messages": turns}, {"dialogue": turns, "summary": ["a"]}):
-        with pytest.raises(Refused, match=r"has chat rows, the column '(messages|dialogue)' being a list of turns"):
+    for columns in ({"talk": turns}, {"dialogue": turns, "summary": ["a"]}):
+        with pytest.raises(Refused, match=r"has chat rows, the column '(talk|dialogue)' being a list of turns"):
             read(stream(columns))
 
 

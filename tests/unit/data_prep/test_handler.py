@@ -12,6 +12,7 @@ from data_prep.handler import _client
 from pipeline.catalogue import BASE_MODELS
 from tests.unit.data_prep.conftest import (
     BUCKET,
+    INSTRUCTION,
     NOVA,
     csv_bytes,
     dialogues,
@@ -88,9 +89,11 @@ def test_the_manifest_accounts_for_every_row_and_byte(
         "accepted": 200,
         "rejected": 1,
         "line_ends_normalized": 200,
+        "format": "columns",
         "encoding": "utf-8",
         "separator": ",",
     }
+    assert manifest["system"] == INSTRUCTION
     splits = manifest["splits"]
     assert sum(split["accepted"] for split in splits.values()) == 200
     assert splits["test"]["written"] == 5

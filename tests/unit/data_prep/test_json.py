@@ -138,7 +138,7 @@ def test_objects_over_several_lines_are_rows(between: bytes, count: int) -> None
         ({"id": 1, "text": "a"}, "has no column 'dialogue'; it has 'id', 'text'"),
         ({"data": [{"messages": [{"role": "user", "content": "a"}]}]}, "has chat rows, the column 'messages' being"),
         ([{"messages": [{"role": "user", "content": "a"}]}], "has chat rows, the column 'messages' being"),
-        ([[{"from": "human", "value": "a"}]], "has chat rows, each being a list of turns with from and value; write each row as"),
+        ([[{"from": "human", "value": "a"}]], "has chat rows, each being a list of turns with from and value; write"),
         ({"messages": [{"role": "user", "content": "a"}]}, "has chat rows, the column 'messages' being"),
     ],
 )  # fmt: skip

@@ -111,7 +111,7 @@ def test_json_of_another_shape_is_refused_with_its_shape(data: bytes, message: s
 def test_the_instruction_of_alpaca_rows_without_their_input_is_refused() -> None:
     data = b'{"instruction": "a", "input": "b", "output": "c"}\n'
     with pytest.raises(
-        Refused, match="the column 'instruction' alone leaves out the input; set dataset.format: instruction"
+        Refused, match=r"the column 'instruction' alone leaves out the input; set dataset\.format: instruction"
     ):
         from_jsonl(data, ("instruction", "output"))
     assert from_jsonl(data, ("input", "output")) == [("b", "c", None)]

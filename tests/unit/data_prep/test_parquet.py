@@ -94,8 +94,8 @@ def test_values_that_are_not_text_are_read_for_the_checks(read: Callable[..., li
     data = parquet(columns)
     assert [tuple(map(type, row)) for row in read(data)] == [(int, int, NoneType)] * 2 + [(NoneType,) * 3]
     assert [tuple(map(type, row)) for row in read(data, ("nothing", "list"))] == [
-        (NoneType, int, NoneType),
-        (NoneType, int, NoneType),
+        (NoneType, list, NoneType),
+        (NoneType, list, NoneType),
         (NoneType, NoneType, NoneType),
     ]
 

@@ -80,7 +80,7 @@ def test_a_missing_column_is_refused(event: dict[str, Any], put: Callable[[str, 
     put("uploads/data.csv", csv_bytes(dialogues(5), header=("id", "chat", "tldr")))
     assert refusal(event) == (
         "dataset.fields: 'uploads/data.csv' has no column 'dialogue'; it has 'id', 'chat', 'tldr'; "
-        "name two of them in dataset.fields"
+        "name two of them in dataset.fields, or set dataset.format to the format of its rows"
     )
 
 
@@ -191,7 +191,7 @@ def test_a_sample_that_grows_too_large_is_refused(
         (
             [("1", "", "s")],
             ("input", "output"),
-            "; these are Alpaca rows (instruction, input, output), and where the input is empty, ",
+            "; if these are Alpaca rows (instruction, input, output), set dataset.format: instruction",
         ),
         (
             [("1", "", "s")],

@@ -1,0 +1,428 @@
+"""Conversations of any length through data prep: the rules that hold for any rows, and equal files from each format."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from xxhash import xxh3_128_digest
+
+from data_prep.checks import BATCH_ROWS, Checks
+from data_prep.handler import handler
+from data_prep.row_formats import Conversation, RowFormats
+from pipeline.contracts.data import Fields
+from tests.unit.data_prep.conftest import (
+    BUCKET,
+    INSTRUCTION,
+    LLAMA,
+    NOVA,
+    csv_bytes,
+    keys,
+    listed,
+    make_event,
+    prep_request,
+    prepared,
+    records,
+    refusal,
+    with_bedrock,
+)
+from tests.unit.data_prep.dirty import WORDS
+from tests.unit.data_prep.sharded import cut, prepare_in_shards, shards, with_output
+from tests.unit.data_prep.test_aws_validators import PROMPTS, validate
+from training.messages import read_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from data_prep.checks import Checked
+    from data_prep.row_formats import Row
+
+SPLITS = ("train", "validation", "test")
+ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+_runs = itertools.count()
+Turns = list[dict[str, Any]]
+
+
+def turns(marks: str, *texts: Any) -> Turns:
+    return [{"role": ROLES[mark], "content": text} for mark, text in zip(marks, texts, strict=True)]
+
+
+def jsonl(rows: list[Any]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+# The same dialogues in each format.
+
+TEXTS = [(f"Ann: Is number {n} free?\nBob: Sure 😀", f"Bob tells Ann that {n} is free.") for n in range(120)]
+WHOLE = [turns("sua", INSTRUCTION, *texts) for texts in TEXTS]
+OPENAI = {"system": "system", "user": "human", "assistant": "gpt"}
+SAME: dict[str, tuple[str, bytes]] = {
+    "messages": ("data.jsonl", jsonl([{"messages": row} for row in WHOLE])),
+    "messages below a key": ("data.json", json.dumps({"rows": [{"messages": row} for row in WHOLE]}).encode()),
+    "sharegpt": (
+        "data.json",
+        json.dumps(
+            [
+                {"conversations": [{"from": OPENAI[turn["role"]], "value": turn["content"]} for turn in row]}
+                for row in WHOLE
+            ]
+        ).encode(),
+    ),
+    "prompt_completion": ("data.jsonl", jsonl([{"prompt": row[:2], "completion": row[2:]} for row in WHOLE])),
+    "instruction": (
+        "data.csv",
+        csv_bytes([(INSTRUCTION, *texts) for texts in TEXTS], ("instruction", "input", "output")),
+    ),
+    "instruction in lines": (
+        "data.jsonl.gz",
+        gzip.compress(jsonl([{"instruction": INSTRUCTION, "input": one, "output": two} for one, two in TEXTS])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_same_dialogues_give_the_same_bytes_in_each_format(
+    s3: Any, output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes], name: str
+) -> None:
+    def files(file: str, body: bytes) -> dict[str, bytes]:
+        put(f"{output}in/{file}", body)
+        sampled = {"train": 70, "validation": None, "test": 9}
+        event = make_event(output, f"s3://{BUCKET}/{output}in/{file}", max_rows=sampled)
+        answer = prepared(with_bedrock(event, NOVA, 60))
+        assert answer["formats"] == {name.split()[0] if file != "two.csv" else "columns": 1}
+        assert json.loads(get(output + "manifest.json"))["system"] == INSTRUCTION
+        found = keys(s3, output)
+        return {file: get(output + file) for file in found if file.endswith(".jsonl") and not file.startswith("in/")}
+
+    assert files(*SAME[name]) == files("two.csv", csv_bytes(TEXTS, ("dialogue", "summary")))
+
+
+def test_two_files_of_other_formats_are_one_dataset(
+    output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
+) -> None:
+    half = len(TEXTS) // 2
+    put(f"{output}in/a.csv", csv_bytes(TEXTS[:half], ("dialogue", "summary")))
+    put(f"{output}in/b.jsonl", jsonl([{"messages": row} for row in [*WHOLE[half:], *WHOLE[:3]]]))
+    files = {"train": [f"{output}in/a.csv", f"{output}in/b.jsonl"]}
+    answer = prepared(make_event(output, f"s3://{BUCKET}/{output}in/", files))
+    assert answer["formats"] == {"columns": 1, "messages": 1}
+    assert answer["rejected"] == {"duplicate of an accepted row": 3}
+    assert sum(answer["counts"][split] for split in SPLITS) == len(TEXTS)
+    manifest = json.loads(get(output + "manifest.json"))
+    assert [file["format"] for file in manifest["files"]] == ["columns", "messages"]
+
+
+def test_several_columns_and_a_template_make_the_dialogue(
+    output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
+) -> None:
+    rows = [(f"Who is {n}?", f"Number {n}.", f"It is {n}.") for n in range(60)]
+    put("uploads/data.csv", csv_bytes([*rows, ("Who?", "", "Nobody.")], ("question", "context", "summary")))
+    answer = prepared(make_event(output, prompt="{question}\n\n{context}"))
+    assert answer["rejected"] == {"context is empty": 1}
+    first = records(get(output + "train/train.jsonl"))[0]["messages"]
+    number = first[2]["content"].removeprefix("It is ").rstrip(".")
+    assert first[1]["content"] == f"Who is {number}?\n\nNumber {number}."
+
+
+# What decides about a conversation.
+
+
+def checks(learn: str = "all", base_model: str | None = None, max_tokens: int = 10_000, **dataset: Any) -> Checks:
+    event = make_event("out/", learn=learn, **dataset)
+    event["request"]["max_tokens"] = max_tokens
+    return Checks(prep_request((with_bedrock(event, base_model) if base_model else event)["request"]))
+
+
+def check(found: Turns, **options: Any) -> Checked:
+    row = RowFormats(Fields("dialogue", "summary"), "messages").fallback.row(found)
+    [result] = checks(**options).check([row])
+    return result
+
+
+def test_a_conversation_has_the_digests_of_its_dialogue_and_of_all_its_texts() -> None:
+    [columns] = checks().check([("d", "s", None)])
+    assert check(turns("sua", INSTRUCTION, "d", "s"))[3:] == columns[3:]
+    bare, other = check(turns("ua", "d", "s")), check(turns("sua", "Other.", "d", "s"))
+    assert bare[3:5] == other[3:5] == columns[3:5]
+    assert len({bare[5], other[5], columns[5]}) == 3, "rows that differ in their system messages are no duplicates"
+    long = check(turns("suaua", "x", "a", "b", "c", "d"))
+    assert long[3] == xxh3_128_digest(b"a\0b\0c", 42)
+    assert long[4] == xxh3_128_digest(b"a\0b\0c\0d", 42)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (turns("ua", "a", ":-)"), "the last answer has no letter or digit"),
+        (turns("ua", "a\x00", "b"), "control character U+0000"),
+        (turns("uaua", "a", "b\x1b", "c", "d"), "control character U+001B"),
+        (turns("sua", "a\x85", "b", "c"), "control character U+0085"),
+        (turns("ua", "a\ud800", "b"), "broken UTF-8 or a lone surrogate"),
+        (turns("uaua", "x" * 20, "x" * 20, "x" * 10, "x" * 11), "longer than 10 tokens (estimated)"),
+    ],
+)
+def test_each_turn_is_checked_as_a_text_is(found: Turns, reason: str) -> None:
+    assert check(found, max_tokens=10) == (reason, False, None, b"", b"", b"", b"")
+
+
+def test_line_ends_of_each_turn_become_lf() -> None:
+    found = check(turns("suaua", "a\r\nb", "c\r", "\nd", "e", "f"))
+    assert found[:2] == (None, True)
+    assert [turn["content"] for turn in read_row(found[6])] == ["a\nb", "c\n", "\nd", "e", "f"]
+
+
+def test_answers_without_words_may_stand_before_the_last() -> None:
+    assert check(turns("uaua", "a", ":-)", "b", "c"))[0] is None
+
+
+def test_a_conversation_that_is_cut_needs_room_for_its_last_exchange() -> None:
+    long = turns("suaua", "x" * 20, "y" * 500, "y", "x" * 20, "x" * 20)
+    assert check(long, max_tokens=10)[0] == "longer than 10 tokens (estimated)"
+    assert check(long, max_tokens=10, cut_long=True)[0] is None
+    assert check([*long[:-1], *turns("a", "x" * 21)], max_tokens=10, cut_long=True)[0] is not None
+
+
+def test_bedrocks_prompts_take_one_exchange() -> None:
+    several, system = turns("uaua", "a", "b", "c", "d"), turns("sua", "a", "b", "c")
+    assert check(several, base_model=PROMPTS)[2] == "more than one exchange"
+    assert check(several, base_model=LLAMA)[2] is None
+    assert check(system, base_model=PROMPTS)[2] is None
+    assert check(turns("uaua", "a", "User: b", "c", "d"), base_model=NOVA)[2] == "holds User:"
+    assert check(turns("sua", "[EOS]", "b", "c"), base_model=NOVA)[2] == "holds [EOS]"
+
+
+def test_the_manifest_has_the_system_message_that_all_rows_share(
+    output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
+) -> None:
+    def system(*found: str | None) -> Any:
+        rows = [
+            turns("ua", str(n), f"answer {n}") if one is None else turns("sua", one, str(n), f"answer {n}")
+            for n in range(60)
+            for one in [found[n % len(found)]]
+        ]
+        put("uploads/chats.jsonl", jsonl([{"messages": row} for row in rows]))
+        prepared(make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl"))
+        return json.loads(get(output + "manifest.json"))["system"]
+
+    assert system("Be kind.") == "Be kind."
+    assert system(None) is None
+    assert system("Be kind.", "Be short.") is None
+    assert system("Be kind.", None) is None
+
+
+def test_rows_of_nova_all_have_a_system_message_or_none_has(
+    output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
+) -> None:
+    rows = [turns("sua", "Be kind.", str(n), f"answer {n}") for n in range(100)]
+    rows[90:] = [row[1:] for row in rows[90:]]
+    put("uploads/chats.jsonl", jsonl([{"messages": row} for row in rows]))
+    event = with_bedrock(make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl"), NOVA)
+    prepared(event)
+    for kind in ("train", "validation"):
+        validate(NOVA, kind, get(f"{output}bedrock/{kind}.jsonl"))
+    left_out = json.loads(get(output + "manifest.json"))["bedrock"]["not_fit_for_the_base_model"]
+    assert list(left_out) == ["has no system message, and the first record has a system message"]
+    assert "schemaVersion" in get(f"{output}bedrock/train.jsonl").decode()
+
+
+def test_a_dataset_of_tool_calls_is_refused_with_the_reason(output: str, put: Callable[[str, bytes], None]) -> None:
+    put("uploads/chats.jsonl", jsonl([{"messages": turns("uta", str(n), "b", "c")} for n in range(30)]))
+    line = refusal(make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl", max_rejected_share=0.1))
+    assert "30 (role 'tool': 30) of 30 rows are not fit" in line
+    assert line.endswith("; mend them")
+
+
+# Rules that hold for any conversations.
+
+word = st.lists(st.sampled_from(WORDS) | st.text(max_size=4), min_size=1, max_size=4).map(" ".join)
+content = st.one_of(
+    word,
+    word,
+    word,
+    st.sampled_from(["", "\n", None, 5, ["a"], ":-)", "too long " * 200]),
+    word.map(lambda one: one + "\ud800"),
+)
+good_marks = st.builds(lambda system, count: "s" * system + "ua" * count, st.booleans(), st.integers(1, 4))
+bad_marks = st.text("suat", max_size=6)
+conversation = (good_marks | good_marks | bad_marks).flatmap(
+    lambda marks: st.tuples(st.just(marks), st.lists(content, min_size=len(marks), max_size=len(marks)))
+)
+dirty_rows = st.lists(conversation | st.integers(0, 400), max_size=15)
+
+
+def made(dirty: list[Any], name: str, clean: int, earlier: list[Turns]) -> list[Turns]:
+    """Return `clean` good conversations and the dirty ones. A number is a copy of an earlier row."""
+    rows = [
+        turns(("sua", "ua", "suaua")[n % 3], *[f"hello [{name} {n} {turn}]" for turn in range((3, 2, 5)[n % 3])])
+        for n in range(clean)
+    ]
+    for one in dirty:
+        if isinstance(one, int):
+            known = [*earlier, *rows]
+            rows.append(known[one % len(known)] if known else turns("ua", "x", "y"))
+        else:
+            marks, texts = one
+            unique = [
+                f"{text} [{name} {len(rows)}]" if isinstance(text, str) and text.strip() else text for text in texts
+            ]
+            rows.append(turns(marks, *unique))
+    return rows
+
+
+def as_parquet(rows: list[Turns]) -> bytes | None:
+    """Return Parquet, which has no lone surrogates and one type per column; None if it cannot have the rows."""
+    try:
+        column = pa.array(rows, pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+    except (pa.ArrowException, UnicodeEncodeError):
+        return None
+    out = io.BytesIO()
+    pq.write_table(pa.table({"messages": column}), out, row_group_size=20)
+    return out.getvalue()
+
+
+def lf(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@given(
+    held_out=st.none() | dirty_rows,
+    train=st.lists(dirty_rows, min_size=1, max_size=2),
+    columnar=st.booleans(),
+    base_model=st.sampled_from([None, LLAMA, NOVA]),
+    max_rows=st.fixed_dictionaries({split: st.none() | st.integers(10, 200) for split in SPLITS}),
+    learn=st.sampled_from(["all", "last"]),
+    places=st.sets(st.sampled_from([n / 97 for n in range(1, 97)]), min_size=1, max_size=4),
+    groups=st.sets(st.integers(1, 9), min_size=2, max_size=9),
+)
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_conversations_add_up_and_shards_write_the_same_files(
+    s3: Any,
+    put: Callable[[str, bytes], None],
+    get: Callable[[str], bytes],
+    held_out: list[Any] | None,
+    train: list[list[Any]],
+    columnar: bool,
+    base_model: str | None,
+    max_rows: dict[str, int | None],
+    learn: str,
+    places: set[float],
+    groups: set[int],
+) -> None:
+    folder = f"chats/{next(_runs)}/"
+    rows: dict[str, list[Turns]] = {}
+    names: dict[str, list[str]] = {}
+    earlier: list[Turns] = []
+    for split, files in (("test", [held_out] if held_out is not None else []), ("train", train)):
+        for number, dirty in enumerate(files):
+            found = made(dirty, f"{split} {number}", 0 if number else 250 if split == "train" else 30, earlier)
+            body = as_parquet(found) if columnar else None
+            name = f"{folder}{split}-{number}.{'parquet' if body else 'jsonl'}"
+            put(name, body or jsonl([{"messages": row} for row in found]))
+            rows[name] = found
+            names.setdefault(split, []).append(name)
+            earlier += found
+    # The format is set, because a file of dirty rows alone may fit none.
+    dataset = {"max_rows": max_rows, "learn": learn, "format": "messages"}
+    event = listed(make_event(folder + "out/", f"s3://{BUCKET}/{folder}", names, **dataset))
+    event["request"]["max_tokens"] = 250
+    if base_model:
+        event = with_bedrock(event, base_model, 105)
+
+    def outputs(below: str = "") -> dict[str, bytes]:
+        found = keys(s3, f"{folder}out/{below}")
+        return {name: get(f"{folder}out/{below}{name}") for name in found if below or not name.startswith("again/")}
+
+    answer = handler(event, None)
+    written = outputs()
+    answer_of_shards = prepare_in_shards(with_output(event, "again/"), shards(cut(event["pieces"], places), groups))
+    assert json.dumps(answer_of_shards) == json.dumps(answer).replace(f"{folder}out/", f"{folder}out/again/")
+    assert outputs("again/") == written
+    if answer["refused"] is not None:
+        assert answer["refused"].startswith("bedrock: ")
+        return
+
+    rejected = {
+        (line["file"], line["row"]): line["reason"]
+        for line in records(written["rejected.jsonl"])
+        if line["from"] == "all"
+    }
+    manifest = json.loads(written["manifest.json"])
+    for file in manifest["files"]:
+        assert file["accepted"] + file["rejected"] == file["read"] == len(rows[file["name"]])
+        assert file["rejected"] == sum(name == file["name"] for name, _ in rejected)
+    assert sum(split["accepted"] for split in manifest["splits"].values()) + len(rejected) == sum(
+        map(len, rows.values())
+    )
+    lines = {split: written[f"{split}/{split}.jsonl"].splitlines(keepends=True) for split in SPLITS}
+    found_rows = {
+        split: {tuple((turn["role"], turn["content"]) for turn in read_row(line)) for line in lines[split]}
+        for split in SPLITS
+    }
+    for split in SPLITS:
+        assert len(lines[split]) == len(found_rows[split]) == answer["counts"][split], "the outputs have no duplicates"
+        for line in lines[split]:
+            marks = [turn["learned"] for turn in read_row(line) if turn["role"] == "assistant"]
+            assert marks[-1]
+            assert all(marks) if learn == "all" else not any(marks[:-1])
+    everything = set().union(*found_rows.values())
+    for name, file_rows in rows.items():
+        for number, row in enumerate(file_rows, 1):
+            reason = rejected.get((name, number))
+            fit = all(isinstance(turn["content"], str) for turn in row)
+            texts = tuple((turn["role"], lf(turn["content"])) for turn in row) if fit else None
+            if reason is None:
+                assert texts in everything or any(max_rows.values())
+            elif not reason.startswith(("duplicate", "same dialogue in ")):
+                assert texts not in everything
+    dialogues = {
+        split: {tuple(text for role, text in row[:-1] if role != "system") for row in found_rows[split]}
+        for split in SPLITS
+    }
+    for one, two in itertools.combinations(SPLITS, 2):
+        assert not dialogues[one] & dialogues[two]
+    if base_model:
+        for kind in ("train", "validation"):
+            validate(base_model, kind, written[f"bedrock/{kind}.jsonl"])
+
+
+CLEAN_TURN = st.sampled_from(["hi", "naïve 😀", "a\r\nb", "User:", ":-)", "x" * 30])
+ANY_TURN = CLEAN_TURN | CLEAN_TURN | st.sampled_from(["\x01", "\ud800", "\x85"])
+CONVERSATION = good_marks.flatmap(
+    lambda marks: st.lists(ANY_TURN, min_size=len(marks), max_size=len(marks)).map(
+        lambda texts: Conversation(texts, marks.replace("a", "A"))
+    )
+)
+
+
+@given(
+    st.lists(CONVERSATION | CONVERSATION | st.just((None, None, "blank line")), min_size=1, max_size=12),
+    st.sampled_from([10_000, 12, 5]),
+    st.sampled_from([None, NOVA, LLAMA, PROMPTS]),
+    st.sampled_from([BATCH_ROWS, 1, 2, 5]),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_batch_of_conversations_gives_the_results_of_each_alone(
+    rows: list[Row], max_tokens: int, base_model: str | None, batch: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.checks.BATCH_ROWS", batch)
+        found = list(checks("all", base_model, max_tokens).check(rows))
+    alone = checks("all", base_model, max_tokens)
+    assert found == [next(alone.check([row])) for row in rows]
+    for row, result in zip(rows, found, strict=True):
+        if isinstance(row, Conversation) and result[0] is None:
+            assert [turn["content"] for turn in read_row(result[6])] == [lf(text) for text in row.texts]
+            assert sum(map(len, map(lf, row.texts))) <= max_tokens * 6
