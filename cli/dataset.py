@@ -65,7 +65,7 @@ def local_dataset(path: Path) -> LocalDataset:
 
 
 def columns(fields: str) -> dict[str, Any]:
-    """Return the part of an execution's input that names the two columns.
+    """Return the part of an execution's input that names the two columns, and says that the rows have this format.
 
     Args:
         fields: DIALOGUE:SUMMARY.
@@ -79,7 +79,8 @@ def columns(fields: str) -> dict[str, Any]:
             f"--fields {fields}: must be DIALOGUE:SUMMARY, the names of your two columns; if a name has a colon, use "
             "`tuneway run` with --set dataset.fields.dialogue=NAME and --set dataset.fields.summary=NAME"
         )
-    return {"dataset": {"fields": {"dialogue": names[0], "summary": names[1]}}}
+    fields_of_columns = {"dialogue": names[0], "summary": names[1]}
+    return {"dataset": {"format": "columns", "fields": fields_of_columns, "prompt": None}}
 
 
 def _ascii(name: str) -> str:

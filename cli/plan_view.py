@@ -186,7 +186,8 @@ def _dataset(run: PlannedRun, own: str | None) -> list[str]:
         return [f"{source}: rows, tokens and steps are not known, because {run.unread}"]
     reasons = sorted(rows.rejected.items(), key=lambda item: -item[1])
     rejected = f"{sum(rows.rejected.values()):,} of them rejected" if reasons else "none of them rejected"
-    lines = [f"{source}: {_count(rows.read, 'row')} read, {rejected}"]
+    read_as = f" as {' and '.join(rows.formats)}" if rows.formats else ""
+    lines = [f"{source}: {_count(rows.read, 'row')} read{read_as}, {rejected}"]
     lines += [f"  {count:,}: {reason}" for reason, count in reasons[:_SHOWN_REASONS]]
     if more := reasons[_SHOWN_REASONS:]:
         lines.append(f"  {sum(count for _, count in more):,}: {len(more)} other reasons")

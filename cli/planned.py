@@ -36,12 +36,14 @@ class RowCounts(NamedTuple):
 
     Attributes:
         read: the rows that were read.
+        formats: the formats of the rows.
         splits: the rows by split, and those of Bedrock's files.
         rejected: the rejected rows by reason.
         listed: the file that lists the rejected rows. None if there are none.
     """
 
     read: int
+    formats: list[str]
     splits: dict[str, int]
     rejected: dict[str, int]
     listed: str | None
@@ -109,6 +111,7 @@ def plan_run(
             counts = prepared.prepared.counts
             rows = RowCounts(
                 prepared.read,
+                list(prepared.prepared.formats),
                 {name: count for name, count in counts.items() if name != "rejected"},
                 prepared.prepared.rejected,
                 str(prepared.rejected) if prepared.rejected else None,

@@ -182,9 +182,9 @@ class Checks:
                 digest.update(b"\0" + system.encode())
                 key = digest.digest()
             parts = record_formats.parts_of(marks)
-            line = (
-                b"".join([piece for pair in zip(parts, map(dumps, turns), strict=False) for piece in pair]) + parts[-1]
-            )
+            pieces = [b""] * (2 * len(turns) + 1)
+            pieces[::2], pieces[1::2] = parts, map(dumps, turns)
+            line = b"".join(pieces)
             change = changed and any("\r" in text for text in before[start:end])
             problem = bedrock.problem(turns, marks) if bedrock else None
             checked.append((None, change, problem, dialogue_digest, both, key, line))

@@ -93,10 +93,12 @@ def _conversation(texts: list[Any], marks: str) -> Conversation | Unfit:
     why = _why_no_order(marks)
     if why:
         return None, None, why
-    for text in texts:
-        if type(text) is not str or not text or text.isspace():
-            return None, None, f"a turn {why_no_text(text)}"
-    return Conversation(texts, marks)
+    try:
+        if all(map(str.strip, texts)):
+            return Conversation(texts, marks)
+    except TypeError:  # not a string
+        pass
+    return None, None, f"a turn {next(filter(None, map(why_no_text, texts)))}"
 
 
 def _named(values: dict[str, object]) -> Unfit | None:
@@ -133,7 +135,7 @@ class RowFormat:
         raise NotImplementedError
 
 
-class _Columns(RowFormat):
+class _TwoColumns(RowFormat):
     """Two columns of text: the dialogue and the summary."""
 
     is_pair = True
@@ -299,7 +301,7 @@ class RowFormats:
     def __init__(self, fields: Fields, format_: str = "auto", prompt: str | None = None, learn: str = "all") -> None:
         """Take the settings of the section `dataset`."""
         columns: RowFormat = (
-            _Columns("columns", (fields.dialogue, fields.summary))
+            _TwoColumns("columns", (fields.dialogue, fields.summary))
             if prompt is None
             else _Template(prompt, fields.summary)
         )
@@ -343,13 +345,13 @@ class RowFormats:
             first, second, *_ = [one.name for one in found]
             raise Refused(
                 f"dataset.format: the rows of {quoted(name)} fit two formats, {first} "
-                f"({_columns(found[0])}) and {second} ({_columns(found[1])}); set dataset.format to the one to read, such as "
+                f"({_shown(found[0])}) and {second} ({_shown(found[1])}); set dataset.format to the one to read, such as "
                 f"dataset.format: {second}"
             )
         return found[0] if found else None
 
 
-def _columns(one: RowFormat) -> str:
+def _shown(one: RowFormat) -> str:
     return ", ".join(map(quoted, one.columns))
 
 

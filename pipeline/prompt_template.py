@@ -11,17 +11,13 @@ _NO_NAME = re.compile(r"[.\[\]:!]|^\s|\s$|^$")
 """What Python's format strings read as an attribute, an index, a format or a conversion, and a name with blanks around it."""
 
 
-class BadTemplate(ValueError):
-    """A template is not text with the names of columns in braces. The message says what is wrong, and the remedy."""
-
-
 def parse_template(template: str) -> tuple[list[str], list[str]]:
     """Return the texts of a template and the names of the columns between them, one name fewer than texts.
 
     `{{` and `}}` stand for braces.
 
     Raises:
-        BadTemplate: the template has no name, a brace that stands alone, or something else than a plain name in braces.
+        ValueError: the template has no name, a brace that stands alone, or something else than a plain name in braces.
     """
     texts, names, at = [""], [], 0
     for part in _PART.finditer(template):
@@ -29,7 +25,7 @@ def parse_template(template: str) -> tuple[list[str], list[str]]:
         at = part.end()
         if part[1] is not None:
             if _NO_NAME.search(part[1]):
-                raise BadTemplate(
+                raise ValueError(
                     f"{quoted(part[0])} is not the name of a column in braces; write a plain name such as {{question}}, "
                     "without formats, attributes or indexes"
                 )
@@ -38,8 +34,8 @@ def parse_template(template: str) -> tuple[list[str], list[str]]:
         elif len(part[0]) == 2:
             texts[-1] += part[0][0]
         else:
-            raise BadTemplate(f"has a {quoted(part[0])} that stands alone; write {{{{ or }}}} for a brace in the text")
+            raise ValueError(f"has a {quoted(part[0])} that stands alone; write {{{{ or }}}} for a brace in the text")
     if not names:
-        raise BadTemplate("names no column; write the names of columns in braces, such as {question}")
+        raise ValueError("names no column; write the names of columns in braces, such as {question}")
     texts[-1] += template[at:]
     return texts, names

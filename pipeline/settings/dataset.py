@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from pipeline.errors import quoted
-from pipeline.prompt_template import BadTemplate, parse_template
+from pipeline.prompt_template import parse_template
 from pipeline.settings.base import MANY, Section, run
 from pipeline.settings.hub_name import is_hub_name
 
@@ -47,7 +47,9 @@ class FieldsSettings(Section):
         for one, other in _DIFFERENT:
             name = getattr(self, one)
             if name == getattr(self, other):
-                raise ValueError(f"{one} and {other} are both {quoted(name)}; name two")
+                raise ValueError(
+                    f"{one} and {other} have the same name, {quoted(name)}; name two, because a format reads both"
+                )
         return self
 
 
@@ -199,10 +201,7 @@ class DatasetSettings(Section):
     @classmethod
     def _is_a_template(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                parse_template(value)
-            except BadTemplate as error:
-                raise ValueError(str(error)) from error
+            parse_template(value)  # raises ValueError
         return value
 
     @property

@@ -78,7 +78,9 @@ def test_the_key_changes_with_content_and_name_alone(folder: Path) -> None:
 
 def test_columns_may_have_spaces_and_emoji() -> None:
     named = columns("the talk \N{PARTY POPPER}: its gist")
-    assert accepted(named).fields.model_dump() == {"dialogue": "the talk \N{PARTY POPPER}", "summary": " its gist"}
+    dataset = accepted(named)
+    assert (dataset.format, dataset.prompt) == ("columns", None)
+    assert (dataset.fields.dialogue, dataset.fields.summary) == ("the talk \N{PARTY POPPER}", " its gist")
 
 
 @pytest.mark.parametrize(

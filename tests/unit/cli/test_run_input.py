@@ -86,7 +86,9 @@ def test_a_setting_overrides_the_dataset_which_overrides_the_file(tmp_path: Path
         "seed": 7,
         "revision": None,
         "gated": False,
+        "format": "columns",
         "fields": {"dialogue": "who", "summary": "gist"},
+        "prompt": None,
     }
     deployed = schema.load(ROOT / "config.yaml").model_dump(mode="json")
     assert schema.with_run_input(deployed, found).training.epochs == 2

@@ -39,7 +39,8 @@ def test_a_users_own_file_is_uploaded_with_its_columns(tmp_path: Path) -> None:
     uploads, run_input = dataset_input(file, "who:what")
     ((key, path),) = uploads.items()
     assert (path, key) == (file, accepted(run_input).source)
-    assert accepted(run_input).fields.model_dump() == {"dialogue": "who", "summary": "what"}
+    dataset = accepted(run_input)
+    assert (dataset.format, dataset.fields.dialogue, dataset.fields.summary) == ("columns", "who", "what")
     assert dataset_input(file, None)[0] == uploads
 
 

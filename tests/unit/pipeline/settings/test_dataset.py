@@ -118,6 +118,40 @@ def test_one_column_for_both_texts_is_refused(deployed: dict[str, Any]) -> None:
         schema.with_run_input(deployed, {"dataset": {"fields": {"dialogue": "x" * 500, "summary": "x" * 500}}})
 
 
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ({"format": "alpaca"}, r"dataset\.format: .*'auto', 'columns', 'messages'"),
+        ({"learn": "first"}, r"dataset\.learn: .*'all' or 'last'"),
+        ({"prompt": ""}, r"dataset\.prompt: .*at least 1 character"),
+        ({"prompt": "no name"}, r"dataset\.prompt: names no column; write the names of columns in braces"),
+        ({"prompt": "{a.b}"}, r"dataset\.prompt: '\{a\.b\}' is not the name of a column in braces; write a plain name"),
+        ({"prompt": "{a"}, r"dataset\.prompt: has a '\{' that stands alone; write \{\{ or \}\}"),
+        ({"prompt": "{a}", "format": "messages"}, r"prompt: is a template for columns, and format is messages; set"),
+        (
+            {"prompt": "{summary} {a}"},
+            r"prompt: names the column 'summary', which is fields\.summary: .*; leave it out",
+        ),
+        (
+            {"fields": {"role": "content"}},
+            r"dataset\.fields: role and content have the same name, 'content'; name two",
+        ),
+        ({"fields": {"input": "output"}}, r"dataset\.fields: input and output have the same name"),
+        ({"fields": {"messages": ""}}, r"dataset\.fields\.messages: .*at least 1 character"),
+    ],
+)
+def test_a_wrong_format_or_template_is_refused(
+    deployed: dict[str, Any], dataset: dict[str, Any], expected: str
+) -> None:
+    assert_input_is_refused(deployed, {"dataset": dataset}, expected)
+
+
+def test_a_format_and_a_template_are_taken(deployed: dict[str, Any]) -> None:
+    dataset = {"format": "columns", "prompt": "{the question}: {{x}} {context}", "learn": "last"}
+    assert schema.with_run_input(deployed, {"dataset": dataset}).dataset.prompt == dataset["prompt"]
+    assert schema.with_run_input(deployed, {"dataset": {"prompt": "{a}", "format": "auto"}}).dataset.format == "auto"
+
+
 @given(st.text("ab.-_/ü", max_size=8) | st.text("ab-.", min_size=90, max_size=100))
 def test_a_name_on_the_hub_is_valid_if_huggingface_hub_accepts_it(name: str) -> None:
     for whole in (f"own/{name}", f"{name}/name"):
