@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 LONGEST_BYTES = 16 * 1024 * 1024
 """Bytes of the longest CSV field, JSON line or JSON element. A longer one has no line ends, or a quote that never closes."""
 
+_SAMPLE_BYTES = 1024 * 1024
+"""The lines that begin in so many bytes of a file may decide its format."""
+
+SAMPLE_END = _SAMPLE_BYTES + LONGEST_BYTES
+"""The byte after the last one that decides a file's format."""
+
 BLANK_LINE = "blank line"
 """The problem of a blank line. It does no harm, so it does not count as a row that is not fit."""
 
@@ -57,14 +63,31 @@ def sample_jsonl(
         return formats.fallback, stream
     lines: list[bytes] = []
     objects: list[dict[str, Any]] = []
-    while len(objects) < SAMPLE_ROWS and (line := stream.readline(LONGEST_BYTES)):
+    at = 0
+    while len(objects) < SAMPLE_ROWS and at < _SAMPLE_BYTES and (line := stream.readline(LONGEST_BYTES)):
+        at += len(line)
         if not lines:
             _refuse_other_files(line, name)
         lines.append(line)
         value = _parse(line.removeprefix(BOM_BYTES) if len(lines) == 1 else line)
         if isinstance(value, dict):
             objects.append(value)
-    return formats.choose(name, objects), io.BufferedReader(Prefixed(b"".join(lines), stream), BUFFER_BYTES)
+    return _chosen(name, objects, formats), io.BufferedReader(Prefixed(b"".join(lines), stream), BUFFER_BYTES)
+
+
+def _chosen(name: str, objects: list[dict[str, Any]], formats: RowFormats) -> RowFormat | None:
+    """Return the format that a file's first objects fit. None if the file has none, so that it has no format.
+
+    Raises:
+        Refused: they fit no format, or several.
+    """
+    found = formats.choose(name, objects)
+    if found is None and objects:
+        refuse_chat(name, objects[0], formats.fallback)
+        for column in formats.fallback.columns:
+            if not any(column in value for value in objects):
+                no_column(name, column, objects[0])
+    return found
 
 
 def read_jsonl(
@@ -199,7 +222,7 @@ def _rows(
 ) -> Iterator[Row]:
     remaining = iter(values)
     sample = list(islice(remaining, SAMPLE_ROWS))
-    found = formats.choose(name, [value for value in sample if isinstance(value, dict)])
+    found = _chosen(name, [value for value in sample if isinstance(value, dict)], formats)
     note(found)
     row_format = found or formats.fallback
     if sample:

@@ -130,7 +130,7 @@ class Files:
         """
         if not piece.start or self._formats.is_set:
             return rows.sample_jsonl(text, piece.file, self._formats)
-        with self.stream(piece, 0).buffered() as beginning:
+        with self.stream(piece, 0, min(piece.bytes, rows.SAMPLE_END)).buffered() as beginning:
             return rows.sample_jsonl(beginning, piece.file, self._formats)[0], text
 
     def stream(self, piece: Piece, start: int, stop: int | None = None) -> ResumingStream:

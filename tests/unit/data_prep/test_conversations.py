@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_128_digest
 
 from data_prep.checks import BATCH_ROWS, Checks
+from data_prep.handler import handler
 from data_prep.row_formats import Conversation, RowFormats
 from pipeline.contracts.data import Fields
 from tests.unit.data_prep.conftest import (
@@ -22,6 +23,7 @@ from tests.unit.data_prep.conftest import (
     NOVA,
     csv_bytes,
     keys,
+    listed,
     make_event,
     prep_request,
     prepared,
@@ -29,6 +31,7 @@ from tests.unit.data_prep.conftest import (
     refusal,
     with_bedrock,
 )
+from tests.unit.data_prep.sharded import cut, prepare_in_shards, shards, with_output
 from tests.unit.data_prep.test_aws_validators import PROMPTS, validate
 from training.messages import read_row
 
@@ -266,3 +269,28 @@ def test_a_batch_of_conversations_gives_the_results_of_each_alone(
         if isinstance(row, Conversation) and result[0] is None:
             assert [turn["content"] for turn in read_row(result[6])] == [lf(text) for text in row.texts]
             assert sum(map(len, map(lf, row.texts))) <= max_tokens * 6
+
+
+def test_the_beginning_of_a_file_decides_the_format_of_all_its_parts(
+    s3: Any, output: str, put: Callable[[str, bytes], None], get: Callable[[str], bytes]
+) -> None:
+    # After the first rows come rows of another format, which would decide for a shard that looked at its own rows.
+    rows: list[Any] = [{"messages": row} for row in WHOLE]
+    rows[40:80] = [{"prompt": str(n), "completion": f"answer {n}"} for n in range(40)]
+    put("uploads/mixed.jsonl", jsonl(rows))
+    event = listed(make_event(output, f"s3://{BUCKET}/uploads/mixed.jsonl"))
+    answer = handler(event, None)
+    assert answer["rejected"] == {"no field 'messages'": 40}
+    again = prepare_in_shards(with_output(event, "again/"), shards(cut(event["pieces"], [0.3, 0.4, 0.5]), range(4)))
+    assert again["rejected"] == answer["rejected"]
+    assert get(output + "manifest.json") == get(output + "again/manifest.json")
+
+
+def test_a_part_of_a_file_that_fits_no_format_is_refused(
+    s3: Any, output: str, put: Callable[[str, bytes], None]
+) -> None:
+    put("uploads/other.jsonl", jsonl([{"text": str(n)} for n in range(60)]))
+    event = listed(make_event(output, f"s3://{BUCKET}/uploads/other.jsonl"))
+    line = "dataset.fields: 'uploads/other.jsonl' has no column 'dialogue'; it has 'text'; name two of them in dataset.fields"
+    assert handler(event, None)["refused"].startswith(line)
+    assert prepare_in_shards(event, shards(cut(event["pieces"], [0.5]), range(2)))["refused"].startswith(line)

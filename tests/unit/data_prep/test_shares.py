@@ -169,6 +169,7 @@ def test_the_remedy_for_a_column_that_a_shard_does_not_have_is_another_column(
 ) -> None:
     put("uploads/a.jsonl", b'{"dialogue": "a", "text": "s"}\n' * 9)
     event["pieces"] = [{"file": "uploads/a.jsonl", "split": "train"}]
+    event["request"]["dataset"]["format"] = "columns"
     event = listed(event)
     parts = shards(cut(event["pieces"], [0.4]), [1])
     assert prepare_in_shards(event, parts)["refused"].endswith("; mend them, or name other columns in dataset.fields")

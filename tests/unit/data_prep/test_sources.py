@@ -67,7 +67,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source(s3: Any) -> DatasetFiles:
-    return DatasetFiles(prep_request(make_event("out/")["request"]).dataset, None, s3)
+    return DatasetFiles(prep_request(make_event("out/", format="columns")["request"]).dataset, None, s3)
 
 
 def whole_piece(s3: Any, key: str) -> Piece:
@@ -195,4 +195,9 @@ def test_a_piece_requests_only_its_own_bytes(s3: Any, put: Callable[[str, bytes]
     piece = whole_piece(s3, "pieces/b.jsonl")._replace(start=5 * len(row))
     counting = CutS3(s3, [])
     assert len(list(source(counting).rows(piece))) == 5
-    assert [request["Range"] for request in counting.requests] == [f"bytes={5 * len(row) - 1}-"]
+    assert [request["Range"] for request in counting.requests] == [own := f"bytes={5 * len(row) - 1}-"]
+    counting = CutS3(s3, [])
+    # Without a format, the beginning of the file decides.
+    dataset = prep_request(make_event("out/")["request"]).dataset
+    assert len(list(DatasetFiles(dataset, None, counting).rows(piece))) == 5
+    assert [request["Range"] for request in counting.requests] == [f"bytes=0-{10 * len(row) - 1}", own]
