@@ -88,7 +88,7 @@ class Checks:
         """Yield one `Checked` per row, in the order of the rows."""
         source = iter(rows)
         while batch := list(islice(source, BATCH_ROWS)):
-            if any(type(row) is Conversation for row in batch):
+            if Conversation in set(map(type, batch)):
                 yield from self._check_conversations(batch)
                 continue
             reasons = [why_no_texts(*row) for row in batch]

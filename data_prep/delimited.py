@@ -145,7 +145,7 @@ class CsvFile:
         rules = _Rules(self.separator, width, places)
         cells = csv.reader(text, strict=True, delimiter=self.separator)  # strict: the module does not guess
         number = 0
-        plain, groups = rules.plain, [f"{kind}{place}" for place in places for kind in ("quoted", "bare")]
+        plain, groups = rules.plain, tuple(f"{kind}{place}" for place in places for kind in ("quoted", "bare"))
         is_pair = self.row_format.is_pair
         while True:
             buffer, at = text.buffer, text.at

@@ -305,16 +305,16 @@ class Outputs:
             if model is None or split.bedrock is None:
                 for line in lines:
                     row = read_row(line)
-                    first = first or row[0]
-                    is_shared = is_shared and row[0] == first
+                    if row[0] != first:
+                        first, is_shared = row[0], first is None
                 continue
             drawn = split.bedrock.numbers(self._shares[split.name])
             next_drawn = next(drawn, None)
             with self._upload(f"bedrock/{split.name}.jsonl") as upload:
                 for number, line in enumerate(lines):
                     row = read_row(line)
-                    first = first or row[0]
-                    is_shared = is_shared and row[0] == first
+                    if row[0] != first:
+                        first, is_shared = row[0], first is None
                     if number == next_drawn:
                         upload.write(record_formats.bedrock(model, row))
                         next_drawn = next(drawn, None)
