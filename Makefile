@@ -109,14 +109,14 @@ bench-serving: .venv/dev.done  ## measures what the OpenAI route and the client 
 	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m bench.serving
 
-bench-training: .venv/bench.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: measures the tutorial, this project and trl
+bench-training: .venv/dev.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: measures the tutorial, this project and trl
 	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS")
 
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/bench.done  ## writes constraints.txt, after a change of pins
+lock: .venv/dev.done  ## writes constraints.txt, after a change of pins
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | LC_ALL=C sort -f > constraints.txt
 
 clean:
@@ -155,10 +155,6 @@ clean:
 .venv/dev.done: .venv/deploy.done training/requirements.txt
 	@echo "Installing PyTorch, MiniStack and the tests' tools. This takes minutes, but only once"
 	@$(INSTALL) --group dev --requirement training/requirements.txt
-	@touch $@
-
-.venv/bench.done: .venv/dev.done
-	@$(INSTALL) --group bench --requirement training/requirements.txt
 	@touch $@
 
 # npm's own record of what it has installed. If it is older than the lock file, it is out of date.

@@ -100,9 +100,14 @@ def _paragraph(console: Console, text: Text, indent: str = "") -> None:
 
 def text_of(row: ShownRow, *, coloured: bool) -> Text:
     """Return a row with its learned text in colour, or between marks."""
-    learned = _harmless(_cut(row.learned.rstrip("\n"), MOST_LEARNED))
-    text = Text(_harmless(_cut(row.context, MOST_CONTEXT)))
-    return text.append(learned, LEARNED) if coloured else text.append(f"{MARKS[0]}{learned}{MARKS[1]}")
+    text = Text()
+    for number, part in enumerate(row.parts):
+        if number % 2 == 0:
+            text.append(_harmless(_cut(part, MOST_CONTEXT)))
+            continue
+        learned = _harmless(_cut(part.rstrip("\n"), MOST_LEARNED))
+        text.append(learned, LEARNED) if coloured else text.append(f"{MARKS[0]}{learned}{MARKS[1]}")
+    return text
 
 
 def _harmless(text: str) -> str:
@@ -216,6 +221,10 @@ def _tokens(tokens: TokenCount, settings: Settings) -> list[str]:
         f"an epoch is {_count(tokens.rows, 'row')} with {roughly}{tokens.per_epoch:,} tokens{learned}; the longest row has "
         f"{tokens.longest:,}",
     ]
+    if tokens.cut:
+        lines.append(
+            f"{roughly}{_count(tokens.cut, 'row')} longer than training.max_length, whose first turns the job cuts off"
+        )
     if tokens.left_out:
         lines.append(
             f"{roughly}{_count(tokens.left_out, 'row')} longer than training.max_length, which the job leaves out"

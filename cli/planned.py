@@ -162,7 +162,7 @@ def _count(
             if not folder.is_dir():
                 tokens.fetch_tokenizer(model, folder)
             encoder = tokens.load_encoder(folder, settings.training.base_model)
-        return tokens.count(train, rows, recipe, encoder), tokens.shown_rows(train, rows, encoder)
+        return tokens.count(train, rows, recipe, encoder), tokens.shown_rows(train, rows, recipe, encoder)
 
 
 def _expected(looked: plan.Looked, region: str, counted: TokenCount) -> Expected:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import fnmatch
 import os
 from importlib.util import find_spec
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import Refused
 from training.errors import TrainingError
-from training.messages import as_chat, read_row
+from training.messages import read_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from training.encoder import Encoder
+    from training.encoder import Encoder, TokenizedChat
     from training.messages import Messages
     from training.model_files import ModelFolder
     from training.recipe import Recipe
@@ -43,15 +43,13 @@ class ShownRow(NamedTuple):
 
     Attributes:
         number: its place among the rows of the training split, from 1 on.
-        context: the text that the model reads and that is not learned.
-        learned: the text that is learned.
+        parts: its text. Context, which is not learned, and learned answers stand in turn, and the first part is context.
         tokens: the number of all its tokens. None without the tokenizer.
         learned_tokens: the number of the tokens that are learned.
     """
 
     number: int
-    context: str
-    learned: str
+    parts: list[str]
     tokens: int | None
     learned_tokens: int | None
 
@@ -62,6 +60,7 @@ class TokenCount(NamedTuple):
     Attributes:
         rows: the rows on which the job trains.
         left_out: the rows that are longer than training.max_length, which the job leaves out.
+        cut: the rows that lose their first turns, because training.long_conversations is cut. None without the tokenizer.
         longest: the tokens of the longest row on which the job trains.
         per_epoch: the tokens of all these rows.
         learned: those of them that are learned. None without the tokenizer.
@@ -73,6 +72,7 @@ class TokenCount(NamedTuple):
 
     rows: int
     left_out: int
+    cut: int | None
     longest: int
     per_epoch: int
     learned: int | None
@@ -136,18 +136,23 @@ def count(file: Path, rows: int, recipe: Recipe, encoder: Encoder | str) -> Toke
     Raises:
         Refused: the job would refuse the rows, because there are too few or all are too long.
     """
-    characters = 0
-    lengths: list[_Length] = []
+    cuts = recipe.long_conversations == "cut"
+    characters = cut = 0
+    lengths: list[_Length | None] = []
     for number, row in enumerate(rows_of(file)):
         text = sum(len(message["content"]) for message in row)
         characters += text
         if isinstance(encoder, str):
-            lengths.append(_Length(-(-text // CHARACTERS_PER_TOKEN), 0))
+            whole = -(-text // CHARACTERS_PER_TOKEN)
+            # With cut, a long conversation keeps about as much as fits.
+            whole = min(whole, recipe.max_length) if cuts and len(row) > 3 else whole
+            lengths.append(_Length(whole, 0) if whole <= recipe.max_length else None)
         elif number < MOST_ROWS:
-            one = encoder.row(row)
-            lengths.append(_Length(one["length"], one["length"] - one["prompt_length"]))
+            one, lost = _fit(encoder, row, recipe)
+            lengths.append(None if one is None else _Length(one["length"], _learned(one)))
+            cut += lost > 0
             counted = characters
-    used = [length for length in lengths if length.whole <= recipe.max_length]
+    used = [length for length in lengths if length is not None]
     exact = len(lengths) == rows and not isinstance(encoder, str)
     # Beyond the counted rows, the others have as many tokens per character.
     scale = 1.0 if len(lengths) == rows else characters / counted
@@ -163,6 +168,7 @@ def count(file: Path, rows: int, recipe: Recipe, encoder: Encoder | str) -> Toke
     return TokenCount(
         rows=usable,
         left_out=rows - usable,
+        cut=None if isinstance(encoder, str) else round(cut * rows / len(lengths)),
         longest=max((length.whole for length in used), default=0),
         per_epoch=per_epoch,
         learned=learned,
@@ -171,6 +177,19 @@ def count(file: Path, rows: int, recipe: Recipe, encoder: Encoder | str) -> Toke
         trained=trained,
         estimate=None if exact else _why_estimate(encoder, len(lengths), rows),
     )
+
+
+def _learned(row: TokenizedChat) -> int:
+    """Return the number of the tokens that are learned."""
+    return sum(end - start for start, end in row["spans"])
+
+
+def _fit(encoder: Encoder, row: Messages, recipe: Recipe) -> tuple[TokenizedChat | None, int]:
+    """Return what the job makes of a row."""
+    try:
+        return encoder.fit(row, recipe.max_length, cut=recipe.long_conversations == "cut")
+    except TrainingError as error:
+        raise Refused(str(error)) from error
 
 
 def _check(usable: int, rows: int, recipe: Recipe) -> None:
@@ -201,25 +220,26 @@ def _why_estimate(encoder: Encoder | str, counted: int, rows: int) -> str:
     return f"from the first {counted:,} of {rows:,} rows"
 
 
-def shown_rows(file: Path, rows: int, encoder: Encoder | str) -> list[ShownRow]:
+def shown_rows(file: Path, rows: int, recipe: Recipe, encoder: Encoder | str) -> list[ShownRow]:
     """Return some rows of the training split, at equal distances, as the model sees them."""
     step = max(1, rows // SHOWN_ROWS)
     chosen = islice(enumerate(rows_of(file), 1), 0, None, step)
-    return [_shown(number, row, encoder) for number, row in islice(chosen, SHOWN_ROWS)]
+    return [_shown(number, row, recipe, encoder) for number, row in islice(chosen, SHOWN_ROWS)]
 
 
-def _shown(number: int, row: Messages, encoder: Encoder | str) -> ShownRow:
+def _shown(number: int, row: Messages, recipe: Recipe, encoder: Encoder | str) -> ShownRow:
     if isinstance(encoder, str):
-        *before, answer = as_chat(row)
-        context = "".join(f"{message['role']}: {message['content']}\n" for message in before)
-        return ShownRow(number, f"{context}{answer['role']}: ", answer["content"], None, None)
-    one = encoder.row(row)
-    prompt = one["prompt_length"]
+        parts = [""]
+        for message in row:
+            parts[-1] += f"{message['role']}: "
+            if message.get("learned"):
+                parts += [message["content"], "\n"]
+            else:
+                parts[-1] += f"{message['content']}\n"
+        return ShownRow(number, parts[:-1], None, None)
+    fitted, _ = _fit(encoder, row, recipe)
+    one = fitted or encoder.row(row)  # a row that the job leaves out is shown whole
     decode: Any = encoder.tokenizer.decode
-    return ShownRow(
-        number,
-        decode(one["input_ids"][:prompt]),
-        decode(one["input_ids"][prompt:]),
-        one["length"],
-        one["length"] - prompt,
-    )
+    borders = [0, *(border for span in one["spans"] for border in span)]
+    parts = [decode(one["input_ids"][start:end]) for start, end in pairwise(borders)]
+    return ShownRow(number, parts, one["length"], _learned(one))

@@ -1,4 +1,4 @@
-"""Reads a channel's rows, makes batches of tokenized rows, and computes the loss at their answers."""
+"""Reads a channel's rows, makes batches of tokenized rows, and computes the loss at their learned answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IGNORED = -100
 
 
 def read_channel(folder: Path) -> list[Messages]:
-    """Read all `*.jsonl` files of a channel. Only the last message of a row is learned.
+    """Read all `*.jsonl` files of a channel.
 
     Raises:
         TrainingError: a line is wrong, or the channel is empty. The message names file and line, or the channel.
@@ -44,16 +44,9 @@ def _read_file(file: Path) -> Iterator[Messages]:
 
 def _read_row(line: str, where: str) -> Messages:
     try:
-        row = read_row(line)
+        return read_row(line)
     except BadRecord as error:
         raise TrainingError(f"{where}: {error}; prepare the data anew") from None
-    learned = sum(message.get("learned", False) for message in row)
-    if learned > 1:
-        raise TrainingError(
-            f"{where} marks {learned} answers as learned, and this job learns the last message alone; set learned to false in "
-            "the others"
-        )
-    return row
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,7 @@ class Collator:
     """Makes a batch for which logits are computed only at the labels (`logits_to_keep`).
 
     With a vocabulary of 128,000, logits are the most expensive part of a small model's step, and most tokens of a row are
-    prompt. Rows are padded on the left to the longest row, so that all answers end together. If `packed`, rows stand one
+    context. Rows are padded on the left to the longest row, so that all last answers end together. If `packed`, rows stand one
     after another in one sequence.
     """
 
@@ -75,25 +68,31 @@ class Collator:
         return (self._packed(rows) if self.packed else self._padded(rows)) | {"use_cache": False}
 
     def _padded(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
-        """Return input_ids, attention_mask and position_ids [rows, longest], labels [rows, logits_to_keep]."""
+        """Return input_ids, attention_mask and position_ids [rows, longest], labels [rows, kept], and logits_to_keep.
+
+        Logits are computed at the columns in which any row has a label, and at the column before each such run.
+        """
         longest = max(row["length"] for row in rows)
-        # One more than the tokens of the longest answer, because the token before an answer predicts its first token.
-        kept = 1 + max(row["length"] - row["prompt_length"] for row in rows)
         input_ids = torch.full((len(rows), longest), self.pad_id)
         attention_mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        labels = torch.full((len(rows), kept), IGNORED)
+        labels = torch.full((len(rows), longest), IGNORED)
         for index, row in enumerate(rows):
-            ids = torch.tensor(row["input_ids"])
-            answer = row["length"] - row["prompt_length"]
-            input_ids[index, -row["length"] :] = ids
+            input_ids[index, -row["length"] :] = torch.tensor(row["input_ids"])
             attention_mask[index, -row["length"] :] = 1
-            labels[index, -answer:] = ids[-answer:]
+            for start, end in row["spans"]:
+                answer = slice(longest - row["length"] + start, longest - row["length"] + end)
+                labels[index, answer] = input_ids[index, answer]
+        learned = (labels != IGNORED).any(dim=0)
+        # The token before an answer predicts its first token. A prompt stands before each answer, so column 0 has no label.
+        columns = (learned | learned.roll(-1)).nonzero().flatten()
+        # One number takes the last logits as a view. That serves if only last answers are learned.
+        at_the_end = len(columns) == longest - int(columns[0])
         return {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0),
-            "labels": labels,
-            "logits_to_keep": kept,
+            "labels": labels[:, columns],
+            "logits_to_keep": len(columns) if at_the_end else columns,
         }
 
     def _packed(self, rows: Sequence[TokenizedChat]) -> dict[str, Any]:
@@ -105,14 +104,13 @@ class Collator:
         """
         kept: list[int] = []
         labels: list[int] = []
-        start = 0
+        offset = 0
         for row in rows:
-            answer = row["input_ids"][row["prompt_length"] :]
-            end = start + row["length"]
-            # The answer and the token before it, which predicts its first token. No token predicts across rows.
-            kept += range(end - len(answer) - 1, end)
-            labels += [IGNORED, *answer]
-            start = end
+            for start, end in row["spans"]:
+                # The answer and the token before it, which predicts its first token. No token predicts across answers.
+                kept += range(offset + start - 1, offset + end)
+                labels += [IGNORED, *row["input_ids"][start:end]]
+            offset += row["length"]
         return {
             "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
             "position_ids": torch.cat([torch.arange(row["length"]) for row in rows])[None],

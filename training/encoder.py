@@ -5,8 +5,9 @@ It needs no torch, so that `tuneway plan` shows rows with the training's own cod
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from transformers import AutoTokenizer, GenerationConfig
 
@@ -14,6 +15,7 @@ from training import unfit_models
 from training.errors import TrainingError, one_line
 from training.messages import as_chat
 from training.template import settle
+from training.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -65,9 +67,26 @@ class TokenizedChat(TypedDict):
     """One tokenized chat."""
 
     input_ids: list[int]
-    prompt_length: int
-    """Number of tokens before the assistant's answer. They are context and are not learned."""
+    spans: list[list[int]]
+    """The learned tokens: start and end (exclusive) of each learned answer with its end-of-turn token, in their order.
+
+    All other tokens are context and are not learned. The last span ends with the row.
+    """
     length: int
+
+
+class Tokenized(NamedTuple):
+    """The rows of a split that a training uses.
+
+    Attributes:
+        rows: the tokenized rows.
+        left_out: the numbers (from 1) of the rows that are left out, because they are too long.
+        cut: how many rows have lost their first turns.
+    """
+
+    rows: Dataset
+    left_out: list[int]
+    cut: int
 
 
 class Encoder:
@@ -86,63 +105,108 @@ class Encoder:
         self.tokenizer = tokenizer
         self.end_ids = end_ids
         template = settle(tokenizer)
-        ends = any(token in end_ids for token in self._ids(template.tail))
-        self.template = template if ends else replace(template, tail="")
+        self.template = template if self._has_end(template.tail) else replace(template, tail="")
+        self._turns = Turns(tokenizer, self.template, self._has_end)
 
     def prompt(self, messages: Messages) -> list[int]:
         """Return the ids up to the beginning of the last answer. An endpoint gives the model the same ids."""
         return self._ids(self._prompt(messages))
 
+    def answer(self, messages: Messages) -> list[int]:
+        """Return the ids of the last answer with its end-of-turn token."""
+        row = self._row([self._prompt(messages), self.template.answer(messages[-1]["content"])])
+        return row["input_ids"][row["spans"][0][0] :]
+
     def row(self, messages: Messages) -> TokenizedChat:
-        """Return prompt and last answer. The answer ends with its end-of-turn token.
+        """Return the row with its learned answers. Each ends with its end-of-turn token.
 
-        The prompt is that of `prompt`, even if the template writes another one when the chat has an answer.
+        The context of a learned answer ends as the prompt of a request does, even if the template writes another text there
+        when the chat has an answer. If the last answer alone is learned, the context is the prompt of `prompt`.
+
+        Raises:
+            TrainingError: several answers are learned, and the template does not tell the turns apart.
         """
-        prompt = self._prompt(messages)
-        answer_text = self.template.answer(messages[-1]["content"])
-        prompt_ids, whole = self._ids(prompt), self._ids(prompt + answer_text)
-        # Prompt and answer are tokenized together, because some tokenizers begin every text with a space. If a token spans
-        # both, the answer is tokenized alone, because the model cannot answer with such a token.
-        together = whole[: len(prompt_ids)] == prompt_ids
-        answer = whole[len(prompt_ids) :] if together else self._ids(answer_text)
-        end = next((index for index, token in enumerate(answer) if token in self.end_ids), None)
-        if end is not None:
-            # The text that a template writes after the end of the turn goes, because the model never writes it.
-            answer = answer[: end + 1]
-        else:
-            answer.append(int(self.tokenizer.eos_token_id))
-        ids = prompt_ids + answer
-        return {"input_ids": ids, "prompt_length": len(prompt_ids), "length": len(ids)}
+        return self._row(self._turns.split(messages))
 
-    def dataset(self, chats: Sequence[Messages], name: str, max_length: int) -> tuple[Dataset, list[int]]:
-        """Tokenize a split, and leave out the rows with more than `max_length` tokens.
+    def _row(self, pieces: Sequence[str]) -> TokenizedChat:
+        """Return the row of a prompt, and of pieces that begin with an answer."""
+        text, *answers = pieces
+        ids = before = self._ids(text)
+        spans: list[list[int]] = []
+        for piece in answers:
+            # All is tokenized together, because some tokenizers begin every text with a space. If a token spans the end of a
+            # prompt and its answer, the answer is tokenized alone, because the model cannot answer with such a token.
+            whole = self._ids(text + piece)
+            if whole[: len(before)] == before:
+                text, found, before = text + piece, whole[len(before) :], whole
+            else:
+                text, found = piece, self._ids(piece)
+                before = found
+            end = next((number for number, token in enumerate(found, 1) if token in self.end_ids), None)
+            if end is None:  # only the last answer, because `Turns` looks at the others
+                found = [*found, int(self.tokenizer.eos_token_id)]
+                end = len(found)
+            spans.append([len(ids), len(ids) + end])
+            ids = ids + found
+        # The text that a template writes after the end of the last turn goes, because the model never writes it.
+        ids = ids[: spans[-1][1]]
+        return {"input_ids": ids, "spans": spans, "length": len(ids)}
 
-        A long row is not cut: a cut dialogue with the summary of the whole would teach the model to invent.
+    def fit(self, messages: Messages, max_length: int, *, cut: bool) -> tuple[TokenizedChat | None, int]:
+        """Return the row if it has at most `max_length` tokens, or None, and the number of turns that it has lost.
 
-        Returns:
-            The rows, and the numbers (from 1) of the rows that are left out.
+        With `cut`, a longer row loses as few turns as needed: the first ones, in pairs of the user's and the assistant's turn.
+        The system message stays, and so does the last pair.
+        """
+        row = self.row(messages)
+        if row["length"] <= max_length:
+            return row, 0
+        start = 1 if messages[0]["role"] == "system" else 0
+        pairs = (len(messages) - start) // 2
+        if not cut or pairs == 1:
+            return None, 0
+
+        def shortened(lost: int) -> TokenizedChat:
+            return self.row(messages[:start] + messages[start + 2 * lost :])
+
+        fewest = bisect_left(range(pairs), True, lo=1, key=lambda lost: shortened(lost)["length"] <= max_length)
+        return (shortened(fewest), 2 * fewest) if fewest < pairs else (None, 0)
+
+    def dataset(self, chats: Sequence[Messages], name: str, max_length: int, *, cut: bool = False) -> Tokenized:
+        """Tokenize a split. Leave out the rows that have more than `max_length` tokens, or cut them (`fit`).
+
+        A text is never cut: a cut dialogue with the summary of the whole would teach the model to invent.
 
         Raises:
             TrainingError: every row is too long.
         """
         from datasets import Dataset
 
-        rows = [self.row(chat) for chat in chats]
-        left_out = [number for number, row in enumerate(rows, 1) if row["length"] > max_length]
+        fitted = [self.fit(chat, max_length, cut=cut) for chat in chats]
+        rows = [dict(row) for row, _ in fitted if row is not None]
+        left_out = [number for number, (row, _) in enumerate(fitted, 1) if row is None]
+        shorter = sum(lost > 0 for _, lost in fitted)
+        if shorter:
+            print(
+                f"{name}: cut {shorter} of {len(chats)} rows to {max_length} tokens, at their first turns", flush=True
+            )
         if left_out:
             print(
-                f"{name}: left out {len(left_out)} of {len(rows)} rows, longer than {max_length} tokens",
+                f"{name}: left out {len(left_out)} of {len(chats)} rows, longer than {max_length} tokens",
                 flush=True,
             )
-        if len(left_out) == len(rows):
+        if not rows:
             raise TrainingError(
                 f"every row of channel {name} is longer than training.max_length {max_length} tokens: raise it, or "
                 "shorten the rows"
             )
-        return Dataset.from_list([dict(row) for row in rows if row["length"] <= max_length]), left_out
+        return Tokenized(Dataset.from_list(rows), left_out, shorter)
 
     def _prompt(self, messages: Messages) -> str:
         return self.template.render(self.tokenizer, as_chat(messages[:-1]), ask=True)
+
+    def _has_end(self, text: str) -> bool:
+        return any(token in self.end_ids for token in self._ids(text))
 
     def _ids(self, text: str) -> list[int]:
         # The template has written the special tokens already.

@@ -123,7 +123,7 @@ def finetune(
         logging_steps=max(1, min(10, schedule.steps // 20)),
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it would hide a loss that is not a number, for which Watch ends the run
-        remove_unused_columns=False,  # the collator needs prompt_length, which no model takes
+        remove_unused_columns=False,  # the collator needs spans, which no model takes
         dataloader_pin_memory=device.is_gpu,
         save_strategy="steps",
         save_steps=recipe.checkpoint_steps,
@@ -206,8 +206,8 @@ def _identity(recipe: Recipe, train: Dataset) -> dict[str, Any]:
     # These do not change the training: how often it is saved, how it is judged, and who may fetch the base.
     free = ("checkpoint_steps", "eval_steps", "max_new_tokens", "eval_batch_size", "hub_token_secret", "packing")
     rows = hashlib.sha256()
-    for ids in train["input_ids"]:
-        rows.update(repr(ids).encode())
+    for row in zip(train["input_ids"], train["spans"], strict=True):
+        rows.update(repr(row).encode())
     settings = {name: value for name, value in recipe.as_dict().items() if name not in free}
     return {**settings, "rows": rows.hexdigest()}
 

@@ -57,6 +57,8 @@ class Recipe:
     """Forward passes per optimizer step, on all processes together."""
     max_length: Annotated[int, {"ge": 64, "le": 131_072}] = 512
     """Highest number of tokens per training or validation row, with template and answer."""
+    long_conversations: Literal["leave_out", "cut"] = "leave_out"
+    """What happens to a longer row: it is left out, or it loses as many of its first turns as needed."""
     epochs: Annotated[int, {"ge": 1, "le": 100}] = 1
     max_steps: Annotated[int | None, {"ge": 1, "le": _MANY}] = 300
     """Highest number of optimizer steps. Training ends at `epochs` or `max_steps`, whichever comes first."""

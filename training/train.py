@@ -82,11 +82,12 @@ class TrainingRun:
             encoder = Encoder(self.tokenizer, self.end_ids)
             # The model is published with the template of its training.
             self.tokenizer.chat_template = encoder.template.text
-            train, train_left_out = encoder.dataset(self.train, "train", self.recipe.max_length)
-            validation, validation_left_out = encoder.dataset(self.validation, "validation", self.recipe.max_length)
+            limit, cut = self.recipe.max_length, self.recipe.long_conversations == "cut"
+            train, train_left_out, _ = encoder.dataset(self.train, "train", limit, cut=cut)
+            validation, validation_left_out, _ = encoder.dataset(self.validation, "validation", limit, cut=cut)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
             prompts = [encoder.prompt(chat) for chat in self.test]
-            self.reference_tokens = [row["length"] - row["prompt_length"] for row in map(encoder.row, self.test)]
+            self.reference_tokens = [len(encoder.answer(chat)) for chat in self.test]
             if self.world.is_first:
                 self._forecast(prompts)
         self.rows, self.tokens_per_epoch = len(train), sum(train["length"])

@@ -106,7 +106,11 @@ class TrainingSettings(Section):
     )
     batch_size: int = run("rows per device and forward pass", unit="rows", ge=1, le=1024)
     gradient_accumulation_steps: int = run("forward passes per optimizer step", unit="forward passes", ge=1, le=1024)
-    max_length: int = run("length of the longest sequence; longer rows are left out", unit="tokens", ge=64, le=131_072)
+    max_length: int = run("length of the longest sequence", unit="tokens", ge=64, le=131_072)
+    long_conversations: Literal["leave_out", "cut"] = run(
+        "what the job does with longer rows; leave_out: it leaves them out; cut: it cuts as many of their first turns as "
+        "needed, and leaves a row out only if its system message and its last two turns are still too long"
+    )
     packing: bool = run(
         "whether flash attention, if it is available, gets a batch's rows one after another and without padding"
     )

@@ -47,7 +47,6 @@ def test_only_the_tokens_of_the_drawn_rows_count_as_useful(encoder: Encoder) -> 
 
 
 def test_all_recipes_start_at_the_same_loss_and_learn_and_are_measured(tiny: TinyModel, recipe: Recipe) -> None:
-    pytest.importorskip("trl")  # `make bench-training` installs it
     values = {key: str(value) for key, value in recipe.as_dict().items() if value is not None}
     values |= {"target_modules": "q_proj,v_proj", "max_steps": "8"}
     job = {

@@ -13,7 +13,7 @@ from cli import plan_view
 from cli.tokens import ShownRow
 from pipeline.contracts.money import Estimate, Expected
 
-ROW = ShownRow(3, "user: [bold]hi[/bold] [/x]\nassistant: ", "They greet.<|end|>\n", 12, 4)
+ROW = ShownRow(3, ["user: [bold]hi[/bold] [/x]\nassistant: ", "They greet.<|end|>\n"], 12, 4)
 
 
 def printed(row: ShownRow, width: int = 80, **options: object) -> str:
@@ -91,5 +91,5 @@ def test_an_unknown_amount_is_never_0() -> None:
 
 
 def test_a_row_cannot_command_the_terminal() -> None:
-    row = ShownRow(1, "a\x1b[2J\tb\n", "\u5199\u771f\u3000c\x07", 3, 1)
+    row = ShownRow(1, ["a\x1b[2J\tb\n", "\u5199\u771f\u3000c\x07"], 3, 1)
     assert plan_view.text_of(row, coloured=False).plain == "a\\x1b[2J\tb\n>>>\u5199\u771f\u3000c\\x07<<<"

@@ -32,11 +32,11 @@ def test_the_counts_are_those_of_the_job(tmp_path: Path, encoder: Encoder) -> No
     rows, file = [encoder.row(make_chat(number)) for number in range(50)], split(tmp_path, 50)
     longest = sorted(row["length"] for row in rows)[-5]
     recipe = replace(RECIPE, max_length=longest)
-    dataset, left_out = encoder.dataset([make_chat(number) for number in range(50)], "train", longest)
+    dataset, left_out, _ = encoder.dataset([make_chat(number) for number in range(50)], "train", longest)
     found = tokens.count(file, 50, recipe, encoder)
     assert (found.rows, found.left_out, found.longest) == (len(dataset), len(left_out), longest)
     assert found.per_epoch == sum(dataset["length"])
-    assert found.learned == sum(row["length"] - row["prompt_length"] for row in dataset)
+    assert found.learned == sum(end - start for row in dataset for start, end in row["spans"])
     assert found.steps == recipe.schedule(len(dataset)).steps
     order = training_order(dataset["length"], steps=found.steps, rows_per_step=8, batch_size=4, seed=recipe.seed)
     assert found.trained == sum(dataset["length"][row] for row in order)
@@ -70,9 +70,9 @@ def test_without_the_tokenizer_all_is_estimated(tmp_path: Path) -> None:
     assert found.per_epoch == sum(-(-text // 4) for text in texts)
     assert found.estimate == "4 characters per token are assumed, because the tokenizer is not installed"
     assert (found.learned, found.steps) == (None, RECIPE.schedule(20).steps)
-    (row, *_) = tokens.shown_rows(file, 20, "no tokenizer")
+    (row, *_) = tokens.shown_rows(file, 20, RECIPE, "no tokenizer")
     system, user, answer = (message["content"] for message in make_chat(0))
-    assert row == tokens.ShownRow(1, f"system: {system}\nuser: {user}\nassistant: ", answer, None, None)
+    assert row == tokens.ShownRow(1, [f"system: {system}\nuser: {user}\nassistant: ", answer], None, None)
 
 
 @pytest.mark.parametrize(
@@ -92,16 +92,16 @@ def test_what_the_job_would_refuse_is_refused(
 
 
 def test_the_shown_rows_are_those_that_the_model_reads(tmp_path: Path, encoder: Encoder) -> None:
-    shown = tokens.shown_rows(split(tmp_path, 23), 23, encoder)
+    shown = tokens.shown_rows(split(tmp_path, 23), 23, RECIPE, encoder)
     assert [row.number for row in shown] == [1, 5, 9, 13, 17]
     for row in shown:
         expected = encoder.row(make_chat(row.number - 1))
         text = encoder.tokenizer.decode(expected["input_ids"])
-        assert row.context + row.learned == text
-        assert (row.tokens, row.learned_tokens) == (expected["length"], expected["length"] - expected["prompt_length"])
-        assert row.learned.startswith(make_chat(row.number - 1)[-1]["content"][:5])
-        assert make_chat(row.number - 1)[-1]["content"] not in row.context
+        assert "".join(row.parts) == text
+        assert (row.tokens, row.learned_tokens) == (expected["length"], expected["length"] - expected["spans"][0][0])
+        assert row.parts[1].startswith(make_chat(row.number - 1)[-1]["content"][:5])
+        assert make_chat(row.number - 1)[-1]["content"] not in row.parts[0]
 
 
 def test_few_rows_are_all_shown(tmp_path: Path, encoder: Encoder) -> None:
-    assert [row.number for row in tokens.shown_rows(split(tmp_path, 3), 3, encoder)] == [1, 2, 3]
+    assert [row.number for row in tokens.shown_rows(split(tmp_path, 3), 3, RECIPE, encoder)] == [1, 2, 3]

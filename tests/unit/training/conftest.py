@@ -18,7 +18,7 @@ from training.device import Device
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from training.messages import Messages
@@ -46,6 +46,16 @@ def make_chat(number: int) -> Messages:
         {"role": "user", "content": dialogue},
         {"role": "assistant", "content": f"{second} wants {thing} at {number}.", "learned": True},
     ]
+
+
+def make_conversation(number: int, turns: int, learned: Sequence[bool] = ()) -> Messages:
+    """Return the row of a conversation with so many answers, which are all learned if `learned` says nothing else."""
+    system, *_ = make_chat(number)
+    row: Messages = [system]
+    for turn in range(turns):
+        _, user, answer = make_chat(number + 7 * turn)
+        row += [user, answer | {"learned": learned[turn] if learned else True}]
+    return row
 
 
 def make_tokenizer(chats: list[Messages]) -> PreTrainedTokenizerFast:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from tests.unit.training.conftest import make_chat, write_channel
+from tests.unit.training.conftest import make_chat, make_conversation, write_channel
 from training.data import IGNORED, Collator, completion_loss, read_channel
 from training.encoder import Encoder, TokenizedChat, end_ids, load_tokenizer
 from training.errors import TrainingError
@@ -46,7 +46,7 @@ def test_the_labels_are_exactly_the_answer_and_its_end_of_turn(encoder: Encoder)
 
 def test_the_prompt_of_evaluation_is_that_of_training(encoder: Encoder) -> None:
     row = encoder.row(make_chat(3))
-    assert encoder.prompt(make_chat(3)) == row["input_ids"][: row["prompt_length"]]
+    assert encoder.prompt(make_chat(3)) == row["input_ids"][: row["spans"][-1][0]]
 
 
 def test_an_answer_whose_template_writes_no_end_of_turn_gets_one(encoder: Encoder, tiny: TinyModel) -> None:
@@ -64,15 +64,25 @@ def test_a_model_without_chat_template_is_refused(tiny: TinyModel, tmp_path: Pat
         load_tokenizer(tmp_path, "org/base")
 
 
+def tokenized(turns: list[tuple[int, int]]) -> TokenizedChat:
+    """Return a row whose turns have these numbers of context tokens and learned tokens."""
+    spans, length = [], 0
+    for context, answer in turns:
+        spans.append([length + context, length + context + answer])
+        length += context + answer
+    return TokenizedChat(input_ids=list(range(10, 10 + length)), spans=spans, length=length)
+
+
 ROWS = st.lists(
-    st.tuples(st.integers(1, 20), st.integers(1, 9)).map(
-        lambda lengths: TokenizedChat(
-            input_ids=list(range(10, 10 + sum(lengths))), prompt_length=lengths[0], length=sum(lengths)
-        )
-    ),
+    st.lists(st.tuples(st.integers(1, 20), st.integers(1, 9)), min_size=1, max_size=4).map(tokenized),
     min_size=1,
     max_size=6,
 )
+
+
+def labels_of(row: TokenizedChat) -> list[int]:
+    learned = {index for start, end in row["spans"] for index in range(start, end)}
+    return [token if index in learned else IGNORED for index, token in enumerate(row["input_ids"])]
 
 
 @given(ROWS)
@@ -80,22 +90,47 @@ def test_any_batch_pads_on_the_left_and_labels_every_answer(rows: list[Tokenized
     batch = Collator(pad_id=3)(rows)
     longest = max(row["length"] for row in rows)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(rows), longest)
-    assert batch["labels"].shape == (len(rows), batch["logits_to_keep"])
+    kept = batch["logits_to_keep"]
+    columns = list(range(longest - kept, longest)) if isinstance(kept, int) else kept.tolist()
+    assert batch["labels"].shape == (len(rows), len(columns))
     assert (batch["labels"][:, 0] == IGNORED).all()  # no position predicts the first of the logits that are kept
+    labelled = set()
     for line, row in enumerate(rows):
-        assert batch["input_ids"][line].tolist() == [3] * (longest - row["length"]) + row["input_ids"]
-        answer = row["input_ids"][row["prompt_length"] :]
-        width = batch["logits_to_keep"]
-        assert batch["labels"][line].tolist() == [IGNORED] * (width - len(answer)) + answer
+        before = longest - row["length"]
+        assert batch["input_ids"][line].tolist() == [3] * before + row["input_ids"]
+        labels = [IGNORED] * before + labels_of(row)
+        # The label of a column is at the place of its logit, and so is every other one: the loss shifts them by one.
+        assert batch["labels"][line].tolist() == [labels[column] for column in columns]
+        found = {column for column, label in enumerate(labels) if label != IGNORED}
+        assert found <= set(columns) and {column - 1 for column in found} <= set(columns)
+        labelled |= found
+    # There is no logit that no row needs.
+    assert set(columns) == labelled | {column - 1 for column in labelled}
+
+
+@given(ROWS)
+def test_any_packed_batch_labels_every_answer_and_predicts_across_no_border(rows: list[TokenizedChat]) -> None:
+    batch = Collator(pad_id=3, packed=True)(rows)
+    labels = [label for row in rows for label in labels_of(row)]
+    kept, found = batch["logits_to_keep"].tolist(), batch["labels"][0].tolist()
+    predicted = {}
+    for before, column, label in zip(kept, kept[1:], found[1:], strict=False):
+        if label != IGNORED:
+            assert column == before + 1
+            predicted[column] = label
+    assert found[0] == IGNORED
+    assert predicted == {column: label for column, label in enumerate(labels) if label != IGNORED}
+    assert len(kept) == len(predicted) + sum(len(row["spans"]) for row in rows)
 
 
 def test_the_loss_at_the_answers_is_the_loss_that_transformers_computes(encoder: Encoder, tiny: TinyModel) -> None:
     llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
     rows = [encoder.row(make_chat(number)) for number in (0, 5, 11)]
+    rows += [encoder.row(make_conversation(number, turns)) for number, turns in ((3, 2), (8, 4))]
     total, tokens = 0.0, 0
     # Here transformers computes the loss itself, of one row at a time without padding and with labels for the whole row.
     for row in rows:
-        labels = torch.tensor([[IGNORED] * row["prompt_length"] + row["input_ids"][row["prompt_length"] :]])
+        labels = torch.tensor([labels_of(row)])
         count = int((labels != IGNORED).sum())
         total += float(llama(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss.detach()) * count
         tokens += count
@@ -115,7 +150,7 @@ def packed_losses(llama: torch.nn.Module, rows: list[TokenizedChat], **changes: 
         logits = llama(**batch).logits
     losses, start = [], 0
     for row in rows:
-        end = start + 1 + row["length"] - row["prompt_length"]
+        end = start + sum(1 + end - start for start, end in row["spans"])
         part = type("Output", (), {"logits": logits[:, start:end]})
         losses.append(float(completion_loss(part, labels[:, start:end])))
         start = end
@@ -125,6 +160,7 @@ def packed_losses(llama: torch.nn.Module, rows: list[TokenizedChat], **changes: 
 def test_packed_rows_do_not_see_each_other(encoder: Encoder, tiny: TinyModel) -> None:
     llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
     rows = [encoder.row(make_chat(number)) for number in (0, 5, 11)]
+    rows[1:1] = [encoder.row(make_conversation(3, 3))]
     alone = [packed_losses(llama, [row])[0] for row in rows]
     assert packed_losses(llama, rows) == pytest.approx(alone, abs=1e-5)
     assert packed_losses(llama, rows[::-1]) == pytest.approx(alone[::-1], abs=1e-5)
@@ -141,6 +177,7 @@ def test_packed_rows_do_not_see_each_other(encoder: Encoder, tiny: TinyModel) ->
 def test_packed_and_padded_rows_have_the_same_loss_and_gradients(encoder: Encoder, tiny: TinyModel) -> None:
     llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
     rows = [encoder.row(make_chat(number)) for number in (2, 7, 13, 20)]
+    rows += [encoder.row(make_conversation(number, turns)) for number, turns in ((4, 2), (9, 3))]
     gradients = []
     for packed in (False, True):
         batch = Collator(pad_id=0, packed=packed)(rows)
@@ -155,10 +192,10 @@ def test_packed_and_padded_rows_have_the_same_loss_and_gradients(encoder: Encode
 def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
     chats = [make_chat(number) for number in range(6)]
     lengths = sorted(encoder.row(chat)["length"] for chat in chats)
-    kept, left_out = encoder.dataset(chats, "train", max(lengths))
-    assert (len(kept), left_out) == (6, [])
+    kept, left_out, cut = encoder.dataset(chats, "train", max(lengths))
+    assert (len(kept), left_out, cut) == (6, [], 0)
     assert capsys.readouterr().out == ""
-    kept, left_out = encoder.dataset(chats, "train", lengths[3])
+    kept, left_out, _ = encoder.dataset(chats, "train", lengths[3])
     assert sorted(kept["length"]) == lengths[:4]
     assert sorted(encoder.row(chats[number - 1])["length"] for number in left_out) == lengths[4:]
     assert capsys.readouterr().out == f"train: left out 2 of 6 rows, longer than {lengths[3]} tokens\n"
@@ -171,11 +208,9 @@ def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsy
 def test_a_template_gets_only_role_and_content(tiny: TinyModel, encoder: Encoder) -> None:
     tokenizer = load_tokenizer(tiny.folder, "tiny")
     tokenizer.chat_template = "{% for message in messages %}{{ message }}{% endfor %}"
-    row = Encoder(tokenizer, encoder.end_ids).row([*make_chat(1), *make_chat(2)[1:]])
-    prompt = tokenizer.decode(row["input_ids"][: row["prompt_length"]])
-    expected = "".join(
-        str({"role": one["role"], "content": one["content"]}) for one in [*make_chat(1), make_chat(2)[1]]
-    )
+    row = Encoder(tokenizer, encoder.end_ids).row(make_conversation(1, 2, learned=[False, True]))
+    prompt = tokenizer.decode(row["input_ids"][: row["spans"][-1][0]])
+    expected = "".join(str({"role": one["role"], "content": one["content"]}) for one in make_conversation(1, 2)[:-1])
     assert prompt == expected + "{'role': 'assistant', 'content': '"
 
 
@@ -183,10 +218,6 @@ def test_a_template_gets_only_role_and_content(tiny: TinyModel, encoder: Encoder
     ("messages", "expected"),
     [
         (make_chat(1)[:2], "line 2: no answer that is learned at the end; prepare the data anew"),
-        (
-            [*make_chat(1), *make_chat(2)[1:]],
-            "line 2 marks 2 answers as learned, and this job learns the last message alone",
-        ),
     ],
 )
 def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, messages: Messages, expected: str) -> None:

@@ -9,7 +9,7 @@ import bitsandbytes
 import pytest
 import torch
 
-from tests.unit.training.conftest import make_chat
+from tests.unit.training.conftest import make_conversation
 from training import model
 from training.data import Collator, completion_loss
 from training.device import GIB, Device
@@ -37,7 +37,7 @@ def encoder(tiny: TinyModel) -> Encoder:
 
 @pytest.fixture
 def rows(encoder: Encoder) -> Dataset:
-    return encoder.dataset([make_chat(number) for number in range(24)], "train", 512)[0]
+    return encoder.dataset([make_conversation(number, 1 + number % 3) for number in range(24)], "train", 512).rows
 
 
 def adapter(tiny: TinyModel, recipe: Recipe, device: Device) -> PeftModel:

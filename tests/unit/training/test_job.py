@@ -17,7 +17,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import chat_template_utils
 
 from pipeline.requests import METRICS
-from tests.unit.training.conftest import COMMIT, QWEN, TEMPLATE, make_chat, write_channel, write_hyperparameters
+from tests.unit.training.conftest import (
+    COMMIT,
+    QWEN,
+    TEMPLATE,
+    make_chat,
+    make_conversation,
+    write_channel,
+    write_hyperparameters,
+)
 from training import train
 from training.messages import as_chat
 
@@ -36,7 +44,12 @@ def published(job: Path) -> list[str]:
     return sorted(path.name for path in (job / "model").glob("*")) if (job / "model").exists() else []
 
 
-def test_a_job_publishes_the_model_its_adapter_and_its_scores(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_job_publishes_the_model_its_adapter_and_its_scores(
+    job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_hyperparameters(job, recipe, max_length="128", long_conversations="cut")
+    write_channel(job, "train", [make_conversation(number, 1 + number % 4) for number in range(40)])
+    write_channel(job, "test", [make_conversation(number, 2) for number in range(46, 52)])
     long = make_chat(46)
     long[-1]["content"] *= 100
     write_channel(job, "validation", [*(make_chat(number) for number in range(40, 46)), long])
@@ -73,6 +86,7 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(job: Path, capfd: 
     assert formats == ["float32", "float32", "bfloat16", "sdpa"]
     captured = capfd.readouterr()
     lines = captured.out.splitlines()
+    assert any(re.fullmatch(r"train: cut \d+ of 40 rows to 128 tokens, at their first turns", line) for line in lines)
     assert re.fullmatch(
         r"step=1/4 epoch=0\.20 loss=\d+\.\d{4} grad_norm=\d+\.\d{4} learning_rate=\d\.\de-\d\d tokens=\d+ "
         r"tokens_per_second=\d+\.\d peak_memory_gib=\d+\.\d\d",

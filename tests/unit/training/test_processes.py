@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.unit.training.conftest import write_hyperparameters
+from tests.unit.training.conftest import make_conversation, write_channel, write_hyperparameters
 from training import train
 from training.world import World
 
@@ -82,7 +82,12 @@ def assert_close(found: Path, expected: Path) -> None:
 
 @pytest.fixture
 def whole(job: Path, recipe: Recipe) -> Path:
-    """Return a job that has not run yet, with dropout and with steps of four batches, which two processes share."""
+    """Return a job that has not run yet, with dropout and with steps of four batches, which two processes share.
+
+    Its rows are conversations of one to three answers, which are all learned.
+    """
+    for split, numbers in {"train": range(40), "validation": range(40, 46)}.items():
+        write_channel(job, split, [make_conversation(number, 1 + number % 3) for number in numbers])
     recipe = replace(
         recipe, max_steps=STEPS, epochs=20, gradient_accumulation_steps=4, lora_dropout=0.1, checkpoint_steps=5
     )

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.unit.training.conftest import make_chat
+from tests.unit.training.conftest import make_conversation
 from training import model
 from training.device import Device
 from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError
-from training.finetune import TrainingResult, finetune
+from training.finetune import TrainingResult, _identity, finetune
 from training.stop import StopSignal
 from training.watch import adapter_weights
 
@@ -40,7 +40,7 @@ class TinyRun:
     def train(self, folder: Path, stop_after: int | None = None) -> Trained:
         tokenizer = load_tokenizer(self.tiny.folder, "tiny")
         encoder = Encoder(tokenizer, end_ids(self.tiny.folder, tokenizer))
-        rows = encoder.dataset([make_chat(number) for number in range(24)], "train", 512)[0]
+        rows = encoder.dataset([make_conversation(number, 1 + number % 3) for number in range(24)], "train", 512).rows
         torch.manual_seed(0)
         trained = model.add_adapter(model.load_for_training(self.tiny.folder, self.recipe, self.device), self.recipe)
         stop = StopSignal()
@@ -143,6 +143,18 @@ def test_another_recipe_starts_anew_and_deletes_the_old_checkpoints(tiny_run: Ti
     trained = other.train(tmp_path)
     assert sorted(trained.losses) == [1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_rows_with_the_same_tokens_and_other_learned_answers_are_another_run(tiny: TinyModel, recipe: Recipe) -> None:
+    tokenizer = load_tokenizer(tiny.folder, "tiny")
+    encoder = Encoder(tokenizer, end_ids(tiny.folder, tokenizer))
+    splits = [
+        encoder.dataset([make_conversation(number, 2, learned) for number in range(4)], "train", 512).rows
+        for learned in ([True, True], [False, True])
+    ]
+    assert splits[0]["input_ids"] == splits[1]["input_ids"]
+    assert _identity(recipe, splits[0]) == _identity(recipe, splits[0])
+    assert _identity(recipe, splits[0]) != _identity(recipe, splits[1])
 
 
 @pytest.mark.parametrize(("name", "value"), [("dtype", "float16"), ("attention", "flash_attention_2")])

@@ -57,10 +57,10 @@ def clock(day: datetime.datetime) -> Any:
 def test_the_prompt_has_the_instruction_and_the_answer_has_no_thinking(family: Family) -> None:
     encoder = encoder_of(family)
     row = encoder.row(CHAT)
-    assert encoder.tokenizer.decode(row["input_ids"][: row["prompt_length"]]) == family.prompt
-    assert encoder.tokenizer.decode(row["input_ids"][row["prompt_length"] :]) == family.answer
-    assert encoder.prompt(CHAT) == row["input_ids"][: row["prompt_length"]]
-    assert answer_text(encoder.tokenizer, row["input_ids"][row["prompt_length"] :]) == SUMMARY
+    assert encoder.tokenizer.decode(row["input_ids"][: row["spans"][-1][0]]) == family.prompt
+    assert encoder.tokenizer.decode(row["input_ids"][row["spans"][-1][0] :]) == family.answer
+    assert encoder.prompt(CHAT) == row["input_ids"][: row["spans"][-1][0]]
+    assert answer_text(encoder.tokenizer, row["input_ids"][row["spans"][-1][0] :]) == SUMMARY
 
 
 @each_family
