@@ -39,6 +39,13 @@ def test_without_colours_the_learned_text_is_between_marks(options: dict[str, ob
     assert "\x1b[32m" not in text
 
 
+def test_every_learned_answer_of_a_conversation_is_marked() -> None:
+    row = ROW._replace(parts=["user: hi\nassistant: ", "ho<|end|>", "\nuser: bye\nassistant: ", "bye<|end|>"])
+    assert plan_view.text_of(row, coloured=False).plain == (
+        "user: hi\nassistant: >>>ho<|end|><<<\nuser: bye\nassistant: >>>bye<|end|><<<"
+    )
+
+
 def test_without_the_tokenizer_the_legend_says_so() -> None:
     text = printed(ROW._replace(tokens=None, learned_tokens=None), width=200)
     assert "without the model's template, which needs the tokenizer (`make preview`)" in text

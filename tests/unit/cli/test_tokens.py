@@ -10,7 +10,7 @@ import pytest
 from cli import tokens
 from data_prep.record_formats import row_line
 from pipeline.errors import Refused
-from tests.unit.training.conftest import make_chat
+from tests.unit.training.conftest import make_chat, make_conversation
 from training.order import training_order
 from training.recipe import Recipe
 
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from training.encoder import Encoder
+    from training.messages import Messages
 
 RECIPE = Recipe(base_model="org/base", batch_size=4, gradient_accumulation_steps=2, epochs=3, max_steps=None)
 
 
 def split(folder: Path, rows: int) -> Path:
+    return written(folder, [make_chat(number) for number in range(rows)])
+
+
+def written(folder: Path, chats: list[Messages]) -> Path:
     file = folder / "train.jsonl"
-    file.write_bytes(b"".join(row_line(make_chat(number)) for number in range(rows)))
+    file.write_bytes(b"".join(map(row_line, chats)))
     return file
 
 
@@ -101,6 +106,41 @@ def test_the_shown_rows_are_those_that_the_model_reads(tmp_path: Path, encoder: 
         assert (row.tokens, row.learned_tokens) == (expected["length"], expected["length"] - expected["spans"][0][0])
         assert row.parts[1].startswith(make_chat(row.number - 1)[-1]["content"][:5])
         assert make_chat(row.number - 1)[-1]["content"] not in row.parts[0]
+
+
+def test_conversations_are_counted_and_shown_as_the_job_learns_them(tmp_path: Path, encoder: Encoder) -> None:
+    chats = [make_conversation(number, 1 + number % 4) for number in range(20)]
+    file, lengths = written(tmp_path, chats), sorted(encoder.row(chat)["length"] for chat in chats)
+    for way, limit in (("leave_out", lengths[10]), ("cut", lengths[10]), ("cut", lengths[-1])):
+        recipe = replace(RECIPE, max_length=limit, long_conversations=way)  # type: ignore[arg-type]
+        rows, left_out, cut = encoder.dataset(chats, "train", limit, cut=way == "cut")
+        found = tokens.count(file, 20, recipe, encoder)
+        assert (found.rows, found.left_out, found.cut) == (len(rows), len(left_out), cut)
+        assert (cut > 0) is (way == "cut" and limit < lengths[-1])
+        assert found.per_epoch == sum(rows["length"])
+        assert found.learned == sum(end - start for row in rows for start, end in row["spans"])
+        for row in tokens.shown_rows(file, 20, recipe, encoder):
+            one, _ = encoder.fit(chats[row.number - 1], limit, cut=way == "cut")
+            if one is not None:
+                assert "".join(row.parts) == encoder.tokenizer.decode(one["input_ids"])
+                assert len(row.parts) == 2 * len(one["spans"])
+    (row, *_) = tokens.shown_rows(
+        written(tmp_path, [make_conversation(2, 2, [False, True])]), 1, RECIPE, "no tokenizer"
+    )
+    system, *turns, answer = (message["content"] for message in make_conversation(2, 2))
+    context = f"system: {system}\nuser: {turns[0]}\nassistant: {turns[1]}\nuser: {turns[2]}\nassistant: "
+    assert row.parts == [context, answer]
+
+
+def test_a_template_that_mixes_the_turns_is_refused_before_the_job(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder.tokenizer, "chat_template", "{{ messages | length }}" + encoder.tokenizer.chat_template)
+    mixed = type(encoder)(encoder.tokenizer, encoder.end_ids)
+    file = written(tmp_path, [make_conversation(number, 2) for number in range(4)])
+    for look in (tokens.count, tokens.shown_rows):
+        with pytest.raises(Refused, match=r"^training\.base_model: .*apart.*set dataset\.learn to last"):
+            look(file, 4, RECIPE, mixed)
 
 
 def test_few_rows_are_all_shown(tmp_path: Path, encoder: Encoder) -> None:
