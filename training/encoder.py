@@ -130,27 +130,53 @@ class Encoder:
 
     def _row(self, pieces: Sequence[str]) -> TokenizedChat:
         """Return the row of a prompt, and of pieces that begin with an answer."""
-        text, *answers = pieces
-        ids = before = self._ids(text)
-        spans: list[list[int]] = []
-        for piece in answers:
-            # All is tokenized together, because some tokenizers begin every text with a space. If a token spans the end of a
-            # prompt and its answer, the answer is tokenized alone, because the model cannot answer with such a token.
+        first, *answers = self._parts(pieces)
+        ids, spans = list(first), []
+        for part in answers:
+            end = next((number for number, token in enumerate(part, 1) if token in self.end_ids), 0)
+            if not end:  # only the last answer, because `Turns` looks at the others
+                part.append(int(self.tokenizer.eos_token_id))
+                end = len(part)
+            spans.append([len(ids), len(ids) + end])
+            ids += part
+        # The text that a template writes after the end of the last turn goes, because the model never writes it.
+        del ids[spans[-1][1] :]
+        return {"input_ids": ids, "spans": spans, "length": len(ids)}
+
+    def _parts(self, pieces: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each piece.
+
+        To tokenize a long conversation up to each of its answers takes the square of its length. So each answer is first
+        tokenized from the end of the answer before it on. That counts if all parts together are the ids of the whole text.
+        """
+        if len(pieces) > 2:
+            parts = self._continued(pieces, from_the_last_end=True)
+            if [token for part in parts for token in part] == self._ids("".join(pieces)):
+                return parts
+        return self._continued(pieces, from_the_last_end=False)
+
+    def _continued(self, pieces: Sequence[str], *, from_the_last_end: bool) -> list[list[int]]:
+        """Return the ids of each piece, tokenized together with the pieces before it.
+
+        They are tokenized together, because some tokenizers begin every text with a space. If a token spans the end of a prompt
+        and its answer, the answer is tokenized alone, because the model cannot answer with such a token.
+        """
+        text, *others = pieces
+        before = self._ids(text)
+        parts = [before]
+        for piece in others:
             whole = self._ids(text + piece)
             if whole[: len(before)] == before:
-                text, found, before = text + piece, whole[len(before) :], whole
+                part, text, before = whole[len(before) :], text + piece, whole
             else:
-                text, found = piece, self._ids(piece)
-                before = found
-            end = next((number for number, token in enumerate(found, 1) if token in self.end_ids), None)
-            if end is None:  # only the last answer, because `Turns` looks at the others
-                found = [*found, int(self.tokenizer.eos_token_id)]
-                end = len(found)
-            spans.append([len(ids), len(ids) + end])
-            ids = ids + found
-        # The text that a template writes after the end of the last turn goes, because the model never writes it.
-        ids = ids[: spans[-1][1]]
-        return {"input_ids": ids, "spans": spans, "length": len(ids)}
+                part, text = self._ids(piece), piece
+                before = part
+            parts.append(list(part))
+            end = next((index for index, token in enumerate(part) if token in self.end_ids), None)
+            if from_the_last_end and end is not None:
+                _, mark, rest = piece.partition(str(self.tokenizer.convert_ids_to_tokens(part[end])))
+                text, before = (mark + rest, part[end:]) if mark else (text, before)
+        return parts
 
     def fit(self, messages: Messages, max_length: int, *, cut: bool) -> tuple[TokenizedChat | None, int]:
         """Return the row if it has at most `max_length` tokens, or None, and the number of turns that it has lost.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from tests.unit.training.conftest import make_conversation
 from tests.unit.training.families import FAMILIES
@@ -59,6 +61,8 @@ def test_each_learned_answer_follows_the_prompt_of_its_request(name: str, messag
     row = encoder.row(messages)
     turns = [index for index, message in enumerate(messages) if message.get("learned")]
     assert row["length"] == len(row["input_ids"]) == row["spans"][-1][1]
+    pieces = encoder._turns.split(messages)
+    assert encoder._parts(pieces) == encoder._continued(pieces, from_the_last_end=False)
     # An endpoint gets the answers as the model has written them, without white space around them.
     sent: Messages = [m | {"content": m["content"].strip()} if m.get("learned") else m for m in messages]  # type: ignore[misc]
     for number, (turn, (start, end)) in enumerate(zip(turns, row["spans"], strict=True)):
@@ -88,6 +92,28 @@ def test_answers_that_are_not_learned_stay_context(name: str) -> None:
         assert learned_texts(encoder, row) == expected
         if name not in BLOCKS:
             assert row["input_ids"] == everything["input_ids"]
+
+
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+def test_a_tokenizer_that_begins_texts_with_a_space_puts_none_into_a_conversation(scheme: str) -> None:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    bpe.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    messages = make_conversation(2, 4)
+    texts = [message["content"] for message in messages]
+    characters = sorted({*"".join(texts), *"[INST]<>/\\n SY"})
+    bpe.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=300, initial_alphabet=characters, show_progress=False)
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", chat_template=FAMILIES["Llama 2"].template
+    )
+    encoder = Encoder(tokenizer, [int(tokenizer.eos_token_id)])
+    row = encoder.row(messages)
+    assert row["input_ids"] == encoder._ids("".join(encoder._turns.split(messages)))
+    for index, (start, end) in zip((2, 4, 6, 8), row["spans"], strict=True):
+        assert row["input_ids"][:start] == encoder.prompt(messages[: index + 1])
+        assert tokenizer.decode(row["input_ids"][start:end]).split() == [*messages[index]["content"].split(), "</s>"]
 
 
 @pytest.mark.parametrize("name", MIXED)
