@@ -58,7 +58,7 @@ def baseline_key(settings: Settings) -> str:
     """Return 16 hexadecimal digits that identify the base model's task, so that runs with the same task share one scoring.
 
     The task is the model, how it answers, and all settings that decide which rows are test rows. `training.max_length` is one
-    of them, because longer rows are left out. The key only finds a baseline. A branch may move on, and an upload may be
+    of them, because longer rows are left out or cut. The key only finds a baseline. A branch may move on, and an upload may be
     replaced, so the job itself checks whether the baseline is exact.
     """
     task = settings.model_dump(
@@ -79,6 +79,7 @@ def baseline_key(settings: Settings) -> str:
                 "base_model": True,
                 "base_revision": True,
                 "max_length": True,
+                "long_conversations": True,
                 "evaluation": {"max_new_tokens", "batch_size"},
             },
         },

@@ -18,7 +18,7 @@ from training.template import settle
 from training.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from datasets import Dataset
@@ -87,6 +87,17 @@ class Tokenized(NamedTuple):
     rows: Dataset
     left_out: list[int]
     cut: int
+
+
+def _without_first_turns(messages: Messages, fits: Callable[[Messages], bool]) -> Messages:
+    """Return the messages without as few of the first pairs of turns as needed. System message and last pair stay."""
+    start = 1 if messages[0]["role"] == "system" else 0
+    pairs = (len(messages) - start) // 2
+
+    def rest(lost: int) -> Messages:
+        return messages[:start] + messages[start + 2 * lost :]
+
+    return rest(bisect_left(range(pairs - 1), True, key=lambda lost: fits(rest(lost))))
 
 
 class Encoder:
@@ -187,16 +198,20 @@ class Encoder:
         row = self.row(messages)
         if row["length"] <= max_length:
             return row, 0
-        start = 1 if messages[0]["role"] == "system" else 0
-        pairs = (len(messages) - start) // 2
-        if not cut or pairs == 1:
+        if not cut:
             return None, 0
+        rest = _without_first_turns(messages, lambda fewer: self.row(fewer)["length"] <= max_length)
+        row = self.row(rest)
+        return (row, len(messages) - len(rest)) if row["length"] <= max_length else (None, 0)
 
-        def shortened(lost: int) -> TokenizedChat:
-            return self.row(messages[:start] + messages[start + 2 * lost :])
+    def shorten(self, messages: Messages, max_length: int) -> Messages:
+        """Return the messages without as many of the first turns as needed for `max_length` tokens, as `fit` cuts a row.
 
-        fewest = bisect_left(range(pairs), True, lo=1, key=lambda lost: shortened(lost)["length"] <= max_length)
-        return (shortened(fewest), 2 * fewest) if fewest < pairs else (None, 0)
+        The system message and the last pair are returned also if they are longer.
+        """
+        return _without_first_turns(
+            messages, lambda fewer: len(self.prompt(fewer)) + len(self.answer(fewer)) <= max_length
+        )
 
     def dataset(self, chats: Sequence[Messages], name: str, max_length: int, *, cut: bool = False) -> Tokenized:
         """Tokenize a split. Leave out the rows that have more than `max_length` tokens, or cut them (`fit`).

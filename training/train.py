@@ -86,6 +86,8 @@ class TrainingRun:
             train, train_left_out, _ = encoder.dataset(self.train, "train", limit, cut=cut)
             validation, validation_left_out, _ = encoder.dataset(self.validation, "validation", limit, cut=cut)
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
+            if cut:
+                self.test = [encoder.shorten(chat, limit) for chat in self.test]
             prompts = [encoder.prompt(chat) for chat in self.test]
             self.reference_tokens = [len(encoder.answer(chat)) for chat in self.test]
             if self.world.is_first:

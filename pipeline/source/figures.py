@@ -38,7 +38,8 @@ def dataset_key(settings: Settings, source: Source) -> str:
     """Return a key of everything on which the tokens of an epoch depend: files, rows, texts, tokenizer and longest row."""
     dataset = settings.dataset.model_dump(mode="json", exclude={"gated", "shard_mb", "max_rejected_share"})
     training = settings.training
-    parts = [dataset, source.revision, source.files, training.base_model, training.base_revision, training.max_length]
+    model = [training.base_model, training.base_revision, training.max_length, training.long_conversations]
+    parts = [dataset, source.revision, source.files, *model]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -174,6 +174,7 @@ OTHER_TASK = [
     {"dataset": {"revision": "main"}},
     {"dataset": {"seed": 3}},
     {"training": {"max_length": 256}},
+    {"training": {"long_conversations": "cut"}},
     {"dataset": {"source": "uploads/mine.csv"}},
 ]
 

@@ -183,6 +183,18 @@ def test_a_long_conversation_loses_as_few_first_turns_as_needed() -> None:
     assert encoder.fit(messages[1:], length, cut=True) == (encoder.row(messages[-2:]), 8)
 
 
+def test_a_long_test_row_is_asked_without_its_first_turns() -> None:
+    encoder = APART["Qwen 2.5"]
+    messages = make_conversation(1, 5)
+    lengths = [encoder.row(messages[:1] + messages[1 + 2 * lost :])["length"] for lost in range(5)]
+    for lost, length in enumerate(lengths):
+        assert encoder.shorten(messages, length) == messages[:1] + messages[1 + 2 * lost :]
+    assert encoder.shorten(messages, lengths[-1] - 1) == messages[:1] + messages[-2:]
+    # The marks do not matter, so a template that mixes the turns is asked, too.
+    mixed = encoder_of(FAMILIES["Mistral Nemo"])
+    assert mixed.shorten(messages, 1) == messages[:1] + messages[-2:]
+
+
 def test_cut_rows_and_those_that_are_left_out_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     encoder = APART["Qwen 2.5"]
     rows = [make_conversation(0, 1), make_conversation(2, 5), make_conversation(2, 1)]

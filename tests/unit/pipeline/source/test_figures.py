@@ -41,9 +41,10 @@ def test_the_key_changes_with_what_the_tokens_depend_on_and_with_nothing_else() 
         settings(dataset={"instruction": "Sum up:"}),
         settings(dataset={"max_rows": {"train": 5}}),
         settings(training={"max_length": 256}),
+        settings(training={"long_conversations": "cut"}),
         settings(training={"base_model": "a/other"}),
     )
-    assert len({key, *(figures.dataset_key(other, SOURCE) for other in others)}) == 5
+    assert len({key, *(figures.dataset_key(other, SOURCE) for other in others)}) == 6
     changed = SOURCE._replace(files={"train": [File("train.csv", 4_000_000, "f")]})
     assert figures.dataset_key(SETTINGS, changed) != key
 
