@@ -14,6 +14,7 @@ from cli import known_runs, serving_now
 from cli.context import Json, SettingsFile, connect, console, print_json
 from cli.known_runs import NO_RUNS, RunDetails
 from cli.serving_now import EndpointNow
+from pipeline import scores
 from pipeline.contracts.values import JsonObject
 from pipeline.errors import Refused, visible
 from pipeline.money.words import NOT_KNOWN, dollars
@@ -22,7 +23,6 @@ from pipeline.times import duration, moment
 SHOWN = 20
 """How many runs `tuneway runs` shows without --all. Each costs two or three calls."""
 
-METRICS = {"rougeL": "ROUGE-L", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "chrF": "chrF"}
 FEWEST, MOST = 2, 5
 """How many runs can be compared. More do not fit side by side into a terminal."""
 
@@ -169,17 +169,20 @@ def _result(row: RunDetails) -> str:
     """Return the scores of a run, or why it ended badly."""
     if row.reason:
         return row.reason if len(row.reason) <= 160 else f"{row.reason[:157]}..."
-    scores = row.record.get("scores")
-    if not scores:
+    known = row.record.get("scores")
+    if not known:
         return "no scores yet" if row.known.status == "RUNNING" else "no scores"
-    found = f"ROUGE-L {scores['tuned']['rougeL']['mean']:.1f}, {_difference(scores, 'rougeL')} against its base"
+    key = scores.deciding(known)
+    found = f"{scores.NAMES[key]} {known['tuned'][key]['mean']:.1f}, {_difference(known, key)} against its base"
     found = f"{found}, {'promoted' if row.record['promoted'] else 'not promoted'}"
     version = row.record.get("model_package")
     return f"{found}, version {version.rpartition('/')[2]} in the Model Registry" if version else found
 
 
-def _difference(scores: JsonObject, metric: str) -> str:
-    found = scores["difference"][metric]
+def _difference(known: JsonObject | None, key: str) -> str:
+    if not known or key not in known["difference"]:
+        return "-"
+    found = known["difference"][key]
     return f"{found['mean']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})"
 
 
@@ -271,12 +274,16 @@ def _compared(rows: list[RunDetails]) -> list[tuple[str, list[str]]]:
         for name, values in differing(rows).items()
     ] or [("none", [])]
     lines.append(("Scores (95% interval)", []))
-    scores = [row.record.get("scores") for row in rows]
-    lines.append(("held-out rows", [f"{found['rows']}" if found else "-" for found in scores]))
-    for metric, title in METRICS.items():
-        lines.append((title, [_interval(found, "tuned", metric) for found in scores]))
-        lines.append((f"{title} of the base", [_interval(found, "base", metric) for found in scores]))
-        lines.append((f"{title}, difference", [_difference(found, metric) if found else "-" for found in scores]))
+    known = [row.record.get("scores") for row in rows]
+    lines.append(("held-out rows", [f"{found['rows']}" if found else "-" for found in known]))
+    # The scores that decide come first.
+    deciding = {scores.deciding(found) for found in known if found}
+    keys = {key for found in known if found for key in scores.present(found)}
+    for key in sorted(scores.NAMES.keys() & keys, key=lambda key: (key not in deciding, list(scores.NAMES).index(key))):
+        title = scores.NAMES[key]
+        lines.append((title, [_interval(found, "tuned", key) for found in known]))
+        lines.append((f"{title} of the base", [_interval(found, "base", key) for found in known]))
+        lines.append((f"{title}, difference", [_difference(found, key) for found in known]))
     lines.append(("promoted", [{True: "yes", False: "no"}.get(row.record.get("promoted", ""), "-") for row in rows]))
     if any(row.record.get("model_package") for row in rows):
         lines.append(("Model Registry", [str(row.record.get("model_package") or "-") for row in rows]))
@@ -287,10 +294,10 @@ def _compared(rows: list[RunDetails]) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def _interval(scores: JsonObject | None, model: str, metric: str) -> str:
-    if not scores:
+def _interval(known: JsonObject | None, model: str, key: str) -> str:
+    if not known or key not in known[model]:
         return "-"
-    found = scores[model][metric]
+    found = known[model][key]
     return f"{found['mean']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
 
 

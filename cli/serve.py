@@ -10,7 +10,7 @@ import typer
 from cli import known_runs, serving_now
 from cli.context import ConnectedStack, SettingsFile, Yes, confirm, connect
 from cli.start import start
-from pipeline import earlier_run
+from pipeline import earlier_run, scores
 from pipeline.earlier_run import LAST, NEVERTHELESS, TRAIN_ONE, EarlierRun, Wanted
 from pipeline.errors import Refused, visible
 from pipeline.times import moment
@@ -59,9 +59,9 @@ def _find(connected: ConnectedStack, given: str, *, not_promoted: bool) -> tuple
 def offer(connected: ConnectedStack, found: EarlierRun, now: datetime) -> list[str]:
     """Return the lines that say what is served, what it costs, and until when."""
     endpoint, serve = found.settings.endpoint, found.serve
-    scores = serve.scores
-    base, tuned = (scores.get(name, {}).get("rougeL", {}).get("mean") for name in ("base", "tuned"))
-    score = f", ROUGE-L {tuned:.1f} (its base {base:.1f})" if base is not None and tuned is not None else ""
+    key = scores.deciding(serve.scores)
+    base, tuned = (serve.scores.get(name, {}).get(key, {}).get("mean") for name in ("base", "tuned"))
+    score = f", {scores.NAMES[key]} {tuned:.1f} (its base {base:.1f})" if base is not None and tuned is not None else ""
     hour = serving_now.per_hour(endpoint.instance_types, endpoint.instance_count, connected.stack.region)
     instances = serving_now.instances_words(endpoint.instance_types, endpoint.instance_count, hour)
     lines = [

@@ -155,7 +155,7 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
     }
     settings = settings.model_copy(update=updates)
     scores = record["scores"]
-    promoted, because = promotion.decide(scores["difference"]["rougeL"], scores["rows"], settings.endpoint.promote)
+    promoted, because = promotion.decide(scores, settings.endpoint.promote)
     run, model = str(record.get("model_run", record["run"])), record["model"]
     # The run that made the model may have had another rule than this one.
     rule = settings.endpoint.promote

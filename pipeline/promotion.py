@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline import scores
+
 if TYPE_CHECKING:
     from pipeline.contracts.planned import Promote
+    from pipeline.contracts.values import JsonObject
 
 FEWEST_ROWS = 6
 """The fewest held-out rows on which resampling can show that a model is better. The interval of two equal models lies above 0
@@ -13,20 +16,22 @@ if all rows do by chance. With 5 rows that happens in 1 of 32 runs, which is mor
 interval. With 1 row it happens in 1 of 2."""
 
 
-def decide(difference: dict[str, float], rows: int, promote: Promote) -> tuple[bool, str]:
+def decide(found: JsonObject, promote: Promote) -> tuple[bool, str]:
     """Return whether the model is good enough to be served, and the reason with the setting behind it.
 
     Args:
-        difference: the tuned model's ROUGE-L less its base's: `mean`, and `low`, the lower end of the 95% interval.
-        rows: the number of held-out rows.
+        found: the run's scores: the number of held-out `rows`, and the `difference` of the tuned model's score and its base's
+            with its 95% interval. The score is that of training.evaluation.promote_by.
         promote: endpoint.promote.
     """
     if promote == "always":
         return True, "endpoint.promote is always: any model is served"
+    key = scores.deciding(found)
+    difference, rows = found["difference"][key], found["rows"]
     if promote == "better":
         better = difference["mean"] > 0
-        yes = "its ROUGE-L is higher than its base's, as endpoint.promote: better asks"
-        return better, yes if better else "endpoint.promote: better asks for more than the base's ROUGE-L"
+        yes = f"its {scores.NAMES[key]} is higher than its base's, as endpoint.promote: better asks"
+        return better, yes if better else f"endpoint.promote: better asks for more than the base's {scores.NAMES[key]}"
     asks = "endpoint.promote: clearly_better asks"
     if rows < FEWEST_ROWS:
         return (

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.scores import NAMES, present
 from report import words
-from report.results import METRICS, judged
+from report.results import judged
 
 if TYPE_CHECKING:
     from pipeline.contracts.values import JsonObject
     from report.story import Story
+
+_HUB_METRICS = {
+    **dict.fromkeys(("rouge1", "rouge2", "rougeL"), "rouge"),
+    "chrF": "chrf",
+    "exact": "exact_match",
+    "macro_f1": "f1",
+}
+"""The names of scores among the Hub's metrics (https://huggingface.co/evaluate-metric), where they differ from ours."""
 
 _LONGEST = 300
 """The most characters of a name in the card."""
@@ -38,7 +47,9 @@ def metadata(story: Story) -> JsonObject:
         found |= {"base_model": name, "base_model_relation": "finetune"}
     if hub_dataset:
         found["datasets"] = [hub_dataset]
-    found |= {"tags": ["tuneway", "qlora" if quantized else "lora", "summarization"], "metrics": ["rouge", "chrf"]}
+    scores = story.scores or {}
+    types = {key: _HUB_METRICS.get(key, key) for key in present(scores)}
+    found |= {"tags": ["tuneway", "qlora" if quantized else "lora"], "metrics": list(dict.fromkeys(types.values()))}
     described: JsonObject = {
         "type": hub_dataset or "private",
         "name": hub_dataset or "a private dataset",
@@ -46,13 +57,13 @@ def metadata(story: Story) -> JsonObject:
     }
     if hub_dataset and dataset.get("revision"):
         described["revision"] = _name(dataset["revision"])
-    tuned = (story.scores or {}).get("tuned") or {}
+    tuned = scores.get("tuned") or {}
     metrics = [
-        {"type": "chrf" if metric == "chrF" else "rouge", "name": text, "value": round(float(tuned[metric]["mean"]), 2)}
-        for metric, text in METRICS.items()
-        if metric in tuned
+        {"type": kind, "name": NAMES[key], "value": round(float(tuned[key]["mean"]), 2)}
+        for key, kind in types.items()
+        if key in tuned
     ]
-    task = {"type": "summarization", "name": "Summarization"}
+    task = {"type": "text-generation", "name": "Text generation"}
     results = [{"task": task, "dataset": described, "metrics": metrics}]
     return found | {"model-index": [{"name": _title(story), "results": results}]}
 
@@ -119,9 +130,7 @@ def _text(story: Story) -> str:
         "",
         "## How to use it",
         "",
-        "The model takes a chat: a system turn with the task, and a user turn with the dialogue. It was trained on this task:",
-        "",
-        *(f"> {_plain(line)}" for line in str(record.get("instruction") or "").splitlines() or [""]),
+        *_use(manifest.get("system", record.get("instruction"))),
         "",
         "## Training",
         "",
@@ -148,6 +157,17 @@ def _text(story: Story) -> str:
     return "\n".join(lines)
 
 
+def _use(task: str | None) -> list[str]:
+    """Return how the model is asked. `task` is the system message that all training rows share, or None."""
+    if not task:
+        return ["The model takes a chat, with a system turn only where its training rows have one."]
+    return [
+        "The model takes a chat: a system turn with the task, and then the user's turn. It was trained on this task:",
+        "",
+        *(f"> {_plain(line)}" for line in str(task).splitlines()),
+    ]
+
+
 def _losses(metrics: JsonObject) -> str | None:
     before, after = metrics.get("eval_loss_before"), metrics.get("eval_loss")
     return None if after is None else f"{words.number(before, 3)}, {words.number(after, 3)}"
@@ -163,12 +183,12 @@ def _evaluation(story: Story) -> str:
         "|---|---|---|---|---|",
     ]
     rows = []
-    for metric, name in METRICS.items():
-        base, tuned, difference = ((scores.get(side) or {}).get(metric) for side in ("base", "tuned", "difference"))
+    for key in present(scores):
+        base, tuned, difference = ((scores.get(side) or {}).get(key) for side in ("base", "tuned", "difference"))
         if base and tuned and difference:
             mean, low, high = (words.signed(difference[part]) for part in ("mean", "low", "high"))
             between = f"{mean} ({low} to {high})"
-            rows.append(f"| {name} | {_mean(base)} | {_mean(tuned)} | {between} | {judged(difference)[1]} |")
+            rows.append(f"| {NAMES[key]} | {_mean(base)} | {_mean(tuned)} | {between} | {judged(difference)[1]} |")
     return "\n".join([*head, *rows])
 
 

@@ -57,7 +57,10 @@ def model(story: Story, limits: Limits) -> Markup | None:
         rows.append(("Used", ", ".join(shown)))
     if isinstance(metrics.get("peak_memory_gib"), (int, float)) and metrics["peak_memory_gib"] > 0:
         rows.append(("Peak memory", f"{metrics['peak_memory_gib']:.1f} GiB"))
-    if instruction := record.get("instruction") or (plan.get("record") or {}).get("instruction"):
+    manifest = story.manifest or {}
+    known = record.get("instruction") or (plan.get("record") or {}).get("instruction")
+    # Rows of messages have their own system message.
+    if instruction := manifest.get("system", known):
         rows.append(("Task", element("span", cut(instruction, limits.line), dir="auto")))
     if uri := record.get("model"):
         rows.append(("Model folder", code(uri)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.scores import NAMES, important
 from report import words
 from report.limits import cut, first
 from report.markup import Markup, code, element, join, scrolling
@@ -100,11 +101,13 @@ def tiles(story: Story) -> Markup | None:
     """Return the most important figures, each with a word about it."""
     scores, metrics = story.scores or {}, story.metrics or {}
     found: list[Markup] = []
-    for metric, name in (("rougeL", "ROUGE-L"), ("chrF", "chrF")):
-        if tuned := (scores.get("tuned") or {}).get(metric):
-            base = scores["base"][metric]
-            gain = words.signed((scores.get("difference") or {}).get(metric, {}).get("mean"))
-            found.append(_tile(name, words.number(tuned["mean"]), f"{gain} on the base's {words.number(base['mean'])}"))
+    for key in important(scores):
+        if tuned := (scores.get("tuned") or {}).get(key):
+            base = scores["base"][key]
+            gain = words.signed((scores.get("difference") or {}).get(key, {}).get("mean"))
+            found.append(
+                _tile(NAMES[key], words.number(tuned["mean"]), f"{gain} on the base's {words.number(base['mean'])}")
+            )
     if isinstance(metrics.get("eval_loss"), (int, float)):
         before = words.number(metrics.get("eval_loss_before"), 3)
         found.append(_tile("Evaluation loss", words.number(metrics["eval_loss"], 3), f"before training {before}"))

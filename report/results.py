@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from pipeline.scores import NAMES, deciding, present
 from report import charts, words
 from report.limits import cut, thinned
 from report.markup import Markup, element, join, scrolling, table
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from report.limits import Limits
     from report.story import Story
 
-METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrF": "chrF"}
 _TABLE_ROWS = 40
 """The most steps, and the most validations, of the table of losses, which stands below the charts."""
 _HABITS = {
@@ -70,11 +70,12 @@ def scores(story: Story) -> Markup | None:
     found = story.scores
     if not found or not found.get("tuned") or not found.get("difference"):
         return None
-    highest = _highest([found[side].get(metric) for side in ("base", "tuned") for metric in METRICS])
-    most = _highest([found["difference"].get(metric) for metric in METRICS], both=True)
+    keys, first = present(found), deciding(found)
+    highest = _highest([found[side].get(key) for side in ("base", "tuned") for key in keys])
+    most = _highest([found["difference"].get(key) for key in keys], both=True)
     blocks = []
-    for metric, name in METRICS.items():
-        base, tuned, difference = (found[side].get(metric) for side in ("base", "tuned", "difference"))
+    for key in keys:
+        base, tuned, difference = (found[side].get(key) for side in ("base", "tuned", "difference"))
         if not (base and tuned and difference):
             continue
         rows = [
@@ -92,7 +93,7 @@ def scores(story: Story) -> Markup | None:
         blocks.append(
             element(
                 "div",
-                element("h3", name, " ", element("span", in_words, class_=f"chip {kind}")),
+                element("h3", NAMES[key], " ", element("span", in_words, class_=f"chip {kind}")),
                 *rows,
                 class_="metric",
             )
@@ -100,7 +101,8 @@ def scores(story: Story) -> Markup | None:
     rows_judged = found.get("rows")
     lead = (
         f"Base and tuned model have answered {words.number(rows_judged)} held-out rows. The dots are means, and the bars their "
-        f"95% intervals, from 0 to {highest:g}. The interval of the difference is paired, row by row."
+        f"95% intervals, from 0 to {highest:g}. The interval of the difference is paired, row by row. endpoint.promote goes by "
+        f"{NAMES.get(first, first)}."
     )
     return section("scores", "Scores", element("div", *blocks, class_="metrics"), lead=lead)
 
@@ -175,7 +177,7 @@ def samples(story: Story, limits: Limits) -> Markup | None:
     if not rows:
         return None
     shown = rows[: limits.samples]
-    task = next((turn["content"] for turn in shown[0]["prompt"] if turn.get("role") == "system"), None)
+    task = _shared_task(shown)
     kinds = (("", "All"), ("better", "Tuned better"), ("worse", "Tuned worse"), ("fault", "Repeats or is cut"))
     options = [element("option", text, value=kind) for kind, text in kinds]
     controls = element(
@@ -191,21 +193,32 @@ def samples(story: Story, limits: Limits) -> Markup | None:
         ["The first held-out rows, and some whose tuned answer repeats itself or is cut.", left_out]
         + ([" The task: ", element("q", cut(task, limits.line), dir="auto")] if task else [])
     )
-    articles = [_sample(number, row, limits) for number, row in enumerate(shown, 1)]
+    key = deciding(story.scores or {})
+    articles = [_sample(number, row, key, limits, task) for number, row in enumerate(shown, 1)]
     return section("samples", "Samples", controls, element("div", *articles, id="rows"), lead=lead)
 
 
-def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
-    scored = row.get("scores") or {}
-    base, tuned = ((scored.get(side) or {}).get("rougeL") for side in ("base", "tuned"))
+def _shared_task(rows: list[JsonObject]) -> str | None:
+    """Return the system message that all rows have. None if they have none, or different ones."""
+    found = {
+        next((str(turn.get("content", "")) for turn in row.get("prompt") or [] if turn.get("role") == "system"), None)
+        for row in rows
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _sample(number: int, row: JsonObject, key: str, limits: Limits, task: str | None) -> Markup:
+    """Return a row. `key` is the score that decides, and `task` the system message that the page has named already."""
+    scored, name = row.get("scores") or {}, NAMES.get(key, key)
+    base, tuned = ((scored.get(side) or {}).get(key) for side in ("base", "tuned"))
     faults = [_FAULTS.get(fault, fault) for fault in row.get("faults") or []]
     kinds = ["fault"] if faults else []
     if isinstance(base, (int, float)) and isinstance(tuned, (int, float)) and base != tuned:
         kinds.append("better" if tuned > base else "worse")
     heads = {
         "Reference": None,
-        "Base": f"ROUGE-L {words.number(base)}" if _number(base) else None,
-        "Tuned": f"ROUGE-L {words.number(tuned)}" if _number(tuned) else None,
+        "Base": f"{name} {words.number(base)}" if _number(base) else None,
+        "Tuned": f"{name} {words.number(tuned)}" if _number(tuned) else None,
     }
     texts = {"Reference": row.get("reference", ""), "Base": row.get("base", ""), "Tuned": row.get("tuned", "")}
     columns = [
@@ -225,7 +238,7 @@ def _sample(number: int, row: JsonObject, limits: Limits) -> Markup:
         element(
             "details",
             element("summary", "Dialogue"),
-            *_dialogue(row, limits),
+            *_dialogue(row, limits, task),
             open=True,
         ),
         element("div", *columns, class_="answers"),
@@ -239,24 +252,34 @@ def asked(story: Story, limits: Limits) -> Markup | None:
     parts: list[Markup] = []
     for name, rows in (("endpoint", story.smoke_test), ("model in Bedrock", story.bedrock_smoke_test)):
         if rows:
-            parts += [element("h3", f"The {name}"), *(_asked(row, limits) for row in rows[: limits.samples])]
+            parts += [
+                element("h3", f"The {name}"),
+                *(_asked(row, limits, _shared_task(rows)) for row in rows[: limits.samples]),
+            ]
     return section("asked", "What the served models have answered", *parts) if parts else None
 
 
-def _asked(row: JsonObject, limits: Limits) -> Markup:
+def _asked(row: JsonObject, limits: Limits, task: str | None) -> Markup:
     columns = [
         element("div", element("h4", head), element("p", cut(text, limits.text), class_="text", dir="auto"))
         for head, text in (("Reference", row.get("reference", "")), ("Answer", row.get("answer", "")))
     ]
     return element(
         "article",
-        element("details", element("summary", "Dialogue"), *_dialogue(row, limits)),
+        element("details", element("summary", "Dialogue"), *_dialogue(row, limits, task)),
         element("div", *columns, class_="answers"),
         class_="sample",
     )
 
 
-def _dialogue(row: JsonObject, limits: Limits) -> list[Markup]:
-    """Return the turns of a row's prompt without the task."""
-    turns = [turn.get("content", "") for turn in row.get("prompt") or [] if turn.get("role") != "system"]
-    return [element("p", cut(turn, limits.text), class_="text", dir="auto", **scrolling("Dialogue")) for turn in turns]
+def _dialogue(row: JsonObject, limits: Limits, task: str | None) -> list[Markup]:
+    """Return the turns of a row's prompt, with their roles if there are several. The message `task` is left out."""
+    turns = [turn for turn in row.get("prompt") or [] if turn.get("role") != "system" or turn.get("content") != task]
+    parts = []
+    for turn in turns:
+        text = element(
+            "p", cut(turn.get("content", ""), limits.text), class_="text", dir="auto", **scrolling("Dialogue")
+        )
+        role = element("h4", str(turn.get("role", "")).capitalize()) if len(turns) > 1 else None
+        parts.append(join([role, text]))
+    return parts

@@ -1,38 +1,29 @@
-"""Judges base and tuned model by their greedy answers on the test rows: ROUGE, chrF, confidence intervals and bad habits.
-
-Everything works for any script. `words` defines what a word is.
-"""
+"""Judges base and tuned model by their greedy answers on the test rows: scores with intervals, lengths and bad habits."""
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import regex
 import torch
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
-from sacrebleu.metrics.chrf import CHRF
 from transformers import GenerationConfig
 
+from training import scores
 from training.messages import as_chat
 from training.model import padding_id
+from training.scores import words
 from training.template import answer_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from training.messages import Messages
+    from training.recipe import Recipe
     from training.stop import StopSignal
 
-ROUGE = ("rouge1", "rouge2", "rougeL")
-METRICS = (*ROUGE, "chrF")
-RESAMPLES = 2000
 SAMPLES = 20
 
 FAULTY_SAMPLES = 5
@@ -48,18 +39,6 @@ REPEATS = 3
 REPEATED_CHARACTERS = 12
 """Characters of the shortest loop (`is_repeating`). No summary in data/ has such a long run. Shorter runs are often laughter
 or cries."""
-
-ENGLISH_SHARE = 0.99
-"""Share of a to z among the letters of the references from which `rouge` takes the references for English."""
-
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts without spaces between words."""
-
-_WORD = regex.compile(
-    rf"(?V1)[[\p{{L}}\p{{N}}]&&[{_UNSPACED}]]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{_UNSPACED}]][[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]*"
-)
-_LETTER, _ENGLISH_LETTER = regex.compile(r"\p{L}"), regex.compile(r"[a-zA-Z]")
-_PLAIN, _LATIN = regex.compile(r"[a-z0-9]+"), regex.compile(r"[\p{Latin}\p{Common}\p{Inherited}]+")
 
 
 @dataclass(frozen=True)
@@ -128,77 +107,6 @@ def answer(
     return [answers[index] for index in range(len(prompts))]
 
 
-def words(text: str) -> list[str]:
-    """Return the words of a text, in lower case and composed form (Unicode's NFC).
-
-    A word is a run of letters, digits and their marks (Unicode's categories L, N, M) that begins with a letter or digit. In
-    Chinese, Japanese, Thai, Lao, Khmer and Burmese, which have no spaces, it is one character with its marks.
-    """
-    found: list[str] = _WORD.findall(unicodedata.normalize("NFC", text).lower())
-    return found
-
-
-class _AnyScript(Tokenizer):  # type: ignore[misc]  # rouge_score is untyped
-    """Makes ROUGE's tokens for any script: `words`, and for words that fully match `own` the tokens of rouge_score.
-
-    If rouge_score leaves no token of a text (a lone half, or Arabic or full-width digits), the words are the tokens.
-    """
-
-    def __init__(self, own: regex.Pattern[str]) -> None:
-        self._own, self._rouge_score = own, DefaultTokenizer(use_stemmer=True)
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the tokens in their order."""
-        tokenize, is_own = self._rouge_score.tokenize, self._own.fullmatch
-        found = words(text)
-        return [token for word in found for token in (tokenize(word) if is_own(word) else [word])] or found
-
-
-def rouge(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
-    """Return the F-measures of `ROUGE` for each row, [rows, 3], from 0 to 100.
-
-    rouge_score's own tokens are stemmed runs of a to z and digits, so identical texts in another script would score 0.
-    Therefore rouge_score tokenizes only words of these characters, and every other word is one token. If the references are
-    English (by all their letters together: `ENGLISH_SHARE`), rouge_score tokenizes all words in Latin letters: it counts
-    Tromsoe with its Norwegian letter as `troms`, so that the numbers compare with published ones.
-    """
-    letters, english = (sum(len(kind.findall(text)) for text in references) for kind in (_LETTER, _ENGLISH_LETTER))
-    tokenizer = _AnyScript(_LATIN if english >= ENGLISH_SHARE * letters else _PLAIN)
-    scorer = RougeScorer(list(ROUGE), tokenizer=tokenizer)
-    scores = [scorer.score(reference, text) for reference, text in zip(references, answers, strict=True)]
-    return np.array([[100 * score[metric].fmeasure for metric in ROUGE] for score in scores])
-
-
-def chrf(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
-    """Return chrF of each row, [rows, 1], from 0 to 100.
-
-    This is chrF2: runs of one to six characters, where recall counts twice. It needs no rule about words (Popovic 2015,
-    https://aclanthology.org/W15-3049). It is computed with sacrebleu's defaults on composed texts.
-    """
-    scorer = CHRF()
-    composed = ([unicodedata.normalize("NFC", text) for text in texts] for texts in (references, answers))
-    pairs = zip(*composed, strict=True)
-    return np.array([[scorer.sentence_score(text, [reference]).score] for reference, text in pairs])
-
-
-def bootstrap(scores: NDArray[np.float64], seed: int) -> dict[str, dict[str, float]]:
-    """Return mean and 95% percentile bootstrap interval of each metric.
-
-    Args:
-        scores: one line per row, one column per metric. For differences per row, the interval is that of the paired
-            difference.
-        seed: the same seed draws the same rows for any scores.
-    """
-    rows = len(scores)
-    drawn = np.random.default_rng(seed).integers(0, rows, size=(RESAMPLES, rows))
-    means = scores[drawn].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return {
-        metric: {"mean": float(scores[:, column].mean()), "low": float(low[column]), "high": float(high[column])}
-        for column, metric in enumerate(METRICS)
-    }
-
-
 def is_copied(text: str, dialogue: str) -> bool:
     """Return whether an answer is copied from its dialogue. With fewer than `COPIED_WORDS` words it is compared as a whole."""
     answer_words, source = words(text), words(dialogue)
@@ -247,36 +155,45 @@ def lengths(texts: Sequence[str]) -> dict[str, float]:
     }
 
 
-def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Answer], seed: int) -> dict[str, Any]:
+def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Answer], recipe: Recipe) -> dict[str, Any]:
     """Return the content of evaluation.json: the scores and habits of both models, and some texts side by side.
 
-    - `base` and `tuned` have each metric of `METRICS` with its interval, `words` (`lengths`), and `shares` of the rows, from
-      0 to 1: `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`).
+    A conversation is judged at its last answer.
+
+    - `metrics` has the names of the scores of the recipe's metrics (`scores.NAMES`), and `promote_by` the one that decides.
+    - `base` and `tuned` have each score with its interval, `words` (`lengths`), and `shares` of the rows, from 0 to 1:
+      `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`).
     - `reference` has `words` and the share `copied`.
-    - `difference` has the metrics.
+    - `difference` has the scores.
     - `samples` has the first `SAMPLES` rows, the first `FAULTY_SAMPLES` rows whose tuned answer repeats itself, and the first
       `FAULTY_SAMPLES` whose tuned answer was cut. Each has the `prompt` (messages), the `reference`, both answers, the
-      `scores` of both in each metric, and the `faults` of the tuned answer (`repeating`, `truncated`).
+      `scores` of both that a row can have, and the `faults` of the tuned answer (`repeating`, `truncated`).
     """
     references = [chat[-1]["content"] for chat in chats]
-    dialogues = [chat[-2]["content"] for chat in chats]
+    # All turns before the answer. A system message is an instruction, whose words an answer may well have.
+    dialogues = ["\n".join(turn["content"] for turn in chat[:-1] if turn["role"] != "system") for chat in chats]
     repeating = [is_repeating(answer.text, reference) for answer, reference in zip(tuned, references, strict=True)]
     faults = {"repeating": repeating, "truncated": [not answer.finished for answer in tuned]}
     faulty = [row for fault in faults.values() for row in np.flatnonzero(fault)[:FAULTY_SAMPLES].tolist()]
-    base_scores, tuned_scores = (_scores(references, [answer.text for answer in answers]) for answers in (base, tuned))
+    base_scores, tuned_scores = (
+        scores.score(recipe.metrics, references, [answer.text for answer in answers]) for answers in (base, tuned)
+    )
+    compared = scores.compare(base_scores, tuned_scores, recipe.seed)
     return {
         "rows": len(chats),
-        "base": bootstrap(base_scores, seed) | _habits(base, dialogues, references),
-        "tuned": bootstrap(tuned_scores, seed) | _habits(tuned, dialogues, references),
+        "metrics": scores.names(recipe.metrics),
+        "promote_by": scores.DECIDING[recipe.promote_by],
+        "base": compared["base"] | _habits(base, dialogues, references),
+        "tuned": compared["tuned"] | _habits(tuned, dialogues, references),
         "reference": {"words": lengths(references), "shares": {"copied": _copied(references, dialogues)}},
-        "difference": bootstrap(tuned_scores - base_scores, seed),
+        "difference": compared["difference"],
         "samples": [
             {
                 "prompt": as_chat(chats[row][:-1]),
                 "reference": references[row],
                 "base": base[row].text,
                 "tuned": tuned[row].text,
-                "scores": {"base": _row_scores(base_scores[row]), "tuned": _row_scores(tuned_scores[row])},
+                "scores": {"base": _row_scores(base_scores, row), "tuned": _row_scores(tuned_scores, row)},
                 "faults": [fault for fault, rows in faults.items() if rows[row]],
             }
             for row in sorted({*range(min(SAMPLES, len(chats))), *faulty})
@@ -284,12 +201,8 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
     }
 
 
-def _row_scores(scores: NDArray[np.float64]) -> dict[str, float]:
-    return {metric: round(float(score), 1) for metric, score in zip(METRICS, scores, strict=True)}
-
-
-def _scores(references: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
-    return np.hstack([rouge(references, texts), chrf(references, texts)])
+def _row_scores(found: scores.Scores, row: int) -> dict[str, float]:
+    return {name: round(float(values[row]), 1) for name, values in found.by_row.items()}
 
 
 def _habits(

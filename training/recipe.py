@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_Metric = Literal["rouge", "chrf", "exact", "json", "label"]
+
 _MANY = 1_000_000_000
 """Upper bound of a number without a limit of its own, as in the settings."""
 
@@ -74,6 +76,10 @@ class Recipe:
     """Tokens of the longest answer in the evaluation."""
     eval_batch_size: Annotated[int, {"ge": 1, "le": 256}] = 32
     """Rows that are answered together in the evaluation."""
+    metrics: tuple[_Metric, ...] = ("rouge", "chrf")
+    """How the answers are judged (`training.scores`)."""
+    promote_by: _Metric = "rouge"
+    """The metric that decides whether the model is served. It is one of `metrics`."""
 
     def schedule(self, rows: int) -> Schedule:
         """Return the number of optimizer steps for `rows` training rows, and the number of warm-up steps among them."""
@@ -123,7 +129,7 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
-        return asdict(self) | {"target_modules": list(self.target_modules)}
+        return asdict(self) | {"target_modules": list(self.target_modules), "metrics": list(self.metrics)}
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,12 @@ def parse_recipe(values: Mapping[str, object]) -> Recipe:
             raise TrainingError(f"hyperparameter {name} is {text[:80]!r}, but it must be {error}") from None
     if "base_model" not in parsed:
         raise TrainingError("hyperparameter base_model is missing: give a model's name on the Hugging Face Hub")
-    return Recipe(**parsed)
+    recipe = Recipe(**parsed)
+    if recipe.promote_by not in recipe.metrics:
+        raise TrainingError(
+            f"hyperparameter promote_by is {recipe.promote_by!r}, but it must be one of metrics: {', '.join(recipe.metrics)}"
+        )
+    return recipe
 
 
 def _value(kind: Any, text: str) -> object:
@@ -199,10 +210,7 @@ def _value(kind: Any, text: str) -> object:
             raise ValueError("one of " + ", ".join(get_args(kind)))
         return text
     if get_origin(kind) is tuple:
-        names = tuple(name.strip() for name in text.split(",") if name.strip())
-        if names == ("all-linear",) or (names and all(re.fullmatch(r"[\w.]+", name) for name in names)):
-            return names
-        raise ValueError("layer names separated by commas, or all-linear")
+        return _listed(get_args(kind)[0], text)
     try:
         # JSON is stricter than int() and float(), which take 1_000 and other unintended spellings.
         value = json.loads(text.lower())
@@ -224,3 +232,15 @@ def _value(kind: Any, text: str) -> object:
         noun = "number" if number is float else "whole number"
         raise ValueError(f"a {noun}, {limits}{', or -1 for none' if optional else ''}")
     return float(value) if number is float else value
+
+
+def _listed(kind: Any, text: str) -> tuple[str, ...]:
+    """Return the words or names of a list, whose commas separate them. `kind` is the type of each. Raises as `_value`."""
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if get_origin(kind) is Literal:
+        if not found or not set(found) <= set(get_args(kind)) or len(set(found)) < len(found):
+            raise ValueError(f"some of {', '.join(get_args(kind))}, each once and separated by commas")
+        return found
+    if found == ("all-linear",) or (found and all(re.fullmatch(r"[\w.]+", name) for name in found)):
+        return found
+    raise ValueError("layer names separated by commas, or all-linear")

@@ -27,7 +27,7 @@ import datasets
 import torch
 import transformers
 
-from training import base_files, baseline, errors, evaluate, export, finetune, forecast, hub, model
+from training import base_files, baseline, errors, evaluate, export, finetune, forecast, hub, model, scores
 from training.data import Collator, read_channel
 from training.device import Device
 from training.encoder import Encoder, end_ids, load_tokenizer
@@ -62,6 +62,7 @@ class TrainingRun:
             read_channel(layout.channel(name)) for name in ("train", "validation", "test")
         )
         self.recipe.check_rows(len(self.train))
+        scores.check_references(self.recipe.metrics, [chat[-1]["content"] for chat in self.test])
         self.recipe.share(world.size)
         # The model comes to the root when it is complete, because SageMaker uploads the model folder of a stopped job, too.
         self.work = layout.model / ".incomplete"
@@ -174,7 +175,7 @@ class TrainingRun:
             logit_error = export.check_same(export.logits(reloaded, batch), expected)
         with self._phase("evaluate_tuned"):
             tuned_answers = self._answer(reloaded, prompts, "tuned")
-            evaluation = evaluate.judge(self.test, base_answers, tuned_answers, self.recipe.seed)
+            evaluation = evaluate.judge(self.test, base_answers, tuned_answers, self.recipe)
         export.write_json(extra / "evaluation.json", evaluation)
         export.write_json(extra / "left_out.json", self.left_out)
         export.write_json(extra / "recipe.json", self.recipe.as_dict() | {"used": result.used | self._dtypes()})
@@ -185,7 +186,7 @@ class TrainingRun:
         print(
             " ".join(
                 f"{metric}_{side}={evaluation[side][metric]['mean']:.2f}"
-                for metric in evaluate.METRICS
+                for metric in evaluation["metrics"]
                 for side in ("base", "tuned")
             ),
             flush=True,

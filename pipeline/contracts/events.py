@@ -61,9 +61,9 @@ class Assessment(NamedTuple):
             are cut.
         warnings: lines about answers that repeat themselves or are cut, and about rows that were longer than a sequence. Only
             the job's tokenizer could count the latter.
-        scores: for the base and the tuned model: ROUGE and chrF with their 95% intervals, the length in words, and the shares
-            of empty, truncated, copied and repeating answers. For the references: the same, as far as it has a meaning. For
-            the difference: ROUGE and chrF.
+        scores: for the base and the tuned model: the scores of training.evaluation.metrics with their 95% intervals, the length
+            in words, and the shares of empty, truncated, copied and repeating answers. For the references: the same, as far as
+            it has a meaning. For the difference: the scores. `pipeline.scores` reads them.
         pace: how fast the training job was. None for a model of an earlier run.
     """
 

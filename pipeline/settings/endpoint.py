@@ -15,8 +15,9 @@ class EndpointSettings(Section):
 
     enabled: bool = run("whether a run serves its model")
     promote: Promote = run(
-        "which model is served, by the difference of its ROUGE-L and its base's on the test rows; always: any model; better: "
-        "the difference's mean is above 0; clearly_better: the lower end of its 95% interval is above 0"
+        "which model is served, by the difference of its score and its base's on the test rows "
+        "(training.evaluation.promote_by); always: any model; better: the difference's mean is above 0; clearly_better: the "
+        "lower end of its 95% interval is above 0"
     )
     instance_types: InstanceTypes = run("instance type of the endpoint, or several in order of preference")
     instance_count: int = run("instances of the endpoint, which share its requests", unit="instances", ge=1, le=10)

@@ -40,6 +40,9 @@ def _layers(value: Any) -> list[str] | str:
 _Layers = Annotated[list[Annotated[str, Field(pattern=_LAYER)]], Field(min_length=1)]
 
 
+_Metric = Literal["rouge", "chrf", "exact", "json", "label"]
+
+
 class LoraSettings(Section):
     """The adapter (peft.LoraConfig)."""
 
@@ -56,12 +59,36 @@ class EvaluationSettings(Section):
 
     max_new_tokens: int = run("length of the longest answer", unit="tokens", ge=8, le=1024)
     batch_size: int = run("rows that the model answers at once", unit="rows", ge=1, le=256)
+    metrics: Annotated[list[_Metric], Field(min_length=1)] = run(
+        "how the answers are compared with the references; rouge and chrf: similar texts; exact: equal texts; json: valid "
+        "JSON, and its right fields; label: accuracy and macro F1 of labels"
+    )
+    promote_by: _Metric = run(
+        "the one of metrics by which endpoint.promote decides; rouge: by ROUGE-L, json: by the share of right fields, label: "
+        "by accuracy"
+    )
     max_faulty_share: float = run(
         "a run warns when a larger share of the tuned model's answers than this repeats itself or is cut",
         unit="share, 1 is all",
         ge=0,
         le=1,
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _each_metric_once(cls, value: list[_Metric]) -> list[_Metric]:
+        if len(set(value)) < len(value):
+            raise ValueError("has a metric twice; name each metric once")
+        return value
+
+    @model_validator(mode="after")
+    def _promotes_by_one_of_the_metrics(self) -> EvaluationSettings:
+        if self.promote_by not in self.metrics:
+            raise ValueError(
+                f"promote_by: {self.promote_by} is not one of metrics; add it there, or set promote_by to "
+                f"{' or '.join(self.metrics)}"
+            )
+        return self
 
 
 class TrainingSettings(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pipeline import aws, promotion, record
+from pipeline import aws, promotion, record, scores
 from pipeline.contracts.events import AssessEvent, Assessment
 from pipeline.contracts.money import Pace
 
@@ -31,17 +31,17 @@ def handler(event: AssessEvent) -> Assessment:
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
-    passes, because = promotion.decide(evaluation["difference"]["rougeL"], evaluation["rows"], event.plan.promote)
+    passes, because = promotion.decide(evaluation, event.plan.promote)
     promoted = passes and event.plan.enabled
     because = because if event.plan.enabled else "endpoint.enabled is false"
     faults = faulty(evaluation["tuned"]["shares"], event.plan.max_faulty_share)
-    why = (
-        f"ROUGE-L on {_rows(evaluation['rows'])}: {_compared(evaluation, 'rougeL')}; chrF: "
-        f"{_compared(evaluation, 'chrF')}: {'promoted' if promoted else 'not promoted'}, because {because}"
-    )
+    first, *others = scores.important(evaluation)
+    compared = [f"{scores.NAMES[first]} on {_rows(evaluation['rows'])}: {_compared(evaluation, first)}"]
+    compared += [f"{scores.NAMES[key]}: {_compared(evaluation, key)}" for key in others]
+    why = f"{'; '.join(compared)}: {'promoted' if promoted else 'not promoted'}, because {because}"
     if faults:
         why += f"; {'but' if promoted else 'and'} {' and '.join(faults)}"
-    scores = {name: value for name, value in evaluation.items() if name != "samples"}
+    without_samples = {name: value for name, value in evaluation.items() if name != "samples"}
     warnings = [f"{fault}: look at some of them in s3://{bucket}/{folder}/evaluation.json" for fault in faults]
     warnings += [
         f"rows of {split} that are longer than training.max_length were left out: {len(lines)}; "
@@ -49,7 +49,7 @@ def handler(event: AssessEvent) -> Assessment:
         for split, lines in left_out.items()
         if lines
     ]
-    assessment = Assessment(promoted, passes, why, warnings, scores, _pace(event, metrics))
+    assessment = Assessment(promoted, passes, why, warnings, without_samples, _pace(event, metrics))
     record.write(event.record, event.training, event.manifest, assessment)
     return assessment
 
@@ -92,8 +92,8 @@ def _rows(count: int) -> str:
     return f"{count} held-out row{'s' * (count != 1)}"
 
 
-def _compared(evaluation: JsonObject, metric: str) -> str:
-    base, tuned, difference = (evaluation[name][metric] for name in ("base", "tuned", "difference"))
+def _compared(evaluation: JsonObject, key: str) -> str:
+    base, tuned, difference = (evaluation[name][key] for name in ("base", "tuned", "difference"))
     return (
         f"tuned {tuned['mean']:.1f}, base {base['mean']:.1f}, difference {difference['mean']:+.1f} "
         f"(95% {difference['low']:+.1f} to {difference['high']:+.1f})"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from pipeline import aws, digests, record, registry
+from pipeline import aws, digests, record, registry, scores
 from pipeline.contracts.events import RegisteredModel, RegisterEvent
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ LONGEST_VALUE = 256
 SPLITS = ("train", "validation", "test")
 """The splits whose files are the dataset (`data_prep.outputs`)."""
 
-METRICS = {"rougeL": "rouge_l", "chrF": "chrf"}
-"""The metrics of an evaluation, and their names in CustomerMetadataProperties."""
+_PROPERTIES = {"rougeL": "rouge_l", "chrF": "chrf"}
+"""The scores that have another name in CustomerMetadataProperties. With all metrics, a version has 47 of the 50 properties that
+SageMaker takes (service model)."""
 
 PENDING = "PendingManualApproval"
 
@@ -130,11 +131,12 @@ def _dataset_digest(manifest: str) -> str:
     return digests.of_files({name: outputs[name]["sha256"] for name in files})
 
 
-def _scores(scores: JsonObject) -> dict[str, str]:
-    found = {"test_rows": str(scores["rows"])}
-    for metric, name in METRICS.items():
-        found |= {f"{name}_{model}": f"{scores[model][metric]['mean']:.1f}" for model in ("tuned", "base")}
-        difference = scores["difference"][metric]
+def _scores(known: JsonObject) -> dict[str, str]:
+    found = {"test_rows": str(known["rows"])}
+    for key in scores.important(known):
+        name = _PROPERTIES.get(key, key)
+        found |= {f"{name}_{model}": f"{known[model][key]['mean']:.1f}" for model in ("tuned", "base")}
+        difference = known["difference"][key]
         found |= {f"{name}_difference": f"{difference['mean']:+.1f}"}
         found |= {f"{name}_difference_{end}": f"{difference[end]:+.1f}" for end in ("low", "high")}
     return found

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.training.test_evaluate import DATA, SAMPLE_ROWS, SCRIPTS
-from training.evaluate import is_copied, is_repeating, words
+from tests.unit.training.test_scores import DATA, SAMPLE_ROWS, SCRIPTS
+from training.evaluate import is_copied, is_repeating
+from training.scores import words
 
 # Answers of SmolLM2-135M-Instruct, without any tuning and of at most 128 tokens, to dialogues of data/test.csv.
 LOOPS = [

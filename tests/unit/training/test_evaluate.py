@@ -1,38 +1,20 @@
-"""Generated answers and their scores: ROUGE, chrF, the intervals, the lengths and the shares of faulty answers."""
+"""Generated answers and what evaluation.json has of them: scores, lengths, samples and the shares of faulty answers."""
 
-# ruff: noqa: RUF001  # letters of other scripts look like Latin ones
 from __future__ import annotations
 
-import csv
-import unicodedata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
 from transformers import GenerationConfig
 
 from tests.unit.training.conftest import make_chat
 from training import model
 from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError
-from training.evaluate import (
-    METRICS,
-    ROUGE,
-    SAMPLES,
-    Answer,
-    answer,
-    bootstrap,
-    chrf,
-    judge,
-    lengths,
-    rouge,
-    words,
-)
+from training.evaluate import SAMPLES, Answer, answer, judge, lengths
+from training.recipe import Recipe
+from training.scores import NAMES, ROUGE, chrf, words
 from training.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -41,140 +23,8 @@ if TYPE_CHECKING:
     from training.messages import Messages
 
 
-def test_rouge_is_stemmed_and_from_0_to_100() -> None:
-    scores = rouge(["the cat sat", "the cats sat", "one two three four"], ["the cat sat", "the cat sat", "one three"])
-    assert scores[0].tolist() == [100, 100, 100]
-    assert scores[1].tolist() == [100, 100, 100]
-    # Both words of the answer are among the reference's four (precision 1, recall 1/2). They have no pair in common.
-    assert scores[2].tolist() == pytest.approx([66.67, 0, 66.67], abs=0.01)
-
-
-DATA = Path(__file__).parents[3] / "data"
-SAMPLE_ROWS = list(csv.DictReader((DATA / "test.csv").open(encoding="utf-8")))
-DIALOGUES, SUMMARIES = ([row[column] for row in SAMPLE_ROWS] for column in ("dialogue", "summary"))
-OTHERS = SUMMARIES[1:] + SUMMARIES[:1]
-
-
-@pytest.mark.parametrize(
-    ("answers", "means", "mean_square"),
-    [
-        (DIALOGUES, [32.78722489398799, 10.30377510853807, 22.841976340532646], 611.5308607538318),
-        (OTHERS, [16.610237653478528, 0.7535970637639474, 10.913445995970212], 146.64950158764466),
-    ],
-)
-def test_rouge_of_english_texts_is_that_of_rouge_score(
-    answers: list[str], means: list[float], mean_square: float
-) -> None:
-    # The names of Tromsoe and Sigrun are written with letters at which rouge_score ends a word.
-    assert any(not character.isascii() for text in SUMMARIES for character in text)
-    scores = rouge(SUMMARIES, answers)
-    assert scores.mean(axis=0) == pytest.approx(means, rel=0, abs=1e-9)
-    assert (scores**2).mean() == pytest.approx(mean_square, rel=0, abs=1e-9)
-    own = RougeScorer(list(ROUGE), use_stemmer=True)
-    for row, reference, text in zip(scores, SUMMARIES, answers, strict=True):
-        found = own.score(reference, text)
-        assert row == pytest.approx([100 * found[metric].fmeasure for metric in ROUGE], rel=0, abs=1e-9)
-
-
-SCRIPTS = {
-    "Latin": "Noor trifft Ívo um acht am Fluß, wie gewöhnlich.",
-    "Cyrillic": "Нина встретит Иво в восемь у реки.",
-    "Greek": "Η Νίνα θα συναντήσει τον Ίβο στις οκτώ.",
-    "Arabic": "نور تلتقي سامر غدًا عند النهر",
-    "Hebrew": "נור תפגוש את עידו בשמונה ליד הנהר",
-    "Devanagari": "नूर और समीर कल नदी के पास मिलेंगे।",
-    "Thai": "นุชจะพบอีโว่ตอนแปดโมงที่แม่น้ำ",
-    "Chinese": "阿宁和小许八点在河边见面。",
-    "Japanese": "ノアとイボは八時に川のコーヒー店で会う。",
-    "Korean": "누르는 여덟 시에 강가에서 이보를 만난다.",
-    "Amharic": "ኑር፡ኢቮን፡በስምንት፡ሰዓት፡ታገኛለች።",
-    "Khmer": "នូរជួបអ៊ីវ៉ូនៅម៉ោងប្រាំបី",
-}
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_identical_texts_score_100_in_any_script_and_others_less(script: str) -> None:
-    text = SCRIPTS[script]
-    half = text[: len(text) // 2]
-    for score in (rouge, chrf):
-        assert score([text], [text]) == pytest.approx(100)
-        (parts,) = score([text], [half])
-        assert (parts > 10).all()
-        assert (parts < 90).all()
-        assert (score([text], ["?"]) == 0).all()
-    assert len(words(text)) > len(words(half)) > 1
-
-
-@pytest.mark.parametrize("text", ["½", "١٢٣", "１２３", "①②", "Ⅳ", "ø", "5"])
-def test_any_text_with_a_word_in_it_scores_100_against_itself(text: str) -> None:
-    # rouge_score finds a word only in the last of these. None of them may score 0, neither alone nor among English texts.
-    assert rouge([text], [text])[0, [0, 2]].tolist() == [100, 100]
-    among = [*SUMMARIES, text]
-    assert rouge(among, among)[-1, [0, 2]].tolist() == [100, 100]
-    assert rouge(among, [*SUMMARIES, "?"])[-1].tolist() == [0, 0, 0]
-
-
-def test_composed_and_decomposed_texts_are_the_same() -> None:
-    composed, decomposed = "한국어는 Việt", unicodedata.normalize("NFD", "한국어는 Việt")
-    assert composed != decomposed
-    for score in (rouge, chrf):
-        assert score([composed], [decomposed])[0, 0] == pytest.approx(100)
-
-
-def test_rows_of_many_scripts_are_judged_together() -> None:
-    texts = list(SCRIPTS.values())
-    assert rouge(texts, texts) == pytest.approx(100)
-    # One row of another script among English rows is scored in the same way.
-    assert rouge([*SUMMARIES, *texts[7:8]], [*SUMMARIES, *texts[7:8]]) == pytest.approx(100)
-    chats: list[Messages] = [
-        [{"role": "user", "content": "Ann: hi"}, {"role": "assistant", "content": text, "learned": True}]
-        for text in texts
-    ]
-    found = judge(chats, finished(*["?"] * len(texts)), finished(*texts), seed=1)
-    for metric in METRICS:
-        assert found["difference"][metric] == pytest.approx({"mean": 100, "low": 100, "high": 100})
-
-
-def test_words_with_other_vowels_or_accents_are_different() -> None:
-    # In rouge_score's own tokens, these words are the same: t and r, or nothing.
-    for reference, other in (("tôi bán xe đạp rồi", "tời bẩn xẹ đáp rởi"), ("नदी", "नाद")):
-        assert rouge([reference], [other])[0].tolist() == [0, 0, 0]
-    # Composed and decomposed characters are the same.
-    assert rouge(["Việt Nam"], ["Vie\u0302\u0323t Nam"])[0, 0] == 100
-
-
-def test_chrf_is_that_of_the_paper() -> None:
-    # For runs of one and of two characters, the precision is 1 and 1, and the recall 2/3 and 1/2.
-    precision, recall = 1, (2 / 3 + 1 / 2) / 2
-    assert chrf(["abc"], ["ab"])[0, 0] == pytest.approx(100 * 5 * precision * recall / (4 * precision + recall))
-    assert chrf(["好"], ["好"])[0, 0] == 100
-    assert chrf(["abc"], [""])[0, 0] == 0
-
-
-def test_the_interval_is_close_to_the_one_of_theory() -> None:
-    scores = np.random.default_rng(1).normal(50, 10, size=(400, 4))
-    result = bootstrap(scores, seed=42)
-    half = 1.96 * scores.std(axis=0) / np.sqrt(400)
-    for column, metric in enumerate(METRICS):
-        mean = scores[:, column].mean()
-        assert result[metric]["mean"] == pytest.approx(mean)
-        assert result[metric]["low"] == pytest.approx(mean - half[column], abs=0.15)
-        assert result[metric]["high"] == pytest.approx(mean + half[column], abs=0.15)
-    assert bootstrap(scores, seed=42) == result
-    assert bootstrap(scores, seed=43) != result
-
-
-def test_the_interval_of_a_paired_difference_is_narrower_than_those_of_two_means() -> None:
-    base = np.random.default_rng(2).normal(50, 20, size=(40, 4))
-    tuned = base + 1  # every row gains exactly 1
-    assert bootstrap(tuned - base, 0)["rougeL"] == pytest.approx({"mean": 1, "low": 1, "high": 1})
-    assert bootstrap(tuned, 0)["rougeL"]["low"] < bootstrap(base, 0)["rougeL"]["high"]
-
-
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.integers(0, 2**31))
-def test_any_interval_is_within_the_scores(values: list[float], seed: int) -> None:
-    interval = bootstrap(np.repeat(np.array([values]).T, len(METRICS), axis=1), seed)["rouge1"]
-    assert min(values) - 1e-9 <= interval["low"] <= interval["high"] <= max(values) + 1e-9
+RECIPE = Recipe("x", seed=1)
+SCORES = (*ROUGE, "chrF")
 
 
 def finished(*texts: str) -> list[Answer]:
@@ -184,11 +34,11 @@ def finished(*texts: str) -> list[Answer]:
 def test_the_evaluation_has_scores_and_samples() -> None:
     chats = [make_chat(number) for number in range(25)]
     references = [chat[-1]["content"] for chat in chats]
-    found = judge(chats, finished(*["nothing"] * 25), finished(*references), seed=1)
-    assert found["rows"] == 25
+    found = judge(chats, finished(*["nothing"] * 25), finished(*references), RECIPE)
+    assert (found["rows"], found["metrics"], found["promote_by"]) == (25, list(SCORES), "rougeL")
     assert found["base"]["rougeL"] == {"mean": 0, "low": 0, "high": 0}
     assert found["tuned"]["rougeL"] == found["difference"]["rougeL"] == {"mean": 100, "low": 100, "high": 100}
-    assert set(found["difference"]) == set(METRICS)
+    assert set(found["difference"]) == set(SCORES)
     assert len(found["samples"]) == SAMPLES
     scores = {**dict.fromkeys(ROUGE, 0), "chrF": round(float(chrf([references[3]], ["nothing"])[0, 0]), 1)}
     assert found["samples"][3] == {
@@ -196,9 +46,43 @@ def test_the_evaluation_has_scores_and_samples() -> None:
         "reference": references[3],
         "base": "nothing",
         "tuned": references[3],
-        "scores": {"base": scores, "tuned": dict.fromkeys(METRICS, 100)},
+        "scores": {"base": scores, "tuned": dict.fromkeys(SCORES, 100)},
         "faults": [],
     }
+
+
+def test_the_evaluation_has_the_scores_of_the_chosen_metrics_and_no_others() -> None:
+    chats = [make_chat(number) for number in range(8)]
+    for chat, answer_text in zip(chats, ['{"a": 1}', '{"a": 2}'] * 4, strict=True):
+        chat[-1]["content"] = answer_text
+    recipe = Recipe("x", metrics=("label", "json"), promote_by="label")
+    found = judge(chats, finished(*['{"a": 1}'] * 8), finished(*['{"a": 1}', '{"A": 2}'] * 4), recipe)
+    assert (found["metrics"], found["promote_by"]) == ([*NAMES["json"], *NAMES["label"]], "accuracy")
+    for side in ("base", "tuned", "difference"):
+        assert found[side].keys() - {"words", "shares"} == set(found["metrics"])
+    assert found["base"]["accuracy"]["mean"] == found["base"]["json_fields"]["mean"] == 50
+    assert found["tuned"]["accuracy"] == found["tuned"]["macro_f1"] == {"mean": 100, "low": 100, "high": 100}
+    assert found["tuned"]["json_fields"]["mean"] == 50
+    assert found["base"]["macro_f1"]["mean"] == pytest.approx(100 * (2 / 3) / 2)
+    assert 0 <= found["difference"]["macro_f1"]["low"] <= found["difference"]["macro_f1"]["high"] <= 100
+    # A row has no macro F1.
+    assert found["samples"][1]["scores"]["tuned"] == {"json_valid": 100, "json_fields": 0, "accuracy": 100}
+
+
+def test_a_conversation_is_judged_at_its_last_turn_with_all_earlier_turns() -> None:
+    chat: Messages = [
+        {"role": "system", "content": "Help the customer of the shop with the order."},
+        {"role": "user", "content": "The lamp that I ordered came with a crack."},
+        {"role": "assistant", "content": "We are sorry. May we send a new lamp to you?", "learned": True},
+        {"role": "user", "content": "Yes please."},
+        {"role": "assistant", "content": "It leaves the warehouse tomorrow.", "learned": True},
+    ]
+    # Words of any earlier turn are copied. Those of the instruction are not.
+    copies = finished("The lamp that I ordered came with", "May we send a new lamp to you?", chat[0]["content"])
+    found = judge([chat] * 3, copies, copies, RECIPE)
+    assert found["tuned"]["shares"]["copied"] == pytest.approx(2 / 3, abs=0.001)
+    assert found["samples"][0]["reference"] == "It leaves the warehouse tomorrow."
+    assert found["samples"][0]["prompt"] == [{"role": turn["role"], "content": turn["content"]} for turn in chat[:-1]]
 
 
 def test_the_evaluation_has_lengths_and_shares_of_faulty_answers() -> None:
@@ -209,7 +93,7 @@ def test_the_evaluation_has_lengths_and_shares_of_faulty_answers() -> None:
         Answer(dialogue, finished=False),
         *finished("One two.", "One two three four five six!"),
     ]
-    found = judge(chats, base, finished(*["Bob wants tea."] * 4), seed=1)
+    found = judge(chats, base, finished(*["Bob wants tea."] * 4), RECIPE)
     assert found["base"]["shares"] == {"empty": 0.25, "truncated": 0.25, "copied": 0.25, "repeating": 0}
     assert found["tuned"]["shares"] == {"empty": 0, "truncated": 0, "copied": 0, "repeating": 0}
     assert found["tuned"]["words"] == {"mean": 3, "median": 3, "p90": 3}
@@ -225,7 +109,7 @@ def test_answers_that_loop_or_are_cut_are_among_the_samples() -> None:
     tuned = finished(*[f"Answer {row}." for row in range(300)])
     tuned[250] = Answer("no " * 12, finished=True)
     tuned[260:290] = [Answer(f"Cut {row}", finished=False) for row in range(260, 290)]
-    found = judge(chats, finished(*[""] * 300), tuned, seed=1)
+    found = judge(chats, finished(*[""] * 300), tuned, RECIPE)
     texts = [sample["tuned"] for sample in found["samples"]]
     assert texts == [*(f"Answer {row}." for row in range(20)), "no " * 12, *(f"Cut {row}" for row in range(260, 265))]
     assert found["samples"][20]["reference"] == chats[250][-1]["content"]
@@ -238,26 +122,6 @@ def test_answers_that_loop_or_are_cut_are_among_the_samples() -> None:
 def test_lengths_are_mean_median_and_ninetieth_percentile_of_the_words() -> None:
     texts = [" ".join(["word"] * count) for count in (1, 2, 3, 4, 100)]
     assert lengths(texts) == {"mean": 22, "median": 3, "p90": pytest.approx(61.6)}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Ann:  DON'T go -- at 8:30, \u00c9va!", "ann don t go at 8 30 \u00e9va"),
-        ("阿宁：1点去GPT-4店。", "阿 宁 1 点 去 gpt 4 店"),
-        ("コーヒーを", "コ ー ヒ ー を"),
-        ("กิน น้ำ", "กิ น น้ ำ"),
-        ("नूर और समीर।", "नूर और समीर"),
-        ("ሰላም፡ዓለም", "ሰላም ዓለም"),
-        ("l'e\u0301te\u0301", "l \u00e9t\u00e9"),
-        ("1\ufe0f\u20e3 \N{THUMBS UP SIGN}\ufe0f _ \u0301", "1\ufe0f\u20e3"),
-        ("", ""),
-    ],
-)
-def test_words_have_no_upper_case_or_punctuation_and_are_characters_in_scripts_without_spaces(
-    text: str, expected: str
-) -> None:
-    assert words(text) == expected.split()
 
 
 def test_answers_do_not_depend_on_the_batch_and_keep_their_order(tiny: TinyModel, device: Device) -> None:
