@@ -259,6 +259,7 @@ def register(
         "dataset_licence": licences["dataset"],
         "code_sha256": code,
         "promote": settings.endpoint.promote,
+        "promote_by": settings.training.evaluation.promote_by,
     }
     return RegisterPlan(
         group=stack.prefix,

@@ -1,6 +1,6 @@
 """Reads the scores of a run: which there are, their names for a reader, and the one that decides.
 
-Runs of earlier versions of Tuneway have no `metrics` and no `promote_by`. They have ROUGE and chrF, and ROUGE-L decides.
+Runs of earlier versions of Tuneway have no `metrics` and no `deciding`. They have ROUGE and chrF, and ROUGE-L decides.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def present(scores: JsonObject) -> list[str]:
 
 def deciding(scores: JsonObject) -> str:
     """Return the key of the score by which endpoint.promote decides."""
-    return str(scores.get("promote_by") or "rougeL")
+    return str(scores.get("deciding") or "rougeL")
 
 
 def important(scores: JsonObject) -> list[str]:

@@ -160,7 +160,7 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
 
     A conversation is judged at its last answer.
 
-    - `metrics` has the names of the scores of the recipe's metrics (`scores.NAMES`), and `promote_by` the one that decides.
+    - `metrics` has the names of the scores of the recipe's metrics (`scores.NAMES`), and `deciding` the one that decides.
     - `base` and `tuned` have each score with its interval, `words` (`lengths`), and `shares` of the rows, from 0 to 1:
       `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`).
     - `reference` has `words` and the share `copied`.
@@ -182,7 +182,7 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
     return {
         "rows": len(chats),
         "metrics": scores.names(recipe.metrics),
-        "promote_by": scores.DECIDING[recipe.promote_by],
+        "deciding": scores.DECIDING[recipe.promote_by],
         "base": compared["base"] | _habits(base, dialogues, references),
         "tuned": compared["tuned"] | _habits(tuned, dialogues, references),
         "reference": {"words": lengths(references), "shares": {"copied": _copied(references, dialogues)}},

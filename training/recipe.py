@@ -192,7 +192,8 @@ def parse_recipe(values: Mapping[str, object]) -> Recipe:
     recipe = Recipe(**parsed)
     if recipe.promote_by not in recipe.metrics:
         raise TrainingError(
-            f"hyperparameter promote_by is {recipe.promote_by!r}, but it must be one of metrics: {', '.join(recipe.metrics)}"
+            f"hyperparameter metrics lacks {recipe.promote_by}, which hyperparameter promote_by names: add it to metrics, or "
+            "set promote_by to one of them"
         )
     return recipe
 

@@ -35,7 +35,7 @@ NAMES = {
 """The scores of each metric of training.evaluation.metrics, by their names in evaluation.json."""
 
 DECIDING = {"rouge": "rougeL", "chrf": "chrF", "exact": "exact", "json": "json_fields", "label": "accuracy"}
-"""The score of each metric that decides if training.evaluation.promote_by names it."""
+"""The score of each metric that decides if training.evaluation.promote_by names the metric."""
 
 RESAMPLES = 2000
 """How often rows are drawn for an interval."""

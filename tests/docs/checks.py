@@ -138,8 +138,8 @@ def verdict(block: Block) -> None:
     words = " ".join(block.text.split())
     found = re.search(r"on (\d+) held-out rows: .*? difference ([+-][\d.]+) \(95% ([+-][\d.]+) to", words)
     assert found
-    difference = {"mean": float(found[2]), "low": float(found[3])}
-    promoted, why = promotion.decide(difference, int(found[1]), "clearly_better")
+    difference = {"rougeL": {"mean": float(found[2]), "low": float(found[3])}}
+    promoted, why = promotion.decide({"rows": int(found[1]), "difference": difference}, "clearly_better")
     assert f"{'promoted' if promoted else 'not promoted'}, because {why}" in words
     source = (ROOT / "local" / "run.py").read_text(encoding="utf-8")
     for constant in ("tuned (endpoint)", "cdk destroy", "Left after destroy:"):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli import runs
+from cli.known_runs import KnownRun, RunDetails
+from pipeline.scores import NAMES
 from tests.local_aws.conftest import REGION
 from tests.serving import stacks
 
@@ -111,6 +115,29 @@ def test_a_comparison_has_settings_scores_and_cost(tuneway: Tuneway, kept: Path)
     assert found["endpoint"] == ["0.75 (estimated)", "not known (estimated)"]
     assert found["total"] == ["2.25", "not known"]
     assert done.stderr.startswith("Step Functions no longer knows the execution of aa11111111, aa22222222, so")
+
+
+def test_runs_with_other_metrics_are_compared_by_the_scores_that_each_has() -> None:
+    labels = {"rows": 40, "metrics": ["json_fields", "accuracy", "macro_f1"], "deciding": "accuracy"}
+    labels |= {side: dict.fromkeys(labels["metrics"], score(60.0)) for side in ("base", "tuned", "difference")}
+    rows = [
+        RunDetails(
+            KnownRun(run, None, None, datetime(2026, 11, 28, tzinfo=UTC), None, recorded=True, page=False),
+            {"base_model": "own/base@0a1b2c", "scores": found, "promoted": True},
+            None,
+            {},
+            None,
+        )
+        for run, found in ((ONE, scores(24.25, 17.0)), (TWO, labels))
+    ]
+    assert runs._result(rows[1]) == "accuracy 60.0, +60.0 (+58.0 to +62.0) against its base, promoted"
+    found = dict(runs._compared(rows))
+    assert found["accuracy"] == ["-", "60.0 (58.0 to 62.0)"]
+    assert found["ROUGE-L of the base"] == ["17.0 (15.0 to 19.0)", "-"]
+    assert found["macro F1, difference"] == ["-", "+60.0 (+58.0 to +62.0)"]
+    titles = [title for title, cells in runs._compared(rows) if cells and title in NAMES.values()]
+    # The scores that decide come first. No run has an exact match.
+    assert titles == ["ROUGE-L", "accuracy", "ROUGE-1", "ROUGE-2", "chrF", "field accuracy", "macro F1"]
 
 
 def test_a_page_is_downloaded(tuneway: Tuneway, kept: Path) -> None:

@@ -24,12 +24,14 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 SERVE = ServePlan("0123456789", "job", "s3://b/m/", "s3://b/d.json", "why", {}, {"serve": "0123456789"})
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, endpoint: EndpointNow | None = None, **changes: Any) -> list[str]:
+def shown(
+    monkeypatch: pytest.MonkeyPatch, endpoint: EndpointNow | None = None, serve: ServePlan = SERVE, **changes: Any
+) -> list[str]:
     settings = load(ROOT / "config.yaml")
     settings = settings.model_copy(update={"endpoint": settings.endpoint.model_copy(update=changes)})
     stack = Stack("tuneway", "us-west-2", "tuneway-0a", "role", "bucket", "machine")
     monkeypatch.setattr(serving_now, "look", lambda _: endpoint)
-    found = EarlierRun(SERVE, settings, "own/base@0a1b2c", {})
+    found = EarlierRun(serve, settings, "own/base@0a1b2c", {})
     return offer(ConnectedStack(settings, stack), found, NOW)
 
 
@@ -39,6 +41,12 @@ def test_the_price_and_the_end_are_said(monkeypatch: pytest.MonkeyPatch) -> None
         "Endpoint: tuneway-0a, 1 x ml.g5.xlarge, 1.41 dollars per hour",
         "End: 2026-11-28 16:20 UTC at the latest, 6.10 dollars by then; or earlier, when nobody has used it for 60 minutes",
     ]
+
+
+def test_the_score_that_decided_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    means = {"base": {"accuracy": {"mean": 40.0}}, "tuned": {"accuracy": {"mean": 62.5}}}
+    line = shown(monkeypatch, serve=SERVE._replace(scores={"deciding": "accuracy", **means}))[0]
+    assert line == "Model: run 0123456789, tuned from own/base, accuracy 62.5 (its base 40.0)"
 
 
 def test_what_is_not_known_or_has_no_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

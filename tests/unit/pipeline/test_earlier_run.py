@@ -99,6 +99,17 @@ def test_a_run_is_named_by_its_id_or_as_its_output_names_it(aws: RunningAws, buc
     assert (found.base_model, found.licences) == ("own/base@0a1b2c", {"base_model": "mit", "dataset": "cc0"})
 
 
+def test_the_score_that_decided_in_the_run_decides_again(aws: RunningAws, bucket: str) -> None:
+    by_label = record(bucket, OLD, low=-0.5)
+    scores = by_label["scores"]
+    scores |= {"metrics": ["rouge1", "rouge2", "rougeL", "accuracy", "macro_f1"], "deciding": "accuracy"}
+    scores["difference"]["accuracy"] = {"mean": 3.0, "low": 2.0, "high": 4.0}
+    leave(aws, bucket, by_label, record(bucket, NEW, low=-0.5))
+    assert find(bucket, "last").serve.run == OLD
+    with pytest.raises(Refused, match=rf"run {NEW} was not promoted"):
+        find(bucket, NEW)
+
+
 def test_last_is_the_newest_model_that_is_promoted(aws: RunningAws, bucket: str) -> None:
     leave(aws, bucket, record(bucket, NEW))
     time.sleep(1.1)  # S3's times have whole seconds

@@ -154,6 +154,7 @@ def test_the_endpoint_serves_in_a_format_that_its_gpu_has(types: list[str], dtyp
 SAME_TASK = [
     {"training": {"learning_rate": 0.5, "spot": True, "instance_count": 2}},
     {"training": {"evaluation": {"max_faulty_share": 0.5}}},
+    {"training": {"evaluation": {"metrics": ["exact", "label"], "promote_by": "label"}}},
     {"training": {"instance_types": TYPES}, "endpoint": {"instance_types": TYPES, "instance_count": 2}},
     {"dataset": {"shard_mb": 1, "max_rejected_share": 0.5, "gated": True}},
     {"dataset": {"max_rows": {"train": 3, "validation": 3}, "ratios": {"validation": 0.2}}},
@@ -193,6 +194,10 @@ SCORES = (
     "rouge1_base=23.68 rouge1_tuned=30.11 rouge2_base=5.02 rouge2_tuned=9.99 rougeL_base=17.18 rougeL_tuned=23.90 "
     "chrF_base=24.50 chrF_tuned=31.25"
 )
+OF_A_TASK = (
+    "exact_base=1.00 exact_tuned=50.00 json_valid_base=2.00 json_valid_tuned=99.00 json_fields_base=3.00 "
+    "json_fields_tuned=88.00 accuracy_base=4.00 accuracy_tuned=77.00 macro_f1_base=5.00 macro_f1_tuned=66.00"
+)
 WITHOUT_METRICS = [
     "evaluated=40/40 model=base",
     "evaluated=40/40 model=base, by an earlier run",
@@ -219,6 +224,18 @@ METRICS_BY_LINE = {
         "test:rougeL_tuned": 23.9,
         "test:chrF_base": 24.5,
         "test:chrF_tuned": 31.25,
+    },
+    OF_A_TASK: {
+        "test:exact_base": 1,
+        "test:exact_tuned": 50,
+        "test:json_valid_base": 2,
+        "test:json_valid_tuned": 99,
+        "test:json_fields_base": 3,
+        "test:json_fields_tuned": 88,
+        "test:accuracy_base": 4,
+        "test:accuracy_tuned": 77,
+        "test:macro_f1_base": 5,
+        "test:macro_f1_tuned": 66,
     },
     **{line: {} for line in WITHOUT_METRICS},
 }
@@ -272,6 +289,7 @@ def test_the_job_takes_each_setting_up_to_its_bounds(name: str, value: Any) -> N
     given = {section: {inner: value}} if section else {name: value}
     # The rules between two settings, and the limit for the whole run's time, are tested elsewhere.
     others = {"endpoint": {"max_model_len": 131_072}, "bedrock": {"mode": "off"}} if name == "max_length" else {}
+    given |= {"evaluation": {"metrics": [value], "promote_by": value}} if inner == "promote_by" else {}
     if name in ("max_runtime_minutes", "spot_wait_minutes") and value > 40_000:
         return
     made = requests.train(settings(training=given, **others), "0123456789", None, STACK)

@@ -295,6 +295,40 @@ REFUSED = Story(
 )
 
 
+KEYS = ["exact", "json_valid", "json_fields", "accuracy", "macro_f1"]
+CHAT = [
+    {"role": "user", "content": "Which colour has the lamp?"},
+    {"role": "assistant", "content": "It is green."},
+    {"role": "user", "content": "And the shade?"},
+]
+
+
+def of_a_task() -> Story:
+    """Return the story of a run with conversations, of which one has a system message, whose labels decide."""
+    evaluation = {
+        "rows": 60,
+        "metrics": KEYS,
+        "deciding": "accuracy",
+        "base": side(**dict.fromkeys(KEYS, 40.0), truncated=0.0, repeating=0.0, words=2.0),
+        "tuned": side(**dict.fromkeys(KEYS, 72.5), truncated=0.0, repeating=0.0, words=2.0),
+        "reference": {"words": {"mean": 2.0, "median": 2.0, "p90": 2.0}, "shares": {"copied": 0.0}},
+        "difference": {key: mean(32.5, 2.0) for key in KEYS},
+        "samples": [
+            {
+                "prompt": prompt,
+                "reference": "white",
+                "base": "green",
+                "tuned": "white",
+                "scores": {"base": {"accuracy": 0.0}, "tuned": {"accuracy": 100.0}},
+                "faults": [],
+            }
+            for prompt in (CHAT, [{"role": "system", "content": "You sell lamps."}, *CHAT])
+        ],
+    }
+    manifest = {**(GOOD.manifest or {}), "system": None}
+    return GOOD._replace(evaluation=evaluation, record={**RECORD, "scores": None}, manifest=manifest)
+
+
 def with_texts(value: Any, text: str) -> Any:
     """Return a value in which each text, also the names of an object's fields that the user chooses, is another text."""
     if isinstance(value, str):

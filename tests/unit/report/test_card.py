@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report import card
-from tests.unit.report.stories import GOOD, HOSTILE, PLAN, RECORD, RUN, hostile
+from tests.unit.report.stories import GOOD, HOSTILE, PLAN, RECORD, RUN, hostile, of_a_task
 
 
 def read(text: str) -> ModelCardData:
@@ -33,7 +33,7 @@ def test_the_hubs_library_reads_metadata_and_results() -> None:
         "text-generation",
         f"Llama-3.2-1B-Instruct-tuneway-{RUN}",
     )
-    assert {"tuneway", "qlora", "summarization"} == set(data.tags or [])
+    assert {"tuneway", "qlora"} == set(data.tags or [])
     results = data.eval_results or []
     assert [(one.metric_type, one.metric_name, one.metric_value) for one in results] == [
         ("rouge", "ROUGE-1", 49.8),
@@ -42,7 +42,7 @@ def test_the_hubs_library_reads_metadata_and_results() -> None:
         ("chrf", "chrF", 44.1),
     ]
     assert {(one.task_type, one.dataset_type, one.dataset_split, one.dataset_revision) for one in results} == {
-        ("summarization", "Samsung/samsum", "test", "d" * 40)
+        ("text-generation", "Samsung/samsum", "test", "d" * 40)
     }
 
 
@@ -52,6 +52,22 @@ def test_the_card_has_the_training_and_the_intervals_and_no_dialogue() -> None:
     assert "| Training rows | 6,000 |" in text
     assert "Licence of the dataset | cc-by-nc-nd-4.0" in text
     assert "Mia" not in text
+
+
+def test_the_card_of_another_task_has_its_metrics_by_the_hubs_names() -> None:
+    text = card.render(of_a_task())
+    results = read(text).eval_results or []
+    assert [(one.metric_type, one.metric_name, one.metric_value) for one in results] == [
+        ("exact_match", "exact match", 72.5),
+        ("json_valid", "valid JSON", 72.5),
+        ("json_fields", "field accuracy", 72.5),
+        ("accuracy", "accuracy", 72.5),
+        ("f1", "macro F1", 72.5),
+    ]
+    assert not re.search("rouge|chrf", text, re.IGNORECASE)
+    # The rows of conversations have no common task.
+    assert "The model takes a chat, with a system turn only where" in text
+    assert "Summarize" not in text
 
 
 def test_a_model_and_a_dataset_of_the_users_own_are_not_named_as_the_hubs() -> None:

@@ -17,7 +17,7 @@ from report.markup import data, element, escaped
 from report.page import render
 from report.story import Story
 from tests.unit.report import stories
-from tests.unit.report.stories import BUCKET, FAILED, GOOD, PLAN, RECORD, REFUSED, RUN, hostile
+from tests.unit.report.stories import BUCKET, FAILED, GOOD, PLAN, RECORD, REFUSED, RUN, hostile, of_a_task
 
 ENDLESS = {**RECORD, "serving": {**RECORD["serving"], "until": None}}
 
@@ -85,6 +85,25 @@ def test_a_good_runs_page_has_every_part() -> None:
     ):
         assert text in page.text, text
     assert len([1 for tag, attributes in page.elements if tag == "article" and "data-kinds" in attributes]) == 22
+
+
+def test_a_page_shows_the_chosen_metrics_alone_and_whole_conversations() -> None:
+    page = read(of_a_task())
+    for name in ("exact match", "valid JSON", "field accuracy", "accuracy", "macro F1"):
+        assert f"{name} clearly better" in page.text
+    assert "endpoint.promote goes by accuracy." in page.text
+    scored = page.text[page.text.index(" Scores Base and tuned") :]
+    assert not re.search("ROUGE|chrF", scored)
+    assert "Base accuracy 0.0 green" in page.text
+    assert [attributes["data-kinds"] for tag, attributes in page.elements if "data-kinds" in attributes] == [
+        "better"
+    ] * 2
+    assert "Dialogue User Which colour has the lamp? Assistant It is green. User And the shade?" in page.text
+    assert "Dialogue System You sell lamps. User Which colour" in page.text
+    # The rows have no common task.
+    assert " The task: " not in page.text
+    assert "Task Summarize" not in page.text
+    assert "accuracy 72.5 +32.5 on the base's 40.0" in page.text
 
 
 def test_a_failed_runs_page_has_step_reason_remedy_and_log() -> None:

@@ -35,7 +35,7 @@ def test_the_evaluation_has_scores_and_samples() -> None:
     chats = [make_chat(number) for number in range(25)]
     references = [chat[-1]["content"] for chat in chats]
     found = judge(chats, finished(*["nothing"] * 25), finished(*references), RECIPE)
-    assert (found["rows"], found["metrics"], found["promote_by"]) == (25, list(SCORES), "rougeL")
+    assert (found["rows"], found["metrics"], found["deciding"]) == (25, list(SCORES), "rougeL")
     assert found["base"]["rougeL"] == {"mean": 0, "low": 0, "high": 0}
     assert found["tuned"]["rougeL"] == found["difference"]["rougeL"] == {"mean": 100, "low": 100, "high": 100}
     assert set(found["difference"]) == set(SCORES)
@@ -57,7 +57,7 @@ def test_the_evaluation_has_the_scores_of_the_chosen_metrics_and_no_others() -> 
         chat[-1]["content"] = answer_text
     recipe = Recipe("x", metrics=("label", "json"), promote_by="label")
     found = judge(chats, finished(*['{"a": 1}'] * 8), finished(*['{"a": 1}', '{"A": 2}'] * 4), recipe)
-    assert (found["metrics"], found["promote_by"]) == ([*NAMES["json"], *NAMES["label"]], "accuracy")
+    assert (found["metrics"], found["deciding"]) == ([*NAMES["json"], *NAMES["label"]], "accuracy")
     for side in ("base", "tuned", "difference"):
         assert found[side].keys() - {"words", "shares"} == set(found["metrics"])
     assert found["base"]["accuracy"]["mean"] == found["base"]["json_fields"]["mean"] == 50

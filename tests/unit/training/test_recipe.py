@@ -44,6 +44,8 @@ RECIPES = st.builds(
     eval_steps=st.none() | st.integers(1, 1000),
     max_new_tokens=st.integers(8, 1000),
     eval_batch_size=st.integers(1, 64),
+    metrics=st.lists(st.sampled_from(["rouge", "exact", "json", "label"]), unique=True).map(lambda few: (*few, "chrf")),
+    promote_by=st.just("chrf"),
 )
 
 
@@ -99,6 +101,15 @@ def test_any_text_is_accepted_or_refused_in_one_line_that_names_the_field(name: 
         ("quantization", "int8", "one of nf4, none"),
         ("double_quantization", "yes", "true or false"),
         ("max_steps", "-2", "-1 for none"),
+        ("metrics", "rouge,bleu", "some of rouge, chrf, exact, json, label, each once and separated by commas"),
+        ("metrics", "rouge,rouge", "each once"),
+        ("metrics", ",", "some of rouge"),
+        (
+            "metrics",
+            "exact",
+            "metrics lacks rouge, which hyperparameter promote_by names: add it to metrics, or",
+        ),
+        ("promote_by", "label", "hyperparameter metrics lacks label"),
         ("target_modules", ",", "layer names"),
         ("target_modules", "all-linear,q_proj", "layer names"),
         ("learning_rat", "1", "did you mean learning_rate?"),

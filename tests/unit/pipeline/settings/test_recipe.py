@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 HYPERPARAMETERS = {
     "evaluation.batch_size": "eval_batch_size",
     "evaluation.max_new_tokens": "max_new_tokens",
+    "evaluation.metrics": "metrics",
+    "evaluation.promote_by": "promote_by",
     "lora.alpha": "lora_alpha",
     "lora.dropout": "lora_dropout",
     "lora.r": "lora_r",
@@ -67,6 +69,8 @@ def hyperparameter(path: str) -> str:
 def type_of_setting(path: str) -> Any:
     """Return the setting's type and bounds, in the form of the recipe's annotations."""
     info = FIELDS[path]
+    if path == "evaluation.metrics":
+        return tuple[get_args(info.annotation)[0], ...]
     bounds = {
         key: getattr(limit, key) for limit in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(limit, key)
     }
@@ -111,7 +115,8 @@ def other_value(path: str) -> Any:
         return not getattr(Recipe("x"), hyperparameter(path))
     if bounds:
         return bounds["le"] if "le" in bounds else bounds["lt"] / 3
-    return {"base_model": "other/model", "lora.target_modules": ["o_proj", "lm.k"]}[path]
+    lists = {"evaluation.metrics": ["json", "rouge"], "lora.target_modules": ["o_proj", "lm.k"]}
+    return lists.get(path, "other/model")
 
 
 @pytest.mark.parametrize("path", sorted(set(FIELDS) - {"base_revision"}))

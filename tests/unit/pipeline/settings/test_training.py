@@ -38,6 +38,20 @@ def test_target_modules_are_a_list_of_names_or_all_linear(deployed: dict[str, An
     ("given_input", "expected"),
     [
         ({"training": {"evaluation": {"max_faulty_share": 2}}}, r"max_faulty_share: .*less than or equal to 1, not 2"),
+        (
+            {"training": {"evaluation": {"metrics": ["bleu"]}}},
+            r"evaluation\.metrics.*'rouge', 'chrf', 'exact', 'json' or 'label', not 'bleu'",
+        ),
+        ({"training": {"evaluation": {"metrics": []}}}, r"evaluation\.metrics: .*at least 1"),
+        ({"training": {"evaluation": {"metrics": "label"}}}, r"evaluation\.metrics: .*list"),
+        (
+            {"training": {"evaluation": {"metrics": ["rouge", "json", "rouge"]}}},
+            r"evaluation\.metrics: has a metric twice; name each metric once",
+        ),
+        (
+            {"training": {"evaluation": {"metrics": ["exact", "label"]}}},
+            r"promote_by: rouge is not one of metrics; add it there, or set promote_by to exact or label",
+        ),
         ({"training": {"lora": {"rank": 8}}}, r"training\.lora\.rank: unknown field; allowed here: r, alpha"),
         (
             {"training": {"learning_rate": "2e-4"}},

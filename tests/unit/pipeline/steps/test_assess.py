@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,8 +208,48 @@ def test_a_model_is_not_clearly_better_on_few_rows(aws: RunningAws, bucket: str)
         "and 100% of the tuned model's answers are cut at training.evaluation.max_new_tokens "
         "(training.evaluation.max_faulty_share is 0.1)"
     )
-    difference = {"mean": 2.0, "low": 1.0}
     for rows in (5, 6):
         for promote in ("always", "better", "clearly_better"):
-            promoted, _ = promotion.decide(difference, rows, promote)
+            promoted, _ = promotion.decide(few | {"rows": rows}, promote)
             assert promoted is (rows == 6 or promote != "clearly_better")
+
+
+@pytest.mark.parametrize(
+    ("deciding", "promote", "promoted", "reason"),
+    [
+        ("rougeL", "clearly_better", True, f"the lower end of the difference's 95% interval is above 0, as {CLEARLY}"),
+        (
+            "accuracy",
+            "clearly_better",
+            False,
+            f"{CLEARLY} that the lower end of the difference's 95% interval is above 0, and it is -3.0",
+        ),
+        (
+            "json_fields",
+            "better",
+            True,
+            "its field accuracy is higher than its base's, as endpoint.promote: better asks",
+        ),
+        ("macro_f1", "better", False, "endpoint.promote: better asks for more than the base's macro F1"),
+    ],
+)
+def test_the_chosen_score_decides_and_comes_first_and_the_chosen_ones_are_told(
+    aws: RunningAws, bucket: str, deciding: str, promote: str, promoted: bool, reason: str
+) -> None:
+    means = {"rougeL": 3.0, "rouge1": 9.0, "accuracy": -2.0, "json_fields": 0.5, "macro_f1": 0.0}
+    found_in_job = evaluation(BETTER) | {
+        # The order of evaluation.json. chrF is in the file of `evaluation`, but not among the metrics.
+        "metrics": ["rouge1", "rougeL", "json_fields", "accuracy", "macro_f1"],
+        "deciding": deciding,
+    }
+    for side in ("base", "tuned", "difference"):
+        found_in_job[side] |= {key: {"mean": of, "low": of - 1, "high": of + 1} for key, of in means.items()}
+    found = assess.handler(event_for(aws, bucket, found_in_job, enabled=True, promote=promote), None)
+    assert found["promoted"] is promoted
+    assert found["why"].endswith(f": {'promoted' if promoted else 'not promoted'}, because {reason}")
+    names = {"rougeL": "ROUGE-L", "json_fields": "field accuracy", "accuracy": "accuracy", "macro_f1": "macro F1"}
+    others = [name for key, name in names.items() if key != deciding]
+    told = re.findall(r"(?:^|; )([\w -]+?)(?: on 40 held-out rows)?: tuned", found["why"])
+    assert told == [names[deciding], *others]
+    assert found["scores"]["metrics"] == found_in_job["metrics"]
+    assert promotion.decide(found["scores"], promote) == (promoted, reason)  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from pipeline import training_code
+from local_aws.core.authorization import service_model
+from pipeline import scores, training_code
 from pipeline.aws import AwsBusy
 from pipeline.steps import register_model
 from tests.local_aws.conftest import ACCOUNT, REGION
@@ -35,7 +36,7 @@ def event(aws: RunningAws, bucket: str) -> dict[str, Any]:
     digests = {f"{split}/{split}.jsonl": {"sha256": split[0] * 64} for split in register_model.SPLITS}
     manifest = {"outputs": {**digests, "rejected.jsonl": {"sha256": "f" * 64}}}
     s3.put_object(Bucket=bucket, Key="data/0123456789/manifest.json", Body=json.dumps(manifest).encode())
-    scores = {name: value for name, value in evaluation(6.4).items() if name != "samples"}
+    known = {name: value for name, value in evaluation(6.4).items() if name != "samples"}
     return {
         "plan": {
             "group": f"tuneway-{uuid4().hex[:8]}",
@@ -49,6 +50,7 @@ def event(aws: RunningAws, bucket: str) -> dict[str, Any]:
                 "dataset_licence": "cc-by-4.0",
                 "code_sha256": "0" * 64,
                 "promote": "clearly_better",
+                "promote_by": "rouge",
             },
         },
         "record": run_record(bucket, execution=f"arn:aws:states:{REGION}:{ACCOUNT}:execution:tuneway:one"),
@@ -60,7 +62,7 @@ def event(aws: RunningAws, bucket: str) -> dict[str, Any]:
             "model": f"s3://{bucket}/{MODEL}",
         },
         "manifest": f"s3://{bucket}/data/0123456789/manifest.json",
-        "assessment": {"promoted": True, "passes": True, "why": WHY, "warnings": [], "scores": scores},
+        "assessment": {"promoted": True, "passes": True, "why": WHY, "warnings": [], "scores": known},
     }
 
 
@@ -101,6 +103,7 @@ def test_the_version_has_model_container_scores_and_lineage(
         "dataset_licence": "cc-by-4.0",
         "code_sha256": "0" * 64,
         "promote": "clearly_better",
+        "promote_by": "rouge",
         "dataset_sha256": hashlib.sha256(lines.encode()).hexdigest(),
         "test_rows": "40",
         **{"rouge_l_tuned": "26.4", "rouge_l_base": "20.0"},
@@ -114,6 +117,30 @@ def test_the_version_has_model_container_scores_and_lineage(
     group = client.describe_model_package_group(ModelPackageGroupName=event["plan"]["group"])
     tags = client.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"]
     assert tags == event["plan"]["tags"]
+
+
+def test_a_version_with_all_metrics_has_no_more_properties_than_sagemaker_takes(
+    aws: RunningAws, event: dict[str, Any]
+) -> None:
+    interval = {"mean": 1.0, "low": 0.0, "high": 2.0}
+    sides = {side: dict.fromkeys(scores.NAMES, interval) for side in ("base", "tuned", "difference")}
+    event["assessment"]["scores"] = {"rows": 40, "metrics": list(scores.NAMES), "deciding": "accuracy", **sides}
+    event["plan"]["metadata"]["base_model_licence"] = "mit"
+    register_model.handler(event, None)
+    (version,) = versions(aws, event)
+    properties = version["CustomerMetadataProperties"]
+    most = service_model("sagemaker").shape_for("CustomerMetadataMap").metadata["max"]
+    assert (len(properties), most) == (47, 50)
+    assert properties["accuracy_difference_low"] == properties["json_fields_difference_low"] == "+0.0"
+    # Only the chosen ones have properties.
+    event["plan"]["group"] += "-label"
+    event["assessment"]["scores"]["metrics"] = ["accuracy", "macro_f1"]
+    register_model.handler(event, None)
+    (version,) = versions(aws, event)
+    assert {name for name in version["CustomerMetadataProperties"] if name.endswith("_tuned")} == {
+        "accuracy_tuned",
+        "macro_f1_tuned",
+    }
 
 
 @pytest.mark.parametrize(
