@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.unit.training.conftest import TinyModel
+    from training.messages import Messages
     from training.recipe import Recipe
 
 
@@ -96,8 +97,9 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(
     assert re.fullmatch(r"((rouge[12L]|chrF)_(base|tuned)=\d+\.\d\d ?){8}", lines[-1])
     # SageMaker reads its metrics from these lines.
     found = {name: [value for line in lines for value in re.findall(regex, line)] for name, regex in METRICS.items()}
-    assert {name: len(values) for name, values in found.items()} == {
-        name: {"train": 4, "validation": 2, "test": 1}[name.partition(":")[0]] for name in METRICS
+    chosen = [name for name in METRICS if not name.startswith("test:") or re.search("rouge|chrF", name)]
+    assert {name: len(values) for name, values in found.items() if values} == {
+        name: {"train": 4, "validation": 2, "test": 1}[name.partition(":")[0]] for name in chosen
     }
     assert float(found["train:peak_memory_gib"][-1]) == pytest.approx(metrics["peak_memory_gib"], rel=0.5)
     assert "%|" not in captured.err  # no progress bars
@@ -149,6 +151,10 @@ def test_a_job_whose_template_has_no_system_turn_but_date_and_thinking_goes_on_t
         (
             {"target_modules": "q_proj,v_porj"},
             "training.lora.target_modules: v_porj is not a linear layer of tuneway/tiny-llama: it has down_proj, gate_proj,",
+        ),
+        (
+            {"metrics": "json", "promote_by": "json"},
+            "row 1 of channel test has an answer that is not JSON, and training.",
         ),
         ({"base_model": "tuneway/none"}, "base model tuneway/none is not in the cache"),
         ({"base_model": "a/b/c"}, "base_model 'a/b/c' is not a Hub name"),
@@ -249,9 +255,30 @@ def test_a_job_that_is_asked_to_stop_publishes_nothing_and_the_next_goes_on(
     assert "model.safetensors" in published(job)
 
 
-def test_a_job_with_lora_without_quantization_succeeds(job: Path, recipe: Recipe) -> None:
-    write_hyperparameters(job, replace(recipe, quantization="none", max_steps=1))
+def test_a_job_with_lora_without_quantization_judges_conversations_by_the_metrics_of_another_task(
+    job: Path, recipe: Recipe, capfd: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {"metrics": ("json", "label"), "promote_by": "label"}
+    write_hyperparameters(job, replace(recipe, quantization="none", max_steps=1, **metrics))
+    earlier = make_chat(1)
+    earlier[-1]["learned"] = False
+    answers = ['{"who": "Ann"}', '{"who": "Bob"}'] * 3
+    chats: list[Messages] = [
+        [*earlier, {"role": "user", "content": "As JSON?"}, {"role": "assistant", "content": text, "learned": True}]
+        for text in answers
+    ]
+    write_channel(job, "test", chats)
     assert train.main() == 0
+    evaluation = json.loads((job / "model" / "tuneway" / "evaluation.json").read_text())
+    assert (evaluation["metrics"], evaluation["deciding"]) == (
+        ["json_valid", "json_fields", "accuracy", "macro_f1"],
+        "accuracy",
+    )
+    assert evaluation["difference"].keys() == set(evaluation["metrics"])
+    assert [len(sample["prompt"]) for sample in evaluation["samples"]] == [4] * 6
+    assert [sample["reference"] for sample in evaluation["samples"]] == answers
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"((json_valid|json_fields|accuracy|macro_f1)_(base|tuned)=\d+\.\d\d ?){8}", last)
 
 
 def test_a_job_with_another_architecture_and_an_adapter_on_every_layer_succeeds(job: Path, recipe: Recipe) -> None:
