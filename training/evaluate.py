@@ -164,7 +164,7 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
     - `base` and `tuned` have each score with its interval, `words` (`lengths`), and `shares` of the rows, from 0 to 1:
       `empty` (no text), `truncated` (not finished), `copied` (`is_copied`), `repeating` (`is_repeating`).
     - `reference` has `words` and the share `copied`.
-    - `difference` has the scores.
+    - `difference` has the scores, and `differing` the number of rows on which each score differs.
     - `samples` has the first `SAMPLES` rows, the first `FAULTY_SAMPLES` rows whose tuned answer repeats itself, and the first
       `FAULTY_SAMPLES` whose tuned answer was cut. Each has the `prompt` (messages), the `reference`, both answers, the
       `scores` of both that a row can have, and the `faults` of the tuned answer (`repeating`, `truncated`).
@@ -187,6 +187,7 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
         "tuned": compared["tuned"] | _habits(tuned, dialogues, references),
         "reference": {"words": lengths(references), "shares": {"copied": _copied(references, dialogues)}},
         "difference": compared["difference"],
+        "differing": scores.differing(base_scores, tuned_scores),
         "samples": [
             {
                 "prompt": as_chat(chats[row][:-1]),

@@ -260,6 +260,12 @@ def compare(base: Scores, tuned: Scores, seed: int) -> dict[str, dict[str, dict[
     return found
 
 
+def differing(base: Scores, tuned: Scores) -> dict[str, int]:
+    """Return on how many rows both models have different scores, by the score's name."""
+    # Equal scores of different texts may differ by a rounding.
+    return {name: int((abs(tuned.by_row[name] - base.by_row[name]) > 1e-9).sum()) for name in base.by_row}
+
+
 def _interval(whole: NDArray[np.float64], resampled: NDArray[np.float64]) -> dict[str, float]:
     low, high = np.percentile(resampled, [2.5, 97.5])
     return {"mean": float(whole[0]), "low": float(low), "high": float(high)}

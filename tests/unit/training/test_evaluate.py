@@ -39,6 +39,7 @@ def test_the_evaluation_has_scores_and_samples() -> None:
     assert found["base"]["rougeL"] == {"mean": 0, "low": 0, "high": 0}
     assert found["tuned"]["rougeL"] == found["difference"]["rougeL"] == {"mean": 100, "low": 100, "high": 100}
     assert set(found["difference"]) == set(SCORES)
+    assert found["differing"] == dict.fromkeys(SCORES, 25)
     assert len(found["samples"]) == SAMPLES
     scores = {**dict.fromkeys(ROUGE, 0), "chrF": round(float(chrf([references[3]], ["nothing"])[0, 0]), 1)}
     assert found["samples"][3] == {
@@ -65,6 +66,7 @@ def test_the_evaluation_has_the_scores_of_the_chosen_metrics_and_no_others() -> 
     assert found["tuned"]["json_fields"]["mean"] == 50
     assert found["base"]["macro_f1"]["mean"] == pytest.approx(100 * (2 / 3) / 2)
     assert 0 <= found["difference"]["macro_f1"]["low"] <= found["difference"]["macro_f1"]["high"] <= 100
+    assert found["differing"] == {"json_valid": 0, "json_fields": 0, "accuracy": 4}
     # A row has no macro F1.
     assert found["samples"][1]["scores"]["tuned"] == {"json_valid": 100, "json_fields": 0, "accuracy": 100}
 

@@ -26,6 +26,7 @@ from training.scores import (
     check_references,
     chrf,
     compare,
+    differing,
     exact,
     json_scores,
     label,
@@ -301,6 +302,12 @@ def test_the_interval_of_a_paired_difference_is_narrower_than_those_of_two_means
     found = compare(made(base), made(base + 1), seed=0)  # every row gains exactly 1
     assert found["difference"]["chrF"] == pytest.approx({"mean": 1, "low": 1, "high": 1})
     assert found["tuned"]["chrF"]["low"] < found["base"]["chrF"]["high"]
+
+
+def test_few_rows_that_differ_are_counted_because_their_interval_may_be_above_0_by_chance() -> None:
+    base, tuned = made([0] * 10), made([100] * 4 + [0] * 5 + [1e-12])
+    assert compare(base, tuned, seed=1)["difference"]["chrF"]["low"] > 0
+    assert differing(base, tuned) == {"chrF": 4}
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.integers(0, 2**31))

@@ -214,6 +214,19 @@ def test_a_model_is_not_clearly_better_on_few_rows(aws: RunningAws, bucket: str)
             assert promoted is (rows == 6 or promote != "clearly_better")
 
 
+@pytest.mark.parametrize(("differing", "promoted"), [(5, False), (6, True)])
+def test_a_model_is_not_clearly_better_on_few_rows_that_differ(differing: int, promoted: bool) -> None:
+    found = evaluation(BETTER) | {"differing": {"rougeL": differing, "chrF": 40}}
+    passes, why = promotion.decide(found, "clearly_better")
+    assert passes is promoted
+    lacks = (
+        f"{CLEARLY} for at least 6 held-out rows whose scores differ, and there are 5: with fewer, a model is too often"
+    )
+    assert why.startswith(lacks) is not promoted
+    # A model that is worse is told so.
+    assert "and it is -1.5" in promotion.decide(evaluation(WORSE) | {"differing": {"rougeL": 5}}, "clearly_better")[1]
+
+
 @pytest.mark.parametrize(
     ("deciding", "promote", "promoted", "reason"),
     [
