@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from pipeline.source.listing import Source
 
-_LONGEST = 131_072
-"""Tokens of the longest `training.max_length`. If the job cuts long conversations, data prep does not know what remains."""
-
 
 def preparation(
     settings: Settings,
@@ -70,10 +67,11 @@ def preparation(
             format=dataset.format,
             prompt=dataset.prompt,
             learn=dataset.learn,
+            cut_long=settings.training.long_conversations == "cut",
         ),
         output=names.place(bucket, "data", run),
         work=names.place(bucket, "shards", run),
-        max_tokens=_LONGEST if settings.training.long_conversations == "cut" else settings.training.max_length,
+        max_tokens=settings.training.max_length,
         bedrock=BedrockRecords(base_model.id, settings.bedrock.max_records) if base_model else None,
         hub_token_secret=secret,
     )

@@ -1,4 +1,4 @@
-"""The request to data prep says how long a row may be."""
+"""The request to data prep says which long conversations the job cuts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ SOURCE = Source("hub:a/b", "c" * 40, {"train": [File("train.csv", 4_000, "e")]},
 
 
 def test_data_prep_keeps_long_conversations_that_the_job_cuts() -> None:
-    for way, most in (("leave_out", 300), ("cut", 131_072)):
+    for way, cuts in (("leave_out", False), ("cut", True)):
         chosen = settings(training={"max_length": 300, "long_conversations": way})
-        assert preparation(chosen, "0123456789", None, facts(), SOURCE).request.max_tokens == most
+        request = preparation(chosen, "0123456789", None, facts(), SOURCE).request
+        assert (request.max_tokens, request.dataset.cut_long) == (300, cuts)
