@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 _runs = itertools.count()
-Turns = list[dict[str, Any]]
+ListOfTurns = list[dict[str, Any]]
 
 
-def turns(marks: str, *texts: Any) -> Turns:
+def turns(marks: str, *texts: Any) -> ListOfTurns:
     return [{"role": ROLES[mark], "content": text} for mark, text in zip(marks, texts, strict=True)]
 
 
@@ -141,7 +141,7 @@ def checks(learn: str = "all", base_model: str | None = None, max_tokens: int = 
     return Checks(prep_request((with_bedrock(event, base_model) if base_model else event)["request"]))
 
 
-def check(found: Turns, **options: Any) -> Checked:
+def check(found: ListOfTurns, **options: Any) -> Checked:
     row = RowFormats(Fields("dialogue", "summary"), "messages").fallback.row(found)
     [result] = checks(**options).check([row])
     return result
@@ -169,7 +169,7 @@ def test_a_conversation_has_the_digests_of_its_dialogue_and_of_all_its_texts() -
         (turns("uaua", "x" * 20, "x" * 20, "x" * 10, "x" * 11), "longer than 10 tokens (estimated)"),
     ],
 )
-def test_each_turn_is_checked_as_a_text_is(found: Turns, reason: str) -> None:
+def test_each_turn_is_checked_as_a_text_is(found: ListOfTurns, reason: str) -> None:
     assert check(found, max_tokens=10) == (reason, False, None, b"", b"", b"", b"")
 
 
