@@ -17,7 +17,7 @@ from tests.unit.data_prep.conftest import BUCKET, LLAMA, NOVA, keys, listed, mak
 from tests.unit.data_prep.dirty import WORDS
 from tests.unit.data_prep.sharded import cut, prepare_in_shards, shards, with_output
 from tests.unit.data_prep.test_aws_validators import validate
-from tests.unit.data_prep.test_conversations import GOOD_MARKS, SPLITS, Turns, jsonl, lf, turns
+from tests.unit.data_prep.test_conversations import GOOD_MARKS, SPLITS, ListOfTurns, jsonl, lf, turns
 from training.messages import read_row
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ conversation = (GOOD_MARKS | GOOD_MARKS | bad_marks).flatmap(
 dirty_rows = st.lists(conversation | st.integers(0, 400), max_size=15)
 
 
-def made(dirty: list[Any], name: str, clean: int, earlier: list[Turns]) -> list[Turns]:
+def made(dirty: list[Any], name: str, clean: int, earlier: list[ListOfTurns]) -> list[ListOfTurns]:
     """Return `clean` good conversations and the dirty ones. A number is a copy of an earlier row."""
     rows = [
         turns(("sua", "ua", "suaua")[n % 3], *[f"hello [{name} {n} {turn}]" for turn in range((3, 2, 5)[n % 3])])
@@ -59,7 +59,7 @@ def made(dirty: list[Any], name: str, clean: int, earlier: list[Turns]) -> list[
     return rows
 
 
-def as_parquet(rows: list[Turns]) -> bytes | None:
+def as_parquet(rows: list[ListOfTurns]) -> bytes | None:
     """Return Parquet, which has no lone surrogates and one type per column; None if it cannot have the rows."""
     try:
         column = pa.array(rows, pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
@@ -100,9 +100,9 @@ def test_conversations_add_up_and_shards_write_the_same_files(
     groups: set[int],
 ) -> None:
     folder = f"chats/{next(_runs)}/"
-    rows: dict[str, list[Turns]] = {}
+    rows: dict[str, list[ListOfTurns]] = {}
     names: dict[str, list[str]] = {}
-    earlier: list[Turns] = []
+    earlier: list[ListOfTurns] = []
     for split, files in (("test", [held_out] if held_out is not None else []), ("train", train)):
         for number, dirty in enumerate(files):
             found = made(dirty, f"{split} {number}", 0 if number else 250 if split == "train" else 30, earlier)
