@@ -48,7 +48,7 @@ def test_only_the_tokens_of_the_drawn_rows_count_as_useful(encoder: Encoder) -> 
 
 def test_all_recipes_start_at_the_same_loss_and_learn_and_are_measured(tiny: TinyModel, recipe: Recipe) -> None:
     values = {key: str(value) for key, value in recipe.as_dict().items() if value is not None}
-    values |= {"target_modules": "q_proj,v_proj", "max_steps": "8"}
+    values |= {"target_modules": "q_proj,v_proj", "metrics": "rouge,chrf", "max_steps": "8"}
     job = {
         "model": str(tiny.folder),
         "hyperparameters": values,

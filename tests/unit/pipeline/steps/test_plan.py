@@ -12,6 +12,7 @@ import pytest
 from local import tiny_model
 from pipeline import digests, names
 from pipeline import settings as schema
+from pipeline.contracts.data import Fields
 from pipeline.contracts.planned import PlanEvent
 from pipeline.contracts.values import as_json, parse
 from pipeline.errors import SourceUnavailable
@@ -92,13 +93,17 @@ def test_a_small_source_is_read_by_one_function(aws: RunningAws, bucket: str, hu
             "source": f"s3://{bucket}/uploads/a/",
             "revision": None,
             "splits": ["test", "train"],
-            "fields": {"dialogue": "dialogue", "summary": "summary"},
+            "fields": Fields("dialogue", "summary")._asdict(),
             "csv": {"separator": None, "encoding": None},
             "max_rows": {"train": None, "validation": 200, "test": 200},
             "ratios": {"validation": 0.1, "test": 0.1},
             "max_rejected_share": 0.5,
             "instruction": "Summarize the following dialogue in one to three sentences.",
             "seed": 42,
+            "format": "auto",
+            "prompt": None,
+            "learn": "all",
+            "cut_long": False,
         },
         "output": f"s3://{bucket}/data/{RUN}/",
         "work": f"s3://{bucket}/shards/{RUN}/",
