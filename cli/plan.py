@@ -45,4 +45,4 @@ def plan(
         f"[bold]Plan[/bold] for the stack {connected.stack.name} in {connected.stack.region}; nothing is started"
     )
     console.print()
-    plan_view.show(found, console, own and own.name)
+    plan_view.show(found, console, own and own.described(given))

@@ -33,7 +33,7 @@ def run(
     given = run_input(input_, own, fields, set_ or [])
     connected = connect(settings)
     found = plan_run(connected, given, own, console)
-    plan_view.show(found, console, own and own.name)
+    plan_view.show(found, console, own and own.described(given))
     most = found.plan.estimate.total
     costs = f"at most {dollars(most)} dollars" if most is not None else "a price that is not known"
     confirm(f"Start this run for {costs}?", yes=yes)

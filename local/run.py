@@ -51,8 +51,8 @@ class RunError(Exception):
     """A user's mistake, or a run that failed. The message is one line."""
 
 
-def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, Path], dict[str, Any]]:
-    """Return the files to upload by their keys, and the execution's input that names them.
+def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, Path], dict[str, Any], str]:
+    """Return the files to upload by their keys, the execution's input that names them, and the dataset in words.
 
     Args:
         dataset: the user's file or folder; None for the samples in data/.
@@ -64,9 +64,10 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, P
     if dataset is None:
         if fields:
             raise Refused("FIELDS needs DATASET: name your own data too")
-        return {f"uploads/samples/{path.name}": path for path in sorted((ROOT / "data").glob("*.csv"))}, {}
+        return {f"uploads/samples/{path.name}": path for path in sorted((ROOT / "data").glob("*.csv"))}, {}, "data/"
     own = local_dataset(dataset)
-    return own.files, overlay(own.input, columns(fields)) if fields else own.input
+    given = overlay(own.input, columns(fields)) if fields else own.input
+    return own.files, given, own.described(given)
 
 
 def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
@@ -120,7 +121,9 @@ def execute(aws: LocalAws, stack: str, dataset: Path | None, fields: str | None,
     endpoint, role = outputs["EndpointName"], outputs["CallerRoleArn"]
     machine, bucket = outputs["StateMachineArn"], outputs["BucketName"]
     deployed = LocalStack(aws, Stack(stack, aws.region, endpoint, role, bucket, machine))
-    uploads, run_input = dataset_input(dataset, fields)
+    uploads, run_input, described = dataset_input(dataset, fields)
+    if dataset:
+        console.print(f"[bold]Dataset[/bold] {escape(described)}")
     s3 = aws.client("s3")
     for key, path in uploads.items():
         s3.upload_file(str(path), bucket, key)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from cli.dataset import columns, local_dataset
+from cli.run_input import run_input
 from pipeline import settings as schema
 from pipeline.errors import Refused
 from pipeline.source.formats import SUFFIXES
+from pipeline.source.splits import assign
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ("train.csv", "more/B.JSONL", "c d \N{PARTY POPPER}.json.gz", "e.csv.zst", "f.parquet")
@@ -53,6 +55,62 @@ def test_all_data_files_of_a_folder_get_keys_and_are_split_by_ratios(folder: Pat
     assert names == {name: name for name in DATA}
     assert settings.source.endswith("/my---data/")
     assert settings.files.model_dump() == dict.fromkeys(("train", "validation", "test"))
+    assert dataset.described(dataset.input) == str(folder)
+
+
+SPLITS = [
+    (("train.csv", "test.csv"), {"train": "train", "test": "test"}, "train and test by the names of its files"),
+    (
+        ("data/train-00000-of-00001.parquet", "data/dev.csv", "data/test-00000-of-00001.parquet"),
+        {"train": "train", "test": "test"},
+        "train and test by the names of its files; not read, because they name no split: 'data/dev.csv'",
+    ),
+    (
+        ("train/a.jsonl", "train/b.jsonl.gz", "dev/a.jsonl", "eval/a.jsonl", "notes.csv"),
+        {"train": "train", "validation": "validation", "test": "test"},
+        "train, validation and test by the names of its files; not read, because they name no split: 'notes.csv'",
+    ),
+    (("train.csv", "more.csv"), {}, None),
+    (("test.csv", "validation.csv"), {}, None),
+    (("train.csv", "train_test.csv"), {}, None),  # a file of two splits
+]
+
+
+@pytest.mark.parametrize(("files", "named", "described"), SPLITS)
+def test_the_names_of_a_folders_files_say_its_splits(
+    tmp_path: Path, files: tuple[str, ...], named: dict[str, str], described: str | None
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    dataset = local_dataset(tmp_path)
+    settings = accepted(dataset.input)
+    assert settings.files.model_dump() == dict.fromkeys(("train", "validation", "test")) | named
+    assert dataset.described(dataset.input) == f"{tmp_path}{f' ({described})' if described else ''}"
+    listed = [file._replace(name=file.name.removeprefix(settings.source)) for file in dataset.listed]
+    assigned = assign(listed, settings.files.model_dump()).files
+    assert set(assigned) == {"train", *named}
+    read = {file.name for of in assigned.values() for file in of}
+    assert read == set(files) - {"data/dev.csv", "notes.csv"}
+
+
+def test_a_split_whose_files_are_all_empty_is_a_share_of_train(tmp_path: Path) -> None:
+    for name, body in (("train.csv", b"x"), ("validation.csv", b"x"), ("test.csv", b"")):
+        (tmp_path / name).write_bytes(body)
+    assert accepted(local_dataset(tmp_path).input).files.model_dump() == {
+        "train": "train",
+        "validation": "validation",
+        "test": None,
+    }
+
+
+def test_files_that_the_user_names_count_more_than_the_names_of_the_files(tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv", "old.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    dataset = local_dataset(tmp_path)
+    given = run_input(None, dataset, None, ["dataset.files.test=old.csv"])
+    assert accepted(given).files.model_dump() == {"train": "train", "validation": None, "test": "old.csv"}
+    assert dataset.described(given) == str(tmp_path)
 
 
 def test_the_current_folder_has_its_own_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def accepted(run_input: dict[str, Any]) -> Any:
 def test_a_users_own_file_is_uploaded_with_its_columns(tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text("x")
-    uploads, run_input = dataset_input(file, "who:what")
+    uploads, run_input, _ = dataset_input(file, "who:what")
     ((key, path),) = uploads.items()
     assert (path, key) == (file, accepted(run_input).source)
     dataset = accepted(run_input)
@@ -45,7 +45,7 @@ def test_a_users_own_file_is_uploaded_with_its_columns(tmp_path: Path) -> None:
 
 
 def test_without_data_the_samples_are_uploaded() -> None:
-    uploads, run_input = dataset_input(None, None)
+    uploads, run_input, _ = dataset_input(None, None)
     assert (len(uploads), run_input) == (3, {})
     assert all(path.is_file() and key.startswith(accepted({}).source) for key, path in uploads.items())
 
