@@ -166,11 +166,13 @@ class Checks:
         texts = [body.decode() for body in bodies]
         xxh3, dumps, seed, bedrock = xxh3_128, orjson.dumps, self._seed, self._bedrock
         checked: list[Checked] = []
-        end = 0
+        end, longest, letter = 0, self._longest_row, _LETTER_OR_DIGIT.search
+        fit_for_bedrock = bedrock.length_without_problem(texts) if bedrock else 0
         for _, marks, _ in rows:
             start, end = end, end + len(marks)
             turns = texts[start:end]
-            if self._is_too_long(turns, marks) or not _LETTER_OR_DIGIT.search(turns[-1]):
+            length = sum(map(len, turns))
+            if (length > longest and self._is_too_long(turns, marks)) or not letter(turns[-1]):
                 return None
             has_system = marks[0] == "s"
             digest = xxh3(b"\0".join(bodies[start + has_system : end - 1]), seed)
@@ -186,7 +188,7 @@ class Checks:
             pieces[::2], pieces[1::2] = parts, map(dumps, turns)
             line = b"".join(pieces)
             change = changed and any("\r" in text for text in before[start:end])
-            problem = bedrock.problem(turns, marks) if bedrock else None
+            problem = bedrock.problem(turns, marks) if bedrock and length > fit_for_bedrock else None
             checked.append((None, change, problem, dialogue_digest, both, key, line))
         return checked
 

@@ -94,7 +94,7 @@ def _conversation(texts: list[Any], marks: str) -> Conversation | Unfit:
     if why:
         return None, None, why
     try:
-        if all(map(str.strip, texts)):
+        if all(texts) and not any(map(str.isspace, texts)):
             return Conversation(texts, marks)
     except TypeError:  # not a string
         pass

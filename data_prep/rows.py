@@ -366,6 +366,8 @@ class _Columns:
 
     def __init__(self, name: str, row_format: RowFormat) -> None:
         self._name, self._format, self._fields = name, row_format, row_format.columns
+        # The list of turns, in a format that has nothing else: the common case among the other formats.
+        self._only = row_format.columns[0] if len(row_format.columns) == 1 else _NO_KEY
         self._known: list[str] | None = None
         self._found: set[str] = set()
         self.complete = False
@@ -374,6 +376,9 @@ class _Columns:
         """Return the row of a value, which may lack a column."""
         if not isinstance(value, dict):
             return None, None, "not a JSON object"
+        if self._only in value:
+            self.complete = True
+            return self._format.row(value[self._only])
         try:
             values = [value[field] for field in self._fields]
         except KeyError:
