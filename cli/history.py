@@ -20,6 +20,7 @@ STEPS = (
     "ShardData",
     "MergeData",
     "Train",
+    "Judge",
     "Assess",
     "RegisterModel",
     "Deploy",
@@ -196,7 +197,7 @@ class ExecutionHistory:
     def expected(self) -> list[str]:
         """Return the steps that are still to come, by Plan's answer and by the later ones. Before Plan's answer: every kind."""
         plan = self.answers.get("Plan")
-        without: set[str] = {*QUICK, "ShardData", "MergeData", "RegisterModel", "ImportModel", "FinishImport"}
+        without: set[str] = {*QUICK, "ShardData", "MergeData", "Judge", "RegisterModel", "ImportModel", "FinishImport"}
         if isinstance(plan, dict) and "run" in plan:
             without = set(QUICK)
             if plan.get("serve"):
@@ -206,6 +207,8 @@ class ExecutionHistory:
             else:
                 without |= {"ShardData", "MergeData"}
             customizes, imports = plan.get("customize"), plan.get("import_model")
+            if not plan.get("judge"):
+                without |= {"Judge"}
             if not plan.get("register"):
                 without |= {"RegisterModel"}
             assessment = self.answers.get("Assess") or {}

@@ -37,7 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SHOWN_REASONS = 6
 _NAME = 12
 """The width of a name before its line."""
-_PARTS = ("training", "bedrock", "endpoint", "total")
+_PARTS = ("training", "bedrock", "endpoint", "judge", "total")
 
 
 def show(run: PlannedRun, console: Console, dataset: str | None = None) -> None:
@@ -242,6 +242,8 @@ def _prices(most: Estimate, expected: Expected) -> Table:
     table.add_column("expected", justify="right")
     table.add_column("at most", justify="right")
     for part in _PARTS:
+        if part == "judge" and not most.judge:
+            continue
         style = "bold" if part == "total" else ""
         table.add_row(part, dollars(getattr(expected, part)), dollars(getattr(most, part)), style=style)
     return table

@@ -288,8 +288,10 @@ def _compared(rows: list[RunDetails]) -> list[tuple[str, list[str]]]:
     if any(row.record.get("model_package") for row in rows):
         lines.append(("Model Registry", [str(row.record.get("model_package") or "-") for row in rows]))
     lines.append(("Cost in dollars", []))
-    for part in ("training", "bedrock", "endpoint"):
-        lines.append((part, [_part(row.record, part) for row in rows]))
+    for part in ("training", "bedrock", "endpoint", "judge"):
+        cells = [_part(row.record, part) for row in rows]
+        if part != "judge" or any(cell != "-" for cell in cells):
+            lines.append((part, cells))
     lines.append(("total", [cost(row.record) for row in rows]))
     return lines
 

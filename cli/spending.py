@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import money
 from pipeline.contracts.bedrock import BedrockJob
-from pipeline.contracts.events import Deployment
+from pipeline.contracts.events import Deployment, Judged
 from pipeline.contracts.money import Spent
 from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import ContractError, parse
@@ -33,13 +33,13 @@ def spent(found: SeenRun, now: float) -> Spent | None:
         made = found.history.bedrock
         job = parse(BedrockJob, made) if made else None
         deployed = parse(Deployment, answers["Deploy"]) if answers.get("Deploy") else None
+        judged = parse(Judged, answers["Judge"]) if answers.get("Judge") else None
     except ContractError:
         return None
     bedrock = job and money.BedrockUse(record.bedrock_mode, job.jobs, record.estimate.bedrock, model=job.model)
     training = money.training_use(found.jobs.values(), now)
-    return money.spent_so_far(
-        record.prices, record.region, training, bedrock, money.endpoint_use(record, deployed), now
-    )
+    endpoint, judge = money.endpoint_use(record, deployed), money.judge_spent(judged, record)
+    return money.spent_so_far(record.prices, record.region, training, bedrock, endpoint, now, judge)
 
 
 def so_far(found: SeenRun, now: float) -> str:

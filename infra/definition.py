@@ -31,6 +31,7 @@ from infra.states import (
 )
 from pipeline import names
 from pipeline.contracts.bedrock import BedrockJob
+from pipeline.contracts.events import Judged
 from pipeline.contracts.values import as_json
 from pipeline.settings import EXECUTION_DAYS
 
@@ -69,6 +70,7 @@ def _plan(deployed: StackParts) -> State:
             # The other fields of `Deployment` keep their defaults. asl-validator 4.0.0 refuses an empty text here.
             "deployed": {"phase": "skipped", "until": None, "warnings": []},
             "samples": [],
+            "judged": None,
             "registered": registry_states.NONE,
             "bedrock": as_json(BedrockJob("not wanted", None, 0, "not wanted")),
             "modelDeployment": None,
@@ -124,11 +126,29 @@ def _train(deployed: StackParts) -> State:
 
 
 def _trained(_: StackParts) -> State:
-    return choice(branch("{% $training.phase = 'completed' %}", "Assess"), default="WaitForTraining")
+    judged = branch("{% $training.phase = 'completed' and $plan.judge != null %}", "Judge")
+    return choice(judged, branch("{% $training.phase = 'completed' %}", "Assess"), default="WaitForTraining")
 
 
 def _wait_for_training(_: StackParts) -> State:
     return wait("training", "Train")
+
+
+def _judge(deployed: StackParts) -> State:
+    """Return the task in which a model of Bedrock compares the answers. Its failure is a warning, and loses no model."""
+    event = {"plan": "{% $plan.judge %}", "record": "{% $plan.record %}", "training": "{% $training %}"}
+    failed = (
+        "{% 'the judge model has given no win rate: ' & $states.errorOutput.Error & '; look into the log of the function "
+        "judge, or set training.evaluation.judge_model to null and deploy' %}"
+    )
+    judged = as_json(Judged(failed, []))
+    return {
+        **lambda_task(deployed.steps["judge"], event),
+        "Retry": BRIEFLY,
+        "Assign": {"judged": PAYLOAD},
+        "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"judged": judged}, "Next": "Assess"}],
+        "Next": "Assess",
+    }
 
 
 def _assess(deployed: StackParts) -> State:
@@ -137,6 +157,7 @@ def _assess(deployed: StackParts) -> State:
         "record": "{% $plan.record %}",
         "training": "{% $training %}",
         "manifest": "{% $data.manifest %}",
+        "judged": "{% $judged %}",
     }
     return {
         **lambda_task(deployed.steps["assess"], event),
@@ -352,6 +373,7 @@ STATES = {
     "Train": _train,
     "Trained": _trained,
     "WaitForTraining": _wait_for_training,
+    "Judge": _judge,
     "Assess": _assess,
     "RegisterWanted": registry_states.register_wanted,
     "RegisterModel": registry_states.register_model,

@@ -15,7 +15,7 @@ from infra.functions import A_KEY, A_RUN, OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, OW
 from infra.policies import allow, allow_pass
 from infra.storage import allow_key
 from pipeline import names
-from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, REGIONS
+from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, JUDGES, REGIONS
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
@@ -188,6 +188,25 @@ def _assess(grants: Grants) -> None:
     grants.allow_key(["Decrypt", "GenerateDataKey"])
 
 
+def _judge(grants: Grants) -> None:
+    grants.allow(["s3:GetObject"], [grants.objects("models", "*/tuneway/answers.jsonl")], A_RUN)
+    # The verdicts of an earlier call, which are not asked for again.
+    grants.allow(["s3:GetObject", "s3:PutObject"], [grants.objects("models", names.JUDGE)], A_RUN)
+    grants.allow_key(["Decrypt", "GenerateDataKey"])
+    model, scope = grants.settings.training.evaluation.judge_model, grants.scope
+    if model is None:
+        return
+    judge = JUDGES[model]
+    # Converse is authorized by InvokeModel (API reference, Converse). A role that names an inference profile must also name its
+    # foundation model in each Region of the profile (user guide, "Prerequisites for inference profiles").
+    regions = judge.regions if judge.is_profile else (scope.region,)
+    models = [
+        f"arn:{scope.partition}:bedrock:{region}::foundation-model/{judge.foundation_model}" for region in regions
+    ]
+    profiles = [scope.arn("bedrock", f"inference-profile/{judge.id}")] if judge.is_profile else []
+    grants.allow(["bedrock:InvokeModel"], [*profiles, *models])
+
+
 def _register_model(grants: Grants) -> None:
     scope = grants.scope
     group, versions = scope.model_package_group, scope.model_packages
@@ -312,7 +331,7 @@ def _report(grants: Grants) -> None:
     scope = grants.scope
     executions = scope.arn("states", f"execution:{scope.prefix}:*")
     grants.allow(["states:DescribeExecution", "states:GetExecutionHistory"], [executions], OWN_EXECUTIONS)
-    files = [names.RECORD, names.SAMPLES, names.BEDROCK_SAMPLES]
+    files = [names.RECORD, names.SAMPLES, names.BEDROCK_SAMPLES, names.JUDGE]
     files += [f"*/tuneway/{name}.json" for name in ("evaluation", "metrics", "recipe")]
     read = [*(grants.objects("models", name) for name in files), grants.objects("data", "manifest.json")]
     grants.allow(["s3:GetObject"], read, A_RUN)
@@ -333,6 +352,7 @@ STEPS: dict[str, StepFunction] = {
     "shard_data": _whole_cpu("data_prep.handler.shard", _shard_data),
     "merge_data": _whole_cpu("data_prep.handler.merge", _merge_data),
     "train": StepFunction("pipeline.steps.train.handler", _train),
+    "judge": StepFunction("pipeline.steps.judge.handler", _judge, minutes=15, memory_mb=512),
     "assess": StepFunction("pipeline.steps.assess.handler", _assess),
     "register_model": StepFunction("pipeline.steps.register_model.handler", _register_model),
     "customize": StepFunction("pipeline.steps.customize.handler", _customize),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from pipeline import aws, quotas
-from pipeline.catalogue import IMPORTED_MODELS_QUOTA
+from pipeline.catalogue import IMPORTED_MODELS_QUOTA, JUDGES
 from pipeline.endpoints import describe_endpoint
 from pipeline.settings import SettingsError
 
@@ -55,6 +55,29 @@ def check_base_model(base_model: BaseModel, region: str) -> None:
             f"bedrock.base_model: {base_model.id} cannot be fine-tuned in {region}; choose another one of the catalogue or "
             "set bedrock.mode to off"
         )
+
+
+def check_judge(settings: Settings, region: str) -> list[str]:
+    """Return a warning if Bedrock does not offer the judge model to this account. Its failure never ends a run."""
+    model = settings.training.evaluation.judge_model
+    if model is None:
+        return []
+    foundation = JUDGES[model].foundation_model
+    client = aws.client("bedrock", region_name=region)
+    try:
+        details = client.get_foundation_model(modelIdentifier=foundation)["modelDetails"]
+    except ClientError as error:
+        if aws.is_busy(error):
+            raise
+        why = f"Bedrock does not show {foundation} to this account in {region} ({aws.code(error)})"
+    else:
+        if details.get("modelLifecycle", {}).get("status") != "LEGACY":
+            return []
+        why = f"{foundation} is Legacy in {region}, and Bedrock may refuse to call it"
+    return [
+        f"training.evaluation.judge_model: {why}; ask the account's administrator for access to it, or choose another "
+        "judge_model and deploy. Without it, a run goes on and has no win rate"
+    ]
 
 
 def check_imports(region: str) -> list[str]:

@@ -11,6 +11,7 @@ from pipeline.catalogue import (
     IMPORT_REGIONS,
     IMPORT_ROPE_FACTOR,
     IMPORT_TYPES,
+    JUDGES,
     BaseModel,
 )
 from pipeline.settings import Settings, SettingsError
@@ -70,6 +71,23 @@ def choose(settings: Settings, region: str) -> BaseModel:
     if word:
         raise SettingsError(f"dataset.instruction: {name} does not accept texts that hold '{word}'; reword it")
     return model
+
+
+def check_judge(settings: Settings, region: str) -> None:
+    """Check that the judge model can be called in the Region.
+
+    Raises:
+        SettingsError: it cannot. The line names those that can.
+    """
+    model = settings.training.evaluation.judge_model
+    if model is None or region in JUDGES[model].regions:
+        return
+    here = [name for name, judge in JUDGES.items() if region in judge.regions]
+    others = f"use {' or '.join(here)}, or null, and deploy" if here else "set it to null and deploy"
+    raise SettingsError(
+        f"training.evaluation.judge_model: {model} can be called in {', '.join(JUDGES[model].regions)} only, and this stack is "
+        f"in {region}; {others}"
+    )
 
 
 def call_warnings(model: BaseModel) -> list[str]:

@@ -147,6 +147,50 @@ BASE_MODELS: dict[str, BaseModel] = {
     )
 }
 
+
+@dataclass(frozen=True)
+class Judge:
+    """A model that compares answers through Converse.
+
+    Attributes:
+        id: the `modelId` of Converse: a foundation model, or an inference profile, which has a prefix such as `us.`.
+        regions: the Regions in which it can be called with this id.
+        input_usd: the price of a million input tokens, on the day of `pipeline.money.bounds.AS_OF`.
+        output_usd: the price of a million output tokens.
+    """
+
+    id: str
+    regions: tuple[str, ...]
+    input_usd: float
+    output_usd: float
+
+    @property
+    def foundation_model(self) -> str:
+        """The id of the foundation model that answers."""
+        return self.id.removeprefix(_US)
+
+    @property
+    def is_profile(self) -> bool:
+        """Whether the id names an inference profile, which hands the calls to several Regions."""
+        return self.id.startswith(_US)
+
+
+_US = "us."
+
+# Regions: user guide, "Supported Regions and models for batch inference" and "Supported Regions and models for inference
+# profiles" (the foundation model alone: us-east-1, the profile: all three). Prices: AWS's own page cannot be read without a
+# browser; pristren.com, "Amazon Nova Micro", has all three models, and swfte.com, "Amazon Nova Pro pricing" of May 2026, has
+# Pro's. Other Regions have other prices, so they are not here.
+JUDGES: dict[str, Judge] = {
+    judge.id: judge
+    for name, input_usd, output_usd in (("micro", 0.035, 0.14), ("lite", 0.06, 0.24), ("pro", 0.8, 3.2))
+    for judge in (
+        Judge(f"{_US}amazon.nova-{name}-v1:0", ("us-east-1", "us-east-2", "us-west-2"), input_usd, output_usd),
+        Judge(f"amazon.nova-{name}-v1:0", ("us-east-1",), input_usd, output_usd),
+    )
+}
+"""The models that `training.evaluation.judge_model` may name. Each takes a system text, and its prices are known."""
+
 IMPORT_REGIONS = ("eu-central-1", "us-east-1", "us-east-2", "us-west-2")
 """The Regions of Custom Model Import ([import])."""
 

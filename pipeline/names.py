@@ -39,6 +39,9 @@ SAMPLES = "smoke_test.json"
 BEDROCK_SAMPLES = "bedrock_smoke_test.json"
 """The file with the dialogues and answers of the model in Bedrock, beside the record."""
 
+JUDGE = "judge.json"
+"""The file with the judge model's verdicts, beside the record."""
+
 REPORT = "report.html"
 """The page that tells the whole run, beside the record. A run without a model has one, too."""
 

@@ -26,13 +26,25 @@ def decide(found: JsonObject, promote: Promote) -> tuple[bool, str]:
     """
     if promote == "always":
         return True, "endpoint.promote is always: any model is served"
+    judge = found.get("judge") or {}
+    if judge.get("decides") and judge.get("failed"):
+        return False, f"training.evaluation.promote_by is judge, and there is no win rate: {judge['failed']}"
     key = scores.deciding(found)
-    difference, rows = found["difference"][key], found["rows"]
-    if promote == "better":
-        better = difference["mean"] > 0
-        yes = f"its {scores.NAMES[key]} is higher than its base's, as endpoint.promote: better asks"
-        return better, yes if better else f"endpoint.promote: better asks for more than the base's {scores.NAMES[key]}"
-    asks = "endpoint.promote: clearly_better asks"
+    return _better(found, key) if promote == "better" else _clearly_better(found, key)
+
+
+def _better(found: JsonObject, key: str) -> tuple[bool, str]:
+    name, asks = scores.NAMES[key], "endpoint.promote: better asks"
+    has, wanted = "is higher than its base's", f"more than the base's {name}"
+    if key == scores.JUDGE:
+        has, wanted = "is above 50%", f"a {name} above 50%"
+    better = found["difference"][key]["mean"] > 0
+    return better, f"its {name} {has}, as {asks}" if better else f"{asks} for {wanted}"
+
+
+def _clearly_better(found: JsonObject, key: str) -> tuple[bool, str]:
+    asks, difference = "endpoint.promote: clearly_better asks", found["difference"][key]
+    rows = found["judge"]["rows"] if key == scores.JUDGE else found["rows"]
     if rows < FEWEST_ROWS:
         return (
             False,
@@ -45,9 +57,9 @@ def decide(found: JsonObject, promote: Promote) -> tuple[bool, str]:
             f"{asks} for at least {FEWEST_ROWS} held-out rows whose scores differ, and there are {differing}: with fewer, a "
             "model is too often better by chance",
         )
+    interval, low = "the difference's 95% interval is above 0", f"{difference['low']:+.1f}"
+    if key == scores.JUDGE:
+        interval, low = "the win rate's 95% interval is above 50%", f"{found['tuned'][key]['low']:.1f}%"
     if difference["low"] > 0:
-        return True, f"the lower end of the difference's 95% interval is above 0, as {asks}"
-    return (
-        False,
-        f"{asks} that the lower end of the difference's 95% interval is above 0, and it is {difference['low']:+.1f}",
-    )
+        return True, f"the lower end of {interval}, as {asks}"
+    return False, f"{asks} that the lower end of {interval}, and it is {low}"

@@ -19,7 +19,7 @@ from pipeline.settings.defaults import changed
 if TYPE_CHECKING:
     from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
     from pipeline.contracts.events import Assessment, Deployment, RegisteredModel, Training
-    from pipeline.contracts.money import EndpointInstances, Estimate, Prices, Spent
+    from pipeline.contracts.money import EndpointInstances, Estimate, Prices, Spent, SpentPart
     from pipeline.contracts.planned import PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
@@ -116,7 +116,7 @@ def write(
     """
     serving = deployed if deployed and deployed.phase == "passed" else None
     made = bedrock if bedrock and bedrock.job else None
-    spent = _spent(known, training, deployed, made, answer)
+    spent = _spent(known, training, deployed, made, answer, assessment.judging)
     document = {
         "run": known.run,
         "model_run": known.model_run,
@@ -169,6 +169,7 @@ def _spent(
     deployed: Deployment | None,
     made: BedrockJob | None,
     answer: BedrockAnswer | None,
+    judging: SpentPart | None,
 ) -> Spent:
     """Return what the run has cost so far."""
     bedrock = made and money.BedrockUse(
@@ -176,5 +177,5 @@ def _spent(
     )
     use = money.TrainingUse(training.billed_seconds)
     return money.spent_so_far(
-        known.prices, known.region, use, bedrock, money.endpoint_use(known, deployed), time.time()
+        known.prices, known.region, use, bedrock, money.endpoint_use(known, deployed), time.time(), judging
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _NUMBER = "([0-9.eE+-]+)"
 _STEP = ("loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_gib")
-_SCORES = [f"{metric}_{model}" for metric in scores.NAMES for model in ("base", "tuned")]
+_SCORES = [f"{metric}_{model}" for metric in scores.NAMES if metric != scores.JUDGE for model in ("base", "tuned")]
 METRICS = {
     **{f"train:{name}": rf"step=\d+/\d+ .*?\b{name}={_NUMBER}" for name in _STEP},
     "validation:loss": rf"\beval_loss={_NUMBER}",
@@ -90,7 +90,7 @@ def baseline_key(settings: Settings) -> str:
 _NOT_THE_JOBS: dict[str, bool | set[str]] = {
     **dict.fromkeys(("gated", "instance_types", "instance_count", "spot", "spot_wait_minutes"), True),
     **dict.fromkeys(("volume_gb", "max_runtime_minutes"), True),
-    "evaluation": {"max_faulty_share"},
+    "evaluation": {"max_faulty_share", "judge_model", "judge_rows"},
 }
 """Fields of `training` that are not hyperparameters. Plan, SageMaker and Assess read them."""
 
@@ -235,6 +235,7 @@ def assess(settings: Settings, stack: StackFacts) -> AssessPlan:
         enabled=settings.endpoint.enabled,
         promote=settings.endpoint.promote,
         max_faulty_share=settings.training.evaluation.max_faulty_share,
+        judge_decides=settings.training.evaluation.promote_by == "judge",
     )
 
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.contracts.events import Judged
     from pipeline.contracts.values import JsonObject
+
+JUDGE = "win_rate"
+"""The key of the judge model's score. The others come from the training job."""
 
 NAMES = {
     "rouge1": "ROUGE-1",
@@ -20,11 +24,46 @@ NAMES = {
     "json_fields": "field accuracy",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
+    JUDGE: "win rate",
 }
 """The names of all scores, by their keys in evaluation.json (`training.scores.NAMES`)."""
 
 _DETAILS = {"rouge1", "rouge2"}
 """The scores for which a line has no room."""
+
+
+def with_judge(scores: JsonObject, judged: Judged | None, *, decides: bool) -> JsonObject:
+    """Return a run's scores with the win rate among them, and what else the judge model found under `judge`.
+
+    The tuned model's score is the share of rows that it wins, where a tie is half a row, and the base's score is the rest. So
+    their difference is above 0 if and only if the win rate is above 50%, and each reader of scores understands it.
+
+    Args:
+        scores: the scores of evaluation.json.
+        judged: the answer of the judge step. None in a run without a judge model.
+        decides: whether endpoint.promote decides by the win rate.
+    """
+    if judged is None:
+        return scores
+    found = judged.verdicts or {}
+    judge = {"decides": decides, "failed": judged.failed, **found}
+    rate = found.get("win_rate")
+    if judged.failed or rate is None:
+        return {**scores, "judge": judge}
+    mean, low, high = (rate[end] for end in ("mean", "low", "high"))
+    sides = {
+        "tuned": rate,
+        "base": {"mean": 100 - mean, "low": 100 - high, "high": 100 - low},
+        "difference": {"mean": 2 * mean - 100, "low": 2 * low - 100, "high": 2 * high - 100},
+    }
+    return {
+        **scores,
+        **{side: {**scores[side], JUDGE: score} for side, score in sides.items()},
+        "metrics": [*present(scores), JUDGE],
+        "deciding": JUDGE if decides else deciding(scores),
+        "differing": {**scores.get("differing", {}), JUDGE: found["wins"] + found["losses"]},
+        "judge": judge,
+    }
 
 
 def present(scores: JsonObject) -> list[str]:

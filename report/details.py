@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from report.limits import Limits
     from report.story import Phase, Story
 
-_PARTS = {"training": "Training", "bedrock": "Bedrock", "endpoint": "Endpoint", "total": "Together"}
+_PARTS = {"training": "Training", "bedrock": "Bedrock", "endpoint": "Endpoint", "judge": "Judge", "total": "Together"}
 _INSTALLS = " installs it into .venv/bin. Without the project, the AWS CLI does it."
 _JOB = {"LaunchingMLInstances": "Launching instances", "PreparingTrainingStack": "Preparing"}
 
@@ -176,6 +176,8 @@ def money(story: Story, limits: Limits) -> Markup | None:
     rows: list[list[object]] = []
     for name, text in _PARTS.items():
         part = real.get(name)
+        if name == "judge" and not part and not estimate.get(name):
+            continue
         paid = part["usd"] if part else (spent or {}).get("total") if name == "total" else None
         how = join([part["basis"], ": ", cut(part["how"], limits.line)]) if part else ""
         # A part that the run has not used has a dash. If nobody has counted the cost, no part is known.

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 SAMPLES = 20
 
+MOST_ANSWERS = 500
+"""The most rows whose answers are kept, for a judge that compares the two models. The settings allow no more
+(training.evaluation.judge_rows)."""
+
+ANSWERS = "answers.jsonl"
+
 FAULTY_SAMPLES = 5
 """Number of tuned answers with each fault that are always among the samples."""
 
@@ -182,7 +188,8 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
     return {
         "rows": len(chats),
         "metrics": scores.names(recipe.metrics),
-        "deciding": scores.DECIDING[recipe.promote_by],
+        # The judge model has no score yet. Until it has one, the first metric stands there.
+        "deciding": scores.DECIDING[recipe.metrics[0] if recipe.promote_by == "judge" else recipe.promote_by],
         "base": compared["base"] | _habits(base, dialogues, references),
         "tuned": compared["tuned"] | _habits(tuned, dialogues, references),
         "reference": {"words": lengths(references), "shares": {"copied": _copied(references, dialogues)}},
@@ -200,6 +207,24 @@ def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Ans
             for row in sorted({*range(min(SAMPLES, len(chats))), *faulty})
         ],
     }
+
+
+def answer_rows(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Return the rows of `ANSWERS`, at most `MOST_ANSWERS`: the number of the row, its prompt (messages) and all answers.
+
+    The order is random, and the same for the same number of rows. So each beginning of the file is a sample of all rows.
+    """
+    order = np.random.default_rng(0).permutation(len(chats))[:MOST_ANSWERS].tolist()
+    return [
+        {
+            "row": row,
+            "prompt": as_chat(chats[row][:-1]),
+            "reference": chats[row][-1]["content"],
+            "base": base[row].text,
+            "tuned": tuned[row].text,
+        }
+        for row in order
+    ]
 
 
 def _row_scores(found: scores.Scores, row: int) -> dict[str, float]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _Metric = Literal["rouge", "chrf", "exact", "json", "label"]
+_Decider = Literal["rouge", "chrf", "exact", "json", "label", "judge"]
 
 _MANY = 1_000_000_000
 """Upper bound of a number without a limit of its own, as in the settings."""
@@ -78,8 +79,9 @@ class Recipe:
     """Rows that are answered together in the evaluation."""
     metrics: tuple[_Metric, ...] = ("rouge", "chrf")
     """How the answers are judged (`training.scores`)."""
-    promote_by: _Metric = "rouge"
-    """The metric that decides whether the model is served. It is one of `metrics`."""
+    promote_by: _Decider = "rouge"
+    """The metric that decides whether the model is served. It is one of `metrics`, or judge: a model that the job does not know
+    compares the answers after it."""
 
     def schedule(self, rows: int) -> Schedule:
         """Return the number of optimizer steps for `rows` training rows, and the number of warm-up steps among them."""
@@ -190,7 +192,7 @@ def parse_recipe(values: Mapping[str, object]) -> Recipe:
     if "base_model" not in parsed:
         raise TrainingError("hyperparameter base_model is missing: give a model's name on the Hugging Face Hub")
     recipe = Recipe(**parsed)
-    if recipe.promote_by not in recipe.metrics:
+    if recipe.promote_by not in (*recipe.metrics, "judge"):
         raise TrainingError(
             f"hyperparameter metrics lacks {recipe.promote_by}, which hyperparameter promote_by names: add it to metrics, or "
             "set promote_by to one of them"

@@ -177,6 +177,7 @@ class TrainingRun:
             tuned_answers = self._answer(reloaded, prompts, "tuned")
             evaluation = evaluate.judge(self.test, base_answers, tuned_answers, self.recipe)
         export.write_json(extra / "evaluation.json", evaluation)
+        export.write_lines(extra / evaluate.ANSWERS, evaluate.answer_rows(self.test, base_answers, tuned_answers))
         export.write_json(extra / "left_out.json", self.left_out)
         export.write_json(extra / "recipe.json", self.recipe.as_dict() | {"used": result.used | self._dtypes()})
         export.write_json(extra / "metrics.json", self._metrics(result, logit_error))

@@ -95,14 +95,18 @@ def instance_quotas(checked: CheckContext) -> CheckResult:
 
 
 def bedrock_model(checked: CheckContext) -> CheckResult:
-    """Check that Bedrock customizes the base model, or imports one more model. Raises SettingsError, AwsRefused."""
+    """Check that Bedrock customizes the base model or imports one more, and has the judge. Raises SettingsError, AwsRefused."""
     settings, region = checked.settings, checked.region.name
     base = bedrock.check(settings, region)
+    bedrock.check_judge(settings, region)
+    judge = account.check_judge(settings, region)
     if base:
         account.check_base_model(base, region)
-        return of_lines(bedrock.call_warnings(base), f"{base.id} can be customized in {region}")
+        return of_lines([*bedrock.call_warnings(base), *judge], f"{base.id} can be customized in {region}")
     if settings.bedrock.mode == "import":
         lines = account.check_imports(region)
         page = quotas.console("bedrock", region)
-        return of_lines([*lines, f"look at {page}"] if lines else [], f"one more model can be imported in {region}")
-    return ok("not used (bedrock.mode is off)")
+        lines = [*lines, f"look at {page}"] if lines else []
+        return of_lines([*lines, *judge], f"one more model can be imported in {region}")
+    used = settings.training.evaluation.judge_model
+    return of_lines(judge, f"{used} may judge (bedrock.mode is off)") if used else ok("not used (bedrock.mode is off)")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
-from pipeline.contracts.money import Pace, Spent
-from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, RegisterPlan, RunRecord
+from pipeline.contracts.money import Pace, Spent, SpentPart
+from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, JudgePlan, RegisterPlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 
@@ -42,13 +42,43 @@ class Training(NamedTuple):
     billed_seconds: dict[str, int] = {}  # noqa: RUF012 - nothing changes a contract's value
 
 
+class JudgeEvent(NamedTuple):
+    """How to compare the answers, and the model with its answers."""
+
+    plan: JudgePlan
+    record: RunRecord
+    training: Training
+
+
+class Judged(NamedTuple):
+    """What the judge model found.
+
+    Attributes:
+        failed: why there is no win rate, in one line with the remedy. None if there is one.
+        warnings: a line about rows that were not judged.
+        verdicts: the win rate with its interval, and the counts (`pipeline.judging.summary`). None without a win rate.
+        usd: the cost of the calls, in dollars. None if it is not known.
+        tokens: the tokens that Converse has counted, in words.
+    """
+
+    failed: str | None
+    warnings: list[str]
+    verdicts: JsonObject | None = None
+    usd: float | None = None
+    tokens: str = ""
+
+
 class AssessEvent(NamedTuple):
-    """The settings of Assess, and the model to judge. `manifest` is the S3 URI of data prep's manifest."""
+    """The settings of Assess, and the model to judge.
+
+    `manifest` is the S3 URI of data prep's manifest. `judged` is None in a run without a judge model.
+    """
 
     plan: AssessPlan
     record: RunRecord
     training: Training
     manifest: str
+    judged: Judged | None = None
 
 
 class Assessment(NamedTuple):
@@ -65,6 +95,7 @@ class Assessment(NamedTuple):
             in words, and the shares of empty, truncated, copied and repeating answers. For the references: the same, as far as
             it has a meaning. For the difference: the scores. `pipeline.scores` reads them.
         pace: how fast the training job was. None for a model of an earlier run.
+        judging: what the judge model has cost. None in a run without one.
     """
 
     promoted: bool
@@ -73,6 +104,7 @@ class Assessment(NamedTuple):
     warnings: list[str]
     scores: JsonObject
     pace: Pace | None = None
+    judging: SpentPart | None = None
 
 
 class RegisterEvent(NamedTuple):

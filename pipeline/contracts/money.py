@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Part = Literal["training", "bedrock", "endpoint"]
+Part = Literal["training", "bedrock", "endpoint", "judge"]
 """The parts of a run that cost money."""
 
 
@@ -34,6 +34,7 @@ class Expected(NamedTuple):
             are not known.
         tokens: the tokens on which the job trains, in all epochs together.
         assumption: one line that says from which figures this is computed.
+        judge: the cost of the judge model.
     """
 
     training: float | None
@@ -43,6 +44,7 @@ class Expected(NamedTuple):
     training_seconds: int | None
     tokens: int | None
     assumption: str
+    judge: float | None = 0.0
 
 
 class Estimate(NamedTuple):
@@ -59,6 +61,7 @@ class Estimate(NamedTuple):
     prices_as_of: str
     unknown: list[str]
     expected: Expected
+    judge: float | None = 0.0
 
 
 class Pace(NamedTuple):

@@ -87,12 +87,34 @@ Promote = Literal["always", "better", "clearly_better"]
 
 
 class AssessPlan(NamedTuple):
-    """The S3 prefix for the base model's answers, and the settings by which Assess decides."""
+    """The S3 prefix for the base model's answers, and the settings by which Assess decides.
+
+    `judge_decides` says whether training.evaluation.promote_by is judge.
+    """
 
     baseline: str
     enabled: bool
     promote: Promote
     max_faulty_share: float
+    judge_decides: bool = False
+
+
+class JudgePlan(NamedTuple):
+    """How a model of Bedrock compares the answers of the base and the tuned model.
+
+    Attributes:
+        model: the model's id for Converse.
+        rows: the most rows that it compares.
+        max_bytes: the longest request, in bytes of UTF-8. A longer row is left out, so that the cost has a bound.
+        input_usd: the price of a million input tokens.
+        output_usd: the price of a million output tokens.
+    """
+
+    model: str
+    rows: int
+    max_bytes: int
+    input_usd: float
+    output_usd: float
 
 
 class RegisterPlan(NamedTuple):
@@ -259,7 +281,7 @@ class Plan(NamedTuple):
 
     `train` is the request of CreateTrainingJob without its name. `keep_models` is bedrock.keep_models. A run that serves the
     model of an earlier run has `serve`, and neither `dataset` nor `prepare`, `train` nor `assess`. `register` is None if
-    model_registry is false, and for a run that makes no model.
+    model_registry is false, and for a run that makes no model. `judge` is None without training.evaluation.judge_model.
     """
 
     run: str
@@ -279,4 +301,5 @@ class Plan(NamedTuple):
     record: RunRecord
     serve: ServePlan | None = None
     register: RegisterPlan | None = None
+    judge: JudgePlan | None = None
     refusal: None = None

@@ -6,8 +6,10 @@ price means that the cost is not known, and is never taken as 0. docs/costs.md e
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from pipeline import judging
 from pipeline.catalogue import BASE_MODELS
 from pipeline.contracts.money import Estimate
 from pipeline.money.prices import MINUTES_PER_HOUR, of_instances
@@ -55,6 +57,7 @@ def estimate(
     - Spot capacity counts at the full price. Its discount changes, and waiting for it costs nothing.
     - A Bedrock record counts as `training.max_length` tokens, which is more than a dialogue has.
     - An imported model has the units of a larger model whose units are known, and answers the run's own questions once.
+    - The judge model reads its longest request and writes its longest answer, twice for each row.
     - The endpoint lives for `time_to_live_minutes` and the longest start-up. If it has no end, its cost has no bound.
 
     Args:
@@ -80,6 +83,7 @@ def estimate(
         parts["bedrock"] = imported(units_at_most(parameters), region)
         if parts["bedrock"] is None:
             unknown.append(f"an imported model of {parameters:,} parameters in {region}")
+    parts["judge"] = judge_cents(settings) if trains else 0.0
     if endpoint.enabled:
         life = endpoint.time_to_live_minutes
         if life is None:
@@ -99,6 +103,12 @@ def estimate(
         unknown=list(dict.fromkeys(unknown)),
         expected=expected,
     )
+
+
+def judge_cents(settings: Settings, bytes_per_token: int = 1) -> float:
+    """Return the cost of the judge model, rounded up to a cent; 0 without one (`pipeline.judging.at_most`)."""
+    judge = judging.plan(settings)
+    return math.ceil(100 * judging.at_most(judge, bytes_per_token)) / 100 if judge else 0.0
 
 
 def warnings(found: Estimate, why_not: str | None = None) -> list[str]:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Refused
 from pipeline.money.bounds import not_known
-from pipeline.money.spent import BedrockUse, EndpointUse, TrainingUse, spent_so_far, training_use
+from pipeline.money.spent import (
+    BedrockUse,
+    EndpointUse,
+    TrainingUse,
+    judge_at_most,
+    spent_so_far,
+    training_use,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +36,7 @@ _LOWER = {
     # Its bound follows from the size of the model alone.
     "import": "set bedrock.mode to off",
     "endpoint": "lower endpoint.time_to_live_minutes",
+    "judge": "lower training.evaluation.judge_rows",
 }
 """What lowers the bound of each part. That of Bedrock depends on its mode."""
 
@@ -59,7 +67,7 @@ def check_plan(estimate: Estimate, settings: Settings, why_not: str | None = Non
             "not known; set max_cost to null, or choose types and models with a known price and an endpoint with an end"
         )
     if estimate.total > max_cost + _CENT:
-        parts = {name: getattr(estimate, name) for name in ("training", "bedrock", "endpoint")}
+        parts = {name: getattr(estimate, name) for name in ("training", "bedrock", "endpoint", "judge")}
         dearest = max(parts, key=lambda name: parts[name])
         shares = ", ".join(f"{name} {usd:.2f}" for name, usd in parts.items() if usd)
         raise Refused(
@@ -85,6 +93,16 @@ def check_training(record: RunRecord | None, earlier: Iterable[dict[str, Any]]) 
     if record is not None and record.max_cost is not None:
         now = time.time()
         _check(record, record.max_cost, "training", training_use(earlier, now), None, None, now)
+
+
+def check_judge(record: RunRecord, training: Training) -> None:
+    """Check the limit before the judge model is asked.
+
+    Raises:
+        MaxCostReached: the judge may go beyond the limit.
+    """
+    if record.max_cost is not None:
+        _check(record, record.max_cost, "judge", TrainingUse(training.billed_seconds), None, None, time.time())
 
 
 def check_bedrock(
@@ -135,7 +153,9 @@ def _check(
     now: float,
 ) -> None:
     """Raise MaxCostReached if what was spent and the bound of `part` are above `max_cost` together, or not known."""
-    spent = spent_so_far(record.prices, record.region, training, bedrock, endpoint, now)
+    # The judge has been asked before each later part. Its bound stands for what it has cost, which is cents.
+    judge = judge_at_most(record) if part in ("bedrock", "endpoint") else None
+    spent = spent_so_far(record.prices, record.region, training, bedrock, endpoint, now, judge)
     bound = getattr(record.estimate, part)
     if spent.total is not None and bound is not None and spent.total + bound <= max_cost + _CENT:
         return

@@ -17,7 +17,7 @@ from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import ContractError, parse
 from pipeline.endpoints import describe_endpoint
 from pipeline.money.prices import SECONDS_PER_HOUR, of_instances
-from pipeline.money.spent import BedrockUse, EndpointUse, spent_so_far, training_use
+from pipeline.money.spent import BedrockUse, EndpointUse, judge_at_most, spent_so_far, training_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +44,17 @@ def so_far(execution: str, redrives: int, prefix: str, clients: Callable[[str], 
         return None
     now, run = time.time(), f"{prefix}-{names.run_id(execution)}"
     attempts = [f"{run}-{redrive}" for redrive in range(redrives + 1)]
+    jobs = training_jobs(attempts, clients)
+    # The judge is asked as soon as a job is completed.
+    judged = any(job["TrainingJobStatus"] == "Completed" for job in jobs)
     return spent_so_far(
         record.prices,
         record.region,
-        training_use(training_jobs(attempts, clients), now),
+        training_use(jobs, now),
         _bedrock(record, run, clients),
         _endpoint(record, prefix, attempts, clients, now),
         now,
+        judge_at_most(record) if judged else None,
     )
 
 

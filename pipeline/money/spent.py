@@ -13,7 +13,9 @@ from pipeline.times import duration
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pipeline.contracts.events import Judged
     from pipeline.contracts.money import EndpointInstances, Prices
+    from pipeline.contracts.planned import RunRecord
 
 
 class TrainingUse(NamedTuple):
@@ -105,6 +107,7 @@ def spent_so_far(
     bedrock: BedrockUse | None,
     endpoint: EndpointUse | None,
     now: float,
+    judge: SpentPart | None = None,
 ) -> Spent:
     """Return what a run has cost by now.
 
@@ -115,8 +118,10 @@ def spent_so_far(
         bedrock: what it uses in Bedrock, or None.
         endpoint: its endpoint, or None if it has deployed none.
         now: the time, in epoch seconds.
+        judge: what its judge model has cost, or None.
     """
     parts = [_training(prices, region, training)]
+    parts += [judge] if judge else []
     ongoing = []
     if bedrock is not None and bedrock.jobs:
         part, storage = _bedrock(bedrock, region)
@@ -183,6 +188,19 @@ def _endpoint(prices: Prices, region: str, use: EndpointUse, now: float) -> tupl
     part = SpentPart("endpoint", usd if usd is None else round(usd, 2), "estimated", how)
     alive = use.ended is None and last == now
     return part, [Ongoing(endpoint_name(use.name), hourly and round(hourly, 4), use.until)] if alive else []
+
+
+def judge_at_most(record: RunRecord) -> SpentPart | None:
+    """Return the bound of the judge model's cost, for a run that has asked it. None for a run without one."""
+    most = record.estimate.judge
+    return SpentPart("judge", most, "estimated", "at most: all its rows, at their longest") if most != 0 else None
+
+
+def judge_spent(judged: Judged | None, record: RunRecord) -> SpentPart | None:
+    """Return what the judge model has cost. None for a run without one."""
+    if judged is None or judged.usd is None:
+        return judge_at_most(record) if judged else None
+    return SpentPart("judge", round(judged.usd, 4), "billed", judged.tokens or "it was not asked")
 
 
 def endpoint_name(name: str) -> str:

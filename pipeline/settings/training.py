@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
-from pipeline import instances
-from pipeline.settings.base import MANY, Section, run
+from pipeline import catalogue, instances
+from pipeline.settings.base import MANY, Section, deploy, run
 from pipeline.settings.hub_name import is_hub_name
 from pipeline.settings.instance_types import InstanceTypes
 
@@ -41,6 +41,7 @@ _Layers = Annotated[list[Annotated[str, Field(pattern=_LAYER)]], Field(min_lengt
 
 
 _Metric = Literal["rouge", "chrf", "exact", "json", "label"]
+_Decider = Literal["rouge", "chrf", "exact", "json", "label", "judge"]
 
 
 class LoraSettings(Section):
@@ -63,15 +64,24 @@ class EvaluationSettings(Section):
         "how the answers are compared with the references; rouge and chrf: similar texts; exact: equal texts; json: valid "
         "JSON, and its right fields; label: accuracy and macro F1 of labels"
     )
-    promote_by: _Metric = run(
+    promote_by: _Decider = run(
         "the one of metrics by which endpoint.promote decides; rouge: by ROUGE-L, json: by the share of right fields, label: "
-        "by accuracy"
+        "by accuracy; or judge: by the win rate that judge_model finds"
     )
     max_faulty_share: float = run(
         "a run warns when a larger share of the tuned model's answers than this repeats itself or is cut",
         unit="share, 1 is all",
         ge=0,
         le=1,
+    )
+    # Fewer show nothing (pipeline.promotion.FEWEST_ROWS). The training job keeps no more (training.evaluate.MOST_ANSWERS).
+    judge_rows: int = run(
+        "the most test rows that judge_model compares; each costs two calls", unit="rows", ge=6, le=500
+    )
+    judge_model: str | None = deploy(
+        "model of Bedrock that compares the tuned model's answers with the base's; the role of the function judge may call "
+        "this model alone; null: none",
+        min_length=1,
     )
 
     @field_validator("metrics")
@@ -81,9 +91,25 @@ class EvaluationSettings(Section):
             raise ValueError("has a metric twice; name each metric once")
         return value
 
+    @field_validator("judge_model")
+    @classmethod
+    def _is_a_judge_of_the_catalogue(cls, value: str | None) -> str | None:
+        if value is None or value in catalogue.JUDGES:
+            return value
+        raise ValueError(f"not in the catalogue; use one of {', '.join(catalogue.JUDGES)}")
+
+    @model_validator(mode="after")
+    def _promotes_by_a_judge_that_is_set(self) -> EvaluationSettings:
+        if self.promote_by == "judge" and self.judge_model is None:
+            raise ValueError(
+                "promote_by: judge needs judge_model, which is null; set judge_model to a model of Bedrock and deploy, or set "
+                f"promote_by to {' or '.join(self.metrics)}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _promotes_by_one_of_the_metrics(self) -> EvaluationSettings:
-        if self.promote_by not in self.metrics:
+        if self.promote_by not in (*self.metrics, "judge"):
             raise ValueError(
                 f"promote_by: {self.promote_by} is not one of metrics; add it there, or set promote_by to "
                 f"{' or '.join(self.metrics)}"

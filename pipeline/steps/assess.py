@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pipeline import aws, promotion, record, scores
+from pipeline import aws, money, promotion, record, scores
 from pipeline.contracts.events import AssessEvent, Assessment
 from pipeline.contracts.money import Pace
 
@@ -31,16 +31,19 @@ def handler(event: AssessEvent) -> Assessment:
     answers = s3.get_object(Bucket=bucket, Key=f"{folder}/baseline.json")["Body"].read()
     s3.put_object(Bucket=bucket, Key=f"{baseline}baseline.json", Body=answers)
 
+    evaluation = scores.with_judge(evaluation, event.judged, decides=event.plan.judge_decides)
     passes, because = promotion.decide(evaluation, event.plan.promote)
     promoted = passes and event.plan.enabled
     because = because if event.plan.enabled else "endpoint.enabled is false"
     faults = faulty(evaluation["tuned"]["shares"], event.plan.max_faulty_share)
     first, *others = scores.important(evaluation)
-    compared = [f"{scores.NAMES[first]} on {_rows(evaluation['rows'])}: {_compared(evaluation, first)}"]
-    compared += [f"{scores.NAMES[key]}: {_compared(evaluation, key)}" for key in others]
+    compared = [_line(evaluation, key, rows=key == first) for key in (first, *others)]
     why = f"{'; '.join(compared)}: {'promoted' if promoted else 'not promoted'}, because {because}"
     if faults:
         why += f"; {'but' if promoted else 'and'} {' and '.join(faults)}"
+    judge = evaluation.get("judge") or {}
+    if not passes and judge.get("decides") and judge.get("failed"):
+        why += f"; `tuneway serve {event.record.run} --not-promoted` serves it nevertheless"
     without_samples = {name: value for name, value in evaluation.items() if name != "samples"}
     warnings = [f"{fault}: look at some of them in s3://{bucket}/{folder}/evaluation.json" for fault in faults]
     warnings += [
@@ -49,7 +52,12 @@ def handler(event: AssessEvent) -> Assessment:
         for split, lines in left_out.items()
         if lines
     ]
-    assessment = Assessment(promoted, passes, why, warnings, without_samples, _pace(event, metrics))
+    if event.judged:
+        # If the reason is in the line `why`, it need not stand twice.
+        failed = event.judged.failed if event.judged.failed and event.judged.failed not in why else None
+        warnings += [*([failed] if failed else []), *event.judged.warnings]
+    judging = money.judge_spent(event.judged, event.record)
+    assessment = Assessment(promoted, passes, why, warnings, without_samples, _pace(event, metrics), judging)
     record.write(event.record, event.training, event.manifest, assessment)
     return assessment
 
@@ -90,6 +98,18 @@ def faulty(shares: dict[str, float], most: float) -> list[str]:
 
 def _rows(count: int) -> str:
     return f"{count} held-out row{'s' * (count != 1)}"
+
+
+def _line(evaluation: JsonObject, key: str, *, rows: bool) -> str:
+    """Return what a score says of both models, with the number of rows if it is wanted."""
+    if key != scores.JUDGE:
+        on = f" on {_rows(evaluation['rows'])}" if rows else ""
+        return f"{scores.NAMES[key]}{on}: {_compared(evaluation, key)}"
+    judge, rate = evaluation["judge"], evaluation["tuned"][key]
+    return (
+        f"{scores.NAMES[key]} by {judge['model']} on {_rows(judge['rows'])}: {rate['mean']:.1f}% (95% {rate['low']:.1f}% to "
+        f"{rate['high']:.1f}%), {judge['wins']} won, {judge['ties']} tied, {judge['losses']} lost"
+    )
 
 
 def _compared(evaluation: JsonObject, key: str) -> str:

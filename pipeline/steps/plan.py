@@ -23,6 +23,7 @@ from pipeline import (
     aws,
     bedrock,
     earlier_run,
+    judging,
     money,
     names,
     openai_route,
@@ -123,6 +124,8 @@ def _look(event: PlanEvent, requested: Settings, uploads: Sequence[File] | None)
         warnings += bedrock.call_warnings(bedrock_model)
     if importing:
         warnings += [*account.check_imports(stack.region), money.wake_warning(stack.region)]
+    bedrock.check_judge(settings, stack.region)
+    warnings += account.check_judge(settings, stack.region)
     train_secret, data_secret = (
         account.check_token(settings, section, stack.region) for section in ("training", "dataset")
     )
@@ -182,6 +185,7 @@ def _look(event: PlanEvent, requested: Settings, uploads: Sequence[File] | None)
         call=_call(settings, stack) if settings.endpoint.enabled else None,
         record=begun,
         register=_register(settings, stack, planned_dataset, begun) if settings.model_registry else None,
+        judge=judging.plan(settings),
     )
     return Looked(plan, settings, sharded, pace)
 

@@ -39,8 +39,10 @@ FOR_SAGEMAKER = {
     "volume_gb",
     "max_runtime_minutes",
     "evaluation.max_faulty_share",
+    "evaluation.judge_model",
+    "evaluation.judge_rows",
 }
-"""The settings that are not hyperparameters. Plan, SageMaker and Assess read them."""
+"""The settings that are not hyperparameters. Plan, SageMaker, Judge and Assess read them."""
 
 ONLY_THE_JOBS = {"hub_token_secret", "eval_steps"}
 """The hyperparameters that are not settings. Plan finds the secret's ARN. Only tests set `eval_steps`, to validate often."""
