@@ -41,6 +41,10 @@ _WITH_SYSTEM = b'{"messages":[{"role":"system",'
 _OF_FIELDS = ("dialogue ", "summary ", "no field ")
 """The beginnings of reasons that another column may mend."""
 
+MOST_SYSTEM = 8_000
+"""The most characters of a system message that the run keeps. It stands several times in the output of an execution, which has
+at most 256 KiB (Step Functions quotas)."""
+
 _SYSTEM = {False: "no system message", True: "a system message"}
 
 
@@ -278,6 +282,7 @@ class Outputs:
                     system,
                 )
             )
+        too_long = system is not None and len(system) > MOST_SYSTEM
         return Prepared(
             manifest=str(self._folder.place("manifest.json")),
             counts={
@@ -287,6 +292,8 @@ class Outputs:
             },
             rejected=dict(sorted(self._rejected.items())),
             formats=dict(sorted(Counter(file.format for file in self._files.values() if file.format).items())),
+            system=None if too_long else system,
+            warnings=[_long_system(system)] if system and too_long else [],
         )
 
     def _read_back_chat(self) -> str | None:
@@ -369,6 +376,13 @@ def read_lines(raw: io.RawIOBase) -> Iterator[bytes]:
     """Yield the lines of a stream, and close it at the end."""
     with io.BufferedReader(raw, BUFFER_BYTES) as stream:
         yield from stream
+
+
+def _long_system(system: str) -> str:
+    return (
+        f"the system message that all rows share has {len(system):,} characters, and a run keeps at most {MOST_SYSTEM:,}: the "
+        "model is called without it unless you give it as the first message of each question"
+    )
 
 
 def _tally(reasons: Counter[str]) -> str:

@@ -25,6 +25,16 @@ CONCURRENCY = 10
 """How many shards are read at once. An account runs 1,000 functions at once unless it asks for more, and a new account runs
 fewer. The user's other functions need some of them (Lambda operator guide, "Scaling and concurrency in Lambda")."""
 
+_READ = {
+    "data": PAYLOAD,
+    "plan": (
+        "{% $merge([$plan, {'record': $merge([$plan.record, {'instruction': $states.result.Payload.system, "
+        "'formats': $states.result.Payload.formats}])}]) %}"
+    ),
+}
+"""What both ways assign. Only data prep knows the system message that the rows share. A refusal has none, and changes no field,
+because JSONata leaves out a field without a value."""
+
 _REFUSED = branch("{% $data.refused != null %}", "Refused", refusal="{% $data.refused %}")
 
 
@@ -36,7 +46,7 @@ def data_path(_: StackParts) -> State:
 def prepare_data(deployed: StackParts) -> State:
     """Return the task in which one function prepares the whole dataset."""
     event = {"request": "{% $plan.prepare.request %}", "pieces": "{% $plan.prepare.pieces %}"}
-    return {**lambda_task(deployed.steps["data_prep"], event), "Assign": {"data": PAYLOAD}, "Next": "Prepared"}
+    return {**lambda_task(deployed.steps["data_prep"], event), "Assign": _READ, "Next": "Prepared"}
 
 
 def prepared(_: StackParts) -> State:
@@ -85,7 +95,7 @@ def merge_data(deployed: StackParts) -> State:
         "mapped_at_redrive": "{% $mappedAtRedrive %}",
         "redrive": REDRIVE,
     }
-    return {**lambda_task(deployed.steps["merge_data"], event), "Assign": {"data": PAYLOAD}, "Next": "Merged"}
+    return {**lambda_task(deployed.steps["merge_data"], event), "Assign": _READ, "Next": "Merged"}
 
 
 def merged(_: StackParts) -> State:

@@ -71,6 +71,7 @@ def _plan(deployed: StackParts) -> State:
             "deployed": {"phase": "skipped", "until": None, "warnings": []},
             "samples": [],
             "judged": None,
+            "call": None,
             "registered": registry_states.NONE,
             "bedrock": as_json(BedrockJob("not wanted", None, 0, "not wanted")),
             "modelDeployment": None,
@@ -88,7 +89,7 @@ def _planned(_: StackParts) -> State:
     serves = branch(
         "{% $plan.serve != null %}",
         "Deploy",
-        data={"manifest": "{% $plan.serve.manifest %}", "counts": {}, "rejected": {}},
+        data={"manifest": "{% $plan.serve.manifest %}", "counts": {}, "rejected": {}, "warnings": []},
         training={
             "phase": "completed",
             "job": "{% $plan.serve.job %}",
@@ -216,12 +217,18 @@ def _smoke_test(deployed: StackParts) -> State:
         "deployed_at_redrive": "{% $deployed.redrive %}",
         "redrive": REDRIVE,
         "idle": "{% $plan.deploy.idle %}",
+        "caller_role": deployed.stack.caller_role,
+        "region": deployed.stack.region,
+        "instruction": "{% $plan.record.instruction %}",
+        "max_tokens": "{% $plan.record.max_tokens %}",
+        "formats": "{% $plan.record.formats %}",
     }
     return {
         **lambda_task(deployed.steps["smoke_test"], event),
         "Assign": {
             "deployed": "{% $merge([$deployed, {'phase': $states.result.Payload.phase}]) %}",
             "samples": "{% $states.result.Payload.samples %}",
+            "call": "{% $states.result.Payload.call %}",
         },
         "Next": "Tested",
     }
@@ -298,8 +305,8 @@ def _tell_serving(deployed: StackParts) -> State:
         "', or until nobody has used it for ' & $plan.deploy.idle.minutes & ' minutes' : '') & '\\nBedrock: ' & "
         "$bedrock.progress & '\\nWhy: ' & $assessment.why & '\\nReport: ' & "
         "($reported.page ? $reported.page : 'none was written') & "
-        "'\\nOpenAI base URL: ' & $plan.call.base_url & "
-        "'\\nPython:\\n' & $join($plan.call.python, '\\n') %}"
+        "'\\nOpenAI base URL: ' & $call.base_url & "
+        "'\\nPython:\\n' & $join($call.python, '\\n') %}"
     )
     return {
         "Type": "Task",
@@ -328,7 +335,7 @@ def _done(_: StackParts) -> State:
         "config": "{% $deployed.phase = 'passed' ? $deployed.config : null %}",
         "until": "{% $deployed.phase = 'passed' ? $deployed.until : null %}",
         "idle_minutes": "{% $deployed.phase = 'passed' and $plan.deploy.idle ? $plan.deploy.idle.minutes : null %}",
-        "call": "{% $deployed.phase = 'passed' ? $plan.call : null %}",
+        "call": "{% $deployed.phase = 'passed' ? $call : null %}",
         "deployment": "{% $deployed.phase %}",
         "model": "{% $training.model %}",
         "bedrock": (
@@ -353,8 +360,8 @@ def _done(_: StackParts) -> State:
         "spent": "{% $record.spent %}",
         "report": "{% $reported.page %}",
         "warnings": (
-            "{% $append($append($append($append($append($plan.warnings, $assessment.warnings), $registered.warnings), "
-            "$deployed.warnings), $retired.warnings), $reported.warnings) %}"
+            "{% $append($append($append($append($append($append($plan.warnings, $data.warnings), $assessment.warnings), "
+            "$registered.warnings), $deployed.warnings), $retired.warnings), $reported.warnings) %}"
         ),
     }
     return {"Type": "Succeed", "Output": output}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline import aws, names, promotion
 from pipeline.contracts.planned import ServePlan
 from pipeline.errors import Refused, quoted
+from pipeline.openai_route import COLUMNS
 from pipeline.settings import EndpointSettings, Settings, SettingsError, overlay, with_run_input
 from pipeline.settings.loading import CONSOLE_FIELDS
 
@@ -56,12 +57,16 @@ class EarlierRun(NamedTuple):
         settings: the settings of the execution that serves it.
         base_model: the name and the revision of the base model, with an `@` between them.
         licences: the licences of `base_model` and `dataset`.
+        instruction: the system message that all rows of its training share, or None.
+        formats: the number of its dataset's files by the format of their rows.
     """
 
     serve: ServePlan
     settings: Settings
     base_model: str
     licences: dict[str, str | None]
+    instruction: str | None
+    formats: dict[str, int]
 
 
 def wanted(given: Any) -> Wanted | None:
@@ -132,7 +137,7 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
     """Return the run, whether its model is to be served, and the reason.
 
     The run's own `endpoint.enabled` is left out: the user may have trained first, and wants the model served now. Records of
-    earlier versions of Tuneway lack `model_run`, `instruction` and `max_tokens`.
+    earlier versions of Tuneway lack `model_run`, `instruction`, `max_tokens` and `formats`. They had two columns.
     """
     own: JsonObject = {"training": {}, "endpoint": {}}
     for name, value in record["settings"].items():
@@ -146,11 +151,11 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
     longest = record.get("max_tokens", settings.training.evaluation.max_new_tokens)
     evaluation = settings.training.evaluation.model_copy(update={"max_new_tokens": longest})
     base_model = record["base_model"].partition("@")[0]
+    instruction, formats = record.get("instruction", settings.dataset.instruction), record.get("formats", COLUMNS)
+    known = {"instruction": instruction} if instruction and formats.keys() == COLUMNS.keys() else {}
     updates = {
         "training": settings.training.model_copy(update={"base_model": base_model, "evaluation": evaluation}),
-        "dataset": settings.dataset.model_copy(
-            update={"instruction": record.get("instruction", settings.dataset.instruction)}
-        ),
+        "dataset": settings.dataset.model_copy(update=known),
         "bedrock": settings.bedrock.model_copy(update={"mode": "off"}),
     }
     settings = settings.model_copy(update=updates)
@@ -169,7 +174,8 @@ def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[Ea
         scores=scores,
         again={"serve": run, **again},
     )
-    return EarlierRun(serve, settings, record["base_model"], record["licences"]), promoted, because
+    found = EarlierRun(serve, settings, record["base_model"], record["licences"], instruction, formats)
+    return found, promoted, because
 
 
 class _Runs:

@@ -124,6 +124,7 @@ def write(
         "settings": known.settings,
         "changed": known.changed,
         "instruction": known.instruction,
+        "formats": known.formats,
         "max_tokens": known.max_tokens,
         "base_model": known.base_model,
         "licences": known.licences,

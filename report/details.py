@@ -58,7 +58,7 @@ def model(story: Story, limits: Limits) -> Markup | None:
     if isinstance(metrics.get("peak_memory_gib"), (int, float)) and metrics["peak_memory_gib"] > 0:
         rows.append(("Peak memory", f"{metrics['peak_memory_gib']:.1f} GiB"))
     manifest = story.manifest or {}
-    known = record.get("instruction") or (plan.get("record") or {}).get("instruction")
+    known = (record or plan.get("record") or {}).get("instruction")
     # Rows of messages have their own system message.
     if instruction := manifest.get("system", known):
         rows.append(("Task", element("span", cut(instruction, limits.line), dir="auto")))
@@ -247,10 +247,9 @@ def _value(of: Any, limits: Limits) -> Markup:
 
 def use(story: Story, limits: Limits) -> Markup | None:
     """Return how the model is called, served again and deleted: by the command line of Tuneway, else by that of AWS."""
-    record, plan, serving = story.record or {}, story.plan or {}, story.serving
+    record, serving = story.record or {}, story.serving
     parts: list[Any] = []
-    call = plan.get("call")
-    if call and serving:
+    if (call := story.call) and serving:
         parts += [
             element("h3", "Call it"),
             program("Call it", "tuneway ask chat.txt"),

@@ -35,6 +35,8 @@ LOG_EVENTS = 10_000
 _GONE = ("NoSuchKey", "AccessDenied", "404")
 """The codes for an object that is not there. Without the permission to list the bucket, S3 answers AccessDenied."""
 _MANIFESTS = ("MergeData", "PrepareData")
+_STEPS = ("Assess", "RegisterModel", "Deploy", "RetireModels")
+"""The later steps whose answers have warnings."""
 _RECORDS = ("Assess", "RecordServing", "Record")
 
 
@@ -101,6 +103,7 @@ class Gathering:
             log=[str(event["message"]).rstrip("\n") for event in events[-Limits().log :]] if failure else [],
             unread=self.unread,
             warnings=_warnings(plan, told),
+            call=(told.answers.get("SmokeTest") or {}).get("call"),
         )
 
     def _model(self, plan: JsonObject | None, told: Told) -> str | None:
@@ -161,6 +164,6 @@ def _failure(described: Mapping[str, Any], told: Told) -> Failure:
 def _warnings(plan: JsonObject | None, told: Told) -> list[str]:
     parts = [
         plan or {},
-        *(told.answers.get(name) or {} for name in ("Assess", "RegisterModel", "Deploy", "RetireModels")),
+        *(told.answers.get(name) or {} for name in (*_MANIFESTS, *_STEPS)),
     ]
     return [str(line) for part in parts for line in part.get("warnings") or []]

@@ -70,6 +70,7 @@ class Story(NamedTuple):
         log: the last lines of the training job's log, for a run without a model.
         unread: a line for each part that could not be read.
         warnings: Plan's and the steps' warnings.
+        call: how to call the endpoint, as the smoke test has answered.
     """
 
     run: str
@@ -98,6 +99,7 @@ class Story(NamedTuple):
     log: list[str] = []  # noqa: RUF012 - as above
     unread: list[str] = []  # noqa: RUF012 - as above
     warnings: list[str] = []  # noqa: RUF012 - as above
+    call: JsonObject | None = None
 
     @property
     def serves_again(self) -> str | None:

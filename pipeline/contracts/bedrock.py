@@ -91,7 +91,7 @@ class AskBedrockEvent(NamedTuple):
 
     Attributes:
         model_id: the ARN of the deployment or of the imported model.
-        instruction: the task, for the command in the answer.
+        instruction: the system message that all rows of the training share, for the command in the answer. None: none.
         max_tokens: the longest answer of the evaluation, for the command too.
         evaluation: S3 URI of the tuned model's evaluation.json, which has held-out dialogues.
         samples: S3 URI of the file to write.
@@ -100,7 +100,7 @@ class AskBedrockEvent(NamedTuple):
     """
 
     model_id: str
-    instruction: str
+    instruction: str | None
     max_tokens: int
     evaluation: str
     samples: str

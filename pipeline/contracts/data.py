@@ -164,6 +164,8 @@ class Prepared(NamedTuple):
         counts: the number of rows by split and kind.
         rejected: the number of rejected rows by reason.
         formats: the number of files by the format of their rows.
+        system: the system message that all rows share. None if they have none, not the same, or a very long one.
+        warnings: warnings for the user.
         refused: always None.
     """
 
@@ -171,6 +173,8 @@ class Prepared(NamedTuple):
     counts: dict[str, int]
     rejected: dict[str, int]
     formats: dict[str, int]
+    system: str | None
+    warnings: list[str]
     refused: None = None
 
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
 from pipeline.contracts.money import Pace, Spent, SpentPart
-from pipeline.contracts.planned import AssessPlan, DeployPlan, IdlePlan, JudgePlan, RegisterPlan, RunRecord
+from pipeline.contracts.planned import AssessPlan, DeployPlan, HowToCall, IdlePlan, JudgePlan, RegisterPlan, RunRecord
 from pipeline.contracts.values import AwsRequest, JsonObject
 
 
@@ -223,6 +223,11 @@ class SmokeTestEvent(NamedTuple):
         deployed_at_redrive: the count of redrives when the config was deployed.
         redrive: the count of redrives now.
         idle: when and how the endpoint is deleted because nobody uses it, from now on. None means that it stays.
+        caller_role: ARN of the role that may call the endpoint, for the answer's program.
+        region: the stack's region.
+        instruction: the system message that all rows of the training share, or None.
+        max_tokens: the longest answer of the evaluation.
+        formats: the number of the dataset's files by the format of their rows.
     """
 
     endpoint: str
@@ -234,17 +239,23 @@ class SmokeTestEvent(NamedTuple):
     deployed_at_redrive: int
     redrive: int
     idle: IdlePlan | None
+    caller_role: str
+    region: str
+    instruction: str | None
+    max_tokens: int
+    formats: dict[str, int]
 
 
 class SmokeTested(NamedTuple):
     """The result of the smoke test.
 
     `samples` has the S3 URI of the file with dialogues, references and answers. The file keeps these out of the execution's
-    history.
+    history. `call` says how to call the endpoint, if it has passed.
     """
 
     phase: Literal["passed", "superseded", "redeploy"]
     samples: list[str]
+    call: HowToCall | None = None
 
 
 class IdleEvent(NamedTuple):

@@ -249,8 +249,10 @@ class RunRecord(NamedTuple):
 
     `changed` holds the settings that differ from Tuneway's defaults, by their dotted names, each with `default` and `value`.
     `settings` holds the settings that differ from the deployed ones, by their dotted names. `model_run` is the run that made
-    the model: the run itself, or the earlier run whose model it serves. `instruction` is the text before each dialogue, and
-    `max_tokens` the longest answer of the evaluation. A user who calls the model with both calls it as it was evaluated.
+    the model: the run itself, or the earlier run whose model it serves. `instruction` is the system message that all rows of
+    the training share, or None. Plan fills in `dataset.instruction`, and the state machine puts data prep's answer in its
+    place, as with `formats`, the number of files by the format of their rows. `max_tokens` is the longest answer of the
+    evaluation. A user who calls the model with both calls it as it was evaluated.
     `prices` and `fleet` are there to count what was spent. `fleet` is None for a run without an endpoint. `max_cost` is the
     setting of that name. Two runs with the same `dataset_key` train on the same tokens (`pipeline.source.figures`).
     """
@@ -261,7 +263,7 @@ class RunRecord(NamedTuple):
     execution: str
     settings: JsonObject
     changed: JsonObject
-    instruction: str
+    instruction: str | None
     max_tokens: int
     base_model: str
     licences: dict[str, str | None]
@@ -274,6 +276,7 @@ class RunRecord(NamedTuple):
     max_cost: float | None = None
     dataset_key: str | None = None
     training_instance_count: int = 1
+    formats: dict[str, int] = {}  # noqa: RUF012 - nothing changes a contract's value
 
 
 class Plan(NamedTuple):
@@ -297,7 +300,6 @@ class Plan(NamedTuple):
     import_model: ImportPlan | None
     keep_models: int
     deploy: DeployPlan | None
-    call: HowToCall | None
     record: RunRecord
     serve: ServePlan | None = None
     register: RegisterPlan | None = None

@@ -42,7 +42,7 @@ class BedrockSick(Exception):
 
 @aws.handler(AskBedrockEvent)
 def handler(event: AskBedrockEvent) -> BedrockAnswer:
-    """Ask the model for summaries of held-out dialogues.
+    """Ask the model held-out dialogues: the turns before an answer, as the tuned model was evaluated.
 
     Raises:
         BedrockSick: the model does not answer correctly, or is not ready in time.
@@ -130,15 +130,19 @@ def _ask(runtime: Any, api: Api, model: str, messages: list[dict[str, str]]) -> 
     return text.strip()
 
 
-def command(api: Api, region: str, model: str, instruction: str, max_tokens: int) -> str:
+def command(api: Api, region: str, model: str, instruction: str | None, max_tokens: int) -> str:
     """Return a command of the AWS CLI that asks the model as it was evaluated."""
-    messages = [{"role": "system", "content": instruction}, {"role": "user", "content": "YOUR DIALOGUE"}]
-    asked = request(api, messages, max_tokens)
+    system = [{"role": "system", "content": instruction}] if instruction is not None else []
+    asked = request(api, [*system, {"role": "user", "content": "YOUR TEXT"}], max_tokens)
     where = f"--region {region} --model-id {model}"
     if api == "InvokeModel":
         body = shlex.quote(json.dumps(asked, ensure_ascii=False))
         form = "--content-type application/json --cli-binary-format raw-in-base64-out"
         return f"aws bedrock-runtime invoke-model {where} {form} --body {body} answer.json"
-    options = {"system": asked["system"], "messages": asked["messages"], "inference-config": asked["inferenceConfig"]}
-    given = (f"--{name} {shlex.quote(json.dumps(value, ensure_ascii=False))}" for name, value in options.items())
+    options = {"system": "system", "messages": "messages", "inference-config": "inferenceConfig"}
+    given = (
+        f"--{option} {shlex.quote(json.dumps(asked[name], ensure_ascii=False))}"
+        for option, name in options.items()
+        if name in asked
+    )
     return f"aws bedrock-runtime converse {where} {' '.join(given)}"

@@ -26,13 +26,12 @@ from pipeline import (
     judging,
     money,
     names,
-    openai_route,
     record,
     requests,
     training_code,
 )
 from pipeline.contracts.money import EndpointInstances
-from pipeline.contracts.planned import HowToCall, Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
+from pipeline.contracts.planned import Plan, PlanEvent, PlannedBaseModel, PlannedDataset, Refusal
 from pipeline.contracts.values import as_json
 from pipeline.errors import Refused
 from pipeline.settings import Settings, SettingsError, with_run_input
@@ -182,7 +181,6 @@ def _look(event: PlanEvent, requested: Settings, uploads: Sequence[File] | None)
         import_model=requests.import_model(settings, run, stack) if importing else None,
         keep_models=settings.bedrock.keep_models,
         deploy=requests.deploy(settings, run, stack) if settings.endpoint.enabled else None,
-        call=_call(settings, stack) if settings.endpoint.enabled else None,
         record=begun,
         register=_register(settings, stack, planned_dataset, begun) if settings.model_registry else None,
         judge=judging.plan(settings),
@@ -204,13 +202,6 @@ def _types(settings: Settings, *, trains: bool = True) -> list[str]:
 def _fleet(settings: Settings) -> EndpointInstances | None:
     endpoint = settings.endpoint
     return EndpointInstances(endpoint.instance_types, endpoint.instance_count) if endpoint.enabled else None
-
-
-def _call(settings: Settings, stack: StackFacts) -> HowToCall:
-    longest = settings.training.evaluation.max_new_tokens
-    return openai_route.how_to_call(
-        stack.prefix, stack.caller_role, stack.region, settings.dataset.instruction, longest
-    )
 
 
 def _look_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Looked:
@@ -249,7 +240,6 @@ def _look_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Looked:
         import_model=None,
         keep_models=settings.bedrock.keep_models,
         deploy=requests.deploy(settings, run, stack),
-        call=_call(settings, stack),
         record=record.begin(
             earlier.settings,
             event.settings,
@@ -263,7 +253,7 @@ def _look_serving(event: PlanEvent, earlier: earlier_run.EarlierRun) -> Looked:
             prices,
             _fleet(settings),
             serve.run,
-        ),
+        )._replace(instruction=earlier.instruction, formats=earlier.formats),
         serve=serve,
     )
     return Looked(plan, settings)

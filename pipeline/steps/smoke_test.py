@@ -1,4 +1,7 @@
-"""The SmokeTest step: checks that the endpoint answers real dialogues, before the run counts as successful."""
+"""The SmokeTest step: checks that the endpoint answers real dialogues, before the run counts as successful.
+
+It also says how the endpoint is called, because the rows' own system message is known only after data prep.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import logging
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from pipeline import aws, samples, schedules
+from pipeline import aws, openai_route, samples, schedules
 from pipeline.contracts.events import SmokeTested, SmokeTestEvent
 from pipeline.endpoints import describe_endpoint
 from pipeline.names import PASSED_TAG
@@ -22,14 +25,14 @@ class EndpointSick(Exception):
 
 @aws.handler(SmokeTestEvent)
 def handler(event: SmokeTestEvent) -> SmokeTested:
-    """Request summaries of held-out dialogues from the endpoint.
+    """Ask the endpoint held-out dialogues: the turns before an answer, as the model was evaluated.
 
     If the config passes, the endpoint gets its name as a tag. `pipeline.steps.cleanup` goes back to that config after a bad
     end. From then on, a schedule looks for use of the endpoint.
 
     Returns:
-        The phase "passed". Or "superseded", if another run's config serves now. Or "redeploy", if a redrive finds that the
-        endpoint no longer has the config.
+        The phase "passed", and how to call the endpoint. Or "superseded", if another run's config serves now. Or "redeploy",
+        if a redrive finds that the endpoint no longer has the config.
 
     Raises:
         EndpointSick: the endpoint serves this config and does not answer correctly.
@@ -66,7 +69,9 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
     else:
         # The schedule of an earlier deployment finds another config than its own and would call for nothing.
         schedules.remove(schedules.idle_name(name))
-    return SmokeTested("passed", [event.samples])
+    example = openai_route.example(event.formats)
+    call = openai_route.how_to_call(name, event.caller_role, event.region, event.instruction, event.max_tokens, example)
+    return SmokeTested("passed", [event.samples], call)
 
 
 def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:

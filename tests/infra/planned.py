@@ -65,7 +65,6 @@ def assigned(synthesised: Synthesised) -> dict[str, Any]:
         import_model=requests.import_model(settings, RUN, stack),
         keep_models=settings.bedrock.keep_models,
         deploy=requests.deploy(settings, RUN, stack),
-        call=plan._call(settings, stack),
         record=record.begin(
             settings,
             payload["settings"],

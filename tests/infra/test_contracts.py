@@ -26,7 +26,7 @@ from pipeline.contracts.events import (
     Reported,
     Training,
 )
-from pipeline.contracts.planned import Plan, StackFacts
+from pipeline.contracts.planned import HowToCall, Plan, StackFacts
 from pipeline.contracts.values import ContractError, as_json, parse
 from pipeline.steps import teardown
 from tests.unit.pipeline.facts import facts
@@ -49,6 +49,7 @@ VARIABLES: dict[str, Any] = {
     "record": Recorded,
     "reported": Reported,
     "data": Prepared,
+    "call": HowToCall | None,
 }
 """The type of each variable that holds a function's answer."""
 ELSEWHERE = {("data", "again"), ("plan", "refusal"), ("data", "refused")}

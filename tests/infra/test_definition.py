@@ -23,7 +23,14 @@ from tests.infra.planned import CONTEXT, MODEL, assigned
 SCORES = {"rows": 40}
 # The answers of the functions of a run's states, and of the Distributed Map.
 ANSWERS: dict[str, Any] = {
-    "PrepareData": {"refused": None, "manifest": "s3://bucket/data/0123456789/manifest.json", "counts": {"train": 9}},
+    "PrepareData": {
+        "refused": None,
+        "manifest": "s3://bucket/data/0123456789/manifest.json",
+        "counts": {"train": 9},
+        "formats": {"messages": 1},
+        "system": "Be kind.",
+        "warnings": ["long"],
+    },
     "Train": {
         "phase": "completed",
         "job": "j",
@@ -63,7 +70,11 @@ ANSWERS: dict[str, Any] = {
         "since": 1,
         "redrive": 3,
     },
-    "SmokeTest": {"phase": "passed", "samples": ["s3://bucket/models/0123456789/smoke_test.json"]},
+    "SmokeTest": {
+        "phase": "passed",
+        "samples": ["s3://bucket/models/0123456789/smoke_test.json"],
+        "call": {"base_url": "https://runtime/openai/v1", "python": ["import this", "print(1)"]},
+    },
     "FinishCustomize": {
         "phase": "completed",
         "job": "j",
@@ -216,7 +227,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
         "RetireModels",
     ]
     assert [name for name in entered if name in events] == [*order, "Record", "Report"]
-    assert output["warnings"] == ["a", "b", "d", "held", "gone"]
+    assert output["warnings"] == ["a", "long", "b", "d", "held", "gone"]
     assert output["promoted"] is True
     assert (output["endpoint"], output["until"], output["idle_minutes"]) == ("e", "2026-11-26T12:00:00Z", 60)
     assert (output["bedrock"], output["custom_model"]) == ("completed, answers by Converse", "arn:c")
@@ -231,7 +242,11 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert (output["model_run"], output["serve_again"]) == ("0123456789", {"serve": "0123456789"})
     assert output["spent"] == {"total": 1.0}
     name, attempt = variables["plan"]["name"], {"redrive": 3}
-    record = variables["plan"]["record"]
+    known = {"instruction": "Be kind.", "formats": {"messages": 1}}
+    assert variables["plan"]["record"].keys() >= known.keys()
+    record = variables["plan"]["record"] | known
+    assert {name: events["SmokeTest"][name] for name in known} == known
+    assert events["AskBedrock"]["instruction"] == "Be kind."
     assert events["Train"] == {"name": name, **attempt, "request": variables["plan"]["train"], "record": record}
     assert events["Deploy"]["progress"] is None
     assert events["Deploy"]["model"] == MODEL
@@ -241,7 +256,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
         "Serving: endpoint e, until 2026-11-26T12:00:00Z, or until nobody has used it for 60 minutes\n"
         "Bedrock: training for 0.0 h\n" in events["TellServing"]["Message"]
     )
-    call = variables["plan"]["call"]
+    call = ANSWERS["SmokeTest"]["call"]
     assert output["call"] == call
     told = f"\nOpenAI base URL: {call['base_url']}\nPython:\n" + "\n".join(call["python"])
     assert events["TellServing"]["Message"].endswith(told)
@@ -251,6 +266,15 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert (events["RetireModels"]["model"], events["RetireModels"]["keep"]) == ("arn:c", 1)
     assert events["RetireModels"]["state_machine"] == CONTEXT["StateMachine"]["Id"]
     assert events["Record"]["answer"]["model_id"] == "arn:m"
+
+
+def test_rows_without_a_common_system_message_leave_none_and_a_refusal_changes_nothing(
+    synthesised: Synthesised, variables: dict[str, Any]
+) -> None:
+    _, events, _ = run(synthesised, variables, PrepareData={**ANSWERS["PrepareData"], "system": None})
+    assert events["Record"]["record"]["instruction"] is None
+    entered, _, _ = run(synthesised, variables, PrepareData={"refused": "mend it"})
+    assert entered[-1] == "Refused"
 
 
 def test_long_work_is_looked_at_until_it_is_completed(synthesised: Synthesised, variables: dict[str, Any]) -> None:
@@ -288,7 +312,7 @@ def test_a_run_whose_model_is_not_promoted_waits_only_for_bedrock(
         None,
         "arn:c",
     )
-    assert output["warnings"] == ["a", "b", "held", "gone"]
+    assert output["warnings"] == ["a", "long", "b", "held", "gone"]
     assert output["samples"] == [
         f"{MODEL}tuneway/evaluation.json",
         "s3://bucket/models/0123456789/bedrock_smoke_test.json",

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_128_digest
 
+from data_prep import outputs
 from data_prep.checks import BATCH_ROWS, Checks
 from data_prep.handler import handler
 from data_prep.row_formats import Conversation, RowFormats
@@ -209,10 +210,22 @@ def test_the_manifest_has_the_system_message_that_all_rows_share(
             for one in [found[n % len(found)]]
         ]
         put("uploads/chats.jsonl", jsonl([{"messages": row} for row in rows]))
-        prepared(make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl"))
-        return json.loads(get(output + "manifest.json"))["system"]
+        event = make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl")
+        event["request"]["max_tokens"] = 4096
+        answer = prepared(event)
+        in_manifest = json.loads(get(output + "manifest.json"))["system"]
+        if in_manifest and len(in_manifest) > outputs.MOST_SYSTEM:
+            assert answer["system"] is None
+            (warning,) = answer["warnings"]
+            assert warning.startswith("the system message that all rows share has 8,001 characters, and a run keeps at")
+            assert in_manifest not in json.dumps(answer)
+        else:
+            assert (answer["system"], answer["warnings"]) == (in_manifest, [])
+        return in_manifest
 
     assert system("Be kind.") == "Be kind."
+    for length in (outputs.MOST_SYSTEM, outputs.MOST_SYSTEM + 1):
+        assert system("x" * length) == "x" * length
     assert system(None) is None
     assert system("Be kind.", "Be short.") is None
     assert system("Be kind.", None) is None

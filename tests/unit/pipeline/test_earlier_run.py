@@ -150,6 +150,16 @@ def test_a_record_of_an_earlier_version_is_served(aws: RunningAws, bucket: str) 
     assert (found.serve.run, found.settings.training.evaluation.max_new_tokens) == (OLD, 128)
 
 
+@pytest.mark.parametrize("instruction", [None, "You are the support agent of a shop."])
+def test_a_model_of_conversations_is_called_with_its_rows_own_system_message(
+    aws: RunningAws, bucket: str, instruction: str | None
+) -> None:
+    leave(aws, bucket, record(bucket, OLD) | {"instruction": instruction, "formats": {"messages": 3}})
+    found = find(bucket, OLD)
+    assert (found.instruction, found.formats) == (instruction, {"messages": 3})
+    assert found.settings.dataset.instruction.startswith("Summarize"), "it is a setting for columns alone"
+
+
 def test_the_runs_own_settings_hold_and_the_inputs_endpoint_over_them(aws: RunningAws, bucket: str) -> None:
     own = {
         "training.max_length": 3000,
@@ -237,8 +247,11 @@ def test_plan_of_a_run_that_serves_asks_for_an_endpoint_and_nothing_else(
         "training.evaluation.max_new_tokens": 77,
     }
     assert (known["instruction"], known["max_tokens"]) == ("Sum up:", 77)
-    assert "max_tokens=77" in "".join(made["call"]["python"])
+    assert known["formats"] == {"columns": 1}, "an earlier version of Tuneway read columns alone"
     assert known["licences"] == {"base_model": "mit", "dataset": "cc0"}
+    leave(aws, bucket, record(bucket, OLD) | {"instruction": None, "formats": {"messages": 3}}, model=False)
+    known = served(bucket, {"serve": OLD})["record"]
+    assert (known["instruction"], known["formats"]) == (None, {"messages": 3}), "its rows had no common system message"
     long = served(bucket, {"serve": OLD, "endpoint": {"max_model_len": 4096}})
     assert long == {
         "refusal": f"endpoint.max_model_len: 4096 is more than the 2048 tokens that the model of run {OLD} takes; lower it to "

@@ -166,19 +166,20 @@ PLAN: dict[str, Any] = {
     "record": {"changed": RECORD["changed"], "settings": RECORD["settings"], "instruction": RECORD["instruction"]},
     "serve": None,
     "deploy": {"idle": {"minutes": 60}},
-    "call": {
-        "base_url": "https://runtime.sagemaker.us-west-2.amazonaws.com/endpoints/tuneway-0a1b2c3d/openai/v1",
-        "python": [
-            "from serving.endpoint import client",
-            "",
-            'print(client("tuneway-0a1b2c3d", "arn:role", "us-west-2"))',
-        ],
-    },
     "warnings": [],
+}
+CALL = {
+    "base_url": "https://runtime.sagemaker.us-west-2.amazonaws.com/endpoints/tuneway-0a1b2c3d/openai/v1",
+    "python": [
+        "from serving.endpoint import client",
+        "",
+        'print(client("tuneway-0a1b2c3d", "arn:role", "us-west-2"))',
+    ],
 }
 EVALUATION: dict[str, Any] = {**SCORES, "samples": [sample(number) for number in range(22)]}
 GOOD = Story(
     run=RUN,
+    call=CALL,
     execution=EXECUTION,
     status="SUCCEEDED",
     started=BEGAN,
@@ -366,6 +367,7 @@ def hostile(text: str = HOSTILE) -> Story:
         phases=[phase._replace(name=text) for phase in GOOD.phases],
         job=text,
         job_phases=[phase._replace(name=text) for phase in GOOD.job_phases],
+        call=with_texts(CALL, text),
         log=[text, text],
         warnings=[text],
         unread=[text],

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from botocore.response import StreamingBody
 
 from local_aws.core.authorization import service_model
 from local_aws.core.shapes import validate
-from pipeline import aws
+from pipeline import aws, openai_route
 from pipeline.contracts.events import IdleEvent
 from pipeline.contracts.values import parse
 from pipeline.steps import smoke_test
-
-if TYPE_CHECKING:
-    import pytest
 
 FUNCTION = "arn:aws:lambda:us-west-2:123456789012:function:idle"
 ROLE = "arn:aws:iam::123456789012:role/idle"
@@ -32,6 +32,11 @@ EVENT = {
     "deployed_at_redrive": 0,
     "redrive": 0,
     "idle": {"minutes": 60, "function": FUNCTION, "role": ROLE, "dead_letter": QUEUE, "topic": "t"},
+    "caller_role": "arn:aws:iam::123456789012:role/caller",
+    "region": "us-west-2",
+    "instruction": "Sum up.",
+    "max_tokens": 77,
+    "formats": {"columns": 1},
 }
 
 
@@ -71,6 +76,8 @@ class SmokeTestAccount:
     def add_tags(self, **tags: Any) -> None:
         pass
 
+    meta = SimpleNamespace(endpoint_url="https://runtime.test")
+
     class ResourceNotFoundException(Exception):
         """The error of a schedule that is not there."""
 
@@ -91,11 +98,41 @@ def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pyte
     short, longer, longest = sample("Ann: hi\u2028"), sample("Ann: hi, Bob"), sample("Ann: hi, " * 99)
     account = SmokeTestAccount(longest, longer, short, longer)
     monkeypatch.setattr(aws, "client", account)
-    assert smoke_test.handler(EVENT, None) == {"phase": "passed", "samples": [EVENT["samples"]]}
+    passed = smoke_test.handler(EVENT, None)
+    assert (passed["phase"], passed["samples"]) == ("passed", [EVENT["samples"]])
     assert account.sent == [one["prompt"] for one in (short, longer, longer)]
     written = json.loads(account.written)
     assert [one["answer"] for one in written] == ["Hi."] * 3
     assert (written[0]["prompt"], written[0]["reference"]) == (short["prompt"], short["reference"])
+
+
+@pytest.mark.parametrize(
+    ("instruction", "formats", "question", "roles"),
+    [
+        ("Sum up.", {"columns": 2}, openai_route.DIALOGUE, ["system", "user"]),
+        ("Be kind.", {"messages": 1, "columns": 1}, openai_route.QUESTION, ["system", "user"]),
+        (None, {"sharegpt": 1}, openai_route.QUESTION, ["user"]),
+    ],
+)
+def test_it_says_how_to_call_the_model_with_the_rows_own_system_message(
+    monkeypatch: pytest.MonkeyPatch, instruction: str | None, formats: dict[str, int], question: str, roles: list[str]
+) -> None:
+    turns = [
+        {"role": "user", "content": "My name is Ann."},
+        {"role": "assistant", "content": "Hello, Ann."},
+        {"role": "user", "content": "What is my name?"},
+    ]
+    account = SmokeTestAccount({"prompt": turns, "reference": "Ann.", "base": "b", "tuned": "t"})
+    monkeypatch.setattr(aws, "client", account)
+    call = smoke_test.handler({**EVENT, "instruction": instruction, "formats": formats}, None)["call"]
+    assert account.sent == [turns], "the sample's own earlier turns, and no other system message"
+    assert call["base_url"] == "https://runtime.test/endpoints/e/openai/v1"
+    program = ast.parse("\n".join(call["python"]))
+    texts = [node.value for node in ast.walk(program) if isinstance(node, ast.Constant)]
+    assert {question, "e", EVENT["caller_role"], "us-west-2", 77} <= set(texts)
+    assert [text for text in texts if text in ("system", "user")] == roles
+    assert (instruction in texts) == (instruction is not None)
+    assert "Ann" not in json.dumps(call), "nothing of a row is in the history"
 
 
 def test_the_look_for_use_begins_when_the_config_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
