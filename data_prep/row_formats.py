@@ -88,7 +88,7 @@ def _why_no_order(marks: str) -> str | None:
     return "the last turn is not the assistant's" if turns[-1] != "a" else "the last answer has weight 0"
 
 
-def _conversation(texts: list[Any], marks: str) -> Conversation | Unfit:
+def conversation(texts: list[Any], marks: str) -> Conversation | Unfit:
     """Return the row of these turns, or why they make none."""
     why = _why_no_order(marks)
     if why:
@@ -163,7 +163,7 @@ class _Template(RowFormat):
         return "".join([*chain.from_iterable(pairs), self._texts[-1]]), values[-1], None
 
 
-class _Turns(RowFormat):
+class Turns(RowFormat):
     """One column with a list of turns: OpenAI's messages, or ShareGPT's conversations."""
 
     has_lists = True
@@ -175,6 +175,7 @@ class _Turns(RowFormat):
         self._other_role = f"another role than {', '.join(first)} and {last}"
 
     def fits(self, values: Values) -> bool:
+        """Return whether the column has a list of turns."""
         return self.are_turns(values.get(self.columns[0]))
 
     def are_turns(self, value: object) -> bool:
@@ -183,13 +184,14 @@ class _Turns(RowFormat):
         return isinstance(first, dict) and {self._role, self._content} <= first.keys()
 
     def row(self, *values: Any) -> Row:
+        """Return the row of the list of turns."""
         read = self.texts_and_marks(self.columns[0], values[0])
         if isinstance(read, str):
             return None, None, read
         texts, marks = read
         if self._learn == "last":
             marks = marks[:-1].replace("A", "a") + marks[-1:]
-        return _conversation(texts, marks)
+        return conversation(texts, marks)
 
     def texts_and_marks(self, column: str, turns: Any) -> tuple[list[Any], str] | str:
         """Return the texts of a list of turns with their marks, or the problem."""
@@ -235,7 +237,7 @@ class _Turns(RowFormat):
 class _PromptCompletion(RowFormat):
     """A prompt and its completion: two texts, or two lists of messages, as trl has them."""
 
-    def __init__(self, prompt: str, completion: str, turns: _Turns) -> None:
+    def __init__(self, prompt: str, completion: str, turns: Turns) -> None:
         super().__init__("prompt_completion", (prompt, completion))
         self._turns = turns
 
@@ -264,7 +266,7 @@ class _PromptCompletion(RowFormat):
         if answer[1].lower() != "a":
             return None, None, f"{self.columns[1]} is not one message of the assistant"
         # As in trl, the prompt is given, and the completion alone is learned.
-        return _conversation(before[0] + answer[0], before[1].replace("A", "a") + answer[1])
+        return conversation(before[0] + answer[0], before[1].replace("A", "a") + answer[1])
 
 
 class _Instruction(RowFormat):
@@ -306,9 +308,9 @@ class RowFormats:
             else _Template(prompt, fields.summary)
         )
         roles = {"system": "s", "user": "u", "assistant": "A"}
-        messages = _Turns("messages", fields.messages, fields.role, fields.content, roles, learn)
+        messages = Turns("messages", fields.messages, fields.role, fields.content, roles, learn)
         roles = {"system": "s", "human": "u", "gpt": "A"}
-        sharegpt = _Turns("sharegpt", fields.conversations, fields.speaker, fields.value, roles, learn)
+        sharegpt = Turns("sharegpt", fields.conversations, fields.speaker, fields.value, roles, learn)
         prompts = _PromptCompletion(fields.prompt, fields.completion, messages)
         alpaca = _Instruction(fields.instruction, fields.input, fields.output)
         known = {one.name: one for one in (columns, messages, sharegpt, prompts, alpaca)}

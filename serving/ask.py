@@ -1,4 +1,4 @@
-"""Asks the served model: for one dialogue, or for every row of a file. `tuneway ask` is its command.
+"""Asks the served model: one question, or every row of a file. `tuneway ask` is its command.
 
 The answer goes to standard output as it comes, and everything else to standard error.
 """
@@ -6,17 +6,16 @@ The answer goes to standard output as it comes, and everything else to standard 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import Refused
-from serving import deployed
+from serving import deployed, questions
 from serving import stack as stacks
 from serving.batch import Batch, run
 from serving.measured import MeasuredAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from serving.models import Model, Tell
     from serving.stack import Stack
@@ -26,20 +25,20 @@ MODELS: dict[str, Callable[[Stack, Tell], Model]] = {"endpoint": deployed.endpoi
 
 
 def one(settings_file: Path | None, model: str, name: str) -> bool:
-    """Ask for one dialogue. Return whether there was an answer.
+    """Ask one question. Return whether there was an answer.
 
     Args:
         settings_file: the settings file of the stack.
         model: the place of the model, one of `MODELS`.
-        name: the dialogue's file, or - for standard input.
+        name: the question's file, or - for standard input.
 
     Raises:
-        Refused: the dialogue cannot be read, or no model is served.
+        Refused: the question cannot be read, or no model is served.
         NotAnswered: the model gave no answer.
     """
-    dialogue = _dialogue(name)
+    question = questions.read(name)
     asked = MODELS[model](stacks.find_stack(stacks.load(settings_file)), _teller())
-    answer = MeasuredAnswer(asked, dialogue)
+    answer = MeasuredAnswer(asked, question)
     for piece in answer.pieces():
         print(piece, end="", flush=True)
     print(flush=True)
@@ -57,7 +56,7 @@ def rows(
         model: the place of the model, one of `MODELS`.
         file: the file, in a format that data prep reads.
         output: the file for the answers. None stands for a file beside the input.
-        field: the column with the dialogue. None stands for that of the settings.
+        field: the column with the dialogue. None: the settings say the format of the rows.
         at_once: how many rows are asked at once.
 
     Raises:
@@ -79,17 +78,3 @@ def _teller() -> Tell:
             print(line, file=sys.stderr, flush=True)
 
     return tell
-
-
-def _dialogue(name: str) -> str:
-    """Return the text of a file or of standard input."""
-    try:
-        text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        dialogue = text.decode("utf-8-sig")
-    except OSError as error:
-        raise Refused(f"DIALOGUE {name}: {error.strerror}; name a text file, or - for standard input") from error
-    except UnicodeDecodeError as error:
-        raise Refused(f"DIALOGUE {name}: it is not UTF-8 text; save it as UTF-8") from error
-    if not dialogue.strip():
-        raise Refused(f"DIALOGUE {name}: it has no text; write the dialogue into it")
-    return dialogue.replace("\r\n", "\n").strip("\n")

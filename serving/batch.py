@@ -1,4 +1,4 @@
-"""Asks a model for every row of a file. What is answered is never asked again, however the process ends.
+"""Asks a model every row of a file. What is answered is never asked again, however the process ends.
 
 Each answer is written at once to a journal beside the output file (`OUTPUT.part`). The next start with the same file and model
 goes on from the journal. At the end the output file gets all rows in the input's order.
@@ -14,19 +14,22 @@ import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from data_prep.checks import why_no_texts
-from data_prep.row_formats import RowFormats
+from data_prep.questions import QuestionFormats, asked_turns
+from data_prep.row_formats import Conversation, RowFormats
 from data_prep.rows import BLANK_LINE
 from data_prep.sources import LocalFiles
 from pipeline.contracts.data import CsvForm, Fields, Piece
 from pipeline.errors import Refused
 from pipeline.source.formats import format_of, unknown_format
+from serving import questions
 from serving.errors import NotAnswered
+from serving.journal import Journal
 from serving.measured import MeasuredAnswer
 
 if TYPE_CHECKING:
@@ -35,8 +38,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Task, TaskID
 
+    from data_prep.row_formats import Row
     from pipeline.settings import Settings
-    from serving.models import Model
+    from serving.models import ChatMessages, Model
 
 MOST_AT_ONCE = 64
 FAILURES_IN_A_ROW = 20
@@ -47,19 +51,35 @@ OUTPUTS = (".jsonl", ".csv")
 
 
 class BatchRow(NamedTuple):
-    """A row of the file: its number from 1 on, its dialogue, and why it cannot be asked; None if it can."""
+    """A row of the file: its number from 1 on, its question, and why it cannot be asked; None if it can."""
 
     number: int
-    dialogue: str
+    question: ChatMessages
     problem: str | None
 
 
 class Batch(NamedTuple):
-    """The rows of a file to ask, and where the answers go. `digest` is the file's SHA-256, and `size` its number of rows."""
+    """The rows of a file to ask, and where the answers go.
+
+    Attributes:
+        file: the file.
+        output: the file for the answers.
+        formats: the formats that the rows may have.
+        rows_are: the format that they have.
+        field: the column with the dialogue, if the rows are columns.
+        about: what else says how the rows are read. It is empty for one column, as in the journals of older versions.
+        csv: the form of CSV files.
+        at_once: how many rows are asked at once.
+        digest: the file's SHA-256.
+        size: its number of rows.
+    """
 
     file: Path
     output: Path
+    formats: RowFormats
+    rows_are: str
     field: str
+    about: dict[str, Any]
     csv: CsvForm
     at_once: int
     digest: str
@@ -72,9 +92,9 @@ class Batch(NamedTuple):
         Args:
             file: the file.
             output: the file for the answers. None stands for a file beside the input.
-            field: the column with the dialogue. None stands for that of the settings.
+            field: the column with the dialogue. None: `dataset.format` says the format of the rows.
             at_once: how many rows are asked at once.
-            settings: the settings, for the column and the form of CSV files.
+            settings: the settings, for the format of the rows and the form of CSV files.
 
         Raises:
             Refused: there is no such file, it cannot be read, or an argument is wrong.
@@ -90,114 +110,60 @@ class Batch(NamedTuple):
         to = output or file.with_name(f"{file.name.partition('.')[0]}-answers{suffix}")
         if to.suffix not in OUTPUTS or to.resolve() == file.resolve():
             raise Refused(f"--output {to}: name another file that ends in {' or '.join(OUTPUTS)}")
-        form = CsvForm(settings.dataset.csv.separator, settings.dataset.csv.encoding)
+        dataset = settings.dataset
+        fields = Fields(**dataset.fields.model_dump())
+        formats: RowFormats = QuestionFormats(fields, dataset.format, dataset.prompt)
+        if field is not None:
+            # The file needs no summary, so the readers get the one column twice.
+            formats = RowFormats(Fields(field, field), "columns")
+        form = CsvForm(dataset.csv.separator, dataset.csv.encoding)
         with file.open("rb") as raw:
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
-        batch = cls(file, to, field or settings.dataset.fields.dialogue, form, at_once, digest, 0)
-        return batch._replace(size=sum(1 for _ in batch.rows()))
+        batch = cls(file, to, formats, "columns", field or fields.dialogue, {}, form, at_once, digest, 0)
+        source = batch.source()
+        size = sum(1 for _ in batch.rows(source))
+        read_as = source.read_as.get(str(file))
+        rows_are = (read_as and read_as.format) or "columns"
+        template = dataset.prompt if field is None and rows_are == "columns" else None
+        if rows_are != "columns":
+            batch = batch._replace(rows_are=rows_are, field="messages", about={"format": rows_are, "fields": [*fields]})
+        elif template is not None:
+            batch = batch._replace(about={"prompt": template})
+        return batch._replace(size=size)
 
-    def rows(self) -> Iterator[BatchRow]:
+    def source(self) -> LocalFiles:
+        """Return what reads the file."""
+        return LocalFiles(self.formats, self.csv)
+
+    def rows(self, source: LocalFiles | None = None) -> Iterator[BatchRow]:
         """Yield the rows. A blank line is none, but it has a number.
+
+        Args:
+            source: reads the file, and tells afterwards how it was read.
 
         Raises:
             Refused: the file is not of its format, or has no such column.
         """
         size = self.file.stat().st_size
         piece = Piece(str(self.file), "test", size, None, 0, size)
-        # The file needs no summary, so the readers get the one column twice.
-        read = (
-            LocalFiles(RowFormats(Fields(self.field, self.field), "columns"), self.csv).rows(piece)
-            if size
-            else iter(())
-        )
         try:
-            for number, (dialogue, _, problem) in enumerate(read, 1):
-                if problem != BLANK_LINE:
-                    why = why_no_texts(dialogue, dialogue, problem) or _why_not_utf8(str(dialogue))
-                    yield BatchRow(number, "" if why else str(dialogue), why)
+            for number, row in enumerate((source or self.source()).rows(piece) if size else (), 1):
+                if row[2] != BLANK_LINE:
+                    question, why = _question(row)
+                    yield BatchRow(number, [] if why else question, why)
         except Refused as error:
             if "dataset.fields" not in str(error):
                 raise
             raise Refused(f"{error}; for a batch, name the column with the dialogue: --field NAME") from error
 
 
-def _why_not_utf8(text: str) -> str | None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "broken UTF-8 or a lone surrogate"
-    return None
-
-
-class Journal:
-    """The answers so far, one JSON line each, in the order in which they came. One process at a time has it.
-
-    Attributes:
-        done: the place of each row's answer in the file. A row whose failure may pass has none.
-        failed: the number of rows whose failure may pass.
-    """
-
-    def __init__(self, file: IO[bytes], about: dict[str, Any]) -> None:
-        """Read the answers, and drop a line that was cut off by a kill.
-
-        Raises:
-            Refused: the file is no journal, or one of another file or model.
-        """
-        self._file, self._about = file, about
-        self.done: dict[int, int] = {}
-        self.failed = 0
-        end = 0
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = None
-            if not isinstance(entry, dict):
-                raise Refused(f"{file.name} is not the journal of a batch; remove it, or give another --output")
-            if not end and entry != about:
-                changed = ", ".join(key for key in about if entry.get(key) != about[key])
-                raise Refused(
-                    f"{file.name} has answers of another batch (another {changed}); remove it to ask all rows again, or "
-                    "give another --output"
-                )
-            if end and not entry["again"]:
-                self.done[entry["row"]] = end
-            end += len(line)
-        file.truncate(end)
-        file.seek(end)
-        if not end:
-            self._append(about)
-
-    def write(self, row: int, answer: str, *, cut: bool = False, error: str | None = None, again: bool = False) -> None:
-        """Keep the answer of a row. `again` means that its failure may pass."""
-        if again:
-            self.failed += 1
-        else:
-            self.done[row] = self._file.tell()
-        self._append({"row": row, "answer": answer, "cut": cut, "error": error, "again": again})
-
-    def _append(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()  # from here on a kill of the process loses nothing
-
-    def entries(self) -> dict[int, int]:
-        """Return the place of each row's last entry, also of those whose failure may pass."""
-        places: dict[int, int] = {}
-        self._file.seek(0)
-        at = len(self._file.readline())
-        for line in self._file:
-            row = json.loads(line)["row"]
-            places[row] = self.done.get(row, at)
-            at += len(line)
-        return places
-
-    def read(self, place: int) -> dict[str, Any]:
-        """Return the entry at a place."""
-        self._file.seek(place)
-        entry: dict[str, Any] = json.loads(self._file.readline())
-        return entry
+def _question(row: Row) -> tuple[ChatMessages, str | None]:
+    """Return the messages of a row, and why they cannot be asked; None if they can."""
+    if isinstance(row, Conversation):
+        return asked_turns(row), questions.why_not_utf8(row.texts)
+    dialogue, _, problem = row
+    why = why_no_texts(dialogue, dialogue, problem) or questions.why_not_utf8([str(dialogue)])
+    return questions.user(str(dialogue)), why
 
 
 @contextmanager
@@ -212,6 +178,7 @@ def _journal(batch: Batch, model: Model) -> Iterator[Journal]:
         "run": model.run,
         "instruction": model.instruction,
         "max_tokens": model.max_tokens,
+        **batch.about,
     }
     with path.open("a+b") as file:
         try:
@@ -256,7 +223,7 @@ def _ask_all(batch: Batch, model: Model, journal: Journal) -> None:
                         journal.write(row.number, "", error=row.problem)
                         bar.advance(failed=True)
                         continue
-                    waiting[pool.submit(_answer, model, row.dialogue)] = row
+                    waiting[pool.submit(_answer, model, row.question)] = row
                 if not waiting:
                     break
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -275,8 +242,8 @@ def _ask_all(batch: Batch, model: Model, journal: Journal) -> None:
         raise NotAnswered(line, "model") from stop
 
 
-def _answer(model: Model, dialogue: str) -> MeasuredAnswer:
-    answer = MeasuredAnswer(model, dialogue)
+def _answer(model: Model, question: ChatMessages) -> MeasuredAnswer:
+    answer = MeasuredAnswer(model, question)
     for _ in answer.pieces():
         pass
     return answer
@@ -310,7 +277,12 @@ def _write(batch: Batch, journal: Journal) -> int:
         for row in batch.rows():
             entry = journal.read(places[row.number])
             errors += entry["error"] is not None
-            values = (row.number, row.dialogue, entry["answer"], entry["cut"], entry["error"])
+            asked: Any = row.question
+            if batch.rows_are == "columns":
+                asked = asked[-1]["content"] if asked else ""
+            elif table:
+                asked = json.dumps(asked, ensure_ascii=False)
+            values = (row.number, asked, entry["answer"], entry["cut"], entry["error"])
             line = dict(zip(columns, values, strict=True))
             if table:
                 table.writerow(line)

@@ -26,7 +26,7 @@ from serving.endpoint import assumed, client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from serving.models import Model, Tell
+    from serving.models import ChatMessages, Model, Tell
     from serving.stack import Stack
 
 ATTEMPTS = 16
@@ -135,8 +135,8 @@ def gone(stack: Stack) -> str:
     )
 
 
-def sample_dialogues(stack: Stack, run: str) -> list[str]:
-    """Return the held-out dialogues with which the run's model was tested; none if the run has left none."""
+def samples(stack: Stack, run: str) -> list[ChatMessages]:
+    """Return the questions with which the run's model was tested; none if the run has left none."""
     key = names.prefix("models", run) + names.SAMPLES
     try:
         body = aws.client("s3", region_name=stack.region).get_object(Bucket=stack.bucket, Key=key)["Body"].read()
@@ -144,7 +144,7 @@ def sample_dialogues(stack: Stack, run: str) -> list[str]:
         if aws.code(error) not in ("NoSuchKey", "AccessDenied"):
             raise
         return []
-    return [sample["prompt"][-1]["content"] for sample in json.loads(body)]
+    return [sample["prompt"] for sample in json.loads(body)]
 
 
 def _record(stack: Stack, run: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from serving.models import Model, Usage
+    from serving.models import ChatMessages, Model, Usage
 
 
 BURST_SECONDS = 0.02
@@ -16,7 +16,7 @@ BURST_SECONDS = 0.02
 
 
 class MeasuredAnswer:
-    """The answer of a model to a dialogue.
+    """The answer of a model to a question.
 
     Attributes:
         text: the pieces that have come.
@@ -25,9 +25,9 @@ class MeasuredAnswer:
         usage: the tokens, at the end.
     """
 
-    def __init__(self, model: Model, dialogue: str) -> None:
-        """Take model and dialogue. Nothing is asked yet."""
-        self._model, self._dialogue = model, dialogue
+    def __init__(self, model: Model, question: ChatMessages) -> None:
+        """Take model and question. Nothing is asked yet."""
+        self._model, self._question = model, question
         self.text = ""
         self.first_seconds: float | None = None
         self.seconds: float | None = None
@@ -36,7 +36,7 @@ class MeasuredAnswer:
     def pieces(self) -> Iterator[str]:
         """Ask, and yield the pieces of the text as they come. Raises NotAnswered."""
         started = time.monotonic()
-        for piece in self._model.answer(self._dialogue):
+        for piece in self._model.answer(self._question):
             self.usage = piece.usage or self.usage
             if piece.text:
                 self.first_seconds = self.first_seconds or time.monotonic() - started

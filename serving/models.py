@@ -79,7 +79,7 @@ class Model(NamedTuple):
         run: the run that made it.
         ask: the function that asks it.
         client: the client of its service.
-        instruction: the task with which it was trained, as the system turn of each question.
+        instruction: the system message that all rows of its training shared; None if they had none, or not the same.
         max_tokens: the longest answer, in tokens.
         price: its price in words, or that it is not known.
         usd_per_second: the price of a second of its answers in dollars, if it is billed by time and the price is known.
@@ -91,19 +91,21 @@ class Model(NamedTuple):
     run: str
     ask: Ask
     client: Any
-    instruction: str
+    instruction: str | None
     max_tokens: int
     price: str
     usd_per_second: float | None
     gone: Callable[[], str]
 
-    def answer(self, dialogue: str) -> Iterator[AnswerPiece]:
-        """Yield the answer to a dialogue. Raises NotAnswered."""
-        return self.ask(self, self.messages(dialogue))
+    def answer(self, question: ChatMessages) -> Iterator[AnswerPiece]:
+        """Yield the answer to a question, which ends with the user's turn. Raises NotAnswered."""
+        return self.ask(self, self.messages(question))
 
-    def messages(self, dialogue: str) -> ChatMessages:
-        """Return the messages of a question, as the model was trained."""
-        return [{"role": "system", "content": self.instruction}, {"role": "user", "content": dialogue}]
+    def messages(self, question: ChatMessages) -> ChatMessages:
+        """Return the messages of a question as the model was trained. Its own system message is left as it is."""
+        if self.instruction is None or question[0]["role"] == "system":
+            return question
+        return [{"role": "system", "content": self.instruction}, *question]
 
 
 def by_endpoint(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
@@ -137,10 +139,11 @@ def by_endpoint(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
 def by_converse(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
     """Ask a model in Bedrock by ConverseStream. Raises NotAnswered."""
     finish, tokens = None, {"inputTokens": 0, "outputTokens": 0}
+    system = [{"text": message["content"]} for message in messages if message["role"] == "system"]
     try:
         answer = model.client.converse_stream(
             modelId=model.id,
-            system=[{"text": message["content"]} for message in messages if message["role"] == "system"],
+            **({"system": system} if system else {}),
             messages=[
                 {"role": message["role"], "content": [{"text": message["content"]}]}
                 for message in messages
@@ -273,7 +276,7 @@ def _refused_text(model: Model, message: str) -> NotAnswered:
     if found := _CONTEXT.search(message):
         return NotAnswered(
             f"the text is longer than the model takes ({found[1]} tokens with {model.max_tokens} for the answer); shorten it, "
-            "or serve the model with a higher endpoint.max_model_len",
+            "begin a new conversation, or serve the model with a higher endpoint.max_model_len",
             "text",
         )
     return NotAnswered(f"the model refuses the text ({_quote(message)}); reword it", "text")

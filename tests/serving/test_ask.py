@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serving import deployed
+from serving import deployed, questions
 from serving.endpoint import client
 from serving.errors import NotAnswered
 from serving.stack import find_stack, load
@@ -96,8 +96,8 @@ def test_a_text_that_is_too_long_is_refused_with_the_length_that_the_model_takes
     done = user.ask(settings, "-", text="word " * 400)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: the text is longer than the model takes (256 tokens with {MAX_TOKENS} for the answer); shorten it, or serve "
-        "the model with a higher endpoint.max_model_len\n"
+        f"error: the text is longer than the model takes (256 tokens with {MAX_TOKENS} for the answer); shorten it, begin "
+        "a new conversation, or serve the model with a higher endpoint.max_model_len\n"
     )
     done = user.ask(settings, "-", text="x" * 7_000_000)
     assert done.stderr == "error: the text is longer than SageMaker takes (6 MB); shorten it\n"
@@ -140,7 +140,7 @@ def test_a_token_that_has_ended_or_is_malformed_is_called_that(user: Served, set
     ):
         given = model._replace(client=model.client.with_options(api_key=token))
         with pytest.raises(NotAnswered, match=line) as refused:
-            list(given.answer(DIALOGUE))
+            list(given.answer(questions.user(DIALOGUE)))
         assert refused.value.about == "model", "no text would be answered now"
         assert token not in str(refused.value)
 

@@ -72,8 +72,8 @@ def test_a_rows_error_is_in_its_row(user: Served, settings: Path, tmp_path: Path
         rows = list(csv.DictReader(table))
     assert [row["error"] for row in rows] == [
         "",
-        f"the text is longer than the model takes (256 tokens with {MAX_TOKENS} for the answer); shorten it, or serve the "
-        "model with a higher endpoint.max_model_len",
+        f"the text is longer than the model takes (256 tokens with {MAX_TOKENS} for the answer); shorten it, begin a new "
+        "conversation, or serve the model with a higher endpoint.max_model_len",
         "dialogue is empty",
         "",
     ]

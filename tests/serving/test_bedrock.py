@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serving import deployed
+from serving import deployed, questions
 from serving.errors import NotAnswered
 from serving.models import BUSY, WAKING
 from serving.stack import find_stack, load
@@ -81,7 +81,7 @@ def test_a_model_that_stays_busy_is_asked_as_often_as_boto3_does_and_no_more(
     set_faults(user.aws, {"kind": "inference", "how": how, "resource": model})
     try:
         with pytest.raises(NotAnswered) as refused:
-            list(found.answer(DIALOGUE))
+            list(found.answer(questions.user(DIALOGUE)))
         assert fired_counts(user.aws) == [3]
     finally:
         set_faults(user.aws)

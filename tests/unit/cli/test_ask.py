@@ -25,12 +25,12 @@ ASKS = """
 import sys
 from openai import OpenAI
 from cli.main import main
-from serving import ask, models
+from serving import ask, models, questions
 
 def asked(settings, place, port):
     client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
     model = models.Model("t", "e", "r", models.by_endpoint, client, "i", 9, "p", None, str)
-    return list(model.answer("x" * 7_000_000))
+    return list(model.answer(questions.user("x" * 7_000_000)))
 
 ask.one = asked
 sys.argv = ["tuneway", "ask", sys.argv[1]]

@@ -6,7 +6,7 @@ import csv
 import json
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,8 +34,159 @@ def echo(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
 MODEL = Model("Echo", "e", "r", echo, None, "Sum up:", 9, "free", None, str)
 
 
-def batch(file: Path, at_once: int = 4, field: str = "dialogue", output: Path | None = None) -> Batch:
+def batch(file: Path, at_once: int = 4, field: str | None = "dialogue", output: Path | None = None) -> Batch:
     return Batch.of(file, output, field, at_once, SETTINGS)
+
+
+def whole(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
+    """Answer with what was asked."""
+    yield AnswerPiece(json.dumps([[message["role"][0], message["content"]] for message in messages]))
+    yield AnswerPiece("", Usage(1, 1, cut=False))
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def turns(roles: str, *texts: object) -> list[dict[str, object]]:
+    names = {"s": "system", "u": "user", "a": "assistant"}
+    return [{"role": names[role], "content": text} for role, text in zip(roles, texts, strict=True)]
+
+
+SHAREGPT = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}, {"from": "human", "value": "and?"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        (
+            {"messages": turns("uau", "hi", "hello", "and?")},
+            [["s", "Sum up:"], ["u", "hi"], ["a", "hello"], ["u", "and?"]],
+        ),
+        ({"messages": turns("sua", "Be kind.", "hi", "the reference")}, [["s", "Be kind."], ["u", "hi"]]),
+        ({"conversations": SHAREGPT}, [["s", "Sum up:"], ["u", "hi"], ["a", "hello"], ["u", "and?"]]),
+        ({"prompt": "hi", "completion": "left off"}, [["s", "Sum up:"], ["u", "hi"]]),
+        ({"prompt": "hi"}, [["s", "Sum up:"], ["u", "hi"]]),
+        ({"prompt": turns("su", "Be kind.", "hi")}, [["s", "Be kind."], ["u", "hi"]]),
+        ({"instruction": "Translate.", "input": "hi", "output": "hallo"}, [["s", "Translate."], ["u", "hi"]]),
+        ({"instruction": "Say hi.", "input": ""}, [["s", "Sum up:"], ["u", "Say hi."]]),
+        ({"dialogue": "hi"}, [["s", "Sum up:"], ["u", "hi"]]),
+    ],
+)
+def test_rows_of_each_format_are_found_and_asked_without_their_last_answer(
+    tmp_path: Path, row: dict[str, Any], asked: list[list[str]]
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(json.dumps(row) + "\n\n" + json.dumps(row) + "\n")
+    found = batch(file, field=None)
+    assert found.size == 2
+    assert run(found, MODEL._replace(ask=whole))
+    written = lines(tmp_path / "in-answers.jsonl")
+    assert [line["row"] for line in written] == [1, 3], "a blank line has a number"
+    assert [json.loads(line["answer"]) for line in written] == [asked] * 2
+    name = "dialogue" if "dialogue" in row else "messages"
+    own = asked if ["s", "Sum up:"] not in asked else asked[1:]
+    expected = own[0][1] if name == "dialogue" else [[one["role"][0], one["content"]] for one in written[0]["messages"]]
+    assert (written[0]["dialogue"] if name == "dialogue" else own) == expected
+    assert list(written[0]) == ["row", name, "answer", "cut", "error"]
+
+
+def test_a_model_without_a_common_system_message_is_asked_with_the_rows_own_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    rows = [{"messages": turns("u", "hi")}, {"messages": turns("su", "Be kind.", "hi")}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(batch(file, field=None), MODEL._replace(ask=whole, instruction=None))
+    assert [json.loads(line["answer"]) for line in lines(tmp_path / "in-answers.jsonl")] == [
+        [["u", "hi"]],
+        [["s", "Be kind."], ["u", "hi"]],
+    ]
+
+
+def test_a_row_that_is_no_question_has_data_preps_reason_and_no_row_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    bad = [
+        turns("uu", "a", "b"),
+        turns("ssu", "a", "b", "c"),
+        turns("au", "a", "b"),
+        [],
+        turns("u", "   "),
+        turns("u", None),
+        [{"role": "tool", "content": "x"}],
+        [{"role": "user", "content": "x", "tool_calls": [1]}],
+        turns("u", "\ud800"),
+        "text",
+    ]
+    rows = [turns("u", "fit")] * 20 + bad
+    file.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    assert not run(batch(file, field=None), MODEL)
+    written = lines(tmp_path / "in-answers.jsonl")
+    assert [line["row"] for line in written] == list(range(1, 31))
+    assert [line["error"] for line in written[20:]] == [
+        "two turns of one role in a row",
+        "a system message that is not the first",
+        "the first turn is not the user's",
+        "no turns",
+        "a turn is blank",
+        "a turn is null",
+        "role 'tool'",
+        "a tool call",
+        "broken UTF-8 or a lone surrogate",
+        "messages is not a list",
+    ]
+    assert all(line["messages"] == [] for line in written[20:])
+
+
+def test_a_batch_of_conversations_goes_on_and_refuses_the_journal_of_another_way_to_read_it(tmp_path: Path) -> None:
+    file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text("".join(json.dumps({"messages": turns("u", str(n)), "text": str(n)}) + "\n" for n in range(4)))
+    asked: list[str] = []
+
+    def fails_once(model: Model, messages: ChatMessages) -> Iterator[AnswerPiece]:
+        asked.append(messages[-1]["content"])
+        if asked.count("2") == 1 and messages[-1]["content"] == "2":
+            raise NotAnswered("busy; ask again", "moment")
+        yield from echo(model, messages)
+
+    first = batch(file, field=None, output=output, at_once=1)
+    assert not run(first, MODEL._replace(ask=fails_once))
+    with pytest.raises(
+        Refused, match=r"out\.jsonl\.part has answers of another batch \(another field, format, fields\); remove"
+    ):
+        run(batch(file, field="text", output=output), MODEL)
+    assert run(first, MODEL._replace(ask=fails_once))
+    assert asked == ["0", "1", "2", "3", "2"], "no kept row is asked again"
+    assert [line["answer"] for line in lines(output)] == [f"re: {n}" for n in range(4)]
+
+
+def test_csv_files_have_prompts_and_a_template_makes_the_question_of_columns(tmp_path: Path) -> None:
+    file, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    file.write_text("prompt,completion\nhi,left off\n")
+    assert run(batch(file, field=None, output=output), MODEL)
+    with output.open(newline="") as table:
+        (row,) = csv.DictReader(table)
+    assert json.loads(row["messages"]) == turns("u", "hi")
+    assert row["answer"] == "re: hi"
+    dataset = SETTINGS.dataset.model_copy(update={"prompt": "{question}\n\n{context}"})
+    file.write_text("context,question\nbikes,How many?\n")
+    output.unlink()
+    assert run(Batch.of(file, output, None, 4, SETTINGS.model_copy(update={"dataset": dataset})), MODEL)
+    with output.open(newline="") as table:
+        (row,) = csv.DictReader(table)
+    assert (row["dialogue"], row["answer"]) == ("How many?\n\nbikes", "re: How many?\n\nbikes")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('{"messages": [{"role": "user", "content": "x"}], "dialogue": "y"}\n', "fit two formats, columns"),
+        ('{"text": "x"}\n', r"no column 'dialogue'.* for a batch, name the column with the dialogue: --field NAME$"),
+    ],
+)
+def test_a_file_of_two_formats_or_none_is_refused_in_one_line(tmp_path: Path, content: str, line: str) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(content)
+    with pytest.raises(Refused, match=line):
+        batch(file, field=None)
 
 
 def test_no_more_rows_are_asked_at_once_than_the_user_allows(

@@ -9,6 +9,7 @@ import pytest
 
 from serving.measured import BURST_SECONDS, MeasuredAnswer
 from serving.models import AnswerPiece, Model, Usage
+from serving.questions import user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ def test_an_answer_in_one_burst_has_no_rate(pause: float, rate: bool) -> None:
         yield AnswerPiece("", Usage(7, 3, cut=False))
 
     model = Model("Bedrock", "id", "run", ask, None, "task", 9, "by tokens", None, str)
-    answer = MeasuredAnswer(model, "dialogue")
+    answer = MeasuredAnswer(model, user("dialogue"))
     assert "".join(answer.pieces()) == "a word"
     first, *rates, tokens, price = answer.line().split(" · ")
     assert first.startswith("first token 0.0")
