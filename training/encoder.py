@@ -81,12 +81,12 @@ class Tokenized(NamedTuple):
     Attributes:
         rows: the tokenized rows.
         left_out: the numbers (from 1) of the rows that are left out, because they are too long.
-        cut: how many rows have lost their first turns.
+        cut: the numbers (from 1) of the rows that have lost their first turns.
     """
 
     rows: Dataset
     left_out: list[int]
-    cut: int
+    cut: list[int]
 
 
 def _without_first_turns(messages: Messages, fits: Callable[[Messages], bool]) -> Messages:
@@ -226,10 +226,11 @@ class Encoder:
         fitted = [self.fit(chat, max_length, cut=cut) for chat in chats]
         rows = [dict(row) for row, _ in fitted if row is not None]
         left_out = [number for number, (row, _) in enumerate(fitted, 1) if row is None]
-        shorter = sum(lost > 0 for _, lost in fitted)
+        shorter = [number for number, (row, lost) in enumerate(fitted, 1) if row is not None and lost]
         if shorter:
             print(
-                f"{name}: cut {shorter} of {len(chats)} rows to {max_length} tokens, at their first turns", flush=True
+                f"{name}: cut {len(shorter)} of {len(chats)} rows to {max_length} tokens, at their first turns",
+                flush=True,
             )
         if left_out:
             print(

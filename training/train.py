@@ -1,8 +1,8 @@
 """Runs one training job: `python -m training.train`, with the code's parent folder on PYTHONPATH.
 
 It reads SageMaker's layout (`layout.py`), and writes the merged model into /opt/ml/model. /opt/ml/model/tuneway/ gets adapter/,
-evaluation.json, left_out.json, metrics.json, recipe.json and baseline.json. A failure is one line in /opt/ml/output/failure and
-exit code 1.
+evaluation.json, left_out.json, cut.json, metrics.json, recipe.json and baseline.json. A failure is one line in
+/opt/ml/output/failure and exit code 1.
 """
 
 from __future__ import annotations
@@ -84,11 +84,16 @@ class TrainingRun:
             # The model is published with the template of its training.
             self.tokenizer.chat_template = encoder.template.text
             limit, cut = self.recipe.max_length, self.recipe.long_conversations == "cut"
-            train, train_left_out, _ = encoder.dataset(self.train, "train", limit, cut=cut)
-            validation, validation_left_out, _ = encoder.dataset(self.validation, "validation", limit, cut=cut)
+            train, train_left_out, train_cut = encoder.dataset(self.train, "train", limit, cut=cut)
+            validation, validation_left_out, validation_cut = encoder.dataset(
+                self.validation, "validation", limit, cut=cut
+            )
             self.left_out = {"train": train_left_out, "validation": validation_left_out}
+            self.cut: dict[str, list[int]] = {"train": train_cut, "validation": validation_cut, "test": []}
             if cut:
-                self.test = [encoder.shorten(chat, limit) for chat in self.test]
+                whole, self.test = self.test, [encoder.shorten(chat, limit) for chat in self.test]
+                pairs = enumerate(zip(whole, self.test, strict=True), 1)
+                self.cut["test"] = [number for number, (chat, rest) in pairs if len(rest) < len(chat)]
             prompts = [encoder.prompt(chat) for chat in self.test]
             self.reference_tokens = [len(encoder.answer(chat)) for chat in self.test]
             if self.world.is_first:
@@ -179,6 +184,7 @@ class TrainingRun:
         export.write_json(extra / "evaluation.json", evaluation)
         export.write_lines(extra / evaluate.ANSWERS, evaluate.answer_rows(self.test, base_answers, tuned_answers))
         export.write_json(extra / "left_out.json", self.left_out)
+        export.write_json(extra / "cut.json", self.cut)
         export.write_json(extra / "recipe.json", self.recipe.as_dict() | {"used": result.used | self._dtypes()})
         export.write_json(extra / "metrics.json", self._metrics(result, logit_error))
         self.stop.check("publishing")
@@ -230,6 +236,7 @@ class TrainingRun:
             "tokens": result.tokens,
             "tokens_per_second": result.tokens / self.seconds["train"],
             "rows": self.rows,
+            "cut": {split: len(numbers) for split, numbers in self.cut.items()},
             "tokens_per_epoch": self.tokens_per_epoch,
             "seconds": {phase: round(seconds, 2) for phase, seconds in self.seconds.items()},
             "peak_memory_gib": self.device.peak_memory_gib(),

@@ -52,6 +52,13 @@ def handler(event: AssessEvent) -> Assessment:
         for split, lines in left_out.items()
         if lines
     ]
+    warnings += [
+        f"rows of {split} that are longer than training.max_length have lost their first turns: {count}; "
+        f"s3://{bucket}/{folder}/cut.json has the numbers of their lines in {split}.jsonl"
+        # A job of an earlier version has not counted them.
+        for split, count in metrics.get("cut", {}).items()
+        if count
+    ]
     if event.judged:
         # If the reason is in the line `why`, it need not stand twice.
         failed = event.judged.failed if event.judged.failed and event.judged.failed not in why else None

@@ -91,7 +91,7 @@ def test_plan_only_reads_and_an_execution_has_its_rows(stack: Deployed, reader: 
     assert planned["at_most"]["total"] > planned["at_most"]["training"] > 0
     shown = stack.tuneway("plan", *arguments, **reader)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert f"{mine}: 160 rows read, 4 of them rejected" in " ".join(shown.stdout.split())
+    assert f"{mine}: 160 rows read as columns, 4 of them rejected" in " ".join(shown.stdout.split())
     assert "Learned is the text between >>> and <<<." in " ".join(shown.stdout.split())
 
     stack.faults({"kind": "training", "how": "fail"})

@@ -193,7 +193,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsy
     chats = [make_chat(number) for number in range(6)]
     lengths = sorted(encoder.row(chat)["length"] for chat in chats)
     kept, left_out, cut = encoder.dataset(chats, "train", max(lengths))
-    assert (len(kept), left_out, cut) == (6, [], 0)
+    assert (len(kept), left_out, cut) == (6, [], [])
     assert capsys.readouterr().out == ""
     kept, left_out, _ = encoder.dataset(chats, "train", lengths[3])
     assert sorted(kept["length"]) == lengths[:4]

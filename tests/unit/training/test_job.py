@@ -62,13 +62,27 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(
     assert sorted(path.name for path in extra.iterdir()) == [
         "adapter",
         "baseline.json",
+        "cut.json",
         "evaluation.json",
         "left_out.json",
         "metrics.json",
         "recipe.json",
     ]
     assert json.loads((extra / "left_out.json").read_text()) == {"train": [], "validation": [7]}
+    cut = json.loads((extra / "cut.json").read_text())
+    # Every fourth row has one exchange, and cannot be cut.
+    assert cut["train"]
+    assert all((number - 1) % 4 for number in cut["train"])
+    assert (cut["validation"], json.loads((extra / "metrics.json").read_text())["cut"]) == (
+        [],
+        {split: len(numbers) for split, numbers in cut.items()},
+    )
     evaluation = json.loads((extra / "evaluation.json").read_text())
+    assert cut["test"] == [
+        number
+        for number, sample in enumerate(evaluation["samples"], 1)
+        if len(sample["prompt"]) < len(make_conversation(45 + number, 2)) - 1
+    ]
     assert evaluation["rows"] == len(evaluation["samples"]) == 6
     for side in ("base", "tuned", "difference"):
         for metric in ("rouge1", "rouge2", "rougeL", "chrF"):

@@ -201,10 +201,10 @@ def test_cut_rows_and_those_that_are_left_out_are_named(capsys: pytest.CaptureFi
     limit = encoder.row(rows[1][:1] + rows[1][-2:])["length"]
     assert encoder.row(rows[0])["length"] <= limit < encoder.row(rows[2])["length"]
     kept, left_out, cut = encoder.dataset(rows, "train", limit, cut=True)
-    assert (len(kept), left_out, cut) == (2, [3], 1)
+    assert (len(kept), left_out, cut) == (2, [3], [2])
     assert capsys.readouterr().out == (
         f"train: cut 1 of 3 rows to {limit} tokens, at their first turns\n"
         f"train: left out 1 of 3 rows, longer than {limit} tokens\n"
     )
     kept, left_out, cut = encoder.dataset(rows, "train", limit)
-    assert (len(kept), left_out, cut) == (1, [2, 3], 0)
+    assert (len(kept), left_out, cut) == (1, [2, 3], [])

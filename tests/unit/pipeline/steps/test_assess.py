@@ -50,7 +50,7 @@ def event_for(aws: RunningAws, bucket: str, found: dict[str, Any], **settings: A
     """Write the files of a job, and return Assess's event for them."""
     put(aws, bucket, f"{FOLDER}evaluation.json", found)
     put(aws, bucket, f"{FOLDER}left_out.json", {"train": [3, 17], "validation": []})
-    put(aws, bucket, f"{FOLDER}metrics.json", METRICS)
+    put(aws, bucket, f"{FOLDER}metrics.json", METRICS | {"cut": {"train": 0, "validation": 0, "test": 3}})
     put(aws, bucket, f"{FOLDER}baseline.json", {"digest": "new"})
     put(aws, bucket, f"baselines/{KEY}/baseline.json", {"digest": "old"})
     return {
@@ -136,7 +136,9 @@ def test_the_setting_decides_and_the_reason_names_it(
     assert "samples" not in found["scores"]
     assert found["warnings"] == [
         "rows of train that are longer than training.max_length were left out: 2; "
-        f"s3://{bucket}/{FOLDER}left_out.json has the numbers of their lines in train.jsonl"
+        f"s3://{bucket}/{FOLDER}left_out.json has the numbers of their lines in train.jsonl",
+        "rows of test that are longer than training.max_length have lost their first turns: 3; "
+        f"s3://{bucket}/{FOLDER}cut.json has the numbers of their lines in test.jsonl",
     ]
     s3 = aws.client("s3")
     baseline = s3.get_object(Bucket=bucket, Key=f"baselines/{KEY}/baseline.json")["Body"].read()
@@ -195,7 +197,7 @@ def test_answers_that_repeat_themselves_or_are_cut_are_a_warning_whatever_the_de
     assert found["promoted"] is True
     assert found["why"].endswith(f"{CLEARLY}; but {' and '.join(lines)}" if lines else CLEARLY)
     where = f"look at some of them in s3://{bucket}/{FOLDER}evaluation.json"
-    assert found["warnings"][:-1] == [f"{line}: {where}" for line in lines]
+    assert found["warnings"][:-2] == [f"{line}: {where}" for line in lines]
 
 
 def test_a_model_is_not_clearly_better_on_few_rows(aws: RunningAws, bucket: str) -> None:
