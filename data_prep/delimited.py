@@ -102,7 +102,7 @@ class CsvFile:
 
     def _refuse_header(self, separator: str, found: dict[str, list[str]]) -> NoReturn:
         header = found[separator]
-        if lists := self._formats.turns.intersection(header):
+        if lists := self._formats.turns.keys() & header:
             raise Refused(
                 f"dataset.format: {quoted(self._name)} has the column {quoted(min(lists))}, and a cell of a CSV file is "
                 "text and no list of turns; write JSON Lines or Parquet"

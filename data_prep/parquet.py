@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from data_prep.encoding import HEAD_BYTES, refuse_others
 from data_prep.row_formats import BROKEN
-from data_prep.shapes import index, refuse_chat
+from data_prep.shapes import index, refuse_chat, refuse_no_turns
 from pipeline.errors import Refused, quoted
 
 if TYPE_CHECKING:
@@ -169,9 +169,12 @@ def _columns(schema: Any, file: str, formats: RowFormats) -> tuple[RowFormat, li
     for name, kind in zip(names, schema.types, strict=True):
         if _is_list(kind) and pa.types.is_struct(kind.value_type):
             sample[name] = [dict.fromkeys([part.name for part in kind.value_type], "")]
-    row_format = formats.choose(file, [sample]) or formats.fallback
+    found = formats.choose(file, [sample])
+    row_format = found or formats.fallback
     if row_format.name == "columns":
         refuse_chat(file, sample, row_format)
+    if not found:
+        refuse_no_turns(file, names, formats)
     return row_format, [names[place] for place in index(names, file, row_format)]
 
 

@@ -117,10 +117,11 @@ class RowFormat:
         columns: the columns that every row must have.
         optional: the columns that are read if a row has them.
         is_pair: whether the two values of a row are a row as they are. Readers need not call `row` then.
-        has_lists: whether a column holds lists, which CSV files do not have.
+        turn_keys: the keys of a turn, if the only column holds lists of turns.
     """
 
-    is_pair = has_lists = False
+    is_pair = False
+    turn_keys: tuple[str, ...] = ()
 
     def __init__(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> None:
         """Take the name and the columns."""
@@ -166,11 +167,10 @@ class _Template(RowFormat):
 class Turns(RowFormat):
     """One column with a list of turns: OpenAI's messages, or ShareGPT's conversations."""
 
-    has_lists = True
-
     def __init__(self, name: str, column: str, role: str, content: str, roles: dict[str, str], learn: str) -> None:
         super().__init__(name, (column,))
         self._role, self._content, self._roles, self._learn = role, content, roles, learn
+        self.turn_keys = role, content
         *first, last = roles
         self._other_role = f"another role than {', '.join(first)} and {last}"
 
@@ -321,9 +321,9 @@ class RowFormats:
         self.fallback = self._formats[0]
 
     @property
-    def turns(self) -> set[str]:
-        """The columns that hold lists in a format that has them."""
-        return {column for one in self._formats if one.has_lists for column in one.columns}
+    def turns(self) -> dict[str, tuple[str, ...]]:
+        """The keys of a turn by the column that holds the list of turns, in the formats that have one."""
+        return {one.columns[0]: one.turn_keys for one in self._formats if one.turn_keys}
 
     def any_fits(self, values: Values) -> bool:
         """Return whether an object fits any of the formats."""
@@ -348,7 +348,7 @@ class RowFormats:
             raise Refused(
                 f"dataset.format: the rows of {quoted(name)} fit two formats, {first} "
                 f"({_shown(found[0])}) and {second} ({_shown(found[1])}); set dataset.format to the one to read, such as "
-                f"dataset.format: {second}"
+                f"dataset.format: {second}; if each row fits only one, write the rows of each format to a file of their own"
             )
         return found[0] if found else None
 

@@ -12,7 +12,7 @@ import orjson
 
 from data_prep.encoding import HEAD_BYTES, Prefixed, detect, refuse_others
 from data_prep.row_formats import SAMPLE_ROWS
-from data_prep.shapes import no_column, refuse_chat, refuse_half_a_prompt, shown_keys
+from data_prep.shapes import no_column, refuse_chat, refuse_half_a_prompt, refuse_no_turns, shown_keys
 from pipeline.errors import Refused, quoted
 from pipeline.source.stream import BUFFER_BYTES
 
@@ -84,6 +84,7 @@ def _chosen(name: str, objects: list[dict[str, Any]], formats: RowFormats) -> Ro
     found = formats.choose(name, objects)
     if found is None and objects:
         refuse_chat(name, objects[0], formats.fallback)
+        refuse_no_turns(name, objects[0], formats)
         for column in formats.fallback.columns:
             if not any(column in value for value in objects):
                 no_column(name, column, objects[0])

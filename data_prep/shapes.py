@@ -10,7 +10,8 @@ from pipeline.errors import Refused, quoted
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from data_prep.row_formats import RowFormat
+    from data_prep.row_formats import RowFormat, RowFormats
+    from pipeline.contracts.data import Fields
 
 _SHOWN_COLUMNS = 20
 
@@ -125,3 +126,29 @@ def refuse_turns(name: str, column: str | None, keys: Collection[str]) -> None:
                 f"dataset.format: {quoted(name)} has chat rows, {where} being a list of turns with "
                 f"{' and '.join(sorted(turn))}; {remedy}"
             )
+
+
+def refuse_no_turns(name: str, columns: Collection[str], formats: RowFormats) -> None:
+    """Refuse a file that fits no format if it has a column that holds turns in one of them."""
+    for column, keys in formats.turns.items():
+        if column in columns:
+            raise Refused(
+                f"dataset.format: {quoted(name)} has the column {quoted(column)}, which is no list of turns with "
+                f"{' and '.join(keys)}; write such lists (and no text of them), name the keys of a turn in dataset.fields, or "
+                "set dataset.format to the format of its rows"
+            )
+
+
+def other_roles(reason: str, fields: Fields) -> str | None:
+    """Return the remedy for rows that are rejected because their roles are those of the other format of turns."""
+    if reason in ("role 'human'", "role 'gpt'"):
+        return (
+            f"these are ShareGPT's roles: set dataset.format: sharegpt, dataset.fields.conversations: {fields.messages}, "
+            f"dataset.fields.speaker: {fields.role} and dataset.fields.value: {fields.content}"
+        )
+    if reason in ("role 'user'", "role 'assistant'"):
+        return (
+            f"these are OpenAI's roles: set dataset.format: messages, dataset.fields.messages: {fields.conversations}, "
+            f"dataset.fields.role: {fields.speaker} and dataset.fields.content: {fields.value}"
+        )
+    return None

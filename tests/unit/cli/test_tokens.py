@@ -115,8 +115,8 @@ def test_conversations_are_counted_and_shown_as_the_job_learns_them(tmp_path: Pa
         recipe = replace(RECIPE, max_length=limit, long_conversations=way)  # type: ignore[arg-type]
         rows, left_out, cut = encoder.dataset(chats, "train", limit, cut=way == "cut")
         found = tokens.count(file, 20, recipe, encoder)
-        assert (found.rows, found.left_out, found.cut) == (len(rows), len(left_out), cut)
-        assert (cut > 0) is (way == "cut" and limit < lengths[-1])
+        assert (found.rows, found.left_out, found.cut) == (len(rows), len(left_out), len(cut))
+        assert bool(cut) is (way == "cut" and limit < lengths[-1])
         assert found.per_epoch == sum(rows["length"])
         assert found.learned == sum(end - start for row in rows for start, end in row["spans"])
         for row in tokens.shown_rows(file, 20, recipe, encoder):

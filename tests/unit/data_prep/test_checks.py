@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -90,7 +91,7 @@ def rules(row: Row, max_tokens: int, seed: int, base_model: str | None) -> Check
             return f"control character U+{ord(letter):04X}", *unfit
     if len(INSTRUCTION) + len(letters) > max_tokens * 6:
         return f"longer than {max_tokens} tokens (estimated)", *unfit
-    if not any(letter.isalnum() for letter in texts[1]):
+    if not any(letter.isalnum() for letter in texts[1]) and re.sub(r"\s", "", texts[1]) not in ("{}", "[]"):
         return "summary has no letter or digit", *unfit
     problem = None
     if base_model:
@@ -156,7 +157,10 @@ def test_a_summary_of_any_script_has_a_letter_or_digit() -> None:
         ("d", "", "summary is empty"),
         (" \r\n\t\u3000", "s", "dialogue is blank"),
         ("d", "\n", "summary is blank"),
-        *(("d", text, "summary has no letter or digit") for text in ("...", ":-)", "\U0001f600\ufe0f", "_", "\u0301")),
+        *(
+            ("d", text, "summary has no letter or digit")
+            for text in ("...", ":-)", "{}.", "{[}", "\U0001f600\ufe0f", "_", "\u0301")
+        ),
         (["d"], "s", "dialogue is not a string"),
         ("d", 0, "summary is not a string"),
         (False, "s", "dialogue is not a string"),
@@ -171,6 +175,11 @@ def test_a_summary_of_any_script_has_a_letter_or_digit() -> None:
 )
 def test_unfit_rows_have_a_reason(dialogue: object, summary: object, reason: str) -> None:
     assert check(dialogue, summary) == (reason, False, None, b"", b"", b"", b"")
+
+
+@pytest.mark.parametrize("answer", ["{}", "[]", " {\n}\n", "[ ]"])
+def test_an_empty_object_or_list_of_json_is_an_answer(answer: str) -> None:
+    assert check("Which dates does the mail have?", answer)[0] is None
 
 
 def test_a_problem_that_the_reader_found_is_the_reason() -> None:

@@ -253,6 +253,38 @@ def test_a_dataset_of_tool_calls_is_refused_with_the_reason(output: str, put: Ca
     assert line.endswith("; mend them")
 
 
+@pytest.mark.parametrize(
+    ("row", "remedy", "mended"),
+    [
+        (
+            {"conversations": [{"from": "user", "value": "q"}, {"from": "assistant", "value": "a"}]},
+            "these are OpenAI's roles: set dataset.format: messages, dataset.fields.messages: conversations, "
+            "dataset.fields.role: from and dataset.fields.content: value",
+            {"format": "messages", "messages": "conversations", "role": "from", "content": "value"},
+        ),
+        (
+            {"messages": [{"role": "human", "content": "q"}, {"role": "gpt", "content": "a"}]},
+            "these are ShareGPT's roles: set dataset.format: sharegpt, dataset.fields.conversations: messages, "
+            "dataset.fields.speaker: role and dataset.fields.value: content",
+            {"format": "sharegpt", "conversations": "messages", "speaker": "role", "value": "content"},
+        ),
+    ],
+)
+def test_the_roles_of_the_other_format_are_refused_with_the_settings_that_read_them(
+    output: str, put: Callable[[str, bytes], None], row: dict[str, Any], remedy: str, mended: dict[str, str]
+) -> None:
+    column, turns_of_row = next(iter(row.items()))
+    content = list(turns_of_row[0])[1]
+    rows = [{column: [turn | {content: f"{turn[content]} {n}"} for turn in turns_of_row]} for n in range(60)]
+    put("uploads/chats.jsonl", jsonl(rows))
+    event = make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl")
+    assert refusal(event).endswith(f"; {remedy}")
+    dataset = event["request"]["dataset"]
+    dataset["format"] = mended.pop("format")
+    dataset["fields"] |= mended
+    assert prepared(event)["counts"]["rejected"] == 0
+
+
 GOOD_MARKS = st.builds(lambda system, count: "s" * system + "ua" * count, st.booleans(), st.integers(1, 4))
 CLEAN_TURN = st.sampled_from(["hi", "naïve 😀", "a\r\nb", "User:", ":-)", "x" * 30])
 ANY_TURN = CLEAN_TURN | CLEAN_TURN | st.sampled_from(["\x01", "\ud800", "\x85"])

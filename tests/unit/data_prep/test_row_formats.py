@@ -232,6 +232,31 @@ def test_a_csv_file_of_turns_is_refused(column: str) -> None:
         CsvFile(io.BufferedReader(io.BytesIO(f"id,{column}\n1,[]\n".encode())), "a.csv", AUTO)
 
 
+NO_TURNS = [
+    ("messages", '[{"role": "user", "content": "q"}]', "role and content"),
+    ("messages", [[{"role": "user", "content": "q"}]], "role and content"),
+    ("messages", [{"speaker": "user", "text": "q"}], "role and content"),
+    ("conversations", ["q", "a"], "from and value"),
+    ("conversations", None, "from and value"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "keys"), NO_TURNS)
+def test_a_column_that_is_no_list_of_turns_is_named(column: str, value: object, keys: str) -> None:
+    for read in (read_lines, read_array):
+        with pytest.raises(Refused) as caught:
+            read({"id": 1, column: value})
+        assert str(caught.value).startswith("dataset.format: ")
+        assert f"has the column '{column}', which is no list of turns with {keys}; write such lists" in str(
+            caught.value
+        )
+
+
+def test_a_csv_file_with_one_column_of_another_format_is_refused_by_its_columns() -> None:
+    with pytest.raises(Refused, match="has no column 'dialogue'; it has 'prompt', 'response'; name two"):
+        CsvFile(io.BufferedReader(io.BytesIO(b"prompt,response\nq,a\n")), "a.csv", AUTO)
+
+
 def test_a_file_that_fits_two_formats_is_refused() -> None:
     both = SAMPLES["messages"][0] | SAMPLES["prompt_completion"][0]
     for read in (read_lines, read_array):
@@ -240,6 +265,9 @@ def test_a_file_that_fits_two_formats_is_refused() -> None:
         assert (
             "fit two formats, messages ('messages') and prompt_completion ('prompt', 'completion'); set dataset.format"
             in str(caught.value)
+        )
+        assert str(caught.value).endswith(
+            "; if each row fits only one, write the rows of each format to a file of their own"
         )
         assert read(both, formats=RowFormats(FIELDS, "messages"))[1] == [SAMPLES["messages"][1]]
     with pytest.raises(Refused, match="fit two formats, columns"):
@@ -306,6 +334,10 @@ def test_lists_of_turns_are_read_from_parquet(s3: Any, put: Callable[[str, bytes
     assert (
         read({"talk": pa.array(values)}, format="messages", fields={**FIELDS._asdict(), "messages": "talk"})[1] == found
     )
+    with pytest.raises(
+        Refused, match="has the column 'messages', which is no list of turns with role and content; write"
+    ):
+        read({"messages": [json.dumps(chat("ua"))]})
     assert read({"conversations": pa.array([gpt("ua")] * 3)})[1] == [row("sharegpt", gpt("ua"))] * 3
     conversational = {"prompt": pa.array([chat("suau")] * 3), "completion": pa.array([chat("a")] * 3)}
     assert read(conversational)[1] == [row("prompt_completion", chat("suau"), chat("a"))] * 3
