@@ -9,12 +9,14 @@ from typing import Any
 import yaml
 
 from cli.history import STEPS
+from data_prep.checks import Checks
 from local_aws.core.faults import parse as parse_fault
 from local_aws.ministack.decisions import evaluate
 from pipeline import earlier_run, promotion
 from pipeline import settings as schema
 from tests.docs.pages import ROOT, Block, commands
 from tests.docs.parsing import parse
+from tests.unit.data_prep.conftest import AUTO, make_event, prep_request
 from tests.unit.test_imports import FOLDERS
 from training import messages
 
@@ -61,6 +63,30 @@ def faults(block: Block) -> None:
 def row(block: Block) -> None:
     """The training's own code reads the row."""
     messages.check(json.loads(block.text))
+
+
+def formats(block: Block) -> None:
+    """Each row of the block has another format, which its keys tell, and all of them make the same training row."""
+    rows = [json.loads(text) for text in block.text.split("\n\n")]
+    instruction = rows[1]["messages"][0]["content"]
+    assert f"`dataset.instruction: {instruction}`" in (ROOT / block.page).read_text(encoding="utf-8")
+    chosen = [AUTO.choose(block.place, [row]) for row in rows]
+    assert [one and one.name for one in chosen] == [
+        "columns",
+        "messages",
+        "sharegpt",
+        "prompt_completion",
+        "instruction",
+    ]
+    rules = Checks(prep_request(make_event("out/", instruction=instruction)["request"]))
+    read = [
+        one.row(*(row[column] for column in (*one.columns, *one.optional)))
+        for one, row in zip(chosen, rows, strict=True)
+        if one
+    ]
+    lines = {line for reason, *_, line in rules.check(read) if reason is None}
+    assert len(lines) == 1
+    assert len(list(rules.check(read))) == len(rows)
 
 
 def settings(block: Block) -> None:

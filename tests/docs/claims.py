@@ -102,6 +102,7 @@ CLAIMS = (
     ),
     Claim("docs/cli.md", "ok       versions", checks.output, LIFE),
     Claim("docs/costs.md", "aws ce", checks.shell, why="local AWS has no Cost Explorer"),
+    Claim("docs/data.md", '{"dialogue"', checks.formats, HERE),
     Claim("docs/data.md", '{"messages"', checks.row, HERE),
     Claim("docs/deploy.md", "aws secretsmanager", checks.shell, SECRET),
     Claim(
