@@ -189,13 +189,13 @@ def _assess(grants: Grants) -> None:
 
 
 def _judge(grants: Grants) -> None:
+    model, scope = grants.settings.training.evaluation.judge_model, grants.scope
+    if model is None:
+        return
     grants.allow(["s3:GetObject"], [grants.objects("models", "*/tuneway/answers.jsonl")], A_RUN)
     # The verdicts of an earlier call, which are not asked for again.
     grants.allow(["s3:GetObject", "s3:PutObject"], [grants.objects("models", names.JUDGE)], A_RUN)
     grants.allow_key(["Decrypt", "GenerateDataKey"])
-    model, scope = grants.settings.training.evaluation.judge_model, grants.scope
-    if model is None:
-        return
     judge = JUDGES[model]
     # Converse is authorized by InvokeModel (API reference, Converse). A role that names an inference profile must also name its
     # foundation model in each Region of the profile (user guide, "Prerequisites for inference profiles").
@@ -331,7 +331,8 @@ def _report(grants: Grants) -> None:
     scope = grants.scope
     executions = scope.arn("states", f"execution:{scope.prefix}:*")
     grants.allow(["states:DescribeExecution", "states:GetExecutionHistory"], [executions], OWN_EXECUTIONS)
-    files = [names.RECORD, names.SAMPLES, names.BEDROCK_SAMPLES, names.JUDGE]
+    files = [names.RECORD, names.SAMPLES, names.BEDROCK_SAMPLES]
+    files += [names.JUDGE] if grants.settings.training.evaluation.judge_model else []
     files += [f"*/tuneway/{name}.json" for name in ("evaluation", "metrics", "recipe")]
     read = [*(grants.objects("models", name) for name in files), grants.objects("data", "manifest.json")]
     grants.allow(["s3:GetObject"], read, A_RUN)

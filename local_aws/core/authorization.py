@@ -94,6 +94,9 @@ _BEDROCK_NAMED = {
     **dict.fromkeys(("GetImportedModel", "DeleteImportedModel"), "imported-model"),
     "GetModelImportJob": "model-import-job",
 }
+# The Regions to which the inference profiles of an area hand calls (User Guide, "Supported Regions and models for inference
+# profiles", Nova).
+_PROFILE_REGIONS = {"us": ("us-east-1", "us-east-2", "us-west-2")}
 _STREAMS = ("ConverseStream", "InvokeModelWithResponseStream")
 # The new resources on which IAM checks a create call too. They have no id yet, so their ARN ends in "*". Only a statement
 # on the whole type (or on everything) matches that.
@@ -266,14 +269,28 @@ def _logs(call: ApiCall, action: str) -> list[Check] | None:
     return [Check(action, arn)]
 
 
+# Unconfirmed: An inference through an inference profile | Here: IAM checks it on the profile's ARN, and on the foundation
+#   model's in each Region of the profile, with the condition key `bedrock:InferenceProfileArn`; all must be allowed | Source:
+#   User Guide, "Prerequisites for inference profiles": a policy that names a profile must also name the foundation model in
+#   each Region associated with it
 def _bedrock_runtime(call: ApiCall, action: str) -> list[Check] | None:
-    """Return the check of an inference. Converse needs the action of InvokeModel (API Reference of both operations)."""
+    """Return the checks of an inference. Converse needs the action of InvokeModel (API Reference of both operations)."""
     operation = action.partition(":")[2]
     model = parameters(call, operation).get("modelId")
     if not model:
         return None
     named = f"bedrock:InvokeModel{'WithResponseStream' if operation in _STREAMS else ''}"
-    return [Check(named, model if model.startswith("arn:") else _bedrock_arn(call, "foundation-model", model))]
+    kind, _, name = str(model).rpartition(":inference-profile/")
+    area = name.partition(".")[0]
+    if not kind and area not in _PROFILE_REGIONS:
+        return [Check(named, model if model.startswith("arn:") else _bedrock_arn(call, "foundation-model", model))]
+    profile = model if kind else _bedrock_arn(call, "inference-profile", name)
+    context = {"bedrock:InferenceProfileArn": profile}
+    models = [
+        f"arn:aws:bedrock:{region}::foundation-model/{name.partition('.')[2]}"
+        for region in _PROFILE_REGIONS.get(area, (call.region,))
+    ]
+    return [Check(named, profile), *(Check(named, arn, context) for arn in models)]
 
 
 # Unconfirmed: `cloudwatch:DescribeAlarms` | Here: IAM checks it on `alarm:*`, whichever alarms the call names, also for

@@ -27,7 +27,8 @@ ISOLATED = {
 }
 BUCKETS = {"access": {"dataset_buckets": ["our-dialogues"]}}
 MAIL = {"notifications": {"email": "ml@example.com"}}
-ALL = {**schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED), **BUCKETS, **MAIL}
+JUDGED = {"training": {"evaluation": {"judge_model": "us.amazon.nova-lite-v1:0"}}}
+ALL = {**schema.overlay(schema.overlay(schema.overlay(ENCRYPTED, VPC), ISOLATED), JUDGED), **BUCKETS, **MAIL}
 
 
 def run_app(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

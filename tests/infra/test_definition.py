@@ -398,7 +398,7 @@ def test_each_function_is_retried_for_an_hour_while_aws_is_busy(synthesised: Syn
     }
     patient = {name for name, found in retriers.items() if HOUR in found or late in found}
     # An error at Bedrock's start does not stop the run: the last state tries again, for an hour. The cleanup writes the report.
-    brief = {"RegisterModel", "Customize", "ImportModel", "TellServing", "ReportServing", "Report"}
+    brief = {"Judge", "RegisterModel", "Customize", "ImportModel", "TellServing", "ReportServing", "Report"}
     assert set(tasks(synthesised)) - patient == brief
     assert all(
         state["Retry"][1:3] == [MINUTES, SECONDS] for name, state in tasks(synthesised).items() if name in patient

@@ -158,6 +158,7 @@ def test_the_bucket_has_the_key_and_each_role_has_only_the_grants_it_needs_on_it
         "FunctionsShardData": {read, write},
         "FunctionsMergeData": {read, write},
         "PipelineRole": {read, write},
+        "FunctionsJudge": {read, write},
         "FunctionsAssess": {read, write},
         "FunctionsRegisterModel": {read, write},
         "FunctionsSmokeTest": {read, write},

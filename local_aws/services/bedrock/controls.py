@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
+
+
+def scripted(text: str) -> list[tuple[re.Pattern[str], str]]:
+    """Return the pairs of `scripted_answers`. Raises ValueError with one line."""
+    try:
+        pairs = [(re.compile(pattern), str(answer)) for pattern, answer in json.loads(text or "[]")]
+    except (ValueError, TypeError, re.error) as error:
+        raise ValueError(f"scripted_answers is no JSON list of pairs of an expression and an answer: {error}") from None
+    return pairs
 
 
 @dataclass
 class BedrockControls:
-    """Times in seconds, the model that answers for custom models, and a model that is Legacy."""
+    """Times in seconds, the model that answers for custom and foundation models, and what the account may invoke."""
 
     step_seconds: float = 0.3
     """The time of each of a customization job's three stages."""
@@ -20,7 +31,13 @@ class BedrockControls:
     idle_seconds: float = 300.0
     """The time without a call after which the copy of a model is removed."""
     base_model: str = ""
-    """The model of the Hub's cache that answers for every deployment of a custom model, by default the first by name."""
+    """The model of the Hub's cache that answers for deployments of custom models and for foundation models. By default: the
+    first by name."""
+    model_access: str = ""
+    """The ids of the foundation models that the account may invoke, with commas between them."""
+    scripted_answers: str = ""
+    """The answers of foundation models in place of a model's words: a JSON list of pairs of a regular expression and an answer.
+    The first pair whose expression is found in the text of the last message answers."""
     legacy_model: str = ""
     """The id of a foundation model that is Legacy at once, beside those that are Legacy by their dates."""
 
@@ -32,5 +49,6 @@ class BedrockControls:
                 raise ValueError(f"unknown: {name}; known are {', '.join(vars(self))}")
             if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else str):
                 raise ValueError(f"{name} is a {'number' if wanted is float else 'text'}, and not {value!r}")
+        scripted(str(given.get("scripted_answers", "")))
         for name, value in given.items():
             setattr(self, name, float(value) if isinstance(value, int | float) else value)

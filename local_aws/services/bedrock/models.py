@@ -3,7 +3,7 @@
 Sources, all from the Amazon Bedrock User Guide: "Supported models and Regions for fine-tuning" (Regions,
 customizations), "Model lifecycle" (Legacy and end-of-life dates), "Prepare data for fine-tuning your models"
 and "Fine-tuning Amazon Nova models" (formats, record limits, reserved words), "Custom model hyperparameters"
-(names and ranges).
+(names and ranges), "Supported Regions and models for inference profiles".
 """
 
 from __future__ import annotations
@@ -51,10 +51,18 @@ class FoundationModel:
     end_of_life: datetime | None = None
     on_demand: bool = False
     """Whether its custom models can be deployed on demand. The others need Provisioned Throughput."""
+    profile_regions: tuple[str, ...] = ()
+    """The Regions in which it is invoked through the inference profile `us.ID` alone."""
+    most_tokens: int | None = None
+    """The most tokens of an answer, if Converse refuses a request for more."""
 
     def lifecycle_status(self, now: datetime) -> str:
         """Return ACTIVE, or LEGACY from the announced day on. The API has no third value."""
         return "LEGACY" if self.legacy is not None and now >= self.legacy else "ACTIVE"
+
+    def inference_in(self, region: str) -> list[str]:
+        """Return how the model is invoked in a Region."""
+        return ["INFERENCE_PROFILE"] if region in self.profile_regions else list(self.inference)
 
     def arn(self, region: str) -> str:
         """Return the model's ARN, which has no account."""
@@ -71,7 +79,7 @@ class FoundationModel:
             "outputModalities": ["TEXT"],
             "responseStreamingSupported": True,
             "customizationsSupported": ["FINE_TUNING"] if self.rules else [],
-            "inferenceTypesSupported": list(self.inference),
+            "inferenceTypesSupported": self.inference_in(region),
             "modelLifecycle": {
                 "status": self.lifecycle_status(now),
                 "startOfLifeTime": self.start_of_life,
@@ -123,9 +131,25 @@ def _pair(
     ]
 
 
+def _nova(name: str) -> FoundationModel:
+    """Return a Nova model for invocation."""
+    return FoundationModel(
+        f"amazon.nova-{name}-v1:0",
+        f"Nova {name.capitalize()}",
+        "Amazon",
+        ("us-east-1", *_NOVA_PROFILE),
+        ("ON_DEMAND",),
+        _day("2024-12-03"),
+        profile_regions=_NOVA_PROFILE,
+        most_tokens=10_000,  # "Complete request schema" of the Nova User Guide: maxTokens is at most 10,000.
+    )
+
+
+_NOVA_PROFILE = ("us-east-2", "us-west-2")
 _ENDED = ("2024-09-25", "2026-01-07", "2026-07-07")  # Of Llama 3.2 1B.
 FOUNDATION_MODELS: tuple[FoundationModel, ...] = (
-    *_pair("amazon.nova-micro-v1:0", "Nova Micro", _NOVA, "us-east-1", "2024-12-03", on_demand=True),
+    *map(_nova, ("micro", "lite", "pro")),
+    _pair("amazon.nova-micro-v1:0", "Nova Micro", _NOVA, "us-east-1", "2024-12-03", on_demand=True)[1],
     *_pair(
         "meta.llama3-3-70b-instruct-v1:0",
         "Llama 3.3 70B Instruct",
@@ -144,3 +168,10 @@ def find(identifier: str, region: str, legacy: str = "") -> FoundationModel | No
     model_id = identifier.rsplit("foundation-model/", 1)[-1]
     found = next((m for m in FOUNDATION_MODELS if m.id == model_id and region in m.regions), None)
     return replace(found, legacy=found.start_of_life) if found is not None and found.id == legacy else found
+
+
+def in_profile(identifier: str, region: str) -> FoundationModel | None:
+    """Return the model of an inference profile's id or ARN, if the Region has the profile. It calls the model in others too."""
+    profile = identifier.rsplit("inference-profile/", 1)[-1]
+    found = find(profile.removeprefix("us."), region) if profile.startswith("us.") else None
+    return found if found is not None and found.profile_regions else None

@@ -25,15 +25,17 @@ from local_aws.core.registry import Response
 from local_aws.core.shapes import ServiceError
 from local_aws.services.apis import BEDROCK_RUNTIME
 from local_aws.services.bedrock import forms
+from local_aws.services.bedrock.controls import scripted
 from local_aws.services.bedrock.copies import BASE, NotReadyError, RefusedByServerError
 from local_aws.services.bedrock.forms import Form, Pieces, Reply
-from local_aws.services.bedrock.models import find
+from local_aws.services.bedrock.models import find, in_profile
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from local_aws.core.registry import Request
     from local_aws.services.bedrock.account import Bedrock
+    from local_aws.services.bedrock.models import FoundationModel
 
 UNTUNED = "x-tuneway-untuned"
 """The header that names the model which answers for a deployment."""
@@ -58,8 +60,9 @@ class InvokedModel:
         model: the copy's model, a folder or a name in the Hub's cache.
         chat: whether the model has a chat template.
         instruct: whether Converse takes it.
-        untuned: the name of the model that answers for a deployment.
+        untuned: the name of the model that answers for a deployment or a foundation model.
         base_model: the id of a deployment's base model.
+        foundation: the foundation model that is invoked.
     """
 
     arn: str
@@ -69,6 +72,7 @@ class InvokedModel:
     instruct: bool = True
     untuned: str = ""
     base_model: str = ""
+    foundation: FoundationModel | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -80,15 +84,22 @@ class InvokedModel:
         """The members that say in an answer of Converse that it is untuned."""
         if not self.untuned:
             return {}
-        text = f"local AWS trains no custom model: these are the words of {self.untuned}"
+        text = f"local AWS has no foundation model and trains no custom one: these are the words of {self.untuned}"
         return {"additionalModelResponseFields": {"untuned": text}}
 
 
 # Differs: An answer of a deployment | AWS: the custom model's words | Here: the words of a small base model (`base_model` of
 #   `/_tuneway/bedrock`), said in the header `x-tuneway-untuned` and in Converse's `additionalModelResponseFields.untuned` |
 #   Why: nothing is trained here
-# Differs: A foundation model or throughput that is invoked | AWS: answers | Here: `AccessDeniedException` as of an account
-#   without access to the model; a throughput `ValidationException` | Why: there are no weights
+# Differs: A foundation model that is invoked | AWS: answers | Here: `AccessDeniedException` as of an account without access to
+#   the model, but for the ids in `model_access` of `/_tuneway/bedrock`; then the words of the small base model, said as above,
+#   or an answer of `scripted_answers` there | Why: there are no weights
+# Differs: A throughput that is invoked | AWS: answers | Here: `ValidationException` | Why: there are no weights
+# Unconfirmed: Converse of a foundation model that a Region has through an inference profile alone | Here:
+#   `ValidationException`, "Invocation of model ID ... with on-demand throughput isn't supported. Retry your request with the ID
+#   or ARN of an inference profile that contains this model." | Source: public issues
+# Unconfirmed: Converse with more `maxTokens` than the model writes | Here: `ValidationException`, "The maximum tokens you
+#   requested exceeds the model limit of N. Try again with a maximum tokens value that is lower than N." | Source: public issues
 # Unconfirmed: Invoking an imported model or deployment that is not there | Here: `ResourceNotFoundException` (404), wording
 #   our own; of another account or Region `ValidationException` | Source: the operations' errors
 # Unconfirmed: Invoking a deployment that is Creating, Deleting or Failed | Here: `ValidationException`, wording our own |
@@ -97,10 +108,9 @@ class InvokedModel:
 #   ARN to make inference calls"
 def _target(bedrock: Bedrock, request: Request, model_id: str) -> InvokedModel:
     found, account = _ARN.fullmatch(model_id), bedrock.account(request)
-    if found is None or (found["region"], found["account"]) != (request.region, request.account):
-        if find(model_id, request.region) is not None:
-            text = "You don't have access to the model with the specified model ID."
-            raise ServiceError("AccessDeniedException", text, 403)
+    if found is None or found["kind"] == "inference-profile" or found["account"] != request.account:
+        return _foundation_model(bedrock, request, model_id)
+    if found["region"] != request.region:
         raise forms.invalid(_BAD_MODEL)
     if found["kind"] == "imported-model":
         model = account.imported_models.get(model_id)
@@ -119,6 +129,23 @@ def _target(bedrock: Bedrock, request: Request, model_id: str) -> InvokedModel:
         name = bedrock.base_model() or "no model of the Hub's cache"
         return InvokedModel(model_id, BASE + name, name, untuned=name, base_model=base)
     raise forms.invalid(_BAD_MODEL)
+
+
+def _foundation_model(bedrock: Bedrock, request: Request, model_id: str) -> InvokedModel:
+    profile = in_profile(model_id, request.region)
+    model = profile or find(model_id, request.region)
+    if model is None:
+        raise forms.invalid(_BAD_MODEL)
+    if model.id not in bedrock.controls.model_access.split(","):
+        text = "You don't have access to the model with the specified model ID."
+        raise ServiceError("AccessDeniedException", text, 403)
+    if profile is None and "ON_DEMAND" not in model.inference_in(request.region):
+        raise forms.invalid(
+            f"Invocation of model ID {model.id} with on-demand throughput isn\u2019t supported. Retry your request with the ID "
+            "or ARN of an inference profile that contains this model."
+        )
+    name = bedrock.base_model() or "no model of the Hub's cache"
+    return InvokedModel(model_id, f"foundation/{name}", name, untuned=name, base_model=model.id, foundation=model)
 
 
 # Unconfirmed: A request that the server behind an imported model refuses (longer than its context) | Here:
@@ -155,9 +182,24 @@ def _refusals(bedrock: Bedrock, target: InvokedModel) -> Iterator[None]:
 def _ask(bedrock: Bedrock, target: InvokedModel, path: str, document: dict[str, Any]) -> Reply:
     """Return the answer of the model's copy. Raises ServiceError."""
     started = time.monotonic()
+    if target.foundation is not None and (reply := _scripted(bedrock, target, document)) is not None:
+        return reply
     with _refusals(bedrock, target), bedrock.copies.use(target.key, target.model, wait=bool(target.untuned)) as copy:
         answer = copy.ask(path, document)
     return Reply.of(answer, round(1000 * (time.monotonic() - started)))
+
+
+def _scripted(bedrock: Bedrock, target: InvokedModel, document: dict[str, Any]) -> Reply | None:
+    """Return the scripted answer of a foundation model, if there is one for the last message. A fault comes before it."""
+    text = str(document["messages"][-1]["content"])
+    answer = next(
+        (words for pattern, words in scripted(bedrock.controls.scripted_answers) if pattern.search(text)), None
+    )
+    if answer is None:
+        return None
+    with _refusals(bedrock, target):
+        given = sum(len(turn["content"]) for turn in document["messages"])
+        return Reply(answer, "stop", max(1, given // 4), max(1, len(answer) // 4), 1)
 
 
 def _pieces(bedrock: Bedrock, target: InvokedModel, path: str, document: dict[str, Any]) -> Pieces:
@@ -178,6 +220,12 @@ def _converse_model(bedrock: Bedrock, params: dict[str, Any], request: Request) 
     target = _target(bedrock, request, params["modelId"])
     if not target.instruct:
         raise forms.invalid(_NO_CONVERSE)
+    most = target.foundation.most_tokens if target.foundation else None
+    if most is not None and (params.get("inferenceConfig") or {}).get("maxTokens", 0) > most:
+        raise forms.invalid(
+            f"The maximum tokens you requested exceeds the model limit of {most}. Try again with a maximum tokens value that "
+            f"is lower than {most}."
+        )
     return target
 
 

@@ -9,6 +9,10 @@ from tests.local_aws.conftest import ACCOUNT, REGION
 from tests.local_aws.core.test_authorization import api_call
 
 BEDROCK = f"arn:aws:bedrock:{REGION}:{ACCOUNT}"
+OF_THE_PROFILE = [
+    ("bedrock:InvokeModel", f"arn:aws:bedrock:{region}::foundation-model/a.b-v1:0")
+    for region in ("us-east-1", "us-east-2", "us-west-2")
+]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,16 @@ BEDROCK = f"arn:aws:bedrock:{REGION}:{ACCOUNT}"
             api_call("bedrock-runtime", {"modelId": "hidden"}, path="/model/a.b-v1%3A0/invoke"),
             "bedrock:InvokeModel",
             [("bedrock:InvokeModel", f"arn:aws:bedrock:{REGION}::foundation-model/a.b-v1:0")],
+        ),
+        (
+            api_call("bedrock-runtime", path="/model/us.a.b-v1%3A0/converse"),
+            "bedrock:Converse",
+            [("bedrock:InvokeModel", f"{BEDROCK}:inference-profile/us.a.b-v1:0"), *OF_THE_PROFILE],
+        ),
+        (
+            api_call("bedrock-runtime", path=f"/model/{BEDROCK}:inference-profile%2Fus.a.b-v1%3A0/converse"),
+            "bedrock:Converse",
+            [("bedrock:InvokeModel", f"{BEDROCK}:inference-profile/us.a.b-v1:0"), *OF_THE_PROFILE],
         ),
         (
             api_call("bedrock", path="/foundation-models/amazon.nova-micro-v1%3A0%3A128k"),
