@@ -189,7 +189,19 @@ def _evaluation(story: Story) -> str:
             mean, low, high = (words.signed(difference[part]) for part in ("mean", "low", "high"))
             between = f"{mean} ({low} to {high})"
             rows.append(f"| {NAMES[key]} | {_mean(base)} | {_mean(tuned)} | {between} | {judged(difference)[1]} |")
-    return "\n".join([*head, *rows])
+    return "\n".join([*head, *rows, *_judge(scores.get("judge") or {})])
+
+
+def _judge(found: JsonObject) -> list[str]:
+    """Return who has found the win rate. A model card has no text of a row."""
+    if not found.get("win_rate") or found.get("failed"):
+        return []
+    counts = ", ".join(f"{words.number(found[kind])} {kind}" for kind in ("wins", "ties", "losses"))
+    return [
+        "",
+        f"The win rate is that of {words.number(found['rows'])} rows ({counts}; a tie is half a win), which "
+        f"{_quoted(found['model'])} on Amazon Bedrock has compared in both orders of the two answers.",
+    ]
 
 
 def _mean(entry: JsonObject) -> str:

@@ -90,6 +90,7 @@ class Gathering:
             spent=as_json(spent) if spent else (record or {}).get("spent"),
             manifest=self._manifest(plan, told),
             evaluation=files.get("evaluation"),
+            judge=self._judge(run, told),
             metrics=metrics,
             recipe=files.get("recipe"),
             history=metrics.get("history") or [] if metrics else log.history,
@@ -129,6 +130,10 @@ class Gathering:
         if (told.answers.get(state) or {}).get("phase") != "passed":
             return []
         return self._json(f"models/{run}/{name}") or []
+
+    def _judge(self, run: str, told: Told) -> Any:
+        verdicts = (told.answers.get("Judge") or {}).get("verdicts")
+        return self._json(f"models/{run}/{names.JUDGE}") if verdicts else None
 
     def _key(self, uri: str) -> str:
         return uri.removeprefix(f"s3://{self._bucket}/")

@@ -44,6 +44,7 @@ def _page(story: Story, limits: Limits) -> str:
         details.model(story, limits),
         results.training(series),
         results.scores(story),
+        results.judge(story, limits),
         results.habits(story),
         results.samples(story, limits),
         results.asked(story, limits),

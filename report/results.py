@@ -193,7 +193,7 @@ def samples(story: Story, limits: Limits) -> Markup | None:
         ["The first held-out rows, and some whose tuned answer repeats itself or is cut.", left_out]
         + ([" The task: ", element("q", cut(task, limits.line), dir="auto")] if task else [])
     )
-    key = deciding(story.scores or {})
+    key = deciding(story.evaluation or {})  # A judge model's verdict is no score of these rows.
     articles = [_sample(number, row, key, limits, task) for number, row in enumerate(shown, 1)]
     return section("samples", "Samples", controls, element("div", *articles, id="rows"), lead=lead)
 
@@ -207,8 +207,19 @@ def _shared_task(rows: list[JsonObject]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _sample(number: int, row: JsonObject, key: str, limits: Limits, task: str | None) -> Markup:
-    """Return a row. `key` is the score that decides, and `task` the system message that the page has named already."""
+def _sample(
+    number: int, row: JsonObject, key: str, limits: Limits, task: str | None, verdict: str | None = None
+) -> Markup:
+    """Return a row.
+
+    Args:
+        number: its number on the page.
+        row: the row.
+        key: the score that decides.
+        limits: the limits of the page.
+        task: the system message that the page has named already.
+        verdict: the judge model's verdict, in words.
+    """
     scored, name = row.get("scores") or {}, NAMES.get(key, key)
     base, tuned = ((scored.get(side) or {}).get(key) for side in ("base", "tuned"))
     faults = [_FAULTS.get(fault, fault) for fault in row.get("faults") or []]
@@ -234,7 +245,12 @@ def _sample(number: int, row: JsonObject, key: str, limits: Limits, task: str | 
     ]
     return element(
         "article",
-        element("h3", f"Row {number}", *(element("span", fault, class_="chip bad") for fault in faults)),
+        element(
+            "h3",
+            f"Row {number}",
+            element("span", verdict, class_="chip fair") if verdict else None,
+            *(element("span", fault, class_="chip bad") for fault in faults),
+        ),
         element(
             "details",
             element("summary", "Dialogue"),
@@ -244,6 +260,32 @@ def _sample(number: int, row: JsonObject, key: str, limits: Limits, task: str | 
         element("div", *columns, class_="answers"),
         class_="sample",
         data_kinds=" ".join(kinds) or None,
+    )
+
+
+def judge(story: Story, limits: Limits) -> Markup | None:
+    """Return what the judge model has found, or why it has found nothing. None for a run without one."""
+    found = (story.scores or {}).get("judge")
+    if not found:
+        return None
+    if found.get("failed"):
+        return section("judge", "Judge model", element("p", cut(found["failed"], limits.line)))
+    kinds = {"wins": "Tuned better", "ties": "Neither", "losses": "Base better"}
+    counts = [[name, words.number(found.get(kind))] for kind, name in kinds.items()]
+    lead = (
+        f"{found.get('model')} has compared both answers to {words.number(found.get('rows'))} rows, in both orders, by version "
+        f"{found.get('rubric')} of Tuneway's rubric. The two orders disagree on {words.number(found.get('disagreeing'))} rows. "
+        f"Without a verdict: {words.number(found.get('without_verdict'))}, not asked: {words.number(found.get('left_out'))}."
+    )
+    heads = {"win": "Tuned better", "tie": "Neither", "loss": "Base better"}
+    rows = (story.judge or {}).get("samples") or []
+    task = _shared_task(rows) if rows else None
+    samples = [
+        _sample(number, {**row, "faults": []}, "", limits, task, heads.get(str(row.get("kind"))))
+        for number, row in enumerate(rows, 1)
+    ]
+    return section(
+        "judge", "Judge model", table("Rows by verdict", ["Verdict", "Rows"], counts, numbers=(1,)), *samples, lead=lead
     )
 
 

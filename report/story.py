@@ -57,6 +57,7 @@ class Story(NamedTuple):
         spent: what the run has cost so far, as JSON: as the cleanup has counted it at the run's end, else that of run.json.
         manifest: data prep's manifest.
         evaluation: the training job's evaluation.json.
+        judge: the judge model's judge.json.
         metrics: its metrics.json.
         recipe: its recipe.json.
         history: the logged steps and validations of the training (`metrics.history`, or read from the job's log).
@@ -86,6 +87,7 @@ class Story(NamedTuple):
     spent: JsonObject | None = None
     manifest: JsonObject | None = None
     evaluation: JsonObject | None = None
+    judge: JsonObject | None = None
     metrics: JsonObject | None = None
     recipe: JsonObject | None = None
     history: list[dict[str, Any]] = []  # noqa: RUF012 - nothing changes a story
@@ -119,7 +121,9 @@ class Story(NamedTuple):
     @property
     def scores(self) -> JsonObject | None:
         """The scores of base and tuned model, with their intervals."""
-        return self.evaluation or (self.record or {}).get("scores") or None
+        recorded: JsonObject = (self.record or {}).get("scores") or {}
+        # The training job does not know what a judge model has found. The record does.
+        return recorded if recorded.get("judge") else self.evaluation or recorded or None
 
     @property
     def state_machine(self) -> str:

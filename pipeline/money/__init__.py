@@ -3,6 +3,7 @@
 from pipeline.money.bounds import (
     BEDROCK_MODEL_STORAGE_PER_MONTH,
     estimate,
+    judge_cents,
     wake_warning,
     warnings,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "estimate",
     "expected",
     "instance_type",
+    "judge_cents",
     "judge_spent",
     "known",
     "lines",

@@ -84,7 +84,8 @@ class InvokedModel:
         """The members that say in an answer of Converse that it is untuned."""
         if not self.untuned:
             return {}
-        text = f"local AWS has no foundation model and trains no custom one: these are the words of {self.untuned}"
+        lacks = "has no foundation model" if self.foundation else "trains no custom model"
+        text = f"local AWS {lacks}: these are the words of {self.untuned}"
         return {"additionalModelResponseFields": {"untuned": text}}
 
 

@@ -7,6 +7,9 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipeline import judging
+from pipeline.contracts.events import Judged
+from pipeline.scores import with_judge
 from report.story import Failure, Phase, Story
 
 BEGAN = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
@@ -372,3 +375,14 @@ def hostile(text: str = HOSTILE) -> Story:
         warnings=[text],
         unread=[text],
     )
+
+
+def of_a_judge(failed: str | None = None) -> Story:
+    """Return the story of a run whose answers a judge model has compared, or whose judge model has failed."""
+    winners = [["tuned", "tuned"]] * 30 + [["tie", "base"]] * 9
+    found = judging.summary("us.amazon.nova-lite-v1:0", [{"winners": pair} for pair in winners], 2)
+    answer = Judged(failed, [], None if failed else found, 0.01, "9 input tokens")
+    scores = with_judge({**(GOOD.evaluation or {}), "samples": None}, answer, decides=True)
+    row = {"row": 1, "prompt": CHAT, "reference": "white", "base": "green", "tuned": "snow", "kind": "win"}
+    kept = None if failed else {**found, "samples": [row]}
+    return GOOD._replace(record={**RECORD, "scores": scores}, judge=kept)

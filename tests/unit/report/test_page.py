@@ -328,3 +328,28 @@ def test_a_time_is_in_utc_and_a_text_that_is_none_stays() -> None:
 def test_what_is_not_known_is_said_so() -> None:
     assert words.dollars(None) == words.number(None) == words.share(None) == words.size(None) == "not known"
     assert (words.dollars(0.0), words.number(float("inf")), words.size(1500)) == ("$0.00", "not known", "1.5 kB")
+
+
+def test_a_judges_win_rate_counts_and_some_rows_are_on_the_page() -> None:
+    page = read(stories.of_a_judge())
+    ids = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
+    assert ids[ids.index("scores") + 1] == "judge"
+    for text in (
+        "endpoint.promote goes by win rate.",
+        "win rate clearly better",
+        "us.amazon.nova-lite-v1:0 has compared both answers to 39 rows, in both orders, by version 1 of Tuneway's rubric. The "
+        "two orders disagree on 9 rows. Without a verdict: 0, not asked: 2.",
+        "Tuned better 30 Neither 0 Base better 9",
+        "Row 1 Tuned better Dialogue User Which colour has the lamp?",
+        "snow",
+    ):
+        assert text in page.text, text
+    assert " judge " not in " ".join(
+        attributes["id"] or "" for tag, attributes in read(GOOD).elements if tag == "section"
+    )
+
+
+def test_a_judge_that_failed_is_told_with_its_reason() -> None:
+    page = read(stories.of_a_judge("AccessDeniedException; ask for access <b>"))
+    assert "Judge model AccessDeniedException; ask for access <b>" in page.text
+    assert "win rate" not in page.text.partition("Judge model AccessDeniedException")[0]

@@ -290,7 +290,7 @@ def test_a_foundation_model_needs_access_and_its_profile_where_the_region_has_no
         assert message.startswith(f"Invocation of model ID {NOVA} with on-demand throughput isn")
         for model in (PROFILE, f"arn:aws:bedrock:{REGION}:{ACCOUNT}:inference-profile/{PROFILE}"):
             answer = runtime.converse(modelId=model, **ASK)
-            assert answer["ResponseMetadata"]["HTTPHeaders"]["x-tuneway-untuned"] == "tuneway/tiny-llama"
+            assert answer["ResponseMetadata"]["HTTPHeaders"]["x-tuneway-untuned"] == tiny_model.REPO
             assert answer["usage"]["inputTokens"] > 0
         assert text_of(runtime.converse(modelId="meta.llama3-3-70b-instruct-v1:0", **ASK)) == text_of(answer)
         too_many = {**ASK, "inferenceConfig": {"maxTokens": 10_001}}

@@ -18,6 +18,7 @@ from pipeline.jobs import Job, ensure
 from tests.unit.pipeline.facts import estimated, run_record
 from tests.unit.pipeline.steps.test_plan_parts import settings
 from tests.unit.pipeline.test_jobs import OURS, RUN, JobServiceDouble
+from tests.unit.pipeline.test_judging import judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,28 @@ def test_an_endpoint_counts_the_training_bedrocks_jobs_and_the_endpoints_of_earl
     ):
         money.check_endpoint(record(15.2, **limit), training(HOUR), job, attempt)
     money.check_endpoint(record(None, **limit), training(HOUR), job, attempt)
+
+
+def test_the_judge_is_a_part_of_the_bound_and_counts_before_what_follows_it() -> None:
+    wanted = judged(judge_rows=500).model_copy(update={"max_cost": 10.0})
+    estimate = estimated(wanted, None, "us-west-2")
+    without = estimated(settings(bedrock={"mode": "off"}), None, "us-west-2")
+    assert estimate.judge
+    assert estimate.judge == pytest.approx(money.judge_cents(wanted))
+    assert estimate.total == pytest.approx((without.total or 0) + estimate.judge)
+    assert 0 < (estimate.expected.judge or 0) < estimate.judge
+    assert without.judge == 0
+    with pytest.raises(Refused, match=rf"endpoint 6\.10, judge {estimate.judge:.2f}\), and max_cost is 10"):
+        money.check_plan(estimate, wanted)
+    known = parse(RunRecord, run_record("b", 7.02)).estimate
+    with_judge = {"estimate": known._replace(endpoint=6.1, judge=0.5)}
+    attempt = Deployment("working", endpoint="e", since=int(time.time()))
+    money.check_endpoint(record(1.41 + 0.5 + 6.1, **with_judge), training(HOUR), None, attempt)
+    with pytest.raises(money.MaxCostReached, match=r"has cost 1\.91 dollars"):
+        money.check_endpoint(record(8.0, **with_judge), training(HOUR), None, attempt)
+    money.check_judge(record(1.41 + 0.5, **with_judge), training(HOUR))
+    with pytest.raises(money.MaxCostReached, match=r"\(judge\) may cost 0\.50 more"):
+        money.check_judge(record(1.9, **with_judge), training(HOUR))
 
 
 def test_an_unknown_price_is_not_zero() -> None:

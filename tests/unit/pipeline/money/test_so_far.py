@@ -162,3 +162,18 @@ def test_the_lines_say_what_is_billed_what_is_estimated_and_what_goes_on() -> No
         "Goes on: endpoint e, per hour not known, until 2026-11-28T12:00:00Z at the latest",
         "Goes on: the custom model in Bedrock, per hour 0.0027 dollars, until it is deleted",
     ]
+
+
+def test_the_judge_counts_at_most_once_a_job_is_completed() -> None:
+    ended = {"TrainingJobStatus": "Completed", "BillableTimeInSeconds": 1800, "ResourceConfig": RESOURCES}
+    record = run_record("bucket")
+    record["estimate"]["judge"] = 0.05
+    for status, parts in (("Completed", ["training", "judge"]), ("Failed", ["training"])):
+        jobs = {f"{RUN}-0": {**ended, "TrainingJobStatus": status}}
+        found = money.so_far(EXECUTION, 0, PREFIX, account(record, jobs))
+        assert found is not None
+        assert [part.part for part in found.parts] == parts
+    whole = money.so_far(EXECUTION, 0, PREFIX, account(record, {f"{RUN}-0": ended}))
+    assert whole is not None
+    assert whole.parts[1] == SpentPart("judge", 0.05, "estimated", "at most: all its rows, at their longest")
+    assert whole.total == 1.46

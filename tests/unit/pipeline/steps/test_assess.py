@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline import money, promotion
+from pipeline import judging, money, promotion
 from pipeline.steps import assess
 from tests.unit.pipeline.facts import run_record
 
@@ -268,3 +268,98 @@ def test_the_chosen_score_decides_and_comes_first_and_the_chosen_ones_are_told(
     assert told == [names[deciding], *others]
     assert found["scores"]["metrics"] == found_in_job["metrics"]
     assert promotion.decide(found["scores"], promote) == (promoted, reason)  # type: ignore[arg-type]
+
+
+JUDGE_MODEL = "us.amazon.nova-lite-v1:0"
+
+
+def judged(wins: int, ties: int, losses: int) -> dict[str, Any]:
+    """Return the answer of Judge, in whose rows both orders agree."""
+    pairs = [("tuned", "tuned")] * wins + [("tie", "tie")] * ties + [("base", "base")] * losses
+    found = judging.summary(JUDGE_MODEL, [{"winners": list(pair)} for pair in pairs], 0)
+    return {"failed": None, "warnings": ["j"], "verdicts": found, "usd": 0.0123, "tokens": "9 input tokens"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "promote", "promoted", "reason"),
+    [
+        (
+            (30, 10, 10),
+            "clearly_better",
+            True,
+            f"the lower end of the win rate's 95% interval is above 50%, as {CLEARLY}",
+        ),
+        (
+            (18, 15, 17),
+            "clearly_better",
+            False,
+            f"{CLEARLY} that the lower end of the win rate's 95% interval is above 50%, and it is 39.0%",
+        ),
+        ((18, 15, 17), "better", True, "its win rate is above 50%, as endpoint.promote: better asks"),
+        ((10, 30, 10), "better", False, "endpoint.promote: better asks for a win rate above 50%"),
+        (
+            (5, 45, 0),
+            "clearly_better",
+            False,
+            f"{CLEARLY} for at least 6 held-out rows whose scores differ, and there are 5: with fewer, a model is too often "
+            "better by chance",
+        ),
+        ((0, 0, 50), "always", True, "endpoint.promote is always: any model is served"),
+    ],
+)
+def test_the_judge_decides_if_it_is_asked_to(
+    aws: RunningAws, bucket: str, counts: tuple[int, int, int], promote: str, promoted: bool, reason: str
+) -> None:
+    answer = judged(*counts)
+    given = event_for(aws, bucket, evaluation(WORSE), enabled=True, promote=promote, judge_decides=True)
+    found = assess.handler({**given, "judged": answer}, None)
+    assert found["promoted"] is promoted
+    assert found["why"].endswith(f": {'promoted' if promoted else 'not promoted'}, because {reason}")
+    wins, ties, losses = counts
+    rate = f"{100 * (wins + ties / 2) / 50:.1f}%"
+    assert found["why"].startswith(f"win rate by {JUDGE_MODEL} on 50 held-out rows: {rate} (95% ")
+    assert f", {wins} won, {ties} tied, {losses} lost; ROUGE-L: tuned " in found["why"]
+    assert found["warnings"][-1] == "j"
+    # What serves the model again judges by the same score, and the record has what it cost.
+    assert promotion.decide(found["scores"], promote) == (promoted, reason)  # type: ignore[arg-type]
+    record = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert record["scores"]["metrics"] == ["rougeL", "chrF", "win_rate"]
+    (part,) = [part for part in record["spent"]["parts"] if part["part"] == "judge"]
+    assert (part["usd"], part["basis"], part["how"]) == (0.0123, "billed", "9 input tokens")
+
+
+def test_a_judge_that_does_not_decide_is_one_more_score(aws: RunningAws, bucket: str) -> None:
+    given = event_for(aws, bucket, evaluation(BETTER), enabled=True, promote="clearly_better")
+    found = assess.handler({**given, "judged": judged(0, 0, 50)}, None)
+    assert found["promoted"] is True
+    assert found["why"].startswith("ROUGE-L on 40 held-out rows: tuned 26.4")
+    assert (
+        f"; win rate by {JUDGE_MODEL} on 50 held-out rows: 0.0% (95% 0.0% to 0.0%), 0 won, 0 tied, 50 lost: promoted"
+        in found["why"]
+    )
+
+
+@pytest.mark.parametrize("usd", [0.0, None])
+def test_a_judge_that_failed_promotes_nothing_and_loses_nothing(
+    aws: RunningAws, bucket: str, usd: float | None
+) -> None:
+    failed = {"failed": "AccessDeniedException; ask for access", "warnings": [], "usd": usd}
+    given = event_for(aws, bucket, evaluation(BETTER), enabled=True, promote="clearly_better")
+    given["record"]["estimate"]["judge"] = 0.05
+    found = assess.handler({**given, "judged": failed}, None)
+    assert found["promoted"] is True, "ROUGE-L decides"
+    assert failed["failed"] in found["warnings"]
+    given["plan"]["judge_decides"] = True
+    found = assess.handler({**given, "judged": failed}, None)
+    assert found["promoted"] is False
+    assert found["why"].endswith(
+        ": not promoted, because training.evaluation.promote_by is judge, and there is no win rate: AccessDeniedException; ask "
+        "for access; `tuneway serve 0123456789 --not-promoted` serves it nevertheless"
+    )
+    assert failed["failed"] not in found["warnings"], "it stands in the line already"
+    assert promotion.decide(found["scores"], "better")[0] is False
+    assert promotion.decide(found["scores"], "always")[0] is True
+    # An unknown cost is the bound, and never 0.
+    assert (found["judging"]["usd"], found["judging"]["basis"]) == (
+        (0.0, "billed") if usd == 0 else (0.05, "estimated")
+    )
