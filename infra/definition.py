@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra import bedrock_states, data_states, registry_states
+from infra import bedrock_states, data_states, judge_state, registry_states
 from infra.states import (
     ATTEMPT,
     BRIEFLY,
@@ -31,7 +31,6 @@ from infra.states import (
 )
 from pipeline import names
 from pipeline.contracts.bedrock import BedrockJob
-from pipeline.contracts.events import Judged
 from pipeline.contracts.values import as_json
 from pipeline.settings import EXECUTION_DAYS
 
@@ -133,23 +132,6 @@ def _trained(_: StackParts) -> State:
 
 def _wait_for_training(_: StackParts) -> State:
     return wait("training", "Train")
-
-
-def _judge(deployed: StackParts) -> State:
-    """Return the task in which a model of Bedrock compares the answers. Its failure is a warning, and loses no model."""
-    event = {"plan": "{% $plan.judge %}", "record": "{% $plan.record %}", "training": "{% $training %}"}
-    failed = (
-        "{% 'the judge model has given no win rate: ' & $states.errorOutput.Error & '; look into the log of the function "
-        "judge, or set training.evaluation.judge_model to null and deploy' %}"
-    )
-    judged = as_json(Judged(failed, []))
-    return {
-        **lambda_task(deployed.steps["judge"], event),
-        "Retry": BRIEFLY,
-        "Assign": {"judged": PAYLOAD},
-        "Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"judged": judged}, "Next": "Assess"}],
-        "Next": "Assess",
-    }
 
 
 def _assess(deployed: StackParts) -> State:
@@ -380,7 +362,7 @@ STATES = {
     "Train": _train,
     "Trained": _trained,
     "WaitForTraining": _wait_for_training,
-    "Judge": _judge,
+    "Judge": judge_state.judge,
     "Assess": _assess,
     "RegisterWanted": registry_states.register_wanted,
     "RegisterModel": registry_states.register_model,

@@ -11,11 +11,12 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from infra import judge_state
 from infra.functions import A_KEY, A_RUN, OWN_EXECUTIONS, OWN_IDS, OWN_NAMES, OWN_VERSIONS, published_version
 from infra.policies import allow, allow_pass
 from infra.storage import allow_key
 from pipeline import names
-from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, JUDGES, REGIONS
+from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, REGIONS
 from pipeline.names import STACK_TAG
 
 if TYPE_CHECKING:
@@ -189,22 +190,15 @@ def _assess(grants: Grants) -> None:
 
 
 def _judge(grants: Grants) -> None:
-    model, scope = grants.settings.training.evaluation.judge_model, grants.scope
+    model = grants.settings.training.evaluation.judge_model
     if model is None:
         return
     grants.allow(["s3:GetObject"], [grants.objects("models", "*/tuneway/answers.jsonl")], A_RUN)
     # The verdicts of an earlier call, which are not asked for again.
     grants.allow(["s3:GetObject", "s3:PutObject"], [grants.objects("models", names.JUDGE)], A_RUN)
+    grants.allow_list([f"{names.prefix('models', '*')}{names.JUDGE}"])
     grants.allow_key(["Decrypt", "GenerateDataKey"])
-    judge = JUDGES[model]
-    # Converse is authorized by InvokeModel (API reference, Converse). A role that names an inference profile must also name its
-    # foundation model in each Region of the profile (user guide, "Prerequisites for inference profiles").
-    regions = judge.regions if judge.is_profile else (scope.region,)
-    models = [
-        f"arn:{scope.partition}:bedrock:{region}::foundation-model/{judge.foundation_model}" for region in regions
-    ]
-    profiles = [scope.arn("bedrock", f"inference-profile/{judge.id}")] if judge.is_profile else []
-    grants.allow(["bedrock:InvokeModel"], [*profiles, *models])
+    grants.allow(["bedrock:InvokeModel"], judge_state.models(grants.scope, model))
 
 
 def _register_model(grants: Grants) -> None:

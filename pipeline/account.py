@@ -57,6 +57,12 @@ def check_base_model(base_model: BaseModel, region: str) -> None:
         )
 
 
+_NO_JUDGE = (
+    "ask the account's administrator for access to it, or choose another judge_model and deploy; without it, a run goes on and "
+    "has no win rate"
+)
+
+
 def check_judge(settings: Settings, region: str) -> list[str]:
     """Return a warning if Bedrock does not offer the judge model to this account. Its failure never ends a run."""
     model = settings.training.evaluation.judge_model
@@ -69,15 +75,16 @@ def check_judge(settings: Settings, region: str) -> list[str]:
     except ClientError as error:
         if aws.is_busy(error):
             raise
-        why = f"Bedrock does not show {foundation} to this account in {region} ({aws.code(error)})"
-    else:
-        if details.get("modelLifecycle", {}).get("status") != "LEGACY":
-            return []
-        why = f"{foundation} is Legacy in {region}, and Bedrock may refuse to call it"
-    return [
-        f"training.evaluation.judge_model: {why}; ask the account's administrator for access to it, or choose another "
-        "judge_model and deploy. Without it, a run goes on and has no win rate"
-    ]
+        return [
+            f"training.evaluation.judge_model: Bedrock does not show {foundation} to this account in {region} "
+            f"({aws.code(error)}); {_NO_JUDGE}"
+        ]
+    if details.get("modelLifecycle", {}).get("status") == "LEGACY":
+        return [
+            f"training.evaluation.judge_model: {foundation} is Legacy in {region}, and Bedrock may refuse to call it; "
+            f"{_NO_JUDGE}"
+        ]
+    return []
 
 
 def check_imports(region: str) -> list[str]:

@@ -34,17 +34,17 @@ def decide(found: JsonObject, promote: Promote) -> tuple[bool, str]:
 
 
 def _better(found: JsonObject, key: str) -> tuple[bool, str]:
-    name, asks = scores.NAMES[key], "endpoint.promote: better asks"
-    has, wanted = "is higher than its base's", f"more than the base's {name}"
+    name, better = scores.NAMES[key], found["difference"][key]["mean"] > 0
     if key == scores.JUDGE:
-        has, wanted = "is above 50%", f"a {name} above 50%"
-    better = found["difference"][key]["mean"] > 0
-    return better, f"its {name} {has}, as {asks}" if better else f"{asks} for {wanted}"
+        yes = "its win rate is above 50%, as endpoint.promote: better asks"
+        return better, yes if better else "endpoint.promote: better asks for a win rate above 50%"
+    yes = f"its {name} is higher than its base's, as endpoint.promote: better asks"
+    return better, yes if better else f"endpoint.promote: better asks for more than the base's {name}"
 
 
 def _clearly_better(found: JsonObject, key: str) -> tuple[bool, str]:
-    asks, difference = "endpoint.promote: clearly_better asks", found["difference"][key]
-    rows = found["judge"]["rows"] if key == scores.JUDGE else found["rows"]
+    asks = "endpoint.promote: clearly_better asks"
+    difference, rows = found["difference"][key], found["judge"]["rows"] if key == scores.JUDGE else found["rows"]
     if rows < FEWEST_ROWS:
         return (
             False,
@@ -57,9 +57,14 @@ def _clearly_better(found: JsonObject, key: str) -> tuple[bool, str]:
             f"{asks} for at least {FEWEST_ROWS} held-out rows whose scores differ, and there are {differing}: with fewer, a "
             "model is too often better by chance",
         )
-    interval, low = "the difference's 95% interval is above 0", f"{difference['low']:+.1f}"
     if key == scores.JUDGE:
-        interval, low = "the win rate's 95% interval is above 50%", f"{found['tuned'][key]['low']:.1f}%"
-    if difference["low"] > 0:
-        return True, f"the lower end of {interval}, as {asks}"
-    return False, f"{asks} that the lower end of {interval}, and it is {low}"
+        low = found["tuned"][key]["low"]
+        yes = f"the lower end of the win rate's 95% interval is above 50%, as {asks}"
+        no = f"{asks} that the lower end of the win rate's 95% interval is above 50%, and it is {low:.1f}%"
+    else:
+        yes = f"the lower end of the difference's 95% interval is above 0, as {asks}"
+        no = (
+            f"{asks} that the lower end of the difference's 95% interval is above 0, and it is {difference['low']:+.1f}"
+        )
+    clearly = difference["low"] > 0
+    return clearly, yes if clearly else no

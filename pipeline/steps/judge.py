@@ -149,13 +149,10 @@ class _Judging:
 
     def _read(self) -> None:
         """Take the verdicts of an earlier call, if the same model gave them by the same rubric."""
-        try:
-            kept = json.loads(self._s3.get_object(Bucket=self._bucket, Key=self._key)["Body"].read())
-        except ClientError as error:
-            # Without the permission to list the bucket, S3 answers AccessDenied for an object that is not there.
-            if aws.code(error) not in ("NoSuchKey", "AccessDenied"):
-                raise
+        # Without the permission to list, S3 would not tell a file that is not there from one that may not be read.
+        if not self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._key, MaxKeys=1).get("Contents"):
             return
+        kept = json.loads(self._s3.get_object(Bucket=self._bucket, Key=self._key)["Body"].read())
         self._usage = kept["usage"]
         if (kept["model"], kept["rubric"]) == (self._plan.model, judging.RUBRIC_VERSION):
             self._verdicts = {row["row"]: row["winners"] for row in kept["verdicts"]}
@@ -197,11 +194,7 @@ class _Judging:
         """Return the win rate, or why there is none."""
         found = self._summary()
         used = self._usage
-        usd = judging.cost(self._plan, used["input_tokens"], used["output_tokens"])
-        tokens = (
-            f"{used['input_tokens']:,} input and {used['output_tokens']:,} output tokens of {self._plan.model}, by Converse's "
-            "own count"
-        )
+        usd, tokens = judging.cost(self._plan, used["input_tokens"], used["output_tokens"]), self._tokens()
         why = self._why(found)
         if found["rows"] < FEWEST_ROWS:
             code = next((code for code, _ in self._failed.most_common(1)), "")
@@ -217,6 +210,10 @@ class _Judging:
             f"win rate is that of these rows; {where} has them"
         ]
         return Judged(None, warnings if why else [], found, usd, tokens)
+
+    def _tokens(self) -> str:
+        read, written = self._usage["input_tokens"], self._usage["output_tokens"]
+        return f"{read:,} input and {written:,} output tokens of {self._plan.model}, by Converse's own count"
 
     def _why(self, found: JsonObject) -> str:
         """Return why rows have no verdict, in words; empty if all have one."""

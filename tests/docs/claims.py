@@ -129,6 +129,7 @@ CLAIMS = (
         checks.output,
         "tests/docs/test_claims.py::test_the_drawn_run_has_the_form_of_a_recorded_one",
     ),
+    Claim("docs/scores.md", "training:", checks.settings, HERE),
     Claim("local_aws/README.md", "curl ", checks.faults, HERE),
     Claim("local_aws/README.md", '{"kind": "no-endpoint"', checks.faults, HERE),
     Claim(

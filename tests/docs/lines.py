@@ -26,9 +26,10 @@ RETURNED = {
     # Functions that return lines about problems.
     "pipeline/money/bounds.py": ("warnings", "wake_warning"),
     "pipeline/bedrock.py": ("call_warnings", "check_import"),
-    "pipeline/account.py": ("check_imports",),
+    "pipeline/account.py": ("check_imports", "check_judge"),
     "pipeline/source/listing.py": ("_warnings",),
-    "pipeline/promotion.py": ("decide",),
+    "pipeline/promotion.py": ("decide", "_better", "_clearly_better"),
+    "pipeline/steps/judge.py": ("handler", "result"),
     "pipeline/steps/assess.py": ("faulty",),
     "pipeline/custom_models.py": ("foreign_uses",),
     "pipeline/steps/teardown.py": ("_registered_models",),

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-west-2"
 LAYER = Path(__file__).with_name("settings.yaml")
+JUDGED = {"evaluation": {"judge_model": "us.amazon.nova-lite-v1:0", "max_new_tokens": 8, "batch_size": 8}}
+"""The fields of `training` that give a stack a judge model, for `synthesise`. The account has no access to it at first."""
+
 OFTEN = {"Delay": 0.5, "MaxAttempts": 360}
 
 
@@ -242,6 +245,11 @@ class Deployed:
         finally:
             sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
             sqs.delete_queue(QueueUrl=queue)
+
+    def judge(self, *pairs: tuple[str, str]) -> None:
+        """Give the account access to the judge model, with these scripted answers. Without any, it has no access again."""
+        access = "amazon.nova-lite-v1:0" if pairs else ""
+        self.aws.control("_tuneway/bedrock", {"model_access": access, "scripted_answers": json.dumps(pairs)})
 
     def faults(self, *faults: dict[str, Any]) -> None:
         """Replace the list of faults. Without arguments, no fault is left (local_aws/README.md, "Faults")."""

@@ -71,7 +71,8 @@ MACHINE = "-PipelineRole"
 TRAIN, CUSTOMIZE = "FunctionsTrainRole", "FunctionsCustomizeRole"
 CREATE_JOB = "bedrock:CreateModelCustomizationJob"
 IMPORTER, CREATE_IMPORT = "FunctionsImportModelRole", "bedrock:CreateModelImportJob"
-REPORTER, REGISTRAR = "FunctionsReportRole", "FunctionsRegisterModelRole"
+REPORTER, REGISTRAR, JUDGE = "FunctionsReportRole", "FunctionsRegisterModelRole", "FunctionsJudgeRole"
+INFER = "bedrock:InvokeModel"
 WITHOUT_BEDROCK = {"bedrock": {"mode": "off"}}
 A_SHARD = (
     # One of two shards: the other may have been read in the redrive before.
@@ -272,6 +273,17 @@ CHAINS = (
             "answer to CreateTrainingJob lost": lost("sagemaker:CreateTrainingJob", TRAIN),
             "log cannot be read": {**deny("logs:DescribeLogStreams", TRAIN), "times": 1},
         },
+    ),
+    # No error of the judge model stops the run: it goes on without a win rate.
+    *(
+        Chain("Judge", (), faults, run_input=WITHOUT_BEDROCK)
+        for faults in (
+            {"throttled": broken_function("judge", "throttle", 2), "throttled inside": throttled(INFER, JUDGE, 2)},
+            {"function crashes once": broken_function("judge", "crash", 1)},
+            # The first denial ends it.
+            {"access denied inside": {**deny(INFER, JUDGE), "times": 1}},
+            {"function out of time": broken_function("judge", "timeout", 1)},
+        )
     ),
     function("Assess", "assess", "FunctionsAssessRole", "s3:GetObject"),
     # No error of the Model Registry stops the run: it goes on with a warning.

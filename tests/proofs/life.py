@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import names
 from tests.hub_server import HubServer
-from tests.local.deployed import on_its_own
+from tests.local.deployed import JUDGED, on_its_own
 from tests.local_aws import importable
 from tests.proofs import datasets
 from tests.proofs.datasets import IMPORT, QUICK
@@ -53,7 +53,11 @@ def live(folder: Path, say: Callable[[str], None]) -> tuple[list[Role], list[Dec
     Raises:
         LifeError: a step did not end as it must.
     """
-    with HubServer(folder / "hub") as hub, on_its_own(folder, access={"hub_endpoint": hub.url}) as stack:
+    with (
+        HubServer(folder / "hub") as hub,
+        on_its_own(folder, access={"hub_endpoint": hub.url}, training=JUDGED) as stack,
+    ):
+        stack.judge((".", '{"winner": "tie"}'))
         life = _Life(stack, say)
         life.executions()
         datasets.offer(hub)
