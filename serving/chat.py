@@ -2,11 +2,14 @@
 
 It asks the endpoint, and beside it the Bedrock model where the stack has one. The page is gradio's. It loads nothing from
 elsewhere: its fonts are the system's, gradio's telemetry and history are off, and a content security policy forbids the
-browser every other address. All texts of dialogues and models are in text boxes, so HTML in them is shown as text.
+browser every other address. Each model has a conversation of its own. Its turns are shown by `html_of`, so HTML in them is
+text. gradio's own chat component strips and rewrites texts.
 """
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import socket
 from functools import partial
@@ -17,21 +20,21 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import Refused
-from pipeline.openai_route import DIALOGUE
 from serving import deployed
 from serving import stack as stacks
 from serving.ask import MODELS
 from serving.errors import NotAnswered
 from serving.measured import MeasuredAnswer
+from serving.questions import user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from serving.models import Model
+    from serving.models import ChatMessages, Model
     from serving.stack import Stack
 
-    Shown = tuple[str, str]
+    Shown = tuple[ChatMessages, str, str]
 
 HOST = "127.0.0.1"
 
@@ -46,25 +49,61 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-CSS = (
-    "footer {display: none !important} "
-    ".gradio-container {max-width: 1100px !important; width: 100% !important; margin: 0 auto !important}"
-)
+CSS = """
+footer {display: none !important}
+.gradio-container {max-width: 1100px !important; width: 100% !important; margin: 0 auto !important}
+.turns {display: flex; flex-direction: column; gap: 10px; min-height: 120px}
+.turns .turn {max-width: 92%; padding: 8px 12px; border: 1px solid var(--border-color-primary); border-radius: 10px}
+.turns .user {align-self: flex-end; background: var(--background-fill-secondary)}
+.turns .assistant {align-self: flex-start}
+.turns .role {margin: 0 0 2px; font-size: 12px; color: var(--body-text-color-subdued)}
+.turns .text {margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; color: var(--body-text-color)}
+"""
+
+HEIGHT = 460
+"""The height of a conversation in pixels. A longer one scrolls."""
+
+_ROLES = {"user": "You", "assistant": "Model"}
+
+_SPECIAL = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;"})
+"""The characters of gradio's templates, as HTML has them."""
 
 
-def answers(stack: Stack, name: str, dialogue: str, instruction: str) -> Iterator[Shown]:
-    """Yield what the page shows of an answer while it comes: its text, and a line about it.
+def html_of(turns: ChatMessages) -> str:
+    """Return the turns of a conversation as HTML. All of their texts are shown as text."""
+    shown = [
+        f'<div class="turn {turn["role"]}"><p class="role">{_ROLES[turn["role"]]}</p>'
+        f'<p class="text" dir="auto">{html.escape(turn["content"]).translate(_SPECIAL)}</p></div>'
+        for turn in turns
+        if turn["role"] in _ROLES
+    ]
+    return f'<div class="turns" role="log">{"".join(shown)}</div>'
+
+
+def answers(stack: Stack, name: str, message: str, task: str, before: ChatMessages) -> Iterator[Shown]:
+    """Yield what the page shows of an answer while it comes: the conversation, its HTML, and a line about the answer.
 
     The model is looked up anew for each question, so that an endpoint that was served again, or is gone, is noticed.
+
+    Args:
+        stack: the stack.
+        name: the place of the model.
+        message: the user's text.
+        task: the system message. A blank one is none.
+        before: the conversation so far.
     """
-    came: SimpleQueue[Shown | None] = SimpleQueue()
+    came: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
     stopped = Event()
+    # A question that got no answer is not asked again: two turns of the user in a row are no conversation.
+    while before and before[-1]["role"] == "user":
+        before = before[:-1]
+    question = [*before, *user(message)]
 
     def work() -> None:
         text = ""
         try:
             model = MODELS[name](stack, lambda line: came.put((text, line)))
-            answer = MeasuredAnswer(model._replace(instruction=instruction), dialogue)
+            answer = MeasuredAnswer(model._replace(instruction=task if task.strip() else None), question)
             for _ in answer.pieces():
                 text = answer.text
                 came.put((text, ""))
@@ -78,48 +117,94 @@ def answers(stack: Stack, name: str, dialogue: str, instruction: str) -> Iterato
         finally:
             came.put(None)
 
-    if not dialogue.strip() or not instruction.strip():
-        yield "", "Write a dialogue and a task, then ask."
+    if not message.strip():
+        yield before, html_of(before), "Write a message, then send it."
         return
     Thread(target=work, daemon=True).start()
     try:
-        yield "", "..."
+        yield question, html_of(question), "..."
         while shown := came.get():
-            yield shown
+            text, line = shown
+            turns = [*question, {"role": "assistant", "content": text}] if text.strip() else question
+            yield turns, html_of(turns), line
     finally:
         stopped.set()
 
 
-def page(stack: Stack, served: dict[str, Model], samples: list[str]) -> Any:
+def page(stack: Stack, served: dict[str, Model], samples: list[ChatMessages]) -> Any:
     """Return the page as a gradio Blocks."""
     import gradio
 
     with gradio.Blocks(title=f"Tuneway: {stack.name}", analytics_enabled=False) as blocks:
         gradio.Markdown(f"## Tuneway: {stack.name}")
         first = next(iter(served.values()))
-        task = gradio.Textbox(first.instruction, label="Task, as in training", lines=2, elem_id="task")
-        dialogue = gradio.Textbox(label="Dialogue", lines=8, max_lines=20, elem_id="dialogue", autofocus=True)
-        gradio.Examples([[sample] for sample in samples], dialogue, label="Sample dialogues", elem_id="samples")
-        with gradio.Row():
-            ask = gradio.Button("Ask", variant="primary", elem_id="ask")
-            stop = gradio.Button("Stop", elem_id="stop")
-        asked: list[Any] = []
+        task = gradio.Textbox(
+            first.instruction or "",
+            label="Task, as in training (the system message; empty: none)",
+            lines=2,
+            max_lines=8,
+            elem_id="task",
+        )
+        shown: dict[str, list[Any]] = {}
         with gradio.Row():
             for name, model in served.items():
                 with gradio.Column(min_width=320):
-                    answer = gradio.Textbox(
+                    turns = gradio.HTML(
+                        html_of([]),
                         label=f"{model.title} (run {model.run})",
-                        lines=5,
-                        max_lines=15,
-                        interactive=False,
-                        elem_id=f"answer-{name}",
+                        show_label=True,
+                        container=True,
+                        padding=True,
+                        max_height=HEIGHT,
+                        autoscroll=True,
+                        elem_id=f"turns-{name}",
                     )
                     line = gradio.Textbox(
                         show_label=False, container=False, max_lines=6, interactive=False, elem_id=f"line-{name}"
                     )
-                asked.append(ask.click(partial(answers, stack, name), [dialogue, task], [answer, line]))
+                shown[name] = [gradio.State([]), turns, line]
+        message = gradio.Textbox(
+            label="Message (Shift+Enter sends it)", lines=4, max_lines=16, elem_id="message", autofocus=True
+        )
+        sent = gradio.State("")
+        with gradio.Row():
+            ask = gradio.Button("Send", variant="primary", elem_id="ask")
+            stop = gradio.Button("Stop", elem_id="stop")
+            new = gradio.Button("New conversation", elem_id="new")
+        # The box is emptied at once, and the models are asked what was in it.
+        send = gradio.on([ask.click, message.submit], lambda text: (text, ""), [message], [sent, message], queue=False)
+        asked = [
+            send.then(partial(answers, stack, name), [sent, task, outputs[0]], outputs, show_progress="hidden")
+            for name, outputs in shown.items()
+        ]
         stop.click(None, cancels=asked)
+        every = [one for outputs in shown.values() for one in outputs]
+        new.click(lambda: ("", *([], html_of([]), "") * len(shown)), None, [message, *every], cancels=asked)
+        if samples:
+            begun = gradio.Dataset(
+                components=["textbox"],
+                samples=[[_label(sample)] for sample in samples],
+                type="index",
+                label="Sample conversations",
+                elem_id="samples",
+            )
+            begun.click(
+                lambda number: _begin(samples[number], len(shown)), [begun], [task, message, *every], cancels=asked
+            )
     return blocks
+
+
+def _label(sample: ChatMessages) -> str:
+    """Return the text by which a sample is chosen."""
+    turns = [turn["content"] for turn in sample if turn["role"] != "system"]
+    return turns[0] if len(turns) == 1 else f"{len(turns)} turns: {turns[0]}"
+
+
+def _begin(sample: ChatMessages, models: int) -> tuple[Any, ...]:
+    """Return the task, the message and the conversation of each model, for a sample that is to be asked."""
+    task = next((turn["content"] for turn in sample if turn["role"] == "system"), "")
+    before = [turn for turn in sample[:-1] if turn["role"] != "system"]
+    return (task, sample[-1]["content"], *(before, html_of(before), "") * models)
 
 
 def app(blocks: Any) -> Any:
@@ -186,9 +271,9 @@ def serve(settings_file: Path | None, port: int) -> None:
     if not served:
         raise Refused(why)
     runs = dict.fromkeys(model.run for model in served.values())
-    # Several runs may have asked the same dialogues.
-    samples = list(dict.fromkeys(one for run in runs for one in deployed.sample_dialogues(stack, run))) or [DIALOGUE]
-    web = app(page(stack, served, samples))
+    # Several runs may have asked the same questions.
+    samples = {json.dumps(one): one for run in runs for one in deployed.samples(stack, run)}
+    web = app(page(stack, served, list(samples.values())))
     try:
         listening = socket.create_server((HOST, port))
     except OSError as error:

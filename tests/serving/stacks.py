@@ -20,7 +20,15 @@ INSTRUCTION = "Summarize the dialogue in one or two sentences."
 MAX_TOKENS = 48
 """So many that the tiny model needs longer than a burst."""
 DIALOGUE = "Ann: hey, what time do we leave?\nBob: at nine."
-SAMPLES = ["Mia: hi <b>there</b>\nTom: hello", "Mia: the train is late\nTom: I can pick you up"]
+SAMPLES = [
+    [{"role": "user", "content": "Mia: hi <b>there</b>\nTom: hello"}],
+    [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "My name is <i>Ann</i>."},
+        {"role": "assistant", "content": "Hello, Ann ${1+1} {{x}}."},
+        {"role": "user", "content": "What is my name?"},
+    ],
+]
 
 
 def record(aws: RunningAws, run: str, **changes: Any) -> None:
@@ -36,7 +44,7 @@ def serve(aws: RunningAws, endpoint: str, run: str, **changes: Any) -> None:
     config = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint)["EndpointConfigArn"]
     sagemaker.add_tags(ResourceArn=config, Tags=[{"Key": "tuneway:run", "Value": run}])
     record(aws, run, serving={"endpoint": endpoint, "config": endpoint, "until": None}, **changes)
-    samples = [{"prompt": [{"role": "user", "content": text}], "reference": "r", "answer": "a"} for text in SAMPLES]
+    samples = [{"prompt": prompt, "reference": "r", "answer": "a"} for prompt in SAMPLES]
     body = json.dumps(samples).encode()
     aws.client("s3").put_object(Bucket=BUCKET, Key=f"models/{run}/smoke_test.json", Body=body)
 

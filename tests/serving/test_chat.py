@@ -14,11 +14,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from serving.endpoint import client
 from tests.browser import browser, keep_picture
-from tests.local_aws.conftest import ROOT
+from tests.local_aws.conftest import REGION, ROOT
 from tests.local_aws.services.sagemaker import openai_endpoint
 from tests.local_aws.services.sagemaker.openai_endpoint import HTML
 from tests.serving import stacks
+from tests.serving.conftest import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +50,16 @@ def html_url(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     yield from serve(served, settings)
 
 
+@pytest.fixture(scope="module")
+def slow_url(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the page of a model whose answer comes in two pieces, the second a second later."""
+    openai_endpoint.up_with_server(served.aws, "slow", served.serving_role)
+    role = served.aws.role("CallerOfSlowPage", openai_endpoint.BEARER, openai_endpoint.invoke("slow"))
+    stacks.serve(served.aws, "slow", "5200000000")
+    settings = stacks.create(served.aws, "slow-page", "slow", role, tmp_path_factory.mktemp("slow"))
+    yield from serve(served, settings)
+
+
 def environment(served: Served) -> dict[str, str]:
     """The user's environment with a PATH, which gradio needs."""
     return {**served.environment, "PATH": os.environ["PATH"]}
@@ -74,9 +86,18 @@ def opened(browser: Browser, url: str, **options: Any) -> Page:
     return page
 
 
-def ask(page: Page, dialogue: str) -> None:
-    page.locator("#dialogue textarea").fill(dialogue)
+def ask(page: Page, message: str) -> None:
+    before = page.locator("#line-endpoint textarea").input_value()
+    page.locator("#message textarea").fill(message)
     page.locator("#ask").click()
+    changed = "before => document.querySelector('#line-endpoint textarea')?.value !== before"
+    page.wait_for_function(changed, arg=before)
+
+
+def turns(page: Page, name: str = "endpoint") -> list[tuple[str, str]]:
+    """The conversation as the page shows it: who says what."""
+    shown = page.locator(f"#turns-{name} .turn").all()
+    return [(one.locator(".role").inner_text(), one.locator(".text").inner_text()) for one in shown]
 
 
 def measured(page: Page) -> str:
@@ -102,25 +123,88 @@ def test_an_answer_is_streamed_with_its_measures_and_nothing_is_loaded_from_else
     assert re.match(
         r"first token \d+\.\d\d s · \d+\.\d tokens/s · \d+ \+ \d+ tokens in \d+\.\d\d s · \$0\.\d+ \(1 x", line
     )
-    assert page.locator("#answer-endpoint textarea").input_value()
+    (_, asked), (_, answer) = turns(page)
+    assert asked == stacks.DIALOGUE
+    assert answer
     assert hosts == {"127.0.0.1"}
     assert faults == []
     page.close()
 
 
-def test_a_sample_dialogue_is_there_at_a_click(browser: Browser, url: str) -> None:
+def test_a_third_turn_is_asked_with_the_turns_before_it(browser: Browser, url: str, user: Served) -> None:
     page = opened(browser, url)
-    page.locator("#samples").get_by_text("<b>there</b>").click()
-    page.wait_for_function("() => document.querySelector('#dialogue textarea')?.value.length > 0")
-    assert page.locator("#dialogue textarea").input_value() == stacks.SAMPLES[0]
+    asked: list[Any] = [{"role": "system", "content": stacks.INSTRUCTION}]
+    for message in ("Ann: hi, it is me", "Bob: who?", "Ann: me!"):
+        ask(page, message)
+        measured(page)
+        asked.append({"role": "user", "content": message})
+        options: Any = {"model": "", "max_tokens": stacks.MAX_TOKENS, "temperature": 0}
+        answer = client(NAME, user.role, REGION).chat.completions.create(messages=asked, **options).choices[0].message
+        asked.append({"role": "assistant", "content": str(answer.content)})
+    assert [text for _, text in turns(page)] == [one["content"].strip() for one in asked[1:]]
+    page.locator("#new").click()
+    page.locator("#turns-endpoint .turn").first.wait_for(state="detached")
+    assert page.locator("#line-endpoint textarea").input_value() == ""
+    assert page.locator("#task textarea").input_value() == stacks.INSTRUCTION
     page.context.close()
 
 
-def test_html_in_dialogue_and_answer_is_text(browser: Browser, html_url: str) -> None:
+def test_a_conversation_that_is_too_long_is_one_line_with_the_remedy(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    ask(page, stacks.DIALOGUE)
+    measured(page)
+    for _ in range(2):
+        ask(page, "word " * 400)
+        page.wait_for_function("() => /longer than/.test(document.querySelector('#line-endpoint textarea')?.value)")
+        line = page.locator("#line-endpoint textarea").input_value()
+        assert re.fullmatch(
+            r"the text is longer than the model takes \(256 tokens with 48 for the answer\); shorten it, begin a new "
+            r"conversation, or serve the model with a higher endpoint\.max_model_len",
+            line,
+        )
+        page.wait_for_timeout(500)
+        # A question without an answer is not sent again.
+        assert [role for role, _ in turns(page)] == ["You", "Model", "You"]
+    ask(page, "  ")
+    page.wait_for_function("() => /Write a message/.test(document.querySelector('#line-endpoint textarea')?.value)")
+    page.context.close()
+
+
+def test_an_answer_is_stopped_and_the_conversation_goes_on(browser: Browser, slow_url: str) -> None:
+    page = opened(browser, slow_url)
+    ask(page, "hello")
+    page.locator("#turns-endpoint .assistant").wait_for()
+    page.locator("#stop").click()
+    page.wait_for_timeout(2500)
+    assert [text for _, text in turns(page)] == ["hello", "one"], "its second piece comes a second later"
+    ask(page, "again")
+    page.wait_for_function("() => document.querySelectorAll('#turns-endpoint .assistant').length === 2")
+    assert [text for _, text in turns(page)][:3] == ["hello", "one", "again"]
+    page.context.close()
+
+
+def test_a_sample_conversation_is_there_at_a_click(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    page.locator("#samples").get_by_text("<b>there</b>").click()
+    page.wait_for_function("() => document.querySelector('#message textarea')?.value.length > 0")
+    assert page.locator("#message textarea").input_value() == stacks.SAMPLES[0][0]["content"]
+    assert page.locator("#task textarea").input_value() == "", "its rows have no system message"
+    page.locator("#samples").get_by_text("3 turns: My name is").click()
+    page.locator("#turns-endpoint .assistant").wait_for()
+    assert page.locator("#message textarea").input_value() == "What is my name?"
+    assert page.locator("#task textarea").input_value() == "Be kind."
+    assert [text for _, text in turns(page)] == [turn["content"] for turn in stacks.SAMPLES[1][1:3]]
+    page.locator("#ask").click()
+    measured(page)
+    assert len(turns(page)) == 4
+    page.context.close()
+
+
+def test_html_in_message_and_answer_is_text(browser: Browser, html_url: str) -> None:
     page = opened(browser, html_url)
     ask(page, HTML)
     assert "tokens/s" not in measured(page), "its one piece is a burst"
-    assert page.locator("#answer-endpoint textarea").input_value() == HTML
+    assert [text for _, text in turns(page)] == [HTML, HTML]
     assert page.locator("img[src='x']").count() == 0
     assert page.title() == "Tuneway: html-stack"
     page.context.close()
@@ -132,8 +216,9 @@ def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(
     browser: Browser, url: str, width: int, scheme: Any
 ) -> None:
     page = opened(browser, url, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    ask(page, stacks.DIALOGUE)
-    measured(page)
+    for message in ("Ann: hi", "שלום " + "x" * 40):
+        ask(page, message)
+        measured(page)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3

@@ -41,9 +41,10 @@ def test_both_models_answer_side_by_side(browser: Browser, both_url: str, tmp_pa
             break
         page.wait_for_timeout(1000)
     assert "billed in windows of 5 minutes" in bedrock.input_value()
-    answers = [page.locator(f"#answer-{name} textarea").input_value() for name in ("endpoint", "bedrock")]
-    assert answers[0] == answers[1] != ""
-    left, right = (page.locator(f"#answer-{name}").bounding_box() for name in ("endpoint", "bedrock"))
+    answers = [test_chat.turns(page, name)[1] for name in ("endpoint", "bedrock")]
+    assert answers[0] == answers[1]
+    assert answers[0][1]
+    left, right = (page.locator(f"#turns-{name}").bounding_box() for name in ("endpoint", "bedrock"))
     assert left and right
     assert (left["y"], left["x"] < right["x"]) == (right["y"], True)
     page.screenshot(path=f"{os.environ.get('SCREENSHOTS') or tmp_path}/chat-both.png", full_page=True)
