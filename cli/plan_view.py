@@ -53,7 +53,7 @@ def show(run: PlannedRun, console: Console, dataset: str | None = None) -> None:
     for name, lines in facts(run, dataset):
         for number, line in enumerate(lines):
             _line(console, "" if number else name, line)
-    for warning in run.plan.warnings:
+    for warning in _warnings(run):
         _line(console, "warning", warning, "bold yellow")
     console.print()
     console.print(_prices(run.plan.estimate, run.expected))
@@ -61,6 +61,10 @@ def show(run: PlannedRun, console: Console, dataset: str | None = None) -> None:
     _line(console, "expected", f"{run.expected.assumption}.")
     _line(console, "prices", f"of {run.plan.estimate.prices_as_of}, before tax")
     console.print()
+
+
+def _warnings(run: PlannedRun) -> list[str]:
+    return [*run.plan.warnings, *(run.rows.warnings if run.rows else [])]
 
 
 def _line(console: Console, name: str, line: str, style: str = "bold") -> None:
@@ -148,6 +152,8 @@ def facts(run: PlannedRun, dataset: str | None = None) -> list[tuple[str, list[s
     )
     served = f"{_instances(endpoint.instance_types, endpoint.instance_count)}; {until}"
     found.append(("endpoint", [served if plan.deploy else "none (endpoint.enabled is false)"]))
+    if plan.assess:
+        found.append(("judging", [_judging(settings)]))
     if plan.train:
         seconds, most = run.expected.training_seconds, settings.training.max_runtime_minutes
         expected = "not known" if seconds is None else about(seconds)
@@ -157,6 +163,13 @@ def facts(run: PlannedRun, dataset: str | None = None) -> list[tuple[str, list[s
     if settings.max_cost is not None:
         found.append(("max_cost", [f"{dollars(settings.max_cost)} dollars"]))
     return found
+
+
+def _judging(settings: Settings) -> str:
+    evaluation, promote = settings.training.evaluation, settings.endpoint.promote
+    metrics = ", ".join(evaluation.metrics)
+    rule = "promoted whatever they say" if promote == "always" else f"promoted by {evaluation.promote_by}"
+    return f"by {metrics} on the test split; {rule} (endpoint.promote: {promote})"
 
 
 def _minutes_at_most(plan: Plan) -> int | None:
@@ -276,6 +289,12 @@ def as_document(run: PlannedRun) -> dict[str, Any]:
         "expected": as_json(run.expected),
         "at_most": {part: getattr(plan.estimate, part) for part in _PARTS},
         "prices_as_of": plan.estimate.prices_as_of,
-        "warnings": plan.warnings,
+        "judging": plan.assess
+        and {
+            "metrics": settings.training.evaluation.metrics,
+            "promote_by": settings.training.evaluation.promote_by,
+            "promote": settings.endpoint.promote,
+        },
+        "warnings": _warnings(run),
         "shown_rows": [as_json(row) for row in run.shown],
     }

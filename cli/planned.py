@@ -40,6 +40,7 @@ class RowCounts(NamedTuple):
         splits: the rows by split, and those of Bedrock's files.
         rejected: the rejected rows by reason.
         listed: the file that lists the rejected rows. None if there are none.
+        warnings: what data prep warns of.
     """
 
     read: int
@@ -47,6 +48,7 @@ class RowCounts(NamedTuple):
     splits: dict[str, int]
     rejected: dict[str, int]
     listed: str | None
+    warnings: list[str] = []  # noqa: RUF012 - nothing changes it
 
 
 class PlannedRun(NamedTuple):
@@ -115,6 +117,7 @@ def plan_run(
                 {name: count for name, count in counts.items() if name != "rejected"},
                 prepared.prepared.rejected,
                 str(prepared.rejected) if prepared.rejected else None,
+                prepared.prepared.warnings,
             )
             counted, shown = _count(
                 planned, settings, event, prepared.folder / "train" / "train.jsonl", counts["train"]

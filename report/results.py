@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _TABLE_ROWS = 40
 """The most steps, and the most validations, of the table of losses, which stands below the charts."""
+_SHOWN_TURNS = 3
+"""The last turns of a conversation that are shown at once."""
 _HABITS = {
     "empty": "empty",
     "truncated": "cut at the longest allowed answer",
@@ -251,12 +253,7 @@ def _sample(
             element("span", verdict, class_="chip fair") if verdict else None,
             *(element("span", fault, class_="chip bad") for fault in faults),
         ),
-        element(
-            "details",
-            element("summary", "Dialogue"),
-            *_dialogue(row, limits, task),
-            open=True,
-        ),
+        _prompt(row, limits, task, opened=True),
         element("div", *columns, class_="answers"),
         class_="sample",
         data_kinds=" ".join(kinds) or None,
@@ -308,20 +305,36 @@ def _asked(row: JsonObject, limits: Limits, task: str | None) -> Markup:
     ]
     return element(
         "article",
-        element("details", element("summary", "Dialogue"), *_dialogue(row, limits, task)),
+        _prompt(row, limits, task),
         element("div", *columns, class_="answers"),
         class_="sample",
     )
 
 
-def _dialogue(row: JsonObject, limits: Limits, task: str | None) -> list[Markup]:
-    """Return the turns of a row's prompt, with their roles if there are several. The message `task` is left out."""
+def _prompt(row: JsonObject, limits: Limits, task: str | None, *, opened: bool = False) -> Markup:
+    """Return what a row asks, folded unless `opened`. The message `task` is left out.
+
+    The turns of a conversation have their roles. All but the last of a long one are folded.
+    """
     turns = [turn for turn in row.get("prompt") or [] if turn.get("role") != "system" or turn.get("content") != task]
-    parts = []
-    for turn in turns:
-        text = element(
-            "p", cut(turn.get("content", ""), limits.text), class_="text", dir="auto", **scrolling("Dialogue")
+    if len(turns) == 1:
+        return element("details", element("summary", "Dialogue"), _text(turns[0], limits), open=opened or None)
+    shown = [
+        element(
+            "div",
+            element("h4", str(turn.get("role", "")).capitalize()),
+            _text(turn, limits),
+            class_=f"turn {'answer' if turn.get('role') == 'assistant' else 'question'}",
         )
-        role = element("h4", str(turn.get("role", "")).capitalize()) if len(turns) > 1 else None
-        parts.append(join([role, text]))
-    return parts
+        for turn in turns
+    ]
+    earlier = len(shown) - _SHOWN_TURNS
+    if earlier > 1:
+        folded = element("details", element("summary", f"{earlier} earlier turns"), *shown[:earlier])
+        shown = [folded, *shown[earlier:]]
+    name = f"Conversation of {len(turns)} turns"
+    return element("details", element("summary", name), *shown, class_="conversation", open=opened or None)
+
+
+def _text(turn: JsonObject, limits: Limits) -> Markup:
+    return element("p", cut(turn.get("content", ""), limits.text), class_="text", dir="auto", **scrolling("Dialogue"))

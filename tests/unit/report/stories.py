@@ -306,6 +306,15 @@ CHAT = [
     {"role": "user", "content": "And the shade?"},
 ]
 
+LONG_CHAT = [
+    {"role": "user", "content": "Hi, I am Ann."},
+    {"role": "assistant", "content": "Hello, Ann."},
+    {"role": "user", "content": "האם יש לכם מנורות?"},
+    {"role": "assistant", "content": "כן."},
+    *CHAT,
+]
+"""A conversation whose first turns are folded, with two in Hebrew."""
+
 
 def of_a_task() -> Story:
     """Return the story of a run with conversations, of which one has a system message, whose labels decide."""
@@ -326,7 +335,7 @@ def of_a_task() -> Story:
                 "scores": {"base": {"accuracy": 0.0}, "tuned": {"accuracy": 100.0}},
                 "faults": [],
             }
-            for prompt in (CHAT, [{"role": "system", "content": "You sell lamps."}, *CHAT])
+            for prompt in (CHAT, [{"role": "system", "content": "You sell lamps."}, *CHAT], LONG_CHAT)
         ],
     }
     manifest = {**(GOOD.manifest or {}), "system": None}
