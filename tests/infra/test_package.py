@@ -236,12 +236,14 @@ def test_parquet_is_read_with_the_packages_in_the_zip_alone(staged: Path, tmp_pa
         pq.write_table(pa.table(columns), file, compression=codec, row_group_size=60, **options)
         script = """
 import io
-from data_prep.parquet import read_parquet
-from pipeline.contracts.data import Piece
+from data_prep.parquet import read_columnar
+from data_prep.row_formats import RowFormats
+from pipeline.contracts.data import Fields, Piece
 size = int(sys.argv[2])
 piece = Piece("a.parquet", "train", size, None, 0, size)
 with open(sys.argv[1], "rb", buffering=0) as file:
-    rows = [row[:2] for row in read_parquet(file, piece, ("dialogue", "summary"))]
+    formats = RowFormats(Fields("dialogue", "summary"))
+    rows = [row[:2] for row in read_columnar(".parquet", file, None, piece, formats, lambda _: None)]
 answer = {"rows": rows, "file": sys.modules["pyarrow"].__file__, "numpy": "numpy" in sys.modules}
 """
         answer = run(script, staged, file, file.stat().st_size)
