@@ -38,7 +38,7 @@ class _Question(RowFormat):
     def __init__(self, whole: RowFormat, turns: Turns) -> None:
         asked = whole.columns if isinstance(whole, Turns) else whole.columns[:-1]
         super().__init__(whole.name, asked, whole.optional)
-        self._whole, self.has_lists = whole, whole.has_lists
+        self._whole, self.turn_keys = whole, whole.turn_keys
         # A prompt may be a text, or a list of messages.
         self._turns = whole if isinstance(whole, Turns) else turns
 
