@@ -9,7 +9,7 @@ Rows of two columns have code of their own, because it is twice as fast as the c
 from __future__ import annotations
 
 import re
-from itertools import islice
+from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -39,10 +39,13 @@ _C1 = re.compile(rb"\xc2[\x80-\x9f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """The control characters of both kinds, to find the first one in a text."""
 
-_COMPARABLE = re.compile(r"[^\W_]|\A\s*(?:\{\s*\}|\[\s*\])\s*\Z")
-"""A letter or digit of any script, or an empty JSON object or list. Each word has a letter or digit (`training.scores.words`),
-and an answer without words cannot be compared with another. But where answers are JSON, an empty one says that nothing was
-found, and a training without these rows would learn to find something always."""
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+"""A letter or digit of any script. Each word has one (`training.scores.words`), and an answer without words cannot be compared
+with another."""
+
+_EMPTY_JSON = re.compile(r"\s*(?:\{\s*\}|\[\s*\])\s*")
+"""An empty JSON object or list, which is an answer without words all the same. Where answers are JSON, it says that nothing was
+found, and a training without such rows would learn to find something always."""
 
 Checked = tuple[str | None, bool, str | None, bytes, bytes, bytes, bytes]
 """The result for one row. It is a plain tuple, because one is made for every row. Its parts are:
@@ -118,7 +121,7 @@ class Checks:
         changed = ["\r" in texts[n] or "\r" in texts[count + n] for n in range(count)]
         texts = [body.decode() for body in bodies]
         dialogues, summaries = texts[:count], texts[count:]
-        if not all(map(_COMPARABLE.search, summaries)) or (
+        if not all(map(_EMPTY_JSON.fullmatch, filterfalse(_LETTER_OR_DIGIT.search, summaries))) or (
             max(map(len, texts)) * 2 > longest
             and any(
                 len(dialogue) + len(summary) > longest for dialogue, summary in zip(dialogues, summaries, strict=True)
@@ -167,13 +170,15 @@ class Checks:
         texts = [body.decode() for body in bodies]
         xxh3, dumps, seed, bedrock = xxh3_128, orjson.dumps, self._seed, self._bedrock
         checked: list[Checked] = []
-        end, longest, comparable = 0, self._longest_row, _COMPARABLE.search
+        end, longest, letter = 0, self._longest_row, _LETTER_OR_DIGIT.search
         fit_for_bedrock = bedrock.length_without_problem(texts) if bedrock else 0
         for _, marks, _ in rows:
             start, end = end, end + len(marks)
             turns = texts[start:end]
             length = sum(map(len, turns))
-            if (length > longest and self._is_too_long(turns, marks)) or not comparable(turns[-1]):
+            if (length > longest and self._is_too_long(turns, marks)) or not (
+                letter(turns[-1]) or _EMPTY_JSON.fullmatch(turns[-1])
+            ):
                 return None
             has_system = marks[0] == "s"
             digest = xxh3(b"\0".join(bodies[start + has_system : end - 1]), seed)
@@ -184,10 +189,7 @@ class Checks:
             if system != self._instruction:
                 digest.update(b"\0" + system.encode())
                 key = digest.digest()
-            parts = record_formats.parts_of(marks)
-            pieces = [b""] * (2 * len(turns) + 1)
-            pieces[::2], pieces[1::2] = parts, map(dumps, turns)
-            line = b"".join(pieces)
+            line = record_formats.line_template(marks) % tuple(map(dumps, turns))
             change = changed and any("\r" in text for text in before[start:end])
             problem = bedrock.problem(turns, marks) if bedrock and length > fit_for_bedrock else None
             checked.append((None, change, problem, dialogue_digest, both, key, line))
@@ -207,7 +209,7 @@ class Checks:
             return why
         if self._is_too_long(turns, row.marks):
             return self._too_long
-        return None if _COMPARABLE.search(turns[-1]) else "the last answer has no letter or digit"
+        return None if _comparable(turns[-1]) else "the last answer has no letter or digit"
 
     def _why_unfit(self, dialogue: object, summary: object, _: str | None) -> str | None:
         """Return why a row of two texts is not fit. The rules are those of `_together`."""
@@ -218,7 +220,7 @@ class Checks:
             return why
         if len(both) > self._longest:
             return self._too_long
-        return None if _COMPARABLE.search(summary) else "summary has no letter or digit"
+        return None if _comparable(summary) else "summary has no letter or digit"
 
 
 def _fit(batch: list[Row], reasons: list[str | None]) -> list[Row]:
@@ -250,6 +252,11 @@ def _why_not_clean(text: str) -> str | None:
         return "broken UTF-8 or a lone surrogate"
     control = _CONTROL.search(text)
     return f"control character U+{ord(control[0]):04X}" if control else None
+
+
+def _comparable(answer: str) -> bool:
+    """Return whether an answer has words, or is empty JSON."""
+    return bool(_LETTER_OR_DIGIT.search(answer) or _EMPTY_JSON.fullmatch(answer))
 
 
 def _line_ends(text: str) -> str:

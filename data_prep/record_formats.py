@@ -56,13 +56,13 @@ def line_parts(instruction: str) -> tuple[bytes, bytes, bytes]:
 
 
 @lru_cache(maxsize=4096)
-def parts_of(marks: str) -> list[bytes]:
-    """Return the parts of the line of a conversation with these marks: before the first text, between two, after the last.
+def line_template(marks: str) -> bytes:
+    """Return the line of a conversation with these marks, with %b in the place of each text.
 
-    Conversations of the same marks differ only in their texts, so these parts are serialised once (`line_parts`).
+    Conversations of the same marks differ only in their texts, so the rest is serialised once (`line_parts`).
     """
     messages: Messages = [_message(mark, "") for mark in marks]
-    return row_line(messages).split(b'""')  # only the texts are empty strings
+    return row_line(messages).replace(b'""', b"%b")  # only the texts are empty strings, and no key has a percent sign
 
 
 def _message(mark: str, text: str) -> Message:
