@@ -8,10 +8,12 @@ import pytest
 
 from pipeline import bedrock, money
 from pipeline import settings as schema
-from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, IMPORT_TYPES, REGIONS
+from pipeline.catalogue import BASE_MODELS, IMPORT_REGIONS, IMPORT_TYPES, JUDGES, REGIONS
 from tests.unit.pipeline.facts import estimated
 from tests.unit.pipeline.steps.test_plan_parts import settings
+from tests.unit.pipeline.test_judging import judged
 
+IN_THE_US = ("us-east-1", "us-east-2", "us-west-2")
 IMPORT = {"bedrock": {"mode": "import"}}
 LLAMA = {"model_type": "llama", "max_position_embeddings": 131_072}
 ROPE = {"rope_type": "llama3", "factor": 32.0}
@@ -99,3 +101,27 @@ def test_an_import_is_bounded_where_units_and_price_are_known(
 def test_each_wake_is_a_warning_with_its_price() -> None:
     assert money.wake_warning("us-west-2").endswith("which is about 0.39 dollars per unit in us-west-2")
     assert money.wake_warning("eu-central-1").endswith("which is an unknown price per unit in eu-central-1")
+
+
+def test_a_judge_must_be_callable_in_the_region() -> None:
+    bedrock.check_judge(settings(), "eu-west-1")
+    for model, regions in (("us.amazon.nova-lite-v1:0", IN_THE_US), ("amazon.nova-lite-v1:0", ("us-east-1",))):
+        for region in regions:
+            bedrock.check_judge(judged(judge_model=model), region)
+    with pytest.raises(
+        schema.SettingsError,
+        match=r"judge_model: amazon\.nova-lite-v1:0 can be called in us-east-1 only, and this stack is in us-west-2; use "
+        r"us\.amazon\.nova-micro-v1:0 or us\.amazon\.nova-lite-v1:0 or us\.amazon\.nova-pro-v1:0, or null, and deploy",
+    ):
+        bedrock.check_judge(judged(judge_model="amazon.nova-lite-v1:0"), "us-west-2")
+    with pytest.raises(schema.SettingsError, match="this stack is in eu-west-1; set it to null and deploy"):
+        bedrock.check_judge(judged(), "eu-west-1")
+
+
+def test_each_judge_names_its_foundation_model() -> None:
+    assert {judge.foundation_model for judge in JUDGES.values()} == {
+        f"amazon.nova-{name}-v1:0" for name in ("micro", "lite", "pro")
+    }
+    assert {judge.id for judge in JUDGES.values() if judge.is_profile} == {
+        f"us.amazon.nova-{name}-v1:0" for name in ("micro", "lite", "pro")
+    }

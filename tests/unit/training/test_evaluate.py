@@ -12,7 +12,7 @@ from tests.unit.training.conftest import make_chat
 from training import model
 from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError
-from training.evaluate import SAMPLES, Answer, answer, judge, lengths
+from training.evaluate import MOST_ANSWERS, SAMPLES, Answer, answer, answer_rows, judge, lengths
 from training.recipe import Recipe
 from training.scores import NAMES, ROUGE, chrf, words
 from training.stop import StopSignal
@@ -211,3 +211,27 @@ def test_an_answer_is_finished_if_the_model_ends_it(tiny: TinyModel, device: Dev
     assert ended[1] == Answer(tokenizer.decode([first]).strip(), finished=True)
     assert not ended[2].finished
     assert ended[2] == cut[2]
+
+
+def test_the_rows_for_a_judge_are_a_sample_in_a_fixed_order_with_all_turns_and_answers() -> None:
+    chats = [make_chat(number) for number in range(MOST_ANSWERS + 20)]
+    base, tuned = (finished(*(f"{name} {number}" for number in range(len(chats)))) for name in ("base", "tuned"))
+    rows = answer_rows(chats, base, tuned)
+    assert rows == answer_rows(chats, base, tuned)
+    numbers = [row["row"] for row in rows]
+    assert len(set(numbers)) == len(numbers) == MOST_ANSWERS
+    assert numbers != sorted(numbers)
+    # A beginning of the file has rows of all parts of the split.
+    assert min(numbers[:50]) < len(chats) / 4
+    assert max(numbers[:50]) > len(chats) * 3 / 4
+    row = rows[7]
+    assert (row["base"], row["tuned"]) == (f"base {row['row']}", f"tuned {row['row']}")
+    chat = chats[row["row"]]
+    assert row["reference"] == chat[-1]["content"]
+    assert [turn["role"] for turn in row["prompt"]] == ["system", "user"]
+    assert all(turn.keys() == {"role", "content"} for turn in row["prompt"])
+
+
+def test_the_first_metric_stands_where_a_judge_will_decide() -> None:
+    recipe = Recipe("x", metrics=("chrf", "rouge"), promote_by="judge")
+    assert judge([make_chat(1)], finished("a"), finished("b"), recipe)["deciding"] == "chrF"

@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 import pytest
 
 from local import tiny_model
-from tests.local_aws.conftest import ACCOUNT, REGION, failure
+from tests.local_aws.conftest import ACCOUNT, REGION, eventually, failure
 from tests.local_aws.faults.conftest import set_faults
 from tests.local_aws.services.bedrock.test_runtime import ASK, controls, text_of
 
@@ -29,6 +29,9 @@ def tiny_hub(aws: RunningAws, tmp_path: Path) -> Iterator[None]:
     (aws.state_dir / "hub").symlink_to(tmp_path)
     controls(aws, restore_seconds=0.1)
     yield
+    controls(aws, idle_seconds=0.1)
+    assert eventually(lambda: controls(aws)["copies"] == {}), "nobody asks the copy any more"
+    controls(aws, idle_seconds=300)
     (aws.state_dir / "hub").unlink()
 
 

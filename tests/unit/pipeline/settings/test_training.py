@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import settings as schema
 from tests.unit.pipeline.settings.conftest import assert_input_is_refused
+from training.evaluate import MOST_ANSWERS
 
 SIX_TYPES = [f"ml.g5.{size}xlarge" for size in (2, 4, 8, 12, 16, 24)]
 
@@ -52,6 +53,16 @@ def test_target_modules_are_a_list_of_names_or_all_linear(deployed: dict[str, An
             {"training": {"evaluation": {"metrics": ["exact", "label"]}}},
             r"promote_by: rouge is not one of metrics; add it there, or set promote_by to exact or label",
         ),
+        (
+            {"training": {"evaluation": {"promote_by": "judge"}}},
+            r"promote_by: judge needs judge_model, which is null; set judge_model .* and deploy, or set promote_by to rouge",
+        ),
+        (
+            {"training": {"evaluation": {"judge_model": "us.amazon.nova-lite-v1:0"}}},
+            r"training\.evaluation\.judge_model: .*deploy",
+        ),
+        ({"training": {"evaluation": {"judge_rows": 5}}}, r"judge_rows: .*greater than or equal to 6, not 5"),
+        ({"training": {"evaluation": {"judge_rows": 501}}}, r"judge_rows: .*less than or equal to 500, not 501"),
         ({"training": {"lora": {"rank": 8}}}, r"training\.lora\.rank: unknown field; allowed here: r, alpha"),
         (
             {"training": {"learning_rate": "2e-4"}},
@@ -136,3 +147,17 @@ def test_target_modules_are_a_list_of_names_or_all_linear(deployed: dict[str, An
 )
 def test_a_wrong_input_is_refused_in_one_line(deployed: dict[str, Any], given_input: Any, expected: str) -> None:
     assert_input_is_refused(deployed, given_input, expected)
+
+
+def test_a_judge_is_deployed_and_then_a_run_may_let_it_decide(deployed: dict[str, Any]) -> None:
+    judged = schema.overlay(deployed, {"training": {"evaluation": {"judge_model": "amazon.nova-pro-v1:0"}}})
+    run = schema.with_run_input(judged, {"training": {"evaluation": {"promote_by": "judge", "judge_rows": 500}}})
+    assert (run.training.evaluation.promote_by, run.training.evaluation.judge_rows) == ("judge", 500)
+    # The job keeps as many answers as the setting allows.
+    with pytest.raises(schema.SettingsError, match=f"less than or equal to {MOST_ANSWERS}"):
+        schema.with_run_input(judged, {"training": {"evaluation": {"judge_rows": MOST_ANSWERS + 1}}})
+    unknown = schema.overlay(deployed, {"training": {"evaluation": {"judge_model": "anthropic.claude-v9:0"}}})
+    with pytest.raises(
+        schema.SettingsError, match=r"judge_model: not in the catalogue; use one of us\.amazon\.nova-micro"
+    ):
+        schema.with_run_input(unknown, {})

@@ -16,6 +16,7 @@ from pipeline.steps import plan
 from tests.local_aws.services.sagemaker import test_sagemaker_endpoints as endpoints
 from tests.unit.pipeline.steps.conftest import control
 from tests.unit.pipeline.steps.test_plan_parts import settings
+from tests.unit.pipeline.test_judging import judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,3 +300,22 @@ def test_an_unknown_quota_is_a_warning_and_a_denial_is_none(monkeypatch: pytest.
     monkeypatch.setattr(client_maker, "client", lambda _, **__: AccountDouble(0, denied))
     with pytest.raises(ClientError, match="AccessDenied"):
         account.check_imports("us-west-2")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_judge_that_bedrock_does_not_show_is_a_warning_and_never_a_refusal(
+    aws: RunningAws, faults: Callable[..., None]
+) -> None:
+    assert account.check_judge(settings(), "us-west-2") == []
+    assert account.check_judge(judged(), "us-west-2") == []
+    control(aws, "bedrock", {"legacy_model": "amazon.nova-lite-v1:0"})
+    (line,) = account.check_judge(judged(), "us-west-2")
+    control(aws, "bedrock", {"legacy_model": ""})
+    assert "amazon.nova-lite-v1:0 is Legacy in us-west-2, and Bedrock may refuse to call it; ask the account's" in line
+    look = {"kind": "error", "action": "bedrock:GetFoundationModel"}
+    faults({**look, "code": "AccessDeniedException", "message": "no", "status": 403})
+    (line,) = account.check_judge(judged(), "us-west-2")
+    assert "does not show amazon.nova-lite-v1:0 to this account in us-west-2 (AccessDeniedException); ask" in line
+    faults({**look, "code": "ThrottlingException", "message": "no"})
+    with pytest.raises(ClientError):  # Plan is retried.
+        account.check_judge(judged(), "us-west-2")
