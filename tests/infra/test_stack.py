@@ -96,7 +96,7 @@ def test_functions_may_write_their_own_log_and_not_create_one(synthesised: Synth
 def test_each_principal_has_its_own_role(synthesised: Synthesised) -> None:
     functions = synthesised.resources("AWS::Lambda::Function")
     roles = [json.dumps(f["Properties"]["Role"]) for name, f in functions.items() if "framework" not in name]
-    assert len(roles) == len(set(roles)) == 20
+    assert len(roles) == len(set(roles)) == 21
     for kind in ("Training", "Model", "Bedrock", "Import", "Expiry", "Idle", "Caller"):
         assert [name for name in synthesised.resources("AWS::IAM::Role") if name.startswith(f"Roles{kind}")]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.proofs.datasets import IMPORT, SHARDED
+from tests.proofs.datasets import DIFFERENT, IMPORT, SHARDED
 
 End = Literal["FAILED", "ABORTED", "TIMED_OUT"]
 FaultDocument = dict[str, Any]
@@ -276,7 +276,7 @@ CHAINS = (
     ),
     # No error of the judge model stops the run: it goes on without a win rate.
     *(
-        Chain("Judge", (), faults, run_input=WITHOUT_BEDROCK)
+        Chain("Judge", (), faults, run_input={**WITHOUT_BEDROCK, **DIFFERENT})
         for faults in (
             {"throttled": broken_function("judge", "throttle", 2), "throttled inside": throttled(INFER, JUDGE, 2)},
             {"function crashes once": broken_function("judge", "crash", 1)},

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 KEY = "uploads/sharded.jsonl"
 QUICK = {"training": {"max_steps": 1}, "bedrock": {"mode": "off"}}
 IMPORT = {"bedrock": {"mode": "import"}}
+_LARGE_STEPS = {"learning_rate": 0.1, "max_steps": 20, "evaluation": {"max_new_tokens": 16}}
+DIFFERENT: dict[str, Any] = {"training": _LARGE_STEPS}
+"""The part of an input with which the tuned model says something else than its base, so that a judge model is asked."""
 _NO_FILES = {"train": None, "validation": None, "test": None}
 SHARDED: dict[str, Any] = {"dataset": {"source": KEY, "files": _NO_FILES, "shard_mb": 1}, **QUICK}
 """The input of a run whose dataset is read in two shards."""

@@ -27,8 +27,11 @@ SECRET = "tuneway/hub-token"  # access.hub_token_secret of config.yaml
 # Plan refuses a gated model before the secret exists. The account has no quota of its own for this instance, so Plan goes on
 # to AWS's defaults.
 GATED_WITHOUT_SECRET = {"training": {"gated": True, "instance_types": "ml.g6.4xlarge"}}
-# This run updates the endpoint. It uses the token and the other Bedrock base model.
-SECOND = {"training": {"gated": True}, "bedrock": {"base_model": "meta.llama3-1-8b-instruct-v1:0:128k"}}
+# This run updates the endpoint. It uses the token and the other Bedrock base model, and has answers for the judge model.
+SECOND = {
+    "training": {"gated": True, **datasets.DIFFERENT["training"]},
+    "bedrock": {"base_model": "meta.llama3-1-8b-instruct-v1:0:128k"},
+}
 ENDLESS = {"training": {"max_steps": 100_000, "epochs": 100, "max_runtime_minutes": 60, "checkpoint_steps": 20}}
 # The endpoint comes up and does not answer. The cleanup deletes it, or goes back to the model that served before.
 MUTE = {"kind": "error", "action": "sagemaker:InvokeEndpoint", "code": "ModelError"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.local.deployed import JUDGED, synthesise
+from tests.proofs.datasets import DIFFERENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 PROFILE = "us.amazon.nova-lite-v1:0"
 BY_JUDGE: dict[str, Any] = {
     # So large steps that the tuned model says something else than its base. Equal answers are ties, and asked of nobody.
-    "training": {"learning_rate": 0.1, "max_steps": 20, "evaluation": {"promote_by": "judge", "max_new_tokens": 16}},
+    "training": {
+        **DIFFERENT["training"],
+        "evaluation": {**DIFFERENT["training"]["evaluation"], "promote_by": "judge"},
+    },
     "bedrock": {"mode": "off"},
     "endpoint": {"promote": "clearly_better"},
 }
