@@ -133,7 +133,13 @@ def _dataset_digest(manifest: str) -> str:
 
 def _scores(known: JsonObject) -> dict[str, str]:
     found = {"test_rows": str(known["rows"])}
-    for key in scores.important(known):
+    if scores.JUDGE in scores.present(
+        known
+    ):  # The base's share of wins and the difference follow from it, and 50 are the most.
+        rate = known["tuned"][scores.JUDGE]
+        ends = (("", "mean"), ("_low", "low"), ("_high", "high"))
+        found |= {f"{scores.JUDGE}{ending}": f"{rate[end]:.1f}" for ending, end in ends}
+    for key in (key for key in scores.important(known) if key != scores.JUDGE):
         name = _PROPERTIES.get(key, key)
         found |= {f"{name}_{model}": f"{known[model][key]['mean']:.1f}" for model in ("tuned", "base")}
         difference = known["difference"][key]

@@ -301,3 +301,24 @@ def test_without_bedrock_nothing_of_it_is_planned_and_nothing_is_spent(
     put(aws, bucket, "uploads/a/train.csv", body=b"a" * 9)
     made = planned(bucket, hub, mode="off", source="uploads/a/", files=ALL_NULL)
     assert (made["customize"], made["import_model"], made["estimate"]["bedrock"]) == (None, None, 0)
+
+
+def test_a_judge_model_is_planned_priced_and_checked(aws: RunningAws, bucket: str, hub: HubServer) -> None:
+    put(aws, bucket, "uploads/a/train.csv", body=b"a")
+    given = event(bucket, hub, mode="off", source="uploads/a/", files=ALL_NULL)
+    assert plan.handler(given, None)["judge"] is None
+    evaluation = given["settings"]["training"]["evaluation"]
+    evaluation["judge_model"] = "us.amazon.nova-pro-v1:0"
+    given["input"]["training"]["evaluation"] = {"promote_by": "judge", "judge_rows": 100}
+    found = plan.handler(given, None)
+    assert (found["judge"]["model"], found["judge"]["rows"]) == ("us.amazon.nova-pro-v1:0", 100)
+    assert found["assess"]["judge_decides"] is True
+    assert found["train"]["HyperParameters"]["promote_by"] == "judge"
+    estimate = found["estimate"]
+    assert estimate["judge"] > 1
+    assert estimate["total"] == pytest.approx(estimate["training"] + estimate["judge"])
+    assert found["record"]["estimate"]["judge"] == estimate["judge"]
+    given["input"]["max_cost"] = estimate["total"] - 0.1
+    assert "judge " in plan.handler(given, None)["refusal"]
+    evaluation["judge_model"] = "amazon.nova-pro-v1:0"
+    assert "can be called in us-east-1 only, and this stack is in us-west-2" in plan.handler(given, None)["refusal"]
