@@ -133,9 +133,8 @@ def _dataset_digest(manifest: str) -> str:
 
 def _scores(known: JsonObject) -> dict[str, str]:
     found = {"test_rows": str(known["rows"])}
-    if scores.JUDGE in scores.present(
-        known
-    ):  # The base's share of wins and the difference follow from it, and 50 are the most.
+    # The base's share of wins and the difference follow from the win rate, and 50 properties are the most.
+    if scores.JUDGE in scores.present(known):
         rate = known["tuned"][scores.JUDGE]
         ends = (("", "mean"), ("_low", "low"), ("_high", "high"))
         found |= {f"{scores.JUDGE}{ending}": f"{rate[end]:.1f}" for ending, end in ends}

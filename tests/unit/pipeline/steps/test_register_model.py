@@ -130,8 +130,9 @@ def test_a_version_with_all_metrics_has_no_more_properties_than_sagemaker_takes(
     (version,) = versions(aws, event)
     properties = version["CustomerMetadataProperties"]
     most = service_model("sagemaker").shape_for("CustomerMetadataMap").metadata["max"]
-    assert (len(properties), most) == (47, 50)
+    assert (len(properties), most) == (50, 50)
     assert properties["accuracy_difference_low"] == properties["json_fields_difference_low"] == "+0.0"
+    assert (properties["win_rate"], properties["win_rate_high"]) == ("1.0", "2.0")
     # Only the chosen ones have properties.
     event["plan"]["group"] += "-label"
     event["assessment"]["scores"]["metrics"] = ["accuracy", "macro_f1"]
