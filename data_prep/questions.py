@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from data_prep.row_formats import Conversation, RowFormat, RowFormats, Turns, Unfit, conversation
+from data_prep.row_formats import Conversation, RowFormat, RowFormats, TurnLists, Unfit, conversation
 
 if TYPE_CHECKING:
     from data_prep.row_formats import Row, Values
@@ -27,7 +27,7 @@ class QuestionFormats(RowFormats):
         """Take the settings of the section `dataset`."""
         super().__init__(fields, format_, prompt)
         turns = RowFormats(fields, "messages").fallback
-        assert isinstance(turns, Turns)
+        assert isinstance(turns, TurnLists)
         self._formats = [_Question(one, turns) for one in self._formats]
         self.fallback = self._formats[0]
 
@@ -35,15 +35,15 @@ class QuestionFormats(RowFormats):
 class _Question(RowFormat):
     """A format without the column of the answer."""
 
-    def __init__(self, whole: RowFormat, turns: Turns) -> None:
-        asked = whole.columns if isinstance(whole, Turns) else whole.columns[:-1]
+    def __init__(self, whole: RowFormat, turns: TurnLists) -> None:
+        asked = whole.columns if isinstance(whole, TurnLists) else whole.columns[:-1]
         super().__init__(whole.name, asked, whole.optional)
         self._whole, self.turn_keys = whole, whole.turn_keys
         # A prompt may be a text, or a list of messages.
-        self._turns = whole if isinstance(whole, Turns) else turns
+        self._turns = whole if isinstance(whole, TurnLists) else turns
 
     def fits(self, values: Values) -> bool:
-        if isinstance(self._whole, Turns):
+        if isinstance(self._whole, TurnLists):
             return self._whole.fits(values)
         if self.name == "columns":
             return super().fits(values)
@@ -52,7 +52,7 @@ class _Question(RowFormat):
 
     def row(self, *values: Any) -> Row:
         """Return a row whose last text stands for the answer."""
-        if isinstance(self._whole, Turns) or isinstance(values[0], list):
+        if isinstance(self._whole, TurnLists) or isinstance(values[0], list):
             return self._question(values[0])
         size = len(self.columns)
         return self._whole.row(*values[:size], _ANSWER, *values[size:])

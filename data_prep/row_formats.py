@@ -164,7 +164,7 @@ class _Template(RowFormat):
         return "".join([*chain.from_iterable(pairs), self._texts[-1]]), values[-1], None
 
 
-class Turns(RowFormat):
+class TurnLists(RowFormat):
     """One column with a list of turns: OpenAI's messages, or ShareGPT's conversations."""
 
     def __init__(self, name: str, column: str, role: str, content: str, roles: dict[str, str], learn: str) -> None:
@@ -237,7 +237,7 @@ class Turns(RowFormat):
 class _PromptCompletion(RowFormat):
     """A prompt and its completion: two texts, or two lists of messages, as trl has them."""
 
-    def __init__(self, prompt: str, completion: str, turns: Turns) -> None:
+    def __init__(self, prompt: str, completion: str, turns: TurnLists) -> None:
         super().__init__("prompt_completion", (prompt, completion))
         self._turns = turns
 
@@ -308,9 +308,9 @@ class RowFormats:
             else _Template(prompt, fields.summary)
         )
         roles = {"system": "s", "user": "u", "assistant": "A"}
-        messages = Turns("messages", fields.messages, fields.role, fields.content, roles, learn)
+        messages = TurnLists("messages", fields.messages, fields.role, fields.content, roles, learn)
         roles = {"system": "s", "human": "u", "gpt": "A"}
-        sharegpt = Turns("sharegpt", fields.conversations, fields.speaker, fields.value, roles, learn)
+        sharegpt = TurnLists("sharegpt", fields.conversations, fields.speaker, fields.value, roles, learn)
         prompts = _PromptCompletion(fields.prompt, fields.completion, messages)
         alpaca = _Instruction(fields.instruction, fields.input, fields.output)
         known = {one.name: one for one in (columns, messages, sharegpt, prompts, alpaca)}

@@ -89,11 +89,17 @@ def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
     )
     answer = json.loads(response["Body"].read())["choices"][0]["message"]["content"]
     return {
-        "dialogue": sample["prompt"][-1]["content"],
+        "dialogue": _as_text(sample["prompt"]),
         "endpoint": answer.strip(),
         "base": sample["base"],
         "reference": sample["reference"],
     }
+
+
+def _as_text(prompt: list[dict[str, str]]) -> str:
+    """Return what a sample asks, without its system message. The turns of a conversation have their roles."""
+    turns = [turn for turn in prompt if turn["role"] != "system"]
+    return turns[0]["content"] if len(turns) == 1 else "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
 
 
 def show(texts: dict[str, str]) -> None:

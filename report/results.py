@@ -22,6 +22,8 @@ _TABLE_ROWS = 40
 """The most steps, and the most validations, of the table of losses, which stands below the charts."""
 _SHOWN_TURNS = 3
 """The last turns of a conversation that are shown at once."""
+_TURNS = {"user": "question", "assistant": "answer"}
+"""The classes of turns by their roles."""
 _HABITS = {
     "empty": "empty",
     "truncated": "cut at the longest allowed answer",
@@ -314,7 +316,7 @@ def _asked(row: JsonObject, limits: Limits, task: str | None) -> Markup:
 def _prompt(row: JsonObject, limits: Limits, task: str | None, *, opened: bool = False) -> Markup:
     """Return what a row asks, folded unless `opened`. The message `task` is left out.
 
-    The turns of a conversation have their roles. All but the last of a long one are folded.
+    The turns of a conversation have their roles. All but the last turns of a long one are folded.
     """
     turns = [turn for turn in row.get("prompt") or [] if turn.get("role") != "system" or turn.get("content") != task]
     if len(turns) == 1:
@@ -324,15 +326,16 @@ def _prompt(row: JsonObject, limits: Limits, task: str | None, *, opened: bool =
             "div",
             element("h4", str(turn.get("role", "")).capitalize()),
             _text(turn, limits),
-            class_=f"turn {'answer' if turn.get('role') == 'assistant' else 'question'}",
+            class_=f"turn {_TURNS.get(str(turn.get('role')), 'task')}",
         )
         for turn in turns
     ]
+    said = sum(turn.get("role") != "system" for turn in turns)
     earlier = len(shown) - _SHOWN_TURNS
     if earlier > 1:
         folded = element("details", element("summary", f"{earlier} earlier turns"), *shown[:earlier])
         shown = [folded, *shown[earlier:]]
-    name = f"Conversation of {len(turns)} turns"
+    name = f"Conversation of {said} turn{'s' * (said != 1)}"
     return element("details", element("summary", name), *shown, class_="conversation", open=opened or None)
 
 

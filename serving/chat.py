@@ -56,7 +56,7 @@ footer {display: none !important}
 .turns .turn {max-width: 92%; padding: 8px 12px; border: 1px solid var(--border-color-primary); border-radius: 10px}
 .turns .user {align-self: flex-end; background: var(--background-fill-secondary)}
 .turns .assistant {align-self: flex-start}
-.turns .role {margin: 0 0 2px; font-size: 12px; color: var(--body-text-color-subdued)}
+.turns .role {margin: 0 0 2px; font-size: 12px; color: var(--block-label-text-color)}
 .turns .text {margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; color: var(--body-text-color)}
 """
 

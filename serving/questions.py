@@ -13,7 +13,7 @@ from pipeline.contracts.data import Fields
 from pipeline.errors import Refused
 
 if TYPE_CHECKING:
-    ChatMessages = list[dict[str, str]]
+    from serving.models import ChatMessages
 
 _MESSAGES = QuestionFormats(Fields("", ""), "messages").fallback
 

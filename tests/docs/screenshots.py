@@ -47,7 +47,7 @@ def take(env: dict[str, str], folder: Path) -> None:
             save(page, folder / f"report-{scheme}.png", end="#training")
             page = opened(browser, chat, scheme)
             page.locator("#samples td, #samples button").first.click()
-            page.wait_for_function("() => document.querySelector('#dialogue textarea')?.value.length > 0")
+            page.wait_for_function("() => document.querySelector('#message textarea')?.value.length > 0")
             page.locator("#ask").click()
             page.wait_for_function("() => /dollars|\\$/.test(document.querySelector('#line-endpoint textarea')?.value)")
             save(page, folder / f"chat-{scheme}.png", end="#line-endpoint")

@@ -33,6 +33,18 @@ CONTEXT = {
     "StateMachine": {"Id": "arn:aws:states:us-west-2:1:stateMachine:m"},
 }
 
+PREPARED = {
+    "refused": None,
+    "manifest": "s3://bucket/data/0123456789/manifest.json",
+    "counts": {"train": 9},
+    "formats": {"messages": 1},
+    "system": "Be kind.",
+    "warnings": ["long"],
+}
+"""The answer of data prep."""
+CALL = {"base_url": "https://runtime/openai/v1", "python": ["import this", "print(1)"]}
+"""How to call the endpoint, as the smoke test answers."""
+
 
 def assigned(synthesised: Synthesised) -> dict[str, Any]:
     """Return `$plan` of an execution with the input {}, made by the product's own code from Plan's event in the definition."""

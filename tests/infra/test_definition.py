@@ -18,19 +18,12 @@ from pipeline.contracts.planned import ServePlan
 from pipeline.contracts.values import as_json, parse
 from pipeline.steps import plan
 from tests.infra.conftest import ROOT, Synthesised
-from tests.infra.planned import CONTEXT, MODEL, assigned
+from tests.infra.planned import CALL, CONTEXT, MODEL, PREPARED, assigned
 
 SCORES = {"rows": 40}
 # The answers of the functions of a run's states, and of the Distributed Map.
 ANSWERS: dict[str, Any] = {
-    "PrepareData": {
-        "refused": None,
-        "manifest": "s3://bucket/data/0123456789/manifest.json",
-        "counts": {"train": 9},
-        "formats": {"messages": 1},
-        "system": "Be kind.",
-        "warnings": ["long"],
-    },
+    "PrepareData": PREPARED,
     "Train": {
         "phase": "completed",
         "job": "j",
@@ -70,11 +63,7 @@ ANSWERS: dict[str, Any] = {
         "since": 1,
         "redrive": 3,
     },
-    "SmokeTest": {
-        "phase": "passed",
-        "samples": ["s3://bucket/models/0123456789/smoke_test.json"],
-        "call": {"base_url": "https://runtime/openai/v1", "python": ["import this", "print(1)"]},
-    },
+    "SmokeTest": {"phase": "passed", "samples": ["s3://bucket/models/0123456789/smoke_test.json"], "call": CALL},
     "FinishCustomize": {
         "phase": "completed",
         "job": "j",
@@ -242,11 +231,7 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert (output["model_run"], output["serve_again"]) == ("0123456789", {"serve": "0123456789"})
     assert output["spent"] == {"total": 1.0}
     name, attempt = variables["plan"]["name"], {"redrive": 3}
-    known = {"instruction": "Be kind.", "formats": {"messages": 1}}
-    assert variables["plan"]["record"].keys() >= known.keys()
-    record = variables["plan"]["record"] | known
-    assert {name: events["SmokeTest"][name] for name in known} == known
-    assert events["AskBedrock"]["instruction"] == "Be kind."
+    record = variables["plan"]["record"] | {"instruction": "Be kind.", "formats": {"messages": 1}}
     assert events["Train"] == {"name": name, **attempt, "request": variables["plan"]["train"], "record": record}
     assert events["Deploy"]["progress"] is None
     assert events["Deploy"]["model"] == MODEL
@@ -266,15 +251,6 @@ def test_a_run_goes_from_plan_to_its_output(synthesised: Synthesised, variables:
     assert (events["RetireModels"]["model"], events["RetireModels"]["keep"]) == ("arn:c", 1)
     assert events["RetireModels"]["state_machine"] == CONTEXT["StateMachine"]["Id"]
     assert events["Record"]["answer"]["model_id"] == "arn:m"
-
-
-def test_rows_without_a_common_system_message_leave_none_and_a_refusal_changes_nothing(
-    synthesised: Synthesised, variables: dict[str, Any]
-) -> None:
-    _, events, _ = run(synthesised, variables, PrepareData={**ANSWERS["PrepareData"], "system": None})
-    assert events["Record"]["record"]["instruction"] is None
-    entered, _, _ = run(synthesised, variables, PrepareData={"refused": "mend it"})
-    assert entered[-1] == "Refused"
 
 
 def test_long_work_is_looked_at_until_it_is_completed(synthesised: Synthesised, variables: dict[str, Any]) -> None:

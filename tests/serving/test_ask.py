@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,32 @@ def test_a_dialogue_of_a_file_and_of_standard_input_is_asked_as_in_training(
     assert "1 x ml.g5.xlarge: 1.41 dollars per hour" in of_file.stderr
     assert f"cut at {MAX_TOKENS} tokens" in of_file.stderr
     assert "sagemaker-api-key" not in of_file.stderr
+
+
+def test_the_third_turn_of_a_conversation_is_answered_with_the_turns_before_it(
+    user: Served, settings: Path, tmp_path: Path
+) -> None:
+    turns = [
+        {"role": "user", "content": "Hi, it is Ann."},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "And who am I?"},
+    ]
+    openai = client(NAME, user.role, REGION)
+    asked: Any = {"model": "", "max_tokens": MAX_TOKENS, "temperature": 0}
+    file = tmp_path / "chat.json"
+    for own in ([], [{"role": "system", "content": "Be kind."}]):
+        messages: Any = [*(own or [{"role": "system", "content": INSTRUCTION}]), *turns]
+        answer = openai.chat.completions.create(messages=messages, **asked)
+        file.write_text(json.dumps({"messages": [*own, *turns]}))
+        done = user.ask(settings, str(file))
+        assert (done.returncode, done.stdout) == (0, f"{answer.choices[0].message.content}\n"), done.stderr
+        assert answer.usage
+        assert f" {answer.usage.prompt_tokens} + " in done.stderr, "the model has read all of these turns"
+    file.write_text(json.dumps(turns[:2]))
+    assert user.ask(settings, str(file)).stderr == (
+        f"error: DIALOGUE {file}: the last turn is the assistant's; write the messages as "
+        '[{"role": "user", "content": "..."}], the user\'s turn at the end\n'
+    )
 
 
 def test_an_answer_is_printed_as_it_comes(user: Served, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_page_shows_the_chosen_metrics_alone_and_whole_conversations() -> None
     ] * 3
     conversation = "User Which colour has the lamp? Assistant It is green. User And the shade?"
     assert f"Conversation of 3 turns {conversation}" in page.text
-    assert "Conversation of 4 turns System You sell lamps. User Which colour" in page.text
+    assert "Conversation of 3 turns System You sell lamps. User Which colour" in page.text
     assert "Conversation of 7 turns 4 earlier turns User Hi, I am Ann. Assistant Hello, Ann. User" in page.text
     assert [attributes for tag, attributes in page.elements if tag == "p" and attributes.get("class") == "text"]
     assert all(
