@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -14,6 +16,7 @@ from local_aws.core.faults import parse as parse_fault
 from local_aws.ministack.decisions import evaluate
 from pipeline import earlier_run, promotion
 from pipeline import settings as schema
+from serving import questions
 from tests.docs.pages import ROOT, Block, commands
 from tests.docs.parsing import parse
 from tests.unit.data_prep.conftest import AUTO, make_event, prep_request
@@ -51,6 +54,14 @@ def chat(block: Block) -> None:
     request = json.loads(block.text)
     assert [message["role"] for message in request.pop("messages")] == ["system", "user"]
     assert request == {"max_tokens": 128, "temperature": 0}
+
+
+def conversation(block: Block) -> None:
+    """`tuneway ask` takes the messages as a conversation."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "chat.json")
+        file.write_text(block.text, encoding="utf-8")
+        assert len(questions.read(str(file))) > 1
 
 
 def faults(block: Block) -> None:

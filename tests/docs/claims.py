@@ -86,6 +86,7 @@ CLAIMS = (
     Claim("docs/architecture.md", '{"messages"', checks.chat, LIFE),
     Claim("docs/architecture.md", '{\n  "Sid": "LetIamPoliciesDecide"', checks.statements, HERE),
     Claim("docs/architecture.md", "python3.12 -m pip wheel", checks.shell, why="it downloads gigabytes of packages"),
+    Claim("docs/ask.md", '[{"role"', checks.conversation, HERE),
     Claim(
         "docs/calling.md",
         "https://runtime.",

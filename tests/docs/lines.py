@@ -24,6 +24,7 @@ that a validator of the settings finds."""
 
 RETURNED = {
     # Functions that return lines about problems.
+    "data_prep/outputs.py": ("_long_system",),
     "pipeline/money/bounds.py": ("warnings", "wake_warning"),
     "pipeline/bedrock.py": ("call_warnings", "check_import"),
     "pipeline/account.py": ("check_imports", "check_judge"),
