@@ -368,7 +368,7 @@ class _Columns:
     def __init__(self, name: str, row_format: RowFormat) -> None:
         self._name, self._format, self._fields = name, row_format, row_format.columns
         # The list of turns, in a format that has nothing else: the common case among the other formats.
-        self._only = row_format.columns[0] if len(row_format.columns) == 1 else _NO_KEY
+        self._only = row_format.columns[0] if row_format.turn_keys else _NO_KEY
         self._known: list[str] | None = None
         self._found: set[str] = set()
         self.complete = False

@@ -36,7 +36,7 @@ def test_the_model_is_registered_before_it_serves_whether_it_is_promoted_or_not(
         following = entered[entered.index("RegisterModel") + 1]
         assert following == "BedrockWanted"
     _, _, output = run(synthesised, variables, RegisterModel={**ANSWERS["RegisterModel"], "warnings": ["r"]})
-    assert output["warnings"] == ["a", "b", "r", "d", "held", "gone"]
+    assert output["warnings"] == ["a", "long", "b", "r", "d", "held", "gone"]
 
 
 def test_a_run_registers_nothing_without_the_setting_and_when_it_serves_an_earlier_model(

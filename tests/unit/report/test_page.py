@@ -348,7 +348,7 @@ def test_a_judges_win_rate_counts_and_some_rows_are_on_the_page() -> None:
         "us.amazon.nova-lite-v1:0 has compared both answers to 39 rows, in both orders, by version 1 of Tuneway's rubric. The "
         "two orders disagree on 9 rows. Without a verdict: 0, not asked: 2.",
         "Tuned better 30 Neither 0 Base better 9",
-        "Row 1 Tuned better Dialogue User Which colour has the lamp?",
+        "Row 1 Tuned better Conversation of 3 turns User Which colour has the lamp?",
         "snow",
     ):
         assert text in page.text, text
