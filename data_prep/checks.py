@@ -79,6 +79,7 @@ class Checks:
             (f"\ufeff{dialogue}", summary, None),
             (dialogue, f"\ufeff{summary}", None),
         )
+        self._longest_name = len(summary) + 1
         self._seed = request.dataset.seed % 2**64  # seeds the digests, and by them the splits and the samples
         self._instruction = instruction
         self._longest_row = request.max_tokens * record_formats.CHARS_PER_TOKEN
@@ -96,11 +97,6 @@ class Checks:
                 yield from self._check_conversations(batch)
                 continue
             reasons = [why_no_texts(*row) for row in batch]
-            if any(header in batch for header in self._headers):
-                reasons = [
-                    why or (HEADER_AGAIN if row in self._headers else None)
-                    for row, why in zip(batch, reasons, strict=True)
-                ]
             checked = self._together(_fit(batch, reasons))
             if checked is None:
                 reasons = [why or self._why_unfit(*row) for row, why in zip(batch, reasons, strict=True)]
@@ -121,6 +117,9 @@ class Checks:
         changed = ["\r" in texts[n] or "\r" in texts[count + n] for n in range(count)]
         texts = [body.decode() for body in bodies]
         dialogues, summaries = texts[:count], texts[count:]
+        # Almost no summary is as short as the name of its column, and only then is a header looked for.
+        if min(map(len, summaries)) <= self._longest_name and any(header in rows for header in self._headers):
+            return None
         if not all(map(_EMPTY_JSON.fullmatch, filterfalse(_LETTER_OR_DIGIT.search, summaries))) or (
             max(map(len, texts)) * 2 > longest
             and any(
@@ -213,6 +212,8 @@ class Checks:
 
     def _why_unfit(self, dialogue: object, summary: object, _: str | None) -> str | None:
         """Return why a row of two texts is not fit. The rules are those of `_together`."""
+        if (dialogue, summary, None) in self._headers:
+            return HEADER_AGAIN
         dialogue, summary = _line_ends(str(dialogue)), _line_ends(str(summary))
         both = dialogue + summary
         why = _why_not_clean(both)
