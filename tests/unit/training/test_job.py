@@ -61,6 +61,7 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(
     extra = job / "model" / "tuneway"
     assert sorted(path.name for path in extra.iterdir()) == [
         "adapter",
+        "answers.jsonl",
         "baseline.json",
         "cut.json",
         "evaluation.json",
@@ -84,6 +85,9 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(
         if len(sample["prompt"]) < len(make_conversation(45 + number, 2)) - 1
     ]
     assert evaluation["rows"] == len(evaluation["samples"]) == 6
+    answers = [json.loads(line) for line in (extra / "answers.jsonl").read_text().splitlines()]
+    told = {number: (sample["base"], sample["tuned"]) for number, sample in enumerate(evaluation["samples"])}
+    assert {row["row"]: (row["base"], row["tuned"]) for row in answers} == told
     for side in ("base", "tuned", "difference"):
         for metric in ("rouge1", "rouge2", "rougeL", "chrF"):
             assert evaluation[side][metric].keys() == {"mean", "low", "high"}
