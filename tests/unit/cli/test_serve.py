@@ -31,7 +31,7 @@ def shown(
     settings = settings.model_copy(update={"endpoint": settings.endpoint.model_copy(update=changes)})
     stack = Stack("tuneway", "us-west-2", "tuneway-0a", "role", "bucket", "machine")
     monkeypatch.setattr(serving_now, "look", lambda _: endpoint)
-    found = EarlierRun(serve, settings, "own/base@0a1b2c", {}, None, {})
+    found = EarlierRun(serve, settings, "own/base@0a1b2c", {}, "Sum up:", {"columns": 1})
     return offer(ConnectedStack(settings, stack), found, NOW)
 
 

@@ -32,3 +32,20 @@ def test_any_instruction_is_a_text_of_the_program(instruction: str) -> None:
     assert len(lines) <= 8
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert {instruction, openai_route.DIALOGUE, "e", ROLE, "us-west-2", 64} <= set(texts)
+
+
+def test_without_a_common_system_message_the_program_has_the_users_turn_alone() -> None:
+    lines = openai_route.python("e", ROLE, "us-west-2", None, 64, openai_route.QUESTION)
+    program = "\n".join(lines)
+    ast.parse(program)
+    assert 'messages = [{"role": "user", "content": question}]' in lines
+    assert "system" not in program
+    assert "task" not in program
+
+
+@pytest.mark.parametrize(
+    ("formats", "columns"),
+    [({"columns": 3}, True), ({}, True), ({"columns": 1, "messages": 1}, False), ({"instruction": 1}, False)],
+)
+def test_a_dialogue_is_the_example_of_columns_alone(formats: dict[str, int], columns: bool) -> None:
+    assert (openai_route.example(formats) == openai_route.DIALOGUE) == columns

@@ -159,3 +159,27 @@ def test_the_command_for_the_user_is_a_request_of_the_service(api: Any, operatio
         assert json.loads(options["--body"])["messages"][0]["content"] == "Sum it up, it's short."
         request |= {"body": options["--body"], "contentType": options["--content-type"]}
     validate(service_model("bedrock-runtime").operation_model(operation), request)
+
+
+@pytest.mark.parametrize("api", ["Converse", "InvokeModel"])
+def test_without_a_common_system_message_the_command_has_none(api: Any) -> None:
+    words = shlex.split(ask_bedrock.command(api, "us-west-2", IMPORTED, None, 64))
+    assert "--system" not in words
+    given = words[words.index("--messages" if api == "Converse" else "--body") + 1]
+    turns = json.loads(given) if api == "Converse" else json.loads(given)["messages"]
+    assert [turn["role"] for turn in turns] == ["user"]
+
+
+def test_a_conversation_is_asked_with_its_own_turns() -> None:
+    turns = [
+        {"role": "user", "content": "My name is Ann."},
+        {"role": "assistant", "content": "Hello, Ann."},
+        {"role": "user", "content": "What is my name?"},
+    ]
+    asked = ask_bedrock.request("Converse", turns, 96)
+    assert "system" not in asked
+    assert [(turn["role"], turn["content"][0]["text"]) for turn in asked["messages"]] == [
+        (turn["role"], turn["content"]) for turn in turns
+    ]
+    model = service_model("bedrock-runtime").operation_model("Converse")
+    assert validate(model, {"modelId": IMPORTED, **asked}) is None
