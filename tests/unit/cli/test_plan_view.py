@@ -11,7 +11,9 @@ from rich.console import Console
 
 from cli import plan_view
 from cli.tokens import ShownRow
+from pipeline import settings as schema
 from pipeline.contracts.money import Estimate, Expected
+from tests.local_aws.conftest import ROOT
 
 ROW = ShownRow(3, ["user: [bold]hi[/bold] [/x]\nassistant: ", "They greet.<|end|>\n"], 12, 4)
 
@@ -100,3 +102,30 @@ def test_an_unknown_amount_is_never_0() -> None:
 def test_a_row_cannot_command_the_terminal() -> None:
     row = ShownRow(1, ["a\x1b[2J\tb\n", "\u5199\u771f\u3000c\x07"], 3, 1)
     assert plan_view.text_of(row, coloured=False).plain == "a\\x1b[2J\tb\n>>>\u5199\u771f\u3000c\\x07<<<"
+
+
+@pytest.mark.parametrize(
+    ("promote", "metrics", "by", "line"),
+    [
+        (
+            "clearly_better",
+            ["rouge", "chrf"],
+            "rouge",
+            "by rouge, chrf on the test split; promoted by rouge (endpoint.promote: clearly_better)",
+        ),
+        ("better", ["label"], "label", "by label on the test split; promoted by label (endpoint.promote: better)"),
+        (
+            "always",
+            ["json"],
+            "json",
+            "by json on the test split; promoted whatever they say (endpoint.promote: always)",
+        ),
+    ],
+)
+def test_the_plan_says_how_the_run_is_judged(promote: str, metrics: list[str], by: str, line: str) -> None:
+    run_input = {
+        "endpoint": {"promote": promote},
+        "training": {"evaluation": {"metrics": metrics, "promote_by": by}},
+    }
+    chosen = schema.with_run_input(schema.load(ROOT / "config.yaml").model_dump(mode="json"), run_input)
+    assert plan_view._judging(chosen) == line
