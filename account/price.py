@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.contracts.money import Estimate
     from pipeline.settings import Settings
 
-SAMPLES = Path(__file__).resolve().parent.parent / "data"
+SAMPLES = Path(__file__).resolve().parent.parent / "data" / "dialogues"
 """The dataset of the life."""
 
 PARAMETERS = 134_515_008

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[1] / "data" / "dialogues"
 FORMATS = ("csv", "jsonl", "parquet")
 ROW_GROUP = 100_000
 """Rows per Parquet row group, where pyarrow's default is a million. The compression is pyarrow's default, snappy."""

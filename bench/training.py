@@ -53,7 +53,7 @@ def make_job(dataset: Path | None, fields: str | None) -> tuple[dict[str, Any], 
     tokenizer = load_tokenizer(folder, HYPERPARAMETERS["base_model"])
     encoder = Encoder(tokenizer, end_ids(folder, tokenizer))
     if dataset is None:
-        train, held_out = (read(ROOT / "data" / f"{split}.csv") for split in ("train", "test"))
+        train, held_out = (read(ROOT / "data" / "dialogues" / f"{split}.csv") for split in ("train", "test"))
     else:
         chats = read(dataset, fields)
         random.Random(0).shuffle(chats)

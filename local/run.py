@@ -55,7 +55,7 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, P
     """Return the files to upload by their keys, the execution's input that names them, and the dataset in words.
 
     Args:
-        dataset: the user's file or folder; None for the samples in data/.
+        dataset: the user's file or folder; None for the samples in data/dialogues/.
         fields: DIALOGUE:SUMMARY, the names of the two columns; None for those of the settings.
 
     Raises:
@@ -64,7 +64,8 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, P
     if dataset is None:
         if fields:
             raise Refused("FIELDS needs DATASET: name your own data too")
-        return {f"uploads/samples/{path.name}": path for path in sorted((ROOT / "data").glob("*.csv"))}, {}, "data/"
+        files = sorted((ROOT / "data" / "dialogues").glob("*.csv"))
+        return {f"uploads/samples/{path.name}": path for path in files}, {}, "data/dialogues/"
     own = local_dataset(dataset)
     given = overlay(own.input, columns(fields)) if fields else own.input
     return own.files, given, own.described(given)
@@ -228,7 +229,7 @@ def keep_instructions(
 def main() -> None:
     """Parse the command line, deploy, run and destroy."""
     parser = argparse.ArgumentParser(prog="python -m local.run", description="Deploy, run and destroy on this machine.")
-    parser.add_argument("--dataset", type=Path, help="your own file or folder, in place of data/")
+    parser.add_argument("--dataset", type=Path, help="your own file or folder, in place of data/dialogues/")
     parser.add_argument("--fields", help="DIALOGUE:SUMMARY, the names of its two columns")
     parser.add_argument("--keep", action="store_true", help="leave local AWS up, with the stack and the endpoint")
     arguments = parser.parse_args()

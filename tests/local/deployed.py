@@ -106,7 +106,7 @@ class Deployed:
     def _after_deploy(self) -> None:
         """Read the outputs, and upload the sample data."""
         self.outputs = self.aws.stack_outputs(self.name)
-        for path in (ROOT / "data").glob("*.csv"):
+        for path in (ROOT / "data" / "dialogues").glob("*.csv"):
             self.upload(f"uploads/samples/{path.name}", path.read_bytes())
 
     def upload(self, key: str, body: bytes) -> None:

@@ -37,7 +37,7 @@ ILL = ("doctor",)
 
 def files(folder: Path) -> None:
     """Write the user's files that the pages name."""
-    with (ROOT / "data" / "train.csv").open(encoding="utf-8", newline="") as file:
+    with (ROOT / "data" / "dialogues" / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for name, columns in (("chats.csv", ("dialogue", "summary")), ("my.csv", ("talk", "gist"))):
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
@@ -155,7 +155,7 @@ def aws(stack: Deployed, folder: Path, script: str) -> str:
 
 def test_every_command_of_the_pages_runs_in_one_life(account: HealthyAccount, tmp_path: Path) -> None:
     stack = account.stack
-    stack.upload("uploads/mine.csv", (ROOT / "data" / "train.csv").read_bytes())
+    stack.upload("uploads/mine.csv", (ROOT / "data" / "dialogues" / "train.csv").read_bytes())
     life = PageReader(stack, tmp_path)
     for page, begins in LIVED:
         if begins == "tuneway stop":

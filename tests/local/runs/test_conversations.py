@@ -44,7 +44,7 @@ def sharegpt(messages: list[dict[str, str]]) -> dict[str, Any]:
 def in_each_format() -> dict[str, list[dict[str, Any]]]:
     """Return the same dialogues, of one exchange each, in each format."""
     found: dict[str, list[dict[str, Any]]] = {}
-    with (ROOT / "data" / "train.csv").open(encoding="utf-8", newline="") as file:
+    with (ROOT / "data" / "dialogues" / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for number in range(TIMES):
         for row in rows:

@@ -100,7 +100,7 @@ def live(stack: Deployed, person: dict[str, str], first: str, folder: Path) -> N
     # doctor's exit code tells about the account, and not about the person.
     stack.tuneway("doctor", "--json", **person)
     rows = folder / "mine.csv"
-    rows.write_bytes((ROOT / "data" / "train.csv").read_bytes())
+    rows.write_bytes((ROOT / "data" / "dialogues" / "train.csv").read_bytes())
     mine = ("--dataset", str(rows))
     look(console(stack, person, "cloudwatch"), stack.outputs["DashboardName"])
     tuneway("plan")

@@ -61,7 +61,7 @@ def reader(stack: Deployed) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     """A user's file: 160 rows, of which four are not fit."""
-    with (ROOT / "data" / "train.csv").open(encoding="utf-8", newline="") as file:
+    with (ROOT / "data" / "dialogues" / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     path = tmp_path / "my talks.csv"
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -79,7 +79,7 @@ def offline(cache: Path) -> dict[str, str]:
 
 
 def _lines(split: str, settings: Settings) -> Iterator[bytes]:
-    with (ROOT / "data" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
+    with (ROOT / "data" / "dialogues" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if len(row["dialogue"]) <= _MOST_CHARACTERS][: _ROWS[split]]
     for row in rows:
         columns = settings.dataset.instruction, row["dialogue"], row["summary"]

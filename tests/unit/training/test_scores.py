@@ -45,7 +45,7 @@ def test_rouge_is_stemmed_and_from_0_to_100() -> None:
     assert scores[2].tolist() == pytest.approx([66.67, 0, 66.67], abs=0.01)
 
 
-DATA = Path(__file__).parents[3] / "data"
+DATA = Path(__file__).parents[3] / "data" / "dialogues"
 SAMPLE_ROWS = list(csv.DictReader((DATA / "test.csv").open(encoding="utf-8")))
 DIALOGUES, SUMMARIES = ([row[column] for row in SAMPLE_ROWS] for column in ("dialogue", "summary"))
 OTHERS = SUMMARIES[1:] + SUMMARIES[:1]
