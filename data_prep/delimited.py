@@ -118,11 +118,12 @@ class CsvFile:
                 f"dataset.csv.encoding: the header of {quoted(self._name)} is not UTF-8; write the file as UTF-8 (Excel: 'CSV "
                 "UTF-8'), or set dataset.csv.encoding to its encoding, such as cp1252"
             )
-        missing = next((field for field in self._formats.fallback.columns if field not in header), "")
+        row_format = self._formats.fallback
+        missing = next(field for field in row_format.columns if field not in header)
         more = "" if separator == "," else f" (separated by {quoted(separator)})"
         if len(header) == 1:
             more = " (if another character separates the columns, set dataset.csv.separator to it)"
-        no_column(self._name, missing, header, more)
+        no_column(self._name, missing, header, row_format, more)
 
     def _line_with_columns(self, separators: tuple[str, ...]) -> int | None:
         self._text.rewind()

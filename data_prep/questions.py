@@ -37,7 +37,7 @@ class _Question(RowFormat):
 
     def __init__(self, whole: RowFormat, turns: TurnLists) -> None:
         asked = whole.columns if isinstance(whole, TurnLists) else whole.columns[:-1]
-        super().__init__(whole.name, asked, whole.optional)
+        super().__init__(whole.name, asked, whole.settings[: len(asked)], whole.optional)
         self._whole, self.turn_keys = whole, whole.turn_keys
         # A prompt may be a text, or a list of messages.
         self._turns = whole if isinstance(whole, TurnLists) else turns

@@ -115,6 +115,7 @@ class RowFormat:
     Attributes:
         name: its value of `dataset.format`.
         columns: the columns that every row must have.
+        settings: the settings that name these columns.
         optional: the columns that are read if a row has them.
         is_pair: whether the two values of a row are a row as they are. Readers need not call `row` then.
         turn_keys: the keys of a turn, if the only column holds lists of turns.
@@ -123,9 +124,12 @@ class RowFormat:
     is_pair = False
     turn_keys: tuple[str, ...] = ()
 
-    def __init__(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> None:
-        """Take the name and the columns."""
+    def __init__(
+        self, name: str, columns: Sequence[str], settings: Sequence[str], optional: Sequence[str] = ()
+    ) -> None:
+        """Take the name, and the columns with their settings."""
         self.name, self.columns, self.optional = name, tuple(columns), tuple(optional)
+        self.settings = tuple(settings)
 
     def fits(self, values: Values) -> bool:
         """Return whether an object has the columns of this format, with the right kinds of values."""
@@ -151,7 +155,8 @@ class _Template(RowFormat):
 
     def __init__(self, template: str, summary: str) -> None:
         self._texts, self._names = parse_template(template)
-        super().__init__("columns", (*dict.fromkeys(self._names), summary))
+        columns = (*dict.fromkeys(self._names), summary)
+        super().__init__("columns", columns, (*["dataset.prompt"] * (len(columns) - 1), "dataset.fields.summary"))
 
     def row(self, *values: Any) -> Row:
         given = dict(zip(self.columns, values, strict=False))
@@ -168,7 +173,7 @@ class TurnLists(RowFormat):
     """One column with a list of turns: OpenAI's messages, or ShareGPT's conversations."""
 
     def __init__(self, name: str, column: str, role: str, content: str, roles: dict[str, str], learn: str) -> None:
-        super().__init__(name, (column,))
+        super().__init__(name, (column,), (f"dataset.fields.{'messages' if name == 'messages' else 'conversations'}",))
         self._role, self._content, self._roles, self._learn = role, content, roles, learn
         self.turn_keys = role, content
         *first, last = roles
@@ -238,7 +243,8 @@ class _PromptCompletion(RowFormat):
     """A prompt and its completion: two texts, or two lists of messages, as trl has them."""
 
     def __init__(self, prompt: str, completion: str, turns: TurnLists) -> None:
-        super().__init__("prompt_completion", (prompt, completion))
+        settings = "dataset.fields.prompt", "dataset.fields.completion"
+        super().__init__("prompt_completion", (prompt, completion), settings)
         self._turns = turns
 
     def fits(self, values: Values) -> bool:
@@ -273,7 +279,8 @@ class _Instruction(RowFormat):
     """Alpaca's rows: an instruction, an input that may be missing, and an output."""
 
     def __init__(self, instruction: str, input_: str, output: str) -> None:
-        super().__init__("instruction", (instruction, output), (input_,))
+        settings = "dataset.fields.instruction", "dataset.fields.output"
+        super().__init__("instruction", (instruction, output), settings, (input_,))
 
     def fits(self, values: Values) -> bool:
         return all(isinstance(values.get(column), str) for column in self.columns)
@@ -303,7 +310,9 @@ class RowFormats:
     def __init__(self, fields: Fields, format_: str = "auto", prompt: str | None = None, learn: str = "all") -> None:
         """Take the settings of the section `dataset`."""
         columns: RowFormat = (
-            _TwoColumns("columns", (fields.dialogue, fields.summary))
+            _TwoColumns(
+                "columns", (fields.dialogue, fields.summary), ("dataset.fields.dialogue", "dataset.fields.summary")
+            )
             if prompt is None
             else _Template(prompt, fields.summary)
         )

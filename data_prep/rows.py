@@ -87,7 +87,7 @@ def _chosen(name: str, objects: list[dict[str, Any]], formats: RowFormats) -> Ro
         refuse_no_turns(name, objects[0], formats)
         for column in formats.fallback.columns:
             if not any(column in value for value in objects):
-                no_column(name, column, objects[0])
+                no_column(name, column, objects[0], formats.fallback)
     return found
 
 
@@ -393,4 +393,4 @@ class _Columns:
         """Refuse the file if no row had one of the columns."""
         for field in self._fields:
             if self._known is not None and not self.complete and field not in self._found:
-                no_column(self._name, field, self._known)
+                no_column(self._name, field, self._known, self._format)

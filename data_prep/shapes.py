@@ -43,18 +43,20 @@ def index(header: list[str], name: str, row_format: RowFormat) -> list[int]:
     found = [*row_format.columns, *(field for field in row_format.optional if field in header)]
     for field in found:
         if field not in header:
-            no_column(name, field, header)
+            no_column(name, field, header, row_format)
         if header.count(field) > 1:
             raise Refused(f"dataset.fields: {quoted(name)} has the column {quoted(field)} more than once; rename one")
     refuse_half_a_prompt(name, header, row_format)
     return [header.index(field) for field in found]
 
 
-def no_column(name: str, field: str, columns: Iterable[str], more: str = "") -> NoReturn:
-    """Refuse a file without the mapped column. Its columns are shown only if all of them read like names."""
+def no_column(name: str, field: str, columns: Iterable[str], row_format: RowFormat, more: str = "") -> NoReturn:
+    """Refuse a file without a column of its format. Its columns are shown only if all of them read like names."""
     names = list(columns)
-    begin = f"dataset.fields: {quoted(name)} has no column {quoted(field)}"
-    if set(names) >= ALPACA:
+    setting = row_format.settings[row_format.columns.index(field)]
+    by_template = setting == "dataset.prompt"
+    begin = f"{'dataset.prompt' if by_template else 'dataset.fields'}: {quoted(name)} has no column {quoted(field)}"
+    if set(names) >= ALPACA and not by_template:
         raise Refused(
             f"{begin}, but Alpaca rows (instruction, input, output); set dataset.format: instruction, and leave "
             "dataset.fields as it is"
@@ -67,9 +69,12 @@ def no_column(name: str, field: str, columns: Iterable[str], more: str = "") -> 
         )
     shown = ", ".join(map(quoted, names[:_SHOWN_COLUMNS])) or "none"
     rest = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+    if by_template:
+        raise Refused(f"{begin}; it has {shown}{rest}; write the names of its columns in the braces{more}")
+    remedy = "name two of them in dataset.fields" if row_format.is_pair else f"set {setting} to one of them"
     raise Refused(
-        f"{begin}; it has {shown}{rest}; name two of them in dataset.fields{more}, or set dataset.format to the format of "
-        "its rows"
+        f"{begin}; it has {shown}{rest}; {remedy}{more}, or set dataset.format to the format of its rows"
+        + (" and dataset.prompt to null" if "dataset.prompt" in row_format.settings else "")
     )
 
 
