@@ -199,7 +199,7 @@ def _values(column: Any) -> list[object]:
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if _is_list(kind):
-        return [_list(value) for value in column]
+        return [_list(value) for value in column.cast(_without_times(column.type))]
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         return [None if is_null else 0 for is_null in column.is_null().to_pylist()]
     try:
@@ -208,6 +208,19 @@ def _values(column: Any) -> list[object]:
         binary = column.cast(kind).cast(pa.large_binary()).to_pylist()
         values = [value if value is None else value.decode("utf-8", "surrogateescape") for value in binary]
     return values
+
+
+def _without_times(kind: Any) -> Any:
+    """Return the type of a list of turns without their dates and times, which no format reads, and which may not fit Python's.
+
+    Python has no nanoseconds and no years before 1 or after 9999, and the time zones of a function's machine may be few.
+    """
+    if not (_is_list(kind) and pa.types.is_struct(kind.value_type)):
+        return kind
+    turn = kind.value_type
+    fields = [turn.field(part) for part in range(turn.num_fields)]
+    inner = kind.value_field.with_type(pa.struct([field for field in fields if not pa.types.is_temporal(field.type)]))
+    return pa.large_list(inner) if pa.types.is_large_list(kind) else pa.list_(inner)
 
 
 def _list(value: Any) -> object:

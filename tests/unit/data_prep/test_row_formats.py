@@ -384,6 +384,9 @@ def test_lists_of_turns_are_read_from_parquet(s3: Any, put: Callable[[str, bytes
         [0, 2], pa.StructArray.from_arrays([pa.array(["user", "assistant"]), texts], ["role", "content"])
     )
     assert read({"messages": turns})[1] == [(None, None, "broken UTF-8")]
+    names = [("role", pa.string()), ("content", pa.string()), ("at", pa.timestamp("s"))]
+    times = pa.array([chat("ua", at=-(10**14)), None, [None]], pa.list_(pa.struct(names)))  # Python has no such year
+    assert read({"messages": times})[1] == [row("messages", value) for value in (chat("ua"), None, [None])]
 
 
 TURN: st.SearchStrategy[Any] = st.one_of(
