@@ -77,7 +77,8 @@ def _what_to_write(kind: str, given: Any, field: FieldInfo | None) -> str:
     elif given is None:
         remedy = "give it a value, or leave it out"
     elif kind == "string_type":
-        remedy = "write one text"
+        # YAML takes {question} for names with values.
+        remedy = "write one text, in quotes if it begins with a brace" if isinstance(given, dict) else "write one text"
     elif kind == "list_type":
         remedy = f"write a list such as [{field.examples[0]}]" if field and field.examples else "write a list"
     elif kind == "dict_type":

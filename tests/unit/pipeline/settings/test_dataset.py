@@ -124,6 +124,7 @@ def test_one_column_for_both_texts_is_refused(deployed: dict[str, Any]) -> None:
         ({"format": "alpaca"}, r"dataset\.format: .*'auto', 'columns', 'messages'"),
         ({"learn": "first"}, r"dataset\.learn: .*'all' or 'last'"),
         ({"prompt": ""}, r"dataset\.prompt: .*at least 1 character"),
+        ({"prompt": {"question": None}}, r"dataset\.prompt: .*; write one text, in quotes if it begins with a brace"),
         ({"prompt": "no name"}, r"dataset\.prompt: names no column; write the names of columns in braces"),
         ({"prompt": "{a.b}"}, r"dataset\.prompt: '\{a\.b\}' is not the name of a column in braces; write a plain name"),
         ({"prompt": "{a"}, r"dataset\.prompt: has a '\{' that stands alone; write \{\{ or \}\}"),
