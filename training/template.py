@@ -110,8 +110,22 @@ class ChatTemplate:
     """The text that the template writes after the answer: the end of the turn, if it has one."""
 
     def render(self, tokenizer: PreTrainedTokenizerBase, chat: Chat, *, ask: bool) -> str:
-        """Return the chat as text, with the same date always. With `ask`, the text ends where an answer begins."""
-        return _render(tokenizer, self.text, chat, ask=ask)
+        """Return the chat as text, with the same date always. With `ask`, the text ends where an answer begins.
+
+        Raises:
+            TrainingError: the template takes chats as `settle` tries them, and not this one.
+        """
+        try:
+            return _render(tokenizer, self.text, chat, ask=ask)
+        except Exception as error:  # as in `settle`
+            trouble = " ".join(str(error).split())[:80]
+            turns = sum(turn["role"] == "user" for turn in chat)
+            has_system = chat[0]["role"] == "system"
+            raise TrainingError(
+                f"training.base_model: its chat template takes no chat with {'a' if has_system else 'no'} system message and "
+                f"{turns} turn{'s' * (turns != 1)} of the user ({trouble}): "
+                f"{'' if has_system else 'give each row a system message, or '}choose another base model"
+            ) from error
 
     def answer(self, text: str) -> str:
         """Return the text that follows the rendered prompt if the answer is `text`, without white space at its ends."""

@@ -94,6 +94,17 @@ def test_answers_that_are_not_learned_stay_context(name: str) -> None:
             assert row["input_ids"] == everything["input_ids"]
 
 
+def test_a_template_that_takes_no_such_conversation_is_refused_in_one_line() -> None:
+    # The template here, unlike the published one, uses the system message without a look at it.
+    encoder = APART["SmolLM3"]
+    with pytest.raises(TrainingError) as caught:
+        encoder.row(make_conversation(2, 1)[1:])
+    assert str(caught.value) == (
+        "training.base_model: its chat template takes no chat with no system message and 1 turn of the user "
+        "('custom_instructions' is undefined): give each row a system message, or choose another base model"
+    )
+
+
 @pytest.mark.parametrize("scheme", ["always", "first", "never"])
 def test_a_tokenizer_that_begins_texts_with_a_space_puts_none_into_a_conversation(scheme: str) -> None:
     bpe = Tokenizer(models.BPE())
