@@ -55,7 +55,7 @@ def no_column(name: str, field: str, columns: Iterable[str], row_format: RowForm
     names = list(columns)
     setting = row_format.settings[row_format.columns.index(field)]
     by_template = setting == "dataset.prompt"
-    begin = f"{'dataset.prompt' if by_template else 'dataset.fields'}: {quoted(name)} has no column {quoted(field)}"
+    begin = f"dataset.fields: {quoted(name)} has no column {quoted(field)}"
     if set(names) >= ALPACA and not by_template:
         raise Refused(
             f"{begin}, but Alpaca rows (instruction, input, output); set dataset.format: instruction, and leave "
@@ -70,7 +70,10 @@ def no_column(name: str, field: str, columns: Iterable[str], row_format: RowForm
     shown = ", ".join(map(quoted, names[:_SHOWN_COLUMNS])) or "none"
     rest = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     if by_template:
-        raise Refused(f"{begin}; it has {shown}{rest}; write the names of its columns in the braces{more}")
+        raise Refused(
+            f"dataset.prompt: {quoted(name)} has no column {quoted(field)}; it has {shown}{rest}; write the names of its columns "
+            f"in the braces{more}"
+        )
     remedy = "name two of them in dataset.fields" if row_format.is_pair else f"set {setting} to one of them"
     raise Refused(
         f"{begin}; it has {shown}{rest}; {remedy}{more}, or set dataset.format to the format of its rows"
