@@ -236,7 +236,8 @@ class Outputs:
             return "write UTF-8 (Excel: 'CSV UTF-8'), or set dataset.csv.encoding to the encoding of a CSV file, such as cp1252"
         if dataset.fields[:2] == ("input", "output") and reason in shapes.WITHOUT_INPUT:
             return "if these are Alpaca rows (instruction, input, output), set dataset.format: instruction"
-        if remedy := shapes.other_roles(reason, dataset.fields):
+        formats = {file.format for file in self._files.values()}
+        if count > read / 2 and (remedy := shapes.other_roles(reason, dataset.fields, formats)):
             return remedy
         if reason.startswith(("dialogue ", "summary ")) and reason.endswith("is not a string"):
             return "name two columns of text in dataset.fields, or write the values of these as text"

@@ -23,6 +23,9 @@ _NAME = re.compile(r"(?!.*: )[@#$]?[^\W\d]\w*(?:[ ._/:#-]{1,2}\w+){0,3}(?: ?[(\[
 
 ALPACA = {"instruction", "input", "output"}
 
+_OTHER_ROLES = {"role 'human'", "role 'gpt'", "role 'user'", "role 'assistant'"}
+"""The reasons that messages get in the format sharegpt, and its turns as messages."""
+
 WITHOUT_INPUT = {"dialogue is empty", "dialogue is blank", "dialogue is null"}
 """The reasons that Alpaca rows without an input get if the input is mapped to the dialogue."""
 
@@ -71,8 +74,8 @@ def no_column(name: str, field: str, columns: Iterable[str], row_format: RowForm
     rest = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     if by_template:
         raise Refused(
-            f"dataset.prompt: {quoted(name)} has no column {quoted(field)}; it has {shown}{rest}; write the names of its columns "
-            f"in the braces{more}"
+            f"dataset.prompt: {quoted(name)} has no column {quoted(field)}; it has {shown}{rest}; write the names of its "
+            f"columns in the braces{more}"
         )
     remedy = "name two of them in dataset.fields" if row_format.is_pair else f"set {setting} to one of them"
     raise Refused(
@@ -147,8 +150,12 @@ def refuse_no_turns(name: str, columns: Collection[str], formats: RowFormats) ->
             )
 
 
-def other_roles(reason: str, fields: Fields) -> str | None:
-    """Return the remedy for rows that are rejected because their roles are those of the other format of turns."""
+def other_roles(reason: str, fields: Fields, formats: Collection[str | None]) -> str | None:
+    """Return the remedy if most rows of files in these formats are rejected because their roles have other names."""
+    if reason == "role 'developer'":
+        return "this is OpenAI's newer word for system: write the role system"
+    if reason in _OTHER_ROLES and "prompt_completion" in formats:
+        return "write the roles system, user and assistant"
     if reason in ("role 'human'", "role 'gpt'"):
         return (
             f"these are ShareGPT's roles: set dataset.format: sharegpt, dataset.fields.conversations: {fields.messages}, "

@@ -254,6 +254,33 @@ def test_a_dataset_of_tool_calls_is_refused_with_the_reason(output: str, put: Ca
 
 
 @pytest.mark.parametrize(
+    ("row", "fit", "remedy"),
+    [
+        ({"messages": [{"role": "human", "content": "q"}, {"role": "gpt", "content": "a"}]}, 40, "; mend them"),
+        (
+            {"messages": [{"role": "developer", "content": "q"}]},
+            0,
+            "; this is OpenAI's newer word for system: write the role",
+        ),
+        (
+            {"prompt": [{"role": "human", "content": "q"}], "completion": [{"role": "gpt", "content": "a"}]},
+            0,
+            "; write the roles system, user and assistant",
+        ),
+    ],
+    ids=["few rows", "developer", "prompts"],
+)
+def test_other_roles_of_few_rows_or_without_a_format_have_another_remedy(
+    output: str, put: Callable[[str, bytes], None], row: dict[str, Any], fit: int, remedy: str
+) -> None:
+    good = [
+        {"messages": [{"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": "a"}]} for n in range(fit)
+    ]
+    put("uploads/chats.jsonl", jsonl([*good, *[row] * 20]))
+    assert remedy in refusal(make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl", max_rejected_share=0.05))
+
+
+@pytest.mark.parametrize(
     ("row", "remedy", "mended"),
     [
         (
