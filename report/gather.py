@@ -104,7 +104,8 @@ class Gathering:
             log=[str(event["message"]).rstrip("\n") for event in events[-Limits().log :]] if failure else [],
             unread=self.unread,
             warnings=_warnings(plan, told),
-            call=(told.answers.get("SmokeTest") or {}).get("call"),
+            # In runs of earlier versions, Plan has answered it.
+            call=(told.answers.get("SmokeTest") or {}).get("call") or (plan or {}).get("call"),
         )
 
     def _model(self, plan: JsonObject | None, told: Told) -> str | None:

@@ -78,7 +78,9 @@ def test_a_good_run_has_its_page_and_its_card_and_a_missing_file_is_a_warning(
 ) -> None:
     run = names.run_id(execution)
     model = f"s3://{bucket}/models/{run}/j/output/model/"
-    plan = {**PLAN, "run": run, "name": "tuneway-0a1b2c3d-1", "serve": None}
+    # Plan of earlier versions says how the endpoint is called.
+    call_of_plan = {"base_url": "https://api.example/openai/v1", "python": ["print(1)"]}
+    plan = {**PLAN, "run": run, "name": "tuneway-0a1b2c3d-1", "serve": None, "call": call_of_plan}
     answers = {
         "Plan": plan,
         "PrepareData": {"manifest": f"s3://{bucket}/data/{run}/manifest.json"},
@@ -102,6 +104,7 @@ def test_a_good_run_has_its_page_and_its_card_and_a_missing_file_is_a_warning(
     assert made["warnings"] == [f"s3://{bucket}/data/{run}/manifest.json is not there any more, or may not be read"]
     page = read(aws, bucket, f"{folder}/report.html")
     assert "The tuned model serves at the endpoint" in page
+    assert "api.example/openai/v1" in page
     assert '"eval_loss":[[0.0' in page
     assert 'base_model: "meta-llama' in read(aws, bucket, f"{folder}/j/output/model/README.md")
     serving = {
