@@ -281,7 +281,7 @@ def judge(story: Story, limits: Limits) -> Markup | None:
     task = _shared_task(rows) if rows else None
     samples = [
         _sample(number, {**row, "faults": []}, "", limits, task, heads.get(str(row.get("kind"))))
-        for number, row in enumerate(rows, 1)
+        for number, row in enumerate(rows[: limits.samples], 1)
     ]
     return section(
         "judge", "Judge model", table("Rows by verdict", ["Verdict", "Rows"], counts, numbers=(1,)), *samples, lead=lead
@@ -316,11 +316,14 @@ def _asked(row: JsonObject, limits: Limits, task: str | None) -> Markup:
 def _prompt(row: JsonObject, limits: Limits, task: str | None, *, opened: bool = False) -> Markup:
     """Return what a row asks, folded unless `opened`. The message `task` is left out.
 
-    The turns of a conversation have their roles. All but the last turns of a long one are folded.
+    The turns of a conversation have their roles. All but the last turns of a long one are folded, and the first of a very long
+    one are left out.
     """
     turns = [turn for turn in row.get("prompt") or [] if turn.get("role") != "system" or turn.get("content") != task]
     if len(turns) == 1:
         return element("details", element("summary", "Dialogue"), _text(turns[0], limits), open=opened or None)
+    said = sum(turn.get("role") != "system" for turn in turns)
+    missing, turns = len(turns[: -limits.items]), turns[-limits.items :]
     shown = [
         element(
             "div",
@@ -330,13 +333,13 @@ def _prompt(row: JsonObject, limits: Limits, task: str | None, *, opened: bool =
         )
         for turn in turns
     ]
-    said = sum(turn.get("role") != "system" for turn in turns)
+    note = [element("p", f"{missing:,} turns before these are not shown.", class_="cut")] if missing else []
     earlier = len(shown) - _SHOWN_TURNS
     if earlier > 1:
-        folded = element("details", element("summary", f"{earlier} earlier turns"), *shown[:earlier])
-        shown = [folded, *shown[earlier:]]
+        folded = element("details", element("summary", f"{earlier} earlier turns"), *note, *shown[:earlier])
+        shown, note = [folded, *shown[earlier:]], []
     name = f"Conversation of {said} turn{'s' * (said != 1)}"
-    return element("details", element("summary", name), *shown, class_="conversation", open=opened or None)
+    return element("details", element("summary", name), *note, *shown, class_="conversation", open=opened or None)
 
 
 def _text(turn: JsonObject, limits: Limits) -> Markup:

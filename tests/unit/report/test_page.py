@@ -272,6 +272,20 @@ def test_a_page_stays_below_one_megabyte_and_says_what_it_leaves_out() -> None:
     assert len(render(GOOD).encode()) < 150_000
 
 
+def test_very_long_conversations_stay_within_the_page() -> None:
+    turn = {"role": "user", "content": "ok"}
+    long = [{**turn, "role": ("user", "assistant")[number % 2]} for number in range(20_001)]
+    story = stories.of_a_judge()
+    (row,) = (story.judge or {})["samples"]
+    page = render(story._replace(judge={"samples": [{**row, "prompt": long}] * 9}))
+    assert len(page.encode()) <= MOST_BYTES
+    assert "Conversation of 20001 turns" in page
+    shown = read(story._replace(judge={"samples": [{**row, "prompt": long[:251]}]})).text
+    assert (
+        "Conversation of 251 turns 197 earlier turns 51 turns before these are not shown. Assistant ok User ok" in shown
+    )
+
+
 def test_many_phases_stay_within_the_page() -> None:
     phases = [stories.span("Deploy", number, number + 1, number) for number in range(20_000)]
     page = render(GOOD._replace(phases=phases))
