@@ -50,14 +50,23 @@ _AT_ONCE_FINAL = ("AccessDeniedException", "ResourceNotFoundException")
 """Codes that every other call would get as well."""
 
 _REMEDIES = {
-    "AccessDeniedException": "ask the account's administrator for access to the model in Bedrock's console, or choose another "
+    # Since 2025 each account has access to Bedrock's models, and only policies deny it (AWS Security Blog, "Simplified model
+    # access in Amazon Bedrock"). One that allows some Regions alone also stops an inference profile.
+    "AccessDeniedException": "a policy of the account or of its organization denies it: ask the administrator to allow "
+    "bedrock:InvokeModel on the model, in each Region of an inference profile, or choose another "
     "training.evaluation.judge_model and deploy",
     "ResourceNotFoundException": "the model may be gone from this Region: choose another training.evaluation.judge_model and "
     "deploy",
     "ThrottlingException": "request a higher quota for the model in the Service Quotas console, or lower "
     "training.evaluation.judge_rows",
 }
-_OTHER_REMEDY = "look into the log of the function judge, or choose another training.evaluation.judge_model and deploy"
+_OTHER_REMEDY = (
+    "if it stays, give the request ids in the log of the function judge to AWS Support, or choose another "
+    "training.evaluation.judge_model and deploy"
+)
+_MORE_ROWS = "give the test split more rows, by a file of its own or by dataset.ratios"
+_LARGER_JUDGE = "choose a larger training.evaluation.judge_model and deploy"
+_SHORTER_ROWS = "give the test split shorter rows"
 
 
 @aws.handler(JudgeEvent)
@@ -128,8 +137,11 @@ class _Judging:
             )
         except (ClientError, BotoCoreError, LookupError, TypeError, AttributeError) as error:
             code = aws.code(error) if isinstance(error, ClientError) else type(error).__name__
-            # Only the code, because a message about a request may hold the dialogue.
-            logger.warning("row %s was not judged: %s", row["row"], code)
+            answered = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
+            # Only the code and the id, because a message about a request may hold the dialogue.
+            logger.warning(
+                "row %s was not judged: %s (request %s)", row["row"], code, answered.get("RequestId", "unknown")
+            )
             with self._lock:
                 self._failed[code] += 1
                 if code in _AT_ONCE_FINAL or self._failed.total() >= MOST_FAILED:
@@ -197,11 +209,9 @@ class _Judging:
         usd, tokens = judging.cost(self._plan, used["input_tokens"], used["output_tokens"]), self._tokens()
         why = self._why(found)
         if found["rows"] < FEWEST_ROWS:
-            code = next((code for code, _ in self._failed.most_common(1)), "")
             failed = (
                 f"the judge model {self._plan.model} has given verdicts on {found['rows']} of {len(self._rows)} rows, and "
-                f"{FEWEST_ROWS} are needed ({why or 'the test split has no more'}): "
-                f"{_REMEDIES.get(code, _OTHER_REMEDY)}"
+                f"{FEWEST_ROWS} are needed ({why or 'the test split has no more'}): {self._remedy(found)}"
             )
             return Judged(failed, [], None, usd, tokens)
         where = f"s3://{self._bucket}/{self._key}"
@@ -214,6 +224,16 @@ class _Judging:
     def _tokens(self) -> str:
         read, written = self._usage["input_tokens"], self._usage["output_tokens"]
         return f"{read:,} input and {written:,} output tokens of {self._plan.model}, by Converse's own count"
+
+    def _remedy(self, found: JsonObject) -> str:
+        """Return what the user can do about too few verdicts."""
+        if self._failed:
+            return _REMEDIES.get(self._failed.most_common(1)[0][0], _OTHER_REMEDY)
+        if len(self._rows) < FEWEST_ROWS:
+            return _MORE_ROWS
+        if found["without_verdict"] >= len(self._too_long):
+            return _LARGER_JUDGE if found["without_verdict"] else _OTHER_REMEDY
+        return _SHORTER_ROWS
 
     def _why(self, found: JsonObject) -> str:
         """Return why rows have no verdict, in words; empty if all have one."""

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from pipeline import aws as pipeline_aws
 from pipeline import judging, money
@@ -133,9 +133,21 @@ def test_answers_that_are_no_verdict_are_counted_and_too_few_verdicts_are_no_win
     assert found.verdicts is None
     assert found.usd
     assert found.failed == (
-        f"the judge model {PROFILE} has given verdicts on 0 of 10 rows, and 6 are needed (10 without a clear answer): look "
-        "into the log of the function judge, or choose another training.evaluation.judge_model and deploy"
+        f"the judge model {PROFILE} has given verdicts on 0 of 10 rows, and 6 are needed (10 without a clear answer): "
+        "choose a larger training.evaluation.judge_model and deploy"
     )
+
+
+@pytest.mark.usefixtures("scripted")
+def test_too_few_rows_or_too_long_ones_have_their_own_remedies(aws: RunningAws, bucket: str) -> None:
+    few = run(event(aws, bucket, rows(good=5))).failed or ""
+    assert few.endswith(
+        "5 of 5 rows, and 6 are needed (the test split has no more): give the test split more rows, by a file of its own or by "
+        "dataset.ratios"
+    )
+    aws.client("s3").delete_object(Bucket=bucket, Key=f"{FOLDER}judge.json")
+    long = [{**row, "reference": "ß" * 5000} for row in rows(good=9)]
+    assert (run(event(aws, bucket, long)).failed or "").endswith("(9 too long): give the test split shorter rows")
 
 
 def test_a_long_row_is_left_out_so_that_the_cost_has_its_bound(aws: RunningAws, bucket: str) -> None:
@@ -183,8 +195,8 @@ def test_without_access_nothing_more_is_asked_and_the_line_has_code_and_remedy(a
     assert line.startswith(f"the judge model {PROFILE} has given verdicts on 0 of 40 rows, and 6 are needed (")
     assert "failed by AccessDeniedException" in line
     assert line.endswith(
-        "ask the account's administrator for access to the model in Bedrock's console, or choose another "
-        "training.evaluation.judge_model and deploy"
+        "a policy of the account or of its organization denies it: ask the administrator to allow bedrock:InvokeModel on the "
+        "model, in each Region of an inference profile, or choose another training.evaluation.judge_model and deploy"
     )
     assert int(line.split("failed by")[0].split("(")[1]) <= judge.AT_ONCE + 1
 
@@ -215,18 +227,36 @@ class Failing:
     [
         (refused("ThrottlingException", status=429), "ThrottlingException", "lower training.evaluation.judge_rows"),
         (refused("ResourceNotFoundException"), "ResourceNotFoundException", "may be gone from this Region"),
-        (refused("ValidationException"), "ValidationException", "look into the log of the function judge"),
-        (ReadTimeoutError(endpoint_url="x"), "ReadTimeoutError", "look into the log of the function judge"),
+        (
+            refused("ValidationException"),
+            "ValidationException",
+            "give the request ids in the log of the function judge",
+        ),
+        (
+            ReadTimeoutError(endpoint_url="x"),
+            "ReadTimeoutError",
+            "give the request ids in the log of the function judge",
+        ),
     ],
 )
 def test_each_error_ends_in_a_line_and_no_row_is_tried_for_ever(
-    aws: RunningAws, bucket: str, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str, remedy: str
+    aws: RunningAws,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    code: str,
+    remedy: str,
 ) -> None:
+    if isinstance(error, ClientError):
+        error.response["ResponseMetadata"]["RequestId"] = "1"
     failing = Failing(pipeline_aws.client, error)
     monkeypatch.setattr(pipeline_aws, "client", failing)
     found = run(event(aws, bucket, rows(good=50)))
     assert f"failed by {code}" in (found.failed or "")
     assert remedy in (found.failed or "")
+    logged = [record.getMessage() for record in caplog.records if "was not judged" in record.getMessage()]
+    assert f"{code} (request {'1' if isinstance(error, ClientError) else 'unknown'})" in logged[0]
     assert failing.calls <= judge.MOST_FAILED + judge.AT_ONCE
     assert failing.options["retries"] == {"mode": "adaptive", "total_max_attempts": judge.ATTEMPTS}
 
