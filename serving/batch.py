@@ -152,8 +152,12 @@ class Batch(NamedTuple):
                     question, why = _question(row)
                     yield BatchRow(number, [] if why else question, why)
         except Refused as error:
-            if "dataset.fields" not in str(error):
+            if "dataset.fields" not in str(error) and "columns (" not in str(error):
                 raise
+            if not isinstance(self.formats, QuestionFormats):
+                raise Refused(
+                    f"{error}; for a batch, give another --field, or leave it out to read the rows as dataset.format says"
+                ) from error
             raise Refused(f"{error}; for a batch, name the column with the dialogue: --field NAME") from error
 
 

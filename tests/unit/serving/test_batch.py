@@ -176,17 +176,32 @@ def test_csv_files_have_prompts_and_a_template_makes_the_question_of_columns(tmp
 
 
 @pytest.mark.parametrize(
-    ("content", "line"),
+    ("content", "field", "line"),
     [
-        ('{"messages": [{"role": "user", "content": "x"}], "dialogue": "y"}\n', "fit two formats, columns"),
-        ('{"text": "x"}\n', r"no column 'dialogue'.* for a batch, name the column with the dialogue: --field NAME$"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "dialogue": "y"}\n',
+            None,
+            "fit two formats, columns.* for a batch, name the column with the dialogue: --field NAME$",
+        ),
+        (
+            '{"text": "x"}\n',
+            None,
+            r"no column 'dialogue'.* for a batch, name the column with the dialogue: --field NAME$",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": "x"}]}\n',
+            "dialogue",
+            "has chat rows.* for a batch, give another --field, or leave it out to read the rows as dataset.format says$",
+        ),
     ],
 )
-def test_a_file_of_two_formats_or_none_is_refused_in_one_line(tmp_path: Path, content: str, line: str) -> None:
+def test_a_file_of_two_formats_or_none_is_refused_in_one_line(
+    tmp_path: Path, content: str, field: str | None, line: str
+) -> None:
     file = tmp_path / "in.jsonl"
     file.write_text(content)
     with pytest.raises(Refused, match=line):
-        batch(file, field=None)
+        batch(file, field=field)
 
 
 def test_no_more_rows_are_asked_at_once_than_the_user_allows(
