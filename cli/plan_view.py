@@ -169,7 +169,12 @@ def _judging(settings: Settings) -> str:
     evaluation, promote = settings.training.evaluation, settings.endpoint.promote
     metrics = ", ".join(evaluation.metrics)
     rule = "promoted whatever they say" if promote == "always" else f"promoted by {evaluation.promote_by}"
-    return f"by {metrics} on the test split; {rule} (endpoint.promote: {promote})"
+    judge = (
+        f", and by {evaluation.judge_model} on at most {evaluation.judge_rows} of its rows"
+        if evaluation.judge_model
+        else ""
+    )
+    return f"by {metrics} on the test split{judge}; {rule} (endpoint.promote: {promote})"
 
 
 def _minutes_at_most(plan: Plan) -> int | None:

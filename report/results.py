@@ -102,11 +102,15 @@ def scores(story: Story) -> Markup | None:
                 class_="metric",
             )
         )
+    judge = found.get("judge") or {}
+    decides = (
+        "the win rate, which is missing" if judge.get("decides") and judge.get("failed") else NAMES.get(first, first)
+    )
     rows_judged = found.get("rows")
     lead = (
         f"Base and tuned model have answered {words.number(rows_judged)} held-out rows. The dots are means, and the bars their "
         f"95% intervals, from 0 to {highest:g}. The interval of the difference is paired, row by row. endpoint.promote goes by "
-        f"{NAMES.get(first, first)}."
+        f"{decides}."
     )
     return section("scores", "Scores", element("div", *blocks, class_="metrics"), lead=lead)
 

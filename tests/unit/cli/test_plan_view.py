@@ -129,3 +129,16 @@ def test_the_plan_says_how_the_run_is_judged(promote: str, metrics: list[str], b
     }
     chosen = schema.with_run_input(schema.load(ROOT / "config.yaml").model_dump(mode="json"), run_input)
     assert plan_view._judging(chosen) == line
+
+
+def test_the_plan_names_the_judge_model() -> None:
+    settings = schema.load(ROOT / "config.yaml").model_dump(mode="json")
+    settings["training"]["evaluation"] |= {
+        "judge_model": "us.amazon.nova-lite-v1:0",
+        "judge_rows": 40,
+        "promote_by": "judge",
+    }
+    assert plan_view._judging(schema.validate(settings, "x")) == (
+        "by rouge, chrf on the test split, and by us.amazon.nova-lite-v1:0 on at most 40 of its rows; promoted by judge "
+        "(endpoint.promote: clearly_better)"
+    )

@@ -374,4 +374,6 @@ def test_a_judges_win_rate_counts_and_some_rows_are_on_the_page() -> None:
 def test_a_judge_that_failed_is_told_with_its_reason() -> None:
     page = read(stories.of_a_judge("AccessDeniedException; ask for access <b>"))
     assert "Judge model AccessDeniedException; ask for access <b>" in page.text
-    assert "win rate" not in page.text.partition("Judge model AccessDeniedException")[0]
+    before = page.text.partition("Judge model AccessDeniedException")[0]
+    assert "endpoint.promote goes by the win rate, which is missing." in before
+    assert "win rate" not in before.replace("goes by the win rate", "")
