@@ -52,7 +52,8 @@ class _Question(RowFormat):
 
     def row(self, *values: Any) -> Row:
         """Return a row whose last text stands for the answer."""
-        if isinstance(self._whole, TurnLists) or isinstance(values[0], list):
+        has_turns = self.name == "prompt_completion" and isinstance(values[0], list)
+        if has_turns or isinstance(self._whole, TurnLists):
             return self._question(values[0])
         size = len(self.columns)
         return self._whole.row(*values[:size], _ANSWER, *values[size:])

@@ -136,6 +136,16 @@ def test_a_row_that_is_no_question_has_data_preps_reason_and_no_row_is_lost(tmp_
     assert all(line["messages"] == [] for line in written[20:])
 
 
+@pytest.mark.parametrize(("column", "name"), [("dialogue", "dialogue"), ("instruction", "messages")])
+def test_a_list_of_turns_in_a_column_of_text_is_no_question(tmp_path: Path, column: str, name: str) -> None:
+    file = tmp_path / "in.jsonl"
+    rows = [{column: "fit"}] * 3 + [{column: turns("uau", "a", "b", "c")}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert not run(batch(file, field=None), MODEL)
+    *_, last = lines(tmp_path / "in-answers.jsonl")
+    assert (last["error"], last["answer"], last[name] or None) == (f"{column} is not a string", "", None)
+
+
 def test_a_batch_of_conversations_goes_on_and_refuses_the_journal_of_another_way_to_read_it(tmp_path: Path) -> None:
     file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     file.write_text("".join(json.dumps({"messages": turns("u", str(n)), "text": str(n)}) + "\n" for n in range(4)))
