@@ -244,6 +244,8 @@ class Outputs:
         ways = ["mend them"]
         if reason == f"longer than {self._request.max_tokens} tokens (estimated)":
             ways.append("raise training.max_length")
+            if not dataset.cut_long and formats & {"messages", "sharegpt", "prompt_completion"}:
+                ways.append("set training.long_conversations: cut")
         elif count > read / 2 and reason.startswith((*_OF_FIELDS, "a turn without ")):
             ways.append("name other columns in dataset.fields")
         if more_allowed:

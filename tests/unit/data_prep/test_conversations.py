@@ -253,6 +253,14 @@ def test_a_dataset_of_tool_calls_is_refused_with_the_reason(output: str, put: Ca
     assert line.endswith("; mend them")
 
 
+def test_too_long_conversations_may_be_cut(output: str, put: Callable[[str, bytes], None]) -> None:
+    turns = [{"role": "user", "content": "q " * 99}, {"role": "assistant", "content": "a"}] * 9
+    put("uploads/chats.jsonl", jsonl([{"messages": turns}]))
+    event = make_event(output, f"s3://{BUCKET}/uploads/chats.jsonl")
+    event["request"]["max_tokens"] = 64
+    assert refusal(event).endswith("; mend them, raise training.max_length, or set training.long_conversations: cut")
+
+
 @pytest.mark.parametrize(
     ("row", "fit", "remedy"),
     [
