@@ -13,7 +13,7 @@ from pipeline.errors import Refused, quoted
 from pipeline.prompt_template import parse_template
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pipeline.contracts.data import DatasetRequest, Fields
 
@@ -109,6 +109,11 @@ def _named(values: dict[str, object]) -> Unfit | None:
     return None
 
 
+def _is_header(values: Iterable[str], columns: Iterable[str]) -> bool:
+    """Return whether the texts are the names of their columns. A file that was appended to another one keeps its BOM."""
+    return all(value.removeprefix("\ufeff") == column for value, column in zip(values, columns, strict=True))
+
+
 class RowFormat:
     """A format of rows.
 
@@ -163,7 +168,7 @@ class _Template(RowFormat):
         used = {name: given[name] for name in self._names}
         if wrong := _named(used):
             return wrong
-        if given == {name: name for name in given}:
+        if isinstance(values[-1], str) and _is_header(given.values(), given):
             return None, None, HEADER_AGAIN
         pairs = zip(self._texts, [used[name] for name in self._names], strict=False)
         return "".join([*chain.from_iterable(pairs), self._texts[-1]]), values[-1], None
@@ -260,7 +265,7 @@ class _PromptCompletion(RowFormat):
             return None, None, "broken UTF-8"
         if wrong := _named(dict(zip(names, values, strict=True))):
             return wrong
-        return (None, None, HEADER_AGAIN) if values == names else Conversation([prompt, completion], "uA")
+        return (None, None, HEADER_AGAIN) if _is_header(values, names) else Conversation([prompt, completion], "uA")
 
     def _conversational(self, prompt: list[Any], completion: list[Any]) -> Row:
         before = self._turns.texts_and_marks(self.columns[0], prompt)
@@ -290,7 +295,7 @@ class _Instruction(RowFormat):
         given = more[0] if more else None
         if wrong := _named(dict(zip(self.columns, values[:2], strict=True))):
             return wrong
-        if values[:2] == self.columns:
+        if _is_header(values[:2], self.columns):
             return None, None, HEADER_AGAIN
         if given is None or (isinstance(given, str) and not given.strip()):
             return Conversation([instruction, output], "uA")

@@ -123,6 +123,7 @@ def test_a_weight_of_0_is_not_learned() -> None:
         (("p", None), (None, None, "completion is null")),
         (("p", chat("a")), (None, None, "completion is not a string")),
         (("prompt", "completion"), (None, None, "the header again")),
+        (("\ufeffprompt", "completion"), (None, None, "the header again")),
         ((chat("u"), chat("a")), Conversation(["u 0", "a 0"], "uA")),
         ((chat("suau"), chat("a")), Conversation(["s 0", "u 1", "a 2", "u 3", "a 0"], "suauA")),
         ((chat("u"), chat("ua")), (None, None, "completion is not one message of the assistant")),
@@ -149,6 +150,7 @@ def test_a_prompt_and_a_completion_are_texts_or_messages(values: tuple[Any, Any]
         (("", "o", "x"), (None, None, "instruction is empty")),
         (("i", None, "x"), (None, None, "output is null")),
         (("instruction", "output", "input"), (None, None, "the header again")),
+        (("\ufeffinstruction", "output", "input"), (None, None, "the header again")),
     ],
 )
 def test_alpacas_instruction_is_the_system_message_if_there_is_an_input(values: tuple[Any, ...], expected: Row) -> None:
@@ -164,7 +166,8 @@ def test_a_template_makes_the_dialogue_of_several_columns() -> None:
     assert template.row("q", None, "s") == (None, None, "context is null")
     assert template.row(" ", "c", "s") == (None, None, "question is blank")
     assert template.row("q", "c", None) == ("{q}\nc: q", None, None), "the checks reject the summary"
-    assert template.row("question", "context", "summary") == (None, None, "the header again")
+    for first in ("question", "\ufeffquestion"):
+        assert template.row(first, "context", "summary") == (None, None, "the header again")
 
 
 def read_lines(*values: Any, formats: RowFormats = AUTO) -> tuple[str | None, list[Row]]:
