@@ -200,7 +200,7 @@ def _check(usable: int, rows: int, recipe: Recipe) -> None:
             "it, or shorten the rows"
         )
     try:
-        recipe.check_rows(usable)
+        recipe.check_rows(usable, rows - usable)
     except TrainingError as error:
         raise Refused(str(error)) from error
 

@@ -117,16 +117,21 @@ class Recipe:
         batch = max(size for size in range(1, most + 1) if rows % size == 0)
         return Share(batch_size=batch, gradient_accumulation_steps=rows // batch)
 
-    def check_rows(self, rows: int) -> None:
+    def check_rows(self, rows: int, left_out: int = 0) -> None:
         """Refuse a training split that does not fill one batch.
+
+        Args:
+            rows: the rows that are used.
+            left_out: further rows, which are too long.
 
         Raises:
             TrainingError: the split has too few rows. The message has their number and the number that is needed.
         """
         if rows < self.batch_size:
+            longer = f" ({left_out} more are longer than training.max_length)" if left_out else ""
             raise TrainingError(
-                f"channel train has {rows} usable rows, fewer than one batch of {self.batch_size}: "
-                "add rows or lower training.batch_size"
+                f"channel train has {rows} usable rows, fewer than one batch of {self.batch_size}{longer}: "
+                f"{'raise training.max_length, ' if left_out else ''}add rows or lower training.batch_size"
             )
 
     def as_dict(self) -> dict[str, Any]:

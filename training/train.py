@@ -85,6 +85,7 @@ class TrainingRun:
             self.tokenizer.chat_template = encoder.template.text
             limit, cut = self.recipe.max_length, self.recipe.long_conversations == "cut"
             train, train_left_out, train_cut = encoder.dataset(self.train, "train", limit, cut=cut)
+            self.recipe.check_rows(len(train), len(train_left_out))
             validation, validation_left_out, validation_cut = encoder.dataset(
                 self.validation, "validation", limit, cut=cut
             )

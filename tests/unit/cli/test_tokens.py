@@ -96,6 +96,19 @@ def test_what_the_job_would_refuse_is_refused(
         tokens.count(split(tmp_path, rows), rows, replace(RECIPE, max_length=max_length), encoder)
 
 
+def test_too_few_rows_because_the_others_are_too_long_have_that_remedy(tmp_path: Path, encoder: Encoder) -> None:
+    lengths = sorted(encoder.row(make_chat(number))["length"] for number in range(6))
+    most = lengths[1]
+    fit = sum(length <= most for length in lengths)
+    line = f"channel train has {fit} usable rows, fewer than one batch of 6 ({6 - fit} more are longer than "
+    with pytest.raises(Refused) as caught:
+        tokens.count(split(tmp_path, 6), 6, replace(RECIPE, max_length=most, batch_size=6), encoder)
+    assert (
+        str(caught.value)
+        == f"{line}training.max_length): raise training.max_length, add rows or lower training.batch_size"
+    )
+
+
 def test_the_shown_rows_are_those_that_the_model_reads(tmp_path: Path, encoder: Encoder) -> None:
     shown = tokens.shown_rows(split(tmp_path, 23), 23, RECIPE, encoder)
     assert [row.number for row in shown] == [1, 5, 9, 13, 17]
