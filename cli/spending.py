@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline import money
 from pipeline.contracts.bedrock import BedrockJob
 from pipeline.contracts.events import Deployment, Judged
-from pipeline.contracts.money import Spent
+from pipeline.contracts.money import Spent, SpentPart
 from pipeline.contracts.planned import RunRecord
 from pipeline.contracts.values import ContractError, parse
 from pipeline.money.words import NOT_KNOWN, dollars
@@ -34,11 +34,14 @@ def spent(found: SeenRun, now: float) -> Spent | None:
         job = parse(BedrockJob, made) if made else None
         deployed = parse(Deployment, answers["Deploy"]) if answers.get("Deploy") else None
         judged = parse(Judged, answers["Judge"]) if answers.get("Judge") else None
+        # If the function of the judge has failed, only Assess has the bound of what it may have cost.
+        assessed = (answers.get("Assess") or {}).get("judging")
+        judge = parse(SpentPart, assessed) if assessed else money.judge_spent(judged, record)
     except ContractError:
         return None
     bedrock = job and money.BedrockUse(record.bedrock_mode, job.jobs, record.estimate.bedrock, model=job.model)
     training = money.training_use(found.jobs.values(), now)
-    endpoint, judge = money.endpoint_use(record, deployed), money.judge_spent(judged, record)
+    endpoint = money.endpoint_use(record, deployed)
     return money.spent_so_far(record.prices, record.region, training, bedrock, endpoint, now, judge)
 
 

@@ -66,3 +66,14 @@ def test_the_endpoint_of_a_good_run_goes_on_only_while_it_is_there() -> None:
     run.endpoint = {"EndpointStatus": "Absent"}
     assert lines[-1].startswith("goes on: endpoint ")
     assert at_end(run, now) == lines[:-1]
+
+
+def test_a_judge_whose_function_has_failed_counts_by_its_bound() -> None:
+    run, now = found("succeeded")
+    run.execution["status"] = "FAILED"
+    assert not [line for line in at_end(run, now) if line.startswith("judge")]
+    bound = {"part": "judge", "usd": 0.06, "basis": "estimated", "how": "at most: all its rows, at their longest"}
+    run.history.answers["Assess"]["judging"] = bound
+    (line,) = (line for line in at_end(run, now) if line.startswith("judge"))
+    assert "0.06" in line
+    assert "at most" in line
