@@ -53,10 +53,10 @@ def html_url(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def slow_url(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page of a model whose answer comes in two pieces, the second a second later."""
-    openai_endpoint.up_with_server(served.aws, "slow", served.serving_role)
-    role = served.aws.role("CallerOfSlowPage", openai_endpoint.BEARER, openai_endpoint.invoke("slow"))
-    stacks.serve(served.aws, "slow", "5200000000")
-    settings = stacks.create(served.aws, "slow-page", "slow", role, tmp_path_factory.mktemp("slow"))
+    openai_endpoint.up_with_server(served.aws, "slow", served.serving_role, "slow-chat")
+    role = served.aws.role("CallerOfSlowPage", openai_endpoint.BEARER, openai_endpoint.invoke("slow-chat"))
+    stacks.serve(served.aws, "slow-chat", "5200000000")
+    settings = stacks.create(served.aws, "slow-page", "slow-chat", role, tmp_path_factory.mktemp("slow"))
     yield from serve(served, settings)
 
 

@@ -90,9 +90,9 @@ def serve_tiny(aws: RunningAws, name: str, role: str) -> None:
     assert endpoints.wait(aws, name, seconds=600)["EndpointStatus"] == "InService"
 
 
-def up_with_server(aws: RunningAws, name: str, role: str) -> None:
-    """Bring up an endpoint of the server above: slow, cut, dies, empty or html."""
-    endpoints.serve(aws, name, role, name)
+def up_with_server(aws: RunningAws, server: str, role: str, name: str | None = None) -> None:
+    """Bring up an endpoint of the server above: slow, cut, dies, empty or html. Its name is that of the server by default."""
+    endpoints.serve(aws, name or server, role, server)
 
 
 def invoke(*names: str) -> dict[str, Any]:
