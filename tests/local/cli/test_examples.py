@@ -20,7 +20,7 @@ FOUND = [
     for found in PAIR.finditer((ROOT / page).read_text(encoding="utf-8"))
     if found["code"].startswith("tuneway plan")
 ]
-SAME = re.compile(r".* rows? read, .*|\d+: (?:dialogue|summary|duplicate) .*")
+SAME = re.compile(r".* rows? read as .*|\d+: (?:dialogue|summary|duplicate) .*")
 """The parts of a plan that are the same with the tests' settings: the rows that are read and rejected."""
 
 
