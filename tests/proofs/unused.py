@@ -66,6 +66,12 @@ UNUSED: tuple[Unused, ...] = (
         "pipeline/jobs.py",
     ),
     Unused(
+        "Functions/JudgeRole",
+        ("s3:GetObject on arn:aws:s3:::BUCKET/models/*/judge.json",),
+        "a second call of the function reads the verdicts that the first has paid for; no call of this life is the second",
+        "pipeline/steps/judge.py",
+    ),
+    Unused(
         "Functions/CustomizeRole",
         (f"bedrock:StopModelCustomizationJob on {_JOB} if {_OURS}",),
         "a job that is not completed within bedrock.timeout_hours is stopped; that is an hour at least",
