@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import chain
@@ -114,7 +115,7 @@ def _is_header(values: Iterable[str], columns: Iterable[str]) -> bool:
     return all(value.removeprefix("\ufeff") == column for value, column in zip(values, columns, strict=True))
 
 
-class RowFormat:
+class RowFormat(ABC):
     """A format of rows.
 
     Attributes:
@@ -140,9 +141,9 @@ class RowFormat:
         """Return whether an object has the columns of this format, with the right kinds of values."""
         return all(column in values for column in self.columns)
 
+    @abstractmethod
     def row(self, *values: Any) -> Row:
         """Return the row of the values of `columns`, followed by those of `optional` that were found."""
-        raise NotImplementedError
 
 
 class _TwoColumns(RowFormat):

@@ -72,7 +72,7 @@ def dataset_input(dataset: Path | None, fields: str | None) -> tuple[dict[str, P
 
 
 def ask_endpoint(aws: LocalAws, output: dict[str, Any]) -> dict[str, str]:
-    """Ask the endpoint for a summary of a held-out dialogue, as a user's own client would.
+    """Ask the endpoint a held-out dialogue, as a user's own client would.
 
     Returns:
         The texts `dialogue`, `endpoint` (its answer), `base` (the base model's answer, from the evaluation) and `reference`.
@@ -104,7 +104,7 @@ def _as_text(prompt: list[dict[str, str]]) -> str:
 
 
 def show(texts: dict[str, str]) -> None:
-    """Print the dialogue and the three summaries."""
+    """Print the dialogue and the three answers."""
     table = Table(show_header=False, title="A held-out dialogue", title_justify="left", padding=(0, 1, 1, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -113,7 +113,7 @@ def find(chosen: Wanted, deployed: JsonObject, bucket: str) -> EarlierRun:
     run = named[1] if named else chosen.run
     if run not in runs.records:
         raise Refused(f"{_WHERE}: there is no run {quoted(run)} in s3://{bucket}/{names.MODELS}; {runs.remedy()}")
-    found, promoted, because = _judge(runs.record(run), chosen, deployed)
+    found, promoted, because = _decide(runs.record(run), chosen, deployed)
     if not runs.has_model(found.serve.model):
         raise Refused(f"{_WHERE}: the model of run {run} is gone from {found.serve.model}; {runs.remedy()}")
     if not promoted:
@@ -124,7 +124,7 @@ def find(chosen: Wanted, deployed: JsonObject, bucket: str) -> EarlierRun:
 def _last(runs: _Runs, chosen: Wanted, deployed: JsonObject) -> EarlierRun:
     newest, why = "", ""
     for run in runs.newest_first():
-        found, promoted, because = _judge(runs.record(run), chosen, deployed)
+        found, promoted, because = _decide(runs.record(run), chosen, deployed)
         if promoted:
             return found
         newest, why = newest or run, why or because
@@ -133,7 +133,7 @@ def _last(runs: _Runs, chosen: Wanted, deployed: JsonObject) -> EarlierRun:
     raise Refused(f"{_WHERE}: no run was promoted; the last one, {newest}, was not, because {why}; {NEVERTHELESS}")
 
 
-def _judge(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[EarlierRun, bool, str]:
+def _decide(record: JsonObject, chosen: Wanted, deployed: JsonObject) -> tuple[EarlierRun, bool, str]:
     """Return the run, whether its model is to be served, and the reason.
 
     The run's own `endpoint.enabled` is left out: the user may have trained first, and wants the model served now. Records of

@@ -35,7 +35,7 @@ def decide(found: JsonObject, promote: Promote) -> tuple[bool, str]:
 
 def _better(found: JsonObject, key: str) -> tuple[bool, str]:
     name, better = scores.NAMES[key], found["difference"][key]["mean"] > 0
-    if key == scores.JUDGE:
+    if key == scores.WIN_RATE:
         yes = "its win rate is above 50%, as endpoint.promote: better asks"
         return better, yes if better else "endpoint.promote: better asks for a win rate above 50%"
     yes = f"its {name} is higher than its base's, as endpoint.promote: better asks"
@@ -44,7 +44,7 @@ def _better(found: JsonObject, key: str) -> tuple[bool, str]:
 
 def _clearly_better(found: JsonObject, key: str) -> tuple[bool, str]:
     asks = "endpoint.promote: clearly_better asks"
-    difference, rows = found["difference"][key], found["judge"]["rows"] if key == scores.JUDGE else found["rows"]
+    difference, rows = found["difference"][key], found["judge"]["rows"] if key == scores.WIN_RATE else found["rows"]
     if rows < FEWEST_ROWS:
         return (
             False,
@@ -57,7 +57,7 @@ def _clearly_better(found: JsonObject, key: str) -> tuple[bool, str]:
             f"{asks} for at least {FEWEST_ROWS} held-out rows whose scores differ, and there are {differing}: with fewer, a "
             "model is too often better by chance",
         )
-    if key == scores.JUDGE:
+    if key == scores.WIN_RATE:
         low = found["tuned"][key]["low"]
         yes = f"the lower end of the win rate's 95% interval is above 50%, as {asks}"
         no = f"{asks} that the lower end of the win rate's 95% interval is above 50%, and it is {low:.1f}%"

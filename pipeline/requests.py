@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _NUMBER = "([0-9.eE+-]+)"
 _STEP = ("loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_gib")
-_SCORES = [f"{metric}_{model}" for metric in scores.NAMES if metric != scores.JUDGE for model in ("base", "tuned")]
+_SCORES = [f"{metric}_{model}" for metric in scores.NAMES if metric != scores.WIN_RATE for model in ("base", "tuned")]
 METRICS = {
     **{f"train:{name}": rf"step=\d+/\d+ .*?\b{name}={_NUMBER}" for name in _STEP},
     "validation:loss": rf"\beval_loss={_NUMBER}",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pipeline.contracts.events import Judged
     from pipeline.contracts.values import JsonObject
 
-JUDGE = "win_rate"
+WIN_RATE = "win_rate"
 """The key of the judge model's score. The others come from the training job."""
 
 NAMES = {
@@ -24,7 +24,7 @@ NAMES = {
     "json_fields": "field accuracy",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
-    JUDGE: "win rate",
+    WIN_RATE: "win rate",
 }
 """The names of all scores, by their keys in evaluation.json (`training.scores.NAMES`)."""
 
@@ -58,10 +58,10 @@ def with_judge(scores: JsonObject, judged: Judged | None, *, decides: bool) -> J
     }
     return {
         **scores,
-        **{side: {**scores[side], JUDGE: score} for side, score in sides.items()},
-        "metrics": [*present(scores), JUDGE],
-        "deciding": JUDGE if decides else deciding(scores),
-        "differing": {**scores.get("differing", {}), JUDGE: found["wins"] + found["losses"]},
+        **{side: {**scores[side], WIN_RATE: score} for side, score in sides.items()},
+        "metrics": [*present(scores), WIN_RATE],
+        "deciding": WIN_RATE if decides else deciding(scores),
+        "differing": {**scores.get("differing", {}), WIN_RATE: found["wins"] + found["losses"]},
         "judge": judge,
     }
 

@@ -161,7 +161,9 @@ def lengths(texts: Sequence[str]) -> dict[str, float]:
     }
 
 
-def judge(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Answer], recipe: Recipe) -> dict[str, Any]:
+def evaluation(
+    chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequence[Answer], recipe: Recipe
+) -> dict[str, Any]:
     """Return the content of evaluation.json: the scores and habits of both models, and some texts side by side.
 
     A conversation is judged at its last answer.

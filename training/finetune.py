@@ -204,7 +204,8 @@ def finetune(
 def _identity(recipe: Recipe, train: Dataset) -> dict[str, Any]:
     """Return the parts of recipe and rows, as JSON values, in which a checkpoint must equal this run to be used."""
     # These do not change the training: how often it is saved, how it is judged, and who may fetch the base.
-    free = ("checkpoint_steps", "eval_steps", "max_new_tokens", "eval_batch_size", "hub_token_secret", "packing")
+    judged = ("max_new_tokens", "eval_batch_size", "metrics", "promote_by")
+    free = ("checkpoint_steps", "eval_steps", *judged, "hub_token_secret", "packing")
     rows = hashlib.sha256()
     for row in zip(train["input_ids"], train["spans"], strict=True):
         rows.update(repr(row).encode())

@@ -181,7 +181,7 @@ class TrainingRun:
             logit_error = export.check_same(export.logits(reloaded, batch), expected)
         with self._phase("evaluate_tuned"):
             tuned_answers = self._answer(reloaded, prompts, "tuned")
-            evaluation = evaluate.judge(self.test, base_answers, tuned_answers, self.recipe)
+            evaluation = evaluate.evaluation(self.test, base_answers, tuned_answers, self.recipe)
         export.write_json(extra / "evaluation.json", evaluation)
         export.write_lines(extra / evaluate.ANSWERS, evaluate.answer_rows(self.test, base_answers, tuned_answers))
         export.write_json(extra / "left_out.json", self.left_out)

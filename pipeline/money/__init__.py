@@ -3,7 +3,7 @@
 from pipeline.money.bounds import (
     BEDROCK_MODEL_STORAGE_PER_MONTH,
     estimate,
-    judge_cents,
+    judge_cost,
     wake_warning,
     warnings,
 )
@@ -49,7 +49,7 @@ __all__ = [
     "estimate",
     "expected",
     "instance_type",
-    "judge_cents",
+    "judge_cost",
     "judge_spent",
     "known",
     "lines",

@@ -83,7 +83,7 @@ def estimate(
         parts["bedrock"] = imported(units_at_most(parameters), region)
         if parts["bedrock"] is None:
             unknown.append(f"an imported model of {parameters:,} parameters in {region}")
-    parts["judge"] = judge_cents(settings) if trains else 0.0
+    parts["judge"] = judge_cost(settings) if trains else 0.0
     if endpoint.enabled:
         life = endpoint.time_to_live_minutes
         if life is None:
@@ -105,7 +105,7 @@ def estimate(
     )
 
 
-def judge_cents(settings: Settings, bytes_per_token: int = 1) -> float:
+def judge_cost(settings: Settings, bytes_per_token: int = 1) -> float:
     """Return the cost of the judge model, rounded up to a cent; 0 without one (`pipeline.judging.at_most`)."""
     judge = judging.plan(settings)
     return math.ceil(100 * judging.at_most(judge, bytes_per_token)) / 100 if judge else 0.0

@@ -141,7 +141,7 @@ def expected(
         parts["bedrock"] = bounds.customization(settings, bedrock_model, _bedrock_tokens(settings, tokens))
     elif settings.bedrock.mode == "import":
         parts["bedrock"] = bounds.imported(bounds.units_at_most(parameters), region)
-    parts["judge"] = bounds.judge_cents(settings, BYTES_PER_TOKEN) if trains else 0.0
+    parts["judge"] = bounds.judge_cost(settings, BYTES_PER_TOKEN) if trains else 0.0
     if parts["judge"]:
         lines.append(f"{BYTES_PER_TOKEN} bytes per token of the judge's longest requests")
     if settings.endpoint.enabled:

@@ -36,8 +36,8 @@ def handler(event: AssessEvent) -> Assessment:
     promoted = passes and event.plan.enabled
     because = because if event.plan.enabled else "endpoint.enabled is false"
     faults = faulty(evaluation["tuned"]["shares"], event.plan.max_faulty_share)
-    first, *others = scores.important(evaluation)
-    compared = [_line(evaluation, key, rows=key == first) for key in (first, *others)]
+    keys = scores.important(evaluation)
+    compared = [_line(evaluation, key, rows=key == keys[0]) for key in keys]
     why = f"{'; '.join(compared)}: {'promoted' if promoted else 'not promoted'}, because {because}"
     if faults:
         why += f"; {'but' if promoted else 'and'} {' and '.join(faults)}"
@@ -109,7 +109,7 @@ def _rows(count: int) -> str:
 
 def _line(evaluation: JsonObject, key: str, *, rows: bool) -> str:
     """Return what a score says of both models, with the number of rows if it is wanted."""
-    if key != scores.JUDGE:
+    if key != scores.WIN_RATE:
         on = f" on {_rows(evaluation['rows'])}" if rows else ""
         return f"{scores.NAMES[key]}{on}: {_compared(evaluation, key)}"
     judge, rate = evaluation["judge"], evaluation["tuned"][key]

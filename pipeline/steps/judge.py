@@ -46,7 +46,7 @@ SAVED_ROWS = 20
 SHOWN = 3
 """The rows of each kind (win, tie, loss) that the file shows with their texts."""
 
-_AT_ONCE_FINAL = ("AccessDeniedException", "ResourceNotFoundException")
+_FINAL = ("AccessDeniedException", "ResourceNotFoundException")
 """Codes that every other call would get as well."""
 
 _REMEDIES = {
@@ -144,7 +144,7 @@ class _Judging:
             )
             with self._lock:
                 self._failed[code] += 1
-                if code in _AT_ONCE_FINAL or self._failed.total() >= MOST_FAILED:
+                if code in _FINAL or self._failed.total() >= MOST_FAILED:
                     self._stop.set()
             return
         with self._lock:

@@ -134,11 +134,11 @@ def _dataset_digest(manifest: str) -> str:
 def _scores(known: JsonObject) -> dict[str, str]:
     found = {"test_rows": str(known["rows"])}
     # The base's share of wins and the difference follow from the win rate, and 50 properties are the most.
-    if scores.JUDGE in scores.present(known):
-        rate = known["tuned"][scores.JUDGE]
+    if scores.WIN_RATE in scores.present(known):
+        rate = known["tuned"][scores.WIN_RATE]
         ends = (("", "mean"), ("_low", "low"), ("_high", "high"))
-        found |= {f"{scores.JUDGE}{ending}": f"{rate[end]:.1f}" for ending, end in ends}
-    for key in (key for key in scores.important(known) if key != scores.JUDGE):
+        found |= {f"{scores.WIN_RATE}{ending}": f"{rate[end]:.1f}" for ending, end in ends}
+    for key in (key for key in scores.important(known) if key != scores.WIN_RATE):
         name = _PROPERTIES.get(key, key)
         found |= {f"{name}_{model}": f"{known[model][key]['mean']:.1f}" for model in ("tuned", "base")}
         difference = known["difference"][key]

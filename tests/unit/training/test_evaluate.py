@@ -12,7 +12,7 @@ from tests.unit.training.conftest import make_chat
 from training import model
 from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError
-from training.evaluate import MOST_ANSWERS, SAMPLES, Answer, answer, answer_rows, judge, lengths
+from training.evaluate import MOST_ANSWERS, SAMPLES, Answer, answer, answer_rows, evaluation, lengths
 from training.recipe import Recipe
 from training.scores import NAMES, ROUGE, chrf, words
 from training.stop import StopSignal
@@ -34,7 +34,7 @@ def finished(*texts: str) -> list[Answer]:
 def test_the_evaluation_has_scores_and_samples() -> None:
     chats = [make_chat(number) for number in range(25)]
     references = [chat[-1]["content"] for chat in chats]
-    found = judge(chats, finished(*["nothing"] * 25), finished(*references), RECIPE)
+    found = evaluation(chats, finished(*["nothing"] * 25), finished(*references), RECIPE)
     assert (found["rows"], found["metrics"], found["deciding"]) == (25, list(SCORES), "rougeL")
     assert found["base"]["rougeL"] == {"mean": 0, "low": 0, "high": 0}
     assert found["tuned"]["rougeL"] == found["difference"]["rougeL"] == {"mean": 100, "low": 100, "high": 100}
@@ -57,7 +57,7 @@ def test_the_evaluation_has_the_scores_of_the_chosen_metrics_and_no_others() -> 
     for chat, answer_text in zip(chats, ['{"a": 1}', '{"a": 2}'] * 4, strict=True):
         chat[-1]["content"] = answer_text
     recipe = Recipe("x", metrics=("label", "json"), promote_by="label")
-    found = judge(chats, finished(*['{"a": 1}'] * 8), finished(*['{"a": 1}', '{"A": 2}'] * 4), recipe)
+    found = evaluation(chats, finished(*['{"a": 1}'] * 8), finished(*['{"a": 1}', '{"A": 2}'] * 4), recipe)
     assert (found["metrics"], found["deciding"]) == ([*NAMES["json"], *NAMES["label"]], "accuracy")
     for side in ("base", "tuned", "difference"):
         assert found[side].keys() - {"words", "shares"} == set(found["metrics"])
@@ -81,7 +81,7 @@ def test_a_conversation_is_judged_at_its_last_turn_with_all_earlier_turns() -> N
     ]
     # Words of any earlier turn are copied. Those of the instruction are not.
     copies = finished("The lamp that I ordered came with", "May we send a new lamp to you?", chat[0]["content"])
-    found = judge([chat] * 3, copies, copies, RECIPE)
+    found = evaluation([chat] * 3, copies, copies, RECIPE)
     assert found["tuned"]["shares"]["copied"] == pytest.approx(2 / 3, abs=0.001)
     assert found["samples"][0]["reference"] == "It leaves the warehouse tomorrow."
     assert found["samples"][0]["prompt"] == [{"role": turn["role"], "content": turn["content"]} for turn in chat[:-1]]
@@ -95,7 +95,7 @@ def test_the_evaluation_has_lengths_and_shares_of_faulty_answers() -> None:
         Answer(dialogue, finished=False),
         *finished("One two.", "One two three four five six!"),
     ]
-    found = judge(chats, base, finished(*["Bob wants tea."] * 4), RECIPE)
+    found = evaluation(chats, base, finished(*["Bob wants tea."] * 4), RECIPE)
     assert found["base"]["shares"] == {"empty": 0.25, "truncated": 0.25, "copied": 0.25, "repeating": 0}
     assert found["tuned"]["shares"] == {"empty": 0, "truncated": 0, "copied": 0, "repeating": 0}
     assert found["tuned"]["words"] == {"mean": 3, "median": 3, "p90": 3}
@@ -111,7 +111,7 @@ def test_answers_that_loop_or_are_cut_are_among_the_samples() -> None:
     tuned = finished(*[f"Answer {row}." for row in range(300)])
     tuned[250] = Answer("no " * 12, finished=True)
     tuned[260:290] = [Answer(f"Cut {row}", finished=False) for row in range(260, 290)]
-    found = judge(chats, finished(*[""] * 300), tuned, RECIPE)
+    found = evaluation(chats, finished(*[""] * 300), tuned, RECIPE)
     texts = [sample["tuned"] for sample in found["samples"]]
     assert texts == [*(f"Answer {row}." for row in range(20)), "no " * 12, *(f"Cut {row}" for row in range(260, 265))]
     assert found["samples"][20]["reference"] == chats[250][-1]["content"]
@@ -234,4 +234,4 @@ def test_the_rows_for_a_judge_are_a_sample_in_a_fixed_order_with_all_turns_and_a
 
 def test_the_first_metric_stands_where_a_judge_will_decide() -> None:
     recipe = Recipe("x", metrics=("chrf", "rouge"), promote_by="judge")
-    assert judge([make_chat(1)], finished("a"), finished("b"), recipe)["deciding"] == "chrF"
+    assert evaluation([make_chat(1)], finished("a"), finished("b"), recipe)["deciding"] == "chrF"

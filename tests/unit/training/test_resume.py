@@ -145,7 +145,7 @@ def test_another_recipe_starts_anew_and_deletes_the_old_checkpoints(tiny_run: Ti
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
-def test_rows_with_the_same_tokens_and_other_learned_answers_are_another_run(tiny: TinyModel, recipe: Recipe) -> None:
+def test_other_learned_answers_are_another_run_and_another_judgement_is_not(tiny: TinyModel, recipe: Recipe) -> None:
     tokenizer = load_tokenizer(tiny.folder, "tiny")
     encoder = Encoder(tokenizer, end_ids(tiny.folder, tokenizer))
     splits = [
@@ -155,6 +155,8 @@ def test_rows_with_the_same_tokens_and_other_learned_answers_are_another_run(tin
     assert splits[0]["input_ids"] == splits[1]["input_ids"]
     assert _identity(recipe, splits[0]) == _identity(recipe, splits[0])
     assert _identity(recipe, splits[0]) != _identity(recipe, splits[1])
+    judged = replace(recipe, metrics=("exact",), promote_by="exact", max_new_tokens=9)
+    assert _identity(judged, splits[0]) == _identity(recipe, splits[0]), "how a model is judged changes no training"
 
 
 @pytest.mark.parametrize(("name", "value"), [("dtype", "float16"), ("attention", "flash_attention_2")])

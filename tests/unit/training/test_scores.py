@@ -329,6 +329,6 @@ def test_only_the_chosen_metrics_have_scores(chosen: list[str]) -> None:
 
 
 def test_the_readers_know_all_scores() -> None:
-    assert list(read_scores.NAMES) == [*(name for of in NAMES.values() for name in of), read_scores.JUDGE]
+    assert list(read_scores.NAMES) == [*(name for of in NAMES.values() for name in of), read_scores.WIN_RATE]
     assert DECIDING.keys() == NAMES.keys()
     assert all(DECIDING[metric] in NAMES[metric] for metric in NAMES)

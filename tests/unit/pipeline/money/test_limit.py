@@ -137,7 +137,7 @@ def test_the_judge_is_a_part_of_the_bound_and_counts_before_what_follows_it() ->
     estimate = estimated(wanted, None, "us-west-2")
     without = estimated(settings(bedrock={"mode": "off"}), None, "us-west-2")
     assert estimate.judge
-    assert estimate.judge == pytest.approx(money.judge_cents(wanted))
+    assert estimate.judge == pytest.approx(money.judge_cost(wanted))
     assert estimate.total == pytest.approx((without.total or 0) + estimate.judge)
     assert 0 < (estimate.expected.judge or 0) < estimate.judge
     assert without.judge == 0
