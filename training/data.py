@@ -101,6 +101,10 @@ class Collator:
         Positions begin anew with every row, and there is no attention mask. By this, transformers and flash attention keep
         the rows apart (https://huggingface.co/docs/transformers/main/en/padding_free). With a mask of ones they would mix the
         rows, without an error.
+
+        `cu_seq_lens_*` and `max_length_*` tell flash attention the borders of the rows, as transformers'
+        DataCollatorWithFlattening does with return_flash_attn_kwargs. Without them every layer finds the borders again in the
+        positions, and the GPU waits for the host each time (transformers 5.3.0, _prepare_from_posids).
         """
         kept: list[int] = []
         labels: list[int] = []
@@ -111,7 +115,13 @@ class Collator:
                 kept += range(offset + start - 1, offset + end)
                 labels += [IGNORED, *row["input_ids"][start:end]]
             offset += row["length"]
+        lengths = [row["length"] for row in rows]
+        borders = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
         return {
+            "cu_seq_lens_q": borders,
+            "cu_seq_lens_k": borders,
+            "max_length_q": max(lengths),
+            "max_length_k": max(lengths),
             "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
             "position_ids": torch.cat([torch.arange(row["length"]) for row in rows])[None],
             "labels": torch.tensor([labels]),

@@ -1,4 +1,7 @@
-"""Judges base and tuned model by their greedy answers on the test rows: scores with intervals, lengths and bad habits."""
+"""Judges base and tuned model by their greedy answers on the test rows: scores with intervals, lengths and bad habits.
+
+`training.scores` is imported where it is used, so that `answer` needs none of its libraries.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,8 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from training import scores
 from training.messages import as_chat
 from training.model import padding_id
-from training.scores import words
 from training.template import answer_text
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from training.messages import Messages
     from training.recipe import Recipe
+    from training.scores import Scores
     from training.stop import StopSignal
 
 SAMPLES = 20
@@ -115,6 +117,8 @@ def answer(
 
 def is_copied(text: str, dialogue: str) -> bool:
     """Return whether an answer is copied from its dialogue. With fewer than `COPIED_WORDS` words it is compared as a whole."""
+    from training.scores import words
+
     answer_words, source = words(text), words(dialogue)
     size = min(COPIED_WORDS, len(answer_words))
     if size == 0:
@@ -153,6 +157,8 @@ def _runs(of: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 def lengths(texts: Sequence[str]) -> dict[str, float]:
     """Return mean, median and 90th percentile of the texts' numbers of words."""
+    from training.scores import words
+
     counts = [len(words(text)) for text in texts]
     return {
         "mean": round(float(np.mean(counts)), 1),
@@ -177,6 +183,8 @@ def evaluation(
       `FAULTY_SAMPLES` whose tuned answer was cut. Each has the `prompt` (messages), the `reference`, both answers, the
       `scores` of both that a row can have, and the `faults` of the tuned answer (`repeating`, `truncated`).
     """
+    from training import scores
+
     references = [chat[-1]["content"] for chat in chats]
     # All turns before the answer. A system message is an instruction, whose words an answer may well have.
     dialogues = ["\n".join(turn["content"] for turn in chat[:-1] if turn["role"] != "system") for chat in chats]
@@ -229,7 +237,7 @@ def answer_rows(chats: Sequence[Messages], base: Sequence[Answer], tuned: Sequen
     ]
 
 
-def _row_scores(found: scores.Scores, row: int) -> dict[str, float]:
+def _row_scores(found: Scores, row: int) -> dict[str, float]:
     return {name: round(float(values[row]), 1) for name, values in found.by_row.items()}
 
 

@@ -11,11 +11,12 @@ import hashlib
 import math
 import warnings
 from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import accelerate
-import bitsandbytes
 import peft
 import torch
 import transformers
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
     from training.stop import StopSignal
 
-VERSIONS = {module.__name__: module.__version__ for module in (torch, transformers, peft, accelerate, bitsandbytes)}
+VERSIONS = {module.__name__: module.__version__ for module in (torch, transformers, peft, accelerate)}
 """The libraries' versions of a run. Other versions may draw other random numbers."""
+
+if find_spec("bitsandbytes"):  # it is not imported here, because LoRA with adamw_torch trains without it
+    VERSIONS["bitsandbytes"] = metadata.version("bitsandbytes")
 
 
 @dataclass(frozen=True)

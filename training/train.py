@@ -178,7 +178,7 @@ class TrainingRun:
             del base, tuned
             gc.collect()
             reloaded = model.load_base(self.work, self.device)
-            logit_error = export.check_same(export.logits(reloaded, batch), expected)
+            logit_error = export.check_same(export.logits(reloaded, batch), expected, reloaded.dtype)
         with self._phase("evaluate_tuned"):
             tuned_answers = self._answer(reloaded, prompts, "tuned")
             evaluation = evaluate.evaluation(self.test, base_answers, tuned_answers, self.recipe)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM, DataCollatorWithFlattening
 
-from tests.unit.training.conftest import make_chat, make_conversation, write_channel
+from tests.unit.training.conftest import COMMIT, QWEN, make_chat, make_conversation, write_channel
 from training.data import IGNORED, Collator, completion_loss, read_channel
 from training.encoder import Encoder, TokenizedChat, end_ids, load_tokenizer
 from training.errors import TrainingError
@@ -172,6 +172,47 @@ def test_packed_rows_do_not_see_each_other(encoder: Encoder, tiny: TinyModel) ->
         {"position_ids": torch.arange(tokens)[None]},
     ):
         assert packed_losses(llama, rows, **harm)[1:] != pytest.approx(alone[1:], abs=1e-2), harm
+
+
+def test_the_borders_of_packed_rows_reach_every_layer(encoder: Encoder, tiny: TinyModel) -> None:
+    rows = [encoder.row(make_chat(number)) for number in (0, 5, 11)]
+    calls = 0
+
+    def by_borders(
+        module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: object, **given: Any
+    ) -> tuple[torch.Tensor, None]:
+        """Attend as flash attention does, which gets nothing but the borders."""
+        nonlocal calls
+        calls += 1
+        assert mask is None
+        assert torch.equal(given["cu_seq_lens_q"], given["cu_seq_lens_k"])
+        sizes = given["cu_seq_lens_q"].diff().tolist()
+        assert given["max_length_q"] == given["max_length_k"] == max(sizes)
+        parts = zip(*(tensor.split(sizes, dim=2) for tensor in (query, key, value)), strict=True)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        found = torch.cat([attend(*part, is_causal=True, enable_gqa=True) for part in parts], dim=2)
+        return found.transpose(1, 2), None
+
+    AttentionInterface.register("by_borders", by_borders)
+    qwen = tiny.cache / f"models--{QWEN.replace('/', '--')}" / "snapshots" / COMMIT
+    for folder in (tiny.folder, qwen):
+        sdpa, varlen = (
+            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=name)
+            for name in ("sdpa", "by_borders")
+        )
+        alone = [packed_losses(sdpa, [row])[0] for row in rows]
+        calls = 0
+        assert packed_losses(varlen, rows) == pytest.approx(alone, abs=1e-5)
+        assert calls == varlen.config.num_hidden_layers
+    own = Collator(pad_id=0, packed=True)(rows)
+    flattened = DataCollatorWithFlattening(return_flash_attn_kwargs=True)(
+        [{"input_ids": row["input_ids"]} for row in rows]
+    )
+    for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"):
+        expected = torch.as_tensor(flattened[name]).flatten()
+        assert torch.equal(torch.as_tensor(own[name]).flatten(), expected), name
+        assert type(own[name]) is type(flattened[name])
+    assert own["cu_seq_lens_q"].dtype == flattened["cu_seq_lens_q"].dtype
 
 
 def test_packed_and_padded_rows_have_the_same_loss_and_gradients(encoder: Encoder, tiny: TinyModel) -> None:

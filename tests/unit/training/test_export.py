@@ -58,10 +58,10 @@ def test_the_saved_folder_answers_as_base_and_adapter_do(
     tuned = attached(tiny, device, adapter)
     expected = export.logits(tuned, batch)
     with pytest.raises(TrainingError, match="does not answer as the trained one does"):
-        export.check_same(base, expected)  # the adapter changes the answers, so this test can fail
+        export.check_same(base, expected, torch.float32)  # the adapter changes the answers, so this test can fail
     out = tmp_path / "model"
     export.save_merged(tuned, load_tokenizer(tiny.folder, NAME), tiny.folder, out)
-    assert export.check_same(export.logits(model.load_base(out, device), batch), expected) < 0.02
+    assert export.check_same(export.logits(model.load_base(out, device), batch), expected, torch.float32) < 0.02
     weights = load_file(out / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
     assert not [name for name in weights if "lora" in name]
@@ -100,7 +100,7 @@ def test_a_base_of_another_number_format_is_saved_in_bfloat16_too(
     assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
     config = json.loads((out / "config.json").read_text())
     assert (config["dtype"], config["torch_dtype"]) == ("bfloat16", "bfloat16")
-    assert export.check_same(export.logits(model.load_base(out, device), batch), expected) < 0.02
+    assert export.check_same(export.logits(model.load_base(out, device), batch), expected, torch.float32) < 0.02
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
@@ -174,7 +174,17 @@ def test_the_adapter_names_the_base_model_and_not_a_path(adapter: Path) -> None:
 
 def test_logits_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(TrainingError):
-        export.check_same(torch.tensor([float("nan")]), torch.tensor([1.0]))
+        export.check_same(torch.tensor([float("nan")]), torch.tensor([1.0]), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.float32, 0.05), (torch.float16, 0.05), (torch.bfloat16, 0.1)], ids=str
+)
+def test_each_format_has_its_own_limit(dtype: torch.dtype, most: float) -> None:
+    expected = torch.ones(100)
+    assert export.check_same(expected * (1 + 0.9 * most), expected, dtype) == pytest.approx(0.9 * most)
+    with pytest.raises(TrainingError, match=f"at most {most} is rounding"):
+        export.check_same(expected * (1 + 1.1 * most), expected, dtype)
 
 
 def test_publishing_moves_everything_to_the_root(tmp_path: Path) -> None:
