@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AttentionInterface, AutoModelForCausalLM, DataCollatorWithFlattening
 
 from tests.unit.training.conftest import COMMIT, QWEN, make_chat, make_conversation, write_channel
+from tests.unit.training.equalities import labels_of, loss_and_gradients, loss_by_transformers
 from training.data import IGNORED, Collator, completion_loss, read_channel
 from training.encoder import Encoder, TokenizedChat, end_ids, load_tokenizer
 from training.errors import TrainingError
@@ -80,11 +81,6 @@ ROWS = st.lists(
 )
 
 
-def labels_of(row: TokenizedChat) -> list[int]:
-    learned = {index for start, end in row["spans"] for index in range(start, end)}
-    return [token if index in learned else IGNORED for index, token in enumerate(row["input_ids"])]
-
-
 @given(ROWS)
 def test_any_batch_pads_on_the_left_and_labels_every_answer(rows: list[TokenizedChat]) -> None:
     batch = Collator(pad_id=3)(rows)
@@ -127,19 +123,14 @@ def test_the_loss_at_the_answers_is_the_loss_that_transformers_computes(encoder:
     llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
     rows = [encoder.row(make_chat(number)) for number in (0, 5, 11)]
     rows += [encoder.row(make_conversation(number, turns)) for number, turns in ((3, 2), (8, 4))]
-    total, tokens = 0.0, 0
-    # Here transformers computes the loss itself, of one row at a time without padding and with labels for the whole row.
-    for row in rows:
-        labels = torch.tensor([labels_of(row)])
-        count = int((labels != IGNORED).sum())
-        total += float(llama(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss.detach()) * count
-        tokens += count
+    expected = loss_by_transformers(llama, rows)
+    tokens = sum(end - start for row in rows for start, end in row["spans"])
     batch = Collator(pad_id=0)(rows)
     labels = batch.pop("labels")
     with torch.inference_mode():
         outputs = llama(**batch)
-        assert float(completion_loss(outputs, labels)) == pytest.approx(total / tokens, abs=1e-5)
-        assert float(completion_loss(outputs, labels, 2 * tokens)) == pytest.approx(total / tokens / 2, abs=1e-5)
+        assert float(completion_loss(outputs, labels)) == pytest.approx(expected, abs=1e-5)
+        assert float(completion_loss(outputs, labels, 2 * tokens)) == pytest.approx(expected / 2, abs=1e-5)
 
 
 def packed_losses(llama: torch.nn.Module, rows: list[TokenizedChat], **changes: object) -> list[float]:
@@ -219,15 +210,11 @@ def test_packed_and_padded_rows_have_the_same_loss_and_gradients(encoder: Encode
     llama = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
     rows = [encoder.row(make_chat(number)) for number in (2, 7, 13, 20)]
     rows += [encoder.row(make_conversation(number, turns)) for number, turns in ((4, 2), (9, 3))]
-    gradients = []
-    for packed in (False, True):
-        batch = Collator(pad_id=0, packed=packed)(rows)
-        labels = batch.pop("labels")
-        llama.zero_grad()
-        completion_loss(llama(**batch), labels).backward()
-        gradients.append(llama.model.layers[0].self_attn.q_proj.weight.grad.clone())
-    assert gradients[0].abs().max() > 1e-3
-    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+    padded, packed = (loss_and_gradients(llama, Collator(pad_id=0, packed=packed)(rows)) for packed in (False, True))
+    assert packed[0] == pytest.approx(padded[0], abs=1e-5)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert padded[1][name].abs().max() > 1e-3
+    torch.testing.assert_close(packed[1][name], padded[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_rows_that_are_too_long_are_left_out_and_counted(encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:

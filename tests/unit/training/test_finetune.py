@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 import bitsandbytes
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.unit.training.conftest import make_conversation
+from tests.unit.training.equalities import RecomputingDevice, loss_and_gradients, train_tiny
 from training import model
 from training.data import Collator, completion_loss
 from training.device import GIB, Device
@@ -47,15 +48,23 @@ def adapter(tiny: TinyModel, recipe: Recipe, device: Device) -> PeftModel:
 
 def gradients(peft_model: PeftModel, rows: Dataset) -> dict[str, torch.Tensor]:
     peft_model.train()
-    batch = Collator(0)([rows[index] for index in range(4)])
-    labels = batch.pop("labels")
-    completion_loss(peft_model(**batch), labels).backward()
+    _, found = loss_and_gradients(peft_model, Collator(0)([rows[index] for index in range(4)]))
     check_gradients(peft_model)
-    return {
-        name: weight.grad.clone()
-        for name, weight in peft_model.named_parameters()
-        if weight.requires_grad and weight.grad is not None
-    }
+    return found
+
+
+def test_recomputed_activations_train_the_same(tiny: TinyModel, recipe: Recipe, device: Device, tmp_path: Path) -> None:
+    recipe = replace(recipe, lora_dropout=0.1)
+    kept = train_tiny(tiny.folder, recipe, device, tmp_path / "kept")
+    recomputed = train_tiny(tiny.folder, recipe, RecomputingDevice(*astuple(device)), tmp_path / "recomputed")
+    assert kept.result is not None
+    assert recomputed.result is not None
+    assert not kept.result.used["gradient_checkpointing"]
+    assert recomputed.result.used["gradient_checkpointing"]
+    for step, numbers in kept.losses.items():
+        assert recomputed.losses[step] == pytest.approx(numbers, abs=1e-5)
+    for name, weight in kept.weights.items():
+        torch.testing.assert_close(recomputed.weights[name], weight, rtol=0, atol=1e-6)
 
 
 def test_the_base_is_quantized_to_nf4_with_double_quantization(tiny: TinyModel, recipe: Recipe, device: Device) -> None:

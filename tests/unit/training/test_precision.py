@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.unit.training.conftest import NAME, make_chat
-from training import export, model
+from tests.unit.training.equalities import export_error
+from training import model
 from training.data import Collator, completion_loss
 from training.device import Device
 from training.encoder import Encoder, end_ids, load_tokenizer
@@ -149,28 +150,14 @@ def test_a_step_in_the_gpus_format_trains_a_float32_adapter(
 def test_the_tuned_model_is_published_in_the_same_format_from_each_device(
     base: Path, recipe: Recipe, device: Device, tmp_path: Path
 ) -> None:
-    trained = model.add_adapter(model.load_for_training(base, recipe, device), recipe)
-    torch.manual_seed(1)
-    for name, weight in trained.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.3)
-    export.save_adapter(trained, recipe, tmp_path / "adapter")
-    own = model.own_dtype(base)
-    evaluation_dtype = device.precision(own).evaluation
-    loaded = model.load_base(base, device)
-    assert loaded.dtype == evaluation_dtype
-    tuned = export.attach(loaded, tmp_path / "adapter")
-    batch = batch_of(base)
-    expected = export.logits(tuned, batch)
+    error, dtype = export_error(base, recipe, device, tmp_path)
+    assert error < 0.03
+    assert dtype == device.precision(model.own_dtype(base)).evaluation
     out = tmp_path / "model"
-    export.save_merged(tuned, load_tokenizer(base, NAME), base, out)
-    dtype = F16 if own is F16 else BF16
-    assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {dtype}
+    published = F16 if model.own_dtype(base) is F16 else BF16
+    assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {published}
     config = json.loads((out / "config.json").read_text())
-    assert {f"torch.{config[key]}" for key in ("dtype", "torch_dtype")} == {str(dtype)}
-    reloaded = model.load_base(out, device)
-    assert reloaded.dtype == evaluation_dtype
-    assert export.check_same(export.logits(reloaded, batch), expected, reloaded.dtype) < 0.03
+    assert {f"torch.{config[key]}" for key in ("dtype", "torch_dtype")} == {str(published)}
 
 
 def test_a_base_model_that_overflows_its_format_is_refused_before_training() -> None:

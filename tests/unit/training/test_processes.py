@@ -7,23 +7,20 @@ import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from safetensors.torch import load_file
 
 from tests.unit.training.conftest import make_conversation, write_channel, write_hyperparameters
+from tests.unit.training.equalities import job_adapter, job_history, start_job
 from training import train
 from training.world import World
 
 if TYPE_CHECKING:
-    import torch
+    import subprocess
 
     from tests.unit.training.conftest import TinyModel
     from training.recipe import Recipe
@@ -32,21 +29,7 @@ STEPS = 12
 
 
 def start(root: Path, tiny: TinyModel) -> subprocess.Popen[str]:
-    """Start the job of the folder `root` in two processes. Its output goes to root/log."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    command = [sys.executable, *torchrun, "-m", "training.train"]
-    environment = os.environ | {
-        "SAGEMAKER_BASE_DIR": str(root),
-        "HF_HUB_CACHE": str(tiny.cache),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[3]),
-    }
-    with (root / "log").open("w") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True)
+    return start_job(root, tiny.cache, processes=2)
 
 
 def train_here(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
@@ -56,25 +39,15 @@ def train_here(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     return capfd.readouterr().out
 
 
-def history(root: Path) -> dict[int, dict[str, Any]]:
-    newest = max((root / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
-    state = json.loads((newest / "trainer_state.json").read_text())
-    return {entry["step"]: entry for entry in state["log_history"] if "loss" in entry}
-
-
-def adapter(root: Path) -> dict[str, torch.Tensor]:
-    return load_file(root / "model" / "tuneway" / "adapter" / "adapter_model.safetensors")
-
-
 def assert_close(found: Path, expected: Path) -> None:
     """Check that losses, gradient norms and adapter of two jobs are the same, and that the training had an effect."""
-    one, other = history(expected), history(found)
+    one, other = job_history(expected), job_history(found)
     assert one.keys() == other.keys() == set(range(1, STEPS + 1))
     assert one[STEPS]["loss"] < one[1]["loss"] - 0.5
     for step, entry in one.items():
         assert other[step]["loss"] == pytest.approx(entry["loss"], abs=1e-3)
         assert other[step]["grad_norm"] == pytest.approx(entry["grad_norm"], rel=1e-3)
-    weights, others = adapter(expected), adapter(found)
+    weights, others = job_adapter(expected), job_adapter(found)
     assert weights.keys() == others.keys()
     for name, weight in weights.items():
         assert (others[name] - weight).abs().max() < 1e-3, name

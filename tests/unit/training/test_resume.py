@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,10 @@ import pytest
 import torch
 
 from tests.unit.training.conftest import make_conversation
-from training import model
+from tests.unit.training.equalities import TinyTraining, train_tiny
 from training.device import Device
 from training.encoder import Encoder, end_ids, load_tokenizer
-from training.errors import InterruptedTrainingError
-from training.finetune import TrainingResult, _identity, finetune
-from training.stop import StopSignal
-from training.watch import adapter_weights
+from training.finetune import _identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,62 +31,18 @@ class TinyRun:
     tiny: TinyModel
     recipe: Recipe
     device: Device
-    capsys: pytest.CaptureFixture[str]
 
-    def train(self, folder: Path, stop_after: int | None = None) -> Trained:
-        tokenizer = load_tokenizer(self.tiny.folder, "tiny")
-        encoder = Encoder(tokenizer, end_ids(self.tiny.folder, tokenizer))
-        rows = encoder.dataset([make_conversation(number, 1 + number % 3) for number in range(24)], "train", 512).rows
-        torch.manual_seed(0)
-        trained = model.add_adapter(model.load_for_training(self.tiny.folder, self.recipe, self.device), self.recipe)
-        stop = StopSignal()
-
-        def count(*_: object) -> None:
-            nonlocal stop_after
-            if stop_after is not None and torch.is_grad_enabled():
-                stop_after -= 1
-                stop.requested = stop_after < 0
-
-        # The hook stops in the first batch of the next step, so that the signal comes in the middle of a step.
-        if stop_after is not None:
-            stop_after *= self.recipe.gradient_accumulation_steps  # such short rows fill the recipe's batches
-            trained.get_base_model().model.layers[0].register_forward_hook(count)
-        self.capsys.readouterr()
-        try:
-            result = finetune(
-                trained, tokenizer, rows, rows, self.recipe, device=self.device, stop=stop, checkpoints=folder
-            )
-        except InterruptedTrainingError as error:
-            return Trained(None, str(error), self.losses(folder), adapter_weights(trained))
-        return Trained(result, "", self.losses(folder), adapter_weights(trained))
-
-    def losses(self, folder: Path) -> dict[int, tuple[float, float]]:
-        """Return loss and gradient norm of the steps that this run has printed, with all digits, from its last checkpoint."""
-        steps = [int(step) for step in re.findall(r"^step=(\d+)/", self.capsys.readouterr().out, re.MULTILINE)]
-        if not steps:
-            return {}
-        state = json.loads((folder / f"checkpoint-{steps[-1]}" / "trainer_state.json").read_text())
-        found = {
-            entry["step"]: (entry["loss"], entry["grad_norm"]) for entry in state["log_history"] if "loss" in entry
-        }
-        return {step: found[step] for step in steps}
-
-
-@dataclass
-class Trained:
-    result: TrainingResult | None
-    interrupted: str
-    losses: dict[int, tuple[float, float]]
-    weights: dict[str, torch.Tensor]
+    def train(self, folder: Path, stop_after: int | None = None) -> TinyTraining:
+        return train_tiny(self.tiny.folder, self.recipe, self.device, folder, stop_after)
 
 
 @pytest.fixture
-def tiny_run(tiny: TinyModel, recipe: Recipe, device: Device, capsys: pytest.CaptureFixture[str]) -> TinyRun:
+def tiny_run(tiny: TinyModel, recipe: Recipe, device: Device) -> TinyRun:
     # Everything that has a state: dropout, 8-bit moments, a learning rate that warms up and falls, two batches per step.
     recipe = replace(
         recipe, lora_dropout=0.1, max_steps=STEPS, epochs=10, checkpoint_steps=3, eval_steps=4, warmup_steps=2
     )
-    return TinyRun(tiny, recipe, device, capsys)
+    return TinyRun(tiny, recipe, device)
 
 
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
