@@ -15,7 +15,7 @@ COMMANDS := doctor plan run watch runs report serve stop down
 TICK := while sleep 9 >/dev/null; do echo "  still installing, $$SECONDS s"; done & trap "kill $$!" EXIT;
 INSTALL := $(TICK) $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures soak prove-account test-account bench-data bench-serving bench-training prove-export docs-outputs format lock clean
+.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures soak prove-account test-account bench-data bench-serving bench-training bench-gpu prove-gpu prove-export docs-outputs format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -111,6 +111,12 @@ bench-serving: .venv/dev.done  ## measures what the OpenAI route and the client 
 
 bench-training: .venv/dev.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: measures the tutorial, this project and trl
 	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS")
+
+bench-gpu: .venv/dev.done  ## JSON=file: measures the training on this machine's GPU, the tutorial, the Trainer and trl; 8 minutes
+	@$(BIN)/python bench/gpu.py $(if $(JSON),--json "$$JSON")
+
+prove-gpu: .venv/dev.done  ## shows on this machine's GPU that packing, resuming, exporting and two processes compute the same
+	@$(BIN)/python -m tests.proofs.gpu
 
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .

@@ -22,10 +22,13 @@ import tempfile
 import time
 import warnings
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# One GPU, because the Trainer would share each batch among all that it sees.
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the training job (training/train.py)
@@ -126,11 +129,9 @@ class GpuRun:
                 self._line(self.skipped, "nf4, all recipes", "bitsandbytes cannot be imported")
                 continue
             for recipe in recipes(self.libraries, self.attention):
-                self._part(
-                    f"{recipe.name}, {quantization}", lambda recipe=recipe, how=quantization: self._recipe(recipe, how)
-                )
+                self._part(f"{recipe.name}, {quantization}", partial(self._recipe, recipe, quantization))
         for size in EVAL_BATCH_SIZES:
-            self._part(f"evaluation, batch size {size}", lambda size=size: self._evaluate(size))
+            self._part(f"evaluation, batch size {size}", partial(self._evaluate, size))
 
     def _make_model(self) -> None:
         save_model(self.shape, self._model, self.device, self.dtype)
@@ -206,7 +207,7 @@ class GpuRun:
         clock, (model, tokens) = self._train(bench, recipe, rows, settings)
         loss = held_out_loss(model, self.held_out)
         seconds = clock.seconds()
-        part = {
+        part: dict[str, Any] = {
             "recipe": recipe.name,
             "quantization": quantization,
             "settings": settings,

@@ -150,14 +150,14 @@ def save_model(shape: dict[str, Any], folder: Path, device: str, dtype: torch.dt
     torch.manual_seed(0)
     config = LlamaConfig(**shape, pad_token_id=PAD, bos_token_id=END, eos_token_id=END)
     with torch.device(device):  # on a CPU, a billion random numbers take half a minute
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     """Return a tokenizer with a word per token. It only names the padding and turns answers into text."""
     words = {f"w{number}": number for number in range(vocabulary)}
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer(models.WordLevel(words, unk_token=f"w{PAD}")),
         pad_token=f"w{PAD}",
         eos_token=f"w{END}",

@@ -29,7 +29,7 @@ Measured once in float32, on SmolLM2-135M after 12 steps: 0.002 for rounding the
 rope_theta misread as 10,000, 0.24 for a missing adapter. An adapter that changes almost nothing would pass without its merge.
 In bfloat16 both models also round every activation to 8 bits, each in its own way. A rounding errs by at most 2^-8, and on
 average by half of that, 0.002. A hundred roundings one after another add up to sqrt(100) times as much in each model, which is
-0.03 between the two. `make prove-gpu` shows the error on a GPU."""
+0.03 between the two. A random Llama of 8 layers had 0.04 in bfloat16 on a CPU. `make prove-gpu` shows the error on a GPU."""
 
 SHARD_SIZE = "2GB"
 """The largest size of one file of weights, which is copied from the GPU into the host's memory as a whole.
